@@ -1,0 +1,3 @@
+//! The bundle: what an appliance carries, how it is packed and how a node unpacks it.
+
+pub mod manifest;

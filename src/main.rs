@@ -1,0 +1,2 @@
+//! The `appliance` program.
+fn main() {}

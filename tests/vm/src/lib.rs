@@ -1,0 +1,1 @@
+//! Boots the appliance in QEMU virtual machines made from Debian packages.
