@@ -6,3 +6,6 @@
 pub mod bundle;
 pub mod metadata;
 pub mod pki;
+pub mod render;
+pub mod spec;
+pub mod sys;

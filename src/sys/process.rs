@@ -1,0 +1,103 @@
+//! Running other programs, so that a test can stand in for all of them.
+
+use std::fmt;
+use std::process::{Command as StdCommand, Stdio};
+
+use anyhow::{Context, Result, bail};
+
+/// A program and its arguments. Never holds a secret: other users can read it in the process list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Command {
+    /// The program: a path, or a name looked up in PATH.
+    pub program: String,
+    /// Its arguments.
+    pub arguments: Vec<String>,
+}
+
+impl Command {
+    /// `program` with `arguments`.
+    pub fn new(program: &str, arguments: &[&str]) -> Command {
+        Command {
+            program: program.to_owned(),
+            arguments: arguments
+                .iter()
+                .map(|&argument| argument.to_owned())
+                .collect(),
+        }
+    }
+}
+
+impl fmt::Display for Command {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.program, self.arguments.join(" "))
+    }
+}
+
+/// How a program ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Output {
+    /// Its exit code; `None` if a signal ended it.
+    pub code: Option<i32>,
+    /// What it wrote to standard output.
+    pub stdout: String,
+    /// What it wrote to standard error.
+    pub stderr: String,
+}
+
+impl Output {
+    /// Whether it exited with 0.
+    pub fn success(&self) -> bool {
+        self.code == Some(0)
+    }
+}
+
+/// Whatever runs programs: this machine, or a test's record of what would have run.
+pub trait Runner {
+    /// Runs `command` to its end. An error means that it could not be started.
+    fn run(&self, command: &Command) -> Result<Output>;
+
+    /// Like [`Runner::run`], but a program that fails is an error with the end of what it said.
+    fn check(&self, command: &Command) -> Result<Output> {
+        let output = self.run(command)?;
+        if output.success() {
+            return Ok(output);
+        }
+        let said = if output.stderr.trim().is_empty() {
+            &output.stdout
+        } else {
+            &output.stderr
+        };
+        let status = output
+            .code
+            .map_or("a signal".to_owned(), |code| format!("status {code}"));
+        bail!("`{command}` ended with {status}: {}", tail(said));
+    }
+}
+
+/// Runs programs on this machine.
+#[derive(Clone, Copy, Debug)]
+pub struct System;
+
+impl Runner for System {
+    fn run(&self, command: &Command) -> Result<Output> {
+        log::debug!("run {command}");
+        let output = StdCommand::new(&command.program)
+            .args(&command.arguments)
+            .env("LC_ALL", "C")
+            .stdin(Stdio::null())
+            .output()
+            .with_context(|| format!("run {}", command.program))?;
+        Ok(Output {
+            code: output.status.code(),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        })
+    }
+}
+
+/// The last lines of a program's output: enough to see why it failed.
+fn tail(text: &str) -> String {
+    const LINES: usize = 5;
+    let lines: Vec<&str> = text.trim().lines().collect();
+    lines[lines.len().saturating_sub(LINES)..].join("\n")
+}

@@ -1,0 +1,266 @@
+//! A directory that stands for `/`, and the only ways this program writes below it.
+
+use std::ffi::OsStr;
+use std::fs::{self, File, Permissions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt, symlink};
+use std::path::{Component, Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+
+/// As many symbolic links as Linux itself follows in one path.
+const MAX_LINKS: usize = 40;
+
+/// A directory that stands for `/`. Paths given to it are absolute as the node sees
+/// them, and no symbolic link below it leads outside.
+#[derive(Clone, Debug)]
+pub struct Root {
+    dir: PathBuf,
+}
+
+impl Root {
+    /// The root at `dir`, which must be an existing directory.
+    pub fn open(dir: &Path) -> Result<Root> {
+        let dir = dir
+            .canonicalize()
+            .with_context(|| format!("root directory {}", dir.display()))?;
+        ensure!(dir.is_dir(), "root {} is not a directory", dir.display());
+        Ok(Root { dir })
+    }
+
+    /// Whether this is the running system, where services can be started, and not a
+    /// directory that is being prepared.
+    pub fn is_live(&self) -> bool {
+        self.dir == Path::new("/")
+    }
+
+    /// Where the absolute `path` really lies, symbolic links followed as they would be
+    /// after a chroot. The last components need not exist.
+    pub fn resolve(&self, path: &str) -> Result<PathBuf> {
+        self.walk(path, true)
+    }
+
+    /// Like [`Root::resolve`], but a symbolic link at the end of `path` is not followed.
+    fn resolve_entry(&self, path: &str) -> Result<PathBuf> {
+        self.walk(path, false)
+    }
+
+    fn walk(&self, path: &str, follow_last: bool) -> Result<PathBuf> {
+        ensure!(path.starts_with('/'), "{path}: not an absolute path");
+        let mut pending: Vec<PathBuf> = components_reversed(Path::new(path));
+        let mut resolved = self.dir.clone();
+        let mut links = 0;
+        while let Some(component) = pending.pop() {
+            if component == Path::new("..") {
+                if resolved != self.dir {
+                    resolved.pop();
+                }
+                continue;
+            }
+            let next = resolved.join(&component);
+            let last = pending.is_empty();
+            match fs::read_link(&next) {
+                Ok(target) if follow_last || !last => {
+                    links += 1;
+                    ensure!(links <= MAX_LINKS, "{path}: too many symbolic links");
+                    if target.is_absolute() {
+                        resolved.clone_from(&self.dir);
+                    }
+                    pending.extend(components_reversed(&target));
+                }
+                _ => resolved = next,
+            }
+        }
+        Ok(resolved)
+    }
+
+    /// The bytes of the regular file at `path`; `None` if nothing is there.
+    pub fn read(&self, path: &str) -> Result<Option<Vec<u8>>> {
+        match fs::read(self.resolve(path)?) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if is_absent(&error) => Ok(None),
+            Err(error) => Err(error).with_context(|| format!("read {path}")),
+        }
+    }
+
+    /// The permission bits of what is at `path`; `None` if nothing is there.
+    pub fn mode(&self, path: &str) -> Result<Option<u32>> {
+        match fs::metadata(self.resolve(path)?) {
+            Ok(metadata) => Ok(Some(metadata.permissions().mode() & 0o7777)),
+            Err(error) if is_absent(&error) => Ok(None),
+            Err(error) => Err(error).with_context(|| format!("inspect {path}")),
+        }
+    }
+
+    /// Whether a directory is at `path`.
+    pub fn is_dir(&self, path: &str) -> Result<bool> {
+        Ok(self.resolve(path)?.is_dir())
+    }
+
+    /// What the symbolic link at `path` points to; `None` if nothing is there.
+    /// Anything else that is there is an error: it is not ours to replace.
+    pub fn link(&self, path: &str) -> Result<Option<PathBuf>> {
+        match fs::read_link(self.resolve_entry(path)?) {
+            Ok(target) => Ok(Some(target)),
+            Err(error) if is_absent(&error) => Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+                bail!("{path} exists and is not a symbolic link; move it away and run this again")
+            }
+            Err(error) => Err(error).with_context(|| format!("inspect {path}")),
+        }
+    }
+
+    /// Puts `content` at `path` with permission bits `mode`, all or nothing: a reader,
+    /// or the system after a power cut, sees the old file or the whole new one.
+    /// Missing parent directories are made (0755).
+    pub fn write(&self, path: &str, content: &[u8], mode: u32) -> Result<()> {
+        let target = self.resolve(path)?;
+        self.replace(&target, mode, content)
+            .with_context(|| format!("write {path}"))
+    }
+
+    fn replace(&self, target: &Path, mode: u32, content: &[u8]) -> Result<()> {
+        let parent = target.parent().context("the root has no content")?;
+        fs::create_dir_all(parent)?;
+        // The temporary file is 0600 from the start, so that no secret is ever readable.
+        let mut file = tempfile::Builder::new()
+            .prefix(".appliance-")
+            .tempfile_in(parent)?;
+        file.write_all(content)?;
+        file.as_file()
+            .set_permissions(Permissions::from_mode(mode))?;
+        file.as_file().sync_all()?;
+        file.persist(target)?;
+        sync_directory(parent)
+    }
+
+    /// Makes the directory at `path`, with `mode`, and its parents; one that exists gets `mode`.
+    pub fn create_dir(&self, path: &str, mode: u32) -> Result<()> {
+        let target = self.resolve(path)?;
+        let make = || -> Result<()> {
+            fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o755)
+                .create(&target)?;
+            fs::set_permissions(&target, Permissions::from_mode(mode))?;
+            sync_directory(target.parent().unwrap_or(&self.dir))
+        };
+        make().with_context(|| format!("make directory {path}"))
+    }
+
+    /// Points the symbolic link at `path` to `target`, replacing a link that is there in one step.
+    pub fn set_link(&self, path: &str, target: &str) -> Result<()> {
+        let at = self.resolve_entry(path)?;
+        let make = || -> Result<()> {
+            let parent = at.parent().context("the root cannot be a link")?;
+            fs::create_dir_all(parent)?;
+            let name = at.file_name().unwrap_or(OsStr::new("link"));
+            let staging = tempfile::Builder::new()
+                .prefix(".appliance-")
+                .tempdir_in(parent)?;
+            let staged = staging.path().join(name);
+            symlink(target, &staged)?;
+            fs::rename(&staged, &at)?;
+            sync_directory(parent)
+        };
+        make().with_context(|| format!("link {path} to {target}"))
+    }
+}
+
+fn components_reversed(path: &Path) -> Vec<PathBuf> {
+    path.components()
+        .rev()
+        .filter_map(|component| match component {
+            Component::Normal(name) => Some(PathBuf::from(name)),
+            Component::ParentDir => Some(PathBuf::from("..")),
+            Component::RootDir | Component::CurDir | Component::Prefix(_) => None,
+        })
+        .collect()
+}
+
+fn is_absent(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+    )
+}
+
+fn sync_directory(dir: &Path) -> Result<()> {
+    Ok(File::open(dir)?.sync_all()?)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn root() -> (tempfile::TempDir, Root) {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Root::open(dir.path()).unwrap();
+        (dir, root)
+    }
+
+    #[test]
+    fn absolute_links_stay_below_the_root() {
+        let (dir, root) = root();
+        symlink("/usr/lib", dir.path().join("lib")).unwrap();
+        assert_eq!(
+            root.resolve("/lib/systemd").unwrap(),
+            root.dir.join("usr/lib/systemd")
+        );
+    }
+
+    #[test]
+    fn parent_components_of_a_link_stay_below_the_root() {
+        let (dir, root) = root();
+        symlink("../../../../etc", dir.path().join("escape")).unwrap();
+        assert_eq!(
+            root.resolve("/escape/passwd").unwrap(),
+            root.dir.join("etc/passwd")
+        );
+    }
+
+    #[test]
+    fn a_link_that_points_to_itself_is_refused() {
+        let (dir, root) = root();
+        symlink("loop", dir.path().join("loop")).unwrap();
+        let error = root.resolve("/loop/file").unwrap_err();
+        assert!(
+            error.to_string().contains("too many symbolic links"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_written_file_has_its_mode_and_leaves_no_temporary_file() {
+        let (dir, root) = root();
+        root.write("/etc/kubernetes/ca/ca-key.pem", b"key", 0o600)
+            .unwrap();
+        assert_eq!(
+            root.mode("/etc/kubernetes/ca/ca-key.pem").unwrap(),
+            Some(0o600)
+        );
+        let entries = fs::read_dir(dir.path().join("etc/kubernetes/ca")).unwrap();
+        assert_eq!(entries.count(), 1);
+    }
+
+    #[test]
+    fn a_file_in_the_place_of_a_link_is_not_replaced() {
+        let (_dir, root) = root();
+        root.write("/usr/local/bin/kubectl", b"mine", 0o755)
+            .unwrap();
+        let error = root.link("/usr/local/bin/kubectl").unwrap_err();
+        assert!(error.to_string().contains("not a symbolic link"), "{error}");
+    }
+
+    #[test]
+    fn a_link_is_replaced_in_one_step() {
+        let (_dir, root) = root();
+        root.set_link("/opt/current", "old").unwrap();
+        root.set_link("/opt/current", "new").unwrap();
+        assert_eq!(
+            root.link("/opt/current").unwrap(),
+            Some(PathBuf::from("new"))
+        );
+    }
+}
