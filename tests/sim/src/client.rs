@@ -12,7 +12,8 @@ use serde_json::Value;
 /// How long one request may take.
 const REQUEST_LIMIT: Duration = Duration::from_secs(5);
 
-/// A client of one server.
+/// A client of one server; a clone shares its connections.
+#[derive(Clone)]
 pub struct Client {
     http: reqwest::blocking::Client,
     base: Url,

@@ -59,8 +59,8 @@ impl Store {
     ///
     /// # Errors
     /// No member answers.
-    pub fn connect(members: Vec<Client>, prefix: &str) -> Result<Self> {
-        let version = first(&members, |member| member.get("/version")?.json())?;
+    pub fn connect(members: &[Client], prefix: &str) -> Result<Self> {
+        let version = first(members, |member| member.get("/version")?.json())?;
         let version = version["etcdserver"].as_str().unwrap_or_default();
         let gateway = match version.split('.').take(2).collect::<Vec<_>>()[..] {
             ["3", "1" | "2"] => "/v3alpha/kv",
@@ -69,7 +69,7 @@ impl Store {
             _ => bail!("etcd {version:?} has no v3 API"),
         };
         Ok(Self {
-            members,
+            members: members.to_vec(),
             gateway,
             prefix: prefix.trim_end_matches('/').to_owned(),
         })

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 
-use crate::etcd::{self, Store};
+use crate::etcd::Store;
 use crate::flags::Flags;
 use crate::lifecycle;
 use crate::server::{Handler, Request, Response, Server};
@@ -34,10 +34,8 @@ pub fn run(flags: &Flags) -> Result<()> {
 }
 
 fn serve(options: Options) -> Result<()> {
-    let servers: Vec<&str> = options.etcd_servers.iter().map(String::as_str).collect();
     let store = lifecycle::retry(ETCD_TRIES, "etcd", || {
-        let members = etcd::members(&servers, options.etcd_files())?;
-        let store = Store::connect(members, &options.etcd_prefix)?;
+        let store = Store::connect(&options.etcd, &options.etcd_prefix)?;
         store.check()?;
         Ok(store)
     })?;

@@ -1,11 +1,12 @@
 //! The apiserver's flags, checked.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use rustls::ServerConfig;
 
+use crate::client::Client;
 use crate::flags::{Flags, invalid};
 use crate::tls::{self, Identity};
 use crate::{checks, etcd, keys};
@@ -20,8 +21,8 @@ pub struct Options {
     pub secure: Option<(SocketAddr, ServerConfig)>,
     /// Where to serve plain HTTP, if at all.
     pub insecure: Option<SocketAddr>,
-    /// etcd's URLs.
-    pub etcd_servers: Vec<String>,
+    /// Clients of etcd's members.
+    pub etcd: Vec<Client>,
     /// What all keys in etcd start with.
     pub etcd_prefix: String,
     /// Tells who asks.
@@ -30,9 +31,6 @@ pub struct Options {
     pub authorizer: Authorizer,
     /// Writes down what was asked, if configured.
     pub audit: Option<Audit>,
-    etcd_authority: Option<PathBuf>,
-    etcd_certificate: Option<PathBuf>,
-    etcd_key: Option<PathBuf>,
 }
 
 impl Options {
@@ -42,13 +40,8 @@ impl Options {
     /// What the real program refuses to start with.
     pub fn read(flags: &Flags) -> Result<Self> {
         flags.check_files(&[])?;
-        let path = |name| flags.text(name).map(PathBuf::from);
-        let etcd_servers: Vec<String> = flags
-            .list("etcd-servers")
-            .into_iter()
-            .map(str::to_owned)
-            .collect();
-        if etcd_servers.is_empty() {
+        let servers = flags.list("etcd-servers");
+        if servers.is_empty() {
             bail!("--etcd-servers must be specified");
         }
         check_names(flags)?;
@@ -60,7 +53,7 @@ impl Options {
         Ok(Self {
             secure: secure(flags)?,
             insecure: insecure(flags)?,
-            etcd_servers,
+            etcd: etcd::members(&servers, etcd_files(flags)).context("--etcd-*")?,
             etcd_prefix: flags.text("etcd-prefix").unwrap_or("/registry").to_owned(),
             authenticator: Authenticator::new(
                 flags.text("token-auth-file").map(Path::new),
@@ -71,19 +64,15 @@ impl Options {
                 flags.text("audit-policy-file").map(Path::new),
                 flags.text("audit-log-path"),
             )?,
-            etcd_authority: path("etcd-cafile"),
-            etcd_certificate: path("etcd-certfile"),
-            etcd_key: path("etcd-keyfile"),
         })
     }
+}
 
-    /// The files to reach etcd with.
-    pub fn etcd_files(&self) -> etcd::Files<'_> {
-        etcd::Files {
-            authority: self.etcd_authority.as_deref(),
-            certificate: self.etcd_certificate.as_deref(),
-            key: self.etcd_key.as_deref(),
-        }
+fn etcd_files(flags: &Flags) -> etcd::Files<'_> {
+    etcd::Files {
+        authority: flags.text("etcd-cafile").map(Path::new),
+        certificate: flags.text("etcd-certfile").map(Path::new),
+        key: flags.text("etcd-keyfile").map(Path::new),
     }
 }
 
