@@ -138,6 +138,10 @@ mod tests {
             "NAME                 STATUS    MESSAGE   ERROR\n\
              controller-manager   Healthy   ok        \n"
         );
+        assert_eq!(
+            nodes(&[]).text(true),
+            "NAME      STATUS    ROLES     AGE       VERSION\n"
+        );
     }
 
     #[test]
