@@ -1,2 +1,53 @@
-//! Stand-ins for the Kubernetes v1.9 programs.
-fn main() {}
+//! Stand-ins for the Kubernetes v1.9 programs, for tests and the demonstration
+//! bundle. One static program acts as the one whose name it is called by. It
+//! schedules no pods; it is as strict about flags, files, certificates, keys and
+//! addresses as the real programs, so that what starts it wrongly fails.
+
+mod apiserver;
+mod archive;
+mod assemble;
+mod calico;
+mod checks;
+mod client;
+mod cni;
+mod controller;
+mod docker;
+mod etcd;
+mod flag_kinds;
+mod flags;
+mod keys;
+mod kubeconfig;
+mod kubectl;
+mod kubelet;
+mod lease;
+mod lifecycle;
+mod pod;
+mod program;
+mod proxy;
+mod scheduler;
+mod server;
+mod tls;
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use program::UsageError;
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args();
+    let called = arguments.next().unwrap_or_default();
+    let name = Path::new(&called)
+        .file_name()
+        .and_then(|name| name.to_str())
+        .unwrap_or("sim")
+        .to_owned();
+    let arguments: Vec<String> = arguments.collect();
+    match program::run(&name, &arguments) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("{name}: {error:#}");
+            let code = if error.is::<UsageError>() { 2 } else { 1 };
+            ExitCode::from(code)
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! Who asks: client certificates and bearer tokens.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+use crate::server::Request;
+
+/// Who asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct User {
+    /// The user's name.
+    pub name: String,
+    /// The groups the user is in.
+    pub groups: Vec<String>,
+}
+
+impl User {
+    fn authenticated(name: String, mut groups: Vec<String>) -> Self {
+        groups.push("system:authenticated".to_owned());
+        Self { name, groups }
+    }
+
+    /// Somebody who shows nothing.
+    pub fn anonymous() -> Self {
+        Self {
+            name: "system:anonymous".to_owned(),
+            groups: vec!["system:unauthenticated".to_owned()],
+        }
+    }
+
+    /// Anybody on the insecure port.
+    pub fn unsecured() -> Self {
+        Self::authenticated(
+            "system:unsecured".to_owned(),
+            vec!["system:masters".to_owned()],
+        )
+    }
+
+    /// Whether the user is in a group.
+    pub fn is_in(&self, group: &str) -> bool {
+        self.groups.iter().any(|own| own == group)
+    }
+}
+
+/// Tells who asks.
+pub struct Authenticator {
+    tokens: HashMap<String, User>,
+    anonymous: bool,
+}
+
+impl Authenticator {
+    /// Reads the token file, if there is one.
+    ///
+    /// # Errors
+    /// A line without the columns token, user and uid. Tokens are never quoted.
+    pub fn new(token_file: Option<&Path>, anonymous: bool) -> Result<Self> {
+        let mut tokens = HashMap::new();
+        if let Some(path) = token_file {
+            let text = fs::read_to_string(path).context("--token-auth-file")?;
+            tokens = parse_tokens(&text)
+                .with_context(|| format!("--token-auth-file: {}", path.display()))?;
+        }
+        Ok(Self { tokens, anonymous })
+    }
+
+    /// Who asks; none if that must be answered 401.
+    pub fn user(&self, request: &Request) -> Option<User> {
+        if let Some(certificate) = &request.certificate {
+            return certificate_user(certificate);
+        }
+        match &request.bearer {
+            Some(token) => self.tokens.get(token).cloned(),
+            None => self.anonymous.then(User::anonymous),
+        }
+    }
+}
+
+/// The certificate's common name is the user, its organizations the groups.
+fn certificate_user(der: &[u8]) -> Option<User> {
+    let (_, certificate) = X509Certificate::from_der(der).ok()?;
+    let subject = certificate.subject();
+    let name = subject.iter_common_name().next()?.as_str().ok()?.to_owned();
+    let groups = subject
+        .iter_organization()
+        .filter_map(|organization| organization.as_str().ok())
+        .map(str::to_owned)
+        .collect();
+    Some(User::authenticated(name, groups))
+}
+
+fn parse_tokens(text: &str) -> Result<HashMap<String, User>> {
+    let mut tokens = HashMap::new();
+    for (number, line) in text.lines().enumerate() {
+        if line.trim().is_empty() {
+            continue;
+        }
+        let fields = fields(line);
+        let [token, name, _uid, rest @ ..] = &fields[..] else {
+            bail!(
+                "line {}: token file must have at least 3 columns (token, user name, user uid), found {}",
+                number + 1,
+                fields.len()
+            );
+        };
+        if token.is_empty() {
+            bail!("line {}: the token is empty", number + 1);
+        }
+        let groups = rest.first().map(|groups| {
+            let names = groups.split(',').map(str::trim).filter(|g| !g.is_empty());
+            names.map(str::to_owned).collect()
+        });
+        let user = User::authenticated(name.clone(), groups.unwrap_or_default());
+        tokens.insert(token.clone(), user);
+    }
+    Ok(tokens)
+}
+
+/// The fields of a line of CSV; a quoted field may hold commas.
+fn fields(line: &str) -> Vec<String> {
+    let mut fields = vec![String::new()];
+    let mut quoted = false;
+    for character in line.chars() {
+        match character {
+            '"' => quoted = !quoted,
+            ',' if !quoted => fields.push(String::new()),
+            other => {
+                if let Some(field) = fields.last_mut() {
+                    field.push(other);
+                }
+            }
+        }
+    }
+    fields
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn reads_the_groups_of_a_token_in_quotes() {
+        let tokens = parse_tokens("abc,kubelet-bootstrap,10001,\"a,system:masters\"\n").unwrap();
+        let user = &tokens["abc"];
+        assert_eq!(user.name, "kubelet-bootstrap");
+        assert!(user.is_in("system:masters") && user.is_in("a"));
+        assert!(user.is_in("system:authenticated"));
+    }
+
+    #[test]
+    fn a_broken_line_is_refused_without_telling_the_token() {
+        let error = parse_tokens("\nsecret,user\n").unwrap_err().to_string();
+        assert!(
+            error.contains("line 2") && error.contains("found 2"),
+            "{error}"
+        );
+        assert!(!error.contains("secret"), "{error}");
+    }
+}

@@ -1,0 +1,109 @@
+//! Checks of values, as the real programs make them.
+
+use anyhow::{Result, bail};
+use ipnet::IpNet;
+
+/// A boolean as Go's `strconv.ParseBool` reads it.
+pub fn boolean(value: &str) -> Option<bool> {
+    match value {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
+        _ => None,
+    }
+}
+
+/// Whether Go's `time.ParseDuration` takes the value: numbers with units, or 0.
+pub fn is_duration(value: &str) -> bool {
+    let mut rest = value.trim_start_matches(['-', '+']);
+    if rest == "0" {
+        return true;
+    }
+    if rest.is_empty() {
+        return false;
+    }
+    while !rest.is_empty() {
+        let digits = rest.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.');
+        if rest[..rest.len() - digits.len()].parse::<f64>().is_err() {
+            return false;
+        }
+        let Some(unit) = ["ns", "us", "µs", "ms", "s", "m", "h"]
+            .into_iter()
+            .filter(|unit| digits.starts_with(unit))
+            .max_by_key(|unit| unit.len())
+        else {
+            return false;
+        };
+        rest = &digits[unit.len()..];
+    }
+    true
+}
+
+/// Checks a port range `FIRST-LAST` or `FIRST+COUNT`.
+///
+/// # Errors
+/// A range of another form, upside down, or past 65535.
+pub fn port_range(value: &str) -> Result<()> {
+    let (first, last) = if let Some((first, last)) = value.split_once('-') {
+        (number(first)?, number(last)?)
+    } else if let Some((first, count)) = value.split_once('+') {
+        let first = number(first)?;
+        (first, first.saturating_add(number(count)?))
+    } else {
+        bail!("{value:?} is no port range: expected FIRST-LAST or FIRST+COUNT");
+    };
+    if first > last || last > u32::from(u16::MAX) {
+        bail!("{value:?} is no port range: {first} to {last}");
+    }
+    Ok(())
+}
+
+fn number(text: &str) -> Result<u32> {
+    text.trim()
+        .parse()
+        .map_err(|_| anyhow::anyhow!("{text:?} is no port number"))
+}
+
+/// Checks the range services get their addresses from: the real apiserver
+/// refuses more than 20 bits of addresses.
+///
+/// # Errors
+/// A range that is too large.
+pub fn service_range(range: &IpNet) -> Result<()> {
+    if range.max_prefix_len() - range.prefix_len() > 20 {
+        bail!("specified --service-cluster-ip-range is too large: {range}");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn durations_are_those_of_go() {
+        for good in ["0", "1h", "2m30s", "1.5s", "100ms", "-1s", "8760h0m0s"] {
+            assert!(is_duration(good), "{good}");
+        }
+        for bad in ["", "1", "1x", "h", "1h 2m", "-"] {
+            assert!(!is_duration(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn port_ranges_are_those_of_the_apiserver() {
+        port_range("20000-40000").unwrap();
+        port_range("20000+100").unwrap();
+        for bad in ["20000", "40000-20000", "1-70000", "a-b", "20000:40000"] {
+            assert!(port_range(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_service_range_has_at_most_twenty_bits() {
+        service_range(&"10.68.0.0/16".parse().unwrap()).unwrap();
+        service_range(&"10.64.0.0/12".parse().unwrap()).unwrap();
+        assert!(service_range(&"10.0.0.0/8".parse().unwrap()).is_err());
+    }
+}

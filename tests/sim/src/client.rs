@@ -1,0 +1,155 @@
+//! A small JSON client over HTTP and TLS. Hosts are IP addresses: a static
+//! program must not ask glibc for names.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use reqwest::{Method, Url};
+use rustls::ClientConfig;
+use serde_json::Value;
+
+/// How long one request may take.
+const REQUEST_LIMIT: Duration = Duration::from_secs(5);
+
+/// A client of one server; a clone shares its connections.
+#[derive(Clone)]
+pub struct Client {
+    http: reqwest::blocking::Client,
+    base: Url,
+    token: Option<String>,
+}
+
+/// What a server answered.
+pub struct Reply {
+    /// The HTTP status.
+    pub status: u16,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
+impl Reply {
+    /// The body as text.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    /// The body as JSON, if the request succeeded.
+    ///
+    /// # Errors
+    /// Any status but 2xx, or a body that is not JSON.
+    pub fn json(&self) -> Result<Value> {
+        if !(200..300).contains(&self.status) {
+            bail!("answered {}: {}", self.status, self.text().trim());
+        }
+        serde_json::from_slice(&self.body).context("answered something that is not JSON")
+    }
+}
+
+impl Client {
+    /// A client of the server at `base`, which may speak TLS, with a bearer token.
+    ///
+    /// # Errors
+    /// A URL whose host is neither an IP address nor localhost.
+    pub fn new(base: &str, tls: ClientConfig, token: Option<String>) -> Result<Self> {
+        let base = parse(base)?;
+        // Port 0 stands for the URL's own.
+        let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let http = reqwest::blocking::Client::builder()
+            .tls_backend_preconfigured(tls)
+            .no_proxy()
+            .resolve("localhost", loopback)
+            .redirect(reqwest::redirect::Policy::none())
+            .timeout(REQUEST_LIMIT)
+            .build()?;
+        Ok(Self { http, base, token })
+    }
+
+    /// A client without TLS, for servers on this machine.
+    ///
+    /// # Errors
+    /// As for [`Client::new`].
+    pub fn plain(base: &str) -> Result<Self> {
+        Self::new(base, crate::tls::client(None, None)?, None)
+    }
+
+    /// Where the server is, as `host:port`.
+    pub fn place(&self) -> String {
+        let host = self.base.host_str().unwrap_or_default();
+        let port = self.base.port_or_known_default().unwrap_or_default();
+        format!("{host}:{port}")
+    }
+
+    /// Gets `path`.
+    ///
+    /// # Errors
+    /// Only what keeps an answer from coming; a refusal is a [`Reply`].
+    pub fn get(&self, path: &str) -> Result<Reply> {
+        self.send(Method::GET, path, None)
+    }
+
+    /// Posts JSON to `path`.
+    ///
+    /// # Errors
+    /// As for [`Client::get`].
+    pub fn post(&self, path: &str, body: &Value) -> Result<Reply> {
+        self.send(
+            Method::POST,
+            path,
+            Some(("application/json", body.to_string())),
+        )
+    }
+
+    /// Puts JSON to `path`.
+    ///
+    /// # Errors
+    /// As for [`Client::get`].
+    pub fn put(&self, path: &str, body: &Value) -> Result<Reply> {
+        self.send(
+            Method::PUT,
+            path,
+            Some(("application/json", body.to_string())),
+        )
+    }
+
+    /// Puts an already encoded form to `path`.
+    ///
+    /// # Errors
+    /// As for [`Client::get`].
+    pub fn put_form(&self, path: &str, form: String) -> Result<Reply> {
+        self.send(
+            Method::PUT,
+            path,
+            Some(("application/x-www-form-urlencoded", form)),
+        )
+    }
+
+    fn send(&self, method: Method, path: &str, body: Option<(&str, String)>) -> Result<Reply> {
+        let url = self.base.join(path)?;
+        let mut request = self.http.request(method, url.clone());
+        if let Some(token) = &self.token {
+            request = request.bearer_auth(token);
+        }
+        if let Some((form, body)) = body {
+            request = request.header("content-type", form).body(body);
+        }
+        let reply = request.send().with_context(|| url.to_string())?;
+        Ok(Reply {
+            status: reply.status().as_u16(),
+            body: reply.bytes()?.to_vec(),
+        })
+    }
+}
+
+fn parse(base: &str) -> Result<Url> {
+    let url = Url::parse(base).with_context(|| format!("{base:?} is no URL"))?;
+    if !matches!(url.scheme(), "http" | "https") {
+        bail!("{base:?}: expected http:// or https://");
+    }
+    let host = url.host_str().unwrap_or_default();
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    if host != "localhost" && bare.parse::<IpAddr>().is_err() {
+        bail!("{base:?}: the stand-ins resolve no names; give an IP address");
+    }
+    Ok(url)
+}

@@ -1,0 +1,163 @@
+//! A client of the real etcd, over the JSON gateway of its v3 API.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
+
+use crate::client::{Client, Reply};
+use crate::keys;
+use crate::tls::{self, Identity};
+
+/// The files a client of etcd is given.
+#[derive(Clone, Copy, Default)]
+pub struct Files<'a> {
+    /// The authority of etcd's certificate.
+    pub authority: Option<&'a Path>,
+    /// The client's certificate.
+    pub certificate: Option<&'a Path>,
+    /// The client's key.
+    pub key: Option<&'a Path>,
+}
+
+/// Clients of each of etcd's members.
+///
+/// # Errors
+/// A server that is no URL, an https one without an authority, or broken files.
+pub fn members(servers: &[&str], files: Files<'_>) -> Result<Vec<Client>> {
+    if servers.is_empty() {
+        bail!("no etcd server is given");
+    }
+    let mut members = Vec::new();
+    for server in servers {
+        let authorities = files
+            .authority
+            .map(|path| keys::certificates(path).and_then(tls::authorities))
+            .transpose()?;
+        let identity = match (files.certificate, files.key) {
+            (Some(certificate), Some(key)) => Some(Identity::from_files(certificate, key)?),
+            (None, None) => None,
+            _ => bail!("etcd's client certificate and key must be given together"),
+        };
+        let config = tls::client(authorities, identity)?;
+        members.push(Client::new(server, config, None)?);
+    }
+    Ok(members)
+}
+
+/// A store of keys in etcd.
+pub struct Store {
+    members: Vec<Client>,
+    gateway: &'static str,
+    prefix: String,
+}
+
+impl Store {
+    /// Connects, and finds out under which path this etcd serves its gateway.
+    ///
+    /// # Errors
+    /// No member answers.
+    pub fn connect(members: &[Client], prefix: &str) -> Result<Self> {
+        let version = first(members, |member| member.get("/version")?.json())?;
+        let version = version["etcdserver"].as_str().unwrap_or_default();
+        let gateway = match version.split('.').take(2).collect::<Vec<_>>()[..] {
+            ["3", "1" | "2"] => "/v3alpha/kv",
+            ["3", "3"] => "/v3beta/kv",
+            ["3", _] => "/v3/kv",
+            _ => bail!("etcd {version:?} has no v3 API"),
+        };
+        Ok(Self {
+            members: members.to_vec(),
+            gateway,
+            prefix: prefix.trim_end_matches('/').to_owned(),
+        })
+    }
+
+    /// Writes a value.
+    ///
+    /// # Errors
+    /// No member takes it.
+    pub fn put(&self, key: &str, value: &[u8]) -> Result<()> {
+        let key = self.encode(key);
+        let body = json!({"key": key, "value": STANDARD.encode(value)});
+        self.call("put", &body).map(|_| ())
+    }
+
+    /// Reads a value.
+    ///
+    /// # Errors
+    /// No member answers.
+    pub fn get(&self, key: &str) -> Result<Option<Vec<u8>>> {
+        let found = self.range(&json!({"key": self.encode(key)}))?;
+        Ok(found.into_iter().next())
+    }
+
+    /// Reads every value whose key starts with `start`, in the keys' order.
+    ///
+    /// # Errors
+    /// No member answers.
+    pub fn list(&self, start: &str) -> Result<Vec<Vec<u8>>> {
+        let mut end = format!("{}{start}", self.prefix).into_bytes();
+        // The keys are ASCII: the last byte can be counted up.
+        if let Some(last) = end.last_mut() {
+            *last += 1;
+        }
+        self.range(&json!({"key": self.encode(start), "range_end": STANDARD.encode(end)}))
+    }
+
+    /// What each member's health endpoint answers.
+    pub fn health(&self) -> Vec<Result<Reply>> {
+        self.members
+            .iter()
+            .map(|member| member.get("/health"))
+            .collect()
+    }
+
+    /// Writes a value and reads it back.
+    ///
+    /// # Errors
+    /// etcd does not keep it.
+    pub fn check(&self) -> Result<()> {
+        let stamp = crate::lifecycle::now();
+        self.put("/stand-in/check", stamp.as_bytes())?;
+        if self.get("/stand-in/check")?.is_none() {
+            bail!("etcd lost a key that was just written");
+        }
+        Ok(())
+    }
+
+    fn encode(&self, key: &str) -> String {
+        STANDARD.encode(format!("{}{key}", self.prefix))
+    }
+
+    fn range(&self, body: &Value) -> Result<Vec<Vec<u8>>> {
+        let found = self.call("range", body)?;
+        let pairs = found["kvs"].as_array().map_or(&[][..], Vec::as_slice);
+        pairs
+            .iter()
+            .map(|pair| {
+                let value = pair["value"].as_str().unwrap_or_default();
+                STANDARD.decode(value).context("etcd's value")
+            })
+            .collect()
+    }
+
+    fn call(&self, verb: &str, body: &Value) -> Result<Value> {
+        let path = format!("{}/{verb}", self.gateway);
+        first(&self.members, |member| member.post(&path, body)?.json())
+    }
+}
+
+/// What the first member that answers says; else the last one's failure.
+fn first<T>(members: &[Client], ask: impl Fn(&Client) -> Result<T>) -> Result<T> {
+    let mut failure = anyhow::anyhow!("no etcd server is given");
+    for member in members {
+        match ask(member) {
+            Ok(answer) => return Ok(answer),
+            Err(error) => failure = error.context(format!("etcd {}", member.place())),
+        }
+    }
+    Err(failure)
+}

@@ -1,0 +1,134 @@
+//! Which PEM forms of keys and certificates each v1.9.0 program reads.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use rustls::SignatureAlgorithm;
+use rustls::crypto::ring::sign::any_supported_type;
+use rustls::pki_types::pem::{PemObject, SectionKind};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::CertifiedKey;
+use x509_parser::prelude::{FromDer, SubjectPublicKeyInfo, X509Certificate};
+use x509_parser::public_key::PublicKey;
+
+type Section = (SectionKind, Vec<u8>);
+
+fn sections(path: &Path) -> Result<Vec<Section>> {
+    let text = fs::read(path).with_context(|| path.display().to_string())?;
+    Section::pem_slice_iter(&text)
+        .collect::<Result<_, _>>()
+        .with_context(|| format!("{}: not PEM", path.display()))
+}
+
+/// Every certificate in the file.
+///
+/// # Errors
+/// An unreadable file, or one with no certificate or a broken one.
+pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
+    let text = fs::read(path).with_context(|| path.display().to_string())?;
+    certificates_in(&text).with_context(|| path.display().to_string())
+}
+
+/// Every certificate in a PEM text.
+///
+/// # Errors
+/// No certificate in it, or a broken one.
+pub fn certificates_in(text: &[u8]) -> Result<Vec<CertificateDer<'static>>> {
+    let found: Vec<_> = CertificateDer::pem_slice_iter(text)
+        .collect::<Result<_, _>>()
+        .context("not PEM")?;
+    if found.is_empty() {
+        bail!("holds no certificate");
+    }
+    for certificate in &found {
+        X509Certificate::from_der(certificate).context("holds a broken certificate")?;
+    }
+    Ok(found)
+}
+
+/// The first private key in a PEM text.
+///
+/// # Errors
+/// No private key in it, or one no program of that age reads.
+pub fn private_key_in(text: &[u8]) -> Result<PrivateKeyDer<'static>> {
+    let key = PrivateKeyDer::from_pem_slice(text).context("holds no private key")?;
+    algorithm(&key)?;
+    Ok(key)
+}
+
+/// The kind of a private key; Ed25519 was not known to programs of that age.
+fn algorithm(key: &PrivateKeyDer<'_>) -> Result<SignatureAlgorithm> {
+    let algorithm = any_supported_type(key)
+        .context("holds a broken private key")?
+        .algorithm();
+    match algorithm {
+        SignatureAlgorithm::RSA | SignatureAlgorithm::ECDSA => Ok(algorithm),
+        other => bail!("holds a {other:?} key; v1.9.0 reads only RSA and ECDSA ones"),
+    }
+}
+
+/// Checks that `key` is the key of `certificate`.
+///
+/// # Errors
+/// Another key's certificate.
+pub fn check_pair(certificate: &Path, key: &Path) -> Result<()> {
+    let chain = certificates(certificate)?;
+    let text = fs::read(key).with_context(|| key.display().to_string())?;
+    let private = private_key_in(&text).with_context(|| key.display().to_string())?;
+    CertifiedKey::new(chain, any_supported_type(&private)?)
+        .keys_match()
+        .with_context(|| {
+            format!(
+                "{} is not the key of {}",
+                key.display(),
+                certificate.display()
+            )
+        })
+}
+
+/// Checks a file for the controller-manager's `--service-account-private-key-file`.
+///
+/// # Errors
+/// A file without an RSA or ECDSA private key.
+pub fn check_signing_key(path: &Path) -> Result<()> {
+    let text = fs::read(path).with_context(|| path.display().to_string())?;
+    private_key_in(&text)
+        .map(|_| ())
+        .with_context(|| path.display().to_string())
+}
+
+/// Checks a file for the apiserver's `--service-account-key-file`: it reads public
+/// keys, certificates and private keys, but no ECDSA key in PKCS#8 form.
+///
+/// # Errors
+/// A file with nothing in it that the apiserver reads.
+pub fn check_verifying_key(path: &Path) -> Result<()> {
+    if sections(path)?.iter().any(verifies_tokens) {
+        return Ok(());
+    }
+    bail!(
+        "{}: data does not contain any valid RSA or ECDSA public keys",
+        path.display()
+    );
+}
+
+fn verifies_tokens((kind, der): &Section) -> bool {
+    let private = |key: PrivateKeyDer<'_>| algorithm(&key).ok();
+    match kind {
+        SectionKind::PublicKey => SubjectPublicKeyInfo::from_der(der)
+            .is_ok_and(|(rest, info)| rest.is_empty() && is_rsa_or_ecdsa(&info)),
+        SectionKind::Certificate => X509Certificate::from_der(der)
+            .is_ok_and(|(_, certificate)| is_rsa_or_ecdsa(certificate.public_key())),
+        SectionKind::RsaPrivateKey => private(PrivateKeyDer::Pkcs1(der.clone().into())).is_some(),
+        SectionKind::EcPrivateKey => private(PrivateKeyDer::Sec1(der.clone().into())).is_some(),
+        SectionKind::PrivateKey => {
+            private(PrivateKeyDer::Pkcs8(der.clone().into())) == Some(SignatureAlgorithm::RSA)
+        }
+        _ => false,
+    }
+}
+
+fn is_rsa_or_ecdsa(info: &SubjectPublicKeyInfo<'_>) -> bool {
+    matches!(info.parsed(), Ok(PublicKey::RSA(_) | PublicKey::EC(_)))
+}

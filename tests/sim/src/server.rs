@@ -1,0 +1,193 @@
+//! An HTTP/1.1 server with or without TLS, whose handler is plain blocking code.
+
+use std::convert::Infallible;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::{Bytes, Incoming};
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use rustls::ServerConfig;
+use rustls::pki_types::CertificateDer;
+use serde_json::Value;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::runtime::Runtime;
+use tokio_rustls::TlsAcceptor;
+
+/// The largest body a client may send.
+const BODY_LIMIT: usize = 1 << 20;
+
+/// One request.
+pub struct Request {
+    /// `GET`, `PUT`, …
+    pub method: String,
+    /// The path, without the query.
+    pub path: String,
+    /// The bearer token, if one was sent.
+    pub bearer: Option<String>,
+    /// The client's certificate, verified against the client authority.
+    pub certificate: Option<CertificateDer<'static>>,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
+/// One answer.
+pub struct Response {
+    /// The HTTP status.
+    pub status: u16,
+    /// What the body is.
+    pub content_type: &'static str,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
+impl Response {
+    /// A plain text.
+    pub fn text(status: u16, text: impl Into<String>) -> Self {
+        Self {
+            status,
+            content_type: "text/plain; charset=utf-8",
+            body: text.into().into_bytes(),
+        }
+    }
+
+    /// A JSON document.
+    pub fn json(status: u16, value: &Value) -> Self {
+        Self {
+            status,
+            content_type: "application/json",
+            body: value.to_string().into_bytes(),
+        }
+    }
+}
+
+/// What answers requests.
+pub type Handler = Arc<dyn Fn(Request) -> Response + Send + Sync>;
+
+/// The threads that serve; one for all of a program's sockets.
+pub struct Server {
+    runtime: Runtime,
+}
+
+impl Server {
+    /// Starts the threads.
+    ///
+    /// # Errors
+    /// The system refuses them.
+    pub fn new() -> Result<Self> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_io()
+            .build()?;
+        Ok(Self { runtime })
+    }
+
+    /// Listens on `address`. Returns once connections are accepted.
+    ///
+    /// # Errors
+    /// An address that cannot be bound.
+    pub fn listen(
+        &self,
+        address: SocketAddr,
+        tls: Option<ServerConfig>,
+        handler: Handler,
+    ) -> Result<()> {
+        let socket = TcpListener::bind(address).with_context(|| format!("listen on {address}"))?;
+        socket.set_nonblocking(true)?;
+        let _inside = self.runtime.enter();
+        let socket = tokio::net::TcpListener::from_std(socket)?;
+        let tls = tls.map(|config| TlsAcceptor::from(Arc::new(config)));
+        self.runtime.spawn(accept(socket, tls, handler));
+        eprintln!("serving on {address}");
+        Ok(())
+    }
+}
+
+async fn accept(socket: tokio::net::TcpListener, tls: Option<TlsAcceptor>, handler: Handler) {
+    loop {
+        let Ok((stream, peer)) = socket.accept().await else {
+            // Out of file descriptors: let the connections at hand end.
+            tokio::task::yield_now().await;
+            continue;
+        };
+        let (tls, handler) = (tls.clone(), handler.clone());
+        tokio::spawn(async move {
+            let Some(tls) = tls else {
+                return serve(stream, None, handler).await;
+            };
+            match tls.accept(stream).await {
+                Ok(stream) => {
+                    let shown = stream.get_ref().1.peer_certificates();
+                    let certificate = shown.and_then(|chain| chain.first().cloned());
+                    serve(stream, certificate.map(CertificateDer::into_owned), handler).await;
+                }
+                Err(error) => eprintln!("TLS handshake error from {peer}: {error}"),
+            }
+        });
+    }
+}
+
+async fn serve<S>(stream: S, certificate: Option<CertificateDer<'static>>, handler: Handler)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let service = service_fn(move |request: hyper::Request<Incoming>| {
+        let (handler, certificate) = (handler.clone(), certificate.clone());
+        async move { Ok::<_, Infallible>(encode(answer(request, certificate, handler).await)) }
+    });
+    // A client that hangs up is its own affair.
+    let _ = hyper::server::conn::http1::Builder::new()
+        .serve_connection(TokioIo::new(stream), service)
+        .await;
+}
+
+async fn answer(
+    request: hyper::Request<Incoming>,
+    certificate: Option<CertificateDer<'static>>,
+    handler: Handler,
+) -> Response {
+    let (head, body) = request.into_parts();
+    let Ok(body) = Limited::new(body, BODY_LIMIT).collect().await else {
+        return Response::text(413, "the body is too large or was cut\n");
+    };
+    let bearer = head
+        .headers
+        .get("authorization")
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.strip_prefix("Bearer "))
+        .map(str::to_owned);
+    let request = Request {
+        method: head.method.to_string(),
+        path: head.uri.path().to_owned(),
+        bearer,
+        certificate,
+        body: body.to_bytes().to_vec(),
+    };
+    tokio::task::spawn_blocking(move || handler(request))
+        .await
+        .unwrap_or_else(|_| Response::text(500, "the handler failed\n"))
+}
+
+fn encode(response: Response) -> hyper::Response<Full<Bytes>> {
+    let mut encoded = hyper::Response::new(Full::new(Bytes::from(response.body)));
+    *encoded.status_mut() = hyper::StatusCode::from_u16(response.status)
+        .unwrap_or(hyper::StatusCode::INTERNAL_SERVER_ERROR);
+    encoded.headers_mut().insert(
+        "content-type",
+        hyper::header::HeaderValue::from_static(response.content_type),
+    );
+    encoded
+}
+
+/// A handler that answers only `path`, with what `answer` says.
+pub fn only(path: &'static str, answer: impl Fn() -> Response + Send + Sync + 'static) -> Handler {
+    Arc::new(move |request| {
+        if request.path == path {
+            answer()
+        } else {
+            Response::text(404, "404 page not found\n")
+        }
+    })
+}

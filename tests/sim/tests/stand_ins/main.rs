@@ -1,0 +1,10 @@
+//! The stand-ins against a real etcd, with certificates made for each test.
+
+#![allow(clippy::unwrap_used)]
+
+mod apiserver;
+mod components;
+mod harness;
+mod images;
+mod node;
+mod pki;
