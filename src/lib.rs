@@ -1,11 +1,19 @@
 //! Turns an OpenStack VM into a Kubernetes v1.9 node with no network beyond the cluster's own.
 //!
-//! Data flows one way: sources → [`metadata::Metadata`] → node specification → files and
-//! certificate requests → plan → apply → verify.
+//! Data flows one way: sources → [`metadata::Metadata`] → [`spec::NodeSpec`] → files and
+//! certificates ([`desired::Desired`]) → [`plan::Plan`] → [`apply`] → [`verify`].
 
+pub mod apply;
 pub mod bundle;
+pub mod cli;
+pub mod commands;
+pub mod components;
+pub mod desired;
 pub mod metadata;
 pub mod pki;
+pub mod plan;
+pub mod preflight;
 pub mod render;
 pub mod spec;
 pub mod sys;
+pub mod verify;

@@ -1,6 +1,51 @@
-//! The cluster's certificate authority, certificates and key pairs.
+//! The cluster's certificate authority, certificates and key pairs: what is asked for,
+//! compared with what the node already has, made where it is missing. All in memory.
 
-use std::net::IpAddr;
+use core::net::IpAddr;
+
+pub mod inspect;
+mod issue;
+mod resolve;
+mod secret;
+pub mod token;
+
+pub use resolve::resolve;
+pub use secret::Secret;
+
+/// The files a node already has.
+pub trait Existing {
+    /// The bytes of the file at the absolute `path`; `None` if there is none.
+    fn read(&self, path: &str) -> anyhow::Result<Option<Vec<u8>>>;
+}
+
+/// All keys and certificates a node is to have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PkiRequest {
+    /// The certificate authority.
+    pub authority: AuthorityRequest,
+    /// The certificates it issues.
+    pub certificates: Vec<CertificateRequest>,
+    /// The pair that signs and checks service accounts' tokens.
+    pub service_account: KeyPairRequest,
+}
+
+/// The certificate authority a node is to have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuthorityRequest {
+    /// Its common name.
+    pub common_name: String,
+    /// Its certificate's path; its key lies beside it with `-key.pem` for `.pem`.
+    pub path: String,
+}
+
+/// A key pair without a certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyPairRequest {
+    /// The private key's path.
+    pub private: String,
+    /// The public key's path.
+    pub public: String,
+}
 
 /// A certificate this node is to have. Pure: says what, not how it is stored or when it was made.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,4 +66,57 @@ pub struct CertificateRequest {
     /// Whether it is for a server as well; every certificate is for a client
     /// (etcd's gateway dials itself with its server certificate).
     pub server: bool,
+}
+
+/// All keys and certificates a node has, those that were there and those made now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pki {
+    /// The certificate authority.
+    pub authority: Issued,
+    /// The certificates it issued, in the order of the request.
+    pub certificates: Vec<Issued>,
+    /// The service accounts' pair.
+    pub service_account: KeyPair,
+}
+
+/// A certificate and its key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Issued {
+    /// The name of the request; `ca` for the authority's own.
+    pub name: String,
+    /// Where the certificate lies.
+    pub certificate_path: String,
+    /// The certificate in PEM.
+    pub certificate_pem: String,
+    /// Where its key lies.
+    pub key_path: String,
+    /// Its key in PEM.
+    pub key_pem: Secret,
+    /// Why the certificate was made now; `None` if it was there and is good.
+    pub reason: Option<String>,
+}
+
+/// A key pair.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyPair {
+    /// Where the private key lies.
+    pub private_path: String,
+    /// The private key in PEM.
+    pub private_pem: Secret,
+    /// Where the public key lies.
+    pub public_path: String,
+    /// The public key in PEM.
+    pub public_pem: String,
+}
+
+impl Pki {
+    /// The authority's own certificate and all it issued.
+    pub fn issued(&self) -> impl Iterator<Item = &Issued> {
+        std::iter::once(&self.authority).chain(&self.certificates)
+    }
+
+    /// The certificate of that name.
+    pub fn named(&self, name: &str) -> Option<&Issued> {
+        self.issued().find(|issued| issued.name == name)
+    }
 }

@@ -2,13 +2,14 @@
 //!
 //! Pure: [`NodeSpec::resolve`] is given everything it looks at.
 
+use core::net::{IpAddr, Ipv4Addr};
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr};
 use std::ops::Deref;
 
 use ipnet::Ipv4Net;
 
+use crate::components::Reach;
 use crate::metadata::Metadata;
 use crate::spec::network::{PortRange, SubjectAltName};
 use crate::spec::settings::{Origin, Settings};
@@ -99,8 +100,6 @@ impl<T> Deref for Sourced<T> {
 pub struct HostInterface {
     /// The kernel's name, such as `ens3`.
     pub name: String,
-    /// Its MAC address in lower case, if it has one.
-    pub mac: Option<String>,
     /// The address and the subnet it is in.
     pub address: Ipv4Net,
 }
@@ -190,6 +189,14 @@ impl NodeSpec {
     /// Whether its components speak TLS to each other.
     pub fn tls(&self) -> bool {
         self.profile.value == Profile::WithCa
+    }
+
+    /// How its parts are reached.
+    pub fn reach(&self) -> Reach {
+        Reach {
+            address: *self.address,
+            tls: self.tls(),
+        }
     }
 
     /// All values with their names, for people: name, value, origin.

@@ -1,7 +1,7 @@
 //! Checks of addresses, ranges and names: text in, a value that needs no more care out.
 
+use core::net::{IpAddr, Ipv4Addr};
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr};
 use std::str::FromStr;
 
 use ipnet::Ipv4Net;

@@ -1,8 +1,8 @@
 //! From what the sources said to one checked specification.
 
+use core::net::{IpAddr, Ipv4Addr};
 use std::collections::BTreeMap;
 use std::fmt::Display;
-use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::Ipv4Net;
 

@@ -1,4 +1,10 @@
 //! The machine: files, processes, devices. Knows nothing of Kubernetes.
 
+pub mod block;
+pub mod host;
+pub mod http;
+pub mod lock;
 pub mod process;
+pub mod progress;
 pub mod root;
+pub mod stream;

@@ -97,6 +97,11 @@ impl Root {
         Ok(self.resolve(path)?.is_dir())
     }
 
+    /// Whether anything is at `path`, be it a symbolic link that leads nowhere.
+    pub fn exists(&self, path: &str) -> Result<bool> {
+        Ok(fs::symlink_metadata(self.resolve_entry(path)?).is_ok())
+    }
+
     /// What the symbolic link at `path` points to; `None` if nothing is there.
     /// Anything else that is there is an error: it is not ours to replace.
     pub fn link(&self, path: &str) -> Result<Option<PathBuf>> {

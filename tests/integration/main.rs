@@ -1,1 +1,8 @@
 //! The integration tests: one binary, one module for each part of the product.
+
+// A test that cannot go on says where.
+#![allow(clippy::unwrap_used)]
+
+mod layout;
+mod rendered;
+mod spec;

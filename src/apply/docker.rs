@@ -1,0 +1,47 @@
+//! Talking to docker through its command line, as of docker 1.11.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
+use crate::sys::process::{Command, Runner};
+
+/// The docker of this machine, or of the payload where the machine has none.
+#[derive(Clone, Debug)]
+pub struct Docker {
+    program: String,
+}
+
+impl Docker {
+    /// Docker by its command line program at `program`.
+    pub fn new(program: &str) -> Docker {
+        Docker {
+            program: program.to_owned(),
+        }
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        Command::new(&self.program, arguments)
+    }
+
+    /// Whether its daemon answers.
+    pub fn is_running(&self, runner: &dyn Runner) -> bool {
+        let version = self.command(&["version", "--format", "{{.Server.Version}}"]);
+        runner.run(&version).is_ok_and(|output| output.success())
+    }
+
+    /// The identifier of the image known as `reference`; `None` if there is none.
+    pub fn image_id(&self, runner: &dyn Runner, reference: &str) -> Result<Option<String>> {
+        let inspect = self.command(&["inspect", "--type=image", "--format={{.Id}}", reference]);
+        let output = runner.run(&inspect)?;
+        Ok(output.success().then(|| output.stdout.trim().to_owned()))
+    }
+
+    /// Loads the images of a tarball that `docker save` or the like has written.
+    pub fn load(&self, runner: &dyn Runner, tarball: &Path) -> Result<()> {
+        let tarball = tarball.to_str().context("a path that is not UTF-8")?;
+        runner
+            .check(&self.command(&["load", "--input", tarball]))
+            .map(drop)
+    }
+}

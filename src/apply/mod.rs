@@ -1,0 +1,102 @@
+//! Carries a plan out: the only part of the program that changes the machine.
+
+use anyhow::{Context, Result};
+
+use crate::apply::docker::Docker;
+use crate::desired::{BUNDLES, Content, Image};
+use crate::plan::{Plan, Step};
+use crate::sys::process::Runner;
+use crate::sys::root::Root;
+
+pub mod docker;
+pub mod kernel;
+pub mod observe;
+pub mod state;
+pub mod systemd;
+
+/// Unpacks the bundle to the directory given, an absolute path on this machine.
+pub type Unpack<'a> = dyn Fn(&std::path::Path) -> Result<()> + 'a;
+
+/// Told of each step before it is carried out: its number from 1, how many there are, and the step.
+pub type Announce<'a> = dyn Fn(usize, usize, &Step) + 'a;
+
+/// What a plan is carried out with.
+pub struct Executor<'a> {
+    /// Where files go.
+    pub root: &'a Root,
+    /// What runs programs.
+    pub runner: &'a dyn Runner,
+    /// The docker that images are loaded into.
+    pub docker: &'a Docker,
+    /// What unpacks the bundle.
+    pub unpack: &'a Unpack<'a>,
+    /// What tells the user.
+    pub announce: &'a Announce<'a>,
+}
+
+impl Executor<'_> {
+    /// Carries out every step in order and stops at the first that fails. Running the
+    /// same command again goes on from there.
+    pub fn run(&self, plan: &Plan) -> Result<()> {
+        let count = plan.steps.len();
+        for (index, step) in plan.steps.iter().enumerate() {
+            (self.announce)(index + 1, count, step);
+            self.carry_out(step)
+                .with_context(|| format!("step {} of {count}: {step}", index + 1))?;
+        }
+        Ok(())
+    }
+
+    fn carry_out(&self, step: &Step) -> Result<()> {
+        match step {
+            Step::Unpack { .. } => {
+                self.root.create_dir(BUNDLES, 0o755)?;
+                (self.unpack)(&self.root.resolve(BUNDLES)?)
+            }
+            Step::CreateDirectory(directory) => {
+                self.root.create_dir(&directory.path, directory.mode)
+            }
+            Step::WriteFile {
+                path,
+                mode,
+                content,
+                ..
+            } => self.write(path, *mode, content),
+            Step::SetLink(link) => self.root.set_link(&link.path, &link.target),
+            Step::LoadModule(module) => kernel::load_module(self.runner, module),
+            Step::SetSysctl { key, value } => kernel::set_sysctl(key, value),
+            Step::ReloadUnits => systemd::daemon_reload(self.runner),
+            Step::LoadImage(image) => self.load_image(image),
+            Step::Start { service, restart } => {
+                // Images can be loaded only into a docker that answers; nobody waits for the others.
+                if service.name == "docker" {
+                    systemd::start(self.runner, service.name, *restart)?;
+                } else {
+                    systemd::start_without_waiting(self.runner, service.name, *restart)?;
+                }
+                state::note_started(self.root, service.name, &service.inputs)
+            }
+        }
+    }
+
+    fn write(&self, path: &str, mode: u32, content: &Content) -> Result<()> {
+        match content {
+            Content::Whole(bytes) => self.root.write(path, bytes, mode),
+            Content::Block(text) => self.root.write(path, text.as_bytes(), mode),
+            Content::Secret(secret) => self.root.write(path, secret.expose(), mode),
+        }
+    }
+
+    fn load_image(&self, image: &Image) -> Result<()> {
+        if self
+            .docker
+            .image_id(self.runner, &image.reference)?
+            .as_ref()
+            == Some(&image.id)
+        {
+            return Ok(());
+        }
+        self.docker
+            .load(self.runner, &self.root.resolve(&image.tarball)?)
+    }
+}

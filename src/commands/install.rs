@@ -1,0 +1,276 @@
+//! `appliance install`: sources → specification → files and certificates → plan → apply → verify.
+
+use std::cell::RefCell;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use serde_json::json;
+use time::OffsetDateTime;
+
+use super::{Outcome, inputs, print, status};
+use crate::apply::Executor;
+use crate::apply::docker::Docker;
+use crate::apply::observe::observe;
+use crate::apply::state::State;
+use crate::bundle::payload::Payload;
+use crate::bundle::unpack;
+use crate::cli::{Install, Output};
+use crate::commands::preflight;
+use crate::components;
+use crate::desired::{BUNDLES, Desired, Sources};
+use crate::pki::{self, Existing};
+use crate::plan::{Plan, Step};
+use crate::preflight::DockerSource;
+use crate::spec::{NodeSpec, Profile, Refused};
+use crate::sys::lock::Lock;
+use crate::sys::process::{Runner, System};
+use crate::sys::progress;
+use crate::sys::root::Root;
+use crate::verify::{Overall, Report};
+
+/// Between two looks at a node that is coming up.
+const POLL: Duration = Duration::from_secs(2);
+
+/// The keys and certificates on the machine.
+struct OnMachine<'a>(&'a Root);
+
+impl Existing for OnMachine<'_> {
+    fn read(&self, path: &str) -> Result<Option<Vec<u8>>> {
+        self.0.read(path)
+    }
+}
+
+/// Makes the machine a node.
+pub fn run(arguments: &Install) -> Result<Outcome> {
+    let root = Root::open(&arguments.root).map_err(refused)?;
+    let payload = open_payload(arguments.payload.as_deref())?;
+    let inputs = inputs::collect(arguments, &root)?;
+    let spec = NodeSpec::resolve(&inputs)?;
+    let node = Node {
+        root: &root,
+        runner: &System,
+        payload: &payload,
+        spec: &spec,
+    };
+    node.install(arguments)
+}
+
+fn refused(error: anyhow::Error) -> Refused {
+    Refused {
+        problems: vec![format!("{error:#}")],
+    }
+}
+
+fn open_payload(dir: Option<&Path>) -> Result<Payload> {
+    let payload = match dir {
+        Some(dir) => Some(Payload::open(dir)?),
+        None => Payload::embedded()?,
+    };
+    payload.ok_or_else(|| {
+        let problem = "this program is the builder and carries no bundle; build an appliance with \
+                       `make appliance`, or give a packed payload with --payload DIR";
+        Refused {
+            problems: vec![problem.to_owned()],
+        }
+        .into()
+    })
+}
+
+struct Node<'a> {
+    root: &'a Root,
+    runner: &'a dyn Runner,
+    payload: &'a Payload,
+    spec: &'a NodeSpec,
+}
+
+impl Node<'_> {
+    fn install(&self, arguments: &Install) -> Result<Outcome> {
+        let bundles = self.root.resolve(BUNDLES)?;
+        let whole = unpack::is_complete(&bundles, self.payload);
+        let source = preflight::docker_source(self.root, self.payload.manifest())?;
+        let desired = self.desired(source)?;
+        preflight::check(
+            self.root,
+            self.runner,
+            self.payload.manifest(),
+            &desired,
+            whole,
+        )?;
+        let docker = status::docker(self.root)?;
+        let current = observe(&desired, self.root, self.runner, &docker, whole)?;
+        let plan = Plan::build(&desired, &current);
+        if arguments.dry_run {
+            return self.show(&plan, arguments.output);
+        }
+        // Held until the end: a second run meanwhile would see half of this one.
+        let _lock = Lock::take(self.root)?;
+        self.apply(&plan, &docker)?;
+        let noted = self.state().write(self.root)?;
+        self.say_what_changed(&plan, noted);
+        let report = self.verify(arguments)?;
+        self.finish(arguments, &plan, report.as_ref())
+    }
+
+    fn desired(&self, docker: DockerSource) -> Result<Desired> {
+        let existing = OnMachine(self.root);
+        let request = components::pki_request(self.spec);
+        let pki = request
+            .map(|request| pki::resolve(&request, &existing, OffsetDateTime::now_utc()))
+            .transpose()
+            .map_err(refused)?;
+        let tokens = match self.spec.profile.value {
+            Profile::WithCa => {
+                let file = existing.read(components::TOKEN_FILE)?;
+                Some(pki::token::resolve_token_csv(file.as_deref()).map_err(refused)?)
+            }
+            Profile::Simple => None,
+        };
+        Desired::build(&Sources {
+            spec: self.spec,
+            manifest: self.payload.manifest(),
+            digest: self.payload.digest(),
+            pki: pki.as_ref(),
+            tokens: tokens.as_ref(),
+            bundled_docker: docker == DockerSource::Payload,
+        })
+    }
+
+    fn show(&self, plan: &Plan, output: Output) -> Result<Outcome> {
+        match output {
+            Output::Text => print::plan(self.spec, plan),
+            Output::Json => println!("{}", serde_json::to_string_pretty(&self.json(plan, None))?),
+        }
+        Ok(Outcome::Done)
+    }
+
+    fn apply(&self, plan: &Plan, docker: &Docker) -> Result<()> {
+        let unpack = |bundles: &Path| {
+            let progress =
+                progress::standard_error("unpack", self.payload.manifest().unpacked_size());
+            unpack::unpack(self.payload, bundles, &*progress).map(drop)
+        };
+        let announce =
+            |number: usize, count: usize, step: &Step| log::info!("[{number}/{count}] {step}");
+        Executor {
+            root: self.root,
+            runner: self.runner,
+            docker,
+            unpack: &unpack,
+            announce: &announce,
+        }
+        .run(plan)
+    }
+
+    fn state(&self) -> State {
+        let bundle = &self.payload.manifest().bundle;
+        State {
+            appliance: env!("CARGO_PKG_VERSION").to_owned(),
+            bundle: bundle.name.clone(),
+            kubernetes: bundle.kubernetes.clone(),
+            digest: self.payload.digest().to_owned(),
+            demonstration: bundle.demonstration,
+            role: self.spec.role.to_string(),
+            profile: self.spec.profile.to_string(),
+            node: self.spec.name.value.clone(),
+            address: self.spec.address.to_string(),
+        }
+    }
+
+    fn say_what_changed(&self, plan: &Plan, noted: bool) {
+        let state = self.state();
+        let is = format!(
+            "{} is {} {} of bundle {}",
+            state.node,
+            article(&state.role),
+            state.role,
+            state.bundle
+        );
+        if plan.is_empty() && !noted {
+            log::info!("nothing to change: {is}");
+        } else {
+            log::info!("{} changes made: {is}", plan.steps.len());
+        }
+    }
+
+    /// Waits until the node is healthy; gives up after the time the user set and returns
+    /// what it said last. A directory that is being prepared has nobody to ask.
+    fn verify(&self, arguments: &Install) -> Result<Option<Report>> {
+        if !self.root.is_live() || arguments.wait == 0 {
+            return Ok(None);
+        }
+        let (start, state) = (Instant::now(), self.state());
+        let unhealthy = RefCell::new(String::new());
+        loop {
+            let report = status::report(self.root, self.runner, &state)?;
+            let over = start.elapsed() >= Duration::from_secs(arguments.wait);
+            if report.overall == Overall::Healthy || over {
+                return Ok(Some(report));
+            }
+            let waiting_for = waiting_for(&report);
+            if unhealthy.replace(waiting_for.clone()) != waiting_for {
+                log::info!(
+                    "{:>3} s: waiting for {waiting_for}",
+                    start.elapsed().as_secs()
+                );
+            }
+            std::thread::sleep(POLL);
+        }
+    }
+
+    fn finish(&self, arguments: &Install, plan: &Plan, report: Option<&Report>) -> Result<Outcome> {
+        match (arguments.output, report) {
+            (Output::Json, _) => println!(
+                "{}",
+                serde_json::to_string_pretty(&self.json(plan, report))?
+            ),
+            (Output::Text, Some(report)) => print::report(report, Output::Text)?,
+            (Output::Text, None) => {}
+        }
+        Ok(report.map_or(Outcome::Done, |report| report.overall.into()))
+    }
+
+    fn json(&self, plan: &Plan, report: Option<&Report>) -> serde_json::Value {
+        let settings = self.spec.explain().into_iter().map(|(name, value, origin)| {
+            json!({ "name": name, "value": value, "from": origin.to_string() })
+        });
+        let steps = plan.steps.iter().map(ToString::to_string);
+        json!({
+            "changed": !plan.is_empty(),
+            "settings": settings.collect::<Vec<_>>(),
+            "steps": steps.collect::<Vec<_>>(),
+            "status": report,
+        })
+    }
+}
+
+fn article(role: &str) -> &'static str {
+    if role.starts_with(['a', 'e', 'i', 'o', 'u']) {
+        "an"
+    } else {
+        "a"
+    }
+}
+
+fn waiting_for(report: &Report) -> String {
+    let services = report
+        .services
+        .iter()
+        .filter(|s| s.problem.is_some())
+        .map(|s| s.name.as_str());
+    let images = report
+        .images
+        .iter()
+        .filter(|i| i.problem.is_some())
+        .map(|i| i.reference.as_str());
+    let certificates = report
+        .certificates
+        .iter()
+        .filter(|c| c.problem.is_some())
+        .map(|c| c.name.as_str());
+    services
+        .chain(images)
+        .chain(certificates)
+        .collect::<Vec<_>>()
+        .join(", ")
+}

@@ -1,0 +1,36 @@
+//! Messages for people on standard error: plain lines, as the journal wants them.
+
+use log::{LevelFilter, Log, Metadata, Record};
+
+struct Lines;
+
+impl Log for Lines {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.target().starts_with("appliance")
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        if !self.enabled(record.metadata()) {
+            return;
+        }
+        match record.level() {
+            log::Level::Error | log::Level::Warn => eprintln!("warning: {}", record.args()),
+            _ => eprintln!("{}", record.args()),
+        }
+    }
+
+    fn flush(&self) {}
+}
+
+/// Starts to print messages: progress and warnings always, details as often as `-v` was given.
+pub fn start(verbose: u8) {
+    let level = match verbose {
+        0 => LevelFilter::Info,
+        1 => LevelFilter::Debug,
+        _ => LevelFilter::Trace,
+    };
+    // Only a second logger in one process can fail here, and there is none.
+    if log::set_logger(&Lines).is_ok() {
+        log::set_max_level(level);
+    }
+}

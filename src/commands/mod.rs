@@ -1,0 +1,74 @@
+//! One file a command; each wires stages together and owns no logic of theirs.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::CommandFactory;
+
+use crate::cli::{Cli, Command};
+use crate::spec::Refused;
+use crate::verify::Overall;
+
+mod bundle;
+mod inputs;
+mod install;
+pub mod log;
+mod preflight;
+mod print;
+mod status;
+mod version;
+
+/// How a command ended that did not fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It did what it was asked.
+    Done,
+    /// The node is not healthy.
+    Degraded,
+    /// There is no node.
+    NotInstalled,
+}
+
+impl From<Outcome> for ExitCode {
+    fn from(outcome: Outcome) -> ExitCode {
+        ExitCode::from(match outcome {
+            Outcome::Done => 0,
+            Outcome::Degraded => 3,
+            Outcome::NotInstalled => 4,
+        })
+    }
+}
+
+impl From<Overall> for Outcome {
+    fn from(overall: Overall) -> Outcome {
+        match overall {
+            Overall::Healthy => Outcome::Done,
+            Overall::Degraded => Outcome::Degraded,
+            Overall::NotInstalled => Outcome::NotInstalled,
+        }
+    }
+}
+
+/// The exit code of a command that failed: 2 where its input was refused, else 1.
+pub fn exit_code_of(error: &anyhow::Error) -> ExitCode {
+    ExitCode::from(if error.is::<Refused>() { 2 } else { 1 })
+}
+
+/// Runs the command.
+pub fn run(cli: Cli) -> Result<Outcome> {
+    match cli.command {
+        Command::Install(arguments) => install::run(&arguments),
+        Command::Status(arguments) => status::run(&arguments),
+        Command::Bundle(command) => bundle::run(&command),
+        Command::Version { output } => version::run(output),
+        Command::Completion { shell } => {
+            clap_complete::generate(
+                shell,
+                &mut Cli::command(),
+                "appliance",
+                &mut std::io::stdout(),
+            );
+            Ok(Outcome::Done)
+        }
+    }
+}

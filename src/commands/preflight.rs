@@ -1,0 +1,97 @@
+//! Finds out about the machine what [`crate::preflight`] judges.
+
+use anyhow::Result;
+
+use crate::apply::kernel;
+use crate::bundle::manifest::Manifest;
+use crate::desired::{BUNDLES, DOCKER_OF_MACHINE, Desired};
+use crate::preflight::{self, DockerSource, Facts, Room};
+use crate::spec::Refused;
+use crate::sys::host;
+use crate::sys::process::Runner;
+use crate::sys::root::Root;
+
+/// Where docker keeps its images.
+const DOCKER_DATA: &str = "/var/lib/docker";
+/// The program of a payload that makes it bring docker.
+const DOCKER_DAEMON: &str = "dockerd";
+
+/// Where the node's docker comes from.
+pub fn docker_source(root: &Root, manifest: &Manifest) -> Result<DockerSource> {
+    let units = [
+        "/etc/systemd/system",
+        "/lib/systemd/system",
+        "/usr/lib/systemd/system",
+    ];
+    let mut has_unit = false;
+    for directory in units {
+        has_unit |= root.exists(&format!("{directory}/docker.service"))?;
+    }
+    Ok(if root.exists(DOCKER_OF_MACHINE)? && has_unit {
+        DockerSource::Machine
+    } else if manifest.component(DOCKER_DAEMON).is_some() {
+        DockerSource::Payload
+    } else {
+        DockerSource::Nowhere
+    })
+}
+
+/// Refuses a machine the node cannot be made on, with every reason.
+pub fn check(
+    root: &Root,
+    runner: &dyn Runner,
+    manifest: &Manifest,
+    desired: &Desired,
+    unpacked: bool,
+) -> Result<()> {
+    let live = root.is_live();
+    let missing = |module: &&String| {
+        live && !kernel::has_module(module) && !kernel::can_load_module(runner, module)
+    };
+    let facts = Facts {
+        live,
+        is_root: host::is_root(),
+        has_systemd: has_systemd(root)?,
+        docker: docker_source(root, manifest)?,
+        missing_modules: desired.modules.iter().filter(missing).cloned().collect(),
+        room: room(root, manifest, unpacked)?,
+        exec: !live || host::file_system(&root.resolve(BUNDLES)?)?.exec,
+    };
+    let problems = preflight::problems(&facts);
+    if problems.is_empty() {
+        Ok(())
+    } else {
+        Err(Refused { problems }.into())
+    }
+}
+
+/// Systemd's own test for the running system (sd_booted(3)), or its program in one being prepared.
+fn has_systemd(root: &Root) -> Result<bool> {
+    if root.is_live() {
+        return root.exists("/run/systemd/system");
+    }
+    Ok(root.exists("/lib/systemd/systemd")? || root.exists("/usr/lib/systemd/systemd")?)
+}
+
+fn room(root: &Root, manifest: &Manifest, unpacked: bool) -> Result<Vec<Room>> {
+    let (bundle, images) = preflight::needed(manifest, unpacked);
+    let bundles = host::file_system(&root.resolve(BUNDLES)?)?;
+    let docker = host::file_system(&root.resolve(DOCKER_DATA)?)?;
+    let room = |place: &str, needed, free| Room {
+        place: place.to_owned(),
+        needed,
+        free,
+    };
+    Ok(if bundles.device == docker.device {
+        vec![room(
+            "the file system of /opt/appliance and /var/lib/docker",
+            bundle + images,
+            bundles.free,
+        )]
+    } else {
+        vec![
+            room(BUNDLES, bundle, bundles.free),
+            room(DOCKER_DATA, images, docker.free),
+        ]
+    })
+}

@@ -1,0 +1,163 @@
+//! What commands print: tables for people, JSON for programs.
+
+use anyhow::Result;
+use comfy_table::{ContentArrangement, Table, presets};
+
+use crate::apply::state::State;
+use crate::bundle::manifest::Manifest;
+use crate::cli::Output;
+use crate::plan::Plan;
+use crate::spec::NodeSpec;
+use crate::verify::{Overall, Report};
+
+/// How much of a digest tells it from others.
+const SHORT: usize = 12;
+
+/// Prints what a node answered.
+pub fn report(report: &Report, output: Output) -> Result<()> {
+    if output == Output::Json {
+        println!("{}", serde_json::to_string_pretty(report)?);
+        return Ok(());
+    }
+    let Some(node) = &report.node else {
+        println!("not installed: run `appliance install` to make this machine a node");
+        return Ok(());
+    };
+    heading(node, report);
+    println!("\n{}", services(report));
+    println!("\n{}", images(report));
+    if !report.certificates.is_empty() {
+        println!("\n{}", certificates(report));
+    }
+    println!("\n{}", verdict(report));
+    Ok(())
+}
+
+fn heading(node: &State, report: &Report) {
+    println!(
+        "{} {} ({}), profile {}",
+        node.role, node.node, node.address, node.profile
+    );
+    println!(
+        "appliance {}, bundle {} (Kubernetes {}), {}",
+        report.appliance,
+        node.bundle,
+        node.kubernetes,
+        short(&node.digest)
+    );
+    if node.demonstration {
+        println!("This is a demonstration: some components are stand-ins.");
+    }
+    if report.certificates.is_empty() {
+        println!("Profile simple: anyone who reaches this machine may do anything to the cluster.");
+    }
+}
+
+fn verdict(report: &Report) -> &'static str {
+    match report.overall {
+        Overall::Healthy => "The node is healthy.",
+        Overall::Degraded => "The node is NOT healthy: see the problems above.",
+        Overall::NotInstalled => "The node is not installed.",
+    }
+}
+
+fn table(header: &[&str]) -> Table {
+    let mut table = Table::new();
+    table
+        .load_preset(presets::NOTHING)
+        .set_content_arrangement(ContentArrangement::Disabled);
+    table.set_header(header.to_vec());
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
+    table
+}
+
+fn ok_or<'a>(problem: Option<&'a String>) -> &'a str {
+    problem.map_or("ok", String::as_str)
+}
+
+fn services(report: &Report) -> Table {
+    let mut table = table(&["SERVICE", "STATE", "HEALTH", "ENDPOINT"]);
+    for service in &report.services {
+        let endpoint = service.endpoint.as_deref().unwrap_or("-");
+        table.add_row([
+            &service.name,
+            &service.state,
+            ok_or(service.problem.as_ref()),
+            endpoint,
+        ]);
+    }
+    table
+}
+
+fn images(report: &Report) -> Table {
+    let mut table = table(&["IMAGE", "ID", "STATE"]);
+    for image in &report.images {
+        let id = image
+            .id
+            .as_deref()
+            .map_or("-", |id| short(id.trim_start_matches("sha256:")));
+        let state = image.problem.as_deref().unwrap_or("loaded");
+        table.add_row([image.reference.as_str(), id, state]);
+    }
+    table
+}
+
+fn certificates(report: &Report) -> Table {
+    let mut table = table(&["CERTIFICATE", "SUBJECT", "EXPIRES", "STATE"]);
+    for certificate in &report.certificates {
+        let day = certificate.not_after.split('T').next().unwrap_or_default();
+        table.add_row([
+            &certificate.name,
+            &certificate.subject,
+            day,
+            ok_or(certificate.problem.as_ref()),
+        ]);
+    }
+    table
+}
+
+fn short(digest: &str) -> &str {
+    &digest[..SHORT.min(digest.len())]
+}
+
+/// Prints what a payload holds.
+pub fn manifest(manifest: &Manifest) {
+    println!(
+        "{} (Kubernetes {})\n{}\n",
+        manifest.bundle.name, manifest.bundle.kubernetes, manifest.bundle.description
+    );
+    let mut table = table(&["COMPONENT", "VERSION", "BYTES", "SHA256", "PATH"]);
+    for component in &manifest.components {
+        let size = component.size.to_string();
+        table.add_row([
+            &component.name,
+            &component.version,
+            &size,
+            short(&component.sha256),
+            &component.path,
+        ]);
+    }
+    println!("{table}");
+}
+
+/// Prints what the node is to be and where each value came from, and every change a plan makes.
+pub fn plan(spec: &NodeSpec, plan: &Plan) {
+    let mut values = table(&["SETTING", "VALUE", "FROM"]);
+    for (name, value, origin) in spec.explain() {
+        values.add_row([name, &value, &origin.to_string()]);
+    }
+    println!("{values}\n");
+    if plan.is_empty() {
+        println!("nothing to change");
+        return;
+    }
+    for step in &plan.steps {
+        println!("{step}");
+        for line in step.diff().lines() {
+            println!("    {line}");
+        }
+    }
+    println!("\n{} changes; none was made (--dry-run)", plan.steps.len());
+}

@@ -1,0 +1,51 @@
+//! `appliance status`.
+
+use anyhow::{Context, Result};
+use time::OffsetDateTime;
+
+use super::{Outcome, print};
+use crate::apply::docker::Docker;
+use crate::apply::state::State;
+use crate::bundle::manifest::Manifest;
+use crate::cli::Status;
+use crate::desired::{BUNDLES, DOCKER_OF_MACHINE, DOCKER_OF_PAYLOAD};
+use crate::sys::process::{Runner, System};
+use crate::sys::root::Root;
+use crate::verify::{Asker, Report};
+
+/// Asks the node and prints what it says.
+pub fn run(arguments: &Status) -> Result<Outcome> {
+    let root = Root::open("/".as_ref())?;
+    let report = match State::read(&root)? {
+        Some(state) => report(&root, &System, &state)?,
+        None => Report::not_installed(),
+    };
+    print::report(&report, arguments.output)?;
+    Ok(report.overall.into())
+}
+
+/// What the installed node says of itself now.
+pub fn report(root: &Root, runner: &dyn Runner, state: &State) -> Result<Report> {
+    let path = format!("{BUNDLES}/{}/manifest.json", state.digest);
+    let manifest = root
+        .read(&path)?
+        .with_context(|| format!("{path} is missing; run `appliance install` to mend it"))?;
+    let manifest: Manifest = serde_json::from_slice(&manifest).with_context(|| path.clone())?;
+    let docker = docker(root)?;
+    Asker {
+        root,
+        runner,
+        docker: &docker,
+    }
+    .ask(state, &manifest, OffsetDateTime::now_utc())
+}
+
+/// The machine's docker if it has one, else the payload's.
+pub fn docker(root: &Root) -> Result<Docker> {
+    let on_machine = root.exists(DOCKER_OF_MACHINE)?;
+    Ok(Docker::new(if on_machine {
+        DOCKER_OF_MACHINE
+    } else {
+        DOCKER_OF_PAYLOAD
+    }))
+}

@@ -1,0 +1,37 @@
+//! `appliance version`.
+
+use anyhow::Result;
+use serde_json::json;
+
+use super::Outcome;
+use crate::bundle::payload::Payload;
+use crate::cli::Output;
+
+/// Prints the version of the program and of what it carries.
+pub fn run(output: Output) -> Result<Outcome> {
+    let version = env!("CARGO_PKG_VERSION");
+    let payload = Payload::embedded()?;
+    match (output, &payload) {
+        (Output::Json, _) => {
+            let bundle = payload.as_ref().map(|payload| {
+                json!({ "digest": payload.digest(), "bundle": payload.manifest().bundle })
+            });
+            println!("{}", json!({ "appliance": version, "payload": bundle }));
+        }
+        (Output::Text, Some(payload)) => {
+            let bundle = &payload.manifest().bundle;
+            println!("appliance {version}");
+            println!(
+                "bundle {} (Kubernetes {}), {}",
+                bundle.name,
+                bundle.kubernetes,
+                payload.digest()
+            );
+            if bundle.demonstration {
+                println!("{}", bundle.description);
+            }
+        }
+        (Output::Text, None) => println!("appliance {version} (builder: carries no bundle)"),
+    }
+    Ok(Outcome::Done)
+}

@@ -1,0 +1,526 @@
+//! Everything a node of a given specification has: directories, files, links, kernel
+//! settings, images and services. Pure.
+
+use std::fmt;
+
+use anyhow::{Context, Result};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use serde::Serialize;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use crate::bundle::manifest::{Kind, Manifest};
+use crate::components::{self, Runs, Service};
+use crate::pki::{Pki, Secret};
+use crate::render::render;
+use crate::spec::{Ipip, NodeSpec};
+
+/// Where bundles are unpacked, each in a directory of its digest.
+pub const BUNDLES: &str = "/opt/appliance";
+/// The link to the bundle in use.
+pub const CURRENT: &str = "/opt/appliance/current";
+/// The machine's own docker.
+pub const DOCKER_OF_MACHINE: &str = "/usr/bin/docker";
+/// The docker that a payload brings to a machine without one.
+pub const DOCKER_OF_PAYLOAD: &str = "/opt/appliance/current/docker/docker";
+/// Where programs for people are linked.
+const PATH_DIR: &str = "/usr/local/bin";
+/// IP-in-IP's header, in bytes: what a tunnel takes from the network's MTU.
+const IPIP_OVERHEAD: u32 = 20;
+
+/// The modules to load at every boot.
+pub const MODULES_FILE: &str = "/etc/modules-load.d/kubernetes.conf";
+/// The kernel settings of every boot.
+pub const SYSCTL_FILE: &str = "/etc/sysctl.d/k8s.conf";
+/// The node's host table, of which this program keeps a marked part.
+pub const HOSTS_FILE: &str = "/etc/hosts";
+/// What `kubectl` reads when root says nothing else.
+const ROOT_KUBECONFIG: &str = "/root/.kube/config";
+const CALICOCTL_CONFIG: &str = "/etc/calico/calicoctl.cfg";
+
+/// A directory with its permission bits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Directory {
+    /// Its absolute path.
+    pub path: String,
+    /// Its permission bits.
+    pub mode: u32,
+}
+
+/// What a file holds.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Content {
+    /// The whole file.
+    Whole(Vec<u8>),
+    /// A marked part of a file that belongs to the distribution.
+    Block(String),
+    /// The whole file, never to be shown.
+    Secret(Secret),
+}
+
+impl Content {
+    /// SHA-256 of what it holds.
+    pub fn sha256(&self) -> [u8; 32] {
+        match self {
+            Content::Whole(bytes) => Sha256::digest(bytes),
+            Content::Block(text) => Sha256::digest(text),
+            Content::Secret(secret) => Sha256::digest(secret.expose()),
+        }
+        .into()
+    }
+}
+
+impl fmt::Debug for Content {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Content::Whole(bytes) => write!(f, "{} bytes", bytes.len()),
+            Content::Block(text) => write!(f, "block of {} bytes", text.len()),
+            Content::Secret(_) => write!(f, "secret"),
+        }
+    }
+}
+
+/// A file with its permission bits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct File {
+    /// Its absolute path.
+    pub path: String,
+    /// Its permission bits.
+    pub mode: u32,
+    /// What it holds.
+    pub content: Content,
+}
+
+/// A symbolic link.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// Its absolute path.
+    pub path: String,
+    /// What it points to.
+    pub target: String,
+    /// Whether it gives way to whatever is there already: that is the operator's.
+    pub yields: bool,
+}
+
+/// An image docker is to have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Image {
+    /// The reference it is known by.
+    pub reference: String,
+    /// Docker's identifier of it.
+    pub id: String,
+    /// The tarball it is loaded from.
+    pub tarball: String,
+}
+
+/// A service that is to run, with a digest of all it is started with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunningService {
+    /// The unit's name without `.service`.
+    pub name: &'static str,
+    /// Whether it needs docker to have the images first.
+    pub needs_images: bool,
+    /// SHA-256 over its unit, its files and its program: where it differs from the one
+    /// it was last started with, it must be restarted.
+    pub inputs: String,
+}
+
+/// Everything a node has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Desired {
+    /// The digest of the bundle that is to be unpacked and in use.
+    pub bundle: String,
+    /// Directories, parents first.
+    pub directories: Vec<Directory>,
+    /// Files; units come last.
+    pub files: Vec<File>,
+    /// Links.
+    pub links: Vec<Link>,
+    /// Kernel modules.
+    pub modules: Vec<String>,
+    /// Kernel settings: key with dots, value.
+    pub sysctls: Vec<(String, String)>,
+    /// Images.
+    pub images: Vec<Image>,
+    /// Services, in starting order.
+    pub services: Vec<RunningService>,
+}
+
+/// What the files are made from.
+pub struct Sources<'a> {
+    /// What the node is to be.
+    pub spec: &'a NodeSpec,
+    /// What the payload holds.
+    pub manifest: &'a Manifest,
+    /// The payload's digest.
+    pub digest: &'a str,
+    /// Keys and certificates, where the profile has them.
+    pub pki: Option<&'a Pki>,
+    /// The tokens kube-apiserver knows, where the profile has them.
+    pub tokens: Option<&'a Secret>,
+    /// Whether docker comes from the payload, since the machine has none.
+    pub bundled_docker: bool,
+}
+
+impl Desired {
+    /// All that a node of `sources` has. Fails if a template does not fit the values or
+    /// the payload lacks a program the role needs.
+    pub fn build(sources: &Sources<'_>) -> Result<Desired> {
+        let services = components::services(*sources.spec.role);
+        let mut files = config_files(sources)?;
+        files.extend(pki_files(sources));
+        files.extend(kubeconfigs(sources)?);
+        files.extend(units(sources, services)?);
+        let running = services
+            .iter()
+            .map(|service| running_service(sources, service, &files))
+            .collect::<Result<Vec<_>>>()?;
+        Ok(Desired {
+            bundle: sources.digest.to_owned(),
+            directories: directories(),
+            modules: words_of(&files, MODULES_FILE),
+            sysctls: settings_of(&files, SYSCTL_FILE),
+            links: links(sources, services),
+            images: images(sources.manifest),
+            services: running,
+            files,
+        })
+    }
+
+    /// The file at `path`, if there is to be one.
+    pub fn file(&self, path: &str) -> Option<&File> {
+        self.files.iter().find(|file| file.path == path)
+    }
+}
+
+fn directories() -> Vec<Directory> {
+    let open = [
+        "/etc/kubernetes",
+        components::CA_DIR,
+        "/etc/calico",
+        "/var/log/calico",
+    ];
+    let private = ["/var/lib/etcd", "/var/log/kubernetes"];
+    let directory = |path: &str, mode| Directory {
+        path: path.to_owned(),
+        mode,
+    };
+    let open = open.map(|path| directory(path, 0o755));
+    let private = private.map(|path| directory(path, 0o700));
+    open.into_iter().chain(private).collect()
+}
+
+fn public(path: &str, text: String) -> File {
+    File {
+        path: path.to_owned(),
+        mode: 0o644,
+        content: Content::Whole(text.into_bytes()),
+    }
+}
+
+fn secret(path: &str, secret: Secret) -> File {
+    File {
+        path: path.to_owned(),
+        mode: 0o600,
+        content: Content::Secret(secret),
+    }
+}
+
+/// The values every template may use.
+fn values(sources: &Sources<'_>) -> Value {
+    let spec = sources.spec;
+    let cluster = &spec.cluster;
+    let tunnel = *cluster.ipip != Ipip::Off;
+    let docker_dir = format!("{CURRENT}/docker");
+    let docker = if sources.bundled_docker {
+        DOCKER_OF_PAYLOAD
+    } else {
+        DOCKER_OF_MACHINE
+    };
+    json!({
+        "bin": format!("{CURRENT}/bin"),
+        "docker": docker,
+        "docker_dir": docker_dir,
+        "tls": spec.tls(),
+        "scheme": spec.reach().scheme(),
+        "ipip": tunnel,
+        "tunnel_mtu": if tunnel { *spec.mtu - IPIP_OVERHEAD } else { *spec.mtu },
+        "node": { "name": *spec.name, "address": spec.address.to_string() },
+        "cluster": {
+            "name": *cluster.name,
+            "pod_cidr": cluster.pod_cidr.to_string(),
+            "service_cidr": cluster.service_cidr.to_string(),
+            "node_ports": cluster.node_ports.to_string(),
+            "ipip": cluster.ipip.to_string(),
+        },
+        "hosts": hosts(spec),
+    })
+}
+
+#[derive(Serialize)]
+struct Host {
+    name: String,
+    address: String,
+}
+
+/// This node and the ones it is told of, sorted by name.
+fn hosts(spec: &NodeSpec) -> Vec<Host> {
+    let mut entries = spec.cluster.hosts.value.clone();
+    entries.insert(spec.name.value.clone(), *spec.address);
+    let host = |(name, address): (String, core::net::Ipv4Addr)| Host {
+        name,
+        address: address.to_string(),
+    };
+    entries.into_iter().map(host).collect()
+}
+
+fn with(mut values: Value, more: Value) -> Value {
+    if let (Value::Object(values), Value::Object(more)) = (&mut values, more) {
+        values.extend(more);
+    }
+    values
+}
+
+fn config_files(sources: &Sources<'_>) -> Result<Vec<File>> {
+    let values = values(sources);
+    let file = |path: &str, template: &str| {
+        Ok::<_, anyhow::Error>(public(path, render(template, &values)?))
+    };
+    let hosts = File {
+        path: HOSTS_FILE.to_owned(),
+        mode: 0o644,
+        content: Content::Block(render("config/hosts.block", &values)?),
+    };
+    Ok(vec![
+        file(MODULES_FILE, "config/modules.conf")?,
+        file(SYSCTL_FILE, "config/sysctl.conf")?,
+        hosts,
+        file(components::AUDIT_POLICY, "config/audit-policy.yaml")?,
+        file(CALICOCTL_CONFIG, "config/calicoctl.cfg.yaml")?,
+    ])
+}
+
+/// Keys before the certificates made for them: a run that is cut between the two finds
+/// the key and makes the certificate again.
+fn pki_files(sources: &Sources<'_>) -> Vec<File> {
+    let Some(pki) = sources.pki else {
+        return Vec::new();
+    };
+    let mut files = Vec::new();
+    for issued in pki.issued() {
+        files.push(secret(&issued.key_path, issued.key_pem.clone()));
+        files.push(public(
+            &issued.certificate_path,
+            issued.certificate_pem.clone(),
+        ));
+    }
+    let account = &pki.service_account;
+    files.push(secret(&account.private_path, account.private_pem.clone()));
+    files.push(public(&account.public_path, account.public_pem.clone()));
+    files.extend(
+        sources
+            .tokens
+            .map(|tokens| secret(components::TOKEN_FILE, tokens.clone())),
+    );
+    files
+}
+
+fn kubeconfigs(sources: &Sources<'_>) -> Result<Vec<File>> {
+    let address = *sources.spec.address;
+    let Some(pki) = sources.pki else {
+        let server = format!("http://{address}:8080");
+        return Ok(vec![kubeconfig(
+            sources,
+            components::ADMIN_KUBECONFIG,
+            "admin",
+            &server,
+            json!({}),
+        )?]);
+    };
+    let for_user = |path: &str, name: &str, server: String| -> Result<File> {
+        let issued = pki
+            .named(name)
+            .with_context(|| format!("no certificate {name}"))?;
+        let identity = json!({
+            "authority": BASE64.encode(&pki.authority.certificate_pem),
+            "certificate": BASE64.encode(&issued.certificate_pem),
+            "key": BASE64.encode(issued.key_pem.expose()),
+        });
+        kubeconfig(sources, path, name, &server, identity)
+    };
+    let local = || "https://127.0.0.1:6443".to_owned();
+    Ok(vec![
+        for_user(
+            components::ADMIN_KUBECONFIG,
+            "admin",
+            format!("https://{address}:6443"),
+        )?,
+        for_user(
+            components::CONTROLLER_MANAGER_KUBECONFIG,
+            "kube-controller-manager",
+            local(),
+        )?,
+        for_user(components::SCHEDULER_KUBECONFIG, "kube-scheduler", local())?,
+    ])
+}
+
+fn kubeconfig(
+    sources: &Sources<'_>,
+    path: &str,
+    user: &str,
+    server: &str,
+    identity: Value,
+) -> Result<File> {
+    let values = with(
+        with(values(sources), json!({ "user": user, "server": server })),
+        identity,
+    );
+    Ok(secret(
+        path,
+        Secret::new(render("config/kubeconfig.yaml", &values)?.into_bytes()),
+    ))
+}
+
+fn units(sources: &Sources<'_>, services: &[Service]) -> Result<Vec<File>> {
+    let values = values(sources);
+    let mut files = Vec::new();
+    for service in services {
+        let own = match service.runs {
+            Runs::Program(name) => {
+                let program = component(sources.manifest, Kind::Program, name)?;
+                json!({ "arguments": program.arguments })
+            }
+            Runs::Image(name) => {
+                let image = component(sources.manifest, Kind::Image, name)?;
+                json!({ "image": image.reference })
+            }
+            Runs::Docker => json!({}),
+        };
+        if service.runs == Runs::Docker {
+            files.push(public(
+                components::DOCKER_DROP_IN,
+                render("units/docker-forward.conf", &values)?,
+            ));
+            if !sources.bundled_docker {
+                continue;
+            }
+        }
+        let unit = render(&service.template(), &with(values.clone(), own))?;
+        files.push(public(&service.unit_path(), unit));
+    }
+    Ok(files)
+}
+
+fn component<'a>(
+    manifest: &'a Manifest,
+    kind: Kind,
+    name: &str,
+) -> Result<&'a crate::bundle::manifest::Component> {
+    manifest
+        .component(name)
+        .filter(|component| component.kind == kind)
+        .with_context(|| {
+            format!(
+                "bundle {} has no {name}; add it to bundle.toml",
+                manifest.bundle.name
+            )
+        })
+}
+
+/// The bundle in use, the programs on the PATH, the units enabled, and root's kubeconfig.
+fn links(sources: &Sources<'_>, services: &[Service]) -> Vec<Link> {
+    let link = |path: String, target: String| Link {
+        path,
+        target,
+        yields: false,
+    };
+    let mut links = vec![link(CURRENT.to_owned(), sources.digest.to_owned())];
+    for program in sources.manifest.components.iter().filter(|c| c.on_path) {
+        links.push(link(
+            format!("{PATH_DIR}/{}", program.name),
+            format!("{CURRENT}/{}", program.path),
+        ));
+    }
+    let ours = |service: &&Service| service.runs != Runs::Docker || sources.bundled_docker;
+    for service in services.iter().filter(ours) {
+        let wants = format!(
+            "/etc/systemd/system/multi-user.target.wants/{}.service",
+            service.name
+        );
+        links.push(link(wants, service.unit_path()));
+    }
+    links.push(Link {
+        path: ROOT_KUBECONFIG.to_owned(),
+        target: components::ADMIN_KUBECONFIG.to_owned(),
+        yields: true,
+    });
+    links
+}
+
+fn images(manifest: &Manifest) -> Vec<Image> {
+    let image = |component: &crate::bundle::manifest::Component| {
+        Some(Image {
+            reference: component.reference.clone()?,
+            id: component.image_id.clone()?,
+            tarball: format!("{CURRENT}/{}", component.path),
+        })
+    };
+    manifest.images().filter_map(image).collect()
+}
+
+fn running_service(
+    sources: &Sources<'_>,
+    service: &Service,
+    files: &[File],
+) -> Result<RunningService> {
+    let mut paths = vec![service.unit_path()];
+    for name in service.certificates {
+        paths.extend([
+            components::certificate_path(name),
+            components::key_path(name),
+        ]);
+    }
+    paths.extend(service.files.iter().map(|&path| path.to_owned()));
+    let mut hash = Sha256::new();
+    for file in files.iter().filter(|file| paths.contains(&file.path)) {
+        hash.update(&file.path);
+        hash.update(file.content.sha256());
+    }
+    if let Runs::Program(name) = service.runs {
+        hash.update(&component(sources.manifest, Kind::Program, name)?.sha256);
+    }
+    if let Runs::Image(name) = service.runs {
+        hash.update(&component(sources.manifest, Kind::Image, name)?.sha256);
+    }
+    Ok(RunningService {
+        name: service.name,
+        needs_images: matches!(service.runs, Runs::Image(_)),
+        inputs: hex::encode(hash.finalize()),
+    })
+}
+
+/// The content of one of our own plain files, line by line, comments left out.
+fn lines_of<'a>(files: &'a [File], path: &str) -> impl Iterator<Item = &'a str> {
+    let text = files
+        .iter()
+        .find(|file| file.path == path)
+        .and_then(|file| match &file.content {
+            Content::Whole(bytes) => str::from_utf8(bytes).ok(),
+            _ => None,
+        });
+    text.unwrap_or_default()
+        .lines()
+        .filter(|line| !line.starts_with('#') && !line.trim().is_empty())
+}
+
+fn words_of(files: &[File], path: &str) -> Vec<String> {
+    lines_of(files, path).map(str::to_owned).collect()
+}
+
+fn settings_of(files: &[File], path: &str) -> Vec<(String, String)> {
+    lines_of(files, path)
+        .filter_map(|line| line.split_once(" = "))
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .collect()
+}

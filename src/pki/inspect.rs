@@ -1,0 +1,122 @@
+//! What a certificate says.
+
+use core::net::IpAddr;
+
+use anyhow::{Context, Result, anyhow};
+use time::OffsetDateTime;
+use x509_parser::certificate::X509Certificate;
+use x509_parser::extensions::GeneralName;
+use x509_parser::pem::{Pem, parse_x509_pem};
+use x509_parser::x509::X509Name;
+
+/// The parts of a certificate that matter here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateInfo {
+    /// Its subject, such as `O=system:masters, CN=admin`.
+    pub subject: String,
+    /// The subject's common name.
+    pub common_name: String,
+    /// The subject's organization.
+    pub organization: String,
+    /// Its subject alternative names of type DNS.
+    pub dns_names: Vec<String>,
+    /// Its subject alternative names of type IP address.
+    pub ip_addresses: Vec<IpAddr>,
+    /// Its first moment.
+    pub not_before: OffsetDateTime,
+    /// Its last moment.
+    pub not_after: OffsetDateTime,
+    /// Whether it may sign others.
+    pub is_ca: bool,
+    /// Whether a server may show it.
+    pub server: bool,
+    /// Whether a client may show it.
+    pub client: bool,
+    /// Its public key: a SubjectPublicKeyInfo in DER.
+    pub public_key: Vec<u8>,
+}
+
+impl CertificateInfo {
+    /// All subject alternative names.
+    pub fn sans(&self) -> Vec<String> {
+        let addresses = self.ip_addresses.iter().map(ToString::to_string);
+        self.dns_names.iter().cloned().chain(addresses).collect()
+    }
+}
+
+/// Reads the first certificate of a PEM file.
+pub fn inspect(pem: &[u8]) -> Result<CertificateInfo> {
+    let pem = parse_pem(pem)?;
+    let certificate = parse(&pem)?;
+    let (mut dns_names, mut ip_addresses) = (Vec::new(), Vec::new());
+    if let Some(sans) = certificate.subject_alternative_name()? {
+        for name in &sans.value.general_names {
+            match name {
+                GeneralName::DNSName(name) => dns_names.push((*name).to_owned()),
+                GeneralName::IPAddress(bytes) => ip_addresses.extend(ip_address(bytes)),
+                _ => {}
+            }
+        }
+    }
+    let usage = certificate.extended_key_usage()?.map(|usage| usage.value);
+    let validity = certificate.validity();
+    Ok(CertificateInfo {
+        subject: certificate.subject().to_string(),
+        common_name: first(certificate.subject().iter_common_name()),
+        organization: first(certificate.subject().iter_organization()),
+        dns_names,
+        ip_addresses,
+        not_before: validity.not_before.to_datetime(),
+        not_after: validity.not_after.to_datetime(),
+        is_ca: certificate.is_ca(),
+        server: usage.is_some_and(|usage| usage.server_auth),
+        client: usage.is_some_and(|usage| usage.client_auth),
+        public_key: certificate.public_key().raw.to_vec(),
+    })
+}
+
+/// Whether the certificate authority `authority` signed the certificate `pem`.
+pub fn is_signed_by(pem: &[u8], authority: &[u8]) -> Result<bool> {
+    let (pem, authority) = (parse_pem(pem)?, parse_pem(authority)?);
+    let (certificate, authority) = (parse(&pem)?, parse(&authority)?);
+    let named = same_name(certificate.issuer(), authority.subject());
+    Ok(named
+        && certificate
+            .verify_signature(Some(authority.public_key()))
+            .is_ok())
+}
+
+fn same_name(a: &X509Name<'_>, b: &X509Name<'_>) -> bool {
+    a.as_raw() == b.as_raw()
+}
+
+fn parse_pem(pem: &[u8]) -> Result<Pem> {
+    let (_, pem) = parse_x509_pem(pem).map_err(|_| anyhow!("not a PEM file"))?;
+    anyhow::ensure!(
+        pem.label == "CERTIFICATE",
+        "holds a {} and not a CERTIFICATE",
+        pem.label
+    );
+    Ok(pem)
+}
+
+fn parse(pem: &Pem) -> Result<X509Certificate<'_>> {
+    pem.parse_x509().context("not an X.509 certificate")
+}
+
+fn first<'a>(
+    mut values: impl Iterator<Item = &'a x509_parser::x509::AttributeTypeAndValue<'a>>,
+) -> String {
+    values
+        .next()
+        .and_then(|value| value.as_str().ok())
+        .unwrap_or_default()
+        .to_owned()
+}
+
+fn ip_address(bytes: &[u8]) -> Option<IpAddr> {
+    if let Ok(v4) = <[u8; 4]>::try_from(bytes) {
+        return Some(IpAddr::from(v4));
+    }
+    <[u8; 16]>::try_from(bytes).ok().map(IpAddr::from)
+}

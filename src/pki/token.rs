@@ -1,0 +1,71 @@
+//! `token.csv`: the token a kubelet shows before it has a certificate.
+
+use anyhow::{Result, anyhow, ensure};
+use ring::rand::{SecureRandom, SystemRandom};
+
+use super::Secret;
+
+/// Bytes of randomness in a token: 128 bits, which nobody guesses.
+const TOKEN_BYTES: usize = 16;
+/// The user, its identifier and its group, as the tutorial has them.
+const BOOTSTRAP_USER: &str = "kubelet-bootstrap,10001,\"system:kubelet-bootstrap\"";
+
+/// The content of `token.csv`: the one that is there, or a new one.
+///
+/// A file of no bytes is what a power cut can leave; nothing is lost by writing it anew.
+/// Any other file that has no token in its first field is refused, never overwritten.
+pub fn resolve_token_csv(existing: Option<&[u8]>) -> Result<Secret> {
+    match existing {
+        Some(bytes) if !bytes.is_empty() => {
+            let text = str::from_utf8(bytes).unwrap_or_default();
+            let fields = text.lines().next().unwrap_or_default().split(',');
+            ensure!(
+                fields
+                    .clone()
+                    .next()
+                    .is_some_and(|token| token.len() >= TOKEN_BYTES)
+                    && fields.count() >= 3,
+                "token.csv does not begin with a token, a user and its identifier; mend it or move it away"
+            );
+            Ok(Secret::new(bytes.to_vec()))
+        }
+        _ => new_token_csv(),
+    }
+}
+
+fn new_token_csv() -> Result<Secret> {
+    let mut token = [0; TOKEN_BYTES];
+    SystemRandom::new()
+        .fill(&mut token)
+        .map_err(|_| anyhow!("the system gives no randomness"))?;
+    Ok(Secret::new(
+        format!("{},{BOOTSTRAP_USER}\n", hex::encode(token)).into_bytes(),
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_token_that_is_there_is_kept() {
+        let first = resolve_token_csv(None).unwrap();
+        assert_eq!(resolve_token_csv(Some(first.expose())).unwrap(), first);
+    }
+
+    #[test]
+    fn two_new_tokens_differ() {
+        assert_ne!(new_token_csv().unwrap(), new_token_csv().unwrap());
+    }
+
+    #[test]
+    fn an_empty_file_is_written_anew_and_a_broken_one_refused() {
+        assert!(resolve_token_csv(Some(b"")).is_ok());
+        let error = resolve_token_csv(Some(b"hello\n")).unwrap_err();
+        assert!(
+            error.to_string().contains("mend it or move it away"),
+            "{error}"
+        );
+    }
+}

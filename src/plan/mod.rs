@@ -1,0 +1,310 @@
+//! What has to change so that the machine becomes what it is to be. Pure: compares
+//! [`Desired`] with [`Current`]; an unchanged machine yields an empty plan.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use crate::desired::{Content, Desired, Directory, File, Image, Link, RunningService};
+
+mod block;
+
+/// A file on the machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CurrentFile {
+    /// Its permission bits.
+    pub mode: u32,
+    /// SHA-256 of its bytes.
+    pub sha256: [u8; 32],
+    /// Its text, if it is text and not secret.
+    pub text: Option<String>,
+}
+
+/// The state of a unit, as systemd tells it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UnitState {
+    /// Running, or about to: systemd sees to it.
+    Running,
+    /// Not running.
+    Stopped,
+}
+
+/// The parts of a running system that a directory being prepared does not have.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Live {
+    /// Kernel modules that are loaded or built in.
+    pub modules: BTreeSet<String>,
+    /// Kernel settings: key with dots, value.
+    pub sysctls: BTreeMap<String, String>,
+    /// The state of each service that is known to systemd.
+    pub units: BTreeMap<String, UnitState>,
+    /// Docker's identifier of each reference it has; `None` if docker does not run.
+    pub images: Option<BTreeMap<String, String>>,
+}
+
+/// What the machine has of all that it is to have.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Current {
+    /// The mode of each directory that exists.
+    pub directories: BTreeMap<String, u32>,
+    /// Each file that exists.
+    pub files: BTreeMap<String, CurrentFile>,
+    /// The target of each link that exists.
+    pub links: BTreeMap<String, String>,
+    /// Whether the bundle is unpacked and whole.
+    pub bundle_is_whole: bool,
+    /// For each service, the digest of what it was last started with.
+    pub started_with: BTreeMap<String, String>,
+    /// The running system; `None` if the root is a directory being prepared.
+    pub live: Option<Live>,
+}
+
+/// One change. Carried out in the plan's order, each of them can be cut and done again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Unpack the bundle.
+    Unpack {
+        /// The digest whose directory it goes to.
+        digest: String,
+    },
+    /// Make a directory, or give it its mode.
+    CreateDirectory(Directory),
+    /// Write a file.
+    WriteFile {
+        /// Its path.
+        path: String,
+        /// Its permission bits.
+        mode: u32,
+        /// Its whole new content.
+        content: Content,
+        /// The text it replaces, where a person may see both.
+        replaces: Option<String>,
+        /// Whether nothing is there yet.
+        new: bool,
+    },
+    /// Point a link.
+    SetLink(Link),
+    /// Load a kernel module.
+    LoadModule(String),
+    /// Change a kernel setting.
+    SetSysctl {
+        /// The key, with dots.
+        key: String,
+        /// The value.
+        value: String,
+    },
+    /// Make systemd read the units again.
+    ReloadUnits,
+    /// Load an image into docker, unless it has it.
+    LoadImage(Image),
+    /// Start or restart a service.
+    Start {
+        /// The service.
+        service: RunningService,
+        /// Whether it runs with older inputs now.
+        restart: bool,
+    },
+}
+
+/// All changes, in order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// The changes.
+    pub steps: Vec<Step>,
+}
+
+impl Plan {
+    /// What `current` lacks to be `desired`.
+    pub fn build(desired: &Desired, current: &Current) -> Plan {
+        let mut steps = Vec::new();
+        if !current.bundle_is_whole {
+            steps.push(Step::Unpack {
+                digest: desired.bundle.clone(),
+            });
+        }
+        steps.extend(directories(desired, current));
+        steps.extend(desired.files.iter().filter_map(|file| write(file, current)));
+        steps.extend(links(desired, current));
+        let units_changed = steps.iter().any(changes_units);
+        if let Some(live) = &current.live {
+            if units_changed {
+                steps.push(Step::ReloadUnits);
+            }
+            steps.extend(kernel(desired, live));
+            steps.extend(services(desired, current, live));
+        }
+        Plan { steps }
+    }
+
+    /// Whether the machine is already as it should be.
+    pub fn is_empty(&self) -> bool {
+        self.steps.is_empty()
+    }
+}
+
+fn directories(desired: &Desired, current: &Current) -> impl Iterator<Item = Step> {
+    let lacks = |d: &&Directory| current.directories.get(&d.path) != Some(&d.mode);
+    desired
+        .directories
+        .iter()
+        .filter(lacks)
+        .cloned()
+        .map(Step::CreateDirectory)
+}
+
+fn write(file: &File, current: &Current) -> Option<Step> {
+    let before = current.files.get(&file.path);
+    let text = before.and_then(|before| before.text.clone());
+    let content = match &file.content {
+        Content::Block(lines) => {
+            let whole = block::replace(text.as_deref().unwrap_or_default(), lines);
+            Content::Whole(whole.into_bytes())
+        }
+        content => content.clone(),
+    };
+    // A file we share keeps the mode it has.
+    let mode = match (&file.content, before) {
+        (Content::Block(_), Some(before)) => before.mode,
+        _ => file.mode,
+    };
+    let same =
+        before.is_some_and(|before| before.mode == mode && before.sha256 == content.sha256());
+    (!same).then(|| Step::WriteFile {
+        path: file.path.clone(),
+        mode,
+        content,
+        replaces: text,
+        new: before.is_none(),
+    })
+}
+
+fn links(desired: &Desired, current: &Current) -> impl Iterator<Item = Step> {
+    let lacks = |link: &&Link| current.links.get(&link.path) != Some(&link.target);
+    desired
+        .links
+        .iter()
+        .filter(lacks)
+        .cloned()
+        .map(Step::SetLink)
+}
+
+fn changes_units(step: &Step) -> bool {
+    const UNITS: &str = "/etc/systemd/system/";
+    match step {
+        Step::WriteFile { path, .. } => path.starts_with(UNITS),
+        Step::SetLink(link) => link.path.starts_with(UNITS),
+        _ => false,
+    }
+}
+
+/// Modules first: the settings of bridges exist only with `br_netfilter` loaded.
+fn kernel(desired: &Desired, live: &Live) -> Vec<Step> {
+    let modules = desired
+        .modules
+        .iter()
+        .filter(|&module| !live.modules.contains(module));
+    let settings = desired
+        .sysctls
+        .iter()
+        .filter(|(key, value)| live.sysctls.get(key) != Some(value));
+    modules
+        .cloned()
+        .map(Step::LoadModule)
+        .chain(
+            settings
+                .cloned()
+                .map(|(key, value)| Step::SetSysctl { key, value }),
+        )
+        .collect()
+}
+
+/// Services in their order, and the images before the first that needs them.
+fn services(desired: &Desired, current: &Current, live: &Live) -> Vec<Step> {
+    let mut steps = Vec::new();
+    let mut images = images(desired, live);
+    for service in &desired.services {
+        if service.needs_images {
+            steps.append(&mut images);
+        }
+        let running = live.units.get(service.name) == Some(&UnitState::Running);
+        let as_desired = current.started_with.get(service.name) == Some(&service.inputs);
+        if !(running && as_desired) {
+            steps.push(Step::Start {
+                service: service.clone(),
+                restart: running,
+            });
+        }
+    }
+    steps.append(&mut images);
+    steps
+}
+
+fn images(desired: &Desired, live: &Live) -> Vec<Step> {
+    let present = |image: &Image| {
+        live.images
+            .as_ref()
+            .and_then(|images| images.get(&image.reference))
+            == Some(&image.id)
+    };
+    desired
+        .images
+        .iter()
+        .filter(|image| !present(image))
+        .cloned()
+        .map(Step::LoadImage)
+        .collect()
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Step::Unpack { digest } => {
+                write!(f, "unpack bundle {}", &digest[..12.min(digest.len())])
+            }
+            Step::CreateDirectory(directory) => {
+                write!(f, "directory {} ({:04o})", directory.path, directory.mode)
+            }
+            Step::WriteFile {
+                path, mode, new, ..
+            } => {
+                write!(
+                    f,
+                    "{} {path} ({mode:04o})",
+                    if *new { "create" } else { "change" }
+                )
+            }
+            Step::SetLink(link) => write!(f, "link {} -> {}", link.path, link.target),
+            Step::LoadModule(module) => write!(f, "load kernel module {module}"),
+            Step::SetSysctl { key, value } => write!(f, "set {key} = {value}"),
+            Step::ReloadUnits => write!(f, "reload systemd's units"),
+            Step::LoadImage(image) => write!(f, "load image {}", image.reference),
+            Step::Start { service, restart } => {
+                write!(
+                    f,
+                    "{} {}",
+                    if *restart { "restart" } else { "start" },
+                    service.name
+                )
+            }
+        }
+    }
+}
+
+impl Step {
+    /// What the change looks like to a person: the lines that go (`-`) and come (`+`).
+    /// Empty for anything but a change of a file's public text.
+    pub fn diff(&self) -> String {
+        let Step::WriteFile {
+            content: Content::Whole(new),
+            replaces: Some(old),
+            ..
+        } = self
+        else {
+            return String::new();
+        };
+        let new = String::from_utf8_lossy(new);
+        similar::TextDiff::from_lines(old.as_str(), &new)
+            .unified_diff()
+            .context_radius(1)
+            .to_string()
+    }
+}

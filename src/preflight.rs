@@ -1,0 +1,241 @@
+//! What must be true of the machine before anything is written: a table of small checks.
+
+use crate::bundle::manifest::Manifest;
+
+/// The room left over on a file system after all that is written, in bytes: etcd, logs
+/// and the system itself need some.
+const RESERVE: u64 = 256 * 1024 * 1024;
+
+/// Where docker comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DockerSource {
+    /// The machine has it.
+    Machine,
+    /// The machine has none, and the payload brings it.
+    Payload,
+    /// Nobody has it.
+    Nowhere,
+}
+
+/// What is to be written to one file system, and the room there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// The directories that get it, as a person knows them.
+    pub place: String,
+    /// Bytes that will be written.
+    pub needed: u64,
+    /// Bytes that are free.
+    pub free: u64,
+}
+
+/// What was found out about the machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Facts {
+    /// Whether this is the running system and not a directory being prepared.
+    pub live: bool,
+    /// Whether this process may do everything.
+    pub is_root: bool,
+    /// Whether systemd manages the system.
+    pub has_systemd: bool,
+    /// Where docker comes from.
+    pub docker: DockerSource,
+    /// Kernel modules that are neither loaded nor to be found.
+    pub missing_modules: Vec<String>,
+    /// Each file system that is written to.
+    pub room: Vec<Room>,
+    /// Whether programs may be run from where the bundle is unpacked.
+    pub exec: bool,
+}
+
+type Check = fn(&Facts) -> Option<String>;
+
+const CHECKS: &[Check] = &[
+    runs_as_root,
+    systemd_is_there,
+    docker_is_there,
+    modules_are_there,
+    programs_may_run,
+    there_is_room,
+];
+
+/// Every reason not to begin, each with its next step. Empty if there is none.
+pub fn problems(facts: &Facts) -> Vec<String> {
+    CHECKS.iter().filter_map(|check| check(facts)).collect()
+}
+
+fn runs_as_root(facts: &Facts) -> Option<String> {
+    (facts.live && !facts.is_root).then(|| {
+        "this user may not change the system; run it as root (sudo appliance install …)".to_owned()
+    })
+}
+
+fn systemd_is_there(facts: &Facts) -> Option<String> {
+    (!facts.has_systemd).then(|| {
+        "systemd does not manage this system, and the node's services are systemd units; \
+         use a distribution with systemd 229 or newer"
+            .to_owned()
+    })
+}
+
+fn docker_is_there(facts: &Facts) -> Option<String> {
+    (facts.docker == DockerSource::Nowhere).then(|| {
+        "docker is neither on this machine (/usr/bin/docker and docker.service) nor in the bundle; \
+         install docker.io or docker-ce in the image, or build the appliance with docker's static build"
+            .to_owned()
+    })
+}
+
+fn modules_are_there(facts: &Facts) -> Option<String> {
+    (!facts.missing_modules.is_empty()).then(|| {
+        format!(
+            "the running kernel lacks the modules {}; install its full module package \
+             (linux-modules-extra on Ubuntu) or boot a kernel that has them",
+            facts.missing_modules.join(", ")
+        )
+    })
+}
+
+fn programs_may_run(facts: &Facts) -> Option<String> {
+    (!facts.exec).then(|| {
+        "/opt/appliance is on a file system mounted noexec, so the node's programs could not run; \
+         remount it with exec"
+            .to_owned()
+    })
+}
+
+fn there_is_room(facts: &Facts) -> Option<String> {
+    let short = facts
+        .room
+        .iter()
+        .find(|room| room.needed + RESERVE > room.free)?;
+    Some(format!(
+        "{} needs {} MiB and {} MiB to spare, but only {} MiB are free; make room or use a bigger disk",
+        short.place,
+        mebibytes(short.needed),
+        mebibytes(RESERVE),
+        mebibytes(short.free)
+    ))
+}
+
+fn mebibytes(bytes: u64) -> u64 {
+    bytes.div_ceil(1024 * 1024)
+}
+
+/// Bytes the payload takes: unpacked, and again inside docker for the images.
+pub fn needed(manifest: &Manifest, unpacked: bool) -> (u64, u64) {
+    let images = manifest.images().map(|image| image.size).sum();
+    if unpacked {
+        (0, 0)
+    } else {
+        (manifest.unpacked_size(), images)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sound() -> Facts {
+        Facts {
+            live: true,
+            is_root: true,
+            has_systemd: true,
+            docker: DockerSource::Machine,
+            missing_modules: vec![],
+            room: vec![Room {
+                place: "/opt/appliance".to_owned(),
+                needed: 1 << 30,
+                free: 4 << 30,
+            }],
+            exec: true,
+        }
+    }
+
+    fn only_problem(facts: &Facts) -> String {
+        let problems = problems(facts);
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        problems[0].clone()
+    }
+
+    #[test]
+    fn a_sound_machine_has_no_problem() {
+        assert_eq!(problems(&sound()), Vec::<String>::new());
+    }
+
+    #[test]
+    fn any_other_user_than_root_is_refused_on_the_running_system_only() {
+        let facts = Facts {
+            is_root: false,
+            ..sound()
+        };
+        assert!(only_problem(&facts).contains("run it as root"));
+        assert!(
+            problems(&Facts {
+                live: false,
+                ..facts
+            })
+            .is_empty()
+        );
+    }
+
+    #[test]
+    fn a_system_without_systemd_is_refused() {
+        assert!(
+            only_problem(&Facts {
+                has_systemd: false,
+                ..sound()
+            })
+            .contains("systemd 229")
+        );
+    }
+
+    #[test]
+    fn docker_may_come_with_the_bundle_but_not_from_nowhere() {
+        assert!(
+            problems(&Facts {
+                docker: DockerSource::Payload,
+                ..sound()
+            })
+            .is_empty()
+        );
+        let nowhere = Facts {
+            docker: DockerSource::Nowhere,
+            ..sound()
+        };
+        assert!(only_problem(&nowhere).contains("install docker.io"));
+    }
+
+    #[test]
+    fn missing_modules_are_named() {
+        let facts = Facts {
+            missing_modules: vec!["br_netfilter".to_owned()],
+            ..sound()
+        };
+        assert!(only_problem(&facts).contains("br_netfilter"));
+    }
+
+    #[test]
+    fn noexec_is_refused() {
+        assert!(
+            only_problem(&Facts {
+                exec: false,
+                ..sound()
+            })
+            .contains("noexec")
+        );
+    }
+
+    #[test]
+    fn too_small_a_disk_is_refused_with_the_numbers() {
+        let room = vec![Room {
+            place: "/opt/appliance".to_owned(),
+            needed: 1 << 30,
+            free: 1 << 30,
+        }];
+        let problem = only_problem(&Facts { room, ..sound() });
+        assert!(
+            problem.contains("needs 1024 MiB and 256 MiB to spare, but only 1024 MiB"),
+            "{problem}"
+        );
+    }
+}

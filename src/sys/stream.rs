@@ -1,0 +1,58 @@
+//! Readers that look at what passes through them.
+
+use std::io::{self, Read};
+
+use sha2::{Digest, Sha256};
+
+/// Counts and hashes everything that is read through it.
+pub struct Hashing<R> {
+    inner: R,
+    sha256: Sha256,
+    bytes: u64,
+}
+
+impl<R: Read> Hashing<R> {
+    /// A reader of `inner` that has seen nothing yet.
+    pub fn new(inner: R) -> Hashing<R> {
+        Hashing {
+            inner,
+            sha256: Sha256::new(),
+            bytes: 0,
+        }
+    }
+
+    /// How many bytes were read, and their SHA-256 as 64 hexadecimal digits.
+    pub fn finish(self) -> (u64, String) {
+        (self.bytes, hex::encode(self.sha256.finalize()))
+    }
+}
+
+impl<R: Read> Read for Hashing<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.inner.read(buffer)?;
+        self.sha256.update(&buffer[..count]);
+        self.bytes += count as u64;
+        Ok(count)
+    }
+}
+
+/// Tells a callback how many bytes each read brought.
+pub struct Counting<'a, R> {
+    inner: R,
+    advance: &'a dyn Fn(u64),
+}
+
+impl<'a, R: Read> Counting<'a, R> {
+    /// A reader of `inner` that calls `advance` after each read.
+    pub fn new(inner: R, advance: &'a dyn Fn(u64)) -> Counting<'a, R> {
+        Counting { inner, advance }
+    }
+}
+
+impl<R: Read> Read for Counting<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.inner.read(buffer)?;
+        (self.advance)(count as u64);
+        Ok(count)
+    }
+}

@@ -1,0 +1,291 @@
+//! Asks the running node: services, health endpoints, images, certificates.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use serde::Serialize;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use crate::apply::docker::Docker;
+use crate::apply::state::State;
+use crate::apply::systemd::{self, Unit};
+use crate::bundle::manifest::Manifest;
+use crate::components::{self, CA_CERTIFICATE, Health, Reach, Service};
+use crate::pki::inspect;
+use crate::spec::Role;
+use crate::sys::http;
+use crate::sys::process::Runner;
+use crate::sys::root::Root;
+
+/// How long a health endpoint may take to answer.
+const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
+/// A certificate that ends sooner is reported, while there is time to renew it.
+const EXPIRES_SOON: time::Duration = time::Duration::days(30);
+
+/// Whether the node does its work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Overall {
+    /// Everything is as it should be.
+    Healthy,
+    /// Something is not.
+    Degraded,
+    /// No installation has gone through on this machine.
+    NotInstalled,
+}
+
+/// What the running node answers.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Report {
+    /// The sum of all below.
+    pub overall: Overall,
+    /// The version of this program.
+    pub appliance: &'static str,
+    /// What the node is; absent if it is not installed.
+    pub node: Option<State>,
+    /// The node's services.
+    pub services: Vec<ServiceReport>,
+    /// The images docker is to have.
+    pub images: Vec<ImageReport>,
+    /// The node's certificates.
+    pub certificates: Vec<CertificateReport>,
+}
+
+/// One service.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ServiceReport {
+    /// The unit's name without `.service`.
+    pub name: String,
+    /// Systemd's word for it, such as `active (running)`.
+    pub state: String,
+    /// Where its health was asked.
+    pub endpoint: Option<String>,
+    /// What is wrong, if anything is.
+    pub problem: Option<String>,
+}
+
+/// One image.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ImageReport {
+    /// The reference it is known by.
+    pub reference: String,
+    /// Docker's identifier of what it has by that reference.
+    pub id: Option<String>,
+    /// What is wrong, if anything is.
+    pub problem: Option<String>,
+}
+
+/// One certificate.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CertificateReport {
+    /// Its name, such as `etcd`.
+    pub name: String,
+    /// Its path.
+    pub path: String,
+    /// Its subject, such as `O=system:masters, CN=admin`.
+    pub subject: String,
+    /// Its subject alternative names.
+    pub sans: Vec<String>,
+    /// Its last moment, as RFC 3339 has it.
+    pub not_after: String,
+    /// What is wrong, if anything is.
+    pub problem: Option<String>,
+}
+
+/// What the node is asked with.
+pub struct Asker<'a> {
+    /// The system.
+    pub root: &'a Root,
+    /// What runs programs.
+    pub runner: &'a dyn Runner,
+    /// The docker that has the images.
+    pub docker: &'a Docker,
+}
+
+impl Asker<'_> {
+    /// Asks an installed node everything. `manifest` tells what images it is to have.
+    pub fn ask(&self, state: &State, manifest: &Manifest, now: OffsetDateTime) -> Result<Report> {
+        let reach = Reach {
+            address: state
+                .address
+                .parse()
+                .context("the node's address in state.json")?,
+            tls: state.profile == crate::spec::Profile::WithCa.to_string(),
+        };
+        let services = self.services(reach)?;
+        let images = self.images(manifest)?;
+        let certificates = if reach.tls {
+            self.certificates(now)
+        } else {
+            Vec::new()
+        };
+        let sound = services.iter().all(|service| service.problem.is_none())
+            && images.iter().all(|image| image.problem.is_none())
+            && certificates
+                .iter()
+                .all(|certificate| certificate.problem.is_none());
+        Ok(Report {
+            overall: if sound {
+                Overall::Healthy
+            } else {
+                Overall::Degraded
+            },
+            appliance: env!("CARGO_PKG_VERSION"),
+            node: Some(state.clone()),
+            services,
+            images,
+            certificates,
+        })
+    }
+
+    fn services(&self, reach: Reach) -> Result<Vec<ServiceReport>> {
+        let services = components::services(Role::Master);
+        let names: Vec<&str> = services.iter().map(|service| service.name).collect();
+        let units = systemd::show(self.runner, &names)?;
+        let report = |service: &Service| {
+            let unit = units.get(service.name).cloned().unwrap_or_default();
+            self.service(service, &unit, reach)
+        };
+        Ok(services.iter().map(report).collect())
+    }
+
+    fn service(&self, service: &Service, unit: &Unit, reach: Reach) -> ServiceReport {
+        let health = service.health.map(|health| health(reach));
+        let problem = if unit.active_state == "active" {
+            health
+                .as_ref()
+                .and_then(|health| self.health(health, reach).err())
+                .map(|e| format!("{e:#}"))
+        } else {
+            Some(format!("see journalctl -u {}", service.name))
+        };
+        ServiceReport {
+            name: service.name.to_owned(),
+            state: format!("{} ({})", unit.active_state, unit.sub_state),
+            endpoint: health.map(|health| health.url),
+            problem,
+        }
+    }
+
+    /// Asks with the node's certificates, not around them.
+    fn health(&self, health: &Health, reach: Reach) -> Result<()> {
+        let read = |path: &str| {
+            self.root
+                .read(path)?
+                .with_context(|| format!("{path} is missing"))
+        };
+        let client = match health.client.filter(|_| reach.tls) {
+            Some(name) => {
+                let certificate = read(&components::certificate_path(name))?;
+                let key = read(&components::key_path(name))?;
+                let identity = http::Identity {
+                    certificate: &certificate,
+                    key: &key,
+                };
+                http::client(&read(CA_CERTIFICATE)?, Some(identity), HEALTH_TIMEOUT)?
+            }
+            None => http::client(&[], None, HEALTH_TIMEOUT)?,
+        };
+        http::get(&client, &health.url)
+    }
+
+    fn images(&self, manifest: &Manifest) -> Result<Vec<ImageReport>> {
+        let mut reports = Vec::new();
+        for image in manifest.images() {
+            let reference = image.reference.clone().unwrap_or_default();
+            let id = self.docker.image_id(self.runner, &reference)?;
+            let problem = match &id {
+                None => Some("not loaded; run `appliance install`".to_owned()),
+                Some(_) if id != image.image_id => Some("not the bundle's image".to_owned()),
+                Some(_) => None,
+            };
+            reports.push(ImageReport {
+                reference,
+                id,
+                problem,
+            });
+        }
+        Ok(reports)
+    }
+
+    fn certificates(&self, now: OffsetDateTime) -> Vec<CertificateReport> {
+        let authority = self
+            .root
+            .read(CA_CERTIFICATE)
+            .ok()
+            .flatten()
+            .unwrap_or_default();
+        let names = ["ca"].into_iter().chain(components::certificate_names());
+        names
+            .map(|name| self.certificate(name, &authority, now))
+            .collect()
+    }
+
+    fn certificate(&self, name: &str, authority: &[u8], now: OffsetDateTime) -> CertificateReport {
+        let path = components::certificate_path(name);
+        let mut report = CertificateReport {
+            name: name.to_owned(),
+            path: path.clone(),
+            subject: String::new(),
+            sans: Vec::new(),
+            not_after: String::new(),
+            problem: None,
+        };
+        let inspected = self.root.read(&path).and_then(|pem| {
+            let pem = pem.context("missing; run `appliance install`")?;
+            Ok((
+                inspect::inspect(&pem)?,
+                inspect::is_signed_by(&pem, authority)?,
+            ))
+        });
+        match inspected {
+            Err(error) => report.problem = Some(format!("{error:#}")),
+            Ok((info, signed)) => {
+                report.problem = if !signed {
+                    Some(format!("not signed by {CA_CERTIFICATE}"))
+                } else if now < info.not_before {
+                    Some("not yet valid: is the clock right?".to_owned())
+                } else if now > info.not_after {
+                    Some("expired; run `appliance install` to renew it".to_owned())
+                } else if info.not_after - now < EXPIRES_SOON {
+                    Some("expires soon; run `appliance install` to renew it".to_owned())
+                } else {
+                    self.key_problem(name)
+                };
+                report.not_after = info.not_after.format(&Rfc3339).unwrap_or_default();
+                report.sans = info.sans();
+                report.subject = info.subject;
+            }
+        }
+        report
+    }
+
+    fn key_problem(&self, name: &str) -> Option<String> {
+        let path = components::key_path(name);
+        match self.root.mode(&path) {
+            Ok(Some(0o600)) => None,
+            Ok(Some(mode)) => Some(format!("its key {path} has mode {mode:04o}; expected 0600")),
+            Ok(None) => Some(format!("its key {path} is missing")),
+            Err(error) => Some(format!("{error:#}")),
+        }
+    }
+}
+
+impl Report {
+    /// The report of a machine no installation has gone through on.
+    pub fn not_installed() -> Report {
+        Report {
+            overall: Overall::NotInstalled,
+            appliance: env!("CARGO_PKG_VERSION"),
+            node: None,
+            services: Vec::new(),
+            images: Vec::new(),
+            certificates: Vec::new(),
+        }
+    }
+}

@@ -1,0 +1,398 @@
+//! The files a master gets: compared with golden files, with the real programs' flags, with
+//! what systemd accepts.
+//!
+//! After a wanted change, `APPLIANCE_BLESS=1 cargo test` writes the golden files anew.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use appliance::bundle::manifest::{BundleInfo, Component, Kind, Manifest};
+use appliance::components;
+use appliance::desired::{Content, Desired, Sources};
+use appliance::pki::{self, Existing};
+use appliance::spec::settings::Settings;
+use appliance::spec::{HostFacts, Inputs, NodeSpec};
+
+const DIGEST: &str = "2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae";
+const PROFILES: [&str; 2] = ["with-ca", "simple"];
+
+struct Nothing;
+
+impl Existing for Nothing {
+    fn read(&self, _path: &str) -> anyhow::Result<Option<Vec<u8>>> {
+        Ok(None)
+    }
+}
+
+fn component(name: &str, kind: Kind) -> Component {
+    let image = kind == Kind::Image;
+    Component {
+        name: name.to_owned(),
+        kind,
+        version: "1".to_owned(),
+        path: if image {
+            format!("images/{name}.tar")
+        } else {
+            format!("bin/{name}")
+        },
+        size: 1,
+        sha256: DIGEST.to_owned(),
+        reference: image.then(|| format!("quay.io/calico/{name}:v2.6.2")),
+        image_id: image.then(|| format!("sha256:{DIGEST}")),
+        arguments: vec![],
+        on_path: name == "kubectl",
+    }
+}
+
+fn manifest() -> Manifest {
+    let programs = [
+        "etcd",
+        "kube-apiserver",
+        "kube-controller-manager",
+        "kube-scheduler",
+        "kubectl",
+    ];
+    let mut components: Vec<Component> = programs
+        .iter()
+        .map(|name| component(name, Kind::Program))
+        .collect();
+    components.push(component("calico-node", Kind::Image));
+    Manifest {
+        format: 1,
+        bundle: BundleInfo {
+            name: "golden".to_owned(),
+            kubernetes: "v1.9.0".to_owned(),
+            description: "For golden files.".to_owned(),
+            demonstration: false,
+        },
+        components,
+        packs: vec![],
+    }
+}
+
+fn spec(profile: &str, settings: Settings) -> NodeSpec {
+    let settings = Settings {
+        address: Some("192.168.1.102".to_owned()),
+        ..settings
+    };
+    NodeSpec::resolve(&Inputs {
+        role: Some("master".to_owned()),
+        profile: Some(profile.to_owned()),
+        config: Some(("golden.yaml".to_owned(), settings)),
+        host: HostFacts {
+            hostname: "server02".to_owned(),
+            interfaces: None,
+        },
+        ..Inputs::default()
+    })
+    .unwrap()
+}
+
+fn desired(spec: &NodeSpec, manifest: &Manifest, bundled_docker: bool) -> Desired {
+    let now = time::OffsetDateTime::now_utc();
+    let pki =
+        components::pki_request(spec).map(|request| pki::resolve(&request, &Nothing, now).unwrap());
+    let tokens = spec
+        .tls()
+        .then(|| pki::token::resolve_token_csv(None).unwrap());
+    Desired::build(&Sources {
+        spec,
+        manifest,
+        digest: DIGEST,
+        pki: pki.as_ref(),
+        tokens: tokens.as_ref(),
+        bundled_docker,
+    })
+    .unwrap()
+}
+
+/// The public files that do not differ from run to run, by path.
+fn texts(desired: &Desired) -> BTreeMap<String, String> {
+    let text = |content: &Content| match content {
+        Content::Whole(bytes) => Some(String::from_utf8(bytes.clone()).unwrap()),
+        Content::Block(text) => Some(text.clone()),
+        Content::Secret(_) => None,
+    };
+    desired
+        .files
+        .iter()
+        .filter(|file| !file.path.starts_with(components::CA_DIR))
+        .filter_map(|file| Some((file.path.clone(), text(&file.content)?)))
+        .collect()
+}
+
+fn units(desired: &Desired) -> BTreeMap<String, String> {
+    let is_unit = |path: &str| path.starts_with("/etc/systemd/system/");
+    texts(desired)
+        .into_iter()
+        .filter(|(path, _)| is_unit(path))
+        .collect()
+}
+
+fn golden_dir() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
+}
+
+#[test]
+fn rendered_files_equal_the_golden_ones() {
+    for profile in PROFILES {
+        let dir = golden_dir().join(profile);
+        let texts = texts(&desired(
+            &spec(profile, Settings::default()),
+            &manifest(),
+            false,
+        ));
+        for (path, text) in &texts {
+            let golden = dir.join(path.trim_start_matches('/'));
+            if std::env::var_os("APPLIANCE_BLESS").is_some() {
+                fs::create_dir_all(golden.parent().unwrap()).unwrap();
+                fs::write(&golden, text).unwrap();
+            }
+            let expected = fs::read_to_string(&golden)
+                .unwrap_or_else(|error| panic!("{}: {error}", golden.display()));
+            assert_eq!(text, &expected, "{}", golden.display());
+        }
+        assert_eq!(
+            count_files(&dir),
+            texts.len(),
+            "{} holds a file nothing renders",
+            dir.display()
+        );
+    }
+}
+
+fn count_files(dir: &Path) -> usize {
+    let entries = fs::read_dir(dir)
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    entries
+        .map(|path| if path.is_dir() { count_files(&path) } else { 1 })
+        .sum()
+}
+
+/// The words of the unit's `ExecStart=`, continued lines joined.
+fn command_line(unit: &str) -> Vec<String> {
+    let joined = unit.replace("\\\n", " ");
+    let line = joined
+        .lines()
+        .find_map(|line| line.strip_prefix("ExecStart="))
+        .unwrap();
+    line.split_whitespace().map(str::to_owned).collect()
+}
+
+#[test]
+fn every_flag_is_one_the_real_program_knows() {
+    for profile in PROFILES {
+        let desired = desired(&spec(profile, Settings::default()), &manifest(), false);
+        for program in [
+            "kube-apiserver",
+            "kube-controller-manager",
+            "kube-scheduler",
+        ] {
+            let known = Path::new(env!("CARGO_MANIFEST_DIR"))
+                .join(format!("tests/fixtures/flags-v1.9.0/{program}.txt"));
+            let known = fs::read_to_string(known).unwrap();
+            let unit = &units(&desired)[&format!("/etc/systemd/system/{program}.service")];
+            let words = command_line(unit);
+            assert!(words.len() > 3, "{program}: {words:?}");
+            for word in &words[1..] {
+                let flag = word.split('=').next().unwrap();
+                assert!(
+                    known.lines().any(|line| line == flag),
+                    "{program} has no flag {flag}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn arguments_of_the_bundle_reach_the_unit_as_one_word_each() {
+    let mut manifest = manifest();
+    manifest.components[0].arguments =
+        vec!["--enable-v2=true".to_owned(), "--x=50% of $HOME".to_owned()];
+    let desired = desired(&spec("with-ca", Settings::default()), &manifest, false);
+    let words = command_line(&units(&desired)["/etc/systemd/system/etcd.service"]);
+    assert!(words.contains(&"--enable-v2=true".to_owned()), "{words:?}");
+    assert!(
+        words.contains(&"--x=50%%\\x20of\\x20$$HOME".to_owned()),
+        "{words:?}"
+    );
+}
+
+/// What systemd 229, the oldest one supported, knows of the settings in use (its manual pages).
+const KNOWN_TO_SYSTEMD_229: &[(&str, &[&str])] = &[
+    (
+        "Unit",
+        &["Description", "Documentation", "After", "Wants", "Requires"],
+    ),
+    (
+        "Service",
+        &[
+            "Type",
+            "WorkingDirectory",
+            "Environment",
+            "ExecStartPre",
+            "ExecStart",
+            "ExecStartPost",
+            "ExecReload",
+            "ExecStop",
+            "Restart",
+            "RestartSec",
+            "RemainAfterExit",
+            "TimeoutStartSec",
+            "LimitNOFILE",
+            "LimitNPROC",
+            "LimitCORE",
+            "TasksMax",
+            "Delegate",
+            "KillMode",
+            "StandardOutput",
+        ],
+    ),
+    ("Install", &["WantedBy"]),
+];
+
+fn assert_known_to_systemd_229(name: &str, unit: &str) {
+    let mut known: &[&str] = &[];
+    for line in unit.replace("\\\n", " ").lines() {
+        if let Some(section) = line
+            .strip_prefix('[')
+            .and_then(|line| line.strip_suffix(']'))
+        {
+            let found = KNOWN_TO_SYSTEMD_229
+                .iter()
+                .find(|(known, _)| *known == section);
+            known = found
+                .unwrap_or_else(|| panic!("{name}: section {section}"))
+                .1;
+        } else if let Some((key, _)) = line.split_once('=').filter(|_| !line.starts_with('#')) {
+            assert!(
+                known.contains(&key),
+                "{name}: systemd 229 may not know {key}"
+            );
+        }
+    }
+}
+
+fn all_units() -> BTreeMap<String, String> {
+    let mut all = BTreeMap::new();
+    for profile in PROFILES {
+        for bundled_docker in [false, true] {
+            let spec = spec(
+                profile,
+                Settings {
+                    ipip: Some("always".to_owned()),
+                    ..Settings::default()
+                },
+            );
+            let units = units(&desired(&spec, &manifest(), bundled_docker));
+            all.extend(
+                units
+                    .into_iter()
+                    .map(|(path, text)| (format!("{profile} {bundled_docker} {path}"), text)),
+            );
+        }
+    }
+    let boot = Path::new(env!("CARGO_MANIFEST_DIR")).join("cloud-init/appliance-install.service");
+    all.insert(
+        boot.display().to_string(),
+        fs::read_to_string(boot).unwrap(),
+    );
+    all
+}
+
+#[test]
+fn every_unit_holds_to_systemd_229() {
+    for (name, unit) in all_units() {
+        assert_known_to_systemd_229(&name, &unit);
+        assert!(
+            !unit.contains("\\\n#"),
+            "{name}: a comment inside a command"
+        );
+    }
+}
+
+#[test]
+fn every_unit_passes_systemd_analyze() {
+    let units = all_units();
+    for (name, unit) in &units {
+        let dir = tempfile::tempdir().unwrap();
+        let path = Path::new(name.rsplit(' ').next().unwrap());
+        if path
+            .extension()
+            .is_some_and(|extension| extension == "conf")
+        {
+            continue;
+        }
+        // The programs are not on this machine: any that is there stands in for them.
+        let unit: String = unit
+            .lines()
+            .map(|line| match line.split_once("/opt/appliance/current/") {
+                Some((key, rest)) if key.starts_with("Exec") => {
+                    format!(
+                        "{key}/bin/true {}\n",
+                        rest.split_once(' ').map_or("", |(_, rest)| rest)
+                    )
+                }
+                _ => format!("{line}\n"),
+            })
+            .collect::<String>()
+            .replace("/usr/bin/docker", "/bin/true")
+            .replace("/usr/local/bin/appliance", "/bin/true");
+        let file = dir.path().join(path.file_name().unwrap());
+        fs::write(&file, unit).unwrap();
+        fs::write(
+            dir.path().join("docker.service"),
+            "[Service]\nExecStart=/bin/true\n",
+        )
+        .unwrap();
+        let output = Command::new("systemd-analyze")
+            .args(["verify", "--man=no"])
+            .arg(&file)
+            .env("SYSTEMD_UNIT_PATH", format!("{}:", dir.path().display()))
+            .output()
+            .expect("systemd-analyze comes with the Debian package systemd");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            output.status.success() && said.trim().is_empty(),
+            "{name}: {said}"
+        );
+    }
+}
+
+#[test]
+fn no_secret_is_in_a_file_others_can_read() {
+    let desired = desired(&spec("with-ca", Settings::default()), &manifest(), false);
+    for file in &desired.files {
+        let secret = matches!(file.content, Content::Secret(_));
+        assert_eq!(secret, file.mode == 0o600, "{}", file.path);
+        if let Content::Whole(bytes) = &file.content {
+            assert!(
+                !String::from_utf8_lossy(bytes).contains("PRIVATE KEY"),
+                "{}",
+                file.path
+            );
+        }
+    }
+    assert!(!format!("{desired:?}").contains("PRIVATE KEY"));
+}
+
+#[test]
+fn every_template_is_used() {
+    let mut used: Vec<String> = vec!["config/kubeconfig.yaml".to_owned()];
+    for service in components::services(appliance::spec::Role::Master) {
+        used.push(service.template());
+    }
+    for template in appliance::render::templates() {
+        let known = ["config/", "units/docker-forward.conf"]
+            .iter()
+            .any(|prefix| template.starts_with(prefix));
+        assert!(
+            known || used.contains(&template),
+            "nothing renders {template}"
+        );
+    }
+}

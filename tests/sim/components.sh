@@ -1,0 +1,18 @@
+#!/usr/bin/env bash
+# Gathers the demonstration bundle's components: stand-ins, and etcd from Debian's packages.
+# usage: components.sh SIM DIRECTORY
+set -euo pipefail
+
+sim=$1
+directory=$2
+
+mkdir -p "$directory"
+"$sim" components "$directory"
+"$sim" images "$directory"
+for program in etcd etcdctl; do
+    path=$(command -v "$program") || {
+        echo "$program is missing: apt-get install etcd-server etcd-client" >&2
+        exit 1
+    }
+    install -m 0755 "$path" "$directory/$program"
+done
