@@ -1,1 +1,8 @@
-//! Boots the appliance in QEMU virtual machines made from Debian packages.
+//! Boots the appliance in QEMU virtual machines made from Debian packages: with an OpenStack
+//! config drive, on a network that leads nowhere, watched through the QEMU guest agent.
+
+pub mod agent;
+pub mod drive;
+pub mod image;
+pub mod machine;
+pub mod stages;

@@ -1,0 +1,107 @@
+#!/usr/bin/env bash
+# Makes the VM image that the demonstration and the VM tests boot, from the distribution's own
+# packages: systemd, cloud-init, docker. Nothing of Kubernetes is in it. Prints its directory.
+#
+# The image is kept below the directory given, in a directory named by all that goes into it.
+# usage: image.sh DIRECTORY
+set -euo pipefail
+
+cache=$1
+here=$(cd "$(dirname "$0")" && pwd)
+size=8G
+packages=(
+    ca-certificates cloud-init conntrack docker.io e2fsprogs ethtool initramfs-tools ipset iproute2
+    iptables kmod openssl procps qemu-guest-agent socat systemd-sysv udev util-linux
+)
+
+# The last releases whose systemd still starts with cgroup v1, which the kubelet of v1.9 needs.
+distribution() {
+    # shellcheck source=/dev/null
+    . /etc/os-release
+    case $ID in
+    ubuntu)
+        suite=jammy
+        components=main,universe
+        packages+=(linux-image-virtual netplan.io)
+        ;;
+    *)
+        suite=bookworm
+        components=main
+        packages+=(linux-image-cloud-amd64 ifupdown)
+        ;;
+    esac
+}
+
+# The archive this machine itself installs from.
+mirror() {
+    # shellcheck disable=SC2016 # apt's own variables
+    apt-get indextargets --format '$(ORIGIN) $(SUITE) $(REPO_URI)' 'Created-By: Packages' |
+        awk '($1 == "Debian" || $1 == "Ubuntu") && $2 !~ /security|updates|backports/ { print $3; exit }'
+}
+
+say() {
+    printf '%4d s  %s\n' "$SECONDS" "$*" >&2
+}
+
+# Removes what an unfinished run left, its mounts first.
+clean_up() {
+    umount -R "$work/root/proc" "$work/root/sys" 2>/dev/null || true
+    rm -rf "$work"
+}
+
+bootstrap() {
+    say "debootstrap $suite"
+    debootstrap --variant=minbase --components="$components" "$suite" "$work/root" "$uri" >"$work/log" 2>&1 ||
+        { tail -n 20 "$work/log" >&2; exit 1; }
+}
+
+install_packages() {
+    say "install ${#packages[@]} packages"
+    printf '#!/bin/sh\nexit 101\n' >"$work/root/usr/sbin/policy-rc.d"
+    chmod +x "$work/root/usr/sbin/policy-rc.d"
+    cp /etc/resolv.conf "$work/root/etc/resolv.conf"
+    mount -t proc proc "$work/root/proc"
+    mount -t sysfs sysfs "$work/root/sys"
+    chroot "$work/root" env DEBIAN_FRONTEND=noninteractive sh -c \
+        'apt-get update && apt-get install -y --no-install-recommends "$@" && apt-get clean' \
+        sh "${packages[@]}" >"$work/log" 2>&1 || { tail -n 20 "$work/log" >&2; exit 1; }
+    umount "$work/root/proc" "$work/root/sys"
+    rm "$work/root/usr/sbin/policy-rc.d" "$work/root/etc/resolv.conf"
+}
+
+# What a distribution's cloud image has, and no more.
+configure() {
+    printf '/dev/vda / ext4 errors=remount-ro 0 1\n' >"$work/root/etc/fstab"
+    printf 'datasource_list: [ConfigDrive, None]\n' >"$work/root/etc/cloud/cloud.cfg.d/90-datasource.cfg"
+    printf 'localhost\n' >"$work/root/etc/hostname"
+    : >"$work/root/etc/machine-id"
+    rm -rf "$work/root/var/lib/apt/lists" "$work/root"/var/cache/apt/*.bin "$work/root/var/lib/cloud"
+}
+
+make_disk() {
+    say "make the disk"
+    cp -L "$work/root/vmlinuz" "$work/out/vmlinuz"
+    cp -L "$work/root/initrd.img" "$work/out/initrd.img"
+    mke2fs -q -t ext4 -L root -d "$work/root" "$work/out/root.img" "$size" >/dev/null
+}
+
+distribution
+name=$(cat "$here/image.sh" <(echo "$suite") | sha256sum | cut -c 1-12)
+image=$cache/$name
+if [ -e "$image/root.img" ]; then
+    echo "$image"
+    exit 0
+fi
+uri=$(mirror)
+[ -n "$uri" ] || { echo "apt knows no archive of Debian or Ubuntu; run apt-get update" >&2; exit 1; }
+mkdir -p "$cache"
+work=$(mktemp -d "$cache/.building-XXXXXX")
+trap clean_up EXIT
+mkdir "$work/out"
+bootstrap
+install_packages
+configure
+make_disk
+mv "$work/out" "$image"
+say "image is ready: $image"
+echo "$image"

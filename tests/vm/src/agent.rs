@@ -1,0 +1,101 @@
+//! The QEMU guest agent: runs programs inside a VM without a network.
+
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use serde_json::{Value, json};
+
+/// How long the agent may take for one answer. It bounds a VM that hangs; nothing is measured.
+const ANSWER: Duration = Duration::from_secs(60);
+/// Between two questions whether a program has ended.
+const POLL: Duration = Duration::from_millis(200);
+
+/// How a program inside the VM ended.
+#[derive(Clone, Debug)]
+pub struct Output {
+    /// Its exit code.
+    pub code: i64,
+    /// What it wrote to standard output.
+    pub stdout: String,
+    /// What it wrote to standard error.
+    pub stderr: String,
+}
+
+/// A connection to the agent inside one VM.
+pub struct Agent {
+    stream: BufReader<UnixStream>,
+}
+
+impl Agent {
+    /// Connects to the agent behind the socket of QEMU; fails if it does not answer yet.
+    pub fn connect(socket: &Path) -> Result<Agent> {
+        let stream = UnixStream::connect(socket).with_context(|| socket.display().to_string())?;
+        stream.set_read_timeout(Some(Duration::from_secs(2)))?;
+        let mut agent = Agent {
+            stream: BufReader::new(stream),
+        };
+        agent.synchronize()?;
+        agent.stream.get_ref().set_read_timeout(Some(ANSWER))?;
+        Ok(agent)
+    }
+
+    /// Passes over the answers to questions of an earlier connection.
+    fn synchronize(&mut self) -> Result<()> {
+        let id = u64::from(std::process::id());
+        self.send(&json!({ "execute": "guest-sync", "arguments": { "id": id } }))?;
+        while self.receive()?["return"] != json!(id) {}
+        Ok(())
+    }
+
+    fn send(&mut self, message: &Value) -> Result<()> {
+        Ok(writeln!(self.stream.get_mut(), "{message}")?)
+    }
+
+    fn receive(&mut self) -> Result<Value> {
+        let mut line = String::new();
+        ensure!(
+            self.stream.read_line(&mut line)? > 0,
+            "the guest agent's connection ended"
+        );
+        Ok(serde_json::from_str(line.trim_start_matches('\u{ff}'))?)
+    }
+
+    fn ask(&mut self, command: &str, arguments: &Value) -> Result<Value> {
+        self.send(&json!({ "execute": command, "arguments": arguments }))?;
+        let mut answer = self.receive()?;
+        if let Some(error) = answer.get("error") {
+            bail!("guest agent: {command}: {error}");
+        }
+        Ok(answer["return"].take())
+    }
+
+    /// Runs a program to its end.
+    pub fn run(&mut self, command: &[&str]) -> Result<Output> {
+        let (program, arguments) = command.split_first().context("no program")?;
+        let started = self.ask(
+            "guest-exec",
+            &json!({ "path": program, "arg": arguments, "capture-output": true }),
+        )?;
+        loop {
+            let status = self.ask("guest-exec-status", &json!({ "pid": started["pid"] }))?;
+            if status["exited"] == json!(true) {
+                return Ok(Output {
+                    code: status["exitcode"].as_i64().unwrap_or(-1),
+                    stdout: text(&status["out-data"])?,
+                    stderr: text(&status["err-data"])?,
+                });
+            }
+            std::thread::sleep(POLL);
+        }
+    }
+}
+
+fn text(data: &Value) -> Result<String> {
+    let bytes = BASE64.decode(data.as_str().unwrap_or_default())?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}

@@ -1,0 +1,298 @@
+//! One virtual machine.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use tempfile::TempDir;
+
+use crate::agent::{Agent, Output};
+use crate::drive::{self, ConfigDrive};
+use crate::image::Image;
+
+/// How long a VM may take to answer after power-on. It bounds one that hangs; nothing is measured.
+const BOOT: Duration = Duration::from_secs(600);
+/// How long a guest with KVM may take to say its first word, before that is given up.
+const KVM_TRIAL: Duration = Duration::from_secs(10);
+/// Between two looks at a VM.
+const POLL: Duration = Duration::from_millis(500);
+
+/// What a VM is booted with.
+pub struct MachineSpec<'a> {
+    /// Its base image.
+    pub image: &'a Image,
+    /// Its config drive.
+    pub config_drive: &'a ConfigDrive,
+    /// The appliance on its second volume.
+    pub appliance: &'a Path,
+    /// Where its disk and its console's log are kept; a temporary directory if `None`.
+    pub keep: Option<&'a Path>,
+}
+
+/// A running virtual machine. Dropping it switches it off.
+pub struct Machine {
+    dir: PathBuf,
+    qemu: Child,
+    agent: Option<Agent>,
+    console_read: usize,
+    _temporary: Option<TempDir>,
+}
+
+impl Machine {
+    /// Switches a new VM on. Its only network interface leads nowhere.
+    pub fn boot(spec: &MachineSpec<'_>) -> Result<Machine> {
+        let temporary = if spec.keep.is_some() {
+            None
+        } else {
+            Some(tempfile::tempdir()?)
+        };
+        let dir = match (spec.keep, &temporary) {
+            (Some(dir), _) => dir.to_owned(),
+            (None, Some(temporary)) => temporary.path().to_owned(),
+            (None, None) => bail!("a VM needs a directory"),
+        };
+        fs::create_dir_all(&dir)?;
+        spec.config_drive.write(&dir.join("config-drive.iso"))?;
+        drive::write_volume(spec.appliance, &dir.join("appliance.iso"))?;
+        make_overlay(&spec.image.disk(), &dir.join("disk.qcow2"))?;
+        let qemu = qemu(spec, &dir)
+            .spawn()
+            .context("qemu-system-x86_64 (Debian package qemu-system-x86)")?;
+        Ok(Machine {
+            dir,
+            qemu,
+            agent: None,
+            console_read: 0,
+            _temporary: temporary,
+        })
+    }
+
+    /// The lines the console has shown since this was last asked.
+    pub fn console(&mut self) -> Vec<String> {
+        let bytes = fs::read(self.dir.join("console.log")).unwrap_or_default();
+        let fresh = &bytes[self.console_read.min(bytes.len())..];
+        let Some(end) = fresh.iter().rposition(|&byte| byte == b'\n') else {
+            return Vec::new();
+        };
+        self.console_read += end + 1;
+        String::from_utf8_lossy(&fresh[..end])
+            .lines()
+            .map(plain)
+            .collect()
+    }
+
+    /// Waits until `condition` gives a value, calling `meanwhile` at every look. Ends with an
+    /// error if the VM ends, its kernel panics, or `limit` has passed.
+    pub fn wait_for<T>(
+        &mut self,
+        what: &str,
+        limit: Duration,
+        mut meanwhile: impl FnMut(&mut Machine),
+        mut condition: impl FnMut(&mut Machine) -> Option<T>,
+    ) -> Result<T> {
+        let start = Instant::now();
+        loop {
+            meanwhile(self);
+            if let Some(value) = condition(self) {
+                return Ok(value);
+            }
+            if let Some(status) = self.qemu.try_wait()? {
+                bail!(
+                    "the VM ended ({status}) before {what}\n{}",
+                    self.last_words()
+                );
+            }
+            if start.elapsed() > limit {
+                bail!(
+                    "not within {} s: {what}\n{}",
+                    limit.as_secs(),
+                    self.last_words()
+                );
+            }
+            std::thread::sleep(POLL);
+        }
+    }
+
+    /// Waits until programs can be run inside, calling `meanwhile` at every look.
+    pub fn wait_for_agent(&mut self, meanwhile: impl FnMut(&mut Machine)) -> Result<()> {
+        self.wait_for("the guest agent answers", BOOT, meanwhile, |machine| {
+            machine.agent = Agent::connect(&machine.dir.join("agent.sock")).ok();
+            machine.agent.as_ref().map(drop)
+        })
+    }
+
+    /// Runs a program inside to its end.
+    pub fn run(&mut self, command: &[&str]) -> Result<Output> {
+        let agent = self.agent.as_mut().context("wait for the agent first")?;
+        agent.run(command).with_context(|| command.join(" "))
+    }
+
+    /// Runs a shell command inside and returns what it printed; any exit code but 0 is an error.
+    pub fn shell(&mut self, command: &str) -> Result<String> {
+        let output = self.run(&["/bin/sh", "-c", command])?;
+        ensure!(
+            output.code == 0,
+            "`{command}` ended with {}: {}",
+            output.code,
+            output.stderr
+        );
+        Ok(output.stdout)
+    }
+
+    /// Shuts the system inside down in good order, starts it again on the same disk, and waits
+    /// until programs can be run, calling `meanwhile` at every look.
+    pub fn reboot(&mut self, meanwhile: impl FnMut(&mut Machine)) -> Result<()> {
+        const BOOT_ID: &str = "cat /proc/sys/kernel/random/boot_id";
+        let before = self.shell(BOOT_ID)?;
+        self.shell("systemctl --no-block reboot")?;
+        self.agent = None;
+        self.wait_for("the VM has rebooted", BOOT, meanwhile, |machine| {
+            machine.agent = Agent::connect(&machine.dir.join("agent.sock")).ok();
+            machine
+                .shell(BOOT_ID)
+                .ok()
+                .filter(|now| *now != before)
+                .map(drop)
+        })
+    }
+
+    fn last_words(&self) -> String {
+        let log = fs::read(self.dir.join("console.log")).unwrap_or_default();
+        let text = String::from_utf8_lossy(&log);
+        let lines: Vec<String> = text.lines().map(plain).collect();
+        lines[lines.len().saturating_sub(25)..].join("\n")
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        // It may have ended by itself; then there is nothing to do.
+        let _ = self.qemu.kill();
+        let _ = self.qemu.wait();
+    }
+}
+
+/// The line without the terminal's control sequences.
+fn plain(line: &str) -> String {
+    let mut text = String::with_capacity(line.len());
+    let mut chars = line.chars();
+    while let Some(c) = chars.next() {
+        match c {
+            '\u{1b}' => drop(chars.by_ref().find(|c| c.is_ascii_alphabetic())),
+            c if c.is_control() => {}
+            c => text.push(c),
+        }
+    }
+    text
+}
+
+fn make_overlay(base: &Path, overlay: &Path) -> Result<()> {
+    let output = Command::new("qemu-img")
+        .args(["create", "-q", "-f", "qcow2", "-F", "raw", "-b"])
+        .args([base, overlay])
+        .output()
+        .context("qemu-img (Debian package qemu-utils)")?;
+    ensure!(
+        output.status.success(),
+        "qemu-img: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(())
+}
+
+fn qemu(spec: &MachineSpec<'_>, dir: &Path) -> Command {
+    let in_dir = |name: &str| dir.join(name).display().to_string();
+    let disk =
+        |name: &str, format: &str| format!("file={},format={format},if=virtio", in_dir(name));
+    let mut command = Command::new("qemu-system-x86_64");
+    command
+        .args(["-nodefaults", "-display", "none", "-smp", "2", "-m", "2048"])
+        .args(["-smbios", "type=1,manufacturer=OpenStack Foundation,product=OpenStack Nova"])
+        .args(accelerator(spec.image))
+        .arg("-kernel")
+        .arg(spec.image.kernel())
+        .arg("-initrd")
+        .arg(spec.image.initrd())
+        .args([
+            "-append",
+            "root=/dev/vda console=ttyS0 systemd.unified_cgroup_hierarchy=0 systemd.show_status=yes quiet",
+        ])
+        .args(["-drive", &disk("disk.qcow2", "qcow2")])
+        .args(["-drive", &format!("{},readonly=on", disk("config-drive.iso", "raw"))])
+        .args(["-drive", &format!("{},readonly=on", disk("appliance.iso", "raw"))])
+        .args(["-netdev", "hubport,id=nowhere,hubid=0"])
+        .args(["-device", &format!("virtio-net-pci,netdev=nowhere,mac={}", spec.config_drive.mac)])
+        .args(["-serial", &format!("file:{}", in_dir("console.log"))])
+        .args(["-device", "virtio-serial"])
+        .args(["-chardev", &format!("socket,id=agent,path={},server=on,wait=off", in_dir("agent.sock"))])
+        .args(["-device", "virtserialport,chardev=agent,name=org.qemu.guest_agent.0"])
+        .stdin(Stdio::null());
+    command
+}
+
+/// KVM if a guest really runs with it, else software emulation: that `/dev/kvm` opens proves nothing.
+fn accelerator(image: &Image) -> &'static [&'static str] {
+    static KVM_WORKS: OnceLock<bool> = OnceLock::new();
+    if *KVM_WORKS.get_or_init(|| kvm_works(image).unwrap_or(false)) {
+        &["-accel", "kvm", "-cpu", "host"]
+    } else {
+        &["-accel", "tcg,thread=multi", "-cpu", "max"]
+    }
+}
+
+/// Lets a guest with KVM boot the kernel until it says its first word.
+fn kvm_works(image: &Image) -> Result<bool> {
+    if File::options()
+        .read(true)
+        .write(true)
+        .open("/dev/kvm")
+        .is_err()
+    {
+        return Ok(false);
+    }
+    let dir = tempfile::tempdir()?;
+    let console = dir.path().join("console.log");
+    let mut guest = Command::new("qemu-system-x86_64")
+        .args([
+            "-nodefaults",
+            "-display",
+            "none",
+            "-accel",
+            "kvm",
+            "-cpu",
+            "host",
+            "-m",
+            "512",
+        ])
+        .arg("-kernel")
+        .arg(image.kernel())
+        .args(["-append", "console=ttyS0 earlyprintk=ttyS0", "-no-reboot"])
+        .args(["-serial", &format!("file:{}", console.display())])
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()?;
+    let start = Instant::now();
+    let mut works = false;
+    while !works && start.elapsed() < KVM_TRIAL && guest.try_wait()?.is_none() {
+        std::thread::sleep(POLL);
+        works = fs::read_to_string(&console).is_ok_and(|log| log.contains("Memory:"));
+    }
+    // It has shown what it was asked for, or never will.
+    let _ = guest.kill();
+    guest.wait()?;
+    Ok(works)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn control_sequences_of_the_console_are_dropped() {
+        assert_eq!(
+            super::plain("[\u{1b}[0;32m  OK  \u{1b}[0m] Started \u{1b}[0;1;39metcd\u{1b}[0m.\r"),
+            "[  OK  ] Started etcd."
+        );
+    }
+}

@@ -1,0 +1,192 @@
+//! `vm`: boots the appliance in a virtual machine and shows what it does.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use appliance_vm::drive::ConfigDrive;
+use appliance_vm::image::Image;
+use appliance_vm::machine::{Machine, MachineSpec};
+use appliance_vm::stages::Stages;
+use clap::{Parser, Subcommand};
+
+/// How long the bring-up may take. It bounds one that hangs; nothing is measured by it.
+const BRING_UP: Duration = Duration::from_secs(1500);
+
+/// Boots the appliance in QEMU, with an OpenStack config drive and no network.
+#[derive(Parser)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Make the base image from the distribution's packages, unless it is cached
+    Image {
+        /// Where images are kept
+        #[arg(long, default_value = "out/vm")]
+        cache: PathBuf,
+    },
+    /// Bring a master up, show its status, reboot it, show that nothing changed
+    Demo {
+        /// The appliance to boot with
+        #[arg(long, default_value = "out/appliance")]
+        appliance: PathBuf,
+        /// Where images are kept
+        #[arg(long, default_value = "out/vm")]
+        cache: PathBuf,
+        /// Keep the VM's disk and console log in this directory
+        #[arg(long, value_name = "DIR")]
+        keep: Option<PathBuf>,
+        /// Seconds already spent on an earlier stage, for the table at the end: NAME=SECONDS
+        #[arg(long, value_name = "NAME=SECONDS", value_parser = parse_spent)]
+        spent: Vec<(String, u64)>,
+    },
+}
+
+fn parse_spent(text: &str) -> Result<(String, u64)> {
+    let (name, seconds) = text.split_once('=').context("expected NAME=SECONDS")?;
+    Ok((name.to_owned(), seconds.parse()?))
+}
+
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Image { cache } => Image::ensure(&cache).map(drop),
+        Command::Demo {
+            appliance,
+            cache,
+            keep,
+            spent,
+        } => demo(&appliance, &cache, keep.as_deref(), spent),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn demo(
+    appliance: &Path,
+    cache: &Path,
+    keep: Option<&Path>,
+    spent: Vec<(String, u64)>,
+) -> Result<()> {
+    let mut stages = Stages::new(spent);
+    let outcome = show(&mut stages, appliance, cache, keep);
+    stages.print();
+    outcome
+}
+
+fn show(stages: &mut Stages, appliance: &Path, cache: &Path, keep: Option<&Path>) -> Result<()> {
+    let began = stages.began();
+    let image = stages.run("VM image from the distribution's packages (cached)", || {
+        Image::ensure(cache)
+    })?;
+    let user_data = include_str!("../../../cloud-init/user-data.volume.yaml");
+    let config_drive = ConfigDrive::master(user_data);
+    let spec = MachineSpec {
+        image: &image,
+        config_drive: &config_drive,
+        appliance,
+        keep,
+    };
+    let mut machine = stages.run("boot, until cloud-init has the volume", || {
+        let mut machine = Machine::boot(&spec)?;
+        machine.wait_for_agent(|machine| show_console(machine, began))?;
+        wait_for_unit(&mut machine, began, "ActiveState", |state| {
+            state != "inactive"
+        })?;
+        Ok(machine)
+    })?;
+    stages.run("bring-up: from nothing to a healthy master", || {
+        bring_up(&mut machine, began)
+    })?;
+    stages.run("appliance status, inside the VM", || status(&mut machine))?;
+    stages.run("reboot of the same disk", || {
+        machine.reboot(|machine| show_console(machine, began))?;
+        bring_up(&mut machine, began)
+    })?;
+    stages.run("what the second boot changed", || second_boot(&mut machine))?;
+    stages.run("appliance status, after the reboot", || {
+        status(&mut machine)
+    })
+}
+
+/// Shows what a person watching the boot would look for.
+fn show_console(machine: &mut Machine, began: Instant) {
+    const TELLING: [&str; 5] = [
+        "Linux version",
+        "Reached target",
+        "cloud-init",
+        "appliance",
+        "] Started",
+    ];
+    for line in machine.console() {
+        let line = line.trim();
+        if TELLING.iter().any(|word| line.contains(word)) {
+            Stages::note(began, line);
+        }
+    }
+}
+
+fn unit_property(machine: &mut Machine, property: &str) -> Option<String> {
+    let shown = machine.shell(&format!(
+        "systemctl show --property={property} appliance-install.service"
+    ));
+    Some(shown.ok()?.split_once('=')?.1.trim().to_owned())
+}
+
+fn wait_for_unit(
+    machine: &mut Machine,
+    began: Instant,
+    property: &str,
+    is_it: impl Fn(&str) -> bool,
+) -> Result<String> {
+    let meanwhile = |machine: &mut Machine| show_console(machine, began);
+    machine.wait_for(
+        "appliance-install.service gets on",
+        BRING_UP,
+        meanwhile,
+        |machine| unit_property(machine, property).filter(|value| is_it(value)),
+    )
+}
+
+/// Waits until the unit of this boot has ended; its output is on the console.
+fn bring_up(machine: &mut Machine, began: Instant) -> Result<()> {
+    let ended = |state: &str| matches!(state, "active" | "failed");
+    let state = wait_for_unit(machine, began, "ActiveState", ended)?;
+    show_console(machine, began);
+    if state == "active" {
+        return Ok(());
+    }
+    let journal = machine.shell("journalctl -b --no-pager -u appliance-install.service")?;
+    anyhow::bail!("appliance-install.service failed:\n{journal}")
+}
+
+fn second_boot(machine: &mut Machine) -> Result<()> {
+    let journal = machine.shell("journalctl -b --no-pager -o cat -u appliance-install.service")?;
+    let said = journal
+        .lines()
+        .find(|line| line.contains("nothing to change"));
+    println!(
+        "{}",
+        said.with_context(|| format!("the second boot changed something:\n{journal}"))?
+    );
+    Ok(())
+}
+
+fn status(machine: &mut Machine) -> Result<()> {
+    let output = machine.run(&["/usr/local/bin/appliance", "status"])?;
+    println!("{}{}", output.stdout, output.stderr);
+    ensure!(
+        output.code == 0,
+        "appliance status exited with {}",
+        output.code
+    );
+    Ok(())
+}
