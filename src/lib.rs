@@ -6,3 +6,4 @@
 pub mod bundle;
 pub mod metadata;
 pub mod pki;
+pub mod sys;

@@ -1,0 +1,367 @@
+//! Block devices found by the label of the file system on them, without udev's help: a link
+//! under `/dev/disk/by-label` may not be there yet, and of two devices with one label it shows one.
+
+use std::fmt;
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use nix::fcntl::OFlag;
+
+/// Where the primary volume descriptor stands on an ISO 9660 image (ECMA-119, 8.1: sector 16).
+const ISO9660_DESCRIPTOR_OFFSET: u64 = 32_768;
+
+/// A block device that carries a labelled file system.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LabelledDevice {
+    /// Its node, such as `/dev/sr0`.
+    pub path: PathBuf,
+    /// The file system's label, without the padding.
+    pub label: String,
+    /// Which file system it is.
+    pub file_system: FileSystem,
+}
+
+/// A file system whose label this module can read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FileSystem {
+    /// A CD image.
+    Iso9660,
+    /// FAT12, FAT16 or FAT32.
+    Vfat,
+}
+
+impl FileSystem {
+    /// The name mount(2) knows it by; also that of its entry in `/proc/filesystems`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Iso9660 => "iso9660",
+            Self::Vfat => "vfat",
+        }
+    }
+
+    /// The kernel module that brings it.
+    pub fn module(self) -> &'static str {
+        match self {
+            Self::Iso9660 => "isofs",
+            Self::Vfat => "vfat",
+        }
+    }
+}
+
+impl fmt::Display for FileSystem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// One entry of `/sys/class/block`.
+struct Entry {
+    name: String,
+    /// For a partition: the name of the disk it is on.
+    disk: Option<String>,
+}
+
+/// Lists the devices that carry an ISO 9660 or FAT file system with a label, sorted by name.
+///
+/// `sys_class_block` is `/sys/class/block` and `dev` is `/dev`; tests give others. A partition
+/// is left out when its disk shows the same file system and label: a hybrid CD image is seen
+/// both on the disk and on its first partition.
+///
+/// # Errors
+/// If `sys_class_block` cannot be listed, or this process may not read a device. A device that
+/// is gone, has no medium or cannot be read for another reason simply carries no label.
+pub fn labelled_devices(sys_class_block: &Path, dev: &Path) -> Result<Vec<LabelledDevice>> {
+    let mut found: Vec<(Entry, LabelledDevice)> = Vec::new();
+    for entry in entries(sys_class_block)? {
+        if let Some(device) = probe(dev, &entry.name)? {
+            found.push((entry, device));
+        }
+    }
+    let is_repeat = |entry: &Entry, device: &LabelledDevice| {
+        found.iter().any(|(other, disk)| {
+            entry.disk.as_ref() == Some(&other.name)
+                && device.label == disk.label
+                && device.file_system == disk.file_system
+        })
+    };
+    Ok(found
+        .iter()
+        .filter(|(entry, device)| !is_repeat(entry, device))
+        .map(|(_, device)| device.clone())
+        .collect())
+}
+
+/// The block devices that can hold anything, sorted by name.
+fn entries(sys_class_block: &Path) -> Result<Vec<Entry>> {
+    let list = || {
+        format!(
+            "cannot list the block devices in {}",
+            sys_class_block.display()
+        )
+    };
+    let mut entries = Vec::new();
+    for entry in fs::read_dir(sys_class_block).with_context(list)? {
+        let entry = entry.with_context(list)?;
+        // The kernel names block devices in ASCII.
+        let Ok(name) = entry.file_name().into_string() else {
+            continue;
+        };
+        if is_floppy(&name) || is_empty(&entry.path()) {
+            continue;
+        }
+        let disk = disk_of(&entry.path());
+        entries.push(Entry { name, disk });
+    }
+    entries.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(entries)
+}
+
+/// Whether it is a floppy drive: each read of an empty one takes seconds and logs an error.
+fn is_floppy(name: &str) -> bool {
+    name.strip_prefix("fd")
+        .is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
+}
+
+/// Whether the kernel says the device has no sectors, as unused loop devices have none.
+fn is_empty(entry: &Path) -> bool {
+    fs::read_to_string(entry.join("size")).is_ok_and(|size| size.trim() == "0")
+}
+
+/// The disk a partition is on: in sysfs its directory lies inside the disk's.
+fn disk_of(entry: &Path) -> Option<String> {
+    if !entry.join("partition").exists() {
+        return None;
+    }
+    let real = fs::canonicalize(entry).ok()?;
+    Some(real.parent()?.file_name()?.to_str()?.to_owned())
+}
+
+/// Reads the label of one device.
+fn probe(dev: &Path, name: &str) -> Result<Option<LabelledDevice>> {
+    // sysfs writes `!` where the device's name has a `/`, as in `cciss/c0d0`.
+    let path = dev.join(name.replace('!', "/"));
+    match read_label(&path) {
+        Ok(Some((file_system, label))) => Ok(Some(LabelledDevice {
+            path,
+            label,
+            file_system,
+        })),
+        Ok(None) => Ok(None),
+        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
+            bail!(
+                "cannot read block device {}: {e}; run as root",
+                path.display()
+            )
+        }
+        Err(e) => {
+            log::debug!("block device {} shows no file system: {e}", path.display());
+            Ok(None)
+        }
+    }
+}
+
+fn read_label(device: &Path) -> io::Result<Option<(FileSystem, String)>> {
+    // Without O_NONBLOCK, opening a CD drive would close its tray.
+    let device = OpenOptions::new()
+        .read(true)
+        .custom_flags(OFlag::O_NONBLOCK.bits())
+        .open(device)?;
+    if let Some(label) = iso9660_label(&device)? {
+        return Ok(Some((FileSystem::Iso9660, label)));
+    }
+    Ok(vfat_label(&device)?.map(|label| (FileSystem::Vfat, label)))
+}
+
+/// The volume identifier of the primary volume descriptor (ECMA-119, 8.4).
+fn iso9660_label(device: &File) -> io::Result<Option<String>> {
+    const PRIMARY: [u8; 7] = *b"\x01CD001\x01";
+    let mut descriptor = [0; 72];
+    if !read_at(device, &mut descriptor, ISO9660_DESCRIPTOR_OFFSET)? {
+        return Ok(None);
+    }
+    Ok(descriptor
+        .starts_with(&PRIMARY)
+        .then(|| label(&descriptor[40..72]))
+        .flatten())
+}
+
+/// The volume label of a FAT boot sector (Microsoft's FAT specification 1.03, "Boot Sector and BPB").
+fn vfat_label(device: &File) -> io::Result<Option<String>> {
+    /// The label's presence, from the extended boot signature; the label; the type's name.
+    const FAT12_OR_16: (usize, usize, usize, &[u8]) = (0x26, 0x2b, 0x36, b"FAT");
+    const FAT32: (usize, usize, usize, &[u8]) = (0x42, 0x47, 0x52, b"FAT32");
+    const LABEL_FOLLOWS: u8 = 0x29;
+
+    let mut sector = [0; 512];
+    if !read_at(device, &mut sector, 0)? || sector[510..] != [0x55, 0xaa] {
+        return Ok(None);
+    }
+    Ok([FAT32, FAT12_OR_16]
+        .into_iter()
+        .find(|(signature, _, name, expected)| {
+            sector[*signature] == LABEL_FOLLOWS && sector[*name..].starts_with(expected)
+        })
+        .and_then(|(_, at, _, _)| label(&sector[at..at + 11])))
+}
+
+/// Fills the buffer from that offset; false if the device ends before.
+fn read_at(device: &File, buffer: &mut [u8], offset: u64) -> io::Result<bool> {
+    match device.read_exact_at(buffer, offset) {
+        Ok(()) => Ok(true),
+        Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
+        Err(e) => Err(e),
+    }
+}
+
+/// A label without its padding; nothing if it is blank.
+fn label(field: &[u8]) -> Option<String> {
+    let text = String::from_utf8_lossy(field);
+    let text = text.trim_end_matches([' ', '\0']);
+    (!text.is_empty()).then(|| text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    /// A made-up machine: `sys/class/block` and `dev` with regular files for devices.
+    struct Machine(tempfile::TempDir);
+
+    impl Machine {
+        fn new() -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            for sub in ["sys/class/block", "sys/devices", "dev"] {
+                fs::create_dir_all(dir.path().join(sub)).unwrap();
+            }
+            Self(dir)
+        }
+
+        /// Adds a disk, or a partition when the path is `disk/partition`.
+        fn add(&self, sysfs_path: &str, content: &[u8]) {
+            let root = self.0.path();
+            let real = root.join("sys/devices").join(sysfs_path);
+            let name = real.file_name().unwrap();
+            fs::create_dir_all(&real).unwrap();
+            fs::write(
+                real.join("size"),
+                format!("{}\n", content.len().div_ceil(512)),
+            )
+            .unwrap();
+            if sysfs_path.contains('/') {
+                fs::write(real.join("partition"), "1\n").unwrap();
+            }
+            symlink(&real, root.join("sys/class/block").join(name)).unwrap();
+            fs::write(root.join("dev").join(name), content).unwrap();
+        }
+
+        fn labels(&self) -> Vec<(String, String)> {
+            let root = self.0.path();
+            let found = labelled_devices(&root.join("sys/class/block"), &root.join("dev")).unwrap();
+            found
+                .into_iter()
+                .map(|d| {
+                    (
+                        d.path.file_name().unwrap().to_str().unwrap().to_owned(),
+                        d.label,
+                    )
+                })
+                .collect()
+        }
+    }
+
+    fn iso9660(label: &str) -> Vec<u8> {
+        let mut image = vec![0; 40_000];
+        image[32_768..32_775].copy_from_slice(b"\x01CD001\x01");
+        image[32_808..32_840].fill(b' ');
+        image[32_808..32_808 + label.len()].copy_from_slice(label.as_bytes());
+        image
+    }
+
+    fn pair(name: &str, label: &str) -> (String, String) {
+        (name.to_owned(), label.to_owned())
+    }
+
+    #[test]
+    fn a_hybrid_image_on_disk_and_partition_is_one_drive() {
+        let machine = Machine::new();
+        machine.add("sda", &iso9660("config-2"));
+        machine.add("sda/sda1", &iso9660("config-2"));
+        assert_eq!(machine.labels(), [pair("sda", "config-2")]);
+    }
+
+    #[test]
+    fn a_partition_with_another_label_than_its_disk_counts() {
+        let machine = Machine::new();
+        machine.add("sda", &iso9660("rescue"));
+        machine.add("sda/sda1", &iso9660("config-2"));
+        assert_eq!(
+            machine.labels(),
+            [pair("sda", "rescue"), pair("sda1", "config-2")]
+        );
+    }
+
+    #[test]
+    fn a_partition_on_a_disk_without_file_system_counts() {
+        let machine = Machine::new();
+        machine.add("vdb", &[0; 4096]);
+        machine.add("vdb/vdb1", &iso9660("config-2"));
+        assert_eq!(machine.labels(), [pair("vdb1", "config-2")]);
+    }
+
+    #[test]
+    fn two_disks_with_one_label_are_two() {
+        let machine = Machine::new();
+        machine.add("sr0", &iso9660("config-2"));
+        machine.add("sr1", &iso9660("config-2"));
+        assert_eq!(machine.labels().len(), 2);
+    }
+
+    #[test]
+    fn a_device_that_is_gone_short_or_unreadable_is_passed_over() {
+        let machine = Machine::new();
+        machine.add("sda", b"short");
+        machine.add("sdb", &iso9660("config-2"));
+        machine.add("sdc", &iso9660("config-2"));
+        let dev = machine.0.path().join("dev");
+        fs::remove_file(dev.join("sdb")).unwrap();
+        // Reading a directory fails with EISDIR, as an empty drive does with ENOMEDIUM.
+        fs::remove_file(dev.join("sdc")).unwrap();
+        fs::create_dir(dev.join("sdc")).unwrap();
+        machine.add("sdd", &iso9660("config-2"));
+        assert_eq!(machine.labels(), [pair("sdd", "config-2")]);
+    }
+
+    #[test]
+    fn a_floppy_drive_is_not_touched() {
+        let machine = Machine::new();
+        machine.add("fd0", &iso9660("config-2"));
+        assert_eq!(machine.labels(), []);
+    }
+
+    #[test]
+    fn a_descriptor_of_another_type_or_a_blank_label_is_none() {
+        let machine = Machine::new();
+        let mut boot_record = iso9660("config-2");
+        boot_record[32_768] = 0;
+        machine.add("sr0", &boot_record);
+        machine.add("sr1", &iso9660(""));
+        assert_eq!(machine.labels(), []);
+    }
+
+    #[test]
+    fn a_missing_listing_is_an_error_that_names_it() {
+        let error = labelled_devices(Path::new("/nonexistent/block"), Path::new("/dev"));
+        assert!(
+            error
+                .unwrap_err()
+                .to_string()
+                .contains("/nonexistent/block")
+        );
+    }
+}
