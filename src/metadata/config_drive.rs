@@ -1,0 +1,301 @@
+//! The config drive: a small disk or CD that OpenStack attaches, labelled `config-2`. It is read
+//! without cloud-init, udev or a mount that anyone else could see or that could be left behind.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Error, Result, anyhow, bail};
+use nix::errno::Errno;
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
+
+use super::{Metadata, directory};
+use crate::sys::block::{LabelledDevice, labelled_devices};
+
+/// The label, in either case: FAT tools may write it in capitals.
+const LABEL: &str = "config-2";
+/// How long a drive may take to appear after the boot got as far as starting this program.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How long to wait between two looks.
+const PAUSE: Duration = Duration::from_millis(200);
+/// Where a drive is mounted, out of everyone else's sight: a directory that every systemd machine
+/// has, so that none must be made and removed.
+const MOUNT_POINT: &str = "/run";
+
+/// Where the kernel shows the machine's hardware.
+#[derive(Clone, Debug)]
+pub struct Hardware {
+    /// `/sys`.
+    pub sys: PathBuf,
+    /// `/dev`.
+    pub dev: PathBuf,
+}
+
+impl Default for Hardware {
+    fn default() -> Self {
+        Self {
+            sys: "/sys".into(),
+            dev: "/dev".into(),
+        }
+    }
+}
+
+impl Hardware {
+    /// Whether the firmware says that OpenStack runs this machine. Nova puts `OpenStack Nova` or
+    /// `OpenStack Compute` there; clouds that rename the product keep it in the asset tag.
+    fn is_openstack_guest(&self) -> bool {
+        let dmi = self.sys.join("class/dmi/id");
+        ["product_name", "chassis_asset_tag"].iter().any(|name| {
+            fs::read_to_string(dmi.join(name)).is_ok_and(|text| text.contains("OpenStack"))
+        })
+    }
+}
+
+/// Reads this machine's config drive; nothing if it has none.
+///
+/// # Errors
+/// If there are two, or there is one that cannot be mounted (this needs root) or does not hold
+/// what OpenStack writes. Each names the device.
+pub fn read() -> Result<Option<Metadata>> {
+    let start = Instant::now();
+    find(&Hardware::default(), || {
+        thread::sleep(PAUSE);
+        start.elapsed() < PATIENCE
+    })
+}
+
+/// As [`read`], on the given hardware. When an OpenStack guest shows no drive, `look_again` is
+/// asked, after it has waited as it sees fit, whether to look once more: a drive can appear late.
+///
+/// # Errors
+/// As [`read`].
+pub fn find(hardware: &Hardware, look_again: impl FnMut() -> bool) -> Result<Option<Metadata>> {
+    let Some(drive) = locate(hardware, look_again)? else {
+        return Ok(None);
+    };
+    let source = format!("config drive {}", drive.path.display());
+    let file_system = drive.file_system;
+    with_mounted(&drive.path, file_system.name(), |root| {
+        directory::read_drive(&source, root)
+    })
+    .map_err(|e| match e {
+        Failure::Mount(Errno::ENODEV) => anyhow!(
+            "{source}: this kernel cannot read {file_system}; run `modprobe {}`, or install \
+                 the kernel package that has that module",
+            file_system.module()
+        ),
+        Failure::Mount(Errno::EBUSY) => {
+            anyhow!("{source}: it is mounted for writing; unmount it first")
+        }
+        Failure::Mount(errno) => anyhow!("{source}: cannot mount it as {file_system}: {errno}"),
+        Failure::Namespace(Errno::EPERM) => anyhow!("{source}: only root can mount it"),
+        Failure::Namespace(errno) => {
+            anyhow!("{source}: cannot get a mount namespace for it: {errno}")
+        }
+        Failure::Read(error) => error,
+    })
+    .map(Some)
+}
+
+/// The device with the label, if there is one; `look_again` as for [`find`].
+///
+/// # Errors
+/// If there are two, or the devices cannot be listed or read.
+pub fn locate(
+    hardware: &Hardware,
+    mut look_again: impl FnMut() -> bool,
+) -> Result<Option<LabelledDevice>> {
+    let devices = || labelled_devices(&hardware.sys.join("class/block"), &hardware.dev);
+    loop {
+        let mut drives = devices().context("cannot look for a config drive")?;
+        drives.retain(|device| device.label.eq_ignore_ascii_case(LABEL));
+        if drives.len() > 1 {
+            bail!(
+                "{} config drives: {}; detach all but one, or copy openstack/latest of the right \
+                 one into a directory and give that with --metadata-dir",
+                drives.len(),
+                names(&drives)
+            );
+        }
+        if let Some(drive) = drives.pop() {
+            return Ok(Some(drive));
+        }
+        if !(hardware.is_openstack_guest() && look_again()) {
+            return Ok(None);
+        }
+    }
+}
+
+fn names(drives: &[LabelledDevice]) -> String {
+    let names: Vec<String> = drives
+        .iter()
+        .map(|d| {
+            format!(
+                "{} ({}, label {:?})",
+                d.path.display(),
+                d.file_system,
+                d.label
+            )
+        })
+        .collect();
+    names.join(" and ")
+}
+
+/// Where [`with_mounted`] failed.
+enum Failure {
+    /// Before the mount.
+    Namespace(Errno),
+    /// At the mount.
+    Mount(Errno),
+    /// After it.
+    Read(Error),
+}
+
+/// Mounts the device read-only, gives `read` the mount point, and leaves nothing behind.
+///
+/// The mount lives in the mount namespace of a thread of its own. When the thread ends, or the
+/// whole program is killed, the kernel unmounts by itself; no other process ever sees the mount.
+fn with_mounted<T: Send>(
+    device: &Path,
+    file_system: &str,
+    read: impl FnOnce(&Path) -> Result<T> + Send,
+) -> Result<T, Failure> {
+    let work = || {
+        enter_private_namespace().map_err(Failure::Namespace)?;
+        let flags =
+            MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+        mount(
+            Some(device),
+            MOUNT_POINT,
+            Some(file_system),
+            flags,
+            None::<&str>,
+        )
+        .map_err(Failure::Mount)?;
+        read(Path::new(MOUNT_POINT)).map_err(Failure::Read)
+    };
+    thread::scope(|scope| match scope.spawn(work).join() {
+        Ok(result) => result,
+        Err(panic) => std::panic::resume_unwind(panic),
+    })
+}
+
+/// Gives this thread mounts of its own: what it mounts from now on does not spread to others.
+fn enter_private_namespace() -> nix::Result<()> {
+    unshare(CloneFlags::CLONE_NEWNS)?;
+    let nothing = None::<&str>;
+    mount(
+        nothing,
+        "/",
+        nothing,
+        MsFlags::MS_REC | MsFlags::MS_PRIVATE,
+        nothing,
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    /// A machine without block devices, with this product name.
+    fn machine(product_name: &str) -> (tempfile::TempDir, Hardware) {
+        let dir = tempfile::tempdir().unwrap();
+        let hardware = Hardware {
+            sys: dir.path().join("sys"),
+            dev: dir.path().join("dev"),
+        };
+        fs::create_dir_all(hardware.sys.join("class/block")).unwrap();
+        fs::create_dir_all(hardware.sys.join("class/dmi/id")).unwrap();
+        fs::create_dir_all(&hardware.dev).unwrap();
+        fs::write(hardware.sys.join("class/dmi/id/product_name"), product_name).unwrap();
+        (dir, hardware)
+    }
+
+    /// Adds a CD with that label.
+    fn insert(hardware: &Hardware, name: &str, label: &str) {
+        let mut image = vec![b' '; 40_000];
+        image[32_768..32_775].copy_from_slice(b"\x01CD001\x01");
+        image[32_808..32_808 + label.len()].copy_from_slice(label.as_bytes());
+        fs::create_dir(hardware.sys.join("class/block").join(name)).unwrap();
+        fs::write(hardware.dev.join(name), image).unwrap();
+    }
+
+    #[test]
+    fn a_guest_waits_for_a_late_drive() {
+        let (_dir, hardware) = machine("OpenStack Nova\n");
+        let mut looks = 0;
+        let drive = locate(&hardware, || {
+            looks += 1;
+            if looks == 3 {
+                insert(&hardware, "sr0", "config-2");
+            }
+            true
+        });
+        assert_eq!(drive.unwrap().unwrap().path, hardware.dev.join("sr0"));
+        assert_eq!(looks, 3);
+    }
+
+    #[test]
+    fn a_guest_without_a_drive_stops_waiting() {
+        let (_dir, hardware) = machine("OpenStack Compute\n");
+        let mut looks = 0;
+        let drive = locate(&hardware, || {
+            looks += 1;
+            looks < 2
+        });
+        assert_eq!(drive.unwrap(), None);
+        assert_eq!(looks, 2);
+    }
+
+    #[test]
+    fn a_machine_that_is_no_guest_does_not_wait() {
+        let (_dir, hardware) = machine("Standard PC (Q35 + ICH9, 2009)\n");
+        assert_eq!(
+            locate(&hardware, || unreachable!("asked to wait")).unwrap(),
+            None
+        );
+    }
+
+    #[test]
+    fn two_drives_are_both_named() {
+        let (_dir, hardware) = machine("");
+        insert(&hardware, "sr0", "config-2");
+        insert(&hardware, "sr1", "CONFIG-2");
+        let error = locate(&hardware, || false).unwrap_err().to_string();
+        let expected = format!(
+            "2 config drives: {0}/sr0 (iso9660, label \"config-2\") and {0}/sr1 (iso9660, label \"CONFIG-2\")",
+            hardware.dev.display()
+        );
+        assert!(error.starts_with(&expected), "{error}");
+        assert!(error.contains("--metadata-dir"), "{error}");
+    }
+
+    #[test]
+    fn the_mount_is_safe_and_seen_by_no_one_else() {
+        let name = format!("private-{}", std::process::id());
+        let is_mounted = || {
+            fs::read_to_string("/proc/self/mountinfo")
+                .unwrap()
+                .contains(&name)
+        };
+        let inside = with_mounted(Path::new(&name), "tmpfs", |root| {
+            assert_eq!(fs::read_dir(root)?.count(), 0);
+            assert!(!is_mounted(), "the mount spread to the rest of the program");
+            Ok(fs::read_to_string("/proc/thread-self/mountinfo")?)
+        });
+        match inside {
+            Ok(inside) => {
+                let mount = inside.lines().find(|line| line.contains(&name)).unwrap();
+                assert!(mount.contains(" /run ro,nosuid,nodev,noexec"), "{mount}");
+            }
+            Err(failure) => {
+                assert!(!nix::unistd::geteuid().is_root());
+                assert!(matches!(failure, Failure::Namespace(Errno::EPERM)));
+            }
+        }
+    }
+}
