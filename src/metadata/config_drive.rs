@@ -273,4 +273,29 @@ mod tests {
         assert!(error.starts_with(&expected), "{error}");
         assert!(error.contains("--metadata-dir"), "{error}");
     }
+
+    #[test]
+    fn the_mount_is_safe_and_seen_by_no_one_else() {
+        let name = format!("private-{}", std::process::id());
+        let is_mounted = || {
+            fs::read_to_string("/proc/self/mountinfo")
+                .unwrap()
+                .contains(&name)
+        };
+        let inside = with_mounted(Path::new(&name), "tmpfs", |root| {
+            assert_eq!(fs::read_dir(root)?.count(), 0);
+            assert!(!is_mounted(), "the mount spread to the rest of the program");
+            Ok(fs::read_to_string("/proc/thread-self/mountinfo")?)
+        });
+        match inside {
+            Ok(inside) => {
+                let mount = inside.lines().find(|line| line.contains(&name)).unwrap();
+                assert!(mount.contains(" /run ro,nosuid,nodev,noexec"), "{mount}");
+            }
+            Err(failure) => {
+                assert!(!nix::unistd::geteuid().is_root());
+                assert!(matches!(failure, Failure::Namespace(Errno::EPERM)));
+            }
+        }
+    }
 }

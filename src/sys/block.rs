@@ -338,6 +338,32 @@ mod tests {
     }
 
     #[test]
+    fn a_device_too_short_for_a_cd_can_hold_fat() {
+        let machine = Machine::new();
+        let mut image = vec![0; 20_480];
+        image[0x26] = 0x29;
+        image[0x2b..0x36].copy_from_slice(b"config-2   ");
+        image[0x36..0x3b].copy_from_slice(b"FAT12");
+        image[510..512].copy_from_slice(&[0x55, 0xaa]);
+        machine.add("vdb", &image);
+        assert_eq!(machine.labels(), [pair("vdb", "config-2")]);
+    }
+
+    #[test]
+    fn a_boot_sector_without_its_mark_or_without_a_label_is_no_fat() {
+        let machine = Machine::new();
+        let mut image = vec![0; 20_480];
+        image[0x2b..0x36].copy_from_slice(b"config-2   ");
+        image[0x36..0x3b].copy_from_slice(b"FAT12");
+        image[510..512].copy_from_slice(&[0x55, 0xaa]);
+        machine.add("vdb", &image);
+        image[0x26] = 0x29;
+        image[510] = 0;
+        machine.add("vdc", &image);
+        assert_eq!(machine.labels(), []);
+    }
+
+    #[test]
     fn a_floppy_drive_is_not_touched() {
         let machine = Machine::new();
         machine.add("fd0", &iso9660("config-2"));

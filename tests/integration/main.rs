@@ -4,5 +4,6 @@
 #![allow(clippy::unwrap_used)]
 
 mod layout;
+mod metadata;
 mod rendered;
 mod spec;

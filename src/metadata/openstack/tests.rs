@@ -118,7 +118,7 @@ fn broken_json_is_located() {
     let cut = "{\n  \"uuid\": \"u\",\n  \"meta\": {\"role\": \"mas";
     assert_eq!(
         meta_error(cut.as_bytes()),
-        "config drive /dev/sr0: openstack/latest/meta_data.json: line 3 column 25: \
+        "config drive /dev/sr0: openstack/latest/meta_data.json: line 3 column 23: \
          `meta.role`: EOF while parsing a string"
     );
     assert!(meta_error(b"").contains("meta_data.json: line 1 column 0: EOF"));
