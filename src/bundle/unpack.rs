@@ -91,7 +91,7 @@ fn unpack_pack(payload: &Payload, pack: &Pack, dir: &Path, progress: &dyn Progre
     let stream = Stream::new_stream_decoder(MEMORY_LIMIT, 0)?;
     let mut compressed = Hashing::new(payload.pack(&pack.name)?);
     let decoder = XzDecoder::new_stream(BufReader::new(&mut compressed), stream);
-    let mut archive = tar::Archive::new(decoder);
+    let mut archive = tar::Archive::new(Blaming(decoder));
     extract(payload.manifest(), pack, &mut archive, dir, progress)?;
     let mut decoder = archive.into_inner();
     // What follows the last entry is the archive's padding, and nothing else.
@@ -99,8 +99,7 @@ fn unpack_pack(payload: &Payload, pack: &Pack, dir: &Path, progress: &dyn Progre
     decoder
         .by_ref()
         .take(1024 * 1024)
-        .read_to_end(&mut padding)
-        .context(DAMAGED)?;
+        .read_to_end(&mut padding)?;
     ensure!(
         padding.iter().all(|&byte| byte == 0),
         "more than was packed is in it; {DAMAGED}"
@@ -121,6 +120,17 @@ fn unpack_pack(payload: &Payload, pack: &Pack, dir: &Path, progress: &dyn Progre
     Ok(())
 }
 
+/// Says of every byte that cannot be had that the appliance is damaged: whoever copies from
+/// it cannot tell that from a disk that cannot be written to.
+struct Blaming<R>(R);
+
+impl<R: Read> Read for Blaming<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let blame = |error: io::Error| io::Error::new(error.kind(), format!("{error}; {DAMAGED}"));
+        self.0.read(buffer).map_err(blame)
+    }
+}
+
 fn extract(
     manifest: &Manifest,
     pack: &Pack,
@@ -130,7 +140,7 @@ fn extract(
 ) -> Result<()> {
     let mut expected = pack.components.iter();
     for entry in archive.entries()? {
-        let entry = entry.context(DAMAGED)?;
+        let entry = entry?;
         let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
         let Some(path) = expected.next() else {
             bail!("{name:?} was not packed; {DAMAGED}")

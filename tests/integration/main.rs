@@ -5,5 +5,6 @@
 
 mod layout;
 mod metadata;
+mod payload;
 mod rendered;
 mod spec;
