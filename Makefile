@@ -10,7 +10,7 @@ COMPONENTS ?= out/components/$(BUNDLE)
 
 TARGET := x86_64-unknown-linux-gnu
 RELEASE := target/$(TARGET)/release
-BUILDER := $(RELEASE)/appliance
+BUILDER := out/builder
 SIM := $(RELEASE)/sim
 VM := $(RELEASE)/vm
 PAYLOAD := $(CURDIR)/out/payload/$(BUNDLE)
@@ -26,6 +26,7 @@ tools: ## Install the Debian packages that building and testing need, if some ar
 .PHONY: builder
 builder:
 	cargo build --release --locked --workspace
+	install -D -m 0755 $(RELEASE)/appliance $(BUILDER)
 
 .PHONY: components
 components: builder
@@ -37,11 +38,10 @@ endif
 bundle: components ## Pack BUNDLE (default: demo) from COMPONENTS into out/payload
 	$(BUILDER) bundle pack --bundle bundle/$(BUNDLE) --components $(COMPONENTS) --output $(PAYLOAD)
 
-# The payload changes nothing in the builder's own build: another directory keeps both warm.
 .PHONY: appliance
 appliance: bundle ## Build out/appliance: one static program with BUNDLE inside
-	APPLIANCE_PAYLOAD=$(PAYLOAD) cargo build --release --locked --features payload --target-dir target/appliance
-	install -D -m 0755 target/appliance/$(TARGET)/release/appliance out/appliance
+	APPLIANCE_PAYLOAD=$(PAYLOAD) cargo build --release --locked --features payload
+	install -D -m 0755 $(RELEASE)/appliance out/appliance
 	@ls -l out/appliance
 
 .PHONY: demo
@@ -69,4 +69,4 @@ bench: appliance ## Figures, one `name value` a line
 .PHONY: clean
 clean: ## Remove what was built; cached VM images stay in out/vm
 	cargo clean
-	rm -rf out/appliance out/components out/payload
+	rm -rf out/appliance out/builder out/components out/payload

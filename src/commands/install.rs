@@ -103,6 +103,11 @@ impl Node<'_> {
         if arguments.dry_run {
             return self.show(&plan, arguments.output);
         }
+        if self.spec.profile.value == Profile::Simple {
+            log::warn!(
+                "profile simple: anyone who reaches this machine may do anything to the cluster"
+            );
+        }
         // Held until the end: a second run meanwhile would see half of this one.
         let _lock = Lock::take(self.root)?;
         self.apply(&plan, &docker)?;

@@ -3,8 +3,11 @@
 // A test that cannot go on says where.
 #![allow(clippy::unwrap_used)]
 
+mod harness;
+mod install;
 mod layout;
 mod metadata;
 mod payload;
+mod pki;
 mod rendered;
 mod spec;

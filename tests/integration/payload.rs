@@ -12,6 +12,8 @@ use appliance::bundle::unpack::{is_complete, unpack};
 use appliance::sys::progress::Silent;
 use sha2::{Digest, Sha256};
 
+use crate::harness::{image, tarball};
+
 const PACK: &str = "pack-0.tar.xz";
 
 const DEFINITION: &str = r#"
@@ -60,23 +62,6 @@ fn program(seed: u8, length: usize) -> Vec<u8> {
         (state >> 27) as u8
     });
     bytes
-}
-
-fn tarball(files: &[(&str, &[u8])]) -> Vec<u8> {
-    let mut archive = tar::Builder::new(Vec::new());
-    for (name, content) in files {
-        let mut header = tar::Header::new_gnu();
-        header.set_size(content.len() as u64);
-        header.set_mode(0o644);
-        archive.append_data(&mut header, name, *content).unwrap();
-    }
-    archive.into_inner().unwrap()
-}
-
-fn image(reference: &str) -> Vec<u8> {
-    let config = format!("{}.json", "ab".repeat(32));
-    let manifest = format!(r#"[{{"Config":"{config}","RepoTags":["{reference}"],"Layers":[]}}]"#);
-    tarball(&[(&config, b"{}"), ("manifest.json", manifest.as_bytes())])
 }
 
 impl Bundle {

@@ -1,0 +1,235 @@
+//! A machine to install on: a directory that stands for `/`, a small payload, and metadata.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::OnceLock;
+
+use appliance::bundle::definition::Definition;
+use appliance::bundle::pack::pack;
+use appliance::sys::progress::Silent;
+
+/// The root directory of a machine with systemd and docker, and what OpenStack says of it.
+pub struct Machine {
+    dir: tempfile::TempDir,
+}
+
+/// What tells a file that was written from one that was not.
+pub type Snapshot = BTreeMap<PathBuf, (u64, i64, i64, u32)>;
+
+impl Machine {
+    /// The tutorial's master before anything was done to it.
+    pub fn new() -> Machine {
+        let machine = Machine {
+            dir: tempfile::tempdir().unwrap(),
+        };
+        for program in [
+            "usr/lib/systemd/systemd",
+            "usr/bin/docker",
+            "lib/systemd/system/docker.service",
+        ] {
+            machine.put(program, "");
+        }
+        machine.put("etc/hosts", "127.0.0.1 localhost\n");
+        machine.put("etc/hostname", "image\n");
+        let fixture = "tests/fixtures/metadata/queens-static/openstack/latest/network_data.json";
+        let network =
+            fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(fixture)).unwrap();
+        machine.put_metadata(r#"{"role": "master"}"#);
+        fs::write(
+            machine
+                .metadata()
+                .join("openstack/latest/network_data.json"),
+            network,
+        )
+        .unwrap();
+        machine
+    }
+
+    /// The directory that stands for `/`.
+    pub fn root(&self) -> PathBuf {
+        self.dir.path().join("root")
+    }
+
+    /// The directory that stands for the config drive.
+    pub fn metadata(&self) -> PathBuf {
+        self.dir.path().join("config-drive")
+    }
+
+    /// Writes a file below the root.
+    pub fn put(&self, path: &str, content: &str) {
+        let path = self.root().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, content).unwrap();
+    }
+
+    /// Writes the server's properties, a JSON object.
+    pub fn put_metadata(&self, meta: &str) {
+        self.put_meta_data_json(&format!(
+            r#"{{"uuid": "5f7a1c9e-3b0d-4a52-9c77-0e8f6d2b4a02", "name": "server02",
+                "hostname": "server02.novalocal", "meta": {meta}}}"#
+        ));
+    }
+
+    /// Writes meta_data.json as it is.
+    pub fn put_meta_data_json(&self, text: &str) {
+        let latest = self.metadata().join("openstack/latest");
+        fs::create_dir_all(&latest).unwrap();
+        fs::write(latest.join("meta_data.json"), text).unwrap();
+    }
+
+    /// The text of a file below the root.
+    pub fn read(&self, path: &str) -> String {
+        fs::read_to_string(self.root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+    }
+
+    /// The permission bits of a file below the root.
+    pub fn mode(&self, path: &str) -> u32 {
+        fs::metadata(self.root().join(path))
+            .unwrap()
+            .permissions()
+            .mode()
+            & 0o777
+    }
+
+    /// Runs `appliance install` on it, with more arguments.
+    pub fn install(&self, arguments: &[&str]) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_appliance"));
+        command
+            .arg("install")
+            .arg("--root")
+            .arg(self.root())
+            .arg("--metadata-dir")
+            .arg(self.metadata())
+            .arg("--payload")
+            .arg(payload())
+            .args(arguments);
+        command.output().unwrap()
+    }
+
+    /// Like [`Machine::install`], and it has to succeed. Returns what it said.
+    pub fn installed(&self, arguments: &[&str]) -> String {
+        let output = self.install(arguments);
+        assert!(output.status.success(), "{}", said(&output));
+        said(&output)
+    }
+
+    /// Like [`Machine::install`], and it has to refuse and to write nothing. Returns what it said.
+    pub fn refusal(&self, arguments: &[&str]) -> String {
+        let before = self.snapshot();
+        let output = self.install(arguments);
+        assert_eq!(output.status.code(), Some(2), "{}", said(&output));
+        assert_eq!(
+            self.snapshot(),
+            before,
+            "something was written: {}",
+            said(&output)
+        );
+        said(&output)
+    }
+
+    /// Every file below the root with its inode, times and mode.
+    pub fn snapshot(&self) -> Snapshot {
+        let mut all = Snapshot::new();
+        collect(&self.root(), &mut all);
+        all
+    }
+}
+
+fn collect(path: &Path, all: &mut Snapshot) {
+    let metadata = fs::symlink_metadata(path).unwrap();
+    let time = |seconds: i64, nanoseconds: i64| seconds * 1_000_000_000 + nanoseconds;
+    let modified = time(metadata.mtime(), metadata.mtime_nsec());
+    let changed = time(metadata.ctime(), metadata.ctime_nsec());
+    all.insert(
+        path.to_owned(),
+        (metadata.ino(), modified, changed, metadata.mode()),
+    );
+    if metadata.is_dir() {
+        for entry in fs::read_dir(path).unwrap() {
+            collect(&entry.unwrap().path(), all);
+        }
+    }
+}
+
+/// Everything a program printed.
+pub fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+}
+
+const DEFINITION: &str = r#"
+[bundle]
+name = "tiny"
+kubernetes = "v1.9.0"
+description = "Files that only look like programs."
+"#;
+
+/// A payload with everything a master needs, packed once.
+fn payload() -> PathBuf {
+    static PAYLOAD: OnceLock<tempfile::TempDir> = OnceLock::new();
+    PAYLOAD
+        .get_or_init(|| make_payload().unwrap())
+        .path()
+        .join("payload")
+}
+
+fn make_payload() -> anyhow::Result<tempfile::TempDir> {
+    let dir = tempfile::tempdir()?;
+    let components = dir.path().join("components");
+    fs::create_dir(&components)?;
+    let mut definition = DEFINITION.to_owned();
+    let programs = [
+        "etcd",
+        "kube-apiserver",
+        "kube-controller-manager",
+        "kube-scheduler",
+        "kubectl",
+    ];
+    for name in programs {
+        fs::write(
+            components.join(name),
+            b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x02\0\x3e\0",
+        )?;
+        definition += &format!(
+            "[[component]]\nname = \"{name}\"\nkind = \"program\"\nversion = \"1\"\npath = \"bin/{name}\"\n\
+             file = \"{name}\"\non-path = {}\n",
+            name == "kubectl"
+        );
+    }
+    fs::write(
+        components.join("calico-node.tar"),
+        image("example.org/calico/node:v2.6.2"),
+    )?;
+    definition += "[[component]]\nname = \"calico-node\"\nkind = \"image\"\nversion = \"1\"\n\
+                   path = \"images/calico-node.tar\"\nfile = \"calico-node.tar\"\n\
+                   reference = \"example.org/calico/node:v2.6.2\"\n";
+    fs::write(dir.path().join("bundle.toml"), definition)?;
+    pack(
+        &Definition::read(dir.path())?,
+        &components,
+        &dir.path().join("payload"),
+        &Silent,
+    )?;
+    Ok(dir)
+}
+
+/// A tarball as `docker save` writes it, as far as this program looks.
+pub fn image(reference: &str) -> Vec<u8> {
+    let config = format!("{}.json", "ab".repeat(32));
+    let manifest = format!(r#"[{{"Config":"{config}","RepoTags":["{reference}"],"Layers":[]}}]"#);
+    tarball(&[(&config, b"{}"), ("manifest.json", manifest.as_bytes())])
+}
+
+/// A tar archive of these files.
+pub fn tarball(files: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut archive = tar::Builder::new(Vec::new());
+    for (name, content) in files {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(content.len() as u64);
+        header.set_mode(0o644);
+        archive.append_data(&mut header, name, *content).unwrap();
+    }
+    archive.into_inner().unwrap()
+}

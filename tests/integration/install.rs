@@ -1,0 +1,316 @@
+//! `appliance install` on a directory that stands for `/`.
+
+use std::fs;
+
+use crate::harness::{Machine, said};
+
+#[test]
+fn a_master_gets_all_it_needs() {
+    let machine = Machine::new();
+    let said = machine.installed(&[]);
+    assert!(
+        said.contains("server02 is a master of bundle tiny"),
+        "{said}"
+    );
+
+    for service in [
+        "etcd",
+        "kube-apiserver",
+        "kube-controller-manager",
+        "kube-scheduler",
+        "kube-calico",
+    ] {
+        let wants = format!("etc/systemd/system/multi-user.target.wants/{service}.service");
+        let unit = format!("/etc/systemd/system/{service}.service");
+        assert_eq!(
+            fs::read_link(machine.root().join(wants)).unwrap().to_str(),
+            Some(unit.as_str())
+        );
+        assert!(
+            machine
+                .read(unit.trim_start_matches('/'))
+                .contains("ExecStart=")
+        );
+    }
+    let bin = machine.root().join("opt/appliance/current/bin/etcd");
+    assert!(bin.is_file());
+    assert_eq!(machine.mode("opt/appliance/current/bin/etcd"), 0o755);
+    let kubectl = fs::read_link(machine.root().join("usr/local/bin/kubectl")).unwrap();
+    assert_eq!(kubectl.to_str(), Some("/opt/appliance/current/bin/kubectl"));
+
+    let hosts = machine.read("etc/hosts");
+    assert!(
+        hosts.starts_with("127.0.0.1 localhost\n") && hosts.contains("192.168.1.102 server02"),
+        "{hosts}"
+    );
+    assert!(
+        machine
+            .read("etc/systemd/system/kube-apiserver.service")
+            .contains("--advertise-address=192.168.1.102")
+    );
+    assert!(
+        machine
+            .read("etc/kubernetes/admin.kubeconfig")
+            .contains("https://192.168.1.102:6443")
+    );
+}
+
+#[test]
+fn nobody_but_root_can_read_a_secret() {
+    let machine = Machine::new();
+    machine.installed(&[]);
+    let ca = "etc/kubernetes/ca";
+    for secret in [
+        format!("{ca}/ca-key.pem"),
+        format!("{ca}/etcd/etcd-key.pem"),
+        format!("{ca}/kubernetes/kubernetes-key.pem"),
+        format!("{ca}/kubernetes/token.csv"),
+        format!("{ca}/service-account/service-account-key.pem"),
+        "etc/kubernetes/admin.kubeconfig".to_owned(),
+    ] {
+        assert_eq!(machine.mode(&secret), 0o600, "{secret}");
+    }
+    for path in machine.snapshot().keys().filter(|path| path.is_file()) {
+        let text = fs::read(path).unwrap();
+        let text = String::from_utf8_lossy(&text);
+        let relative = path.strip_prefix(machine.root()).unwrap().to_str().unwrap();
+        if text.contains("PRIVATE KEY") || text.contains("client-key-data") {
+            assert_eq!(machine.mode(relative), 0o600, "{relative}");
+        }
+    }
+}
+
+#[test]
+fn a_second_run_writes_nothing_and_says_so() {
+    for profile in ["with-ca", "simple"] {
+        let machine = Machine::new();
+        machine.installed(&["--profile", profile]);
+        let before = machine.snapshot();
+        let said = machine.installed(&["--profile", profile]);
+        // The lock is opened, which is no write.
+        assert_eq!(machine.snapshot(), before, "{profile}");
+        assert!(
+            said.contains("nothing to change: server02 is a master"),
+            "{said}"
+        );
+    }
+}
+
+#[test]
+fn only_what_was_changed_by_hand_is_mended() {
+    let machine = Machine::new();
+    machine.installed(&[]);
+    let key = machine.read("etc/kubernetes/ca/ca-key.pem");
+    machine.put(
+        "etc/systemd/system/etcd.service",
+        "[Service]\nExecStart=/bin/false\n",
+    );
+    fs::remove_file(machine.root().join("etc/kubernetes/ca/etcd/etcd.pem")).unwrap();
+    let said = machine.installed(&[]);
+    assert!(
+        said.contains("[1/2] create /etc/kubernetes/ca/etcd/etcd.pem"),
+        "{said}"
+    );
+    assert!(
+        said.contains("[2/2] change /etc/systemd/system/etcd.service"),
+        "{said}"
+    );
+    assert_eq!(machine.read("etc/kubernetes/ca/ca-key.pem"), key);
+}
+
+#[test]
+fn a_run_that_was_cut_is_taken_up_again() {
+    let machine = Machine::new();
+    machine.installed(&[]);
+    let key = machine.read("etc/kubernetes/ca/ca-key.pem");
+    // As after a cut between keys and everything that follows.
+    for gone in [
+        "etc/kubernetes/ca/ca.pem",
+        "etc/kubernetes/ca/kubernetes/kubernetes.pem",
+        "var/lib/appliance/state.json",
+    ] {
+        fs::remove_file(machine.root().join(gone)).unwrap();
+    }
+    fs::remove_dir_all(machine.root().join("etc/systemd/system")).unwrap();
+    machine.installed(&[]);
+    assert_eq!(machine.read("etc/kubernetes/ca/ca-key.pem"), key);
+    let before = machine.snapshot();
+    machine.installed(&[]);
+    assert_eq!(machine.snapshot(), before);
+}
+
+#[test]
+fn a_dry_run_shows_every_change_and_makes_none() {
+    let machine = Machine::new();
+    let before = machine.snapshot();
+    let said = machine.installed(&["--dry-run"]);
+    assert_eq!(machine.snapshot(), before);
+    assert!(
+        said.contains("create /etc/systemd/system/etcd.service (0644)"),
+        "{said}"
+    );
+    assert!(said.contains("+192.168.1.102 server02"), "{said}");
+    assert!(said.contains("`meta.role`"), "{said}");
+    assert!(!said.contains("PRIVATE KEY"), "{said}");
+}
+
+#[test]
+fn a_dry_run_is_json_for_programs() {
+    let machine = Machine::new();
+    let output = machine.install(&["--dry-run", "--output", "json"]);
+    let plan: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(plan["changed"], true);
+    assert!(plan["steps"].as_array().unwrap().len() > 20);
+}
+
+#[test]
+fn the_simple_profile_has_no_keys_and_says_what_that_means() {
+    let machine = Machine::new();
+    let said = machine.installed(&["--profile", "simple"]);
+    assert!(
+        said.contains("anyone who reaches this machine may do anything"),
+        "{said}"
+    );
+    assert!(!machine.root().join("etc/kubernetes/ca/ca-key.pem").exists());
+    assert!(
+        machine
+            .read("etc/systemd/system/etcd.service")
+            .contains("http://192.168.1.102:2379")
+    );
+}
+
+#[test]
+fn input_that_no_node_can_be_made_from_is_refused_before_the_first_write() {
+    let cases: [(&str, &[&str], &[&str]); 7] = [
+        (
+            r#"{"role": "mastre"}"#,
+            &[],
+            &["`meta.role` is \"mastre\"", "openstack server set"],
+        ),
+        ("{}", &[], &["no role found", "metadata directory"]),
+        (
+            r#"{"role": "master"}"#,
+            &["--role", "chief"],
+            &["flag --role is \"chief\""],
+        ),
+        (
+            r#"{"role": "master", "appliance.podCDIR": "10.0.0.0/8"}"#,
+            &[],
+            &["did you mean `appliance.podCIDR`?"],
+        ),
+        (
+            r#"{"role": "master", "appliance.podCIDR": "10.0.0.0/8"}"#,
+            &[],
+            &["podCIDR 10.0.0.0/8", "overlaps serviceCIDR"],
+        ),
+        (
+            r#"{"role": "master", "nodeName": "x\nExecStartPre=/bin/evil"}"#,
+            &[],
+            &["`meta.nodeName` is \"x\\nExec"],
+        ),
+        (
+            r#"{"role": "master", "nodeName": "50%\" '"}"#,
+            &[],
+            &["expected a DNS name"],
+        ),
+    ];
+    for (meta, arguments, expected) in cases {
+        let machine = Machine::new();
+        machine.put_metadata(meta);
+        let said = machine.refusal(arguments);
+        for part in expected {
+            assert!(said.contains(part), "{part} is missing: {said}");
+        }
+    }
+}
+
+#[test]
+fn broken_metadata_is_located() {
+    let machine = Machine::new();
+    machine.put_meta_data_json("{\"uuid\": \"5f7a1c9e\",\n \"name\": ");
+    let said = machine.refusal(&[]);
+    assert!(said.contains("meta_data.json: line 2"), "{said}");
+}
+
+#[test]
+fn a_configuration_that_cannot_be_read_is_refused_by_name() {
+    let machine = Machine::new();
+    machine.put("etc/appliance/config.yaml", "rloe: master\n");
+    let said = machine.refusal(&[]);
+    assert!(
+        said.contains("configuration /etc/appliance/config.yaml"),
+        "{said}"
+    );
+    assert!(said.contains("did you mean `role`?"), "{said}");
+
+    let said = machine.refusal(&["--config", "/nonexistent.yaml"]);
+    assert!(said.contains("configuration /nonexistent.yaml"), "{said}");
+}
+
+#[test]
+fn a_machine_without_systemd_or_docker_is_refused_with_both_reasons() {
+    let machine = Machine::new();
+    for gone in ["usr/lib/systemd/systemd", "usr/bin/docker"] {
+        fs::remove_file(machine.root().join(gone)).unwrap();
+    }
+    let said = machine.refusal(&[]);
+    assert!(
+        said.contains("systemd does not manage this system"),
+        "{said}"
+    );
+    assert!(said.contains("install docker.io or docker-ce"), "{said}");
+}
+
+#[test]
+fn an_authority_without_its_key_is_never_replaced() {
+    let machine = Machine::new();
+    machine.installed(&[]);
+    fs::remove_file(machine.root().join("etc/kubernetes/ca/ca-key.pem")).unwrap();
+    let said = machine.refusal(&[]);
+    assert!(said.contains("put the key back"), "{said}");
+}
+
+#[test]
+fn what_is_the_operators_stays_the_operators() {
+    let machine = Machine::new();
+    machine.put("root/.kube/config", "mine");
+    machine.installed(&[]);
+    assert_eq!(machine.read("root/.kube/config"), "mine");
+
+    let machine = Machine::new();
+    machine.put("usr/local/bin/kubectl", "mine");
+    let output = machine.install(&[]);
+    assert!(!output.status.success());
+    assert!(said(&output).contains("/usr/local/bin/kubectl exists and is not a symbolic link"));
+    assert!(
+        !machine.root().join("etc/kubernetes").exists(),
+        "something was written"
+    );
+}
+
+#[test]
+fn links_do_not_lead_out_of_the_root() {
+    let machine = Machine::new();
+    let outside = tempfile::tempdir().unwrap();
+    std::os::unix::fs::symlink(outside.path(), machine.root().join("etc/kubernetes")).unwrap();
+    machine.installed(&[]);
+    assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn two_runs_at_once_do_not_mix() {
+    let machine = Machine::new();
+    machine.installed(&[]);
+    let lock = fs::OpenOptions::new()
+        .write(true)
+        .open(machine.root().join("var/lib/appliance/lock"))
+        .unwrap();
+    let _held = nix::fcntl::Flock::lock(lock, nix::fcntl::FlockArg::LockExclusive).unwrap();
+    let output = machine.install(&[]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        said(&output).contains("another run of appliance"),
+        "{}",
+        said(&output)
+    );
+}
