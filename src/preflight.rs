@@ -31,10 +31,6 @@ pub struct Room {
 /// What was found out about the machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Facts {
-    /// Whether this is the running system and not a directory being prepared.
-    pub live: bool,
-    /// Whether this process may do everything.
-    pub is_root: bool,
     /// Whether systemd manages the system.
     pub has_systemd: bool,
     /// Where docker comes from.
@@ -50,7 +46,6 @@ pub struct Facts {
 type Check = fn(&Facts) -> Option<String>;
 
 const CHECKS: &[Check] = &[
-    runs_as_root,
     systemd_is_there,
     docker_is_there,
     modules_are_there,
@@ -61,12 +56,6 @@ const CHECKS: &[Check] = &[
 /// Every reason not to begin, each with its next step. Empty if there is none.
 pub fn problems(facts: &Facts) -> Vec<String> {
     CHECKS.iter().filter_map(|check| check(facts)).collect()
-}
-
-fn runs_as_root(facts: &Facts) -> Option<String> {
-    (facts.live && !facts.is_root).then(|| {
-        "this user may not change the system; run it as root (sudo appliance install …)".to_owned()
-    })
 }
 
 fn systemd_is_there(facts: &Facts) -> Option<String> {
@@ -137,8 +126,6 @@ mod tests {
 
     fn sound() -> Facts {
         Facts {
-            live: true,
-            is_root: true,
             has_systemd: true,
             docker: DockerSource::Machine,
             missing_modules: vec![],
@@ -160,22 +147,6 @@ mod tests {
     #[test]
     fn a_sound_machine_has_no_problem() {
         assert_eq!(problems(&sound()), Vec::<String>::new());
-    }
-
-    #[test]
-    fn any_other_user_than_root_is_refused_on_the_running_system_only() {
-        let facts = Facts {
-            is_root: false,
-            ..sound()
-        };
-        assert!(only_problem(&facts).contains("run it as root"));
-        assert!(
-            problems(&Facts {
-                live: false,
-                ..facts
-            })
-            .is_empty()
-        );
     }
 
     #[test]

@@ -44,6 +44,7 @@ impl Existing for OnMachine<'_> {
 /// Makes the machine a node.
 pub fn run(arguments: &Install) -> Result<Outcome> {
     let root = Root::open(&arguments.root).map_err(refused)?;
+    preflight::check_user(&root)?;
     let payload = open_payload(arguments.payload.as_deref())?;
     let inputs = inputs::collect(arguments, &root)?;
     let spec = NodeSpec::resolve(&inputs)?;

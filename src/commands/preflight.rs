@@ -16,6 +16,19 @@ const DOCKER_DATA: &str = "/var/lib/docker";
 /// The program of a payload that makes it bring docker.
 const DOCKER_DAEMON: &str = "dockerd";
 
+/// Refuses to look at, let alone change, the running system as any other user than root:
+/// its keys and its config drive are root's to read.
+pub fn check_user(root: &Root) -> Result<()> {
+    if !root.is_live() || host::is_root() {
+        return Ok(());
+    }
+    let problem = "this user may not change the system; run it as root (sudo appliance install …)";
+    Err(Refused {
+        problems: vec![problem.to_owned()],
+    }
+    .into())
+}
+
 /// Where the node's docker comes from.
 pub fn docker_source(root: &Root, manifest: &Manifest) -> Result<DockerSource> {
     let units = [
@@ -49,8 +62,6 @@ pub fn check(
         live && !kernel::has_module(module) && !kernel::can_load_module(runner, module)
     };
     let facts = Facts {
-        live,
-        is_root: host::is_root(),
         has_systemd: has_systemd(root)?,
         docker: docker_source(root, manifest)?,
         missing_modules: desired.modules.iter().filter(missing).cloned().collect(),

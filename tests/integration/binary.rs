@@ -1,0 +1,125 @@
+//! The program as a file: static, and at home anywhere.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::process::Command;
+
+use crate::harness::said;
+
+/// The program under test, and the appliance with its bundle where there is one.
+fn programs() -> Vec<PathBuf> {
+    let mut programs = vec![PathBuf::from(env!("CARGO_BIN_EXE_appliance"))];
+    programs.extend(std::env::var_os("APPLIANCE").map(PathBuf::from));
+    programs
+}
+
+#[test]
+fn it_needs_no_interpreter_and_no_library() {
+    for program in programs() {
+        let output = Command::new("readelf")
+            .args(["-l", "-d", "-W"])
+            .arg(&program)
+            .output()
+            .unwrap();
+        let text = said(&output);
+        assert!(output.status.success() && text.contains("LOAD"), "{text}");
+        for dynamic in ["INTERP", "(NEEDED)"] {
+            assert!(
+                !text.contains(dynamic),
+                "{} has {dynamic}:\n{text}",
+                program.display()
+            );
+        }
+    }
+}
+
+#[test]
+fn it_runs_in_an_empty_root_directory() {
+    for program in programs() {
+        let root = tempfile::tempdir().unwrap();
+        fs::copy(&program, root.path().join("appliance")).unwrap();
+        let output = Command::new("chroot")
+            .arg(root.path())
+            .args(["/appliance", "version"])
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", said(&output));
+        assert!(said(&output).starts_with(concat!("appliance ", env!("CARGO_PKG_VERSION"))));
+    }
+}
+
+#[test]
+fn a_machine_that_is_no_node_says_so_with_its_own_exit_code() {
+    let root = tempfile::tempdir().unwrap();
+    fs::copy(
+        env!("CARGO_BIN_EXE_appliance"),
+        root.path().join("appliance"),
+    )
+    .unwrap();
+    let status = |arguments: &[&str]| {
+        Command::new("chroot")
+            .arg(root.path())
+            .args(["/appliance", "status"])
+            .args(arguments)
+            .output()
+            .unwrap()
+    };
+    let output = status(&[]);
+    assert_eq!(output.status.code(), Some(4));
+    assert!(said(&output).contains("not installed"));
+    let report: serde_json::Value =
+        serde_json::from_slice(&status(&["--output", "json"]).stdout).unwrap();
+    assert_eq!(report["overall"], "not-installed");
+}
+
+#[test]
+fn any_other_user_than_root_is_refused() {
+    // Where that user can reach it.
+    let dir = tempfile::tempdir().unwrap();
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let program = dir.path().join("appliance");
+    fs::copy(env!("CARGO_BIN_EXE_appliance"), &program).unwrap();
+    let output = Command::new("setpriv")
+        .args(["--reuid=65534", "--clear-groups"])
+        .arg(program)
+        .args(["install", "--role", "master"])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(
+        said(&output).contains("run it as root"),
+        "{}",
+        said(&output)
+    );
+}
+
+#[test]
+fn completion_scripts_are_printed() {
+    for shell in ["bash", "zsh", "fish"] {
+        let output = Command::new(env!("CARGO_BIN_EXE_appliance"))
+            .args(["completion", shell])
+            .output()
+            .unwrap();
+        assert!(
+            output.status.success() && said(&output).contains("appliance"),
+            "{shell}"
+        );
+    }
+}
+
+#[test]
+fn the_builder_says_that_it_carries_nothing() {
+    let root = tempfile::tempdir().unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_appliance"))
+        .args(["install", "--role", "master", "--root"])
+        .arg(root.path())
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(
+        said(&output).contains("build an appliance with `make appliance`"),
+        "{}",
+        said(&output)
+    );
+}

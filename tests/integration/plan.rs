@@ -1,0 +1,226 @@
+//! Plans for a running system, and what carrying them out runs, without one.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+use appliance::apply::docker::Docker;
+use appliance::apply::{Executor, state};
+use appliance::desired::{Desired, Image, RunningService};
+use appliance::plan::{Current, Live, Plan, Step, UnitState};
+use appliance::sys::process::{Command, Output, Runner};
+use appliance::sys::root::Root;
+
+fn service(name: &'static str, needs_images: bool) -> RunningService {
+    RunningService {
+        name,
+        needs_images,
+        inputs: format!("inputs of {name}"),
+    }
+}
+
+fn desired() -> Desired {
+    Desired {
+        bundle: "d1".to_owned(),
+        directories: vec![],
+        files: vec![],
+        links: vec![],
+        modules: vec!["br_netfilter".to_owned()],
+        sysctls: vec![(
+            "net.bridge.bridge-nf-call-iptables".to_owned(),
+            "1".to_owned(),
+        )],
+        images: vec![Image {
+            reference: "example.org/calico/node:v2.6.2".to_owned(),
+            id: "sha256:ab".to_owned(),
+            tarball: "/opt/appliance/current/images/calico-node.tar".to_owned(),
+        }],
+        services: vec![
+            service("etcd", false),
+            service("docker", false),
+            service("kube-calico", true),
+        ],
+    }
+}
+
+/// A machine on which everything runs as desired.
+fn running() -> Current {
+    let desired = desired();
+    Current {
+        bundle_is_whole: true,
+        started_with: desired
+            .services
+            .iter()
+            .map(|s| (s.name.to_owned(), s.inputs.clone()))
+            .collect(),
+        live: Some(Live {
+            modules: desired.modules.iter().cloned().collect(),
+            sysctls: desired.sysctls.iter().cloned().collect(),
+            units: desired
+                .services
+                .iter()
+                .map(|s| (s.name.to_owned(), UnitState::Running))
+                .collect(),
+            images: Some(
+                desired
+                    .images
+                    .iter()
+                    .map(|i| (i.reference.clone(), i.id.clone()))
+                    .collect(),
+            ),
+        }),
+        ..Current::default()
+    }
+}
+
+fn steps(current: &Current) -> Vec<String> {
+    Plan::build(&desired(), current)
+        .steps
+        .iter()
+        .map(ToString::to_string)
+        .collect()
+}
+
+fn with_live(change: impl Fn(&mut Live)) -> Vec<String> {
+    let mut current = running();
+    change(current.live.as_mut().unwrap());
+    steps(&current)
+}
+
+#[test]
+fn a_machine_that_runs_as_desired_has_an_empty_plan() {
+    assert_eq!(steps(&running()), Vec::<String>::new());
+}
+
+#[test]
+fn a_service_that_was_started_with_other_inputs_is_restarted() {
+    let mut current = running();
+    current
+        .started_with
+        .insert("etcd".to_owned(), "older".to_owned());
+    assert_eq!(steps(&current), ["restart etcd"]);
+    // Also where a run was cut between writing the files and restarting.
+    current.started_with.clear();
+    assert_eq!(
+        steps(&current),
+        ["restart etcd", "restart docker", "restart kube-calico"]
+    );
+}
+
+#[test]
+fn a_stopped_service_is_started() {
+    let stopped = with_live(|live| drop(live.units.insert("etcd".to_owned(), UnitState::Stopped)));
+    assert_eq!(stopped, ["start etcd"]);
+}
+
+#[test]
+fn images_are_loaded_when_docker_runs_and_before_they_are_needed() {
+    let fresh = Current {
+        live: Some(Live::default()),
+        ..Current::default()
+    };
+    assert_eq!(
+        steps(&fresh),
+        [
+            "unpack bundle d1",
+            "load kernel module br_netfilter",
+            "set net.bridge.bridge-nf-call-iptables = 1",
+            "start etcd",
+            "start docker",
+            "load image example.org/calico/node:v2.6.2",
+            "start kube-calico",
+        ]
+    );
+}
+
+#[test]
+fn another_image_under_the_same_reference_is_replaced() {
+    let other = with_live(|live| {
+        let reference = "example.org/calico/node:v2.6.2".to_owned();
+        live.images = Some(BTreeMap::from([(reference, "sha256:cd".to_owned())]));
+    });
+    assert_eq!(other, ["load image example.org/calico/node:v2.6.2"]);
+}
+
+/// Notes what would have run. Docker knows no image, and `fails` ends with an error.
+#[derive(Default)]
+struct Recorder {
+    ran: RefCell<Vec<String>>,
+    fails: Option<&'static str>,
+}
+
+impl Runner for Recorder {
+    fn run(&self, command: &Command) -> Result<Output> {
+        let line = command.to_string();
+        let fails = self.fails.is_some_and(|part| line.contains(part)) || line.contains("inspect");
+        self.ran.borrow_mut().push(line);
+        let code = Some(i32::from(fails));
+        Ok(Output {
+            code,
+            stdout: String::new(),
+            stderr: "no such luck".to_owned(),
+        })
+    }
+}
+
+fn carry_out(root: &Root, recorder: &Recorder) -> Result<()> {
+    let mut plan = Plan::build(
+        &desired(),
+        &Current {
+            live: Some(Live::default()),
+            ..Current::default()
+        },
+    );
+    // The kernel's settings are this machine's own.
+    plan.steps
+        .retain(|step| matches!(step, Step::Start { .. } | Step::LoadImage(_)));
+    Executor {
+        root,
+        runner: recorder,
+        docker: &Docker::new("/usr/bin/docker"),
+        unpack: &|_| Ok(()),
+        announce: &|_, _, _| {},
+    }
+    .run(&plan)
+}
+
+#[test]
+fn only_docker_is_waited_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let (root, recorder) = (Root::open(dir.path()).unwrap(), Recorder::default());
+    carry_out(&root, &recorder).unwrap();
+    let image = root
+        .resolve("/opt/appliance/current/images/calico-node.tar")
+        .unwrap();
+    assert_eq!(
+        *recorder.ran.borrow(),
+        [
+            "systemctl --no-block start etcd.service".to_owned(),
+            "systemctl start docker.service".to_owned(),
+            "/usr/bin/docker inspect --type=image --format={{.Id}} example.org/calico/node:v2.6.2"
+                .to_owned(),
+            format!("/usr/bin/docker load --input {}", image.display()),
+            "systemctl --no-block start kube-calico.service".to_owned(),
+        ]
+    );
+    assert_eq!(state::started_with(&root).unwrap().len(), 3);
+}
+
+#[test]
+fn a_step_that_fails_is_named_and_ends_the_run() {
+    let dir = tempfile::tempdir().unwrap();
+    let recorder = Recorder {
+        fails: Some("start docker"),
+        ..Recorder::default()
+    };
+    let root = Root::open(dir.path()).unwrap();
+    let error = format!("{:#}", carry_out(&root, &recorder).unwrap_err());
+    assert!(error.contains("step 2 of 4: start docker"), "{error}");
+    assert!(
+        error.contains("`systemctl start docker.service` ended with status 1: no such luck"),
+        "{error}"
+    );
+    // What was started is known; what was not will be tried again.
+    let started = state::started_with(&root).unwrap();
+    assert_eq!(started.keys().collect::<Vec<_>>(), ["etcd"]);
+}
