@@ -60,7 +60,7 @@ docs: ## The documentation of the code, with every link checked
 
 .PHONY: test
 test: tools lint docs appliance ## Every test level, the VM's boot included
-	APPLIANCE=$(CURDIR)/out/appliance cargo test --workspace --locked
+	APPLIANCE=$(CURDIR)/out/appliance cargo test --workspace --locked -- --include-ignored
 
 .PHONY: bench
 bench: appliance ## Figures, one `name value` a line

@@ -1,6 +1,8 @@
 //! The templates and the only way values enter them: each kind of file has its escaper,
 //! so that no value can become syntax. Pure.
 
+use std::borrow::Cow;
+
 use anyhow::{Context as _, Result, bail, ensure};
 use rust_embed::RustEmbed;
 use serde::Serialize;
@@ -60,7 +62,7 @@ pub fn render(template: &str, values: &impl Serialize) -> Result<String> {
 
 /// The names of all templates.
 pub fn templates() -> impl Iterator<Item = String> {
-    Templates::iter().map(|name| name.into_owned())
+    Templates::iter().map(Cow::into_owned)
 }
 
 fn refuse_unfit(syntax: Syntax, place: &str, value: &Value) -> Result<()> {

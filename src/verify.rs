@@ -187,7 +187,7 @@ impl Asker<'_> {
                     certificate: &certificate,
                     key: &key,
                 };
-                http::client(&read(CA_CERTIFICATE)?, Some(identity), HEALTH_TIMEOUT)?
+                http::client(&read(CA_CERTIFICATE)?, Some(&identity), HEALTH_TIMEOUT)?
             }
             None => http::client(&[], None, HEALTH_TIMEOUT)?,
         };

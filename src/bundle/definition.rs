@@ -136,6 +136,10 @@ fn check(component: &Source) -> Result<()> {
     );
     let is_image = component.kind == Kind::Image;
     ensure!(
+        !is_image || component.archive.is_none(),
+        "an image is a file of its own, not a member of an archive"
+    );
+    ensure!(
         is_image == component.reference.is_some(),
         "images, and only they, have a `reference`"
     );
@@ -165,8 +169,13 @@ pub fn check_path(path: &str) -> Result<()> {
     Ok(())
 }
 
-fn is_file_name(name: &str) -> bool {
-    !name.is_empty() && name != "." && name != ".." && !name.contains(['/', '\0'])
+/// Whether the text names a file and no directory, not even the one it is in.
+pub fn is_file_name(name: &str) -> bool {
+    !name.is_empty()
+        && name != "."
+        && name != ".."
+        && !name.contains('/')
+        && !name.contains(char::is_control)
 }
 
 fn parse_lock(text: &str) -> Result<BTreeMap<String, Artifact>> {

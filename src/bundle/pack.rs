@@ -17,6 +17,8 @@ use super::payload::FORMAT;
 use crate::sys::progress::Progress;
 use crate::sys::stream::{Counting, Hashing};
 
+/// How the directories of unfinished runs begin.
+const STAGING: &str = ".payload-";
 const PACK_NAME: &str = "pack-0.tar.xz";
 /// liblzma's preset: what it spends on finding repeats.
 const PRESET: u32 = 6;
@@ -49,7 +51,7 @@ pub fn pack(
         .context("the output cannot be the root directory")?;
     fs::create_dir_all(parent)?;
     let staging = tempfile::Builder::new()
-        .prefix(".payload-")
+        .prefix(STAGING)
         .tempdir_in(parent)?;
     let (pack, packed) = write_pack(
         definition,
@@ -67,11 +69,16 @@ pub fn pack(
     let mut text = serde_json::to_vec_pretty(&manifest)?;
     text.push(b'\n');
     fs::write(staging.path().join(FILE_NAME), text)?;
-    replace(staging, output)?;
+    replace(staging, parent, output)?;
     Ok(manifest)
 }
 
-fn replace(staging: tempfile::TempDir, output: &Path) -> Result<()> {
+/// Puts the staged payload in the place of `output`. The old one is moved aside before and
+/// removed after, so that there is always one of the two.
+fn replace(staging: tempfile::TempDir, parent: &Path, output: &Path) -> Result<()> {
+    let aside = tempfile::Builder::new()
+        .prefix(STAGING)
+        .tempdir_in(parent)?;
     if output.exists() {
         // Only a payload is ever removed, never a directory given by mistake.
         ensure!(
@@ -79,11 +86,13 @@ fn replace(staging: tempfile::TempDir, output: &Path) -> Result<()> {
             "{} is there and is not a payload; choose another directory",
             output.display()
         );
-        fs::remove_dir_all(output)?;
+        fs::rename(output, aside.path().join("old"))?;
     }
-    let staged = staging.keep();
-    fs::rename(&staged, output)
-        .with_context(|| format!("move {} to {}", staged.display(), output.display()))
+    fs::rename(staging.path(), output)
+        .with_context(|| format!("move the payload to {}", output.display()))?;
+    // Its directory has moved away: there is nothing left to remove.
+    drop(staging.keep());
+    Ok(())
 }
 
 /// The file a component is read from: itself, or the archive that has it.
@@ -212,6 +221,7 @@ fn append<W: Write>(
     progress: &dyn Progress,
 ) -> Result<Component> {
     let image_id = match source.kind {
+        // An image is never a member of an archive: docker save makes one of it alone.
         Kind::Image => Some(image_id(source, open(&components.join(&source.file))?)?),
         Kind::Program | Kind::CniPlugin => None,
     };
@@ -308,42 +318,49 @@ fn image_id(source: &Source, tarball: impl Read) -> Result<String> {
         .reference
         .as_deref()
         .context("an image needs a `reference`")?;
+    let image = image_manifest(tarball)
+        .with_context(|| format!("{} is not a tarball as docker save writes it", source.file))?;
+    let tags = image.repo_tags.unwrap_or_default();
+    ensure!(
+        tags.iter().any(|tag| tag == reference),
+        "{} is tagged {}, not {reference}; save it by that reference",
+        source.file,
+        tags.join(", ")
+    );
+    // Docker names the configuration by its digest: HEX.json, or blobs/sha256/HEX.
+    let digest = image
+        .config
+        .trim_end_matches(".json")
+        .rsplit('/')
+        .next()
+        .unwrap_or_default();
+    let is_digest = digest.len() == 64 && digest.bytes().all(|b| b.is_ascii_hexdigit());
+    ensure!(
+        is_digest,
+        "{}: its configuration {:?} is not named by a digest",
+        source.file,
+        image.config
+    );
+    Ok(format!("sha256:{digest}"))
+}
+
+fn image_manifest(tarball: impl Read) -> Result<ImageManifest> {
     let mut archive = tar::Archive::new(tarball);
     for entry in archive.entries()? {
-        let entry =
-            entry.with_context(|| format!("{} is not a tarball of docker save", source.file))?;
-        if entry.path()?.as_os_str() != FILE_NAME {
+        let entry = entry?;
+        if entry.path()?.as_os_str() != "manifest.json" {
             continue;
         }
         let mut text = Vec::new();
         entry.take(MAX_IMAGE_MANIFEST).read_to_end(&mut text)?;
-        let images: Vec<ImageManifest> =
-            serde_json::from_slice(&text).context("its manifest.json")?;
-        let [image] = images.as_slice() else {
-            bail!("{} holds {} images", source.file, images.len())
-        };
-        let tags = image.repo_tags.clone().unwrap_or_default();
+        let mut images: Vec<ImageManifest> =
+            serde_json::from_slice(&text).context("manifest.json")?;
         ensure!(
-            tags.iter().any(|tag| tag == reference),
-            "{} is tagged {}, not {reference}; save it by that reference",
-            source.file,
-            tags.join(", ")
+            images.len() == 1,
+            "it holds {} images, not one",
+            images.len()
         );
-        let digest = image
-            .config
-            .trim_end_matches(".json")
-            .rsplit('/')
-            .next()
-            .unwrap_or_default();
-        ensure!(
-            digest.len() == 64,
-            "its configuration {} is not named by its digest",
-            image.config
-        );
-        return Ok(format!("sha256:{digest}"));
+        return images.pop().context("manifest.json");
     }
-    bail!(
-        "{} has no manifest.json: it is not a tarball of docker save",
-        source.file
-    )
+    bail!("it has no manifest.json")
 }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use sha2::{Digest, Sha256};
 
-use super::definition::check_path;
+use super::definition::{check_path, is_file_name};
 use super::manifest::{FILE_NAME, Manifest};
 
 /// The only layout of a payload there is so far.
@@ -119,6 +119,11 @@ fn check(manifest: &Manifest) -> Result<()> {
     );
     let mut paths = BTreeSet::new();
     for component in &manifest.components {
+        ensure!(
+            is_file_name(&component.name),
+            "component name {:?} is not a file name",
+            component.name
+        );
         check_path(&component.path)?;
         ensure!(
             paths.insert(component.path.as_str()),
@@ -128,7 +133,7 @@ fn check(manifest: &Manifest) -> Result<()> {
     }
     for pack in &manifest.packs {
         ensure!(
-            !pack.name.contains('/'),
+            is_file_name(&pack.name),
             "pack name {:?} is not a file name",
             pack.name
         );
@@ -204,6 +209,9 @@ mod tests {
         assert!(
             refusal(|m| m.packs[0].components.push("bin/x".to_owned()))
                 .contains("unknown or packed twice")
+        );
+        assert!(
+            refusal(|m| m.components[0].name = "./../x".to_owned()).contains("not a file name")
         );
         assert!(refusal(|m| m.packs[0].name = "../p".to_owned()).contains("not a file name"));
         let twice = refusal(|m| m.components.push(m.components[0].clone()));

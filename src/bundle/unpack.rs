@@ -61,18 +61,27 @@ fn remove_leftovers(bundles: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Gives the staged directory its name. A damaged one that has it is moved aside and removed.
+/// Gives the staged directory its name. A damaged one that has it is moved aside before and
+/// removed after; where the new one cannot take its place, it goes back.
 fn publish(staging: tempfile::TempDir, bundles: &Path, digest: &str) -> Result<PathBuf> {
     let target = bundles.join(digest);
     let aside = tempfile::Builder::new()
         .prefix(STAGING)
         .tempdir_in(bundles)?;
-    if target.exists() {
-        fs::rename(&target, aside.path().join(digest))?;
+    let old = aside.path().join(digest);
+    let replaces = target.exists();
+    if replaces {
+        fs::rename(&target, &old)?;
     }
-    let staged = staging.keep();
-    fs::rename(&staged, &target)
-        .with_context(|| format!("move {} to {}", staged.display(), target.display()))?;
+    if let Err(error) = fs::rename(staging.path(), &target) {
+        if replaces {
+            fs::rename(&old, &target)?;
+        }
+        return Err(error)
+            .with_context(|| format!("move the unpacked bundle to {}", target.display()));
+    }
+    // Its directory has moved away: there is nothing left to remove.
+    drop(staging.keep());
     File::open(bundles)?.sync_all()?;
     Ok(target)
 }

@@ -40,12 +40,7 @@ pub fn collect(arguments: &Install, root: &Root) -> Result<Inputs> {
         }
         Ok(inputs)
     };
-    gather().map_err(|error| {
-        Refused {
-            problems: vec![format!("{error:#}")],
-        }
-        .into()
-    })
+    gather().map_err(|error| Refused::because(error).into())
 }
 
 fn config(arguments: &Install, root: &Root) -> Result<Option<(String, Settings)>> {

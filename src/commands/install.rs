@@ -43,7 +43,7 @@ impl Existing for OnMachine<'_> {
 
 /// Makes the machine a node.
 pub fn run(arguments: &Install) -> Result<Outcome> {
-    let root = Root::open(&arguments.root).map_err(refused)?;
+    let root = Root::open(&arguments.root).map_err(Refused::because)?;
     preflight::check_user(&root)?;
     let payload = open_payload(arguments.payload.as_deref())?;
     let inputs = inputs::collect(arguments, &root)?;
@@ -55,12 +55,6 @@ pub fn run(arguments: &Install) -> Result<Outcome> {
         spec: &spec,
     };
     node.install(arguments)
-}
-
-fn refused(error: anyhow::Error) -> Refused {
-    Refused {
-        problems: vec![format!("{error:#}")],
-    }
 }
 
 fn open_payload(dir: Option<&Path>) -> Result<Payload> {
@@ -124,11 +118,11 @@ impl Node<'_> {
         let pki = request
             .map(|request| pki::resolve(&request, &existing, OffsetDateTime::now_utc()))
             .transpose()
-            .map_err(refused)?;
+            .map_err(Refused::because)?;
         let tokens = match self.spec.profile.value {
             Profile::WithCa => {
                 let file = existing.read(components::TOKEN_FILE)?;
-                Some(pki::token::resolve_token_csv(file.as_deref()).map_err(refused)?)
+                Some(pki::token::resolve_token_csv(file.as_deref()).map_err(Refused::because)?)
             }
             Profile::Simple => None,
         };

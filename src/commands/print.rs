@@ -24,10 +24,10 @@ pub fn report(report: &Report, output: Output) -> Result<()> {
         return Ok(());
     };
     heading(node, report);
-    println!("\n{}", services(report));
-    println!("\n{}", images(report));
+    print_table(&services(report));
+    print_table(&images(report));
     if !report.certificates.is_empty() {
-        println!("\n{}", certificates(report));
+        print_table(&certificates(report));
     }
     println!("\n{}", verdict(report));
     Ok(())
@@ -73,7 +73,15 @@ fn table(header: &[&str]) -> Table {
     table
 }
 
-fn ok_or<'a>(problem: Option<&'a String>) -> &'a str {
+/// Prints a table below an empty line, without blanks at the ends of its lines.
+fn print_table(table: &Table) {
+    println!();
+    table
+        .lines()
+        .for_each(|line| println!("{}", line.trim_end()));
+}
+
+fn ok_or(problem: Option<&String>) -> &str {
     problem.map_or("ok", String::as_str)
 }
 
@@ -125,7 +133,7 @@ fn short(digest: &str) -> &str {
 /// Prints what a payload holds.
 pub fn manifest(manifest: &Manifest) {
     println!(
-        "{} (Kubernetes {})\n{}\n",
+        "{} (Kubernetes {})\n{}",
         manifest.bundle.name, manifest.bundle.kubernetes, manifest.bundle.description
     );
     let mut table = table(&["COMPONENT", "VERSION", "BYTES", "SHA256", "PATH"]);
@@ -139,7 +147,7 @@ pub fn manifest(manifest: &Manifest) {
             &component.path,
         ]);
     }
-    println!("{table}");
+    print_table(&table);
 }
 
 /// Prints what the node is to be and where each value came from, and every change a plan makes.
@@ -148,7 +156,8 @@ pub fn plan(spec: &NodeSpec, plan: &Plan) {
     for (name, value, origin) in spec.explain() {
         values.add_row([name, &value, &origin.to_string()]);
     }
-    println!("{values}\n");
+    print_table(&values);
+    println!();
     if plan.is_empty() {
         println!("nothing to change");
         return;

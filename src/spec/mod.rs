@@ -271,6 +271,16 @@ pub struct Refused {
     pub problems: Vec<String>,
 }
 
+impl Refused {
+    /// Input refused for what `error` says.
+    #[expect(clippy::needless_pass_by_value, reason = "the form `map_err` wants")]
+    pub fn because(error: anyhow::Error) -> Refused {
+        Refused {
+            problems: vec![format!("{error:#}")],
+        }
+    }
+}
+
 impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "nothing was written, because:")?;

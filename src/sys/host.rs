@@ -7,6 +7,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use nix::ifaddrs::getifaddrs;
 use nix::net::if_::InterfaceFlags;
+use nix::sys::socket::{SockaddrIn, SockaddrStorage};
 use nix::sys::statvfs::{FsFlags, statvfs};
 
 /// An IPv4 address of a network interface that is up.
@@ -28,8 +29,7 @@ pub fn interface_addresses() -> Result<Vec<InterfaceAddress>> {
     for entry in getifaddrs().context("list network interfaces")? {
         let wanted = entry.flags.contains(InterfaceFlags::IFF_UP)
             && !entry.flags.contains(InterfaceFlags::IFF_LOOPBACK);
-        let ipv4 =
-            |storage: &nix::sys::socket::SockaddrStorage| storage.as_sockaddr_in().map(|a| a.ip());
+        let ipv4 = |storage: &SockaddrStorage| storage.as_sockaddr_in().map(SockaddrIn::ip);
         let address = entry.address.as_ref().and_then(ipv4);
         let netmask = entry.netmask.as_ref().and_then(ipv4);
         if let (true, Some(address), Some(netmask)) = (wanted, address, netmask) {

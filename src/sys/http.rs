@@ -23,7 +23,7 @@ pub struct Identity<'a> {
 /// up after `timeout`.
 pub fn client(
     authorities: &[u8],
-    identity: Option<Identity<'_>>,
+    identity: Option<&Identity<'_>>,
     timeout: Duration,
 ) -> Result<Client> {
     let mut roots = RootCertStore::empty();
@@ -35,10 +35,10 @@ pub fn client(
         .with_safe_default_protocol_versions()?
         .with_root_certificates(roots);
     let tls = match identity {
-        Some(Identity { certificate, key }) => {
-            let chain =
-                CertificateDer::pem_slice_iter(certificate).collect::<Result<Vec<_>, _>>()?;
-            builder.with_client_auth_cert(chain, PrivateKeyDer::from_pem_slice(key)?)?
+        Some(identity) => {
+            let chain = CertificateDer::pem_slice_iter(identity.certificate)
+                .collect::<Result<Vec<_>, _>>()?;
+            builder.with_client_auth_cert(chain, PrivateKeyDer::from_pem_slice(identity.key)?)?
         }
         None => builder.with_no_client_auth(),
     };

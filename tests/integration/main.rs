@@ -14,3 +14,4 @@ mod pki;
 mod plan;
 mod rendered;
 mod spec;
+mod vm;

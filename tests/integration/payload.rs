@@ -259,7 +259,25 @@ fn an_archive_that_is_not_what_the_manifest_says_is_refused() {
         archive.into_inner().unwrap()
     };
     let etcd = program(1, 300_000);
-    let cases: [(&str, Vec<u8>); 5] = [
+    let parts: Vec<(&str, Vec<u8>)> = [
+        ("bin/etcd", "etcd"),
+        ("bin/kubectl", "kubectl"),
+        ("images/pause.tar", "pause.tar"),
+    ]
+    .map(|(path, file)| {
+        (
+            path,
+            fs::read(Bundle::new().path("components").join(file)).unwrap(),
+        )
+    })
+    .into();
+    let mut more: Vec<(&str, &[u8])> = parts
+        .iter()
+        .map(|(path, bytes)| (*path, bytes.as_slice()))
+        .collect();
+    more.push(("bin/etcd", &etcd));
+    let cases: [(&str, Vec<u8>); 6] = [
+        ("\"bin/etcd\" was not packed", tarball(&more)),
         ("is not a regular file", link),
         (
             "is where bin/etcd was packed",

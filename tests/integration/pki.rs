@@ -266,25 +266,20 @@ fn a_certificate_is_made_again_for_its_key_when_it_will_not_do() {
         .dns_names
         .push("floating.example.org".to_owned());
     let near_end = now() + Duration::days(3650 - 20);
-    let cases: [(&str, PkiRequest, OffsetDateTime, Box<dyn Fn(&Files)>); 4] = [
-        ("names or usages differed", renamed, now(), Box::new(|_| {})),
-        (
-            "could not be read",
-            request(),
-            now(),
-            Box::new(|files| files.put(ETCD, b"garbage")),
-        ),
-        (
-            "another authority",
-            request(),
-            now(),
-            Box::new(|files| files.put(ETCD, &strange.get(ETCD))),
-        ),
+    type Damage<'a> = &'a dyn Fn(&Files);
+    let cases: [(&str, PkiRequest, OffsetDateTime, Damage<'_>); 4] = [
+        ("names or usages differed", renamed, now(), &|_| {}),
+        ("could not be read", request(), now(), &|files| {
+            files.put(ETCD, b"garbage")
+        }),
+        ("another authority", request(), now(), &|files| {
+            files.put(ETCD, &strange.get(ETCD))
+        }),
         (
             "not yet valid",
             request(),
             now() - Duration::days(10),
-            Box::new(|_| {}),
+            &|_| {},
         ),
     ];
     for (expected, request_now, at, damage) in cases {

@@ -109,7 +109,9 @@ fn a_service_that_was_started_with_other_inputs_is_restarted() {
 
 #[test]
 fn a_stopped_service_is_started() {
-    let stopped = with_live(|live| drop(live.units.insert("etcd".to_owned(), UnitState::Stopped)));
+    let stopped = with_live(|live| {
+        live.units.insert("etcd".to_owned(), UnitState::Stopped);
+    });
     assert_eq!(stopped, ["start etcd"]);
 }
 

@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -44,9 +45,10 @@ impl Agent {
         Ok(agent)
     }
 
-    /// Passes over the answers to questions of an earlier connection.
+    /// Passes over the answers to questions of earlier connections, which the agent still sends.
     fn synchronize(&mut self) -> Result<()> {
-        let id = u64::from(std::process::id());
+        static CONNECTIONS: AtomicU64 = AtomicU64::new(1);
+        let id = CONNECTIONS.fetch_add(1, Ordering::Relaxed) << 32 | u64::from(std::process::id());
         self.send(&json!({ "execute": "guest-sync", "arguments": { "id": id } }))?;
         while self.receive()?["return"] != json!(id) {}
         Ok(())

@@ -8,6 +8,15 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
+/// The file system of a config drive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// ISO 9660, Nova's default.
+    Iso9660,
+    /// VFAT, as older clouds have it, labelled in capitals as its tools do.
+    Vfat,
+}
+
 /// What OpenStack says about a server on its config drive.
 #[derive(Clone, Debug)]
 pub struct ConfigDrive {
@@ -23,6 +32,8 @@ pub struct ConfigDrive {
     pub address: String,
     /// Its user-data.
     pub user_data: String,
+    /// Its file system.
+    pub format: Format,
 }
 
 impl ConfigDrive {
@@ -35,10 +46,11 @@ impl ConfigDrive {
             mac: "fa:16:3e:00:00:02".to_owned(),
             address: "192.168.1.102".to_owned(),
             user_data: user_data.to_owned(),
+            format: Format::Iso9660,
         }
     }
 
-    /// Writes it as Nova does, an ISO 9660 file system labelled `config-2`.
+    /// Writes it as Nova does, labelled `config-2`.
     pub fn write(&self, image: &Path) -> Result<()> {
         let tree = tempfile::tempdir()?;
         for version in ["latest", "2015-10-15"] {
@@ -51,7 +63,10 @@ impl ConfigDrive {
             )?;
             fs::write(dir.join("user_data"), &self.user_data)?;
         }
-        iso(tree.path(), "config-2", image)
+        match self.format {
+            Format::Iso9660 => iso(tree.path(), "config-2", image),
+            Format::Vfat => vfat(tree.path(), "CONFIG-2", image),
+        }
     }
 
     fn meta_data(&self) -> Value {
@@ -104,15 +119,39 @@ pub fn write_volume(appliance: &Path, image: &Path) -> Result<()> {
 }
 
 fn iso(tree: &Path, label: &str, image: &Path) -> Result<()> {
-    let output = Command::new("genisoimage")
+    let mut genisoimage = Command::new("genisoimage");
+    genisoimage
         .args(["-quiet", "-J", "-r", "-V", label, "-o"])
         .arg(image)
-        .arg(tree)
+        .arg(tree);
+    run(&mut genisoimage, "genisoimage")
+}
+
+fn vfat(tree: &Path, label: &str, image: &Path) -> Result<()> {
+    // Nova's size.
+    fs::File::create(image)?.set_len(64 * 1024 * 1024)?;
+    run(
+        Command::new("mkfs.vfat").args(["-n", label]).arg(image),
+        "dosfstools",
+    )?;
+    let mut mcopy = Command::new("mcopy");
+    mcopy
+        .arg("-s")
+        .arg("-i")
+        .arg(image)
+        .arg(tree.join("openstack"))
+        .arg("::");
+    run(&mut mcopy, "mtools")
+}
+
+fn run(command: &mut Command, package: &str) -> Result<()> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    let output = command
         .output()
-        .context("genisoimage (Debian package genisoimage)")?;
+        .with_context(|| format!("{program} (Debian package {package})"))?;
     ensure!(
         output.status.success(),
-        "genisoimage: {}",
+        "{program}: {}",
         String::from_utf8_lossy(&output.stderr)
     );
     Ok(())

@@ -1,0 +1,258 @@
+//! Real systemd, docker, cloud-init and etcd: a master that boots with no network.
+//!
+//! These boot virtual machines, which takes minutes; `make test` runs them, plain `cargo test` does not.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use appliance_vm::drive::{ConfigDrive, Format};
+use appliance_vm::image::Image;
+use appliance_vm::machine::{Machine, MachineSpec};
+use serde_json::Value;
+
+/// Bounds a bring-up that hangs.
+const LIMIT: Duration = Duration::from_secs(1500);
+/// As the tutorial calls etcdctl.
+const ETCDCTL: &str = "ETCDCTL_API=3 etcdctl --endpoints=https://192.168.1.102:2379 \
+                       --cacert=/etc/kubernetes/ca/ca.pem";
+const ETCD_CERTIFICATE: &str =
+    "--cert=/etc/kubernetes/ca/etcd/etcd.pem --key=/etc/kubernetes/ca/etcd/etcd-key.pem";
+
+fn boot(change: impl Fn(&mut ConfigDrive)) -> Machine {
+    let appliance =
+        std::env::var_os("APPLIANCE").expect("APPLIANCE names out/appliance: run `make test`");
+    let project = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let image = Image::ensure(&project.join("out/vm")).unwrap();
+    let user_data =
+        std::fs::read_to_string(project.join("cloud-init/user-data.volume.yaml")).unwrap();
+    let mut config_drive = ConfigDrive::master(&user_data);
+    change(&mut config_drive);
+    let appliance = PathBuf::from(appliance);
+    let spec = MachineSpec {
+        image: &image,
+        config_drive: &config_drive,
+        appliance: &appliance,
+        keep: None,
+    };
+    let mut machine = Machine::boot(&spec).unwrap();
+    machine.wait_for_agent(|_| {}).unwrap();
+    machine
+}
+
+/// What the unit of this boot said, once it has ended; it has to have ended well.
+fn brought_up(machine: &mut Machine) -> String {
+    let unit = "appliance-install.service";
+    let state = machine
+        .wait_for(
+            "the unit has ended",
+            LIMIT,
+            |_| {},
+            |machine| {
+                let shown = machine
+                    .shell(&format!("systemctl show --property=ActiveState {unit}"))
+                    .ok()?;
+                let state = shown.trim().strip_prefix("ActiveState=")?.to_owned();
+                matches!(state.as_str(), "active" | "failed").then_some(state)
+            },
+        )
+        .unwrap();
+    let journal = machine
+        .shell(&format!("journalctl -b --no-pager -o cat -u {unit}"))
+        .unwrap();
+    assert_eq!(state, "active", "{journal}");
+    journal
+}
+
+fn status(machine: &mut Machine) -> (i64, Value) {
+    let output = machine
+        .run(&["/usr/local/bin/appliance", "status", "--output", "json"])
+        .unwrap();
+    (
+        output.code,
+        serde_json::from_str(&output.stdout).unwrap_or_else(|_| panic!("{output:?}")),
+    )
+}
+
+fn problems(report: &Value) -> Vec<String> {
+    let parts = ["services", "images", "certificates"].into_iter();
+    let all = parts.flat_map(|part| report[part].as_array().unwrap().clone());
+    all.filter(|item| !item["problem"].is_null())
+        .map(|item| item.to_string())
+        .collect()
+}
+
+fn assert_healthy(machine: &mut Machine) -> Value {
+    let (code, report) = status(machine);
+    assert_eq!((code, problems(&report)), (0, vec![]));
+    assert_eq!(report["overall"], "healthy");
+    report
+}
+
+/// Everything that would change if a service was restarted or a file written.
+fn traces(machine: &mut Machine) -> String {
+    machine
+        .shell(
+            "systemctl show --property=Id,ExecMainStartTimestampMonotonic etcd kube-apiserver \
+             kube-controller-manager kube-scheduler kube-calico docker; \
+             find /etc/kubernetes /etc/systemd/system /etc/hosts /etc/sysctl.d /opt/appliance /usr/local/bin \
+             /var/lib/appliance -printf '%p %i %C@ %m\\n' | sort",
+        )
+        .unwrap()
+}
+
+#[test]
+#[ignore = "boots a virtual machine; make test runs it"]
+fn a_master_comes_up_by_itself_and_stays_as_it_is() {
+    let mut machine = boot(|_| {});
+    let said = brought_up(&mut machine);
+    assert!(said.contains("server02 is a master of bundle"), "{said}");
+    let report = assert_healthy(&mut machine);
+    assert_eq!(report["node"]["address"], "192.168.1.102");
+    assert_eq!(report["services"].as_array().unwrap().len(), 6);
+    assert_eq!(report["images"].as_array().unwrap().len(), 5);
+
+    the_tutorials_checks_work(&mut machine);
+    etcd_asks_for_a_certificate(&mut machine);
+    the_kernel_is_set_up(&mut machine);
+    secrets_are_kept(&mut machine);
+    a_second_run_changes_nothing(&mut machine);
+    a_stopped_service_is_told_and_mended(&mut machine);
+    a_reboot_changes_nothing(&mut machine);
+}
+
+fn the_tutorials_checks_work(machine: &mut Machine) {
+    let components = machine
+        .shell("HOME=/root kubectl get componentstatus")
+        .unwrap();
+    for name in ["scheduler", "controller-manager", "etcd-0"] {
+        let line = components.lines().find(|line| line.starts_with(name));
+        assert!(
+            line.is_some_and(|line| line.contains("Healthy")),
+            "{name}: {components}"
+        );
+    }
+    let health = machine
+        .shell(&format!(
+            "{ETCDCTL} {ETCD_CERTIFICATE} endpoint health 2>&1"
+        ))
+        .unwrap();
+    assert!(health.contains("is healthy"), "{health}");
+    let containers = machine
+        .shell("docker ps --format '{{.Names}} {{.Image}}'")
+        .unwrap();
+    assert!(
+        containers.contains("calico-node quay.io/calico/node:v2.6.2"),
+        "{containers}"
+    );
+    let calico = machine.shell("calicoctl node status").unwrap();
+    assert!(calico.contains("Calico process is running"), "{calico}");
+}
+
+fn etcd_asks_for_a_certificate(machine: &mut Machine) {
+    let without = machine
+        .run(&["/bin/sh", "-c", &format!("{ETCDCTL} get x")])
+        .unwrap();
+    assert_ne!(without.code, 0, "etcd answers anyone: {without:?}");
+}
+
+fn the_kernel_is_set_up(machine: &mut Machine) {
+    let forward = machine.shell("iptables -S FORWARD").unwrap();
+    assert!(forward.starts_with("-P FORWARD ACCEPT"), "{forward}");
+    for (key, value) in [
+        ("net.ipv4.ip_forward", "1"),
+        ("net.bridge.bridge-nf-call-iptables", "1"),
+        ("net.ipv4.conf.all.rp_filter", "1"),
+        ("net.ipv4.ip_local_reserved_ports", "20000-40000"),
+    ] {
+        assert_eq!(
+            machine.shell(&format!("sysctl -n {key}")).unwrap().trim(),
+            value,
+            "{key}"
+        );
+    }
+}
+
+fn secrets_are_kept(machine: &mut Machine) {
+    let readable = "find /etc/kubernetes \\( -name '*-key.pem' -o -name token.csv -o -name '*.kubeconfig' \\) \
+                    -not -perm 0600";
+    assert_eq!(machine.shell(readable).unwrap(), "");
+    let token = "cut -d, -f1 /etc/kubernetes/ca/kubernetes/token.csv";
+    for place in [
+        "journalctl -b --no-pager",
+        "ps -eo args",
+        "cat /etc/systemd/system/*.service",
+    ] {
+        let found = machine
+            .shell(&format!(
+                "{place} | grep -c -e \"$({token})\" -e 'PRIVATE KEY' || true"
+            ))
+            .unwrap();
+        // The search itself stands in the process list.
+        let own = if place.starts_with("ps") { 2 } else { 0 };
+        assert!(
+            found.trim().parse::<u32>().unwrap() <= own,
+            "{place}: {found}"
+        );
+    }
+}
+
+fn a_second_run_changes_nothing(machine: &mut Machine) {
+    let before = traces(machine);
+    let again = machine
+        .run(&["/usr/local/bin/appliance", "install"])
+        .unwrap();
+    assert_eq!(again.code, 0, "{again:?}");
+    assert!(again.stderr.contains("nothing to change"), "{again:?}");
+    assert_eq!(traces(machine), before);
+}
+
+fn a_stopped_service_is_told_and_mended(machine: &mut Machine) {
+    machine.shell("systemctl stop kube-scheduler").unwrap();
+    let (code, report) = status(machine);
+    assert_eq!(code, 3, "{report}");
+    assert!(
+        problems(&report)
+            .iter()
+            .any(|problem| problem.contains("kube-scheduler")),
+        "{report}"
+    );
+    let again = machine
+        .run(&["/usr/local/bin/appliance", "install"])
+        .unwrap();
+    assert_eq!(again.code, 0, "{again:?}");
+    assert!(
+        again.stderr.contains("[1/1] start kube-scheduler"),
+        "{again:?}"
+    );
+}
+
+fn a_reboot_changes_nothing(machine: &mut Machine) {
+    const KEYS: &str = "find /etc/kubernetes /opt/appliance -type f -exec sha256sum {} + | sort";
+    let before = machine.shell(KEYS).unwrap();
+    machine.reboot(|_| {}).unwrap();
+    let said = brought_up(machine);
+    assert!(said.contains("nothing to change"), "{said}");
+    assert_eq!(machine.shell(KEYS).unwrap(), before);
+    assert_healthy(machine);
+}
+
+#[test]
+#[ignore = "boots a virtual machine; make test runs it"]
+fn the_simple_profile_comes_up_from_an_older_clouds_config_drive() {
+    let mut machine = boot(|drive| {
+        drive.format = Format::Vfat;
+        drive
+            .meta
+            .insert("appliance.profile".to_owned(), "simple".to_owned());
+    });
+    let said = brought_up(&mut machine);
+    assert!(said.contains("anyone who reaches this machine"), "{said}");
+    assert_healthy(&mut machine);
+    let components = machine
+        .shell("HOME=/root kubectl get componentstatus")
+        .unwrap();
+    assert!(
+        components.contains("etcd-0") && !components.contains("Unhealthy"),
+        "{components}"
+    );
+}
