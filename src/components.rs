@@ -179,17 +179,63 @@ fn local_health(port: u16) -> Health {
     }
 }
 
-/// The names of the certificates of a master, without the authority's own.
+/// The names and addresses a server has besides its node's own.
+type Names = fn(&NodeSpec) -> (Vec<String>, Vec<IpAddr>);
+
+/// One certificate of a master.
+struct Certificate {
+    /// Its name, and its directory's.
+    name: &'static str,
+    /// The user it makes its holder, to Kubernetes.
+    common_name: &'static str,
+    /// That user's group.
+    organization: &'static str,
+    /// For a server: its names besides the node's own.
+    serves: Option<Names>,
+}
+
+const CERTIFICATES: &[Certificate] = &[
+    Certificate {
+        name: "etcd",
+        common_name: "etcd",
+        organization: "k8s",
+        serves: Some(|_| (vec![], vec![])),
+    },
+    Certificate {
+        name: "kubernetes",
+        common_name: "kubernetes",
+        organization: "k8s",
+        serves: Some(api_server_names),
+    },
+    Certificate {
+        name: "admin",
+        common_name: "admin",
+        organization: "system:masters",
+        serves: None,
+    },
+    Certificate {
+        name: "calico",
+        common_name: "calico",
+        organization: "k8s",
+        serves: None,
+    },
+    Certificate {
+        name: "kube-controller-manager",
+        common_name: "system:kube-controller-manager",
+        organization: "k8s",
+        serves: None,
+    },
+    Certificate {
+        name: "kube-scheduler",
+        common_name: "system:kube-scheduler",
+        organization: "k8s",
+        serves: None,
+    },
+];
+
+/// The names of the certificates of a master, the authority's own first.
 pub fn certificate_names() -> impl Iterator<Item = &'static str> {
-    [
-        "etcd",
-        "kubernetes",
-        "admin",
-        "calico",
-        "kube-controller-manager",
-        "kube-scheduler",
-    ]
-    .into_iter()
+    std::iter::once("ca").chain(CERTIFICATES.iter().map(|certificate| certificate.name))
 }
 
 /// The certificates and key pairs of a master; `None` in the profile that has none.
@@ -199,18 +245,10 @@ pub fn pki_request(spec: &NodeSpec) -> Option<PkiRequest> {
             common_name: "kubernetes".to_owned(),
             path: CA_CERTIFICATE.to_owned(),
         },
-        certificates: vec![
-            server("etcd", "k8s", spec, vec![spec.name.value.clone()], vec![]),
-            api_server(spec),
-            client("admin", "admin", "system:masters"),
-            client("calico", "calico", "k8s"),
-            client(
-                "kube-controller-manager",
-                "system:kube-controller-manager",
-                "k8s",
-            ),
-            client("kube-scheduler", "system:kube-scheduler", "k8s"),
-        ],
+        certificates: CERTIFICATES
+            .iter()
+            .map(|certificate| certificate.request(spec))
+            .collect(),
         service_account: KeyPairRequest {
             private: SERVICE_ACCOUNT_PRIVATE.to_owned(),
             public: SERVICE_ACCOUNT_PUBLIC.to_owned(),
@@ -218,13 +256,35 @@ pub fn pki_request(spec: &NodeSpec) -> Option<PkiRequest> {
     })
 }
 
-/// Every name and address a client of the API server may use: those of the node, those
-/// pods know it by, and those the operator adds, such as a floating IP.
-fn api_server(spec: &NodeSpec) -> CertificateRequest {
-    let mut names = vec![spec.name.value.clone()];
-    let domain = &*spec.cluster.domain;
-    names.extend(["kubernetes", "kubernetes.default", "kubernetes.default.svc"].map(str::to_owned));
-    let labels: Vec<&str> = domain.split('.').collect();
+impl Certificate {
+    fn request(&self, spec: &NodeSpec) -> CertificateRequest {
+        let (mut dns_names, mut ip_addresses) = (vec![], vec![]);
+        if let Some(serves) = self.serves {
+            let (more_names, more_addresses) = serves(spec);
+            dns_names.extend(["localhost".to_owned(), spec.name.value.clone()]);
+            dns_names.extend(more_names);
+            ip_addresses.extend([IpAddr::V4(Ipv4Addr::LOCALHOST), spec.ip()]);
+            ip_addresses.extend(more_addresses);
+        }
+        CertificateRequest {
+            name: self.name,
+            path: certificate_path(self.name),
+            common_name: self.common_name.to_owned(),
+            organization: self.organization.to_owned(),
+            dns_names: without_repeats(dns_names),
+            ip_addresses: without_repeats(ip_addresses),
+            server: self.serves.is_some(),
+        }
+    }
+}
+
+/// What clients call the API server besides the node: what pods know it by, and what the
+/// operator adds, such as a floating IP.
+fn api_server_names(spec: &NodeSpec) -> (Vec<String>, Vec<IpAddr>) {
+    let mut names: Vec<String> = ["kubernetes", "kubernetes.default", "kubernetes.default.svc"]
+        .map(str::to_owned)
+        .into();
+    let labels: Vec<&str> = spec.cluster.domain.split('.').collect();
     for count in 1..=labels.len() {
         names.push(format!(
             "kubernetes.default.svc.{}",
@@ -238,45 +298,7 @@ fn api_server(spec: &NodeSpec) -> CertificateRequest {
             SubjectAltName::Ip(address) => addresses.push(*address),
         }
     }
-    server("kubernetes", "k8s", spec, names, addresses)
-}
-
-/// A certificate for a server on this node, known as `localhost` and by the node's
-/// address besides the names and addresses given.
-fn server(
-    name: &'static str,
-    organization: &str,
-    spec: &NodeSpec,
-    names: Vec<String>,
-    addresses: Vec<IpAddr>,
-) -> CertificateRequest {
-    let mut dns_names = vec!["localhost".to_owned()];
-    dns_names.extend(names);
-    let mut ip_addresses = vec![IpAddr::V4(Ipv4Addr::LOCALHOST), spec.ip()];
-    ip_addresses.extend(addresses);
-    without_repeats(&mut dns_names);
-    without_repeats(&mut ip_addresses);
-    CertificateRequest {
-        name,
-        path: certificate_path(name),
-        common_name: name.to_owned(),
-        organization: organization.to_owned(),
-        dns_names,
-        ip_addresses,
-        server: true,
-    }
-}
-
-fn client(name: &'static str, common_name: &str, organization: &str) -> CertificateRequest {
-    CertificateRequest {
-        name,
-        path: certificate_path(name),
-        common_name: common_name.to_owned(),
-        organization: organization.to_owned(),
-        dns_names: vec![],
-        ip_addresses: vec![],
-        server: false,
-    }
+    (names, addresses)
 }
 
 /// Where the certificate of that name lies: `ca/NAME/NAME.pem`, the authority's `ca/ca.pem`.
@@ -292,13 +314,13 @@ pub fn key_path(name: &str) -> String {
     certificate_path(name).replace(".pem", "-key.pem")
 }
 
-/// Keeps the first of equal items, in order.
-fn without_repeats<T: PartialEq + Clone>(items: &mut Vec<T>) {
+/// The first of equal items, in order.
+fn without_repeats<T: PartialEq>(items: Vec<T>) -> Vec<T> {
     let mut kept: Vec<T> = Vec::with_capacity(items.len());
-    for item in items.drain(..) {
+    for item in items {
         if !kept.contains(&item) {
             kept.push(item);
         }
     }
-    *items = kept;
+    kept
 }

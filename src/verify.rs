@@ -13,7 +13,7 @@ use crate::apply::systemd::{self, Unit};
 use crate::bundle::manifest::Manifest;
 use crate::components::{self, CA_CERTIFICATE, Health, Reach, Service};
 use crate::pki::inspect;
-use crate::spec::Role;
+use crate::spec::{Profile, Role};
 use crate::sys::http;
 use crate::sys::process::Runner;
 use crate::sys::root::Root;
@@ -115,9 +115,14 @@ impl Asker<'_> {
                 .address
                 .parse()
                 .context("the node's address in state.json")?,
-            tls: state.profile == crate::spec::Profile::WithCa.to_string(),
+            tls: state.profile == Profile::WithCa.to_string(),
         };
-        let services = self.services(reach)?;
+        let role = state
+            .role
+            .parse()
+            .map_err(anyhow::Error::msg)
+            .context("the node's role in state.json")?;
+        let services = self.services(role, reach)?;
         let images = self.images(manifest)?;
         let certificates = if reach.tls {
             self.certificates(now)
@@ -143,8 +148,8 @@ impl Asker<'_> {
         })
     }
 
-    fn services(&self, reach: Reach) -> Result<Vec<ServiceReport>> {
-        let services = components::services(Role::Master);
+    fn services(&self, role: Role, reach: Reach) -> Result<Vec<ServiceReport>> {
+        let services = components::services(role);
         let names: Vec<&str> = services.iter().map(|service| service.name).collect();
         let units = systemd::show(self.runner, &names)?;
         let report = |service: &Service| {

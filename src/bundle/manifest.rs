@@ -1,5 +1,6 @@
 //! The payload's table of contents, written by `appliance bundle pack` and read at every start.
 
+use anyhow::Context;
 use serde::{Deserialize, Serialize};
 
 /// The name of the manifest among the embedded files.
@@ -94,6 +95,18 @@ impl Manifest {
     /// The component of that name, if the payload has one.
     pub fn component(&self, name: &str) -> Option<&Component> {
         self.components.iter().find(|c| c.name == name)
+    }
+
+    /// The component of that kind and name; an error that tells how to add it if there is none.
+    pub fn require(&self, kind: Kind, name: &str) -> anyhow::Result<&Component> {
+        self.component(name)
+            .filter(|component| component.kind == kind)
+            .with_context(|| {
+                format!(
+                    "bundle {} has no {name}; add it to bundle.toml",
+                    self.bundle.name
+                )
+            })
     }
 
     /// All images, in the order of their paths.

@@ -6,6 +6,7 @@ use core::net::{IpAddr, Ipv4Addr};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Deref;
+use std::str::FromStr;
 
 use ipnet::Ipv4Net;
 
@@ -14,6 +15,7 @@ use crate::metadata::Metadata;
 use crate::spec::network::{PortRange, SubjectAltName};
 use crate::spec::settings::{Origin, Settings};
 
+mod address;
 pub mod network;
 mod resolve;
 pub mod settings;
@@ -39,6 +41,17 @@ impl fmt::Display for Role {
     }
 }
 
+impl FromStr for Role {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Role, String> {
+        [Role::Master, Role::Worker, Role::Single]
+            .into_iter()
+            .find(|role| role.to_string() == text)
+            .ok_or_else(|| "expected master, worker or single".to_owned())
+    }
+}
+
 /// How the cluster's parts trust each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Profile {
@@ -54,6 +67,17 @@ impl fmt::Display for Profile {
             Profile::WithCa => "with-ca",
             Profile::Simple => "simple",
         })
+    }
+}
+
+impl FromStr for Profile {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Profile, String> {
+        [Profile::WithCa, Profile::Simple]
+            .into_iter()
+            .find(|profile| profile.to_string() == text)
+            .ok_or_else(|| "expected with-ca or simple".to_owned())
     }
 }
 
@@ -75,6 +99,17 @@ impl fmt::Display for Ipip {
             Ipip::Always => "always",
             Ipip::CrossSubnet => "cross-subnet",
         })
+    }
+}
+
+impl FromStr for Ipip {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Ipip, String> {
+        [Ipip::Off, Ipip::Always, Ipip::CrossSubnet]
+            .into_iter()
+            .find(|ipip| ipip.to_string() == text)
+            .ok_or_else(|| "expected off, always or cross-subnet".to_owned())
     }
 }
 

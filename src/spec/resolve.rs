@@ -1,6 +1,6 @@
 //! From what the sources said to one checked specification.
 
-use core::net::{IpAddr, Ipv4Addr};
+use core::net::Ipv4Addr;
 use std::collections::BTreeMap;
 use std::fmt::Display;
 
@@ -8,8 +8,7 @@ use ipnet::Ipv4Net;
 
 use super::network::{self, PortRange, SubjectAltName};
 use super::settings::{Origin, Settings, closest};
-use super::{ClusterSpec, HostInterface, Inputs, Ipip, NodeSpec, Profile, Refused, Role, Sourced};
-use crate::metadata::Metadata;
+use super::{ClusterSpec, Inputs, Ipip, NodeSpec, Profile, Refused, Role, Sourced};
 
 /// Ethernet's MTU in bytes, where neither OpenStack nor the operator says another.
 const DEFAULT_MTU: u32 = 1500;
@@ -35,9 +34,9 @@ impl NodeSpec {
     }
 }
 
-struct Resolver<'a> {
-    inputs: &'a Inputs,
-    problems: Vec<String>,
+pub(super) struct Resolver<'a> {
+    pub(super) inputs: &'a Inputs,
+    pub(super) problems: Vec<String>,
 }
 
 /// Picks one setting out of a source's.
@@ -63,12 +62,12 @@ impl Resolver<'_> {
         Some(spec)
     }
 
-    fn refuse(&mut self, origin: &Origin, value: &str, why: impl Display) {
+    pub(super) fn refuse(&mut self, origin: &Origin, value: &str, why: impl Display) {
         self.problems.push(format!("{origin} is {value:?}: {why}"));
     }
 
     /// The first source that says the setting `key`, in order.
-    fn said(&self, key: &'static str, pick: Pick) -> Option<Sourced<String>> {
+    pub(super) fn said(&self, key: &'static str, pick: Pick) -> Option<Sourced<String>> {
         let config = self.inputs.config.as_ref().and_then(|(path, settings)| {
             let origin = Origin::Config(path.clone(), key);
             pick(settings)
@@ -84,7 +83,7 @@ impl Resolver<'_> {
         })
     }
 
-    fn parsed<T>(
+    pub(super) fn parsed<T>(
         &mut self,
         said: Sourced<String>,
         parse: impl Fn(&str) -> Result<T, String>,
@@ -132,12 +131,7 @@ impl Resolver<'_> {
             }
             _ => "",
         };
-        let role = self.parsed(said, |text| match text {
-            "master" => Ok(Role::Master),
-            "worker" => Ok(Role::Worker),
-            "single" => Ok(Role::Single),
-            _ => Err(format!("expected master, worker or single{set}")),
-        })?;
+        let role = self.parsed(said, |text| text.parse::<Role>().map_err(|why| why + set))?;
         if role.value != Role::Master {
             let why = "this version brings up masters only; workers follow in a later one";
             self.refuse(&role.origin, &role.to_string(), why);
@@ -186,11 +180,7 @@ impl Resolver<'_> {
         let said = flag
             .or_else(|| self.said("profile", |s| &s.profile))
             .unwrap_or(default);
-        self.parsed(said, |text| match text {
-            "with-ca" => Ok(Profile::WithCa),
-            "simple" => Ok(Profile::Simple),
-            _ => Err("expected with-ca or simple".to_owned()),
-        })
+        self.parsed(said, str::parse)
     }
 
     /// The node's name: the first label of the host name, since OpenStack's display
@@ -220,60 +210,6 @@ impl Resolver<'_> {
             );
         }
         Some(name)
-    }
-
-    fn address(&mut self) -> Option<Sourced<Ipv4Addr>> {
-        if let Some(said) = self.said("address", |s| &s.address) {
-            let address = self.parsed(said, network::node_address)?;
-            self.check_address_is_here(&address);
-            return Some(address);
-        }
-        let assigned = self
-            .inputs
-            .metadata
-            .as_ref()
-            .map_or(Vec::new(), |(metadata, _)| assigned_addresses(metadata));
-        let present = self.inputs.host.interfaces.as_deref();
-        match (assigned.as_slice(), present) {
-            ([only], _) => {
-                self.check_address_is_here(only);
-                Some(only.clone())
-            }
-            ([], Some([only])) => Some(Sourced {
-                value: only.address.addr(),
-                origin: Origin::Host("only network interface"),
-            }),
-            ([], interfaces) => {
-                self.problems.push(no_single_address(interfaces));
-                None
-            }
-            (several, _) => {
-                let list: Vec<String> = several.iter().map(|a| a.to_string()).collect();
-                self.problems.push(format!(
-                    "{} gives this VM several addresses: {}; choose one with `address`",
-                    several[0].origin,
-                    list.join(", ")
-                ));
-                None
-            }
-        }
-    }
-
-    fn check_address_is_here(&mut self, address: &Sourced<Ipv4Addr>) {
-        let Some(interfaces) = &self.inputs.host.interfaces else {
-            return;
-        };
-        if interfaces
-            .iter()
-            .any(|interface| interface.address.addr() == address.value)
-        {
-            return;
-        }
-        let why = format!(
-            "this machine does not have it; it has {}",
-            list_interfaces(interfaces)
-        );
-        self.refuse(&address.origin, &address.to_string(), why);
     }
 
     fn mtu(&mut self) -> Option<Sourced<u32>> {
@@ -459,44 +395,4 @@ fn service_range(text: &str) -> Result<Ipv4Net, String> {
 
 fn first_label(hostname: &str) -> String {
     hostname.split('.').next().unwrap_or_default().to_owned()
-}
-
-/// The static IPv4 addresses OpenStack gave the VM.
-fn assigned_addresses(metadata: &Metadata) -> Vec<Sourced<Ipv4Addr>> {
-    let origin = Origin::Metadata(metadata.source.clone(), "network_data.networks.ip_address");
-    let addresses = metadata
-        .interfaces
-        .iter()
-        .flat_map(|interface| &interface.addresses);
-    addresses
-        .filter_map(|address| match address {
-            IpAddr::V4(address) => Some(Sourced {
-                value: *address,
-                origin: origin.clone(),
-            }),
-            IpAddr::V6(_) => None,
-        })
-        .collect()
-}
-
-fn list_interfaces(interfaces: &[HostInterface]) -> String {
-    let list: Vec<String> = interfaces
-        .iter()
-        .map(|i| format!("{} on {}", i.address.addr(), i.name))
-        .collect();
-    if list.is_empty() {
-        "no IPv4 address at all".to_owned()
-    } else {
-        list.join(", ")
-    }
-}
-
-fn no_single_address(interfaces: Option<&[HostInterface]>) -> String {
-    match interfaces {
-        None => "no address found: neither `address` nor the metadata gives one".to_owned(),
-        Some(interfaces) => format!(
-            "cannot tell this node's address: this machine has {}; choose one with `address`",
-            list_interfaces(interfaces)
-        ),
-    }
 }

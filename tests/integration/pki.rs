@@ -270,10 +270,10 @@ fn a_certificate_is_made_again_for_its_key_when_it_will_not_do() {
     let cases: [(&str, PkiRequest, OffsetDateTime, Damage<'_>); 4] = [
         ("names or usages differed", renamed, now(), &|_| {}),
         ("could not be read", request(), now(), &|files| {
-            files.put(ETCD, b"garbage")
+            files.put(ETCD, b"garbage");
         }),
         ("another authority", request(), now(), &|files| {
-            files.put(ETCD, &strange.get(ETCD))
+            files.put(ETCD, &strange.get(ETCD));
         }),
         (
             "not yet valid",

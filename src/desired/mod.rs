@@ -3,18 +3,15 @@
 
 use std::fmt;
 
-use anyhow::{Context, Result};
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD as BASE64;
-use serde::Serialize;
-use serde_json::{Value, json};
+use anyhow::Result;
 use sha2::{Digest, Sha256};
 
-use crate::bundle::manifest::{Kind, Manifest};
+use crate::bundle::manifest::{Component, Kind, Manifest};
 use crate::components::{self, Runs, Service};
 use crate::pki::{Pki, Secret};
-use crate::render::render;
-use crate::spec::{Ipip, NodeSpec};
+use crate::spec::NodeSpec;
+
+mod files;
 
 /// Where bundles are unpacked, each in a directory of its digest.
 pub const BUNDLES: &str = "/opt/appliance";
@@ -26,8 +23,6 @@ pub const DOCKER_OF_MACHINE: &str = "/usr/bin/docker";
 pub const DOCKER_OF_PAYLOAD: &str = "/opt/appliance/current/docker/docker";
 /// Where programs for people are linked.
 const PATH_DIR: &str = "/usr/local/bin";
-/// IP-in-IP's header, in bytes: what a tunnel takes from the network's MTU.
-const IPIP_OVERHEAD: u32 = 20;
 
 /// The modules to load at every boot.
 pub const MODULES_FILE: &str = "/etc/modules-load.d/kubernetes.conf";
@@ -37,7 +32,6 @@ pub const SYSCTL_FILE: &str = "/etc/sysctl.d/k8s.conf";
 pub const HOSTS_FILE: &str = "/etc/hosts";
 /// What `kubectl` reads when root says nothing else.
 const ROOT_KUBECONFIG: &str = "/root/.kube/config";
-const CALICOCTL_CONFIG: &str = "/etc/calico/calicoctl.cfg";
 
 /// A directory with its permission bits.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -168,10 +162,7 @@ impl Desired {
     /// the payload lacks a program the role needs.
     pub fn build(sources: &Sources<'_>) -> Result<Desired> {
         let services = components::services(*sources.spec.role);
-        let mut files = config_files(sources)?;
-        files.extend(pki_files(sources));
-        files.extend(kubeconfigs(sources)?);
-        files.extend(units(sources, services)?);
+        let files = files::all(sources, services)?;
         let running = services
             .iter()
             .map(|service| running_service(sources, service, &files))
@@ -211,223 +202,6 @@ fn directories() -> Vec<Directory> {
     open.into_iter().chain(private).collect()
 }
 
-fn public(path: &str, text: String) -> File {
-    File {
-        path: path.to_owned(),
-        mode: 0o644,
-        content: Content::Whole(text.into_bytes()),
-    }
-}
-
-fn secret(path: &str, secret: Secret) -> File {
-    File {
-        path: path.to_owned(),
-        mode: 0o600,
-        content: Content::Secret(secret),
-    }
-}
-
-/// The values every template may use.
-fn values(sources: &Sources<'_>) -> Value {
-    let spec = sources.spec;
-    let cluster = &spec.cluster;
-    let tunnel = *cluster.ipip != Ipip::Off;
-    let docker_dir = format!("{CURRENT}/docker");
-    let docker = if sources.bundled_docker {
-        DOCKER_OF_PAYLOAD
-    } else {
-        DOCKER_OF_MACHINE
-    };
-    json!({
-        "bin": format!("{CURRENT}/bin"),
-        "docker": docker,
-        "docker_dir": docker_dir,
-        "tls": spec.tls(),
-        "scheme": spec.reach().scheme(),
-        "ipip": tunnel,
-        "tunnel_mtu": if tunnel { *spec.mtu - IPIP_OVERHEAD } else { *spec.mtu },
-        "node": { "name": *spec.name, "address": spec.address.to_string() },
-        "cluster": {
-            "name": *cluster.name,
-            "pod_cidr": cluster.pod_cidr.to_string(),
-            "service_cidr": cluster.service_cidr.to_string(),
-            "node_ports": cluster.node_ports.to_string(),
-            "ipip": cluster.ipip.to_string(),
-        },
-        "hosts": hosts(spec),
-    })
-}
-
-#[derive(Serialize)]
-struct Host {
-    name: String,
-    address: String,
-}
-
-/// This node and the ones it is told of, sorted by name.
-fn hosts(spec: &NodeSpec) -> Vec<Host> {
-    let mut entries = spec.cluster.hosts.value.clone();
-    entries.insert(spec.name.value.clone(), *spec.address);
-    let host = |(name, address): (String, core::net::Ipv4Addr)| Host {
-        name,
-        address: address.to_string(),
-    };
-    entries.into_iter().map(host).collect()
-}
-
-fn with(mut values: Value, more: Value) -> Value {
-    if let (Value::Object(values), Value::Object(more)) = (&mut values, more) {
-        values.extend(more);
-    }
-    values
-}
-
-fn config_files(sources: &Sources<'_>) -> Result<Vec<File>> {
-    let values = values(sources);
-    let file = |path: &str, template: &str| {
-        Ok::<_, anyhow::Error>(public(path, render(template, &values)?))
-    };
-    let hosts = File {
-        path: HOSTS_FILE.to_owned(),
-        mode: 0o644,
-        content: Content::Block(render("config/hosts.block", &values)?),
-    };
-    Ok(vec![
-        file(MODULES_FILE, "config/modules.conf")?,
-        file(SYSCTL_FILE, "config/sysctl.conf")?,
-        hosts,
-        file(components::AUDIT_POLICY, "config/audit-policy.yaml")?,
-        file(CALICOCTL_CONFIG, "config/calicoctl.cfg.yaml")?,
-    ])
-}
-
-/// Keys before the certificates made for them: a run that is cut between the two finds
-/// the key and makes the certificate again.
-fn pki_files(sources: &Sources<'_>) -> Vec<File> {
-    let Some(pki) = sources.pki else {
-        return Vec::new();
-    };
-    let mut files = Vec::new();
-    for issued in pki.issued() {
-        files.push(secret(&issued.key_path, issued.key_pem.clone()));
-        files.push(public(
-            &issued.certificate_path,
-            issued.certificate_pem.clone(),
-        ));
-    }
-    let account = &pki.service_account;
-    files.push(secret(&account.private_path, account.private_pem.clone()));
-    files.push(public(&account.public_path, account.public_pem.clone()));
-    files.extend(
-        sources
-            .tokens
-            .map(|tokens| secret(components::TOKEN_FILE, tokens.clone())),
-    );
-    files
-}
-
-fn kubeconfigs(sources: &Sources<'_>) -> Result<Vec<File>> {
-    let address = *sources.spec.address;
-    let Some(pki) = sources.pki else {
-        let server = format!("http://{address}:8080");
-        return Ok(vec![kubeconfig(
-            sources,
-            components::ADMIN_KUBECONFIG,
-            "admin",
-            &server,
-            json!({}),
-        )?]);
-    };
-    let for_user = |path: &str, name: &str, server: String| -> Result<File> {
-        let issued = pki
-            .named(name)
-            .with_context(|| format!("no certificate {name}"))?;
-        let identity = json!({
-            "authority": BASE64.encode(&pki.authority.certificate_pem),
-            "certificate": BASE64.encode(&issued.certificate_pem),
-            "key": BASE64.encode(issued.key_pem.expose()),
-        });
-        kubeconfig(sources, path, name, &server, identity)
-    };
-    let local = || "https://127.0.0.1:6443".to_owned();
-    Ok(vec![
-        for_user(
-            components::ADMIN_KUBECONFIG,
-            "admin",
-            format!("https://{address}:6443"),
-        )?,
-        for_user(
-            components::CONTROLLER_MANAGER_KUBECONFIG,
-            "kube-controller-manager",
-            local(),
-        )?,
-        for_user(components::SCHEDULER_KUBECONFIG, "kube-scheduler", local())?,
-    ])
-}
-
-fn kubeconfig(
-    sources: &Sources<'_>,
-    path: &str,
-    user: &str,
-    server: &str,
-    identity: Value,
-) -> Result<File> {
-    let values = with(
-        with(values(sources), json!({ "user": user, "server": server })),
-        identity,
-    );
-    Ok(secret(
-        path,
-        Secret::new(render("config/kubeconfig.yaml", &values)?.into_bytes()),
-    ))
-}
-
-fn units(sources: &Sources<'_>, services: &[Service]) -> Result<Vec<File>> {
-    let values = values(sources);
-    let mut files = Vec::new();
-    for service in services {
-        let own = match service.runs {
-            Runs::Program(name) => {
-                let program = component(sources.manifest, Kind::Program, name)?;
-                json!({ "arguments": program.arguments })
-            }
-            Runs::Image(name) => {
-                let image = component(sources.manifest, Kind::Image, name)?;
-                json!({ "image": image.reference })
-            }
-            Runs::Docker => json!({}),
-        };
-        if service.runs == Runs::Docker {
-            files.push(public(
-                components::DOCKER_DROP_IN,
-                render("units/docker-forward.conf", &values)?,
-            ));
-            if !sources.bundled_docker {
-                continue;
-            }
-        }
-        let unit = render(&service.template(), &with(values.clone(), own))?;
-        files.push(public(&service.unit_path(), unit));
-    }
-    Ok(files)
-}
-
-fn component<'a>(
-    manifest: &'a Manifest,
-    kind: Kind,
-    name: &str,
-) -> Result<&'a crate::bundle::manifest::Component> {
-    manifest
-        .component(name)
-        .filter(|component| component.kind == kind)
-        .with_context(|| {
-            format!(
-                "bundle {} has no {name}; add it to bundle.toml",
-                manifest.bundle.name
-            )
-        })
-}
-
 /// The bundle in use, the programs on the PATH, the units enabled, and root's kubeconfig.
 fn links(sources: &Sources<'_>, services: &[Service]) -> Vec<Link> {
     let link = |path: String, target: String| Link {
@@ -459,7 +233,7 @@ fn links(sources: &Sources<'_>, services: &[Service]) -> Vec<Link> {
 }
 
 fn images(manifest: &Manifest) -> Vec<Image> {
-    let image = |component: &crate::bundle::manifest::Component| {
+    let image = |component: &Component| {
         Some(Image {
             reference: component.reference.clone()?,
             id: component.image_id.clone()?,
@@ -488,10 +262,10 @@ fn running_service(
         hash.update(file.content.sha256());
     }
     if let Runs::Program(name) = service.runs {
-        hash.update(&component(sources.manifest, Kind::Program, name)?.sha256);
+        hash.update(&sources.manifest.require(Kind::Program, name)?.sha256);
     }
     if let Runs::Image(name) = service.runs {
-        hash.update(&component(sources.manifest, Kind::Image, name)?.sha256);
+        hash.update(&sources.manifest.require(Kind::Image, name)?.sha256);
     }
     Ok(RunningService {
         name: service.name,
