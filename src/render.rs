@@ -1,8 +1,6 @@
 //! The templates and the only way values enter them: each kind of file has its escaper,
 //! so that no value can become syntax. Pure.
 
-use std::borrow::Cow;
-
 use anyhow::{Context as _, Result, bail, ensure};
 use rust_embed::RustEmbed;
 use serde::Serialize;
@@ -58,11 +56,6 @@ pub fn render(template: &str, values: &impl Serialize) -> Result<String> {
     tera.add_raw_template(template, text)?;
     tera.render(template, &Context::from_value(values)?)
         .with_context(|| format!("template {template}"))
-}
-
-/// The names of all templates.
-pub fn templates() -> impl Iterator<Item = String> {
-    Templates::iter().map(Cow::into_owned)
 }
 
 fn refuse_unfit(syntax: Syntax, place: &str, value: &Value) -> Result<()> {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use anyhow::{Context, Result, bail};
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 /// The prefix that marks a server property as meant for this program.
 const PREFIX: &str = "appliance.";
@@ -37,8 +37,8 @@ pub struct Settings {
     pub cluster_domain: Option<String>,
     /// The ports a service may open on every node, as `20000-40000`.
     pub node_port_range: Option<String>,
-    /// Further names and addresses of the API server, separated by commas.
-    #[serde(rename = "apiServerSANs")]
+    /// Further names and addresses of the API server: separated by commas, or a list.
+    #[serde(rename = "apiServerSANs", deserialize_with = "one_or_many")]
     pub api_server_sans: Option<String>,
     /// Whether Calico tunnels between nodes: `off`, `always` or `cross-subnet`.
     pub ipip: Option<String>,
@@ -46,6 +46,20 @@ pub struct Settings {
     pub mtu: Option<String>,
     /// Other nodes for `/etc/hosts`: name to address. Not available as a server property.
     pub hosts: Option<BTreeMap<String, String>>,
+}
+
+/// Text, or a list of texts, which are then joined by commas.
+fn one_or_many<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum OneOrMany {
+        One(String),
+        Many(Vec<String>),
+    }
+    Ok(Some(match OneOrMany::deserialize(deserializer)? {
+        OneOrMany::One(text) => text,
+        OneOrMany::Many(texts) => texts.join(","),
+    }))
 }
 
 /// The names of all settings a server property can make.
@@ -197,6 +211,18 @@ mod tests {
         let text = format!("{error:#}");
         assert!(text.contains("configuration site.yaml"), "{text}");
         assert!(text.contains("did you mean `podCIDR`?"), "{text}");
+    }
+
+    #[test]
+    fn a_configuration_is_written_as_people_write_yaml() {
+        let text = "mtu: 1450\napiServerSANs: [api.example.org, 203.0.113.7]\nhosts:\n  server01: 192.168.1.101\n";
+        let settings = Settings::from_yaml("site.yaml", text).unwrap();
+        assert_eq!(settings.mtu.as_deref(), Some("1450"));
+        assert_eq!(
+            settings.api_server_sans.as_deref(),
+            Some("api.example.org,203.0.113.7")
+        );
+        assert_eq!(settings.hosts.unwrap()["server01"], "192.168.1.101");
     }
 
     #[test]

@@ -8,12 +8,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use appliance::bundle::definition::Definition;
 use appliance::bundle::manifest::{BundleInfo, Component, Kind, Manifest};
-use appliance::components;
+use appliance::components::{self, Runs};
 use appliance::desired::{Content, Desired, Sources};
 use appliance::pki::{self, Existing};
 use appliance::spec::settings::Settings;
-use appliance::spec::{HostFacts, Inputs, NodeSpec};
+use appliance::spec::{HostFacts, Inputs, NodeSpec, Role};
 
 const DIGEST: &str = "2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae";
 const PROFILES: [&str; 2] = ["with-ca", "simple"];
@@ -381,18 +382,37 @@ fn no_secret_is_in_a_file_others_can_read() {
 }
 
 #[test]
-fn every_template_is_used() {
-    let mut used: Vec<String> = vec!["config/kubeconfig.yaml".to_owned()];
-    for service in components::services(appliance::spec::Role::Master) {
-        used.push(service.template());
-    }
-    for template in appliance::render::templates() {
-        let known = ["config/", "units/docker-forward.conf"]
-            .iter()
-            .any(|prefix| template.starts_with(prefix));
-        assert!(
-            known || used.contains(&template),
-            "nothing renders {template}"
-        );
+fn every_bundle_has_what_a_master_needs() {
+    for bundle in ["demo", "v1.9"] {
+        let dir = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("bundle")
+            .join(bundle);
+        let definition = Definition::read(&dir).unwrap();
+        let kind_of = |name: &str| {
+            definition
+                .components
+                .iter()
+                .find(|c| c.name == name)
+                .map(|c| c.kind)
+        };
+        for service in components::services(Role::Master) {
+            match service.runs {
+                Runs::Program(name) => {
+                    assert_eq!(kind_of(name), Some(Kind::Program), "{bundle}: {name}")
+                }
+                Runs::Image(name) => {
+                    assert_eq!(kind_of(name), Some(Kind::Image), "{bundle}: {name}")
+                }
+                Runs::Docker => {}
+            }
+        }
+        for name in ["kubectl", "etcdctl", "calicoctl"] {
+            let on_path = definition
+                .components
+                .iter()
+                .any(|c| c.name == name && c.on_path);
+            assert!(on_path, "{bundle}: {name} is not on the PATH");
+        }
+        assert_eq!(definition.bundle.demonstration, bundle == "demo");
     }
 }
