@@ -60,8 +60,9 @@ impl Executor<'_> {
                 path,
                 mode,
                 content,
+                new,
                 ..
-            } => self.write(path, *mode, content),
+            } => self.write(path, *mode, content, *new),
             Step::SetLink(link) => self.root.set_link(&link.path, &link.target),
             Step::LoadModule(module) => kernel::load_module(self.runner, module),
             Step::SetSysctl { key, value } => kernel::set_sysctl(key, value),
@@ -79,11 +80,13 @@ impl Executor<'_> {
         }
     }
 
-    fn write(&self, path: &str, mode: u32, content: &Content) -> Result<()> {
-        match content {
-            Content::Whole(bytes) => self.root.write(path, bytes, mode),
-            Content::Block(text) => self.root.write(path, text.as_bytes(), mode),
-            Content::Secret(secret) => self.root.write(path, secret.expose(), mode),
+    /// A file that was not there when the plan was made is created, never replaced: it could be a key.
+    fn write(&self, path: &str, mode: u32, content: &Content, new: bool) -> Result<()> {
+        let bytes = content.bytes();
+        if new {
+            self.root.create(path, bytes, mode)
+        } else {
+            self.root.write(path, bytes, mode)
         }
     }
 

@@ -81,21 +81,8 @@ struct Node<'a> {
 
 impl Node<'_> {
     fn install(&self, arguments: &Install) -> Result<Outcome> {
-        let bundles = self.root.resolve(BUNDLES)?;
-        let whole = unpack::is_complete(&bundles, self.payload);
-        let source = preflight::docker_source(self.root, self.payload.manifest())?;
-        let desired = self.desired(source)?;
-        preflight::check(
-            self.root,
-            self.runner,
-            self.payload.manifest(),
-            &desired,
-            whole,
-        )?;
-        let docker = status::docker(self.root)?;
-        let current = observe(&desired, self.root, self.runner, &docker, whole)?;
-        let plan = Plan::build(&desired, &current);
         if arguments.dry_run {
+            let (plan, _) = self.plan()?;
             return self.show(&plan, arguments.output);
         }
         if self.spec.profile.value == Profile::Simple {
@@ -103,13 +90,30 @@ impl Node<'_> {
                 "profile simple: anyone who reaches this machine may do anything to the cluster"
             );
         }
-        // Held until the end: a second run meanwhile would see half of this one.
+        let plan = self.change()?;
+        let report = self.verify(arguments)?;
+        self.finish(arguments, &plan, report.as_ref())
+    }
+
+    /// Changes the machine. From the first look at its keys to the last write no other run may
+    /// come between: each would make keys of its own.
+    fn change(&self) -> Result<Plan> {
         let _lock = Lock::take(self.root)?;
+        let (plan, docker) = self.plan()?;
         self.apply(&plan, &docker)?;
         let noted = self.state().write(self.root)?;
         self.say_what_changed(&plan, noted);
-        let report = self.verify(arguments)?;
-        self.finish(arguments, &plan, report.as_ref())
+        Ok(plan)
+    }
+
+    fn plan(&self) -> Result<(Plan, Docker)> {
+        let manifest = self.payload.manifest();
+        let whole = unpack::is_complete(&self.root.resolve(BUNDLES)?, self.payload);
+        let desired = self.desired(preflight::docker_source(self.root, manifest)?)?;
+        preflight::check(self.root, self.runner, manifest, &desired, whole)?;
+        let docker = status::docker(self.root)?;
+        let current = observe(&desired, self.root, self.runner, &docker, whole)?;
+        Ok((Plan::build(&desired, &current), docker))
     }
 
     fn desired(&self, docker: DockerSource) -> Result<Desired> {

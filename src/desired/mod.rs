@@ -54,14 +54,18 @@ pub enum Content {
 }
 
 impl Content {
-    /// SHA-256 of what it holds.
-    pub fn sha256(&self) -> [u8; 32] {
+    /// The bytes it holds.
+    pub fn bytes(&self) -> &[u8] {
         match self {
-            Content::Whole(bytes) => Sha256::digest(bytes),
-            Content::Block(text) => Sha256::digest(text),
-            Content::Secret(secret) => Sha256::digest(secret.expose()),
+            Content::Whole(bytes) => bytes,
+            Content::Block(text) => text.as_bytes(),
+            Content::Secret(secret) => secret.expose(),
         }
-        .into()
+    }
+
+    /// SHA-256 of the bytes it holds.
+    pub fn sha256(&self) -> [u8; 32] {
+        Sha256::digest(self.bytes()).into()
     }
 }
 

@@ -1,6 +1,6 @@
 //! One run at a time.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 
 use anyhow::{Context, Result, bail};
 use nix::errno::Errno;
@@ -8,36 +8,28 @@ use nix::fcntl::{Flock, FlockArg};
 
 use super::root::Root;
 
-const DIRECTORY: &str = "/var/lib/appliance";
-const LOCK_FILE: &str = "/var/lib/appliance/lock";
-
-/// Held by the run that may change the machine; the kernel lets it go when the process ends, however it does.
+/// Held by the run that may change the machine; the kernel lets it go when the process ends,
+/// however it does.
 #[derive(Debug)]
 pub struct Lock {
-    _file: Flock<File>,
+    _directory: Flock<File>,
 }
 
 impl Lock {
-    /// Takes the lock of the system at `root`, or says that another run has it.
+    /// Locks the system at `root`, or says that another run has it. The lock is on the root
+    /// directory itself, so that taking it writes nothing.
     pub fn take(root: &Root) -> Result<Lock> {
-        if !root.is_dir(DIRECTORY)? {
-            root.create_dir(DIRECTORY, 0o755)?;
-        }
-        let path = root.resolve(LOCK_FILE)?;
-        let file = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(&path)
-            .with_context(|| format!("open {LOCK_FILE}"))?;
-        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(file) => Ok(Lock { _file: file }),
+        let path = root.resolve("/")?;
+        let place = || format!("lock {}", path.display());
+        let directory = File::open(&path).with_context(place)?;
+        match Flock::lock(directory, FlockArg::LockExclusiveNonblock) {
+            Ok(directory) => Ok(Lock {
+                _directory: directory,
+            }),
             Err((_, Errno::EWOULDBLOCK)) => {
-                bail!(
-                    "another run of appliance is changing this machine ({LOCK_FILE}); wait for it to end"
-                )
+                bail!("another run of appliance is changing this machine; wait for it to end")
             }
-            Err((_, error)) => Err(error).with_context(|| format!("lock {LOCK_FILE}")),
+            Err((_, error)) => Err(error).with_context(place),
         }
     }
 }

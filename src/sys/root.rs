@@ -7,6 +7,7 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt, symlink};
 use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
+use tempfile::{NamedTempFile, PersistError};
 
 /// As many symbolic links as Linux itself follows in one path.
 const MAX_LINKS: usize = 40;
@@ -119,24 +120,39 @@ impl Root {
     /// or the system after a power cut, sees the old file or the whole new one.
     /// Missing parent directories are made (0755).
     pub fn write(&self, path: &str, content: &[u8], mode: u32) -> Result<()> {
-        let target = self.resolve(path)?;
-        self.replace(&target, mode, content)
-            .with_context(|| format!("write {path}"))
+        self.put(path, content, mode, |file, target| file.persist(target))
     }
 
-    fn replace(&self, target: &Path, mode: u32, content: &[u8]) -> Result<()> {
-        let parent = target.parent().context("the root has no content")?;
-        fs::create_dir_all(parent)?;
-        // The temporary file is 0600 from the start, so that no secret is ever readable.
-        let mut file = tempfile::Builder::new()
-            .prefix(".appliance-")
-            .tempfile_in(parent)?;
-        file.write_all(content)?;
-        file.as_file()
-            .set_permissions(Permissions::from_mode(mode))?;
-        file.as_file().sync_all()?;
-        file.persist(target)?;
-        sync_directory(parent)
+    /// Like [`Root::write`], but what is at `path` by now is never replaced: that is an error.
+    pub fn create(&self, path: &str, content: &[u8], mode: u32) -> Result<()> {
+        self.put(path, content, mode, |file, target| {
+            file.persist_noclobber(target)
+        })
+    }
+
+    fn put(
+        &self,
+        path: &str,
+        content: &[u8],
+        mode: u32,
+        persist: impl Fn(NamedTempFile, &Path) -> Result<File, PersistError>,
+    ) -> Result<()> {
+        let target = self.resolve(path)?;
+        let put = || -> Result<()> {
+            let parent = target.parent().context("the root has no content")?;
+            fs::create_dir_all(parent)?;
+            // The temporary file is 0600 from the start, so that no secret is ever readable.
+            let mut file = tempfile::Builder::new()
+                .prefix(".appliance-")
+                .tempfile_in(parent)?;
+            file.write_all(content)?;
+            file.as_file()
+                .set_permissions(Permissions::from_mode(mode))?;
+            file.as_file().sync_all()?;
+            persist(file, &target)?;
+            sync_directory(parent)
+        };
+        put().with_context(|| format!("write {path}"))
     }
 
     /// Makes the directory at `path`, with `mode`, and its parents; one that exists gets `mode`.
@@ -247,6 +263,16 @@ mod tests {
         );
         let entries = fs::read_dir(dir.path().join("etc/kubernetes/ca")).unwrap();
         assert_eq!(entries.count(), 1);
+    }
+
+    #[test]
+    fn what_is_there_is_replaced_by_a_write_but_never_by_a_creation() {
+        let (_dir, root) = root();
+        root.create("/etc/key.pem", b"first", 0o600).unwrap();
+        assert!(root.create("/etc/key.pem", b"second", 0o600).is_err());
+        assert_eq!(root.read("/etc/key.pem").unwrap().unwrap(), b"first");
+        root.write("/etc/key.pem", b"third", 0o600).unwrap();
+        assert_eq!(root.read("/etc/key.pem").unwrap().unwrap(), b"third");
     }
 
     #[test]

@@ -87,7 +87,6 @@ fn a_second_run_writes_nothing_and_says_so() {
         machine.installed(&["--profile", profile]);
         let before = machine.snapshot();
         let said = machine.installed(&["--profile", profile]);
-        // The lock is opened, which is no write.
         assert_eq!(machine.snapshot(), before, "{profile}");
         assert!(
             said.contains("nothing to change: server02 is a master"),
@@ -300,12 +299,9 @@ fn links_do_not_lead_out_of_the_root() {
 #[test]
 fn two_runs_at_once_do_not_mix() {
     let machine = Machine::new();
-    machine.installed(&[]);
-    let lock = fs::OpenOptions::new()
-        .write(true)
-        .open(machine.root().join("var/lib/appliance/lock"))
-        .unwrap();
-    let _held = nix::fcntl::Flock::lock(lock, nix::fcntl::FlockArg::LockExclusive).unwrap();
+    let root = fs::File::open(machine.root()).unwrap();
+    let held = nix::fcntl::Flock::lock(root, nix::fcntl::FlockArg::LockExclusive).unwrap();
+    let before = machine.snapshot();
     let output = machine.install(&[]);
     assert_eq!(output.status.code(), Some(1));
     assert!(
@@ -313,4 +309,7 @@ fn two_runs_at_once_do_not_mix() {
         "{}",
         said(&output)
     );
+    assert_eq!(machine.snapshot(), before);
+    drop(held);
+    machine.installed(&[]);
 }

@@ -398,10 +398,10 @@ fn every_bundle_has_what_a_master_needs() {
         for service in components::services(Role::Master) {
             match service.runs {
                 Runs::Program(name) => {
-                    assert_eq!(kind_of(name), Some(Kind::Program), "{bundle}: {name}")
+                    assert_eq!(kind_of(name), Some(Kind::Program), "{bundle}: {name}");
                 }
                 Runs::Image(name) => {
-                    assert_eq!(kind_of(name), Some(Kind::Image), "{bundle}: {name}")
+                    assert_eq!(kind_of(name), Some(Kind::Image), "{bundle}: {name}");
                 }
                 Runs::Docker => {}
             }

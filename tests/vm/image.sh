@@ -93,7 +93,8 @@ if [ -e "$image/root.img" ]; then
     exit 0
 fi
 uri=$(mirror)
-[ -n "$uri" ] || { echo "apt knows no archive of Debian or Ubuntu; run apt-get update" >&2; exit 1; }
+[ -n "$uri" ] || { apt-get update -qq >&2 && uri=$(mirror); }
+[ -n "$uri" ] || { echo "apt knows no archive of Debian or Ubuntu to make a VM image from" >&2; exit 1; }
 mkdir -p "$cache"
 work=$(mktemp -d "$cache/.building-XXXXXX")
 trap clean_up EXIT
