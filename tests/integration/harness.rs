@@ -233,3 +233,29 @@ pub fn tarball(files: &[(&str, &[u8])]) -> Vec<u8> {
     }
     archive.into_inner().unwrap()
 }
+
+/// A file system of its own, with too little room.
+pub struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    /// Mounts one of `size`, such as `128k`, on the directory `path`. This needs root.
+    pub fn at(path: PathBuf, size: &str) -> SmallDisk {
+        let options = format!("size={size}");
+        let none = nix::mount::MsFlags::empty();
+        nix::mount::mount(
+            Some("tmpfs"),
+            &path,
+            Some("tmpfs"),
+            none,
+            Some(options.as_str()),
+        )
+        .expect("mounting a tmpfs needs root");
+        SmallDisk(path)
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        nix::mount::umount(&self.0).unwrap();
+    }
+}

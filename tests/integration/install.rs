@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::harness::{Machine, said};
+use crate::harness::{Machine, SmallDisk, said};
 
 #[test]
 fn a_master_gets_all_it_needs() {
@@ -258,6 +258,19 @@ fn a_machine_without_systemd_or_docker_is_refused_with_both_reasons() {
         "{said}"
     );
     assert!(said.contains("install docker.io or docker-ce"), "{said}");
+}
+
+#[test]
+fn a_disk_without_room_for_the_bundle_is_refused_with_the_numbers() {
+    let machine = Machine::new();
+    let opt = machine.root().join("opt");
+    fs::create_dir(&opt).unwrap();
+    let _disk = SmallDisk::at(opt, "64m");
+    let said = machine.refusal(&[]);
+    assert!(
+        said.contains("/opt/appliance needs 1 MiB and 256 MiB to spare, but only 64 MiB are free"),
+        "{said}"
+    );
 }
 
 #[test]

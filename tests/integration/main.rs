@@ -14,4 +14,5 @@ mod pki;
 mod plan;
 mod rendered;
 mod spec;
+mod status;
 mod vm;

@@ -12,7 +12,7 @@ use appliance::bundle::unpack::{is_complete, unpack};
 use appliance::sys::progress::Silent;
 use sha2::{Digest, Sha256};
 
-use crate::harness::{image, tarball};
+use crate::harness::{SmallDisk, image, tarball};
 
 const PACK: &str = "pack-0.tar.xz";
 
@@ -325,33 +325,10 @@ fn a_file_that_was_cut_later_is_unpacked_again() {
     assert!(is_complete(&bundle.path("opt"), &payload));
 }
 
-/// A file system of its own, with too little room.
-struct SmallDisk(PathBuf);
-
-impl SmallDisk {
-    fn at(path: PathBuf) -> SmallDisk {
-        nix::mount::mount(
-            Some("tmpfs"),
-            &path,
-            Some("tmpfs"),
-            nix::mount::MsFlags::empty(),
-            Some("size=128k"),
-        )
-        .expect("mounting a tmpfs needs root");
-        SmallDisk(path)
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        nix::mount::umount(&self.0).unwrap();
-    }
-}
-
 #[test]
 fn a_full_disk_leaves_nothing_behind() {
     let bundle = Bundle::packed();
-    let _disk = SmallDisk::at(bundle.path("opt"));
+    let _disk = SmallDisk::at(bundle.path("opt"), "128k");
     let error = bundle.refusal();
     assert!(
         error.contains("No space left on device") && error.contains("bin/etcd"),
