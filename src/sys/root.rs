@@ -232,6 +232,17 @@ mod tests {
     }
 
     #[test]
+    fn absolute_links_begin_at_the_root_and_not_where_they_lie() {
+        let (dir, root) = root();
+        fs::create_dir_all(dir.path().join("etc/systemd")).unwrap();
+        symlink("/run/systemd/units", dir.path().join("etc/systemd/system")).unwrap();
+        assert_eq!(
+            root.resolve("/etc/systemd/system/etcd.service").unwrap(),
+            root.dir.join("run/systemd/units/etcd.service")
+        );
+    }
+
+    #[test]
     fn parent_components_of_a_link_stay_below_the_root() {
         let (dir, root) = root();
         symlink("../../../../etc", dir.path().join("escape")).unwrap();

@@ -307,6 +307,21 @@ fn a_certificate_is_made_again_for_its_key_when_it_will_not_do() {
 }
 
 #[test]
+fn another_key_in_a_keys_place_is_kept_and_gets_its_own_certificate() {
+    let (files, other) = (Files::default(), Files::default());
+    files.run(&request(), now()).unwrap();
+    other.run(&request(), now()).unwrap();
+    files.put(ETCD_KEY, &other.get(ETCD_KEY));
+    let pki = files.run(&request(), now()).unwrap();
+    assert_eq!(reason(&pki, "etcd"), Some("it was for another key"));
+    assert_eq!(files.get(ETCD_KEY), other.get(ETCD_KEY));
+    assert_eq!(
+        inspect(&files.get(ETCD)).unwrap().public_key,
+        inspect(&other.get(ETCD)).unwrap().public_key
+    );
+}
+
+#[test]
 fn a_certificate_of_an_older_authority_is_renewed_before_it_ends() {
     let files = Files::default();
     files.run(&request(), now() - Duration::days(3640)).unwrap();
