@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use serde_json::json;
 use time::OffsetDateTime;
 
@@ -126,7 +126,10 @@ impl Node<'_> {
         let tokens = match self.spec.profile.value {
             Profile::WithCa => {
                 let file = existing.read(components::TOKEN_FILE)?;
-                Some(pki::token::resolve_token_csv(file.as_deref()).map_err(Refused::because)?)
+                let tokens = pki::token::resolve_token_csv(file.as_deref())
+                    .context(components::TOKEN_FILE)
+                    .map_err(Refused::because)?;
+                Some(tokens)
             }
             Profile::Simple => None,
         };

@@ -52,9 +52,15 @@ fn key_path(certificate_path: &str) -> String {
     format!("{}-key.pem", certificate_path.trim_end_matches(".pem"))
 }
 
+/// The file at `path`. One without a single byte, as a power cut may leave it, counts as none:
+/// nothing is lost with it.
+fn content(existing: &dyn Existing, path: &str) -> Result<Option<Vec<u8>>> {
+    Ok(existing.read(path)?.filter(|bytes| !bytes.is_empty()))
+}
+
 /// The private key at `path`; `None` if there is none.
 fn existing_key(existing: &dyn Existing, path: &str) -> Result<Option<(KeyPair, Secret)>> {
-    let Some(bytes) = existing.read(path)?.map(Secret::new) else {
+    let Some(bytes) = content(existing, path)?.map(Secret::new) else {
         return Ok(None);
     };
     // What exactly is wrong could quote the key; that it is wrong is all that may be said.
@@ -64,8 +70,9 @@ fn existing_key(existing: &dyn Existing, path: &str) -> Result<Option<(KeyPair, 
     match key {
         Some(key) => Ok(Some((key, bytes))),
         None => bail!(
-            "{path} is not a private key in PEM that can be used (PKCS#8); it is not overwritten: \
-             put the right one there, or move it away to have a new one made"
+            "{path} is not a private key in PKCS#8 PEM; it is not overwritten: convert it \
+             (openssl pkcs8 -topk8 -nodes), put the right one there, or move it away to have a \
+             new one made"
         ),
     }
 }
@@ -85,8 +92,8 @@ fn authority(
     now: OffsetDateTime,
 ) -> Result<(Issued, KeyPair)> {
     let key_path = key_path(&request.path);
-    let certificate = existing.read(&request.path)?;
-    if certificate.is_some() && existing.read(&key_path)?.is_none() {
+    let certificate = content(existing, &request.path)?;
+    if certificate.is_some() && content(existing, &key_path)?.is_none() {
         bail!(
             "{} is there without its key {key_path}; put the key back, or move the certificate away \
              to start a new cluster",
@@ -155,13 +162,13 @@ impl Resolver<'_> {
     fn certificate(&self, request: &CertificateRequest) -> Result<Issued> {
         let key_path = key_path(&request.path);
         let (key, key_pem) = key_or_new(self.existing, &key_path)?;
-        let certificate = self.existing.read(&request.path)?;
-        let (certificate_pem, reason) = match self.fault(request, certificate.as_deref(), &key) {
-            None => (String::from_utf8(certificate.unwrap_or_default())?, None),
-            Some(fault) => {
+        let found = content(self.existing, &request.path)?;
+        let (certificate_pem, reason) = match self.usable(request, found, &key) {
+            Ok(pem) => (pem, None),
+            Err(reason) => {
                 let made = issue::certificate(request, &key, self.issuer, self.now, self.ends)
                     .with_context(|| format!("certificate {}", request.name))?;
-                (made, Some(fault))
+                (made, Some(reason.to_owned()))
             }
         };
         let certificate_path = request.path.clone();
@@ -176,36 +183,31 @@ impl Resolver<'_> {
         })
     }
 
-    /// Why the certificate that is there will not do; `None` if it will.
-    fn fault(
+    /// The certificate that is there, if it will do; else why not.
+    fn usable(
         &self,
         request: &CertificateRequest,
-        pem: Option<&[u8]>,
+        found: Option<Vec<u8>>,
         key: &KeyPair,
-    ) -> Option<String> {
-        let Some(pem) = pem else {
-            return Some("there was none".to_owned());
-        };
-        let Ok(info) = inspect(pem) else {
-            return Some("it could not be read".to_owned());
-        };
-        let signed = is_signed_by(pem, self.authority.certificate_pem.as_bytes()).unwrap_or(false);
+    ) -> Result<String, &'static str> {
+        let pem = found.ok_or("there was none")?;
+        let info = inspect(&pem).map_err(|_| "it could not be read")?;
+        let signed = is_signed_by(&pem, self.authority.certificate_pem.as_bytes()).unwrap_or(false);
         // At the end of the authority's own life, a new one would end no later.
         let renewable = info.not_after < self.ends;
-        let fault = if !signed {
-            "another authority had signed it"
+        if !signed {
+            Err("another authority had signed it")
         } else if info.public_key != key.subject_public_key_info() {
-            "it was for another key"
+            Err("it was for another key")
         } else if !says_what_is_asked(&info, request) {
-            "its names or usages differed"
+            Err("its names or usages differed")
         } else if info.not_before > self.now {
-            "it was not yet valid"
+            Err("it was not yet valid")
         } else if info.not_after - self.now < RENEW_BEFORE && renewable {
-            "it would end within 30 days"
+            Err("it would end within 30 days")
         } else {
-            return None;
-        };
-        Some(fault.to_owned())
+            String::from_utf8(pem).map_err(|_| "it could not be read")
+        }
     }
 }
 

@@ -25,7 +25,7 @@ pub fn resolve_token_csv(existing: Option<&[u8]>) -> Result<Secret> {
                     .next()
                     .is_some_and(|token| token.len() >= TOKEN_BYTES)
                     && fields.count() >= 3,
-                "token.csv does not begin with a token, a user and its identifier; mend it or move it away"
+                "it does not begin with a token, a user and its identifier; mend it or move it away"
             );
             Ok(Secret::new(bytes.to_vec()))
         }

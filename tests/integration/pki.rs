@@ -307,6 +307,24 @@ fn a_certificate_is_made_again_for_its_key_when_it_will_not_do() {
 }
 
 #[test]
+fn an_empty_file_counts_as_none() {
+    let files = Files::default();
+    files.run(&request(), now()).unwrap();
+    let key = files.get(CA_KEY);
+    for path in [CA, ETCD, ETCD_KEY] {
+        files.put(path, b"");
+    }
+    files.run(&request(), now()).unwrap();
+    assert_eq!(files.get(CA_KEY), key);
+    let dir = files.write();
+    let (success, said) = openssl(
+        dir.path(),
+        &["verify", "-CAfile", "ca/ca.pem", "ca/etcd/etcd.pem"],
+    );
+    assert!(success, "{said}");
+}
+
+#[test]
 fn another_key_in_a_keys_place_is_kept_and_gets_its_own_certificate() {
     let (files, other) = (Files::default(), Files::default());
     files.run(&request(), now()).unwrap();

@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 use appliance::apply::docker::Docker;
 use appliance::apply::{Executor, state};
-use appliance::desired::{Desired, Image, RunningService};
+use appliance::desired::{Content, Desired, Image, RunningService};
+use appliance::pki::Secret;
 use appliance::plan::{Current, Live, Plan, Step, UnitState};
 use appliance::sys::process::{Command, Output, Runner};
 use appliance::sys::root::Root;
@@ -176,6 +177,10 @@ fn carry_out(root: &Root, recorder: &Recorder) -> Result<()> {
     // The kernel's settings are this machine's own.
     plan.steps
         .retain(|step| matches!(step, Step::Start { .. } | Step::LoadImage(_)));
+    carry_out_plan(root, recorder, &plan)
+}
+
+fn carry_out_plan(root: &Root, recorder: &Recorder, plan: &Plan) -> Result<()> {
     Executor {
         root,
         runner: recorder,
@@ -183,7 +188,31 @@ fn carry_out(root: &Root, recorder: &Recorder) -> Result<()> {
         unpack: &|_| Ok(()),
         announce: &|_, _, _| {},
     }
-    .run(&plan)
+    .run(plan)
+}
+
+#[test]
+fn a_file_that_appeared_after_the_plan_was_made_is_not_replaced() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = Root::open(dir.path()).unwrap();
+    let write = |content: &str, new: bool| Step::WriteFile {
+        path: "/etc/kubernetes/ca/ca-key.pem".to_owned(),
+        mode: 0o600,
+        content: Content::Secret(Secret::new(content.into())),
+        replaces: None,
+        new,
+    };
+    let run = |step: Step| carry_out_plan(&root, &Recorder::default(), &Plan { steps: vec![step] });
+    run(write("one run's key", true)).unwrap();
+    let error = format!("{:#}", run(write("another run's key", true)).unwrap_err());
+    assert!(
+        error.contains("File exists") && !error.contains("run's key"),
+        "{error}"
+    );
+    assert_eq!(
+        root.read("/etc/kubernetes/ca/ca-key.pem").unwrap().unwrap(),
+        b"one run's key"
+    );
 }
 
 #[test]
