@@ -26,11 +26,11 @@ Where things are:
 /// its image, it finds its role in the instance metadata, writes every configuration and
 /// certificate, starts the services and tells whether they are healthy.
 #[derive(Debug, Parser)]
-#[command(name = "appliance", disable_version_flag = true, max_term_width = 100, after_long_help = EXIT_CODES)]
+#[command(name = "appliance", version, max_term_width = 100, after_long_help = EXIT_CODES)]
 pub struct Cli {
-    /// Say more about what happens; twice for every program that is run
-    #[arg(short, long, action = clap::ArgAction::Count, global = true)]
-    pub verbose: u8,
+    /// Say also which programs are run
+    #[arg(short, long, global = true)]
+    pub verbose: bool,
 
     /// What to do
     #[command(subcommand)]

@@ -22,12 +22,12 @@ impl Log for Lines {
     fn flush(&self) {}
 }
 
-/// Starts to print messages: progress and warnings always, details as often as `-v` was given.
-pub fn start(verbose: u8) {
-    let level = match verbose {
-        0 => LevelFilter::Info,
-        1 => LevelFilter::Debug,
-        _ => LevelFilter::Trace,
+/// Starts to print messages: progress and warnings always, details if `verbose`.
+pub fn start(verbose: bool) {
+    let level = if verbose {
+        LevelFilter::Debug
+    } else {
+        LevelFilter::Info
     };
     // Only a second logger in one process can fail here, and there is none.
     if log::set_logger(&Lines).is_ok() {
