@@ -112,7 +112,8 @@ impl Node<'_> {
         let desired = self.desired(preflight::docker_source(self.root, manifest)?)?;
         preflight::check(self.root, self.runner, manifest, &desired, whole)?;
         let docker = status::docker(self.root)?;
-        let current = observe(&desired, self.root, self.runner, &docker, whole)?;
+        let current =
+            observe(&desired, self.root, self.runner, &docker, whole).map_err(Refused::because)?;
         Ok((Plan::build(&desired, &current), docker))
     }
 

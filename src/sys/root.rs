@@ -75,13 +75,22 @@ impl Root {
         Ok(resolved)
     }
 
-    /// The bytes of the regular file at `path`; `None` if nothing is there.
+    /// The bytes of the regular file at `path`; `None` if nothing is there. Anything else that is
+    /// there is an error: a device must be neither read nor replaced.
     pub fn read(&self, path: &str) -> Result<Option<Vec<u8>>> {
-        match fs::read(self.resolve(path)?) {
-            Ok(bytes) => Ok(Some(bytes)),
-            Err(error) if is_absent(&error) => Ok(None),
-            Err(error) => Err(error).with_context(|| format!("read {path}")),
+        let at = self.resolve(path)?;
+        match fs::metadata(&at) {
+            Ok(metadata) if metadata.is_file() => {}
+            Ok(_) => bail!(
+                "{path} leads to {}, which is not a regular file; move it away",
+                at.display()
+            ),
+            Err(error) if is_absent(&error) => return Ok(None),
+            Err(error) => return Err(error).with_context(|| format!("inspect {path}")),
         }
+        fs::read(at)
+            .map(Some)
+            .with_context(|| format!("read {path}"))
     }
 
     /// The permission bits of what is at `path`; `None` if nothing is there.
@@ -284,6 +293,20 @@ mod tests {
         assert_eq!(root.read("/etc/key.pem").unwrap().unwrap(), b"first");
         root.write("/etc/key.pem", b"third", 0o600).unwrap();
         assert_eq!(root.read("/etc/key.pem").unwrap().unwrap(), b"third");
+    }
+
+    #[test]
+    fn a_device_is_neither_read_nor_replaced() {
+        // As where an operator has masked a unit, on the running system.
+        let (dir, _root) = root();
+        let unit = dir.path().join("etcd.service");
+        symlink("/dev/null", &unit).unwrap();
+        let live = Root::open(Path::new("/")).unwrap();
+        let error = live.read(unit.to_str().unwrap()).unwrap_err().to_string();
+        assert!(
+            error.contains("leads to /dev/null, which is not a regular file"),
+            "{error}"
+        );
     }
 
     #[test]

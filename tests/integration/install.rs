@@ -291,12 +291,25 @@ fn what_is_the_operators_stays_the_operators() {
 
     let machine = Machine::new();
     machine.put("usr/local/bin/kubectl", "mine");
-    let output = machine.install(&[]);
-    assert!(!output.status.success());
-    assert!(said(&output).contains("/usr/local/bin/kubectl exists and is not a symbolic link"));
+    let said = machine.refusal(&[]);
     assert!(
-        !machine.root().join("etc/kubernetes").exists(),
-        "something was written"
+        said.contains("/usr/local/bin/kubectl exists and is not a symbolic link"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_masked_unit_is_refused_and_stays_masked() {
+    let machine = Machine::new();
+    let unit = machine.root().join("etc/systemd/system/etcd.service");
+    fs::create_dir_all(unit.parent().unwrap()).unwrap();
+    // What /dev/null is to a running system, a directory is to one that is being prepared.
+    fs::create_dir_all(machine.root().join("dev/null")).unwrap();
+    std::os::unix::fs::symlink("/dev/null", &unit).unwrap();
+    let said = machine.refusal(&[]);
+    assert!(
+        said.contains("/etc/systemd/system/etcd.service leads to"),
+        "{said}"
     );
 }
 
