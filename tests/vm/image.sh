@@ -88,6 +88,10 @@ make_disk() {
 distribution
 name=$(cat "$here/image.sh" <(echo "$suite") | sha256sum | cut -c 1-12)
 image=$cache/$name
+mkdir -p "$cache"
+# Whoever comes second waits for the image instead of making another.
+exec 9>"$cache/.lock"
+flock 9
 if [ -e "$image/root.img" ]; then
     echo "$image"
     exit 0
@@ -95,7 +99,6 @@ fi
 uri=$(mirror)
 [ -n "$uri" ] || { apt-get update -qq >&2 && uri=$(mirror); }
 [ -n "$uri" ] || { echo "apt knows no archive of Debian or Ubuntu to make a VM image from" >&2; exit 1; }
-mkdir -p "$cache"
 work=$(mktemp -d "$cache/.building-XXXXXX")
 trap clean_up EXIT
 mkdir "$work/out"
