@@ -43,10 +43,13 @@ say() {
     printf '%4d s  %s\n' "$SECONDS" "$*" >&2
 }
 
-# Removes what an unfinished run left, its mounts first.
+# Removes what unfinished runs left, this one's included; their mounts first.
 clean_up() {
-    umount -R "$work/root/proc" "$work/root/sys" 2>/dev/null || true
-    rm -rf "$work"
+    local work
+    for work in "$cache"/.building-*; do
+        umount -R "$work/root/proc" "$work/root/sys" 2>/dev/null || true
+        rm -rf --one-file-system "$work"
+    done
 }
 
 bootstrap() {
@@ -99,8 +102,9 @@ fi
 uri=$(mirror)
 [ -n "$uri" ] || { apt-get update -qq >&2 && uri=$(mirror); }
 [ -n "$uri" ] || { echo "apt knows no archive of Debian or Ubuntu to make a VM image from" >&2; exit 1; }
-work=$(mktemp -d "$cache/.building-XXXXXX")
+clean_up
 trap clean_up EXIT
+work=$(mktemp -d "$cache/.building-XXXXXX")
 mkdir "$work/out"
 bootstrap
 install_packages
