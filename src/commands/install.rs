@@ -1,6 +1,5 @@
 //! `appliance install`: sources → specification → files and certificates → plan → apply → verify.
 
-use std::cell::RefCell;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -109,9 +108,10 @@ impl Node<'_> {
     fn plan(&self) -> Result<(Plan, Docker)> {
         let manifest = self.payload.manifest();
         let whole = unpack::is_complete(&self.root.resolve(BUNDLES)?, self.payload);
-        let desired = self.desired(preflight::docker_source(self.root, manifest)?)?;
+        let source = preflight::docker_source(self.root, manifest)?;
+        let desired = self.desired(source).map_err(Refused::because)?;
         preflight::check(self.root, self.runner, manifest, &desired, whole)?;
-        let docker = status::docker(self.root)?;
+        let docker = status::docker(source);
         let current =
             observe(&desired, self.root, self.runner, &docker, whole).map_err(Refused::because)?;
         Ok((Plan::build(&desired, &current), docker))
@@ -122,14 +122,12 @@ impl Node<'_> {
         let request = components::pki_request(self.spec);
         let pki = request
             .map(|request| pki::resolve(&request, &existing, OffsetDateTime::now_utc()))
-            .transpose()
-            .map_err(Refused::because)?;
+            .transpose()?;
         let tokens = match self.spec.profile.value {
             Profile::WithCa => {
                 let file = existing.read(components::TOKEN_FILE)?;
                 let tokens = pki::token::resolve_token_csv(file.as_deref())
-                    .context(components::TOKEN_FILE)
-                    .map_err(Refused::because)?;
+                    .context(components::TOKEN_FILE)?;
                 Some(tokens)
             }
             Profile::Simple => None,
@@ -188,11 +186,8 @@ impl Node<'_> {
     fn say_what_changed(&self, plan: &Plan, noted: bool) {
         let state = self.state();
         let is = format!(
-            "{} is {} {} of bundle {}",
-            state.node,
-            article(&state.role),
-            state.role,
-            state.bundle
+            "{} is a {} of bundle {}",
+            state.node, state.role, state.bundle
         );
         if plan.is_empty() && !noted {
             log::info!("nothing to change: {is}");
@@ -208,7 +203,7 @@ impl Node<'_> {
             return Ok(None);
         }
         let (start, state) = (Instant::now(), self.state());
-        let unhealthy = RefCell::new(String::new());
+        let mut waited_for = String::new();
         loop {
             let report = status::report(self.root, self.runner, &state)?;
             let over = start.elapsed() >= Duration::from_secs(arguments.wait);
@@ -216,11 +211,12 @@ impl Node<'_> {
                 return Ok(Some(report));
             }
             let waiting_for = waiting_for(&report);
-            if unhealthy.replace(waiting_for.clone()) != waiting_for {
+            if waiting_for != waited_for {
                 log::info!(
                     "{:>3} s: waiting for {waiting_for}",
                     start.elapsed().as_secs()
                 );
+                waited_for = waiting_for;
             }
             std::thread::sleep(POLL);
         }
@@ -249,14 +245,6 @@ impl Node<'_> {
             "steps": steps.collect::<Vec<_>>(),
             "status": report,
         })
-    }
-}
-
-fn article(role: &str) -> &'static str {
-    if role.starts_with(['a', 'e', 'i', 'o', 'u']) {
-        "an"
-    } else {
-        "a"
     }
 }
 

@@ -3,12 +3,14 @@
 use anyhow::{Context, Result};
 use time::OffsetDateTime;
 
+use super::preflight::docker_source;
 use super::{Outcome, print};
 use crate::apply::docker::Docker;
 use crate::apply::state::State;
 use crate::bundle::manifest::Manifest;
 use crate::cli::Status;
 use crate::desired::{BUNDLES, DOCKER_OF_MACHINE, DOCKER_OF_PAYLOAD};
+use crate::preflight::DockerSource;
 use crate::sys::process::{Runner, System};
 use crate::sys::root::Root;
 use crate::verify::{Asker, Report};
@@ -31,7 +33,7 @@ pub fn report(root: &Root, runner: &dyn Runner, state: &State) -> Result<Report>
         .read(&path)?
         .with_context(|| format!("{path} is missing; run `appliance install` to mend it"))?;
     let manifest: Manifest = serde_json::from_slice(&manifest).with_context(|| path.clone())?;
-    let docker = docker(root)?;
+    let docker = docker(docker_source(root, &manifest)?);
     Asker {
         root,
         runner,
@@ -40,12 +42,10 @@ pub fn report(root: &Root, runner: &dyn Runner, state: &State) -> Result<Report>
     .ask(state, &manifest, OffsetDateTime::now_utc())
 }
 
-/// The machine's docker if it has one, else the payload's.
-pub fn docker(root: &Root) -> Result<Docker> {
-    let on_machine = root.exists(DOCKER_OF_MACHINE)?;
-    Ok(Docker::new(if on_machine {
-        DOCKER_OF_MACHINE
-    } else {
-        DOCKER_OF_PAYLOAD
-    }))
+/// The docker of that source, by its command line program.
+pub fn docker(source: DockerSource) -> Docker {
+    Docker::new(match source {
+        DockerSource::Payload => DOCKER_OF_PAYLOAD,
+        DockerSource::Machine | DockerSource::Nowhere => DOCKER_OF_MACHINE,
+    })
 }

@@ -275,20 +275,7 @@ impl Resolver<'_> {
             "20000-40000",
             PortRange::parse,
         );
-        let api_server_sans = self.setting(
-            "apiServerSANs",
-            |s| &s.api_server_sans,
-            "",
-            |text| {
-                let items = text
-                    .split(',')
-                    .map(str::trim)
-                    .filter(|item| !item.is_empty());
-                items
-                    .map(SubjectAltName::parse)
-                    .collect::<Result<Vec<_>, _>>()
-            },
-        );
+        let api_server_sans = self.setting("apiServerSANs", |s| &s.api_server_sans, "", alt_names);
         let ipip = self.setting(
             "ipip",
             |s| &s.ipip,
@@ -391,6 +378,15 @@ fn service_range(text: &str) -> Result<Ipv4Net, String> {
         return Ok(net);
     }
     Err("expected a prefix between /12 and /29".to_owned())
+}
+
+/// Names and addresses separated by commas.
+fn alt_names(text: &str) -> Result<Vec<SubjectAltName>, String> {
+    let items = text
+        .split(',')
+        .map(str::trim)
+        .filter(|item| !item.is_empty());
+    items.map(SubjectAltName::parse).collect()
 }
 
 fn first_label(hostname: &str) -> String {
