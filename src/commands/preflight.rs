@@ -22,7 +22,7 @@ pub fn check_user(root: &Root) -> Result<()> {
     if !root.is_live() || host::is_root() {
         return Ok(());
     }
-    let problem = "this user may not change the system; run it as root (sudo appliance install …)";
+    let problem = "this user may neither read the node's keys nor change the system; run it as root (sudo appliance …)";
     Err(Refused {
         problems: vec![problem.to_owned()],
     }

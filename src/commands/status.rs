@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 use time::OffsetDateTime;
 
-use super::preflight::docker_source;
+use super::preflight::{check_user, docker_source};
 use super::{Outcome, print};
 use crate::apply::docker::Docker;
 use crate::apply::state::State;
@@ -18,6 +18,7 @@ use crate::verify::{Asker, Report};
 /// Asks the node and prints what it says.
 pub fn run(arguments: &Status) -> Result<Outcome> {
     let root = Root::open("/".as_ref())?;
+    check_user(&root)?;
     let report = match State::read(&root)? {
         Some(state) => report(&root, &System, &state)?,
         None => Report::not_installed(),

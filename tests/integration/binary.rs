@@ -80,18 +80,20 @@ fn any_other_user_than_root_is_refused() {
     fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let program = dir.path().join("appliance");
     fs::copy(env!("CARGO_BIN_EXE_appliance"), &program).unwrap();
-    let output = Command::new("setpriv")
-        .args(["--reuid=65534", "--clear-groups"])
-        .arg(program)
-        .args(["install", "--role", "master"])
-        .output()
-        .unwrap();
-    assert_eq!(output.status.code(), Some(2));
-    assert!(
-        said(&output).contains("run it as root"),
-        "{}",
-        said(&output)
-    );
+    for arguments in [&["install", "--role", "master"][..], &["status"][..]] {
+        let output = Command::new("setpriv")
+            .args(["--reuid=65534", "--clear-groups"])
+            .arg(&program)
+            .args(arguments)
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(2));
+        assert!(
+            said(&output).contains("run it as root"),
+            "{}",
+            said(&output)
+        );
+    }
 }
 
 #[test]
