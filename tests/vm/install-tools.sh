@@ -12,6 +12,7 @@ packages=(
     etcd-server
     gcc
     genisoimage
+    libc6-dev
     make
     mtools
     openssl
@@ -19,6 +20,7 @@ packages=(
     qemu-utils
     shellcheck
     systemd
+    xz-utils
 )
 
 missing() {
