@@ -5,8 +5,8 @@ SHELL := /bin/bash
 
 # The bundle to build: a directory below bundle/.
 BUNDLE ?= demo
-# The directory of the bundle's components; the demonstration makes its own.
-COMPONENTS ?= out/components/$(BUNDLE)
+# The directory of the bundle's components; the demonstration makes its own where none is given.
+COMPONENTS = out/components/$(BUNDLE)
 
 TARGET := x86_64-unknown-linux-gnu
 RELEASE := target/$(TARGET)/release
@@ -30,7 +30,7 @@ builder:
 
 .PHONY: components
 components: builder
-ifeq ($(BUNDLE),demo)
+ifeq ($(BUNDLE) $(origin COMPONENTS),demo file)
 	tests/sim/components.sh $(SIM) $(COMPONENTS)
 endif
 
