@@ -13,7 +13,7 @@ RELEASE := target/$(TARGET)/release
 BUILDER := out/builder
 SIM := $(RELEASE)/sim
 VM := $(RELEASE)/vm
-PAYLOAD := $(CURDIR)/out/payload/$(BUNDLE)
+PAYLOAD := out/payload/$(BUNDLE)
 
 .PHONY: help
 help: ## This list
@@ -35,13 +35,12 @@ ifeq ($(BUNDLE) $(origin COMPONENTS),demo file)
 endif
 
 .PHONY: bundle
-bundle: components ## Pack BUNDLE (default: demo) from COMPONENTS into out/payload
-	$(BUILDER) bundle pack --bundle bundle/$(BUNDLE) --components $(COMPONENTS) --output $(PAYLOAD)
+bundle: components ## Pack BUNDLE (default: demo) from COMPONENTS and the cache into out/payload
+	$(BUILDER) bundle pack --bundle bundle/$(BUNDLE) $(if $(wildcard $(COMPONENTS)),--components $(COMPONENTS)) --output $(PAYLOAD)
 
 .PHONY: appliance
 appliance: bundle ## Build out/appliance: one static program with BUNDLE inside
-	APPLIANCE_PAYLOAD=$(PAYLOAD) cargo build --release --locked --features payload
-	install -D -m 0755 $(RELEASE)/appliance out/appliance
+	$(BUILDER) repack --payload $(PAYLOAD) --output out/appliance
 	@ls -l out/appliance
 
 .PHONY: demo

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+use crate::bundle::fetch::mirror::Mirror;
+
 const EXIT_CODES: &str = "\
 Exit codes:
   0  done; the node is healthy
@@ -51,6 +53,9 @@ pub enum Command {
     /// Build, on an operator's machine, what an appliance carries
     #[command(subcommand)]
     Bundle(Bundle),
+    /// Make an appliance out of this program and a bundle, without a compiler
+    #[command(after_long_help = REPACK_EXAMPLES)]
+    Repack(Repack),
     /// Print the program's version and that of the bundle it carries
     Version {
         /// How to print it
@@ -63,6 +68,12 @@ pub enum Command {
         shell: Shell,
     },
 }
+
+const REPACK_EXAMPLES: &str = "\
+Examples:
+  appliance bundle fetch --bundle v1.9                 where the internet is
+  appliance repack --bundle v1.9 -o appliance-v1.9     there, or wherever the cache was carried to
+  appliance repack --bundle ./mine --components ./files --sign-key my.key -o mine";
 
 const INSTALL_EXAMPLES: &str = "\
 Examples:
@@ -109,9 +120,13 @@ pub struct Install {
     #[arg(long, value_name = "DIR", default_value = "/")]
     pub root: PathBuf,
 
-    /// Use the packed payload in this directory and not the one inside this program
-    #[arg(long, value_name = "DIR")]
+    /// Use this payload, or that of this appliance, and not the one of this program
+    #[arg(long, value_name = "FILE")]
     pub payload: Option<PathBuf>,
+
+    /// Whose signature the payload has to have
+    #[command(flatten)]
+    pub trust: Trust,
 
     /// Show what would change and change nothing
     #[arg(long)]
@@ -137,33 +152,184 @@ pub struct Status {
 /// Building what an appliance carries.
 #[derive(Debug, Subcommand)]
 pub enum Bundle {
-    /// Pack a bundle's components into a payload for `make appliance`
-    Pack(Pack),
-    /// List what this appliance, or a packed payload, carries
+    /// Download every artifact of a bundle into the cache, each held to bundle.lock
+    ///
+    /// A download that was cut goes on where it stopped. Proxies are taken from HTTPS_PROXY,
+    /// HTTP_PROXY and NO_PROXY; credentials for registries from what `docker login` left.
+    #[command(after_long_help = FETCH_EXAMPLES)]
+    Fetch(Fetch),
+    /// Fetch, and write to bundle.lock what became known: sizes, and what is inside archives
+    Lock {
+        /// What to fetch and how
+        #[command(flatten)]
+        fetch: Fetch,
+        /// Believe the first download of what nobody published a checksum for, and note its own
+        #[arg(long)]
+        trust_on_first_use: bool,
+    },
+    /// Write the cache, or a bundle's part of it, as one tar to carry over an air gap
+    Export {
+        /// Only what this bundle needs: a directory, or a known bundle's name
+        #[arg(long, value_name = "BUNDLE")]
+        bundle: Option<String>,
+        /// Where downloads are kept
+        #[command(flatten)]
+        cache: CacheDir,
+        /// The tar to write
+        #[arg(short, long, value_name = "FILE")]
+        output: PathBuf,
+    },
+    /// Add what `bundle export` wrote to the cache; every file is compared with its digest
+    Import {
+        /// The tar to read
+        file: PathBuf,
+        /// Where downloads are kept
+        #[command(flatten)]
+        cache: CacheDir,
+    },
+    /// Pack a bundle's components into a payload, one file: the same files give the same bytes
+    Pack {
+        /// The directory of bundle.toml and bundle.lock, or a known bundle's name
+        #[arg(long, value_name = "BUNDLE")]
+        bundle: String,
+        /// What the payload is packed from
+        #[command(flatten)]
+        ingredients: Ingredients,
+        /// The payload to write; replaced if it is there
+        #[arg(short, long, value_name = "FILE")]
+        output: PathBuf,
+    },
+    /// Check an appliance or a payload, without running it
+    ///
+    /// Every file is unpacked to a temporary directory and held to the payload's own
+    /// manifest, and, where a bundle is given, to its bundle.toml and bundle.lock. Ends with 1
+    /// if anything differs.
+    Verify {
+        /// An appliance, or a payload
+        file: PathBuf,
+        /// The bundle it should hold: a directory, or a known bundle's name
+        #[arg(long, value_name = "BUNDLE")]
+        bundle: Option<String>,
+        /// Whose signature it has to have
+        #[command(flatten)]
+        trust: Trust,
+        /// How to print the findings
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Output,
+    },
+    /// List what an appliance, a payload or this node carries
     List {
-        /// Look at the packed payload in this directory
-        #[arg(long, value_name = "DIR")]
-        payload: Option<PathBuf>,
+        /// Where to look
+        #[command(flatten)]
+        what: Carrier,
         /// How to print it
         #[arg(short, long, value_enum, default_value_t)]
         output: Output,
     },
+    /// Print the software bill of materials (CycloneDX 1.5, JSON)
+    Sbom {
+        /// Where to look
+        #[command(flatten)]
+        what: Carrier,
+    },
 }
 
-/// Arguments of `bundle pack`.
+const FETCH_EXAMPLES: &str = "\
+Examples:
+  appliance bundle fetch --bundle v1.9
+  appliance bundle fetch --bundle v1.9 --mirror gcr.io/google_containers=https://registry.example/k8s
+  HTTPS_PROXY=http://proxy.example:3128 appliance bundle fetch --bundle ./my-bundle";
+
+/// The directory of downloads.
+#[derive(Args, Clone, Debug)]
+pub struct CacheDir {
+    /// Where downloads are kept, for all bundles [default: ~/.cache/appliance]
+    #[arg(long = "cache", value_name = "DIR", env = "APPLIANCE_CACHE")]
+    pub dir: Option<PathBuf>,
+}
+
+/// Arguments of `bundle fetch`.
 #[derive(Args, Debug)]
-pub struct Pack {
-    /// The directory of bundle.toml and bundle.lock
-    #[arg(long, value_name = "DIR")]
-    pub bundle: PathBuf,
+pub struct Fetch {
+    /// The directory of bundle.toml and bundle.lock, or a known bundle's name
+    #[arg(long, value_name = "BUNDLE")]
+    pub bundle: String,
 
-    /// The directory of the components' files
-    #[arg(long, value_name = "DIR")]
-    pub components: PathBuf,
+    /// Where downloads are kept
+    #[command(flatten)]
+    pub cache: CacheDir,
 
-    /// The directory to write the payload to; replaced if it is there
+    /// Ask URL for what has an address that begins with HOST[/PATH]; may be given several times
+    #[arg(long, value_name = "HOST[/PATH]=URL")]
+    pub mirror: Vec<Mirror>,
+
+    /// How many artifacts to fetch at once
+    #[arg(short, long, value_name = "NUMBER", default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..=64))]
+    pub jobs: u8,
+}
+
+/// What a payload is packed from, and who signs it.
+#[derive(Args, Debug)]
+pub struct Ingredients {
+    /// A directory with files or archives of components, looked at before the cache
     #[arg(long, value_name = "DIR")]
+    pub components: Option<PathBuf>,
+
+    /// Where downloads are kept
+    #[command(flatten)]
+    pub cache: CacheDir,
+
+    /// Sign the payload with this minisign secret key
+    #[arg(long, value_name = "FILE")]
+    pub sign_key: Option<PathBuf>,
+
+    /// The file with that key's password, where it has one
+    #[arg(long, value_name = "FILE", requires = "sign_key")]
+    pub sign_password_file: Option<PathBuf>,
+}
+
+/// Arguments of `repack`.
+#[derive(Args, Debug)]
+pub struct Repack {
+    /// The directory of bundle.toml and bundle.lock, or a known bundle's name
+    #[arg(long, value_name = "BUNDLE", required_unless_present = "payload")]
+    pub bundle: Option<String>,
+
+    /// Take this payload, packed before, in the place of a bundle
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["bundle", "components", "sign_key"])]
+    pub payload: Option<PathBuf>,
+
+    /// What the payload is packed from
+    #[command(flatten)]
+    pub ingredients: Ingredients,
+
+    /// The program to make an appliance of [default: this one]
+    #[arg(long, value_name = "FILE")]
+    pub program: Option<PathBuf>,
+
+    /// The appliance to write; replaced if it is there
+    #[arg(short, long, value_name = "FILE")]
     pub output: PathBuf,
+}
+
+/// What carries a bundle.
+#[derive(Args, Debug)]
+pub struct Carrier {
+    /// An appliance or a payload [default: this program; in the builder, this node]
+    #[arg(conflicts_with = "installed")]
+    pub file: Option<PathBuf>,
+
+    /// Look at what is installed on this node
+    #[arg(long)]
+    pub installed: bool,
+}
+
+/// Whose signature a payload has to have.
+#[derive(Args, Clone, Debug)]
+pub struct Trust {
+    /// Refuse a payload that this minisign public key, or the one in this file, did not sign
+    #[arg(long = "trust-key", value_name = "KEY|FILE")]
+    pub key: Option<String>,
 }
 
 /// For people or for programs.

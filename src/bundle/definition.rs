@@ -1,18 +1,27 @@
-//! `bundle.toml` and `bundle.lock`: what a bundle is made of, as its author wrote it.
+//! `bundle.toml`: what a bundle is made of, as its author wrote it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Component as PathComponent, Path};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
+use cyclonedx_bom::external_models::spdx::SpdxExpression;
+use rust_embed::RustEmbed;
 use serde::Deserialize;
 
+use super::lock::{self, Artifact, Lock};
 use super::manifest::{BundleInfo, Kind};
+use super::upstream::Upstream;
 
-const DEFINITION: &str = "bundle.toml";
-const LOCK: &str = "bundle.lock";
+const FILE_NAME: &str = "bundle.toml";
 /// The directories a component may be unpacked to.
 const PLACES: [&str; 4] = ["bin/", "cni/bin/", "docker/", "images/"];
+
+/// The bundles of this source tree, so that a program alone knows them by name.
+#[derive(RustEmbed)]
+#[folder = "$CARGO_MANIFEST_DIR/bundle"]
+#[include = "*/bundle.*"]
+struct BuiltIn;
 
 /// A bundle: its `bundle.toml`, and its `bundle.lock` where it has one.
 #[derive(Clone, Debug)]
@@ -21,8 +30,8 @@ pub struct Definition {
     pub bundle: BundleInfo,
     /// The `[[component]]` tables, in their order.
     pub components: Vec<Source>,
-    /// What is known of upstream files, by file name.
-    pub lock: BTreeMap<String, Artifact>,
+    /// What is known of upstream artifacts.
+    pub lock: Lock,
 }
 
 #[derive(Deserialize)]
@@ -30,12 +39,6 @@ pub struct Definition {
 struct DefinitionFile {
     bundle: BundleInfo,
     component: Vec<Source>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct LockFile {
-    artifact: Vec<Artifact>,
 }
 
 /// One component and where its file comes from.
@@ -50,11 +53,11 @@ pub struct Source {
     pub version: String,
     /// Where it is unpacked, relative to the bundle's directory.
     pub path: String,
-    /// Its name in the directory of components.
+    /// Its name in a directory of components.
     pub file: String,
-    /// The upstream archive it can be taken from, where that lies in the directory of components.
-    pub archive: Option<String>,
-    /// Its path in that archive.
+    /// Where it is published: a file, an archive that has it, or an image.
+    pub source: Option<Upstream>,
+    /// Its path in the archive that `source` is.
     pub member: Option<String>,
     /// For an image: the reference it is known by to docker.
     pub reference: Option<String>,
@@ -64,37 +67,78 @@ pub struct Source {
     /// For a program: whether it is put on the PATH.
     #[serde(default)]
     pub on_path: bool,
-    /// Where people get it: a URL, or the package that has it.
-    pub source: Option<String>,
-}
-
-/// One upstream file and its checksum.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Artifact {
-    /// The file's name.
-    pub name: String,
-    /// Where it is published.
-    pub url: String,
-    /// SHA-256 of it, 64 lower-case hexadecimal digits.
-    pub sha256: String,
+    /// Its licence, as an SPDX expression.
+    pub license: Option<String>,
+    /// Who it comes from.
+    pub supplier: Option<String>,
 }
 
 impl Definition {
+    /// The bundle that `text` means: the directory of that path, or else the bundle of that
+    /// name that this program knows.
+    pub fn find(text: &str) -> Result<Definition> {
+        let dir = Path::new(text);
+        if dir.join(FILE_NAME).exists() || !is_file_name(text) {
+            return Definition::read(dir);
+        }
+        let file = |name: &str| BuiltIn::get(&format!("{text}/{name}")).map(|file| file.data);
+        let definition = file(FILE_NAME).with_context(|| {
+            let known: BTreeSet<String> = BuiltIn::iter()
+                .filter_map(|path| Some(path.split_once('/')?.0.to_owned()))
+                .collect();
+            let known = known.into_iter().collect::<Vec<_>>().join(", ");
+            format!("{text} is neither a directory with a {FILE_NAME} nor a known bundle ({known})")
+        })?;
+        let lock = file(lock::FILE_NAME)
+            .map(|text| Lock::parse(str::from_utf8(text.as_ref())?))
+            .transpose()
+            .context(lock::FILE_NAME)?;
+        parse(
+            str::from_utf8(definition.as_ref())?,
+            lock.unwrap_or_default(),
+        )
+        .with_context(|| format!("bundle {text}"))
+    }
+
     /// Reads the bundle in the directory `dir`.
     pub fn read(dir: &Path) -> Result<Definition> {
-        let path = dir.join(DEFINITION);
+        let path = dir.join(FILE_NAME);
         let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
-        let lock = match fs::read_to_string(dir.join(LOCK)) {
-            Ok(text) => parse_lock(&text).with_context(|| dir.join(LOCK).display().to_string())?,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => BTreeMap::new(),
-            Err(error) => return Err(error).with_context(|| dir.join(LOCK).display().to_string()),
+        let at = dir.join(lock::FILE_NAME);
+        let lock = match fs::read_to_string(&at) {
+            Ok(text) => Lock::parse(&text).with_context(|| at.display().to_string())?,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Lock::default(),
+            Err(error) => return Err(error).with_context(|| at.display().to_string()),
         };
         parse(&text, lock).with_context(|| path.display().to_string())
     }
+
+    /// Every upstream artifact once, in the order of the components.
+    pub fn upstreams(&self) -> Vec<&Upstream> {
+        let mut seen = BTreeSet::new();
+        let all = self.components.iter().filter_map(|c| c.source.as_ref());
+        all.filter(|upstream| seen.insert(*upstream)).collect()
+    }
+
+    /// The paths of the members that are taken out of that archive.
+    pub fn members_of(&self, upstream: &Upstream) -> Vec<&str> {
+        let of = self
+            .components
+            .iter()
+            .filter(|c| c.source.as_ref() == Some(upstream));
+        of.filter_map(|component| component.member.as_deref())
+            .collect()
+    }
 }
 
-fn parse(text: &str, lock: BTreeMap<String, Artifact>) -> Result<Definition> {
+impl Source {
+    /// What the lock knows of the artifact it comes from.
+    pub fn locked<'a>(&self, lock: &'a Lock) -> Option<&'a Artifact> {
+        lock.get(self.source.as_ref()?)
+    }
+}
+
+fn parse(text: &str, lock: Lock) -> Result<Definition> {
     let file: DefinitionFile = toml::from_str(text)?;
     let (mut names, mut paths) = (BTreeSet::new(), BTreeSet::new());
     for component in &file.component {
@@ -124,25 +168,28 @@ fn check(component: &Source) -> Result<()> {
         component.name
     );
     check_path(&component.path)?;
-    for file in [Some(&component.file), component.archive.as_ref()]
-        .into_iter()
-        .flatten()
-    {
-        ensure!(is_file_name(file), "{file:?} is not a file name");
-    }
     ensure!(
-        component.archive.is_some() == component.member.is_some(),
-        "`archive` and `member` belong together"
+        is_file_name(&component.file),
+        "{:?} is not a file name",
+        component.file
     );
     let is_image = component.kind == Kind::Image;
-    ensure!(
-        !is_image || component.archive.is_none(),
-        "an image is a file of its own, not a member of an archive"
-    );
+    match &component.source {
+        Some(Upstream::File(_)) => ensure!(!is_image, "an image comes from docker://"),
+        Some(Upstream::Image(_)) => ensure!(
+            is_image && component.member.is_none(),
+            "only an image comes from docker://"
+        ),
+        None => ensure!(component.member.is_none(), "`member` needs a `source`"),
+    }
     ensure!(
         is_image == component.reference.is_some(),
         "images, and only they, have a `reference`"
     );
+    if let Some(license) = &component.license {
+        SpdxExpression::try_from(license.clone())
+            .with_context(|| format!("license {license:?} is not an SPDX expression"))?;
+    }
     ensure!(
         component.kind == Kind::Program || (component.arguments.is_empty() && !component.on_path),
         "only programs have `arguments` or `on-path`"
@@ -178,24 +225,6 @@ pub fn is_file_name(name: &str) -> bool {
         && !name.contains(char::is_control)
 }
 
-fn parse_lock(text: &str) -> Result<BTreeMap<String, Artifact>> {
-    let file: LockFile = toml::from_str(text)?;
-    let mut artifacts = BTreeMap::new();
-    for artifact in file.artifact {
-        let hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
-        let is_digest = artifact.sha256.len() == 64 && artifact.sha256.bytes().all(hex);
-        ensure!(
-            is_digest,
-            "{}: sha256 is not 64 lower-case hexadecimal digits",
-            artifact.name
-        );
-        if let Some(earlier) = artifacts.insert(artifact.name.clone(), artifact) {
-            bail!("{} is there twice", earlier.name);
-        }
-    }
-    Ok(artifacts)
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -203,7 +232,7 @@ mod tests {
 
     fn definition(component: &str) -> Result<Definition> {
         let bundle = "[bundle]\nname = \"t\"\nkubernetes = \"v1.9.0\"\ndescription = \"d\"\n";
-        parse(&format!("{bundle}{component}"), BTreeMap::new())
+        parse(&format!("{bundle}{component}"), Lock::default())
     }
 
     fn program(path: &str) -> String {
@@ -256,17 +285,5 @@ mod tests {
     fn an_image_needs_a_reference() {
         let image = program("images/x.tar").replace("program", "image");
         assert!(format!("{:#}", definition(&image).unwrap_err()).contains("`reference`"));
-    }
-
-    #[test]
-    fn checksums_are_checked_for_their_form() {
-        let lock =
-            "[[artifact]]\nname = \"a\"\nurl = \"https://example.org/a\"\nsha256 = \"ABC\"\n";
-        assert!(
-            parse_lock(lock)
-                .unwrap_err()
-                .to_string()
-                .contains("a: sha256")
-        );
     }
 }

@@ -1,10 +1,19 @@
 //! The payload's table of contents, written by `appliance bundle pack` and read at every start.
 
-use anyhow::Context;
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
-/// The name of the manifest among the embedded files.
+use super::definition::{check_path, is_file_name};
+use crate::sys::digest::Sha256;
+
+/// The name of the manifest in a payload, and on a node.
 pub const FILE_NAME: &str = "manifest.json";
+/// The only layout of a payload there is.
+pub const FORMAT: u32 = 2;
+/// More than any file of a bundle has, in bytes. It also keeps sums far from overflowing.
+const MAX_SIZE: u64 = 1 << 40;
 
 /// What a payload holds: its bundle, every file with its digest, and the packs the files are in.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
@@ -49,8 +58,23 @@ pub struct Component {
     pub path: String,
     /// Bytes when unpacked.
     pub size: u64,
-    /// SHA-256 of the unpacked file, 64 lower-case hexadecimal digits.
-    pub sha256: String,
+    /// SHA-256 of the unpacked file.
+    pub sha256: Sha256,
+    /// Its licence, as an SPDX expression.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub license: Option<String>,
+    /// Who it comes from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub supplier: Option<String>,
+    /// Where it is published: `https://…`, or `docker://…` for an image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
+    /// Its path in the archive that `source` is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub member: Option<String>,
+    /// SHA-256 of what is published there, as the packer found it in `bundle.lock`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source_sha256: Option<Sha256>,
     /// For an image: the reference it is known by to docker, such as `calico/node:v2.6.2`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reference: Option<String>,
@@ -77,28 +101,98 @@ pub enum Kind {
     Image,
 }
 
-/// One compressed archive of the payload.
+/// One compressed stream of the payload: parts of files, one after the other.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Pack {
-    /// The embedded file's name, such as `pack-0.tar.xz`.
+    /// The entry's name, such as `code.xz`.
     pub name: String,
-    /// Bytes of the compressed archive.
+    /// Bytes when compressed.
     pub size: u64,
-    /// SHA-256 of the compressed archive.
-    pub sha256: String,
-    /// The paths of the components in it, in archive order.
-    pub components: Vec<String>,
+    /// SHA-256 of the compressed stream.
+    pub sha256: Sha256,
+    /// Bytes of memory that decompressing it takes.
+    pub memory: u64,
+    /// What comes out of it, in this order.
+    pub parts: Vec<Part>,
+}
+
+/// A stretch of one file.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Part {
+    /// The path of the component it belongs to.
+    pub path: String,
+    /// Where in the file it begins.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub offset: u64,
+    /// Bytes.
+    pub size: u64,
+    /// SHA-256 of it.
+    pub sha256: Sha256,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 impl Manifest {
+    /// Reads a manifest and refuses one that could lead its reader astray: a path out of the
+    /// bundle's directory, or a file whose parts do not make it whole.
+    pub fn parse(text: &[u8]) -> Result<Manifest> {
+        let manifest: Manifest = serde_json::from_slice(text)?;
+        manifest.check()?;
+        Ok(manifest)
+    }
+
+    fn check(&self) -> Result<()> {
+        ensure!(
+            self.format == FORMAT,
+            "layout {} is not known to this program, which knows {FORMAT}",
+            self.format
+        );
+        let mut parts: BTreeMap<&str, Vec<&Part>> = BTreeMap::new();
+        let mut names = BTreeSet::new();
+        for component in &self.components {
+            let name = &component.name;
+            ensure!(
+                is_file_name(name),
+                "component name {name:?} is not a file name"
+            );
+            ensure!(names.insert(name), "component {name} is there twice");
+            check_path(&component.path)?;
+            ensure!(component.size < MAX_SIZE, "{name} has an absurd size");
+            let first = parts.insert(&component.path, Vec::new()).is_none();
+            ensure!(first, "{} is there twice", component.path);
+        }
+        let mut packs = BTreeSet::new();
+        for pack in &self.packs {
+            let name = &pack.name;
+            ensure!(is_file_name(name), "pack name {name:?} is not a file name");
+            ensure!(packs.insert(name), "pack {name} is there twice");
+            for part in &pack.parts {
+                let of = parts.get_mut(part.path.as_str());
+                of.with_context(|| {
+                    format!("{name} has a part of {}, which is unknown", part.path)
+                })?
+                .push(part);
+            }
+        }
+        for component in &self.components {
+            let parts = parts.remove(component.path.as_str()).unwrap_or_default();
+            check_parts(component, parts)?;
+        }
+        Ok(())
+    }
+
     /// The component of that name, if the payload has one.
     pub fn component(&self, name: &str) -> Option<&Component> {
         self.components.iter().find(|c| c.name == name)
     }
 
     /// The component of that kind and name; an error that tells how to add it if there is none.
-    pub fn require(&self, kind: Kind, name: &str) -> anyhow::Result<&Component> {
+    pub fn require(&self, kind: Kind, name: &str) -> Result<&Component> {
         self.component(name)
             .filter(|component| component.kind == kind)
             .with_context(|| {
@@ -114,8 +208,121 @@ impl Manifest {
         self.components.iter().filter(|c| c.kind == Kind::Image)
     }
 
+    /// The component that is unpacked to that path.
+    pub fn at(&self, path: &str) -> Option<&Component> {
+        self.components.iter().find(|c| c.path == path)
+    }
+
     /// Bytes of all files once unpacked.
     pub fn unpacked_size(&self) -> u64 {
         self.components.iter().map(|c| c.size).sum()
+    }
+}
+
+/// The parts have to follow each other from the file's first byte to its last.
+fn check_parts(component: &Component, mut parts: Vec<&Part>) -> Result<()> {
+    let path = &component.path;
+    if component.size == 0 {
+        ensure!(parts.is_empty(), "{path} is empty and has parts");
+        return Ok(());
+    }
+    parts.sort_by_key(|part| part.offset);
+    let mut end = 0;
+    for part in parts {
+        if part.offset != end || part.size == 0 || part.size >= MAX_SIZE {
+            bail!("the parts of {path} do not follow each other at byte {end}")
+        }
+        end += part.size;
+    }
+    ensure!(
+        end == component.size,
+        "the parts of {path} end at byte {end} of {}",
+        component.size
+    );
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn manifest() -> Manifest {
+        let part = |offset, size| Part {
+            path: "bin/etcd".to_owned(),
+            offset,
+            size,
+            sha256: Sha256::of(b""),
+        };
+        let pack = |name: &str, parts| Pack {
+            name: name.to_owned(),
+            size: 1,
+            sha256: Sha256::of(b""),
+            memory: 1,
+            parts,
+        };
+        let text = r#"{"name": "etcd", "kind": "program", "version": "3", "path": "bin/etcd", "size": 10,
+            "sha256": "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"}"#;
+        Manifest {
+            format: FORMAT,
+            bundle: BundleInfo {
+                name: "t".to_owned(),
+                kubernetes: "v1.9.0".to_owned(),
+                description: "d".to_owned(),
+                demonstration: false,
+            },
+            components: vec![serde_json::from_str(text).unwrap()],
+            packs: vec![
+                pack("code.xz", vec![part(4, 3)]),
+                pack("data.xz", vec![part(0, 4), part(7, 3)]),
+            ],
+        }
+    }
+
+    fn refusal(change: impl Fn(&mut Manifest)) -> String {
+        let mut manifest = manifest();
+        change(&mut manifest);
+        manifest.check().unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_sound_manifest_is_taken() {
+        manifest().check().unwrap();
+    }
+
+    #[test]
+    fn a_manifest_that_could_lead_astray_is_refused() {
+        assert!(refusal(|m| m.format = 1).contains("layout 1"));
+        assert!(refusal(|m| m.components[0].path = "../x".to_owned()).contains("would escape"));
+        assert!(
+            refusal(|m| m.components[0].name = "./../x".to_owned()).contains("not a file name")
+        );
+        assert!(refusal(|m| m.packs[0].name = "../p".to_owned()).contains("not a file name"));
+        assert!(
+            refusal(|m| m.packs[1].name = "code.xz".to_owned()).contains("code.xz is there twice")
+        );
+        let twice = refusal(|m| m.components.push(m.components[0].clone()));
+        assert!(twice.contains("etcd is there twice"), "{twice}");
+        let unknown = refusal(|m| m.packs[0].parts[0].path = "bin/x".to_owned());
+        assert!(
+            unknown.contains("part of bin/x, which is unknown"),
+            "{unknown}"
+        );
+    }
+
+    #[test]
+    fn a_file_whose_parts_do_not_make_it_whole_is_refused() {
+        assert!(
+            refusal(|m| m.packs[0].parts.clear()).contains("do not follow each other at byte 4")
+        );
+        assert!(refusal(|m| m.packs[0].parts[0].size = 4).contains("at byte 8"));
+        assert!(refusal(|m| m.packs[0].parts[0].size = u64::MAX).contains("at byte 4"));
+        assert!(refusal(|m| m.packs[1].parts[1].size = 2).contains("end at byte 9 of 10"));
+        let again = refusal(|m| {
+            let part = m.packs[0].parts[0].clone();
+            m.packs[0].parts.push(part);
+        });
+        assert!(again.contains("at byte 7"), "{again}");
+        assert!(refusal(|m| m.components[0].size = 0).contains("is empty and has parts"));
     }
 }

@@ -1,80 +1,92 @@
-//! The packed bundle: inside this program, or in a directory.
+//! The packed bundle: one ZIP file whose entries are stored as they are. It stands alone, or at
+//! the end of a program, which it makes an appliance; there is one reader for both.
 
-use std::borrow::Cow;
-use std::collections::BTreeSet;
-use std::fs::{self, File};
-use std::io::Read;
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom, Take, Write};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, ensure};
-use sha2::{Digest, Sha256};
+use anyhow::{Context, Result, bail, ensure};
+use zip::write::SimpleFileOptions;
+use zip::{CompressionMethod, ZipArchive, ZipWriter};
 
-use super::definition::{check_path, is_file_name};
+use super::elf::Program;
 use super::manifest::{FILE_NAME, Manifest};
+use super::signature::TrustKey;
+use crate::sys::digest::Sha256;
 
-/// The only layout of a payload there is so far.
-pub const FORMAT: u32 = 1;
-
-#[cfg(feature = "payload")]
-mod embedded {
-    #[derive(rust_embed::RustEmbed)]
-    #[folder = "$APPLIANCE_PAYLOAD"]
-    pub struct Files;
-}
-
-/// The bytes embedded in this program under that name, borrowed from its image.
-#[cfg(feature = "payload")]
-fn embedded_file(name: &str) -> Option<Cow<'static, [u8]>> {
-    embedded::Files::get(name).map(|file| file.data)
-}
-
-#[cfg(not(feature = "payload"))]
-fn embedded_file(_name: &str) -> Option<Cow<'static, [u8]>> {
-    None
-}
-
-enum Place {
-    Program,
-    Directory(PathBuf),
-}
+/// The entry that signs the manifest, as minisign names such files.
+pub const SIGNATURE: &str = "manifest.json.minisig";
+/// How a ZIP file begins.
+const ZIP: &[u8] = b"PK\x03\x04";
+/// How a program begins.
+const ELF: &[u8] = b"\x7fELF";
+/// The most the manifest or its signature may be, in bytes.
+const MAX_DOCUMENT: u64 = 16 * 1024 * 1024;
+/// The running program, be it renamed or removed since it was started.
+const THIS_PROGRAM: &str = "/proc/self/exe";
 
 /// A packed bundle whose table of contents has been checked.
+#[derive(Debug)]
 pub struct Payload {
-    place: Place,
+    container: Container,
     manifest: Manifest,
     text: Vec<u8>,
-    digest: String,
+    digest: Sha256,
 }
 
 impl Payload {
-    /// The payload inside this program; `None` in the builder, which carries none.
-    pub fn embedded() -> Result<Option<Payload>> {
-        let Some(text) = embedded_file(FILE_NAME) else {
+    /// The payload of the running program; `None` in the builder, which carries none.
+    pub fn of_this_program() -> Result<Option<Payload>> {
+        let program = this_program()?;
+        Payload::of_program(&program).context("the payload of this program")
+    }
+
+    /// The payload at the end of the program at `path`; `None` if nothing is there.
+    pub fn of_program(path: &Path) -> Result<Option<Payload>> {
+        let end = Program::read(path)?.end;
+        let size = std::fs::metadata(path)?.len();
+        ensure!(
+            size >= end,
+            "the program is cut off: it has {size} bytes of {end}; copy it here again"
+        );
+        if size == end {
             return Ok(None);
+        }
+        Payload::at(path, end).map(Some)
+    }
+
+    /// The payload in the file at `path`: a payload alone, or an appliance.
+    pub fn open(path: &Path) -> Result<Payload> {
+        let open = || {
+            let mut start = Vec::new();
+            let file = File::open(path)?;
+            file.take(ZIP.len() as u64).read_to_end(&mut start)?;
+            match start.as_slice() {
+                ZIP => Payload::at(path, 0),
+                ELF => Payload::of_program(path)?
+                    .context("this is the builder, which carries no payload"),
+                _ => bail!("it is neither a payload nor an appliance"),
+            }
         };
-        Payload::new(Place::Program, text.into_owned())
-            .context("the payload of this program")
-            .map(Some)
+        open().with_context(|| path.display().to_string())
     }
 
-    /// The packed payload in the directory `dir`.
-    pub fn open(dir: &Path) -> Result<Payload> {
-        let text = fs::read(dir.join(FILE_NAME))
-            .with_context(|| format!("payload {}: {FILE_NAME}", dir.display()))?;
-        Payload::new(Place::Directory(dir.to_owned()), text)
-            .with_context(|| format!("payload {}", dir.display()))
-    }
-
-    fn new(place: Place, text: Vec<u8>) -> Result<Payload> {
-        let manifest: Manifest = serde_json::from_slice(&text).context(FILE_NAME)?;
-        check(&manifest).context(FILE_NAME)?;
-        let digest = hex::encode(Sha256::digest(&text));
+    fn at(path: &Path, start: u64) -> Result<Payload> {
+        let container = Container::open(path, start)?;
+        let text = container.read_small(FILE_NAME)?;
+        let manifest = Manifest::parse(&text).context(FILE_NAME)?;
         Ok(Payload {
-            place,
+            container,
             manifest,
+            digest: Sha256::of(&text),
             text,
-            digest,
         })
+    }
+
+    /// Where in its file the payload begins: the size of the program before it.
+    pub fn start(&self) -> u64 {
+        self.container.start
     }
 
     /// Its table of contents.
@@ -88,133 +100,143 @@ impl Payload {
     }
 
     /// SHA-256 of the table of contents, which has the digest of every file: it names the bundle.
-    pub fn digest(&self) -> &str {
+    pub fn digest(&self) -> &Sha256 {
         &self.digest
     }
 
-    /// The compressed archive of that name.
-    pub fn pack(&self, name: &str) -> Result<Box<dyn Read>> {
-        match &self.place {
-            Place::Program => match embedded_file(name) {
-                Some(Cow::Borrowed(bytes)) => Ok(Box::new(bytes)),
-                Some(Cow::Owned(bytes)) => Ok(Box::new(std::io::Cursor::new(bytes))),
-                None => anyhow::bail!("this program lacks {name}; build it again"),
-            },
-            Place::Directory(dir) => {
-                let path = dir.join(name);
-                Ok(Box::new(
-                    File::open(&path).with_context(|| path.display().to_string())?,
-                ))
-            }
-        }
+    /// The compressed stream of that name, read from the file bit by bit: it takes no memory.
+    pub fn pack(&self, name: &str) -> Result<Take<File>> {
+        self.container.entry(name)
+    }
+
+    /// Refuses a payload that `key` did not sign. The signature covers the manifest, and that
+    /// the digest of everything else.
+    pub fn check_signature(&self, key: &TrustKey) -> Result<()> {
+        ensure!(
+            self.container.entries.contains_key(SIGNATURE),
+            "the payload is not signed, but has to be by key {key}; pack it with --sign-key"
+        );
+        let signature =
+            String::from_utf8(self.container.read_small(SIGNATURE)?).context(SIGNATURE)?;
+        key.check(&self.text, &signature).with_context(|| {
+            format!("the payload is not signed by key {key}; use one that is, or the right key")
+        })
     }
 }
 
-/// Refuses a table of contents that could lead an unpacker astray.
-fn check(manifest: &Manifest) -> Result<()> {
-    ensure!(
-        manifest.format == FORMAT,
-        "layout {} is not known to this program, which knows {FORMAT}",
-        manifest.format
-    );
-    let mut paths = BTreeSet::new();
-    for component in &manifest.components {
-        ensure!(
-            is_file_name(&component.name),
-            "component name {:?} is not a file name",
-            component.name
-        );
-        check_path(&component.path)?;
-        ensure!(
-            paths.insert(component.path.as_str()),
-            "{} is there twice",
-            component.path
-        );
+/// Whether the file begins like a payload that stands alone.
+pub fn is_payload(path: &Path) -> Result<bool> {
+    let mut start = Vec::new();
+    let file = File::open(path).with_context(|| path.display().to_string())?;
+    file.take(ZIP.len() as u64).read_to_end(&mut start)?;
+    Ok(start == ZIP)
+}
+
+/// The file of the running program.
+pub fn this_program() -> Result<PathBuf> {
+    let path = PathBuf::from(THIS_PROGRAM);
+    if path.exists() {
+        return Ok(path);
     }
-    for pack in &manifest.packs {
+    // Without /proc, the name it was started by is all there is.
+    let name = std::env::args_os().next().map(PathBuf::from);
+    name.filter(|path| path.is_file())
+        .context("neither /proc nor this program can be found")
+}
+
+/// A ZIP file, alone or at the end of another.
+#[derive(Debug)]
+struct Container {
+    path: PathBuf,
+    start: u64,
+    entries: BTreeMap<String, Entry>,
+}
+
+/// Where an entry's bytes are in the file.
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    offset: u64,
+    size: u64,
+}
+
+impl Container {
+    fn open(path: &Path, start: u64) -> Result<Container> {
+        let mut archive = ZipArchive::new(File::open(path)?).context(
+            "its payload is damaged or cut off; copy it here again and compare its sha256",
+        )?;
         ensure!(
-            is_file_name(&pack.name),
-            "pack name {:?} is not a file name",
-            pack.name
+            archive.offset() == start,
+            "its payload does not begin where the program ends"
         );
-        for path in &pack.components {
+        ensure!(
+            !archive.has_duplicate_names(),
+            "its payload has two entries of one name"
+        );
+        let mut entries = BTreeMap::new();
+        for index in 0..archive.len() {
+            let file = archive.by_index(index)?;
+            let name = file.name()?.into_owned();
             ensure!(
-                paths.remove(path.as_str()),
-                "{} has {path}, which is unknown or packed twice",
-                pack.name
+                file.compression() == CompressionMethod::Stored,
+                "its entry {name} is not stored as it is"
             );
+            let offset = file.data_start().context("an entry without a place")?;
+            let size = file.size();
+            entries.insert(name, Entry { offset, size });
         }
+        Ok(Container {
+            path: path.to_owned(),
+            start,
+            entries,
+        })
     }
-    match paths.first() {
-        Some(path) => anyhow::bail!("{path} is in no pack"),
-        None => Ok(()),
+
+    fn entry(&self, name: &str) -> Result<Take<File>> {
+        let entry = self
+            .entries
+            .get(name)
+            .with_context(|| format!("the payload lacks {name}"))?;
+        let mut file = File::open(&self.path).with_context(|| self.path.display().to_string())?;
+        file.seek(SeekFrom::Start(entry.offset))?;
+        Ok(file.take(entry.size))
+    }
+
+    fn read_small(&self, name: &str) -> Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        self.entry(name)?
+            .take(MAX_DOCUMENT + 1)
+            .read_to_end(&mut bytes)?;
+        ensure!(
+            bytes.len() as u64 <= MAX_DOCUMENT,
+            "{name} is longer than {MAX_DOCUMENT} bytes"
+        );
+        Ok(bytes)
     }
 }
 
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-    use crate::bundle::manifest::{BundleInfo, Component, Kind, Pack};
-
-    fn manifest() -> Manifest {
-        let component = Component {
-            name: "etcd".to_owned(),
-            kind: Kind::Program,
-            version: "3".to_owned(),
-            path: "bin/etcd".to_owned(),
-            size: 1,
-            sha256: "0".repeat(64),
-            reference: None,
-            image_id: None,
-            arguments: vec![],
-            on_path: false,
-        };
-        let pack = Pack {
-            name: "pack-0.tar.xz".to_owned(),
-            size: 1,
-            sha256: "0".repeat(64),
-            components: vec!["bin/etcd".to_owned()],
-        };
-        let bundle = BundleInfo {
-            name: "t".to_owned(),
-            kubernetes: "v1.9.0".to_owned(),
-            description: "d".to_owned(),
-            demonstration: false,
-        };
-        Manifest {
-            format: FORMAT,
-            bundle,
-            components: vec![component],
-            packs: vec![pack],
-        }
+/// Writes a payload: the manifest, its signature where there is one, and the packs, of which
+/// `read` gives the bytes. The same input gives the same bytes.
+pub fn write(
+    output: File,
+    manifest: &[u8],
+    signature: Option<&str>,
+    packs: &[(&str, &Path)],
+) -> Result<()> {
+    let options = SimpleFileOptions::default()
+        .compression_method(CompressionMethod::Stored)
+        .large_file(true)
+        .unix_permissions(0o644);
+    let mut archive = ZipWriter::new(output);
+    archive.start_file(FILE_NAME, options)?;
+    archive.write_all(manifest)?;
+    if let Some(signature) = signature {
+        archive.start_file(SIGNATURE, options)?;
+        archive.write_all(signature.as_bytes())?;
     }
-
-    fn refusal(change: impl Fn(&mut Manifest)) -> String {
-        let mut manifest = manifest();
-        change(&mut manifest);
-        check(&manifest).unwrap_err().to_string()
+    for (name, path) in packs {
+        archive.start_file(*name, options)?;
+        std::io::copy(&mut File::open(path)?, &mut archive)?;
     }
-
-    #[test]
-    fn a_sound_table_of_contents_is_taken() {
-        check(&manifest()).unwrap();
-    }
-
-    #[test]
-    fn a_table_of_contents_that_could_lead_astray_is_refused() {
-        assert!(refusal(|m| m.format = 2).contains("layout 2"));
-        assert!(refusal(|m| m.components[0].path = "../x".to_owned()).contains("would escape"));
-        assert!(refusal(|m| m.packs[0].components.clear()).contains("in no pack"));
-        assert!(
-            refusal(|m| m.packs[0].components.push("bin/x".to_owned()))
-                .contains("unknown or packed twice")
-        );
-        assert!(
-            refusal(|m| m.components[0].name = "./../x".to_owned()).contains("not a file name")
-        );
-        assert!(refusal(|m| m.packs[0].name = "../p".to_owned()).contains("not a file name"));
-        let twice = refusal(|m| m.components.push(m.components[0].clone()));
-        assert!(twice.contains("bin/etcd is there twice"), "{twice}");
-    }
+    archive.finish()?.sync_all()?;
+    Ok(())
 }

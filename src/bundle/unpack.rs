@@ -1,22 +1,26 @@
-//! From the payload to files, in one pass: decompress, hash, write to a staging directory,
-//! compare, sync; the directory gets its name only when everything in it is right.
+//! From the payload to files: decompress, hash, write to a staging directory, compare, sync;
+//! the directory gets its name only when everything in it is right. Several packs are unpacked
+//! at once, as far as memory and processors allow.
 
 use std::fs::{self, File, Permissions};
-use std::io::{self, BufReader, Read};
+use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Condvar, Mutex, PoisonError};
 
 use anyhow::{Context, Result, bail, ensure};
 use xz2::read::XzDecoder;
 use xz2::stream::Stream;
 
-use super::manifest::{Component, FILE_NAME, Kind, Manifest, Pack};
+use super::manifest::{Component, FILE_NAME, Kind, Pack, Part};
 use super::payload::Payload;
+use crate::sys::parallel;
 use crate::sys::progress::Progress;
 use crate::sys::stream::{Counting, Hashing};
 
-/// The most memory the decoder may take, in bytes.
-const MEMORY_LIMIT: u64 = 256 * 1024 * 1024;
+/// The most memory all decoders together may take, in bytes.
+pub const MEMORY_LIMIT: u64 = 160 * 1024 * 1024;
 /// How the directories of unfinished runs begin.
 const STAGING: &str = ".unpacking-";
 /// What to do about a payload that is not what was packed.
@@ -25,7 +29,7 @@ const DAMAGED: &str = "this appliance is damaged; copy it here again and compare
 /// Whether `bundles` has the payload unpacked, each file with its right size. Files are
 /// written whole or not at all, so that a size is enough to find one cut by other hands.
 pub fn is_complete(bundles: &Path, payload: &Payload) -> bool {
-    let dir = bundles.join(payload.digest());
+    let dir = bundles.join(payload.digest().as_str());
     let is_whole = |component: &Component| {
         fs::symlink_metadata(dir.join(&component.path))
             .is_ok_and(|metadata| metadata.is_file() && metadata.len() == component.size)
@@ -40,15 +44,45 @@ pub fn unpack(payload: &Payload, bundles: &Path, progress: &dyn Progress) -> Res
     let staging = tempfile::Builder::new()
         .prefix(STAGING)
         .tempdir_in(bundles)?;
-    for pack in &payload.manifest().packs {
-        unpack_pack(payload, pack, staging.path(), progress).with_context(|| pack.name.clone())?;
-    }
-    let manifest = staging.path().join(FILE_NAME);
-    fs::write(&manifest, payload.manifest_text())?;
-    File::open(&manifest)?.sync_all()?;
+    unpack_files(payload, staging.path(), progress)?;
+    fs::write(staging.path().join(FILE_NAME), payload.manifest_text())?;
     fs::set_permissions(staging.path(), Permissions::from_mode(0o755))?;
-    sync_directories(staging.path())?;
-    publish(staging, bundles, payload.digest())
+    sync(staging.path())?;
+    publish(staging, bundles, payload.digest().as_str())
+}
+
+/// Unpacks every file of the payload below the directory `dir`, which is empty.
+pub fn unpack_files(payload: &Payload, dir: &Path, progress: &dyn Progress) -> Result<()> {
+    for component in &payload.manifest().components {
+        create(component, dir).with_context(|| component.path.clone())?;
+    }
+    let unpacker = Unpacker {
+        payload,
+        dir,
+        progress,
+        failed: AtomicBool::new(false),
+        memory: Budget::default(),
+    };
+    let packs = &payload.manifest().packs;
+    let results = parallel::map(packs, parallel::processors(), |pack| unpacker.work(pack));
+    results.into_iter().collect()
+}
+
+/// Makes the component's file, as long as it will be, so that its parts can come in any order.
+fn create(component: &Component, dir: &Path) -> Result<()> {
+    let path = dir.join(&component.path);
+    fs::create_dir_all(path.parent().context("a path without a directory")?)?;
+    let mode = match component.kind {
+        Kind::Image => 0o644,
+        Kind::Program | Kind::CniPlugin => 0o755,
+    };
+    let file = File::options()
+        .write(true)
+        .create_new(true)
+        .mode(mode)
+        .open(path)?;
+    file.set_permissions(Permissions::from_mode(mode))?;
+    Ok(file.set_len(component.size)?)
 }
 
 fn remove_leftovers(bundles: &Path) -> Result<()> {
@@ -86,47 +120,101 @@ fn publish(staging: tempfile::TempDir, bundles: &Path, digest: &str) -> Result<P
     Ok(target)
 }
 
-fn sync_directories(dir: &Path) -> Result<()> {
+/// Waits until everything below the directory is on the disk, and the directory itself.
+fn sync(dir: &Path) -> Result<()> {
     for entry in fs::read_dir(dir)? {
         let path = entry?.path();
         if path.is_dir() {
-            sync_directories(&path)?;
+            sync(&path)?;
+        } else {
+            File::open(path)?.sync_all()?;
         }
     }
     Ok(File::open(dir)?.sync_all()?)
 }
 
-fn unpack_pack(payload: &Payload, pack: &Pack, dir: &Path, progress: &dyn Progress) -> Result<()> {
-    let stream = Stream::new_stream_decoder(MEMORY_LIMIT, 0)?;
-    let mut compressed = Hashing::new(payload.pack(&pack.name)?);
-    let decoder = XzDecoder::new_stream(BufReader::new(&mut compressed), stream);
-    let mut archive = tar::Archive::new(Blaming(decoder));
-    extract(payload.manifest(), pack, &mut archive, dir, progress)?;
-    let mut decoder = archive.into_inner();
-    // What follows the last entry is the archive's padding, and nothing else.
-    let mut padding = Vec::new();
-    decoder
-        .by_ref()
-        .take(1024 * 1024)
-        .read_to_end(&mut padding)?;
-    ensure!(
-        padding.iter().all(|&byte| byte == 0),
-        "more than was packed is in it; {DAMAGED}"
-    );
-    drop(decoder);
-    io::copy(&mut compressed, &mut io::sink())?;
-    let (size, sha256) = compressed.finish();
-    ensure!(
-        size == pack.size,
-        "it has {size} bytes where {} were packed; {DAMAGED}",
-        pack.size
-    );
-    ensure!(
-        sha256 == pack.sha256,
-        "its sha256 is {sha256}, not {}; {DAMAGED}",
-        pack.sha256
-    );
-    Ok(())
+/// What the threads that unpack share.
+struct Unpacker<'a> {
+    payload: &'a Payload,
+    dir: &'a Path,
+    progress: &'a dyn Progress,
+    failed: AtomicBool,
+    memory: Budget,
+}
+
+impl Unpacker<'_> {
+    /// Unpacks one pack, unless another has failed already.
+    fn work(&self, pack: &Pack) -> Result<()> {
+        let result = self.pack(pack).with_context(|| pack.name.clone());
+        if result.is_err() {
+            self.failed.store(true, Ordering::Relaxed);
+        }
+        result
+    }
+
+    fn pack(&self, pack: &Pack) -> Result<()> {
+        ensure!(
+            pack.memory <= MEMORY_LIMIT,
+            "it takes {} bytes of memory to unpack, and {MEMORY_LIMIT} are allowed; pack it with this version",
+            pack.memory
+        );
+        let _share = self.memory.take(pack.memory);
+        let stream = Stream::new_stream_decoder(pack.memory, 0)?;
+        let mut compressed = Hashing::new(self.payload.pack(&pack.name)?);
+        let mut decoder = Blaming(XzDecoder::new_stream(
+            BufReader::new(&mut compressed),
+            stream,
+        ));
+        for part in &pack.parts {
+            if self.failed.load(Ordering::Relaxed) {
+                return Ok(());
+            }
+            self.part(part, &mut decoder)
+                .with_context(|| part.path.clone())?;
+        }
+        let mut rest = [0];
+        ensure!(
+            decoder.read(&mut rest)? == 0,
+            "more than was packed is in it; {DAMAGED}"
+        );
+        drop(decoder);
+        io::copy(&mut compressed, &mut io::sink())?;
+        let (size, sha256) = compressed.finish();
+        ensure!(
+            size == pack.size,
+            "it has {size} bytes where {} were packed; {DAMAGED}",
+            pack.size
+        );
+        ensure!(
+            sha256 == pack.sha256,
+            "its sha256 is {sha256}, not {}; {DAMAGED}",
+            pack.sha256
+        );
+        Ok(())
+    }
+
+    fn part(&self, part: &Part, stream: impl Read) -> Result<()> {
+        let mut file = File::options()
+            .write(true)
+            .open(self.dir.join(&part.path))?;
+        file.seek(SeekFrom::Start(part.offset))?;
+        let advance = |bytes| self.progress.advance(bytes);
+        let mut reader = Hashing::new(Counting::new(stream.take(part.size), &advance));
+        io::copy(&mut reader, &mut file)?;
+        let (size, sha256) = reader.finish();
+        if size != part.size {
+            bail!(
+                "it ends {size} bytes into a part of {}; {DAMAGED}",
+                part.size
+            )
+        }
+        ensure!(
+            sha256 == part.sha256,
+            "the sha256 of a part is {sha256}, not {}; {DAMAGED}",
+            part.sha256
+        );
+        Ok(())
+    }
 }
 
 /// Says of every byte that cannot be had that the appliance is damaged: whoever copies from
@@ -140,80 +228,33 @@ impl<R: Read> Read for Blaming<R> {
     }
 }
 
-fn extract(
-    manifest: &Manifest,
-    pack: &Pack,
-    archive: &mut tar::Archive<impl Read>,
-    dir: &Path,
-    progress: &dyn Progress,
-) -> Result<()> {
-    let mut expected = pack.components.iter();
-    for entry in archive.entries()? {
-        let entry = entry?;
-        let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
-        let Some(path) = expected.next() else {
-            bail!("{name:?} was not packed; {DAMAGED}")
-        };
-        ensure!(
-            *path == name,
-            "{name:?} is where {path} was packed; {DAMAGED}"
-        );
-        ensure!(
-            entry.header().entry_type().is_file(),
-            "{path} is not a regular file; {DAMAGED}"
-        );
-        let component = manifest
-            .components
-            .iter()
-            .find(|component| component.path == *path)
-            .with_context(|| format!("{path} is not in {FILE_NAME}"))?;
-        write_component(component, entry, dir, progress).with_context(|| path.clone())?;
-    }
-    match expected.next() {
-        Some(path) => bail!("it ends before {path}; {DAMAGED}"),
-        None => Ok(()),
+/// Memory that is shared out up to [`MEMORY_LIMIT`].
+#[derive(Default)]
+struct Budget {
+    used: Mutex<u64>,
+    freed: Condvar,
+}
+
+impl Budget {
+    /// Waits until so many bytes are free, and takes them until the share is dropped.
+    fn take(&self, bytes: u64) -> Share<'_> {
+        let used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        let wait = self
+            .freed
+            .wait_while(used, |used| *used + bytes > MEMORY_LIMIT);
+        *wait.unwrap_or_else(PoisonError::into_inner) += bytes;
+        Share { of: self, bytes }
     }
 }
 
-/// Writes one file under a temporary name, compares it, and only then gives it its own.
-fn write_component(
-    component: &Component,
-    entry: impl Read,
-    dir: &Path,
-    progress: &dyn Progress,
-) -> Result<()> {
-    let target = dir.join(&component.path);
-    let parent = target.parent().context("a path without a directory")?;
-    fs::create_dir_all(parent)?;
-    let temporary = parent.join(format!(".{}", component.name));
-    let mode = if component.kind == Kind::Image {
-        0o644
-    } else {
-        0o755
-    };
-    let mut file = File::options()
-        .write(true)
-        .create_new(true)
-        .mode(mode)
-        .open(&temporary)?;
-    let advance = |bytes| progress.advance(bytes);
-    // One byte more than promised is enough to know that there are too many.
-    let limited = entry.take(component.size.saturating_add(1));
-    let mut reader = Hashing::new(Counting::new(limited, &advance));
-    io::copy(&mut reader, &mut file)?;
-    let (size, sha256) = reader.finish();
-    ensure!(
-        size == component.size,
-        "it has {size} bytes where {} were packed; {DAMAGED}",
-        component.size
-    );
-    ensure!(
-        sha256 == component.sha256,
-        "its sha256 is {sha256}, not {}; {DAMAGED}",
-        component.sha256
-    );
-    file.set_permissions(Permissions::from_mode(mode))?;
-    file.sync_all()?;
-    fs::rename(&temporary, &target)?;
-    Ok(())
+struct Share<'a> {
+    of: &'a Budget,
+    bytes: u64,
+}
+
+impl Drop for Share<'_> {
+    fn drop(&mut self) {
+        *self.of.used.lock().unwrap_or_else(PoisonError::into_inner) -= self.bytes;
+        self.of.freed.notify_all();
+    }
 }

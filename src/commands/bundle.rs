@@ -1,55 +1,226 @@
 //! `appliance bundle`.
 
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
 use anyhow::{Context, Result};
 
+use super::payload::{check_signature, manifest_of};
 use super::{Outcome, print};
+use crate::bundle::cache::Cache;
 use crate::bundle::definition::Definition;
-use crate::bundle::pack;
+use crate::bundle::fetch::mirror::Mirrors;
+use crate::bundle::fetch::{Fetcher, ensure_locked};
+use crate::bundle::lock;
+use crate::bundle::pack::{self, Places, Signer};
 use crate::bundle::payload::Payload;
-use crate::cli::{Bundle, Output, Pack};
-use crate::sys::progress;
+use crate::bundle::{sbom, transfer, verify};
+use crate::cli::{Bundle, CacheDir, Carrier, Fetch, Ingredients, Output, Trust};
+use crate::spec::Refused;
+use crate::sys::progress::{self, Board};
 
 /// Runs a command of the group.
-pub fn run(command: &Bundle) -> Result<Outcome> {
+pub fn run(command: &Bundle, required_key: Option<&str>) -> Result<Outcome> {
     match command {
-        Bundle::Pack(arguments) => pack(arguments),
-        Bundle::List { payload, output } => {
-            let payload = match payload {
-                Some(dir) => Payload::open(dir)?,
-                None => Payload::embedded()?
-                    .context("this program is the builder and carries no bundle")?,
-            };
-            list(&payload, *output)
+        Bundle::Fetch(arguments) => fetch(arguments),
+        Bundle::Lock {
+            fetch,
+            trust_on_first_use,
+        } => lock(fetch, *trust_on_first_use),
+        Bundle::Export {
+            bundle,
+            cache,
+            output,
+        } => export(bundle.as_deref(), cache, output),
+        Bundle::Import { file, cache } => import(file, cache),
+        Bundle::Pack {
+            bundle,
+            ingredients,
+            output,
+        } => pack(bundle, ingredients, output),
+        Bundle::Verify {
+            file,
+            bundle,
+            trust,
+            output,
+        } => verify(file, bundle.as_deref(), trust, required_key, *output),
+        Bundle::List { what, output } => list(what, *output),
+        Bundle::Sbom { what } => {
+            print!("{}", sbom::cyclonedx(&manifest_of(what)?.0)?);
+            Ok(Outcome::Done)
         }
     }
 }
 
-fn pack(arguments: &Pack) -> Result<Outcome> {
-    let definition = Definition::read(&arguments.bundle)?;
-    let total = pack::total(&definition, &arguments.components);
-    let progress = progress::standard_error("pack", total);
-    let manifest = pack::pack(
-        &definition,
-        &arguments.components,
-        &arguments.output,
-        &*progress,
-    )?;
-    drop(progress);
-    let packed: u64 = manifest.packs.iter().map(|pack| pack.size).sum();
+fn definition(text: &str) -> Result<Definition> {
+    Ok(Definition::find(text).map_err(Refused::because)?)
+}
+
+fn open_cache(cache: &CacheDir) -> Result<Cache> {
+    let dir = match &cache.dir {
+        Some(dir) => dir.clone(),
+        None => default_cache()?,
+    };
+    Cache::open(&dir)
+}
+
+fn default_cache() -> Result<PathBuf> {
+    let base = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+    let base = base.filter(|dir| dir.is_absolute());
+    let base = base.or_else(|| Some(std::env::home_dir()?.join(".cache")));
+    let base =
+        base.context("there is no home directory; say where downloads go with --cache DIR")?;
+    Ok(base.join("appliance"))
+}
+
+fn fetch(arguments: &Fetch) -> Result<Outcome> {
+    let definition = definition(&arguments.bundle)?;
+    ensure_locked(&definition.lock, &definition.upstreams()).map_err(Refused::because)?;
+    let cache = open_cache(&arguments.cache)?;
+    let summary = fetcher(
+        arguments,
+        &cache,
+        &Mirrors::new(&arguments.mirror),
+        &Board::standard_error(),
+    )
+    .fetch(&definition)?;
     log::info!(
-        "bundle {}: {} files, {} bytes packed into {packed}: {}",
-        manifest.bundle.name,
-        manifest.components.len(),
-        manifest.unpacked_size(),
-        arguments.output.display()
+        "bundle {}: {} artifacts fetched, {} were there; all are what bundle.lock says: {}",
+        definition.bundle.name,
+        summary.fetched.len(),
+        summary.present.len(),
+        cache.dir().display()
     );
     Ok(Outcome::Done)
 }
 
-fn list(payload: &Payload, output: Output) -> Result<Outcome> {
+fn fetcher<'a>(
+    arguments: &Fetch,
+    cache: &'a Cache,
+    mirrors: &'a Mirrors,
+    board: &'a Board,
+) -> Fetcher<'a> {
+    Fetcher {
+        cache,
+        mirrors,
+        jobs: arguments.jobs.into(),
+        board,
+    }
+}
+
+fn lock(arguments: &Fetch, trust_on_first_use: bool) -> Result<Outcome> {
+    let dir = Path::new(&arguments.bundle);
+    let definition = Definition::read(dir).map_err(Refused::because)?;
+    if !trust_on_first_use {
+        ensure_locked(&definition.lock, &definition.upstreams()).map_err(Refused::because)?;
+    }
+    let cache = open_cache(&arguments.cache)?;
+    let lock = fetcher(
+        arguments,
+        &cache,
+        &Mirrors::new(&arguments.mirror),
+        &Board::standard_error(),
+    )
+    .lock(&definition, trust_on_first_use)?;
+    let path = dir.join(lock::FILE_NAME);
+    if lock == definition.lock {
+        log::info!("{}: nothing to add", path.display());
+        return Ok(Outcome::Done);
+    }
+    let write = || -> Result<()> {
+        let mut file = tempfile::Builder::new().prefix(".lock-").tempfile_in(dir)?;
+        std::io::Write::write_all(&mut file, lock.to_text()?.as_bytes())?;
+        file.as_file().sync_all()?;
+        file.persist(&path)?;
+        Ok(())
+    };
+    write().with_context(|| format!("write {}", path.display()))?;
+    log::info!("{}: written", path.display());
+    Ok(Outcome::Done)
+}
+
+fn export(bundle: Option<&str>, cache: &CacheDir, output: &Path) -> Result<Outcome> {
+    let definition = bundle.map(definition).transpose()?;
+    let cache = open_cache(cache)?;
+    let blobs = transfer::contents(&cache, definition.as_ref())?;
+    let progress = progress::standard_error("export", transfer::size(&cache, &blobs));
+    let parent = output
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty());
+    let file = tempfile::Builder::new()
+        .prefix(".export-")
+        .tempfile_in(parent.unwrap_or(Path::new(".")))
+        .with_context(|| output.display().to_string())?;
+    transfer::export(&cache, &blobs, file.as_file(), &*progress)?;
+    file.as_file().sync_all()?;
+    file.persist(output)
+        .with_context(|| output.display().to_string())?;
+    drop(progress);
+    log::info!("{}: {} files of the cache", output.display(), blobs.len());
+    Ok(Outcome::Done)
+}
+
+fn import(file: &Path, cache: &CacheDir) -> Result<Outcome> {
+    let place = || file.display().to_string();
+    let input = File::open(file).with_context(place)?;
+    let progress = progress::standard_error("import", fs::metadata(file)?.len());
+    let cache = open_cache(cache)?;
+    let new = transfer::import(&cache, input, &*progress).with_context(place)?;
+    drop(progress);
+    log::info!("{new} files are new in the cache {}", cache.dir().display());
+    Ok(Outcome::Done)
+}
+
+/// Packs the bundle `name` into the payload `output`.
+pub fn pack(name: &str, ingredients: &Ingredients, output: &Path) -> Result<Outcome> {
+    let definition = definition(name)?;
+    let cache = open_cache(&ingredients.cache)?;
+    let places = Places {
+        components: ingredients.components.as_deref(),
+        cache: Some(&cache),
+    };
+    let signer = ingredients.sign_key.as_ref().map(|key| Signer {
+        key: key.clone(),
+        password: ingredients.sign_password_file.clone(),
+    });
+    let begin = |total| progress::standard_error("pack", total);
+    let manifest = pack::pack(&definition, places, signer.as_ref(), output, begin)?;
+    let packed: u64 = manifest.packs.iter().map(|pack| pack.size).sum();
+    log::info!(
+        "bundle {}: {} files of {} bytes packed into {packed}",
+        manifest.bundle.name,
+        manifest.components.len(),
+        manifest.unpacked_size()
+    );
+    Ok(Outcome::Done)
+}
+
+fn verify(
+    file: &Path,
+    bundle: Option<&str>,
+    trust: &Trust,
+    required_key: Option<&str>,
+    output: Output,
+) -> Result<Outcome> {
+    let definition = bundle.map(definition).transpose()?;
+    let payload = Payload::open(file)?;
+    check_signature(&payload, trust, required_key)?;
+    let progress = progress::standard_error("verify", payload.manifest().unpacked_size());
+    let audit = verify::verify(&payload, definition.as_ref(), &*progress)?;
+    drop(progress);
+    print::audit(&audit, output)?;
+    Ok(if audit.is_sound() {
+        Outcome::Done
+    } else {
+        Outcome::Unsound
+    })
+}
+
+fn list(what: &Carrier, output: Output) -> Result<Outcome> {
+    let (manifest, text) = manifest_of(what)?;
     match output {
-        Output::Json => print!("{}", String::from_utf8_lossy(payload.manifest_text())),
-        Output::Text => print::manifest(payload.manifest()),
+        Output::Json => print!("{}", String::from_utf8_lossy(&text)),
+        Output::Text => print::manifest(&manifest),
     }
     Ok(Outcome::Done)
 }

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use serde_json::json;
 use time::OffsetDateTime;
 
-use super::{Outcome, inputs, print, status};
+use super::{Outcome, inputs, payload, print, status};
 use crate::apply::Executor;
 use crate::apply::docker::Docker;
 use crate::apply::observe::observe;
@@ -41,10 +41,11 @@ impl Existing for OnMachine<'_> {
 }
 
 /// Makes the machine a node.
-pub fn run(arguments: &Install) -> Result<Outcome> {
+pub fn run(arguments: &Install, required_key: Option<&str>) -> Result<Outcome> {
     let root = Root::open(&arguments.root).map_err(Refused::because)?;
     preflight::check_user(&root)?;
-    let payload = open_payload(arguments.payload.as_deref())?;
+    let payload = payload::to_install(arguments.payload.as_deref())?;
+    payload::check_signature(&payload, &arguments.trust, required_key)?;
     let inputs = inputs::collect(arguments, &root)?;
     let spec = NodeSpec::resolve(&inputs)?;
     let node = Node {
@@ -54,21 +55,6 @@ pub fn run(arguments: &Install) -> Result<Outcome> {
         spec: &spec,
     };
     node.install(arguments)
-}
-
-fn open_payload(dir: Option<&Path>) -> Result<Payload> {
-    let payload = match dir {
-        Some(dir) => Some(Payload::open(dir)?),
-        None => Payload::embedded()?,
-    };
-    payload.ok_or_else(|| {
-        let problem = "this program is the builder and carries no bundle; build an appliance with \
-                       `make appliance`, or give a packed payload with --payload DIR";
-        Refused {
-            problems: vec![problem.to_owned()],
-        }
-        .into()
-    })
 }
 
 struct Node<'a> {
@@ -135,7 +121,7 @@ impl Node<'_> {
         Desired::build(&Sources {
             spec: self.spec,
             manifest: self.payload.manifest(),
-            digest: self.payload.digest(),
+            digest: self.payload.digest().as_str(),
             pki: pki.as_ref(),
             tokens: tokens.as_ref(),
             bundled_docker: docker == DockerSource::Payload,
@@ -174,7 +160,7 @@ impl Node<'_> {
             appliance: env!("CARGO_PKG_VERSION").to_owned(),
             bundle: bundle.name.clone(),
             kubernetes: bundle.kubernetes.clone(),
-            digest: self.payload.digest().to_owned(),
+            digest: self.payload.digest().to_string(),
             demonstration: bundle.demonstration,
             role: self.spec.role.to_string(),
             profile: self.spec.profile.to_string(),

@@ -13,8 +13,10 @@ mod bundle;
 mod inputs;
 mod install;
 pub mod log;
+mod payload;
 mod preflight;
 mod print;
+mod repack;
 mod status;
 mod version;
 
@@ -27,12 +29,15 @@ pub enum Outcome {
     Degraded,
     /// There is no node.
     NotInstalled,
+    /// What was looked at is not what it should be.
+    Unsound,
 }
 
 impl From<Outcome> for ExitCode {
     fn from(outcome: Outcome) -> ExitCode {
         ExitCode::from(match outcome {
             Outcome::Done => 0,
+            Outcome::Unsound => 1,
             Outcome::Degraded => 3,
             Outcome::NotInstalled => 4,
         })
@@ -54,12 +59,14 @@ pub fn exit_code_of(error: &anyhow::Error) -> ExitCode {
     ExitCode::from(if error.is::<Refused>() { 2 } else { 1 })
 }
 
-/// Runs the command.
-pub fn run(cli: Cli) -> Result<Outcome> {
+/// Runs the command. Where `required_key` is given, no payload is used that this minisign
+/// public key did not sign.
+pub fn run(cli: Cli, required_key: Option<&str>) -> Result<Outcome> {
     match cli.command {
-        Command::Install(arguments) => install::run(&arguments),
+        Command::Install(arguments) => install::run(&arguments, required_key),
         Command::Status(arguments) => status::run(&arguments),
-        Command::Bundle(command) => bundle::run(&command),
+        Command::Bundle(command) => bundle::run(&command, required_key),
+        Command::Repack(arguments) => repack::run(&arguments),
         Command::Version { output } => version::run(output),
         Command::Completion { shell } => {
             clap_complete::generate(

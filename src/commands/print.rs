@@ -5,6 +5,7 @@ use comfy_table::{ContentArrangement, Table, presets};
 
 use crate::apply::state::State;
 use crate::bundle::manifest::Manifest;
+use crate::bundle::verify::{Audit, Measure};
 use crate::cli::Output;
 use crate::plan::Plan;
 use crate::spec::NodeSpec;
@@ -136,18 +137,60 @@ pub fn manifest(manifest: &Manifest) {
         "{} (Kubernetes {})\n{}",
         manifest.bundle.name, manifest.bundle.kubernetes, manifest.bundle.description
     );
-    let mut table = table(&["COMPONENT", "VERSION", "BYTES", "SHA256", "PATH"]);
+    let mut table = table(&[
+        "COMPONENT",
+        "VERSION",
+        "LICENSE",
+        "BYTES",
+        "SHA256",
+        "SOURCE",
+    ]);
     for component in &manifest.components {
         let size = component.size.to_string();
         table.add_row([
             &component.name,
             &component.version,
+            component.license.as_deref().unwrap_or("-"),
             &size,
-            short(&component.sha256),
-            &component.path,
+            short(component.sha256.as_str()),
+            component
+                .source
+                .as_deref()
+                .or(component.supplier.as_deref())
+                .unwrap_or("-"),
         ]);
     }
     print_table(&table);
+}
+
+/// Prints what was found of a payload.
+pub fn audit(audit: &Audit, output: Output) -> Result<()> {
+    if output == Output::Json {
+        println!("{}", serde_json::to_string_pretty(audit)?);
+        return Ok(());
+    }
+    println!("bundle {}, {}", audit.bundle, audit.digest);
+    let mut table = table(&["COMPONENT", "VERSION", "HELD TO", "RESULT"]);
+    for finding in &audit.components {
+        let held_to = match finding.held_to {
+            Measure::Manifest => "its manifest",
+            Measure::Lock => "bundle.lock",
+        };
+        table.add_row([
+            finding.name.as_str(),
+            &finding.version,
+            held_to,
+            ok_or(finding.problem.as_ref()),
+        ]);
+    }
+    print_table(&table);
+    let verdict = if audit.is_sound() {
+        "The payload is what it should be."
+    } else {
+        "The payload is NOT what it should be: see the problems above."
+    };
+    println!("\n{verdict}");
+    Ok(())
 }
 
 /// Prints what the node is to be and where each value came from, and every change a plan makes.

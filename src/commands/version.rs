@@ -10,7 +10,7 @@ use crate::cli::Output;
 /// Prints the version of the program and of what it carries.
 pub fn run(output: Output) -> Result<Outcome> {
     let version = env!("CARGO_PKG_VERSION");
-    let payload = Payload::embedded()?;
+    let payload = Payload::of_this_program()?;
     match (output, &payload) {
         (Output::Json, _) => {
             let bundle = payload.as_ref().map(|payload| {

@@ -266,10 +266,16 @@ fn running_service(
         hash.update(file.content.sha256());
     }
     if let Runs::Program(name) = service.runs {
-        hash.update(&sources.manifest.require(Kind::Program, name)?.sha256);
+        hash.update(
+            sources
+                .manifest
+                .require(Kind::Program, name)?
+                .sha256
+                .as_str(),
+        );
     }
     if let Runs::Image(name) = service.runs {
-        hash.update(&sources.manifest.require(Kind::Image, name)?.sha256);
+        hash.update(sources.manifest.require(Kind::Image, name)?.sha256.as_str());
     }
     Ok(RunningService {
         name: service.name,

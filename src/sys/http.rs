@@ -1,4 +1,4 @@
-//! Asking a server of this node something over HTTP, with the node's own certificates.
+//! HTTP: asking this node's own servers with its certificates, and asking servers elsewhere.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,6 +9,14 @@ use reqwest::redirect::Policy;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
+
+/// How long a server elsewhere may take to be reached.
+pub const CONNECT: Duration = Duration::from_secs(20);
+/// How long a server elsewhere may say nothing.
+pub const STALL: Duration = Duration::from_secs(60);
+/// What this program calls itself.
+pub const USER_AGENT: &str = concat!("appliance/", env!("CARGO_PKG_VERSION"));
+const MAX_REDIRECTS: usize = 10;
 
 /// A certificate to show, and its private key, both in PEM.
 pub struct Identity<'a> {
@@ -53,15 +61,62 @@ pub fn client(
 
 /// Gets `url`; anything but an answer of 2xx is an error that says what went wrong at the root.
 pub fn get(client: &Client, url: &str) -> Result<()> {
-    let response = client.get(url).send().map_err(|error| {
-        // The outer errors only repeat the address.
-        let mut cause: &dyn std::error::Error = &error;
-        while let Some(inner) = cause.source() {
-            cause = inner;
-        }
-        anyhow::anyhow!("{cause}")
-    })?;
+    let response = client.get(url).send().map_err(|error| root_cause(&error))?;
     let status = response.status();
     anyhow::ensure!(status.is_success(), "answers {status}");
     Ok(())
+}
+
+/// What went wrong at the root: the outer errors only repeat the address.
+pub fn root_cause(error: &(dyn std::error::Error + 'static)) -> anyhow::Error {
+    let mut cause = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    anyhow::anyhow!("{cause}")
+}
+
+/// Whether the server's certificate, or the way it speaks TLS, was refused: it will be again.
+pub fn is_tls_refusal(error: &(dyn std::error::Error + 'static)) -> bool {
+    // An I/O error hides the error it is made of from its sources.
+    let hidden = error
+        .downcast_ref::<std::io::Error>()
+        .and_then(std::io::Error::get_ref);
+    error.is::<rustls::Error>()
+        || hidden.is_some_and(|hidden| is_tls_refusal(hidden))
+        || error.source().is_some_and(is_tls_refusal)
+}
+
+/// A client for servers elsewhere: trusts the system's certificate authorities, takes proxies
+/// from the environment, never goes from https to http, and gives up on a server that says
+/// nothing for [`STALL`].
+pub fn public_client() -> Result<Client> {
+    use_ring();
+    let redirects = Policy::custom(|attempt| {
+        let was_safe = attempt
+            .previous()
+            .last()
+            .is_some_and(|url| url.scheme() == "https");
+        if was_safe && attempt.url().scheme() != "https" {
+            let error = format!("redirects to {}, which is not encrypted", attempt.url());
+            return attempt.error(error);
+        }
+        if attempt.previous().len() > MAX_REDIRECTS {
+            return attempt.error("redirects without end");
+        }
+        attempt.follow()
+    });
+    Client::builder()
+        .redirect(redirects)
+        .connect_timeout(CONNECT)
+        .timeout(STALL)
+        .user_agent(USER_AGENT)
+        .build()
+        .context("make an HTTP client")
+}
+
+/// Makes ring the process's choice where a library is not told one.
+pub fn use_ring() {
+    // It fails only where a choice was made before, and that was this one.
+    let _ = rustls::crypto::ring::default_provider().install_default();
 }

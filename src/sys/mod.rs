@@ -1,9 +1,11 @@
 //! The machine: files, processes, devices. Knows nothing of Kubernetes.
 
 pub mod block;
+pub mod digest;
 pub mod host;
 pub mod http;
 pub mod lock;
+pub mod parallel;
 pub mod process;
 pub mod progress;
 pub mod root;

@@ -2,13 +2,17 @@
 
 use std::io::IsTerminal;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
-use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
+use indicatif::{HumanBytes, MultiProgress, ProgressBar, ProgressStyle};
 
 /// One piece of work that is counted in bytes.
-pub trait Progress {
+pub trait Progress: Send + Sync {
     /// So many bytes more are done.
     fn advance(&self, bytes: u64);
+
+    /// So many bytes are done, of a total that may have become known.
+    fn set(&self, done: u64, total: Option<u64>);
 }
 
 /// Nobody watches.
@@ -16,27 +20,45 @@ pub struct Silent;
 
 impl Progress for Silent {
     fn advance(&self, _bytes: u64) {}
+
+    fn set(&self, _done: u64, _total: Option<u64>) {}
 }
 
 /// Work called `what`, of `total` bytes, shown on standard error in the way that suits it.
 pub fn standard_error(what: &str, total: u64) -> Box<dyn Progress> {
-    if std::io::stderr().is_terminal() {
-        Box::new(Bar::new(what, total))
-    } else {
-        Box::new(Lines {
-            what: what.to_owned(),
-            total,
-            done: AtomicU64::new(0),
-        })
+    Board::standard_error().begin(what, total)
+}
+
+/// Where several pieces of work are shown at once.
+pub struct Board(Option<MultiProgress>);
+
+impl Board {
+    /// A bar for each on a terminal, plain lines anywhere else.
+    pub fn standard_error() -> Board {
+        Board(std::io::stderr().is_terminal().then(MultiProgress::new))
+    }
+
+    /// Shows one more piece of work; `total` is 0 where it is not known yet.
+    pub fn begin(&self, what: &str, total: u64) -> Box<dyn Progress> {
+        match &self.0 {
+            Some(bars) => Box::new(Bar::new(bars, what, total)),
+            None => Box::new(Lines {
+                what: what.to_owned(),
+                total: AtomicU64::new(total),
+                done: AtomicU64::new(0),
+                start: Instant::now(),
+            }),
+        }
     }
 }
 
 struct Bar(ProgressBar);
 
 impl Bar {
-    fn new(what: &str, total: u64) -> Bar {
-        const FORM: &str = "{msg} [{bar:30}] {bytes}/{total_bytes} {bytes_per_sec} {eta}";
-        let bar = ProgressBar::new(total).with_message(what.to_owned());
+    fn new(bars: &MultiProgress, what: &str, total: u64) -> Bar {
+        const FORM: &str =
+            "{msg:28!} [{bar:24}] {bytes:>10}/{total_bytes:10} {bytes_per_sec:>12} ETA {eta}";
+        let bar = bars.add(ProgressBar::new(total).with_message(what.to_owned()));
         // A form that cannot be read would leave the default one, which is as good.
         if let Ok(style) = ProgressStyle::with_template(FORM) {
             bar.set_style(style.progress_chars("=> "));
@@ -49,6 +71,15 @@ impl Progress for Bar {
     fn advance(&self, bytes: u64) {
         self.0.inc(bytes);
     }
+
+    fn set(&self, done: u64, total: Option<u64>) {
+        if let Some(total) = total {
+            self.0.set_length(total);
+        }
+        self.0.set_position(done);
+        // The rate is that of this run, not of the run that left a part.
+        self.0.reset_eta();
+    }
 }
 
 impl Drop for Bar {
@@ -60,25 +91,39 @@ impl Drop for Bar {
 /// A line at every tenth of the way.
 struct Lines {
     what: String,
-    total: u64,
+    total: AtomicU64,
     done: AtomicU64,
+    start: Instant,
+}
+
+impl Lines {
+    fn tenth(&self, done: u64) -> u64 {
+        done.saturating_mul(10)
+            .checked_div(self.total.load(Ordering::Relaxed))
+            .unwrap_or(0)
+    }
 }
 
 impl Progress for Lines {
     fn advance(&self, bytes: u64) {
         let before = self.done.fetch_add(bytes, Ordering::Relaxed);
-        let tenth = |done: u64| {
-            done.saturating_mul(10)
-                .checked_div(self.total)
-                .unwrap_or(10)
-        };
-        if tenth(before) < tenth(before + bytes) {
-            let (done, total) = (HumanBytes(before + bytes), HumanBytes(self.total));
+        let after = before + bytes;
+        if self.tenth(before) < self.tenth(after) {
             log::info!(
-                "{}: {}0% ({done} of {total})",
+                "{}: {}0% ({} of {}) after {} s",
                 self.what,
-                tenth(before + bytes)
+                self.tenth(after),
+                HumanBytes(after),
+                HumanBytes(self.total.load(Ordering::Relaxed)),
+                self.start.elapsed().as_secs()
             );
         }
+    }
+
+    fn set(&self, done: u64, total: Option<u64>) {
+        if let Some(total) = total {
+            self.total.store(total, Ordering::Relaxed);
+        }
+        self.done.store(done, Ordering::Relaxed);
     }
 }

@@ -2,12 +2,14 @@
 
 use std::io::{self, Read};
 
-use sha2::{Digest, Sha256};
+use sha2::Digest;
+
+use super::digest::Sha256;
 
 /// Counts and hashes everything that is read through it.
 pub struct Hashing<R> {
     inner: R,
-    sha256: Sha256,
+    sha256: sha2::Sha256,
     bytes: u64,
 }
 
@@ -16,14 +18,14 @@ impl<R: Read> Hashing<R> {
     pub fn new(inner: R) -> Hashing<R> {
         Hashing {
             inner,
-            sha256: Sha256::new(),
+            sha256: sha2::Sha256::new(),
             bytes: 0,
         }
     }
 
-    /// How many bytes were read, and their SHA-256 as 64 hexadecimal digits.
-    pub fn finish(self) -> (u64, String) {
-        (self.bytes, hex::encode(self.sha256.finalize()))
+    /// How many bytes were read, and their SHA-256.
+    pub fn finish(self) -> (u64, Sha256) {
+        (self.bytes, Sha256::from(self.sha256.finalize().as_slice()))
     }
 }
 
@@ -53,6 +55,41 @@ impl<R: Read> Read for Counting<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = self.inner.read(buffer)?;
         (self.advance)(count as u64);
+        Ok(count)
+    }
+}
+
+/// Fails when more than a number of bytes comes out: what is compressed may be a few bytes
+/// that become more than any disk holds.
+pub struct Bounded<R> {
+    inner: R,
+    left: u64,
+    limit: u64,
+}
+
+impl<R: Read> Bounded<R> {
+    /// A reader of `inner` that lets `limit` bytes pass.
+    pub fn new(inner: R, limit: u64) -> Bounded<R> {
+        Bounded {
+            inner,
+            left: limit,
+            limit,
+        }
+    }
+}
+
+impl<R: Read> Read for Bounded<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.inner.read(buffer)?;
+        self.left = self.left.checked_sub(count as u64).ok_or_else(|| {
+            io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!(
+                    "it unpacks to more than {} bytes, which no honest file does",
+                    self.limit
+                ),
+            )
+        })?;
         Ok(count)
     }
 }

@@ -120,7 +120,7 @@ fn the_builder_says_that_it_carries_nothing() {
         .unwrap();
     assert_eq!(output.status.code(), Some(2));
     assert!(
-        said(&output).contains("build an appliance with `make appliance`"),
+        said(&output).contains("make an appliance of it with `appliance repack`"),
         "{}",
         said(&output)
     );

@@ -8,7 +8,8 @@ use std::process::{Command, Output};
 use std::sync::OnceLock;
 
 use appliance::bundle::definition::Definition;
-use appliance::bundle::pack::pack;
+use appliance::bundle::pack::{Places, pack};
+use appliance::sys::digest::Sha256;
 use appliance::sys::progress::Silent;
 
 /// The root directory of a machine with systemd and docker, and what OpenStack says of it.
@@ -188,10 +189,7 @@ fn make_payload() -> anyhow::Result<tempfile::TempDir> {
         "kubectl",
     ];
     for name in programs {
-        fs::write(
-            components.join(name),
-            b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x02\0\x3e\0",
-        )?;
+        fs::write(components.join(name), program(name, 4096))?;
         definition += &format!(
             "[[component]]\nname = \"{name}\"\nkind = \"program\"\nversion = \"1\"\npath = \"bin/{name}\"\n\
              file = \"{name}\"\non-path = {}\n",
@@ -206,20 +204,71 @@ fn make_payload() -> anyhow::Result<tempfile::TempDir> {
                    path = \"images/calico-node.tar\"\nfile = \"calico-node.tar\"\n\
                    reference = \"example.org/calico/node:v2.6.2\"\n";
     fs::write(dir.path().join("bundle.toml"), definition)?;
+    let places = Places {
+        components: Some(&components),
+        cache: None,
+    };
     pack(
         &Definition::read(dir.path())?,
-        &components,
+        places,
+        None,
         &dir.path().join("payload"),
-        &Silent,
+        |_| Box::new(Silent),
     )?;
     Ok(dir)
 }
 
-/// A tarball as `docker save` writes it, as far as this program looks.
+/// A file that begins like a program for x86-64, with half of its `length` bytes as code. What
+/// follows differs with `seed`, and compresses neither too well nor too badly.
+pub fn program(seed: &str, length: usize) -> Vec<u8> {
+    const HEADERS: u64 = 120;
+    let code = length as u64 / 2;
+    let mut bytes = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x02\0\x3e\0\x01\0\0\0".to_vec();
+    // No entry point; one program header after this one; no sections.
+    for field in [0, 64, 0] {
+        bytes.extend(u64::to_le_bytes(field));
+    }
+    bytes.extend([0, 0, 0, 0, 64, 0, 56, 0, 1, 0, 64, 0, 0, 0, 0, 0]);
+    // Loaded, readable and executable.
+    bytes.extend([1, 0, 0, 0, 5, 0, 0, 0]);
+    for field in [HEADERS, 0, 0, code, code, 4096] {
+        bytes.extend(u64::to_le_bytes(field));
+    }
+    let mut state = seed.bytes().fold(1_u32, |state, byte| {
+        state.wrapping_mul(31) + u32::from(byte)
+    });
+    bytes.resize_with(length, || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 27) as u8
+    });
+    bytes
+}
+
+/// A tarball as `docker save` writes it, of an image with one layer.
 pub fn image(reference: &str) -> Vec<u8> {
-    let config = format!("{}.json", "ab".repeat(32));
-    let manifest = format!(r#"[{{"Config":"{config}","RepoTags":["{reference}"],"Layers":[]}}]"#);
-    tarball(&[(&config, b"{}"), ("manifest.json", manifest.as_bytes())])
+    let layer = tarball(&[("hello", reference.as_bytes())]);
+    let config = config("amd64", &[&layer]);
+    let name = format!("{}.json", Sha256::of(&config));
+    let manifest =
+        format!(r#"[{{"Config":"{name}","RepoTags":["{reference}"],"Layers":["a/layer.tar"]}}]"#);
+    tarball(&[
+        ("a/layer.tar", &layer),
+        (&name, &config),
+        ("manifest.json", manifest.as_bytes()),
+    ])
+}
+
+/// An image's configuration.
+pub fn config(architecture: &str, layers: &[&[u8]]) -> Vec<u8> {
+    let ids: Vec<String> = layers
+        .iter()
+        .map(|layer| format!("\"sha256:{}\"", Sha256::of(layer)))
+        .collect();
+    format!(
+        r#"{{"architecture":"{architecture}","os":"linux","config":{{}},"rootfs":{{"type":"layers","diff_ids":[{}]}}}}"#,
+        ids.join(",")
+    )
+    .into_bytes()
 }
 
 /// A tar archive of these files.

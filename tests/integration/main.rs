@@ -5,14 +5,20 @@
 
 mod binary;
 mod cloud_init;
+mod docker;
+mod fetch;
 mod harness;
 mod install;
 mod layout;
 mod metadata;
-mod payload;
+mod pack;
 mod pki;
 mod plan;
+mod registry;
 mod rendered;
+mod server;
 mod spec;
 mod status;
+mod unpack;
 mod vm;
+mod workshop;

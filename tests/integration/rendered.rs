@@ -39,7 +39,12 @@ fn component(name: &str, kind: Kind) -> Component {
             format!("bin/{name}")
         },
         size: 1,
-        sha256: DIGEST.to_owned(),
+        sha256: DIGEST.parse().unwrap(),
+        license: None,
+        supplier: None,
+        source: None,
+        member: None,
+        source_sha256: None,
         reference: image.then(|| format!("quay.io/calico/{name}:v2.6.2")),
         image_id: image.then(|| format!("sha256:{DIGEST}")),
         arguments: vec![],

@@ -1,0 +1,259 @@
+//! Images from a registry: manifest, configuration and layers, each by its digest.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow};
+use futures_util::StreamExt;
+use oci_client::client::{BlobResponse, ClientConfig, SizedStream};
+use oci_client::errors::{DigestError, OciDistributionError};
+use oci_client::manifest::{
+    IMAGE_MANIFEST_LIST_MEDIA_TYPE, IMAGE_MANIFEST_MEDIA_TYPE, OCI_IMAGE_INDEX_MEDIA_TYPE,
+    OCI_IMAGE_MEDIA_TYPE, OciDescriptor, OciImageManifest, OciManifest,
+};
+use oci_client::secrets::RegistryAuth;
+use oci_client::{Client, Reference};
+
+use super::download::{Failure, retried, unsent};
+use super::mirror::Mirrors;
+use crate::bundle::cache::{Cache, Incoming};
+use crate::bundle::image::{MAX_DOCUMENT, blob_of, for_this_platform, parse_manifest};
+use crate::sys::digest::Sha256;
+use crate::sys::http;
+use crate::sys::progress::Progress;
+
+const ACCEPTED: [&str; 4] = [
+    IMAGE_MANIFEST_MEDIA_TYPE,
+    IMAGE_MANIFEST_LIST_MEDIA_TYPE,
+    OCI_IMAGE_MEDIA_TYPE,
+    OCI_IMAGE_INDEX_MEDIA_TYPE,
+];
+
+/// An image that is whole in the cache.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pulled {
+    /// The digest of its manifest.
+    pub manifest: Sha256,
+    /// Bytes of its manifest, configuration and layers as the registry serves them.
+    pub size: u64,
+}
+
+/// Brings the image `reference` into the cache: the one whose manifest has the digest
+/// `expected`, or where that is not known, the one the registry has under its tag.
+pub fn pull(
+    reference: &str,
+    expected: Option<&Sha256>,
+    mirrors: &Mirrors,
+    cache: &Cache,
+    progress: &dyn Progress,
+) -> Result<Pulled> {
+    let (mut image, protocol) = mirrors.image(reference)?;
+    if let Some(sha256) = expected {
+        image = image.clone_with_digest(format!("sha256:{sha256}"));
+    }
+    http::use_ring();
+    let proxy = |name: &str| {
+        std::env::var(name)
+            .or_else(|_| std::env::var(name.to_lowercase()))
+            .ok()
+    };
+    let config = ClientConfig {
+        protocol,
+        read_timeout: Some(http::STALL),
+        connect_timeout: Some(http::CONNECT),
+        user_agent: http::USER_AGENT,
+        // The client adds the environment's proxies by itself; this one reaches plain registries too.
+        http_proxy: proxy("HTTP_PROXY").filter(|proxy| !proxy.is_empty()),
+        no_proxy: proxy("NO_PROXY"),
+        ..ClientConfig::default()
+    };
+    let puller = Puller {
+        client: Client::try_from(config)?,
+        auth: credentials(image.resolve_registry()),
+        runtime: tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?,
+        image,
+        cache,
+        progress,
+    };
+    puller
+        .pull(expected)
+        .with_context(|| format!("image {}", puller.image))
+}
+
+/// What `docker login` left, so that a private registry needs nothing more.
+fn credentials(registry: &str) -> RegistryAuth {
+    use docker_credential::DockerCredential::{IdentityToken, UsernamePassword};
+    match docker_credential::get_credential(registry) {
+        Ok(UsernamePassword(user, password)) => RegistryAuth::Basic(user, password),
+        Ok(IdentityToken(token)) => RegistryAuth::Bearer(token),
+        Err(_) => RegistryAuth::Anonymous,
+    }
+}
+
+struct Puller<'a> {
+    client: Client,
+    auth: RegistryAuth,
+    runtime: tokio::runtime::Runtime,
+    image: Reference,
+    cache: &'a Cache,
+    progress: &'a dyn Progress,
+}
+
+impl Puller<'_> {
+    fn pull(&self, expected: Option<&Sha256>) -> Result<Pulled> {
+        let (mut manifest, mut parsed, mut size) = self.manifest(&self.image)?;
+        if let Some(digest) = for_this_platform(&parsed)? {
+            let one = self.image.clone_with_digest(format!("sha256:{digest}"));
+            let (digest, inner, more) = self.manifest(&one)?;
+            size += more;
+            parsed = inner;
+            // A published checksum may be that of the list; nothing else needs the list.
+            manifest = expected.cloned().unwrap_or(digest);
+        }
+        let OciManifest::Image(image) = parsed else {
+            return Err(anyhow!("a list of manifests in a list of manifests"));
+        };
+        size += self.blobs(&image)?;
+        Ok(Pulled { manifest, size })
+    }
+
+    fn manifest(&self, image: &Reference) -> Result<(Sha256, OciManifest, u64)> {
+        let known = image.digest().map(Sha256::from_prefixed).transpose()?;
+        let bytes = match known.filter(|digest| self.cache.contains(digest)) {
+            Some(digest) => self.cache.read_small(&digest, MAX_DOCUMENT)?,
+            None => retried(&image.to_string(), || self.ask_for_manifest(image))?,
+        };
+        let parsed = parse_manifest(&bytes)?;
+        Ok((self.cache.keep(&bytes)?, parsed, bytes.len() as u64))
+    }
+
+    fn ask_for_manifest(&self, image: &Reference) -> Result<Vec<u8>, Failure> {
+        let ask = self.client.pull_manifest_raw(image, &self.auth, &ACCEPTED);
+        match self.runtime.block_on(ask) {
+            Ok((bytes, _)) if bytes.len() as u64 <= MAX_DOCUMENT => Ok(bytes.to_vec()),
+            Ok(_) => Err(Failure::Permanent(anyhow!("the manifest is too long"))),
+            Err(OciDistributionError::DigestError(error)) => Err(Failure::Permanent(
+                anyhow!(error)
+                    .context("the manifest is not what its digest says, or is of schema 1"),
+            )),
+            Err(error) => Err(failure(error)),
+        }
+    }
+
+    fn blobs(&self, image: &OciImageManifest) -> Result<u64> {
+        let descriptors: Vec<&OciDescriptor> = std::iter::once(&image.config)
+            .chain(&image.layers)
+            .collect();
+        let blobs = descriptors
+            .iter()
+            .map(|d| blob_of(d))
+            .collect::<Result<Vec<_>>>()?;
+        let total = blobs.iter().map(|(_, size)| size).sum();
+        let mut done = 0;
+        for (descriptor, (sha256, size)) in descriptors.into_iter().zip(&blobs) {
+            self.progress.set(done, Some(total));
+            if !self.cache.contains(sha256) {
+                let attempt = || self.blob(descriptor, sha256, *size, (done, total));
+                retried(&descriptor.digest, attempt).with_context(|| format!("blob {sha256}"))?;
+            }
+            done += size;
+        }
+        self.progress.set(done, Some(total));
+        Ok(total)
+    }
+
+    fn blob(
+        &self,
+        descriptor: &OciDescriptor,
+        sha256: &Sha256,
+        size: u64,
+        (done, total): (u64, u64),
+    ) -> Result<(), Failure> {
+        let mut incoming = self
+            .cache
+            .receive(sha256.as_str())
+            .map_err(Failure::Permanent)?;
+        if incoming.bytes() > size {
+            incoming.restart().map_err(Failure::Permanent)?;
+        }
+        let resumed = incoming.bytes();
+        if resumed < size {
+            self.runtime.block_on(async {
+                let offset = incoming.bytes();
+                let pull =
+                    self.client
+                        .pull_blob_stream_partial(&self.image, descriptor, offset, None);
+                let stream = match pull.await.map_err(failure)? {
+                    BlobResponse::Partial(stream) => stream,
+                    BlobResponse::Full(stream) => {
+                        incoming.restart().map_err(Failure::Permanent)?;
+                        stream
+                    }
+                };
+                self.progress.set(done + incoming.bytes(), Some(total));
+                self.receive(stream, size, &mut incoming).await
+            })?;
+        }
+        match incoming.finish(sha256.as_str(), Some(sha256)) {
+            Ok(_) => Ok(()),
+            Err(error) if resumed > 0 => Err(Failure::Transient(error, Duration::ZERO)),
+            Err(error) => Err(Failure::Permanent(error)),
+        }
+    }
+
+    async fn receive(
+        &self,
+        mut stream: SizedStream,
+        size: u64,
+        incoming: &mut Incoming<'_>,
+    ) -> Result<(), Failure> {
+        while let Some(chunk) = stream.next().await {
+            let chunk = match chunk {
+                Ok(chunk) => chunk,
+                // Whoever gives the file its name compares it too, and keeps it for people to see.
+                Err(error) if is_mismatch(&error) => break,
+                Err(error) => {
+                    return Err(Failure::Transient(http::root_cause(&error), Duration::ZERO));
+                }
+            };
+            if incoming.bytes() + chunk.len() as u64 > size {
+                incoming.restart().map_err(Failure::Permanent)?;
+                return Err(Failure::Permanent(anyhow!(
+                    "the registry sends more than the {size} bytes its manifest says"
+                )));
+            }
+            incoming
+                .write(&chunk)
+                .map_err(|error| Failure::Permanent(error.into()))?;
+            self.progress.advance(chunk.len() as u64);
+        }
+        if incoming.bytes() < size {
+            let error = anyhow!("the body ended after {} of {size} bytes", incoming.bytes());
+            return Err(Failure::Transient(error, Duration::ZERO));
+        }
+        Ok(())
+    }
+}
+
+fn is_mismatch(error: &std::io::Error) -> bool {
+    let inner = error.get_ref();
+    inner.is_some_and(<dyn std::error::Error + Send + Sync>::is::<DigestError>)
+}
+
+/// Only what the network or a busy server did is worth another try.
+fn failure(error: OciDistributionError) -> Failure {
+    match error {
+        OciDistributionError::RequestError(error) => unsent(error),
+        OciDistributionError::ServerError { code, .. }
+            if code >= 500 || matches!(code, 408 | 429) =>
+        {
+            Failure::Transient(anyhow!("answers {code}"), Duration::ZERO)
+        }
+        // What the server says may be a whole web page.
+        OciDistributionError::ServerError { code, url, .. } => {
+            Failure::Permanent(anyhow!("{url} answers {code}"))
+        }
+        error => Failure::Permanent(error.into()),
+    }
+}

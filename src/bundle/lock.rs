@@ -1,0 +1,204 @@
+//! `bundle.lock`: what every upstream artifact of a bundle is, to the byte.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result, ensure};
+use serde::{Deserialize, Serialize};
+
+use super::upstream::Upstream;
+use crate::sys::digest::Sha256;
+
+/// The file's name.
+pub const FILE_NAME: &str = "bundle.lock";
+/// What stands in the place of a checksum that nobody published.
+const UNVERIFIED: &str = "unverified";
+const HEADING: &str = "\
+# Every upstream artifact of this bundle. `appliance bundle lock` writes this file: it adds sizes and
+# what is taken out of archives. `unverified` stands where no published checksum could be found.
+";
+
+/// What is known of upstream artifacts, by address.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Lock {
+    artifacts: BTreeMap<String, Artifact>,
+}
+
+/// One upstream artifact.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Artifact {
+    /// Where it is published: `https://…`, or `docker://…` for an image.
+    pub url: String,
+    /// SHA-256 of the file, or of the image's manifest.
+    pub sha256: Checksum,
+    /// Bytes of the file; for an image those of its manifest, configuration and layers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<u64>,
+    /// True where nobody published a checksum, and the first download was believed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub trusted_on_first_use: bool,
+    /// For an image: docker's identifier of it, the SHA-256 of its configuration.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_id: Option<Sha256>,
+    /// For an archive: the members that are used.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub members: BTreeMap<String, Sha256>,
+}
+
+/// A checksum, or the word that there is none.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Checksum {
+    /// What the artifact has to be.
+    Known(Sha256),
+    /// Nobody published one.
+    Unverified,
+}
+
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    artifact: Vec<Artifact>,
+}
+
+impl Lock {
+    /// Reads the text of a lock file.
+    pub fn parse(text: &str) -> Result<Lock> {
+        let file: File = toml::from_str(text)?;
+        let mut artifacts = BTreeMap::new();
+        for artifact in file.artifact {
+            let url = artifact.url.clone();
+            url.parse::<Upstream>()?;
+            ensure!(
+                artifacts.insert(url.clone(), artifact).is_none(),
+                "{url} is there twice"
+            );
+        }
+        Ok(Lock { artifacts })
+    }
+
+    /// The text of the lock file.
+    pub fn to_text(&self) -> Result<String> {
+        let file = File {
+            artifact: self.artifacts.values().cloned().collect(),
+        };
+        let text = toml::to_string(&file).context(FILE_NAME)?;
+        Ok(format!("{HEADING}\n{text}"))
+    }
+
+    /// What is known of that artifact.
+    pub fn get(&self, upstream: &Upstream) -> Option<&Artifact> {
+        self.artifacts.get(&upstream.to_string())
+    }
+
+    /// Notes what is known of an artifact, in the place of what was.
+    pub fn set(&mut self, artifact: Artifact) {
+        self.artifacts.insert(artifact.url.clone(), artifact);
+    }
+}
+
+impl Artifact {
+    /// An artifact of which nothing but its address is known.
+    pub fn unverified(upstream: &Upstream) -> Artifact {
+        Artifact {
+            url: upstream.to_string(),
+            sha256: Checksum::Unverified,
+            size: None,
+            trusted_on_first_use: false,
+            image_id: None,
+            members: BTreeMap::new(),
+        }
+    }
+}
+
+/// What of a component the lock can be compared with, and what the lock says of it: for a
+/// member of an archive its bytes, for an image its identifier, for anything else the artifact.
+pub fn expectation<'a>(
+    artifact: &'a Artifact,
+    member: Option<&str>,
+    image_id: Option<&'a Sha256>,
+    sha256: &'a Sha256,
+) -> (&'a Sha256, Option<&'a Sha256>) {
+    match (member, image_id) {
+        (Some(member), _) => (sha256, artifact.members.get(member)),
+        (None, Some(image_id)) => (image_id, artifact.image_id.as_ref()),
+        (None, None) => (sha256, artifact.sha256.known()),
+    }
+}
+
+impl Checksum {
+    /// The checksum, if there is one.
+    pub fn known(&self) -> Option<&Sha256> {
+        match self {
+            Checksum::Known(sha256) => Some(sha256),
+            Checksum::Unverified => None,
+        }
+    }
+}
+
+impl TryFrom<String> for Checksum {
+    type Error = anyhow::Error;
+
+    fn try_from(text: String) -> Result<Checksum> {
+        if text == UNVERIFIED {
+            return Ok(Checksum::Unverified);
+        }
+        let sha256 = text
+            .parse()
+            .with_context(|| format!("expected a checksum or {UNVERIFIED:?}"))?;
+        Ok(Checksum::Known(sha256))
+    }
+}
+
+impl From<Checksum> for String {
+    fn from(checksum: Checksum) -> String {
+        match checksum {
+            Checksum::Known(sha256) => sha256.to_string(),
+            Checksum::Unverified => UNVERIFIED.to_owned(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn entry(sha256: &str) -> String {
+        format!("[[artifact]]\nurl = \"https://example.org/a.tgz\"\nsha256 = {sha256:?}\n")
+    }
+
+    #[test]
+    fn what_is_written_is_read_again() {
+        let mut lock = Lock::parse(&entry(&"a1".repeat(32))).unwrap();
+        let upstream: Upstream = "https://example.org/a.tgz".parse().unwrap();
+        let mut artifact = lock.get(&upstream).unwrap().clone();
+        artifact.size = Some(7);
+        artifact.members = BTreeMap::from([("bin/a".to_owned(), Sha256::of(b"a"))]);
+        lock.set(artifact);
+        lock.set(Artifact::unverified(
+            &"docker://example.org/a/b:1".parse().unwrap(),
+        ));
+        let text = lock.to_text().unwrap();
+        assert_eq!(Lock::parse(&text).unwrap(), lock, "{text}");
+        assert!(text.contains("sha256 = \"unverified\""), "{text}");
+    }
+
+    #[test]
+    fn a_checksum_of_another_form_is_refused() {
+        for wrong in ["ABC", "sha256:00", "", "none"] {
+            let error = Lock::parse(&entry(wrong)).unwrap_err().to_string();
+            assert!(
+                error.contains("expected a checksum or \"unverified\""),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_artifact_is_there_once() {
+        let twice = entry("unverified").repeat(2);
+        let error = Lock::parse(&twice).unwrap_err().to_string();
+        assert!(error.contains("a.tgz is there twice"), "{error}");
+    }
+}

@@ -1,0 +1,128 @@
+//! From components to a payload: the same files give the same bytes.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+
+mod collect;
+mod compress;
+
+use self::collect::Collected;
+pub use self::collect::Places;
+use super::definition::Definition;
+use super::manifest::{Component, FORMAT, Manifest, Pack};
+use super::payload;
+use super::signature;
+use crate::sys::progress::Progress;
+
+/// How unfinished work is called.
+const STAGING: &str = ".payload-";
+
+/// Who signs a payload.
+#[derive(Clone, Debug)]
+pub struct Signer {
+    /// The file of the secret key.
+    pub key: PathBuf,
+    /// The file of the key's password, where it has one.
+    pub password: Option<PathBuf>,
+}
+
+/// Packs the components of `definition` into a payload, the file `output`, replacing one that
+/// is there in one step. `begin` is told the bytes there are to pack, and shows how far it is.
+pub fn pack(
+    definition: &Definition,
+    places: Places<'_>,
+    signer: Option<&Signer>,
+    output: &Path,
+    begin: impl FnOnce(u64) -> Box<dyn Progress>,
+) -> Result<Manifest> {
+    let parent = match output.parent() {
+        Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
+        Some(parent) => parent,
+        None => anyhow::bail!("the output cannot be the root directory"),
+    };
+    fs::create_dir_all(parent).with_context(|| parent.display().to_string())?;
+    // Only a payload is ever replaced, never a file given by mistake.
+    ensure!(
+        !output.exists() || payload::is_payload(output)?,
+        "{} is there and is not a payload; choose another name",
+        output.display()
+    );
+    let staging = tempfile::Builder::new()
+        .prefix(STAGING)
+        .tempdir_in(parent)?;
+    let files = collect::collect(definition, places, staging.path())?;
+    let progress = begin(collect::total(&files));
+    let packs = compress::compress(&files, staging.path(), &*progress)?;
+    drop(progress);
+    let manifest = manifest(definition, &files, packs);
+    write(&manifest, signer, staging.path(), output)?;
+    Ok(manifest)
+}
+
+fn manifest(definition: &Definition, files: &[Collected<'_>], packs: Vec<Pack>) -> Manifest {
+    let mut components: Vec<Component> = files.iter().map(component).collect();
+    components.sort_by(|a, b| a.path.cmp(&b.path));
+    Manifest {
+        format: FORMAT,
+        bundle: definition.bundle.clone(),
+        components,
+        packs,
+    }
+}
+
+fn component(file: &Collected<'_>) -> Component {
+    let source = file.source;
+    Component {
+        name: source.name.clone(),
+        kind: source.kind,
+        version: source.version.clone(),
+        path: source.path.clone(),
+        size: file.size,
+        sha256: file.sha256.clone(),
+        license: source.license.clone(),
+        supplier: source.supplier.clone(),
+        source: source.source.as_ref().map(ToString::to_string),
+        member: source.member.clone(),
+        source_sha256: file.source_sha256.clone(),
+        reference: source.reference.clone(),
+        image_id: file.image_id.as_ref().map(|id| format!("sha256:{id}")),
+        arguments: source.arguments.clone(),
+        on_path: source.on_path,
+    }
+}
+
+fn write(
+    manifest: &Manifest,
+    signer: Option<&Signer>,
+    staging: &Path,
+    output: &Path,
+) -> Result<()> {
+    let mut text = serde_json::to_vec_pretty(manifest)?;
+    text.push(b'\n');
+    let signature = signer
+        .map(|signer| {
+            let comment = format!("appliance bundle {}", manifest.bundle.name);
+            signature::sign(&signer.key, signer.password.as_deref(), &text, &comment)
+        })
+        .transpose()?;
+    let packs: Vec<(&str, PathBuf)> = manifest
+        .packs
+        .iter()
+        .map(|pack| (pack.name.as_str(), staging.join(&pack.name)))
+        .collect();
+    let packs: Vec<(&str, &Path)> = packs
+        .iter()
+        .map(|(name, path)| (*name, path.as_path()))
+        .collect();
+    let unfinished = staging.join("payload");
+    payload::write(
+        fs::File::create_new(&unfinished)?,
+        &text,
+        signature.as_deref(),
+        &packs,
+    )?;
+    fs::rename(&unfinished, output)
+        .with_context(|| format!("move the payload to {}", output.display()))
+}

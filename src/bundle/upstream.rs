@@ -1,0 +1,74 @@
+//! Where a component is published: a file at a URL, or an image in a registry.
+
+use std::fmt;
+use std::str::FromStr;
+
+use anyhow::{Context, Result, bail, ensure};
+use oci_client::Reference;
+use reqwest::Url;
+use serde::Deserialize;
+
+/// The name of the transport for images, as other tools write it too.
+const IMAGE: &str = "docker://";
+
+/// Where a component is published.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(try_from = "String")]
+pub enum Upstream {
+    /// A file, by its `https` URL.
+    File(Url),
+    /// An image, by its full reference, such as `quay.io/calico/node:v2.6.2`.
+    Image(String),
+}
+
+impl Upstream {
+    /// The last part of the address: the file's name, or the image's with its tag.
+    pub fn file_name(&self) -> &str {
+        let path = match self {
+            Upstream::File(url) => url.path(),
+            Upstream::Image(reference) => reference,
+        };
+        path.rsplit('/').next().unwrap_or_default()
+    }
+}
+
+impl FromStr for Upstream {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Upstream> {
+        if let Some(reference) = text.strip_prefix(IMAGE) {
+            let parsed: Reference = reference.parse().with_context(|| text.to_owned())?;
+            // What is left out would be filled in with somebody's defaults.
+            ensure!(
+                parsed.whole() == reference && parsed.tag().is_some() && parsed.digest().is_none(),
+                "{text}: write the image with registry, repository and tag, such as \
+                 docker://quay.io/calico/node:v2.6.2"
+            );
+            return Ok(Upstream::Image(reference.to_owned()));
+        }
+        let url: Url = text.parse().with_context(|| text.to_owned())?;
+        if url.scheme() != "https" {
+            bail!("{text}: expected https:// or docker://")
+        }
+        let upstream = Upstream::File(url);
+        ensure!(!upstream.file_name().is_empty(), "{text} names no file");
+        Ok(upstream)
+    }
+}
+
+impl TryFrom<String> for Upstream {
+    type Error = anyhow::Error;
+
+    fn try_from(text: String) -> Result<Upstream> {
+        text.parse()
+    }
+}
+
+impl fmt::Display for Upstream {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Upstream::File(url) => url.fmt(formatter),
+            Upstream::Image(reference) => write!(formatter, "{IMAGE}{reference}"),
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! What a payload really holds, held to its own manifest, to a bundle's definition and to its
+//! lock. Nothing of it is run.
+
+use std::fs::File;
+use std::io::{self, BufReader};
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use serde::Serialize;
+
+use super::definition::{Definition, Source};
+use super::image;
+use super::lock;
+use super::manifest::{Component, Kind, Manifest};
+use super::payload::Payload;
+use super::unpack;
+use crate::sys::digest::Sha256;
+use crate::sys::progress::Progress;
+use crate::sys::stream::Hashing;
+
+/// What was found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Audit {
+    /// The payload's digest.
+    pub digest: Sha256,
+    /// The bundle's name.
+    pub bundle: String,
+    /// One entry a component, of the payload or of the definition.
+    pub components: Vec<Finding>,
+}
+
+/// What was found of one component.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Finding {
+    /// The component's name.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// What it could be held to.
+    pub held_to: Measure,
+    /// What is wrong with it, if anything is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+}
+
+/// What a component was held to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Measure {
+    /// The payload's own manifest, and no more.
+    Manifest,
+    /// The manifest, and what `bundle.lock` says of its upstream artifact.
+    Lock,
+}
+
+impl Audit {
+    /// Whether nothing is wrong.
+    pub fn is_sound(&self) -> bool {
+        self.components
+            .iter()
+            .all(|finding| finding.problem.is_none())
+    }
+}
+
+/// Unpacks the payload into a temporary directory and looks at every file. A payload that
+/// cannot be unpacked is an error; what differs from `definition` or its lock is a finding.
+pub fn verify(
+    payload: &Payload,
+    definition: Option<&Definition>,
+    progress: &dyn Progress,
+) -> Result<Audit> {
+    let dir = tempfile::tempdir()?;
+    unpack::unpack_files(payload, dir.path(), progress)?;
+    let manifest = payload.manifest();
+    let mut components = Vec::new();
+    for component in &manifest.components {
+        components.push(finding(component, dir.path(), definition)?);
+    }
+    components.extend(
+        definition
+            .into_iter()
+            .flat_map(|definition| missing(manifest, definition)),
+    );
+    Ok(Audit {
+        digest: payload.digest().clone(),
+        bundle: manifest.bundle.name.clone(),
+        components,
+    })
+}
+
+fn finding(component: &Component, dir: &Path, definition: Option<&Definition>) -> Result<Finding> {
+    let source = definition.map(|d| {
+        d.components
+            .iter()
+            .find(|source| source.name == component.name)
+    });
+    let mut held_to = Measure::Manifest;
+    let problem = match own_problem(component, dir).with_context(|| component.path.clone())? {
+        Some(problem) => Some(problem),
+        None => match (source, definition) {
+            (Some(Some(source)), Some(definition)) => {
+                if source.source.is_some() {
+                    held_to = Measure::Lock;
+                }
+                differs(component, source).or_else(|| unlike_lock(component, source, definition))
+            }
+            (Some(None), _) => Some("bundle.toml does not have it".to_owned()),
+            _ => None,
+        },
+    };
+    Ok(Finding {
+        name: component.name.clone(),
+        version: component.version.clone(),
+        held_to,
+        problem,
+    })
+}
+
+/// Holds the unpacked file to the manifest. Its parts were, but they need not make up the file.
+fn own_problem(component: &Component, dir: &Path) -> Result<Option<String>> {
+    let path = dir.join(&component.path);
+    let mut reader = Hashing::new(BufReader::with_capacity(256 * 1024, File::open(&path)?));
+    io::copy(&mut reader, &mut io::sink())?;
+    let (_, found) = reader.finish();
+    if found != component.sha256 {
+        return Ok(Some(format!(
+            "its sha256 is {found}, but the manifest says {}",
+            component.sha256
+        )));
+    }
+    if component.kind != Kind::Image {
+        return Ok(None);
+    }
+    let reference = component.reference.as_deref().unwrap_or_default();
+    match image::check_archive(BufReader::new(File::open(&path)?), reference) {
+        Err(error) => Ok(Some(format!("{error:#}"))),
+        Ok(id) if component.image_id != Some(format!("sha256:{id}")) => Ok(Some(format!(
+            "its identifier is {id}, but the manifest says otherwise"
+        ))),
+        Ok(_) => Ok(None),
+    }
+}
+
+/// Holds what the manifest says of the component to `bundle.toml`.
+fn differs(component: &Component, source: &Source) -> Option<String> {
+    let same = component.kind == source.kind
+        && component.version == source.version
+        && component.path == source.path
+        && component.reference == source.reference
+        && component.arguments == source.arguments
+        && component.on_path == source.on_path;
+    (!same).then(|| {
+        format!(
+            "bundle.toml has {} {} at {}, with other properties than {} {} at {}",
+            source.name,
+            source.version,
+            source.path,
+            component.name,
+            component.version,
+            component.path
+        )
+    })
+}
+
+fn unlike_lock(component: &Component, source: &Source, definition: &Definition) -> Option<String> {
+    let upstream = source.source.as_ref()?;
+    let Some(artifact) = definition.lock.get(upstream) else {
+        return Some(format!("bundle.lock has no entry for {upstream}"));
+    };
+    let image_id = component
+        .image_id
+        .as_deref()
+        .and_then(|id| Sha256::from_prefixed(id).ok());
+    let (found, expected) = lock::expectation(
+        artifact,
+        source.member.as_deref(),
+        image_id.as_ref(),
+        &component.sha256,
+    );
+    match expected {
+        Some(expected) if expected == found => None,
+        Some(expected) => Some(format!("it is {found}, but bundle.lock has {expected}")),
+        None => Some(format!(
+            "bundle.lock does not say what is in {upstream}; run `appliance bundle lock` where it can be fetched"
+        )),
+    }
+}
+
+fn missing(manifest: &Manifest, definition: &Definition) -> Vec<Finding> {
+    let absent = definition
+        .components
+        .iter()
+        .filter(|source| manifest.component(&source.name).is_none());
+    absent
+        .map(|source| Finding {
+            name: source.name.clone(),
+            version: source.version.clone(),
+            held_to: Measure::Manifest,
+            problem: Some("the payload does not have it".to_owned()),
+        })
+        .collect()
+}

@@ -1,0 +1,57 @@
+//! The same work on many things at once.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Does `work` on every item, on up to `threads` threads, and returns the results in the
+/// items' order.
+pub fn map<I: Sync, T: Send>(items: &[I], threads: usize, work: impl Fn(&I) -> T + Sync) -> Vec<T> {
+    let next = AtomicUsize::new(0);
+    let take = || {
+        let mut done = Vec::new();
+        loop {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            match items.get(index) {
+                Some(item) => done.push((index, work(item))),
+                None => return done,
+            }
+        }
+    };
+    let mut results: Vec<(usize, T)> = std::thread::scope(|scope| {
+        let count = threads.clamp(1, items.len().max(1));
+        let workers: Vec<_> = (0..count).map(|_| scope.spawn(take)).collect();
+        let join = |worker: std::thread::ScopedJoinHandle<'_, Vec<(usize, T)>>| {
+            worker
+                .join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        };
+        workers.into_iter().flat_map(join).collect()
+    });
+    results.sort_by_key(|(index, _)| *index);
+    results.into_iter().map(|(_, result)| result).collect()
+}
+
+/// How many threads the machine can run at once.
+pub fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::map;
+
+    #[test]
+    fn results_are_in_the_order_of_the_items() {
+        let items: Vec<u64> = (0..100).collect();
+        for threads in [0, 1, 3, 200] {
+            let doubled = map(&items, threads, |item| item * 2);
+            assert!(
+                doubled
+                    .iter()
+                    .zip(&items)
+                    .all(|(result, item)| *result == item * 2)
+            );
+            assert_eq!(doubled.len(), 100);
+        }
+        assert!(map(&[], 4, |item: &u8| *item).is_empty());
+    }
+}

@@ -1,0 +1,289 @@
+//! Packing: the same files give the same bytes, and only what should be packed is.
+
+use std::fs;
+
+use appliance::bundle::lock::Lock;
+use appliance::sys::digest::Sha256;
+
+use crate::harness::{config, image, program, tarball};
+use crate::workshop::{Workshop, gzip};
+
+fn lock_of(url: &str, sha256: &str) -> String {
+    format!("[[artifact]]\nurl = \"{url}\"\nsha256 = \"{sha256}\"\n")
+}
+
+#[test]
+fn the_same_files_give_the_same_bytes() {
+    let workshop = Workshop::packed();
+    // Neither times nor the order in a directory nor where it lies may matter.
+    let other = Workshop::empty();
+    for name in [
+        "components/pause.tar",
+        "components/kubectl",
+        "components/etcd",
+        "definition/bundle.toml",
+    ] {
+        other.put(name, &workshop.get(name));
+    }
+    other.pack("payload").unwrap();
+    assert_eq!(workshop.get("payload"), other.get("payload"));
+}
+
+#[test]
+fn code_and_the_rest_of_a_program_are_packed_apart() {
+    let manifest = Workshop::new().pack("payload").unwrap();
+    let of = |name: &str| {
+        let pack = manifest
+            .packs
+            .iter()
+            .find(|pack| pack.name == name)
+            .unwrap();
+        let parts = pack
+            .parts
+            .iter()
+            .map(|part| (part.path.as_str(), part.offset, part.size));
+        parts.collect::<Vec<_>>()
+    };
+    assert_eq!(
+        of("code-0.xz"),
+        [("bin/etcd", 120, 150_000), ("bin/kubectl", 120, 100_000)]
+    );
+    assert_eq!(
+        of("data-0.xz"),
+        [
+            ("bin/etcd", 0, 120),
+            ("bin/etcd", 150_120, 149_880),
+            ("bin/kubectl", 0, 120),
+            ("bin/kubectl", 100_120, 99_880)
+        ]
+    );
+    assert_eq!(of("images-0.xz")[0].0, "images/pause.tar");
+}
+
+#[test]
+fn missing_components_are_listed_together_with_their_source() {
+    let workshop = Workshop::new();
+    fs::remove_file(workshop.path("components/etcd")).unwrap();
+    fs::remove_file(workshop.path("components/pause.tar")).unwrap();
+    let error = workshop.pack_refusal();
+    assert!(
+        error.contains(
+            "etcd or etcd.tar.gz, from https://example.org/etcd.tar.gz; without a checksum"
+        ),
+        "{error}"
+    );
+    assert!(error.contains("\n  pause.tar"), "{error}");
+}
+
+#[test]
+fn a_member_is_taken_out_of_its_archive_and_the_archive_checked_against_the_lock() {
+    let workshop = Workshop::new();
+    let etcd = workshop.get("components/etcd");
+    let archive = workshop.archive_etcd();
+    workshop.put("components/etcd.tar.gz", &archive);
+    let url = "https://example.org/etcd.tar.gz";
+    workshop.put(
+        "definition/bundle.lock",
+        lock_of(url, &"0".repeat(64)).as_bytes(),
+    );
+    let error = workshop.pack_refusal();
+    let found = Sha256::of(&archive);
+    assert!(
+        error.contains(&format!(
+            "etcd.tar.gz: its sha256 is {found}, but bundle.lock has 0000"
+        )),
+        "{error}"
+    );
+    assert!(
+        error.contains("fetch it again from https://example.org/"),
+        "{error}"
+    );
+
+    workshop.put(
+        "definition/bundle.lock",
+        lock_of(url, found.as_str()).as_bytes(),
+    );
+    workshop.pack("payload").unwrap();
+    assert_eq!(
+        fs::read(workshop.unpack().unwrap().join("bin/etcd")).unwrap(),
+        etcd
+    );
+}
+
+#[test]
+fn a_bare_file_is_held_to_what_the_lock_says_is_in_the_archive() {
+    let workshop = Workshop::new();
+    let lock = |sha256: &Sha256| {
+        let entry = lock_of("https://example.org/etcd.tar.gz", &"0".repeat(64));
+        format!("{entry}\n[artifact.members]\n\"etcd-v3/etcd\" = \"{sha256}\"\n")
+    };
+    workshop.put(
+        "definition/bundle.lock",
+        lock(&Sha256::of(b"another")).as_bytes(),
+    );
+    let error = workshop.pack_refusal();
+    assert!(
+        error.contains("component etcd: etcd: its sha256 is"),
+        "{error}"
+    );
+    let right = Sha256::of(&workshop.get("components/etcd"));
+    workshop.put("definition/bundle.lock", lock(&right).as_bytes());
+    workshop.pack("payload").unwrap();
+}
+
+#[test]
+fn what_is_no_program_or_another_image_is_not_packed() {
+    let workshop = Workshop::new();
+    workshop.put("components/kubectl", b"<html>404 Not Found</html>");
+    let error = workshop.pack_refusal();
+    assert!(
+        error.contains("kubectl: it is not a program for x86-64 Linux"),
+        "{error}"
+    );
+
+    let mut arm = program("kubectl", 4096);
+    arm[18] = 183;
+    workshop.put("components/kubectl", &arm);
+    let error = workshop.pack_refusal();
+    assert!(error.contains("its machine is another"), "{error}");
+
+    let workshop = Workshop::new();
+    workshop.put("components/pause.tar", &image("example.org/other:1"));
+    let error = workshop.pack_refusal();
+    assert!(
+        error.contains("is tagged example.org/other:1, not example.org/google/pause:3.0"),
+        "{error}"
+    );
+}
+
+#[test]
+fn an_image_whose_parts_do_not_belong_together_is_not_packed() {
+    let reference = "example.org/google/pause:3.0";
+    let layer = tarball(&[("hello", b"hello")]);
+    let archive = |config: &[u8], layer: &[u8]| {
+        let manifest = format!(
+            r#"[{{"Config":"c.json","RepoTags":["{reference}"],"Layers":["l/layer.tar"]}}]"#
+        );
+        tarball(&[
+            ("l/layer.tar", layer),
+            ("c.json", config),
+            ("manifest.json", manifest.as_bytes()),
+        ])
+    };
+    let cases = [
+        (
+            "is for linux/arm64, not for linux/amd64",
+            archive(&config("arm64", &[&layer]), &layer),
+        ),
+        (
+            "l/layer.tar has the sha256",
+            archive(&config("amd64", &[&layer]), b"another layer"),
+        ),
+        (
+            "has 2 layers, its manifest.json 1",
+            archive(&config("amd64", &[&layer, &layer]), &layer),
+        ),
+        (
+            "not a tarball as docker save",
+            b"not a tar at all".repeat(64),
+        ),
+        ("it has no manifest.json", tarball(&[("x", b"{}")])),
+    ];
+    for (expected, content) in cases {
+        let workshop = Workshop::new();
+        workshop.put("components/pause.tar", &content);
+        let error = workshop.pack_refusal();
+        assert!(
+            error.contains(expected) && error.contains("pause"),
+            "{expected}: {error}"
+        );
+    }
+}
+
+#[test]
+fn the_image_is_known_by_the_digest_docker_will_give_it() {
+    let manifest = Workshop::new().pack("payload").unwrap();
+    let layer = tarball(&[("hello", b"example.org/google/pause:3.0")]);
+    let id = Sha256::of(&config("amd64", &[&layer]));
+    assert_eq!(
+        manifest.images().next().unwrap().image_id,
+        Some(format!("sha256:{id}"))
+    );
+}
+
+#[test]
+fn an_archive_that_could_lead_astray_is_refused() {
+    let etcd = program("etcd", 4096);
+    let escaping = |path: &str| {
+        let mut archive = tar::Builder::new(Vec::new());
+        let mut header = tar::Header::new_gnu();
+        header.as_gnu_mut().unwrap().name[..path.len()].copy_from_slice(path.as_bytes());
+        header.set_size(1);
+        header.set_cksum();
+        archive.append(&header, &b"x"[..]).unwrap();
+        archive.into_inner().unwrap()
+    };
+    let special = |kind: tar::EntryType| {
+        let mut archive = tar::Builder::new(Vec::new());
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(kind);
+        header.set_size(0);
+        archive
+            .append_link(&mut header, "etcd-v3/etcd", "/etc/passwd")
+            .unwrap();
+        archive.into_inner().unwrap()
+    };
+    let cases = [
+        ("would leave the archive", escaping("../../etc/passwd")),
+        ("would leave the archive", escaping("/etc/passwd")),
+        ("is not a regular file", special(tar::EntryType::Symlink)),
+        ("is not a regular file", special(tar::EntryType::Link)),
+        ("is not a regular file", special(tar::EntryType::Char)),
+        (
+            "is there twice",
+            tarball(&[("etcd-v3/etcd", &etcd), ("./etcd-v3/etcd", &etcd)]),
+        ),
+        (
+            "it has no member etcd-v3/etcd",
+            tarball(&[("etcd-v4/etcd", &etcd)]),
+        ),
+        ("unpacks to more than", vec![0; 200 << 20]),
+    ];
+    for (expected, content) in cases {
+        let workshop = Workshop::new();
+        fs::remove_file(workshop.path("components/etcd")).unwrap();
+        let mut content = content;
+        if expected.contains("unpacks") {
+            // A member whose zeros take a thousandth of their room.
+            let mut archive = tar::Builder::new(Vec::new());
+            let mut header = tar::Header::new_gnu();
+            header.set_size(content.len() as u64);
+            archive
+                .append_data(&mut header, "etcd-v3/etcd", content.as_slice())
+                .unwrap();
+            content = archive.into_inner().unwrap();
+        }
+        workshop.put("components/etcd.tar.gz", &gzip(&content));
+        let error = workshop.pack_refusal();
+        assert!(
+            error.contains(expected) && error.contains("etcd.tar.gz"),
+            "{expected}: {error}"
+        );
+    }
+}
+
+#[test]
+fn a_file_that_is_no_payload_is_never_replaced() {
+    let workshop = Workshop::new();
+    workshop.put("thesis.txt", b"years of work");
+    let error = workshop.pack("thesis.txt").unwrap_err().to_string();
+    assert!(error.contains("is not a payload"), "{error}");
+    assert_eq!(workshop.get("thesis.txt"), b"years of work");
+}
+
+#[test]
+fn the_locks_of_this_tree_are_as_the_program_writes_them() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/bundle/v1.9/bundle.lock");
+    let text = fs::read_to_string(path).unwrap();
+    assert_eq!(Lock::parse(&text).unwrap().to_text().unwrap(), text);
+}

@@ -1,0 +1,232 @@
+//! An HTTP server on this machine that answers as a test says, well or badly.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
+use rcgen::{CertificateParams, KeyPair};
+use rustls::pki_types::PrivatePkcs8KeyDer;
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
+
+/// What was asked.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// The path, or to a proxy the whole URL.
+    pub target: String,
+    /// Headers by their names in lower case.
+    pub headers: BTreeMap<String, String>,
+}
+
+impl Request {
+    /// Where the range begins that is asked for.
+    pub fn range_start(&self) -> Option<usize> {
+        let range = self.headers.get("range")?;
+        range
+            .strip_prefix("bytes=")?
+            .strip_suffix('-')?
+            .parse()
+            .ok()
+    }
+}
+
+/// What is answered.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    status: &'static str,
+    headers: Vec<(String, String)>,
+    body: Vec<u8>,
+    /// The connection ends after so many bytes of the body.
+    cut: Option<usize>,
+}
+
+impl Answer {
+    /// Only a status, such as `404 Not Found`.
+    pub fn status(status: &'static str) -> Answer {
+        Answer {
+            status,
+            headers: vec![],
+            body: vec![],
+            cut: None,
+        }
+    }
+
+    /// The file, or the part of it that is asked for.
+    pub fn file(content: &[u8], request: &Request) -> Answer {
+        match request.range_start() {
+            Some(start) if start < content.len() => {
+                let range = format!("bytes {start}-{}/{}", content.len() - 1, content.len());
+                Answer::status("206 Partial Content")
+                    .header("Content-Range", &range)
+                    .body(&content[start..])
+            }
+            Some(_) => Answer::status("416 Range Not Satisfiable"),
+            None => Answer::status("200 OK").body(content),
+        }
+    }
+
+    /// With this body.
+    pub fn body(mut self, body: &[u8]) -> Answer {
+        self.body = body.to_vec();
+        self
+    }
+
+    /// With one more header.
+    pub fn header(mut self, name: &str, value: &str) -> Answer {
+        self.headers.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// With an end to the connection after so many bytes of the body.
+    pub fn cut(mut self, bytes: usize) -> Answer {
+        self.cut = Some(bytes);
+        self
+    }
+
+    fn write(&self, stream: &mut impl Write) -> std::io::Result<()> {
+        let mut head = format!("HTTP/1.1 {}\r\nConnection: close\r\n", self.status);
+        head += &format!("Content-Length: {}\r\n", self.body.len());
+        for (name, value) in &self.headers {
+            head += &format!("{name}: {value}\r\n");
+        }
+        stream.write_all(format!("{head}\r\n").as_bytes())?;
+        stream.write_all(&self.body[..self.cut.unwrap_or(self.body.len())])?;
+        stream.flush()
+    }
+}
+
+/// A server that runs until it is dropped.
+pub struct Server {
+    address: String,
+    asked: Arc<Mutex<Vec<Request>>>,
+    ended: Arc<AtomicBool>,
+    authority: Option<tempfile::NamedTempFile>,
+}
+
+type Handler = dyn Fn(&Request) -> Answer + Send + Sync;
+
+impl Server {
+    /// Answers in plain HTTP.
+    pub fn start(handler: impl Fn(&Request) -> Answer + Send + Sync + 'static) -> Server {
+        Server::run(Arc::new(handler), None, None)
+    }
+
+    /// Answers over TLS, with a certificate of its own.
+    pub fn start_tls(handler: impl Fn(&Request) -> Answer + Send + Sync + 'static) -> Server {
+        let key = KeyPair::generate().unwrap();
+        let names = vec!["127.0.0.1".to_owned()];
+        let certificate = CertificateParams::new(names)
+            .unwrap()
+            .self_signed(&key)
+            .unwrap();
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(certificate.pem().as_bytes()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(
+                vec![certificate.der().clone()],
+                PrivatePkcs8KeyDer::from(key.serialize_der()).into(),
+            )
+            .unwrap();
+        Server::run(Arc::new(handler), Some(Arc::new(config)), Some(file))
+    }
+
+    fn run(
+        handler: Arc<Handler>,
+        tls: Option<Arc<ServerConfig>>,
+        authority: Option<tempfile::NamedTempFile>,
+    ) -> Server {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let server = Server {
+            address: listener.local_addr().unwrap().to_string(),
+            asked: Arc::default(),
+            ended: Arc::default(),
+            authority,
+        };
+        let (asked, ended) = (Arc::clone(&server.asked), Arc::clone(&server.ended));
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                if ended.load(Ordering::Relaxed) {
+                    return;
+                }
+                let (Ok(stream), handler, asked) =
+                    (stream, Arc::clone(&handler), Arc::clone(&asked))
+                else {
+                    continue;
+                };
+                let tls = tls.clone();
+                // A client that goes away in the middle is what some tests are about.
+                std::thread::spawn(move || match tls {
+                    None => drop(serve(stream, &*handler, &asked)),
+                    Some(config) => {
+                        let connection = ServerConnection::new(config).unwrap();
+                        drop(serve(
+                            StreamOwned::new(connection, stream),
+                            &*handler,
+                            &asked,
+                        ));
+                    }
+                });
+            }
+        });
+        server
+    }
+
+    /// Its host and port.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// Its URL.
+    pub fn url(&self) -> String {
+        let scheme = if self.authority.is_some() {
+            "https"
+        } else {
+            "http"
+        };
+        format!("{scheme}://{}", self.address)
+    }
+
+    /// The file of the certificate to trust, of a server with TLS.
+    pub fn authority(&self) -> &std::path::Path {
+        self.authority.as_ref().unwrap().path()
+    }
+
+    /// What was asked so far.
+    pub fn asked(&self) -> Vec<Request> {
+        self.asked.lock().unwrap().clone()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.ended.store(true, Ordering::Relaxed);
+        // Wakes the thread that waits for connections.
+        drop(TcpStream::connect(&self.address));
+    }
+}
+
+fn serve(
+    mut stream: impl Read + Write,
+    handler: &Handler,
+    asked: &Mutex<Vec<Request>>,
+) -> std::io::Result<()> {
+    let mut lines = BufReader::new(&mut stream).lines();
+    let first = lines.next().transpose()?.unwrap_or_default();
+    let target = first.split(' ').nth(1).unwrap_or_default().to_owned();
+    let mut headers = BTreeMap::new();
+    for line in lines {
+        let line = line?;
+        let Some((name, value)) = line.split_once(": ") else {
+            break;
+        };
+        headers.insert(name.to_lowercase(), value.to_owned());
+    }
+    let request = Request { target, headers };
+    asked.lock().unwrap().push(request.clone());
+    handler(&request).write(&mut stream)
+}
