@@ -31,7 +31,9 @@ pub fn cyclonedx(manifest: &Manifest) -> Result<String> {
     );
     subject.description = Some(NormalizedString::new(&bundle.description));
     let tool = Tool::new("appliance", "appliance", env!("CARGO_PKG_VERSION"));
+    // All fields, since the default draws a random number, which needs devices.
     let bom = Bom {
+        version: 1,
         serial_number: None,
         metadata: Some(Metadata {
             tools: Some(Tools::List(vec![tool])),
@@ -41,8 +43,16 @@ pub fn cyclonedx(manifest: &Manifest) -> Result<String> {
         components: Some(Components(
             manifest.components.iter().map(component).collect(),
         )),
+        services: None,
+        external_references: None,
+        dependencies: None,
+        compositions: None,
+        properties: None,
+        vulnerabilities: None,
+        signature: None,
+        annotations: None,
+        formulation: None,
         spec_version: SpecVersion::V1_5,
-        ..Bom::default()
     };
     let mut text = Vec::new();
     bom.output_as_json(&mut text, SpecVersion::V1_5)

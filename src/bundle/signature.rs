@@ -5,8 +5,10 @@ use std::fs;
 use std::io::Cursor;
 use std::path::Path;
 
-use anyhow::{Context, Result, anyhow, bail};
-use minisign::{PublicKey, PublicKeyBox, SecretKeyBox, SignatureBox};
+use anyhow::{Context, Result};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use minisign::{PublicKey, PublicKeyBox, SecretKey, SecretKeyBox, SignatureBox};
 use zeroize::Zeroizing;
 
 /// A public key whose signatures are trusted.
@@ -24,15 +26,21 @@ impl TrustKey {
         })?;
         let key = PublicKeyBox::from_string(&content)
             .and_then(PublicKeyBox::into_public_key)
-            .map_err(|error| anyhow!("{text}: not a minisign public key: {error}"))?;
+            .with_context(|| format!("{text}: not a minisign public key"))?;
         Ok(TrustKey(key))
     }
 
     /// Whether `signature` is this key's of `data`.
     pub fn check(&self, data: &[u8], signature: &str) -> Result<()> {
-        let signature = SignatureBox::from_string(signature).map_err(|error| anyhow!("{error}"))?;
-        minisign::verify(&self.0, &signature, Cursor::new(data), true, false, false)
-            .map_err(|error| anyhow!("{error}"))
+        let signature = SignatureBox::from_string(signature)?;
+        Ok(minisign::verify(
+            &self.0,
+            &signature,
+            Cursor::new(data),
+            true,
+            false,
+            false,
+        )?)
     }
 }
 
@@ -45,32 +53,49 @@ impl fmt::Display for TrustKey {
 /// Signs `data` with the secret key in the file `key`; `comment` is signed too. A key with a
 /// password needs it in the file `password`.
 pub fn sign(key: &Path, password: Option<&Path>, data: &[u8], comment: &str) -> Result<String> {
-    let place = || format!("secret key {}", key.display());
-    let text = Zeroizing::new(fs::read_to_string(key).with_context(place)?);
-    let boxed = SecretKeyBox::from_string(&text)
-        .map_err(|error| anyhow!("{error}"))
-        .with_context(place)?;
-    let secret = match password {
-        Some(file) => {
-            let text = Zeroizing::new(
-                fs::read_to_string(file).with_context(|| file.display().to_string())?,
-            );
-            boxed.into_secret_key(Some(text.trim_end_matches('\n').to_owned()))
-        }
-        None => boxed.into_unencrypted_secret_key(),
+    let sign = || -> Result<String> {
+        let text = Zeroizing::new(fs::read_to_string(key)?);
+        let secret = match password {
+            Some(file) => with_password(&text, file)?,
+            None => without_password(&text)?,
+        };
+        // With the public key at hand, the signature is checked where it is made.
+        let public = PublicKey::from_secret_key(&secret)?;
+        let signature = minisign::sign(
+            Some(&public),
+            &secret,
+            Cursor::new(data),
+            Some(comment),
+            None,
+        )?;
+        Ok(signature.into_string())
     };
-    let secret = match secret {
-        Ok(secret) => secret,
-        Err(error) if password.is_none() => {
-            return Err(anyhow!(
+    sign().with_context(|| format!("secret key {}", key.display()))
+}
+
+fn with_password(text: &str, file: &Path) -> Result<SecretKey> {
+    let password = fs::read_to_string(file).with_context(|| file.display().to_string())?;
+    let password = Zeroizing::new(password);
+    let password = password.trim_end_matches('\n').to_owned();
+    Ok(SecretKeyBox::from_string(text)?.into_secret_key(Some(password))?)
+}
+
+fn without_password(text: &str) -> Result<SecretKey> {
+    let secret = SecretKeyBox::from_string(text)?.into_unencrypted_secret_key();
+    secret.or_else(|error| {
+        without_checksum(text).with_context(|| {
+            format!(
                 "{error}; where the key has a password, give its file with --sign-password-file"
-            ))
-            .with_context(place);
-        }
-        Err(error) => return Err(anyhow!("{error}")).with_context(place),
-    };
-    match minisign::sign(None, &secret, Cursor::new(data), Some(comment), None) {
-        Ok(signature) => Ok(signature.into_string()),
-        Err(error) => bail!("{}: {error}", place()),
-    }
+            )
+        })
+    })
+}
+
+/// minisign 0.11 writes keys without a password without a checksum, too, which the library
+/// takes for a wrong one.
+fn without_checksum(text: &str) -> Option<SecretKey> {
+    const CHECKSUM: [u8; 32] = [0; 32];
+    let bytes = Zeroizing::new(BASE64.decode(text.lines().nth(1)?).ok()?);
+    let is_encrypted = bytes.get(2..4)? != [0, 0];
+    (!is_encrypted && bytes.ends_with(&CHECKSUM)).then(|| SecretKey::from_bytes(&bytes).ok())?
 }

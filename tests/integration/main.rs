@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod binary;
+mod carrier;
 mod cloud_init;
 mod docker;
 mod fetch;
@@ -19,6 +20,7 @@ mod rendered;
 mod server;
 mod spec;
 mod status;
+mod transfer;
 mod unpack;
 mod vm;
 mod workshop;

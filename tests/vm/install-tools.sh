@@ -1,11 +1,14 @@
 #!/usr/bin/env bash
-# Installs the Debian or Ubuntu packages that building and testing need, if some are missing.
+# Installs the Debian or Ubuntu packages, and the Python ones, that building and testing need, if
+# some are missing.
 # Rust is not among them: it comes from rustup.
 set -euo pipefail
 
 packages=(
     cloud-init # its schema check
     debootstrap
+    docker-registry
+    docker.io # a daemon and a registry of the tests' own
     dosfstools
     e2fsprogs
     etcd-client
@@ -14,14 +17,19 @@ packages=(
     genisoimage
     libc6-dev
     make
+    minisign
     mtools
     openssl
+    python3-venv
     qemu-system-x86
     qemu-utils
     shellcheck
     systemd
     xz-utils
+    zstd # to compare with
 )
+# Python packages of the tests' own.
+venv=out/tools
 
 missing() {
     local package
@@ -38,17 +46,30 @@ forbid_services() {
     trap 'rm -f /usr/sbin/policy-rc.d' EXIT
 }
 
+install_packages() {
+    if [ "$(id -u)" -ne 0 ]; then
+        echo "missing packages: $*; run as root, or: sudo apt-get install $*" >&2
+        exit 1
+    fi
+    echo "installing: $*"
+    forbid_services
+    export DEBIAN_FRONTEND=noninteractive
+    apt-get update -qq
+    # A qemu-utils from elsewhere, newer than the archive's qemu-system-x86, would keep that out.
+    apt-get install -y -qq --no-install-recommends --allow-downgrades "$@" ||
+        apt-get install -y -qq --no-install-recommends --allow-downgrades "$@" \
+            "qemu-utils=$(apt-cache madison qemu-system-x86 | awk 'NR == 1 { print $3 }')"
+}
+
+install_python() {
+    local wanted=tests/sbom/requirements.txt
+    cmp -s "$wanted" "$venv/installed" && return
+    python3 -m venv --clear "$venv"
+    "$venv/bin/pip" install --quiet --disable-pip-version-check --requirement "$wanted"
+    cp "$wanted" "$venv/installed"
+}
+
+cd "$(dirname "$0")/../.."
 mapfile -t wanted < <(missing)
-[ "${#wanted[@]}" -eq 0 ] && exit 0
-if [ "$(id -u)" -ne 0 ]; then
-    echo "missing packages: ${wanted[*]}; run as root, or: sudo apt-get install ${wanted[*]}" >&2
-    exit 1
-fi
-echo "installing: ${wanted[*]}"
-forbid_services
-export DEBIAN_FRONTEND=noninteractive
-apt-get update -qq
-# A qemu-utils from elsewhere, newer than the archive's qemu-system-x86, would keep that out.
-apt-get install -y -qq --no-install-recommends --allow-downgrades "${wanted[@]}" ||
-    apt-get install -y -qq --no-install-recommends --allow-downgrades "${wanted[@]}" \
-        "qemu-utils=$(apt-cache madison qemu-system-x86 | awk 'NR == 1 { print $3 }')"
+[ "${#wanted[@]}" -eq 0 ] || install_packages "${wanted[@]}"
+install_python

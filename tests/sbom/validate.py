@@ -1,0 +1,10 @@
+"""Holds a CycloneDX document on standard input to the published schema, strictly."""
+
+import sys
+
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
+
+problem = JsonStrictValidator(SchemaVersion.V1_5).validate_str(sys.stdin.read())
+if problem is not None:
+    sys.exit(f"{problem.data.json_path}: {problem.data.message}")
