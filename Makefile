@@ -8,6 +8,10 @@ BUNDLE ?= demo
 # The directory of the bundle's components; the demonstration makes its own where none is given.
 COMPONENTS = out/components/$(BUNDLE)
 
+# Where the build's directories lie must not be in what is built.
+REMAP := --remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)=/cargo
+CARGO := cargo --config 'target.x86_64-unknown-linux-gnu.rustflags = ["$(REMAP)"]'
+
 TARGET := x86_64-unknown-linux-gnu
 RELEASE := target/$(TARGET)/release
 BUILDER := out/builder
@@ -24,18 +28,27 @@ tools: ## Install the Debian packages that building and testing need, if some ar
 	tests/vm/install-tools.sh
 
 .PHONY: builder
-builder:
-	cargo build --release --locked --workspace
+builder: ## Build out/builder: the program without a bundle
+	$(CARGO) build --release --locked
 	install -D -m 0755 $(RELEASE)/appliance $(BUILDER)
 
+.PHONY: harness
+harness:
+	$(CARGO) build --release --locked -p appliance-sim -p appliance-vm
+
 .PHONY: components
-components: builder
+components: builder harness
 ifeq ($(BUNDLE) $(origin COMPONENTS),demo file)
 	tests/sim/components.sh $(SIM) $(COMPONENTS)
 endif
 
 .PHONY: bundle
-bundle: components ## Pack BUNDLE (default: demo) from COMPONENTS and the cache into out/payload
+bundle: components ## Pack BUNDLE (default: demo) into out/payload, from COMPONENTS or what is fetched
+ifneq ($(BUNDLE) $(origin COMPONENTS),demo file)
+ifeq ($(origin COMPONENTS),file)
+	$(BUILDER) bundle fetch --bundle bundle/$(BUNDLE)
+endif
+endif
 	$(BUILDER) bundle pack --bundle bundle/$(BUNDLE) $(if $(wildcard $(COMPONENTS)),--components $(COMPONENTS)) --output $(PAYLOAD)
 
 .PHONY: appliance
@@ -46,6 +59,10 @@ appliance: bundle ## Build out/appliance: one static program with BUNDLE inside
 .PHONY: demo
 demo: tools ## Build the appliance, boot it in a VM with no network, show the node's status
 	tests/vm/demo.sh
+
+.PHONY: reproducible
+reproducible: builder ## Build the program again elsewhere and compare the bytes
+	tests/reproducible.sh $(BUILDER)
 
 .PHONY: lint
 lint: ## Format, clippy, shellcheck
@@ -58,12 +75,12 @@ docs: ## The documentation of the code, with every link checked
 	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --locked
 
 .PHONY: test
-test: tools lint docs appliance ## Every test level, the VM's boot included
+test: tools lint docs appliance reproducible ## Every test level, the VM's boot included
 	APPLIANCE=$(CURDIR)/out/appliance cargo test --workspace --locked -- --include-ignored
 
 .PHONY: bench
-bench: appliance ## Figures, one `name value` a line
-	tests/bench.sh $(BUILDER) $(PAYLOAD) out/appliance
+bench: tools appliance ## Figures, one `name value` a line; PROGRAMS is a directory of programs to pack
+	tests/bench.sh $(BUILDER) out/appliance $(PROGRAMS)
 
 .PHONY: clean
 clean: ## Remove what was built; cached VM images stay in out/vm

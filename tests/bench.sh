@@ -1,11 +1,14 @@
 #!/usr/bin/env bash
 # Figures, one `name value` a line. Times are ratios of two measurements in this run.
-# usage: bench.sh BUILDER PAYLOAD APPLIANCE
+# usage: bench.sh BUILDER APPLIANCE [PROGRAMS]
+# PROGRAMS is a directory of large programs to pack; without it, ten written in Go are taken from
+# the Debian packages that the tests install.
 set -euo pipefail
 
-builder=$1
-payload=$2
-appliance=$3
+builder=$(realpath "$1")
+appliance=$(realpath "$2")
+programs=${3:-}
+cd "$(dirname "$0")/.."
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
@@ -21,11 +24,18 @@ ratio() {
 spent() {
     local start
     start=$(date +%s%N)
-    "$@"
+    "$@" >/dev/null
     echo $((($(date +%s%N) - start) / 1000000))
 }
 
-# A directory that an install accepts as a machine, with metadata beside it.
+# The most memory a command has at once, in MiB.
+peak() {
+    python3 -c 'import resource, subprocess, sys
+subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024)' "$@"
+}
+
+# A directory that an install accepts as a machine.
 make_root() {
     mkdir -p "$work/root/usr/lib/systemd" "$work/root/usr/bin" "$work/root/lib/systemd/system"
     touch "$work/root/usr/lib/systemd/systemd" "$work/root/usr/bin/docker" \
@@ -33,27 +43,78 @@ make_root() {
 }
 
 install_once() {
-    "$builder" install --root "$work/root" --payload "$payload" \
-        --metadata-dir tests/fixtures/metadata/queens-static --role master 2>/dev/null
+    "$appliance" install --root "$work/root" --metadata-dir tests/fixtures/metadata/queens-static \
+        --role master 2>/dev/null
 }
 
 unpack_with_tar() {
-    tar -C "$work/plain" -xJf "$payload"/pack-0.tar.xz
+    mkdir "$work/plain"
+    tar -C "$work/plain" -xJf "$1"
     sync -f "$work/plain"
+    rm -rf "$work/plain"
 }
 
-mkdir "$work/plain"
-make_root
-tar_ms=$(spent unpack_with_tar)
-install_ms=$(spent install_once)
-again_ms=$(spent install_once)
-tar -C "$work/plain" -cf - . | xz -9e -T1 >"$work/plain.tar.xz"
+collect_programs() {
+    local name
+    programs=$work/programs
+    mkdir "$programs"
+    for name in containerd containerd-shim-runc-v2 ctr docker docker-proxy docker-registry dockerd etcd etcdctl runc; do
+        cp -L "$(command -v "$name")" "$programs/"
+    done
+}
 
-packed=$(bytes "$payload"/pack-*)
+define_bundle() {
+    local path
+    mkdir "$work/definition"
+    printf '[bundle]\nname = "bench"\nkubernetes = "v1.9.0"\ndescription = "Programs to pack."\n'
+    for path in "$programs"/*; do
+        [ -f "$path" ] || continue
+        printf '[[component]]\nname = "%s"\nkind = "program"\nversion = "-"\npath = "bin/%s"\nfile = "%s"\n' \
+            "${path##*/}" "${path##*/}" "${path##*/}"
+    done
+}
+
+pack_programs() {
+    "$builder" bundle pack --bundle "$work/definition" --components "$programs" --output "$work/payload" 2>/dev/null
+}
+
+tar_programs() {
+    find "$programs" -maxdepth 1 ! -type d -printf '%P\n' | sort | tar -C "$programs" -chf - -T -
+}
+
+tar_xz() {
+    tar_programs | xz -9e -T1 >"$work/programs.tar.xz"
+}
+
+[ -n "$programs" ] || collect_programs
+programs=$(realpath "$programs")
+define_bundle >"$work/bundle.toml"
+mv "$work/bundle.toml" "$work/definition/"
+
 echo "builder_bytes $(bytes "$builder")"
 echo "appliance_bytes $(bytes "$appliance")"
-echo "payload_bytes $packed"
-echo "unpacked_bytes $(find "$work/plain" -type f -exec cat {} + | wc -c)"
-echo "payload_over_tar_xz_9e $(ratio "$packed" "$(bytes "$work/plain.tar.xz")")"
-echo "install_over_tar_x $(ratio "$install_ms" "$tar_ms")"
+
+pack_ms=$(spent pack_programs)
+tar_xz_ms=$(spent tar_xz)
+payload=$(bytes "$work/payload")
+echo "programs $(grep -c '^name' "$work/definition/bundle.toml" | awk '{ print $1 - 1 }')"
+echo "programs_bytes $(tar_programs | wc -c)"
+echo "payload_bytes $payload"
+alone=0
+for program in "$programs"/*; do
+    [ ! -f "$program" ] || alone=$((alone + $(xz -9e -T1 -c "$program" | wc -c)))
+done
+echo "each_xz_9e_bytes $alone"
+echo "payload_ratio $(ratio "$payload" "$alone")"
+echo "payload_over_tar_xz_9e $(ratio "$payload" "$(bytes "$work/programs.tar.xz")")"
+echo "payload_over_tar_zstd_19 $(ratio "$payload" "$(tar_programs | zstd -19 -T0 -q | wc -c)")"
+echo "pack_time_over_tar_xz_9e $(ratio "$pack_ms" "$tar_xz_ms")"
+verify_ms=$(spent "$builder" bundle verify "$work/payload" 2>/dev/null)
+tar_ms=$(spent unpack_with_tar "$work/programs.tar.xz")
+echo "verify_time_over_tar_x $(ratio "$verify_ms" "$tar_ms")"
+echo "unpack_peak_mib $(peak "$builder" bundle verify "$work/payload")"
+
+make_root
+install_ms=$(spent install_once)
+again_ms=$(spent install_once)
 echo "second_install_over_first $(ratio "$again_ms" "$install_ms")"
