@@ -166,6 +166,9 @@ pub enum Bundle {
         /// Believe the first download of what nobody published a checksum for, and note its own
         #[arg(long)]
         trust_on_first_use: bool,
+        /// Write bundle.toml and bundle.lock to this directory [default: that of the bundle]
+        #[arg(short, long, value_name = "DIR")]
+        output: Option<PathBuf>,
     },
     /// Write the cache, or a bundle's part of it, as one tar to carry over an air gap
     Export {

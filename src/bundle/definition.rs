@@ -13,7 +13,8 @@ use super::lock::{self, Artifact, Lock};
 use super::manifest::{BundleInfo, Kind};
 use super::upstream::Upstream;
 
-const FILE_NAME: &str = "bundle.toml";
+/// The file's name.
+pub const FILE_NAME: &str = "bundle.toml";
 /// The directories a component may be unpacked to.
 const PLACES: [&str; 4] = ["bin/", "cni/bin/", "docker/", "images/"];
 
@@ -32,6 +33,8 @@ pub struct Definition {
     pub components: Vec<Source>,
     /// What is known of upstream artifacts.
     pub lock: Lock,
+    /// The text of `bundle.toml`.
+    pub text: String,
 }
 
 #[derive(Deserialize)]
@@ -158,6 +161,7 @@ fn parse(text: &str, lock: Lock) -> Result<Definition> {
         bundle: file.bundle,
         components: file.component,
         lock,
+        text: text.to_owned(),
     })
 }
 
@@ -279,6 +283,50 @@ mod tests {
                 .to_string()
                 .contains("two components go to bin/etcd")
         );
+    }
+
+    #[test]
+    fn two_components_of_one_name_are_refused() {
+        let two = program("bin/etcd") + &program("bin/other");
+        let error = definition(&two).unwrap_err().to_string();
+        assert!(error.contains("component etcd is there twice"), "{error}");
+    }
+
+    #[test]
+    fn sources_are_encrypted_and_images_named_in_full() {
+        for (source, expected) in [
+            (
+                "http://example.org/etcd.tar.gz",
+                "expected https:// or docker://",
+            ),
+            ("https://example.org/", "names no file"),
+            ("docker://pause", "write the image with registry"),
+            (
+                "docker://gcr.io/google_containers/pause-amd64",
+                "write the image with registry",
+            ),
+        ] {
+            let component = program("bin/etcd") + &format!("source = {source:?}\n");
+            let error = format!("{:#}", definition(&component).unwrap_err());
+            assert!(error.contains(expected), "{source}: {error}");
+        }
+        let component = program("bin/etcd") + "source = \"docker://quay.io/calico/node:v1\"\n";
+        let error = format!("{:#}", definition(&component).unwrap_err());
+        assert!(
+            error.contains("only an image comes from docker://"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_licence_is_an_spdx_expression() {
+        let component = |license: &str| program("bin/etcd") + &format!("license = {license:?}\n");
+        definition(&component("Apache-2.0 AND (GPL-2.0-only OR MIT)")).unwrap();
+        let error = format!(
+            "{:#}",
+            definition(&component("do what you want")).unwrap_err()
+        );
+        assert!(error.contains("is not an SPDX expression"), "{error}");
     }
 
     #[test]

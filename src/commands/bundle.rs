@@ -1,14 +1,15 @@
 //! `appliance bundle`.
 
 use std::fs::{self, File};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 
 use super::payload::{check_signature, manifest_of};
 use super::{Outcome, print};
 use crate::bundle::cache::Cache;
-use crate::bundle::definition::Definition;
+use crate::bundle::definition::{self, Definition};
 use crate::bundle::fetch::mirror::Mirrors;
 use crate::bundle::fetch::{Fetcher, ensure_locked};
 use crate::bundle::lock;
@@ -17,6 +18,7 @@ use crate::bundle::payload::Payload;
 use crate::bundle::{sbom, transfer, verify};
 use crate::cli::{Bundle, CacheDir, Carrier, Fetch, Ingredients, Output, Trust};
 use crate::spec::Refused;
+use crate::sys::atomic;
 use crate::sys::progress::{self, Board};
 
 /// Runs a command of the group.
@@ -26,7 +28,8 @@ pub fn run(command: &Bundle, required_key: Option<&str>) -> Result<Outcome> {
         Bundle::Lock {
             fetch,
             trust_on_first_use,
-        } => lock(fetch, *trust_on_first_use),
+            output,
+        } => lock(fetch, *trust_on_first_use, output.as_deref()),
         Bundle::Export {
             bundle,
             cache,
@@ -108,34 +111,42 @@ fn fetcher<'a>(
     }
 }
 
-fn lock(arguments: &Fetch, trust_on_first_use: bool) -> Result<Outcome> {
-    let dir = Path::new(&arguments.bundle);
-    let definition = Definition::read(dir).map_err(Refused::because)?;
+fn lock(arguments: &Fetch, trust_on_first_use: bool, output: Option<&Path>) -> Result<Outcome> {
+    let definition = definition(&arguments.bundle)?;
+    let dir = output.unwrap_or(Path::new(&arguments.bundle));
+    if output.is_none() && !dir.is_dir() {
+        let problem = "{} is a bundle of this program; say where to write it with --output DIR";
+        return Err(Refused::because(anyhow!(problem.replace("{}", &arguments.bundle))).into());
+    }
     if !trust_on_first_use {
         ensure_locked(&definition.lock, &definition.upstreams()).map_err(Refused::because)?;
     }
     let cache = open_cache(&arguments.cache)?;
-    let lock = fetcher(
-        arguments,
-        &cache,
-        &Mirrors::new(&arguments.mirror),
-        &Board::standard_error(),
-    )
-    .lock(&definition, trust_on_first_use)?;
-    let path = dir.join(lock::FILE_NAME);
-    if lock == definition.lock {
-        log::info!("{}: nothing to add", path.display());
+    let mirrors = Mirrors::new(&arguments.mirror);
+    if trust_on_first_use {
+        for mirror in mirrors.unencrypted() {
+            log::warn!("{mirror} is not encrypted: what is believed now could be anybody's");
+        }
+    }
+    let lock = fetcher(arguments, &cache, &mirrors, &Board::standard_error())
+        .lock(&definition, trust_on_first_use)?;
+    if output.is_none() && lock == definition.lock {
+        log::info!("{}: nothing to add", dir.join(lock::FILE_NAME).display());
         return Ok(Outcome::Done);
     }
-    let write = || -> Result<()> {
-        let mut file = tempfile::Builder::new().prefix(".lock-").tempfile_in(dir)?;
-        std::io::Write::write_all(&mut file, lock.to_text()?.as_bytes())?;
-        file.as_file().sync_all()?;
-        file.persist(&path)?;
-        Ok(())
-    };
-    write().with_context(|| format!("write {}", path.display()))?;
-    log::info!("{}: written", path.display());
+    fs::create_dir_all(dir).with_context(|| dir.display().to_string())?;
+    let files = [
+        (definition::FILE_NAME, definition.text),
+        (lock::FILE_NAME, lock.to_text()?),
+    ];
+    for (name, text) in files {
+        let path = dir.join(name);
+        if fs::read(&path).is_ok_and(|present| present == text.as_bytes()) {
+            continue;
+        }
+        atomic::replace(&path, 0o644, |file| Ok(file.write_all(text.as_bytes())?))?;
+        log::info!("{}: written", path.display());
+    }
     Ok(Outcome::Done)
 }
 
@@ -144,17 +155,9 @@ fn export(bundle: Option<&str>, cache: &CacheDir, output: &Path) -> Result<Outco
     let cache = open_cache(cache)?;
     let blobs = transfer::contents(&cache, definition.as_ref())?;
     let progress = progress::standard_error("export", transfer::size(&cache, &blobs));
-    let parent = output
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty());
-    let file = tempfile::Builder::new()
-        .prefix(".export-")
-        .tempfile_in(parent.unwrap_or(Path::new(".")))
-        .with_context(|| output.display().to_string())?;
-    transfer::export(&cache, &blobs, file.as_file(), &*progress)?;
-    file.as_file().sync_all()?;
-    file.persist(output)
-        .with_context(|| output.display().to_string())?;
+    atomic::replace(output, 0o644, |file| {
+        transfer::export(&cache, &blobs, file, &*progress)
+    })?;
     drop(progress);
     log::info!("{}: {} files of the cache", output.display(), blobs.len());
     Ok(Outcome::Done)

@@ -6,6 +6,7 @@ use super::{Outcome, bundle};
 use crate::bundle::payload::{self, Payload};
 use crate::bundle::repack;
 use crate::cli::Repack;
+use crate::sys::atomic;
 
 /// Makes an appliance of a program and a bundle.
 pub fn run(arguments: &Repack) -> Result<Outcome> {
@@ -18,11 +19,7 @@ pub fn run(arguments: &Repack) -> Result<Outcome> {
         (Some(payload), _) => payload.clone(),
         (None, Some(name)) => {
             // Beside the output, where there has to be room for it anyway.
-            let beside = arguments
-                .output
-                .parent()
-                .filter(|parent| !parent.as_os_str().is_empty());
-            staging = tempfile::tempdir_in(beside.unwrap_or(".".as_ref()))?;
+            staging = tempfile::tempdir_in(atomic::parent(&arguments.output))?;
             let payload = staging.path().join("payload");
             bundle::pack(name, &arguments.ingredients, &payload)?;
             payload

@@ -1,5 +1,6 @@
 //! The machine: files, processes, devices. Knows nothing of Kubernetes.
 
+pub mod atomic;
 pub mod block;
 pub mod digest;
 pub mod host;

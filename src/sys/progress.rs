@@ -6,6 +6,9 @@ use std::time::Instant;
 
 use indicatif::{HumanBytes, MultiProgress, ProgressBar, ProgressStyle};
 
+/// The least time between two lines.
+const QUIET_MILLISECONDS: u64 = 2000;
+
 /// One piece of work that is counted in bytes.
 pub trait Progress: Send + Sync {
     /// So many bytes more are done.
@@ -47,6 +50,7 @@ impl Board {
                 total: AtomicU64::new(total),
                 done: AtomicU64::new(0),
                 start: Instant::now(),
+                quiet_until: AtomicU64::new(QUIET_MILLISECONDS),
             }),
         }
     }
@@ -88,12 +92,14 @@ impl Drop for Bar {
     }
 }
 
-/// A line at every tenth of the way.
+/// A line at every tenth of the way, but never many: short work needs none.
 struct Lines {
     what: String,
     total: AtomicU64,
     done: AtomicU64,
     start: Instant,
+    /// Milliseconds from the start.
+    quiet_until: AtomicU64,
 }
 
 impl Lines {
@@ -108,14 +114,18 @@ impl Progress for Lines {
     fn advance(&self, bytes: u64) {
         let before = self.done.fetch_add(bytes, Ordering::Relaxed);
         let after = before + bytes;
-        if self.tenth(before) < self.tenth(after) {
+        let now = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let is_due = now >= self.quiet_until.load(Ordering::Relaxed);
+        if is_due && self.tenth(before) < self.tenth(after) {
+            self.quiet_until
+                .store(now.saturating_add(QUIET_MILLISECONDS), Ordering::Relaxed);
             log::info!(
                 "{}: {}0% ({} of {}) after {} s",
                 self.what,
                 self.tenth(after),
                 HumanBytes(after),
                 HumanBytes(self.total.load(Ordering::Relaxed)),
-                self.start.elapsed().as_secs()
+                now / 1000
             );
         }
     }

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod binary;
+mod bundles;
 mod carrier;
 mod cloud_init;
 mod docker;

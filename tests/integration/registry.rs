@@ -415,6 +415,25 @@ fn what_docker_login_left_is_shown_to_a_private_registry() {
 }
 
 #[test]
+fn the_environments_proxy_is_asked_for_images_too() {
+    let contents = contents_of(MANIFEST, LAYER, gzip);
+    let proxy = Server::start(move |request| {
+        let mut request = request.clone();
+        request.target = request.target.replace("http://registry.invalid", "");
+        answer(&contents, &request)
+    });
+    let workshop = workshop();
+    let mut command = workshop.command(&lock_command("example.org=http://registry.invalid"));
+    let output = command.env("http_proxy", proxy.url()).output().unwrap();
+    assert!(output.status.success(), "{}", said(&output));
+    assert!(
+        proxy.asked()[0]
+            .target
+            .starts_with("http://registry.invalid/v2/")
+    );
+}
+
+#[test]
 fn an_image_of_the_cache_needs_no_registry() {
     let server = serve(contents_of(MANIFEST, LAYER, gzip));
     let workshop = workshop();

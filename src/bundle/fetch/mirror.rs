@@ -64,6 +64,14 @@ impl Mirrors {
         matching.max_by_key(|(mirror, _)| mirror.from.len())
     }
 
+    /// Those that are asked over a connection that anybody may answer.
+    pub fn unencrypted(&self) -> impl Iterator<Item = &Url> {
+        self.0
+            .iter()
+            .map(|mirror| &mirror.to)
+            .filter(|url| url.scheme() == "http")
+    }
+
     /// Where to ask for the file at `url`.
     pub fn url(&self, url: &Url) -> Result<Url> {
         let address = url.as_str().trim_start_matches("https://");

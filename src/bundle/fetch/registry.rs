@@ -51,19 +51,12 @@ pub fn pull(
         image = image.clone_with_digest(format!("sha256:{sha256}"));
     }
     http::use_ring();
-    let proxy = |name: &str| {
-        std::env::var(name)
-            .or_else(|_| std::env::var(name.to_lowercase()))
-            .ok()
-    };
     let config = ClientConfig {
         protocol,
         read_timeout: Some(http::STALL),
         connect_timeout: Some(http::CONNECT),
         user_agent: http::USER_AGENT,
-        // The client adds the environment's proxies by itself; this one reaches plain registries too.
-        http_proxy: proxy("HTTP_PROXY").filter(|proxy| !proxy.is_empty()),
-        no_proxy: proxy("NO_PROXY"),
+        // Without proxies of its own it takes those of the environment.
         ..ClientConfig::default()
     };
     let puller = Puller {

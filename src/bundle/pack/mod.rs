@@ -14,6 +14,7 @@ use super::definition::Definition;
 use super::manifest::{Component, FORMAT, Manifest, Pack};
 use super::payload;
 use super::signature;
+use crate::sys::atomic;
 use crate::sys::progress::Progress;
 
 /// How unfinished work is called.
@@ -37,11 +38,7 @@ pub fn pack(
     output: &Path,
     begin: impl FnOnce(u64) -> Box<dyn Progress>,
 ) -> Result<Manifest> {
-    let parent = match output.parent() {
-        Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
-        Some(parent) => parent,
-        None => anyhow::bail!("the output cannot be the root directory"),
-    };
+    let parent = atomic::parent(output);
     fs::create_dir_all(parent).with_context(|| parent.display().to_string())?;
     // Only a payload is ever replaced, never a file given by mistake.
     ensure!(

@@ -1,0 +1,38 @@
+//! Files that appear whole or not at all, wherever a user asks for them.
+
+use std::fs::{File, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use tempfile::NamedTempFile;
+
+/// The directory a file is in; for a bare name the current one.
+pub fn parent(path: &Path) -> &Path {
+    let parent = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty());
+    parent.unwrap_or(Path::new("."))
+}
+
+/// Makes the file `path` with permission bits `mode` out of what `write` does to an unnamed
+/// one beside it. Where that fails nothing is left, and what was at `path` before stays.
+pub fn replace(
+    path: &Path,
+    mode: u32,
+    write: impl FnOnce(&mut NamedTempFile) -> Result<()>,
+) -> Result<()> {
+    let replace = || -> Result<()> {
+        let dir = parent(path);
+        let mut file = tempfile::Builder::new()
+            .prefix(".appliance-")
+            .tempfile_in(dir)?;
+        write(&mut file)?;
+        file.as_file()
+            .set_permissions(Permissions::from_mode(mode))?;
+        file.as_file().sync_all()?;
+        file.persist(path)?;
+        Ok(File::open(dir)?.sync_all()?)
+    };
+    replace().with_context(|| path.display().to_string())
+}
