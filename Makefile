@@ -17,7 +17,7 @@ RELEASE := target/$(TARGET)/release
 BUILDER := out/builder
 SIM := $(RELEASE)/sim
 VM := $(RELEASE)/vm
-PAYLOAD := out/payload/$(BUNDLE)
+PAYLOAD := out/payloads/$(BUNDLE)
 
 .PHONY: help
 help: ## This list
@@ -85,4 +85,4 @@ bench: tools appliance ## Figures, one `name value` a line; PROGRAMS is a direct
 .PHONY: clean
 clean: ## Remove what was built; cached VM images stay in out/vm
 	cargo clean
-	rm -rf out/appliance out/builder out/components out/payload
+	rm -rf out/appliance out/builder out/components out/payloads

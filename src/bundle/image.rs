@@ -30,6 +30,8 @@ pub struct Image {
     pub id: Sha256,
     /// The layers, the lowest first.
     pub layers: Vec<Layer>,
+    /// Bytes of its manifest, configuration and layers as the registry serves them.
+    pub size: u64,
     config: Vec<u8>,
 }
 
@@ -117,18 +119,19 @@ pub fn blob_of(descriptor: &OciDescriptor) -> Result<(Sha256, u64)> {
 impl Image {
     /// The image whose manifest, or list of manifests, has that digest.
     pub fn read(cache: &Cache, manifest: &Sha256) -> Result<Image> {
-        let mut parsed = parse_manifest(&cache.read_small(manifest, MAX_DOCUMENT)?)?;
-        if let Some(digest) = for_this_platform(&parsed)? {
-            parsed = parse_manifest(&cache.read_small(&digest, MAX_DOCUMENT)?)?;
+        let mut text = cache.read_small(manifest, MAX_DOCUMENT)?;
+        if let Some(digest) = for_this_platform(&parse_manifest(&text)?)? {
+            text = cache.read_small(&digest, MAX_DOCUMENT)?;
         }
-        match parsed {
-            OciManifest::Image(manifest) => Image::of(cache, &manifest),
+        match parse_manifest(&text)? {
+            OciManifest::Image(manifest) => Image::of(cache, &manifest, text.len() as u64),
             OciManifest::ImageIndex(_) => bail!("a list of manifests in a list of manifests"),
         }
     }
 
-    fn of(cache: &Cache, manifest: &OciImageManifest) -> Result<Image> {
-        let (id, _) = blob_of(&manifest.config)?;
+    fn of(cache: &Cache, manifest: &OciImageManifest, mut size: u64) -> Result<Image> {
+        let (id, config_size) = blob_of(&manifest.config)?;
+        size += config_size;
         let config = cache.read_small(&id, MAX_DOCUMENT)?;
         let parsed: Config =
             serde_json::from_slice(&config).context("the image's configuration")?;
@@ -144,19 +147,19 @@ impl Image {
             diff_ids.len(),
             manifest.layers.len()
         );
-        let layer = |(descriptor, diff_id): (&OciDescriptor, &String)| {
-            Ok(Layer {
-                blob: blob_of(descriptor)?.0,
-                diff_id: Sha256::from_prefixed(diff_id)?,
-            })
-        };
-        let layers = manifest
-            .layers
-            .iter()
-            .zip(&diff_ids)
-            .map(layer)
-            .collect::<Result<_>>()?;
-        Ok(Image { id, layers, config })
+        let mut layers = Vec::new();
+        for (descriptor, diff_id) in manifest.layers.iter().zip(&diff_ids) {
+            let (blob, layer_size) = blob_of(descriptor)?;
+            size += layer_size;
+            let diff_id = Sha256::from_prefixed(diff_id)?;
+            layers.push(Layer { blob, diff_id });
+        }
+        Ok(Image {
+            id,
+            layers,
+            size,
+            config,
+        })
     }
 
     /// Writes the image as a tarball that `docker load` takes and that gives it the tag

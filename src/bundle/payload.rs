@@ -126,6 +126,9 @@ impl Payload {
 
 /// Whether the file begins like a payload that stands alone.
 pub fn is_payload(path: &Path) -> Result<bool> {
+    if !path.is_file() {
+        return Ok(false);
+    }
     let mut start = Vec::new();
     let file = File::open(path).with_context(|| path.display().to_string())?;
     file.take(ZIP.len() as u64).read_to_end(&mut start)?;

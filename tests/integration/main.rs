@@ -19,6 +19,7 @@ mod plan;
 mod registry;
 mod rendered;
 mod server;
+mod signature;
 mod spec;
 mod status;
 mod transfer;

@@ -279,6 +279,11 @@ fn a_file_that_is_no_payload_is_never_replaced() {
     let error = workshop.pack("thesis.txt").unwrap_err().to_string();
     assert!(error.contains("is not a payload"), "{error}");
     assert_eq!(workshop.get("thesis.txt"), b"years of work");
+    let error = workshop.pack("opt").unwrap_err().to_string();
+    assert!(
+        error.contains("opt is there and is not a payload"),
+        "{error}"
+    );
 }
 
 #[test]

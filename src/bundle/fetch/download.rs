@@ -33,15 +33,6 @@ pub struct Expected<'a> {
     pub size: Option<u64>,
 }
 
-/// A whole file in the cache.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Received {
-    /// Its digest.
-    pub sha256: Sha256,
-    /// Its bytes.
-    pub size: u64,
-}
-
 /// Why an attempt failed.
 #[derive(Debug)]
 pub enum Failure {
@@ -105,14 +96,15 @@ impl Downloader {
         })
     }
 
-    /// Brings the file at `url` into the cache. What an earlier run left of it is gone on with.
+    /// Brings the file at `url` into the cache and tells its digest. What an earlier run left of
+    /// it is gone on with.
     pub fn fetch(
         &self,
         url: &Url,
         expected: Expected<'_>,
         cache: &Cache,
         progress: &dyn Progress,
-    ) -> Result<Received> {
+    ) -> Result<Sha256> {
         let attempt = || self.attempt(url, expected, cache, progress);
         retried(url.as_str(), attempt).with_context(|| url.to_string())
     }
@@ -123,7 +115,7 @@ impl Downloader {
         expected: Expected<'_>,
         cache: &Cache,
         progress: &dyn Progress,
-    ) -> Result<Received, Failure> {
+    ) -> Result<Sha256, Failure> {
         let key = match expected.sha256 {
             Some(sha256) => sha256.to_string(),
             None => format!("unverified-{}", Sha256::of(url.as_str().as_bytes())),
@@ -139,10 +131,9 @@ impl Downloader {
             let response = self.ask(url, &mut incoming)?;
             receive(response, expected, &mut incoming, progress)?;
         }
-        let size = incoming.bytes();
         let name = url.path().rsplit('/').next().unwrap_or_default();
         match incoming.finish(name, expected.sha256) {
-            Ok(sha256) => Ok(Received { sha256, size }),
+            Ok(sha256) => Ok(sha256),
             // The part may have been of another file: once more from its beginning.
             Err(error) if resumed > 0 => Err(transient(error)),
             Err(error) => Err(permanent(error)),

@@ -1,6 +1,10 @@
 //! From `bundle.lock` to the cache: every artifact of a bundle, each byte checked.
 
+use std::fmt::Display;
+use std::fs;
+
 use anyhow::{Context, Result, anyhow, bail, ensure};
+use reqwest::Url;
 
 mod download;
 pub mod mirror;
@@ -16,7 +20,7 @@ use super::lock::{Artifact, Checksum, Lock};
 use super::upstream::Upstream;
 use crate::sys::digest::Sha256;
 use crate::sys::parallel;
-use crate::sys::progress::{Board, Progress};
+use crate::sys::progress::Board;
 
 /// How artifacts are fetched.
 pub struct Fetcher<'a> {
@@ -89,83 +93,67 @@ impl Fetcher<'_> {
 
     /// What the artifact is now known to be, and whether it had to be fetched.
     fn one(&self, definition: &Definition, upstream: &Upstream) -> Result<(Artifact, bool)> {
-        let unknown = Artifact::unverified(upstream);
-        let artifact = definition.lock.get(upstream).unwrap_or(&unknown);
-        let before = artifact.clone();
-        let (artifact, fetched) = match upstream {
-            Upstream::File(_) => self.file(upstream, before)?,
-            Upstream::Image(reference) => self.image(reference, before)?,
+        let locked = definition.lock.get(upstream).cloned();
+        let mut artifact = locked.unwrap_or_else(|| Artifact::unverified(upstream));
+        let (sha256, fetched) = match upstream {
+            Upstream::File(url) => self.file(url, &artifact)?,
+            Upstream::Image(reference) => self.image(reference, &artifact)?,
         };
-        let artifact = self.look_inside(definition, upstream, artifact)?;
+        if artifact.sha256 == Checksum::Unverified {
+            artifact.trusted_on_first_use = true;
+            artifact.sha256 = Checksum::Known(sha256.clone());
+        }
+        self.look_inside(definition, upstream, &sha256, &mut artifact)
+            .with_context(|| upstream.to_string())?;
         if fetched {
             log::info!("{upstream}: {} bytes", artifact.size.unwrap_or_default());
         }
         Ok((artifact, fetched))
     }
 
-    fn begin(&self, upstream: &Upstream, artifact: &Artifact) -> Box<dyn Progress> {
-        self.board
-            .begin(upstream.file_name(), artifact.size.unwrap_or(0))
-    }
-
-    fn file(&self, upstream: &Upstream, mut artifact: Artifact) -> Result<(Artifact, bool)> {
-        let Upstream::File(url) = upstream else {
-            bail!("{upstream} is not a file")
-        };
-        if let Some(sha256) = artifact
-            .sha256
-            .known()
-            .filter(|sha256| self.cache.contains(sha256))
-        {
-            let size = self
-                .cache
-                .check(sha256)
-                .with_context(|| upstream.to_string())?;
-            ensure_size(&artifact, size)?;
-            artifact.size = Some(size);
-            return Ok((artifact, false));
+    /// Brings a file into the cache, and tells its digest and whether it was not there.
+    fn file(&self, url: &Url, artifact: &Artifact) -> Result<(Sha256, bool)> {
+        let known = artifact.sha256.known();
+        if let Some(sha256) = known.filter(|sha256| self.cache.contains(sha256)) {
+            self.cache.check(sha256).with_context(|| url.to_string())?;
+            return Ok((sha256.clone(), false));
         }
         let expected = Expected {
-            sha256: artifact.sha256.known(),
+            sha256: known,
             size: artifact.size,
         };
-        let progress = self.begin(upstream, &artifact);
+        let name = url.path().rsplit('/').next().unwrap_or_default();
+        let progress = self.board.begin(name, artifact.size.unwrap_or(0));
         let url = self.mirrors.url(url)?;
-        let received = Downloader::new()?.fetch(&url, expected, self.cache, &*progress)?;
-        artifact.size = Some(received.size);
-        believe(&mut artifact, received.sha256);
-        Ok((artifact, true))
+        let sha256 = Downloader::new()?.fetch(&url, expected, self.cache, &*progress)?;
+        Ok((sha256, true))
     }
 
-    fn image(&self, reference: &str, mut artifact: Artifact) -> Result<(Artifact, bool)> {
+    /// Brings an image into the cache, and tells the digest of its manifest and whether some of
+    /// it was not there.
+    fn image(&self, reference: &str, artifact: &Artifact) -> Result<(Sha256, bool)> {
         let known = artifact.sha256.known();
-        let is_whole = |image: &Image| {
-            image
-                .layers
-                .iter()
-                .all(|layer| self.cache.contains(&layer.blob))
-        };
         let present = known
             .filter(|sha256| self.cache.contains(sha256))
-            .and_then(|sha256| Image::read(self.cache, sha256).ok())
-            .filter(is_whole);
-        if artifact.size.is_some()
-            && let Some(image) = present
-        {
+            .and_then(|sha256| Some((sha256, Image::read(self.cache, sha256).ok()?)))
+            .filter(|(_, image)| {
+                image
+                    .layers
+                    .iter()
+                    .all(|layer| self.cache.contains(&layer.blob))
+            });
+        if let Some((sha256, image)) = present {
             for layer in &image.layers {
                 self.cache
                     .check(&layer.blob)
                     .with_context(|| reference.to_owned())?;
             }
-            return Ok((artifact, false));
+            return Ok((sha256.clone(), false));
         }
-        let progress = self
-            .board
-            .begin(reference.rsplit('/').next().unwrap_or(reference), 0);
-        let pulled = registry::pull(reference, known, self.mirrors, self.cache, &*progress)?;
-        artifact.size = Some(pulled.size);
-        believe(&mut artifact, pulled.manifest);
-        Ok((artifact, present.is_none()))
+        let name = reference.rsplit('/').next().unwrap_or(reference);
+        let progress = self.board.begin(name, artifact.size.unwrap_or(0));
+        let sha256 = registry::pull(reference, known, self.mirrors, self.cache, &*progress)?;
+        Ok((sha256, true))
     }
 
     /// Compares what is in the artifact with what the lock says of it; what the lock does not
@@ -174,57 +162,39 @@ impl Fetcher<'_> {
         &self,
         definition: &Definition,
         upstream: &Upstream,
-        mut artifact: Artifact,
-    ) -> Result<Artifact> {
-        let Some(sha256) = artifact.sha256.known().cloned() else {
-            return Ok(artifact);
+        sha256: &Sha256,
+        artifact: &mut Artifact,
+    ) -> Result<()> {
+        let size = match upstream {
+            Upstream::Image(_) => {
+                let image = Image::read(self.cache, sha256)?;
+                hold(
+                    "its identifier",
+                    artifact.image_id.replace(image.id.clone()),
+                    &image.id,
+                )?;
+                image.size
+            }
+            Upstream::File(_) => {
+                let path = self.cache.path(sha256);
+                let wanted = definition.members_of(upstream);
+                for (name, found) in archive::inspect(&path, &wanted)? {
+                    let known = artifact.members.insert(name.clone(), found.clone());
+                    hold(&format!("the sha256 of {name}"), known, &found)?;
+                }
+                fs::metadata(path)?.len()
+            }
         };
-        if let Upstream::Image(_) = upstream {
-            let image = Image::read(self.cache, &sha256).with_context(|| upstream.to_string())?;
-            if let Some(known) = artifact.image_id.filter(|known| *known != image.id) {
-                bail!(
-                    "{upstream}: its identifier is {}, but bundle.lock has {known}",
-                    image.id
-                )
-            }
-            artifact.image_id = Some(image.id);
-            return Ok(artifact);
-        }
-        let wanted = definition.members_of(upstream);
-        if wanted.is_empty() {
-            return Ok(artifact);
-        }
-        let found = archive::inspect(&self.cache.path(&sha256), &wanted)
-            .with_context(|| upstream.to_string())?;
-        for (name, member) in found {
-            let known = artifact.members.insert(name.clone(), member.sha256.clone());
-            if let Some(known) = known.filter(|known| *known != member.sha256) {
-                bail!(
-                    "{upstream}: the sha256 of {name} is {}, but bundle.lock has {known}",
-                    member.sha256
-                )
-            }
-        }
-        Ok(artifact)
+        hold("its size in bytes", artifact.size.replace(size), &size)
     }
 }
 
-/// A checksum that was not known before is what came first.
-fn believe(artifact: &mut Artifact, found: Sha256) {
-    if artifact.sha256 == Checksum::Unverified {
-        artifact.trusted_on_first_use = true;
-        artifact.sha256 = Checksum::Known(found);
+/// Refuses what is not as it was known before.
+fn hold<T: PartialEq + Display>(what: &str, known: Option<T>, found: &T) -> Result<()> {
+    match known.filter(|known| known != found) {
+        Some(known) => bail!("{what} is {found}, but bundle.lock has {known}"),
+        None => Ok(()),
     }
-}
-
-fn ensure_size(artifact: &Artifact, size: u64) -> Result<()> {
-    if let Some(known) = artifact.size.filter(|known| *known != size) {
-        bail!(
-            "{}: it has {size} bytes, but bundle.lock says {known}",
-            artifact.url
-        )
-    }
-    Ok(())
 }
 
 /// Refuses artifacts that cannot be checked, all at once.

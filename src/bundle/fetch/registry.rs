@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
 use futures_util::StreamExt;
 use oci_client::client::{BlobResponse, ClientConfig, SizedStream};
 use oci_client::errors::{DigestError, OciDistributionError};
@@ -28,24 +28,16 @@ const ACCEPTED: [&str; 4] = [
     OCI_IMAGE_INDEX_MEDIA_TYPE,
 ];
 
-/// An image that is whole in the cache.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Pulled {
-    /// The digest of its manifest.
-    pub manifest: Sha256,
-    /// Bytes of its manifest, configuration and layers as the registry serves them.
-    pub size: u64,
-}
-
 /// Brings the image `reference` into the cache: the one whose manifest has the digest
-/// `expected`, or where that is not known, the one the registry has under its tag.
+/// `expected`, or where that is not known, the one the registry has under its tag. Returns the
+/// digest of its manifest.
 pub fn pull(
     reference: &str,
     expected: Option<&Sha256>,
     mirrors: &Mirrors,
     cache: &Cache,
     progress: &dyn Progress,
-) -> Result<Pulled> {
+) -> Result<Sha256> {
     let (mut image, protocol) = mirrors.image(reference)?;
     if let Some(sha256) = expected {
         image = image.clone_with_digest(format!("sha256:{sha256}"));
@@ -94,31 +86,30 @@ struct Puller<'a> {
 }
 
 impl Puller<'_> {
-    fn pull(&self, expected: Option<&Sha256>) -> Result<Pulled> {
-        let (mut manifest, mut parsed, mut size) = self.manifest(&self.image)?;
+    fn pull(&self, expected: Option<&Sha256>) -> Result<Sha256> {
+        let (mut manifest, mut parsed) = self.manifest(&self.image)?;
         if let Some(digest) = for_this_platform(&parsed)? {
             let one = self.image.clone_with_digest(format!("sha256:{digest}"));
-            let (digest, inner, more) = self.manifest(&one)?;
-            size += more;
+            let (digest, inner) = self.manifest(&one)?;
             parsed = inner;
             // A published checksum may be that of the list; nothing else needs the list.
             manifest = expected.cloned().unwrap_or(digest);
         }
-        let OciManifest::Image(image) = parsed else {
-            return Err(anyhow!("a list of manifests in a list of manifests"));
-        };
-        size += self.blobs(&image)?;
-        Ok(Pulled { manifest, size })
+        match parsed {
+            OciManifest::Image(image) => self.blobs(&image)?,
+            OciManifest::ImageIndex(_) => bail!("a list of manifests in a list of manifests"),
+        }
+        Ok(manifest)
     }
 
-    fn manifest(&self, image: &Reference) -> Result<(Sha256, OciManifest, u64)> {
+    fn manifest(&self, image: &Reference) -> Result<(Sha256, OciManifest)> {
         let known = image.digest().map(Sha256::from_prefixed).transpose()?;
         let bytes = match known.filter(|digest| self.cache.contains(digest)) {
             Some(digest) => self.cache.read_small(&digest, MAX_DOCUMENT)?,
             None => retried(&image.to_string(), || self.ask_for_manifest(image))?,
         };
         let parsed = parse_manifest(&bytes)?;
-        Ok((self.cache.keep(&bytes)?, parsed, bytes.len() as u64))
+        Ok((self.cache.keep(&bytes)?, parsed))
     }
 
     fn ask_for_manifest(&self, image: &Reference) -> Result<Vec<u8>, Failure> {
@@ -134,7 +125,7 @@ impl Puller<'_> {
         }
     }
 
-    fn blobs(&self, image: &OciImageManifest) -> Result<u64> {
+    fn blobs(&self, image: &OciImageManifest) -> Result<()> {
         let descriptors: Vec<&OciDescriptor> = std::iter::once(&image.config)
             .chain(&image.layers)
             .collect();
@@ -153,7 +144,7 @@ impl Puller<'_> {
             done += size;
         }
         self.progress.set(done, Some(total));
-        Ok(total)
+        Ok(())
     }
 
     fn blob(

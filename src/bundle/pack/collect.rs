@@ -41,7 +41,7 @@ pub struct Collected<'a> {
     pub sha256: Sha256,
     /// For an image: the digest of its configuration.
     pub image_id: Option<Sha256>,
-    /// The digest of the artifact it comes from, where `bundle.lock` has it.
+    /// The digest of the artifact it comes from, where it was held to `bundle.lock`.
     pub source_sha256: Option<Sha256>,
 }
 
@@ -199,17 +199,21 @@ impl<'a> Collector<'a, '_> {
                 None
             }
         };
-        let collected = Collected {
+        let mut collected = Collected {
             source,
             path,
             size,
             sha256,
             image_id,
-            source_sha256: source
-                .locked(&self.definition.lock)
-                .and_then(|artifact| artifact.sha256.known().cloned()),
+            source_sha256: None,
         };
-        self.check(&collected)?;
+        let is_held = self.check(&collected)?;
+        // A file that lay in a directory need not come from where it is published.
+        if is_held || !matches!(origin, Origin::Plain(_)) {
+            let artifact = source.locked(&self.definition.lock);
+            collected.source_sha256 =
+                artifact.and_then(|artifact| artifact.sha256.known().cloned());
+        }
         Ok(collected)
     }
 
@@ -238,11 +242,11 @@ impl<'a> Collector<'a, '_> {
         image::check_archive(file, reference).with_context(|| source.file.clone())
     }
 
-    /// Holds the component's own bytes to the lock, as far as that knows them.
-    fn check(&self, collected: &Collected<'_>) -> Result<()> {
+    /// Holds the component's own bytes to the lock, and tells whether that knows them.
+    fn check(&self, collected: &Collected<'_>) -> Result<bool> {
         let source = collected.source;
         let Some(artifact) = source.locked(&self.definition.lock) else {
-            return Ok(());
+            return Ok(false);
         };
         let (found, expected) = lock::expectation(
             artifact,
@@ -254,7 +258,7 @@ impl<'a> Collector<'a, '_> {
             Some(expected) if expected != found => {
                 bail!(mismatch(&collected.path, found, expected, source))
             }
-            _ => Ok(()),
+            expected => Ok(expected.is_some()),
         }
     }
 }
