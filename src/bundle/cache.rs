@@ -3,6 +3,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, BufReader, Read, Seek, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -106,41 +107,30 @@ impl Cache {
         read().with_context(|| format!("cache {}", path.display()))
     }
 
-    /// Begins, or goes on with, the download that `key` names. Only one process at a time can.
-    pub fn receive(&self, key: &str) -> Result<Incoming<'_>> {
-        let path = self.dir.join(PARTIAL).join(key);
-        let file = File::options()
-            .read(true)
-            .append(true)
-            .create(true)
-            .open(&path)
-            .with_context(|| path.display().to_string())?;
-        let file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(file) => file,
-            Err((_, Errno::EWOULDBLOCK)) => {
-                bail!(
-                    "another run is fetching {}; wait for it to end",
-                    path.display()
-                )
-            }
-            Err((_, error)) => return Err(error).with_context(|| path.display().to_string()),
-        };
-        let mut incoming = Incoming {
-            cache: self,
-            path,
-            file,
-            sha256: sha2::Sha256::new(),
-            bytes: 0,
-        };
+    /// Begins, or goes on with, the download of the file of that digest. Only one can at a time:
+    /// another is waited for. `None` if by then the file is there.
+    pub fn receive(&self, sha256: &Sha256) -> Result<Option<Incoming<'_>>> {
+        let mut incoming = self.lock(sha256.as_str())?;
+        if self.contains(sha256) {
+            fs::remove_file(&incoming.path).with_context(|| incoming.path.display().to_string())?;
+            return Ok(None);
+        }
         incoming.take_stock()?;
+        Ok(Some(incoming))
+    }
+
+    /// Begins the download of the file at `url`, whose digest nobody knows. It never goes on with
+    /// an earlier one: nothing would tell a part of one file from the rest of another.
+    pub fn receive_unverified(&self, url: &str) -> Result<Incoming<'_>> {
+        let mut incoming = self.lock(&format!("unverified-{}", Sha256::of(url.as_bytes())))?;
+        incoming.restart()?;
         Ok(incoming)
     }
 
     /// Keeps the bytes, which are the whole file, unless they are there already.
     pub fn keep(&self, bytes: &[u8]) -> Result<Sha256> {
         let sha256 = Sha256::of(bytes);
-        if !self.contains(&sha256) {
-            let mut incoming = self.receive(sha256.as_str())?;
+        if let Some(mut incoming) = self.receive(&sha256)? {
             incoming.restart()?;
             incoming.write(bytes)?;
             incoming.finish(sha256.as_str(), Some(&sha256))?;
@@ -148,10 +138,49 @@ impl Cache {
         Ok(sha256)
     }
 
+    fn lock(&self, key: &str) -> Result<Incoming<'_>> {
+        let path = self.dir.join(PARTIAL).join(key);
+        let file = lock(&path).with_context(|| path.display().to_string())?;
+        Ok(Incoming {
+            cache: self,
+            path,
+            file,
+            sha256: sha2::Sha256::new(),
+            bytes: 0,
+        })
+    }
+
     fn reject(&self, path: &Path, name: &str, found: &Sha256) -> Result<PathBuf> {
         let aside = self.dir.join(REJECTED).join(format!("{name}.{found}"));
         fs::rename(path, &aside).with_context(|| format!("move {} aside", path.display()))?;
         Ok(aside)
+    }
+}
+
+/// Opens the file at `path`, made where it is missing, once nobody else has it.
+fn lock(path: &Path) -> Result<Flock<File>> {
+    loop {
+        let open = || {
+            File::options()
+                .read(true)
+                .append(true)
+                .create(true)
+                .open(path)
+        };
+        let file = match Flock::lock(open()?, FlockArg::LockExclusiveNonblock) {
+            Ok(file) => file,
+            Err((file, Errno::EWOULDBLOCK)) => {
+                log::info!("waiting for another download of {}", path.display());
+                Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, error)| error)?
+            }
+            Err((_, error)) => return Err(error.into()),
+        };
+        // Whoever had it may have given it its final name: what was opened is then that file.
+        let is_same =
+            |metadata: fs::Metadata| metadata.ino() == file.metadata().map_or(0, |m| m.ino());
+        if fs::metadata(path).is_ok_and(is_same) {
+            return Ok(file);
+        }
     }
 }
 
@@ -182,6 +211,11 @@ impl Incoming<'_> {
     /// How many bytes there are.
     pub fn bytes(&self) -> u64 {
         self.bytes
+    }
+
+    /// Whether what arrived is the file of that digest.
+    pub fn is(&self, sha256: &Sha256) -> bool {
+        Sha256::from(self.sha256.clone().finalize().as_slice()) == *sha256
     }
 
     /// Forgets what arrived.

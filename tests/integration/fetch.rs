@@ -2,6 +2,8 @@
 //! is told clearly and leaves nothing half written.
 
 use std::fs;
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -121,6 +123,17 @@ fn a_run_that_ended_is_gone_on_with_by_the_next() {
     assert!(success, "{said}");
     assert_eq!(server.asked()[0].range_start(), Some(1000));
     assert!(!workshop.path(&partial).exists());
+}
+
+#[test]
+fn a_file_that_came_whole_is_not_asked_for_again() {
+    let (workshop, archive) = workshop(None);
+    fs::create_dir_all(workshop.path("cache/partial")).unwrap();
+    workshop.put(&format!("cache/partial/{}", Sha256::of(&archive)), &archive);
+    let server = Server::start(|_| Answer::status("500 Internal Server Error"));
+    let (success, said) = fetch(&workshop, &server, &["fetch"]);
+    assert!(success, "{said}");
+    assert_eq!(server.asked().len(), 0);
 }
 
 #[test]
@@ -408,18 +421,48 @@ fn a_file_of_the_cache_that_changed_is_found_and_fetched_again() {
 }
 
 #[test]
-fn two_runs_do_not_write_to_one_download() {
+fn a_download_of_another_run_is_waited_for() {
     let (workshop, archive) = workshop(None);
     fs::create_dir_all(workshop.path("cache/partial")).unwrap();
-    let partial = workshop.path(&format!("cache/partial/{}", Sha256::of(&archive)));
-    let file = fs::File::create(&partial).unwrap();
-    file.lock().unwrap();
-    let server = Server::start(move |request| Answer::file(&archive, request));
-    let (success, said) = fetch(&workshop, &server, &["fetch"]);
-    assert!(
-        !success && said.contains("another run is fetching"),
-        "{said}"
+    fs::create_dir_all(workshop.path("cache/blobs/sha256")).unwrap();
+    let sha256 = Sha256::of(&archive);
+    let partial = workshop.path(&format!("cache/partial/{sha256}"));
+    let others = fs::File::create(&partial).unwrap();
+    others.lock().unwrap();
+    let server = Server::start(|_| Answer::status("500 Internal Server Error"));
+    let mirror = format!("example.org={}", server.url());
+    let arguments = [
+        "bundle",
+        "fetch",
+        "--bundle",
+        "@definition",
+        "--mirror",
+        &mirror,
+    ];
+    let mut run = workshop
+        .command(&arguments)
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(run.stderr.take().unwrap()).lines();
+    let first = lines.next().unwrap().unwrap();
+    assert!(first.contains("waiting for another download"), "{first}");
+    // The other run ends: it writes the rest, gives the file its name, and lets it go.
+    fs::write(&partial, archive.as_slice()).unwrap();
+    fs::rename(
+        &partial,
+        workshop.path(&format!("cache/blobs/sha256/{sha256}")),
+    )
+    .unwrap();
+    drop(others);
+    let rest: Vec<String> = lines.map(Result::unwrap).collect();
+    assert!(run.wait().unwrap().success(), "{rest:?}");
+    assert_eq!(server.asked().len(), 0);
+    assert_eq!(
+        workshop.get(&format!("cache/blobs/sha256/{sha256}")),
+        *archive
     );
+    assert_eq!(names(&workshop.path("cache/partial")), Vec::<String>::new());
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::sync::{Arc, Condvar, Mutex};
 
 use appliance::sys::digest::Sha256;
 
@@ -430,6 +431,52 @@ fn the_environments_proxy_is_asked_for_images_too() {
         proxy.asked()[0]
             .target
             .starts_with("http://registry.invalid/v2/")
+    );
+}
+
+#[test]
+fn a_layer_that_two_images_have_is_fetched_once() {
+    let workshop = workshop();
+    let one = String::from_utf8(workshop.get("definition/bundle.toml")).unwrap();
+    let (head, component) = one.split_once("[[component]]").unwrap();
+    let other = component.replace("pause", "other");
+    let both = format!("{head}[[component]]{component}\n[[component]]{other}");
+    workshop.put("definition/bundle.toml", both.as_bytes());
+    let mut contents = contents_of(MANIFEST, LAYER, gzip);
+    let copies: Contents = contents
+        .iter()
+        .map(|(path, content)| (path.replace("pause", "other"), content.clone()))
+        .collect();
+    contents.extend(copies);
+    let layer = {
+        let blobs = contents.iter().filter(|(path, _)| path.contains("blobs"));
+        let gzipped = blobs
+            .into_iter()
+            .find(|(_, (_, bytes))| bytes.starts_with(&[0x1f, 0x8b]));
+        gzipped.unwrap().0.rsplit('/').next().unwrap().to_owned()
+    };
+    // The layer comes only when both images have been asked for.
+    let manifests = Arc::new((Mutex::new(0), Condvar::new()));
+    let name = layer.clone();
+    let server = Server::start(move |request| {
+        let (count, changed) = &*manifests;
+        let mut count = count.lock().unwrap();
+        if request.target.contains("manifests") {
+            *count += 1;
+            changed.notify_all();
+        } else if request.target.ends_with(&name) {
+            drop(changed.wait_while(count, |count| *count < 2).unwrap());
+        }
+        answer(&contents, request)
+    });
+    workshop.succeed(&lock_command(&format!("example.org={}", server.url())));
+    let asked = server.asked();
+    assert_eq!(
+        asked
+            .iter()
+            .filter(|request| request.target.ends_with(&layer))
+            .count(),
+        1
     );
 }
 

@@ -116,18 +116,20 @@ impl Downloader {
         cache: &Cache,
         progress: &dyn Progress,
     ) -> Result<Sha256, Failure> {
-        let key = match expected.sha256 {
-            Some(sha256) => sha256.to_string(),
-            None => format!("unverified-{}", Sha256::of(url.as_str().as_bytes())),
+        let incoming = match expected.sha256 {
+            Some(sha256) => match cache.receive(sha256).map_err(permanent)? {
+                Some(incoming) => Ok(incoming),
+                // Another run has fetched it meanwhile.
+                None => return Ok(sha256.clone()),
+            },
+            None => cache.receive_unverified(url.as_str()),
         };
-        let mut incoming = cache.receive(&key).map_err(permanent)?;
-        // Without a checksum nothing would tell a part of one file from the rest of another.
-        let too_long = expected.size.is_some_and(|size| incoming.bytes() > size);
-        if expected.sha256.is_none() || too_long {
+        let mut incoming = incoming.map_err(permanent)?;
+        if expected.size.is_some_and(|size| incoming.bytes() > size) {
             incoming.restart().map_err(permanent)?;
         }
         let resumed = incoming.bytes();
-        if expected.size.is_none_or(|size| resumed < size) {
+        if !expected.sha256.is_some_and(|sha256| incoming.is(sha256)) {
             let response = self.ask(url, &mut incoming)?;
             receive(response, expected, &mut incoming, progress)?;
         }

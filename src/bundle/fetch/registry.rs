@@ -154,15 +154,16 @@ impl Puller<'_> {
         size: u64,
         (done, total): (u64, u64),
     ) -> Result<(), Failure> {
-        let mut incoming = self
-            .cache
-            .receive(sha256.as_str())
-            .map_err(Failure::Permanent)?;
+        // Images share layers: another may have brought it meanwhile.
+        let incoming = self.cache.receive(sha256);
+        let Some(mut incoming) = incoming.map_err(Failure::Permanent)? else {
+            return Ok(());
+        };
         if incoming.bytes() > size {
             incoming.restart().map_err(Failure::Permanent)?;
         }
         let resumed = incoming.bytes();
-        if resumed < size {
+        if !incoming.is(sha256) {
             self.runtime.block_on(async {
                 let offset = incoming.bytes();
                 let pull =
