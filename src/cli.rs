@@ -28,7 +28,7 @@ Where things are:
 /// its image, it finds its role in the instance metadata, writes every configuration and
 /// certificate, starts the services and tells whether they are healthy.
 #[derive(Debug, Parser)]
-#[command(name = "appliance", version, max_term_width = 100, after_long_help = EXIT_CODES)]
+#[command(name = "appliance", bin_name = "appliance", version, max_term_width = 100, after_long_help = EXIT_CODES)]
 pub struct Cli {
     /// Say also which programs are run
     #[arg(short, long, global = true)]
@@ -71,9 +71,9 @@ pub enum Command {
 
 const REPACK_EXAMPLES: &str = "\
 Examples:
-  appliance bundle fetch --bundle v1.9                 where the internet is
-  appliance repack --bundle v1.9 -o appliance-v1.9     there, or wherever the cache was carried to
-  appliance repack --bundle ./mine --components ./files --sign-key my.key -o mine";
+  appliance bundle fetch --bundle mine            where the internet is
+  appliance repack --bundle mine -o my-appliance  there, or wherever the cache was carried to
+  appliance repack --bundle mine --components ./files --sign-key my.key -o my-appliance";
 
 const INSTALL_EXAMPLES: &str = "\
 Examples:
@@ -239,9 +239,10 @@ pub enum Bundle {
 
 const FETCH_EXAMPLES: &str = "\
 Examples:
-  appliance bundle fetch --bundle v1.9
-  appliance bundle fetch --bundle v1.9 --mirror gcr.io/google_containers=https://registry.example/k8s
-  HTTPS_PROXY=http://proxy.example:3128 appliance bundle fetch --bundle ./my-bundle";
+  appliance bundle lock --bundle v1.9 --trust-on-first-use -o mine   once, for what has no checksum
+  appliance bundle fetch --bundle mine
+  appliance bundle fetch --bundle mine --mirror gcr.io=https://registry.example
+  HTTPS_PROXY=http://proxy.example:3128 appliance bundle fetch --bundle mine";
 
 /// The directory of downloads.
 #[derive(Args, Clone, Debug)]
@@ -310,7 +311,7 @@ pub struct Repack {
     #[arg(long, value_name = "FILE")]
     pub program: Option<PathBuf>,
 
-    /// The appliance to write; replaced if it is there
+    /// The appliance to write; a program that is there is replaced
     #[arg(short, long, value_name = "FILE")]
     pub output: PathBuf,
 }

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use super::elf::Program;
 use super::payload::Payload;
@@ -13,6 +13,12 @@ use crate::sys::atomic;
 /// Writes the program in the file `program`, without the payload it may have, and `payload`
 /// behind it, to `output`.
 pub fn repack(program: &Path, payload: &Path, output: &Path) -> Result<()> {
+    // Only a program is ever replaced, never a file given by mistake.
+    ensure!(
+        !output.exists() || Program::read(output).is_ok(),
+        "{} is there and is not a program; choose another name",
+        output.display()
+    );
     let place = || program.display().to_string();
     let end = Program::read(program).with_context(place)?.end;
     let mut input = File::open(program).with_context(place)?.take(end);

@@ -100,6 +100,10 @@ fn what_is_no_program_or_no_payload_makes_no_appliance() {
     assert!(said.contains("damaged or cut off"), "{said}");
     let said = repack(&[]);
     assert!(said.contains("--bundle"), "{said}");
+    workshop.put("thesis.txt", b"years of work");
+    let said = workshop.fail(&["repack", "--payload", "@payload", "--output", "@thesis.txt"]);
+    assert!(said.contains("is there and is not a program"), "{said}");
+    assert_eq!(workshop.get("thesis.txt"), b"years of work");
 }
 
 #[test]
