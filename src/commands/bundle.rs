@@ -19,7 +19,7 @@ use crate::bundle::{sbom, transfer, verify};
 use crate::cli::{Bundle, CacheDir, Carrier, Fetch, Ingredients, Output, Trust};
 use crate::spec::Refused;
 use crate::sys::atomic;
-use crate::sys::progress::{self, Board};
+use crate::sys::progress;
 
 /// Runs a command of the group.
 pub fn run(command: &Bundle, required_key: Option<&str>) -> Result<Outcome> {
@@ -80,13 +80,8 @@ fn fetch(arguments: &Fetch) -> Result<Outcome> {
     let definition = definition(&arguments.bundle)?;
     ensure_locked(&definition.lock, &definition.upstreams()).map_err(Refused::because)?;
     let cache = open_cache(&arguments.cache)?;
-    let summary = fetcher(
-        arguments,
-        &cache,
-        &Mirrors::new(&arguments.mirror),
-        &Board::standard_error(),
-    )
-    .fetch(&definition)?;
+    let summary =
+        fetcher(arguments, &cache, &Mirrors::new(&arguments.mirror)).fetch(&definition)?;
     log::info!(
         "bundle {}: {} artifacts fetched, {} were there; all are what bundle.lock says: {}",
         definition.bundle.name,
@@ -97,17 +92,12 @@ fn fetch(arguments: &Fetch) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-fn fetcher<'a>(
-    arguments: &Fetch,
-    cache: &'a Cache,
-    mirrors: &'a Mirrors,
-    board: &'a Board,
-) -> Fetcher<'a> {
+fn fetcher<'a>(arguments: &Fetch, cache: &'a Cache, mirrors: &'a Mirrors) -> Fetcher<'a> {
     Fetcher {
         cache,
         mirrors,
         jobs: arguments.jobs.into(),
-        board,
+        begin: &progress::standard_error,
     }
 }
 
@@ -128,8 +118,7 @@ fn lock(arguments: &Fetch, trust_on_first_use: bool, output: Option<&Path>) -> R
             log::warn!("{mirror} is not encrypted: what is believed now could be anybody's");
         }
     }
-    let lock = fetcher(arguments, &cache, &mirrors, &Board::standard_error())
-        .lock(&definition, trust_on_first_use)?;
+    let lock = fetcher(arguments, &cache, &mirrors).lock(&definition, trust_on_first_use)?;
     if output.is_none() && lock == definition.lock {
         log::info!("{}: nothing to add", dir.join(lock::FILE_NAME).display());
         return Ok(Outcome::Done);

@@ -2,6 +2,8 @@
 
 use log::{LevelFilter, Log, Metadata, Record};
 
+use crate::sys::progress;
+
 struct Lines;
 
 impl Log for Lines {
@@ -14,8 +16,10 @@ impl Log for Lines {
             return;
         }
         match record.level() {
-            log::Level::Error | log::Level::Warn => eprintln!("warning: {}", record.args()),
-            _ => eprintln!("{}", record.args()),
+            log::Level::Error | log::Level::Warn => {
+                progress::print_line(&format!("warning: {}", record.args()));
+            }
+            _ => progress::print_line(&record.args().to_string()),
         }
     }
 

@@ -1,6 +1,7 @@
 //! Telling how far long work is: a bar on a terminal, plain lines anywhere else.
 
 use std::io::IsTerminal;
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
@@ -27,42 +28,37 @@ impl Progress for Silent {
     fn set(&self, _done: u64, _total: Option<u64>) {}
 }
 
-/// Work called `what`, of `total` bytes, shown on standard error in the way that suits it.
+/// Every bar on the terminal, so that several do not draw over each other.
+static BARS: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
+
+/// Work called `what`, of `total` bytes or of 0 where that is not known yet, shown on standard
+/// error: as a bar on a terminal, as plain lines anywhere else.
 pub fn standard_error(what: &str, total: u64) -> Box<dyn Progress> {
-    Board::standard_error().begin(what, total)
+    if std::io::stderr().is_terminal() {
+        Box::new(Bar::new(what, total))
+    } else {
+        Box::new(Lines {
+            what: what.to_owned(),
+            total: AtomicU64::new(total),
+            done: AtomicU64::new(0),
+            start: Instant::now(),
+            quiet_until: AtomicU64::new(QUIET_MILLISECONDS),
+        })
+    }
 }
 
-/// Where several pieces of work are shown at once.
-pub struct Board(Option<MultiProgress>);
-
-impl Board {
-    /// A bar for each on a terminal, plain lines anywhere else.
-    pub fn standard_error() -> Board {
-        Board(std::io::stderr().is_terminal().then(MultiProgress::new))
-    }
-
-    /// Shows one more piece of work; `total` is 0 where it is not known yet.
-    pub fn begin(&self, what: &str, total: u64) -> Box<dyn Progress> {
-        match &self.0 {
-            Some(bars) => Box::new(Bar::new(bars, what, total)),
-            None => Box::new(Lines {
-                what: what.to_owned(),
-                total: AtomicU64::new(total),
-                done: AtomicU64::new(0),
-                start: Instant::now(),
-                quiet_until: AtomicU64::new(QUIET_MILLISECONDS),
-            }),
-        }
-    }
+/// Prints a line to standard error, above the bars that are there.
+pub fn print_line(line: &str) {
+    BARS.suspend(|| eprintln!("{line}"));
 }
 
 struct Bar(ProgressBar);
 
 impl Bar {
-    fn new(bars: &MultiProgress, what: &str, total: u64) -> Bar {
+    fn new(what: &str, total: u64) -> Bar {
         const FORM: &str =
             "{msg:28!} [{bar:24}] {bytes:>10}/{total_bytes:10} {bytes_per_sec:>12} ETA {eta}";
-        let bar = bars.add(ProgressBar::new(total).with_message(what.to_owned()));
+        let bar = BARS.add(ProgressBar::new(total).with_message(what.to_owned()));
         // A form that cannot be read would leave the default one, which is as good.
         if let Ok(style) = ProgressStyle::with_template(FORM) {
             bar.set_style(style.progress_chars("=> "));

@@ -20,7 +20,7 @@ use super::lock::{Artifact, Checksum, Lock};
 use super::upstream::Upstream;
 use crate::sys::digest::Sha256;
 use crate::sys::parallel;
-use crate::sys::progress::Board;
+use crate::sys::progress::Progress;
 
 /// How artifacts are fetched.
 pub struct Fetcher<'a> {
@@ -30,8 +30,8 @@ pub struct Fetcher<'a> {
     pub mirrors: &'a Mirrors,
     /// How many artifacts are fetched at once.
     pub jobs: usize,
-    /// Shows how far each is.
-    pub board: &'a Board,
+    /// Begins to show how far an artifact is: its name, and its bytes or 0.
+    pub begin: &'a (dyn Fn(&str, u64) -> Box<dyn Progress> + Sync),
 }
 
 /// What a run did.
@@ -123,7 +123,7 @@ impl Fetcher<'_> {
             size: artifact.size,
         };
         let name = url.path().rsplit('/').next().unwrap_or_default();
-        let progress = self.board.begin(name, artifact.size.unwrap_or(0));
+        let progress = (self.begin)(name, artifact.size.unwrap_or(0));
         let url = self.mirrors.url(url)?;
         let sha256 = Downloader::new()?.fetch(&url, expected, self.cache, &*progress)?;
         Ok((sha256, true))
@@ -151,7 +151,7 @@ impl Fetcher<'_> {
             return Ok((sha256.clone(), false));
         }
         let name = reference.rsplit('/').next().unwrap_or(reference);
-        let progress = self.board.begin(name, artifact.size.unwrap_or(0));
+        let progress = (self.begin)(name, artifact.size.unwrap_or(0));
         let sha256 = registry::pull(reference, known, self.mirrors, self.cache, &*progress)?;
         Ok((sha256, true))
     }
