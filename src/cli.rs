@@ -1,11 +1,15 @@
 //! The command line: types only. Commands resolve what was typed here into what they do.
 
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+use reqwest::Url;
+
 use crate::bundle::fetch::mirror::Mirror;
+use crate::spec::reference;
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -46,8 +50,14 @@ pub enum Command {
     ///
     /// Safe to run at any time: what is already as it should be is not touched, and a run
     /// that was cut goes on where it stopped. Keys and etcd's data are never overwritten.
-    #[command(after_long_help = INSTALL_EXAMPLES)]
+    #[command(after_long_help = install_help())]
     Install(Install),
+    /// Show what this VM would become, and change nothing
+    #[command(after_long_help = DETECT_EXAMPLES)]
+    Detect(Detect),
+    /// Check, describe or begin a file of settings
+    #[command(subcommand)]
+    Config(Config),
     /// Tell whether the node is healthy: services, endpoints, images, certificates
     Status(Status),
     /// Build, on an operator's machine, what an appliance carries
@@ -75,46 +85,148 @@ Examples:
   appliance repack --bundle mine -o my-appliance  there, or wherever the cache was carried to
   appliance repack --bundle mine --components ./files --sign-key my.key -o my-appliance";
 
-const INSTALL_EXAMPLES: &str = "\
+const DETECT_EXAMPLES: &str = "\
+Examples:
+  appliance detect --explain
+  appliance detect --metadata-source service -o json
+  appliance detect --root /mnt --metadata-dir ./openstack   for another machine's disk";
+
+/// Every setting, and how to make it.
+fn install_help() -> String {
+    format!(
+        "\
 Examples:
   appliance install                          the role comes from the server's metadata
   appliance install --role master --dry-run  show every change, make none
   appliance install --config site.yaml       settings from a file
+  appliance install --set podCIDR=10.9.0.0/16 --metadata-source config-drive
 
-Settings, from the file or as server properties (`openstack server set --property KEY=VALUE`,
-plain or as appliance.KEY):
-  role           master (worker and single follow in a later version)
-  profile        with-ca, or simple: no TLS and no authorization
-  nodeName       the node's name                     [default: its host name]
-  address        the address other nodes reach it by [default: from the metadata]
-  podCIDR        [default: 172.20.0.0/16]
-  serviceCIDR    [default: 10.68.0.0/16]
-  clusterName    [default: kubernetes]
-  clusterDomain  [default: cluster.local]
-  nodePortRange  [default: 20000-40000]
-  apiServerSANs  further names of the API server, separated by commas, such as a floating IP
-  ipip           off, always or cross-subnet         [default: off]
-  mtu            of the nodes' network, in bytes     [default: from the metadata, else 1500]
-  hosts          other nodes for /etc/hosts, name: address (file only)";
+Settings, the strongest place first: flags (--set KEY=VALUE), the environment (APPLIANCE_ROLE,
+APPLIANCE_POD_CIDR and so on), server properties (openstack server set --property KEY=VALUE, plain
+or as appliance.KEY), /etc/appliance/config.yaml, the section `appliance:` of user-data, then of
+vendor-data, the bundle, defaults. `appliance detect --explain` shows who said what.
+{}
+In files also inventory, roleRules and hosts: `appliance config example` explains them.",
+        reference::help()
+    )
+}
 
-/// Arguments of `install`.
-#[derive(Args, Debug)]
-pub struct Install {
-    /// What the node is to be; `auto` looks in the configuration file and the metadata
-    #[arg(long, value_name = "ROLE", default_value = "auto")]
-    pub role: String,
+/// Where a node's settings come from.
+#[derive(Args, Clone, Debug)]
+pub struct NodeInputs {
+    /// What the node is to be: master, worker or single [default: what is found]
+    #[arg(long, value_name = "ROLE")]
+    pub role: Option<String>,
 
     /// How the cluster's parts trust each other: with-ca or simple [default: with-ca]
     #[arg(long, value_name = "PROFILE")]
     pub profile: Option<String>,
 
+    /// Make a setting; may be given several times
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+
     /// A file of settings [default: /etc/appliance/config.yaml, if it is there]
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
 
-    /// Read the metadata from this directory, laid out like a config drive, and not from a device
-    #[arg(long, value_name = "DIR")]
+    /// Where to look for metadata, the source that counts first
+    ///
+    /// config-drive, service[=URL], cloud-init[=ROOT] or directory=DIR, separated by commas.
+    /// [default: config-drive,service,cloud-init; the service only where the firmware says that
+    /// OpenStack runs this machine]
+    #[arg(long, value_name = "SOURCE,…", value_delimiter = ',')]
+    pub metadata_source: Vec<MetadataSource>,
+
+    /// Read the metadata from this directory only, laid out like a config drive
+    #[arg(long, value_name = "DIR", conflicts_with = "metadata_source")]
     pub metadata_dir: Option<PathBuf>,
+
+    /// How long to try to reach a metadata service, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub metadata_timeout: u64,
+}
+
+/// A place where metadata may be found, as typed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MetadataSource {
+    /// The block device labelled `config-2`.
+    ConfigDrive,
+    /// The metadata service, there or at the link-local addresses.
+    Service(Option<Url>),
+    /// What cloud-init keeps below that root directory, or `/`.
+    CloudInit(Option<PathBuf>),
+    /// A directory laid out like a config drive.
+    Directory(PathBuf),
+}
+
+impl FromStr for MetadataSource {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<MetadataSource, String> {
+        let (kind, value) = match text.split_once('=') {
+            Some((kind, value)) => (kind, Some(value)),
+            None => (text, None),
+        };
+        match (kind, value) {
+            ("config-drive", None) => Ok(MetadataSource::ConfigDrive),
+            ("service", None) => Ok(MetadataSource::Service(None)),
+            ("service", Some(url)) => match Url::parse(url) {
+                Ok(url) if matches!(url.scheme(), "http" | "https") => {
+                    Ok(MetadataSource::Service(Some(url)))
+                }
+                _ => Err("expected a URL such as http://169.254.169.254".to_owned()),
+            },
+            ("cloud-init", root) => Ok(MetadataSource::CloudInit(root.map(PathBuf::from))),
+            ("directory", Some(dir)) => Ok(MetadataSource::Directory(PathBuf::from(dir))),
+            _ => Err(
+                "expected config-drive, service[=URL], cloud-init[=ROOT] or directory=DIR"
+                    .to_owned(),
+            ),
+        }
+    }
+}
+
+/// Arguments of `detect`.
+#[derive(Args, Debug)]
+pub struct Detect {
+    /// What the node specification is made from
+    #[command(flatten)]
+    pub inputs: NodeInputs,
+
+    /// Also say who said each value, what that overrode, and how every source was found
+    #[arg(long)]
+    pub explain: bool,
+
+    /// Detect for the system below this directory, as for an image
+    #[arg(long, value_name = "DIR", default_value = "/")]
+    pub root: PathBuf,
+
+    /// How to print it
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: Output,
+}
+
+/// Settings in files.
+#[derive(Debug, Subcommand)]
+pub enum Config {
+    /// Check a file of settings, or the section `appliance:` of user-data, without a VM
+    Validate {
+        /// The file
+        file: PathBuf,
+    },
+    /// Print the JSON Schema of a file of settings, for editors
+    Schema,
+    /// Print a file with every setting, explained and commented out
+    Example,
+}
+
+/// Arguments of `install`.
+#[derive(Args, Debug)]
+pub struct Install {
+    /// What the node specification is made from
+    #[command(flatten)]
+    pub inputs: NodeInputs,
 
     /// Prepare the system below this directory and start nothing, as for an image
     #[arg(long, value_name = "DIR", default_value = "/")]

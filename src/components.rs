@@ -292,6 +292,9 @@ fn api_server_names(spec: &NodeSpec) -> (Vec<String>, Vec<IpAddr>) {
         ));
     }
     let mut addresses = vec![IpAddr::V4(spec.cluster.api_server_ip())];
+    // Clients may reach the API server by an address that other machines share or translate.
+    let others = [&spec.cluster.master, &spec.floating_ip];
+    addresses.extend(others.into_iter().flatten().map(|ip| IpAddr::V4(ip.value)));
     for san in &*spec.cluster.api_server_sans {
         match san {
             SubjectAltName::Dns(name) => names.push(name.clone()),

@@ -42,6 +42,9 @@ pub struct BundleInfo {
     /// True when some components are stand-ins: never for production.
     #[serde(default)]
     pub demonstration: bool,
+    /// Settings of every node made of it, where nobody of more weight says another.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub settings: BTreeMap<String, String>,
 }
 
 /// One file of the payload.
@@ -270,6 +273,7 @@ mod tests {
                 kubernetes: "v1.9.0".to_owned(),
                 description: "d".to_owned(),
                 demonstration: false,
+                settings: BTreeMap::new(),
             },
             components: vec![serde_json::from_str(text).unwrap()],
             packs: vec![

@@ -18,6 +18,8 @@ use crate::bundle::payload::Payload;
 use crate::bundle::{sbom, transfer, verify};
 use crate::cli::{Bundle, CacheDir, Carrier, Fetch, Ingredients, Output, Trust};
 use crate::spec::Refused;
+use crate::spec::validate::validate;
+use crate::spec::value::Layer;
 use crate::sys::atomic;
 use crate::sys::progress;
 
@@ -56,7 +58,11 @@ pub fn run(command: &Bundle, required_key: Option<&str>) -> Result<Outcome> {
 }
 
 fn definition(text: &str) -> Result<Definition> {
-    Ok(Definition::find(text).map_err(Refused::because)?)
+    let definition = Definition::find(text).map_err(Refused::because)?;
+    let bundle = &definition.bundle;
+    let layer = Layer::of_bundle(&bundle.name, &bundle.settings).map_err(Refused::because)?;
+    validate(&layer)?;
+    Ok(definition)
 }
 
 fn open_cache(cache: &CacheDir) -> Result<Cache> {

@@ -1,103 +1,219 @@
-//! Collects what a node specification is made from: flags, configuration, metadata, machine.
+//! Collects what a node specification is made from: flags, environment, configuration,
+//! metadata, bundle, machine.
 
-use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use anyhow::{Context, Result};
-use ipnet::Ipv4Net;
+use anyhow::{Context, Result, anyhow};
+use ipnet::IpNet;
+use time::OffsetDateTime;
 
-use crate::cli::Install;
-use crate::metadata::{self, Metadata, Source};
+use crate::bundle::manifest::Manifest;
+use crate::cli::{MetadataSource, NodeInputs};
+use crate::metadata::service::Service;
+use crate::metadata::{self, Asked, Found, Metadata, Source, VendorFormat};
 use crate::spec::settings::Settings;
-use crate::spec::{HostFacts, HostInterface, Inputs, Refused};
+use crate::spec::value::{Layer, Place};
+use crate::spec::{HostFacts, HostInterface, Inputs, Refused, user_data};
 use crate::sys::host;
+use crate::sys::read::bounded;
 use crate::sys::root::Root;
 
 const CONFIG_FILE: &str = "/etc/appliance/config.yaml";
 /// More than any configuration needs, in bytes: a device or log given by mistake ends here.
 const MAX_CONFIG: u64 = 1024 * 1024;
 
-/// Looks everywhere the arguments allow. Input that cannot be read is a [`Refused`].
-pub fn collect(arguments: &Install, root: &Root) -> Result<Inputs> {
-    let gather = || -> Result<Inputs> {
-        let config = config(arguments, root)?;
-        let metadata = metadata(arguments, root)?;
-        let mut inputs = Inputs {
-            role: (arguments.role != "auto").then(|| arguments.role.clone()),
-            profile: arguments.profile.clone(),
-            config,
-            host: host_facts(root)?,
-            ..Inputs::default()
-        };
-        match metadata {
-            Some(metadata) => {
-                let settings = Settings::from_properties(&metadata.source, &metadata.meta)?;
-                inputs.metadata = Some((metadata, settings));
-            }
-            None => inputs
-                .looked_at
-                .push("no config drive (a block device labelled config-2)".to_owned()),
-        }
-        Ok(inputs)
-    };
-    gather().map_err(|error| Refused::because(error).into())
+/// What was found, and where it was looked for.
+pub struct Collected {
+    /// What the specification is made from.
+    pub inputs: Inputs,
+    /// Every metadata source that was asked.
+    pub asked: Vec<Asked>,
 }
 
-fn config(arguments: &Install, root: &Root) -> Result<Option<(String, Settings)>> {
+/// Looks everywhere the arguments allow. Input that cannot be read is a [`Refused`].
+pub fn collect(
+    arguments: &NodeInputs,
+    root: &Root,
+    manifest: Option<&Manifest>,
+) -> Result<Collected> {
+    gather(arguments, root, manifest).map_err(|error| Refused::because(error).into())
+}
+
+fn gather(arguments: &NodeInputs, root: &Root, manifest: Option<&Manifest>) -> Result<Collected> {
+    // What is quickly found wrong comes before what may take a minute.
+    let mut layers = vec![Layer::of_flags(
+        &arguments.set,
+        &[
+            (
+                "role",
+                arguments.role.as_ref().filter(|role| *role != "auto"),
+            ),
+            ("profile", arguments.profile.as_ref()),
+        ],
+    )?];
+    let variables: Vec<(String, String)> = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect();
+    layers.push(Layer::of_environment(&variables)?);
+    let mut looked_at = Vec::new();
+    match config(arguments, root)? {
+        Some(layer) => layers.push(layer),
+        None => looked_at.push(format!("no {CONFIG_FILE}")),
+    }
+    if let Some(manifest) = manifest {
+        layers.push(Layer::of_bundle(
+            &manifest.bundle.name,
+            &manifest.bundle.settings,
+        )?);
+    }
+    let found = metadata(arguments, root)?;
+    for metadata in &found.metadata {
+        layers.extend(layers_of(metadata)?);
+    }
+    for asked in &found.asked {
+        if let Some(why) = &asked.passed_over {
+            looked_at.push(format!("{}: {why}", asked.source));
+        }
+    }
+    Ok(Collected {
+        inputs: Inputs {
+            layers,
+            metadata: found.metadata,
+            looked_at,
+            host: host_facts(root)?,
+        },
+        asked: found.asked,
+    })
+}
+
+/// The settings in what one source says.
+fn layers_of(metadata: &Metadata) -> Result<Vec<Layer>> {
+    let source = &metadata.source;
+    let mut layers = vec![Layer::of_properties(source, &metadata.meta)?];
+    if let Some(data) = &metadata.user_data {
+        let settings = user_data::settings(data).with_context(|| format!("{source}: user-data"))?;
+        let place = Place::UserData(source.clone());
+        layers.extend(settings.map(|settings| Layer::new(place, settings)));
+    }
+    for vendor_data in &metadata.vendor_data {
+        let content = &vendor_data.content;
+        let settings = match vendor_data.format {
+            VendorFormat::First => user_data::vendor_settings(content),
+            VendorFormat::Second => user_data::vendor2_settings(content),
+            VendorFormat::CloudInit => user_data::settings(content),
+        };
+        let settings = settings.with_context(|| vendor_data.name.clone())?;
+        let place = Place::VendorData(vendor_data.name.clone());
+        layers.extend(settings.map(|settings| Layer::new(place, settings)));
+    }
+    Ok(layers)
+}
+
+fn config(arguments: &NodeInputs, root: &Root) -> Result<Option<Layer>> {
     let (path, shown) = match &arguments.config {
         Some(path) => (path.clone(), path.display().to_string()),
         None => (root.resolve(CONFIG_FILE)?, CONFIG_FILE.to_owned()),
     };
-    if arguments.config.is_none() && !path.exists() {
-        return Ok(None);
+    match read_config(&path, &shown)? {
+        Some(settings) => Ok(Some(Layer::new(Place::Config(shown), settings))),
+        None if arguments.config.is_none() => Ok(None),
+        None => Err(anyhow!("configuration {shown}: there is no such file")),
     }
-    let text = read_config(&path).with_context(|| format!("configuration {shown}"))?;
-    Ok(Some((shown.clone(), Settings::from_yaml(&shown, &text)?)))
 }
 
-fn read_config(path: &Path) -> Result<String> {
-    let size = fs::metadata(path)?.len();
-    anyhow::ensure!(
-        size <= MAX_CONFIG,
-        "{size} bytes is too big for a configuration"
-    );
-    Ok(fs::read_to_string(path)?)
-}
-
-/// A directory that is being prepared belongs to another machine: the devices here say nothing of it.
-fn metadata(arguments: &Install, root: &Root) -> Result<Option<Metadata>> {
-    let source = match &arguments.metadata_dir {
-        Some(dir) => Some(Source::Directory(dir.clone())),
-        None => root.is_live().then_some(Source::ConfigDrive),
+/// The settings in the file at `path`, which errors are to call `shown`; nothing if there is none.
+pub fn read_config(path: &Path, shown: &str) -> Result<Option<Settings>> {
+    let place = format!("configuration {shown}");
+    let Some(content) = bounded(path, MAX_CONFIG).with_context(|| place.clone())? else {
+        return Ok(None);
     };
-    metadata::find(source.as_slice())
+    let text = String::from_utf8(content).map_err(|error| {
+        let byte = error.utf8_error().valid_up_to() + 1;
+        anyhow!("{place}: byte {byte} is not UTF-8")
+    })?;
+    Settings::from_yaml(&place, &text).map(Some)
+}
+
+fn metadata(arguments: &NodeInputs, root: &Root) -> Result<Found> {
+    let mut sources: Vec<Source> = match &arguments.metadata_dir {
+        Some(dir) => vec![Source::Directory(dir.clone())],
+        None => arguments.metadata_source.iter().map(source).collect(),
+    };
+    // A directory that is being prepared belongs to another machine, of which the devices here
+    // say nothing.
+    if sources.is_empty() && root.is_live() {
+        sources = vec![
+            Source::ConfigDrive,
+            Source::Service(Service::default()),
+            Source::CloudInit(PathBuf::from("/")),
+        ];
+    }
+    let patience = Duration::from_secs(arguments.metadata_timeout);
+    let found = metadata::find(&sources, patience)?;
+    for asked in found.asked.iter().filter(|asked| asked.broken) {
+        if let Some(why) = &asked.passed_over {
+            log::warn!("{why}; what the other sources say counts");
+        }
+    }
+    Ok(found)
+}
+
+fn source(named: &MetadataSource) -> Source {
+    match named {
+        MetadataSource::ConfigDrive => Source::ConfigDrive,
+        MetadataSource::Service(url) => Source::Service(Service {
+            url: url.clone(),
+            asked_for: true,
+        }),
+        MetadataSource::CloudInit(root) => {
+            Source::CloudInit(root.clone().unwrap_or_else(|| PathBuf::from("/")))
+        }
+        MetadataSource::Directory(dir) => Source::Directory(dir.clone()),
+    }
 }
 
 fn host_facts(root: &Root) -> Result<HostFacts> {
+    let clock = Some(OffsetDateTime::now_utc());
     if !root.is_live() {
         let hostname = root.read("/etc/hostname")?.unwrap_or_default();
         let hostname = String::from_utf8_lossy(&hostname).trim().to_owned();
         return Ok(HostFacts {
             hostname,
             interfaces: None,
+            clock,
         });
     }
-    let addresses = host::interface_addresses()?;
-    let any_device = addresses.iter().any(|address| address.has_device);
-    let interfaces = addresses
+    let interfaces = host::interfaces()?;
+    let any_device = interfaces
+        .iter()
+        .any(|i| i.has_device && !i.addresses.is_empty());
+    let interfaces = interfaces
         .into_iter()
         // Where there are real interfaces, docker's bridge and tunnels are not the node's.
-        .filter(|address| address.has_device || !any_device)
-        .map(|found| {
-            let address = Ipv4Net::new(found.address, found.prefix_len)?;
-            Ok(HostInterface {
-                name: found.name,
-                address,
-            })
-        })
-        .collect::<Result<Vec<_>>>()?;
+        .filter(|interface| interface.has_device || !any_device)
+        .map(host_interface)
+        .collect();
     Ok(HostFacts {
         hostname: host::hostname()?,
         interfaces: Some(interfaces),
+        clock,
     })
+}
+
+fn host_interface(interface: host::Interface) -> HostInterface {
+    let is_global =
+        |net: &IpNet| matches!(net, IpNet::V6(net) if !net.addr().is_unicast_link_local());
+    let ipv4 = |net: &IpNet| match net {
+        IpNet::V4(net) => Some(*net),
+        IpNet::V6(_) => None,
+    };
+    HostInterface {
+        has_ipv6: interface.addresses.iter().any(is_global),
+        addresses: interface.addresses.iter().filter_map(ipv4).collect(),
+        name: interface.name,
+        mac: interface.mac,
+        mtu: interface.mtu,
+        has_default_route: interface.has_default_route,
+    }
 }

@@ -21,7 +21,7 @@ use crate::desired::{BUNDLES, Desired, Sources};
 use crate::pki::{self, Existing};
 use crate::plan::{Plan, Step};
 use crate::preflight::DockerSource;
-use crate::spec::{NodeSpec, Profile, Refused};
+use crate::spec::{NodeSpec, Profile, Refused, Role};
 use crate::sys::lock::Lock;
 use crate::sys::process::{Runner, System};
 use crate::sys::progress;
@@ -46,8 +46,12 @@ pub fn run(arguments: &Install, required_key: Option<&str>) -> Result<Outcome> {
     preflight::check_user(&root)?;
     let payload = payload::to_install(arguments.payload.as_deref())?;
     payload::check_signature(&payload, &arguments.trust, required_key)?;
-    let inputs = inputs::collect(arguments, &root)?;
-    let spec = NodeSpec::resolve(&inputs)?;
+    let collected = inputs::collect(&arguments.inputs, &root, Some(payload.manifest()))?;
+    let spec = NodeSpec::resolve(&collected.inputs)?;
+    check_role(&spec)?;
+    for warning in &spec.warnings {
+        log::warn!("{warning}");
+    }
     let node = Node {
         root: &root,
         runner: &System,
@@ -55,6 +59,20 @@ pub fn run(arguments: &Install, required_key: Option<&str>) -> Result<Outcome> {
         spec: &spec,
     };
     node.install(arguments)
+}
+
+/// What this version cannot bring up is refused before anything is written.
+fn check_role(spec: &NodeSpec) -> Result<(), Refused> {
+    if *spec.role == Role::Master {
+        return Ok(());
+    }
+    Err(Refused {
+        problems: vec![format!(
+            "{} is {:?}: this version brings up masters only; workers follow in a later one",
+            spec.role.origin,
+            spec.role.to_string()
+        )],
+    })
 }
 
 struct Node<'a> {
@@ -221,13 +239,11 @@ impl Node<'_> {
     }
 
     fn json(&self, plan: &Plan, report: Option<&Report>) -> serde_json::Value {
-        let settings = self.spec.explain().into_iter().map(|(name, value, origin)| {
-            json!({ "name": name, "value": value, "from": origin.to_string() })
-        });
         let steps = plan.steps.iter().map(ToString::to_string);
         json!({
             "changed": !plan.is_empty(),
-            "settings": settings.collect::<Vec<_>>(),
+            "settings": self.spec.explain(),
+            "warnings": self.spec.warnings,
             "steps": steps.collect::<Vec<_>>(),
             "status": report,
         })

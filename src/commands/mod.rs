@@ -10,6 +10,8 @@ use crate::spec::Refused;
 use crate::verify::Overall;
 
 mod bundle;
+mod config;
+mod detect;
 mod inputs;
 mod install;
 pub mod log;
@@ -64,6 +66,8 @@ pub fn exit_code_of(error: &anyhow::Error) -> ExitCode {
 pub fn run(cli: Cli, required_key: Option<&str>) -> Result<Outcome> {
     match cli.command {
         Command::Install(arguments) => install::run(&arguments, required_key),
+        Command::Detect(arguments) => detect::run(&arguments),
+        Command::Config(command) => config::run(&command),
         Command::Status(arguments) => status::run(&arguments),
         Command::Bundle(command) => bundle::run(&command, required_key),
         Command::Repack(arguments) => repack::run(&arguments),

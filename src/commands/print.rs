@@ -62,7 +62,8 @@ fn verdict(report: &Report) -> &'static str {
     }
 }
 
-fn table(header: &[&str]) -> Table {
+/// An empty table with that header, aligned and without lines.
+pub fn table(header: &[&str]) -> Table {
     let mut table = Table::new();
     table
         .load_preset(presets::NOTHING)
@@ -75,7 +76,7 @@ fn table(header: &[&str]) -> Table {
 }
 
 /// Prints a table below an empty line, without blanks at the ends of its lines.
-fn print_table(table: &Table) {
+pub fn print_table(table: &Table) {
     println!();
     table
         .lines()
@@ -196,8 +197,8 @@ pub fn audit(audit: &Audit, output: Output) -> Result<()> {
 /// Prints what the node is to be and where each value came from, and every change a plan makes.
 pub fn plan(spec: &NodeSpec, plan: &Plan) {
     let mut values = table(&["SETTING", "VALUE", "FROM"]);
-    for (name, value, origin) in spec.explain() {
-        values.add_row([name, &value, &origin.to_string()]);
+    for row in spec.explain() {
+        values.add_row([row.name, &row.value, &row.from]);
     }
     print_table(&values);
     println!();

@@ -18,8 +18,6 @@ use crate::pki::Secret;
 use crate::render::render;
 use crate::spec::{Ipip, NodeSpec};
 
-/// IP-in-IP's header, in bytes: what a tunnel takes from the network's MTU.
-const IPIP_OVERHEAD: u32 = 20;
 const CALICOCTL_CONFIG: &str = "/etc/calico/calicoctl.cfg";
 
 /// Every file, units last: what a unit reads is there before systemd can start it.
@@ -51,7 +49,6 @@ fn secret(path: &str, secret: Secret) -> File {
 fn values(sources: &Sources<'_>) -> Value {
     let spec = sources.spec;
     let cluster = &spec.cluster;
-    let tunnel = *cluster.ipip != Ipip::Off;
     let docker_dir = format!("{CURRENT}/docker");
     let docker = if sources.bundled_docker {
         DOCKER_OF_PAYLOAD
@@ -64,8 +61,8 @@ fn values(sources: &Sources<'_>) -> Value {
         "docker_dir": docker_dir,
         "tls": spec.tls(),
         "scheme": spec.reach().scheme(),
-        "ipip": tunnel,
-        "tunnel_mtu": if tunnel { *spec.mtu - IPIP_OVERHEAD } else { *spec.mtu },
+        "ipip": *cluster.ipip != Ipip::Off,
+        "pod_mtu": spec.pod_mtu(),
         "node": { "name": *spec.name, "address": spec.address.to_string() },
         "cluster": {
             "name": *cluster.name,

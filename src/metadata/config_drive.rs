@@ -1,8 +1,7 @@
 //! The config drive: a small disk or CD that OpenStack attaches, labelled `config-2`. It is read
 //! without cloud-init, udev or a mount that anyone else could see or that could be left behind.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -11,8 +10,10 @@ use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 
-use super::{Metadata, directory};
+use super::hardware::Hardware;
+use super::{Answer, Metadata, directory};
 use crate::sys::block::{LabelledDevice, labelled_devices};
+use crate::sys::process::{Command, Runner, System};
 
 /// The label, in either case: FAT tools may write it in capitals.
 const LABEL: &str = "config-2";
@@ -24,46 +25,36 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// has, so that none must be made and removed.
 const MOUNT_POINT: &str = "/run";
 
-/// Where the kernel shows the machine's hardware.
-#[derive(Clone, Debug)]
-pub struct Hardware {
-    /// `/sys`.
-    pub sys: PathBuf,
-    /// `/dev`.
-    pub dev: PathBuf,
-}
-
-impl Default for Hardware {
-    fn default() -> Self {
-        Self {
-            sys: "/sys".into(),
-            dev: "/dev".into(),
-        }
-    }
-}
-
-impl Hardware {
-    /// Whether the firmware says that OpenStack runs this machine. Nova puts `OpenStack Nova` or
-    /// `OpenStack Compute` there; clouds that rename the product keep it in the asset tag.
-    fn is_openstack_guest(&self) -> bool {
-        let dmi = self.sys.join("class/dmi/id");
-        ["product_name", "chassis_asset_tag"].iter().any(|name| {
-            fs::read_to_string(dmi.join(name)).is_ok_and(|text| text.contains("OpenStack"))
-        })
-    }
-}
-
-/// Reads this machine's config drive; nothing if it has none.
+/// Reads this machine's config drive.
 ///
 /// # Errors
 /// If there are two, or there is one that cannot be mounted (this needs root) or does not hold
 /// what OpenStack writes. Each names the device.
-pub fn read() -> Result<Option<Metadata>> {
+pub fn read() -> Result<Answer> {
     let start = Instant::now();
-    find(&Hardware::default(), || {
-        thread::sleep(PAUSE);
+    let mut settled = false;
+    let found = find(&Hardware::default(), || {
+        if settled {
+            thread::sleep(PAUSE);
+        } else {
+            settle();
+            settled = true;
+        }
         start.elapsed() < PATIENCE
+    })?;
+    Ok(match found {
+        Some(metadata) => Answer::Found(Box::new(metadata)),
+        None => Answer::Missing(format!("no block device is labelled {LABEL}")),
     })
+}
+
+/// Waits until udev has dealt with the devices the kernel has found so far. A drive can appear
+/// after that, and a machine may have no udev: then the looks that follow have to do.
+fn settle() {
+    let seconds = format!("--timeout={}", PATIENCE.as_secs());
+    if let Err(error) = System.check(&Command::new("udevadm", &["settle", &seconds])) {
+        log::debug!("{error:#}");
+    }
 }
 
 /// As [`read`], on the given hardware. When an OpenStack guest shows no drive, `look_again` is
@@ -200,6 +191,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
+    use std::fs;
 
     /// A machine without block devices, with this product name.
     fn machine(product_name: &str) -> (tempfile::TempDir, Hardware) {

@@ -3,20 +3,35 @@
 //! file is read beyond its limit.
 
 use std::fs::File;
-use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail};
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, openat};
 use nix::sys::stat::Mode;
 
-use super::Metadata;
-use super::openstack::{self, META_DATA, NETWORK_DATA, RawFile, RawFiles, SIZE_LIMIT};
+use serde::Deserialize;
+
+use super::openstack::{
+    self, META_DATA, NETWORK_DATA, RawFile, RawFiles, SIZE_LIMIT, USER_DATA, VENDOR_DATA,
+    VENDOR_DATA_2,
+};
+use super::{Metadata, VendorFormat};
+use crate::sys::read::regular;
 
 /// Where the files are on a config drive; `latest` is the newest format the cloud knows.
 const LATEST: [&str; 2] = ["openstack", "latest"];
+/// Where EC2's format is on a config drive.
+const EC2_LATEST: [&str; 2] = ["ec2", "latest"];
+const EC2_META_DATA: &str = "meta-data.json";
+
+/// The one key of EC2's format that OpenStack's own lacks.
+#[derive(Deserialize)]
+struct Ec2MetaData {
+    #[serde(rename = "public-ipv4")]
+    public_ipv4: Option<String>,
+}
 
 /// Reads the metadata in `dir`, which the operator named: the root of a config drive or its
 /// `openstack/latest`.
@@ -60,14 +75,18 @@ pub fn read_drive(source: &str, root: &Path) -> Result<Metadata> {
 }
 
 fn latest(root: &Folder) -> Result<Option<RawFiles>> {
-    let prefix = LATEST.join("/") + "/";
-    let Some(openstack) = root.folder(LATEST[0])? else {
+    let Some(latest) = root.descend(LATEST)? else {
         return Ok(None);
     };
-    match openstack.folder(LATEST[1])? {
-        Some(latest) => read_files(&latest, &prefix),
-        None => Ok(None),
-    }
+    let files = read_files(&latest, &(LATEST.join("/") + "/"))?;
+    let Some(files) = files else {
+        return Ok(None);
+    };
+    let public_ipv4 = public_ipv4(root)?;
+    Ok(Some(RawFiles {
+        public_ipv4,
+        ..files
+    }))
 }
 
 fn read_files(folder: &Folder, prefix: &str) -> Result<Option<RawFiles>> {
@@ -84,9 +103,44 @@ fn read_files(folder: &Folder, prefix: &str) -> Result<Option<RawFiles>> {
     let Some(meta_data) = read(META_DATA)? else {
         return Ok(None);
     };
+    let mut vendor_data = Vec::new();
+    for (format, name) in [
+        (VendorFormat::Second, VENDOR_DATA_2),
+        (VendorFormat::First, VENDOR_DATA),
+    ] {
+        vendor_data.extend(read(name)?.map(|file| (format, file)));
+    }
     Ok(Some(RawFiles {
         meta_data,
         network_data: read(NETWORK_DATA)?,
+        user_data: read(USER_DATA)?,
+        vendor_data,
+        public_ipv4: None,
+    }))
+}
+
+/// The floating IP, which is empty on a drive unless the server had one before it was built.
+fn public_ipv4(root: &Folder) -> Result<Option<RawFile>> {
+    let name = format!("{}/{EC2_META_DATA}", EC2_LATEST.join("/"));
+    let Some(latest) = root.descend(EC2_LATEST)? else {
+        return Ok(None);
+    };
+    let file = latest.file(EC2_META_DATA, SIZE_LIMIT);
+    let Some(content) = file.with_context(|| name.clone())? else {
+        return Ok(None);
+    };
+    let data: Ec2MetaData = serde_json::from_slice(&content)
+        .map_err(|e| {
+            anyhow!(
+                "line {} column {}: not what EC2 writes",
+                e.line(),
+                e.column()
+            )
+        })
+        .with_context(|| name.clone())?;
+    Ok(data.public_ipv4.map(|address| RawFile {
+        name: format!("{name}: `public-ipv4`"),
+        content: address.into_bytes(),
     }))
 }
 
@@ -109,6 +163,14 @@ impl Folder {
         }
     }
 
+    /// The directory of that path below this one, if there is one.
+    fn descend(&self, path: [&str; 2]) -> Result<Option<Self>> {
+        match self.folder(path[0])? {
+            Some(folder) => folder.folder(path[1]),
+            None => Ok(None),
+        }
+    }
+
     /// The directory of that name in this one, if there is one.
     fn folder(&self, name: &str) -> Result<Option<Self>> {
         let fd = self
@@ -123,28 +185,7 @@ impl Folder {
         let Some(fd) = self.entry(name, OFlag::O_NONBLOCK)? else {
             return Ok(None);
         };
-        let file = File::from(fd);
-        let kind = file.metadata().context("cannot find out what it is")?;
-        ensure!(kind.is_file(), "not a regular file");
-        let too_big = || {
-            anyhow!(
-                "{} bytes; at most {limit} are allowed",
-                kind.len().max(limit + 1)
-            )
-        };
-        if kind.len() > limit {
-            return Err(too_big());
-        }
-        let mut content = Vec::new();
-        let read = file
-            .take(limit + 1)
-            .read_to_end(&mut content)
-            .context("cannot read it")?;
-        // A file of a virtual file system has content although its size is 0.
-        if read as u64 > limit {
-            return Err(too_big());
-        }
-        Ok(Some(content))
+        regular(File::from(fd), limit).map(Some)
     }
 
     fn entry(&self, name: &str, flags: OFlag) -> Result<Option<OwnedFd>> {

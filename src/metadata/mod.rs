@@ -2,14 +2,21 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
+use time::OffsetDateTime;
 
+use service::Service;
+
+pub mod cloud_init;
 pub mod config_drive;
 pub mod directory;
+pub mod hardware;
 pub mod openstack;
+pub mod service;
 
 /// A place where metadata may be found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,23 +25,114 @@ pub enum Source {
     Directory(PathBuf),
     /// The block device labelled `config-2`.
     ConfigDrive,
+    /// The metadata service.
+    Service(Service),
+    /// What cloud-init keeps below this root directory of what it found itself.
+    CloudInit(PathBuf),
 }
 
-/// Asks the sources in that order; the first that knows this VM wins. Nothing if none does.
-///
-/// # Errors
-/// If a source is there but broken: a later source is then not asked, for its word may be older.
-pub fn find(sources: &[Source]) -> Result<Option<Metadata>> {
-    for source in sources {
-        let metadata = match source {
-            Source::Directory(dir) => Some(directory::read(dir)?),
-            Source::ConfigDrive => config_drive::read()?,
-        };
-        if metadata.is_some() {
-            return Ok(metadata);
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Source::Directory(dir) => write!(f, "metadata directory {}", dir.display()),
+            Source::ConfigDrive => write!(f, "config drive"),
+            Source::Service(service) => write!(f, "{service}"),
+            Source::CloudInit(_) => write!(f, "cloud-init's cache"),
         }
     }
-    Ok(None)
+}
+
+/// What a source answers that is not broken.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// It knows this VM.
+    Found(Box<Metadata>),
+    /// There is no such source here, and why that seems so.
+    Missing(String),
+}
+
+/// How asking one source ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// The source, as an error message names it.
+    pub source: String,
+    /// Why it was passed over; nothing if its word counts.
+    pub passed_over: Option<String>,
+    /// Whether it was passed over because it is broken: someone should look at it.
+    pub broken: bool,
+    /// How long it took.
+    pub took: Duration,
+}
+
+/// What the sources said.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Found {
+    /// What each that knows this VM said, in the order they were asked.
+    pub metadata: Vec<Metadata>,
+    /// Every source that was asked.
+    pub asked: Vec<Asked>,
+}
+
+/// Asks the sources in that order. Each value is taken from the first that says it.
+///
+/// # Errors
+/// If a source is there but broken, and none before it knew this VM: the word of those behind it
+/// may be older. Once one has answered, a broken one is only named.
+pub fn find(sources: &[Source], patience: Duration) -> Result<Found> {
+    let mut found = Found::default();
+    for source in sources {
+        let start = Instant::now();
+        let answer = source.read(patience, found.metadata.is_empty());
+        let took = start.elapsed();
+        let mut asked = Asked {
+            source: source.to_string(),
+            passed_over: None,
+            broken: false,
+            took,
+        };
+        match answer.and_then(|answer| of_same_instance(answer, found.metadata.first())) {
+            Ok(Answer::Found(metadata)) => {
+                asked.source.clone_from(&metadata.source);
+                found.metadata.push(*metadata);
+            }
+            Ok(Answer::Missing(why)) => asked.passed_over = Some(why),
+            Err(error) if found.metadata.is_empty() => return Err(error),
+            Err(error) => {
+                asked.passed_over = Some(format!("{error:#}"));
+                asked.broken = true;
+            }
+        }
+        found.asked.push(asked);
+    }
+    Ok(found)
+}
+
+/// Refuses what was said of another VM: a cache in a cloned image, or a drive that was moved.
+fn of_same_instance(answer: Answer, first: Option<&Metadata>) -> Result<Answer> {
+    if let (Answer::Found(metadata), Some(first)) = (&answer, first) {
+        ensure!(
+            metadata.uuid.eq_ignore_ascii_case(&first.uuid),
+            "{} is of another instance: its UUID is {:?}, that of {} is {:?}",
+            metadata.source,
+            metadata.uuid,
+            first.source,
+            first.uuid
+        );
+    }
+    Ok(answer)
+}
+
+impl Source {
+    /// Asks this source; `needed` says whether no other has answered yet.
+    fn read(&self, patience: Duration, needed: bool) -> Result<Answer> {
+        match self {
+            Source::Directory(dir) => Ok(Answer::Found(Box::new(directory::read(dir)?))),
+            Source::ConfigDrive => config_drive::read(),
+            Source::Service(service) if needed => service.read(patience),
+            Source::Service(service) => service.read_once(patience),
+            Source::CloudInit(root) => cloud_init::read(root),
+        }
+    }
 }
 
 /// What one source said about this VM.
@@ -50,11 +148,25 @@ pub struct Metadata {
     pub hostname: String,
     /// The server's properties (`openstack server set --property KEY=VALUE`).
     pub meta: BTreeMap<String, String>,
+    /// The availability zone.
+    pub availability_zone: Option<String>,
+    /// The project the server belongs to.
+    pub project_id: Option<String>,
+    /// The server's place among those that one request created, from 0.
+    pub launch_index: Option<u64>,
     /// The network interfaces OpenStack gave this VM, in its order; empty if it said nothing.
     pub interfaces: Vec<Interface>,
+    /// The floating IP. It is seen on the metadata service only.
+    pub public_ipv4: Option<Ipv4Addr>,
+    /// What the user gave the server, as it is.
+    pub user_data: Option<Vec<u8>>,
+    /// What the cloud gives all its servers: the file's name and content, the newer format first.
+    pub vendor_data: Vec<VendorData>,
+    /// The time by the source's clock, if it told.
+    pub date: Option<OffsetDateTime>,
 }
 
-/// Shows the properties' keys but not their values, which people also use for passwords.
+/// Shows no properties' values, which people also use for passwords, and no user-data.
 impl fmt::Debug for Metadata {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Metadata")
@@ -63,9 +175,37 @@ impl fmt::Debug for Metadata {
             .field("name", &self.name)
             .field("hostname", &self.hostname)
             .field("meta", &self.meta.keys())
+            .field("availability_zone", &self.availability_zone)
+            .field("project_id", &self.project_id)
+            .field("launch_index", &self.launch_index)
             .field("interfaces", &self.interfaces)
-            .finish()
+            .field("public_ipv4", &self.public_ipv4)
+            .field("user_data", &self.user_data.as_ref().map(Vec::len))
+            .field("date", &self.date)
+            .finish_non_exhaustive()
     }
+}
+
+/// A format of vendor-data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VendorFormat {
+    /// `vendor_data.json`: what the cloud says.
+    First,
+    /// `vendor_data2.json`: one part for each service that says something.
+    Second,
+    /// What cloud-init kept of either for itself, in a form of user-data.
+    CloudInit,
+}
+
+/// Vendor-data, as it is.
+#[derive(Clone, PartialEq, Eq)]
+pub struct VendorData {
+    /// The file, as an error message names it.
+    pub name: String,
+    /// Its format.
+    pub format: VendorFormat,
+    /// Its bytes.
+    pub content: Vec<u8>,
 }
 
 /// One network interface as `network_data.json` describes it.
@@ -77,4 +217,8 @@ pub struct Interface {
     pub mtu: Option<u32>,
     /// Its static addresses; a DHCP network has none here.
     pub addresses: Vec<IpAddr>,
+    /// Whether a default route goes out here.
+    pub default_route: bool,
+    /// The UUID of its Neutron port, if it has the form of one.
+    pub port: Option<String>,
 }

@@ -1,23 +1,30 @@
-//! The format OpenStack describes a server in: `meta_data.json` and `network_data.json`, the same
-//! on a config drive and on the metadata service. Pure: bytes in, [`Metadata`] out.
+//! The format OpenStack describes a server in: `meta_data.json`, `network_data.json` and what
+//! stands beside them, the same on a config drive and on the metadata service. Pure: bytes in,
+//! [`Metadata`] out.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use anyhow::{Context, Error, Result, anyhow, bail, ensure};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::error::Category;
 
-use super::{Interface, Metadata};
+use super::{Interface, Metadata, VendorData, VendorFormat};
 
 /// The file that describes the server.
 pub const META_DATA: &str = "meta_data.json";
 /// The file that describes its network interfaces.
 pub const NETWORK_DATA: &str = "network_data.json";
-/// The most bytes either may have; Nova writes a few KiB.
+/// The file with what the user gave the server, in any form cloud-init takes.
+pub const USER_DATA: &str = "user_data";
+/// The file with what the cloud gives all its servers.
+pub const VENDOR_DATA: &str = "vendor_data.json";
+/// The same, with a part for each service that adds to it.
+pub const VENDOR_DATA_2: &str = "vendor_data2.json";
+/// The most bytes any of them may have; Nova writes a few KiB.
 pub const SIZE_LIMIT: u64 = 1 << 20;
 
 /// The least MTU an IPv4 link may have (RFC 791), and the most an IP packet can fill.
@@ -26,6 +33,7 @@ const MTU_RANGE: std::ops::RangeInclusive<u32> = 68..=65_535;
 const QUOTE_LIMIT: usize = 80;
 
 /// A file as a source gave it. It may hold the administrator's password, so it has no `Debug`.
+#[derive(Clone)]
 pub struct RawFile {
     /// Its name as an error message is to show it: `openstack/latest/meta_data.json`.
     pub name: String,
@@ -39,6 +47,12 @@ pub struct RawFiles {
     pub meta_data: RawFile,
     /// `network_data.json`, which clouds older than Liberty do not write.
     pub network_data: Option<RawFile>,
+    /// `user_data`, which a server without it lacks.
+    pub user_data: Option<RawFile>,
+    /// `vendor_data2.json` and `vendor_data.json`, as far as the cloud writes them.
+    pub vendor_data: Vec<(VendorFormat, RawFile)>,
+    /// The floating IP as text; clouds write an empty one for none.
+    pub public_ipv4: Option<RawFile>,
 }
 
 /// The keys of `meta_data.json` that are of use here; what else a cloud writes is passed over.
@@ -49,6 +63,9 @@ struct MetaData {
     hostname: String,
     #[serde(default)]
     meta: BTreeMap<String, String>,
+    availability_zone: Option<String>,
+    project_id: Option<String>,
+    launch_index: Option<u64>,
 }
 
 #[derive(serde::Deserialize)]
@@ -64,6 +81,7 @@ struct Link {
     id: String,
     ethernet_mac_address: String,
     mtu: Option<u32>,
+    vif_id: Option<String>,
 }
 
 #[derive(serde::Deserialize)]
@@ -72,6 +90,14 @@ struct Network {
     #[serde(rename = "type")]
     kind: String,
     ip_address: Option<String>,
+    #[serde(default)]
+    routes: Vec<Object<Route>>,
+}
+
+#[derive(serde::Deserialize)]
+struct Route {
+    network: Option<String>,
+    netmask: Option<String>,
 }
 
 /// A value that must be a JSON object: left to itself, serde also takes a struct's fields from a list.
@@ -112,13 +138,44 @@ pub fn parse(source: &str, files: &RawFiles) -> Result<Metadata> {
             .with_context(|| place(file))?,
         None => Vec::new(),
     };
+    let public_ipv4 = match &files.public_ipv4 {
+        Some(file) => floating_ip(&file.content).with_context(|| place(file))?,
+        None => None,
+    };
+    let vendor_data = |(format, file): &(VendorFormat, RawFile)| VendorData {
+        name: place(file),
+        format: *format,
+        content: file.content.clone(),
+    };
     Ok(Metadata {
         source: source.to_owned(),
         uuid: meta.uuid,
         name: meta.name,
         hostname: meta.hostname,
         meta: meta.meta,
+        availability_zone: meta.availability_zone,
+        project_id: meta.project_id,
+        launch_index: meta.launch_index,
         interfaces,
+        public_ipv4,
+        user_data: files.user_data.as_ref().map(|file| file.content.clone()),
+        vendor_data: files.vendor_data.iter().map(vendor_data).collect(),
+        date: None,
+    })
+}
+
+/// The address in EC2's `public-ipv4`; a server without a floating IP has an empty one.
+fn floating_ip(content: &[u8]) -> Result<Option<Ipv4Addr>> {
+    let text = String::from_utf8_lossy(content);
+    let text = text.trim();
+    if text.is_empty() {
+        return Ok(None);
+    }
+    text.parse().map(Some).map_err(|_| {
+        anyhow!(
+            "is \"{}\"; expected an IPv4 address or nothing",
+            shorten(text)
+        )
     })
 }
 
@@ -183,6 +240,10 @@ fn interfaces(data: NetworkData) -> Result<Vec<Interface>> {
             );
         };
         interface.addresses.extend(address);
+        interface.default_route |= network.routes.iter().any(|Object(route)| {
+            let is_any = |text: &Option<String>| text.as_deref() == Some("0.0.0.0");
+            is_any(&route.network) && is_any(&route.netmask)
+        });
     }
     Ok(interfaces
         .into_iter()
@@ -209,7 +270,14 @@ fn interface(link: &Link) -> Result<Interface> {
         mac,
         mtu: link.mtu,
         addresses: Vec::new(),
+        default_route: false,
+        port: link.vif_id.clone().filter(|id| is_uuid(id)),
     })
+}
+
+fn is_uuid(text: &str) -> bool {
+    let lengths = text.split('-').map(str::len);
+    lengths.eq([8, 4, 4, 4, 12]) && text.bytes().all(|b| b == b'-' || b.is_ascii_hexdigit())
 }
 
 fn is_mac(text: &str) -> bool {

@@ -2,48 +2,101 @@
 
 use core::net::{IpAddr, Ipv4Addr};
 
+use ipnet::Ipv4Net;
+
 use super::resolve::Resolver;
-use super::settings::Origin;
-use super::{HostInterface, Sourced, network};
-use crate::metadata::Metadata;
+use super::value::{Origin, Sourced};
+use super::{HostInterface, network};
+use crate::metadata::{Interface, Metadata};
+
+/// An address the node could have.
+#[derive(Clone, Debug)]
+struct Candidate {
+    address: Ipv4Addr,
+    /// The subnet, where the machine is there to show it.
+    subnet: Option<Ipv4Net>,
+    /// The interface, by its kernel's name or its MAC address.
+    interface: String,
+    has_default_route: bool,
+    origin: Origin,
+}
 
 impl Resolver<'_> {
-    /// The address other nodes reach this one by: the one that was set, else the only one
-    /// OpenStack gave the VM, else the only one the machine has. Never a guess among several.
-    pub(super) fn address(&mut self) -> Option<Sourced<Ipv4Addr>> {
-        if let Some(said) = self.said("address", |s| &s.address) {
-            let address = self.parsed(said, network::node_address)?;
+    /// The address other nodes reach this one by: the one that was set, else the only one, else
+    /// that in the master's subnet, else that of the default route. Never a guess among several.
+    pub(super) fn address(
+        &mut self,
+        entry: Option<Sourced<Ipv4Addr>>,
+        master: Option<&Sourced<Ipv4Addr>>,
+    ) -> Option<Sourced<Ipv4Addr>> {
+        self.compare_sources();
+        let explicit = match self.said("address", |s| &s.address) {
+            Some(said) => Some(self.parsed(said, network::node_address)?),
+            None => entry,
+        };
+        let mut candidates = self.candidates();
+        if let Some(mut address) = explicit {
             self.check_address_is_here(&address);
+            let own = address.value;
+            let others = candidates.into_iter().filter(|c| c.address != own);
+            let others = others.map(|c| Sourced::new(c.address, c.origin).overridden());
+            address.overrode.extend(others);
             return Some(address);
         }
-        let assigned = self
-            .inputs
-            .metadata
-            .as_ref()
-            .map_or(Vec::new(), |(metadata, _)| assigned_addresses(metadata));
-        let present = self.inputs.host.interfaces.as_deref();
-        match (assigned.as_slice(), present) {
-            ([only], _) => {
-                self.check_address_is_here(only);
-                Some(only.clone())
+        if candidates.is_empty() {
+            self.problems.push(self.no_address());
+            return None;
+        }
+        let chosen = match candidates.len() {
+            1 => candidates
+                .pop()
+                .map(|only| Sourced::new(only.address, only.origin)),
+            _ => choose(&candidates, master.map(|master| master.value)),
+        };
+        match &chosen {
+            Some(address) => self.check_address_is_here(address),
+            None => self.problems.push(ambiguous(&candidates)),
+        }
+        chosen
+    }
+
+    /// Says where two sources give one interface different addresses.
+    fn compare_sources(&mut self) {
+        let Some((first, others)) = self.inputs.metadata.split_first() else {
+            return;
+        };
+        for other in others {
+            for interface in &first.interfaces {
+                let same = other.interfaces.iter().find(|i| i.mac == interface.mac);
+                let Some(theirs) = same else { continue };
+                let (one, two) = (&interface.addresses, &theirs.addresses);
+                if !one.is_empty() && !two.is_empty() && one != two {
+                    self.warnings.push(format!(
+                        "{} gives interface {} the address {}, {} gives it {}: the former counts \
+                         (--metadata-source changes the order)",
+                        first.source,
+                        interface.mac,
+                        list(one),
+                        other.source,
+                        list(two)
+                    ));
+                }
             }
-            ([], Some([only])) => Some(Sourced {
-                value: only.address.addr(),
-                origin: Origin::Host("only network interface"),
-            }),
-            ([], interfaces) => {
-                self.problems.push(no_single_address(interfaces));
-                None
-            }
-            (several, _) => {
-                let list: Vec<String> = several.iter().map(|a| a.to_string()).collect();
-                self.problems.push(format!(
-                    "{} gives this VM several addresses: {}; choose one with `address`",
-                    several[0].origin,
-                    list.join(", ")
-                ));
-                None
-            }
+        }
+    }
+
+    fn candidates(&self) -> Vec<Candidate> {
+        let described = self.inputs.metadata.iter();
+        let described = described.clone().find(|m| !m.interfaces.is_empty());
+        match (&self.inputs.host.interfaces, described) {
+            (Some(present), Some(metadata)) => of_both(present, metadata),
+            (Some(present), None) => present.iter().flat_map(of_machine).collect(),
+            (None, Some(metadata)) => metadata
+                .interfaces
+                .iter()
+                .flat_map(|interface| of_metadata(metadata, interface))
+                .collect(),
+            (None, None) => Vec::new(),
         }
     }
 
@@ -51,10 +104,8 @@ impl Resolver<'_> {
         let Some(interfaces) = &self.inputs.host.interfaces else {
             return;
         };
-        if interfaces
-            .iter()
-            .any(|interface| interface.address.addr() == address.value)
-        {
+        let mut present = interfaces.iter().flat_map(|i| &i.addresses);
+        if present.any(|net| net.addr() == address.value) {
             return;
         }
         let why = format!(
@@ -63,44 +114,148 @@ impl Resolver<'_> {
         );
         self.refuse(&address.origin, &address.to_string(), why);
     }
+
+    fn no_address(&self) -> String {
+        let Some(interfaces) = &self.inputs.host.interfaces else {
+            return "no address found: neither `address` nor the metadata gives one".to_owned();
+        };
+        let with_ipv6 = interfaces.iter().filter(|i| i.has_ipv6);
+        let names: Vec<&str> = with_ipv6.map(|i| i.name.as_str()).collect();
+        if names.is_empty() {
+            return "no address found: no interface of this machine is up and has an IPv4 address \
+                    (look at `ip address`)"
+                .to_owned();
+        }
+        format!(
+            "no IPv4 address found: this machine has only IPv6 addresses, on {}; Kubernetes v1.9 \
+             needs IPv4 between its nodes, so give the server a port in an IPv4 subnet",
+            names.join(", ")
+        )
+    }
 }
 
-/// The static IPv4 addresses OpenStack gave the VM.
-fn assigned_addresses(metadata: &Metadata) -> Vec<Sourced<Ipv4Addr>> {
-    let origin = Origin::Metadata(metadata.source.clone(), "network_data.networks.ip_address");
-    let addresses = metadata
-        .interfaces
-        .iter()
-        .flat_map(|interface| &interface.addresses);
+/// The addresses of the interfaces OpenStack gave the VM: the static ones it knows, else what the
+/// machine got by DHCP. Docker's bridge and tunnels are not among them.
+fn of_both(present: &[HostInterface], metadata: &Metadata) -> Vec<Candidate> {
+    let mut candidates = Vec::new();
+    for interface in &metadata.interfaces {
+        let is_same = |i: &&HostInterface| i.mac.as_deref() == Some(interface.mac.as_str());
+        let here = present.iter().find(is_same).map_or(vec![], of_machine);
+        let mut assigned = of_metadata(metadata, interface);
+        if assigned.is_empty() {
+            candidates.extend(here);
+            continue;
+        }
+        for candidate in &mut assigned {
+            if let Some(here) = here.iter().find(|c| c.address == candidate.address) {
+                candidate.subnet = here.subnet;
+                candidate.interface.clone_from(&here.interface);
+                candidate.has_default_route |= here.has_default_route;
+            }
+        }
+        candidates.extend(assigned);
+    }
+    // A machine whose interfaces OpenStack does not know shows them itself.
+    if candidates.is_empty() {
+        candidates.extend(present.iter().flat_map(of_machine));
+    }
+    candidates
+}
+
+fn of_metadata(metadata: &Metadata, interface: &Interface) -> Vec<Candidate> {
+    let field = "network_data.networks.ip_address";
+    let candidate = |address: &IpAddr| match address {
+        IpAddr::V4(address) => Some(Candidate {
+            address: *address,
+            subnet: None,
+            interface: interface.mac.clone(),
+            has_default_route: interface.default_route,
+            origin: Origin::Metadata(metadata.source.clone(), field),
+        }),
+        IpAddr::V6(_) => None,
+    };
+    interface.addresses.iter().filter_map(candidate).collect()
+}
+
+/// The addresses of an interface of this machine. A single address without a subnet beside others
+/// is a virtual one, which may move to another node.
+fn of_machine(interface: &HostInterface) -> Vec<Candidate> {
+    const HOST_PREFIX: u8 = 32;
+    let addresses = &interface.addresses;
+    let has_subnet = addresses.iter().any(|net| net.prefix_len() < HOST_PREFIX);
     addresses
-        .filter_map(|address| match address {
-            IpAddr::V4(address) => Some(Sourced {
-                value: *address,
-                origin: origin.clone(),
-            }),
-            IpAddr::V6(_) => None,
+        .iter()
+        .filter(|net| net.prefix_len() < HOST_PREFIX || !has_subnet)
+        .map(|net| Candidate {
+            address: net.addr(),
+            subnet: Some(net.trunc()),
+            interface: interface.name.clone(),
+            has_default_route: interface.has_default_route,
+            origin: Origin::Host(format!("interface {}", interface.name)),
         })
         .collect()
+}
+
+/// Which candidates fit, and how that is said.
+type Rule<'a> = (&'a dyn Fn(&Candidate) -> bool, &'a str);
+
+/// The one of several candidates that is the master's address or in its subnet, else the one of
+/// the default route.
+fn choose(candidates: &[Candidate], master: Option<Ipv4Addr>) -> Option<Sourced<Ipv4Addr>> {
+    let is_master = |c: &Candidate| Some(c.address) == master;
+    let sees_master =
+        |c: &Candidate| master.is_some_and(|m| c.subnet.is_some_and(|subnet| subnet.contains(&m)));
+    let rules: [Rule<'_>; 3] = [
+        (&is_master, "which has the master's address"),
+        (&sees_master, "whose subnet holds the master"),
+        (&|c| c.has_default_route, "which has the default route"),
+    ];
+    for (fits, why) in rules {
+        let mut fitting = candidates.iter().filter(|c| fits(c));
+        if let (Some(only), None) = (fitting.next(), fitting.next()) {
+            let others = candidates.iter().filter(|c| c.address != only.address);
+            let origin = match &only.origin {
+                Origin::Host(interface) => Origin::Host(format!("{interface}, {why}")),
+                other => other.clone(),
+            };
+            let mut chosen = Sourced::new(only.address, origin);
+            chosen.overrode = others
+                .map(|c| Sourced::new(c.address, c.origin.clone()).overridden())
+                .collect();
+            return Some(chosen);
+        }
+    }
+    None
+}
+
+fn ambiguous(candidates: &[Candidate]) -> String {
+    let list: Vec<String> = candidates
+        .iter()
+        .map(|c| format!("{} on {}", c.address, c.interface))
+        .collect();
+    format!(
+        "cannot tell this node's address: this VM has {}; none is alone in the master's subnet or \
+         at the default route, so choose one with `address` (`openstack server set --property \
+         address={} SERVER`), or say where the master is with `master`",
+        list.join(", "),
+        candidates[0].address
+    )
+}
+
+fn list(addresses: &[IpAddr]) -> String {
+    let texts: Vec<String> = addresses.iter().map(IpAddr::to_string).collect();
+    texts.join(" and ")
 }
 
 fn list_interfaces(interfaces: &[HostInterface]) -> String {
     let list: Vec<String> = interfaces
         .iter()
-        .map(|i| format!("{} on {}", i.address.addr(), i.name))
+        .flat_map(|i| i.addresses.iter().map(move |net| (i, net)))
+        .map(|(i, net)| format!("{} on {}", net.addr(), i.name))
         .collect();
     if list.is_empty() {
         "no IPv4 address at all".to_owned()
     } else {
         list.join(", ")
-    }
-}
-
-fn no_single_address(interfaces: Option<&[HostInterface]>) -> String {
-    match interfaces {
-        None => "no address found: neither `address` nor the metadata gives one".to_owned(),
-        Some(interfaces) => format!(
-            "cannot tell this node's address: this machine has {}; choose one with `address`",
-            list_interfaces(interfaces)
-        ),
     }
 }

@@ -5,23 +5,38 @@
 use core::net::{IpAddr, Ipv4Addr};
 use std::collections::BTreeMap;
 use std::fmt;
-use std::ops::Deref;
 use std::str::FromStr;
 
 use ipnet::Ipv4Net;
 
+use schemars::JsonSchema;
+use serde::Serialize;
+use time::OffsetDateTime;
+
 use crate::components::Reach;
 use crate::metadata::Metadata;
 use crate::spec::network::{PortRange, SubjectAltName};
-use crate::spec::settings::{Origin, Settings};
+use crate::spec::value::{Layer, Sourced};
 
 mod address;
+pub mod explain;
+mod identity;
+mod mtu;
 pub mod network;
+pub mod reference;
 mod resolve;
 pub mod settings;
+pub mod user_data;
+pub mod validate;
+pub mod value;
+
+/// IP-in-IP's header, in bytes: what a tunnel takes from the network's MTU.
+const IPIP_OVERHEAD: u32 = 20;
 
 /// What a node does in the cluster.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
 pub enum Role {
     /// Runs etcd and the control plane.
     Master,
@@ -53,7 +68,9 @@ impl FromStr for Role {
 }
 
 /// How the cluster's parts trust each other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+#[schemars(inline)]
 pub enum Profile {
     /// TLS everywhere, with certificates of the cluster's own authority; RBAC.
     WithCa,
@@ -82,7 +99,9 @@ impl FromStr for Profile {
 }
 
 /// When Calico sends packets between nodes through an IP-in-IP tunnel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+#[schemars(inline)]
 pub enum Ipip {
     /// Never: Neutron must let the pods' addresses pass (allowed address pairs).
     Off,
@@ -113,30 +132,21 @@ impl FromStr for Ipip {
     }
 }
 
-/// A value that remembers who said it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Sourced<T> {
-    /// The checked value.
-    pub value: T,
-    /// Where it came from.
-    pub origin: Origin,
-}
-
-impl<T> Deref for Sourced<T> {
-    type Target = T;
-
-    fn deref(&self) -> &T {
-        &self.value
-    }
-}
-
-/// One of this machine's network interfaces that is not the loopback, with one IPv4 address.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// One of this machine's network interfaces that is not the loopback.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HostInterface {
     /// The kernel's name, such as `ens3`.
     pub name: String,
-    /// The address and the subnet it is in.
-    pub address: Ipv4Net,
+    /// Its MAC address, in lower case.
+    pub mac: Option<String>,
+    /// Its MTU, in bytes.
+    pub mtu: Option<u32>,
+    /// Its IPv4 addresses, each with the subnet it is in.
+    pub addresses: Vec<Ipv4Net>,
+    /// Whether it has IPv6 addresses others can reach.
+    pub has_ipv6: bool,
+    /// Whether the IPv4 default route goes out here.
+    pub has_default_route: bool,
 }
 
 /// What the machine shows of itself.
@@ -144,23 +154,21 @@ pub struct HostInterface {
 pub struct HostFacts {
     /// The kernel's host name.
     pub hostname: String,
-    /// The addresses of its interfaces. `None` when the node is another machine,
-    /// whose root directory is being prepared here.
+    /// Its interfaces. `None` when the node is another machine, whose root directory is being
+    /// prepared here.
     pub interfaces: Option<Vec<HostInterface>>,
+    /// The time by its clock. `None` where it does not matter.
+    pub clock: Option<OffsetDateTime>,
 }
 
 /// Everything a node specification is made from.
 #[derive(Clone, Debug, Default)]
 pub struct Inputs {
-    /// `--role`, unless it is `auto`.
-    pub role: Option<String>,
-    /// `--profile`.
-    pub profile: Option<String>,
-    /// The configuration file: its path and its settings.
-    pub config: Option<(String, Settings)>,
-    /// What OpenStack says, and the settings among the server's properties.
-    pub metadata: Option<(Metadata, Settings)>,
-    /// Why there is no metadata: each source that was looked at and what was found.
+    /// The settings, in any order: [`Place`](value::Place) knows which win.
+    pub layers: Vec<Layer>,
+    /// What the metadata sources say, the one that counts first.
+    pub metadata: Vec<Metadata>,
+    /// Where else was looked, and what was found there.
     pub looked_at: Vec<String>,
     /// The machine.
     pub host: HostFacts,
@@ -183,6 +191,8 @@ pub struct ClusterSpec {
     pub api_server_sans: Sourced<Vec<SubjectAltName>>,
     /// When Calico tunnels.
     pub ipip: Sourced<Ipip>,
+    /// The master's address, where it is known.
+    pub master: Option<Sourced<Ipv4Addr>>,
     /// Nodes every node knows by name.
     pub hosts: Sourced<BTreeMap<String, Ipv4Addr>>,
 }
@@ -216,8 +226,12 @@ pub struct NodeSpec {
     pub address: Sourced<Ipv4Addr>,
     /// The MTU of its network, in bytes.
     pub mtu: Sourced<u32>,
+    /// The floating IP it is also reached by from outside its network.
+    pub floating_ip: Option<Sourced<Ipv4Addr>>,
     /// What the cluster agrees on.
     pub cluster: ClusterSpec,
+    /// What an operator should know of, though it stops nothing: one sentence each.
+    pub warnings: Vec<String>,
 }
 
 impl NodeSpec {
@@ -234,63 +248,12 @@ impl NodeSpec {
         }
     }
 
-    /// All values with their names, for people: name, value, origin.
-    pub fn explain(&self) -> Vec<(&'static str, String, &Origin)> {
-        let cluster = &self.cluster;
-        let list = |items: Vec<String>| {
-            if items.is_empty() {
-                "none".to_owned()
-            } else {
-                items.join(", ")
-            }
-        };
-        let sans = cluster.api_server_sans.iter().map(|san| match san {
-            SubjectAltName::Dns(name) => name.clone(),
-            SubjectAltName::Ip(address) => address.to_string(),
-        });
-        let hosts = cluster
-            .hosts
-            .iter()
-            .map(|(name, address)| format!("{name}={address}"));
-        vec![
-            ("role", self.role.to_string(), &self.role.origin),
-            ("profile", self.profile.to_string(), &self.profile.origin),
-            ("nodeName", self.name.to_string(), &self.name.origin),
-            ("address", self.address.to_string(), &self.address.origin),
-            ("mtu", self.mtu.to_string(), &self.mtu.origin),
-            (
-                "clusterName",
-                cluster.name.to_string(),
-                &cluster.name.origin,
-            ),
-            (
-                "podCIDR",
-                cluster.pod_cidr.to_string(),
-                &cluster.pod_cidr.origin,
-            ),
-            (
-                "serviceCIDR",
-                cluster.service_cidr.to_string(),
-                &cluster.service_cidr.origin,
-            ),
-            (
-                "clusterDomain",
-                cluster.domain.to_string(),
-                &cluster.domain.origin,
-            ),
-            (
-                "nodePortRange",
-                cluster.node_ports.to_string(),
-                &cluster.node_ports.origin,
-            ),
-            (
-                "apiServerSANs",
-                list(sans.collect()),
-                &cluster.api_server_sans.origin,
-            ),
-            ("ipip", cluster.ipip.to_string(), &cluster.ipip.origin),
-            ("hosts", list(hosts.collect()), &cluster.hosts.origin),
-        ]
+    /// The MTU of pods' interfaces and of Calico's tunnel, in bytes.
+    pub fn pod_mtu(&self) -> u32 {
+        match *self.cluster.ipip {
+            Ipip::Off => *self.mtu,
+            Ipip::Always | Ipip::CrossSubnet => *self.mtu - IPIP_OVERHEAD,
+        }
     }
 
     /// The node's own address as any address.

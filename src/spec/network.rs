@@ -58,10 +58,24 @@ pub fn dns_name(text: &str) -> Result<String, String> {
     if text.len() <= MAX_NAME && text.split('.').all(is_label) {
         return Ok(text.to_owned());
     }
-    Err(
-        "expected a DNS name: lower-case letters, digits and `-`, with `.` between labels"
-            .to_owned(),
-    )
+    let expected =
+        "expected a DNS name: lower-case letters, digits and `-`, with `.` between labels";
+    let fit: Vec<String> = text.split('.').map(as_dns_label).collect();
+    if fit.iter().any(String::is_empty) {
+        return Err(expected.to_owned());
+    }
+    Err(format!("{expected}; did you mean {:?}?", fit.join(".")))
+}
+
+/// The DNS label most like `text`: in lower case, with `-` for what a label cannot hold; empty if
+/// nothing is left.
+pub fn as_dns_label(text: &str) -> String {
+    let fit = |c: char| match c.to_ascii_lowercase() {
+        c @ ('a'..='z' | '0'..='9') => c,
+        _ => '-',
+    };
+    let label: String = text.chars().map(fit).take(MAX_LABEL).collect();
+    label.trim_matches('-').to_owned()
 }
 
 /// A name or address a certificate may bear.

@@ -5,28 +5,40 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 
 use ipnet::Ipv4Net;
+use time::{Date, Duration, Month, OffsetDateTime};
 
+use super::identity::Inventory;
 use super::network::{self, PortRange, SubjectAltName};
-use super::settings::{Origin, Settings, closest};
-use super::{ClusterSpec, Inputs, Ipip, NodeSpec, Profile, Refused, Role, Sourced};
+use super::settings::Settings;
+use super::value::{Layer, Origin, Overridden, Sourced};
+use super::{ClusterSpec, Inputs, NodeSpec, Profile, Refused};
 
-/// Ethernet's MTU in bytes, where neither OpenStack nor the operator says another.
-const DEFAULT_MTU: u32 = 1500;
-/// The least MTU IPv4 and Calico's tunnel can do with, and the most Neutron offers (jumbo frames).
-const MTU_RANGE: std::ops::RangeInclusive<u32> = 576..=9216;
+/// This program is not older than that: a clock that shows an earlier day is wrong.
+const RELEASED: Date = match Date::from_calendar_date(2026, Month::January, 1) {
+    Ok(date) => date,
+    Err(_) => panic!("the first of January exists"),
+};
+/// How far this machine's clock may be from the metadata service's before that is said.
+const CLOCK_TOLERANCE: Duration = Duration::minutes(5);
+/// How far it may be before certificates would be of no use.
+const CLOCK_LIMIT: Duration = Duration::days(1);
+/// How many characters of a value an error message repeats.
+const QUOTE_LIMIT: usize = 80;
 
 impl NodeSpec {
-    /// Chooses each value by the order flag, configuration, server property, what
-    /// OpenStack says of the VM, what the machine shows, default; and checks it.
-    /// All problems are returned together.
+    /// Takes each value from the strongest layer that says it, else from what OpenStack says of
+    /// the VM, else from what the machine shows, else its default; and checks it. All problems are
+    /// returned together.
     pub fn resolve(inputs: &Inputs) -> Result<NodeSpec, Refused> {
-        let mut resolver = Resolver {
-            inputs,
-            problems: Vec::new(),
-        };
+        let mut layers = inputs.layers.clone();
+        Layer::sort(&mut layers);
+        let mut resolver = Resolver::new(inputs, &layers);
         let spec = resolver.node();
         match spec {
-            Some(spec) if resolver.problems.is_empty() => Ok(spec),
+            Some(spec) if resolver.problems.is_empty() => Ok(NodeSpec {
+                warnings: resolver.warnings,
+                ..spec
+            }),
             _ => Err(Refused {
                 problems: resolver.problems,
             }),
@@ -36,51 +48,87 @@ impl NodeSpec {
 
 pub(super) struct Resolver<'a> {
     pub(super) inputs: &'a Inputs,
+    /// The settings, the strongest first.
+    pub(super) layers: &'a [Layer],
     pub(super) problems: Vec<String>,
+    pub(super) warnings: Vec<String>,
 }
 
-/// Picks one setting out of a source's.
-type Pick = fn(&Settings) -> &Option<String>;
+/// Picks one setting out of a layer's.
+pub(super) type Pick = fn(&Settings) -> &Option<String>;
 
-impl Resolver<'_> {
+/// How a setting's text becomes its value, or why it does not.
+type Parse<T> = fn(&str) -> Result<T, String>;
+
+impl<'a> Resolver<'a> {
+    pub(super) fn new(inputs: &'a Inputs, layers: &'a [Layer]) -> Resolver<'a> {
+        Resolver {
+            inputs,
+            layers,
+            problems: Vec::new(),
+            warnings: Vec::new(),
+        }
+    }
+
     fn node(&mut self) -> Option<NodeSpec> {
-        let role = self.role();
+        let inventory = self.inventory();
+        let entry = self.entry(inventory.as_ref());
+        let master = self.master(inventory.as_ref());
+        let role = self.role(entry.role, master.as_ref());
         let profile = self.profile();
-        let name = self.name();
-        let address = self.address();
-        let mtu = self.mtu();
-        let cluster = self.cluster();
+        let name = self.name(entry.name);
+        let address = self.address(entry.address, master.as_ref());
+        let mtu = self.mtu(address.as_ref().map(|address| address.value));
+        let cluster = self.cluster(inventory.as_ref(), master);
+        self.check_clock();
         let spec = NodeSpec {
             role: role?,
             profile: profile?,
             name: name?,
             address: address?,
             mtu: mtu?,
+            floating_ip: self.floating_ip(),
             cluster: cluster?,
+            warnings: Vec::new(),
         };
         self.check_ranges(&spec);
+        self.warn_of_address_pairs(&spec.cluster, *spec.address);
         Some(spec)
     }
 
     pub(super) fn refuse(&mut self, origin: &Origin, value: &str, why: impl Display) {
-        self.problems.push(format!("{origin} is {value:?}: {why}"));
+        let short: String = value.chars().take(QUOTE_LIMIT).collect();
+        let rest = if short.len() < value.len() { "…" } else { "" };
+        let remedy = origin
+            .remedy()
+            .map_or(String::new(), |remedy| format!(" ({remedy})"));
+        self.problems
+            .push(format!("{origin} is {short:?}{rest}: {why}{remedy}"));
     }
 
-    /// The first source that says the setting `key`, in order.
-    pub(super) fn said(&self, key: &'static str, pick: Pick) -> Option<Sourced<String>> {
-        let config = self.inputs.config.as_ref().and_then(|(path, settings)| {
-            let origin = Origin::Config(path.clone(), key);
-            pick(settings)
-                .clone()
-                .map(|value| Sourced { value, origin })
-        });
-        config.or_else(|| {
-            let (metadata, settings) = self.inputs.metadata.as_ref()?;
-            let origin = Origin::Property(metadata.source.clone(), key);
-            pick(settings)
-                .clone()
-                .map(|value| Sourced { value, origin })
-        })
+    /// What the strongest layer says of the setting `key`, and what it overrode.
+    pub(super) fn said(&mut self, key: &'static str, pick: Pick) -> Option<Sourced<String>> {
+        let layers = self.layers;
+        let mut saying = layers
+            .iter()
+            .filter_map(|layer| Some((layer, pick(&layer.settings).as_ref()?)));
+        let (layer, value) = saying.next()?;
+        let mut said = Sourced::new(value.clone(), layer.origin(key));
+        for (other, theirs) in saying {
+            if layer.place.is_like(&other.place) && theirs != value && is_of_weight(key) {
+                self.warnings.push(format!(
+                    "{} is {value:?}, {} is {theirs:?}: the former counts (--metadata-source \
+                     changes the order)",
+                    said.origin,
+                    other.origin(key)
+                ));
+            }
+            said.overrode.push(Overridden {
+                value: theirs.clone(),
+                origin: other.origin(key),
+            });
+        }
+        Some(said)
     }
 
     pub(super) fn parsed<T>(
@@ -88,16 +136,10 @@ impl Resolver<'_> {
         said: Sourced<String>,
         parse: impl Fn(&str) -> Result<T, String>,
     ) -> Option<Sourced<T>> {
-        match parse(&said.value) {
-            Ok(value) => Some(Sourced {
-                value,
-                origin: said.origin,
-            }),
-            Err(why) => {
-                self.refuse(&said.origin, &said.value, why);
-                None
-            }
-        }
+        let (origin, text) = (said.origin.clone(), said.value.clone());
+        said.try_map(|text| parse(&text))
+            .map_err(|why| self.refuse(&origin, &text, why))
+            .ok()
     }
 
     /// The setting `key`, checked by `parse`, or `default`.
@@ -106,188 +148,59 @@ impl Resolver<'_> {
         key: &'static str,
         pick: Pick,
         default: &str,
-        parse: impl Fn(&str) -> Result<T, String>,
+        parse: Parse<T>,
     ) -> Option<Sourced<T>> {
-        let default = Sourced {
-            value: default.to_owned(),
-            origin: Origin::Default,
+        let default = Sourced::new(default.to_owned(), Origin::Default);
+        let said = match self.said(key, pick) {
+            Some(mut said) if !default.is_empty() => {
+                said.overrode.push(default.overridden());
+                said
+            }
+            Some(said) => said,
+            None => default,
         };
-        let said = self.said(key, pick).unwrap_or(default);
         self.parsed(said, parse)
     }
 
-    fn role(&mut self) -> Option<Sourced<Role>> {
-        let flag = self.inputs.role.clone().map(|value| Sourced {
-            value,
-            origin: Origin::Flag("--role"),
-        });
-        let Some(said) = flag.or_else(|| self.said("role", |s| &s.role)) else {
-            self.problems.push(self.no_role());
-            return None;
-        };
-        let set = match &said.origin {
-            Origin::Property(..) => {
-                " (set it with `openstack server set --property role=master SERVER`)"
-            }
-            _ => "",
-        };
-        let role = self.parsed(said, |text| text.parse::<Role>().map_err(|why| why + set))?;
-        if role.value != Role::Master {
-            let why = "this version brings up masters only; workers follow in a later one";
-            self.refuse(&role.origin, &role.to_string(), why);
-        }
-        Some(role)
+    pub(super) fn profile(&mut self) -> Option<Sourced<Profile>> {
+        self.setting("profile", |s| &s.profile, "with-ca", str::parse)
     }
 
-    fn no_role(&self) -> String {
-        let mut text = "no role found; looked at flag --role".to_owned();
-        match &self.inputs.config {
-            Some((path, _)) => text += &format!(", configuration {path}"),
-            None => text += ", no configuration file",
-        }
-        match &self.inputs.metadata {
-            Some((metadata, _)) => {
-                text += &format!(
-                    ", {}: `meta.role` and `meta.appliance.role`",
-                    metadata.source
-                );
-                let alike = metadata
-                    .meta
-                    .keys()
-                    .find(|key| closest(key) == Some("role"));
-                if let Some(key) = alike {
-                    text += &format!(" (`meta.{key}` is there: is it misspelt?)");
-                }
-            }
-            None => self
-                .inputs
-                .looked_at
-                .iter()
-                .for_each(|place| text += &format!(", {place}")),
-        }
-        text + ". Give --role master, or set it with `openstack server set --property role=master SERVER`"
-    }
-
-    fn profile(&mut self) -> Option<Sourced<Profile>> {
-        let flag = self.inputs.profile.clone().map(|value| Sourced {
-            value,
-            origin: Origin::Flag("--profile"),
-        });
-        let default = Sourced {
-            value: Profile::WithCa.to_string(),
-            origin: Origin::Default,
-        };
-        let said = flag
-            .or_else(|| self.said("profile", |s| &s.profile))
-            .unwrap_or(default);
-        self.parsed(said, str::parse)
-    }
-
-    /// The node's name: the first label of the host name, since OpenStack's display
-    /// name may hold anything and its host name carries the cloud's DHCP domain.
-    fn name(&mut self) -> Option<Sourced<String>> {
-        let metadata = self.inputs.metadata.as_ref().map(|(metadata, _)| metadata);
-        let said = self
-            .said("nodeName", |s| &s.node_name)
-            .or_else(|| {
-                let hostname = &metadata?.hostname;
-                let origin = Origin::Metadata(metadata?.source.clone(), "hostname");
-                (!hostname.is_empty()).then(|| Sourced {
-                    value: first_label(hostname),
-                    origin,
-                })
-            })
-            .unwrap_or_else(|| Sourced {
-                value: first_label(&self.inputs.host.hostname),
-                origin: Origin::Host("host name"),
-            });
-        let name = self.parsed(said, network::dns_name)?;
-        if name.as_str() == "localhost" {
-            self.refuse(
-                &name.origin,
-                "localhost",
-                "every machine has that name; give `nodeName` another",
-            );
-        }
-        Some(name)
-    }
-
-    fn mtu(&mut self) -> Option<Sourced<u32>> {
-        let parse = |text: &str| {
-            text.parse()
-                .ok()
-                .filter(|mtu| MTU_RANGE.contains(mtu))
-                .ok_or_else(|| {
-                    format!(
-                        "expected bytes between {} and {}",
-                        MTU_RANGE.start(),
-                        MTU_RANGE.end()
-                    )
-                })
-        };
-        if let Some(said) = self.said("mtu", |s| &s.mtu) {
-            return self.parsed(said, parse);
-        }
-        let offered = self.inputs.metadata.as_ref().and_then(|(metadata, _)| {
-            let mtu = metadata
-                .interfaces
-                .iter()
-                .filter_map(|interface| interface.mtu)
-                .min()?;
-            let origin = Origin::Metadata(metadata.source.clone(), "network_data.links.mtu");
-            Some(Sourced {
-                value: mtu.to_string(),
-                origin,
-            })
-        });
-        match offered {
-            Some(said) => self.parsed(said, parse),
-            None => Some(Sourced {
-                value: DEFAULT_MTU,
-                origin: Origin::Default,
-            }),
+    /// The master's address: the one that was set, else that of the inventory's only master.
+    pub(super) fn master(
+        &mut self,
+        inventory: Option<&Inventory<'_>>,
+    ) -> Option<Sourced<Ipv4Addr>> {
+        let said = self.said("master", |s| &s.master);
+        match said {
+            Some(said) => self.parsed(said, network::node_address),
+            None => inventory.and_then(Inventory::master),
         }
     }
 
-    fn cluster(&mut self) -> Option<ClusterSpec> {
-        let name = self.setting(
-            "clusterName",
-            |s| &s.cluster_name,
-            "kubernetes",
-            network::dns_name,
-        );
+    /// The floating IP of the first source that knows one.
+    fn floating_ip(&self) -> Option<Sourced<Ipv4Addr>> {
+        let mut metadata = self.inputs.metadata.iter();
+        metadata.find_map(|metadata| {
+            let origin = Origin::Metadata(metadata.source.clone(), "public-ipv4");
+            Some(Sourced::new(metadata.public_ipv4?, origin))
+        })
+    }
+
+    #[rustfmt::skip]
+    pub(super) fn cluster(
+        &mut self,
+        inventory: Option<&Inventory<'_>>,
+        master: Option<Sourced<Ipv4Addr>>,
+    ) -> Option<ClusterSpec> {
+        let name = self.setting("clusterName", |s| &s.cluster_name, "kubernetes", network::dns_name);
         let pod_cidr = self.setting("podCIDR", |s| &s.pod_cidr, "172.20.0.0/16", network::cidr);
-        let service_cidr = self.setting(
-            "serviceCIDR",
-            |s| &s.service_cidr,
-            "10.68.0.0/16",
-            service_range,
-        );
-        let domain = self.setting(
-            "clusterDomain",
-            |s| &s.cluster_domain,
-            "cluster.local",
-            network::dns_name,
-        );
-        let node_ports = self.setting(
-            "nodePortRange",
-            |s| &s.node_port_range,
-            "20000-40000",
-            PortRange::parse,
-        );
+        let service_cidr = self.setting("serviceCIDR", |s| &s.service_cidr, "10.68.0.0/16", service_range);
+        let domain = self.setting("clusterDomain", |s| &s.cluster_domain, "cluster.local", network::dns_name);
+        let node_ports = self.setting("nodePortRange", |s| &s.node_port_range, "20000-40000", PortRange::parse);
         let api_server_sans = self.setting("apiServerSANs", |s| &s.api_server_sans, "", alt_names);
-        let ipip = self.setting(
-            "ipip",
-            |s| &s.ipip,
-            "off",
-            |text| match text {
-                "off" => Ok(Ipip::Off),
-                "always" => Ok(Ipip::Always),
-                "cross-subnet" => Ok(Ipip::CrossSubnet),
-                _ => Err("expected off, always or cross-subnet".to_owned()),
-            },
-        );
-        let hosts = self.hosts();
+        let ipip = self.setting("ipip", |s| &s.ipip, "off", str::parse);
+        let hosts = self.hosts(inventory);
         Some(ClusterSpec {
             name: name?,
             pod_cidr: pod_cidr?,
@@ -296,69 +209,101 @@ impl Resolver<'_> {
             node_ports: node_ports?,
             api_server_sans: api_server_sans?,
             ipip: ipip?,
+            master,
             hosts: hosts?,
         })
     }
 
-    fn hosts(&mut self) -> Option<Sourced<BTreeMap<String, Ipv4Addr>>> {
-        let said = self
-            .inputs
-            .config
-            .as_ref()
-            .and_then(|(path, s)| Some((path, s.hosts.as_ref()?)));
-        let Some((path, entries)) = said else {
-            return Some(Sourced {
-                value: BTreeMap::new(),
-                origin: Origin::Default,
-            });
-        };
-        let origin = Origin::Config(path.clone(), "hosts");
-        let mut hosts = BTreeMap::new();
-        for (name, address) in entries {
-            match (network::dns_name(name), network::node_address(address)) {
-                (Ok(name), Ok(address)) => drop(hosts.insert(name, address)),
-                (Err(why), _) => self.refuse(&origin, name, why),
-                (_, Err(why)) => self.refuse(&origin, address, why),
+    /// The machines that were set, and the nodes of the inventory.
+    fn hosts(
+        &mut self,
+        inventory: Option<&Inventory<'_>>,
+    ) -> Option<Sourced<BTreeMap<String, Ipv4Addr>>> {
+        let mut hosts = Sourced::new(BTreeMap::new(), Origin::Default);
+        let layers = self.layers;
+        let said = layers
+            .iter()
+            .find_map(|layer| Some((layer, layer.settings.hosts.as_ref()?)));
+        if let Some((layer, entries)) = said {
+            hosts.origin = layer.origin("hosts");
+            for (name, address) in entries {
+                let origin = layer.origin(&format!("hosts.{name}"));
+                match (network::dns_name(name), network::node_address(address)) {
+                    (Ok(name), Ok(address)) => drop(hosts.value.insert(name, address)),
+                    (Err(why), _) => self.refuse(&layer.origin("hosts"), name, why),
+                    (_, Err(why)) => self.refuse(&origin, address, why),
+                }
             }
         }
-        Some(Sourced {
-            value: hosts,
-            origin,
-        })
+        for (name, address) in inventory.iter().flat_map(|inventory| inventory.hosts()) {
+            let other = hosts.value.insert(name.to_owned(), *address);
+            if let Some(other) = other.filter(|other| *other != *address) {
+                let why = format!("`hosts` gives {name} the address {other}; keep one");
+                self.refuse(&address.origin, &address.to_string(), why);
+            }
+            if hosts.origin == Origin::Default {
+                hosts.origin = address.origin;
+            }
+        }
+        Some(hosts)
+    }
+
+    /// A clock that is far off makes certificates that nobody will believe.
+    fn check_clock(&mut self) {
+        let Some(clock) = self.inputs.host.clock else {
+            return;
+        };
+        let remedy = "set it with `timedatectl set-time` or let chrony or ntpd do so";
+        if clock.date() < RELEASED {
+            self.problems.push(format!(
+                "this machine's clock says {}, which was before this program was made: its \
+                 certificates would be of no use; {remedy}",
+                clock.date()
+            ));
+            return;
+        }
+        let mut told = self.inputs.metadata.iter();
+        let Some((source, date)) = told.find_map(|m| Some((&m.source, m.date?))) else {
+            return;
+        };
+        let distance = (clock - date).abs();
+        if distance > CLOCK_TOLERANCE {
+            let text = format!(
+                "this machine's clock says {}, that of {source} says {}; {remedy}",
+                shown(clock),
+                shown(date)
+            );
+            if distance > CLOCK_LIMIT {
+                self.problems.push(text);
+            } else {
+                self.warnings.push(text);
+            }
+        }
     }
 
     /// Pods, services and the nodes' own networks must not share an address.
     fn check_ranges(&mut self, spec: &NodeSpec) {
         let cluster = &spec.cluster;
-        let mut ranges = vec![
-            (
-                format!(
-                    "podCIDR {} ({})",
-                    *cluster.pod_cidr, cluster.pod_cidr.origin
-                ),
-                *cluster.pod_cidr,
-            ),
-            (
-                format!(
-                    "serviceCIDR {} ({})",
-                    *cluster.service_cidr, cluster.service_cidr.origin
-                ),
-                *cluster.service_cidr,
-            ),
-        ];
         let own = Ipv4Net::from(*spec.address);
-        ranges.push((format!("this node's address {}", *spec.address), own));
-        for interface in self.inputs.host.interfaces.iter().flatten() {
-            let subnet = interface.address.trunc();
-            if !subnet.contains(&own) {
-                continue;
+        let interfaces = self.inputs.host.interfaces.iter().flatten();
+        let mut subnets = interfaces.flat_map(|i| i.addresses.iter().map(|net| (&i.name, net)));
+        let subnet = subnets.find(|(_, net)| net.addr() == *spec.address);
+        let own = match subnet {
+            Some((name, net)) => {
+                let subnet = net.trunc();
+                (format!("this node's subnet {subnet} ({name})"), subnet)
             }
-            ranges.pop();
-            ranges.push((
-                format!("this node's subnet {subnet} ({})", interface.name),
-                subnet,
-            ));
-        }
+            None => (format!("this node's address {}", *spec.address), own),
+        };
+        let ranges = [
+            named_range("podCIDR", &cluster.pod_cidr),
+            named_range("serviceCIDR", &cluster.service_cidr),
+            own,
+        ];
+        self.refuse_overlaps(&ranges);
+    }
+
+    pub(super) fn refuse_overlaps(&mut self, ranges: &[(String, Ipv4Net)]) {
         for (i, (name, range)) in ranges.iter().enumerate() {
             for (other_name, other) in &ranges[i + 1..] {
                 if network::overlap(range, other) {
@@ -369,6 +314,21 @@ impl Resolver<'_> {
             }
         }
     }
+}
+
+/// A range with the words an error names it by.
+pub(super) fn named_range(name: &str, range: &Sourced<Ipv4Net>) -> (String, Ipv4Net) {
+    (format!("{name} {} ({})", **range, range.origin), **range)
+}
+
+/// Whether sources that disagree on the setting should be looked at.
+fn is_of_weight(key: &str) -> bool {
+    matches!(key, "role" | "address" | "master")
+}
+
+fn shown(time: OffsetDateTime) -> String {
+    let utc = time.to_offset(time::UtcOffset::UTC);
+    format!("{} {:02}:{:02} UTC", utc.date(), utc.hour(), utc.minute())
 }
 
 fn service_range(text: &str) -> Result<Ipv4Net, String> {
@@ -387,8 +347,4 @@ fn alt_names(text: &str) -> Result<Vec<SubjectAltName>, String> {
         .map(str::trim)
         .filter(|item| !item.is_empty());
     items.map(SubjectAltName::parse).collect()
-}
-
-fn first_label(hostname: &str) -> String {
-    hostname.split('.').next().unwrap_or_default().to_owned()
 }

@@ -1,30 +1,44 @@
-//! The settings an operator can make, as typed, and where each came from.
+//! The settings an operator can make, as typed. The same names serve the configuration file
+//! (`podCIDR: 172.20.0.0/16`), the `appliance:` section of user-data, server properties
+//! (`appliance.podCIDR`, or `podCIDR`) and the environment (`APPLIANCE_POD_CIDR`).
 
 use std::collections::BTreeMap;
-use std::fmt;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
+
+use super::value::{Layer, Place};
+use super::{Ipip, Profile, Role};
 
 /// The prefix that marks a server property as meant for this program.
 const PREFIX: &str = "appliance.";
+/// The prefix of this program's variables in the environment.
+const VARIABLE_PREFIX: &str = "APPLIANCE_";
 
 /// How unlike a known key a misspelt one may be (in edits) to be suggested.
 const SUGGESTION_DISTANCE: usize = 2;
 
-/// Settings of one source, not yet checked. The same names serve the configuration file
-/// (`podCIDR: 172.20.0.0/16`) and server properties (`appliance.podCIDR`, or `podCIDR`).
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+/// Settings of one layer, not yet checked.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+#[schemars(
+    title = "Settings of an appliance node",
+    description = "/etc/appliance/config.yaml, or the section `appliance:` of user-data"
+)]
 pub struct Settings {
-    /// `master`, `worker` or `single`.
+    /// What this node is to be.
+    #[schemars(with = "Option<Role>")]
     pub role: Option<String>,
-    /// `with-ca` or `simple`.
+    /// How the cluster's parts trust each other; `simple` has no TLS and no authorization.
+    #[schemars(with = "Option<Profile>")]
     pub profile: Option<String>,
-    /// The node's name in the cluster.
+    /// This node's name in the cluster, if not its host name.
     pub node_name: Option<String>,
-    /// The address other nodes reach this one by.
+    /// The IPv4 address other nodes reach this one by, where it has several.
     pub address: Option<String>,
+    /// The IPv4 address of the master. The VM that has it is the master.
+    pub master: Option<String>,
     /// The cluster's name in kubeconfigs.
     pub cluster_name: Option<String>,
     /// The addresses of pods.
@@ -35,99 +49,344 @@ pub struct Settings {
     pub service_cidr: Option<String>,
     /// The DNS domain of services.
     pub cluster_domain: Option<String>,
-    /// The ports a service may open on every node, as `20000-40000`.
+    /// The ports a service may open on every node.
     pub node_port_range: Option<String>,
-    /// Further names and addresses of the API server: separated by commas, or a list.
+    /// Further names and addresses of the API server, separated by commas, or a list.
+    #[schemars(with = "Option<OneOrMany>")]
     #[serde(rename = "apiServerSANs", deserialize_with = "one_or_many")]
     pub api_server_sans: Option<String>,
-    /// Whether Calico tunnels between nodes: `off`, `always` or `cross-subnet`.
+    /// When Calico tunnels between nodes. With `off`, Neutron has to let the pods' addresses pass.
+    #[schemars(with = "Option<Ipip>")]
     pub ipip: Option<String>,
-    /// The MTU of the nodes' network, in bytes.
+    /// The MTU of the nodes' network, in bytes, if it is not what OpenStack and the kernel say.
+    #[schemars(with = "Option<u32>", range(min = 576, max = 9216))]
     pub mtu: Option<String>,
-    /// Other nodes for `/etc/hosts`: name to address. Not available as a server property.
+    /// The cluster's nodes, so that all VMs can share one file: each finds itself in it.
+    pub inventory: Option<Vec<InventoryEntry>>,
+    /// Rules that give a role to VMs nobody named. The first that fits counts.
+    pub role_rules: Option<Vec<RoleRule>>,
+    /// Other machines for /etc/hosts: name to IPv4 address.
     pub hosts: Option<BTreeMap<String, String>>,
+}
+
+/// One node of the inventory, told by the first of `uuid`, `name` and `address` it has.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(inline)]
+pub struct InventoryEntry {
+    /// The server's name, and the node's in the cluster.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// The server's UUID.
+    #[serde(default)]
+    pub uuid: Option<String>,
+    /// The IPv4 address other nodes reach it by.
+    #[serde(default)]
+    pub address: Option<String>,
+    /// What it is to be.
+    #[schemars(with = "Role")]
+    pub role: String,
+}
+
+/// Gives VMs of a launch index or a host name their role.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+#[schemars(inline)]
+pub struct RoleRule {
+    /// The VM's place among those that one request created, from 0.
+    #[schemars(with = "Option<u32>")]
+    #[serde(default)]
+    pub launch_index: Option<String>,
+    /// A pattern of host names: `*` stands for anything, `?` for one character.
+    #[serde(default)]
+    pub host_name: Option<String>,
+    /// What such a VM is to be.
+    #[schemars(with = "Role")]
+    pub role: String,
+}
+
+/// Text, or a list of texts.
+#[derive(Deserialize, JsonSchema)]
+#[serde(untagged)]
+#[schemars(inline)]
+enum OneOrMany {
+    One(String),
+    Many(Vec<String>),
 }
 
 /// Text, or a list of texts, which are then joined by commas.
 fn one_or_many<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum OneOrMany {
-        One(String),
-        Many(Vec<String>),
-    }
     Ok(Some(match OneOrMany::deserialize(deserializer)? {
         OneOrMany::One(text) => text,
         OneOrMany::Many(texts) => texts.join(","),
     }))
 }
 
-/// The names of all settings a server property can make.
-const KEYS: &[&str] = &[
-    "role",
-    "profile",
-    "nodeName",
-    "address",
-    "clusterName",
-    "podCIDR",
-    "serviceCIDR",
-    "clusterDomain",
-    "nodePortRange",
-    "apiServerSANs",
-    "ipip",
-    "mtu",
+/// A setting that is one piece of text: it can also be a server property, a variable or a flag.
+pub struct Plain {
+    /// Its name.
+    pub key: &'static str,
+    /// Its variable in the environment.
+    pub variable: &'static str,
+    /// What counts where nobody says anything, for people.
+    pub default: &'static str,
+    /// A value it may have.
+    pub example: &'static str,
+}
+
+const fn plain(
+    key: &'static str,
+    variable: &'static str,
+    default: &'static str,
+    example: &'static str,
+) -> Plain {
+    Plain {
+        key,
+        variable,
+        default,
+        example,
+    }
+}
+
+/// All plain settings.
+pub const PLAIN: &[Plain] = &[
+    plain("role", "APPLIANCE_ROLE", "none", "master"),
+    plain("profile", "APPLIANCE_PROFILE", "with-ca", "with-ca"),
+    plain(
+        "nodeName",
+        "APPLIANCE_NODE_NAME",
+        "its host name",
+        "server02",
+    ),
+    plain("address", "APPLIANCE_ADDRESS", "found", "192.168.1.102"),
+    plain(
+        "master",
+        "APPLIANCE_MASTER",
+        "from the inventory",
+        "192.168.1.102",
+    ),
+    plain(
+        "clusterName",
+        "APPLIANCE_CLUSTER_NAME",
+        "kubernetes",
+        "kubernetes",
+    ),
+    plain(
+        "podCIDR",
+        "APPLIANCE_POD_CIDR",
+        "172.20.0.0/16",
+        "172.20.0.0/16",
+    ),
+    plain(
+        "serviceCIDR",
+        "APPLIANCE_SERVICE_CIDR",
+        "10.68.0.0/16",
+        "10.68.0.0/16",
+    ),
+    plain(
+        "clusterDomain",
+        "APPLIANCE_CLUSTER_DOMAIN",
+        "cluster.local",
+        "cluster.local",
+    ),
+    plain(
+        "nodePortRange",
+        "APPLIANCE_NODE_PORT_RANGE",
+        "20000-40000",
+        "20000-40000",
+    ),
+    plain(
+        "apiServerSANs",
+        "APPLIANCE_API_SERVER_SANS",
+        "none",
+        "k8s.example.org,203.0.113.7",
+    ),
+    plain("ipip", "APPLIANCE_IPIP", "off", "off"),
+    plain("mtu", "APPLIANCE_MTU", "found, else 1500", "1450"),
 ];
+
+fn plain_of(key: &str) -> Option<&'static Plain> {
+    PLAIN.iter().find(|plain| plain.key == key)
+}
+
+/// Whether the setting is one piece of text.
+pub fn is_plain(key: &str) -> bool {
+    plain_of(key).is_some()
+}
+
+/// The variable of a plain setting.
+pub fn variable_of(key: &str) -> Option<&'static str> {
+    plain_of(key).map(|plain| plain.variable)
+}
+
+/// A value the plain setting may have.
+pub fn example_of(key: &str) -> Option<&'static str> {
+    plain_of(key).map(|plain| plain.example)
+}
 
 impl Settings {
     /// Reads a configuration file's text; `place` names the file in errors.
     pub fn from_yaml(place: &str, text: &str) -> Result<Settings> {
-        serde_saphyr::from_str(text)
-            .map_err(|error| anyhow::anyhow!("{}", suggest(&error.to_string())))
-            .with_context(|| format!("configuration {place}"))
+        parse_yaml(text).with_context(|| place.to_owned())
     }
 
-    /// Takes the settings among a server's properties: `appliance.KEY` wins over `KEY`.
-    /// Properties of other names belong to others and are passed over, but one that
-    /// starts with `appliance.` and is not a setting is refused as misspelt.
-    pub fn from_properties(place: &str, meta: &BTreeMap<String, String>) -> Result<Settings> {
+    /// Plain settings by their names.
+    fn from_pairs(pairs: &BTreeMap<&str, &str>) -> Result<Settings> {
+        Ok(serde_json::from_value(serde_json::to_value(pairs)?)?)
+    }
+}
+
+impl Layer {
+    /// The settings among a server's properties: `appliance.KEY` wins over `KEY`. Properties of
+    /// other names belong to others and are passed over.
+    ///
+    /// # Errors
+    /// If a property starts with `appliance.` and is not a setting: it is misspelt.
+    pub fn of_properties(source: &str, meta: &BTreeMap<String, String>) -> Result<Layer> {
         let mut found: BTreeMap<&str, &str> = BTreeMap::new();
+        let mut spelled = BTreeMap::new();
         for (key, value) in meta {
             match key.strip_prefix(PREFIX) {
-                Some(name) if KEYS.contains(&name) => {
+                Some(name) if is_plain(name) => {
                     found.insert(name, value);
+                    spelled.insert(name.to_owned(), format!("meta.{key}"));
                 }
                 Some(name) => bail!(
-                    "{place}: `meta.{key}` is not a setting{}; settings are {}",
+                    "{source}: `meta.{}` is not a setting{}; settings are {} \
+                     (remove it with `openstack server unset --property {0} SERVER`)",
+                    key.escape_debug(),
                     closest(name)
                         .map_or(String::new(), |k| format!(" (did you mean `{PREFIX}{k}`?)")),
-                    KEYS.join(", ")
+                    names()
                 ),
-                None if KEYS.contains(&key.as_str()) => {
+                None if is_plain(key) => {
                     found.entry(key).or_insert(value);
                 }
                 None => {}
             }
         }
-        serde_json::from_value(serde_json::to_value(found)?).with_context(|| place.to_owned())
+        Ok(Layer {
+            place: Place::Property(source.to_owned()),
+            settings: Settings::from_pairs(&found)?,
+            spelled,
+        })
+    }
+
+    /// The settings among the variables of the environment; an empty one says nothing.
+    ///
+    /// # Errors
+    /// If a variable looks like a setting's, but misspelt.
+    pub fn of_environment(variables: &[(String, String)]) -> Result<Layer> {
+        let mut found: BTreeMap<&str, &str> = BTreeMap::new();
+        for (name, value) in variables {
+            let Some(end) = name.strip_prefix(VARIABLE_PREFIX) else {
+                continue;
+            };
+            match PLAIN.iter().find(|plain| plain.variable == name) {
+                Some(_) if value.is_empty() => {}
+                Some(plain) => drop(found.insert(plain.key, value)),
+                None => {
+                    let alike = PLAIN.iter().find(|plain| {
+                        strsim::damerau_levenshtein(&plain.variable[VARIABLE_PREFIX.len()..], end)
+                            <= SUGGESTION_DISTANCE
+                    });
+                    if let Some(plain) = alike {
+                        bail!(
+                            "environment {}: no such setting; did you mean {}?",
+                            name.escape_debug(),
+                            plain.variable
+                        );
+                    }
+                }
+            }
+        }
+        Ok(Layer::new(
+            Place::Environment,
+            Settings::from_pairs(&found)?,
+        ))
+    }
+
+    /// The settings a bundle of that name brings.
+    ///
+    /// # Errors
+    /// If one is no plain setting.
+    pub fn of_bundle(name: &str, settings: &BTreeMap<String, String>) -> Result<Layer> {
+        let pairs = settings
+            .iter()
+            .map(|(key, value)| (key.as_str(), value.as_str()))
+            .collect();
+        check_names(settings.keys()).with_context(|| format!("bundle {name}: settings"))?;
+        Ok(Layer::new(
+            Place::Bundle(name.to_owned()),
+            Settings::from_pairs(&pairs)?,
+        ))
+    }
+
+    /// The settings of flags: each `KEY=VALUE`; `more` are those with a flag of their own.
+    ///
+    /// # Errors
+    /// If one is no plain setting, has no value, or is given twice.
+    pub fn of_flags(set: &[String], more: &[(&'static str, Option<&String>)]) -> Result<Layer> {
+        let mut found: BTreeMap<&str, &str> = more
+            .iter()
+            .filter_map(|(key, value)| Some((*key, value.as_ref()?.as_str())))
+            .collect();
+        for assignment in set {
+            let (key, value) = assignment
+                .split_once('=')
+                .with_context(|| format!("flag --set {assignment:?}: expected KEY=VALUE"))?;
+            check_names([key]).context("flag --set")?;
+            ensure!(
+                found.insert(key, value).is_none(),
+                "flag --set {key} is given twice, or `--{key}` too; give it once"
+            );
+        }
+        Ok(Layer::new(Place::Flag, Settings::from_pairs(&found)?))
     }
 }
 
-/// The setting whose name is most like `name`, if one is like it at all.
+/// Refuses a name that no plain setting has.
+pub fn check_names<K: AsRef<str>>(keys: impl IntoIterator<Item = K>) -> Result<()> {
+    for key in keys {
+        let key = key.as_ref();
+        ensure!(
+            is_plain(key),
+            "{key:?} is not a setting{}; settings are {}",
+            closest(key).map_or(String::new(), |k| format!(" (did you mean `{k}`?)")),
+            names()
+        );
+    }
+    Ok(())
+}
+
+fn names() -> String {
+    let names: Vec<&str> = PLAIN.iter().map(|plain| plain.key).collect();
+    names.join(", ")
+}
+
+/// The plain setting whose name is most like `name`, if one is like it at all.
 pub fn closest(name: &str) -> Option<&'static str> {
-    KEYS.iter()
-        .map(|key| {
-            (
-                strsim::damerau_levenshtein(&key.to_lowercase(), &name.to_lowercase()),
-                *key,
-            )
+    PLAIN
+        .iter()
+        .map(|plain| {
+            let (known, typed) = (plain.key.to_lowercase(), name.to_lowercase());
+            (strsim::damerau_levenshtein(&known, &typed), plain.key)
         })
         .filter(|(distance, _)| *distance <= SUGGESTION_DISTANCE)
         .min()
         .map(|(_, key)| key)
 }
 
+/// Reads YAML that may hold settings. The error tells line and column, but shows none of the
+/// lines around: in user-data they may be passwords.
+pub(super) fn parse_yaml<T: serde::de::DeserializeOwned>(text: &str) -> Result<T> {
+    let options = serde_saphyr::options! { with_snippet: false };
+    serde_saphyr::from_str_with_options(text, options)
+        .map_err(|error| anyhow!("{}", suggest(&error.to_string())))
+}
+
 /// Adds the likeliest setting to the parser's complaint about an unknown one.
-fn suggest(complaint: &str) -> String {
+pub(super) fn suggest(complaint: &str) -> String {
     let misspelt = complaint
         .split_once("unknown field `")
         .and_then(|(_, rest)| rest.split_once('`'));
@@ -137,60 +396,47 @@ fn suggest(complaint: &str) -> String {
     }
 }
 
-/// Where a value came from, as a person would look it up.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Origin {
-    /// A command line flag.
-    Flag(&'static str),
-    /// A key of the configuration file at this path.
-    Config(String, &'static str),
-    /// A server property, as this source reported it.
-    Property(String, &'static str),
-    /// Something else this source says of the VM.
-    Metadata(String, &'static str),
-    /// What the machine itself shows.
-    Host(&'static str),
-    /// Nobody said anything.
-    Default,
-}
-
-impl fmt::Display for Origin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Origin::Flag(flag) => write!(f, "flag {flag}"),
-            Origin::Config(path, key) => write!(f, "configuration {path}: `{key}`"),
-            Origin::Property(source, key) => write!(f, "{source}: `meta.{key}`"),
-            Origin::Metadata(source, key) => write!(f, "{source}: `{key}`"),
-            Origin::Host(what) => write!(f, "this machine's {what}"),
-            Origin::Default => write!(f, "default"),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    fn properties(pairs: &[(&str, &str)]) -> Result<Settings> {
+    fn properties(pairs: &[(&str, &str)]) -> Result<Layer> {
         let meta = pairs
             .iter()
             .map(|&(k, v)| (k.to_owned(), v.to_owned()))
             .collect();
-        Settings::from_properties("config drive /dev/sr0", &meta)
+        Layer::of_properties("config drive /dev/sr0", &meta)
+    }
+
+    fn environment(pairs: &[(&str, &str)]) -> Result<Layer> {
+        let variables: Vec<_> = pairs
+            .iter()
+            .map(|&(k, v)| (k.to_owned(), v.to_owned()))
+            .collect();
+        Layer::of_environment(&variables)
+    }
+
+    fn flags(set: &[&str]) -> Result<Layer> {
+        let set: Vec<String> = set.iter().map(|&text| text.to_owned()).collect();
+        Layer::of_flags(&set, &[("role", Some(&"master".to_owned()))])
     }
 
     #[test]
-    fn the_prefixed_property_wins() {
-        let settings = properties(&[("role", "worker"), ("appliance.role", "master")]).unwrap();
-        assert_eq!(settings.role.as_deref(), Some("master"));
+    fn the_prefixed_property_wins_and_is_named_as_it_is_spelled() {
+        let layer = properties(&[("role", "worker"), ("appliance.role", "master")]).unwrap();
+        assert_eq!(layer.settings.role.as_deref(), Some("master"));
+        assert_eq!(
+            layer.origin("role").to_string(),
+            "config drive /dev/sr0: `meta.appliance.role`"
+        );
     }
 
     #[test]
     fn properties_of_others_are_passed_over() {
-        let settings = properties(&[("backup", "nightly"), ("podCIDR", "10.0.0.0/16")]).unwrap();
-        assert_eq!(settings.pod_cidr.as_deref(), Some("10.0.0.0/16"));
-        assert_eq!(settings.role, None);
+        let layer = properties(&[("backup", "nightly"), ("podCIDR", "10.0.0.0/16")]).unwrap();
+        assert_eq!(layer.settings.pod_cidr.as_deref(), Some("10.0.0.0/16"));
+        assert_eq!(layer.settings.role, None);
     }
 
     #[test]
@@ -203,11 +449,16 @@ mod tests {
             "{error}"
         );
         assert!(error.contains("did you mean `appliance.role`?"), "{error}");
+        assert!(
+            error.contains("unset --property appliance.rloe SERVER"),
+            "{error}"
+        );
     }
 
     #[test]
     fn a_misspelt_key_of_the_configuration_is_refused_with_a_suggestion() {
-        let error = Settings::from_yaml("site.yaml", "podCDIR: 172.20.0.0/16\n").unwrap_err();
+        let error =
+            Settings::from_yaml("configuration site.yaml", "podCDIR: 172.20.0.0/16\n").unwrap_err();
         let text = format!("{error:#}");
         assert!(text.contains("configuration site.yaml"), "{text}");
         assert!(text.contains("did you mean `podCIDR`?"), "{text}");
@@ -215,19 +466,56 @@ mod tests {
 
     #[test]
     fn a_configuration_is_written_as_people_write_yaml() {
-        let text = "mtu: 1450\napiServerSANs: [api.example.org, 203.0.113.7]\nhosts:\n  server01: 192.168.1.101\n";
+        let text = "mtu: 1450\nipip: off\napiServerSANs: [api.example.org, 203.0.113.7]\n\
+            hosts:\n  server01: 192.168.1.101\nroleRules:\n- launchIndex: 0\n  role: master\n";
         let settings = Settings::from_yaml("site.yaml", text).unwrap();
         assert_eq!(settings.mtu.as_deref(), Some("1450"));
+        assert_eq!(settings.ipip.as_deref(), Some("off"));
         assert_eq!(
             settings.api_server_sans.as_deref(),
             Some("api.example.org,203.0.113.7")
         );
         assert_eq!(settings.hosts.unwrap()["server01"], "192.168.1.101");
+        assert_eq!(
+            settings.role_rules.unwrap()[0].launch_index.as_deref(),
+            Some("0")
+        );
     }
 
     #[test]
-    fn every_key_a_property_can_set_is_a_field() {
-        let all: Vec<(&str, &str)> = KEYS.iter().map(|&key| (key, "x")).collect();
-        properties(&all).unwrap();
+    fn every_plain_setting_is_a_field_wherever_it_is_made() {
+        let all: Vec<(&str, &str)> = PLAIN.iter().map(|plain| (plain.key, "x")).collect();
+        let from_properties = properties(&all).unwrap().settings;
+        let all: Vec<(&str, &str)> = PLAIN.iter().map(|plain| (plain.variable, "x")).collect();
+        assert_eq!(from_properties, environment(&all).unwrap().settings);
+    }
+
+    #[test]
+    fn an_empty_variable_says_nothing_and_a_misspelt_one_is_refused() {
+        let layer = environment(&[("APPLIANCE_ROLE", ""), ("APPLIANCE_CACHE", "/c")]).unwrap();
+        assert_eq!(layer.settings, Settings::default());
+        let error = environment(&[("APPLIANCE_POD_CDIR", "x")]).unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .contains("did you mean APPLIANCE_POD_CIDR?"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn flags_set_any_plain_setting_once() {
+        let layer = flags(&["podCIDR=10.0.0.0/16"]).unwrap();
+        assert_eq!(layer.settings.pod_cidr.as_deref(), Some("10.0.0.0/16"));
+        assert_eq!(layer.origin("podCIDR").to_string(), "flag --set podCIDR");
+        assert_eq!(layer.origin("role").to_string(), "flag --role");
+        for (bad, why) in [
+            ("podCDIR=x", "did you mean `podCIDR`?"),
+            ("podCIDR", "expected KEY=VALUE"),
+            ("role=worker", "given twice"),
+        ] {
+            let error = format!("{:#}", flags(&[bad]).unwrap_err());
+            assert!(error.contains(why), "{error}");
+        }
     }
 }

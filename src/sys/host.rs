@@ -1,50 +1,96 @@
 //! What this machine is: its name, its interfaces, its user, its disks.
 
 use std::fs;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use ipnet::IpNet;
 use nix::ifaddrs::getifaddrs;
-use nix::net::if_::InterfaceFlags;
-use nix::sys::socket::{SockaddrIn, SockaddrStorage};
+use nix::net::if_::{InterfaceFlags, if_nametoindex};
+use nix::sys::socket::{LinkAddr, SockaddrStorage};
 use nix::sys::statvfs::{FsFlags, statvfs};
 
-/// An IPv4 address of a network interface that is up.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct InterfaceAddress {
-    /// The kernel's name of the interface.
+/// A network interface that is up and is not the loopback.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Interface {
+    /// The kernel's name of it.
     pub name: String,
+    /// The kernel's number of it: the zone of its link-local addresses.
+    pub index: u32,
     /// Whether a device stands behind it; a bridge or a tunnel has none.
     pub has_device: bool,
-    /// The address.
-    pub address: Ipv4Addr,
-    /// The number of leading bits of the address that name its subnet.
-    pub prefix_len: u8,
+    /// Its MAC address, in lower case; a tunnel has none.
+    pub mac: Option<String>,
+    /// Its MTU, in bytes.
+    pub mtu: Option<u32>,
+    /// Its addresses, each with the subnet it is in.
+    pub addresses: Vec<IpNet>,
+    /// Whether the best IPv4 default route goes out here.
+    pub has_default_route: bool,
 }
 
-/// The IPv4 addresses of all interfaces that are up, without the loopback.
-pub fn interface_addresses() -> Result<Vec<InterfaceAddress>> {
-    let mut found = Vec::new();
+/// The interfaces that are up, without the loopback, in the kernel's order.
+pub fn interfaces() -> Result<Vec<Interface>> {
+    let mut found: Vec<Interface> = Vec::new();
+    let default_route = default_route_interface()?;
     for entry in getifaddrs().context("list network interfaces")? {
-        let wanted = entry.flags.contains(InterfaceFlags::IFF_UP)
-            && !entry.flags.contains(InterfaceFlags::IFF_LOOPBACK);
-        let ipv4 = |storage: &SockaddrStorage| storage.as_sockaddr_in().map(SockaddrIn::ip);
-        let address = entry.address.as_ref().and_then(ipv4);
-        let netmask = entry.netmask.as_ref().and_then(ipv4);
-        if let (true, Some(address), Some(netmask)) = (wanted, address, netmask) {
-            found.push(InterfaceAddress {
-                has_device: Path::new("/sys/class/net")
-                    .join(&entry.interface_name)
-                    .join("device")
-                    .exists(),
-                name: entry.interface_name,
-                address,
-                prefix_len: netmask.to_bits().leading_ones() as u8,
-            });
+        if !entry.flags.contains(InterfaceFlags::IFF_UP)
+            || entry.flags.contains(InterfaceFlags::IFF_LOOPBACK)
+        {
+            continue;
         }
+        let position = found.iter().position(|i| i.name == entry.interface_name);
+        let position = position.unwrap_or_else(|| {
+            found.push(interface(&entry.interface_name, default_route.as_deref()));
+            found.len() - 1
+        });
+        let interface = &mut found[position];
+        let Some(address) = entry.address else {
+            continue;
+        };
+        if let Some(mac) = address.as_link_addr().and_then(LinkAddr::addr) {
+            let pairs = mac.map(|byte| format!("{byte:02x}"));
+            interface.mac = (mac != [0; 6]).then(|| pairs.join(":"));
+        }
+        interface
+            .addresses
+            .extend(network(&address, entry.netmask.as_ref()));
     }
     Ok(found)
+}
+
+/// What the kernel shows of the interface besides its addresses.
+fn interface(name: &str, default_route: Option<&str>) -> Interface {
+    let dir = Path::new("/sys/class/net").join(name);
+    Interface {
+        name: name.to_owned(),
+        index: if_nametoindex(name).unwrap_or_default(),
+        has_device: dir.join("device").exists(),
+        mtu: fs::read_to_string(dir.join("mtu"))
+            .ok()
+            .and_then(|text| text.trim().parse().ok()),
+        has_default_route: default_route == Some(name),
+        ..Interface::default()
+    }
+}
+
+fn network(address: &SockaddrStorage, netmask: Option<&SockaddrStorage>) -> Option<IpNet> {
+    let ip = |storage: &SockaddrStorage| {
+        let v4 = storage.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
+        v4.or_else(|| storage.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip())))
+    };
+    IpNet::with_netmask(ip(address)?, ip(netmask?)?).ok()
+}
+
+/// The interface of the IPv4 default route that counts: the one of the least metric.
+fn default_route_interface() -> Result<Option<String>> {
+    let routes = procfs::net::route().context("read the routes")?;
+    let default = routes
+        .into_iter()
+        .filter(|route| route.destination.is_unspecified() && route.mask.is_unspecified())
+        .min_by_key(|route| route.metrics);
+    Ok(default.map(|route| route.iface))
 }
 
 /// The kernel's host name.

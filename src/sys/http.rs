@@ -3,12 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
+use reqwest::StatusCode;
 use reqwest::blocking::Client;
+use reqwest::header::{HeaderMap, RETRY_AFTER};
 use reqwest::redirect::Policy;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
+
+use super::retry::{Failure, permanent, transient};
 
 /// How long a server elsewhere may take to be reached.
 pub const CONNECT: Duration = Duration::from_secs(20);
@@ -73,7 +77,34 @@ pub fn root_cause(error: &(dyn std::error::Error + 'static)) -> anyhow::Error {
     while let Some(inner) = cause.source() {
         cause = inner;
     }
-    anyhow::anyhow!("{cause}")
+    anyhow!("{cause}")
+}
+
+/// No answer: only what the network did is worth another try.
+#[expect(clippy::needless_pass_by_value, reason = "the form `map_err` wants")]
+pub fn unsent(error: reqwest::Error) -> Failure {
+    if error.is_redirect() || error.is_builder() || is_tls_refusal(&error) {
+        return permanent(root_cause(&error));
+    }
+    transient(root_cause(&error))
+}
+
+/// An answer that is no success: 408, 429 and 5xx are worth another try, after what the server's
+/// `Retry-After` says (in seconds; a date is not understood).
+pub fn refused(status: StatusCode, headers: &HeaderMap) -> Failure {
+    let error = anyhow!("answers {status}");
+    let again = status.is_server_error()
+        || matches!(
+            status,
+            StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS
+        );
+    if !again {
+        return Failure::Permanent(error);
+    }
+    let seconds = headers
+        .get(RETRY_AFTER)
+        .and_then(|value| value.to_str().ok()?.parse().ok());
+    Failure::Transient(error, Duration::from_secs(seconds.unwrap_or(0)))
 }
 
 /// Whether the server's certificate, or the way it speaks TLS, was refused: it will be again.

@@ -9,5 +9,7 @@ pub mod lock;
 pub mod parallel;
 pub mod process;
 pub mod progress;
+pub mod read;
+pub mod retry;
 pub mod root;
 pub mod stream;

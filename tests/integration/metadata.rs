@@ -6,8 +6,10 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
-use appliance::metadata::config_drive::{self, Hardware};
+use appliance::metadata::config_drive;
+use appliance::metadata::hardware::Hardware;
 use appliance::metadata::{Metadata, Source, directory};
 use appliance::sys::block::{FileSystem, LabelledDevice, labelled_devices};
 use tempfile::TempDir;
@@ -138,13 +140,13 @@ impl Drop for Machine {
 #[test]
 fn a_directory_and_its_latest_give_the_same_server() {
     let root = fixture("queens-static");
-    let by_root = appliance::metadata::find(&[Source::Directory(root.clone())])
-        .unwrap()
-        .unwrap();
+    let sources = [Source::Directory(root.clone())];
+    let found = appliance::metadata::find(&sources, Duration::ZERO).unwrap();
+    let by_root = &found.metadata[0];
     let mut by_latest = directory::read(&root.join("openstack/latest")).unwrap();
     assert_eq!(by_root.meta["role"], "master");
     by_latest.source.clone_from(&by_root.source);
-    assert_eq!(by_root, by_latest);
+    assert_eq!(*by_root, by_latest);
 }
 
 #[test]

@@ -14,6 +14,7 @@ use appliance::components::{self, Runs};
 use appliance::desired::{Content, Desired, Sources};
 use appliance::pki::{self, Existing};
 use appliance::spec::settings::Settings;
+use appliance::spec::value::{Layer, Place};
 use appliance::spec::{HostFacts, Inputs, NodeSpec, Role};
 
 const DIGEST: &str = "2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae";
@@ -72,6 +73,7 @@ fn manifest() -> Manifest {
             kubernetes: "v1.9.0".to_owned(),
             description: "For golden files.".to_owned(),
             demonstration: false,
+            settings: BTreeMap::new(),
         },
         components,
         packs: vec![],
@@ -83,13 +85,16 @@ fn spec(profile: &str, settings: Settings) -> NodeSpec {
         address: Some("192.168.1.102".to_owned()),
         ..settings
     };
-    NodeSpec::resolve(&Inputs {
+    let settings = Settings {
         role: Some("master".to_owned()),
         profile: Some(profile.to_owned()),
-        config: Some(("golden.yaml".to_owned(), settings)),
+        ..settings
+    };
+    NodeSpec::resolve(&Inputs {
+        layers: vec![Layer::new(Place::Flag, settings)],
         host: HostFacts {
             hostname: "server02".to_owned(),
-            interfaces: None,
+            ..HostFacts::default()
         },
         ..Inputs::default()
     })

@@ -1,25 +1,18 @@
 //! One file over HTTP: resumed where it was cut, tried again where that can help.
 
-use std::cell::Cell;
 use std::io::Read;
-use std::rc::Rc;
-use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
-use backon::{BlockingRetryable, ExponentialBuilder};
 use reqwest::blocking::{Client, Response};
-use reqwest::header::{CONTENT_RANGE, CONTENT_TYPE, HeaderMap, RANGE, RETRY_AFTER};
+use reqwest::header::{CONTENT_RANGE, CONTENT_TYPE, RANGE};
 use reqwest::{StatusCode, Url};
 
 use crate::bundle::cache::{Cache, Incoming};
 use crate::sys::digest::Sha256;
 use crate::sys::http;
 use crate::sys::progress::Progress;
+use crate::sys::retry::{Failure, Schedule, permanent, retried, transient};
 
-/// How often one file is asked for before its failure is told.
-const ATTEMPTS: usize = 6;
-/// The longest a server's `Retry-After` is honoured.
-const MAX_PAUSE: Duration = Duration::from_secs(120);
 /// More than any artifact has, in bytes, where the lock does not know.
 const MAX_SIZE: u64 = 4 * 1024 * 1024 * 1024;
 const CHUNK: usize = 256 * 1024;
@@ -31,56 +24,6 @@ pub struct Expected<'a> {
     pub sha256: Option<&'a Sha256>,
     /// Its bytes.
     pub size: Option<u64>,
-}
-
-/// Why an attempt failed.
-#[derive(Debug)]
-pub enum Failure {
-    /// Another attempt may succeed, after at least so long.
-    Transient(anyhow::Error, Duration),
-    /// No other attempt will.
-    Permanent(anyhow::Error),
-}
-
-impl Failure {
-    /// The error, for whoever gives up.
-    pub fn into_error(self) -> anyhow::Error {
-        match self {
-            Failure::Transient(error, _) | Failure::Permanent(error) => error,
-        }
-    }
-}
-
-fn transient(error: impl Into<anyhow::Error>) -> Failure {
-    Failure::Transient(error.into(), Duration::ZERO)
-}
-
-fn permanent(error: impl Into<anyhow::Error>) -> Failure {
-    Failure::Permanent(error.into())
-}
-
-/// Runs `attempt` until it succeeds, fails for good, or has had its chances; `what` is named
-/// in the line that tells of another try.
-pub fn retried<T>(what: &str, attempt: impl FnMut() -> Result<T, Failure>) -> Result<T> {
-    let asked_for = Rc::new(Cell::new(Duration::ZERO));
-    let pause = Rc::clone(&asked_for);
-    let backoff = ExponentialBuilder::new()
-        .with_jitter()
-        .with_min_delay(Duration::from_millis(250))
-        .with_max_delay(Duration::from_secs(30))
-        .with_max_times(ATTEMPTS - 1);
-    attempt
-        .retry(backoff)
-        .sleep(move |delay: Duration| std::thread::sleep(delay.max(pause.get())))
-        .when(|failure| matches!(failure, Failure::Transient(..)))
-        .notify(|failure, _| {
-            if let Failure::Transient(error, after) = failure {
-                asked_for.set((*after).min(MAX_PAUSE));
-                log::warn!("{what}: {error:#}; trying again");
-            }
-        })
-        .call()
-        .map_err(Failure::into_error)
 }
 
 /// Downloads files.
@@ -106,7 +49,9 @@ impl Downloader {
         progress: &dyn Progress,
     ) -> Result<Sha256> {
         let attempt = || self.attempt(url, expected, cache, progress);
-        retried(url.as_str(), attempt).with_context(|| url.to_string())
+        retried(url.as_str(), Schedule::PATIENT, attempt)
+            .map_err(Failure::into_error)
+            .with_context(|| url.to_string())
     }
 
     fn attempt(
@@ -148,7 +93,7 @@ impl Downloader {
         if incoming.bytes() > 0 {
             request = request.header(RANGE, format!("bytes={}-", incoming.bytes()));
         }
-        let response = request.send().map_err(unsent)?;
+        let response = request.send().map_err(http::unsent)?;
         let (status, headers) = (response.status(), response.headers());
         if status == StatusCode::PARTIAL_CONTENT {
             let start = format!("bytes {}-", incoming.bytes());
@@ -168,7 +113,7 @@ impl Downloader {
             return Err(transient(anyhow!("has less than was there before")));
         }
         if !status.is_success() {
-            return Err(refused(status, headers));
+            return Err(http::refused(status, headers));
         }
         let is_page = |value: &str| value.starts_with("text/html");
         if headers
@@ -224,29 +169,4 @@ fn receive(
         ))),
         _ => Ok(()),
     }
-}
-
-/// No answer: only what the network did is worth another try.
-#[expect(clippy::needless_pass_by_value, reason = "the form `map_err` wants")]
-pub fn unsent(error: reqwest::Error) -> Failure {
-    if error.is_redirect() || error.is_builder() || http::is_tls_refusal(&error) {
-        return permanent(http::root_cause(&error));
-    }
-    transient(http::root_cause(&error))
-}
-
-fn refused(status: StatusCode, headers: &HeaderMap) -> Failure {
-    let error = anyhow!("answers {status}");
-    let again = status.is_server_error()
-        || matches!(
-            status,
-            StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS
-        );
-    if !again {
-        return Failure::Permanent(error);
-    }
-    let seconds = headers
-        .get(RETRY_AFTER)
-        .and_then(|value| value.to_str().ok()?.parse().ok());
-    Failure::Transient(error, Duration::from_secs(seconds.unwrap_or(0)))
 }

@@ -13,13 +13,13 @@ use oci_client::manifest::{
 use oci_client::secrets::RegistryAuth;
 use oci_client::{Client, Reference};
 
-use super::download::{Failure, retried, unsent};
 use super::mirror::Mirrors;
 use crate::bundle::cache::{Cache, Incoming};
 use crate::bundle::image::{MAX_DOCUMENT, blob_of, for_this_platform, parse_manifest};
 use crate::sys::digest::Sha256;
 use crate::sys::http;
 use crate::sys::progress::Progress;
+use crate::sys::retry::{Failure, Schedule, retried};
 
 const ACCEPTED: [&str; 4] = [
     IMAGE_MANIFEST_MEDIA_TYPE,
@@ -106,7 +106,10 @@ impl Puller<'_> {
         let known = image.digest().map(Sha256::from_prefixed).transpose()?;
         let bytes = match known.filter(|digest| self.cache.contains(digest)) {
             Some(digest) => self.cache.read_small(&digest, MAX_DOCUMENT)?,
-            None => retried(&image.to_string(), || self.ask_for_manifest(image))?,
+            None => retried(&image.to_string(), Schedule::PATIENT, || {
+                self.ask_for_manifest(image)
+            })
+            .map_err(Failure::into_error)?,
         };
         let parsed = parse_manifest(&bytes)?;
         Ok((self.cache.keep(&bytes)?, parsed))
@@ -139,7 +142,9 @@ impl Puller<'_> {
             self.progress.set(done, Some(total));
             if !self.cache.contains(sha256) {
                 let attempt = || self.blob(descriptor, sha256, *size, (done, total));
-                retried(&descriptor.digest, attempt).with_context(|| format!("blob {sha256}"))?;
+                retried(&descriptor.digest, Schedule::PATIENT, attempt)
+                    .map_err(Failure::into_error)
+                    .with_context(|| format!("blob {sha256}"))?;
             }
             done += size;
         }
@@ -229,7 +234,7 @@ fn is_mismatch(error: &std::io::Error) -> bool {
 /// Only what the network or a busy server did is worth another try.
 fn failure(error: OciDistributionError) -> Failure {
     match error {
-        OciDistributionError::RequestError(error) => unsent(error),
+        OciDistributionError::RequestError(error) => http::unsent(error),
         OciDistributionError::ServerError { code, .. }
             if code >= 500 || matches!(code, 408 | 429) =>
         {

@@ -21,6 +21,9 @@ fn raw(meta_data: &[u8], network_data: Option<&[u8]>) -> RawFiles {
     RawFiles {
         meta_data: file(META_DATA, meta_data),
         network_data: network_data.map(|content| file(NETWORK_DATA, content)),
+        user_data: None,
+        vendor_data: Vec::new(),
+        public_ipv4: None,
     }
 }
 
@@ -56,6 +59,8 @@ fn reads_a_queens_server_with_a_static_address() {
             mac: "fa:16:3e:4c:2c:02".to_owned(),
             mtu: Some(1450),
             addresses: vec!["192.168.1.102".parse().unwrap()],
+            default_route: true,
+            port: Some("1c2d3e4f-0202-4a4a-8b8b-000000000002".to_owned()),
         }]
     );
 }
@@ -68,7 +73,9 @@ fn a_dhcp_network_gives_an_interface_without_address_or_mtu() {
         [Interface {
             mac: "fa:16:3e:9d:11:03".to_owned(),
             mtu: None,
-            addresses: Vec::new()
+            addresses: Vec::new(),
+            default_route: false,
+            port: Some("2d3e4f50-0303-4a4a-8b8b-000000000003".to_owned()),
         }]
     );
     assert_eq!(metadata.meta, BTreeMap::new());

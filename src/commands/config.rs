@@ -1,0 +1,41 @@
+//! `appliance config`: files of settings, far from the nodes they are for.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, anyhow};
+
+use super::Outcome;
+use super::inputs::read_config;
+use crate::cli::Config;
+use crate::metadata::openstack::SIZE_LIMIT;
+use crate::spec::value::{Layer, Place};
+use crate::spec::{Refused, reference, user_data, validate};
+use crate::sys::read::bounded;
+
+/// Runs the command.
+pub fn run(command: &Config) -> Result<Outcome> {
+    match command {
+        Config::Validate { file } => {
+            let layer = read(file).map_err(Refused::because)?;
+            validate::validate(&layer)?;
+            println!("{}: valid", file.display());
+        }
+        Config::Schema => println!("{}", serde_json::to_string_pretty(&reference::schema())?),
+        Config::Example => print!("{}", reference::example()),
+    }
+    Ok(Outcome::Done)
+}
+
+/// The settings in the file: user-data where its section is found, else a configuration.
+fn read(file: &Path) -> Result<Layer> {
+    let shown = file.display().to_string();
+    let content = bounded(file, SIZE_LIMIT)?
+        .ok_or_else(|| anyhow!("configuration {shown}: there is no such file"))?;
+    let in_user_data =
+        user_data::settings(&content).with_context(|| format!("user-data {shown}"))?;
+    if let Some(settings) = in_user_data {
+        return Ok(Layer::new(Place::UserData(shown), settings));
+    }
+    let settings = read_config(file, &shown)?.unwrap_or_default();
+    Ok(Layer::new(Place::Config(shown), settings))
+}

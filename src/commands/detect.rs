@@ -1,0 +1,119 @@
+//! `appliance detect`: what this VM would become, and why.
+
+use anyhow::Result;
+use serde_json::{Value, json};
+
+use super::inputs::{self, Collected};
+use super::{Outcome, print};
+use crate::bundle::payload::Payload;
+use crate::cli::{Detect, Output};
+use crate::metadata::{Asked, Metadata};
+use crate::spec::explain::Row;
+use crate::spec::{NodeSpec, Refused};
+use crate::sys::root::Root;
+
+/// Runs the command.
+pub fn run(arguments: &Detect) -> Result<Outcome> {
+    let root = Root::open(&arguments.root).map_err(Refused::because)?;
+    let payload = Payload::of_this_program()?;
+    let manifest = payload.as_ref().map(Payload::manifest);
+    let collected = inputs::collect(&arguments.inputs, &root, manifest)?;
+    let spec = NodeSpec::resolve(&collected.inputs);
+    match arguments.output {
+        Output::Json => {
+            let document = document(&collected, spec.as_ref().ok());
+            println!("{}", serde_json::to_string_pretty(&document)?);
+        }
+        Output::Text => {
+            if arguments.explain {
+                sources(&collected.asked);
+                facts(collected.inputs.metadata.as_slice());
+            }
+            if let Ok(spec) = &spec {
+                settings(&spec.explain(), arguments.explain);
+                for warning in &spec.warnings {
+                    println!("\nWarning: {warning}");
+                }
+            }
+        }
+    }
+    spec?;
+    Ok(Outcome::Done)
+}
+
+fn document(collected: &Collected, spec: Option<&NodeSpec>) -> Value {
+    let sources = collected.asked.iter().map(|asked| {
+        json!({
+            "source": asked.source,
+            "passedOver": asked.passed_over,
+            "milliseconds": asked.took.as_millis() as u64,
+        })
+    });
+    json!({
+        "sources": sources.collect::<Vec<_>>(),
+        "instance": collected.inputs.metadata.first().map(instance),
+        "settings": spec.map(NodeSpec::explain),
+        "warnings": spec.map(|spec| &spec.warnings),
+    })
+}
+
+fn instance(metadata: &Metadata) -> Value {
+    json!({
+        "uuid": metadata.uuid,
+        "name": metadata.name,
+        "hostname": metadata.hostname,
+        "availabilityZone": metadata.availability_zone,
+        "projectID": metadata.project_id,
+        "launchIndex": metadata.launch_index,
+    })
+}
+
+fn sources(asked: &[Asked]) {
+    let mut table = print::table(&["SOURCE", "TOOK", "RESULT"]);
+    for asked in asked {
+        let took = format!("{:.1} s", asked.took.as_secs_f32());
+        let result = asked.passed_over.as_deref().unwrap_or("found");
+        table.add_row([asked.source.as_str(), &took, result]);
+    }
+    print::print_table(&table);
+}
+
+/// What OpenStack calls this VM, by the source that counts first.
+fn facts(metadata: &[Metadata]) {
+    let Some(metadata) = metadata.first() else {
+        return;
+    };
+    let index = metadata.launch_index.map(|index| index.to_string());
+    let mut table = print::table(&["INSTANCE", ""]);
+    for (name, value) in [
+        ("uuid", Some(&metadata.uuid)),
+        ("name", Some(&metadata.name)),
+        ("hostname", Some(&metadata.hostname)),
+        ("availability zone", metadata.availability_zone.as_ref()),
+        ("project", metadata.project_id.as_ref()),
+        ("launch index", index.as_ref()),
+    ] {
+        let value = value.map_or("-".to_owned(), |value| value.escape_debug().to_string());
+        table.add_row([name, &value]);
+    }
+    print::print_table(&table);
+}
+
+fn settings(rows: &[Row], explain: bool) {
+    let mut table = match explain {
+        true => print::table(&["SETTING", "VALUE", "FROM", "OVERRODE"]),
+        false => print::table(&["SETTING", "VALUE"]),
+    };
+    for row in rows {
+        let overrode = row
+            .overrode
+            .iter()
+            .map(|other| format!("{} ({})", other.value.escape_debug(), other.from));
+        let overrode: Vec<String> = overrode.collect();
+        match explain {
+            true => table.add_row([row.name, &row.value, &row.from, &overrode.join("; ")]),
+            false => table.add_row([row.name, &row.value]),
+        };
+    }
+    print::print_table(&table);
+}

@@ -1,0 +1,44 @@
+//! What the kernel shows of the machine's hardware.
+
+use std::fs;
+use std::path::PathBuf;
+
+/// What clouds that run OpenStack put into the firmware's product name or asset tag: Nova itself,
+/// and those that renamed it (cloud-init knows the same).
+const OPENSTACK: [&str; 6] = [
+    "OpenStack Nova",
+    "OpenStack Compute",
+    "OpenTelekomCloud",
+    "SAP CCloud VM",
+    "HUAWEICLOUD",
+    "Samsung Cloud Platform",
+];
+
+/// Where the kernel shows the machine's hardware.
+#[derive(Clone, Debug)]
+pub struct Hardware {
+    /// `/sys`.
+    pub sys: PathBuf,
+    /// `/dev`.
+    pub dev: PathBuf,
+}
+
+impl Default for Hardware {
+    fn default() -> Self {
+        Self {
+            sys: "/sys".into(),
+            dev: "/dev".into(),
+        }
+    }
+}
+
+impl Hardware {
+    /// Whether the firmware says that OpenStack runs this machine.
+    pub fn is_openstack_guest(&self) -> bool {
+        let dmi = self.sys.join("class/dmi/id");
+        ["product_name", "chassis_asset_tag"].iter().any(|name| {
+            fs::read_to_string(dmi.join(name))
+                .is_ok_and(|text| OPENSTACK.iter().any(|known| text.contains(known)))
+        })
+    }
+}

@@ -1,0 +1,430 @@
+//! The metadata service: plain HTTP on a link-local address that only this VM reaches.
+
+use std::fmt;
+use std::io::Read;
+use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Error, Result, anyhow};
+use reqwest::Url;
+use reqwest::blocking::{Client, Response};
+use reqwest::header::{CONTENT_TYPE, DATE, HeaderMap, LOCATION};
+use reqwest::redirect::Policy;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc2822;
+
+use super::hardware::Hardware;
+use super::openstack::{
+    self, META_DATA, NETWORK_DATA, RawFile, RawFiles, SIZE_LIMIT, USER_DATA, VENDOR_DATA,
+    VENDOR_DATA_2,
+};
+use super::{Answer, Metadata, VendorFormat};
+use crate::sys::retry::{Failure, Schedule, permanent, retried, transient};
+use crate::sys::{host, http};
+
+/// Where the service is (Nova's documentation, "Metadata service").
+const LINK_LOCAL: &str = "http://169.254.169.254";
+/// Where it is since Victoria on networks without IPv4, on any interface.
+const LINK_LOCAL_V6: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0xa9fe, 0xa9fe);
+const PORT: u16 = 80;
+/// A name for the IPv6 address: a URL cannot hold its zone.
+const NAME_V6: &str = "metadata.invalid";
+
+/// How long the service may take to be reached.
+const CONNECT: Duration = Duration::from_secs(3);
+/// How long one answer may take.
+const REQUEST: Duration = Duration::from_secs(10);
+/// The longest pause between two attempts.
+const MAX_DELAY: Duration = Duration::from_secs(5);
+/// How long the service is asked when another source has answered already.
+const GLANCE: Duration = Duration::from_secs(5);
+
+/// The newest format this program was written for; a service that lists newer ones has it, too.
+const NEWEST: &str = "2025-04-04";
+/// The format that brought `vendor_data.json`.
+const WITH_VENDOR_DATA: &str = "2013-10-17";
+/// The format that brought `network_data.json`.
+const WITH_NETWORK_DATA: &str = "2015-10-15";
+/// The format that brought `vendor_data2.json`.
+const WITH_VENDOR_DATA_2: &str = "2016-10-06";
+/// What a service calls its newest format.
+const LATEST: &str = "latest";
+const PUBLIC_IPV4: &str = "latest/meta-data/public-ipv4";
+
+/// A metadata service.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Service {
+    /// Where it is, if not at the link-local addresses.
+    pub url: Option<Url>,
+    /// Whether it is asked even where nothing says that OpenStack runs this machine.
+    pub asked_for: bool,
+}
+
+impl fmt::Display for Service {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.url {
+            Some(url) => write!(f, "metadata service {}", url.as_str().trim_end_matches('/')),
+            None => write!(f, "metadata service {LINK_LOCAL}"),
+        }
+    }
+}
+
+/// Nobody answered at all; the service may simply not exist.
+#[derive(Debug)]
+struct NoAnswer(String);
+
+impl fmt::Display for NoAnswer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for NoAnswer {}
+
+/// An answer with success.
+struct Body {
+    content: Vec<u8>,
+    date: Option<OffsetDateTime>,
+}
+
+impl Service {
+    /// Asks the service for all it knows, for as long as `patience` where it cannot be reached or
+    /// says that it has trouble.
+    ///
+    /// # Errors
+    /// If it answers, but not as OpenStack's does; the error names the address and what came.
+    pub fn read(&self, patience: Duration) -> Result<Answer> {
+        let deadline = Instant::now() + patience;
+        self.ask(patience, Schedule::until(deadline, MAX_DELAY))
+    }
+
+    /// Like [`Service::read`], but with a single attempt.
+    ///
+    /// # Errors
+    /// As [`Service::read`].
+    pub fn read_once(&self, patience: Duration) -> Result<Answer> {
+        let patience = patience.min(GLANCE);
+        let schedule = Schedule {
+            attempts: 1,
+            ..Schedule::until(Instant::now() + patience, MAX_DELAY)
+        };
+        self.ask(patience, schedule)
+    }
+
+    fn ask(&self, patience: Duration, schedule: Schedule) -> Result<Answer> {
+        if !self.asked_for && !Hardware::default().is_openstack_guest() {
+            return Ok(Answer::Missing(
+                "not asked, since the firmware does not say that OpenStack runs this machine; \
+                 --metadata-source service asks all the same"
+                    .to_owned(),
+            ));
+        }
+        let name = self.to_string();
+        let session = Session {
+            name: name.clone(),
+            doors: self.doors()?,
+            patience,
+            schedule,
+        };
+        match session.read() {
+            Ok(Some(metadata)) => Ok(Answer::Found(Box::new(metadata))),
+            Ok(None) => Ok(Answer::Missing(
+                "answers, but is not OpenStack's".to_owned(),
+            )),
+            Err(error) if error.is::<NoAnswer>() => Ok(Answer::Missing(format!(
+                "no answer within {} s: {error}",
+                patience.as_secs()
+            ))),
+            Err(error) => Err(error.context(name)),
+        }
+    }
+
+    /// Every way to the service, the likeliest first.
+    fn doors(&self) -> Result<Vec<Door>> {
+        if let Some(url) = &self.url {
+            return Ok(vec![Door::new(url.clone(), None)?]);
+        }
+        let mut doors = vec![Door::new(LINK_LOCAL.parse()?, None)?];
+        let has_link_local = |interface: &host::Interface| {
+            let is_link_local = |net: &ipnet::IpNet| matches!(net, ipnet::IpNet::V6(net) if net.addr().is_unicast_link_local());
+            interface.addresses.iter().any(is_link_local)
+        };
+        for interface in host::interfaces()?.iter().filter(|i| has_link_local(i)) {
+            let address = SocketAddrV6::new(LINK_LOCAL_V6, PORT, 0, interface.index);
+            let url = format!("http://{NAME_V6}").parse()?;
+            doors.push(Door::new(url, Some(address))?);
+        }
+        Ok(doors)
+    }
+}
+
+/// One way to the service.
+struct Door {
+    client: Client,
+    base: Url,
+}
+
+impl Door {
+    /// To `base`, or to `address` in its place. Link-local addresses are never asked through a
+    /// proxy: it would answer with its own metadata.
+    fn new(base: Url, address: Option<SocketAddrV6>) -> Result<Door> {
+        let mut builder = Client::builder()
+            .no_proxy()
+            .redirect(Policy::none())
+            .connect_timeout(CONNECT)
+            .user_agent(http::USER_AGENT);
+        if let Some(address) = address {
+            builder = builder.resolve(NAME_V6, SocketAddr::V6(address));
+        }
+        let client = builder.build().context("make an HTTP client")?;
+        Ok(Door { client, base })
+    }
+
+    /// What is at `path`; nothing if the service says that there is nothing.
+    fn get(&self, path: &str, timeout: Duration) -> Result<Option<Body>, Failure> {
+        let base = self.base.as_str().trim_end_matches('/');
+        let request = self.client.get(format!("{base}/{path}")).timeout(timeout);
+        let response = request.send().map_err(unanswered)?;
+        let (status, headers) = (response.status(), response.headers());
+        if status == reqwest::StatusCode::NOT_FOUND {
+            return Ok(None);
+        }
+        if status.is_redirection() {
+            let location = headers.get(LOCATION).map(|to| format!(" to {to:?}"));
+            return Err(permanent(anyhow!(
+                "redirects{}; a metadata service never does, so something else answers",
+                location.unwrap_or_default()
+            )));
+        }
+        if !status.is_success() {
+            return Err(http::refused(status, headers));
+        }
+        if is_web_page(headers) {
+            return Err(permanent(anyhow!(
+                "answers with a web page, so something else than the metadata service answers"
+            )));
+        }
+        let date = date(headers);
+        let content = content(response)?;
+        Ok(Some(Body { content, date }))
+    }
+}
+
+fn unanswered(error: reqwest::Error) -> Failure {
+    if error.is_connect() {
+        let cause = http::root_cause(&error);
+        let reason = if error.is_timeout() {
+            "cannot be reached".to_owned()
+        } else {
+            cause.to_string()
+        };
+        return transient(NoAnswer(reason));
+    }
+    if error.is_timeout() {
+        return transient(anyhow!("does not answer in time"));
+    }
+    http::unsent(error)
+}
+
+fn is_web_page(headers: &HeaderMap) -> bool {
+    let kind = headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok());
+    kind.is_some_and(|kind| kind.starts_with("text/html"))
+}
+
+fn date(headers: &HeaderMap) -> Option<OffsetDateTime> {
+    let text = headers.get(DATE)?.to_str().ok()?;
+    OffsetDateTime::parse(text, &Rfc2822).ok()
+}
+
+/// The body, of which no more is taken than any file may have.
+fn content(response: Response) -> Result<Vec<u8>, Failure> {
+    let mut content = Vec::new();
+    response
+        .take(SIZE_LIMIT + 1)
+        .read_to_end(&mut content)
+        .map_err(|error| {
+            let cause = http::root_cause(&error);
+            transient(anyhow!(
+                "the connection ended after {} bytes: {cause}",
+                content.len()
+            ))
+        })?;
+    if content.len() as u64 > SIZE_LIMIT {
+        return Err(permanent(anyhow!("sends more than {SIZE_LIMIT} bytes")));
+    }
+    Ok(content)
+}
+
+/// One conversation with the service.
+struct Session {
+    name: String,
+    doors: Vec<Door>,
+    patience: Duration,
+    schedule: Schedule,
+}
+
+impl Session {
+    fn read(&self) -> Result<Option<Metadata>> {
+        let first = retried(&self.name, self.schedule, || self.knock());
+        let first = first.map_err(|failure| match failure {
+            Failure::Transient(error, _) if error.is::<NoAnswer>() => error,
+            failure => self.give_up("openstack", failure),
+        })?;
+        let Some((door, list)) = first else {
+            return Ok(None);
+        };
+        let version = negotiate(&list.content).context("openstack")?;
+        let folder = format!("openstack/{version}");
+        let file = |name: &str| self.file(door, format!("{folder}/{name}"));
+        let meta_data = file(META_DATA)?.with_context(|| {
+            format!(
+                "{folder}/{META_DATA}: answers 404 Not Found: the service does not know this VM; \
+                 look at the logs of neutron-metadata-agent and nova-api-metadata"
+            )
+        })?;
+        let network_data = has(&version, WITH_NETWORK_DATA)
+            .then(|| file(NETWORK_DATA))
+            .transpose()?;
+        let user_data = file(USER_DATA)?;
+        let vendor_data = if has(&version, WITH_VENDOR_DATA_2) {
+            file(VENDOR_DATA_2)?.map(|file| (VendorFormat::Second, file))
+        } else if has(&version, WITH_VENDOR_DATA) {
+            file(VENDOR_DATA)?.map(|file| (VendorFormat::First, file))
+        } else {
+            None
+        };
+        let files = RawFiles {
+            meta_data,
+            network_data: network_data.flatten(),
+            user_data,
+            vendor_data: vendor_data.into_iter().collect(),
+            public_ipv4: self.file(door, PUBLIC_IPV4.to_owned())?,
+        };
+        let mut metadata = openstack::parse(&self.name, &files)?;
+        metadata.date = list.date;
+        Ok(Some(metadata))
+    }
+
+    /// The door that opens, with the list of formats; nothing if none of those behind a door is
+    /// OpenStack's.
+    fn knock(&self) -> Result<Option<(&Door, Body)>, Failure> {
+        let mut unanswered = None;
+        for door in &self.doors {
+            match door.get("openstack", self.timeout()) {
+                Ok(Some(list)) => return Ok(Some((door, list))),
+                Ok(None) => return Ok(None),
+                Err(Failure::Transient(error, _)) if error.is::<NoAnswer>() => {
+                    // Of several doors that stay shut, the first is the one people know.
+                    unanswered.get_or_insert(error);
+                }
+                Err(failure) => return Err(failure),
+            }
+        }
+        Err(transient(unanswered.unwrap_or_else(|| {
+            NoAnswer("there is no way to it".to_owned()).into()
+        })))
+    }
+
+    fn file(&self, door: &Door, path: String) -> Result<Option<RawFile>> {
+        let what = format!("{}: {path}", self.name);
+        let attempt = || door.get(&path, self.timeout());
+        let body = retried(&what, self.schedule, attempt)
+            .map_err(|failure| self.give_up(&path, failure))?;
+        Ok(body.map(|body| RawFile {
+            name: path,
+            content: body.content,
+        }))
+    }
+
+    /// How long one answer may take, so that the last attempt ends in time.
+    fn timeout(&self) -> Duration {
+        let left = self.schedule.deadline.map(|deadline| {
+            deadline
+                .saturating_duration_since(Instant::now())
+                .max(Duration::from_millis(1))
+        });
+        left.map_or(REQUEST, |left| left.min(REQUEST))
+    }
+
+    fn give_up(&self, path: &str, failure: Failure) -> Error {
+        match failure {
+            Failure::Transient(error, _) => anyhow!(
+                "{path}: {error:#}, still after {} s; look at the logs of neutron-metadata-agent \
+                 and nova-api-metadata, or choose the sources with --metadata-source",
+                self.patience.as_secs()
+            ),
+            Failure::Permanent(error) => error.context(path.to_owned()),
+        }
+    }
+}
+
+/// Whether a format of that version has what came with `since`.
+fn has(version: &str, since: &str) -> bool {
+    version >= since
+}
+
+/// The newest format on the service's list that this program was written for.
+///
+/// # Errors
+/// If the list has none: something else than OpenStack answers.
+pub fn negotiate(list: &[u8]) -> Result<String> {
+    let text = String::from_utf8_lossy(list);
+    let is_date = |line: &&str| {
+        line.len() == NEWEST.len()
+            && line
+                .bytes()
+                .zip(NEWEST.bytes())
+                .all(|(b, like)| b == like || b.is_ascii_digit() && like.is_ascii_digit())
+    };
+    let lines = || text.lines().map(|line| line.trim().trim_end_matches('/'));
+    let newest = lines().filter(is_date).filter(|&line| line <= NEWEST).max();
+    newest
+        .or_else(|| lines().find(|&line| line == LATEST))
+        .map(str::to_owned)
+        .with_context(|| {
+            let shown: String = text.chars().take(60).flat_map(char::escape_debug).collect();
+            format!(
+                "expected a list of formats such as {NEWEST}; the answer is \"{shown}\", so \
+                 something else than the metadata service answers"
+            )
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn the_newest_known_format_is_chosen_of_any_list() {
+        for (list, chosen) in [
+            ("2012-08-10\n2013-04-04\n2013-10-17\nlatest", "2013-10-17"),
+            ("latest\n2025-04-04\n2031-01-01\n2018-08-27\n", "2025-04-04"),
+            ("2012-08-10/\r\nlatest/\r\n", "2012-08-10"),
+            ("latest", "latest"),
+        ] {
+            assert_eq!(negotiate(list.as_bytes()).unwrap(), chosen);
+        }
+    }
+
+    #[test]
+    fn a_list_without_a_format_is_shown() {
+        let error = negotiate(b"<html>\xffPlease log in</html>").unwrap_err();
+        assert!(error.to_string().contains("Please log in"), "{error}");
+        assert!(error.to_string().contains("something else"), "{error}");
+        assert!(negotiate(b"../../etc\n2012-08-1x").is_err());
+    }
+
+    #[test]
+    fn a_format_called_latest_has_everything() {
+        assert!(has(LATEST, WITH_VENDOR_DATA_2));
+        assert!(!has("2013-10-17", WITH_NETWORK_DATA));
+    }
+
+    #[test]
+    fn an_http_date_is_understood() {
+        let mut headers = HeaderMap::new();
+        headers.insert(DATE, "Mon, 23 Nov 2026 21:47:22 GMT".parse().unwrap());
+        assert_eq!(date(&headers).unwrap().unix_timestamp(), 1_795_470_442);
+    }
+}

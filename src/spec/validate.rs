@@ -1,0 +1,62 @@
+//! Settings checked by themselves, far from the node they are for.
+
+use super::identity::Inventory;
+use super::mtu::parse_mtu;
+use super::network;
+use super::resolve::{Resolver, named_range};
+use super::value::Layer;
+use super::{Inputs, Refused, Role};
+
+/// Checks every setting of `layer` that can be checked without the VM.
+///
+/// # Errors
+/// All problems together, each with its place.
+pub fn validate(layer: &Layer) -> Result<(), Refused> {
+    let inputs = Inputs::default();
+    let layers = [layer.clone()];
+    let mut resolver = Resolver::new(&inputs, &layers);
+    resolver.check_layer();
+    if resolver.problems.is_empty() {
+        return Ok(());
+    }
+    Err(Refused {
+        problems: resolver.problems,
+    })
+}
+
+impl Resolver<'_> {
+    fn check_layer(&mut self) {
+        if let Some(role) = self.said("role", |s| &s.role) {
+            self.parsed(role, str::parse::<Role>);
+        }
+        if let Some(name) = self.said("nodeName", |s| &s.node_name) {
+            self.parsed(name, network::dns_name);
+        }
+        if let Some(address) = self.said("address", |s| &s.address) {
+            self.parsed(address, network::node_address);
+        }
+        if let Some(mtu) = self.said("mtu", |s| &s.mtu) {
+            self.parsed(mtu, parse_mtu);
+        }
+        self.profile();
+        let inventory = self.inventory();
+        let master = self.master(inventory.as_ref());
+        self.role_by_rule();
+        let Some(cluster) = self.cluster(inventory.as_ref(), master) else {
+            return;
+        };
+        let mut ranges = vec![
+            named_range("podCIDR", &cluster.pod_cidr),
+            named_range("serviceCIDR", &cluster.service_cidr),
+        ];
+        let nodes = inventory.iter().flat_map(Inventory::hosts);
+        ranges.extend(nodes.map(|(name, address)| {
+            let net = ipnet::Ipv4Net::from(*address);
+            (
+                format!("node {name}'s address {} ({})", *address, address.origin),
+                net,
+            )
+        }));
+        self.refuse_overlaps(&ranges);
+    }
+}
