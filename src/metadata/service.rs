@@ -168,6 +168,7 @@ impl Door {
     /// To `base`, or to `address` in its place. Link-local addresses are never asked through a
     /// proxy: it would answer with its own metadata.
     fn new(base: Url, address: Option<SocketAddrV6>) -> Result<Door> {
+        http::use_ring();
         let mut builder = Client::builder()
             .no_proxy()
             .redirect(Policy::none())

@@ -8,8 +8,8 @@ use appliance::bundle::upstream::Upstream;
 use appliance::sys::digest::Sha256;
 
 use crate::harness::{config, program, said, tarball};
-use crate::server::{Answer, Server};
 use crate::workshop::{Workshop, gzip};
+use appliance_cloud::server::{Answer, Server};
 
 const MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
 

@@ -12,8 +12,8 @@ use appliance::bundle::upstream::Upstream;
 use appliance::sys::digest::Sha256;
 
 use crate::harness::{SmallDisk, program, said, tarball};
-use crate::server::{Answer, Request, Server};
 use crate::workshop::{Workshop, gzip, names};
+use appliance_cloud::server::{Answer, Request, Server};
 
 const URL: &str = "https://example.org/etcd.tar.gz";
 

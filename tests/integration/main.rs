@@ -18,7 +18,7 @@ mod pki;
 mod plan;
 mod registry;
 mod rendered;
-mod server;
+mod service;
 mod signature;
 mod spec;
 mod status;

@@ -8,8 +8,8 @@ use appliance::sys::digest::Sha256;
 
 use crate::docker::{Docker, Registry};
 use crate::harness::{config, said, tarball};
-use crate::server::{Answer, Request, Server};
 use crate::workshop::{Workshop, gzip, names};
+use appliance_cloud::server::{Answer, Request, Server};
 
 const REFERENCE: &str = "example.org/google/pause:3.0";
 const MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";

@@ -39,6 +39,19 @@ pub struct Answer {
     body: Vec<u8>,
     /// The connection ends after so many bytes of the body.
     cut: Option<usize>,
+    /// The body is followed by so many blanks.
+    more: u64,
+    /// What happens in place of an answer.
+    none: Option<NoAnswer>,
+}
+
+/// What happens in place of an answer.
+#[derive(Clone, Copy, Debug)]
+enum NoAnswer {
+    /// The connection stays open until the client closes it.
+    Silence,
+    /// The connection is closed.
+    Drop,
 }
 
 impl Answer {
@@ -49,7 +62,27 @@ impl Answer {
             headers: vec![],
             body: vec![],
             cut: None,
+            more: 0,
+            none: None,
         }
+    }
+
+    /// No answer at all, until the client goes away.
+    pub fn silent(mut self) -> Answer {
+        self.none = Some(NoAnswer::Silence);
+        self
+    }
+
+    /// No answer at all: the connection is closed.
+    pub fn dropped(mut self) -> Answer {
+        self.none = Some(NoAnswer::Drop);
+        self
+    }
+
+    /// With so many blanks behind the body.
+    pub fn followed_by(mut self, bytes: u64) -> Answer {
+        self.more = bytes;
+        self
     }
 
     /// The file, or the part of it that is asked for.
@@ -84,14 +117,20 @@ impl Answer {
         self
     }
 
-    fn write(&self, stream: &mut impl Write) -> std::io::Result<()> {
+    fn write(&self, stream: &mut (impl Read + Write)) -> std::io::Result<()> {
+        match self.none {
+            Some(NoAnswer::Silence) => return stream.read(&mut [0]).map(drop),
+            Some(NoAnswer::Drop) => return Ok(()),
+            None => {}
+        }
         let mut head = format!("HTTP/1.1 {}\r\nConnection: close\r\n", self.status);
-        head += &format!("Content-Length: {}\r\n", self.body.len());
+        head += &format!("Content-Length: {}\r\n", self.body.len() as u64 + self.more);
         for (name, value) in &self.headers {
             head += &format!("{name}: {value}\r\n");
         }
         stream.write_all(format!("{head}\r\n").as_bytes())?;
         stream.write_all(&self.body[..self.cut.unwrap_or(self.body.len())])?;
+        std::io::copy(&mut std::io::repeat(b' ').take(self.more), stream)?;
         stream.flush()
     }
 }
@@ -109,7 +148,15 @@ type Handler = dyn Fn(&Request) -> Answer + Send + Sync;
 impl Server {
     /// Answers in plain HTTP.
     pub fn start(handler: impl Fn(&Request) -> Answer + Send + Sync + 'static) -> Server {
-        Server::run(Arc::new(handler), None, None)
+        Server::run(any_port(), Arc::new(handler), None, None)
+    }
+
+    /// Answers in plain HTTP where `listener` listens.
+    pub fn start_at(
+        listener: TcpListener,
+        handler: impl Fn(&Request) -> Answer + Send + Sync + 'static,
+    ) -> Server {
+        Server::run(listener, Arc::new(handler), None, None)
     }
 
     /// Answers over TLS, with a certificate of its own.
@@ -132,15 +179,20 @@ impl Server {
                 PrivatePkcs8KeyDer::from(key.serialize_der()).into(),
             )
             .unwrap();
-        Server::run(Arc::new(handler), Some(Arc::new(config)), Some(file))
+        Server::run(
+            any_port(),
+            Arc::new(handler),
+            Some(Arc::new(config)),
+            Some(file),
+        )
     }
 
     fn run(
+        listener: TcpListener,
         handler: Arc<Handler>,
         tls: Option<Arc<ServerConfig>>,
         authority: Option<tempfile::NamedTempFile>,
     ) -> Server {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let server = Server {
             address: listener.local_addr().unwrap().to_string(),
             asked: Arc::default(),
@@ -208,6 +260,10 @@ impl Drop for Server {
         // Wakes the thread that waits for connections.
         drop(TcpStream::connect(&self.address));
     }
+}
+
+fn any_port() -> TcpListener {
+    TcpListener::bind("127.0.0.1:0").unwrap()
 }
 
 fn serve(
