@@ -111,42 +111,7 @@ mod tests {
     use proptest::prelude::{prop_assert_eq, proptest};
     use serde_json::json;
 
-    /// Splits a command line as systemd 229 does: words by blanks, C escapes, quotes,
-    /// then specifiers and variables.
-    fn systemd_words(line: &str) -> Vec<String> {
-        let mut words = Vec::new();
-        let (mut word, mut chars) = (String::new(), line.chars().peekable());
-        while let Some(c) = chars.next() {
-            match c {
-                ' ' if !word.is_empty() => words.push(std::mem::take(&mut word)),
-                ' ' => {}
-                '"' | '\'' => panic!("a quote opens in {line}"),
-                '\\' => match chars.next().unwrap() {
-                    'x' => {
-                        let hex: String = chars.by_ref().take(2).collect();
-                        word.push(char::from(u8::from_str_radix(&hex, 16).unwrap()));
-                    }
-                    c @ ('\\' | '"' | '\'') => word.push(c),
-                    c => panic!("unknown escape \\{c} in {line}"),
-                },
-                '%' | '$' => {
-                    assert_eq!(chars.next(), Some(c), "a specifier or variable in {line}");
-                    word.push(c);
-                }
-                c => word.push(c),
-            }
-        }
-        words.push(word);
-        words
-    }
-
     proptest! {
-        #[test]
-        fn any_value_stays_one_word(value in "[^\\p{Cc}]{1,40}") {
-            let line = format!("/bin/true {} --last", escape_unit_word(&value));
-            prop_assert_eq!(systemd_words(&line), vec!["/bin/true", value.as_str(), "--last"]);
-        }
-
         #[test]
         fn any_value_stays_one_yaml_string(value in "[^\\p{Cc}]{0,40}") {
             let document = format!("key: \"{}\"\n", escape_quoted(&value));

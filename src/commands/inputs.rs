@@ -11,7 +11,7 @@ use time::OffsetDateTime;
 use crate::bundle::manifest::Manifest;
 use crate::cli::{MetadataSource, NodeInputs};
 use crate::metadata::service::Service;
-use crate::metadata::{self, Asked, Found, Metadata, Source, VendorFormat};
+use crate::metadata::{self, Asked, Found, Source};
 use crate::spec::settings::Settings;
 use crate::spec::value::{Layer, Place};
 use crate::spec::{HostFacts, HostInterface, Inputs, Refused, user_data};
@@ -69,7 +69,7 @@ fn gather(arguments: &NodeInputs, root: &Root, manifest: Option<&Manifest>) -> R
     }
     let found = metadata(arguments, root)?;
     for metadata in &found.metadata {
-        layers.extend(layers_of(metadata)?);
+        layers.extend(user_data::layers(metadata)?);
     }
     for asked in &found.asked {
         if let Some(why) = &asked.passed_over {
@@ -85,29 +85,6 @@ fn gather(arguments: &NodeInputs, root: &Root, manifest: Option<&Manifest>) -> R
         },
         asked: found.asked,
     })
-}
-
-/// The settings in what one source says.
-fn layers_of(metadata: &Metadata) -> Result<Vec<Layer>> {
-    let source = &metadata.source;
-    let mut layers = vec![Layer::of_properties(source, &metadata.meta)?];
-    if let Some(data) = &metadata.user_data {
-        let settings = user_data::settings(data).with_context(|| format!("{source}: user-data"))?;
-        let place = Place::UserData(source.clone());
-        layers.extend(settings.map(|settings| Layer::new(place, settings)));
-    }
-    for vendor_data in &metadata.vendor_data {
-        let content = &vendor_data.content;
-        let settings = match vendor_data.format {
-            VendorFormat::First => user_data::vendor_settings(content),
-            VendorFormat::Second => user_data::vendor2_settings(content),
-            VendorFormat::CloudInit => user_data::settings(content),
-        };
-        let settings = settings.with_context(|| vendor_data.name.clone())?;
-        let place = Place::VendorData(vendor_data.name.clone());
-        layers.extend(settings.map(|settings| Layer::new(place, settings)));
-    }
-    Ok(layers)
 }
 
 fn config(arguments: &NodeInputs, root: &Root) -> Result<Option<Layer>> {

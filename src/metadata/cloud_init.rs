@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -11,6 +11,8 @@ use super::openstack::{self, RawFile, RawFiles, SIZE_LIMIT};
 use super::{Answer, VendorFormat};
 use crate::sys::read::bounded;
 
+/// What errors call it.
+const SOURCE: &str = "cloud-init's cache";
 /// Everything it knows. Of a datasource other than OpenStack's, only `v1` has a known form.
 const INSTANCE_DATA: &str = "run/cloud-init/instance-data.json";
 /// The instance that `/var/lib/cloud/instance` is of.
@@ -54,31 +56,21 @@ struct DataSource {
 /// If a file is there and is too big, not JSON, or not what cloud-init writes.
 pub fn read(root: &Path) -> Result<Answer> {
     let path = root.join(INSTANCE_DATA);
-    let source = "cloud-init's cache";
     let Some(content) = bounded(&path, INSTANCE_DATA_LIMIT)? else {
         return Ok(Answer::Missing(format!("there is no {}", path.display())));
     };
-    let data: InstanceData = serde_json::from_slice(&content)
-        // The error could repeat a value, and the file may hold a password.
-        .map_err(|e| anyhow::anyhow!("line {} column {}", e.line(), e.column()))
-        .with_context(|| {
-            format!(
-                "{source}: {}: not what cloud-init writes; look at `cloud-init status --long`",
-                path.display()
-            )
-        })?;
-    let mut files = describe(data)?;
-    let ours = is_of_this_boot(root, &files.0)?;
-    if ours {
+    let place = format!("{SOURCE}: {}", path.display());
+    let (instance_id, mut files) = parse(&content).context(place)?;
+    if is_of_this_boot(root, &instance_id)? {
         let user_data = root.join(USER_DATA);
-        files.1.user_data = raw(&user_data)?;
+        files.user_data = raw(&user_data)?;
         for path in VENDOR_DATA {
             let vendor_data = raw(&root.join(path))?;
             let vendor_data = vendor_data.map(|file| (VendorFormat::CloudInit, file));
-            files.1.vendor_data.extend(vendor_data);
+            files.vendor_data.extend(vendor_data);
         }
     }
-    let metadata = openstack::parse(source, &files.1)?;
+    let metadata = openstack::parse(SOURCE, &files)?;
     Ok(Answer::Found(Box::new(metadata)))
 }
 
@@ -89,8 +81,18 @@ fn is_of_this_boot(root: &Path, instance_id: &str) -> Result<bool> {
     Ok(String::from_utf8_lossy(&known).trim() == instance_id)
 }
 
-/// The instance, and what is known of it as OpenStack would have said it.
-fn describe(data: InstanceData) -> Result<(String, RawFiles)> {
+/// The instance's identifier, and what is known of it as OpenStack would have said it.
+///
+/// # Errors
+/// If it is not what cloud-init writes. The error repeats no value, which may be a password.
+pub fn parse(content: &[u8]) -> Result<(String, RawFiles)> {
+    let data: InstanceData = serde_json::from_slice(content).map_err(|e| {
+        anyhow!(
+            "line {} column {}: not what cloud-init writes; look at `cloud-init status --long`",
+            e.line(),
+            e.column()
+        )
+    })?;
     let Standard {
         instance_id,
         local_hostname,
@@ -131,10 +133,7 @@ fn describe(data: InstanceData) -> Result<(String, RawFiles)> {
         vendor_data: Vec::new(),
         public_ipv4,
     };
-    ensure!(
-        !instance_id.is_empty(),
-        "cloud-init's cache: instance-data.json: `v1.instance_id` is empty"
-    );
+    ensure!(!instance_id.is_empty(), "`v1.instance_id` is empty");
     Ok((instance_id, files))
 }
 

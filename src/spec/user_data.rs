@@ -10,6 +10,8 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::settings::{Settings, parse_yaml, suggest};
+use super::value::{Layer, Place};
+use crate::metadata::{Metadata, VendorFormat};
 
 /// The most bytes user-data may have once unpacked. Nova takes 49,149, which gzip may swell.
 const SIZE_LIMIT: u64 = 1 << 20;
@@ -34,6 +36,32 @@ struct CloudConfig {
 enum ArchivePart {
     Text(String),
     Typed { content: String },
+}
+
+/// The settings in what one metadata source says: properties, user-data, vendor-data.
+///
+/// # Errors
+/// As the functions for each; the error names the source.
+pub fn layers(metadata: &Metadata) -> Result<Vec<Layer>> {
+    let source = &metadata.source;
+    let mut layers = vec![Layer::of_properties(source, &metadata.meta)?];
+    if let Some(data) = &metadata.user_data {
+        let found = settings(data).with_context(|| format!("{source}: user-data"))?;
+        let place = Place::UserData(source.clone());
+        layers.extend(found.map(|settings| Layer::new(place, settings)));
+    }
+    for vendor_data in &metadata.vendor_data {
+        let content = &vendor_data.content;
+        let found = match vendor_data.format {
+            VendorFormat::First => vendor_settings(content),
+            VendorFormat::Second => vendor2_settings(content),
+            VendorFormat::CloudInit => settings(content),
+        };
+        let found = found.with_context(|| vendor_data.name.clone())?;
+        let place = Place::VendorData(vendor_data.name.clone());
+        layers.extend(found.map(|settings| Layer::new(place, settings)));
+    }
+    Ok(layers)
 }
 
 /// The settings in user-data; nothing if it has no `appliance:` section.

@@ -10,6 +10,7 @@ mod cloud_init;
 mod docker;
 mod fetch;
 mod harness;
+mod hostile;
 mod install;
 mod layout;
 mod metadata;

@@ -53,7 +53,7 @@ fn component(name: &str, kind: Kind) -> Component {
     }
 }
 
-fn manifest() -> Manifest {
+pub fn manifest() -> Manifest {
     let programs = [
         "etcd",
         "kube-apiserver",
@@ -101,7 +101,7 @@ fn spec(profile: &str, settings: Settings) -> NodeSpec {
     .unwrap()
 }
 
-fn desired(spec: &NodeSpec, manifest: &Manifest, bundled_docker: bool) -> Desired {
+pub fn desired(spec: &NodeSpec, manifest: &Manifest, bundled_docker: bool) -> Desired {
     let now = time::OffsetDateTime::now_utc();
     let pki =
         components::pki_request(spec).map(|request| pki::resolve(&request, &Nothing, now).unwrap());
@@ -134,7 +134,7 @@ fn texts(desired: &Desired) -> BTreeMap<String, String> {
         .collect()
 }
 
-fn units(desired: &Desired) -> BTreeMap<String, String> {
+pub fn units(desired: &Desired) -> BTreeMap<String, String> {
     let is_unit = |path: &str| path.starts_with("/etc/systemd/system/");
     texts(desired)
         .into_iter()
