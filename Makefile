@@ -3,6 +3,8 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 
+# How long each target is fuzzed.
+FUZZ_SECONDS ?= 10
 # The bundle to build: a directory below bundle/.
 BUNDLE ?= demo
 # The directory of the bundle's components; the demonstration makes its own where none is given.
@@ -74,8 +76,12 @@ lint: ## Format, clippy, shellcheck
 docs: ## The documentation of the code, with every link checked
 	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --locked
 
+.PHONY: fuzz
+fuzz: ## Feed what reads hostile input with any bytes, FUZZ_SECONDS for each target
+	tests/fuzz/run.sh $(FUZZ_SECONDS)
+
 .PHONY: test
-test: tools lint docs appliance reproducible ## Every test level, the VM's boot included
+test: tools lint docs appliance reproducible fuzz ## Every test level, the VM's boot included
 	APPLIANCE=$(CURDIR)/out/appliance cargo test --workspace --locked -- --include-ignored
 
 .PHONY: bench

@@ -19,6 +19,7 @@ use crate::render::render;
 use crate::spec::{Ipip, NodeSpec};
 
 const CALICOCTL_CONFIG: &str = "/etc/calico/calicoctl.cfg";
+const CNI_CONFIG: &str = "/etc/cni/net.d/10-calico.conf";
 
 /// Every file, units last: what a unit reads is there before systemd can start it.
 pub fn all(sources: &Sources<'_>, services: &[Service]) -> Result<Vec<File>> {
@@ -115,6 +116,7 @@ fn config_files(sources: &Sources<'_>) -> Result<Vec<File>> {
         hosts,
         file(components::AUDIT_POLICY, "config/audit-policy.yaml")?,
         file(CALICOCTL_CONFIG, "config/calicoctl.cfg.yaml")?,
+        file(CNI_CONFIG, "config/10-calico.json")?,
     ])
 }
 

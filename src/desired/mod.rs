@@ -194,6 +194,7 @@ fn directories() -> Vec<Directory> {
         "/etc/kubernetes",
         components::CA_DIR,
         "/etc/calico",
+        "/etc/cni/net.d",
         "/var/log/calico",
     ];
     let private = ["/var/lib/etcd", "/var/log/kubernetes"];

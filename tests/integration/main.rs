@@ -7,6 +7,7 @@ mod binary;
 mod bundles;
 mod carrier;
 mod cloud_init;
+mod config;
 mod docker;
 mod fetch;
 mod harness;

@@ -1,0 +1,17 @@
+//! Any bytes as a configuration file, and its settings checked.
+#![no_main]
+
+use appliance::spec::settings::Settings;
+use appliance::spec::validate::validate;
+use appliance::spec::value::{Layer, Place};
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|data: &[u8]| {
+    let Ok(text) = str::from_utf8(data) else {
+        return;
+    };
+    if let Ok(settings) = Settings::from_yaml("fuzz", text) {
+        let layer = Layer::new(Place::Config("fuzz".to_owned()), settings);
+        drop(validate(&layer));
+    }
+});
