@@ -350,7 +350,7 @@ impl Session {
     fn give_up(&self, path: &str, failure: Failure) -> Error {
         match failure {
             Failure::Transient(error, _) => anyhow!(
-                "{path}: {error:#}, still after {} s; look at the logs of neutron-metadata-agent \
+                "{path}: {error:#}; tried for up to {} s. Look at the logs of neutron-metadata-agent \
                  and nova-api-metadata, or choose the sources with --metadata-source",
                 self.patience.as_secs()
             ),

@@ -1,14 +1,15 @@
 //! Trying again what may succeed later.
 
-use std::cell::Cell;
-use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use backon::{BlockingRetryable, ExponentialBuilder};
+use backon::{BackoffBuilder, ExponentialBuilder};
 
 /// The longest a server's `Retry-After` is honoured.
 const MAX_PAUSE: Duration = Duration::from_secs(120);
+
+/// What an attempt needs at least.
+const LEAST: Duration = Duration::from_secs(1);
 
 /// Why an attempt failed.
 #[derive(Debug)]
@@ -66,10 +67,16 @@ impl Schedule {
         }
     }
 
-    /// Whether an attempt after such a pause would still be in time.
-    fn allows(&self, pause: Duration) -> bool {
-        self.deadline
-            .is_none_or(|deadline| Instant::now() + pause < deadline)
+    /// How long to wait before an attempt that still has time to succeed: `delay`, or what is
+    /// left, and at least what the server asked for. Nothing if there is no such time: an attempt
+    /// that is cut short would only hide what was really wrong.
+    fn pause(&self, delay: Duration, asked_for: Duration) -> Option<Duration> {
+        let asked_for = asked_for.min(MAX_PAUSE);
+        let Some(deadline) = self.deadline else {
+            return Some(delay.max(asked_for));
+        };
+        let left = deadline.checked_duration_since(Instant::now() + LEAST)?;
+        (asked_for <= left && !left.is_zero()).then(|| delay.min(left).max(asked_for))
     }
 }
 
@@ -78,27 +85,70 @@ impl Schedule {
 pub fn retried<T>(
     what: &str,
     schedule: Schedule,
-    attempt: impl FnMut() -> Result<T, Failure>,
+    mut attempt: impl FnMut() -> Result<T, Failure>,
 ) -> Result<T, Failure> {
-    let asked_for = Rc::new(Cell::new(Duration::ZERO));
-    let pause = Rc::clone(&asked_for);
-    let backoff = ExponentialBuilder::new()
+    let mut delays = ExponentialBuilder::new()
         .with_jitter()
         .with_min_delay(Duration::from_millis(250))
         .with_max_delay(schedule.max_delay)
-        .with_max_times(schedule.attempts.saturating_sub(1));
-    attempt
-        .retry(backoff)
-        .sleep(move |delay: Duration| std::thread::sleep(delay.max(pause.get())))
-        .when(|failure| match failure {
-            Failure::Transient(_, after) => schedule.allows(*after),
-            Failure::Permanent(_) => false,
-        })
-        .notify(|failure, _| {
-            if let Failure::Transient(error, after) = failure {
-                asked_for.set((*after).min(MAX_PAUSE));
-                log::warn!("{what}: {error:#}; trying again");
-            }
-        })
-        .call()
+        .with_max_times(schedule.attempts.saturating_sub(1))
+        .build();
+    loop {
+        let (error, after) = match attempt() {
+            Err(Failure::Transient(error, after)) => (error, after),
+            done => return done,
+        };
+        let pause = delays.next().and_then(|delay| schedule.pause(delay, after));
+        let Some(pause) = pause else {
+            return Err(Failure::Transient(error, after));
+        };
+        log::warn!("{what}: {error:#}; trying again");
+        std::thread::sleep(pause);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn the_last_pause_leaves_time_for_an_attempt() {
+        let schedule = Schedule::until(Instant::now() + 10 * SECOND, 5 * SECOND);
+        let pause = schedule.pause(60 * SECOND, Duration::ZERO).unwrap();
+        assert!(pause <= 9 * SECOND, "{pause:?}");
+        assert_eq!(schedule.pause(SECOND, 3 * SECOND), Some(3 * SECOND));
+        assert_eq!(schedule.pause(SECOND, 60 * SECOND), None);
+        let over = Schedule::until(Instant::now() + LEAST, SECOND);
+        assert_eq!(over.pause(SECOND, Duration::ZERO), None);
+    }
+
+    #[test]
+    fn without_a_deadline_a_server_is_waited_for_but_not_for_ever() {
+        let patient = Schedule::PATIENT;
+        assert_eq!(patient.pause(SECOND, 7 * SECOND), Some(7 * SECOND));
+        assert_eq!(patient.pause(SECOND, 3600 * SECOND), Some(MAX_PAUSE));
+    }
+
+    #[test]
+    fn what_fails_for_good_or_has_had_its_chances_is_not_tried_again() {
+        let mut tries = 0;
+        let result: Result<(), _> = retried("test", Schedule::PATIENT, || {
+            tries += 1;
+            Err(permanent(anyhow::anyhow!("no")))
+        });
+        assert_eq!(result.unwrap_err().into_error().to_string(), "no");
+        let once = Schedule {
+            attempts: 1,
+            ..Schedule::PATIENT
+        };
+        let result: Result<(), _> = retried("test", once, || {
+            tries += 1;
+            Err(transient(anyhow::anyhow!("later")))
+        });
+        assert!(result.is_err());
+        assert_eq!(tries, 2);
+    }
 }

@@ -136,7 +136,7 @@ fn every_failure_names_the_service_the_file_and_the_next_step() {
         (
             status("500 Internal Server Error"),
             "meta_data.json",
-            &["answers 500", "after 1 s", "neutron-metadata-agent"],
+            &["answers 500", "up to 1 s", "neutron-metadata-agent"],
         ),
         (
             status("503 Service Unavailable"),
@@ -186,7 +186,7 @@ fn every_failure_names_the_service_the_file_and_the_next_step() {
         (
             Fault::Drop,
             "meta_data.json",
-            &["meta_data.json: ", "after 1 s"],
+            &["meta_data.json: ", "up to 1 s"],
         ),
         (Fault::Cut, "vendor_data2.json", &["vendor_data2.json: "]),
     ];
