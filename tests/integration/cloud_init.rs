@@ -1,4 +1,4 @@
-//! What operators hand to cloud-init.
+//! What operators hand to cloud-init, and what cloud-init keeps for others.
 
 use std::fs;
 use std::path::Path;
@@ -50,4 +50,58 @@ fn nothing_waits_for_a_unit_during_the_boot() {
             assert!(!late, "{}: {line}", path.display());
         }
     }
+}
+
+/// What `detect` finds in what cloud-init itself keeps of that fixture.
+fn detected_in_cache(fixture: &str) -> serde_json::Value {
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
+    let (cache, root) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let kept = Command::new("/usr/bin/python3")
+        .arg(tests.join("cloud/cloud-init-cache.py"))
+        .arg(tests.join("fixtures/metadata").join(fixture))
+        .arg(cache.path())
+        .output()
+        .unwrap();
+    assert!(kept.status.success(), "{}", said(&kept));
+    let output = Command::new(env!("CARGO_BIN_EXE_appliance"))
+        .args([
+            "detect",
+            "--output",
+            "json",
+            "--set",
+            "address=192.168.1.102",
+        ])
+        .arg("--metadata-source")
+        .arg(format!("cloud-init={}", cache.path().display()))
+        .arg("--root")
+        .arg(root.path())
+        .output()
+        .unwrap();
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", said(&output)))
+}
+
+#[test]
+fn what_cloud_init_keeps_is_understood_as_the_drive_it_is_from() {
+    let value = |document: &serde_json::Value, name: &str| {
+        let rows = document["settings"].as_array().unwrap();
+        let row = rows.iter().find(|row| row["name"] == name).unwrap();
+        row["value"].as_str().unwrap().to_owned()
+    };
+    let queens = detected_in_cache("queens-static");
+    assert_eq!(queens["instance"]["name"], "server02");
+    assert_eq!(
+        (value(&queens, "role"), value(&queens, "mtu")),
+        ("master".into(), "1450".into())
+    );
+
+    let kilo = detected_in_cache("kilo-dhcp");
+    assert_eq!(value(&kilo, "floatingIP"), "203.0.113.5");
+    assert_eq!(value(&kilo, "mtu"), "1400", "vendor-data");
+
+    let newest = detected_in_cache("2025-dhcp");
+    assert_eq!(
+        value(&newest, "role"),
+        "worker",
+        "the inventory in user-data"
+    );
 }
