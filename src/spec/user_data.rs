@@ -111,11 +111,24 @@ fn document(text: &str) -> Result<Option<Settings>> {
         return template(text);
     }
     match first {
-        _ if !text.contains(SECTION) => Ok(None),
+        _ if !may_have_section(text) => Ok(None),
         ARCHIVE => archive(text),
         CLOUD_CONFIG => cloud_config(text),
         _ => Ok(None),
     }
+}
+
+/// Whether a key is called so, however it is written. What only runs this program is not parsed:
+/// cloud-init takes some YAML that is none.
+fn may_have_section(text: &str) -> bool {
+    let mut rest = text;
+    while let Some((_, after)) = rest.split_once(SECTION) {
+        if after.starts_with(['"', '\'']) || after.trim_start_matches(' ').starts_with(':') {
+            return true;
+        }
+        rest = after;
+    }
+    false
 }
 
 fn cloud_config(text: &str) -> Result<Option<Settings>> {
@@ -126,8 +139,7 @@ fn cloud_config(text: &str) -> Result<Option<Settings>> {
 /// A document that cloud-init renders before it reads it.
 fn template(text: &str) -> Result<Option<Settings>> {
     let (_, rest) = text.split_once('\n').unwrap_or_default();
-    let is_section = |line: &str| line.trim_start().starts_with("appliance:");
-    if !rest.lines().any(is_section) {
+    if !may_have_section(rest) {
         return Ok(None);
     }
     ensure!(
@@ -295,7 +307,8 @@ mod tests {
         let mime = MIME.replace('@', &base64(CONFIG));
         let archive = "#cloud-config-archive\n- '#!/bin/sh'\n- type: text/cloud-config\n  content: |\n    #cloud-config\n    appliance: {role: master}\n";
         let jinja = format!("## template: jinja\n{CONFIG}");
-        for form in [CONFIG, &mime, archive, &jinja] {
+        let quoted = "#cloud-config\n{\"appliance\": {role: master}}\n";
+        for form in [CONFIG, &mime, archive, &jinja, quoted] {
             assert_eq!(role(form.as_bytes()).as_deref(), Some("master"), "{form}");
             assert_eq!(role(&gzip(form.as_bytes())).as_deref(), Some("master"));
         }
@@ -311,6 +324,7 @@ mod tests {
             "#cloud-boothook\nappliance:\n  role: master\n",
             "## template: jinja\n#cloud-config\nhostname: {{ ds.meta_data.name }}\n",
             "#cloud-config\n# appliance\n",
+            "#cloud-config\nruncmd:\n- appliance install\nruncmd: [twice]\n",
         ] {
             assert_eq!(settings(other.as_bytes()).unwrap(), None, "{other}");
         }
