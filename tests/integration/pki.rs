@@ -258,6 +258,24 @@ fn a_damaged_key_is_refused_and_never_quoted() {
 }
 
 #[test]
+fn an_address_that_is_not_seen_for_once_does_not_change_the_certificate() {
+    let files = Files::default();
+    let mut with_floating_ip = request();
+    with_floating_ip.certificates[0]
+        .ip_addresses
+        .push("203.0.113.7".parse().unwrap());
+    files.run(&with_floating_ip, now()).unwrap();
+    assert_eq!(reason(&files.run(&request(), now()).unwrap(), "etcd"), None);
+
+    let mut moved = request();
+    moved.certificates[0]
+        .ip_addresses
+        .push("203.0.113.8".parse().unwrap());
+    let pki = files.run(&moved, now()).unwrap();
+    assert!(reason(&pki, "etcd").unwrap().contains("names or usages"));
+}
+
+#[test]
 fn a_certificate_is_made_again_for_its_key_when_it_will_not_do() {
     let strange = Files::default();
     strange.run(&request(), now()).unwrap();

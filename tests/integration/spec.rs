@@ -1,5 +1,6 @@
 //! What is refused before anything is written, and what a node is made of when nothing is.
 
+use appliance::components::pki_request;
 use appliance::metadata::{Interface, Metadata};
 use appliance::spec::settings::{InventoryEntry, RoleRule, Settings};
 use appliance::spec::value::{Layer, Origin, Place};
@@ -509,7 +510,15 @@ fn a_floating_ip_is_known_though_only_the_second_source_says_it() {
     let mut service = metadata(SERVICE);
     service.public_ipv4 = Some([203, 0, 113, 7].into());
     inputs.metadata.push(service);
-    let floating = resolved(&inputs).floating_ip.unwrap();
+    let spec = resolved(&inputs);
+    let request = pki_request(&spec).unwrap();
+    let api_server = request.certificates.iter().find(|c| c.name == "kubernetes");
+    let addresses = &api_server.unwrap().ip_addresses;
+    assert!(
+        addresses.contains(&[203, 0, 113, 7].into()),
+        "{addresses:?}"
+    );
+    let floating = spec.floating_ip.unwrap();
     assert_eq!(floating.to_string(), "203.0.113.7");
     assert_eq!(
         floating.origin.to_string(),
