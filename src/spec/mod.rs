@@ -21,6 +21,7 @@ use crate::spec::value::{Layer, Sourced};
 mod address;
 pub mod explain;
 mod identity;
+mod layers;
 mod mtu;
 pub mod network;
 pub mod reference;
