@@ -13,8 +13,10 @@ packages=(
     e2fsprogs
     etcd-client
     etcd-server
+    g++ # libFuzzer
     gcc
     genisoimage
+    iproute2
     libc6-dev
     make
     minisign
