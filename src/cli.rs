@@ -1,14 +1,12 @@
 //! The command line: types only. Commands resolve what was typed here into what they do.
 
 use std::path::PathBuf;
-use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
-use reqwest::Url;
-
 use crate::bundle::fetch::mirror::Mirror;
+use crate::metadata::Source;
 use crate::spec::reference;
 
 const EXIT_CODES: &str = "\
@@ -136,7 +134,7 @@ pub struct NodeInputs {
     /// [default: config-drive,service,cloud-init; the service only where the firmware says that
     /// OpenStack runs this machine]
     #[arg(long, value_name = "SOURCE,…", value_delimiter = ',')]
-    pub metadata_source: Vec<MetadataSource>,
+    pub metadata_source: Vec<Source>,
 
     /// Read the metadata from this directory only, laid out like a config drive
     #[arg(long, value_name = "DIR", conflicts_with = "metadata_source")]
@@ -145,46 +143,6 @@ pub struct NodeInputs {
     /// How long to try to reach a metadata service, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub metadata_timeout: u64,
-}
-
-/// A place where metadata may be found, as typed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum MetadataSource {
-    /// The block device labelled `config-2`.
-    ConfigDrive,
-    /// The metadata service, there or at the link-local addresses.
-    Service(Option<Url>),
-    /// What cloud-init keeps below that root directory, or `/`.
-    CloudInit(Option<PathBuf>),
-    /// A directory laid out like a config drive.
-    Directory(PathBuf),
-}
-
-impl FromStr for MetadataSource {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<MetadataSource, String> {
-        let (kind, value) = match text.split_once('=') {
-            Some((kind, value)) => (kind, Some(value)),
-            None => (text, None),
-        };
-        match (kind, value) {
-            ("config-drive", None) => Ok(MetadataSource::ConfigDrive),
-            ("service", None) => Ok(MetadataSource::Service(None)),
-            ("service", Some(url)) => match Url::parse(url) {
-                Ok(url) if matches!(url.scheme(), "http" | "https") => {
-                    Ok(MetadataSource::Service(Some(url)))
-                }
-                _ => Err("expected a URL such as http://169.254.169.254".to_owned()),
-            },
-            ("cloud-init", root) => Ok(MetadataSource::CloudInit(root.map(PathBuf::from))),
-            ("directory", Some(dir)) => Ok(MetadataSource::Directory(PathBuf::from(dir))),
-            _ => Err(
-                "expected config-drive, service[=URL], cloud-init[=ROOT] or directory=DIR"
-                    .to_owned(),
-            ),
-        }
-    }
 }
 
 /// Arguments of `detect`.

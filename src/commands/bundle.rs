@@ -111,8 +111,11 @@ fn lock(arguments: &Fetch, trust_on_first_use: bool, output: Option<&Path>) -> R
     let definition = definition(&arguments.bundle)?;
     let dir = output.unwrap_or(Path::new(&arguments.bundle));
     if output.is_none() && !dir.is_dir() {
-        let problem = "{} is a bundle of this program; say where to write it with --output DIR";
-        return Err(Refused::because(anyhow!(problem.replace("{}", &arguments.bundle))).into());
+        let problem = anyhow!(
+            "{} is a bundle of this program; say where to write it with --output DIR",
+            arguments.bundle
+        );
+        return Err(Refused::because(problem).into());
     }
     if !trust_on_first_use {
         ensure_locked(&definition.lock, &definition.upstreams()).map_err(Refused::because)?;

@@ -5,9 +5,8 @@ use std::path::Path;
 use anyhow::{Context, Result, anyhow};
 
 use super::Outcome;
-use super::inputs::read_config;
+use super::inputs::{MAX_CONFIG, parse_config};
 use crate::cli::Config;
-use crate::metadata::openstack::SIZE_LIMIT;
 use crate::spec::value::{Layer, Place};
 use crate::spec::{Refused, reference, user_data, validate};
 use crate::sys::read::bounded;
@@ -29,13 +28,13 @@ pub fn run(command: &Config) -> Result<Outcome> {
 /// The settings in the file: user-data where its section is found, else a configuration.
 fn read(file: &Path) -> Result<Layer> {
     let shown = file.display().to_string();
-    let content = bounded(file, SIZE_LIMIT)?
+    let content = bounded(file, MAX_CONFIG)?
         .ok_or_else(|| anyhow!("configuration {shown}: there is no such file"))?;
     let in_user_data =
         user_data::settings(&content).with_context(|| format!("user-data {shown}"))?;
     if let Some(settings) = in_user_data {
         return Ok(Layer::new(Place::UserData(shown), settings));
     }
-    let settings = read_config(file, &shown)?.unwrap_or_default();
+    let settings = parse_config(content, &shown)?;
     Ok(Layer::new(Place::Config(shown), settings))
 }

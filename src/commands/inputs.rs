@@ -1,7 +1,7 @@
 //! Collects what a node specification is made from: flags, environment, configuration,
 //! metadata, bundle, machine.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use time::OffsetDateTime;
 
 use crate::bundle::manifest::Manifest;
-use crate::cli::{MetadataSource, NodeInputs};
+use crate::cli::NodeInputs;
 use crate::metadata::service::Service;
 use crate::metadata::{self, Asked, Found, Source};
 use crate::spec::settings::Settings;
@@ -21,7 +21,7 @@ use crate::sys::root::Root;
 
 const CONFIG_FILE: &str = "/etc/appliance/config.yaml";
 /// More than any configuration needs, in bytes: a device or log given by mistake ends here.
-const MAX_CONFIG: u64 = 1024 * 1024;
+pub const MAX_CONFIG: u64 = 1024 * 1024;
 
 /// What was found, and where it was looked for.
 pub struct Collected {
@@ -92,30 +92,30 @@ fn config(arguments: &NodeInputs, root: &Root) -> Result<Option<Layer>> {
         Some(path) => (path.clone(), path.display().to_string()),
         None => (root.resolve(CONFIG_FILE)?, CONFIG_FILE.to_owned()),
     };
-    match read_config(&path, &shown)? {
-        Some(settings) => Ok(Some(Layer::new(Place::Config(shown), settings))),
+    match bounded(&path, MAX_CONFIG).with_context(|| format!("configuration {shown}"))? {
+        Some(content) => {
+            let settings = parse_config(content, &shown)?;
+            Ok(Some(Layer::new(Place::Config(shown), settings)))
+        }
         None if arguments.config.is_none() => Ok(None),
         None => Err(anyhow!("configuration {shown}: there is no such file")),
     }
 }
 
-/// The settings in the file at `path`, which errors are to call `shown`; nothing if there is none.
-pub fn read_config(path: &Path, shown: &str) -> Result<Option<Settings>> {
+/// The settings in a configuration file's content; errors call the file `shown`.
+pub fn parse_config(content: Vec<u8>, shown: &str) -> Result<Settings> {
     let place = format!("configuration {shown}");
-    let Some(content) = bounded(path, MAX_CONFIG).with_context(|| place.clone())? else {
-        return Ok(None);
-    };
     let text = String::from_utf8(content).map_err(|error| {
         let byte = error.utf8_error().valid_up_to() + 1;
         anyhow!("{place}: byte {byte} is not UTF-8")
     })?;
-    Settings::from_yaml(&place, &text).map(Some)
+    Settings::from_yaml(&place, &text)
 }
 
 fn metadata(arguments: &NodeInputs, root: &Root) -> Result<Found> {
     let mut sources: Vec<Source> = match &arguments.metadata_dir {
         Some(dir) => vec![Source::Directory(dir.clone())],
-        None => arguments.metadata_source.iter().map(source).collect(),
+        None => arguments.metadata_source.clone(),
     };
     // A directory that is being prepared belongs to another machine, of which the devices here
     // say nothing.
@@ -134,20 +134,6 @@ fn metadata(arguments: &NodeInputs, root: &Root) -> Result<Found> {
         }
     }
     Ok(found)
-}
-
-fn source(named: &MetadataSource) -> Source {
-    match named {
-        MetadataSource::ConfigDrive => Source::ConfigDrive,
-        MetadataSource::Service(url) => Source::Service(Service {
-            url: url.clone(),
-            asked_for: true,
-        }),
-        MetadataSource::CloudInit(root) => {
-            Source::CloudInit(root.clone().unwrap_or_else(|| PathBuf::from("/")))
-        }
-        MetadataSource::Directory(dir) => Source::Directory(dir.clone()),
-    }
 }
 
 fn host_facts(root: &Root) -> Result<HostFacts> {

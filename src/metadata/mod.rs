@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
+use reqwest::Url;
 use time::OffsetDateTime;
 
 use service::Service;
@@ -38,6 +40,38 @@ impl fmt::Display for Source {
             Source::ConfigDrive => write!(f, "config drive"),
             Source::Service(service) => write!(f, "{service}"),
             Source::CloudInit(_) => write!(f, "cloud-init's cache"),
+        }
+    }
+}
+
+/// As on the command line: `config-drive`, `service[=URL]`, `cloud-init[=ROOT]`, `directory=DIR`.
+impl FromStr for Source {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Source, String> {
+        let (kind, value) = match text.split_once('=') {
+            Some((kind, value)) => (kind, Some(value)),
+            None => (text, None),
+        };
+        let service = |url| {
+            Ok(Source::Service(Service {
+                url,
+                asked_for: true,
+            }))
+        };
+        match (kind, value) {
+            ("config-drive", None) => Ok(Source::ConfigDrive),
+            ("service", None) => service(None),
+            ("service", Some(url)) => match Url::parse(url) {
+                Ok(url) if matches!(url.scheme(), "http" | "https") => service(Some(url)),
+                _ => Err("expected a URL such as http://169.254.169.254".to_owned()),
+            },
+            ("cloud-init", root) => Ok(Source::CloudInit(root.unwrap_or("/").into())),
+            ("directory", Some(dir)) => Ok(Source::Directory(dir.into())),
+            _ => Err(
+                "expected config-drive, service[=URL], cloud-init[=ROOT] or directory=DIR"
+                    .to_owned(),
+            ),
         }
     }
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Error, Result, anyhow};
 use reqwest::Url;
 use reqwest::blocking::{Client, Response};
-use reqwest::header::{CONTENT_TYPE, DATE, HeaderMap, LOCATION};
+use reqwest::header::{DATE, HeaderMap, LOCATION};
 use reqwest::redirect::Policy;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc2822;
@@ -200,7 +200,7 @@ impl Door {
         if !status.is_success() {
             return Err(http::refused(status, headers));
         }
-        if is_web_page(headers) {
+        if http::is_web_page(headers) {
             return Err(permanent(anyhow!(
                 "answers with a web page, so something else than the metadata service answers"
             )));
@@ -225,11 +225,6 @@ fn unanswered(error: reqwest::Error) -> Failure {
         return transient(anyhow!("does not answer in time"));
     }
     http::unsent(error)
-}
-
-fn is_web_page(headers: &HeaderMap) -> bool {
-    let kind = headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok());
-    kind.is_some_and(|kind| kind.starts_with("text/html"))
 }
 
 fn date(headers: &HeaderMap) -> Option<OffsetDateTime> {

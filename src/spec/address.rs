@@ -5,7 +5,7 @@ use core::net::{IpAddr, Ipv4Addr};
 use ipnet::Ipv4Net;
 
 use super::resolve::Resolver;
-use super::value::{Origin, Sourced};
+use super::value::{Origin, Overridden, Sourced};
 use super::{HostInterface, network};
 use crate::metadata::{Interface, Metadata};
 
@@ -38,9 +38,7 @@ impl Resolver<'_> {
         if let Some(mut address) = explicit {
             self.check_address_is_here(&address);
             let own = address.value;
-            let others = candidates.into_iter().filter(|c| c.address != own);
-            let others = others.map(|c| Sourced::new(c.address, c.origin).overridden());
-            address.overrode.extend(others);
+            address.overrode.extend(others(&candidates, own));
             return Some(address);
         }
         if candidates.is_empty() {
@@ -85,10 +83,14 @@ impl Resolver<'_> {
         }
     }
 
+    /// The first source that tells of interfaces.
+    pub(super) fn describing_metadata(&self) -> Option<&Metadata> {
+        let mut metadata = self.inputs.metadata.iter();
+        metadata.find(|metadata| !metadata.interfaces.is_empty())
+    }
+
     fn candidates(&self) -> Vec<Candidate> {
-        let described = self.inputs.metadata.iter();
-        let described = described.clone().find(|m| !m.interfaces.is_empty());
-        match (&self.inputs.host.interfaces, described) {
+        match (&self.inputs.host.interfaces, self.describing_metadata()) {
             (Some(present), Some(metadata)) => of_both(present, metadata),
             (Some(present), None) => present.iter().flat_map(of_machine).collect(),
             (None, Some(metadata)) => metadata
@@ -213,19 +215,27 @@ fn choose(candidates: &[Candidate], master: Option<Ipv4Addr>) -> Option<Sourced<
     for (fits, why) in rules {
         let mut fitting = candidates.iter().filter(|c| fits(c));
         if let (Some(only), None) = (fitting.next(), fitting.next()) {
-            let others = candidates.iter().filter(|c| c.address != only.address);
             let origin = match &only.origin {
                 Origin::Host(interface) => Origin::Host(format!("{interface}, {why}")),
                 other => other.clone(),
             };
             let mut chosen = Sourced::new(only.address, origin);
-            chosen.overrode = others
-                .map(|c| Sourced::new(c.address, c.origin.clone()).overridden())
-                .collect();
+            chosen.overrode = others(candidates, only.address).collect();
             return Some(chosen);
         }
     }
     None
+}
+
+/// The candidates that were not chosen.
+fn others(candidates: &[Candidate], chosen: Ipv4Addr) -> impl Iterator<Item = Overridden> {
+    candidates
+        .iter()
+        .filter(move |candidate| candidate.address != chosen)
+        .map(|candidate| Overridden {
+            value: candidate.address.to_string(),
+            origin: candidate.origin.clone(),
+        })
 }
 
 fn ambiguous(candidates: &[Candidate]) -> String {

@@ -331,9 +331,8 @@ impl<'a> Resolver<'a> {
     }
 
     fn hostname(&self) -> Sourced<String> {
-        let metadata = self.inputs.metadata.iter();
-        let said = metadata.clone().find(|m| !m.hostname.is_empty());
-        match said {
+        let mut metadata = self.inputs.metadata.iter();
+        match metadata.find(|metadata| !metadata.hostname.is_empty()) {
             Some(metadata) => Sourced::new(
                 first_label(&metadata.hostname),
                 Origin::Metadata(metadata.source.clone(), "hostname"),

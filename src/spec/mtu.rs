@@ -68,8 +68,7 @@ impl Resolver<'_> {
     /// What OpenStack says of the interface with the node's address: the one with its MAC address,
     /// else the one with the address itself, else the only one.
     fn metadata_interface(&self, address: Option<Ipv4Addr>) -> Option<(&Metadata, &Interface)> {
-        let metadata = self.inputs.metadata.iter();
-        let metadata = metadata.clone().find(|m| !m.interfaces.is_empty())?;
+        let metadata = self.describing_metadata()?;
         let mac = self.host_interface(address).and_then(|i| i.mac.as_deref());
         let by_mac = |i: &&Interface| Some(i.mac.as_str()) == mac;
         let by_address =

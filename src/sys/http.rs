@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow};
 use reqwest::StatusCode;
 use reqwest::blocking::Client;
-use reqwest::header::{HeaderMap, RETRY_AFTER};
+use reqwest::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER};
 use reqwest::redirect::Policy;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -105,6 +105,14 @@ pub fn refused(status: StatusCode, headers: &HeaderMap) -> Failure {
         .get(RETRY_AFTER)
         .and_then(|value| value.to_str().ok()?.parse().ok());
     Failure::Transient(error, Duration::from_secs(seconds.unwrap_or(0)))
+}
+
+/// Whether a page for people came, as from a captive portal, and not a file.
+pub fn is_web_page(headers: &HeaderMap) -> bool {
+    let kind = headers
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok());
+    kind.is_some_and(|kind| kind.starts_with("text/html"))
 }
 
 /// Whether the server's certificate, or the way it speaks TLS, was refused: it will be again.

@@ -4,7 +4,9 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use crate::harness::said;
+use serde_json::Value;
+
+use crate::harness::{detected, document, said, setting};
 
 #[test]
 fn cloud_inits_own_check_accepts_every_user_data() {
@@ -53,9 +55,9 @@ fn nothing_waits_for_a_unit_during_the_boot() {
 }
 
 /// What `detect` finds in what cloud-init itself keeps of that fixture.
-fn detected_in_cache(fixture: &str) -> serde_json::Value {
+fn detected_in_cache(fixture: &str) -> Value {
     let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
-    let (cache, root) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let cache = tempfile::tempdir().unwrap();
     let kept = Command::new("/usr/bin/python3")
         .arg(tests.join("cloud/cloud-init-cache.py"))
         .arg(tests.join("fixtures/metadata").join(fixture))
@@ -63,30 +65,21 @@ fn detected_in_cache(fixture: &str) -> serde_json::Value {
         .output()
         .unwrap();
     assert!(kept.status.success(), "{}", said(&kept));
-    let output = Command::new(env!("CARGO_BIN_EXE_appliance"))
-        .args([
-            "detect",
-            "--output",
-            "json",
-            "--set",
-            "address=192.168.1.102",
-        ])
-        .arg("--metadata-source")
-        .arg(format!("cloud-init={}", cache.path().display()))
-        .arg("--root")
-        .arg(root.path())
-        .output()
-        .unwrap();
-    serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", said(&output)))
+    let source = format!("cloud-init={}", cache.path().display());
+    let address = "address=192.168.1.102";
+    document(&detected(&[
+        "--output",
+        "json",
+        "--set",
+        address,
+        "--metadata-source",
+        &source,
+    ]))
 }
 
 #[test]
 fn what_cloud_init_keeps_is_understood_as_the_drive_it_is_from() {
-    let value = |document: &serde_json::Value, name: &str| {
-        let rows = document["settings"].as_array().unwrap();
-        let row = rows.iter().find(|row| row["name"] == name).unwrap();
-        row["value"].as_str().unwrap().to_owned()
-    };
+    let value = |document: &Value, name: &str| setting(document, name).0;
     let queens = detected_in_cache("queens-static");
     assert_eq!(queens["instance"]["name"], "server02");
     assert_eq!(

@@ -11,6 +11,7 @@ use appliance::bundle::definition::Definition;
 use appliance::bundle::pack::{Places, pack};
 use appliance::sys::digest::Sha256;
 use appliance::sys::progress::Silent;
+use serde_json::Value;
 
 /// The root directory of a machine with systemd and docker, and what OpenStack says of it.
 pub struct Machine {
@@ -307,4 +308,29 @@ impl Drop for SmallDisk {
     fn drop(&mut self) {
         nix::mount::umount(&self.0).unwrap();
     }
+}
+
+/// Runs `appliance detect` for a machine that is being prepared elsewhere and has nothing yet.
+pub fn detected(arguments: &[&str]) -> Output {
+    let root = tempfile::tempdir().unwrap();
+    Command::new(env!("CARGO_BIN_EXE_appliance"))
+        .arg("detect")
+        .arg("--root")
+        .arg(root.path())
+        .args(arguments)
+        .output()
+        .unwrap()
+}
+
+/// The JSON document it printed.
+pub fn document(output: &Output) -> Value {
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", said(output)))
+}
+
+/// Value and origin of a setting.
+pub fn setting(document: &Value, name: &str) -> (String, String) {
+    let rows = document["settings"].as_array().unwrap();
+    let row = rows.iter().find(|row| row["name"] == name).unwrap();
+    let text = |key: &str| row[key].as_str().unwrap().to_owned();
+    (text("value"), text("from"))
 }

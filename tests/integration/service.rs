@@ -8,9 +8,8 @@ use appliance_cloud::metadata::{Fault, Service};
 use appliance_cloud::server::Server;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
-use serde_json::Value;
 
-use crate::harness::said;
+use crate::harness::{detected, document, said, setting};
 
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -30,26 +29,10 @@ fn appliance(arguments: &[&str]) -> Command {
 
 /// Detects what a machine that is being prepared elsewhere would become by this server's word.
 fn detect(server: &Server, arguments: &[&str]) -> Output {
-    let root = tempfile::tempdir().unwrap();
     let source = format!("service={}", server.url());
-    appliance(&["detect", "--output", "json", "--metadata-source", &source])
-        .arg("--root")
-        .arg(root.path())
-        .args(arguments)
-        .output()
-        .unwrap()
-}
-
-fn document(output: &Output) -> Value {
-    serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", said(output)))
-}
-
-/// Value and origin of a setting.
-fn setting(document: &Value, name: &str) -> (String, String) {
-    let rows = document["settings"].as_array().unwrap();
-    let row = rows.iter().find(|row| row["name"] == name).unwrap();
-    let text = |key: &str| row[key].as_str().unwrap().to_owned();
-    (text("value"), text("from"))
+    let mut all = vec!["--output", "json", "--metadata-source", &source];
+    all.extend(arguments);
+    detected(&all)
 }
 
 fn asked(server: &Server) -> Vec<String> {
@@ -229,18 +212,7 @@ fn a_service_that_is_not_there_is_passed_over_and_named() {
     let unused = TcpListener::bind("127.0.0.1:0").unwrap();
     let source = format!("service=http://{}", unused.local_addr().unwrap());
     drop(unused);
-    let root = tempfile::tempdir().unwrap();
-    let output = appliance(&[
-        "detect",
-        "--metadata-timeout",
-        "1",
-        "--metadata-source",
-        &source,
-    ])
-    .arg("--root")
-    .arg(root.path())
-    .output()
-    .unwrap();
+    let output = detected(&["--metadata-timeout", "1", "--metadata-source", &source]);
     let text = said(&output);
     assert_eq!(output.status.code(), Some(2), "{text}");
     assert!(text.contains("no role found"), "{text}");
@@ -259,16 +231,10 @@ fn a_broken_source_stops_unless_another_has_answered() {
         "meta_data.json",
         usize::MAX,
     ));
-    let root = tempfile::tempdir().unwrap();
     let directory = format!("directory={}", fixture("queens-static").display());
     let both = |first: &str, second: &str| {
-        appliance(&["detect", "--explain", "--metadata-timeout", "1"])
-            .arg("--metadata-source")
-            .arg(format!("{first},{second}"))
-            .arg("--root")
-            .arg(root.path())
-            .output()
-            .unwrap()
+        let sources = format!("--metadata-source={first},{second}");
+        detected(&["--explain", "--metadata-timeout", "1", &sources])
     };
     let service = format!("service={}", server.url());
     let fine = both(&directory, &service);
@@ -297,12 +263,7 @@ fn sources_that_disagree_are_said_and_the_order_counts() {
         drive.path().display(),
         server.url()
     );
-    let root = tempfile::tempdir().unwrap();
-    let output = appliance(&["detect", "--output", "json", "--metadata-source", &sources])
-        .arg("--root")
-        .arg(root.path())
-        .output()
-        .unwrap();
+    let output = detected(&["--output", "json", "--metadata-source", &sources]);
     let document = document(&output);
     assert_eq!(setting(&document, "role").0, "worker");
     assert_eq!(setting(&document, "address").0, "192.168.1.102");
@@ -318,11 +279,7 @@ fn sources_that_disagree_are_said_and_the_order_counts() {
         r#"{"uuid": "another", "name": "a", "hostname": "a", "meta": {"role": "worker"}}"#,
     )
     .unwrap();
-    let output = appliance(&["detect", "--metadata-source", &sources])
-        .arg("--root")
-        .arg(root.path())
-        .output()
-        .unwrap();
+    let output = detected(&["--metadata-source", &sources]);
     assert!(
         said(&output).contains("is of another instance"),
         "{}",

@@ -4,7 +4,7 @@ use std::io::Read;
 
 use anyhow::{Context, Result, anyhow};
 use reqwest::blocking::{Client, Response};
-use reqwest::header::{CONTENT_RANGE, CONTENT_TYPE, RANGE};
+use reqwest::header::{CONTENT_RANGE, RANGE};
 use reqwest::{StatusCode, Url};
 
 use crate::bundle::cache::{Cache, Incoming};
@@ -115,12 +115,7 @@ impl Downloader {
         if !status.is_success() {
             return Err(http::refused(status, headers));
         }
-        let is_page = |value: &str| value.starts_with("text/html");
-        if headers
-            .get(CONTENT_TYPE)
-            .and_then(|v| v.to_str().ok())
-            .is_some_and(is_page)
-        {
+        if http::is_web_page(headers) {
             return Err(permanent(anyhow!(
                 "answers with a web page and not with the file; is a login page or a proxy in the way? \
                  (proxies are taken from HTTPS_PROXY and NO_PROXY; --mirror asks elsewhere)"
