@@ -1,12 +1,16 @@
 //! The command line: types only. Commands resolve what was typed here into what they do.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use crate::bundle::fetch::mirror::Mirror;
+use crate::components;
+use crate::join::signer;
 use crate::metadata::Source;
+use crate::spec::join::Ttl;
 use crate::spec::reference;
 
 const EXIT_CODES: &str = "\
@@ -58,6 +62,18 @@ pub enum Command {
     Config(Config),
     /// Tell whether the node is healthy: services, endpoints, images, certificates
     Status(Status),
+    /// Tokens by which workers join: make, list and revoke them on the master
+    #[command(subcommand)]
+    Token(Token),
+    /// The nodes that joined this master
+    #[command(subcommand)]
+    Node(Node),
+    /// Certificates: of this node, or made by hand
+    #[command(subcommand)]
+    Certs(Certs),
+    /// The parts of the join service, as its units run them
+    #[command(subcommand, hide = true)]
+    Join(Join),
     /// Build, on an operator's machine, what an appliance carries
     #[command(subcommand)]
     Bundle(Bundle),
@@ -206,6 +222,10 @@ pub struct Install {
     #[arg(long, value_name = "SECONDS", default_value_t = 900)]
     pub wait: u64,
 
+    /// How long a worker tries to join its master, in seconds; 0 is for ever
+    #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+    pub join_timeout: u64,
+
     /// How to print the outcome
     #[arg(short, long, value_enum, default_value_t)]
     pub output: Output,
@@ -217,6 +237,118 @@ pub struct Status {
     /// How to print it
     #[arg(short, long, value_enum, default_value_t)]
     pub output: Output,
+}
+
+/// Tokens by which workers join.
+#[derive(Debug, Subcommand)]
+pub enum Token {
+    /// Make a token and print it; it is shown this once
+    #[command(after_long_help = TOKEN_EXAMPLES)]
+    Create {
+        /// How long it serves, such as 24h, or never
+        #[arg(long, value_name = "TIME", default_value = "24h")]
+        ttl: Ttl,
+        /// How many workers may join with it [default: any number]
+        #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
+        uses: Option<u32>,
+        /// Make one before there is any master, for user-data; nothing is kept
+        #[arg(long, conflicts_with_all = ["ttl", "uses"])]
+        offline: bool,
+        /// How to print it
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Output,
+    },
+    /// List the tokens this master knows, without their secrets
+    List {
+        /// How to print them
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Output,
+    },
+    /// Make a token useless; workers that joined with it stay
+    Revoke {
+        /// The token, or the part before its dot
+        token: String,
+    },
+}
+
+const TOKEN_EXAMPLES: &str = "\
+Examples:
+  appliance token create --ttl 2h --uses 3      on the master
+  appliance token create --offline              anywhere, for the user-data of a new cluster
+
+In user-data, the same for the master and its workers:
+  #cloud-config
+  appliance:
+    master: 192.168.1.102
+    join: {token: abcdef.…, ttl: 24h}";
+
+/// The nodes that joined this master.
+#[derive(Debug, Subcommand)]
+pub enum Node {
+    /// List them: name, address, when last seen by the join service
+    List {
+        /// How to print them
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Output,
+    },
+    /// Let another machine have the name of a node that is gone for good
+    Release {
+        /// The node's name
+        name: String,
+    },
+}
+
+/// Certificates.
+#[derive(Debug, Subcommand)]
+pub enum Certs {
+    /// Renew this node's certificates that come to their end, and restart what uses them
+    ///
+    /// A timer does so daily. A worker asks its master, showing the certificate it has; a master
+    /// signs its own. What has been stopped stays stopped.
+    Renew {
+        /// What the node specification is made from
+        #[command(flatten)]
+        inputs: NodeInputs,
+    },
+}
+
+/// The parts of the join service.
+#[derive(Debug, Subcommand)]
+pub enum Join {
+    /// Keep the authority's key, and sign what may be signed
+    Sign {
+        /// Where to listen for the other parts
+        #[arg(long, value_name = "PATH", default_value = signer::SOCKET)]
+        socket: PathBuf,
+        /// Who may ask there
+        #[arg(long, value_name = "USER", default_value = components::JOIN_USER)]
+        user: String,
+        /// The system whose keys and tokens these are
+        #[arg(long, value_name = "DIR", default_value = "/")]
+        root: PathBuf,
+    },
+    /// Let workers in that have a token, as long as there is one
+    Serve(Serve),
+    /// Renew the certificates of nodes
+    ServeRenewals {
+        /// Where to listen and whom to ask
+        #[command(flatten)]
+        serve: Serve,
+        /// The authorities whose nodes are served
+        #[arg(long, value_name = "FILE", default_value = components::CA_CERTIFICATE)]
+        authority: PathBuf,
+    },
+}
+
+/// Where a part of the join service listens.
+#[derive(Args, Debug)]
+pub struct Serve {
+    /// The address and port to listen at
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub listen: SocketAddr,
+    /// The socket of the part that signs
+    #[arg(long, value_name = "PATH", default_value = signer::SOCKET)]
+    pub socket: PathBuf,
 }
 
 /// Building what an appliance carries.
@@ -399,7 +531,7 @@ pub struct Carrier {
 }
 
 /// Whose signature a payload has to have.
-#[derive(Args, Clone, Debug)]
+#[derive(Args, Clone, Debug, Default)]
 pub struct Trust {
     /// Refuse a payload that this minisign public key, or the one in this file, did not sign
     #[arg(long = "trust-key", value_name = "KEY|FILE")]

@@ -9,6 +9,7 @@ pub mod cli;
 pub mod commands;
 pub mod components;
 pub mod desired;
+pub mod join;
 pub mod metadata;
 pub mod pki;
 pub mod plan;

@@ -11,7 +11,8 @@ use crate::apply::docker::Docker;
 use crate::apply::state::State;
 use crate::apply::systemd::{self, Unit};
 use crate::bundle::manifest::Manifest;
-use crate::components::{self, CA_CERTIFICATE, Health, Reach, Service};
+use crate::components::{self, CA_CERTIFICATE, Health, JOIN_DIR, Reach, Service, UnitKind};
+use crate::join::tokens::Tokens;
 use crate::pki::inspect;
 use crate::spec::{Profile, Role};
 use crate::sys::http;
@@ -122,10 +123,15 @@ impl Asker<'_> {
             .parse()
             .map_err(anyhow::Error::msg)
             .context("the node's role in state.json")?;
-        let services = self.services(role, reach)?;
+        let profile = if reach.tls {
+            Profile::WithCa
+        } else {
+            Profile::Simple
+        };
+        let services = self.services(role, profile, reach)?;
         let images = self.images(manifest)?;
         let certificates = if reach.tls {
-            self.certificates(now)
+            self.certificates(role, now)
         } else {
             Vec::new()
         };
@@ -148,11 +154,11 @@ impl Asker<'_> {
         })
     }
 
-    fn services(&self, role: Role, reach: Reach) -> Result<Vec<ServiceReport>> {
-        let services = components::services(role);
+    fn services(&self, role: Role, profile: Profile, reach: Reach) -> Result<Vec<ServiceReport>> {
+        let services = components::services(role, profile);
         let names: Vec<&str> = services.iter().map(|service| service.name).collect();
         let units = systemd::show(self.runner, &names)?;
-        let report = |service: &Service| {
+        let report = |service: &&Service| {
             let unit = units.get(service.name).cloned().unwrap_or_default();
             self.service(service, &unit, reach)
         };
@@ -161,7 +167,10 @@ impl Asker<'_> {
 
     fn service(&self, service: &Service, unit: &Unit, reach: Reach) -> ServiceReport {
         let health = service.health.map(|health| health(reach));
-        let problem = if unit.active_state == "active" {
+        let resting = service.unit == UnitKind::MayEnd && unit.active_state == "inactive";
+        let problem = if resting && !self.any_live_token() {
+            None
+        } else if unit.active_state == "active" {
             health
                 .as_ref()
                 .and_then(|health| self.health(health, reach).err())
@@ -175,6 +184,13 @@ impl Asker<'_> {
             endpoint: health.map(|health| health.url),
             problem,
         }
+    }
+
+    fn any_live_token(&self) -> bool {
+        let dir = self.root.resolve(JOIN_DIR);
+        // Where that cannot be found out, a service that has ended is a problem.
+        dir.and_then(|dir| Tokens::new(&dir).any_live(OffsetDateTime::now_utc()))
+            .unwrap_or(true)
     }
 
     /// Asks with the node's certificates, not around them.
@@ -218,20 +234,27 @@ impl Asker<'_> {
         Ok(reports)
     }
 
-    fn certificates(&self, now: OffsetDateTime) -> Vec<CertificateReport> {
+    fn certificates(&self, role: Role, now: OffsetDateTime) -> Vec<CertificateReport> {
         let authority = self
             .root
             .read(CA_CERTIFICATE)
             .ok()
             .flatten()
             .unwrap_or_default();
-        let names = ["ca"].into_iter().chain(components::certificate_names());
+        let names = components::certificate_names(role);
         names
-            .map(|name| self.certificate(name, &authority, now))
+            .into_iter()
+            .map(|name| self.certificate(name, role, &authority, now))
             .collect()
     }
 
-    fn certificate(&self, name: &str, authority: &[u8], now: OffsetDateTime) -> CertificateReport {
+    fn certificate(
+        &self,
+        name: &str,
+        role: Role,
+        authority: &[u8],
+        now: OffsetDateTime,
+    ) -> CertificateReport {
         let path = components::certificate_path(name);
         let mut report = CertificateReport {
             name: name.to_owned(),
@@ -259,6 +282,9 @@ impl Asker<'_> {
                     Some("expired; run `appliance install` to renew it".to_owned())
                 } else if info.not_after - now < EXPIRES_SOON {
                     Some("expires soon; run `appliance install` to renew it".to_owned())
+                } else if name == "ca" && !role.is_master() {
+                    // Its key is the master's.
+                    None
                 } else {
                     self.key_problem(name)
                 };

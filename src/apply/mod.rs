@@ -3,13 +3,16 @@
 use anyhow::{Context, Result};
 
 use crate::apply::docker::Docker;
+use crate::components::{JOIN_DIR, PROGRAM};
 use crate::desired::{BUNDLES, Content, Image};
-use crate::plan::{Plan, Step};
-use crate::sys::process::Runner;
+use crate::join::tokens::Tokens;
+use crate::plan::{OBJECTS, Plan, Step};
+use crate::sys::process::{Command, Runner};
 use crate::sys::root::Root;
 
 pub mod docker;
 pub mod kernel;
+pub mod kubectl;
 pub mod observe;
 pub mod state;
 pub mod systemd;
@@ -30,6 +33,8 @@ pub struct Executor<'a> {
     pub docker: &'a Docker,
     /// What unpacks the bundle.
     pub unpack: &'a Unpack<'a>,
+    /// What copies the running program to the path given.
+    pub install_program: &'a Unpack<'a>,
     /// What tells the user.
     pub announce: &'a Announce<'a>,
 }
@@ -66,6 +71,19 @@ impl Executor<'_> {
             Step::SetLink(link) => self.root.set_link(&link.path, &link.target),
             Step::LoadModule(module) => kernel::load_module(self.runner, module),
             Step::SetSysctl { key, value } => kernel::set_sysctl(key, value),
+            Step::InstallProgram => (self.install_program)(&self.root.resolve(PROGRAM)?),
+            Step::CreateUsers(path) => self
+                .runner
+                .check(&Command::new("systemd-sysusers", &[path]))
+                .map(drop),
+            Step::AddToken(token) => {
+                let dir = self.root.resolve(JOIN_DIR)?;
+                Tokens::new(&dir).add(&token.id, &token.record).map(drop)
+            }
+            Step::ApplyObjects(objects) => {
+                kubectl::apply(self.runner, &objects.path)?;
+                state::note_started(self.root, OBJECTS, &objects.digest)
+            }
             Step::ReloadUnits => systemd::daemon_reload(self.runner),
             Step::LoadImage(image) => self.load_image(image),
             Step::Start { service, restart } => {

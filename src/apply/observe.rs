@@ -1,26 +1,45 @@
 //! Looks at the machine: what it has of all that it is to have. Writes nothing.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
 use anyhow::{Context, Result};
 use sha2::{Digest, Sha256};
+use time::OffsetDateTime;
 
 use crate::apply::docker::Docker;
-use crate::apply::{kernel, state, systemd};
+use crate::apply::{kernel, kubectl, state, systemd};
+use crate::components::{JOIN_DIR, PROGRAM};
 use crate::desired::{Content, Desired, Link};
-use crate::plan::{Current, CurrentFile, Live, UnitState};
+use crate::join::tokens::Tokens;
+use crate::plan::{Current, CurrentFile, Live, OBJECTS, UnitState};
 use crate::sys::process::Runner;
 use crate::sys::root::Root;
+use crate::sys::stream::sha256_of_file;
 
-/// What the machine at `root` has of `desired`. `bundle_is_whole` tells whether the payload is unpacked.
-pub fn observe(
-    desired: &Desired,
-    root: &Root,
-    runner: &dyn Runner,
-    docker: &Docker,
-    bundle_is_whole: bool,
-) -> Result<Current> {
+/// What the machine is looked at with.
+pub struct Observer<'a> {
+    /// The system.
+    pub root: &'a Root,
+    /// What runs programs.
+    pub runner: &'a dyn Runner,
+    /// The docker that has the images.
+    pub docker: &'a Docker,
+    /// The program that runs.
+    pub program: &'a Path,
+    /// Whether the payload is unpacked.
+    pub bundle_is_whole: bool,
+}
+
+/// What the machine has of `desired`.
+pub fn observe(desired: &Desired, observer: &Observer<'_>) -> Result<Current> {
+    let root = observer.root;
+    let tokens = Tokens::new(&root.resolve(JOIN_DIR)?);
     let mut current = Current {
-        bundle_is_whole,
+        bundle_is_whole: observer.bundle_is_whole,
         started_with: state::started_with(root)?,
+        tokens: tokens.all()?.into_keys().collect(),
+        any_live_token: tokens.any_live(OffsetDateTime::now_utc())?,
         ..Current::default()
     };
     for directory in &desired.directories {
@@ -44,7 +63,7 @@ pub fn observe(
             .extend(current_link(root, link)?.map(|target| (link.path.clone(), target)));
     }
     if root.is_live() {
-        current.live = Some(live(desired, runner, docker)?);
+        current.live = Some(live(desired, observer, &current.started_with)?);
     }
     Ok(current)
 }
@@ -74,7 +93,12 @@ fn current_file(root: &Root, path: &str, is_secret: bool) -> Result<Option<Curre
     Ok(Some(CurrentFile { mode, sha256, text }))
 }
 
-fn live(desired: &Desired, runner: &dyn Runner, docker: &Docker) -> Result<Live> {
+fn live(
+    desired: &Desired,
+    observer: &Observer<'_>,
+    started_with: &BTreeMap<String, String>,
+) -> Result<Live> {
+    let (runner, docker) = (observer.runner, observer.docker);
     let names: Vec<&str> = desired
         .services
         .iter()
@@ -88,7 +112,17 @@ fn live(desired: &Desired, runner: &dyn Runner, docker: &Docker) -> Result<Live>
     }
     let docker_runs = docker_unit.is_some_and(|unit| unit.state() == UnitState::Running)
         && docker.is_running(runner);
+    let given = desired
+        .objects
+        .as_ref()
+        .filter(|_| started_with.contains_key(OBJECTS));
     let mut live = Live {
+        users: users(observer.root)?,
+        program_is_there: is_same_file(observer.program, &observer.root.resolve(PROGRAM)?)?,
+        lacks_objects: match given {
+            Some(objects) => kubectl::lacks(runner, &objects.path)?,
+            None => false,
+        },
         modules: desired
             .modules
             .iter()
@@ -113,4 +147,23 @@ fn live(desired: &Desired, runner: &dyn Runner, docker: &Docker) -> Result<Live>
         }
     }
     Ok(live)
+}
+
+/// The users of this machine.
+fn users(root: &Root) -> Result<BTreeSet<String>> {
+    let table = root.read("/etc/passwd")?.unwrap_or_default();
+    let table = String::from_utf8_lossy(&table).into_owned();
+    let names = table.lines().filter_map(|line| line.split(':').next());
+    Ok(names.map(str::to_owned).collect())
+}
+
+/// Whether both are the same file, or have the same content.
+fn is_same_file(one: &Path, other: &Path) -> Result<bool> {
+    if !other.exists() {
+        return Ok(false);
+    }
+    if one.canonicalize()? == other.canonicalize()? {
+        return Ok(true);
+    }
+    Ok(sha256_of_file(one)? == sha256_of_file(other)?)
 }

@@ -39,7 +39,7 @@ impl Unit {
 
 /// Asks for the state of the services of these names; one systemd does not know is `not-found`.
 pub fn show(runner: &dyn Runner, names: &[&str]) -> Result<BTreeMap<String, Unit>> {
-    let units: Vec<String> = names.iter().map(|name| format!("{name}.service")).collect();
+    let units: Vec<String> = names.iter().map(|name| unit(name)).collect();
     let mut arguments = vec!["show", "--property=Id,LoadState,ActiveState,SubState,Job"];
     arguments.extend(units.iter().map(String::as_str));
     let output = runner.check(&Command::new("systemctl", &arguments))?;
@@ -80,22 +80,29 @@ pub fn daemon_reload(runner: &dyn Runner) -> Result<()> {
 
 /// Starts or restarts a service and waits until systemd says it is up.
 pub fn start(runner: &dyn Runner, name: &str, restart: bool) -> Result<()> {
-    let unit = format!("{name}.service");
     runner
-        .check(&Command::new("systemctl", &[verb(restart), &unit]))
+        .check(&Command::new("systemctl", &[verb(restart), &unit(name)]))
         .map(drop)
 }
 
 /// Starts or restarts a service without waiting: during a boot systemd may not get to it
 /// before the caller's own unit has ended, and waiting for that would hang the boot.
 pub fn start_without_waiting(runner: &dyn Runner, name: &str, restart: bool) -> Result<()> {
-    let unit = format!("{name}.service");
     runner
         .check(&Command::new(
             "systemctl",
-            &["--no-block", verb(restart), &unit],
+            &["--no-block", verb(restart), &unit(name)],
         ))
         .map(drop)
+}
+
+/// The whole name of the unit: a service, unless it says what it is.
+fn unit(name: &str) -> String {
+    if name.ends_with(".timer") {
+        name.to_owned()
+    } else {
+        format!("{name}.service")
+    }
 }
 
 fn verb(restart: bool) -> &'static str {

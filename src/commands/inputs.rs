@@ -19,7 +19,8 @@ use crate::sys::host;
 use crate::sys::read::bounded;
 use crate::sys::root::Root;
 
-const CONFIG_FILE: &str = "/etc/appliance/config.yaml";
+/// The file of settings that is read where none is named.
+pub const CONFIG_FILE: &str = "/etc/appliance/config.yaml";
 /// More than any configuration needs, in bytes: a device or log given by mistake ends here.
 pub const MAX_CONFIG: u64 = 1024 * 1024;
 

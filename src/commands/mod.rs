@@ -10,16 +10,20 @@ use crate::spec::Refused;
 use crate::verify::Overall;
 
 mod bundle;
+mod certs;
 mod config;
 mod detect;
 mod inputs;
 mod install;
+mod join;
 pub mod log;
+mod node;
 mod payload;
 mod preflight;
 mod print;
 mod repack;
 mod status;
+mod token;
 mod version;
 
 /// How a command ended that did not fail.
@@ -69,6 +73,10 @@ pub fn run(cli: Cli, required_key: Option<&str>) -> Result<Outcome> {
         Command::Detect(arguments) => detect::run(&arguments),
         Command::Config(command) => config::run(&command),
         Command::Status(arguments) => status::run(&arguments),
+        Command::Token(command) => token::run(&command),
+        Command::Node(command) => node::run(&command),
+        Command::Certs(command) => certs::run(&command, required_key),
+        Command::Join(command) => join::run(&command),
         Command::Bundle(command) => bundle::run(&command, required_key),
         Command::Repack(arguments) => repack::run(&arguments),
         Command::Version { output } => version::run(output),

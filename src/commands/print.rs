@@ -1,5 +1,7 @@
 //! What commands print: tables for people, JSON for programs.
 
+use std::collections::BTreeMap;
+
 use anyhow::Result;
 use comfy_table::{ContentArrangement, Table, presets};
 
@@ -7,9 +9,13 @@ use crate::apply::state::State;
 use crate::bundle::manifest::Manifest;
 use crate::bundle::verify::{Audit, Measure};
 use crate::cli::Output;
+use crate::join::nodes::NodeRecord;
+use crate::join::token::TokenId;
+use crate::join::tokens::{Standing, TokenRecord};
 use crate::plan::Plan;
 use crate::spec::NodeSpec;
 use crate::verify::{Overall, Report};
+use time::OffsetDateTime;
 
 /// How much of a digest tells it from others.
 const SHORT: usize = 12;
@@ -60,6 +66,52 @@ fn verdict(report: &Report) -> &'static str {
         Overall::Degraded => "The node is NOT healthy: see the problems above.",
         Overall::NotInstalled => "The node is not installed.",
     }
+}
+
+/// Prints the tokens a master knows, without their secrets.
+pub fn tokens(all: &BTreeMap<TokenId, TokenRecord>, now: OffsetDateTime) {
+    let mut rows = table(&["TOKEN", "STANDING", "ENDS", "USED", "FROM"]);
+    for (id, token) in all {
+        let standing = match token.standing(now) {
+            Standing::Live => "live",
+            Standing::Expired => "expired",
+            Standing::Revoked => "revoked",
+            Standing::UsedUp => "used up",
+        };
+        let ends = token.expires.map_or("never".to_owned(), moment);
+        let used = match token.uses {
+            Some(uses) => format!("{} of {uses}", token.used),
+            None => token.used.to_string(),
+        };
+        rows.add_row([&id.to_string(), standing, &ends, &used, &token.from]);
+    }
+    print_table(&rows);
+}
+
+/// Prints the nodes that joined a master.
+pub fn nodes(all: &BTreeMap<String, NodeRecord>) {
+    let mut rows = table(&["NODE", "ADDRESS", "TOKEN", "CERTIFICATES OF", "KEY"]);
+    for (name, node) in all {
+        rows.add_row([
+            name,
+            &node.address.to_string(),
+            &node.token.to_string(),
+            &moment(node.seen),
+            short(&node.key),
+        ]);
+    }
+    print_table(&rows);
+}
+
+/// A moment to the minute, in UTC.
+fn moment(time: OffsetDateTime) -> String {
+    let time = time.to_offset(time::UtcOffset::UTC);
+    format!(
+        "{} {:02}:{:02} UTC",
+        time.date(),
+        time.hour(),
+        time.minute()
+    )
 }
 
 /// An empty table with that header, aligned and without lines.

@@ -10,11 +10,12 @@ use serde_json::{Value, json};
 
 use super::{
     CURRENT, Content, DOCKER_OF_MACHINE, DOCKER_OF_PAYLOAD, File, HOSTS_FILE, MODULES_FILE,
-    SYSCTL_FILE, Sources,
+    SYSCTL_FILE, Sources, USERS_FILE,
 };
 use crate::bundle::manifest::Kind;
 use crate::components::{self, Runs, Service};
-use crate::pki::Secret;
+use crate::join::gate::Names;
+use crate::pki::{Pki, Secret};
 use crate::render::render;
 use crate::spec::{Ipip, NodeSpec};
 
@@ -22,9 +23,13 @@ const CALICOCTL_CONFIG: &str = "/etc/calico/calicoctl.cfg";
 const CNI_CONFIG: &str = "/etc/cni/net.d/10-calico.conf";
 
 /// Every file, units last: what a unit reads is there before systemd can start it.
-pub fn all(sources: &Sources<'_>, services: &[Service]) -> Result<Vec<File>> {
+pub fn all(sources: &Sources<'_>, services: &[&Service]) -> Result<Vec<File>> {
     let mut files = config_files(sources)?;
-    files.extend(pki_files(sources));
+    if let Some(pki) = sources.pki {
+        files.extend(pki_files(pki));
+    }
+    let tokens = sources.tokens.filter(|_| sources.spec.role.is_master());
+    files.extend(tokens.map(|tokens| secret(components::TOKEN_FILE, tokens.clone())));
     files.extend(kubeconfigs(sources)?);
     files.extend(units(sources, services)?);
     Ok(files)
@@ -64,16 +69,36 @@ fn values(sources: &Sources<'_>) -> Value {
         "scheme": spec.reach().scheme(),
         "ipip": *cluster.ipip != Ipip::Off,
         "pod_mtu": spec.pod_mtu(),
-        "node": { "name": *spec.name, "address": spec.address.to_string() },
+        "node": {
+            "name": *spec.name,
+            "address": spec.address.to_string(),
+            "is_master": spec.role.is_master(),
+            "labels": joined(&spec.labels),
+            "taints": joined(&spec.taints),
+        },
+        "master": spec.master_address().to_string(),
+        "join_port": *spec.join.port,
+        "renew_port": spec.join.renew_port(),
+        "program": components::PROGRAM,
+        "join_user": components::JOIN_USER,
+        "cni_plugins": format!("{CURRENT}/cni/bin"),
         "cluster": {
             "name": *cluster.name,
             "pod_cidr": cluster.pod_cidr.to_string(),
             "service_cidr": cluster.service_cidr.to_string(),
             "node_ports": cluster.node_ports.to_string(),
             "ipip": cluster.ipip.to_string(),
+            "domain": *cluster.domain,
+            "dns": cluster.dns_ip().to_string(),
         },
         "hosts": hosts(spec),
     })
+}
+
+/// Labels or taints as the kubelet takes them.
+fn joined<T: ToString>(items: &[T]) -> String {
+    let items: Vec<String> = items.iter().map(ToString::to_string).collect();
+    items.join(",")
 }
 
 #[derive(Serialize)]
@@ -110,112 +135,161 @@ fn config_files(sources: &Sources<'_>) -> Result<Vec<File>> {
         mode: 0o644,
         content: Content::Block(render("config/hosts.block", &values)?),
     };
-    Ok(vec![
+    let mut files = vec![
         file(MODULES_FILE, "config/modules.conf")?,
         file(SYSCTL_FILE, "config/sysctl.conf")?,
         hosts,
-        file(components::AUDIT_POLICY, "config/audit-policy.yaml")?,
         file(CALICOCTL_CONFIG, "config/calicoctl.cfg.yaml")?,
         file(CNI_CONFIG, "config/10-calico.json")?,
-    ])
+    ];
+    if sources.spec.role.is_master() {
+        files.push(file(components::AUDIT_POLICY, "config/audit-policy.yaml")?);
+        if sources.spec.tls() {
+            files.push(file(USERS_FILE, "config/sysusers.conf")?);
+            let objects = "config/cluster-objects.yaml";
+            files.push(file(components::CLUSTER_OBJECTS, objects)?);
+            files.push(public(components::JOIN_NAMES, join_names(sources.spec)?));
+        }
+    }
+    Ok(files)
+}
+
+fn join_names(spec: &NodeSpec) -> Result<String> {
+    let names = Names {
+        name: spec.name.value.clone(),
+        address: *spec.address,
+        hosts: spec.cluster.hosts.value.clone(),
+    };
+    Ok(serde_json::to_string_pretty(&names)? + "\n")
 }
 
 /// Keys before the certificates made for them: a run that is cut between the two finds
 /// the key and makes the certificate again.
-fn pki_files(sources: &Sources<'_>) -> Vec<File> {
-    let Some(pki) = sources.pki else {
-        return Vec::new();
-    };
+pub(super) fn pki_files(pki: &Pki) -> Vec<File> {
     let mut files = Vec::new();
     for issued in pki.issued() {
-        files.push(secret(&issued.key_path, issued.key_pem.clone()));
+        let key = issued.key_pem.as_ref();
+        files.extend(key.map(|key| secret(&issued.key_path, key.clone())));
         files.push(public(
             &issued.certificate_path,
             issued.certificate_pem.clone(),
         ));
     }
-    let account = &pki.service_account;
-    files.push(secret(&account.private_path, account.private_pem.clone()));
-    files.push(public(&account.public_path, account.public_pem.clone()));
-    files.extend(
-        sources
-            .tokens
-            .map(|tokens| secret(components::TOKEN_FILE, tokens.clone())),
-    );
+    if let Some(account) = &pki.service_account {
+        files.push(secret(&account.private_path, account.private_pem.clone()));
+        files.push(public(&account.public_path, account.public_pem.clone()));
+    }
     files
 }
 
-fn kubeconfigs(sources: &Sources<'_>) -> Result<Vec<File>> {
-    let address = *sources.spec.address;
-    let Some(pki) = sources.pki else {
-        let server = format!("http://{address}:8080");
-        return Ok(vec![kubeconfig(
-            sources,
-            components::ADMIN_KUBECONFIG,
-            "admin",
-            &server,
-            json!({}),
-        )?]);
-    };
-    let for_user = |path: &str, name: &str, server: String| -> Result<File> {
-        let issued = pki
-            .named(name)
-            .with_context(|| format!("no certificate {name}"))?;
-        let identity = json!({
-            "authority": BASE64.encode(&pki.authority.certificate_pem),
-            "certificate": BASE64.encode(&issued.certificate_pem),
-            "key": BASE64.encode(issued.key_pem.expose()),
-        });
-        kubeconfig(sources, path, name, &server, identity)
-    };
-    let local = || "https://127.0.0.1:6443".to_owned();
-    Ok(vec![
-        for_user(
-            components::ADMIN_KUBECONFIG,
-            "admin",
-            format!("https://{address}:6443"),
-        )?,
-        for_user(
-            components::CONTROLLER_MANAGER_KUBECONFIG,
-            "kube-controller-manager",
-            local(),
-        )?,
-        for_user(components::SCHEDULER_KUBECONFIG, "kube-scheduler", local())?,
-    ])
+/// Who has a kubeconfig.
+struct Kubeconfig {
+    path: &'static str,
+    /// The user, and the certificate that shows it, where that has the same name.
+    user: &'static str,
+    certificate: &'static str,
+    /// Whether it goes through the loopback interface, on a master.
+    local: bool,
 }
 
-fn kubeconfig(
-    sources: &Sources<'_>,
-    path: &str,
-    user: &str,
-    server: &str,
-    identity: Value,
-) -> Result<File> {
+const fn kubeconfig_of(
+    path: &'static str,
+    user: &'static str,
+    certificate: &'static str,
+    local: bool,
+) -> Kubeconfig {
+    Kubeconfig {
+        path,
+        user,
+        certificate,
+        local,
+    }
+}
+
+const ADMIN: Kubeconfig = kubeconfig_of(components::ADMIN_KUBECONFIG, "admin", "admin", false);
+const MASTERS: &[Kubeconfig] = &[
+    kubeconfig_of(
+        components::CONTROLLER_MANAGER_KUBECONFIG,
+        "kube-controller-manager",
+        "kube-controller-manager",
+        true,
+    ),
+    kubeconfig_of(
+        components::SCHEDULER_KUBECONFIG,
+        "kube-scheduler",
+        "kube-scheduler",
+        true,
+    ),
+];
+const PROXY: Kubeconfig = kubeconfig_of(
+    components::PROXY_KUBECONFIG,
+    "kube-proxy",
+    "kube-proxy",
+    false,
+);
+const BOOTSTRAP: Kubeconfig = kubeconfig_of(
+    components::BOOTSTRAP_KUBECONFIG,
+    "kubelet-bootstrap",
+    components::KUBELET_CLIENT,
+    false,
+);
+const KUBELET: Kubeconfig =
+    kubeconfig_of(components::KUBELET_KUBECONFIG, "kubelet", "kubelet", false);
+
+fn kubeconfigs(sources: &Sources<'_>) -> Result<Vec<File>> {
+    let (role, tls) = (*sources.spec.role, sources.spec.tls());
+    let mut wanted = Vec::new();
+    if role.is_master() {
+        wanted.push(&ADMIN);
+        wanted.extend(MASTERS.iter().filter(|_| tls));
+    }
+    if role.is_worker() {
+        wanted.push(&PROXY);
+        // With TLS, the kubelet writes its own once it has its certificate.
+        wanted.push(if tls { &BOOTSTRAP } else { &KUBELET });
+    }
+    wanted
+        .into_iter()
+        .map(|wanted| kubeconfig(sources, wanted))
+        .collect()
+}
+
+fn kubeconfig(sources: &Sources<'_>, wanted: &Kubeconfig) -> Result<File> {
+    let master = sources.spec.master_address();
+    let identity = match sources.pki {
+        Some(pki) => {
+            let server = if wanted.local {
+                "https://127.0.0.1:6443".to_owned()
+            } else {
+                format!("https://{master}:6443")
+            };
+            let name = wanted.certificate;
+            let issued = pki
+                .named(name)
+                .with_context(|| format!("no certificate {name}"))?;
+            let key = issued.key_pem.as_ref();
+            let key = key.with_context(|| format!("no key for the certificate {name}"))?;
+            json!({
+                "server": server,
+                "authority": BASE64.encode(&pki.authority.certificate_pem),
+                "certificate": BASE64.encode(&issued.certificate_pem),
+                "key": BASE64.encode(key.expose()),
+            })
+        }
+        None => json!({ "server": format!("http://{master}:8080") }),
+    };
     let values = with(
-        with(values(sources), json!({ "user": user, "server": server })),
+        with(values(sources), json!({ "user": wanted.user })),
         identity,
     );
-    Ok(secret(
-        path,
-        Secret::new(render("config/kubeconfig.yaml", &values)?.into_bytes()),
-    ))
+    let text = render("config/kubeconfig.yaml", &values)?;
+    Ok(secret(wanted.path, Secret::new(text.into_bytes())))
 }
 
-fn units(sources: &Sources<'_>, services: &[Service]) -> Result<Vec<File>> {
+fn units(sources: &Sources<'_>, services: &[&Service]) -> Result<Vec<File>> {
     let values = values(sources);
     let mut files = Vec::new();
     for service in services {
-        let own = match service.runs {
-            Runs::Program(name) => {
-                let program = sources.manifest.require(Kind::Program, name)?;
-                json!({ "arguments": program.arguments })
-            }
-            Runs::Image(name) => {
-                let image = sources.manifest.require(Kind::Image, name)?;
-                json!({ "image": image.reference })
-            }
-            Runs::Docker => json!({}),
-        };
         if service.runs == Runs::Docker {
             files.push(public(
                 components::DOCKER_DROP_IN,
@@ -225,8 +299,34 @@ fn units(sources: &Sources<'_>, services: &[Service]) -> Result<Vec<File>> {
                 continue;
             }
         }
-        let unit = render(&service.template(), &with(values.clone(), own))?;
-        files.push(public(&service.unit_path(), unit));
+        let values = with(values.clone(), own_values(sources, service)?);
+        for unit in service.units() {
+            let text = render(&format!("units/{unit}"), &values)?;
+            files.push(public(&components::unit_path(&unit), text));
+        }
     }
     Ok(files)
+}
+
+/// The values only this service's unit has.
+fn own_values(sources: &Sources<'_>, service: &Service) -> Result<Value> {
+    Ok(match service.runs {
+        Runs::Program(name) => {
+            let program = sources.manifest.require(Kind::Program, name)?;
+            let pause = match name {
+                "kubelet" => sources
+                    .manifest
+                    .require(Kind::Image, "pause")?
+                    .reference
+                    .clone(),
+                _ => None,
+            };
+            json!({ "arguments": program.arguments, "pause": pause })
+        }
+        Runs::Image(name) => {
+            let image = sources.manifest.require(Kind::Image, name)?;
+            json!({ "image": image.reference })
+        }
+        Runs::Docker | Runs::Appliance => json!({}),
+    })
 }

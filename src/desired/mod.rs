@@ -7,7 +7,9 @@ use anyhow::Result;
 use sha2::{Digest, Sha256};
 
 use crate::bundle::manifest::{Component, Kind, Manifest};
-use crate::components::{self, Runs, Service};
+use crate::components::{self, Runs, Service, UnitKind};
+use crate::join::token::TokenId;
+use crate::join::tokens::TokenRecord;
 use crate::pki::{Pki, Secret};
 use crate::spec::NodeSpec;
 
@@ -30,6 +32,8 @@ pub const MODULES_FILE: &str = "/etc/modules-load.d/kubernetes.conf";
 pub const SYSCTL_FILE: &str = "/etc/sysctl.d/k8s.conf";
 /// The node's host table, of which this program keeps a marked part.
 pub const HOSTS_FILE: &str = "/etc/hosts";
+/// The system users this program needs, for `systemd-sysusers`.
+pub const USERS_FILE: &str = "/etc/sysusers.d/appliance.conf";
 /// What `kubectl` reads when root says nothing else.
 const ROOT_KUBECONFIG: &str = "/root/.kube/config";
 
@@ -119,9 +123,29 @@ pub struct RunningService {
     pub name: &'static str,
     /// Whether it needs docker to have the images first.
     pub needs_images: bool,
+    /// Whether it may have ended because there was nothing left for it to do.
+    pub may_end: bool,
     /// SHA-256 over its unit, its files and its program: where it differs from the one
     /// it was last started with, it must be restarted.
     pub inputs: String,
+}
+
+/// A token the master is to take.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JoinToken {
+    /// Its name.
+    pub id: TokenId,
+    /// What is kept of it.
+    pub record: TokenRecord,
+}
+
+/// Objects the cluster is to have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Objects {
+    /// The file they are in, for `kubectl apply`.
+    pub path: String,
+    /// SHA-256 of the file.
+    pub digest: String,
 }
 
 /// Everything a node has.
@@ -141,8 +165,14 @@ pub struct Desired {
     pub sysctls: Vec<(String, String)>,
     /// Images.
     pub images: Vec<Image>,
+    /// System users, described in [`USERS_FILE`].
+    pub users: Vec<&'static str>,
+    /// The tokens workers may join with.
+    pub tokens: Vec<JoinToken>,
     /// Services, in starting order.
     pub services: Vec<RunningService>,
+    /// What the cluster is to have once its API answers.
+    pub objects: Option<Objects>,
 }
 
 /// What the files are made from.
@@ -157,6 +187,8 @@ pub struct Sources<'a> {
     pub pki: Option<&'a Pki>,
     /// The tokens kube-apiserver knows, where the profile has them.
     pub tokens: Option<&'a Secret>,
+    /// The token workers may join with, where one was given.
+    pub join_token: Option<JoinToken>,
     /// Whether docker comes from the payload, since the machine has none.
     pub bundled_docker: bool,
 }
@@ -165,18 +197,32 @@ impl Desired {
     /// All that a node of `sources` has. Fails if a template does not fit the values or
     /// the payload lacks a program the role needs.
     pub fn build(sources: &Sources<'_>) -> Result<Desired> {
-        let services = components::services(*sources.spec.role);
-        let files = files::all(sources, services)?;
+        let services = components::services(*sources.spec.role, *sources.spec.profile);
+        let files = files::all(sources, &services)?;
+        let has_join = services
+            .iter()
+            .any(|service| service.unit == UnitKind::MayEnd);
         let running = services
             .iter()
             .map(|service| running_service(sources, service, &files))
             .collect::<Result<Vec<_>>>()?;
         Ok(Desired {
             bundle: sources.digest.to_owned(),
-            directories: directories(),
+            directories: directories(sources.spec),
             modules: words_of(&files, MODULES_FILE),
             sysctls: settings_of(&files, SYSCTL_FILE),
-            links: links(sources, services),
+            links: links(sources, &services),
+            users: has_join
+                .then_some(components::JOIN_USER)
+                .into_iter()
+                .collect(),
+            tokens: sources
+                .join_token
+                .clone()
+                .filter(|_| has_join)
+                .into_iter()
+                .collect(),
+            objects: objects(&files),
             images: images(sources.manifest),
             services: running,
             files,
@@ -189,26 +235,40 @@ impl Desired {
     }
 }
 
-fn directories() -> Vec<Directory> {
-    let open = [
-        "/etc/kubernetes",
-        components::CA_DIR,
-        "/etc/calico",
-        "/etc/cni/net.d",
-        "/var/log/calico",
+fn directories(spec: &NodeSpec) -> Vec<Directory> {
+    let (all, master, worker) = (true, spec.role.is_master(), spec.role.is_worker());
+    let directories = [
+        (all, "/etc/kubernetes", 0o755),
+        (all, components::CA_DIR, 0o755),
+        (all, "/etc/calico", 0o755),
+        (all, "/etc/cni/net.d", 0o755),
+        (all, "/var/log/calico", 0o755),
+        (master, "/var/lib/etcd", 0o700),
+        (master, "/var/log/kubernetes", 0o700),
+        (master && spec.tls(), components::JOIN_DIR, 0o700),
+        (worker, "/var/lib/kubelet", 0o700),
     ];
-    let private = ["/var/lib/etcd", "/var/log/kubernetes"];
-    let directory = |path: &str, mode| Directory {
-        path: path.to_owned(),
-        mode,
-    };
-    let open = open.map(|path| directory(path, 0o755));
-    let private = private.map(|path| directory(path, 0o700));
-    open.into_iter().chain(private).collect()
+    let wanted = directories.iter().filter(|(wanted, ..)| *wanted);
+    wanted
+        .map(|&(_, path, mode)| Directory {
+            path: path.to_owned(),
+            mode,
+        })
+        .collect()
+}
+
+fn objects(files: &[File]) -> Option<Objects> {
+    let file = files
+        .iter()
+        .find(|file| file.path == components::CLUSTER_OBJECTS)?;
+    Some(Objects {
+        path: file.path.clone(),
+        digest: hex::encode(file.content.sha256()),
+    })
 }
 
 /// The bundle in use, the programs on the PATH, the units enabled, and root's kubeconfig.
-fn links(sources: &Sources<'_>, services: &[Service]) -> Vec<Link> {
+fn links(sources: &Sources<'_>, services: &[&Service]) -> Vec<Link> {
     let link = |path: String, target: String| Link {
         path,
         target,
@@ -221,19 +281,22 @@ fn links(sources: &Sources<'_>, services: &[Service]) -> Vec<Link> {
             format!("{CURRENT}/{}", program.path),
         ));
     }
-    let ours = |service: &&Service| service.runs != Runs::Docker || sources.bundled_docker;
+    let ours = |service: &&&Service| service.runs != Runs::Docker || sources.bundled_docker;
     for service in services.iter().filter(ours) {
-        let wants = format!(
-            "/etc/systemd/system/multi-user.target.wants/{}.service",
-            service.name
-        );
-        links.push(link(wants, service.unit_path()));
+        let unit = service.unit();
+        let wants = format!("{}.wants/{unit}", service.wanted_by());
+        links.push(link(
+            components::unit_path(&wants),
+            components::unit_path(&unit),
+        ));
     }
-    links.push(Link {
-        path: ROOT_KUBECONFIG.to_owned(),
-        target: components::ADMIN_KUBECONFIG.to_owned(),
-        yields: true,
-    });
+    if sources.spec.role.is_master() {
+        links.push(Link {
+            path: ROOT_KUBECONFIG.to_owned(),
+            target: components::ADMIN_KUBECONFIG.to_owned(),
+            yields: true,
+        });
+    }
     links
 }
 
@@ -253,7 +316,11 @@ fn running_service(
     service: &Service,
     files: &[File],
 ) -> Result<RunningService> {
-    let mut paths = vec![service.unit_path()];
+    let units = service.units();
+    let mut paths: Vec<String> = units
+        .iter()
+        .map(|unit| components::unit_path(unit))
+        .collect();
     for name in service.certificates {
         paths.extend([
             components::certificate_path(name),
@@ -275,12 +342,17 @@ fn running_service(
                 .as_str(),
         );
     }
+    if service.runs == Runs::Appliance {
+        hash.update(env!("CARGO_PKG_VERSION"));
+    }
     if let Runs::Image(name) = service.runs {
         hash.update(sources.manifest.require(Kind::Image, name)?.sha256.as_str());
     }
     Ok(RunningService {
         name: service.name,
-        needs_images: matches!(service.runs, Runs::Image(_)),
+        // The kubelet's first pod needs the pause image, and there is nowhere to pull it from.
+        needs_images: matches!(service.runs, Runs::Image(_) | Runs::Program("kubelet")),
+        may_end: service.unit == UnitKind::MayEnd,
         inputs: hex::encode(hash.finalize()),
     })
 }

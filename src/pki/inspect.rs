@@ -3,10 +3,12 @@
 use core::net::IpAddr;
 
 use anyhow::{Context, Result, anyhow};
+use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 use x509_parser::pem::{Pem, parse_x509_pem};
+use x509_parser::prelude::FromDer;
 use x509_parser::x509::X509Name;
 
 /// The parts of a certificate that matter here.
@@ -46,8 +48,20 @@ impl CertificateInfo {
 
 /// Reads the first certificate of a PEM file.
 pub fn inspect(pem: &[u8]) -> Result<CertificateInfo> {
-    let pem = parse_pem(pem)?;
-    let certificate = parse(&pem)?;
+    read(&parse(&parse_pem(pem)?)?)
+}
+
+/// Reads a certificate in DER.
+pub fn inspect_der(der: &[u8]) -> Result<CertificateInfo> {
+    read(&parse_der(der)?)
+}
+
+/// SHA-256 of the certificate's public key (SubjectPublicKeyInfo), in hexadecimal.
+pub fn fingerprint(info: &CertificateInfo) -> String {
+    hex::encode(Sha256::digest(&info.public_key))
+}
+
+fn read(certificate: &X509Certificate<'_>) -> Result<CertificateInfo> {
     let (mut dns_names, mut ip_addresses) = (Vec::new(), Vec::new());
     if let Some(sans) = certificate.subject_alternative_name()? {
         for name in &sans.value.general_names {
@@ -78,7 +92,15 @@ pub fn inspect(pem: &[u8]) -> Result<CertificateInfo> {
 /// Whether the certificate authority `authority` signed the certificate `pem`.
 pub fn is_signed_by(pem: &[u8], authority: &[u8]) -> Result<bool> {
     let (pem, authority) = (parse_pem(pem)?, parse_pem(authority)?);
-    let (certificate, authority) = (parse(&pem)?, parse(&authority)?);
+    signed(&parse(&pem)?, &parse(&authority)?)
+}
+
+/// Like [`is_signed_by`], for a certificate in DER.
+pub fn is_der_signed_by(der: &[u8], authority: &[u8]) -> Result<bool> {
+    signed(&parse_der(der)?, &parse(&parse_pem(authority)?)?)
+}
+
+fn signed(certificate: &X509Certificate<'_>, authority: &X509Certificate<'_>) -> Result<bool> {
     let named = same_name(certificate.issuer(), authority.subject());
     Ok(named
         && certificate
@@ -101,7 +123,12 @@ fn parse_pem(pem: &[u8]) -> Result<Pem> {
 }
 
 fn parse(pem: &Pem) -> Result<X509Certificate<'_>> {
-    pem.parse_x509().context("not an X.509 certificate")
+    parse_der(&pem.contents)
+}
+
+fn parse_der(der: &[u8]) -> Result<X509Certificate<'_>> {
+    let (_, certificate) = X509Certificate::from_der(der).context("not an X.509 certificate")?;
+    Ok(certificate)
 }
 
 fn first<'a>(

@@ -3,7 +3,7 @@
 use anyhow::{Result, anyhow};
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
-    Issuer, KeyPair, KeyUsagePurpose, SanType, SerialNumber,
+    Issuer, KeyPair, KeyUsagePurpose, PublicKeyData, SanType, SerialNumber, SigningKey,
 };
 use ring::rand::{SecureRandom, SystemRandom};
 use time::{Duration, OffsetDateTime};
@@ -12,7 +12,7 @@ use super::{AuthorityRequest, CertificateRequest};
 
 /// How long a certificate authority and its certificates last. As long as the tutorial's,
 /// since a node without a network may run for years with nobody to renew anything.
-const LIFETIME: Duration = Duration::days(3650);
+pub const LIFETIME: Duration = Duration::days(3650);
 /// How long before now a certificate begins: the clocks of new VMs differ.
 const BACKDATED: Duration = Duration::days(1);
 
@@ -30,8 +30,18 @@ fn params(
     params.distinguished_name = name;
     params.serial_number = Some(serial_number()?);
     params.not_before = now - BACKDATED;
-    params.not_after = now + LIFETIME;
     Ok(params)
+}
+
+/// When a certificate begins and ends that is made at `now`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Validity {
+    /// The moment it is made.
+    pub now: OffsetDateTime,
+    /// How long it lasts from then on.
+    pub lifetime: Duration,
+    /// The authority's own end, which it does not outlast.
+    pub authority_ends: OffsetDateTime,
 }
 
 /// 127 random bits: positive, and never used twice, also not for a key that gets a second certificate.
@@ -47,6 +57,7 @@ fn serial_number() -> Result<SerialNumber> {
 /// A new certificate authority's own certificate, in PEM.
 pub fn authority(request: &AuthorityRequest, key: &KeyPair, now: OffsetDateTime) -> Result<String> {
     let mut params = params(now, None, &request.common_name)?;
+    params.not_after = now + LIFETIME;
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.key_usages = vec![
         KeyUsagePurpose::KeyCertSign,
@@ -56,24 +67,39 @@ pub fn authority(request: &AuthorityRequest, key: &KeyPair, now: OffsetDateTime)
     Ok(params.self_signed(key)?.pem())
 }
 
-/// A certificate as requested for `key`, in PEM. It ends no later than `authority_ends`.
+/// A certificate as requested for the public key `key`, in PEM.
 pub fn certificate(
     request: &CertificateRequest,
-    key: &KeyPair,
-    issuer: &Issuer<'_, KeyPair>,
-    now: OffsetDateTime,
-    authority_ends: OffsetDateTime,
+    key: &impl PublicKeyData,
+    issuer: &Issuer<'_, impl SigningKey>,
+    validity: Validity,
 ) -> Result<String> {
-    let mut params = params(now, Some(&request.organization), &request.common_name)?;
-    params.not_after = params.not_after.min(authority_ends);
+    let mut params = request_params(request, validity.now)?;
+    params.not_after = (validity.now + validity.lifetime).min(validity.authority_ends);
     params.is_ca = IsCa::ExplicitNoCa;
     params.use_authority_key_identifier_extension = true;
+    Ok(params.signed_by(key, issuer)?.pem())
+}
+
+/// A request for such a certificate (PKCS#10), signed with its key, in PEM.
+pub fn signing_request(request: &CertificateRequest, key: &KeyPair) -> Result<String> {
+    // A request has no validity, but the parameters want one.
+    let params = request_params(request, OffsetDateTime::UNIX_EPOCH)?;
+    Ok(params.serialize_request(key)?.pem()?)
+}
+
+fn request_params(request: &CertificateRequest, now: OffsetDateTime) -> Result<CertificateParams> {
+    let mut params = params(now, Some(&request.organization), &request.common_name)?;
     params.key_usages = vec![
         KeyUsagePurpose::DigitalSignature,
         KeyUsagePurpose::KeyEncipherment,
     ];
-    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
-    if request.server {
+    if request.usage.is_client() {
+        params
+            .extended_key_usages
+            .push(ExtendedKeyUsagePurpose::ClientAuth);
+    }
+    if request.usage.is_server() {
         params
             .extended_key_usages
             .push(ExtendedKeyUsagePurpose::ServerAuth);
@@ -86,5 +112,5 @@ pub fn certificate(
     params
         .subject_alt_names
         .extend(request.ip_addresses.iter().copied().map(SanType::IpAddress));
-    Ok(params.signed_by(key, issuer)?.pem())
+    Ok(params)
 }

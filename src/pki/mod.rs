@@ -3,12 +3,14 @@
 
 use core::net::IpAddr;
 
+mod held;
 pub mod inspect;
-mod issue;
+pub mod issue;
 mod resolve;
 mod secret;
 pub mod token;
 
+pub use held::{Held, hold, is_due};
 pub use resolve::resolve;
 pub use secret::Secret;
 
@@ -63,9 +65,31 @@ pub struct CertificateRequest {
     pub dns_names: Vec<String>,
     /// Subject alternative names of type IP address.
     pub ip_addresses: Vec<IpAddr>,
-    /// Whether it is for a server as well; every certificate is for a client
-    /// (etcd's gateway dials itself with its server certificate).
-    pub server: bool,
+    /// What it may be used for.
+    pub usage: Usage,
+}
+
+/// What a certificate may be used for (RFC 5280, 4.2.1.12).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Usage {
+    /// To show to servers.
+    Client,
+    /// To serve with.
+    Server,
+    /// Both.
+    Both,
+}
+
+impl Usage {
+    /// Whether a client may show it.
+    pub fn is_client(self) -> bool {
+        self != Usage::Server
+    }
+
+    /// Whether a server may show it.
+    pub fn is_server(self) -> bool {
+        self != Usage::Client
+    }
 }
 
 /// All keys and certificates a node has, those that were there and those made now.
@@ -75,8 +99,8 @@ pub struct Pki {
     pub authority: Issued,
     /// The certificates it issued, in the order of the request.
     pub certificates: Vec<Issued>,
-    /// The service accounts' pair.
-    pub service_account: KeyPair,
+    /// The service accounts' pair; masters have it.
+    pub service_account: Option<KeyPair>,
 }
 
 /// A certificate and its key.
@@ -90,8 +114,8 @@ pub struct Issued {
     pub certificate_pem: String,
     /// Where its key lies.
     pub key_path: String,
-    /// Its key in PEM.
-    pub key_pem: Secret,
+    /// Its key in PEM; `None` for an authority whose key is another node's.
+    pub key_pem: Option<Secret>,
     /// Why the certificate was made now; `None` if it was there and is good.
     pub reason: Option<String>,
 }

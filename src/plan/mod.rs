@@ -4,9 +4,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use crate::desired::{Content, Desired, Directory, File, Image, Link, RunningService};
+use crate::components::PROGRAM;
+use crate::desired::{
+    Content, Desired, Directory, File, Image, JoinToken, Link, Objects, RunningService, USERS_FILE,
+};
+use crate::join::token::TokenId;
 
 mod block;
+
+/// What the cluster's objects are noted as among the services.
+pub const OBJECTS: &str = "cluster-objects";
 
 /// A file on the machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +46,12 @@ pub struct Live {
     pub units: BTreeMap<String, UnitState>,
     /// Docker's identifier of each reference it has; `None` if docker does not run.
     pub images: Option<BTreeMap<String, String>>,
+    /// The users that exist.
+    pub users: BTreeSet<String>,
+    /// Whether the program at its place on a node is the one that runs.
+    pub program_is_there: bool,
+    /// Whether the API server answers that it lacks an object it had been given.
+    pub lacks_objects: bool,
 }
 
 /// What the machine has of all that it is to have.
@@ -52,8 +65,13 @@ pub struct Current {
     pub links: BTreeMap<String, String>,
     /// Whether the bundle is unpacked and whole.
     pub bundle_is_whole: bool,
-    /// For each service, the digest of what it was last started with.
+    /// For each service, the digest of what it was last started with; and that of the objects
+    /// the cluster was given.
     pub started_with: BTreeMap<String, String>,
+    /// The tokens that are or were known.
+    pub tokens: BTreeSet<TokenId>,
+    /// Whether any token can be used.
+    pub any_live_token: bool,
     /// The running system; `None` if the root is a directory being prepared.
     pub live: Option<Live>,
 }
@@ -92,6 +110,12 @@ pub enum Step {
         /// The value.
         value: String,
     },
+    /// Copy the running program to where the units look for it.
+    InstallProgram,
+    /// Make the system users that the file at this path describes.
+    CreateUsers(String),
+    /// Take a token to join with.
+    AddToken(JoinToken),
     /// Make systemd read the units again.
     ReloadUnits,
     /// Load an image into docker, unless it has it.
@@ -103,6 +127,8 @@ pub enum Step {
         /// Whether it runs with older inputs now.
         restart: bool,
     },
+    /// Give the cluster its objects, once its API answers.
+    ApplyObjects(Objects),
 }
 
 /// All changes, in order.
@@ -125,12 +151,18 @@ impl Plan {
         steps.extend(desired.files.iter().filter_map(|file| write(file, current)));
         steps.extend(links(desired, current));
         let units_changed = steps.iter().any(changes_units);
+        let new = |token: &&JoinToken| !current.tokens.contains(&token.id);
+        let tokens: Vec<JoinToken> = desired.tokens.iter().filter(new).cloned().collect();
+        let any_token = current.any_live_token || !tokens.is_empty();
+        steps.extend(tokens.into_iter().map(Step::AddToken));
         if let Some(live) = &current.live {
+            steps.extend(system(desired, live));
             if units_changed {
                 steps.push(Step::ReloadUnits);
             }
             steps.extend(kernel(desired, live));
-            steps.extend(services(desired, current, live));
+            steps.extend(services(desired, current, live, any_token));
+            steps.extend(objects(desired, current, live));
         }
         Plan { steps }
     }
@@ -196,6 +228,24 @@ fn changes_units(step: &Step) -> bool {
     }
 }
 
+/// What the units need of the system.
+fn system(desired: &Desired, live: &Live) -> Vec<Step> {
+    let mut steps = Vec::new();
+    if !live.program_is_there {
+        steps.push(Step::InstallProgram);
+    }
+    if desired.users.iter().any(|user| !live.users.contains(*user)) {
+        steps.push(Step::CreateUsers(USERS_FILE.to_owned()));
+    }
+    steps
+}
+
+fn objects(desired: &Desired, current: &Current, live: &Live) -> Option<Step> {
+    let objects = desired.objects.as_ref()?;
+    let given = current.started_with.get(OBJECTS) == Some(&objects.digest);
+    (!given || live.lacks_objects).then(|| Step::ApplyObjects(objects.clone()))
+}
+
 /// Modules first: the settings of bridges exist only with `br_netfilter` loaded.
 fn kernel(desired: &Desired, live: &Live) -> Vec<Step> {
     let modules = desired
@@ -218,7 +268,7 @@ fn kernel(desired: &Desired, live: &Live) -> Vec<Step> {
 }
 
 /// Services in their order, and the images before the first that needs them.
-fn services(desired: &Desired, current: &Current, live: &Live) -> Vec<Step> {
+fn services(desired: &Desired, current: &Current, live: &Live, any_token: bool) -> Vec<Step> {
     let mut steps = Vec::new();
     let mut images = images(desired, live);
     for service in &desired.services {
@@ -226,6 +276,9 @@ fn services(desired: &Desired, current: &Current, live: &Live) -> Vec<Step> {
             steps.append(&mut images);
         }
         let running = live.units.get(service.name) == Some(&UnitState::Running);
+        if service.may_end && !running && !any_token {
+            continue;
+        }
         let as_desired = current.started_with.get(service.name) == Some(&service.inputs);
         if !(running && as_desired) {
             steps.push(Step::Start {
@@ -275,6 +328,10 @@ impl fmt::Display for Step {
             Step::SetLink(link) => write!(f, "link {} -> {}", link.path, link.target),
             Step::LoadModule(module) => write!(f, "load kernel module {module}"),
             Step::SetSysctl { key, value } => write!(f, "set {key} = {value}"),
+            Step::InstallProgram => write!(f, "install {PROGRAM}"),
+            Step::CreateUsers(path) => write!(f, "create the users of {path}"),
+            Step::AddToken(token) => write!(f, "take join token {}", token.id),
+            Step::ApplyObjects(objects) => write!(f, "apply {} to the cluster", objects.path),
             Step::ReloadUnits => write!(f, "reload systemd's units"),
             Step::LoadImage(image) => write!(f, "load image {}", image.reference),
             Step::Start { service, restart } => {

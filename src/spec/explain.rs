@@ -87,10 +87,24 @@ impl NodeSpec {
         for (name, value) in optional {
             rows.extend(value.as_ref().map(|value| displayed(name, value)));
         }
+        // Of the token only its identifier is no secret.
+        let token = self.join.token.as_ref();
+        rows.extend(token.map(|token| row("joinToken", token, token.id())));
         rows.extend([
             displayed("mtu", &self.mtu),
             displayed("ipip", &cluster.ipip),
             row("podMTU", &self.mtu, self.pod_mtu()),
+            row(
+                "nodeLabels",
+                &self.labels,
+                list(self.labels.iter().map(ToString::to_string)),
+            ),
+            row(
+                "nodeTaints",
+                &self.taints,
+                list(self.taints.iter().map(ToString::to_string)),
+            ),
+            displayed("joinPort", &self.join.port),
             displayed("clusterName", &cluster.name),
             displayed("podCIDR", &cluster.pod_cidr),
             displayed("serviceCIDR", &cluster.service_cidr),

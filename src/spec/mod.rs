@@ -15,12 +15,16 @@ use time::OffsetDateTime;
 
 use crate::components::Reach;
 use crate::metadata::Metadata;
+use crate::spec::join::JoinSpec;
+use crate::spec::labels::{Label, Taint};
 use crate::spec::network::{PortRange, SubjectAltName};
 use crate::spec::value::{Layer, Sourced};
 
 mod address;
 pub mod explain;
 mod identity;
+pub mod join;
+pub mod labels;
 mod layers;
 mod mtu;
 pub mod network;
@@ -45,6 +49,18 @@ pub enum Role {
     Worker,
     /// Both on one VM.
     Single,
+}
+
+impl Role {
+    /// Whether it runs the control plane.
+    pub fn is_master(self) -> bool {
+        self != Role::Worker
+    }
+
+    /// Whether it runs pods.
+    pub fn is_worker(self) -> bool {
+        self != Role::Master
+    }
 }
 
 impl fmt::Display for Role {
@@ -229,6 +245,12 @@ pub struct NodeSpec {
     pub mtu: Sourced<u32>,
     /// The floating IP it is also reached by from outside its network.
     pub floating_ip: Option<Sourced<Ipv4Addr>>,
+    /// The labels it registers with, where it runs pods.
+    pub labels: Sourced<Vec<Label>>,
+    /// The taints it registers with, where it runs pods.
+    pub taints: Sourced<Vec<Taint>>,
+    /// How workers join.
+    pub join: JoinSpec,
     /// What the cluster agrees on.
     pub cluster: ClusterSpec,
     /// What an operator should know of, though it stops nothing: one sentence each.
@@ -254,6 +276,14 @@ impl NodeSpec {
         match *self.cluster.ipip {
             Ipip::Off => *self.mtu,
             Ipip::Always | Ipip::CrossSubnet => *self.mtu - IPIP_OVERHEAD,
+        }
+    }
+
+    /// Where etcd, the API server and the join service are.
+    pub fn master_address(&self) -> Ipv4Addr {
+        match &self.cluster.master {
+            Some(master) if !self.role.is_master() => master.value,
+            _ => self.address.value,
         }
     }
 

@@ -26,6 +26,10 @@ inventory:
 - name: server03
   role: worker
   address: 192.168.1.103
+join:
+  ttl: 24h
+  uses: 10
+  port: 6444
 roleRules:
 - launchIndex: 0
   role: master

@@ -79,6 +79,9 @@ impl<'a> Resolver<'a> {
         let name = self.name(entry.name);
         let address = self.address(entry.address, master.as_ref());
         let mtu = self.mtu(address.as_ref().map(|address| address.value));
+        let labels = self.labels(role.as_ref().map(|role| role.value));
+        let taints = self.taints();
+        let join = self.join();
         let cluster = self.cluster(inventory.as_ref(), master);
         self.check_clock();
         let spec = NodeSpec {
@@ -88,10 +91,14 @@ impl<'a> Resolver<'a> {
             address: address?,
             mtu: mtu?,
             floating_ip: self.floating_ip(),
+            labels: labels?,
+            taints: taints?,
+            join: join?,
             cluster: cluster?,
             warnings: Vec::new(),
         };
         self.check_ranges(&spec);
+        self.check_master(&spec);
         self.warn_of_address_pairs(&spec.cluster, *spec.address);
         Some(spec)
     }

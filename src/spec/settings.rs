@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result, anyhow, ensure};
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
+use zeroize::Zeroizing;
 
 use super::{Ipip, Profile, Role};
 
@@ -55,12 +56,65 @@ pub struct Settings {
     /// The MTU of the nodes' network, in bytes, if it is not what OpenStack and the kernel say.
     #[schemars(with = "Option<u32>", range(min = 576, max = 9216))]
     pub mtu: Option<String>,
+    /// Labels the node registers with: `KEY=VALUE`, separated by commas, or a list.
+    #[schemars(with = "Option<OneOrMany>")]
+    #[serde(deserialize_with = "one_or_many")]
+    pub node_labels: Option<String>,
+    /// Taints the node registers with: `KEY=VALUE:EFFECT`, separated by commas, or a list.
+    #[schemars(with = "Option<OneOrMany>")]
+    #[serde(deserialize_with = "one_or_many")]
+    pub node_taints: Option<String>,
+    /// How workers join the cluster.
+    pub join: Option<JoinSettings>,
     /// The cluster's nodes, so that all VMs can share one file: each finds itself in it.
     pub inventory: Option<Vec<InventoryEntry>>,
     /// Rules that give a role to VMs nobody named. The first that fits counts.
     pub role_rules: Option<Vec<RoleRule>>,
     /// Other machines for /etc/hosts: name to IPv4 address.
     pub hosts: Option<BTreeMap<String, String>>,
+}
+
+/// How workers join: the same for the master and the workers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schemars(inline)]
+pub struct JoinSettings {
+    /// The token that proves a worker and its master to each other, as
+    /// `appliance token create --offline` makes it. A secret.
+    #[schemars(with = "Option<String>")]
+    pub token: Option<SecretText>,
+    /// How long the master takes the token, from when it first sees it: `24h`, or `never`.
+    pub ttl: Option<String>,
+    /// How many workers may join with the token.
+    #[schemars(with = "Option<u32>", range(min = 1))]
+    pub uses: Option<String>,
+    /// The TCP port of the master's join service; the next one serves renewals.
+    #[schemars(with = "Option<u16>", range(min = 1024, max = 65534))]
+    pub port: Option<String>,
+}
+
+/// Text that nobody may see.
+#[derive(Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(from = "String")]
+pub struct SecretText(Zeroizing<String>);
+
+impl SecretText {
+    /// The text, for whoever has to use it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<String> for SecretText {
+    fn from(text: String) -> SecretText {
+        SecretText(Zeroizing::new(text))
+    }
+}
+
+impl std::fmt::Debug for SecretText {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("<secret>")
+    }
 }
 
 /// One node of the inventory, told by the first of `uuid`, `name` and `address` it has.
@@ -197,6 +251,18 @@ pub const PLAIN: &[Plain] = &[
     ),
     plain("ipip", "APPLIANCE_IPIP", "off", "off"),
     plain("mtu", "APPLIANCE_MTU", "found, else 1500", "1450"),
+    plain(
+        "nodeLabels",
+        "APPLIANCE_NODE_LABELS",
+        "its role",
+        "node-role.kubernetes.io/worker=",
+    ),
+    plain(
+        "nodeTaints",
+        "APPLIANCE_NODE_TAINTS",
+        "none",
+        "dedicated=gpu:NoSchedule",
+    ),
 ];
 
 fn plain_of(key: &str) -> Option<&'static Plain> {

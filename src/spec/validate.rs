@@ -39,6 +39,9 @@ impl Resolver<'_> {
             self.parsed(mtu, parse_mtu);
         }
         self.profile();
+        self.labels(None);
+        self.taints();
+        self.join();
         let inventory = self.inventory();
         let master = self.master(inventory.as_ref());
         self.role_by_rule();

@@ -54,6 +54,11 @@ pub fn client(
         }
         None => builder.with_no_client_auth(),
     };
+    client_of(tls, timeout)
+}
+
+/// Like [`client`], with a TLS configuration of the caller's own.
+pub fn client_of(tls: ClientConfig, timeout: Duration) -> Result<Client> {
     Client::builder()
         .tls_backend_preconfigured(tls)
         .no_proxy()

@@ -8,6 +8,9 @@ use backon::{BackoffBuilder, ExponentialBuilder};
 /// The longest a server's `Retry-After` is honoured.
 const MAX_PAUSE: Duration = Duration::from_secs(120);
 
+/// How long what was said holds, before it is said again.
+const REPEAT: Duration = Duration::from_secs(60);
+
 /// What an attempt needs at least.
 const LEAST: Duration = Duration::from_secs(1);
 
@@ -58,6 +61,15 @@ impl Schedule {
         deadline: None,
     };
 
+    /// For ever.
+    pub fn endless(max_delay: Duration) -> Schedule {
+        Schedule {
+            attempts: usize::MAX,
+            max_delay,
+            deadline: None,
+        }
+    }
+
     /// As often as fits before `deadline`.
     pub fn until(deadline: Instant, max_delay: Duration) -> Schedule {
         Schedule {
@@ -93,6 +105,7 @@ pub fn retried<T>(
         .with_max_delay(schedule.max_delay)
         .with_max_times(schedule.attempts.saturating_sub(1))
         .build();
+    let mut said = Said::default();
     loop {
         let (error, after) = match attempt() {
             Err(Failure::Transient(error, after)) => (error, after),
@@ -102,8 +115,23 @@ pub fn retried<T>(
         let Some(pause) = pause else {
             return Err(Failure::Transient(error, after));
         };
-        log::warn!("{what}: {error:#}; trying again");
+        said.say(format!("{what}: {error:#}; trying again"));
         std::thread::sleep(pause);
+    }
+}
+
+/// What was said last, and when: the same is not said at every attempt.
+#[derive(Default)]
+struct Said(Option<(String, Instant)>);
+
+impl Said {
+    fn say(&mut self, text: String) {
+        let again = self.0.as_ref();
+        if again.is_some_and(|(said, at)| *said == text && at.elapsed() < REPEAT) {
+            return;
+        }
+        log::warn!("{text}");
+        self.0 = Some((text, Instant::now()));
     }
 }
 

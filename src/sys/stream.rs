@@ -1,7 +1,10 @@
 //! Readers that look at what passes through them.
 
+use std::fs::File;
 use std::io::{self, Read};
+use std::path::Path;
 
+use anyhow::{Context, Result};
 use sha2::Digest;
 
 use super::digest::Sha256;
@@ -36,6 +39,16 @@ impl<R: Read> Read for Hashing<R> {
         self.bytes += count as u64;
         Ok(count)
     }
+}
+
+/// SHA-256 of the file at `path`.
+pub fn sha256_of_file(path: &Path) -> Result<Sha256> {
+    let read = || {
+        let mut reader = Hashing::new(File::open(path)?);
+        io::copy(&mut reader, &mut io::sink())?;
+        Ok::<_, io::Error>(reader.finish().1)
+    };
+    read().with_context(|| path.display().to_string())
 }
 
 /// Tells a callback how many bytes each read brought.

@@ -55,7 +55,7 @@ fn nothing_waits_for_a_unit_during_the_boot() {
 }
 
 /// What `detect` finds in what cloud-init itself keeps of that fixture.
-fn detected_in_cache(fixture: &str) -> Value {
+fn detected_in_cache(fixture: &str, address: &str) -> Value {
     let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
     let cache = tempfile::tempdir().unwrap();
     let kept = Command::new("/usr/bin/python3")
@@ -66,12 +66,12 @@ fn detected_in_cache(fixture: &str) -> Value {
         .unwrap();
     assert!(kept.status.success(), "{}", said(&kept));
     let source = format!("cloud-init={}", cache.path().display());
-    let address = "address=192.168.1.102";
+    let address = format!("address={address}");
     document(&detected(&[
         "--output",
         "json",
         "--set",
-        address,
+        &address,
         "--metadata-source",
         &source,
     ]))
@@ -80,18 +80,18 @@ fn detected_in_cache(fixture: &str) -> Value {
 #[test]
 fn what_cloud_init_keeps_is_understood_as_the_drive_it_is_from() {
     let value = |document: &Value, name: &str| setting(document, name).0;
-    let queens = detected_in_cache("queens-static");
+    let queens = detected_in_cache("queens-static", "192.168.1.102");
     assert_eq!(queens["instance"]["name"], "server02");
     assert_eq!(
         (value(&queens, "role"), value(&queens, "mtu")),
         ("master".into(), "1450".into())
     );
 
-    let kilo = detected_in_cache("kilo-dhcp");
+    let kilo = detected_in_cache("kilo-dhcp", "192.168.1.102");
     assert_eq!(value(&kilo, "floatingIP"), "203.0.113.5");
     assert_eq!(value(&kilo, "mtu"), "1400", "vendor-data");
 
-    let newest = detected_in_cache("2025-dhcp");
+    let newest = detected_in_cache("2025-dhcp", "192.168.1.104");
     assert_eq!(
         value(&newest, "role"),
         "worker",

@@ -8,7 +8,7 @@ use std::process::Command;
 
 use appliance::pki::inspect::inspect;
 use appliance::pki::{
-    AuthorityRequest, CertificateRequest, Existing, KeyPairRequest, Pki, PkiRequest, resolve,
+    AuthorityRequest, CertificateRequest, Existing, KeyPairRequest, Pki, PkiRequest, Usage, resolve,
 };
 use proptest::prelude::{Strategy, prop, proptest};
 use proptest::{prop_assert, prop_assert_eq};
@@ -37,16 +37,11 @@ impl Files {
         let pki = resolve(request, self, now)?;
         for issued in pki.issued() {
             self.put(&issued.certificate_path, issued.certificate_pem.as_bytes());
-            self.put(&issued.key_path, issued.key_pem.expose());
+            self.put(&issued.key_path, issued.key_pem.as_ref().unwrap().expose());
         }
-        self.put(
-            &pki.service_account.private_path,
-            pki.service_account.private_pem.expose(),
-        );
-        self.put(
-            &pki.service_account.public_path,
-            pki.service_account.public_pem.as_bytes(),
-        );
+        let account = pki.service_account.as_ref().unwrap();
+        self.put(&account.private_path, account.private_pem.expose());
+        self.put(&account.public_path, account.public_pem.as_bytes());
         Ok(pki)
     }
 
@@ -91,7 +86,7 @@ fn request() -> PkiRequest {
                     "127.0.0.1".parse().unwrap(),
                     "192.168.1.102".parse().unwrap(),
                 ],
-                server: true,
+                usage: Usage::Both,
             },
             CertificateRequest {
                 name: "admin",
@@ -100,7 +95,7 @@ fn request() -> PkiRequest {
                 organization: "system:masters".to_owned(),
                 dns_names: vec![],
                 ip_addresses: vec![],
-                server: false,
+                usage: Usage::Client,
             },
         ],
         service_account: KeyPairRequest {
@@ -364,7 +359,7 @@ fn a_certificate_of_an_older_authority_is_renewed_before_it_ends() {
     // The operator renewed the authority with its key, and the leaf is about to end.
     files.remove(CA);
     let pki = files.run(&request(), now()).unwrap();
-    assert_eq!(reason(&pki, "etcd"), Some("it would end within 30 days"));
+    assert_eq!(reason(&pki, "etcd"), Some("it would end soon"));
 }
 
 #[test]

@@ -16,6 +16,7 @@ fn service(name: &'static str, needs_images: bool) -> RunningService {
     RunningService {
         name,
         needs_images,
+        may_end: false,
         inputs: format!("inputs of {name}"),
     }
 }
@@ -41,6 +42,9 @@ fn desired() -> Desired {
             service("docker", false),
             service("kube-calico", true),
         ],
+        users: vec![],
+        tokens: vec![],
+        objects: None,
     }
 }
 
@@ -69,6 +73,8 @@ fn running() -> Current {
                     .map(|i| (i.reference.clone(), i.id.clone()))
                     .collect(),
             ),
+            program_is_there: true,
+            ..Live::default()
         }),
         ..Current::default()
     }
@@ -126,6 +132,7 @@ fn images_are_loaded_when_docker_runs_and_before_they_are_needed() {
         steps(&fresh),
         [
             "unpack bundle d1",
+            "install /usr/local/bin/appliance",
             "load kernel module br_netfilter",
             "set net.bridge.bridge-nf-call-iptables = 1",
             "start etcd",
@@ -186,6 +193,7 @@ fn carry_out_plan(root: &Root, recorder: &Recorder, plan: &Plan) -> Result<()> {
         runner: recorder,
         docker: &Docker::new("/usr/bin/docker"),
         unpack: &|_| Ok(()),
+        install_program: &|_| Ok(()),
         announce: &|_, _, _| {},
     }
     .run(plan)

@@ -1,4 +1,4 @@
-//! The files a master gets: compared with golden files, with the real programs' flags, with
+//! The files a node gets: compared with golden files, with the real programs' flags, with
 //! what systemd accepts.
 //!
 //! After a wanted change, `APPLIANCE_BLESS=1 cargo test` writes the golden files anew.
@@ -12,13 +12,21 @@ use appliance::bundle::definition::Definition;
 use appliance::bundle::manifest::{BundleInfo, Component, Kind, Manifest};
 use appliance::components::{self, Runs};
 use appliance::desired::{Content, Desired, Sources};
-use appliance::pki::{self, Existing};
+use appliance::pki::{self, AuthorityRequest, Existing, KeyPairRequest, PkiRequest};
 use appliance::spec::settings::Settings;
 use appliance::spec::value::{Layer, Place};
-use appliance::spec::{HostFacts, Inputs, NodeSpec, Role};
+use appliance::spec::{HostFacts, Inputs, NodeSpec, Profile, Role};
 
 const DIGEST: &str = "2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae";
-const PROFILES: [&str; 2] = ["with-ca", "simple"];
+/// Every kind of node: role and profile.
+const NODES: [(&str, &str); 6] = [
+    ("master", "with-ca"),
+    ("master", "simple"),
+    ("worker", "with-ca"),
+    ("worker", "simple"),
+    ("single", "with-ca"),
+    ("single", "simple"),
+];
 
 struct Nothing;
 
@@ -59,6 +67,8 @@ pub fn manifest() -> Manifest {
         "kube-apiserver",
         "kube-controller-manager",
         "kube-scheduler",
+        "kubelet",
+        "kube-proxy",
         "kubectl",
     ];
     let mut components: Vec<Component> = programs
@@ -66,6 +76,7 @@ pub fn manifest() -> Manifest {
         .map(|name| component(name, Kind::Program))
         .collect();
     components.push(component("calico-node", Kind::Image));
+    components.push(component("pause", Kind::Image));
     Manifest {
         format: 1,
         bundle: BundleInfo {
@@ -80,20 +91,22 @@ pub fn manifest() -> Manifest {
     }
 }
 
-fn spec(profile: &str, settings: Settings) -> NodeSpec {
-    let settings = Settings {
-        address: Some("192.168.1.102".to_owned()),
-        ..settings
+fn spec((role, profile): (&str, &str), settings: Settings) -> NodeSpec {
+    let (name, address) = match role {
+        "worker" => ("server01", "192.168.1.101"),
+        _ => ("server02", "192.168.1.102"),
     };
     let settings = Settings {
-        role: Some("master".to_owned()),
+        role: Some(role.to_owned()),
         profile: Some(profile.to_owned()),
+        address: Some(address.to_owned()),
+        master: Some("192.168.1.102".to_owned()),
         ..settings
     };
     NodeSpec::resolve(&Inputs {
         layers: vec![Layer::new(Place::Flag, settings)],
         host: HostFacts {
-            hostname: "server02".to_owned(),
+            hostname: name.to_owned(),
             ..HostFacts::default()
         },
         ..Inputs::default()
@@ -101,10 +114,31 @@ fn spec(profile: &str, settings: Settings) -> NodeSpec {
     .unwrap()
 }
 
+/// What a node's certificates are, be they the master's to make or to ask for.
+fn request(spec: &NodeSpec) -> Option<PkiRequest> {
+    let own = components::pki_request(spec);
+    own.or_else(|| {
+        spec.tls().then(|| PkiRequest {
+            authority: AuthorityRequest {
+                common_name: "kubernetes".to_owned(),
+                path: components::CA_CERTIFICATE.to_owned(),
+            },
+            certificates: components::worker(&spec.name, *spec.address),
+            service_account: KeyPairRequest {
+                private: "/unused".to_owned(),
+                public: "/unused.pub".to_owned(),
+            },
+        })
+    })
+}
+
 pub fn desired(spec: &NodeSpec, manifest: &Manifest, bundled_docker: bool) -> Desired {
     let now = time::OffsetDateTime::now_utc();
-    let pki =
-        components::pki_request(spec).map(|request| pki::resolve(&request, &Nothing, now).unwrap());
+    let mut pki = request(spec).map(|request| pki::resolve(&request, &Nothing, now).unwrap());
+    if let Some(pki) = pki.as_mut().filter(|_| !spec.role.is_master()) {
+        pki.authority.key_pem = None;
+        pki.service_account = None;
+    }
     let tokens = spec
         .tls()
         .then(|| pki::token::resolve_token_csv(None).unwrap());
@@ -114,6 +148,7 @@ pub fn desired(spec: &NodeSpec, manifest: &Manifest, bundled_docker: bool) -> De
         digest: DIGEST,
         pki: pki.as_ref(),
         tokens: tokens.as_ref(),
+        join_token: None,
         bundled_docker,
     })
     .unwrap()
@@ -148,10 +183,10 @@ fn golden_dir() -> PathBuf {
 
 #[test]
 fn rendered_files_equal_the_golden_ones() {
-    for profile in PROFILES {
-        let dir = golden_dir().join(profile);
+    for node in NODES {
+        let dir = golden_dir().join(node.0).join(node.1);
         let texts = texts(&desired(
-            &spec(profile, Settings::default()),
+            &spec(node, Settings::default()),
             &manifest(),
             false,
         ));
@@ -195,18 +230,24 @@ fn command_line(unit: &str) -> Vec<String> {
 
 #[test]
 fn every_flag_is_one_the_real_program_knows() {
-    for profile in PROFILES {
-        let desired = desired(&spec(profile, Settings::default()), &manifest(), false);
+    for node in NODES {
+        let desired = desired(&spec(node, Settings::default()), &manifest(), false);
         for program in [
             "kube-apiserver",
             "kube-controller-manager",
             "kube-scheduler",
+            "kubelet",
+            "kube-proxy",
         ] {
+            let Some(unit) =
+                units(&desired).remove(&components::unit_path(&format!("{program}.service")))
+            else {
+                continue;
+            };
             let known = Path::new(env!("CARGO_MANIFEST_DIR"))
                 .join(format!("tests/fixtures/flags-v1.9.0/{program}.txt"));
             let known = fs::read_to_string(known).unwrap();
-            let unit = &units(&desired)[&format!("/etc/systemd/system/{program}.service")];
-            let words = command_line(unit);
+            let words = command_line(&unit);
             assert!(words.len() > 3, "{program}: {words:?}");
             for word in &words[1..] {
                 let flag = word.split('=').next().unwrap();
@@ -224,7 +265,7 @@ fn arguments_of_the_bundle_reach_the_unit_as_one_word_each() {
     let mut manifest = manifest();
     manifest.components[0].arguments =
         vec!["--enable-v2=true".to_owned(), "--x=50% of $HOME".to_owned()];
-    let desired = desired(&spec("with-ca", Settings::default()), &manifest, false);
+    let desired = desired(&spec(NODES[0], Settings::default()), &manifest, false);
     let words = command_line(&units(&desired)["/etc/systemd/system/etcd.service"]);
     assert!(words.contains(&"--enable-v2=true".to_owned()), "{words:?}");
     assert!(
@@ -261,8 +302,19 @@ const KNOWN_TO_SYSTEMD_229: &[(&str, &[&str])] = &[
             "Delegate",
             "KillMode",
             "StandardOutput",
+            "User",
+            "Group",
+            "RuntimeDirectory",
+            "RuntimeDirectoryMode",
+            "NoNewPrivileges",
+            "CapabilityBoundingSet",
+            "ProtectHome",
+            "ProtectSystem",
+            "PrivateDevices",
+            "PrivateTmp",
         ],
     ),
+    ("Timer", &["OnCalendar", "RandomizedDelaySec", "Persistent"]),
     ("Install", &["WantedBy"]),
 ];
 
@@ -290,10 +342,10 @@ fn assert_known_to_systemd_229(name: &str, unit: &str) {
 
 fn all_units() -> BTreeMap<String, String> {
     let mut all = BTreeMap::new();
-    for profile in PROFILES {
+    for node @ (role, profile) in NODES {
         for bundled_docker in [false, true] {
             let spec = spec(
-                profile,
+                node,
                 Settings {
                     ipip: Some("always".to_owned()),
                     ..Settings::default()
@@ -301,9 +353,9 @@ fn all_units() -> BTreeMap<String, String> {
             );
             let units = units(&desired(&spec, &manifest(), bundled_docker));
             all.extend(
-                units
-                    .into_iter()
-                    .map(|(path, text)| (format!("{profile} {bundled_docker} {path}"), text)),
+                units.into_iter().map(|(path, text)| {
+                    (format!("{role} {profile} {bundled_docker} {path}"), text)
+                }),
             );
         }
     }
@@ -376,7 +428,7 @@ fn every_unit_passes_systemd_analyze() {
 
 #[test]
 fn no_secret_is_in_a_file_others_can_read() {
-    let desired = desired(&spec("with-ca", Settings::default()), &manifest(), false);
+    let desired = desired(&spec(NODES[0], Settings::default()), &manifest(), false);
     for file in &desired.files {
         let secret = matches!(file.content, Content::Secret(_));
         assert_eq!(secret, file.mode == 0o600, "{}", file.path);
@@ -392,7 +444,7 @@ fn no_secret_is_in_a_file_others_can_read() {
 }
 
 #[test]
-fn every_bundle_has_what_a_master_needs() {
+fn every_bundle_has_what_a_node_needs() {
     for bundle in ["demo", "v1.9"] {
         let dir = Path::new(env!("CARGO_MANIFEST_DIR"))
             .join("bundle")
@@ -405,7 +457,7 @@ fn every_bundle_has_what_a_master_needs() {
                 .find(|c| c.name == name)
                 .map(|c| c.kind)
         };
-        for service in components::services(Role::Master) {
+        for service in components::services(Role::Single, Profile::WithCa) {
             match service.runs {
                 Runs::Program(name) => {
                     assert_eq!(kind_of(name), Some(Kind::Program), "{bundle}: {name}");
@@ -413,9 +465,10 @@ fn every_bundle_has_what_a_master_needs() {
                 Runs::Image(name) => {
                     assert_eq!(kind_of(name), Some(Kind::Image), "{bundle}: {name}");
                 }
-                Runs::Docker => {}
+                Runs::Docker | Runs::Appliance => {}
             }
         }
+        assert_eq!(kind_of("pause"), Some(Kind::Image), "{bundle}: pause");
         for name in ["kubectl", "etcdctl", "calicoctl"] {
             let on_path = definition
                 .components

@@ -254,7 +254,7 @@ fn sources_that_disagree_are_said_and_the_order_counts() {
             .unwrap();
     std::fs::write(
         latest.join("meta_data.json"),
-        text.replace("\"master\"", "\"worker\""),
+        text.replace("\"master\"", "\"single\""),
     )
     .unwrap();
     let server = serve(Service::new(&fixture("queens-static")).unwrap());
@@ -265,11 +265,11 @@ fn sources_that_disagree_are_said_and_the_order_counts() {
     );
     let output = detected(&["--output", "json", "--metadata-source", &sources]);
     let document = document(&output);
-    assert_eq!(setting(&document, "role").0, "worker");
+    assert_eq!(setting(&document, "role").0, "single");
     assert_eq!(setting(&document, "address").0, "192.168.1.102");
     let warnings = document["warnings"].to_string();
     assert!(
-        warnings.contains("`meta.role` is \\\"worker\\\""),
+        warnings.contains("`meta.role` is \\\"single\\\""),
         "{warnings}"
     );
 
@@ -351,7 +351,10 @@ fn at_the_link_local_address_a_dhcp_vm_finds_role_address_and_mtu_past_any_proxy
         for variable in ["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"] {
             detect.env(variable, "http://127.0.0.1:9");
         }
-        detect.args(["--role", "worker"]).output().unwrap()
+        detect
+            .args(["--role", "worker", "--set", "master=192.168.1.102"])
+            .output()
+            .unwrap()
     });
     let document = document(&output);
     assert_eq!(setting(&document, "nodeName").0, "server03");

@@ -262,6 +262,8 @@ fn a_vm_finds_itself_in_the_inventory_by_name_address_or_uuid() {
     assert_eq!(spec.cluster.hosts["server01"].to_string(), "192.168.1.101");
 
     let mut by_uuid = nameless(INVENTORY);
+    by_uuid.host.interfaces = Some(vec![interface("ens3", 3, &["192.168.1.103/24"])]);
+    by_uuid.metadata[0].interfaces.clear();
     by_uuid.metadata[0].uuid = "00000000-0000-4000-8000-000000000003".to_uppercase();
     by_uuid.metadata[0].hostname = "renamed.novalocal".to_owned();
     by_uuid.metadata[0].name = "renamed".to_owned();
@@ -310,18 +312,19 @@ inventory:
 #[test]
 fn a_role_that_was_set_wins_over_the_inventory_and_says_so() {
     let mut inputs = nameless(INVENTORY);
-    inputs.layers.push(property(DRIVE, "role: worker"));
+    inputs.layers.push(property(DRIVE, "role: single"));
     let spec = resolved(&inputs);
-    assert_eq!(*spec.role, Role::Worker);
+    assert_eq!(*spec.role, Role::Single);
     assert_holds(
         &spec.warnings[0],
-        &["says worker", "inventory[1].role` says master"],
+        &["says single", "inventory[1].role` says master"],
     );
 }
 
 #[test]
 fn rules_give_a_role_by_launch_index_and_host_name() {
-    let rules = "roleRules: [{launchIndex: 0, role: master}, {hostName: 'server*', role: worker}]";
+    let rules = "{master: 192.168.1.101, roleRules: [{launchIndex: 0, role: master}, \
+                 {hostName: 'server*', role: worker}]}";
     assert_eq!(*resolved(&nameless(rules)).role, Role::Worker);
     let mut first = nameless(rules);
     first.metadata[0].launch_index = Some(0);

@@ -8,6 +8,7 @@ use appliance::apply::docker::Docker;
 use appliance::apply::state::State;
 use appliance::bundle::manifest::Manifest;
 use appliance::components;
+use appliance::spec::Role;
 use appliance::sys::process::{Command, Output, Runner};
 use appliance::sys::root::Root;
 use appliance::verify::{Asker, Overall, Report};
@@ -80,7 +81,7 @@ fn installed() -> (Machine, Fake) {
 fn sound_certificates_have_no_problem_and_their_names_are_told() {
     let (machine, fake) = installed();
     let report = ask(&machine, &fake, OffsetDateTime::now_utc());
-    for name in components::certificate_names() {
+    for name in components::certificate_names(Role::Master) {
         assert_eq!(certificate_problem(&report, name), "", "{name}");
     }
     let server = report

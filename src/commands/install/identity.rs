@@ -1,0 +1,301 @@
+//! Who the node is to others: its keys and certificates. A master makes them, a worker joins.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use time::OffsetDateTime;
+
+use super::Node;
+use crate::apply::state::State;
+use crate::components::{self, CA_CERTIFICATE, KUBELET_CLIENT};
+use crate::desired::JoinToken;
+use crate::join::client::{Joined, Worker};
+use crate::join::tokens::TokenRecord;
+use crate::pki::{self, CertificateRequest, Existing, Held, Issued, Pki, Secret};
+use crate::plan::{Plan, Step};
+use crate::spec::Refused;
+use crate::sys::http;
+use crate::sys::retry::{Failure, Schedule, retried};
+use crate::sys::root::Root;
+
+/// The longest pause between two attempts to join.
+const PAUSE: Duration = Duration::from_secs(15);
+
+/// The keys and certificates on the machine.
+struct OnMachine<'a>(&'a Root);
+
+impl Existing for OnMachine<'_> {
+    fn read(&self, path: &str) -> Result<Option<Vec<u8>>> {
+        self.0.read(path)
+    }
+}
+
+/// The keys on the machine, but not the authority and what it signed.
+struct KeysOnly<'a>(&'a Root);
+
+impl Existing for KeysOnly<'_> {
+    fn read(&self, path: &str) -> Result<Option<Vec<u8>>> {
+        if path.ends_with("-key.pem") {
+            return self.0.read(path);
+        }
+        Ok(None)
+    }
+}
+
+/// What a node shows to others, and what it lets in.
+#[derive(Default)]
+pub struct Identity {
+    /// Keys and certificates, where the profile has them.
+    pub pki: Option<Pki>,
+    /// The tokens kube-apiserver knows, on a master.
+    pub tokens: Option<Secret>,
+    /// The token workers may join with, on a master.
+    pub join_token: Option<JoinToken>,
+}
+
+/// Whether a worker that has not joined does so now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Joining {
+    /// It does, however long its master takes; or gives up after a time.
+    Now(Option<Duration>),
+    /// It does not, and its certificates are made up: to show what would change.
+    Pretended,
+}
+
+/// Finds out who the node is.
+pub fn resolve(node: &Node<'_>, joining: Joining) -> Result<Identity> {
+    if !node.spec.tls() {
+        return Ok(Identity::default());
+    }
+    let now = OffsetDateTime::now_utc();
+    if !node.spec.role.is_master() {
+        return Ok(Identity {
+            pki: Some(worker(node, joining, now)?),
+            ..Identity::default()
+        });
+    }
+    let existing = OnMachine(node.root);
+    let request = components::pki_request(node.spec);
+    let pki = request
+        .map(|request| pki::resolve(&request, &existing, now))
+        .transpose();
+    let file = existing.read(components::TOKEN_FILE)?;
+    let tokens = pki::token::resolve_token_csv(file.as_deref())
+        .context(components::TOKEN_FILE)
+        .map_err(Refused::because)?;
+    Ok(Identity {
+        pki: pki.map_err(Refused::because)?,
+        tokens: Some(tokens),
+        join_token: join_token(node, now),
+    })
+}
+
+/// The certificates of this node that should be renewed.
+pub fn due(root: &Root, state: &State) -> Result<Vec<&'static str>> {
+    let role = state.role.parse().map_err(anyhow::Error::msg)?;
+    let now = OffsetDateTime::now_utc();
+    let authority = root.read(CA_CERTIFICATE)?.context(CA_CERTIFICATE)?;
+    let mut due = Vec::new();
+    for name in components::certificate_names(role) {
+        let path = components::certificate_path(name);
+        let Some(pem) = root.read(&path)? else {
+            due.push(name);
+            continue;
+        };
+        if pki::is_due(&pem, &authority, now).with_context(|| path.clone())? {
+            due.push(name);
+        }
+    }
+    Ok(due)
+}
+
+/// The token of user-data, as a master keeps it.
+fn join_token(node: &Node<'_>, now: OffsetDateTime) -> Option<JoinToken> {
+    let join = &node.spec.join;
+    let token = join.token.as_ref()?;
+    Some(JoinToken {
+        id: token.id().clone(),
+        record: TokenRecord {
+            verifier: token.verifier(),
+            created: now,
+            expires: join.ttl.0.map(|ttl| now + ttl),
+            uses: join.uses.as_ref().map(|uses| uses.value),
+            used: 0,
+            revoked: None,
+            from: token.origin.to_string(),
+        },
+    })
+}
+
+/// A worker's keys and certificates: those it has, else what its master gives.
+fn worker(node: &Node<'_>, joining: Joining, now: OffsetDateTime) -> Result<Pki> {
+    let spec = node.spec;
+    let requests = components::worker(&spec.name, *spec.address);
+    let authority = authority(node.root).map_err(Refused::because)?;
+    let existing = OnMachine(node.root);
+    let held = pki::hold(&requests, &existing, authority.as_deref(), now);
+    let held = held.map_err(Refused::because)?;
+    if let Some(authority) = &authority
+        && held.iter().all(|held| held.certificate.is_ok())
+    {
+        return Ok(kept(authority.clone(), held));
+    }
+    match joining {
+        Joining::Pretended => pretended(node, requests, now),
+        Joining::Now(limit) => {
+            write_keys(node, &held)?;
+            let joined = join(node, authority.as_deref(), &held, limit)?;
+            Ok(given(joined, held))
+        }
+    }
+}
+
+fn authority(root: &Root) -> Result<Option<String>> {
+    let pem = root.read(CA_CERTIFICATE)?.filter(|pem| !pem.is_empty());
+    pem.map(String::from_utf8)
+        .transpose()
+        .context(CA_CERTIFICATE)
+}
+
+fn kept(authority: String, held: Vec<Held<'_>>) -> Pki {
+    Pki {
+        authority: foreign_authority(authority),
+        certificates: held.into_iter().filter_map(Held::kept).collect(),
+        service_account: None,
+    }
+}
+
+fn given(joined: Joined, held: Vec<Held<'_>>) -> Pki {
+    let certificates = held.into_iter().zip(joined.certificates);
+    Pki {
+        authority: foreign_authority(joined.authority),
+        certificates: certificates
+            .map(|(held, pem)| held.issued(pem, Some("the master gave it")))
+            .collect(),
+        service_account: None,
+    }
+}
+
+/// An authority whose key is the master's.
+fn foreign_authority(pem: String) -> Issued {
+    Issued {
+        name: "ca".to_owned(),
+        certificate_path: components::certificate_path("ca"),
+        certificate_pem: pem,
+        key_path: components::key_path("ca"),
+        key_pem: None,
+        reason: None,
+    }
+}
+
+/// Certificates that only look like those the master would give.
+fn pretended(
+    node: &Node<'_>,
+    certificates: Vec<CertificateRequest>,
+    now: OffsetDateTime,
+) -> Result<Pki> {
+    log::info!(
+        "this worker would join the master at {}; what its certificates would be is not known yet",
+        node.spec.master_address()
+    );
+    let request = pki::PkiRequest {
+        authority: pki::AuthorityRequest {
+            common_name: "kubernetes".to_owned(),
+            path: CA_CERTIFICATE.to_owned(),
+        },
+        certificates,
+        service_account: pki::KeyPairRequest {
+            private: components::SERVICE_ACCOUNT_PRIVATE.to_owned(),
+            public: components::SERVICE_ACCOUNT_PUBLIC.to_owned(),
+        },
+    };
+    let made = pki::resolve(&request, &KeysOnly(node.root), now)?;
+    Ok(Pki {
+        authority: foreign_authority(made.authority.certificate_pem),
+        service_account: None,
+        ..made
+    })
+}
+
+/// New keys are on the disk before the master hears of them: a run that is cut then comes back as
+/// the same node.
+fn write_keys(node: &Node<'_>, held: &[Held<'_>]) -> Result<()> {
+    let write = |held: &Held<'_>| Step::WriteFile {
+        path: components::key_path(held.request.name),
+        mode: 0o600,
+        content: crate::desired::Content::Secret(held.key_pem.clone()),
+        replaces: None,
+        new: true,
+    };
+    let steps: Vec<Step> = held.iter().filter(|h| h.key_is_new).map(write).collect();
+    node.apply(&Plan { steps }, &node.any_docker())
+}
+
+fn join(
+    node: &Node<'_>,
+    authority: Option<&str>,
+    held: &[Held<'_>],
+    limit: Option<Duration>,
+) -> Result<Joined> {
+    let spec = node.spec;
+    let worker = Worker {
+        name: &spec.name,
+        address: *spec.address,
+        master: spec.master_address(),
+        port: *spec.join.port,
+        trusted: authority,
+    };
+    if let Some(joined) = renewed(node, &worker, held)? {
+        return Ok(joined);
+    }
+    let Some(token) = &spec.join.token else {
+        bail!(Refused {
+            problems: vec![format!(
+                "this worker has no certificates of its cluster, and no token to join with; make \
+                 one with `appliance token create` on the master and say it in user-data or \
+                 {} as `join: {{token: …}}`",
+                super::super::inputs::CONFIG_FILE
+            )],
+        });
+    };
+    log::info!(
+        "joining {worker} as {} with token {}",
+        worker.name,
+        token.id()
+    );
+    let schedule = match limit {
+        Some(limit) => Schedule::until(Instant::now() + limit, PAUSE),
+        None => Schedule::endless(PAUSE),
+    };
+    let joined = retried("waiting to join", schedule, || worker.join(token, held));
+    let joined = joined.map_err(|failure| match failure {
+        Failure::Permanent(error) => Refused::because(error).into(),
+        Failure::Transient(error, _) => error,
+    })?;
+    log::info!("{worker} has let this node in");
+    Ok(joined)
+}
+
+/// What the certificate gets that this node has, if it has one and the master takes it.
+fn renewed(node: &Node<'_>, worker: &Worker<'_>, held: &[Held<'_>]) -> Result<Option<Joined>> {
+    let path = components::certificate_path(KUBELET_CLIENT);
+    let certificate = node.root.read(&path)?.unwrap_or_default();
+    let Some(own) = held.iter().find(|held| held.request.name == KUBELET_CLIENT) else {
+        return Ok(None);
+    };
+    if worker.trusted.is_none() || certificate.is_empty() {
+        return Ok(None);
+    }
+    let identity = http::Identity {
+        certificate: &certificate,
+        key: own.key_pem.expose(),
+    };
+    match worker.renew(&identity, held) {
+        Ok(joined) => Ok(Some(joined)),
+        Err(failure) => {
+            let error = failure.into_error();
+            log::warn!("the certificates of this node are not renewed: {error:#}");
+            Ok(None)
+        }
+    }
+}

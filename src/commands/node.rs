@@ -1,0 +1,30 @@
+//! `appliance node`.
+
+use anyhow::{Result, bail};
+
+use super::token::master;
+use super::{Outcome, print};
+use crate::cli::{Node as Command, Output};
+use crate::components::JOIN_DIR;
+use crate::join::nodes::Nodes;
+
+/// Lists the nodes that joined, or forgets one.
+pub fn run(command: &Command) -> Result<Outcome> {
+    let nodes = Nodes::new(&master()?.resolve(JOIN_DIR)?);
+    match command {
+        Command::List { output } => {
+            let all = nodes.all()?;
+            match output {
+                Output::Text => print::nodes(&all),
+                Output::Json => println!("{}", serde_json::to_string_pretty(&all)?),
+            }
+        }
+        Command::Release { name } => {
+            if !nodes.release(name)? {
+                bail!("no node {name} joined here; `appliance node list` shows those that did");
+            }
+            log::info!("another machine may join as {name}, once the cluster has no such node");
+        }
+    }
+    Ok(Outcome::Done)
+}

@@ -1,0 +1,266 @@
+//! The worker's side: gets its certificates from a master that proves to know the token.
+
+use core::net::Ipv4Addr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow, ensure};
+use reqwest::StatusCode;
+use reqwest::blocking::Client;
+use rustls::ClientConfig;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use sha2::{Digest, Sha256};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use super::message::{
+    CertificateSigningRequest, Certificates, HELLO, Hello, JOIN, Join, MAX_ANSWER, RENEW, Reason,
+    Refusal, Renew, Welcome,
+};
+use super::proof::Transcript;
+use super::token::{Bytes32, Token};
+use super::trust::FirstSeen;
+use crate::pki::{Held, inspect};
+use crate::sys::http::{self, Identity};
+use crate::sys::retry::{Failure, permanent, transient};
+
+/// How long the master may take for one answer.
+const ANSWER: Duration = Duration::from_secs(20);
+/// How long to leave a master alone that has another machine by this node's name.
+const NAME_TAKEN: Duration = Duration::from_secs(20);
+
+/// A worker that is to join, and whom it joins.
+pub struct Worker<'a> {
+    /// The node's name.
+    pub name: &'a str,
+    /// The node's address.
+    pub address: Ipv4Addr,
+    /// The master's address.
+    pub master: Ipv4Addr,
+    /// The port of its join service.
+    pub port: u16,
+    /// The authorities (PEM) it trusts since it joined before.
+    pub trusted: Option<&'a str>,
+}
+
+/// What a worker gets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Joined {
+    /// The cluster's authorities in PEM.
+    pub authority: String,
+    /// Its certificates in PEM, in the order in which they were asked for.
+    pub certificates: Vec<String>,
+}
+
+impl Worker<'_> {
+    /// Goes through the exchange once. A failure that is transient is worth another try; the
+    /// others need somebody to do something.
+    pub fn join(&self, token: &Token, held: &[Held<'_>]) -> Result<Joined, Failure> {
+        let (client, first_seen) = unknown_master().map_err(permanent)?;
+        let hello = Hello {
+            token_id: token.id().clone(),
+            node_name: self.name.to_owned(),
+            node_address: self.address,
+            nonce: Bytes32::random().map_err(permanent)?,
+        };
+        let welcome: Welcome = self.ask(&client, HELLO, &hello)?;
+        let seen = first_seen.seen().unwrap_or_default();
+        let transcript = Transcript {
+            token: token.id(),
+            node_name: self.name,
+            node_address: self.address,
+            worker_nonce: &hello.nonce,
+            master_nonce: &welcome.nonce,
+            authority: &welcome.authority,
+            server_certificate: &seen,
+        };
+        if !token.accepts(&transcript, &welcome.proof) {
+            return Err(permanent(anyhow!(
+                "{self} does not prove that it knows the token {}: either the secret part of the \
+                 token is another there, or another machine stands between; nothing was told to it",
+                token.id()
+            )));
+        }
+        self.check_authority(&welcome)?;
+        let requests = signing_requests(held).map_err(permanent)?;
+        let join = Join {
+            session: welcome.session,
+            proof: token.prove(&transcript, &requests),
+            requests,
+        };
+        let answer = self.ask(&client, JOIN, &join)?;
+        checked(held, welcome.authority, answer).map_err(permanent)
+    }
+
+    /// Asks for all certificates again, showing the one in `identity`.
+    pub fn renew(&self, identity: &Identity<'_>, held: &[Held<'_>]) -> Result<Joined, Failure> {
+        let authority = self.trusted.unwrap_or_default();
+        let client =
+            http::client(authority.as_bytes(), Some(identity), ANSWER).map_err(permanent)?;
+        let requests = signing_requests(held).map_err(permanent)?;
+        let answer = self.ask(&client, RENEW, &Renew { requests })?;
+        checked(held, authority.to_owned(), answer).map_err(permanent)
+    }
+
+    /// A master that was rebuilt has another authority. It may know the token all the same, and is
+    /// still not the one this node belongs to.
+    fn check_authority(&self, welcome: &Welcome) -> Result<(), Failure> {
+        let described = describe(&welcome.authority).map_err(permanent)?;
+        if let Some(trusted) = self.trusted.filter(|trusted| *trusted != welcome.authority) {
+            return Err(permanent(anyhow!(
+                "{self} has another certificate authority ({described}) than the one this node \
+                 trusts ({}): it was rebuilt, or it is another cluster's. To leave the old cluster \
+                 and join this one, move /etc/kubernetes/ca away and run this again",
+                describe(trusted).unwrap_or_default()
+            )));
+        }
+        let info = inspect::inspect(welcome.authority.as_bytes()).map_err(permanent)?;
+        let now = OffsetDateTime::now_utc();
+        let clocks = || {
+            let shown = |time: OffsetDateTime| time.format(&Rfc3339).unwrap_or_default();
+            format!(
+                "this machine's clock says {}, the master's {}",
+                shown(now),
+                shown(welcome.time)
+            )
+        };
+        if now < info.not_before {
+            // The clock may yet be set, as by chrony when it first reaches its server.
+            return Err(transient(anyhow!(
+                "the certificate authority of {self} is not yet valid: {}; set the clock that is \
+                 wrong (timedatectl set-time)",
+                clocks()
+            )));
+        }
+        if now > info.not_after {
+            return Err(permanent(anyhow!(
+                "the certificate authority of {self} has expired: {}",
+                clocks()
+            )));
+        }
+        Ok(())
+    }
+
+    fn ask<T: DeserializeOwned>(
+        &self,
+        client: &Client,
+        path: &str,
+        question: &impl Serialize,
+    ) -> Result<T, Failure> {
+        let port = if path == RENEW {
+            self.port + 1
+        } else {
+            self.port
+        };
+        let url = format!("https://{}:{port}{path}", self.master);
+        let body = serde_json::to_vec(question).map_err(permanent)?;
+        let response = client
+            .post(url)
+            .header("content-type", "application/json")
+            .body(body)
+            .send()
+            .map_err(|error| self.unreachable(&error))?;
+        let status = response.status();
+        let answer = read(response).map_err(|error| transient(error.context(self.to_string())))?;
+        if status == StatusCode::OK {
+            let answer = serde_json::from_slice(&answer);
+            return answer.map_err(|_| {
+                permanent(anyhow!(
+                    "{self} answers something else than a join service would"
+                ))
+            });
+        }
+        match serde_json::from_slice::<Refusal>(&answer) {
+            Ok(refusal) => Err(self.refused(&refusal)),
+            Err(_) => Err(transient(anyhow!("{self} answers {status}"))),
+        }
+    }
+
+    fn unreachable(&self, error: &reqwest::Error) -> Failure {
+        let cause = http::root_cause(error);
+        if http::is_tls_refusal(error) {
+            return transient(anyhow!(
+                "{self}: {cause}. If another machine answers there than a moment ago, two of them \
+                 have that address"
+            ));
+        }
+        transient(anyhow!("{self} is not reached: {cause}"))
+    }
+
+    fn refused(&self, refusal: &Refusal) -> Failure {
+        let text: String = refusal.error.chars().take(500).collect();
+        let error = anyhow!("{self} refuses: {}", text.escape_debug());
+        match refusal.reason {
+            Reason::NameTaken => Failure::Transient(error, NAME_TAKEN),
+            reason if reason.is_transient() => transient(error),
+            _ => permanent(error),
+        }
+    }
+}
+
+impl std::fmt::Display for Worker<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "the master at {}:{}", self.master, self.port)
+    }
+}
+
+/// A client for a master whose certificate nobody can check yet.
+fn unknown_master() -> Result<(Client, Arc<FirstSeen>)> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let first_seen = Arc::new(FirstSeen::new(provider.clone()));
+    let tls = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .dangerous()
+        .with_custom_certificate_verifier(first_seen.clone())
+        .with_no_client_auth();
+    Ok((http::client_of(tls, ANSWER)?, first_seen))
+}
+
+fn read(response: reqwest::blocking::Response) -> Result<Vec<u8>> {
+    use std::io::Read;
+    let mut answer = Vec::new();
+    response.take(MAX_ANSWER + 1).read_to_end(&mut answer)?;
+    ensure!(answer.len() as u64 <= MAX_ANSWER, "answers too much");
+    Ok(answer)
+}
+
+fn signing_requests(held: &[Held<'_>]) -> Result<Vec<CertificateSigningRequest>> {
+    let request = |held: &Held<'_>| {
+        Ok(CertificateSigningRequest {
+            name: held.request.name.to_owned(),
+            csr: held.signing_request()?,
+        })
+    };
+    held.iter().map(request).collect()
+}
+
+/// Holds what the master gave to what it was asked for.
+fn checked(held: &[Held<'_>], authority: String, answer: Certificates) -> Result<Joined> {
+    let given = answer.certificates;
+    ensure!(
+        given.len() == held.len(),
+        "the master gave another number of certificates"
+    );
+    for (held, certificate) in held.iter().zip(&given) {
+        held.check(&certificate.pem, &authority, OffsetDateTime::now_utc())?;
+    }
+    Ok(Joined {
+        authority,
+        certificates: given
+            .into_iter()
+            .map(|certificate| certificate.pem)
+            .collect(),
+    })
+}
+
+/// An authority as people tell it from another.
+fn describe(pem: &str) -> Result<String> {
+    let info = inspect::inspect(pem.as_bytes()).context("the authority's certificate")?;
+    let digest = hex::encode(Sha256::digest(pem.trim()));
+    Ok(format!(
+        "SHA-256 {}…, made on {}",
+        &digest[..16],
+        info.not_before.date()
+    ))
+}

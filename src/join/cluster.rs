@@ -1,0 +1,97 @@
+//! Asks the API server whether a node is there.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use reqwest::StatusCode;
+use serde::Deserialize;
+use time::OffsetDateTime;
+
+use super::nodes::Presence;
+use crate::components::{CA_CERTIFICATE, certificate_path, key_path};
+use crate::sys::http::{self, Identity};
+use crate::sys::root::Root;
+
+/// How long the API server may take to answer.
+const ANSWER: Duration = Duration::from_secs(5);
+/// The API server of this machine, as its own certificate calls it.
+const SERVER: &str = "https://127.0.0.1:6443";
+
+#[derive(Deserialize)]
+struct Node {
+    status: Status,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Status {
+    conditions: Vec<Condition>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Condition {
+    #[serde(rename = "type")]
+    kind: String,
+    status: String,
+    #[serde(with = "time::serde::rfc3339")]
+    last_heartbeat_time: OffsetDateTime,
+}
+
+/// Whether the cluster has a node of that name, which has to be a DNS name.
+pub fn presence(root: &Root, name: &str) -> Result<Presence> {
+    let read = |path: &str| {
+        root.read(path)?
+            .with_context(|| format!("{path} is missing"))
+    };
+    let (certificate, key) = (read(&certificate_path("admin"))?, read(&key_path("admin"))?);
+    let identity = Identity {
+        certificate: &certificate,
+        key: &key,
+    };
+    let client = http::client(&read(CA_CERTIFICATE)?, Some(&identity), ANSWER)?;
+    let response = client
+        .get(format!("{SERVER}/api/v1/nodes/{name}"))
+        .send()
+        .map_err(|error| http::root_cause(&error))?;
+    match response.status() {
+        StatusCode::NOT_FOUND => Ok(Presence::Absent),
+        StatusCode::OK => presence_of(&response.bytes()?),
+        other => bail!("the API server answers {other}"),
+    }
+}
+
+fn presence_of(node: &[u8]) -> Result<Presence> {
+    let node: Node = serde_json::from_slice(node).context("the node as the API server has it")?;
+    let mut conditions = node.status.conditions.into_iter();
+    let ready = conditions.find(|condition| condition.kind == "Ready");
+    Ok(match ready {
+        Some(ready) if ready.status == "True" => Presence::Ready,
+        Some(ready) => Presence::Silent(ready.last_heartbeat_time),
+        // Somebody made the node, and no kubelet ever spoke for it.
+        None => Presence::Silent(OffsetDateTime::UNIX_EPOCH),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn with_ready(status: &str) -> Presence {
+        let node = format!(
+            r#"{{"status": {{"conditions": [{{"type": "OutOfDisk", "status": "False",
+            "lastHeartbeatTime": "2018-01-01T00:00:00Z"}}, {{"type": "Ready", "status": "{status}",
+            "lastHeartbeatTime": "1970-01-01T00:00:00Z"}}]}}}}"#
+        );
+        presence_of(node.as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn a_node_is_there_as_long_as_it_is_heard_of() {
+        assert_eq!(with_ready("True"), Presence::Ready);
+        let epoch = Presence::Silent(OffsetDateTime::UNIX_EPOCH);
+        assert_eq!(with_ready("Unknown"), epoch);
+        assert_eq!(presence_of(br#"{"status": {}}"#).unwrap(), epoch);
+    }
+}

@@ -1,0 +1,209 @@
+//! How each side proves to the other that it knows the token. Pure.
+//!
+//! Both proofs cover everything the two have told each other, and the certificate the master
+//! showed in this very TLS connection: whoever stands between them has to show another one, and
+//! can pass on neither proof.
+
+use core::net::Ipv4Addr;
+
+use ring::hmac;
+use sha2::{Digest, Sha256};
+use zeroize::Zeroizing;
+
+use super::message::CertificateSigningRequest;
+use super::token::{Bytes32, KEY_BYTES, Token, TokenId, Verifier};
+
+/// What both sides have seen of an exchange before anybody proves anything.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Transcript<'a> {
+    /// The token both speak of.
+    pub token: &'a TokenId,
+    /// The name the worker asks for.
+    pub node_name: &'a str,
+    /// The worker's address.
+    pub node_address: Ipv4Addr,
+    /// The worker's nonce.
+    pub worker_nonce: &'a Bytes32,
+    /// The master's nonce.
+    pub master_nonce: &'a Bytes32,
+    /// The authorities' certificates, as the master sent them.
+    pub authority: &'a str,
+    /// The server's certificate in this TLS connection, in DER.
+    pub server_certificate: &'a [u8],
+}
+
+/// Bytes to be authenticated. Each field goes with its length, so that no two different lists
+/// give the same bytes.
+struct Fields(Vec<u8>);
+
+impl Fields {
+    fn add(&mut self, field: &[u8]) {
+        self.0.extend((field.len() as u64).to_be_bytes());
+        self.0.extend(field);
+    }
+}
+
+impl Transcript<'_> {
+    fn fields(&self, side: &str) -> Fields {
+        let mut fields = Fields(Vec::new());
+        fields.add(b"appliance join v1");
+        fields.add(side.as_bytes());
+        fields.add(self.token.to_string().as_bytes());
+        fields.add(self.node_name.as_bytes());
+        fields.add(&self.node_address.octets());
+        fields.add(&self.worker_nonce.0);
+        fields.add(&self.master_nonce.0);
+        fields.add(&Sha256::digest(self.authority));
+        fields.add(&Sha256::digest(self.server_certificate));
+        fields
+    }
+
+    fn worker_fields(&self, requests: &[CertificateSigningRequest]) -> Fields {
+        let mut fields = self.fields("worker");
+        for request in requests {
+            fields.add(request.name.as_bytes());
+            fields.add(request.csr.as_bytes());
+        }
+        fields
+    }
+}
+
+fn hmac(key: &[u8], fields: &Fields) -> Bytes32 {
+    let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), &fields.0);
+    let mut bytes = [0; KEY_BYTES];
+    bytes.copy_from_slice(tag.as_ref());
+    Bytes32(bytes)
+}
+
+fn xor(a: &[u8; KEY_BYTES], b: &[u8; KEY_BYTES]) -> [u8; KEY_BYTES] {
+    std::array::from_fn(|i| a[i] ^ b[i])
+}
+
+impl Verifier {
+    /// The master's proof.
+    pub fn prove(&self, transcript: &Transcript<'_>) -> Bytes32 {
+        hmac(&self.master_key.0, &transcript.fields("master"))
+    }
+
+    /// Whether `proof` comes from someone who has the token's secret and sent these requests.
+    pub fn accepts(
+        &self,
+        transcript: &Transcript<'_>,
+        requests: &[CertificateSigningRequest],
+        proof: &Bytes32,
+    ) -> bool {
+        let signature = hmac(&self.stored_key.0, &transcript.worker_fields(requests));
+        let key = Zeroizing::new(xor(&proof.0, &signature.0));
+        Bytes32(Sha256::digest(*key).into()).is(&self.stored_key)
+    }
+}
+
+impl Token {
+    /// The worker's proof, for exactly these requests.
+    pub fn prove(
+        &self,
+        transcript: &Transcript<'_>,
+        requests: &[CertificateSigningRequest],
+    ) -> Bytes32 {
+        let key = self.worker_key();
+        let stored: [u8; KEY_BYTES] = Sha256::digest(*key).into();
+        let signature = hmac(&stored, &transcript.worker_fields(requests));
+        Bytes32(xor(&key, &signature.0))
+    }
+
+    /// Whether `proof` comes from a master that knows this token.
+    pub fn accepts(&self, transcript: &Transcript<'_>, proof: &Bytes32) -> bool {
+        self.verifier().prove(transcript).is(proof)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    struct Exchange {
+        token: Token,
+        nonces: [Bytes32; 2],
+        requests: Vec<CertificateSigningRequest>,
+    }
+
+    fn exchange() -> Exchange {
+        Exchange {
+            token: Token::generate().unwrap(),
+            nonces: [Bytes32::random().unwrap(), Bytes32::random().unwrap()],
+            requests: vec![CertificateSigningRequest {
+                name: "kubelet".to_owned(),
+                csr: "-----BEGIN".to_owned(),
+            }],
+        }
+    }
+
+    impl Exchange {
+        fn transcript(&self) -> Transcript<'_> {
+            Transcript {
+                token: self.token.id(),
+                node_name: "server01",
+                node_address: Ipv4Addr::new(192, 168, 1, 101),
+                worker_nonce: &self.nonces[0],
+                master_nonce: &self.nonces[1],
+                authority: "a certificate",
+                server_certificate: b"another",
+            }
+        }
+    }
+
+    #[test]
+    fn both_sides_believe_each_other() {
+        let exchange = exchange();
+        let (transcript, verifier) = (exchange.transcript(), exchange.token.verifier());
+        assert!(
+            exchange
+                .token
+                .accepts(&transcript, &verifier.prove(&transcript))
+        );
+        let proof = exchange.token.prove(&transcript, &exchange.requests);
+        assert!(verifier.accepts(&transcript, &exchange.requests, &proof));
+    }
+
+    #[test]
+    fn a_proof_holds_for_nothing_but_what_was_said() {
+        let exchange = exchange();
+        let (said, verifier) = (exchange.transcript(), exchange.token.verifier());
+        let proof = exchange.token.prove(&said, &exchange.requests);
+        let masters = verifier.prove(&said);
+        let other_nonce = Bytes32::random().unwrap();
+        let other_token = Token::generate().unwrap();
+        let address = Ipv4Addr::new(192, 168, 1, 103);
+        #[rustfmt::skip]
+        let others = [
+            Transcript { token: other_token.id(), ..said.clone() },
+            Transcript { node_name: "server02", ..said.clone() },
+            Transcript { node_address: address, ..said.clone() },
+            Transcript { worker_nonce: &other_nonce, ..said.clone() },
+            Transcript { master_nonce: &other_nonce, ..said.clone() },
+            Transcript { authority: "a certificate of his own", ..said.clone() },
+            Transcript { server_certificate: b"his own", ..said.clone() },
+        ];
+        for other in others {
+            assert!(
+                !verifier.accepts(&other, &exchange.requests, &proof),
+                "{other:?}"
+            );
+            assert!(!exchange.token.accepts(&other, &masters), "{other:?}");
+        }
+        assert!(!verifier.accepts(&said, &[], &proof));
+    }
+
+    #[test]
+    fn neither_sides_proof_serves_as_the_others_nor_with_another_token() {
+        let exchange = exchange();
+        let (said, verifier) = (exchange.transcript(), exchange.token.verifier());
+        let masters = verifier.prove(&said);
+        assert!(!verifier.accepts(&said, &exchange.requests, &masters));
+        let stranger = Token::generate().unwrap();
+        assert!(!stranger.accepts(&said, &masters));
+        let proof = stranger.prove(&said, &exchange.requests);
+        assert!(!verifier.accepts(&said, &exchange.requests, &proof));
+    }
+}

@@ -1,0 +1,297 @@
+//! The HTTPS side of joining: reads what comes from the network, holds it to its limits, and
+//! passes it to the signer. It runs as a user of its own and has nothing worth stealing.
+
+use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU32;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use axum::body::Bytes;
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::http::{StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use axum::{Extension, Json, Router};
+use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use rcgen::{CertificateParams, KeyPair};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig};
+use serde::de::DeserializeOwned;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream, UnixStream};
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+
+use super::message::{HELLO, JOIN, MAX_REQUEST, RENEW, Reason, Refusal};
+use super::signer::{Answer, Der, MAX_MESSAGE, Message, Question, Visit};
+
+/// How long a connection may take altogether: to shake hands, to ask, to be answered.
+const CONNECTION: Duration = Duration::from_secs(30);
+/// How long the signer may take.
+const SIGNER: Duration = Duration::from_secs(20);
+/// How many connections may be open.
+const MOST_CONNECTIONS: usize = 256;
+/// How many requests an address may make at once, and then each second. An exchange takes two.
+const BURST: NonZeroU32 = NonZeroU32::new(20).unwrap();
+const EACH_SECOND: NonZeroU32 = NonZeroU32::new(2).unwrap();
+/// How often it is looked whether a token is left, and old addresses are forgotten.
+const HOUSEKEEPING: Duration = Duration::from_secs(10);
+
+/// What it serves.
+#[derive(Clone, Debug)]
+pub enum Doors {
+    /// To workers that have a token, as long as there is one.
+    Join,
+    /// To nodes that show a certificate of these authorities (PEM), always.
+    Renew(Vec<u8>),
+}
+
+struct Shared {
+    signer: PathBuf,
+    server_certificate: Vec<u8>,
+    limiter: DefaultKeyedRateLimiter<IpAddr>,
+}
+
+/// Who is at the other end of a connection.
+#[derive(Clone)]
+struct Peer {
+    address: IpAddr,
+    certificate: Option<Vec<u8>>,
+}
+
+/// Serves `doors` at `listen`, asking the signer at the socket `signer`. Returns when no token is
+/// left to join with.
+pub fn run(listen: SocketAddr, signer: &Path, doors: &Doors) -> Result<()> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?
+        .block_on(serve(listen, signer, doors))
+}
+
+async fn serve(listen: SocketAddr, signer: &Path, doors: &Doors) -> Result<()> {
+    let (chain, key) = certificate(signer).await?;
+    let first = chain.first().context("the signer gave no certificate")?;
+    let shared = Arc::new(Shared {
+        signer: signer.to_owned(),
+        server_certificate: first.to_vec(),
+        limiter: RateLimiter::keyed(Quota::per_second(EACH_SECOND).allow_burst(BURST)),
+    });
+    let acceptor = TlsAcceptor::from(Arc::new(tls(doors, chain, key)?));
+    let router = router(&shared, doors);
+    let place = || format!("listen at {listen}");
+    let listener = TcpListener::bind(listen).await.with_context(place)?;
+    log::info!("listening at {}", listener.local_addr()?);
+    let room = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+    let mut looked = Instant::now();
+    loop {
+        if looked.elapsed() >= HOUSEKEEPING {
+            looked = Instant::now();
+            shared.limiter.retain_recent();
+            if matches!(doors, Doors::Join) && !is_needed(signer).await? {
+                log::info!("no token is left to join with: `appliance token create` makes one");
+                return Ok(());
+            }
+        }
+        let (stream, address) = match timeout(HOUSEKEEPING, listener.accept()).await {
+            Ok(Ok(accepted)) => accepted,
+            Ok(Err(error)) => {
+                // Too many open files, or a connection that was gone before it was taken.
+                log::warn!("accept: {error}");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+            Err(_) => continue,
+        };
+        // Those who find no room come again.
+        let Ok(permit) = room.clone().try_acquire_owned() else {
+            continue;
+        };
+        let connection = connection(stream, address, acceptor.clone(), router.clone());
+        tokio::spawn(async move {
+            if let Ok(Err(error)) = timeout(CONNECTION, connection).await {
+                log::debug!("{address}: {error:#}");
+            }
+            drop(permit);
+        });
+    }
+}
+
+async fn connection(
+    stream: TcpStream,
+    address: SocketAddr,
+    acceptor: TlsAcceptor,
+    router: Router,
+) -> Result<()> {
+    let stream = acceptor.accept(stream).await?;
+    let certificates = stream.get_ref().1.peer_certificates();
+    let peer = Peer {
+        address: address.ip().to_canonical(),
+        certificate: certificates.and_then(|chain| chain.first().map(|first| first.to_vec())),
+    };
+    let service = TowerToHyperService::new(router.layer(Extension(peer)));
+    http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(CONNECTION)
+        .serve_connection(TokioIo::new(stream), service)
+        .await?;
+    Ok(())
+}
+
+fn router(shared: &Arc<Shared>, doors: &Doors) -> Router {
+    let routes = match doors {
+        Doors::Join => Router::new()
+            .route(HELLO, post(hello))
+            .route(JOIN, post(join)),
+        Doors::Renew(_) => Router::new().route(RENEW, post(renew)),
+    };
+    routes
+        .layer(DefaultBodyLimit::max(MAX_REQUEST))
+        .layer(middleware::from_fn_with_state(shared.clone(), limit))
+        .with_state(shared.clone())
+}
+
+/// Turns away whoever asks too often, before anything is read.
+async fn limit(
+    State(shared): State<Arc<Shared>>,
+    Extension(peer): Extension<Peer>,
+    request: Request,
+    next: Next,
+) -> Response {
+    if shared.limiter.check_key(&peer.address).is_ok() {
+        return next.run(request).await;
+    }
+    let why = "too many requests; wait a little";
+    let refusal = refused(Refusal::new(Reason::TooManyRequests, why));
+    ([(header::RETRY_AFTER, "5")], refusal).into_response()
+}
+
+async fn hello(
+    State(shared): State<Arc<Shared>>,
+    Extension(peer): Extension<Peer>,
+    body: Bytes,
+) -> Response {
+    pass(&shared, &peer, parse(&body).map(Message::Hello)).await
+}
+
+async fn join(
+    State(shared): State<Arc<Shared>>,
+    Extension(peer): Extension<Peer>,
+    body: Bytes,
+) -> Response {
+    pass(&shared, &peer, parse(&body).map(Message::Join)).await
+}
+
+async fn renew(
+    State(shared): State<Arc<Shared>>,
+    Extension(peer): Extension<Peer>,
+    body: Bytes,
+) -> Response {
+    // Without a certificate no connection comes about at all.
+    let certificate = Der(peer.certificate.clone().unwrap_or_default());
+    let message = parse(&body).map(|renew| Message::Renew(certificate, renew));
+    pass(&shared, &peer, message).await
+}
+
+fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
+    serde_json::from_slice(body)
+        .map_err(|error| Refusal::new(Reason::BadRequest, format!("the request: {error}")))
+}
+
+fn refused(refusal: Refusal) -> Response {
+    let status = StatusCode::from_u16(refusal.reason.status());
+    let status = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    (status, Json(refusal)).into_response()
+}
+
+async fn pass(shared: &Shared, peer: &Peer, message: Result<Message, Refusal>) -> Response {
+    let message = match message {
+        Ok(message) => message,
+        Err(refusal) => return refused(refusal),
+    };
+    let visit = Visit {
+        address: peer.address,
+        server_certificate: Der(shared.server_certificate.clone()),
+        message,
+    };
+    match ask(&shared.signer, &Question::From(visit)).await {
+        Ok(Answer::Welcome(welcome)) => Json(welcome).into_response(),
+        Ok(Answer::Certificates(certificates)) => Json(certificates).into_response(),
+        Ok(Answer::Refused(refusal)) => refused(refusal),
+        other => {
+            log::error!("the signer: {other:?}");
+            let why = "the master cannot answer now; its journal says why";
+            refused(Refusal::new(Reason::Unavailable, why))
+        }
+    }
+}
+
+/// Asks the signer one question.
+async fn ask(signer: &Path, question: &Question) -> Result<Answer> {
+    let asked = async {
+        let mut stream = UnixStream::connect(signer).await?;
+        stream.write_all(&serde_json::to_vec(question)?).await?;
+        stream.shutdown().await?;
+        let mut answer = Vec::new();
+        stream.take(MAX_MESSAGE).read_to_end(&mut answer).await?;
+        Ok::<_, anyhow::Error>(serde_json::from_slice(&answer)?)
+    };
+    timeout(SIGNER, asked)
+        .await
+        .context("the signer does not answer in time")?
+        .with_context(|| format!("ask the signer at {}", signer.display()))
+}
+
+async fn is_needed(signer: &Path) -> Result<bool> {
+    match ask(signer, &Question::IsNeeded).await? {
+        Answer::IsNeeded(needed) => Ok(needed),
+        other => bail!("the signer answers {other:?}"),
+    }
+}
+
+/// A certificate for a key that is made now and never leaves this process.
+async fn certificate(
+    signer: &Path,
+) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)> {
+    let key = KeyPair::generate()?;
+    let csr = CertificateParams::default()
+        .serialize_request(&key)?
+        .pem()?;
+    let Answer::Serve(pem) = ask(signer, &Question::Serve(csr)).await? else {
+        bail!("the signer gives no certificate");
+    };
+    let chain = CertificateDer::pem_slice_iter(pem.as_bytes()).collect::<Result<Vec<_>, _>>()?;
+    ensure!(!chain.is_empty(), "the signer gives no certificate");
+    let key = PrivateKeyDer::from_pem_slice(key.serialize_pem().as_bytes())?;
+    Ok((chain, key))
+}
+
+fn tls(
+    doors: &Doors,
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+) -> Result<ServerConfig> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ServerConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()?;
+    let builder = match doors {
+        Doors::Join => builder.with_no_client_auth(),
+        Doors::Renew(authorities) => {
+            let mut roots = RootCertStore::empty();
+            for certificate in CertificateDer::pem_slice_iter(authorities) {
+                roots.add(certificate?)?;
+            }
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+            builder.with_client_cert_verifier(verifier.build()?)
+        }
+    };
+    Ok(builder.with_single_cert(chain, key)?)
+}

@@ -1,0 +1,244 @@
+//! The tokens a master takes. A token that has ended stays known: user-data that still names it
+//! must not bring it back.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use anyhow::Result;
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+
+use super::message::{Reason, Refusal};
+use super::store::Records;
+use super::token::{TokenId, Verifier};
+
+const FILE: &str = "tokens.json";
+
+/// What is known of one token.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct TokenRecord {
+    /// What checks its bearer's proof.
+    pub verifier: Verifier,
+    /// Since when it is known.
+    #[serde(with = "time::serde::rfc3339")]
+    pub created: OffsetDateTime,
+    /// When it ends.
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub expires: Option<OffsetDateTime>,
+    /// How many workers may join with it.
+    pub uses: Option<u32>,
+    /// How many have.
+    pub used: u32,
+    /// When an operator revoked it.
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub revoked: Option<OffsetDateTime>,
+    /// Who made it, in words.
+    pub from: String,
+}
+
+/// How a token stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Standing {
+    /// It can be used.
+    Live,
+    /// Its time is over.
+    Expired,
+    /// It was revoked.
+    Revoked,
+    /// It was used as often as it may.
+    UsedUp,
+}
+
+impl TokenRecord {
+    /// How it stands at `now`.
+    pub fn standing(&self, now: OffsetDateTime) -> Standing {
+        if self.revoked.is_some() {
+            Standing::Revoked
+        } else if self.expires.is_some_and(|end| end <= now) {
+            Standing::Expired
+        } else if self.uses.is_some_and(|uses| self.used >= uses) {
+            Standing::UsedUp
+        } else {
+            Standing::Live
+        }
+    }
+
+    /// Whether it can be used at `now`; else what its bearer is told. A worker that joined with it
+    /// before may come again when it is used up: its answer may have been lost.
+    fn check(&self, id: &TokenId, now: OffsetDateTime, again: bool) -> Result<(), Refusal> {
+        const NEXT: &str = "make another on the master with `appliance token create`";
+        let (reason, what) = match self.standing(now) {
+            Standing::Live => return Ok(()),
+            Standing::UsedUp if again => return Ok(()),
+            Standing::Expired => (Reason::ExpiredToken, "has expired"),
+            Standing::Revoked => (Reason::RevokedToken, "was revoked"),
+            Standing::UsedUp => (Reason::UsedUpToken, "was used as often as it may be"),
+        };
+        Err(Refusal::new(reason, format!("token {id} {what}; {NEXT}")))
+    }
+}
+
+type All = BTreeMap<TokenId, TokenRecord>;
+
+/// The tokens of a master, in a file.
+#[derive(Clone, Debug)]
+pub struct Tokens(Records);
+
+impl Tokens {
+    /// Those in the directory `dir`.
+    pub fn new(dir: &Path) -> Tokens {
+        Tokens(Records::new(dir, FILE))
+    }
+
+    /// All that were ever known.
+    pub fn all(&self) -> Result<All> {
+        self.0.read()
+    }
+
+    /// Whether one can be used at `now`.
+    pub fn any_live(&self, now: OffsetDateTime) -> Result<bool> {
+        let all = self.all()?;
+        Ok(all
+            .values()
+            .any(|token| token.standing(now) == Standing::Live))
+    }
+
+    /// Adds one, unless it is known already. Tells whether it was new.
+    pub fn add(&self, id: &TokenId, record: &TokenRecord) -> Result<bool> {
+        self.0.change(|all: &mut All| {
+            let is_new = !all.contains_key(id);
+            all.entry(id.clone()).or_insert_with(|| record.clone());
+            Ok(is_new)
+        })?
+    }
+
+    /// Makes one useless. Tells whether there was one.
+    pub fn revoke(&self, id: &TokenId, now: OffsetDateTime) -> Result<bool> {
+        self.0.change(|all: &mut All| {
+            let found = all.get_mut(id);
+            Ok(found
+                .map(|token| token.revoked.get_or_insert(now))
+                .is_some())
+        })?
+    }
+
+    /// The one a worker speaks of, if it can be used.
+    pub fn usable(
+        &self,
+        id: &TokenId,
+        now: OffsetDateTime,
+    ) -> Result<Result<TokenRecord, Refusal>> {
+        let token = self.all()?.remove(id);
+        Ok(token.ok_or_else(|| unknown(id)).and_then(|token| {
+            // Whether it may be used again is seen when it is.
+            token.check(id, now, true)?;
+            Ok(token)
+        }))
+    }
+
+    /// Counts one worker more, if one more may join; `again` is one that joined before, which is
+    /// not counted.
+    pub fn spend(
+        &self,
+        id: &TokenId,
+        now: OffsetDateTime,
+        again: bool,
+    ) -> Result<Result<(), Refusal>> {
+        self.0.change(|all: &mut All| {
+            let token = all.get_mut(id).ok_or_else(|| unknown(id))?;
+            token.check(id, now, again)?;
+            token.used += u32::from(!again);
+            Ok(())
+        })
+    }
+}
+
+fn unknown(id: &TokenId) -> Refusal {
+    Refusal::new(
+        Reason::UnknownToken,
+        format!(
+            "token {id} is not known here; `appliance token list` on the master shows those that \
+             are"
+        ),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::join::token::Token;
+    use time::Duration;
+
+    const NOW: OffsetDateTime = OffsetDateTime::UNIX_EPOCH;
+
+    fn record(token: &Token) -> TokenRecord {
+        TokenRecord {
+            verifier: token.verifier(),
+            created: NOW,
+            expires: Some(NOW + Duration::hours(1)),
+            uses: Some(2),
+            used: 0,
+            revoked: None,
+            from: "a test".to_owned(),
+        }
+    }
+
+    struct Bed {
+        _dir: tempfile::TempDir,
+        tokens: Tokens,
+        token: Token,
+    }
+
+    fn bed() -> Bed {
+        let dir = tempfile::tempdir().unwrap();
+        let (tokens, token) = (Tokens::new(dir.path()), Token::generate().unwrap());
+        assert!(tokens.add(token.id(), &record(&token)).unwrap());
+        Bed {
+            _dir: dir,
+            tokens,
+            token,
+        }
+    }
+
+    fn reason(outcome: Result<Result<(), Refusal>>) -> Reason {
+        outcome.unwrap().unwrap_err().reason
+    }
+
+    #[test]
+    fn a_token_serves_as_often_as_it_may_and_not_longer() {
+        let bed = bed();
+        let (tokens, id) = (&bed.tokens, bed.token.id());
+        tokens.spend(id, NOW, false).unwrap().unwrap();
+        tokens.spend(id, NOW, false).unwrap().unwrap();
+        assert_eq!(reason(tokens.spend(id, NOW, false)), Reason::UsedUpToken);
+        tokens.spend(id, NOW, true).unwrap().unwrap();
+        let later = NOW + Duration::hours(1);
+        assert_eq!(reason(tokens.spend(id, later, true)), Reason::ExpiredToken);
+        assert!(!tokens.any_live(NOW).unwrap());
+    }
+
+    #[test]
+    fn a_revoked_token_does_not_come_back() {
+        let bed = bed();
+        let (tokens, id) = (&bed.tokens, bed.token.id());
+        assert!(tokens.revoke(id, NOW).unwrap());
+        assert!(!tokens.add(id, &record(&bed.token)).unwrap());
+        assert_eq!(reason(tokens.spend(id, NOW, false)), Reason::RevokedToken);
+        assert!(!tokens.revoke(Token::generate().unwrap().id(), NOW).unwrap());
+    }
+
+    #[test]
+    fn the_file_is_roots_alone_and_holds_no_secret() {
+        use std::os::unix::fs::PermissionsExt;
+        let bed = bed();
+        let path = bed._dir.path().join(FILE);
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        let text = std::fs::read_to_string(path).unwrap();
+        let token = bed.token.expose();
+        assert!(!text.contains(token.split_once('.').unwrap().1));
+    }
+}

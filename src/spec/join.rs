@@ -1,0 +1,161 @@
+//! How workers join: the token, how long and how often it serves, and where.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::NodeSpec;
+use super::resolve::Resolver;
+use super::settings::{JoinSettings, SecretText};
+use super::value::{Origin, Sourced};
+use crate::join::token::Token;
+
+/// How long a token from user-data serves where nobody says otherwise.
+const DEFAULT_TTL: &str = "24h";
+const DEFAULT_PORT: &str = "6444";
+/// Ports of other parts of a master, which the join service cannot have.
+const TAKEN_PORTS: &[u16] = &[2379, 2380, 6443, 8080, 10250, 10251, 10252, 10255, 10256];
+
+/// How workers join the cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JoinSpec {
+    /// What a worker and the master prove to each other that they know.
+    pub token: Option<Sourced<Token>>,
+    /// How long the master takes the token, from when it first sees it.
+    pub ttl: Sourced<Ttl>,
+    /// How many workers may join with the token; any number if nobody says.
+    pub uses: Option<Sourced<u32>>,
+    /// The TCP port of the join service. The next one serves renewals.
+    pub port: Sourced<u16>,
+}
+
+impl JoinSpec {
+    /// The TCP port at which nodes renew their certificates.
+    pub fn renew_port(&self) -> u16 {
+        self.port.value + 1
+    }
+}
+
+/// How long a token serves; `None` is for ever.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ttl(pub Option<Duration>);
+
+impl fmt::Display for Ttl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(ttl) => humantime::format_duration(ttl).fmt(f),
+            None => f.write_str("never ends"),
+        }
+    }
+}
+
+impl std::str::FromStr for Ttl {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Ttl, String> {
+        const EXPECTED: &str = "expected a time such as 24h or 30m, or never";
+        const MOST: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+        if text == "never" {
+            return Ok(Ttl(None));
+        }
+        let ttl = humantime::parse_duration(text).map_err(|_| EXPECTED.to_owned())?;
+        if ttl < Duration::from_secs(60) || ttl > MOST {
+            return Err("expected at least a minute and at most ten years, or never".to_owned());
+        }
+        Ok(Ttl(Some(ttl)))
+    }
+}
+
+impl Resolver<'_> {
+    pub(super) fn join(&mut self) -> Option<JoinSpec> {
+        let token =
+            match self.join_said("token", |join| join.token.as_ref().map(SecretText::expose)) {
+                // The complaint must not repeat the text, as others do.
+                Some(said) => match said.value.parse::<Token>() {
+                    Ok(token) => Some(Sourced::new(token, said.origin)),
+                    Err(why) => {
+                        self.problems.push(format!("{}: {why}", said.origin));
+                        return None;
+                    }
+                },
+                None => None,
+            };
+        let or = |said: Option<Sourced<String>>, default: &str| {
+            said.unwrap_or_else(|| Sourced::new(default.to_owned(), Origin::Default))
+        };
+        let ttl = or(
+            self.join_said("ttl", |join| join.ttl.as_deref()),
+            DEFAULT_TTL,
+        );
+        let ttl = self.parsed(ttl, str::parse);
+        let uses = match self.join_said("uses", |join| join.uses.as_deref()) {
+            Some(said) => Some(self.parsed(said, parse_uses)?),
+            None => None,
+        };
+        let port = or(
+            self.join_said("port", |join| join.port.as_deref()),
+            DEFAULT_PORT,
+        );
+        let port = self.parsed(port, parse_port);
+        Some(JoinSpec {
+            token,
+            ttl: ttl?,
+            uses,
+            port: port?,
+        })
+    }
+
+    /// What the strongest layer says of one part of the section `join`.
+    fn join_said(
+        &self,
+        key: &str,
+        pick: impl Fn(&JoinSettings) -> Option<&str>,
+    ) -> Option<Sourced<String>> {
+        let mut layers = self.layers.iter();
+        layers.find_map(|layer| {
+            let value = pick(layer.settings.join.as_ref()?)?;
+            let origin = layer.origin(&format!("join.{key}"));
+            Some(Sourced::new(value.to_owned(), origin))
+        })
+    }
+
+    /// A worker has to know where its master is, and cannot be there itself.
+    pub(super) fn check_master(&mut self, spec: &NodeSpec) {
+        if spec.role.is_master() {
+            return;
+        }
+        match &spec.cluster.master {
+            None => self.problems.push(format!(
+                "a worker has to know its master: say `master`, its IPv4 address, or put the master \
+                 into the inventory (role worker is from {})",
+                spec.role.origin
+            )),
+            Some(master) if master.value == *spec.address => self.problems.push(format!(
+                "this worker's address {} ({}) is the master's ({}); give each its own",
+                *spec.address, spec.address.origin, master.origin
+            )),
+            Some(_) => {}
+        }
+    }
+}
+
+fn parse_uses(text: &str) -> Result<u32, String> {
+    let uses = text.parse().ok().filter(|&uses| uses > 0);
+    uses.ok_or_else(|| "expected a number of workers, at least 1".to_owned())
+}
+
+fn parse_port(text: &str) -> Result<u16, String> {
+    let port: u16 = text
+        .parse()
+        .ok()
+        .filter(|port| (1024..=65534).contains(port))
+        .ok_or_else(|| "expected a port between 1024 and 65534".to_owned())?;
+    match [port, port + 1]
+        .iter()
+        .find(|port| TAKEN_PORTS.contains(port))
+    {
+        Some(taken) => Err(format!(
+            "port {taken} is another part's; it and the next one have to be free"
+        )),
+        None => Ok(port),
+    }
+}
