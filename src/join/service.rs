@@ -43,6 +43,10 @@ const MOST_CONNECTIONS: usize = 256;
 /// How many requests an address may make at once, and then each second. An exchange takes two.
 const BURST: NonZeroU32 = NonZeroU32::new(20).unwrap();
 const EACH_SECOND: NonZeroU32 = NonZeroU32::new(2).unwrap();
+/// The same for connections. One more is closed before it costs a handshake; up to that, whoever
+/// asks too often is told.
+const CONNECTION_BURST: NonZeroU32 = NonZeroU32::new(60).unwrap();
+const CONNECTIONS_EACH_SECOND: NonZeroU32 = NonZeroU32::new(6).unwrap();
 /// How often it is looked whether a token is left, and old addresses are forgotten.
 const HOUSEKEEPING: Duration = Duration::from_secs(10);
 
@@ -91,11 +95,14 @@ async fn serve(listen: SocketAddr, signer: &Path, doors: &Doors) -> Result<()> {
     let listener = TcpListener::bind(listen).await.with_context(place)?;
     log::info!("listening at {}", listener.local_addr()?);
     let room = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+    let quota = Quota::per_second(CONNECTIONS_EACH_SECOND).allow_burst(CONNECTION_BURST);
+    let connections = RateLimiter::keyed(quota);
     let mut looked = Instant::now();
     loop {
         if looked.elapsed() >= HOUSEKEEPING {
             looked = Instant::now();
             shared.limiter.retain_recent();
+            connections.retain_recent();
             if matches!(doors, Doors::Join) && !is_needed(signer).await? {
                 log::info!("no token is left to join with: `appliance token create` makes one");
                 return Ok(());
@@ -111,6 +118,9 @@ async fn serve(listen: SocketAddr, signer: &Path, doors: &Doors) -> Result<()> {
             }
             Err(_) => continue,
         };
+        if connections.check_key(&address.ip()).is_err() {
+            continue;
+        }
         // Those who find no room come again.
         let Ok(permit) = room.clone().try_acquire_owned() else {
             continue;
@@ -141,6 +151,7 @@ async fn connection(
     http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(CONNECTION)
+        .keep_alive(false)
         .serve_connection(TokioIo::new(stream), service)
         .await?;
     Ok(())

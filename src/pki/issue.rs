@@ -16,11 +16,7 @@ pub const LIFETIME: Duration = Duration::days(3650);
 /// How long before now a certificate begins: the clocks of new VMs differ.
 const BACKDATED: Duration = Duration::days(1);
 
-fn params(
-    now: OffsetDateTime,
-    organization: Option<&str>,
-    common_name: &str,
-) -> Result<CertificateParams> {
+fn params(now: OffsetDateTime, organization: Option<&str>, common_name: &str) -> CertificateParams {
     let mut name = DistinguishedName::new();
     if let Some(organization) = organization {
         name.push(DnType::OrganizationName, organization);
@@ -28,9 +24,8 @@ fn params(
     name.push(DnType::CommonName, common_name);
     let mut params = CertificateParams::default();
     params.distinguished_name = name;
-    params.serial_number = Some(serial_number()?);
     params.not_before = now - BACKDATED;
-    Ok(params)
+    params
 }
 
 /// When a certificate begins and ends that is made at `now`.
@@ -56,7 +51,8 @@ fn serial_number() -> Result<SerialNumber> {
 
 /// A new certificate authority's own certificate, in PEM.
 pub fn authority(request: &AuthorityRequest, key: &KeyPair, now: OffsetDateTime) -> Result<String> {
-    let mut params = params(now, None, &request.common_name)?;
+    let mut params = params(now, None, &request.common_name);
+    params.serial_number = Some(serial_number()?);
     params.not_after = now + LIFETIME;
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.key_usages = vec![
@@ -75,6 +71,7 @@ pub fn certificate(
     validity: Validity,
 ) -> Result<String> {
     let mut params = request_params(request, validity.now)?;
+    params.serial_number = Some(serial_number()?);
     params.not_after = (validity.now + validity.lifetime).min(validity.authority_ends);
     params.is_ca = IsCa::ExplicitNoCa;
     params.use_authority_key_identifier_extension = true;
@@ -89,7 +86,7 @@ pub fn signing_request(request: &CertificateRequest, key: &KeyPair) -> Result<St
 }
 
 fn request_params(request: &CertificateRequest, now: OffsetDateTime) -> Result<CertificateParams> {
-    let mut params = params(now, Some(&request.organization), &request.common_name)?;
+    let mut params = params(now, Some(&request.organization), &request.common_name);
     params.key_usages = vec![
         KeyUsagePurpose::DigitalSignature,
         KeyUsagePurpose::KeyEncipherment,

@@ -13,6 +13,7 @@ mod fetch;
 mod harness;
 mod hostile;
 mod install;
+mod join;
 mod layout;
 mod metadata;
 mod pack;

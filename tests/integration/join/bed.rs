@@ -1,0 +1,241 @@
+//! A master's join service in this process, and a worker.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration as StdDuration;
+
+use appliance::components;
+use appliance::join::client::{Joined, Worker};
+use appliance::join::gate::{Cluster, Gate, Names};
+use appliance::join::nodes::{Nodes, Presence};
+use appliance::join::service::{self, Doors};
+use appliance::join::signer;
+use appliance::join::token::Token;
+use appliance::join::tokens::{TokenRecord, Tokens};
+use appliance::pki::{
+    self, AuthorityRequest, CertificateRequest, Existing, Held, KeyPairRequest, PkiRequest,
+};
+use appliance::sys::retry::Failure;
+use rcgen::KeyPair;
+use time::{Duration, OffsetDateTime};
+
+/// Where the service of a bed listens; what is sent there comes from [`WORKER`].
+pub const MASTER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
+/// The address of this process, as the service sees it.
+pub const WORKER: Ipv4Addr = Ipv4Addr::LOCALHOST;
+
+/// The keys and certificates of a node, in memory.
+#[derive(Default)]
+pub struct Files(RefCell<BTreeMap<String, Vec<u8>>>);
+
+impl Existing for Files {
+    fn read(&self, path: &str) -> anyhow::Result<Option<Vec<u8>>> {
+        Ok(self.0.borrow().get(path).cloned())
+    }
+}
+
+impl Files {
+    pub fn put(&self, path: &str, bytes: &[u8]) {
+        self.0.borrow_mut().insert(path.to_owned(), bytes.to_vec());
+    }
+}
+
+/// An authority made at `now`: certificate and key.
+pub fn authority(now: OffsetDateTime) -> (String, KeyPair) {
+    let request = PkiRequest {
+        authority: AuthorityRequest {
+            common_name: "kubernetes".to_owned(),
+            path: "/ca.pem".to_owned(),
+        },
+        certificates: vec![],
+        service_account: KeyPairRequest {
+            private: "/sa-key.pem".to_owned(),
+            public: "/sa.pub".to_owned(),
+        },
+    };
+    let made = pki::resolve(&request, &Files::default(), now)
+        .unwrap()
+        .authority;
+    let key = made.key_pem.unwrap();
+    let key = KeyPair::from_pem(str::from_utf8(key.expose()).unwrap()).unwrap();
+    (made.certificate_pem, key)
+}
+
+pub fn cluster((authority, key): (String, KeyPair)) -> Cluster {
+    Cluster {
+        authority,
+        key,
+        names: Names {
+            name: "server02".to_owned(),
+            address: MASTER,
+            hosts: BTreeMap::from([("server09".to_owned(), Ipv4Addr::new(192, 168, 1, 109))]),
+        },
+    }
+}
+
+pub fn record(token: &Token) -> TokenRecord {
+    let now = OffsetDateTime::now_utc();
+    TokenRecord {
+        verifier: token.verifier(),
+        created: now,
+        expires: Some(now + Duration::hours(1)),
+        uses: None,
+        used: 0,
+        revoked: None,
+        from: "a test".to_owned(),
+    }
+}
+
+/// A master that serves.
+pub struct Bed {
+    dir: tempfile::TempDir,
+    pub port: u16,
+    pub authority: String,
+    pub token: Token,
+    joining: Arc<AtomicBool>,
+}
+
+impl Bed {
+    pub fn new() -> Bed {
+        Bed::with_authority(authority(OffsetDateTime::now_utc()), Presence::Absent)
+    }
+
+    pub fn with_authority(made: (String, KeyPair), presence: Presence) -> Bed {
+        let dir = tempfile::tempdir().unwrap();
+        let (port, token) = (two_free_ports(), Token::generate().unwrap());
+        let bed = Bed {
+            authority: made.0.clone(),
+            dir,
+            port,
+            token,
+            joining: Arc::new(AtomicBool::new(true)),
+        };
+        bed.tokens()
+            .add(bed.token.id(), &record(&bed.token))
+            .unwrap();
+        let (socket, path) = (bed.socket(), bed.path().to_owned());
+        let cluster = cluster(made);
+        thread::spawn(move || {
+            let ask = |_: &str| Ok(presence);
+            let mut gate = Gate::new(cluster, Tokens::new(&path), Nodes::new(&path), &ask);
+            signer::serve(&socket, None, &mut gate).unwrap();
+        });
+        let renew = Doors::Renew(bed.authority.clone().into_bytes());
+        bed.open(port, Doors::Join);
+        bed.open(port + 1, renew);
+        bed
+    }
+
+    /// Starts one of the services, and waits until it takes connections.
+    fn open(&self, port: u16, doors: Doors) {
+        let address = SocketAddr::new(IpAddr::V4(MASTER), port);
+        let (socket, joining) = (self.socket(), self.joining.clone());
+        thread::spawn(move || {
+            while !socket.exists() {
+                thread::sleep(StdDuration::from_millis(5));
+            }
+            service::run(address, &socket, &doors).unwrap();
+            joining.store(false, Ordering::SeqCst);
+        });
+        while std::net::TcpStream::connect(address).is_err() {
+            thread::sleep(StdDuration::from_millis(5));
+        }
+    }
+
+    /// Whether the service for workers still runs.
+    pub fn is_joining(&self) -> bool {
+        self.joining.load(Ordering::SeqCst)
+    }
+
+    pub fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.path().join("socket")
+    }
+
+    pub fn tokens(&self) -> Tokens {
+        Tokens::new(self.path())
+    }
+
+    pub fn nodes(&self) -> Nodes {
+        Nodes::new(self.path())
+    }
+
+    pub fn join(&self, node: &Node) -> Result<Joined, Failure> {
+        node.join(&self.token, self.port, None)
+    }
+}
+
+/// A port that is free, and the next one too.
+fn two_free_ports() -> u16 {
+    loop {
+        let first = TcpListener::bind((MASTER, 0)).unwrap();
+        let port = first.local_addr().unwrap().port();
+        if port < u16::MAX && TcpListener::bind((MASTER, port + 1)).is_ok() {
+            return port;
+        }
+    }
+}
+
+/// A worker with its keys.
+pub struct Node {
+    pub name: &'static str,
+    requests: Vec<CertificateRequest>,
+    pub files: Files,
+}
+
+impl Node {
+    pub fn new(name: &'static str) -> Node {
+        let node = Node {
+            name,
+            requests: components::worker(name, WORKER),
+            files: Files::default(),
+        };
+        for held in node.held(None) {
+            let path = components::key_path(held.request.name);
+            node.files.put(&path, held.key_pem.expose());
+        }
+        node
+    }
+
+    pub fn held(&self, authority: Option<&str>) -> Vec<Held<'_>> {
+        let now = OffsetDateTime::now_utc();
+        pki::hold(&self.requests, &self.files, authority, now).unwrap()
+    }
+
+    pub fn worker<'a>(&self, port: u16, trusted: Option<&'a str>) -> Worker<'a> {
+        Worker {
+            name: self.name,
+            address: WORKER,
+            master: MASTER,
+            port,
+            trusted,
+        }
+    }
+
+    pub fn join(&self, token: &Token, port: u16, trusted: Option<&str>) -> Result<Joined, Failure> {
+        self.worker(port, trusted).join(token, &self.held(None))
+    }
+
+    /// Keeps what it was given.
+    pub fn keep(&self, joined: &Joined) {
+        self.files
+            .put(components::CA_CERTIFICATE, joined.authority.as_bytes());
+        for (request, pem) in self.requests.iter().zip(&joined.certificates) {
+            self.files.put(&request.path, pem.as_bytes());
+        }
+    }
+}
+
+/// What a failure says; whether it is worth another try.
+pub fn told(failure: Failure) -> (String, bool) {
+    let transient = matches!(failure, Failure::Transient(..));
+    (format!("{:#}", failure.into_error()), transient)
+}

@@ -1,0 +1,6 @@
+//! Joining: the exchange over real TLS, and everything that may go wrong with it.
+
+mod bed;
+mod faults;
+mod requests;
+mod service;

@@ -1,0 +1,276 @@
+//! The exchange as it should be, and the limits of the service.
+
+use std::io::{Read, Write};
+use std::net::{IpAddr, Ipv4Addr, TcpStream};
+use std::process::Command;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use appliance::components::{self, KUBELET_CLIENT};
+use appliance::join::message::{HELLO, MAX_REQUEST};
+use appliance::join::token::Token;
+use appliance::join::trust::FirstSeen;
+use appliance::sys::http::{self, Identity};
+use reqwest::blocking::Client;
+use time::OffsetDateTime;
+
+use super::bed::{Bed, MASTER, Node, WORKER, record, told};
+
+#[test]
+fn a_worker_gets_certificates_that_openssl_takes_for_what_they_are() {
+    let bed = Bed::new();
+    let node = Node::new("server01");
+    let joined = bed.join(&node).unwrap();
+    assert_eq!(joined.authority, bed.authority);
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("ca.pem"), &joined.authority).unwrap();
+    let requests = components::worker("server01", WORKER);
+    assert_eq!(requests.len(), joined.certificates.len());
+    for (request, pem) in requests.iter().zip(&joined.certificates) {
+        std::fs::write(dir.path().join("leaf.pem"), pem).unwrap();
+        let purpose = if request.usage.is_server() {
+            "sslserver"
+        } else {
+            "sslclient"
+        };
+        let verified = Command::new("openssl")
+            .args([
+                "verify", "-CAfile", "ca.pem", "-purpose", purpose, "leaf.pem",
+            ])
+            .current_dir(dir.path())
+            .output()
+            .unwrap();
+        assert!(verified.status.success(), "{}: {verified:?}", request.name);
+    }
+    let record = &bed.nodes().all().unwrap()["server01"];
+    assert_eq!((record.address, &record.token), (WORKER, bed.token.id()));
+}
+
+#[test]
+fn who_comes_again_with_the_same_key_is_not_counted_twice() {
+    let bed = Bed::new();
+    let node = Node::new("server01");
+    bed.join(&node).unwrap();
+    bed.join(&node).unwrap();
+    assert_eq!(bed.tokens().all().unwrap()[bed.token.id()].used, 1);
+    bed.join(&Node::new("server03")).unwrap();
+    assert_eq!(bed.tokens().all().unwrap()[bed.token.id()].used, 2);
+}
+
+#[test]
+fn a_token_serves_no_more_workers_than_it_may() {
+    let bed = Bed::new();
+    let once = Token::generate().unwrap();
+    let record = appliance::join::tokens::TokenRecord {
+        uses: Some(1),
+        ..record(&once)
+    };
+    bed.tokens().add(once.id(), &record).unwrap();
+    let first = Node::new("server01");
+    first.join(&once, bed.port, None).unwrap();
+    // Its answer may have been lost.
+    first.join(&once, bed.port, None).unwrap();
+    let (error, transient) = told(
+        Node::new("server03")
+            .join(&once, bed.port, None)
+            .unwrap_err(),
+    );
+    assert!(
+        error.contains("was used as often as it may be") && !transient,
+        "{error}"
+    );
+}
+
+#[test]
+fn the_service_ends_with_the_last_token_and_renewals_go_on() {
+    let bed = Bed::new();
+    let node = Node::new("server01");
+    node.keep(&bed.join(&node).unwrap());
+    bed.tokens()
+        .revoke(bed.token.id(), OffsetDateTime::now_utc())
+        .unwrap();
+    let start = Instant::now();
+    while bed.is_joining() {
+        assert!(
+            start.elapsed() < Duration::from_secs(60),
+            "it goes on without a token"
+        );
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert!(TcpStream::connect((MASTER, bed.port)).is_err());
+    renew(&bed, &node).unwrap();
+}
+
+/// Renews with the certificate that the node has.
+fn renew(bed: &Bed, node: &Node) -> Result<(), String> {
+    use appliance::pki::Existing;
+    let certificate = node
+        .files
+        .read(&components::certificate_path(KUBELET_CLIENT));
+    let key = node.files.read(&components::key_path(KUBELET_CLIENT));
+    let (certificate, key) = (certificate.unwrap().unwrap(), key.unwrap().unwrap());
+    let identity = Identity {
+        certificate: &certificate,
+        key: &key,
+    };
+    let worker = node.worker(bed.port, Some(&bed.authority));
+    let renewed = worker.renew(&identity, &node.held(Some(&bed.authority)));
+    renewed.map(drop).map_err(|failure| told(failure).0)
+}
+
+#[test]
+fn a_node_renews_with_its_certificate_until_another_machine_has_its_name() {
+    let bed = Bed::new();
+    let node = Node::new("server01");
+    node.keep(&bed.join(&node).unwrap());
+    renew(&bed, &node).unwrap();
+    // The cluster knows no server01, so the machine at the same address may be it again.
+    bed.join(&Node::new("server01")).unwrap();
+    let error = renew(&bed, &node).unwrap_err();
+    assert!(
+        error.contains("another machine has the name server01"),
+        "{error}"
+    );
+    bed.nodes().release("server01").unwrap();
+    let error = renew(&bed, &node).unwrap_err();
+    assert!(error.contains("did not join here"), "{error}");
+}
+
+#[test]
+fn without_a_nodes_certificate_nobody_renews_anything() {
+    let bed = Bed::new();
+    let client = http::client(bed.authority.as_bytes(), None, Duration::from_secs(10)).unwrap();
+    let url = format!("https://{MASTER}:{}/v1/renew", bed.port + 1);
+    assert!(
+        client.post(&url).body("{}").send().is_err(),
+        "no certificate"
+    );
+    let node = Node::new("server01");
+    let joined = bed.join(&node).unwrap();
+    node.keep(&joined);
+    // kube-proxy's certificate is the cluster's too, but names no node.
+    let held = node.held(None);
+    let proxy = held
+        .iter()
+        .position(|held| held.request.name == "kube-proxy")
+        .unwrap();
+    let identity = Identity {
+        certificate: joined.certificates[proxy].as_bytes(),
+        key: held[proxy].key_pem.expose(),
+    };
+    let renewed = node
+        .worker(bed.port, Some(&bed.authority))
+        .renew(&identity, &held);
+    let (error, _) = told(renewed.unwrap_err());
+    assert!(
+        error.contains("renews with the certificate kubelet-client"),
+        "{error}"
+    );
+}
+
+pub fn anonymous(from: Option<Ipv4Addr>) -> Client {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let tls = rustls::ClientConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(FirstSeen::new(provider)))
+        .with_no_client_auth();
+    Client::builder()
+        .tls_backend_preconfigured(tls)
+        .no_proxy()
+        .local_address(from.map(IpAddr::V4))
+        .build()
+        .unwrap()
+}
+
+fn hello_url(bed: &Bed) -> String {
+    format!("https://{MASTER}:{}{HELLO}", bed.port)
+}
+
+#[test]
+fn ten_thousand_requests_from_one_address_keep_nobody_else_out() {
+    let bed = Bed::new();
+    let flood = anonymous(Some(Ipv4Addr::new(127, 0, 0, 9)));
+    let mut turned_away = 0;
+    for _ in 0..10_000 {
+        // Told so at first, and then not even that.
+        let answer = flood.post(hello_url(&bed)).body("{}").send();
+        turned_away += u32::from(answer.map_or(true, |answer| answer.status() == 429));
+    }
+    assert!(
+        turned_away > 9_000,
+        "{turned_away} of 10000 were turned away"
+    );
+    bed.join(&Node::new("server01")).unwrap();
+}
+
+#[test]
+fn a_body_of_a_gigabyte_is_not_read() {
+    let bed = Bed::new();
+    let answer = anonymous(None)
+        .post(hello_url(&bed))
+        .header("content-length", 1_u64 << 30)
+        .body(reqwest::blocking::Body::sized(
+            std::io::repeat(b' '),
+            1 << 30,
+        ))
+        .send();
+    // It may have hung up before the answer could be read.
+    if let Ok(answer) = answer {
+        assert_eq!(answer.status(), 413);
+    }
+    let endless = Endless { sent: 0 };
+    let answer = anonymous(None)
+        .post(hello_url(&bed))
+        .body(reqwest::blocking::Body::new(endless))
+        .send();
+    if let Ok(answer) = answer {
+        assert_eq!(answer.status(), 413);
+    }
+    bed.join(&Node::new("server01")).unwrap();
+}
+
+/// A body without end, which fails the test where it is really read.
+struct Endless {
+    sent: usize,
+}
+
+impl Read for Endless {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        self.sent += buffer.len();
+        // Sockets buffer some megabytes.
+        assert!(self.sent < 512 * MAX_REQUEST, "the service reads on and on");
+        buffer.fill(b' ');
+        Ok(buffer.len())
+    }
+}
+
+#[test]
+fn what_is_no_request_is_refused_in_words() {
+    let bed = Bed::new();
+    for (body, expected) in [
+        ("", 400),
+        ("[]", 400),
+        ("{\"tokenId\": \"../../etc\"}", 400),
+        ("\u{0}", 400),
+    ] {
+        let answer = anonymous(None)
+            .post(hello_url(&bed))
+            .body(body)
+            .send()
+            .unwrap();
+        assert_eq!(answer.status(), expected, "{body:?}");
+        assert!(answer.text().unwrap().contains("bad-request"), "{body:?}");
+    }
+    let mut plain = TcpStream::connect((MASTER, bed.port)).unwrap();
+    plain
+        .write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        .unwrap();
+    let mut answer = Vec::new();
+    let _ = plain.read_to_end(&mut answer);
+    assert!(
+        !answer.starts_with(b"HTTP"),
+        "it speaks to those who do not speak TLS"
+    );
+}
