@@ -1,5 +1,7 @@
 //! Checks of values, as the real programs make them.
 
+use std::time::Duration;
+
 use anyhow::{Result, bail};
 use ipnet::IpNet;
 
@@ -12,30 +14,40 @@ pub fn boolean(value: &str) -> Option<bool> {
     }
 }
 
-/// Whether Go's `time.ParseDuration` takes the value: numbers with units, or 0.
-pub fn is_duration(value: &str) -> bool {
+/// A duration as Go's `time.ParseDuration` reads it: numbers with units, or 0. A
+/// negative one counts as none at all.
+pub fn duration(value: &str) -> Option<Duration> {
+    const UNITS: [(&str, f64); 7] = [
+        ("ns", 1e-9),
+        ("us", 1e-6),
+        ("µs", 1e-6),
+        ("ms", 1e-3),
+        ("s", 1.0),
+        ("m", 60.0),
+        ("h", 3600.0),
+    ];
     let mut rest = value.trim_start_matches(['-', '+']);
     if rest == "0" {
-        return true;
+        return Some(Duration::ZERO);
     }
     if rest.is_empty() {
-        return false;
+        return None;
     }
+    let mut seconds = 0.0;
     while !rest.is_empty() {
-        let digits = rest.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.');
-        if rest[..rest.len() - digits.len()].parse::<f64>().is_err() {
-            return false;
-        }
-        let Some(unit) = ["ns", "us", "µs", "ms", "s", "m", "h"]
+        let after = rest.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.');
+        let number: f64 = rest[..rest.len() - after.len()].parse().ok()?;
+        let (unit, size) = UNITS
             .into_iter()
-            .filter(|unit| digits.starts_with(unit))
-            .max_by_key(|unit| unit.len())
-        else {
-            return false;
-        };
-        rest = &digits[unit.len()..];
+            .filter(|(unit, _)| after.starts_with(unit))
+            .max_by_key(|(unit, _)| unit.len())?;
+        seconds += number * size;
+        rest = &after[unit.len()..];
     }
-    true
+    if value.starts_with('-') {
+        return Some(Duration::ZERO);
+    }
+    Duration::try_from_secs_f64(seconds).ok()
 }
 
 /// Checks a port range `FIRST-LAST` or `FIRST+COUNT`.
@@ -84,11 +96,12 @@ mod tests {
     #[test]
     fn durations_are_those_of_go() {
         for good in ["0", "1h", "2m30s", "1.5s", "100ms", "-1s", "8760h0m0s"] {
-            assert!(is_duration(good), "{good}");
+            assert!(duration(good).is_some(), "{good}");
         }
         for bad in ["", "1", "1x", "h", "1h 2m", "-"] {
-            assert!(!is_duration(bad), "{bad}");
+            assert_eq!(duration(bad), None, "{bad}");
         }
+        assert_eq!(duration("2m30.5s"), Some(Duration::from_millis(150_500)));
     }
 
     #[test]

@@ -112,6 +112,23 @@ impl Client {
         )
     }
 
+    /// Patches what is at `path` with a merge patch.
+    ///
+    /// # Errors
+    /// As for [`Client::get`].
+    pub fn patch(&self, path: &str, body: &Value) -> Result<Reply> {
+        let kind = "application/strategic-merge-patch+json";
+        self.send(Method::PATCH, path, Some((kind, body.to_string())))
+    }
+
+    /// Deletes what is at `path`.
+    ///
+    /// # Errors
+    /// As for [`Client::get`].
+    pub fn delete(&self, path: &str) -> Result<Reply> {
+        self.send(Method::DELETE, path, None)
+    }
+
     /// Puts an already encoded form to `path`.
     ///
     /// # Errors

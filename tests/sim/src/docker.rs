@@ -10,12 +10,13 @@ use serde_json::Value;
 /// The most docker may answer.
 const ANSWER_LIMIT: u64 = 1 << 20;
 
-/// Checks that docker answers and uses the kubelet's cgroup driver.
+/// Checks that docker answers and uses the kubelet's cgroup driver. Returns its
+/// version, as a node shows it.
 ///
 /// # Errors
 /// A docker that does not answer, or uses another driver, as the real kubelet
 /// words it.
-pub fn check(endpoint: &str, cgroup_driver: &str) -> Result<()> {
+pub fn check(endpoint: &str, cgroup_driver: &str) -> Result<String> {
     let info = info(endpoint).with_context(|| format!("failed to get docker info: {endpoint}"))?;
     let driver = info["CgroupDriver"].as_str().unwrap_or_default();
     if driver != cgroup_driver {
@@ -24,7 +25,8 @@ pub fn check(endpoint: &str, cgroup_driver: &str) -> Result<()> {
              {cgroup_driver:?} is different from docker cgroup driver: {driver:?}"
         );
     }
-    Ok(())
+    let version = info["ServerVersion"].as_str().unwrap_or("unknown");
+    Ok(format!("docker://{version}"))
 }
 
 fn info(endpoint: &str) -> Result<Value> {
@@ -54,7 +56,7 @@ mod tests {
 
     use super::*;
 
-    fn check_against(answer: &'static str) -> Result<()> {
+    fn check_against(answer: &'static str) -> Result<String> {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("docker.sock");
         let listener = UnixListener::bind(&path).unwrap();

@@ -47,6 +47,14 @@ pub fn members(servers: &[&str], files: Files<'_>) -> Result<Vec<Client>> {
     Ok(members)
 }
 
+/// A value in etcd.
+pub struct Entry {
+    /// The value.
+    pub value: Vec<u8>,
+    /// The revision that wrote it.
+    pub revision: i64,
+}
+
 /// A store of keys in etcd.
 pub struct Store {
     members: Vec<Client>,
@@ -89,7 +97,7 @@ impl Store {
     ///
     /// # Errors
     /// No member answers.
-    pub fn get(&self, key: &str) -> Result<Option<Vec<u8>>> {
+    pub fn get(&self, key: &str) -> Result<Option<Entry>> {
         let found = self.range(&json!({"key": self.encode(key)}))?;
         Ok(found.into_iter().next())
     }
@@ -98,13 +106,53 @@ impl Store {
     ///
     /// # Errors
     /// No member answers.
-    pub fn list(&self, start: &str) -> Result<Vec<Vec<u8>>> {
+    pub fn list(&self, start: &str) -> Result<Vec<Entry>> {
         let mut end = format!("{}{start}", self.prefix).into_bytes();
         // The keys are ASCII: the last byte can be counted up.
         if let Some(last) = end.last_mut() {
             *last += 1;
         }
         self.range(&json!({"key": self.encode(start), "range_end": STANDARD.encode(end)}))
+    }
+
+    /// Writes a value where none is. Returns the revision, or none if one is there.
+    ///
+    /// # Errors
+    /// No member answers.
+    pub fn create(&self, key: &str, value: &[u8]) -> Result<Option<i64>> {
+        self.replace(key, value, 0)
+    }
+
+    /// Writes a value if the key's revision is still `revision`; 0 is that of a key
+    /// that is not there. Returns the new revision, or none if it is another.
+    ///
+    /// # Errors
+    /// No member answers.
+    pub fn replace(&self, key: &str, value: &[u8], revision: i64) -> Result<Option<i64>> {
+        let key = self.encode(key);
+        let answer = self.call(
+            "txn",
+            &json!({
+                "compare": [{
+                    "key": key, "target": "MOD", "result": "EQUAL",
+                    "modRevision": revision.to_string(),
+                }],
+                "success": [{"requestPut": {"key": key, "value": STANDARD.encode(value)}}],
+            }),
+        )?;
+        if answer["succeeded"] != json!(true) {
+            return Ok(None);
+        }
+        number(&answer["header"]["revision"]).map(Some)
+    }
+
+    /// Removes a key; whether it was there.
+    ///
+    /// # Errors
+    /// No member answers.
+    pub fn delete(&self, key: &str) -> Result<bool> {
+        let answer = self.call("deleterange", &json!({"key": self.encode(key)}))?;
+        Ok(answer["deleted"].is_string())
     }
 
     /// What each member's health endpoint answers.
@@ -132,14 +180,17 @@ impl Store {
         STANDARD.encode(format!("{}{key}", self.prefix))
     }
 
-    fn range(&self, body: &Value) -> Result<Vec<Vec<u8>>> {
+    fn range(&self, body: &Value) -> Result<Vec<Entry>> {
         let found = self.call("range", body)?;
         let pairs = found["kvs"].as_array().map_or(&[][..], Vec::as_slice);
         pairs
             .iter()
             .map(|pair| {
                 let value = pair["value"].as_str().unwrap_or_default();
-                STANDARD.decode(value).context("etcd's value")
+                Ok(Entry {
+                    value: STANDARD.decode(value).context("etcd's value")?,
+                    revision: number(&pair["mod_revision"])?,
+                })
             })
             .collect()
     }
@@ -148,6 +199,12 @@ impl Store {
         let path = format!("{}/{verb}", self.gateway);
         first(&self.members, |member| member.post(&path, body)?.json())
     }
+}
+
+/// The gateway writes 64-bit numbers as texts.
+fn number(value: &Value) -> Result<i64> {
+    let text = value.as_str().context("etcd told no revision")?;
+    text.parse().context("etcd's revision")
 }
 
 /// What the first member that answers says; else the last one's failure.

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use ipnet::IpNet;
@@ -106,6 +107,13 @@ impl Flags {
             .filter(|value| !value.is_empty())
     }
 
+    /// Whether the last value of `name` is empty, for the few flags where that is
+    /// something else than not to give them.
+    pub fn is_emptied(&self, name: &str) -> bool {
+        let last = self.values.get(name).and_then(|values| values.last());
+        last.is_some_and(String::is_empty)
+    }
+
     /// Every value of a flag that may be given more than once.
     pub fn all(&self, name: &str) -> Vec<&str> {
         self.values
@@ -142,6 +150,12 @@ impl Flags {
                 .parse()
                 .with_context(|| format!("--{name}: {value} is not between 0 and 65535"))
         })
+    }
+
+    /// A duration, or `default`.
+    pub fn duration(&self, name: &str, default: Duration) -> Duration {
+        let stated = self.text(name).and_then(checks::duration);
+        stated.unwrap_or(default)
     }
 
     /// An IP address, or `default`.
@@ -198,7 +212,7 @@ fn check(name: &str, value: &str) -> Result<()> {
     let problem = match kind(name) {
         Kind::Boolean if checks::boolean(value).is_none() => "not true or false",
         Kind::Integer if value.parse::<i64>().is_err() => "not a whole number",
-        Kind::Duration if !checks::is_duration(value) => "not a duration such as 1h30m",
+        Kind::Duration if checks::duration(value).is_none() => "not a duration such as 1h30m",
         _ => return Ok(()),
     };
     Err(invalid(name, value, problem))
@@ -270,6 +284,7 @@ mod tests {
     fn an_empty_value_is_as_good_as_none() {
         let flags = parse("--kubeconfig=").unwrap();
         assert_eq!(flags.text("kubeconfig"), None);
+        assert!(flags.is_emptied("kubeconfig") && !flags.is_emptied("port"));
         flags.check_files(&[]).unwrap();
     }
 

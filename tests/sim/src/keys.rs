@@ -4,6 +4,8 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use rustls::SignatureAlgorithm;
 use rustls::crypto::ring::sign::any_supported_type;
 use rustls::pki_types::pem::{PemObject, SectionKind};
@@ -55,6 +57,19 @@ pub fn private_key_in(text: &[u8]) -> Result<PrivateKeyDer<'static>> {
     let key = PrivateKeyDer::from_pem_slice(text).context("holds no private key")?;
     algorithm(&key)?;
     Ok(key)
+}
+
+/// A PEM text.
+pub fn pem(label: &str, der: &[u8]) -> String {
+    let encoded = STANDARD.encode(der);
+    let mut text = format!("-----BEGIN {label}-----\n");
+    let mut rest = encoded.as_str();
+    while !rest.is_empty() {
+        let (line, after) = rest.split_at(rest.len().min(64));
+        text = text + line + "\n";
+        rest = after;
+    }
+    text + &format!("-----END {label}-----\n")
 }
 
 /// The kind of a private key; Ed25519 was not known to programs of that age.

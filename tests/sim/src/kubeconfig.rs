@@ -6,7 +6,9 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use rustls::RootCertStore;
 use serde::Deserialize;
+use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::client::Client;
 use crate::keys;
@@ -31,9 +33,10 @@ struct NamedCluster {
     cluster: Cluster,
 }
 
-#[derive(Deserialize)]
+/// A cluster, as a kubeconfig describes it.
+#[derive(Clone, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-struct Cluster {
+pub struct Cluster {
     server: String,
     certificate_authority: Option<String>,
     certificate_authority_data: Option<String>,
@@ -80,27 +83,136 @@ pub fn client(path: &Path) -> Result<Client> {
     open(path).with_context(|| format!("kubeconfig {}", path.display()))
 }
 
-fn open(path: &Path) -> Result<Client> {
-    let text = fs::read_to_string(path)?;
-    // The parser's message may quote the text, which holds keys: say only where.
-    let config: Kubeconfig = serde_saphyr::from_str(&text)
-        .map_err(|_| anyhow::anyhow!("not the YAML or JSON of a kubeconfig"))?;
-    let (cluster, user) = config.current()?;
-    if cluster.insecure_skip_tls_verify {
-        bail!("insecure-skip-tls-verify: the stand-ins always verify");
+/// A client of the server the kubeconfig at `path` names, which shows the certificate
+/// and key in the file `pair` instead of those the kubeconfig names.
+///
+/// # Errors
+/// As for [`client`].
+pub fn client_with(path: &Path, pair: &Path) -> Result<Client> {
+    let text = fs::read(pair).with_context(|| pair.display().to_string())?;
+    let identity = Identity::from_pem(&text, &text).with_context(|| pair.display().to_string())?;
+    let config = Kubeconfig::read(path)?;
+    let (cluster, _) = config.current()?;
+    let authorities = authorities(path, cluster)?;
+    Client::new(
+        &cluster.server,
+        tls::client(authorities, Some(identity))?,
+        None,
+    )
+}
+
+/// Whether the kubeconfig at `path` can be used and its certificates are not expired.
+/// One with a token alone is none, as for the real kubelet.
+pub fn has_valid_certificate(path: &Path) -> bool {
+    if !path.exists() {
+        return false;
     }
-    let beside = path.parent().unwrap_or(Path::new("/"));
+    match open(path).and_then(|_| expiries(path)) {
+        Ok(ends) if ends.is_empty() => {
+            eprintln!("{}: no client certificate in it", path.display());
+            false
+        }
+        Ok(ends) => {
+            let now = time::OffsetDateTime::now_utc().unix_timestamp();
+            let expired = ends.iter().any(|end| *end < now);
+            if expired {
+                eprintln!("{}: its client certificate is expired", path.display());
+            }
+            !expired
+        }
+        Err(error) => {
+            eprintln!("{}: {error:#}", path.display());
+            false
+        }
+    }
+}
+
+fn expiries(path: &Path) -> Result<Vec<i64>> {
+    let config = Kubeconfig::read(path)?;
+    let (_, user) = config.current()?;
+    let text = load(
+        beside(path),
+        user.client_certificate_data.as_deref(),
+        user.client_certificate.as_deref(),
+    )?;
+    let certificates = text.map(|text| keys::certificates_in(&text)).transpose()?;
+    certificates
+        .unwrap_or_default()
+        .iter()
+        .map(|certificate| {
+            let (_, certificate) = X509Certificate::from_der(certificate)?;
+            Ok(certificate.validity().not_after.timestamp())
+        })
+        .collect()
+}
+
+/// Which cluster the kubeconfig at `path` names in its current context; the path of
+/// the authority's certificate is made absolute.
+///
+/// # Errors
+/// A file that cannot be read or parsed, or that lacks its context.
+pub fn cluster(path: &Path) -> Result<Cluster> {
+    let config = Kubeconfig::read(path)?;
+    let (cluster, _) = config.current()?;
+    let mut cluster = cluster.clone();
+    let authority = cluster
+        .certificate_authority
+        .filter(|file| !file.is_empty());
+    cluster.certificate_authority = authority
+        .map(|file| std::path::absolute(beside(path).join(file)))
+        .transpose()?
+        .map(|file| file.display().to_string());
+    Ok(cluster)
+}
+
+/// The text of a kubeconfig for a cluster that refers to a certificate and its key,
+/// as the real kubelet writes it after its bootstrap.
+pub fn of_certificate(cluster: &Cluster, certificate: &Path, key: &Path) -> String {
+    let authority = match (
+        &cluster.certificate_authority,
+        &cluster.certificate_authority_data,
+    ) {
+        (Some(file), _) => format!("    certificate-authority: {file}\n"),
+        (None, Some(data)) => format!("    certificate-authority-data: {data}\n"),
+        (None, None) => String::new(),
+    };
+    format!(
+        "apiVersion: v1\nclusters:\n- cluster:\n{authority}    server: {}\n  name: \
+         default-cluster\ncontexts:\n- context:\n    cluster: default-cluster\n    namespace: \
+         default\n    user: default-auth\n  name: default-context\ncurrent-context: \
+         default-context\nkind: Config\npreferences: {{}}\nusers:\n- name: default-auth\n  \
+         user:\n    client-certificate: {}\n    client-key: {}\n",
+        cluster.server,
+        certificate.display(),
+        key.display()
+    )
+}
+
+fn beside(path: &Path) -> &Path {
+    path.parent().unwrap_or(Path::new("/"))
+}
+
+fn authorities(path: &Path, cluster: &Cluster) -> Result<Option<RootCertStore>> {
     let authority = load(
-        beside,
+        beside(path),
         cluster.certificate_authority_data.as_deref(),
         cluster.certificate_authority.as_deref(),
     )
     .context("certificate-authority")?;
-    let authorities = authority
+    authority
         .map(|text| keys::certificates_in(&text).and_then(tls::authorities))
         .transpose()
-        .context("certificate-authority")?;
-    let identity = identity(beside, user)?;
+        .context("certificate-authority")
+}
+
+fn open(path: &Path) -> Result<Client> {
+    let config = Kubeconfig::read(path)?;
+    let (cluster, user) = config.current()?;
+    if cluster.insecure_skip_tls_verify {
+        bail!("insecure-skip-tls-verify: the stand-ins always verify");
+    }
+    let authorities = authorities(path, cluster)?;
+    let identity = identity(beside(path), user)?;
     let token = user.token.clone().filter(|token| !token.is_empty());
     Client::new(&cluster.server, tls::client(authorities, identity)?, token)
 }
@@ -126,6 +238,13 @@ fn identity(beside: &Path, user: &User) -> Result<Option<Identity>> {
 }
 
 impl Kubeconfig {
+    fn read(path: &Path) -> Result<Self> {
+        let text = fs::read_to_string(path)?;
+        // The parser's message may quote the text, which holds keys: say only where.
+        serde_saphyr::from_str(&text)
+            .map_err(|_| anyhow::anyhow!("not the YAML or JSON of a kubeconfig"))
+    }
+
     fn current(&self) -> Result<(&Cluster, &User)> {
         let name = &self.current_context;
         let context = self

@@ -36,12 +36,17 @@ pub fn api_client(flags: &Flags) -> Result<Client> {
     }
 }
 
-/// Serves `/healthz` on `address` and keeps the lease `name` through `api`.
+/// Serves `/healthz` on `address` and keeps the lease `name` through `api`; `held` tells
+/// whether it is held.
 ///
 /// # Errors
 /// An address that cannot be bound; a lease that was held and could not be renewed.
-pub fn hold(name: &'static str, api: &Client, address: SocketAddr) -> Result<()> {
-    let held = Arc::new(AtomicBool::new(false));
+pub fn hold(
+    name: &'static str,
+    api: &Client,
+    address: SocketAddr,
+    held: &Arc<AtomicBool>,
+) -> Result<()> {
     let server = Server::new()?;
     let told = held.clone();
     let handler = only("/healthz", move || {

@@ -1,6 +1,7 @@
 //! The stand-in for kube-scheduler: holds its lease. It schedules nothing.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 
 use anyhow::Result;
 
@@ -16,5 +17,7 @@ pub fn run(flags: &Flags) -> Result<()> {
     let api = lease::api_client(flags)?;
     let address = flags.address("address", IpAddr::V4(Ipv4Addr::UNSPECIFIED))?;
     let address = SocketAddr::new(address, flags.port("port", 10251)?);
-    lifecycle::run_until_stopped(move || lease::hold("kube-scheduler", &api, address))
+    lifecycle::run_until_stopped(move || {
+        lease::hold("kube-scheduler", &api, address, &Arc::default())
+    })
 }

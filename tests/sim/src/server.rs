@@ -25,12 +25,32 @@ pub struct Request {
     pub method: String,
     /// The path, without the query.
     pub path: String,
+    /// The query, without the question mark.
+    pub query: String,
+    /// What the body is said to be, without parameters.
+    pub content_type: String,
     /// The bearer token, if one was sent.
     pub bearer: Option<String>,
     /// The client's certificate, verified against the client authority.
     pub certificate: Option<CertificateDer<'static>>,
     /// The body.
     pub body: Vec<u8>,
+}
+
+#[cfg(test)]
+impl Request {
+    /// A request without certificate, token and body.
+    pub fn test(method: &str, path: &str, query: &str) -> Self {
+        Self {
+            method: method.to_owned(),
+            path: path.to_owned(),
+            query: query.to_owned(),
+            content_type: String::new(),
+            bearer: None,
+            certificate: None,
+            body: Vec::new(),
+        }
+    }
 }
 
 /// One answer.
@@ -152,15 +172,20 @@ async fn answer(
     let Ok(body) = Limited::new(body, BODY_LIMIT).collect().await else {
         return Response::text(413, "the body is too large or was cut\n");
     };
-    let bearer = head
-        .headers
-        .get("authorization")
-        .and_then(|value| value.to_str().ok())
+    let header = |name| {
+        let value = head.headers.get(name)?;
+        value.to_str().ok()
+    };
+    let bearer = header("authorization")
         .and_then(|value| value.strip_prefix("Bearer "))
         .map(str::to_owned);
+    let content_type = header("content-type").unwrap_or_default();
+    let content_type = content_type.split(';').next().unwrap_or_default();
     let request = Request {
         method: head.method.to_string(),
         path: head.uri.path().to_owned(),
+        query: head.uri.query().unwrap_or_default().to_owned(),
+        content_type: content_type.trim().to_owned(),
         bearer,
         certificate,
         body: body.to_bytes().to_vec(),

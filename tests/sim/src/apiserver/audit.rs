@@ -11,8 +11,9 @@ use serde_json::json;
 
 use crate::lifecycle;
 use crate::server::Request;
+use crate::user::User;
 
-use super::authn::User;
+use super::attributes::Attributes;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -70,7 +71,7 @@ impl Audit {
             "level": self.level,
             "stage": "ResponseComplete",
             "requestURI": request.path,
-            "verb": verb(&request.method),
+            "verb": Attributes::of(request).verb,
             "user": {"username": user.name, "groups": user.groups},
             "responseStatus": {"code": status},
         });
@@ -81,16 +82,6 @@ impl Audit {
         if !matches!(written, Ok(true)) {
             eprintln!("the audit log cannot be written");
         }
-    }
-}
-
-/// The API's verb for a method.
-pub fn verb(method: &str) -> &'static str {
-    match method {
-        "PUT" => "update",
-        "POST" => "create",
-        "DELETE" => "delete",
-        _ => "get",
     }
 }
 

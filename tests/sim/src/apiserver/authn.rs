@@ -4,47 +4,9 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
-use x509_parser::prelude::{FromDer, X509Certificate};
-
 use crate::server::Request;
-
-/// Who asks.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct User {
-    /// The user's name.
-    pub name: String,
-    /// The groups the user is in.
-    pub groups: Vec<String>,
-}
-
-impl User {
-    fn authenticated(name: String, mut groups: Vec<String>) -> Self {
-        groups.push("system:authenticated".to_owned());
-        Self { name, groups }
-    }
-
-    /// Somebody who shows nothing.
-    pub fn anonymous() -> Self {
-        Self {
-            name: "system:anonymous".to_owned(),
-            groups: vec!["system:unauthenticated".to_owned()],
-        }
-    }
-
-    /// Anybody on the insecure port.
-    pub fn unsecured() -> Self {
-        Self::authenticated(
-            "system:unsecured".to_owned(),
-            vec!["system:masters".to_owned()],
-        )
-    }
-
-    /// Whether the user is in a group.
-    pub fn is_in(&self, group: &str) -> bool {
-        self.groups.iter().any(|own| own == group)
-    }
-}
+use crate::user::User;
+use anyhow::{Context, Result, bail};
 
 /// Tells who asks.
 pub struct Authenticator {
@@ -70,26 +32,18 @@ impl Authenticator {
     /// Who asks; none if that must be answered 401.
     pub fn user(&self, request: &Request) -> Option<User> {
         if let Some(certificate) = &request.certificate {
-            return certificate_user(certificate);
+            return User::of_certificate(certificate);
         }
         match &request.bearer {
-            Some(token) => self.tokens.get(token).cloned(),
+            Some(token) => self.token_user(token).cloned(),
             None => self.anonymous.then(User::anonymous),
         }
     }
-}
 
-/// The certificate's common name is the user, its organizations the groups.
-fn certificate_user(der: &[u8]) -> Option<User> {
-    let (_, certificate) = X509Certificate::from_der(der).ok()?;
-    let subject = certificate.subject();
-    let name = subject.iter_common_name().next()?.as_str().ok()?.to_owned();
-    let groups = subject
-        .iter_organization()
-        .filter_map(|organization| organization.as_str().ok())
-        .map(str::to_owned)
-        .collect();
-    Some(User::authenticated(name, groups))
+    /// Whose bearer token this is.
+    pub fn token_user(&self, token: &str) -> Option<&User> {
+        self.tokens.get(token)
+    }
 }
 
 fn parse_tokens(text: &str) -> Result<HashMap<String, User>> {

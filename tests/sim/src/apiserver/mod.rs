@@ -1,11 +1,20 @@
 //! The stand-in for kube-apiserver: real TLS, real etcd, real authentication, and
 //! as much of the API as its peers among the stand-ins use.
 
+mod answers;
+mod attributes;
 mod audit;
 mod authn;
 mod authz;
+mod checked;
+mod defaults;
+mod node_proxy;
+mod objects;
 mod options;
+mod rbac;
+mod reviews;
 mod routes;
+mod selector;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,9 +25,12 @@ use crate::etcd::Store;
 use crate::flags::Flags;
 use crate::lifecycle;
 use crate::server::{Handler, Request, Response, Server};
+use crate::user::User;
+use attributes::Attributes;
 use audit::Audit;
-use authn::{Authenticator, User};
+use authn::Authenticator;
 use authz::Authorizer;
+use node_proxy::Kubelets;
 use options::Options;
 
 /// How many times, a second apart, etcd is asked before giving up.
@@ -37,12 +49,14 @@ fn serve(options: Options) -> Result<()> {
     let store = lifecycle::retry(ETCD_TRIES, "etcd", || {
         let store = Store::connect(&options.etcd, &options.etcd_prefix)?;
         store.check()?;
+        defaults::write(&store)?;
         Ok(store)
     })?;
     let gate = Arc::new(Gate {
         store,
         authenticator: options.authenticator,
         authorizer: options.authorizer,
+        kubelets: options.kubelets,
         audit: options.audit,
     });
     let server = Server::new()?;
@@ -77,26 +91,30 @@ struct Gate {
     store: Store,
     authenticator: Authenticator,
     authorizer: Authorizer,
+    kubelets: Kubelets,
     audit: Option<Audit>,
 }
 
 impl Gate {
     fn secure(&self, request: &Request) -> Response {
         let Some(user) = self.authenticator.user(request) else {
-            let refusal = routes::status(401, "Unauthorized", "Unauthorized");
+            let refusal = answers::status(401, "Unauthorized", "Unauthorized");
             return self.audited(request, &User::anonymous(), refusal);
         };
-        let answer = match self.authorizer.decide(&user, request) {
-            Ok(()) => routes::answer(&self.store, request),
-            Err(refusal) => routes::status(403, "Forbidden", &refusal),
+        let asked = Attributes::of(request);
+        let answer = match self.authorizer.allows(&self.store, &user, &asked) {
+            Ok(true) => routes::answer(self, &user, &asked, request),
+            Ok(false) => answers::status(403, "Forbidden", &authz::refusal(&user, &asked)),
+            Err(error) => answers::status(500, "InternalError", &format!("{error:#}")),
         };
         self.audited(request, &user, answer)
     }
 
     /// The insecure port skips authentication and authorization, as the real one.
     fn insecure(&self, request: &Request) -> Response {
-        let answer = routes::answer(&self.store, request);
-        self.audited(request, &User::unsecured(), answer)
+        let (user, asked) = (User::unsecured(), Attributes::of(request));
+        let answer = routes::answer(self, &user, &asked, request);
+        self.audited(request, &user, answer)
     }
 
     fn audited(&self, request: &Request, user: &User, answer: Response) -> Response {

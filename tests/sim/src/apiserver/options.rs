@@ -14,6 +14,7 @@ use crate::{checks, etcd, keys};
 use super::audit::Audit;
 use super::authn::Authenticator;
 use super::authz::Authorizer;
+use super::node_proxy::Kubelets;
 
 /// Everything the apiserver needs to run.
 pub struct Options {
@@ -29,6 +30,8 @@ pub struct Options {
     pub authenticator: Authenticator,
     /// Tells who may.
     pub authorizer: Authorizer,
+    /// How kubelets are reached.
+    pub kubelets: Kubelets,
     /// Writes down what was asked, if configured.
     pub audit: Option<Audit>,
 }
@@ -60,6 +63,7 @@ impl Options {
                 flags.boolean("anonymous-auth", true),
             )?,
             authorizer: Authorizer::new(&modes(flags)),
+            kubelets: Kubelets::read(flags).context("--kubelet-*")?,
             audit: Audit::open(
                 flags.text("audit-policy-file").map(Path::new),
                 flags.text("audit-log-path"),

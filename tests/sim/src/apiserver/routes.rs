@@ -1,50 +1,75 @@
 //! What the apiserver answers to an authorized request.
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde_json::{Value, json};
 
 use crate::client::{Client, Reply};
 use crate::etcd::Store;
+use crate::kinds::Kind;
 use crate::program::VERSION;
 use crate::server::{Request, Response};
+use crate::user::User;
 
-const NODES: &str = "/api/v1/nodes";
-const ENDPOINTS: &str = "/api/v1/namespaces/kube-system/endpoints/";
+use super::attributes::{Attributes, Resource};
+use super::objects::{self, Asked};
+use super::{Gate, answers, reviews};
 
-/// Answers a request.
-pub fn answer(store: &Store, request: &Request) -> Response {
-    let result = match (request.method.as_str(), request.path.as_str()) {
-        ("GET", "/healthz" | "/healthz/etcd") => Ok(healthz(store)),
-        ("GET", "/version") => Ok(Response::json(200, &version())),
-        ("GET", "/api") => Ok(Response::json(
-            200,
-            &json!({"kind": "APIVersions", "versions": ["v1"]}),
-        )),
-        ("GET", "/api/v1/componentstatuses") => component_statuses(store),
-        ("GET", NODES) => list_nodes(store),
-        (method, path) => match stored_at(path) {
-            Some(key) => object(store, method, &key, request),
-            None => Ok(not_found(path)),
-        },
+/// Answers an authorized request.
+pub fn answer(gate: &Gate, user: &User, asked: &Attributes, request: &Request) -> Response {
+    let result = match &asked.resource {
+        Some(resource) => of_resource(gate, user, resource, request),
+        None => Ok(of_path(&gate.store, request)),
     };
-    result.unwrap_or_else(|error| status(500, "InternalError", &format!("{error:#}")))
+    result.unwrap_or_else(|error| answers::status(500, "InternalError", &format!("{error:#}")))
 }
 
-/// A failure as the API words it.
-pub fn status(code: u16, reason: &str, message: &str) -> Response {
-    let body = json!({
-        "kind": "Status", "apiVersion": "v1", "metadata": {},
-        "status": "Failure", "message": message, "reason": reason, "code": code,
-    });
-    Response::json(code, &body)
+fn of_path(store: &Store, request: &Request) -> Response {
+    match (request.method.as_str(), request.path.as_str()) {
+        ("GET", "/healthz" | "/healthz/etcd") => healthz(store),
+        ("GET", "/version") => Response::json(200, &version()),
+        ("GET", "/api") => Response::json(200, &json!({"kind": "APIVersions", "versions": ["v1"]})),
+        (_, path) => answers::no_path(path),
+    }
 }
 
-fn not_found(path: &str) -> Response {
-    status(
-        404,
-        "NotFound",
-        &format!("the stand-in serves nothing at {path}"),
-    )
+fn of_resource(
+    gate: &Gate,
+    user: &User,
+    resource: &Resource,
+    request: &Request,
+) -> Result<Response> {
+    let Resource {
+        group,
+        version,
+        resource: name,
+        subresource,
+        ..
+    } = resource;
+    let creates = request.method == "POST" && resource.name.is_empty();
+    match (group.as_str(), version.as_str(), name.as_str()) {
+        ("", "v1", "componentstatuses") if request.method == "GET" && resource.name.is_empty() => {
+            component_statuses(&gate.store)
+        }
+        ("", "v1", "nodes") if subresource == "proxy" => {
+            gate.kubelets.answer(&gate.store, resource, request)
+        }
+        ("authorization.k8s.io", "v1" | "v1beta1", "subjectaccessreviews") if creates => {
+            reviews::access(&gate.store, &gate.authorizer, request)
+        }
+        ("authentication.k8s.io", "v1" | "v1beta1", "tokenreviews") if creates => {
+            Ok(reviews::token(&gate.authenticator, request))
+        }
+        _ => match Kind::at(group, version, name) {
+            Some(kind) => objects::answer(&Asked {
+                store: &gate.store,
+                kind,
+                resource,
+                user,
+                request,
+            }),
+            None => Ok(answers::no_path(&request.path)),
+        },
+    }
 }
 
 fn healthz(store: &Store) -> Response {
@@ -66,56 +91,6 @@ fn version() -> Value {
         "gitTreeState": "appliance test stand-in; not the real kube-apiserver",
         "platform": "linux/amd64",
     })
-}
-
-/// Where an object the stand-ins write is kept in etcd; the same keys as the real
-/// server's. Names are checked: they become part of a key.
-fn stored_at(path: &str) -> Option<String> {
-    let (directory, name) = if let Some(name) = path.strip_prefix("/api/v1/nodes/") {
-        ("/minions/", name)
-    } else {
-        let name = path.strip_prefix(ENDPOINTS)?;
-        ("/services/endpoints/kube-system/", name)
-    };
-    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-.".contains(c);
-    (!name.is_empty() && name.chars().all(plain)).then(|| format!("{directory}{name}"))
-}
-
-fn object(store: &Store, method: &str, key: &str, request: &Request) -> Result<Response> {
-    match method {
-        "GET" => Ok(match store.get(key)? {
-            Some(value) => Response {
-                status: 200,
-                content_type: "application/json",
-                body: value,
-            },
-            None => status(404, "NotFound", &format!("{} not found", request.path)),
-        }),
-        "PUT" => {
-            let Ok(value) = serde_json::from_slice::<Value>(&request.body) else {
-                return Ok(status(400, "BadRequest", "the body is not JSON"));
-            };
-            store.put(key, value.to_string().as_bytes())?;
-            Ok(Response::json(200, &value))
-        }
-        other => Ok(status(
-            405,
-            "MethodNotAllowed",
-            &format!("the stand-in knows no {other} here"),
-        )),
-    }
-}
-
-fn list_nodes(store: &Store) -> Result<Response> {
-    let items = store
-        .list("/minions/")?
-        .iter()
-        .map(|value| serde_json::from_slice(value).context("a node in etcd"))
-        .collect::<Result<Vec<Value>>>()?;
-    Ok(Response::json(
-        200,
-        &json!({"kind": "NodeList", "apiVersion": "v1", "metadata": {}, "items": items}),
-    ))
 }
 
 /// Asks the scheduler and the controller-manager on this machine, as the real

@@ -11,6 +11,26 @@ pub struct Table {
 }
 
 impl Table {
+    /// A table; each row has as many cells as the head.
+    pub fn new(head: Vec<&'static str>, rows: Vec<Vec<String>>) -> Self {
+        Self { head, rows }
+    }
+
+    /// Puts `KIND/` before each name.
+    pub fn prefix(&mut self, kind: &str) {
+        for name in self.rows.iter_mut().filter_map(|row| row.first_mut()) {
+            *name = format!("{kind}/{name}");
+        }
+    }
+
+    /// Puts a column before the others.
+    pub fn precede(&mut self, head: &'static str, cells: Vec<String>) {
+        self.head.insert(0, head);
+        for (row, cell) in self.rows.iter_mut().zip(cells) {
+            row.insert(0, cell);
+        }
+    }
+
     /// The table as text.
     pub fn text(&self, with_head: bool) -> String {
         let head: Vec<String> = self.head.iter().map(|&name| name.to_owned()).collect();
@@ -57,28 +77,13 @@ pub fn component_statuses(items: &[Value]) -> Table {
     }
 }
 
-/// `get nodes`.
-pub fn nodes(items: &[Value]) -> Table {
-    let row = |item: &Value| {
-        vec![
-            text(&item["metadata"]["name"]),
-            node_state(item).to_owned(),
-            roles(item),
-            age(&item["metadata"]["creationTimestamp"]),
-            text(&item["status"]["nodeInfo"]["kubeletVersion"]),
-        ]
-    };
-    Table {
-        head: vec!["NAME", "STATUS", "ROLES", "AGE", "VERSION"],
-        rows: items.iter().map(row).collect(),
-    }
-}
-
-fn text(value: &Value) -> String {
+/// A text, without what ends its line.
+pub fn text(value: &Value) -> String {
     value.as_str().unwrap_or_default().trim_end().to_owned()
 }
 
-fn node_state(node: &Value) -> &'static str {
+/// Whether a node is ready.
+pub fn node_state(node: &Value) -> &'static str {
     let conditions = node["status"]["conditions"].as_array();
     let ready = conditions
         .into_iter()
@@ -91,7 +96,8 @@ fn node_state(node: &Value) -> &'static str {
     }
 }
 
-fn roles(node: &Value) -> String {
+/// The roles in a node's labels.
+pub fn roles(node: &Value) -> String {
     let labels = node["metadata"]["labels"].as_object();
     let roles: Vec<&str> = labels
         .into_iter()
@@ -105,7 +111,8 @@ fn roles(node: &Value) -> String {
     }
 }
 
-fn age(created: &Value) -> String {
+/// How long ago an object was made.
+pub fn age(created: &Value) -> String {
     let created = created
         .as_str()
         .and_then(|text| OffsetDateTime::parse(text, &Rfc3339).ok());
@@ -138,9 +145,12 @@ mod tests {
             "NAME                 STATUS    MESSAGE   ERROR\n\
              controller-manager   Healthy   ok        \n"
         );
+        let mut table = Table::new(vec!["NAME", "AGE"], vec![vec!["a".into(), "1s".into()]]);
+        table.prefix("sa");
+        table.precede("NAMESPACE", vec!["kube-system".into()]);
         assert_eq!(
-            nodes(&[]).text(true),
-            "NAME      STATUS    ROLES     AGE       VERSION\n"
+            table.text(true),
+            "NAMESPACE     NAME      AGE\nkube-system   sa/a      1s\n"
         );
     }
 

@@ -83,6 +83,25 @@ fn kube_proxy_is_healthy_once_the_api_answers() {
 }
 
 #[test]
+fn kube_proxy_is_not_healthy_as_somebody_else() {
+    let cluster = Cluster::start();
+    let _server = cluster.apiserver(&[]);
+    let port = free_port();
+    let proxy = Running::start(command("kube-proxy").args([
+        flag("healthz-bind-address", "127.0.0.1"),
+        flag("healthz-port", port),
+        flag("hostname-override", "node-a"),
+        flag("cluster-cidr", "172.20.0.0/16"),
+        flag("proxy-mode", "iptables"),
+        flag("conntrack-min", 0),
+        flag("conntrack-max-per-core", 0),
+        file("kubeconfig", &cluster.kubeconfig("kube-proxy", "k8s")),
+    ]));
+    proxy.wait_for("services: ");
+    assert!(get(port, "/healthz").is_none());
+}
+
+#[test]
 fn refuse_flags_the_real_ones_would_refuse() {
     let directory = tempfile::tempdir().unwrap();
     let authority = Authority::new(directory.path());

@@ -3,8 +3,10 @@
 #![allow(clippy::unwrap_used)]
 
 mod apiserver;
+mod bootstrap;
 mod components;
 mod harness;
 mod images;
 mod node;
+mod objects;
 mod pki;

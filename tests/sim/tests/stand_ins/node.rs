@@ -11,7 +11,7 @@ use crate::harness::{
 };
 
 /// Something that answers as docker does when the kubelet asks for its info.
-fn docker(path: &Path) {
+pub fn docker(path: &Path) {
     let listener = UnixListener::bind(path).unwrap();
     thread::spawn(move || {
         for stream in listener.incoming() {
@@ -46,6 +46,7 @@ fn a_node_is_ready_once_its_network_is() {
             flag("address", "127.0.0.1"),
             flag("port", free_port()),
             flag("read-only-port", 0),
+            flag("cadvisor-port", 0),
             flag("healthz-port", health),
             flag("fail-swap-on", false),
         ]));

@@ -30,6 +30,8 @@ impl Authority {
         params.distinguished_name.push(DnType::CommonName, "test");
         let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
         fs::write(directory.join("ca.pem"), issuer.pem()).unwrap();
+        let key = issuer.key().serialize_pem();
+        fs::write(directory.join("ca-key.pem"), key).unwrap();
         Self {
             directory: directory.to_owned(),
             issuer,
@@ -39,6 +41,11 @@ impl Authority {
     /// The authority's certificate.
     pub fn certificate(&self) -> PathBuf {
         self.directory.join("ca.pem")
+    }
+
+    /// The authority's key.
+    pub fn key(&self) -> PathBuf {
+        self.directory.join("ca-key.pem")
     }
 
     /// Issues a certificate for a user in a group, good for servers on 127.0.0.1.

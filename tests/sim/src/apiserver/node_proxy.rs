@@ -1,0 +1,121 @@
+//! `/api/v1/nodes/NAME/proxy/…`: the apiserver asks the node's kubelet.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+use crate::client::{Client, Reply};
+use crate::etcd::Store;
+use crate::flags::Flags;
+use crate::keys;
+use crate::kinds::Kind;
+use crate::server::{Request, Response};
+use crate::tls::{self, Identity};
+
+use super::answers;
+use super::attributes::Resource;
+
+/// How the apiserver reaches kubelets.
+pub struct Kubelets {
+    config: Option<rustls::ClientConfig>,
+}
+
+impl Kubelets {
+    /// As the flags `--kubelet-*` say.
+    ///
+    /// # Errors
+    /// Broken files.
+    pub fn read(flags: &Flags) -> Result<Self> {
+        let file = |name| flags.text(name).map(Path::new);
+        let identity = match (
+            file("kubelet-client-certificate"),
+            file("kubelet-client-key"),
+        ) {
+            (Some(certificate), Some(key)) => Some(Identity::from_files(certificate, key)?),
+            _ => None,
+        };
+        let config = file("kubelet-certificate-authority")
+            .map(|path| tls::client(Some(tls::authorities(keys::certificates(path)?)?), identity))
+            .transpose()?;
+        Ok(Self { config })
+    }
+
+    /// Answers with what the node's kubelet answers.
+    ///
+    /// # Errors
+    /// etcd does not answer.
+    pub fn answer(&self, store: &Store, asked: &Resource, request: &Request) -> Result<Response> {
+        if request.method != "GET" {
+            let message = "the stand-in only gets from kubelets";
+            return Ok(answers::status(405, "MethodNotAllowed", message));
+        }
+        let Some(entry) = store.get(&format!("/minions/{}", asked.name))? else {
+            let nodes = Kind::at("", "v1", "nodes").context("no kind of nodes")?;
+            return Ok(answers::not_found(nodes, &asked.name));
+        };
+        let node: Value = serde_json::from_slice(&entry.value).context("a node in etcd")?;
+        let path = match request.query.as_str() {
+            "" => format!("/{}", asked.rest),
+            query => format!("/{}?{query}", asked.rest),
+        };
+        Ok(match self.ask(&node, &path) {
+            Ok(reply) => Response {
+                status: reply.status,
+                content_type: "text/plain; charset=utf-8",
+                body: reply.body,
+            },
+            Err(error) => {
+                let message = format!("error trying to reach service: '{error:#}'");
+                answers::status(503, "ServiceUnavailable", &message)
+            }
+        })
+    }
+
+    fn ask(&self, node: &Value, path: &str) -> Result<Reply> {
+        let Some(config) = &self.config else {
+            bail!("--kubelet-certificate-authority is not given; the stand-in always verifies");
+        };
+        let base = place(node)?;
+        Client::new(&base, config.clone(), None)?.get(path)
+    }
+}
+
+/// Where the node's kubelet is. The stand-ins resolve no names: the real server would
+/// try the host name first.
+fn place(node: &Value) -> Result<String> {
+    let addresses = node["status"]["addresses"].as_array();
+    let address = addresses
+        .into_iter()
+        .flatten()
+        .find(|address| address["type"] == "InternalIP")
+        .and_then(|address| address["address"].as_str())
+        .context("the node has no InternalIP")?;
+    let port = &node["status"]["daemonEndpoints"]["kubeletEndpoint"]["Port"];
+    Ok(format!(
+        "https://{address}:{}",
+        port.as_u64().unwrap_or(10250)
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_kubelet_is_where_its_node_says() {
+        let node = json!({"status": {"addresses": [
+            {"type": "Hostname", "address": "n"},
+            {"type": "InternalIP", "address": "192.0.2.1"},
+        ]}});
+        assert_eq!(place(&node).unwrap(), "https://192.0.2.1:10250");
+        let mut other = node;
+        other["status"]["daemonEndpoints"] = json!({"kubeletEndpoint": {"Port": 1}});
+        assert_eq!(place(&other).unwrap(), "https://192.0.2.1:1");
+        assert!(place(&json!({})).is_err());
+    }
+}

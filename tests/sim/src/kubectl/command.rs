@@ -1,0 +1,203 @@
+//! kubectl's command line, and how it asks the server.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+use crate::client::{Client, Reply};
+use crate::kubeconfig;
+use crate::program::usage;
+
+/// A command line, taken apart.
+#[derive(Default)]
+pub struct Command {
+    /// What is no flag.
+    pub words: Vec<String>,
+    /// The files of `-f`.
+    pub files: Vec<String>,
+    /// The namespace of `-n`.
+    pub namespace: Option<String>,
+    /// Whether objects of all namespaces are asked for.
+    pub everywhere: bool,
+    /// The label selector of `-l`.
+    pub selector: Option<String>,
+    /// The form of the output.
+    pub output: Option<String>,
+    /// The path of `--raw`.
+    pub raw: Option<String>,
+    /// Whether a table goes without its head.
+    pub no_headers: bool,
+    /// Whether only the client's version is asked for.
+    pub client_only: bool,
+    /// Whether it is no failure to delete what is not there.
+    pub ignore_not_found: bool,
+    kubeconfig: Option<PathBuf>,
+    server: Option<String>,
+}
+
+impl Command {
+    /// Takes a command line apart.
+    ///
+    /// # Errors
+    /// A flag it does not know, or one without its value.
+    pub fn parse(arguments: &[String]) -> Result<Self> {
+        let mut command = Self::default();
+        let mut rest = arguments.iter();
+        while let Some(argument) = rest.next() {
+            if !argument.starts_with('-') || argument == "-" {
+                command.words.push(argument.clone());
+                continue;
+            }
+            let (name, value) = split(argument);
+            if command.switch(&name, value.as_deref()) {
+                continue;
+            }
+            let value = || {
+                value
+                    .or_else(|| rest.next().cloned())
+                    .ok_or_else(|| usage(format!("flag needs an argument: {name}")))
+            };
+            match name.as_str() {
+                "--kubeconfig" => command.kubeconfig = Some(value()?.into()),
+                "-s" | "--server" => command.server = Some(value()?),
+                "-o" | "--output" => command.output = Some(value()?),
+                "-n" | "--namespace" => command.namespace = Some(value()?),
+                "-l" | "--selector" => command.selector = Some(value()?),
+                "-f" | "--filename" => command.files.push(value()?),
+                "--raw" => command.raw = Some(value()?),
+                // Every request has a limit of its own.
+                "--request-timeout" => drop(value()?),
+                _ => return Err(usage(format!("unknown flag: {name}"))),
+            }
+        }
+        Ok(command)
+    }
+
+    /// Sets a flag that takes no separate value; whether it is one.
+    fn switch(&mut self, name: &str, value: Option<&str>) -> bool {
+        let on = value != Some("false");
+        match name {
+            "--no-headers" => self.no_headers = on,
+            "--client" | "-c" => self.client_only = on,
+            "--all-namespaces" => self.everywhere = on,
+            "--ignore-not-found" => self.ignore_not_found = on,
+            // What these change, the stand-in does not do.
+            "--short" | "--cascade" | "--force" | "--now" | "--overwrite" | "--record"
+            | "--validate" => {}
+            _ => return false,
+        }
+        true
+    }
+
+    /// The namespace objects are in that name none.
+    pub fn namespace(&self) -> &str {
+        self.namespace.as_deref().unwrap_or("default")
+    }
+
+    /// The server: `--kubeconfig`, `$KUBECONFIG`, `~/.kube/config`, else
+    /// localhost:8080.
+    ///
+    /// # Errors
+    /// A broken kubeconfig.
+    pub fn client(&self) -> Result<Client> {
+        if let Some(server) = &self.server {
+            return Client::plain(server);
+        }
+        let stated = self.kubeconfig.clone().or_else(|| {
+            let variable = std::env::var_os("KUBECONFIG")?;
+            (!variable.is_empty()).then(|| variable.into())
+        });
+        if let Some(path) = stated {
+            return kubeconfig::client(&path);
+        }
+        let home = std::env::home_dir().unwrap_or_default();
+        let path = home.join(".kube/config");
+        if path.exists() {
+            return kubeconfig::client(&path);
+        }
+        Client::plain("http://localhost:8080")
+    }
+
+    /// What the server answers to one request.
+    ///
+    /// # Errors
+    /// A server that cannot be reached.
+    pub fn send(&self, request: impl Fn(&Client) -> Result<Reply>) -> Result<Reply> {
+        let client = self.client()?;
+        request(&client).with_context(|| {
+            format!(
+                "The connection to the server {} was refused - did you specify the right \
+                 host or port?",
+                client.place()
+            )
+        })
+    }
+
+    /// What the server answers to a GET.
+    ///
+    /// # Errors
+    /// A server that cannot be reached or refuses.
+    pub fn ask(&self, path: &str) -> Result<Reply> {
+        accepted(self.send(|client| client.get(path))?)
+    }
+}
+
+/// `--name=value`, `-nVALUE` or a name alone.
+fn split(argument: &str) -> (String, Option<String>) {
+    if !argument.starts_with("--") && argument.len() > 2 && argument.is_char_boundary(2) {
+        let (name, value) = argument.split_at(2);
+        let value = value.strip_prefix('=').unwrap_or(value);
+        return (name.to_owned(), Some(value.to_owned()));
+    }
+    match argument.split_once('=') {
+        Some((name, value)) => (name.to_owned(), Some(value.to_owned())),
+        None => (argument.to_owned(), None),
+    }
+}
+
+/// The answer, unless it is a refusal.
+///
+/// # Errors
+/// The refusal, worded as kubectl words it.
+pub fn accepted(reply: Reply) -> Result<Reply> {
+    match reply.status {
+        200..300 => Ok(reply),
+        401 => bail!("error: You must be logged in to the server (Unauthorized)"),
+        _ => bail!("Error from server {}", server_error(&reply)),
+    }
+}
+
+fn server_error(reply: &Reply) -> String {
+    let status: Value = serde_json::from_slice(&reply.body).unwrap_or_default();
+    match (status["reason"].as_str(), status["message"].as_str()) {
+        (Some(reason), Some(message)) => format!("({reason}): {message}"),
+        _ => format!("({}): {}", reply.status, reply.text().trim()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn parse(line: &str) -> Result<Command> {
+        let arguments: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+        Command::parse(&arguments)
+    }
+
+    #[test]
+    fn takes_flags_in_all_their_forms() {
+        let command = parse("get sa -n a -ojson --selector=x=y --all-namespaces -f - b").unwrap();
+        assert_eq!(command.words, ["get", "sa", "b"]);
+        assert_eq!(command.namespace(), "a");
+        assert_eq!(command.output.as_deref(), Some("json"));
+        assert_eq!(command.selector.as_deref(), Some("x=y"));
+        assert_eq!(command.files, ["-"]);
+        assert!(command.everywhere && !command.no_headers);
+        assert!(parse("get --nope").is_err());
+        assert!(parse("get -o").is_err());
+        assert_eq!(parse("get").unwrap().namespace(), "default");
+    }
+}

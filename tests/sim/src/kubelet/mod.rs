@@ -1,0 +1,86 @@
+//! The stand-in for the kubelet: checks docker, serves its ports and keeps its
+//! node registered. It runs no pods.
+
+mod bootstrap;
+mod network;
+mod node;
+mod ports;
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+
+use crate::client::Client;
+use crate::flags::Flags;
+use crate::server::Server;
+use crate::{docker, kubeconfig, lifecycle};
+use bootstrap::Bootstrap;
+use node::Node;
+use ports::Ports;
+
+/// Runs until told to stop.
+///
+/// # Errors
+/// Flags, files or a machine the real program would not run with.
+pub fn run(flags: &Flags) -> Result<()> {
+    // With a bootstrap kubeconfig the other is made later; with the other in
+    // place the bootstrap one is not read.
+    flags.check_files(&["kubeconfig", "bootstrap-kubeconfig"])?;
+    let name = node::name(flags)?;
+    let api = api_client(flags, &name)?;
+    let runtime = check_machine(flags)?;
+    let node = Node::read(flags, name.clone(), runtime)?;
+    let ports = Ports::read(flags, &name, &api)?;
+    lifecycle::run_until_stopped(move || {
+        let server = Server::new()?;
+        ports.listen(&server)?;
+        node.keep_registered(&api)
+    })
+}
+
+/// The client the kubelet works with, after a bootstrap where it needs one.
+fn api_client(flags: &Flags, node: &str) -> Result<Client> {
+    let directory = Path::new(flags.text("cert-dir").unwrap_or("/var/lib/kubelet/pki"));
+    let Some(path) = flags.text("kubeconfig").map(Path::new) else {
+        bail!("no --kubeconfig: the stand-in runs no standalone kubelet");
+    };
+    if let Some(bootstrap) = flags.text("bootstrap-kubeconfig") {
+        let bootstrap = Bootstrap {
+            kubeconfig: path,
+            bootstrap: Path::new(bootstrap),
+            directory,
+            node,
+        };
+        bootstrap.run().context("failed to run Kubelet")?;
+    }
+    // Where a rotation left a certificate, it is used instead of the kubeconfig's.
+    let rotated = directory.join("kubelet-client-current.pem");
+    let client = if flags.boolean("rotate-certificates", false) && rotated.exists() {
+        kubeconfig::client_with(path, &rotated)
+    } else {
+        kubeconfig::client(path)
+    };
+    client.context("--kubeconfig")
+}
+
+/// What the real kubelet asks of the machine before it runs. Returns the version of
+/// the container runtime.
+fn check_machine(flags: &Flags) -> Result<String> {
+    let swaps = fs::read_to_string("/proc/swaps").unwrap_or_default();
+    if flags.boolean("fail-swap-on", true) && swaps.lines().count() > 1 {
+        bail!(
+            "Running with swap on is not supported, please disable swap! or set \
+             --fail-swap-on flag to false. /proc/swaps contained: {swaps}"
+        );
+    }
+    match flags.text("container-runtime").unwrap_or("docker") {
+        "docker" => docker::check(
+            flags
+                .text("docker-endpoint")
+                .unwrap_or("unix:///var/run/docker.sock"),
+            flags.text("cgroup-driver").unwrap_or("cgroupfs"),
+        ),
+        other => bail!("--container-runtime: the stand-in knows only docker, not {other:?}"),
+    }
+}

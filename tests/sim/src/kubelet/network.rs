@@ -1,0 +1,86 @@
+//! The CNI network a node needs to be ready.
+
+use std::fs;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+/// Where a CNI network is looked for.
+pub struct Network {
+    /// The directory of configurations.
+    pub configurations: PathBuf,
+    /// The directory of plugins.
+    pub plugins: PathBuf,
+}
+
+impl Network {
+    /// The first configuration by name must be usable, and its plugin and
+    /// `loopback` must be there: kubelet calls both for every pod.
+    ///
+    /// # Errors
+    /// What is missing, as the real kubelet words it.
+    pub fn check(&self) -> Result<()> {
+        let directory = self.configurations.display();
+        let mut found: Vec<PathBuf> = fs::read_dir(&self.configurations)
+            .with_context(|| directory.to_string())?
+            .filter_map(|entry| Some(entry.ok()?.path()))
+            .filter(|path| {
+                let end = path.extension().and_then(|end| end.to_str());
+                matches!(end, Some("conf" | "conflist" | "json"))
+            })
+            .collect();
+        found.sort();
+        let first = found
+            .first()
+            .with_context(|| format!("No networks found in {directory}"))?;
+        let text = fs::read(first).with_context(|| first.display().to_string())?;
+        let conf: Value =
+            serde_json::from_slice(&text).with_context(|| first.display().to_string())?;
+        let listed = conf["plugins"].as_array().map(Vec::as_slice);
+        for plugin in listed.unwrap_or(std::slice::from_ref(&conf)) {
+            let kind = plugin["type"].as_str().context("a plugin without a type")?;
+            self.find(kind)?;
+            if let Some(ipam) = plugin["ipam"]["type"].as_str() {
+                self.find(ipam)?;
+            }
+        }
+        self.find("loopback")
+    }
+
+    fn find(&self, plugin: &str) -> Result<()> {
+        let path = self.plugins.join(plugin);
+        if path.is_file() {
+            return Ok(());
+        }
+        bail!(
+            "failed to find plugin {plugin:?} in path {}",
+            self.plugins.display()
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn a_network_needs_its_plugins_and_loopback() {
+        let directory = tempfile::tempdir().unwrap();
+        let network = Network {
+            configurations: directory.path().to_owned(),
+            plugins: directory.path().to_owned(),
+        };
+        assert!(network.check().is_err());
+        let conf = r#"{"name": "n", "type": "calico", "ipam": {"type": "calico-ipam"}}"#;
+        fs::write(directory.path().join("10-calico.conf"), conf).unwrap();
+        for missing in ["calico", "calico-ipam", "loopback"] {
+            let error = network.check().unwrap_err().to_string();
+            assert!(error.contains(&format!("{missing:?}")), "{error}");
+            fs::write(directory.path().join(missing), "").unwrap();
+        }
+        network.check().unwrap();
+    }
+}

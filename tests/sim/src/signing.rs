@@ -1,0 +1,122 @@
+//! Keys that sign, in every PEM form programs of that age read.
+
+use anyhow::{Context, Result};
+use rcgen::{
+    KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_RSA_SHA256, PublicKeyData,
+    SignatureAlgorithm,
+};
+use rustls::SignatureScheme;
+use rustls::crypto::ring::sign::any_supported_type;
+use x509_parser::prelude::{FromDer, SubjectPublicKeyInfo};
+
+use crate::keys;
+
+/// The start of a P-256 key as `EC PRIVATE KEY`, up to the secret, and what stands
+/// between the secret and the public key: the curve's name.
+const SEC1_START: [u8; 7] = [0x30, 0x77, 2, 1, 1, 4, 0x20];
+const SEC1_MIDDLE: [u8; 17] = [
+    0xa0, 0x0a, 6, 8, 0x2a, 0x86, 0x48, 0xce, 0x3d, 3, 1, 7, 0xa1, 0x44, 3, 0x42, 0,
+];
+
+/// Where the secret of a P-256 key stands in what rcgen makes.
+const SECRET: std::ops::Range<usize> = 36..68;
+
+/// A private key that signs requests and certificates.
+pub struct SigningKey {
+    signer: Box<dyn rustls::sign::Signer>,
+    algorithm: &'static SignatureAlgorithm,
+    public: Vec<u8>,
+}
+
+impl SigningKey {
+    /// The key in a PEM text.
+    ///
+    /// # Errors
+    /// No key in it, or one that cannot sign. It is never quoted.
+    pub fn from_pem(text: &[u8]) -> Result<Self> {
+        let key = any_supported_type(&keys::private_key_in(text)?)?;
+        let known = [
+            (SignatureScheme::RSA_PKCS1_SHA256, &PKCS_RSA_SHA256),
+            (
+                SignatureScheme::ECDSA_NISTP256_SHA256,
+                &PKCS_ECDSA_P256_SHA256,
+            ),
+            (
+                SignatureScheme::ECDSA_NISTP384_SHA384,
+                &PKCS_ECDSA_P384_SHA384,
+            ),
+        ];
+        let (signer, algorithm) = known
+            .into_iter()
+            .find_map(|(scheme, algorithm)| Some((key.choose_scheme(&[scheme])?, algorithm)))
+            .context("the stand-in cannot sign with such a key")?;
+        let public = key.public_key().context("a key without its public part")?;
+        let (_, info) = SubjectPublicKeyInfo::from_der(&public).context("public key")?;
+        Ok(Self {
+            signer,
+            algorithm,
+            public: info.subject_public_key.data.to_vec(),
+        })
+    }
+}
+
+impl PublicKeyData for SigningKey {
+    fn der_bytes(&self) -> &[u8] {
+        &self.public
+    }
+
+    fn algorithm(&self) -> &'static SignatureAlgorithm {
+        self.algorithm
+    }
+}
+
+impl rcgen::SigningKey for SigningKey {
+    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, rcgen::Error> {
+        let signed = self.signer.sign(message);
+        signed.map_err(|_| rcgen::Error::RemoteKeyError)
+    }
+}
+
+/// A new ECDSA key on P-256 in the PEM form the v1.9.0 kubelet writes.
+///
+/// # Errors
+/// No key can be made.
+pub fn new_key() -> Result<String> {
+    let key = KeyPair::generate()?;
+    let pkcs8 = key.serialized_der();
+    let secret = pkcs8.get(SECRET).context("a key of an unknown form")?;
+    let der = [&SEC1_START, secret, &SEC1_MIDDLE, key.public_key_raw()].concat();
+    let text = keys::pem("EC PRIVATE KEY", &der);
+    SigningKey::from_pem(text.as_bytes()).context("a new key")?;
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use rcgen::{CertificateParams, SigningKey as _};
+
+    use super::*;
+
+    #[test]
+    fn a_new_key_is_the_one_that_was_made() {
+        let text = new_key().unwrap();
+        assert!(text.starts_with("-----BEGIN EC PRIVATE KEY-----\n"));
+        let key = SigningKey::from_pem(text.as_bytes()).unwrap();
+        // A request is refused if its signature is not that of its key.
+        let request = CertificateParams::default()
+            .serialize_request(&key)
+            .unwrap();
+        let parsed = rcgen::CertificateSigningRequestParams::from_pem(&request.pem().unwrap());
+        assert_eq!(parsed.unwrap().public_key.der_bytes(), key.der_bytes());
+        assert_ne!(text, new_key().unwrap());
+        key.sign(b"x").unwrap();
+    }
+
+    #[test]
+    fn what_is_no_key_is_refused() {
+        assert!(SigningKey::from_pem(b"").is_err());
+        assert!(SigningKey::from_pem(b"-----BEGIN X-----\nAA==\n-----END X-----\n").is_err());
+    }
+}
