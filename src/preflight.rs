@@ -37,6 +37,8 @@ pub struct Facts {
     pub docker: DockerSource,
     /// Kernel modules that are neither loaded nor to be found.
     pub missing_modules: Vec<String>,
+    /// Programs that pods need and that are nowhere on the PATH.
+    pub missing_tools: Vec<&'static Tool>,
     /// Each file system that is written to.
     pub room: Vec<Room>,
     /// Whether programs may be run from where the bundle is unpacked.
@@ -49,6 +51,7 @@ const CHECKS: &[Check] = &[
     systemd_is_there,
     docker_is_there,
     modules_are_there,
+    tools_are_there,
     programs_may_run,
     there_is_room,
 ];
@@ -82,6 +85,47 @@ fn modules_are_there(facts: &Facts) -> Option<String> {
             facts.missing_modules.join(", ")
         )
     })
+}
+
+/// A program that the kubelet, kube-proxy or Calico run, and the package it comes in.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Tool {
+    /// Its name.
+    pub name: &'static str,
+    /// The package of Debian and Ubuntu.
+    pub package: &'static str,
+}
+
+const fn tool(name: &'static str, package: &'static str) -> Tool {
+    Tool { name, package }
+}
+
+/// What a node that runs pods has to have (kubelet and kube-proxy v1.9, Calico v2.6).
+pub const TOOLS: &[Tool] = &[
+    tool("conntrack", "conntrack"),
+    tool("ethtool", "ethtool"),
+    tool("ip", "iproute2"),
+    tool("ipset", "ipset"),
+    tool("iptables", "iptables"),
+    tool("mount", "mount"),
+    tool("nsenter", "util-linux"),
+    tool("socat", "socat"),
+];
+
+fn tools_are_there(facts: &Facts) -> Option<String> {
+    let missing = &facts.missing_tools;
+    if missing.is_empty() {
+        return None;
+    }
+    let list = |word: fn(&Tool) -> &'static str, between| {
+        let words: Vec<&str> = missing.iter().map(|tool| word(tool)).collect();
+        words.join(between)
+    };
+    Some(format!(
+        "pods need {}, which this machine lacks; install {} in the image (packages of Debian and Ubuntu)",
+        list(|tool| tool.name, ", "),
+        list(|tool| tool.package, " ")
+    ))
 }
 
 fn programs_may_run(facts: &Facts) -> Option<String> {
@@ -122,6 +166,7 @@ pub fn needed(manifest: &Manifest, unpacked: bool) -> (u64, u64) {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
     fn sound() -> Facts {
@@ -129,6 +174,7 @@ mod tests {
             has_systemd: true,
             docker: DockerSource::Machine,
             missing_modules: vec![],
+            missing_tools: vec![],
             room: vec![Room {
                 place: "/opt/appliance".to_owned(),
                 needed: 1 << 30,
@@ -183,6 +229,21 @@ mod tests {
             ..sound()
         };
         assert!(only_problem(&facts).contains("br_netfilter"));
+    }
+
+    #[test]
+    fn missing_tools_are_named_with_their_packages() {
+        let nsenter = TOOLS.iter().find(|tool| tool.name == "nsenter").unwrap();
+        let facts = Facts {
+            missing_tools: vec![&TOOLS[0], nsenter],
+            ..sound()
+        };
+        let problem = only_problem(&facts);
+        assert!(problem.contains("conntrack, nsenter"), "{problem}");
+        assert!(
+            problem.contains("install conntrack util-linux"),
+            "{problem}"
+        );
     }
 
     #[test]

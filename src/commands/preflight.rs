@@ -5,7 +5,7 @@ use anyhow::Result;
 use crate::apply::kernel;
 use crate::bundle::manifest::Manifest;
 use crate::desired::{BUNDLES, DOCKER_OF_MACHINE, Desired};
-use crate::preflight::{self, DockerSource, Facts, Room};
+use crate::preflight::{self, DockerSource, Facts, Room, TOOLS, Tool};
 use crate::spec::Refused;
 use crate::sys::host;
 use crate::sys::process::Runner;
@@ -56,6 +56,7 @@ pub fn check(
     manifest: &Manifest,
     desired: &Desired,
     unpacked: bool,
+    runs_pods: bool,
 ) -> Result<()> {
     let live = root.is_live();
     let missing = |module: &&String| {
@@ -65,6 +66,11 @@ pub fn check(
         has_systemd: has_systemd(root)?,
         docker: docker_source(root, manifest)?,
         missing_modules: desired.modules.iter().filter(missing).cloned().collect(),
+        missing_tools: if runs_pods {
+            missing_tools(root)?
+        } else {
+            vec![]
+        },
         room: room(root, manifest, unpacked)?,
         exec: !live || host::file_system(&root.resolve(BUNDLES)?)?.exec,
     };
@@ -74,6 +80,29 @@ pub fn check(
     } else {
         Err(Refused { problems }.into())
     }
+}
+
+fn missing_tools(root: &Root) -> Result<Vec<&'static Tool>> {
+    // Where systemd looks (its default PATH), and where older systems have them.
+    const PATH: [&str; 6] = [
+        "/usr/local/sbin",
+        "/usr/local/bin",
+        "/usr/sbin",
+        "/usr/bin",
+        "/sbin",
+        "/bin",
+    ];
+    let mut missing = Vec::new();
+    for tool in TOOLS {
+        let mut found = false;
+        for dir in PATH {
+            found = found || root.exists(&format!("{dir}/{}", tool.name))?;
+        }
+        if !found {
+            missing.push(tool);
+        }
+    }
+    Ok(missing)
 }
 
 /// Systemd's own test for the running system (sd_booted(3)), or its program in one being prepared.

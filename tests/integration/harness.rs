@@ -9,6 +9,7 @@ use std::sync::OnceLock;
 
 use appliance::bundle::definition::Definition;
 use appliance::bundle::pack::{Places, pack};
+use appliance::preflight::TOOLS;
 use appliance::sys::digest::Sha256;
 use appliance::sys::progress::Silent;
 use serde_json::Value;
@@ -33,6 +34,9 @@ impl Machine {
             "lib/systemd/system/docker.service",
         ] {
             machine.put(program, "");
+        }
+        for tool in TOOLS {
+            machine.put(&format!("usr/bin/{}", tool.name), "");
         }
         machine.put("etc/hosts", "127.0.0.1 localhost\n");
         machine.put("etc/hostname", "image\n");
@@ -187,6 +191,8 @@ fn make_payload() -> anyhow::Result<tempfile::TempDir> {
         "kube-apiserver",
         "kube-controller-manager",
         "kube-scheduler",
+        "kubelet",
+        "kube-proxy",
         "kubectl",
     ];
     for name in programs {
@@ -197,13 +203,16 @@ fn make_payload() -> anyhow::Result<tempfile::TempDir> {
             name == "kubectl"
         );
     }
-    fs::write(
-        components.join("calico-node.tar"),
-        image("example.org/calico/node:v2.6.2"),
-    )?;
-    definition += "[[component]]\nname = \"calico-node\"\nkind = \"image\"\nversion = \"1\"\n\
-                   path = \"images/calico-node.tar\"\nfile = \"calico-node.tar\"\n\
-                   reference = \"example.org/calico/node:v2.6.2\"\n";
+    for (name, reference) in [
+        ("calico-node", "example.org/calico/node:v2.6.2"),
+        ("pause", "example.org/pause:3.0"),
+    ] {
+        fs::write(components.join(format!("{name}.tar")), image(reference))?;
+        definition += &format!(
+            "[[component]]\nname = \"{name}\"\nkind = \"image\"\nversion = \"1\"\n\
+             path = \"images/{name}.tar\"\nfile = \"{name}.tar\"\nreference = \"{reference}\"\n"
+        );
+    }
     fs::write(dir.path().join("bundle.toml"), definition)?;
     let places = Places {
         components: Some(&components),

@@ -174,7 +174,8 @@ impl Node<'_> {
         let whole = unpack::is_complete(&self.root.resolve(BUNDLES)?, self.payload);
         let source = preflight::docker_source(self.root, manifest)?;
         let desired = self.desired(source, identity).map_err(Refused::because)?;
-        preflight::check(self.root, self.runner, manifest, &desired, whole)?;
+        let runs_pods = self.spec.role.is_worker();
+        preflight::check(self.root, self.runner, manifest, &desired, whole, runs_pods)?;
         let docker = status::docker(source);
         let observer = Observer {
             root: self.root,
