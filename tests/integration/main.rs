@@ -9,6 +9,7 @@ mod carrier;
 mod cloud_init;
 mod config;
 mod docker;
+mod e2e;
 mod fetch;
 mod harness;
 mod hostile;

@@ -30,7 +30,9 @@ fn boot(change: impl Fn(&mut ConfigDrive)) -> Machine {
     let appliance = PathBuf::from(appliance);
     let spec = MachineSpec {
         image: &image,
-        config_drive: &config_drive,
+        server: &config_drive,
+        has_config_drive: true,
+        port: None,
         appliance: &appliance,
         keep: None,
     };

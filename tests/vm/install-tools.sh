@@ -7,6 +7,7 @@ set -euo pipefail
 packages=(
     cloud-init # its schema check
     debootstrap
+    dnsmasq-base # the DHCP of the VMs' network
     docker-registry
     docker.io # a daemon and a registry of the tests' own
     dosfstools

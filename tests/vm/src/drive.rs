@@ -1,4 +1,5 @@
-//! The disks a cloud attaches to a server: its config drive, and a volume with the appliance.
+//! What OpenStack says of a server, and the disks it attaches: a config drive, and a volume with
+//! the appliance.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -17,7 +18,16 @@ pub enum Format {
     Vfat,
 }
 
-/// What OpenStack says about a server on its config drive.
+/// How a server gets its address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Addressing {
+    /// The metadata says it.
+    Static,
+    /// The network's DHCP says it.
+    Dhcp,
+}
+
+/// What OpenStack says about a server, on its config drive or by the metadata service.
 #[derive(Clone, Debug)]
 pub struct ConfigDrive {
     /// The server's name.
@@ -28,8 +38,10 @@ pub struct ConfigDrive {
     pub meta: BTreeMap<String, String>,
     /// The MAC address of its interface.
     pub mac: String,
-    /// Its static IPv4 address, in a /24 network.
+    /// Its IPv4 address, in a /24 network.
     pub address: String,
+    /// How it gets it.
+    pub addressing: Addressing,
     /// Its user-data.
     pub user_data: String,
     /// Its file system.
@@ -37,32 +49,46 @@ pub struct ConfigDrive {
 }
 
 impl ConfigDrive {
-    /// The tutorial's master: server02, 192.168.1.102, role master.
-    pub fn master(user_data: &str) -> ConfigDrive {
+    /// The tutorial's server of that number, 1 to 3: `server01`, 192.168.1.101 and so on.
+    pub fn of_tutorial(number: u8, role: &str, user_data: &str) -> ConfigDrive {
         ConfigDrive {
-            name: "server02".to_owned(),
-            uuid: "5f7a1c9e-3b0d-4a52-9c77-0e8f6d2b4a02".to_owned(),
-            meta: BTreeMap::from([("role".to_owned(), "master".to_owned())]),
-            mac: "fa:16:3e:00:00:02".to_owned(),
-            address: "192.168.1.102".to_owned(),
+            name: format!("server{number:02}"),
+            uuid: format!("5f7a1c9e-3b0d-4a52-9c77-0e8f6d2b4a{number:02}"),
+            meta: BTreeMap::from([("role".to_owned(), role.to_owned())]),
+            mac: format!("fa:16:3e:00:00:{number:02}"),
+            address: format!("192.168.1.{}", 100 + number),
+            addressing: Addressing::Static,
             user_data: user_data.to_owned(),
             format: Format::Iso9660,
         }
     }
 
+    /// The tutorial's master: server02, 192.168.1.102, role master.
+    pub fn master(user_data: &str) -> ConfigDrive {
+        ConfigDrive::of_tutorial(2, "master", user_data)
+    }
+
+    /// Writes the files below `dir` as a cloud of Kubernetes v1.9's age lays them out.
+    pub fn write_tree(&self, dir: &Path) -> Result<()> {
+        const VERSIONS: [&str; 2] = ["latest", "2017-02-22"];
+        for version in VERSIONS {
+            let dir = dir.join("openstack").join(version);
+            fs::create_dir_all(&dir)?;
+            fs::write(dir.join("meta_data.json"), self.meta_data().to_string())?;
+            let network = self.network_data().to_string();
+            fs::write(dir.join("network_data.json"), network)?;
+            fs::write(dir.join("user_data"), &self.user_data)?;
+        }
+        // What the metadata service lists.
+        let list = "2012-08-10\n2013-04-04\n2013-10-17\n2015-10-15\n2016-06-30\n2016-10-06\n2017-02-22\nlatest\n";
+        Ok(fs::write(dir.join("openstack/versions"), list)?)
+    }
+
     /// Writes it as Nova does, labelled `config-2`.
     pub fn write(&self, image: &Path) -> Result<()> {
         let tree = tempfile::tempdir()?;
-        for version in ["latest", "2015-10-15"] {
-            let dir = tree.path().join("openstack").join(version);
-            fs::create_dir_all(&dir)?;
-            fs::write(dir.join("meta_data.json"), self.meta_data().to_string())?;
-            fs::write(
-                dir.join("network_data.json"),
-                self.network_data().to_string(),
-            )?;
-            fs::write(dir.join("user_data"), &self.user_data)?;
-        }
+        self.write_tree(tree.path())?;
+        fs::remove_file(tree.path().join("openstack/versions"))?;
         match self.format {
             Format::Iso9660 => iso(tree.path(), "config-2", image),
             Format::Vfat => vfat(tree.path(), "CONFIG-2", image),
@@ -82,15 +108,16 @@ impl ConfigDrive {
     }
 
     fn network_data(&self) -> Value {
-        json!({
-            "links": [{
-                "id": "tap1a2b3c4d-5e",
-                "vif_id": "1a2b3c4d-5e6f-4a7b-8c9d-0e1f2a3b4c5d",
-                "type": "bridge",
-                "mtu": 1450,
-                "ethernet_mac_address": self.mac,
-            }],
-            "networks": [{
+        let dhcp = self.addressing == Addressing::Dhcp;
+        let network = if dhcp {
+            json!({
+                "id": "network0",
+                "type": "ipv4_dhcp",
+                "link": "tap1a2b3c4d-5e",
+                "network_id": "7d1c2b3a-4e5f-4a6b-9c8d-1e2f3a4b5c6d",
+            })
+        } else {
+            json!({
                 "id": "network0",
                 "type": "ipv4",
                 "link": "tap1a2b3c4d-5e",
@@ -98,7 +125,17 @@ impl ConfigDrive {
                 "ip_address": self.address,
                 "netmask": "255.255.255.0",
                 "routes": [],
+            })
+        };
+        json!({
+            "links": [{
+                "id": "tap1a2b3c4d-5e",
+                "vif_id": "1a2b3c4d-5e6f-4a7b-8c9d-0e1f2a3b4c5d",
+                "type": "bridge",
+                "mtu": if dhcp { Value::Null } else { json!(1450) },
+                "ethernet_mac_address": self.mac,
             }],
+            "networks": [network],
             "services": [],
         })
     }

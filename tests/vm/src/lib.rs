@@ -2,7 +2,9 @@
 //! config drive, on a network that leads nowhere, watched through the QEMU guest agent.
 
 pub mod agent;
+pub mod cluster;
 pub mod drive;
 pub mod image;
 pub mod machine;
+pub mod network;
 pub mod stages;

@@ -12,11 +12,14 @@ use tempfile::TempDir;
 use crate::agent::{Agent, Output};
 use crate::drive::{self, ConfigDrive};
 use crate::image::Image;
+use crate::network::Port;
 
 /// How long a VM may take to answer after power-on. It bounds one that hangs; nothing is measured.
 const BOOT: Duration = Duration::from_secs(600);
 /// How long a guest with KVM may take to say its first word, before that is given up.
 const KVM_TRIAL: Duration = Duration::from_secs(10);
+/// The packets of a VM on a network.
+const CAPTURE: &str = "capture.pcap";
 /// Between two looks at a VM.
 const POLL: Duration = Duration::from_millis(500);
 
@@ -24,8 +27,12 @@ const POLL: Duration = Duration::from_millis(500);
 pub struct MachineSpec<'a> {
     /// Its base image.
     pub image: &'a Image,
-    /// Its config drive.
-    pub config_drive: &'a ConfigDrive,
+    /// What OpenStack says of it.
+    pub server: &'a ConfigDrive,
+    /// Whether it has a config drive; else its network has a metadata service.
+    pub has_config_drive: bool,
+    /// Its network; it leads nowhere if `None`.
+    pub port: Option<&'a Port>,
     /// The appliance on its second volume.
     pub appliance: &'a Path,
     /// Where its disk and its console's log are kept; a temporary directory if `None`.
@@ -42,7 +49,7 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// Switches a new VM on. Its only network interface leads nowhere.
+    /// Switches a new VM on.
     pub fn boot(spec: &MachineSpec<'_>) -> Result<Machine> {
         let temporary = if spec.keep.is_some() {
             None
@@ -55,7 +62,9 @@ impl Machine {
             (None, None) => bail!("a VM needs a directory"),
         };
         fs::create_dir_all(&dir)?;
-        spec.config_drive.write(&dir.join("config-drive.iso"))?;
+        if spec.has_config_drive {
+            spec.server.write(&dir.join("config-drive.iso"))?;
+        }
         drive::write_volume(spec.appliance, &dir.join("appliance.iso"))?;
         make_overlay(&spec.image.disk(), &dir.join("disk.qcow2"))?;
         let qemu = qemu(spec, &dir)
@@ -68,6 +77,11 @@ impl Machine {
             console_read: 0,
             _temporary: temporary,
         })
+    }
+
+    /// Every packet it has sent and received, as a capture file (pcap).
+    pub fn capture(&self) -> PathBuf {
+        self.dir.join(CAPTURE)
     }
 
     /// The lines the console has shown since this was last asked.
@@ -208,7 +222,11 @@ fn qemu(spec: &MachineSpec<'_>, dir: &Path) -> Command {
     let in_dir = |name: &str| dir.join(name).display().to_string();
     let disk =
         |name: &str, format: &str| format!("file={},format={format},if=virtio", in_dir(name));
-    let mut command = Command::new("qemu-system-x86_64");
+    let program = "qemu-system-x86_64";
+    let mut command = match spec.port {
+        Some(port) => port.command(program),
+        None => Command::new(program),
+    };
     command
         .args(["-nodefaults", "-display", "none", "-smp", "2", "-m", "2048"])
         .args(["-smbios", "type=1,manufacturer=OpenStack Foundation,product=OpenStack Nova"])
@@ -222,15 +240,26 @@ fn qemu(spec: &MachineSpec<'_>, dir: &Path) -> Command {
             "root=/dev/vda console=ttyS0 systemd.unified_cgroup_hierarchy=0 systemd.show_status=yes quiet",
         ])
         .args(["-drive", &disk("disk.qcow2", "qcow2")])
-        .args(["-drive", &format!("{},readonly=on", disk("config-drive.iso", "raw"))])
         .args(["-drive", &format!("{},readonly=on", disk("appliance.iso", "raw"))])
-        .args(["-netdev", "hubport,id=nowhere,hubid=0"])
-        .args(["-device", &format!("virtio-net-pci,netdev=nowhere,mac={}", spec.config_drive.mac)])
+        .args(["-device", &format!("virtio-net-pci,netdev=net,mac={}", spec.server.mac)])
         .args(["-serial", &format!("file:{}", in_dir("console.log"))])
         .args(["-device", "virtio-serial"])
         .args(["-chardev", &format!("socket,id=agent,path={},server=on,wait=off", in_dir("agent.sock"))])
         .args(["-device", "virtserialport,chardev=agent,name=org.qemu.guest_agent.0"])
         .stdin(Stdio::null());
+    if spec.has_config_drive {
+        command.args([
+            "-drive",
+            &format!("{},readonly=on", disk("config-drive.iso", "raw")),
+        ]);
+    }
+    match spec.port {
+        None => command.args(["-netdev", "hubport,id=net,hubid=0"]),
+        Some(port) => command.args(["-netdev", &port.netdev("net")]).args([
+            "-object",
+            &format!("filter-dump,id=dump,netdev=net,file={}", in_dir(CAPTURE)),
+        ]),
+    };
     command
 }
 

@@ -91,7 +91,9 @@ fn show(stages: &mut Stages, appliance: &Path, cache: &Path, keep: Option<&Path>
     let config_drive = ConfigDrive::master(user_data);
     let spec = MachineSpec {
         image: &image,
-        config_drive: &config_drive,
+        server: &config_drive,
+        has_config_drive: true,
+        port: None,
         appliance,
         keep,
     };

@@ -1,0 +1,161 @@
+//! The tutorial's three VMs on one network, told apart only by what OpenStack says of each.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+use crate::drive::{Addressing, ConfigDrive};
+use crate::image::Image;
+use crate::machine::{Machine, MachineSpec};
+use crate::network::{Network, Port};
+
+/// How long the cluster may take to come up. It bounds one that hangs; nothing is measured by it.
+const BRING_UP: Duration = Duration::from_secs(2400);
+/// Between two rounds of looking at all VMs.
+const POLL: Duration = Duration::from_secs(2);
+
+/// Why a VM is looked at.
+pub const UNIT: &str = "appliance-install.service";
+
+/// One VM of the cluster.
+pub struct Member {
+    /// The server's name.
+    pub name: String,
+    /// Where it is plugged in.
+    pub port: Port,
+    /// The VM; `None` while it is switched off.
+    pub machine: Option<Machine>,
+    server: ConfigDrive,
+    keep: PathBuf,
+}
+
+/// The three VMs.
+pub struct Cluster {
+    /// Workers server01 and server03, master server02.
+    pub members: Vec<Member>,
+    image: Image,
+    appliance: PathBuf,
+    began: Instant,
+    _network: Network,
+}
+
+impl Cluster {
+    /// Three servers and their network, all switched off. Disks, console logs and captured packets
+    /// go to directories below `keep`.
+    pub fn new(image: Image, appliance: &Path, user_data: &str, keep: &Path) -> Result<Cluster> {
+        let server = |number, role| ConfigDrive::of_tutorial(number, role, user_data);
+        let mut servers = [server(1, "worker"), server(2, "master"), server(3, "worker")];
+        // The third has no config drive: it asks DHCP and the metadata service.
+        servers[2].addressing = Addressing::Dhcp;
+        let network = Network::create(&servers.iter().collect::<Vec<_>>(), &servers[2])?;
+        let member = |server: ConfigDrive| {
+            Ok(Member {
+                port: network.plug(&server)?,
+                keep: keep.join(&server.name),
+                name: server.name.clone(),
+                machine: None,
+                server,
+            })
+        };
+        let members = servers.into_iter().map(member).collect::<Result<_>>()?;
+        Ok(Cluster {
+            members,
+            image,
+            appliance: appliance.to_owned(),
+            began: Instant::now(),
+            _network: network,
+        })
+    }
+
+    /// The member of that name.
+    pub fn member(&mut self, name: &str) -> Result<&mut Member> {
+        let mut members = self.members.iter_mut();
+        members
+            .find(|member| member.name == name)
+            .with_context(|| format!("no VM {name}"))
+    }
+
+    /// The running VM of that name.
+    pub fn machine(&mut self, name: &str) -> Result<&mut Machine> {
+        let member = self.member(name)?;
+        let off = || format!("{name} is switched off");
+        member.machine.as_mut().with_context(off)
+    }
+
+    /// Switches a VM on, with a new disk.
+    pub fn power_on(&mut self, name: &str) -> Result<()> {
+        let (image, appliance) = (self.image.clone(), self.appliance.clone());
+        let member = self.member(name)?;
+        let spec = MachineSpec {
+            image: &image,
+            server: &member.server,
+            has_config_drive: member.server.addressing == Addressing::Static,
+            port: Some(&member.port),
+            appliance: &appliance,
+            keep: Some(&member.keep),
+        };
+        member.machine = Some(Machine::boot(&spec)?);
+        Ok(())
+    }
+
+    /// Waits until programs can be run inside all VMs that are on.
+    pub fn wait_for_agents(&mut self) -> Result<()> {
+        for member in &mut self.members {
+            if let Some(machine) = &mut member.machine {
+                machine
+                    .wait_for_agent(|_| {})
+                    .with_context(|| member.name.clone())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks at the VMs in turn until `is_done` has been true of each, showing `note` what their
+    /// consoles say.
+    pub fn wait_for_all(
+        &mut self,
+        what: &str,
+        mut note: impl FnMut(&str, Duration, &str),
+        mut is_done: impl FnMut(&str, &mut Machine) -> Result<bool>,
+    ) -> Result<()> {
+        let start = Instant::now();
+        let mut waiting: Vec<String> = self.members.iter().map(|m| m.name.clone()).collect();
+        loop {
+            for member in &mut self.members {
+                let Some(machine) = &mut member.machine else {
+                    waiting.retain(|name| *name != member.name);
+                    continue;
+                };
+                for line in machine.console() {
+                    note(&member.name, self.began.elapsed(), &line);
+                }
+                if waiting.contains(&member.name) && is_done(&member.name, machine)? {
+                    waiting.retain(|name| *name != member.name);
+                }
+            }
+            if waiting.is_empty() {
+                return Ok(());
+            }
+            if start.elapsed() > BRING_UP {
+                bail!(
+                    "not within {} s: {what} ({})",
+                    BRING_UP.as_secs(),
+                    waiting.join(", ")
+                );
+            }
+            std::thread::sleep(POLL);
+        }
+    }
+}
+
+/// The state of the unit that brings the node up.
+pub fn unit_state(machine: &mut Machine) -> Option<String> {
+    let shown = machine.shell(&format!("systemctl show --property=ActiveState {UNIT}"));
+    Some(shown.ok()?.trim().strip_prefix("ActiveState=")?.to_owned())
+}
+
+/// What the unit said in this boot.
+pub fn journal(machine: &mut Machine) -> Result<String> {
+    machine.shell(&format!("journalctl -b --no-pager -o cat -u {UNIT}"))
+}
