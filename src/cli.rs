@@ -301,6 +301,47 @@ pub enum Node {
 /// Certificates.
 #[derive(Debug, Subcommand)]
 pub enum Certs {
+    /// Make a certificate authority by hand: ca.pem and ca-key.pem, never overwritten
+    #[command(after_long_help = CERTS_EXAMPLES)]
+    Init {
+        /// The directory to put it into
+        #[arg(long, value_name = "DIR")]
+        ca: PathBuf,
+        /// The authority's common name
+        #[arg(long, value_name = "NAME", default_value = "kubernetes")]
+        common_name: String,
+    },
+    /// Make a node's keys and certificates by hand, to be copied to it before it is installed
+    ///
+    /// Run again, it keeps every key, and makes only the certificates that are missing, come to
+    /// their end, or have other names than they should.
+    #[command(after_long_help = CERTS_EXAMPLES)]
+    Issue {
+        /// The directory of the authority: ca.pem and ca-key.pem
+        #[arg(long, value_name = "DIR")]
+        ca: PathBuf,
+        /// The directory that stands for the node's `/`
+        #[arg(short, long, value_name = "DIR")]
+        output: PathBuf,
+        /// What the node is to be: master, worker or single
+        #[arg(long, value_name = "ROLE")]
+        role: String,
+        /// A setting of the node, such as nodeName, address or apiServerSANs; may be given several times
+        #[arg(long, value_name = "KEY=VALUE")]
+        set: Vec<String>,
+        /// A file of settings
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+    },
+    /// List certificates: subjects, names, ends, and what renewing each would restart
+    Show {
+        /// The system whose certificates to list
+        #[arg(long, value_name = "DIR", default_value = "/")]
+        root: PathBuf,
+        /// How to print them
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Output,
+    },
     /// Renew this node's certificates that come to their end, and restart what uses them
     ///
     /// A timer does so daily. A worker asks its master, showing the certificate it has; a master
@@ -311,6 +352,18 @@ pub enum Certs {
         inputs: NodeInputs,
     },
 }
+
+const CERTS_EXAMPLES: &str = "\
+Examples:
+  appliance certs init --ca ./ca
+  appliance certs issue --ca ./ca --role master --set nodeName=server02 --set address=192.168.1.102 -o ./server02
+  appliance certs issue --ca ./ca --role worker --set nodeName=server01 --set address=192.168.1.101 \\
+      --set master=192.168.1.102 -o ./server01
+  tar -C ./server01 -c etc | ssh server01 tar -C / -x     then, there: appliance install
+  appliance certs show --root ./server02
+
+A worker that has its certificates does not join. To let the master use an authority that is
+there already, and workers join as ever, say it in the master's settings: ca: {certificate: …, key: …}";
 
 /// The parts of the join service.
 #[derive(Debug, Subcommand)]

@@ -1,7 +1,7 @@
 //! Collects what a node specification is made from: flags, environment, configuration,
 //! metadata, bundle, machine.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
@@ -93,14 +93,19 @@ fn config(arguments: &NodeInputs, root: &Root) -> Result<Option<Layer>> {
         Some(path) => (path.clone(), path.display().to_string()),
         None => (root.resolve(CONFIG_FILE)?, CONFIG_FILE.to_owned()),
     };
-    match bounded(&path, MAX_CONFIG).with_context(|| format!("configuration {shown}"))? {
-        Some(content) => {
-            let settings = parse_config(content, &shown)?;
-            Ok(Some(Layer::new(Place::Config(shown), settings)))
-        }
-        None if arguments.config.is_none() => Ok(None),
-        None => Err(anyhow!("configuration {shown}: there is no such file")),
+    if arguments.config.is_none() && !path.exists() {
+        return Ok(None);
     }
+    let settings = read_config(&path, &shown)?;
+    Ok(Some(Layer::new(Place::Config(shown), settings)))
+}
+
+/// The settings in the configuration file at `path`; errors call it `shown`.
+pub fn read_config(path: &Path, shown: &str) -> Result<Settings> {
+    let content = bounded(path, MAX_CONFIG).with_context(|| format!("configuration {shown}"))?;
+    let content =
+        content.with_context(|| format!("configuration {shown}: there is no such file"))?;
+    parse_config(content, shown)
 }
 
 /// The settings in a configuration file's content; errors call the file `shown`.

@@ -1,9 +1,9 @@
 //! `appliance join`: the parts of the join service, each in a process of its own.
 
+use std::net::TcpListener;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use rcgen::KeyPair;
 
 use super::Outcome;
 use crate::cli::{Join, Serve};
@@ -13,6 +13,7 @@ use crate::join::nodes::Nodes;
 use crate::join::service::{self, Doors};
 use crate::join::tokens::Tokens;
 use crate::join::{cluster, signer};
+use crate::pki::key;
 use crate::sys::root::Root;
 
 /// Runs one part.
@@ -30,7 +31,9 @@ pub fn run(command: &Join) -> Result<Outcome> {
 }
 
 fn run_service(serve: &Serve, doors: &Doors) -> Result<()> {
-    service::run(serve.listen, &serve.socket, doors)
+    let place = || format!("listen at {}", serve.listen);
+    let listener = TcpListener::bind(serve.listen).with_context(place)?;
+    service::run(listener, &serve.socket, doors)
 }
 
 fn sign(socket: &Path, user: &str, root: &Root) -> Result<()> {
@@ -40,12 +43,7 @@ fn sign(socket: &Path, user: &str, root: &Root) -> Result<()> {
             .with_context(|| format!("{path} is missing; `appliance install` on a master makes it"))
     };
     let key_path = components::key_path("ca");
-    let key = read(&key_path)?;
-    // What exactly is wrong with a key could quote it.
-    let key = str::from_utf8(&key)
-        .ok()
-        .and_then(|pem| KeyPair::from_pem(pem).ok())
-        .with_context(|| format!("{key_path} is not a private key in PKCS#8 PEM"))?;
+    let key = key::read(&read(&key_path)?).with_context(|| key_path.clone())?;
     let cluster = Cluster {
         authority: String::from_utf8(read(CA_CERTIFICATE)?).context(CA_CERTIFICATE)?,
         key,

@@ -9,6 +9,7 @@ use crate::apply::state::State;
 use crate::bundle::manifest::Manifest;
 use crate::bundle::verify::{Audit, Measure};
 use crate::cli::Output;
+use crate::commands::certs::Shown;
 use crate::join::nodes::NodeRecord;
 use crate::join::token::TokenId;
 use crate::join::tokens::{Standing, TokenRecord};
@@ -84,6 +85,41 @@ pub fn tokens(all: &BTreeMap<TokenId, TokenRecord>, now: OffsetDateTime) {
             None => token.used.to_string(),
         };
         rows.add_row([&id.to_string(), standing, &ends, &used, &token.from]);
+    }
+    print_table(&rows);
+}
+
+/// Prints certificates, and what renewing each would restart.
+pub fn certificates_of(shown: &[Shown]) {
+    let mut rows = table(&[
+        "CERTIFICATE",
+        "SUBJECT",
+        "ENDS",
+        "SIGNED",
+        "RENEWING RESTARTS",
+        "NAMES",
+    ]);
+    for certificate in shown {
+        let or_none = |words: Vec<String>| {
+            if words.is_empty() {
+                "-".to_owned()
+            } else {
+                words.join(" ")
+            }
+        };
+        let restarts = certificate.restarts.iter().map(ToString::to_string);
+        rows.add_row([
+            certificate.name,
+            &certificate.info.subject,
+            &certificate.info.not_after.date().to_string(),
+            if certificate.signed {
+                "by the CA"
+            } else {
+                "BY ANOTHER"
+            },
+            &or_none(restarts.collect()),
+            &or_none(certificate.info.sans()),
+        ]);
     }
     print_table(&rows);
 }

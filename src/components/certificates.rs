@@ -5,7 +5,7 @@ use core::net::{IpAddr, Ipv4Addr};
 use super::{CA_CERTIFICATE, CA_DIR, SERVICE_ACCOUNT_PRIVATE, SERVICE_ACCOUNT_PUBLIC};
 use crate::pki::{AuthorityRequest, CertificateRequest, KeyPairRequest, PkiRequest, Usage};
 use crate::spec::network::SubjectAltName;
-use crate::spec::{NodeSpec, Role};
+use crate::spec::{NodeSpec, Profile, Role};
 
 /// The certificate a kubelet shows when it asks for its own: its node's name is in it, so that
 /// nobody can ask for another node's.
@@ -85,6 +85,7 @@ pub fn pki_request(spec: &NodeSpec) -> Option<PkiRequest> {
         authority: AuthorityRequest {
             common_name: "kubernetes".to_owned(),
             path: CA_CERTIFICATE.to_owned(),
+            given: None,
         },
         certificates: master(spec),
         service_account: KeyPairRequest {
@@ -187,6 +188,20 @@ fn api_server_names(spec: &NodeSpec) -> (Vec<String>, Vec<IpAddr>) {
         }
     }
     (names, addresses)
+}
+
+/// The services that are restarted when the certificate of that name is renewed.
+pub fn restarted_for(name: &str, role: Role) -> Vec<&'static str> {
+    let services = super::services(role, Profile::WithCa);
+    let uses = |service: &&&super::Service| {
+        // A component with a kubeconfig of its own has a certificate of its own name in it.
+        service.certificates.contains(&name) || service.name == name
+    };
+    services
+        .iter()
+        .filter(uses)
+        .map(|service| service.name)
+        .collect()
 }
 
 /// Where the certificate of that name lies: `ca/NAME/NAME.pem`, the authority's `ca/ca.pem`.

@@ -7,13 +7,17 @@ use crate::spec::{Profile, Role};
 mod certificates;
 
 pub use certificates::{
-    KUBELET_CLIENT, certificate_names, certificate_path, key_path, pki_request, worker,
+    KUBELET_CLIENT, certificate_names, certificate_path, key_path, pki_request, restarted_for,
+    worker,
 };
 
 /// The directory of all certificates, as the tutorial has it.
 pub const CA_DIR: &str = "/etc/kubernetes/ca";
 /// The cluster's certificate authority.
 pub const CA_CERTIFICATE: &str = "/etc/kubernetes/ca/ca.pem";
+/// The certificate of the authority that issues, alone, where [`CA_CERTIFICATE`] holds those above
+/// it too: the controller manager v1.9 takes exactly one.
+pub const ISSUER_CERTIFICATE: &str = "/etc/kubernetes/ca/ca-issuer.pem";
 /// The tokens kube-apiserver knows (`--token-auth-file`).
 pub const TOKEN_FILE: &str = "/etc/kubernetes/ca/kubernetes/token.csv";
 /// The public half of the service accounts' key pair.

@@ -15,7 +15,7 @@ use super::{
 use crate::bundle::manifest::Kind;
 use crate::components::{self, Runs, Service};
 use crate::join::gate::Names;
-use crate::pki::{Pki, Secret};
+use crate::pki::{Pki, Secret, inspect};
 use crate::render::render;
 use crate::spec::{Ipip, NodeSpec};
 
@@ -27,6 +27,8 @@ pub fn all(sources: &Sources<'_>, services: &[&Service]) -> Result<Vec<File>> {
     let mut files = config_files(sources)?;
     if let Some(pki) = sources.pki {
         files.extend(pki_files(pki));
+        let issuer = issuer(Some(pki)).filter(|_| sources.spec.role.is_master());
+        files.extend(issuer.map(|pem| public(components::ISSUER_CERTIFICATE, pem)));
     }
     let tokens = sources.tokens.filter(|_| sources.spec.role.is_master());
     files.extend(tokens.map(|tokens| secret(components::TOKEN_FILE, tokens.clone())));
@@ -77,6 +79,10 @@ fn values(sources: &Sources<'_>) -> Value {
             "taints": joined(&spec.taints),
         },
         "master": spec.master_address().to_string(),
+        "issuer_certificate": match issuer(sources.pki) {
+            Some(_) => components::ISSUER_CERTIFICATE,
+            None => components::CA_CERTIFICATE,
+        },
         "join_port": *spec.join.port,
         "renew_port": spec.join.renew_port(),
         "program": components::PROGRAM,
@@ -93,6 +99,13 @@ fn values(sources: &Sources<'_>) -> Value {
         },
         "hosts": hosts(spec),
     })
+}
+
+/// The issuing authority's own certificate, where it is not the only one.
+fn issuer(pki: Option<&Pki>) -> Option<String> {
+    // A file that is no chain of certificates was refused before.
+    let mut chain = inspect::certificates(&pki?.authority.certificate_pem).ok()?;
+    (chain.len() > 1).then(|| chain.swap_remove(0).0)
 }
 
 /// Labels or taints as the kubelet takes them.

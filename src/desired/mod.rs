@@ -229,6 +229,11 @@ impl Desired {
         })
     }
 
+    /// The files of keys and certificates alone, keys before their certificates.
+    pub fn of_pki(pki: &Pki) -> Vec<File> {
+        files::pki_files(pki)
+    }
+
     /// The file at `path`, if there is to be one.
     pub fn file(&self, path: &str) -> Option<&File> {
         self.files.iter().find(|file| file.path == path)

@@ -5,8 +5,8 @@
 use core::net::{IpAddr, Ipv4Addr};
 use std::collections::BTreeSet;
 
-use anyhow::{Context, Result};
-use rcgen::{CertificateSigningRequestParams, Issuer, KeyPair};
+use anyhow::Result;
+use rcgen::{CertificateSigningRequestParams, KeyPair};
 use sha2::{Digest, Sha256};
 use time::{Duration, OffsetDateTime};
 use x509_parser::certification_request::X509CertificationRequest;
@@ -17,8 +17,8 @@ use x509_parser::prelude::FromDer;
 
 use super::message::{Certificate, CertificateSigningRequest, Reason, Refusal};
 use crate::components::{self, KUBELET_CLIENT};
-use crate::pki::issue::{self, Validity};
-use crate::pki::{CertificateRequest, inspect};
+use crate::pki::CertificateRequest;
+use crate::pki::issue::Signer;
 
 /// How long a node's certificates last. It renews them by itself.
 const LIFETIME: Duration = Duration::days(365);
@@ -195,17 +195,11 @@ impl Checked {
         key: &KeyPair,
         now: OffsetDateTime,
     ) -> Result<Vec<Certificate>> {
-        let issuer = Issuer::from_ca_cert_pem(authority, key)
-            .context("the authority cannot issue certificates")?;
-        let validity = Validity {
-            now,
-            lifetime: LIFETIME,
-            authority_ends: inspect::inspect(authority.as_bytes())?.not_after,
-        };
+        let signer = Signer::new(authority, key)?;
         let issue = |(request, parsed): &(CertificateRequest, CertificateSigningRequestParams)| {
             Ok(Certificate {
                 name: request.name.to_owned(),
-                pem: issue::certificate(request, &parsed.public_key, &issuer, validity)?,
+                pem: signer.certificate(request, &parsed.public_key, now, LIFETIME)?,
             })
         };
         self.checked.iter().map(issue).collect()

@@ -72,16 +72,17 @@ struct Peer {
     certificate: Option<Vec<u8>>,
 }
 
-/// Serves `doors` at `listen`, asking the signer at the socket `signer`. Returns when no token is
-/// left to join with.
-pub fn run(listen: SocketAddr, signer: &Path, doors: &Doors) -> Result<()> {
+/// Serves `doors` at `listener`, asking the signer at the socket `signer`. Returns when no token
+/// is left to join with.
+pub fn run(listener: std::net::TcpListener, signer: &Path, doors: &Doors) -> Result<()> {
+    listener.set_nonblocking(true)?;
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?
-        .block_on(serve(listen, signer, doors))
+        .block_on(serve(listener, signer, doors))
 }
 
-async fn serve(listen: SocketAddr, signer: &Path, doors: &Doors) -> Result<()> {
+async fn serve(listener: std::net::TcpListener, signer: &Path, doors: &Doors) -> Result<()> {
     let (chain, key) = certificate(signer).await?;
     let first = chain.first().context("the signer gave no certificate")?;
     let shared = Arc::new(Shared {
@@ -91,8 +92,7 @@ async fn serve(listen: SocketAddr, signer: &Path, doors: &Doors) -> Result<()> {
     });
     let acceptor = TlsAcceptor::from(Arc::new(tls(doors, chain, key)?));
     let router = router(&shared, doors);
-    let place = || format!("listen at {listen}");
-    let listener = TcpListener::bind(listen).await.with_context(place)?;
+    let listener = TcpListener::from_std(listener)?;
     log::info!("listening at {}", listener.local_addr()?);
     let room = Arc::new(Semaphore::new(MOST_CONNECTIONS));
     let quota = Quota::per_second(CONNECTIONS_EACH_SECOND).allow_burst(CONNECTION_BURST);

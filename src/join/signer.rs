@@ -13,13 +13,13 @@ use anyhow::{Context, Result, ensure};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use nix::unistd::{User, chown};
-use rcgen::{CertificateSigningRequestParams, Issuer};
+use rcgen::CertificateSigningRequestParams;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
 use super::gate::{Asker, Gate, Outcome, names};
 use super::message::{Certificates, Hello, Join, Refusal, Renew, Welcome};
-use crate::pki::issue::{self, Validity};
+use crate::pki::issue::{self, Signer};
 use crate::pki::{CertificateRequest, Usage, inspect};
 
 /// Where it listens.
@@ -213,13 +213,8 @@ fn server_certificate(gate: &Gate<'_>, csr: &str, now: OffsetDateTime) -> Result
         ip_addresses: vec![IpAddr::V4(cluster.names.address)],
         usage: Usage::Server,
     };
-    let issuer = Issuer::from_ca_cert_pem(&cluster.authority, &cluster.key)?;
-    let validity = Validity {
-        now,
-        lifetime: issue::LIFETIME,
-        authority_ends: inspect::inspect(cluster.authority.as_bytes())?.not_after,
-    };
-    issue::certificate(&request, &key, &issuer, validity)
+    let signer = Signer::new(&cluster.authority, &cluster.key)?;
+    signer.certificate(&request, &key, now, issue::LIFETIME)
 }
 
 /// The certificate that the proofs cover has to be the service's own.

@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 use time::{Duration, OffsetDateTime};
 
 use super::inspect::{CertificateInfo, inspect, is_signed_by};
-use super::{CertificateRequest, Existing, Issued, Secret, issue};
+use super::{CertificateRequest, Existing, Issued, Secret, issue, key};
 
 /// A certificate that ends sooner is made anew.
 const RENEW_BEFORE: Duration = Duration::days(30);
@@ -188,18 +188,13 @@ fn existing_key(existing: &dyn Existing, path: &str) -> Result<Option<(KeyPair, 
     let Some(bytes) = content(existing, path)?.map(Secret::new) else {
         return Ok(None);
     };
-    // What exactly is wrong could quote the key; that it is wrong is all that may be said.
-    let key = str::from_utf8(bytes.expose())
-        .ok()
-        .and_then(|pem| KeyPair::from_pem(pem).ok());
-    match key {
-        Some(key) => Ok(Some((key, bytes))),
-        None => bail!(
-            "{path} is not a private key in PKCS#8 PEM; it is not overwritten: convert it \
-             (openssl pkcs8 -topk8 -nodes), put the right one there, or move it away to have a \
-             new one made"
-        ),
-    }
+    let key = key::read(bytes.expose()).with_context(|| {
+        format!(
+            "{path} is not a private key this program can use; it is not overwritten: put the \
+             right one there, or move it away to have a new one made"
+        )
+    })?;
+    Ok(Some((key, bytes)))
 }
 
 /// A private key.

@@ -3,6 +3,8 @@
 use core::net::IpAddr;
 
 use anyhow::{Context, Result, anyhow};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
 use x509_parser::certificate::X509Certificate;
@@ -30,6 +32,10 @@ pub struct CertificateInfo {
     pub not_after: OffsetDateTime,
     /// Whether it may sign others.
     pub is_ca: bool,
+    /// Whether it names itself as its issuer, as a root does.
+    pub is_self_issued: bool,
+    /// Whether its key may sign certificates (RFC 5280, 4.2.1.3).
+    pub signs_certificates: bool,
     /// Whether a server may show it.
     pub server: bool,
     /// Whether a client may show it.
@@ -54,6 +60,17 @@ pub fn inspect(pem: &[u8]) -> Result<CertificateInfo> {
 /// Reads a certificate in DER.
 pub fn inspect_der(der: &[u8]) -> Result<CertificateInfo> {
     read(&parse_der(der)?)
+}
+
+/// The certificates of a PEM file, each by itself and what it says.
+pub fn certificates(pem: &str) -> Result<Vec<(String, CertificateInfo)>> {
+    let mut all = Vec::new();
+    for der in CertificateDer::pem_slice_iter(pem.as_bytes()) {
+        let der = der.map_err(|_| anyhow!("not a PEM file of certificates"))?;
+        let encoded = pem::encode(&pem::Pem::new("CERTIFICATE", der.to_vec()));
+        all.push((encoded, inspect_der(&der)?));
+    }
+    Ok(all)
 }
 
 /// SHA-256 of the certificate's public key (SubjectPublicKeyInfo), in hexadecimal.
@@ -83,6 +100,10 @@ fn read(certificate: &X509Certificate<'_>) -> Result<CertificateInfo> {
         not_before: validity.not_before.to_datetime(),
         not_after: validity.not_after.to_datetime(),
         is_ca: certificate.is_ca(),
+        is_self_issued: same_name(certificate.issuer(), certificate.subject()),
+        signs_certificates: certificate
+            .key_usage()?
+            .is_none_or(|usage| usage.value.key_cert_sign()),
         server: usage.is_some_and(|usage| usage.server_auth),
         client: usage.is_some_and(|usage| usage.client_auth),
         public_key: certificate.public_key().raw.to_vec(),

@@ -1,6 +1,6 @@
 //! Making certificates.
 
-use anyhow::{Result, anyhow};
+use anyhow::{Context, Result, anyhow};
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
     Issuer, KeyPair, KeyUsagePurpose, PublicKeyData, SanType, SerialNumber, SigningKey,
@@ -8,7 +8,7 @@ use rcgen::{
 use ring::rand::{SecureRandom, SystemRandom};
 use time::{Duration, OffsetDateTime};
 
-use super::{AuthorityRequest, CertificateRequest};
+use super::{AuthorityRequest, CertificateRequest, inspect};
 
 /// How long a certificate authority and its certificates last. As long as the tutorial's,
 /// since a node without a network may run for years with nobody to renew anything.
@@ -26,17 +26,6 @@ fn params(now: OffsetDateTime, organization: Option<&str>, common_name: &str) ->
     params.distinguished_name = name;
     params.not_before = now - BACKDATED;
     params
-}
-
-/// When a certificate begins and ends that is made at `now`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Validity {
-    /// The moment it is made.
-    pub now: OffsetDateTime,
-    /// How long it lasts from then on.
-    pub lifetime: Duration,
-    /// The authority's own end, which it does not outlast.
-    pub authority_ends: OffsetDateTime,
 }
 
 /// 127 random bits: positive, and never used twice, also not for a key that gets a second certificate.
@@ -63,19 +52,46 @@ pub fn authority(request: &AuthorityRequest, key: &KeyPair, now: OffsetDateTime)
     Ok(params.self_signed(key)?.pem())
 }
 
-/// A certificate as requested for the public key `key`, in PEM.
-pub fn certificate(
-    request: &CertificateRequest,
-    key: &impl PublicKeyData,
-    issuer: &Issuer<'_, impl SigningKey>,
-    validity: Validity,
-) -> Result<String> {
-    let mut params = request_params(request, validity.now)?;
-    params.serial_number = Some(serial_number()?);
-    params.not_after = (validity.now + validity.lifetime).min(validity.authority_ends);
-    params.is_ca = IsCa::ExplicitNoCa;
-    params.use_authority_key_identifier_extension = true;
-    Ok(params.signed_by(key, issuer)?.pem())
+/// What signs: an authority's certificates and its key.
+pub struct Signer<'a, K: SigningKey> {
+    issuer: Issuer<'a, K>,
+    /// The certificates between it and the root, in PEM, its own first; none if it is the root.
+    chain: String,
+    ends: OffsetDateTime,
+}
+
+impl<K: SigningKey> Signer<'_, K> {
+    /// The authority with the certificates `authority` (PEM, the issuing one first, the root last)
+    /// and the issuing one's key.
+    pub fn new(authority: &str, key: K) -> Result<Signer<'static, K>> {
+        let issuer = Issuer::from_ca_cert_pem(authority, key)
+            .context("the authority cannot issue certificates")?;
+        let certificates = inspect::certificates(authority)?;
+        let ends = certificates.iter().map(|(_, info)| info.not_after).min();
+        let between = certificates.iter().filter(|(_, info)| !info.is_self_issued);
+        Ok(Signer {
+            issuer,
+            chain: between.map(|(pem, _)| pem.as_str()).collect(),
+            ends: ends.context("no authority")?,
+        })
+    }
+
+    /// A certificate as requested for the public key `key`, and those between it and the root, in
+    /// PEM. It ends no later than its authorities.
+    pub fn certificate(
+        &self,
+        request: &CertificateRequest,
+        key: &impl PublicKeyData,
+        now: OffsetDateTime,
+        lifetime: Duration,
+    ) -> Result<String> {
+        let mut params = request_params(request, now)?;
+        params.serial_number = Some(serial_number()?);
+        params.not_after = (now + lifetime).min(self.ends);
+        params.is_ca = IsCa::ExplicitNoCa;
+        params.use_authority_key_identifier_extension = true;
+        Ok(params.signed_by(key, &self.issuer)?.pem() + &self.chain)
+    }
 }
 
 /// A request for such a certificate (PKCS#10), signed with its key, in PEM.

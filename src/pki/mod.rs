@@ -3,12 +3,16 @@
 
 use core::net::IpAddr;
 
+mod authority;
 mod held;
 pub mod inspect;
 pub mod issue;
+pub mod key;
 mod resolve;
 mod secret;
 pub mod token;
+
+use crate::sys::root::Root;
 
 pub use held::{Held, hold, is_due};
 pub use resolve::resolve;
@@ -18,6 +22,12 @@ pub use secret::Secret;
 pub trait Existing {
     /// The bytes of the file at the absolute `path`; `None` if there is none.
     fn read(&self, path: &str) -> anyhow::Result<Option<Vec<u8>>>;
+}
+
+impl Existing for Root {
+    fn read(&self, path: &str) -> anyhow::Result<Option<Vec<u8>>> {
+        Root::read(self, path)
+    }
 }
 
 /// All keys and certificates a node is to have.
@@ -38,6 +48,21 @@ pub struct AuthorityRequest {
     pub common_name: String,
     /// Its certificate's path; its key lies beside it with `-key.pem` for `.pem`.
     pub path: String,
+    /// The one an operator wants, where there is none yet.
+    pub given: Option<GivenAuthority>,
+}
+
+/// An authority an operator brings.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GivenAuthority {
+    /// Where its certificates come from, in words.
+    pub place: String,
+    /// Its certificates in PEM, the issuing one first, the root last.
+    pub certificates: String,
+    /// Where its key comes from, in words.
+    pub key_place: String,
+    /// The issuing one's key, in PEM.
+    pub key: Secret,
 }
 
 /// A key pair without a certificate.

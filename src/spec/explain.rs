@@ -87,6 +87,7 @@ impl NodeSpec {
         for (name, value) in optional {
             rows.extend(value.as_ref().map(|value| displayed(name, value)));
         }
+        rows.extend(self.ca.as_ref().map(|ca| row("ca", ca, &ca.certificate)));
         // Of the token only its identifier is no secret.
         let token = self.join.token.as_ref();
         rows.extend(token.map(|token| row("joinToken", token, token.id())));

@@ -18,6 +18,7 @@ use crate::metadata::Metadata;
 use crate::spec::join::JoinSpec;
 use crate::spec::labels::{Label, Taint};
 use crate::spec::network::{PortRange, SubjectAltName};
+use crate::spec::settings::CaSettings;
 use crate::spec::value::{Layer, Sourced};
 
 mod address;
@@ -249,6 +250,8 @@ pub struct NodeSpec {
     pub labels: Sourced<Vec<Label>>,
     /// The taints it registers with, where it runs pods.
     pub taints: Sourced<Vec<Taint>>,
+    /// The files of the authority the master is to use, where it is not to make one.
+    pub ca: Option<Sourced<CaSettings>>,
     /// How workers join.
     pub join: JoinSpec,
     /// What the cluster agrees on.

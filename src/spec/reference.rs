@@ -26,6 +26,9 @@ inventory:
 - name: server03
   role: worker
   address: 192.168.1.103
+ca:
+  certificate: /etc/appliance/ca.pem
+  key: /etc/appliance/ca-key.pem
 join:
   ttl: 24h
   uses: 10

@@ -9,7 +9,7 @@ use time::{Date, Duration, Month, OffsetDateTime};
 
 use super::identity::Inventory;
 use super::network::{self, PortRange, SubjectAltName};
-use super::settings::Settings;
+use super::settings::{CaSettings, Settings};
 use super::value::{Layer, Origin, Overridden, Sourced};
 use super::{ClusterSpec, Inputs, NodeSpec, Profile, Refused};
 
@@ -81,6 +81,7 @@ impl<'a> Resolver<'a> {
         let mtu = self.mtu(address.as_ref().map(|address| address.value));
         let labels = self.labels(role.as_ref().map(|role| role.value));
         let taints = self.taints();
+        let ca = self.ca();
         let join = self.join();
         let cluster = self.cluster(inventory.as_ref(), master);
         self.check_clock();
@@ -91,6 +92,7 @@ impl<'a> Resolver<'a> {
             address: address?,
             mtu: mtu?,
             floating_ip: self.floating_ip(),
+            ca: ca?,
             labels: labels?,
             taints: taints?,
             join: join?,
@@ -183,6 +185,24 @@ impl<'a> Resolver<'a> {
             Some(said) => self.parsed(said, network::node_address),
             None => inventory.and_then(Inventory::master),
         }
+    }
+
+    /// The authority an operator brings: absolute paths.
+    pub(super) fn ca(&mut self) -> Option<Option<Sourced<CaSettings>>> {
+        let mut layers = self.layers.iter();
+        let said = layers.find_map(|layer| Some((layer, layer.settings.ca.as_ref()?)));
+        let Some((layer, ca)) = said else {
+            return Some(None);
+        };
+        let problems = self.problems.len();
+        for (field, path) in [("certificate", &ca.certificate), ("key", &ca.key)] {
+            if !path.starts_with('/') {
+                let origin = layer.origin(&format!("ca.{field}"));
+                self.refuse(&origin, path, "expected an absolute path");
+            }
+        }
+        (self.problems.len() == problems)
+            .then(|| Some(Sourced::new(ca.clone(), layer.origin("ca"))))
     }
 
     /// The floating IP of the first source that knows one.

@@ -64,6 +64,8 @@ pub struct Settings {
     #[schemars(with = "Option<OneOrMany>")]
     #[serde(deserialize_with = "one_or_many")]
     pub node_taints: Option<String>,
+    /// The certificate authority the master is to use, in the place of one it makes itself.
+    pub ca: Option<CaSettings>,
     /// How workers join the cluster.
     pub join: Option<JoinSettings>,
     /// The cluster's nodes, so that all VMs can share one file: each finds itself in it.
@@ -72,6 +74,17 @@ pub struct Settings {
     pub role_rules: Option<Vec<RoleRule>>,
     /// Other machines for /etc/hosts: name to IPv4 address.
     pub hosts: Option<BTreeMap<String, String>>,
+}
+
+/// An existing certificate authority. Its files are read on the master, when it is installed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(inline)]
+pub struct CaSettings {
+    /// The file of its certificates (PEM): the one that issues first, the root last.
+    pub certificate: String,
+    /// The file of the issuing one's private key (PEM), RSA or ECDSA.
+    pub key: String,
 }
 
 /// How workers join: the same for the master and the workers.

@@ -41,6 +41,7 @@ impl Resolver<'_> {
         self.profile();
         self.labels(None);
         self.taints();
+        self.ca();
         self.join();
         let inventory = self.inventory();
         let master = self.master(inventory.as_ref());

@@ -6,6 +6,7 @@
 mod binary;
 mod bundles;
 mod carrier;
+mod certs;
 mod cloud_init;
 mod config;
 mod docker;

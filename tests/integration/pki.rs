@@ -74,6 +74,7 @@ fn request() -> PkiRequest {
         authority: AuthorityRequest {
             common_name: "kubernetes".to_owned(),
             path: CA.to_owned(),
+            given: None,
         },
         certificates: vec![
             CertificateRequest {

@@ -122,6 +122,7 @@ fn request(spec: &NodeSpec) -> Option<PkiRequest> {
             authority: AuthorityRequest {
                 common_name: "kubernetes".to_owned(),
                 path: components::CA_CERTIFICATE.to_owned(),
+                given: None,
             },
             certificates: components::worker(&spec.name, *spec.address),
             service_account: KeyPairRequest {

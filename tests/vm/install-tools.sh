@@ -16,6 +16,7 @@ packages=(
     etcd-server
     g++ # libFuzzer
     gcc
+    golang-cfssl # reads our certificates as the tutorial's tool does
     genisoimage
     iproute2
     libc6-dev

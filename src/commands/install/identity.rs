@@ -11,7 +11,7 @@ use crate::components::{self, CA_CERTIFICATE, KUBELET_CLIENT};
 use crate::desired::JoinToken;
 use crate::join::client::{Joined, Worker};
 use crate::join::tokens::TokenRecord;
-use crate::pki::{self, CertificateRequest, Existing, Held, Issued, Pki, Secret};
+use crate::pki::{self, CertificateRequest, Existing, GivenAuthority, Held, Issued, Pki, Secret};
 use crate::plan::{Plan, Step};
 use crate::spec::Refused;
 use crate::sys::http;
@@ -20,15 +20,6 @@ use crate::sys::root::Root;
 
 /// The longest pause between two attempts to join.
 const PAUSE: Duration = Duration::from_secs(15);
-
-/// The keys and certificates on the machine.
-struct OnMachine<'a>(&'a Root);
-
-impl Existing for OnMachine<'_> {
-    fn read(&self, path: &str) -> Result<Option<Vec<u8>>> {
-        self.0.read(path)
-    }
-}
 
 /// The keys on the machine, but not the authority and what it signed.
 struct KeysOnly<'a>(&'a Root);
@@ -74,12 +65,14 @@ pub fn resolve(node: &Node<'_>, joining: Joining) -> Result<Identity> {
             ..Identity::default()
         });
     }
-    let existing = OnMachine(node.root);
-    let request = components::pki_request(node.spec);
+    let mut request = components::pki_request(node.spec);
+    if let Some(request) = &mut request {
+        request.authority.given = given_authority(node).map_err(Refused::because)?;
+    }
     let pki = request
-        .map(|request| pki::resolve(&request, &existing, now))
+        .map(|request| pki::resolve(&request, node.root, now))
         .transpose();
-    let file = existing.read(components::TOKEN_FILE)?;
+    let file = node.root.read(components::TOKEN_FILE)?;
     let tokens = pki::token::resolve_token_csv(file.as_deref())
         .context(components::TOKEN_FILE)
         .map_err(Refused::because)?;
@@ -88,6 +81,26 @@ pub fn resolve(node: &Node<'_>, joining: Joining) -> Result<Identity> {
         tokens: Some(tokens),
         join_token: join_token(node, now),
     })
+}
+
+/// The authority of the settings.
+fn given_authority(node: &Node<'_>) -> Result<Option<GivenAuthority>> {
+    let Some(ca) = &node.spec.ca else {
+        return Ok(None);
+    };
+    let place = |field: &str, path: &str| format!("{}: {field} {path}", ca.origin);
+    let read = |field: &str, path: &str| {
+        let bytes = node.root.read(path).with_context(|| place(field, path))?;
+        bytes.with_context(|| format!("{}: there is no such file", place(field, path)))
+    };
+    let certificates = String::from_utf8(read("certificate", &ca.certificate)?);
+    let place_of_certificate = place("certificate", &ca.certificate);
+    Ok(Some(GivenAuthority {
+        certificates: certificates.with_context(|| place_of_certificate.clone())?,
+        place: place_of_certificate,
+        key: Secret::new(read("key", &ca.key)?),
+        key_place: place("key", &ca.key),
+    }))
 }
 
 /// The certificates of this node that should be renewed.
@@ -132,8 +145,7 @@ fn worker(node: &Node<'_>, joining: Joining, now: OffsetDateTime) -> Result<Pki>
     let spec = node.spec;
     let requests = components::worker(&spec.name, *spec.address);
     let authority = authority(node.root).map_err(Refused::because)?;
-    let existing = OnMachine(node.root);
-    let held = pki::hold(&requests, &existing, authority.as_deref(), now);
+    let held = pki::hold(&requests, node.root, authority.as_deref(), now);
     let held = held.map_err(Refused::because)?;
     if let Some(authority) = &authority
         && held.iter().all(|held| held.certificate.is_ok())
@@ -202,6 +214,7 @@ fn pretended(
         authority: pki::AuthorityRequest {
             common_name: "kubernetes".to_owned(),
             path: CA_CERTIFICATE.to_owned(),
+            given: None,
         },
         certificates,
         service_account: pki::KeyPairRequest {

@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -51,6 +51,7 @@ pub fn authority(now: OffsetDateTime) -> (String, KeyPair) {
         authority: AuthorityRequest {
             common_name: "kubernetes".to_owned(),
             path: "/ca.pem".to_owned(),
+            given: None,
         },
         certificates: vec![],
         service_account: KeyPairRequest {
@@ -107,7 +108,8 @@ impl Bed {
 
     pub fn with_authority(made: (String, KeyPair), presence: Presence) -> Bed {
         let dir = tempfile::tempdir().unwrap();
-        let (port, token) = (two_free_ports(), Token::generate().unwrap());
+        let (listeners, token) = (two_ports(), Token::generate().unwrap());
+        let port = listeners.0.local_addr().unwrap().port();
         let bed = Bed {
             authority: made.0.clone(),
             dir,
@@ -126,25 +128,21 @@ impl Bed {
             signer::serve(&socket, None, &mut gate).unwrap();
         });
         let renew = Doors::Renew(bed.authority.clone().into_bytes());
-        bed.open(port, Doors::Join);
-        bed.open(port + 1, renew);
+        bed.open(listeners.0, Doors::Join);
+        bed.open(listeners.1, renew);
         bed
     }
 
-    /// Starts one of the services, and waits until it takes connections.
-    fn open(&self, port: u16, doors: Doors) {
-        let address = SocketAddr::new(IpAddr::V4(MASTER), port);
+    /// Starts one of the services. Connections wait until it takes them.
+    fn open(&self, listener: TcpListener, doors: Doors) {
         let (socket, joining) = (self.socket(), self.joining.clone());
         thread::spawn(move || {
             while !socket.exists() {
                 thread::sleep(StdDuration::from_millis(5));
             }
-            service::run(address, &socket, &doors).unwrap();
+            service::run(listener, &socket, &doors).unwrap();
             joining.store(false, Ordering::SeqCst);
         });
-        while std::net::TcpStream::connect(address).is_err() {
-            thread::sleep(StdDuration::from_millis(5));
-        }
     }
 
     /// Whether the service for workers still runs.
@@ -173,13 +171,13 @@ impl Bed {
     }
 }
 
-/// A port that is free, and the next one too.
-fn two_free_ports() -> u16 {
+/// A port, and the next one.
+fn two_ports() -> (TcpListener, TcpListener) {
     loop {
         let first = TcpListener::bind((MASTER, 0)).unwrap();
-        let port = first.local_addr().unwrap().port();
-        if port < u16::MAX && TcpListener::bind((MASTER, port + 1)).is_ok() {
-            return port;
+        let next = first.local_addr().unwrap().port().saturating_add(1);
+        if let Ok(second) = TcpListener::bind((MASTER, next)) {
+            return (first, second);
         }
     }
 }

@@ -30,6 +30,8 @@ pub struct Output {
 /// A connection to the agent inside one VM.
 pub struct Agent {
     stream: BufReader<UnixStream>,
+    /// Whether an answer is still to come that nobody waits for any more.
+    is_behind: bool,
 }
 
 impl Agent {
@@ -39,18 +41,20 @@ impl Agent {
         stream.set_read_timeout(Some(Duration::from_secs(2)))?;
         let mut agent = Agent {
             stream: BufReader::new(stream),
+            is_behind: true,
         };
         agent.synchronize()?;
         agent.stream.get_ref().set_read_timeout(Some(ANSWER))?;
         Ok(agent)
     }
 
-    /// Passes over the answers to questions of earlier connections, which the agent still sends.
+    /// Passes over the answers to earlier questions, which the agent still sends.
     fn synchronize(&mut self) -> Result<()> {
         static CONNECTIONS: AtomicU64 = AtomicU64::new(1);
         let id = CONNECTIONS.fetch_add(1, Ordering::Relaxed) << 32 | u64::from(std::process::id());
         self.send(&json!({ "execute": "guest-sync", "arguments": { "id": id } }))?;
         while self.receive()?["return"] != json!(id) {}
+        self.is_behind = false;
         Ok(())
     }
 
@@ -68,12 +72,22 @@ impl Agent {
     }
 
     fn ask(&mut self, command: &str, arguments: &Value) -> Result<Value> {
+        if self.is_behind {
+            self.synchronize()?;
+        }
+        self.is_behind = true;
         self.send(&json!({ "execute": command, "arguments": arguments }))?;
         let mut answer = self.receive()?;
+        self.is_behind = false;
         if let Some(error) = answer.get("error") {
             bail!("guest agent: {command}: {error}");
         }
         Ok(answer["return"].take())
+    }
+
+    /// Whether it answers now.
+    pub fn answers(&mut self) -> bool {
+        self.ask("guest-ping", &json!({})).is_ok()
     }
 
     /// Runs a program to its end.

@@ -1,6 +1,7 @@
 //! The tutorial's three VMs on one network, told apart only by what OpenStack says of each.
 
 use std::path::{Path, PathBuf};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -15,8 +16,24 @@ const BRING_UP: Duration = Duration::from_secs(2400);
 /// Between two rounds of looking at all VMs.
 const POLL: Duration = Duration::from_secs(2);
 
+/// The names of the VMs: the second is the master.
+pub const NAMES: [&str; 3] = ["server01", "server02", "server03"];
 /// Why a VM is looked at.
 pub const UNIT: &str = "appliance-install.service";
+
+/// What a cluster is booted with.
+pub struct ClusterSpec<'a> {
+    /// The base image of all.
+    pub image: &'a Image,
+    /// The appliance on each one's second volume.
+    pub appliance: &'a Path,
+    /// The user-data of all.
+    pub user_data: &'a str,
+    /// The memory of each, in MiB.
+    pub memory: u32,
+    /// Each one's disk, console log and captured packets go to a directory of its name below this.
+    pub keep: &'a Path,
+}
 
 /// One VM of the cluster.
 pub struct Member {
@@ -30,6 +47,13 @@ pub struct Member {
     keep: PathBuf,
 }
 
+impl Member {
+    /// Its address in the network.
+    pub fn address(&self) -> &str {
+        &self.server.address
+    }
+}
+
 /// The three VMs.
 pub struct Cluster {
     /// Workers server01 and server03, master server02.
@@ -37,7 +61,7 @@ pub struct Cluster {
     image: Image,
     appliance: PathBuf,
     began: Instant,
-    _network: Network,
+    network: Network,
 }
 
 impl Cluster {
@@ -45,7 +69,11 @@ impl Cluster {
     /// go to directories below `keep`.
     pub fn new(image: Image, appliance: &Path, user_data: &str, keep: &Path) -> Result<Cluster> {
         let server = |number, role| ConfigDrive::of_tutorial(number, role, user_data);
-        let mut servers = [server(1, "worker"), server(2, "master"), server(3, "worker")];
+        let mut servers = [
+            server(1, "worker"),
+            server(2, "master"),
+            server(3, "worker"),
+        ];
         // The third has no config drive: it asks DHCP and the metadata service.
         servers[2].addressing = Addressing::Dhcp;
         let network = Network::create(&servers.iter().collect::<Vec<_>>(), &servers[2])?;
@@ -64,8 +92,25 @@ impl Cluster {
             image,
             appliance: appliance.to_owned(),
             began: Instant::now(),
-            _network: network,
+            network,
         })
+    }
+
+    /// Switches all three on and waits until programs can be run inside, showing `note` what
+    /// their consoles say.
+    pub fn boot(spec: &ClusterSpec<'_>, note: impl FnMut(&str, Duration, &str)) -> Result<Cluster> {
+        let image = spec.image.clone();
+        let mut cluster = Cluster::new(image, spec.appliance, spec.user_data, spec.keep)?;
+        for member in &mut cluster.members {
+            member.server.memory = spec.memory;
+        }
+        for name in NAMES {
+            cluster.power_on(name)?;
+        }
+        cluster.wait_for_all("the guest agent answers", note, |_, machine| {
+            Ok(machine.has_agent())
+        })?;
+        Ok(cluster)
     }
 
     /// The member of that name.
@@ -85,6 +130,42 @@ impl Cluster {
 
     /// Switches a VM on, with a new disk.
     pub fn power_on(&mut self, name: &str) -> Result<()> {
+        self.switch_on(name, Machine::boot)
+    }
+
+    /// Switches a VM on again, with the disk it had when it was switched off.
+    pub fn power_on_again(&mut self, name: &str) -> Result<()> {
+        self.switch_on(name, Machine::boot_again)
+    }
+
+    /// Switches a VM off as a power failure does. What it did not write to its disk is lost.
+    pub fn power_off(&mut self, name: &str) -> Result<()> {
+        self.member(name)?.machine = None;
+        Ok(())
+    }
+
+    /// Cuts a VM off from the network, as if its cable was pulled.
+    pub fn cut(&mut self, name: &str) -> Result<()> {
+        self.member(name)?.port.cut()
+    }
+
+    /// Connects a VM to the network again.
+    pub fn restore(&mut self, name: &str) -> Result<()> {
+        self.member(name)?.port.restore()
+    }
+
+    /// The VMs' network.
+    pub fn network(&self) -> &Network {
+        &self.network
+    }
+
+    fn switch_on(
+        &mut self,
+        name: &str,
+        boot: fn(&MachineSpec<'_>) -> Result<Machine>,
+    ) -> Result<()> {
+        // Two at once would write to one disk.
+        self.power_off(name)?;
         let (image, appliance) = (self.image.clone(), self.appliance.clone());
         let member = self.member(name)?;
         let spec = MachineSpec {
@@ -95,20 +176,26 @@ impl Cluster {
             appliance: &appliance,
             keep: Some(&member.keep),
         };
-        member.machine = Some(Machine::boot(&spec)?);
+        member.machine = Some(boot(&spec).with_context(|| name.to_owned())?);
         Ok(())
     }
 
     /// Waits until programs can be run inside all VMs that are on.
     pub fn wait_for_agents(&mut self) -> Result<()> {
-        for member in &mut self.members {
-            if let Some(machine) = &mut member.machine {
-                machine
-                    .wait_for_agent(|_| {})
-                    .with_context(|| member.name.clone())?;
-            }
-        }
-        Ok(())
+        let wait = |member: &mut Member| match &mut member.machine {
+            Some(machine) => machine
+                .wait_for_agent(|_| {})
+                .with_context(|| member.name.clone()),
+            None => Ok(()),
+        };
+        thread::scope(|scope| {
+            let members = self.members.iter_mut();
+            let waiting: Vec<_> = members
+                .map(|member| scope.spawn(move || wait(member)))
+                .collect();
+            let mut ended = waiting.into_iter().map(thread::ScopedJoinHandle::join);
+            ended.try_for_each(|outcome| outcome.ok().context("a thread that waits for a VM")?)
+        })
     }
 
     /// Looks at the VMs in turn until `is_done` has been true of each, showing `note` what their
@@ -130,7 +217,12 @@ impl Cluster {
                 for line in machine.console() {
                     note(&member.name, self.began.elapsed(), &line);
                 }
-                if waiting.contains(&member.name) && is_done(&member.name, machine)? {
+                if !waiting.contains(&member.name) {
+                    continue;
+                }
+                let named = || member.name.clone();
+                machine.ensure_running(what).with_context(named)?;
+                if is_done(&member.name, machine).with_context(named)? {
                     waiting.retain(|name| *name != member.name);
                 }
             }
@@ -144,7 +236,7 @@ impl Cluster {
                     waiting.join(", ")
                 );
             }
-            std::thread::sleep(POLL);
+            thread::sleep(POLL);
         }
     }
 }
@@ -153,6 +245,13 @@ impl Cluster {
 pub fn unit_state(machine: &mut Machine) -> Option<String> {
     let shown = machine.shell(&format!("systemctl show --property=ActiveState {UNIT}"));
     Some(shown.ok()?.trim().strip_prefix("ActiveState=")?.to_owned())
+}
+
+/// Whether a machine at that address answers the VM over TCP; that the port is closed is an answer.
+pub fn reaches(machine: &mut Machine, address: &str, port: u16) -> Result<bool> {
+    let connect = format!("LC_ALL=C timeout 5 bash -c '</dev/tcp/{address}/{port}' 2>&1");
+    let output = machine.run(&["/bin/sh", "-c", &connect])?;
+    Ok(output.code == 0 || output.stdout.contains("Connection refused"))
 }
 
 /// What the unit said in this boot.

@@ -9,6 +9,9 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
+/// The memory of a server, in MiB, if nothing else is said.
+const MEMORY: u32 = 2048;
+
 /// The file system of a config drive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
@@ -44,6 +47,8 @@ pub struct ConfigDrive {
     pub addressing: Addressing,
     /// Its user-data.
     pub user_data: String,
+    /// Its flavor's memory, in MiB.
+    pub memory: u32,
     /// Its file system.
     pub format: Format,
 }
@@ -59,6 +64,7 @@ impl ConfigDrive {
             address: format!("192.168.1.{}", 100 + number),
             addressing: Addressing::Static,
             user_data: user_data.to_owned(),
+            memory: MEMORY,
             format: Format::Iso9660,
         }
     }

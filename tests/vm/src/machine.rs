@@ -18,6 +18,8 @@ use crate::network::Port;
 const BOOT: Duration = Duration::from_secs(600);
 /// How long a guest with KVM may take to say its first word, before that is given up.
 const KVM_TRIAL: Duration = Duration::from_secs(10);
+/// What a VM's console shows.
+const CONSOLE: &str = "console.log";
 /// The packets of a VM on a network.
 const CAPTURE: &str = "capture.pcap";
 /// Between two looks at a VM.
@@ -51,6 +53,25 @@ pub struct Machine {
 impl Machine {
     /// Switches a new VM on.
     pub fn boot(spec: &MachineSpec<'_>) -> Result<Machine> {
+        Machine::start(spec, |disk| make_overlay(&spec.image.disk(), disk))
+    }
+
+    /// Switches a VM on again that was switched off, with the disk that is kept.
+    pub fn boot_again(spec: &MachineSpec<'_>) -> Result<Machine> {
+        Machine::start(spec, |disk| {
+            ensure!(
+                disk.exists(),
+                "{}: no disk of an earlier boot is kept; use Machine::boot",
+                disk.display()
+            );
+            Ok(())
+        })
+    }
+
+    fn start(
+        spec: &MachineSpec<'_>,
+        prepare_disk: impl FnOnce(&Path) -> Result<()>,
+    ) -> Result<Machine> {
         let temporary = if spec.keep.is_some() {
             None
         } else {
@@ -66,7 +87,10 @@ impl Machine {
             spec.server.write(&dir.join("config-drive.iso"))?;
         }
         drive::write_volume(spec.appliance, &dir.join("appliance.iso"))?;
-        make_overlay(&spec.image.disk(), &dir.join("disk.qcow2"))?;
+        prepare_disk(&dir.join("disk.qcow2"))?;
+        for record in [CONSOLE, CAPTURE] {
+            set_aside(&dir, record)?;
+        }
         let qemu = qemu(spec, &dir)
             .spawn()
             .context("qemu-system-x86_64 (Debian package qemu-system-x86)")?;
@@ -79,14 +103,15 @@ impl Machine {
         })
     }
 
-    /// Every packet it has sent and received, as a capture file (pcap).
+    /// Every packet it has sent and received since it was switched on, as a capture file (pcap).
+    /// Those of earlier lives with the same directory are `1.capture.pcap` and so on.
     pub fn capture(&self) -> PathBuf {
         self.dir.join(CAPTURE)
     }
 
     /// The lines the console has shown since this was last asked.
     pub fn console(&mut self) -> Vec<String> {
-        let bytes = fs::read(self.dir.join("console.log")).unwrap_or_default();
+        let bytes = fs::read(self.dir.join(CONSOLE)).unwrap_or_default();
         let fresh = &bytes[self.console_read.min(bytes.len())..];
         let Some(end) = fresh.iter().rposition(|&byte| byte == b'\n') else {
             return Vec::new();
@@ -113,12 +138,7 @@ impl Machine {
             if let Some(value) = condition(self) {
                 return Ok(value);
             }
-            if let Some(status) = self.qemu.try_wait()? {
-                bail!(
-                    "the VM ended ({status}) before {what}\n{}",
-                    self.last_words()
-                );
-            }
+            self.ensure_running(what)?;
             if start.elapsed() > limit {
                 bail!(
                     "not within {} s: {what}\n{}",
@@ -130,11 +150,31 @@ impl Machine {
         }
     }
 
+    /// Fails if the VM has ended; `what` was waited for.
+    pub fn ensure_running(&mut self, what: &str) -> Result<()> {
+        if let Some(status) = self.qemu.try_wait()? {
+            bail!(
+                "the VM ended ({status}) before {what}\n{}",
+                self.last_words()
+            );
+        }
+        Ok(())
+    }
+
+    /// Whether programs can be run inside now.
+    pub fn has_agent(&mut self) -> bool {
+        // QEMU serves one connection at a time: one that has failed has to go first.
+        if !self.agent.as_mut().is_some_and(Agent::answers) {
+            self.agent = None;
+            self.agent = Agent::connect(&self.dir.join("agent.sock")).ok();
+        }
+        self.agent.is_some()
+    }
+
     /// Waits until programs can be run inside, calling `meanwhile` at every look.
     pub fn wait_for_agent(&mut self, meanwhile: impl FnMut(&mut Machine)) -> Result<()> {
         self.wait_for("the guest agent answers", BOOT, meanwhile, |machine| {
-            machine.agent = Agent::connect(&machine.dir.join("agent.sock")).ok();
-            machine.agent.as_ref().map(drop)
+            machine.has_agent().then_some(())
         })
     }
 
@@ -165,6 +205,7 @@ impl Machine {
         let _ = self.shell("systemctl --no-block reboot");
         self.agent = None;
         self.wait_for("the VM has rebooted", BOOT, meanwhile, |machine| {
+            machine.agent = None;
             machine.agent = Agent::connect(&machine.dir.join("agent.sock")).ok();
             machine
                 .shell(BOOT_ID)
@@ -175,7 +216,7 @@ impl Machine {
     }
 
     fn last_words(&self) -> String {
-        let log = fs::read(self.dir.join("console.log")).unwrap_or_default();
+        let log = fs::read(self.dir.join(CONSOLE)).unwrap_or_default();
         let text = String::from_utf8_lossy(&log);
         let lines: Vec<String> = text.lines().map(plain).collect();
         lines[lines.len().saturating_sub(25)..].join("\n")
@@ -187,6 +228,16 @@ impl Drop for Machine {
         // It may have ended by itself; then there is nothing to do.
         let _ = self.qemu.kill();
         let _ = self.qemu.wait();
+    }
+}
+
+/// Keeps the record of an earlier life, which QEMU would write over.
+fn set_aside(dir: &Path, record: &str) -> Result<()> {
+    let path = dir.join(record);
+    let mut unused = (1..).map(|number: u32| dir.join(format!("{number}.{record}")));
+    match unused.find(|other| !other.exists()) {
+        Some(other) if path.exists() => Ok(fs::rename(path, other)?),
+        _ => Ok(()),
     }
 }
 
@@ -228,7 +279,8 @@ fn qemu(spec: &MachineSpec<'_>, dir: &Path) -> Command {
         None => Command::new(program),
     };
     command
-        .args(["-nodefaults", "-display", "none", "-smp", "2", "-m", "2048"])
+        .args(["-nodefaults", "-display", "none", "-smp", "2"])
+        .args(["-m", &spec.server.memory.to_string()])
         .args(["-smbios", "type=1,manufacturer=OpenStack Foundation,product=OpenStack Nova"])
         .args(accelerator(spec.image))
         .arg("-kernel")
@@ -242,7 +294,7 @@ fn qemu(spec: &MachineSpec<'_>, dir: &Path) -> Command {
         .args(["-drive", &disk("disk.qcow2", "qcow2")])
         .args(["-drive", &format!("{},readonly=on", disk("appliance.iso", "raw"))])
         .args(["-device", &format!("virtio-net-pci,netdev=net,mac={}", spec.server.mac)])
-        .args(["-serial", &format!("file:{}", in_dir("console.log"))])
+        .args(["-serial", &format!("file:{}", in_dir(CONSOLE))])
         .args(["-device", "virtio-serial"])
         .args(["-chardev", &format!("socket,id=agent,path={},server=on,wait=off", in_dir("agent.sock"))])
         .args(["-device", "virtserialport,chardev=agent,name=org.qemu.guest_agent.0"])

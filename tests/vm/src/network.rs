@@ -3,32 +3,41 @@
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
+use std::mem::ManuallyDrop;
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use appliance_cloud::metadata::Service;
 use appliance_cloud::server::Server;
 use nix::sched::{CloneFlags, setns};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use tempfile::TempDir;
 
 use crate::drive::ConfigDrive;
 
-/// What the names of namespaces begin with; the process that made one follows.
+/// What the names of namespaces begin with; the process that made one, and its number there, follow.
 const PREFIX: &str = "appliance-vm";
 /// The network's own address, where DHCP is.
 const OWN_ADDRESS: &str = "192.168.1.2";
 const METADATA_ADDRESS: &str = "169.254.169.254";
 const MTU: &str = "1450";
+/// How long the processes of a killed run may take to end. It bounds what hangs.
+const ENDING: Duration = Duration::from_secs(10);
+/// Between two looks whether they have ended.
+const POLL: Duration = Duration::from_millis(50);
 
 /// One network. Dropping it removes it.
 pub struct Network {
     namespace: String,
-    dhcp: Child,
+    dhcp: Option<Child>,
     metadata: Option<Server>,
-    _directory: TempDir,
+    directory: TempDir,
 }
 
 /// Where a VM is plugged in.
@@ -46,9 +55,11 @@ impl Port {
         command
     }
 
-    /// QEMU's description of it.
+    /// QEMU's description of it. Frames are as on a wire, none larger than the MTU: with
+    /// `vnet_hdr` each one of a capture would begin with a header that is not Ethernet's.
     pub fn netdev(&self, id: &str) -> String {
-        format!("tap,id={id},ifname={},script=no,downscript=no", self.tap)
+        let tap = &self.tap;
+        format!("tap,id={id},ifname={tap},script=no,downscript=no,vnet_hdr=off")
     }
 
     /// Cuts the VM off, as if its cable was pulled.
@@ -66,18 +77,37 @@ impl Network {
     /// A network for `servers`, whose DHCP knows each by its MAC address, and whose metadata
     /// service speaks for `served`.
     pub fn create(servers: &[&ConfigDrive], served: &ConfigDrive) -> Result<Network> {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
         remove_leftovers()?;
-        let namespace = format!("{PREFIX}-{}", std::process::id());
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let namespace = format!("{PREFIX}-{}-{number}", std::process::id());
+        let directory = tempfile::tempdir()?;
+        served.write_tree(directory.path())?;
         run(Command::new("ip").args(["netns", "add", &namespace]))?;
-        Network::set_up(&namespace, servers, served).inspect_err(|_| {
-            // The error that counts is the one there is already.
-            let _ = remove(&namespace);
-        })
+        // From here on dropping it removes what there is so far.
+        let mut network = Network {
+            namespace,
+            dhcp: None,
+            metadata: None,
+            directory,
+        };
+        network.set_up(servers)?;
+        Ok(network)
     }
 
-    fn set_up(namespace: &str, servers: &[&ConfigDrive], served: &ConfigDrive) -> Result<Network> {
-        let bridge = ["link", "add", "cloud", "type", "bridge"];
-        ip(namespace, &bridge)?;
+    /// The name of its namespace.
+    pub fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
+    fn set_up(&mut self, servers: &[&ConfigDrive]) -> Result<()> {
+        let namespace = &self.namespace;
+        // A new namespace forwards where its maker's does.
+        inside(namespace, || {
+            fs::write("/proc/sys/net/ipv4/ip_forward", "0")
+        })?
+        .with_context(|| format!("forbid forwarding in the network namespace {namespace}"))?;
+        ip(namespace, &["link", "add", "cloud", "type", "bridge"])?;
         for address in [
             &format!("{OWN_ADDRESS}/24"),
             &format!("{METADATA_ADDRESS}/32"),
@@ -86,14 +116,12 @@ impl Network {
         }
         ip(namespace, &["link", "set", "lo", "up"])?;
         ip(namespace, &["link", "set", "cloud", "mtu", MTU, "up"])?;
-        let directory = tempfile::tempdir()?;
-        served.write_tree(directory.path())?;
-        Ok(Network {
-            namespace: namespace.to_owned(),
-            dhcp: dhcp(namespace, servers)?,
-            metadata: Some(metadata(namespace, directory.path())?),
-            _directory: directory,
-        })
+        let mut child = start_dhcp(namespace, servers)?;
+        let served = wait_for_dhcp(&mut child);
+        self.dhcp = Some(child);
+        served?;
+        self.metadata = Some(metadata(namespace, self.directory.path())?);
+        Ok(())
     }
 
     /// Plugs a VM in.
@@ -114,46 +142,35 @@ impl Network {
 
 impl Drop for Network {
     fn drop(&mut self) {
-        // The server ends by a connection to itself, which nobody outside may see.
-        let metadata = self.metadata.take();
-        let _ = inside(&self.namespace, || drop(metadata));
+        if let Some(server) = self.metadata.take() {
+            // It ends by a connection to itself, which no other network may see.
+            let server = ManuallyDrop::new(server);
+            let end = move || drop(ManuallyDrop::into_inner(server));
+            let _ = inside(&self.namespace, end);
+        }
         // What cannot be removed now is removed by the next run.
-        let _ = self.dhcp.kill();
-        let _ = self.dhcp.wait();
+        if let Some(dhcp) = &mut self.dhcp {
+            let _ = dhcp.kill();
+            let _ = dhcp.wait();
+        }
         let _ = remove(&self.namespace);
     }
 }
 
 /// Serves DHCP as Neutron does: an address for each MAC address it knows, the MTU, and a route to
 /// the metadata service; no way out.
-fn dhcp(namespace: &str, servers: &[&ConfigDrive]) -> Result<Child> {
+fn start_dhcp(namespace: &str, servers: &[&ConfigDrive]) -> Result<Child> {
     let mut dnsmasq = Command::new("ip");
     dnsmasq
-        .args([
-            "netns",
-            "exec",
-            namespace,
-            "dnsmasq",
-            "--keep-in-foreground",
-        ])
-        .args([
-            "--conf-file=/dev/null",
-            "--port=0",
-            "--user=root",
-            "--pid-file=",
-        ])
-        .args([
-            "--leasefile-ro",
-            "--no-ping",
-            "--dhcp-authoritative",
-            "--log-facility=-",
-        ])
+        .args(["netns", "exec", namespace, "dnsmasq"])
+        .args(["--keep-in-foreground", "--log-facility=-"])
+        .args(["--conf-file=/dev/null", "--port=0", "--user=root"])
+        .args(["--pid-file=", "--leasefile-ro", "--no-ping"])
         .args(["--interface=cloud", "--bind-interfaces"])
-        .args(["--dhcp-range=192.168.1.0,static,255.255.255.0,1h"])
-        .args([
-            format!("--dhcp-option=option:mtu,{MTU}").as_str(),
-            "--dhcp-option=option:router",
-        ])
+        .arg("--dhcp-authoritative")
+        .arg("--dhcp-range=192.168.1.0,static,255.255.255.0,1h")
+        .arg(format!("--dhcp-option=option:mtu,{MTU}"))
+        .arg("--dhcp-option=option:router")
         .arg(format!(
             "--dhcp-option=option:classless-static-route,{METADATA_ADDRESS}/32,{OWN_ADDRESS}"
         ))
@@ -162,16 +179,16 @@ fn dhcp(namespace: &str, servers: &[&ConfigDrive]) -> Result<Child> {
     for server in servers {
         dnsmasq.arg(format!("--dhcp-host={},{}", server.mac, server.address));
     }
-    let mut child = dnsmasq
-        .spawn()
-        .context("dnsmasq (Debian package dnsmasq-base)")?;
-    let said = child.stderr.take().context("dnsmasq's output")?;
+    dnsmasq.spawn().context("ip (Debian package iproute2)")
+}
+
+fn wait_for_dhcp(dnsmasq: &mut Child) -> Result<()> {
+    let said = dnsmasq.stderr.take().context("dnsmasq's output")?;
     let mut lines = BufReader::new(said).lines();
     let mut heard = String::new();
     loop {
         let Some(Ok(line)) = lines.next() else {
-            child.wait()?;
-            bail!("dnsmasq does not serve: {heard}");
+            bail!("dnsmasq (Debian package dnsmasq-base) does not serve: {heard}");
         };
         if line.contains("DHCP, static leases only") {
             break;
@@ -180,7 +197,7 @@ fn dhcp(namespace: &str, servers: &[&ConfigDrive]) -> Result<Child> {
     }
     // Nobody reads on; its later lines must not fill the pipe.
     thread::spawn(move || lines.for_each(drop));
-    Ok(child)
+    Ok(())
 }
 
 /// Serves the metadata in `directory` at the usual address inside the namespace.
@@ -207,36 +224,95 @@ fn inside<T: Send>(namespace: &str, work: impl FnOnce() -> T + Send) -> Result<T
 }
 
 fn ip(namespace: &str, arguments: &[&str]) -> Result<()> {
-    run(Command::new("ip").args(["-n", namespace]).args(arguments))
+    run(Command::new("ip").args(["-n", namespace]).args(arguments)).map(drop)
 }
 
-fn run(command: &mut Command) -> Result<()> {
+fn run(command: &mut Command) -> Result<String> {
     let output = command.output().context("ip (Debian package iproute2)")?;
     ensure!(
         output.status.success(),
         "{command:?}: {}",
         String::from_utf8_lossy(&output.stderr).trim()
     );
-    Ok(())
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 fn remove(namespace: &str) -> Result<()> {
-    run(Command::new("ip").args(["netns", "delete", namespace]))
+    run(Command::new("ip").args(["netns", "delete", namespace])).map(drop)
 }
 
-/// Removes the namespaces of runs that were killed.
+/// Removes the namespaces of runs that were killed, and ends what still runs in them.
 fn remove_leftovers() -> Result<()> {
     let Ok(entries) = fs::read_dir("/run/netns") else {
         return Ok(());
     };
     for entry in entries {
         let name = entry?.file_name().to_string_lossy().into_owned();
-        let process = name
-            .strip_prefix(PREFIX)
-            .and_then(|rest| rest.strip_prefix('-'));
-        if process.is_some_and(|process| !Path::new("/proc").join(process).exists()) {
-            remove(&name)?;
+        if is_leftover(&name, |process| Path::new("/proc").join(process).exists()) {
+            let outcome = end_processes(&name).and_then(|()| remove(&name));
+            // Another run that starts now may have removed it first.
+            if Path::new("/run/netns").join(&name).exists() {
+                outcome?;
+            }
         }
     }
     Ok(())
+}
+
+/// Whether a namespace of that name is one of ours, whose maker does not live any more.
+fn is_leftover(namespace: &str, lives: impl Fn(&str) -> bool) -> bool {
+    let Some(rest) = namespace.strip_prefix(PREFIX) else {
+        return false;
+    };
+    let mut numbers = rest.split('-').skip(1);
+    let is_number = |text: &&str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    numbers
+        .next()
+        .filter(is_number)
+        .is_some_and(|process| rest.starts_with('-') && !lives(process))
+}
+
+/// Ends the VMs and the servers that a killed run left in its namespace.
+fn end_processes(namespace: &str) -> Result<()> {
+    let start = Instant::now();
+    loop {
+        let processes = run(Command::new("ip").args(["netns", "pids", namespace]))?;
+        if processes.trim().is_empty() {
+            return Ok(());
+        }
+        ensure!(
+            start.elapsed() < ENDING,
+            "the network namespace {namespace} of an earlier run has processes that do not end: {}; \
+             end them, then run: ip netns delete {namespace}",
+            processes.split_whitespace().collect::<Vec<_>>().join(" ")
+        );
+        for process in processes.split_whitespace() {
+            // It may have ended by itself in the meantime.
+            let _ = kill(Pid::from_raw(process.parse()?), Signal::SIGKILL);
+        }
+        thread::sleep(POLL);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_leftover;
+
+    #[test]
+    fn only_namespaces_of_our_own_dead_runs_are_left_over() {
+        let dead = |_: &str| false;
+        for name in ["appliance-vm-123-0", "appliance-vm-123"] {
+            assert!(is_leftover(name, dead), "{name}");
+            assert!(!is_leftover(name, |process| process == "123"), "{name}");
+        }
+        for name in [
+            "appliance-vm",
+            "appliance-vm-",
+            "appliance-vm-x-1",
+            "appliance-vm1-2",
+            "cni-123",
+        ] {
+            assert!(!is_leftover(name, dead), "{name}");
+        }
+    }
 }

@@ -1,0 +1,141 @@
+//! The cluster's certificate authority: the one that is there, the one that is given, or a new one.
+
+use anyhow::{Context, Result, bail, ensure};
+use rcgen::{KeyPair, PublicKeyData};
+use time::OffsetDateTime;
+
+use super::held::{content, key_or_new, key_path};
+use super::inspect::{certificates, is_signed_by};
+use super::{AuthorityRequest, Existing, GivenAuthority, Issued, Secret, issue, key};
+
+/// The authority of `request`, with its key.
+pub(super) fn authority(
+    request: &AuthorityRequest,
+    existing: &dyn Existing,
+    now: OffsetDateTime,
+) -> Result<(Issued, KeyPair)> {
+    let key_path = key_path(&request.path);
+    let found = content(existing, &request.path)?;
+    if found.is_some() && content(existing, &key_path)?.is_none() {
+        bail!(
+            "{} is there without its key {key_path}; put the key back, or move the certificate away \
+             to start a new cluster",
+            request.path
+        );
+    }
+    let (certificate_pem, key_pem, key, reason) = match (found, &request.given) {
+        (Some(pem), given) => {
+            let own = key_or_new(existing, &key_path)?;
+            let pem = String::from_utf8(pem).with_context(|| request.path.clone())?;
+            check(&request.path, &pem, &own.key, now)?;
+            refuse_another(request, &pem, given.as_ref())?;
+            (pem, own.pem, own.key, None)
+        }
+        (None, Some(given)) => {
+            let (pem, key_pem, key) = taken(given, now)?;
+            refuse_other_key(existing, &key_path, &key)?;
+            (pem, key_pem, key, Some("it was given"))
+        }
+        (None, None) => {
+            let own = key_or_new(existing, &key_path)?;
+            let pem = issue::authority(request, &own.key, now)?;
+            (pem, own.pem, own.key, Some("there was none"))
+        }
+    };
+    let issued = Issued {
+        name: "ca".to_owned(),
+        certificate_path: request.path.clone(),
+        certificate_pem,
+        key_path,
+        key_pem: Some(key_pem),
+        reason: reason.map(str::to_owned),
+    };
+    Ok((issued, key))
+}
+
+fn taken(given: &GivenAuthority, now: OffsetDateTime) -> Result<(String, Secret, KeyPair)> {
+    let own_key = key::read(given.key.expose()).with_context(|| given.key_place.clone())?;
+    let text = given.certificates.clone();
+    check(&given.place, &text, &own_key, now)?;
+    for (_, info) in certificates(&text)? {
+        ensure!(
+            info.not_before <= now,
+            "{}: {} is not valid before {}; is this machine's clock right?",
+            given.place,
+            info.subject,
+            info.not_before.date()
+        );
+    }
+    // As the controller manager reads it, whatever it was before.
+    let pem = Secret::new(own_key.serialize_pem().into_bytes());
+    Ok((text, pem, own_key))
+}
+
+/// A cluster does not change its authority on the way: no certificate of its nodes would count.
+fn refuse_another(
+    request: &AuthorityRequest,
+    pem: &str,
+    given: Option<&GivenAuthority>,
+) -> Result<()> {
+    let Some(given) = given else {
+        return Ok(());
+    };
+    let der = |text: &str| -> Result<Vec<String>> {
+        Ok(certificates(text)?
+            .into_iter()
+            .map(|(pem, _)| pem)
+            .collect())
+    };
+    ensure!(
+        der(pem)? == der(&given.certificates)?,
+        "{} is another authority than the one this cluster has in {}; say that one, or move \
+         /etc/kubernetes/ca away to start a new cluster",
+        given.place,
+        request.path
+    );
+    Ok(())
+}
+
+fn refuse_other_key(existing: &dyn Existing, path: &str, key: &KeyPair) -> Result<()> {
+    if content(existing, path)?.is_none() {
+        return Ok(());
+    }
+    let own = key_or_new(existing, path)?;
+    ensure!(
+        own.key.subject_public_key_info() == key.subject_public_key_info(),
+        "{path} is there, and is not the key of the authority that was given; move it away"
+    );
+    Ok(())
+}
+
+/// Refuses certificates of an authority that cannot sign with `key` at the time `now`. `place`
+/// names them.
+fn check(place: &str, pem: &str, key: &KeyPair, now: OffsetDateTime) -> Result<()> {
+    let chain = certificates(pem).with_context(|| place.to_owned())?;
+    let (_, first) = chain
+        .first()
+        .with_context(|| format!("{place} holds no certificate"))?;
+    ensure!(
+        first.public_key == key.subject_public_key_info(),
+        "{place} and its key do not belong together; the authority that issues has to come first"
+    );
+    for (number, (own, info)) in chain.iter().enumerate() {
+        let name = format!("{place}: certificate {} ({})", number + 1, info.subject);
+        ensure!(
+            info.is_ca && info.signs_certificates,
+            "{name} is not a certificate authority's"
+        );
+        ensure!(
+            info.not_after > now,
+            "{name} expired on {}; the cluster needs a new one",
+            info.not_after.date()
+        );
+        let above = chain.get(number + 1).map_or(own, |(above, _)| above);
+        ensure!(
+            is_signed_by(own.as_bytes(), above.as_bytes())?,
+            "{name} is not signed by the one after it; the file has to hold all certificates from \
+             the one that issues to the root, in that order"
+        );
+    }
+    Ok(())
+}

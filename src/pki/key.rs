@@ -1,0 +1,44 @@
+//! Private keys as others write them.
+
+use anyhow::{Context, Result, anyhow};
+use pkcs8::der::asn1::Null;
+use pkcs8::der::{AnyRef, Decode, Encode};
+use pkcs8::{AlgorithmIdentifierRef, ObjectIdentifier, PrivateKeyInfo};
+use rcgen::KeyPair;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use sec1::{EcParameters, EcPrivateKey};
+
+const RSA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
+const EC: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
+
+/// Reads the first private key of a PEM file: PKCS#8, or what openssl and cfssl call `RSA PRIVATE
+/// KEY` and `EC PRIVATE KEY`. The error never quotes the key.
+pub fn read(pem: &[u8]) -> Result<KeyPair> {
+    let key = PrivateKeyDer::from_pem_slice(pem)
+        .map_err(|_| anyhow!("there is no private key in PEM in it, or it has a password"))?;
+    let pkcs8 = match &key {
+        PrivateKeyDer::Pkcs8(key) => key.secret_pkcs8_der().to_vec(),
+        PrivateKeyDer::Pkcs1(key) => wrap(RSA, Null.into(), key.secret_pkcs1_der())?,
+        PrivateKeyDer::Sec1(key) => {
+            let broken = || anyhow!("its EC PRIVATE KEY names no curve");
+            let parsed = EcPrivateKey::from_der(key.secret_sec1_der()).map_err(|_| broken())?;
+            let curve = parsed.parameters.and_then(EcParameters::named_curve);
+            let curve = curve.with_context(|| broken().to_string())?;
+            wrap(EC, (&curve).into(), key.secret_sec1_der())?
+        }
+        _ => return Err(anyhow!("its private key is of an unknown form")),
+    };
+    KeyPair::try_from(&PrivatePkcs8KeyDer::from(pkcs8)).map_err(|_| {
+        anyhow!("its key is neither RSA of 2048 bits and more nor ECDSA on P-256 or P-384")
+    })
+}
+
+fn wrap(algorithm: ObjectIdentifier, parameters: AnyRef<'_>, key: &[u8]) -> Result<Vec<u8>> {
+    let algorithm = AlgorithmIdentifierRef {
+        oid: algorithm,
+        parameters: Some(parameters),
+    };
+    let wrapped = PrivateKeyInfo::new(algorithm, key).to_der();
+    wrapped.map_err(|_| anyhow!("its private key cannot be read"))
+}

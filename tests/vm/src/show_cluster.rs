@@ -1,0 +1,206 @@
+//! `vm cluster`: the tutorial's three VMs on one network, and what became of each.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use appliance_vm::cluster::{Cluster, ClusterSpec, NAMES, UNIT, journal, reaches, unit_state};
+use appliance_vm::image::Image;
+use appliance_vm::machine::Machine;
+use appliance_vm::stages::Stages;
+use clap::Args;
+use serde_json::Value;
+
+/// The last lines of a unit's journal that are shown.
+const LAST: usize = 15;
+/// Where nobody listens, so that a VM that is reached refuses.
+const CLOSED_PORT: u16 = 9;
+/// What is not there: the first addresses of the documentation's networks.
+const OUTSIDE: [&str; 2] = ["192.0.2.1", "203.0.113.1"];
+
+/// What the three VMs are booted with.
+#[derive(Args)]
+pub struct Arguments {
+    /// The appliance to boot with
+    #[arg(long, default_value = "out/appliance")]
+    appliance: PathBuf,
+    /// The user-data of all three [default: cloud-init/user-data.volume.yaml]
+    #[arg(long, value_name = "FILE")]
+    user_data: Option<PathBuf>,
+    /// The memory of each VM
+    #[arg(long, value_name = "MIB", default_value_t = 1792)]
+    memory: u32,
+    /// Where images are kept
+    #[arg(long, default_value = "out/vm")]
+    cache: PathBuf,
+    /// Keep the VMs' disks, console logs and captured packets below this directory
+    #[arg(long, value_name = "DIR")]
+    keep: Option<PathBuf>,
+}
+
+/// Boots the VMs and shows what became of each.
+pub fn run(arguments: &Arguments) -> Result<()> {
+    let mut stages = Stages::new(vec![]);
+    let outcome = show(&mut stages, arguments);
+    stages.print();
+    outcome
+}
+
+fn show(stages: &mut Stages, arguments: &Arguments) -> Result<()> {
+    let user_data = match &arguments.user_data {
+        Some(file) => fs::read_to_string(file)
+            .with_context(|| format!("{}: give the user-data's file", file.display()))?,
+        None => include_str!("../../../cloud-init/user-data.volume.yaml").to_owned(),
+    };
+    let temporary = tempfile::tempdir()?;
+    let keep = arguments.keep.as_deref().unwrap_or(temporary.path());
+    let image = stages.run("VM image from the distribution's packages (cached)", || {
+        Image::ensure(&arguments.cache)
+    })?;
+    let spec = ClusterSpec {
+        image: &image,
+        appliance: &arguments.appliance,
+        user_data: &user_data,
+        memory: arguments.memory,
+        keep,
+    };
+    let mut cluster = stages.run("boot of three VMs, until their agents answer", || {
+        Cluster::boot(&spec, note)
+    })?;
+    let namespace = cluster.network().namespace().to_owned();
+    let outcome = stages
+        .run("where each VM's metadata is from", || origins(&mut cluster))
+        .and_then(|()| {
+            stages.run("the network: each other, and nothing else", || {
+                neighbours(&mut cluster)
+            })
+        })
+        .and_then(|()| {
+            stages.run("bring-up, until it has ended on each", || {
+                bring_up(&mut cluster)
+            })
+        });
+    stages.run("switch off, remove the network", || {
+        drop(cluster);
+        let left = Path::new("/run/netns").join(&namespace);
+        ensure!(
+            !left.exists(),
+            "{} is still there; run: ip netns delete {namespace}",
+            left.display()
+        );
+        Ok(())
+    })?;
+    outcome
+}
+
+/// Shows what a person watching the consoles would look for.
+fn note(name: &str, since: Duration, line: &str) {
+    const TELLING: [&str; 4] = ["Linux version", "cloud-init", "appliance", "Failed"];
+    if TELLING.iter().any(|word| line.contains(word)) {
+        println!("{:>5} s  {name}  {}", since.as_secs(), line.trim());
+    }
+}
+
+/// Shows which source cloud-init took each VM's metadata from, once it has done so.
+fn origins(cluster: &mut Cluster) -> Result<()> {
+    let mut rows = Vec::new();
+    cluster.wait_for_all("cloud-init has metadata", note, |name, machine| {
+        let Ok(text) = machine.shell("cat /run/cloud-init/instance-data.json") else {
+            return Ok(false);
+        };
+        let found: Value = serde_json::from_str(&text)?;
+        let found = |key: &str| found["v1"][key].as_str().unwrap_or("?").to_owned();
+        rows.push(format!(
+            "{name}  {}  {}  {}",
+            found("instance_id"),
+            found("platform"),
+            found("subplatform")
+        ));
+        Ok(true)
+    })?;
+    rows.sort();
+    println!("{}", rows.join("\n"));
+    Ok(())
+}
+
+/// Waits until the VMs reach each other; fails if one reaches anything else.
+fn neighbours(cluster: &mut Cluster) -> Result<()> {
+    let servers = cluster.members.iter();
+    let addresses: Vec<String> = servers.map(|member| member.address().to_owned()).collect();
+    cluster.wait_for_all("the VMs reach each other", note, |_, machine| {
+        for address in &addresses {
+            if !reaches(machine, address, CLOSED_PORT)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    })?;
+    for name in NAMES {
+        let machine = cluster.machine(name)?;
+        for address in OUTSIDE {
+            ensure!(
+                !reaches(machine, address, 80)?,
+                "{name} reaches {address}: look at the routes of the network's namespace"
+            );
+        }
+        let routes = machine.shell("ip -4 route")?;
+        println!(
+            "{name} reaches {}; its routes:\n{routes}",
+            addresses.join(", ")
+        );
+    }
+    Ok(())
+}
+
+/// Waits until the bring-up has ended on each VM, and shows how.
+fn bring_up(cluster: &mut Cluster) -> Result<()> {
+    let waited = cluster.wait_for_all("appliance-install.service has ended", note, |_, machine| {
+        has_ended(machine)
+    });
+    let mut failed = Vec::new();
+    for name in NAMES {
+        let state = report(name, cluster.machine(name)?)?;
+        if state != "active" {
+            failed.push(format!("{name} is {state}"));
+        }
+    }
+    waited?;
+    if !failed.is_empty() {
+        bail!(
+            "not every VM has become a node: {}; the reasons are in the journals above",
+            failed.join(", ")
+        );
+    }
+    Ok(())
+}
+
+/// Whether the unit has ended, or will not be started any more.
+fn has_ended(machine: &mut Machine) -> Result<bool> {
+    // In this order: cloud-init's last act is to start it.
+    let is_last = machine
+        .run(&["/bin/ls", "/run/cloud-init/result.json"])?
+        .code
+        == 0;
+    Ok(match unit_state(machine).as_deref() {
+        Some("active" | "failed") => true,
+        Some("inactive") => is_last,
+        _ => false,
+    })
+}
+
+/// Shows how a VM's bring-up ended, and the node's status.
+fn report(name: &str, machine: &mut Machine) -> Result<String> {
+    let state = unit_state(machine).unwrap_or_else(|| "unknown".to_owned());
+    println!("\n{name}: {UNIT} is {state}; its journal ends:");
+    let said = journal(machine)?;
+    let lines: Vec<&str> = said.lines().collect();
+    for line in &lines[lines.len().saturating_sub(LAST)..] {
+        println!("  {line}");
+    }
+    match machine.run(&["/usr/local/bin/appliance", "status"]) {
+        Ok(output) => println!("{}{}", output.stdout, output.stderr),
+        Err(error) => println!("no status: {error:#}"),
+    }
+    Ok(state)
+}
