@@ -46,6 +46,8 @@ pub const CLUSTER_OBJECTS: &str = "/etc/kubernetes/appliance-objects.yaml";
 pub const JOIN_USER: &str = "appliance-join";
 /// The tokens the join service takes, and the nodes it knows.
 pub const JOIN_DIR: &str = "/var/lib/appliance/join";
+/// What stands before the machine's own iptables-restore, for kubelet and kube-proxy.
+pub const IPTABLES_RESTORE: &str = "/opt/appliance/shims/iptables-restore";
 /// What the join service knows of names and addresses.
 pub const JOIN_NAMES: &str = "/etc/kubernetes/appliance-join.json";
 /// Where this program is on a node.
@@ -257,7 +259,7 @@ const KUBELET: Service = Service {
     name: "kubelet",
     runs: Runs::Program("kubelet"),
     certificates: &["ca", "kubelet"],
-    files: &[],
+    files: &[IPTABLES_RESTORE],
     health: Some(|_| local_health(10248)),
     unit: UnitKind::Service,
 };
@@ -266,7 +268,7 @@ const PROXY: Service = Service {
     name: "kube-proxy",
     runs: Runs::Program("kube-proxy"),
     certificates: &[],
-    files: &[PROXY_KUBECONFIG],
+    files: &[PROXY_KUBECONFIG, IPTABLES_RESTORE],
     health: Some(|_| local_health(10256)),
     unit: UnitKind::Service,
 };

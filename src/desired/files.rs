@@ -155,6 +155,12 @@ fn config_files(sources: &Sources<'_>) -> Result<Vec<File>> {
         file(CALICOCTL_CONFIG, "config/calicoctl.cfg.yaml")?,
         file(CNI_CONFIG, "config/10-calico.json")?,
     ];
+    if sources.spec.role.is_worker() {
+        files.push(File {
+            mode: 0o755,
+            ..file(components::IPTABLES_RESTORE, "config/iptables-restore.sh")?
+        });
+    }
     if sources.spec.role.is_master() {
         files.push(file(components::AUDIT_POLICY, "config/audit-policy.yaml")?);
         if sources.spec.tls() {
