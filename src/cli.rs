@@ -54,6 +54,11 @@ pub enum Command {
     /// that was cut goes on where it stopped. Keys and etcd's data are never overwritten.
     #[command(after_long_help = install_help())]
     Install(Install),
+    /// Make a node of profile simple one of profile with-ca: take it down, then install it anew
+    ///
+    /// Says beforehand what will be stopped and removed, and asks. etcd's data is put aside, not
+    /// removed. Begin with the workers, and end with the master.
+    Convert(Convert),
     /// Show what this VM would become, and change nothing
     #[command(after_long_help = DETECT_EXAMPLES)]
     Detect(Detect),
@@ -229,6 +234,18 @@ pub struct Install {
     /// How to print the outcome
     #[arg(short, long, value_enum, default_value_t)]
     pub output: Output,
+}
+
+/// Arguments of `convert`.
+#[derive(Args, Debug)]
+pub struct Convert {
+    /// How the node is installed then
+    #[command(flatten)]
+    pub install: Install,
+
+    /// Do not ask
+    #[arg(short, long)]
+    pub yes: bool,
 }
 
 /// Arguments of `status`.

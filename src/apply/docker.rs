@@ -37,6 +37,18 @@ impl Docker {
         Ok(output.success().then(|| output.stdout.trim().to_owned()))
     }
 
+    /// Removes every container that a kubelet made.
+    pub fn remove_pods(&self, runner: &dyn Runner) -> Result<()> {
+        let made = "--filter=label=io.kubernetes.pod.uid";
+        let listed = runner.check(&self.command(&["ps", "--all", "--quiet", made]))?;
+        let containers: Vec<&str> = listed.stdout.split_whitespace().collect();
+        if containers.is_empty() {
+            return Ok(());
+        }
+        let remove = [&["rm", "--force", "--volumes"], &containers[..]].concat();
+        runner.check(&self.command(&remove)).map(drop)
+    }
+
     /// Loads the images of a tarball that `docker save` or the like has written.
     pub fn load(&self, runner: &dyn Runner, tarball: &Path) -> Result<()> {
         let tarball = tarball.to_str().context("a path that is not UTF-8")?;

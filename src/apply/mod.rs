@@ -7,6 +7,7 @@ use crate::components::{JOIN_DIR, PROGRAM};
 use crate::desired::{BUNDLES, Content, Image};
 use crate::join::tokens::Tokens;
 use crate::plan::{OBJECTS, Plan, Step};
+use crate::sys::mount;
 use crate::sys::process::{Command, Runner};
 use crate::sys::root::Root;
 
@@ -84,6 +85,12 @@ impl Executor<'_> {
                 kubectl::apply(self.runner, &objects.path)?;
                 state::note_started(self.root, OBJECTS, &objects.digest)
             }
+            Step::Stop(service) => systemd::stop(self.runner, service),
+            Step::RemovePods => self.docker.remove_pods(self.runner),
+            Step::RemoveContent(path) => self.remove_content(path),
+            Step::RemoveFile(path) => self.root.remove_file(path),
+            Step::PutAside { path, to } => self.root.rename(path, to),
+            Step::ForgetNode => state::forget(self.root),
             Step::ReloadUnits => systemd::daemon_reload(self.runner),
             Step::LoadImage(image) => self.load_image(image),
             Step::Start { service, restart } => {
@@ -96,6 +103,17 @@ impl Executor<'_> {
                 state::note_started(self.root, service.name, &service.inputs)
             }
         }
+    }
+
+    /// What is mounted below goes first: a pod's volume may be somewhere else's data.
+    fn remove_content(&self, path: &str) -> Result<()> {
+        let dir = self.root.resolve(path)?;
+        for mounted in mount::below(&dir)? {
+            let mounted = mounted.to_str().context("a path that is not UTF-8")?;
+            self.runner
+                .check(&Command::new("umount", &["--", mounted]))?;
+        }
+        self.root.remove_content(path)
     }
 
     /// A file that was not there when the plan was made is created, never replaced: it could be a key.

@@ -51,6 +51,12 @@ impl State {
     }
 }
 
+/// Removes both, so that the next run makes the node anew.
+pub fn forget(root: &Root) -> Result<()> {
+    root.remove_file(SERVICES_FILE)?;
+    root.remove_file(STATE_FILE)
+}
+
 /// For each service, the digest of what it was last started with.
 pub fn started_with(root: &Root) -> Result<BTreeMap<String, String>> {
     Ok(read_json(root, SERVICES_FILE)?.unwrap_or_default())

@@ -96,6 +96,13 @@ pub fn start_without_waiting(runner: &dyn Runner, name: &str, restart: bool) -> 
         .map(drop)
 }
 
+/// Stops a service, and waits until it has ended.
+pub fn stop(runner: &dyn Runner, name: &str) -> Result<()> {
+    runner
+        .check(&Command::new("systemctl", &["stop", &unit(name)]))
+        .map(drop)
+}
+
 /// The whole name of the unit: a service, unless it says what it is.
 fn unit(name: &str) -> String {
     if name.ends_with(".timer") {

@@ -12,6 +12,7 @@ use crate::verify::Overall;
 mod bundle;
 mod certs;
 mod config;
+mod convert;
 mod detect;
 mod inputs;
 mod install;
@@ -70,6 +71,7 @@ pub fn exit_code_of(error: &anyhow::Error) -> ExitCode {
 pub fn run(cli: Cli, required_key: Option<&str>) -> Result<Outcome> {
     match cli.command {
         Command::Install(arguments) => install::run(&arguments, required_key),
+        Command::Convert(arguments) => convert::run(&arguments, required_key),
         Command::Detect(arguments) => detect::run(&arguments),
         Command::Config(command) => config::run(&command),
         Command::Status(arguments) => status::run(&arguments),

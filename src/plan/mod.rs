@@ -11,6 +11,9 @@ use crate::desired::{
 use crate::join::token::TokenId;
 
 mod block;
+mod teardown;
+
+pub use teardown::teardown;
 
 /// What the cluster's objects are noted as among the services.
 pub const OBJECTS: &str = "cluster-objects";
@@ -129,6 +132,23 @@ pub enum Step {
     },
     /// Give the cluster its objects, once its API answers.
     ApplyObjects(Objects),
+    /// Stop a service.
+    Stop(&'static str),
+    /// Remove the containers of all pods.
+    RemovePods,
+    /// Remove all that is in a directory, and what is mounted there.
+    RemoveContent(&'static str),
+    /// Remove a file.
+    RemoveFile(&'static str),
+    /// Give a directory another name, under which nothing looks for it.
+    PutAside {
+        /// Its path.
+        path: &'static str,
+        /// Its new path.
+        to: String,
+    },
+    /// Forget what earlier runs made of the machine.
+    ForgetNode,
 }
 
 /// All changes, in order.
@@ -332,6 +352,12 @@ impl fmt::Display for Step {
             Step::CreateUsers(path) => write!(f, "create the users of {path}"),
             Step::AddToken(token) => write!(f, "take join token {}", token.id),
             Step::ApplyObjects(objects) => write!(f, "apply {} to the cluster", objects.path),
+            Step::Stop(service) => write!(f, "stop {service}"),
+            Step::RemovePods => write!(f, "remove the containers of all pods"),
+            Step::RemoveContent(path) => write!(f, "remove everything in {path}"),
+            Step::RemoveFile(path) => write!(f, "remove {path}"),
+            Step::PutAside { path, to } => write!(f, "put {path} aside as {to}"),
+            Step::ForgetNode => write!(f, "forget what this node was"),
             Step::ReloadUnits => write!(f, "reload systemd's units"),
             Step::LoadImage(image) => write!(f, "load image {}", image.reference),
             Step::Start { service, restart } => {

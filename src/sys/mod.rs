@@ -6,6 +6,7 @@ pub mod digest;
 pub mod host;
 pub mod http;
 pub mod lock;
+pub mod mount;
 pub mod parallel;
 pub mod process;
 pub mod progress;

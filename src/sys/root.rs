@@ -178,6 +178,50 @@ impl Root {
         make().with_context(|| format!("make directory {path}"))
     }
 
+    /// Removes the file at `path`; one that is not there is as good as removed.
+    pub fn remove_file(&self, path: &str) -> Result<()> {
+        match fs::remove_file(self.resolve_entry(path)?) {
+            Err(error) if !is_absent(&error) => {
+                Err(error).with_context(|| format!("remove {path}"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Removes all that is in the directory at `path`, if there is one. Symbolic links are not
+    /// followed.
+    pub fn remove_content(&self, path: &str) -> Result<()> {
+        let dir = self.resolve(path)?;
+        let remove = || -> io::Result<()> {
+            for entry in fs::read_dir(&dir)? {
+                let entry = entry?;
+                if entry.file_type()?.is_dir() {
+                    fs::remove_dir_all(entry.path())?;
+                } else {
+                    fs::remove_file(entry.path())?;
+                }
+            }
+            Ok(())
+        };
+        match remove() {
+            Err(error) if !is_absent(&error) => {
+                Err(error).with_context(|| format!("remove what is in {path}"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Gives what is at `path`, if anything, the name `to`, which nothing may have yet.
+    pub fn rename(&self, path: &str, to: &str) -> Result<()> {
+        let (from, target) = (self.resolve_entry(path)?, self.resolve_entry(to)?);
+        if !self.exists(path)? {
+            return Ok(());
+        }
+        ensure!(!self.exists(to)?, "{to} is there already; move it away");
+        fs::rename(&from, &target).with_context(|| format!("rename {path} to {to}"))?;
+        sync_directory(target.parent().unwrap_or(&self.dir))
+    }
+
     /// Points the symbolic link at `path` to `target`, replacing a link that is there in one step.
     pub fn set_link(&self, path: &str, target: &str) -> Result<()> {
         let at = self.resolve_entry(path)?;

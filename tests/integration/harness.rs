@@ -173,7 +173,7 @@ description = "Files that only look like programs."
 "#;
 
 /// A payload with everything a master needs, packed once.
-fn payload() -> PathBuf {
+pub fn payload() -> PathBuf {
     static PAYLOAD: OnceLock<tempfile::TempDir> = OnceLock::new();
     PAYLOAD
         .get_or_init(|| make_payload().unwrap())

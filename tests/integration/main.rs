@@ -9,6 +9,7 @@ mod carrier;
 mod certs;
 mod cloud_init;
 mod config;
+mod convert;
 mod docker;
 mod e2e;
 mod fetch;

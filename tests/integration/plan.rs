@@ -8,7 +8,8 @@ use appliance::apply::docker::Docker;
 use appliance::apply::{Executor, state};
 use appliance::desired::{Content, Desired, Image, RunningService};
 use appliance::pki::Secret;
-use appliance::plan::{Current, Live, Plan, Step, UnitState};
+use appliance::plan::{Current, Live, Plan, Step, UnitState, teardown};
+use appliance::spec::{Profile, Role};
 use appliance::sys::process::{Command, Output, Runner};
 use appliance::sys::root::Root;
 
@@ -185,6 +186,55 @@ fn carry_out(root: &Root, recorder: &Recorder) -> Result<()> {
     plan.steps
         .retain(|step| matches!(step, Step::Start { .. } | Step::LoadImage(_)));
     carry_out_plan(root, recorder, &plan)
+}
+
+#[test]
+fn a_simple_node_is_taken_down_and_nothing_of_worth_is_removed() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = Root::open(dir.path()).unwrap();
+    let put = |path: &str| root.write(path, b"data", 0o600).unwrap();
+    for path in [
+        "/var/lib/etcd/member/wal",
+        "/var/lib/kubelet/pods/a/volume",
+        "/var/lib/kubelet/config",
+        "/etc/kubernetes/kubelet.kubeconfig",
+        "/var/lib/appliance/state.json",
+        "/etc/kubernetes/ca/ca-key.pem",
+    ] {
+        put(path);
+    }
+    let outside = tempfile::tempdir().unwrap();
+    std::fs::write(outside.path().join("kept"), "").unwrap();
+    let link = dir.path().join("var/lib/kubelet/link");
+    std::os::unix::fs::symlink(outside.path(), link).unwrap();
+    let recorder = Recorder::default();
+    let plan = teardown(Role::Single, Profile::Simple, "now");
+    carry_out_plan(&root, &recorder, &plan).unwrap();
+    let ran = recorder.ran.borrow().clone();
+    let stopped: Vec<&str> = ran
+        .iter()
+        .filter_map(|command| command.strip_prefix("systemctl stop "))
+        .collect();
+    assert_eq!(stopped.first(), Some(&"kube-proxy.service"));
+    assert_eq!(stopped.last(), Some(&"etcd.service"));
+    assert!(!stopped.contains(&"docker.service"), "{stopped:?}");
+    let pods = "/usr/bin/docker ps --all --quiet --filter=label=io.kubernetes.pod.uid";
+    assert!(ran.iter().any(|command| command == pods), "{ran:?}");
+    let aside = "/var/lib/etcd.simple-now/member/wal";
+    assert_eq!(root.read(aside).unwrap().unwrap(), b"data");
+    for gone in [
+        "/var/lib/etcd",
+        "/var/lib/kubelet/pods",
+        "/var/lib/kubelet/link",
+        "/etc/kubernetes/kubelet.kubeconfig",
+        "/var/lib/appliance/state.json",
+    ] {
+        assert!(!root.exists(gone).unwrap(), "{gone}");
+    }
+    assert!(root.exists("/etc/kubernetes/ca/ca-key.pem").unwrap());
+    assert!(outside.path().join("kept").exists(), "a link was followed");
+    // Cut anywhere and run again, it goes through.
+    carry_out_plan(&root, &recorder, &plan).unwrap();
 }
 
 fn carry_out_plan(root: &Root, recorder: &Recorder, plan: &Plan) -> Result<()> {

@@ -241,7 +241,7 @@ fn write_keys(node: &Node<'_>, held: &[Held<'_>]) -> Result<()> {
         new: true,
     };
     let steps: Vec<Step> = held.iter().filter(|h| h.key_is_new).map(write).collect();
-    node.apply(&Plan { steps }, &node.any_docker())
+    node.carry_out(&Plan { steps })
 }
 
 fn join(

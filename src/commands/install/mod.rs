@@ -40,6 +40,15 @@ use identity::{Identity, Joining};
 
 /// Makes the machine a node.
 pub fn run(arguments: &Install, required_key: Option<&str>) -> Result<Outcome> {
+    with_node(arguments, required_key, |node| node.install(arguments))
+}
+
+/// Finds out what the node is to be, and does `work` with that.
+pub fn with_node(
+    arguments: &Install,
+    required_key: Option<&str>,
+    work: impl FnOnce(&Node<'_>) -> Result<Outcome>,
+) -> Result<Outcome> {
     let root = Root::open(&arguments.root).map_err(Refused::because)?;
     preflight::check_user(&root)?;
     let payload = payload::to_install(arguments.payload.as_deref())?;
@@ -49,13 +58,12 @@ pub fn run(arguments: &Install, required_key: Option<&str>) -> Result<Outcome> {
     for warning in &spec.warnings {
         log::warn!("{warning}");
     }
-    let node = Node {
+    work(&Node {
         root: &root,
         runner: &System,
         payload: &payload,
         spec: &spec,
-    };
-    node.install(arguments)
+    })
 }
 
 /// Renews the certificates that come to their end, and restarts what runs with them. Nothing else
@@ -99,15 +107,18 @@ fn is_of_renewal(step: &Step) -> bool {
     }
 }
 
-struct Node<'a> {
+/// A node that is to be.
+pub struct Node<'a> {
     root: &'a Root,
     runner: &'a dyn Runner,
     payload: &'a Payload,
-    spec: &'a NodeSpec,
+    /// What it is to be.
+    pub spec: &'a NodeSpec,
 }
 
 impl Node<'_> {
-    fn install(&self, arguments: &Install) -> Result<Outcome> {
+    /// Makes it that.
+    pub fn install(&self, arguments: &Install) -> Result<Outcome> {
         if arguments.dry_run {
             let (plan, _) = self.plan(&identity::resolve(self, Joining::Pretended)?)?;
             return self.show(&plan, arguments.output);
@@ -151,9 +162,14 @@ impl Node<'_> {
         }
         bail!(Refused {
             problems: vec![format!(
-                "this node was installed with the profile {was}, and {} is {wanted}; `appliance \
-                 convert --profile {wanted}` takes the old one down first, and asks before",
-                self.spec.profile.origin
+                "this node was installed with the profile {was}, and {} is {wanted}; {}",
+                self.spec.profile.origin,
+                match self.spec.profile.value {
+                    Profile::WithCa =>
+                        "`appliance convert` takes the old one down first, and asks before",
+                    Profile::Simple =>
+                        "there is no way back from certificates: make the node anew for that",
+                }
             )],
         })
     }
@@ -164,9 +180,10 @@ impl Node<'_> {
         Ok(is_worker && !self.root.exists(CA_CERTIFICATE)?)
     }
 
-    /// For plans that load no image.
-    fn any_docker(&self) -> Docker {
-        status::docker(DockerSource::Nowhere)
+    /// Carries out a plan of another making.
+    pub fn carry_out(&self, plan: &Plan) -> Result<()> {
+        let source = preflight::docker_source(self.root, self.payload.manifest())?;
+        self.apply(plan, &status::docker(source))
     }
 
     fn plan(&self, identity: &Identity) -> Result<(Plan, Docker)> {

@@ -1,0 +1,89 @@
+//! `appliance convert`: from the profile simple to with-ca, as from the tutorial's first cluster to
+//! its second.
+
+use std::io::{self, BufRead, IsTerminal, Write};
+
+use anyhow::{Result, bail};
+use time::OffsetDateTime;
+
+use super::{Outcome, install};
+use crate::apply::state::State;
+use crate::cli::Convert;
+use crate::plan::{Plan, teardown};
+use crate::spec::{Profile, Refused};
+use crate::sys::lock::Lock;
+use crate::sys::root::Root;
+
+/// Takes the node down and installs it anew.
+pub fn run(arguments: &Convert, required_key: Option<&str>) -> Result<Outcome> {
+    let root = Root::open(&arguments.install.root).map_err(Refused::because)?;
+    let Some(state) = State::read(&root)? else {
+        return Ok(Outcome::NotInstalled);
+    };
+    install::with_node(&arguments.install, required_key, |node| {
+        let wanted = node.spec.profile.value;
+        if state.profile != Profile::Simple.to_string() || wanted != Profile::WithCa {
+            bail!(Refused {
+                problems: vec![format!(
+                    "this node is of the profile {}, and {} is {wanted}: only a simple one becomes \
+                     one with certificates (set the profile to with-ca)",
+                    state.profile, node.spec.profile.origin
+                )],
+            });
+        }
+        let role = state.role.parse().map_err(anyhow::Error::msg)?;
+        let plan = teardown(role, Profile::Simple, &stamp());
+        tell(&plan);
+        if arguments.install.dry_run {
+            return Ok(Outcome::Done);
+        }
+        if !arguments.yes {
+            ask()?;
+        }
+        if !root.is_live() {
+            bail!(refused(
+                "services can be stopped on the running system only"
+            ));
+        }
+        {
+            let _lock = Lock::take(&root)?;
+            node.carry_out(&plan)?;
+        }
+        node.install(&arguments.install)
+    })
+}
+
+fn stamp() -> String {
+    let now = OffsetDateTime::now_utc();
+    let (hour, minute, second) = now.to_hms();
+    format!("{}-{hour:02}{minute:02}{second:02}", now.date())
+}
+
+fn tell(plan: &Plan) {
+    println!("To make this node one with certificates, this has to be done first:");
+    for step in &plan.steps {
+        println!("  {step}");
+    }
+    println!("Everything in the cluster is gone then: its data is put aside, and no longer used.");
+}
+
+fn refused(why: &str) -> Refused {
+    Refused {
+        problems: vec![why.to_owned()],
+    }
+}
+
+/// Goes on only if a person says so.
+fn ask() -> Result<()> {
+    if !io::stdin().is_terminal() {
+        bail!(refused("nobody can be asked here; give --yes"));
+    }
+    print!("Type yes to go on: ");
+    io::stdout().flush()?;
+    let mut answer = String::new();
+    io::stdin().lock().read_line(&mut answer)?;
+    if answer.trim() != "yes" {
+        bail!(refused("it was not wanted"));
+    }
+    Ok(())
+}

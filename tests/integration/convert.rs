@@ -1,0 +1,61 @@
+//! From the tutorial's first cluster to its second.
+
+use std::process::{Command, Output};
+
+use crate::harness::{Machine, payload, said};
+
+fn convert(machine: &Machine, arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_appliance"))
+        .args(["convert", "--root"])
+        .arg(machine.root())
+        .arg("--metadata-dir")
+        .arg(machine.metadata())
+        .arg("--payload")
+        .arg(payload())
+        .args(arguments)
+        .output()
+        .unwrap()
+}
+
+#[test]
+fn a_simple_node_says_what_goes_and_asks() {
+    let machine = Machine::new();
+    machine.installed(&["--profile", "simple"]);
+    let before = machine.snapshot();
+    let refusal = machine.refusal(&["--profile", "with-ca"]);
+    assert!(
+        refusal.contains("`appliance convert` takes the old one down"),
+        "{refusal}"
+    );
+    let shown = convert(&machine, &["--profile", "with-ca", "--dry-run"]);
+    assert!(shown.status.success(), "{}", said(&shown));
+    for step in [
+        "stop kube-apiserver",
+        "put /var/lib/etcd aside as /var/lib/etcd.simple-",
+    ] {
+        assert!(said(&shown).contains(step), "{}", said(&shown));
+    }
+    let nobody = convert(&machine, &["--profile", "with-ca"]);
+    assert_eq!(nobody.status.code(), Some(2), "{}", said(&nobody));
+    assert!(said(&nobody).contains("nobody can be asked here; give --yes"));
+    assert_eq!(machine.snapshot(), before);
+}
+
+#[test]
+fn what_is_not_simple_is_not_converted() {
+    let machine = Machine::new();
+    assert_eq!(convert(&machine, &[]).status.code(), Some(4));
+    machine.installed(&[]);
+    let output = convert(&machine, &["--yes"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(
+        said(&output).contains("only a simple one becomes"),
+        "{}",
+        said(&output)
+    );
+    let refusal = machine.refusal(&["--profile", "simple"]);
+    assert!(
+        refusal.contains("there is no way back from certificates"),
+        "{refusal}"
+    );
+}
