@@ -82,7 +82,12 @@ fuzz: ## Feed what reads hostile input with any bytes, FUZZ_SECONDS for each tar
 
 .PHONY: test
 test: tools lint docs appliance reproducible fuzz ## Every test level, the VM's boot included
-	APPLIANCE=$(CURDIR)/out/appliance cargo test --workspace --locked -- --include-ignored
+	APPLIANCE=$(CURDIR)/out/appliance cargo test --workspace --locked
+	APPLIANCE=$(CURDIR)/out/appliance cargo test --locked --test integration -- --ignored --test-threads=1 --nocapture
+
+.PHONY: e2e
+e2e: tools appliance ## The tutorial's three VMs: one user-data, nobody logs in; COMPONENTS=DIR for real programs
+	APPLIANCE=$(CURDIR)/out/appliance cargo test --locked --test integration e2e -- --ignored --nocapture
 
 .PHONY: bench
 bench: tools appliance ## Figures, one `name value` a line; PROGRAMS is a directory of programs to pack

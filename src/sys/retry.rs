@@ -79,6 +79,16 @@ impl Schedule {
         }
     }
 
+    /// The pauses there would be without a deadline.
+    fn delays(&self) -> impl Iterator<Item = Duration> {
+        ExponentialBuilder::new()
+            .with_jitter()
+            .with_min_delay(Duration::from_millis(250))
+            .with_max_delay(self.max_delay)
+            .with_max_times(self.attempts.saturating_sub(1))
+            .build()
+    }
+
     /// How long to wait before an attempt that still has time to succeed: `delay`, or what is
     /// left, and at least what the server asked for. Nothing if there is no such time: an attempt
     /// that is cut short would only hide what was really wrong.
@@ -99,12 +109,7 @@ pub fn retried<T>(
     schedule: Schedule,
     mut attempt: impl FnMut() -> Result<T, Failure>,
 ) -> Result<T, Failure> {
-    let mut delays = ExponentialBuilder::new()
-        .with_jitter()
-        .with_min_delay(Duration::from_millis(250))
-        .with_max_delay(schedule.max_delay)
-        .with_max_times(schedule.attempts.saturating_sub(1))
-        .build();
+    let mut delays = schedule.delays();
     let mut said = Said::default();
     loop {
         let (error, after) = match attempt() {
@@ -158,6 +163,18 @@ mod tests {
         let patient = Schedule::PATIENT;
         assert_eq!(patient.pause(SECOND, 7 * SECOND), Some(7 * SECOND));
         assert_eq!(patient.pause(SECOND, 3600 * SECOND), Some(MAX_PAUSE));
+    }
+
+    #[test]
+    fn an_endless_schedule_does_not_end_in_days_and_asks_often_enough() {
+        let schedule = Schedule::endless(15 * SECOND);
+        let mut waited = Duration::ZERO;
+        for delay in schedule.delays().take(50_000) {
+            let pause = schedule.pause(delay, Duration::ZERO).unwrap();
+            assert!(pause <= 30 * SECOND, "{pause:?}");
+            waited += pause;
+        }
+        assert!(waited > 24 * 3600 * SECOND, "{waited:?}");
     }
 
     #[test]

@@ -110,6 +110,13 @@ impl Bed {
         report
     }
 
+    fn wait_for_join_service(&mut self, wanted: &str) {
+        self.wait("the join service comes or goes", |name, machine| {
+            let state = machine.run(&["systemctl", "is-active", "appliance-join"]);
+            name != MASTER || state.unwrap().stdout.trim() == wanted
+        });
+    }
+
     fn nodes(&mut self) -> Vec<(String, String)> {
         let table = self.kubectl("get nodes --no-headers");
         let mut rows: Vec<_> = table
@@ -135,6 +142,7 @@ fn three_vms_become_a_cluster_by_themselves() {
     nothing_secret_was_said(&mut bed);
     a_second_run_changes_nothing(&mut bed);
     a_worker_made_anew_gets_its_name_once_the_old_one_is_gone(&mut bed);
+    tokens_come_and_go(&mut bed);
     nothing_secret_was_said(&mut bed);
     println!("kept: {}", bed.keep.display());
 }
@@ -264,6 +272,47 @@ fn holds(haystack: &[u8], needle: &[u8]) -> bool {
     haystack
         .windows(needle.len())
         .any(|window| window == needle)
+}
+
+/// The join service lives as long as the tokens do.
+fn tokens_come_and_go(bed: &mut Bed) {
+    let id = bed.token.split('.').next().unwrap().to_owned();
+    let machine = bed.machine(MASTER);
+    let shell = |machine: &mut Machine, what: &str| machine.shell(what).unwrap();
+    let list = shell(machine, &format!("{APPLIANCE} token list"));
+    assert!(
+        list.contains(&id) && list.contains("3 of 3") && list.contains("used up"),
+        "{list}"
+    );
+    let nodes = shell(machine, &format!("{APPLIANCE} node list"));
+    assert!(
+        nodes.contains("server01") && nodes.contains("192.168.1.103"),
+        "{nodes}"
+    );
+    println!("{list}\n{nodes}");
+    let audit = shell(
+        machine,
+        "journalctl -b --no-pager -o cat -u appliance-signer",
+    );
+    assert!(
+        audit.contains("audit: join from 192.168.1.101 for kubelet-client"),
+        "{audit}"
+    );
+    println!("{audit}");
+    bed.wait_for_join_service("inactive");
+    assert_eq!(bed.status(MASTER)["overall"], "healthy");
+    let machine = bed.machine(MASTER);
+    let more = shell(
+        machine,
+        &format!("{APPLIANCE} token create --ttl 1h --uses 1"),
+    );
+    bed.wait_for_join_service("active");
+    let machine = bed.machine(MASTER);
+    shell(
+        machine,
+        &format!("{APPLIANCE} token revoke {}", more.trim()),
+    );
+    bed.wait_for_join_service("inactive");
 }
 
 fn a_second_run_changes_nothing(bed: &mut Bed) {
