@@ -50,6 +50,7 @@ forbid_services() {
     trap 'rm -f /usr/sbin/policy-rc.d' EXIT
 }
 
+# All packages are named to apt, the installed ones too: what is not named it may remove.
 install_packages() {
     if [ "$(id -u)" -ne 0 ]; then
         echo "missing packages: $*; run as root, or: sudo apt-get install $*" >&2
@@ -60,8 +61,8 @@ install_packages() {
     export DEBIAN_FRONTEND=noninteractive
     apt-get update -qq
     # A qemu-utils from elsewhere, newer than the archive's qemu-system-x86, would keep that out.
-    apt-get install -y -qq --no-install-recommends --allow-downgrades "$@" ||
-        apt-get install -y -qq --no-install-recommends --allow-downgrades "$@" \
+    apt-get install -y -qq --no-install-recommends --allow-downgrades "${packages[@]}" ||
+        apt-get install -y -qq --no-install-recommends --allow-downgrades "${packages[@]}" \
             "qemu-utils=$(apt-cache madison qemu-system-x86 | awk 'NR == 1 { print $3 }')"
 }
 
