@@ -76,6 +76,9 @@ pub enum Command {
     /// Certificates: of this node, or made by hand
     #[command(subcommand)]
     Certs(Certs),
+    /// Lead to the API servers that are healthy, as its unit runs it
+    #[command(hide = true)]
+    Balance(Balance),
     /// The parts of the join service, as its units run them
     #[command(subcommand, hide = true)]
     Join(Join),
@@ -408,6 +411,26 @@ pub enum Join {
         #[arg(long, value_name = "FILE", default_value = components::CA_CERTIFICATE)]
         authority: PathBuf,
     },
+}
+
+/// What the balancer leads to, and how it asks for their health.
+#[derive(Args, Debug)]
+pub struct Balance {
+    /// Where to listen
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub listen: SocketAddr,
+    /// An API server; give it once for each
+    #[arg(long = "server", value_name = "ADDRESS:PORT", required = true)]
+    pub servers: Vec<SocketAddr>,
+    /// The authorities of their certificates
+    #[arg(long, value_name = "FILE")]
+    pub authority: PathBuf,
+    /// The certificate to show them
+    #[arg(long, value_name = "FILE")]
+    pub certificate: PathBuf,
+    /// Its private key
+    #[arg(long, value_name = "FILE")]
+    pub key: PathBuf,
 }
 
 /// Where a part of the join service listens.

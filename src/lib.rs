@@ -4,6 +4,7 @@
 //! certificates ([`desired::Desired`]) → [`plan::Plan`] → [`apply`] → [`verify`].
 
 pub mod apply;
+pub mod balance;
 pub mod bundle;
 pub mod cli;
 pub mod commands;

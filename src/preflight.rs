@@ -41,6 +41,8 @@ pub struct Facts {
     pub missing_tools: Vec<&'static Tool>,
     /// Each file system that is written to.
     pub room: Vec<Room>,
+    /// The port of the balancer, where another program has it.
+    pub taken_port: Option<u16>,
     /// Whether programs may be run from where the bundle is unpacked.
     pub exec: bool,
 }
@@ -52,6 +54,7 @@ const CHECKS: &[Check] = &[
     docker_is_there,
     modules_are_there,
     tools_are_there,
+    port_is_free,
     programs_may_run,
     there_is_room,
 ];
@@ -128,6 +131,14 @@ fn tools_are_there(facts: &Facts) -> Option<String> {
     ))
 }
 
+fn port_is_free(facts: &Facts) -> Option<String> {
+    let port = facts.taken_port?;
+    Some(format!(
+        "the balancer is to listen at 127.0.0.1:{port}, and another program has that port \
+         (`ss -ltnp sport = :{port}`); stop it, or set `balancerPort` to another, the same on all nodes"
+    ))
+}
+
 fn programs_may_run(facts: &Facts) -> Option<String> {
     (!facts.exec).then(|| {
         "/opt/appliance is on a file system mounted noexec, so the node's programs could not run; \
@@ -175,6 +186,7 @@ mod tests {
             docker: DockerSource::Machine,
             missing_modules: vec![],
             missing_tools: vec![],
+            taken_port: None,
             room: vec![Room {
                 place: "/opt/appliance".to_owned(),
                 needed: 1 << 30,
@@ -244,6 +256,15 @@ mod tests {
             problem.contains("install conntrack util-linux"),
             "{problem}"
         );
+    }
+
+    #[test]
+    fn a_port_that_another_program_has_is_named() {
+        let facts = Facts {
+            taken_port: Some(6440),
+            ..sound()
+        };
+        assert!(only_problem(&facts).contains("balancerPort"));
     }
 
     #[test]

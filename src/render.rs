@@ -144,6 +144,6 @@ mod tests {
             render("config/calicoctl.cfg.yaml", &json!({"tls": false})).unwrap_err()
         );
         assert!(error.contains("calicoctl.cfg.yaml"), "{error}");
-        assert!(error.contains("scheme"), "{error}");
+        assert!(error.contains("etcd_endpoints"), "{error}");
     }
 }

@@ -11,7 +11,7 @@ use crate::apply::docker::Docker;
 use crate::apply::state::State;
 use crate::apply::systemd::{self, Unit};
 use crate::bundle::manifest::Manifest;
-use crate::components::{self, CA_CERTIFICATE, Health, JOIN_DIR, Reach, Service, UnitKind};
+use crate::components::{self, CA_CERTIFICATE, Health, JOIN_DIR, Reach, Service, Shape, UnitKind};
 use crate::join::tokens::Tokens;
 use crate::pki::inspect;
 use crate::spec::{Profile, Role};
@@ -111,27 +111,19 @@ pub struct Asker<'a> {
 impl Asker<'_> {
     /// Asks an installed node everything. `manifest` tells what images it is to have.
     pub fn ask(&self, state: &State, manifest: &Manifest, now: OffsetDateTime) -> Result<Report> {
+        let shape = state.shape()?;
         let reach = Reach {
             address: state
                 .address
                 .parse()
                 .context("the node's address in state.json")?,
-            tls: state.profile == Profile::WithCa.to_string(),
+            tls: shape.profile == Profile::WithCa,
+            balancer: state.balancer_port.unwrap_or_default(),
         };
-        let role = state
-            .role
-            .parse()
-            .map_err(anyhow::Error::msg)
-            .context("the node's role in state.json")?;
-        let profile = if reach.tls {
-            Profile::WithCa
-        } else {
-            Profile::Simple
-        };
-        let services = self.services(role, profile, reach)?;
+        let services = self.services(shape, reach)?;
         let images = self.images(manifest)?;
         let certificates = if reach.tls {
-            self.certificates(role, now)
+            self.certificates(shape.role, now)
         } else {
             Vec::new()
         };
@@ -154,8 +146,8 @@ impl Asker<'_> {
         })
     }
 
-    fn services(&self, role: Role, profile: Profile, reach: Reach) -> Result<Vec<ServiceReport>> {
-        let services = components::services(role, profile);
+    fn services(&self, shape: Shape, reach: Reach) -> Result<Vec<ServiceReport>> {
+        let services = components::services(shape);
         let names: Vec<&str> = services.iter().map(|service| service.name).collect();
         let units = systemd::show(self.runner, &names)?;
         let report = |service: &&Service| {

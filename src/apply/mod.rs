@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 
 use crate::apply::docker::Docker;
-use crate::components::{JOIN_DIR, PROGRAM};
+use crate::components::{ETCD_ENVIRONMENT, JOIN_DIR, PROGRAM};
 use crate::desired::{BUNDLES, Content, Image};
 use crate::join::tokens::Tokens;
 use crate::plan::{OBJECTS, Plan, Step};
@@ -12,6 +12,7 @@ use crate::sys::process::{Command, Runner};
 use crate::sys::root::Root;
 
 pub mod docker;
+pub mod etcd;
 pub mod kernel;
 pub mod kubectl;
 pub mod observe;
@@ -80,6 +81,11 @@ impl Executor<'_> {
             Step::AddToken(token) => {
                 let dir = self.root.resolve(JOIN_DIR)?;
                 Tokens::new(&dir).add(&token.id, &token.record).map(drop)
+            }
+            Step::PrepareEtcd(member) => {
+                let beginning = etcd::prepare(self.root, member)?.as_str();
+                let text = format!("ETCD_INITIAL_CLUSTER_STATE={beginning}\n");
+                self.root.write(ETCD_ENVIRONMENT, text.as_bytes(), 0o644)
             }
             Step::ApplyObjects(objects) => {
                 kubectl::apply(self.runner, &objects.path)?;

@@ -9,7 +9,7 @@ use time::OffsetDateTime;
 
 use crate::apply::docker::Docker;
 use crate::apply::{kernel, kubectl, state, systemd};
-use crate::components::{JOIN_DIR, PROGRAM};
+use crate::components::{ETCD_MEMBER_DATA, JOIN_DIR, PROGRAM};
 use crate::desired::{Content, Desired, Link};
 use crate::join::tokens::Tokens;
 use crate::plan::{Current, CurrentFile, Live, OBJECTS, UnitState};
@@ -40,6 +40,7 @@ pub fn observe(desired: &Desired, observer: &Observer<'_>) -> Result<Current> {
         started_with: state::started_with(root)?,
         tokens: tokens.all()?.into_keys().collect(),
         any_live_token: tokens.any_live(OffsetDateTime::now_utc())?,
+        etcd_has_data: root.exists(ETCD_MEMBER_DATA)?,
         ..Current::default()
     };
     for directory in &desired.directories {

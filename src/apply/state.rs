@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
+use crate::components::Shape;
+use crate::spec::masters::Master;
 use crate::sys::root::Root;
 
 const STATE_FILE: &str = "/var/lib/appliance/state.json";
@@ -33,9 +35,26 @@ pub struct State {
     pub node: String,
     /// The node's address.
     pub address: String,
+    /// All masters of its cluster, where there are several.
+    #[serde(default)]
+    pub masters: Vec<Master>,
+    /// The port of its balancer, where there are several masters.
+    #[serde(default)]
+    pub balancer_port: Option<u16>,
 }
 
 impl State {
+    /// What decides which services the node has. Fails where the file says what no run writes.
+    pub fn shape(&self) -> Result<Shape> {
+        let role = self.role.parse().map_err(anyhow::Error::msg);
+        let profile = self.profile.parse().map_err(anyhow::Error::msg);
+        Ok(Shape {
+            role: role.with_context(|| format!("the node's role in {STATE_FILE}"))?,
+            profile: profile.with_context(|| format!("the node's profile in {STATE_FILE}"))?,
+            balanced: self.balancer_port.is_some(),
+        })
+    }
+
     /// The state of an installed node; `None` if no run has gone through yet.
     pub fn read(root: &Root) -> Result<Option<State>> {
         read_json(root, STATE_FILE)

@@ -10,12 +10,12 @@ use time::format_description::well_known::Rfc3339;
 use super::preflight::check_user;
 use super::{Outcome, inputs, install, print};
 use crate::cli::{Certs, Output};
-use crate::components::{self, CA_CERTIFICATE};
+use crate::components::{self, CA_CERTIFICATE, Shape};
 use crate::desired::{Content, Desired, File};
 use crate::pki::inspect::{self, CertificateInfo};
-use crate::pki::{self, AuthorityRequest, Existing, KeyPairRequest, Pki, PkiRequest};
+use crate::pki::{self, AuthorityRequest, Existing, Pki, PkiRequest};
 use crate::spec::value::{Layer, Place};
-use crate::spec::{HostFacts, Inputs, NodeSpec, Refused, Role};
+use crate::spec::{HostFacts, Inputs, NodeSpec, Profile, Refused, Role};
 use crate::sys::root::Root;
 
 /// Makes, lists or renews certificates.
@@ -48,10 +48,7 @@ fn request(authority: &str, common_name: &str) -> PkiRequest {
             given: None,
         },
         certificates: vec![],
-        service_account: KeyPairRequest {
-            private: components::SERVICE_ACCOUNT_PRIVATE.to_owned(),
-            public: components::SERVICE_ACCOUNT_PUBLIC.to_owned(),
-        },
+        service_account: components::service_account(),
     }
 }
 
@@ -202,10 +199,14 @@ pub struct Shown {
 fn show(root: &Root, output: Output) -> Result<Outcome> {
     check_user(root)?;
     let authority = root.read(CA_CERTIFICATE)?.unwrap_or_default();
-    let role = if root.exists(&components::certificate_path("kubernetes"))? {
-        Role::Single
-    } else {
-        Role::Worker
+    let balancer = components::unit_path("appliance-balancer.service");
+    let shape = Shape {
+        role: match root.exists(&components::certificate_path("kubernetes"))? {
+            true => Role::Single,
+            false => Role::Worker,
+        },
+        profile: Profile::WithCa,
+        balanced: root.exists(&balancer)?,
     };
     let mut shown = Vec::new();
     for name in components::certificate_names(Role::Single) {
@@ -217,7 +218,7 @@ fn show(root: &Root, output: Output) -> Result<Outcome> {
         shown.push(Shown {
             name,
             signed: inspect::is_signed_by(&pem, &authority).unwrap_or(false) || name == "ca",
-            restarts: components::restarted_for(name, role),
+            restarts: components::restarted_for(name, shape),
             info,
         });
     }

@@ -31,8 +31,7 @@ pub fn run(arguments: &Convert, required_key: Option<&str>) -> Result<Outcome> {
                 )],
             });
         }
-        let role = state.role.parse().map_err(anyhow::Error::msg)?;
-        let plan = teardown(role, Profile::Simple, &stamp());
+        let plan = teardown(state.shape()?, &stamp());
         tell(&plan);
         if arguments.install.dry_run {
             return Ok(Outcome::Done);

@@ -8,8 +8,9 @@ use anyhow::{Context, Result};
 use super::Outcome;
 use crate::cli::{Join, Serve};
 use crate::components::{self, CA_CERTIFICATE, JOIN_DIR, JOIN_NAMES};
-use crate::join::gate::{Cluster, Gate};
+use crate::join::gate::{Ask, Cluster, Gate, Names};
 use crate::join::nodes::Nodes;
+use crate::join::sealed::MasterKeys;
 use crate::join::service::{self, Doors};
 use crate::join::tokens::Tokens;
 use crate::join::{cluster, signer};
@@ -42,15 +43,31 @@ fn sign(socket: &Path, user: &str, root: &Root) -> Result<()> {
         bytes
             .with_context(|| format!("{path} is missing; `appliance install` on a master makes it"))
     };
+    let text = |path: &str| String::from_utf8(read(path)?).with_context(|| path.to_owned());
     let key_path = components::key_path("ca");
-    let key = key::read(&read(&key_path)?).with_context(|| key_path.clone())?;
+    let master_keys = MasterKeys {
+        authority: text(&key_path)?.into(),
+        service_account: text(components::SERVICE_ACCOUNT_PRIVATE)?.into(),
+        tokens: text(components::TOKEN_FILE)?.into(),
+    };
+    let key = key::read(master_keys.authority.as_bytes()).with_context(|| key_path.clone())?;
+    let names: Names = serde_json::from_slice(&read(JOIN_NAMES)?).context(JOIN_NAMES)?;
+    let masters = names.masters.clone();
     let cluster = Cluster {
-        authority: String::from_utf8(read(CA_CERTIFICATE)?).context(CA_CERTIFICATE)?,
+        authority: text(CA_CERTIFICATE)?,
         key,
-        names: serde_json::from_slice(&read(JOIN_NAMES)?).context(JOIN_NAMES)?,
+        master_keys,
+        names,
     };
     let dir = root.resolve(JOIN_DIR)?;
-    let ask_cluster = |name: &str| cluster::presence(root, name);
-    let mut gate = Gate::new(cluster, Tokens::new(&dir), Nodes::new(&dir), &ask_cluster);
+    let ask = Ask {
+        node: &|name| cluster::presence(root, name),
+        master: &|name| {
+            let master = masters.iter().find(|master| master.name == name);
+            let master = master.with_context(|| format!("{name} is no master"))?;
+            cluster::master_presence(root, master.address)
+        },
+    };
+    let mut gate = Gate::new(cluster, Tokens::new(&dir), Nodes::new(&dir), ask);
     signer::serve(socket, Some(user), &mut gate)
 }

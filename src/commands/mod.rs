@@ -9,6 +9,7 @@ use crate::cli::{Cli, Command};
 use crate::spec::Refused;
 use crate::verify::Overall;
 
+mod balance;
 mod bundle;
 mod certs;
 mod config;
@@ -78,6 +79,7 @@ pub fn run(cli: Cli, required_key: Option<&str>) -> Result<Outcome> {
         Command::Token(command) => token::run(&command),
         Command::Node(command) => node::run(&command),
         Command::Certs(command) => certs::run(&command, required_key),
+        Command::Balance(arguments) => balance::run(&arguments),
         Command::Join(command) => join::run(&command),
         Command::Bundle(command) => bundle::run(&command, required_key),
         Command::Repack(arguments) => repack::run(&arguments),

@@ -1,12 +1,16 @@
 //! Finds out about the machine what [`crate::preflight`] judges.
 
+use core::net::Ipv4Addr;
+use std::net::TcpListener;
+
 use anyhow::Result;
 
-use crate::apply::kernel;
+use crate::apply::{kernel, systemd};
 use crate::bundle::manifest::Manifest;
 use crate::desired::{BUNDLES, DOCKER_OF_MACHINE, Desired};
+use crate::plan::UnitState;
 use crate::preflight::{self, DockerSource, Facts, Room, TOOLS, Tool};
-use crate::spec::Refused;
+use crate::spec::{NodeSpec, Refused};
 use crate::sys::host;
 use crate::sys::process::Runner;
 use crate::sys::root::Root;
@@ -56,7 +60,7 @@ pub fn check(
     manifest: &Manifest,
     desired: &Desired,
     unpacked: bool,
-    runs_pods: bool,
+    spec: &NodeSpec,
 ) -> Result<()> {
     let live = root.is_live();
     let missing = |module: &&String| {
@@ -66,7 +70,12 @@ pub fn check(
         has_systemd: has_systemd(root)?,
         docker: docker_source(root, manifest)?,
         missing_modules: desired.modules.iter().filter(missing).cloned().collect(),
-        missing_tools: if runs_pods {
+        taken_port: if live {
+            taken_port(runner, spec)?
+        } else {
+            None
+        },
+        missing_tools: if spec.role.is_worker() {
             missing_tools(root)?
         } else {
             vec![]
@@ -80,6 +89,19 @@ pub fn check(
     } else {
         Err(Refused { problems }.into())
     }
+}
+
+/// The balancer's port, if it does not run yet and cannot have it.
+fn taken_port(runner: &dyn Runner, spec: &NodeSpec) -> Result<Option<u16>> {
+    const BALANCER: &str = "appliance-balancer";
+    if !spec.has_several_masters() {
+        return Ok(None);
+    }
+    let units = systemd::show(runner, &[BALANCER])?;
+    let runs = units.get(BALANCER).map(systemd::Unit::state) == Some(UnitState::Running);
+    let port = *spec.cluster.balancer_port;
+    let is_free = || TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
+    Ok((!runs && !is_free()).then_some(port))
 }
 
 fn missing_tools(root: &Root) -> Result<Vec<&'static Tool>> {

@@ -2,14 +2,17 @@
 
 use core::net::{IpAddr, Ipv4Addr};
 
-use super::{CA_CERTIFICATE, CA_DIR, SERVICE_ACCOUNT_PRIVATE, SERVICE_ACCOUNT_PUBLIC};
+use super::{CA_CERTIFICATE, CA_DIR, SERVICE_ACCOUNT_PRIVATE, SERVICE_ACCOUNT_PUBLIC, Shape};
 use crate::pki::{AuthorityRequest, CertificateRequest, KeyPairRequest, PkiRequest, Usage};
 use crate::spec::network::SubjectAltName;
-use crate::spec::{NodeSpec, Profile, Role};
+use crate::spec::{NodeSpec, Role};
 
 /// The certificate a kubelet shows when it asks for its own: its node's name is in it, so that
 /// nobody can ask for another node's.
 pub const KUBELET_CLIENT: &str = "kubelet-client";
+
+/// The certificate of a member of etcd, by whose key a master is known to the others.
+pub const ETCD_CERTIFICATE: &str = "etcd";
 
 /// One certificate of a master.
 struct Certificate {
@@ -26,13 +29,15 @@ struct Certificate {
 /// The names and addresses a server has besides its node's own.
 type Names = fn(&NodeSpec) -> (Vec<String>, Vec<IpAddr>);
 
+const ETCD_MEMBER: Certificate = Certificate {
+    name: ETCD_CERTIFICATE,
+    common_name: "etcd",
+    organization: "k8s",
+    serves: Some(|_| (vec![], vec![])),
+};
+
 const MASTER: &[Certificate] = &[
-    Certificate {
-        name: "etcd",
-        common_name: "etcd",
-        organization: "k8s",
-        serves: Some(|_| (vec![], vec![])),
-    },
+    ETCD_MEMBER,
     Certificate {
         name: "kubernetes",
         common_name: "kubernetes",
@@ -88,11 +93,17 @@ pub fn pki_request(spec: &NodeSpec) -> Option<PkiRequest> {
             given: None,
         },
         certificates: master(spec),
-        service_account: KeyPairRequest {
-            private: SERVICE_ACCOUNT_PRIVATE.to_owned(),
-            public: SERVICE_ACCOUNT_PUBLIC.to_owned(),
-        },
+        service_account: service_account(),
     })
+}
+
+/// The pair that signs and checks service accounts' tokens.
+pub fn service_account() -> KeyPairRequest {
+    KeyPairRequest {
+        private: SERVICE_ACCOUNT_PRIVATE.to_owned(),
+        public: SERVICE_ACCOUNT_PUBLIC.to_owned(),
+        given: None,
+    }
 }
 
 fn master(spec: &NodeSpec) -> Vec<CertificateRequest> {
@@ -108,6 +119,11 @@ fn master(spec: &NodeSpec) -> Vec<CertificateRequest> {
         }
     }
     requests
+}
+
+/// The certificate of the member of etcd called `name` at `address`.
+pub fn etcd_member(name: &str, address: Ipv4Addr) -> CertificateRequest {
+    ETCD_MEMBER.served_by(name, address, (vec![], vec![]))
 }
 
 /// The certificates of the worker called `name` at `address`. This is what it asks for, and all
@@ -139,14 +155,27 @@ pub fn worker(name: &str, address: Ipv4Addr) -> Vec<CertificateRequest> {
 
 impl Certificate {
     fn request(&self, spec: &NodeSpec) -> CertificateRequest {
-        let (mut dns_names, mut ip_addresses) = (vec![], vec![]);
-        if let Some(serves) = self.serves {
-            let (more_names, more_addresses) = serves(spec);
-            dns_names.extend(["localhost".to_owned(), spec.name.value.clone()]);
-            dns_names.extend(more_names);
-            ip_addresses.extend([IpAddr::V4(Ipv4Addr::LOCALHOST), spec.ip()]);
-            ip_addresses.extend(more_addresses);
+        match self.serves {
+            Some(serves) => self.served_by(&spec.name, *spec.address, serves(spec)),
+            None => self.bearing(vec![], vec![]),
         }
+    }
+
+    /// With the names of the node called `name` at `address`, and `more`.
+    fn served_by(
+        &self,
+        name: &str,
+        address: Ipv4Addr,
+        more: (Vec<String>, Vec<IpAddr>),
+    ) -> CertificateRequest {
+        let mut dns_names = vec!["localhost".to_owned(), name.to_owned()];
+        dns_names.extend(more.0);
+        let mut ip_addresses = vec![IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V4(address)];
+        ip_addresses.extend(more.1);
+        self.bearing(dns_names, ip_addresses)
+    }
+
+    fn bearing(&self, dns_names: Vec<String>, ip_addresses: Vec<IpAddr>) -> CertificateRequest {
         CertificateRequest {
             name: self.name,
             path: certificate_path(self.name),
@@ -178,6 +207,7 @@ fn api_server_names(spec: &NodeSpec) -> (Vec<String>, Vec<IpAddr>) {
         ));
     }
     let mut addresses = vec![IpAddr::V4(spec.cluster.api_server_ip())];
+    addresses.extend(spec.cluster.masters.iter().map(|m| IpAddr::V4(m.address)));
     // Clients may reach the API server by an address that other machines share or translate.
     let others = [&spec.cluster.master, &spec.floating_ip];
     addresses.extend(others.into_iter().flatten().map(|ip| IpAddr::V4(ip.value)));
@@ -191,8 +221,8 @@ fn api_server_names(spec: &NodeSpec) -> (Vec<String>, Vec<IpAddr>) {
 }
 
 /// The services that are restarted when the certificate of that name is renewed.
-pub fn restarted_for(name: &str, role: Role) -> Vec<&'static str> {
-    let services = super::services(role, Profile::WithCa);
+pub fn restarted_for(name: &str, shape: Shape) -> Vec<&'static str> {
+    let services = super::services(shape);
     let uses = |service: &&&super::Service| {
         // A component with a kubeconfig of its own has a certificate of its own name in it.
         service.certificates.contains(&name) || service.name == name

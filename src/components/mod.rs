@@ -7,8 +7,8 @@ use crate::spec::{Profile, Role};
 mod certificates;
 
 pub use certificates::{
-    KUBELET_CLIENT, certificate_names, certificate_path, key_path, pki_request, restarted_for,
-    worker,
+    ETCD_CERTIFICATE, KUBELET_CLIENT, certificate_names, certificate_path, etcd_member, key_path,
+    pki_request, restarted_for, service_account, worker,
 };
 
 /// The directory of all certificates, as the tutorial has it.
@@ -50,6 +50,10 @@ pub const JOIN_DIR: &str = "/var/lib/appliance/join";
 pub const IPTABLES_RESTORE: &str = "/opt/appliance/shims/iptables-restore";
 /// What the join service knows of names and addresses.
 pub const JOIN_NAMES: &str = "/etc/kubernetes/appliance-join.json";
+/// The data of this machine's member of etcd.
+pub const ETCD_MEMBER_DATA: &str = "/var/lib/etcd/member";
+/// How etcd comes into its cluster, where that has several members.
+pub const ETCD_ENVIRONMENT: &str = "/etc/kubernetes/etcd.env";
 /// Where this program is on a node.
 pub const PROGRAM: &str = "/usr/local/bin/appliance";
 /// What this program adds to the distribution's docker unit.
@@ -75,6 +79,8 @@ pub struct Reach {
     pub address: Ipv4Addr,
     /// Whether they speak TLS.
     pub tls: bool,
+    /// The port of the balancer on 127.0.0.1, where there is one.
+    pub balancer: u16,
 }
 
 impl Reach {
@@ -82,6 +88,17 @@ impl Reach {
     pub fn scheme(self) -> &'static str {
         if self.tls { "https" } else { "http" }
     }
+}
+
+/// What decides which services a node has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shape {
+    /// What the node does.
+    pub role: Role,
+    /// How the cluster's parts trust each other.
+    pub profile: Profile,
+    /// Whether it reaches the API servers, which are several, through a balancer of its own.
+    pub balanced: bool,
 }
 
 /// Where a service tells whether it is healthy.
@@ -273,6 +290,18 @@ const PROXY: Service = Service {
     unit: UnitKind::Service,
 };
 
+const BALANCER: Service = Service {
+    name: "appliance-balancer",
+    runs: Runs::Appliance,
+    certificates: &["ca", "calico"],
+    files: &[],
+    health: Some(|reach| Health {
+        url: format!("https://127.0.0.1:{}/healthz", reach.balancer),
+        client: Some("calico"),
+    }),
+    unit: UnitKind::Service,
+};
+
 const CONTROL_PLANE: &[&Service] = &[&ETCD, &API_SERVER, &CONTROLLER_MANAGER, &SCHEDULER];
 const NETWORK: &[&Service] = &[&DOCKER, &CALICO];
 const PODS: &[&Service] = &[&KUBELET, &PROXY];
@@ -280,9 +309,11 @@ const JOINING: &[&Service] = &[&SIGNER, &JOIN, &RENEWALS];
 
 /// The services of a node, in the order they are started: what takes longest and what others
 /// wait for comes first.
-pub fn services(role: Role, profile: Profile) -> Vec<&'static Service> {
-    let tls = profile == Profile::WithCa;
+pub fn services(shape: Shape) -> Vec<&'static Service> {
+    let role = shape.role;
+    let tls = shape.profile == Profile::WithCa;
     let groups = [
+        (shape.balanced, &[&BALANCER] as &[&Service]),
         (role.is_master(), CONTROL_PLANE),
         (role.is_master() && tls, JOINING),
         (true, NETWORK),

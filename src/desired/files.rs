@@ -78,7 +78,11 @@ fn values(sources: &Sources<'_>) -> Value {
             "labels": joined(&spec.labels),
             "taints": joined(&spec.taints),
         },
-        "master": spec.master_address().to_string(),
+        "several_masters": spec.has_several_masters(),
+        "masters_addresses": spec.master_addresses(),
+        "etcd_endpoints": etcd_endpoints(spec),
+        "initial_cluster": initial_cluster(spec),
+        "balancer_port": *cluster.balancer_port,
         "issuer_certificate": match issuer(sources.pki) {
             Some(_) => components::ISSUER_CERTIFICATE,
             None => components::CA_CERTIFICATE,
@@ -99,6 +103,36 @@ fn values(sources: &Sources<'_>) -> Value {
         },
         "hosts": hosts(spec),
     })
+}
+
+/// Every member of etcd, as its clients take them.
+fn etcd_endpoints(spec: &NodeSpec) -> String {
+    let scheme = spec.reach().scheme();
+    let addresses = spec.master_addresses();
+    let urls = addresses.iter().map(|a| format!("{scheme}://{a}:2379"));
+    urls.collect::<Vec<_>>().join(",")
+}
+
+/// Every member of etcd, as its members take them.
+fn initial_cluster(spec: &NodeSpec) -> String {
+    let scheme = spec.reach().scheme();
+    let member = |name: &str, address: Ipv4Addr| format!("{name}={scheme}://{address}:2380");
+    if !spec.has_several_masters() {
+        return member(&spec.name, *spec.address);
+    }
+    let masters = spec.cluster.masters.iter();
+    let members = masters.map(|master| member(&master.name, master.address));
+    members.collect::<Vec<_>>().join(",")
+}
+
+/// Where a node reaches the API server.
+fn api_server(spec: &NodeSpec) -> String {
+    let port = *spec.cluster.balancer_port;
+    match (&spec.master_addresses()[..], spec.tls()) {
+        ([address], true) => format!("https://{address}:6443"),
+        ([address], false) => format!("http://{address}:8080"),
+        _ => format!("https://127.0.0.1:{port}"),
+    }
 }
 
 /// The issuing authority's own certificate, where it is not the only one.
@@ -178,6 +212,7 @@ fn join_names(spec: &NodeSpec) -> Result<String> {
         name: spec.name.value.clone(),
         address: *spec.address,
         hosts: spec.cluster.hosts.value.clone(),
+        masters: spec.cluster.masters.value.clone(),
     };
     Ok(serde_json::to_string_pretty(&names)? + "\n")
 }
@@ -274,13 +309,13 @@ fn kubeconfigs(sources: &Sources<'_>) -> Result<Vec<File>> {
 }
 
 fn kubeconfig(sources: &Sources<'_>, wanted: &Kubeconfig) -> Result<File> {
-    let master = sources.spec.master_address();
+    let server = api_server(sources.spec);
     let identity = match sources.pki {
         Some(pki) => {
             let server = if wanted.local {
                 "https://127.0.0.1:6443".to_owned()
             } else {
-                format!("https://{master}:6443")
+                server
             };
             let name = wanted.certificate;
             let issued = pki
@@ -295,7 +330,7 @@ fn kubeconfig(sources: &Sources<'_>, wanted: &Kubeconfig) -> Result<File> {
                 "key": BASE64.encode(key.expose()),
             })
         }
-        None => json!({ "server": format!("http://{master}:8080") }),
+        None => json!({ "server": server }),
     };
     let values = with(
         with(values(sources), json!({ "user": wanted.user })),

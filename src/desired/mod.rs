@@ -1,6 +1,7 @@
 //! Everything a node of a given specification has: directories, files, links, kernel
 //! settings, images and services. Pure.
 
+use core::net::Ipv4Addr;
 use std::fmt;
 
 use anyhow::Result;
@@ -139,6 +140,19 @@ pub struct JoinToken {
     pub record: TokenRecord,
 }
 
+/// A member of etcd that is one of several.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EtcdMember {
+    /// Its name.
+    pub name: String,
+    /// Its address.
+    pub address: Ipv4Addr,
+    /// The addresses of the others.
+    pub others: Vec<Ipv4Addr>,
+    /// Whether it may begin before any other.
+    pub founds: bool,
+}
+
 /// Objects the cluster is to have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Objects {
@@ -171,6 +185,8 @@ pub struct Desired {
     pub tokens: Vec<JoinToken>,
     /// Services, in starting order.
     pub services: Vec<RunningService>,
+    /// Its member of etcd, where that is one of several.
+    pub etcd: Option<EtcdMember>,
     /// What the cluster is to have once its API answers.
     pub objects: Option<Objects>,
 }
@@ -197,7 +213,7 @@ impl Desired {
     /// All that a node of `sources` has. Fails if a template does not fit the values or
     /// the payload lacks a program the role needs.
     pub fn build(sources: &Sources<'_>) -> Result<Desired> {
-        let services = components::services(*sources.spec.role, *sources.spec.profile);
+        let services = components::services(sources.spec.shape());
         let files = files::all(sources, &services)?;
         let has_join = services
             .iter()
@@ -222,6 +238,7 @@ impl Desired {
                 .filter(|_| has_join)
                 .into_iter()
                 .collect(),
+            etcd: etcd_member(sources.spec),
             objects: objects(&files),
             images: images(sources.manifest),
             services: running,
@@ -260,6 +277,15 @@ fn directories(spec: &NodeSpec) -> Vec<Directory> {
             mode,
         })
         .collect()
+}
+
+fn etcd_member(spec: &NodeSpec) -> Option<EtcdMember> {
+    (spec.has_several_masters() && spec.role.is_master()).then(|| EtcdMember {
+        name: spec.name.value.clone(),
+        address: *spec.address,
+        others: spec.other_masters(),
+        founds: spec.is_founder(),
+    })
 }
 
 fn objects(files: &[File]) -> Option<Objects> {

@@ -18,7 +18,8 @@ use super::message::{
     CertificateSigningRequest, Certificates, HELLO, Hello, JOIN, Join, MAX_ANSWER, RENEW, Reason,
     Refusal, Renew, Welcome,
 };
-use super::proof::Transcript;
+use super::proof::{Asked, Transcript};
+use super::sealed::{self, Half, MasterKeys};
 use super::token::{Bytes32, Token};
 use super::trust::FirstSeen;
 use crate::pki::{Held, inspect};
@@ -44,6 +45,21 @@ pub struct Worker<'a> {
     pub trusted: Option<&'a str>,
 }
 
+/// What both sides said before the proofs.
+struct Exchanged {
+    hello: Hello,
+    welcome: Welcome,
+}
+
+/// What a machine gets that is to be a master too.
+#[derive(Debug)]
+pub struct JoinedMaster {
+    /// The cluster's authorities in PEM.
+    pub authority: String,
+    /// The keys that all masters have.
+    pub keys: MasterKeys,
+}
+
 /// What a worker gets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Joined {
@@ -57,6 +73,41 @@ impl Worker<'_> {
     /// Goes through the exchange once. A failure that is transient is worth another try; the
     /// others need somebody to do something.
     pub fn join(&self, token: &Token, held: &[Held<'_>]) -> Result<Joined, Failure> {
+        let (exchange, answer) = self.exchange(token, held, None)?;
+        checked(held, exchange.welcome.authority, answer).map_err(permanent)
+    }
+
+    /// Goes through the exchange once as a machine that is to be a master too: `held` is what it
+    /// will be known by. Failures are as of [`Worker::join`].
+    pub fn join_as_master(
+        &self,
+        token: &Token,
+        held: &[Held<'_>],
+    ) -> Result<JoinedMaster, Failure> {
+        let own = Half::new().map_err(permanent)?;
+        let (exchange, answer) = self.exchange(token, held, Some(own.public))?;
+        let sealed = answer
+            .master
+            .ok_or_else(|| permanent(anyhow!("{self} answers a worker, and a master had asked")))?;
+        let opened = sealed::Exchange {
+            worker_nonce: &exchange.hello.nonce,
+            master_nonce: &exchange.welcome.nonce,
+            token_key: &token.worker_key(),
+        }
+        .open(&sealed, own);
+        let keys = opened.with_context(|| format!("the keys that {self} gave"));
+        Ok(JoinedMaster {
+            authority: exchange.welcome.authority,
+            keys: keys.map_err(permanent)?,
+        })
+    }
+
+    fn exchange(
+        &self,
+        token: &Token,
+        held: &[Held<'_>],
+        master: Option<Bytes32>,
+    ) -> Result<(Exchanged, Certificates), Failure> {
         let (client, first_seen) = unknown_master().map_err(permanent)?;
         let hello = Hello {
             token_id: token.id().clone(),
@@ -84,13 +135,18 @@ impl Worker<'_> {
         }
         self.check_authority(&welcome)?;
         let requests = signing_requests(held).map_err(permanent)?;
+        let asked = Asked {
+            requests: &requests,
+            master: master.as_ref(),
+        };
         let join = Join {
             session: welcome.session,
-            proof: token.prove(&transcript, &requests),
+            proof: token.prove(&transcript, &asked),
             requests,
+            master,
         };
         let answer = self.ask(&client, JOIN, &join)?;
-        checked(held, welcome.authority, answer).map_err(permanent)
+        Ok((Exchanged { hello, welcome }, answer))
     }
 
     /// Asks for all certificates again, showing the one in `identity`.

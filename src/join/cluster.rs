@@ -1,9 +1,11 @@
-//! Asks the API server whether a node is there.
+//! Finds out whether a node or a master is there.
 
+use core::net::Ipv4Addr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use reqwest::StatusCode;
+use reqwest::blocking::Client;
 use serde::Deserialize;
 use time::OffsetDateTime;
 
@@ -40,6 +42,30 @@ struct Condition {
 
 /// Whether the cluster has a node of that name, which has to be a DNS name.
 pub fn presence(root: &Root, name: &str) -> Result<Presence> {
+    let response = client(root)?
+        .get(format!("{SERVER}/api/v1/nodes/{name}"))
+        .send()
+        .map_err(|error| http::root_cause(&error))?;
+    match response.status() {
+        StatusCode::NOT_FOUND => Ok(Presence::Absent),
+        StatusCode::OK => presence_of(&response.bytes()?),
+        other => bail!("the API server answers {other}"),
+    }
+}
+
+/// Whether the machine at `address` is a master of this cluster: one that was rebuilt and has none
+/// of the cluster's certificates cannot serve etcd's port for members.
+pub fn master_presence(root: &Root, address: Ipv4Addr) -> Result<Presence> {
+    let answer = client(root)?
+        .get(format!("https://{address}:2380/version"))
+        .send();
+    Ok(match answer {
+        Ok(_) => Presence::Ready,
+        Err(_) => Presence::Absent,
+    })
+}
+
+fn client(root: &Root) -> Result<Client> {
     let read = |path: &str| {
         root.read(path)?
             .with_context(|| format!("{path} is missing"))
@@ -49,16 +75,7 @@ pub fn presence(root: &Root, name: &str) -> Result<Presence> {
         certificate: &certificate,
         key: &key,
     };
-    let client = http::client(&read(CA_CERTIFICATE)?, Some(&identity), ANSWER)?;
-    let response = client
-        .get(format!("{SERVER}/api/v1/nodes/{name}"))
-        .send()
-        .map_err(|error| http::root_cause(&error))?;
-    match response.status() {
-        StatusCode::NOT_FOUND => Ok(Presence::Absent),
-        StatusCode::OK => presence_of(&response.bytes()?),
-        other => bail!("the API server answers {other}"),
-    }
+    http::client(&read(CA_CERTIFICATE)?, Some(&identity), ANSWER)
 }
 
 fn presence_of(node: &[u8]) -> Result<Presence> {

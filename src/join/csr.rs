@@ -16,7 +16,7 @@ use x509_parser::pem::parse_x509_pem;
 use x509_parser::prelude::FromDer;
 
 use super::message::{Certificate, CertificateSigningRequest, Reason, Refusal};
-use crate::components::{self, KUBELET_CLIENT};
+use crate::components::{self, ETCD_CERTIFICATE, KUBELET_CLIENT};
 use crate::pki::CertificateRequest;
 use crate::pki::issue::Signer;
 
@@ -34,14 +34,38 @@ pub struct Checked {
     pub key: String,
 }
 
-/// Checks that these are what the worker called `name` at `address` may ask for: each of its
-/// certificates at most once, and among them the one by which it is known.
+/// What a machine may ask for.
+pub struct Allowed {
+    certificates: Vec<CertificateRequest>,
+    /// The one by whose key it is known.
+    known_by: &'static str,
+}
+
+impl Allowed {
+    /// What the worker called `name` at `address` may ask for.
+    pub fn worker(name: &str, address: Ipv4Addr) -> Allowed {
+        Allowed {
+            certificates: components::worker(name, address),
+            known_by: KUBELET_CLIENT,
+        }
+    }
+
+    /// What the master called `name` at `address` is known by. It issues its certificates itself.
+    pub fn master(name: &str, address: Ipv4Addr) -> Allowed {
+        Allowed {
+            certificates: vec![components::etcd_member(name, address)],
+            known_by: ETCD_CERTIFICATE,
+        }
+    }
+}
+
+/// Checks that these are what their sender may ask for: each certificate at most once, and among
+/// them the one by which it is known.
 pub fn check(
     requests: &[CertificateSigningRequest],
-    name: &str,
-    address: Ipv4Addr,
+    allowed: &Allowed,
 ) -> Result<Checked, Refusal> {
-    let allowed = components::worker(name, address);
+    let (allowed, known_by) = (&allowed.certificates, allowed.known_by);
     let mut seen = BTreeSet::new();
     let (mut checked, mut key) = (Vec::new(), None);
     for request in requests {
@@ -60,12 +84,12 @@ pub fn check(
         let fingerprint = check_one(&request.csr, wanted).map_err(refused)?;
         let parsed = CertificateSigningRequestParams::from_pem(&request.csr)
             .map_err(|_| refused("the request could not be read".to_owned()))?;
-        if wanted.name == KUBELET_CLIENT {
+        if wanted.name == known_by {
             key = Some(fingerprint);
         }
         checked.push((wanted.clone(), parsed));
     }
-    let key = key.ok_or_else(|| bad(format!("the certificate {KUBELET_CLIENT} is missing")))?;
+    let key = key.ok_or_else(|| bad(format!("the certificate {known_by} is missing")))?;
     Ok(Checked { checked, key })
 }
 

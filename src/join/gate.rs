@@ -9,15 +9,17 @@ use rcgen::KeyPair;
 use serde::{Deserialize, Serialize};
 use time::{Duration, OffsetDateTime};
 
-use super::csr::{self, Checked};
+use super::csr::{self, Allowed, Checked};
 use super::message::{
     CertificateSigningRequest, Certificates, Hello, Join, Reason, Refusal, Renew, Welcome,
 };
 use super::nodes::{AskCluster, NodeRecord, Nodes, may_have};
-use super::proof::Transcript;
-use super::token::{Bytes32, TokenId, Verifier};
+use super::proof::{Asked, Transcript};
+use super::sealed::{Exchange, MasterKeys, Sealed};
+use super::token::{Bytes32, KEY_BYTES, TokenId, Verifier};
 use super::tokens::Tokens;
 use crate::pki::inspect;
+use crate::spec::masters::Master;
 use crate::spec::network::dns_name;
 
 /// How long an exchange may take from the first word to the last.
@@ -36,6 +38,22 @@ pub struct Names {
     pub address: Ipv4Addr,
     /// The addresses that names have, where the operator has said so.
     pub hosts: BTreeMap<String, Ipv4Addr>,
+    /// All masters, where there are several.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub masters: Vec<Master>,
+}
+
+impl Names {
+    fn is_master(&self, name: &str) -> bool {
+        self.masters.iter().any(|master| master.name == name)
+    }
+
+    /// The address the name has to have, if that is known.
+    fn address_of(&self, name: &str) -> Option<Ipv4Addr> {
+        let master = self.masters.iter().find(|master| master.name == name);
+        let address = master.map(|master| master.address);
+        address.or_else(|| self.hosts.get(name).copied())
+    }
 }
 
 /// What does not change while the gate is open.
@@ -44,6 +62,8 @@ pub struct Cluster {
     pub authority: String,
     /// The issuing authority's key.
     pub key: KeyPair,
+    /// What another master is given.
+    pub master_keys: MasterKeys,
     /// Which names and addresses are whose.
     pub names: Names,
 }
@@ -63,12 +83,21 @@ struct Session {
     verifier: Verifier,
 }
 
-/// Lets workers in, or does not.
+/// Who is asked whether a machine is still there.
+#[derive(Clone, Copy)]
+pub struct Ask<'a> {
+    /// Whether the cluster has a node of that name.
+    pub node: &'a AskCluster<'a>,
+    /// Whether the master of that name is there.
+    pub master: &'a AskCluster<'a>,
+}
+
+/// Lets workers and masters in, or does not.
 pub struct Gate<'a> {
     cluster: Cluster,
     tokens: Tokens,
     nodes: Nodes,
-    ask_cluster: &'a AskCluster<'a>,
+    ask: Ask<'a>,
     sessions: BTreeMap<Bytes32, Session>,
     /// What began within the time of a session, the oldest first, ended or not.
     begun: VecDeque<Begun>,
@@ -97,17 +126,12 @@ macro_rules! allowed {
 
 impl<'a> Gate<'a> {
     /// A gate to `cluster`.
-    pub fn new(
-        cluster: Cluster,
-        tokens: Tokens,
-        nodes: Nodes,
-        ask_cluster: &'a AskCluster<'a>,
-    ) -> Gate<'a> {
+    pub fn new(cluster: Cluster, tokens: Tokens, nodes: Nodes, ask: Ask<'a>) -> Gate<'a> {
         Gate {
             cluster,
             tokens,
             nodes,
-            ask_cluster,
+            ask,
             sessions: BTreeMap::new(),
             begun: VecDeque::new(),
             nonces: BTreeSet::new(),
@@ -179,40 +203,48 @@ impl<'a> Gate<'a> {
         let hello = &session.hello;
         let transcript = session.transcript(&self.cluster.authority);
         let same_connection = session.server_certificate == asker.server_certificate;
-        if !same_connection
-            || !session
-                .verifier
-                .accepts(&transcript, &join.requests, &join.proof)
-        {
+        let asked = Asked {
+            requests: &join.requests,
+            master: join.master.as_ref(),
+        };
+        let accepted = session.verifier.accepts(&transcript, &asked, &join.proof);
+        let Some(token_key) = accepted.filter(|_| same_connection) else {
             let why = format!(
                 "the proof does not fit the token {}: its secret is another",
                 hello.token_id
             );
             return Ok(Err(Refusal::new(Reason::WrongProof, why)));
-        }
+        };
         allowed!(self.check_name(asker, &hello.node_name, hello.node_address));
-        let checked = allowed!(csr::check(
-            &join.requests,
-            &hello.node_name,
-            hello.node_address
-        ));
+        allowed!(self.check_kind(&hello.node_name, join.master.is_some()));
+        let (name, address) = (&hello.node_name, hello.node_address);
+        let (may_ask_for, ask) = match join.master {
+            Some(_) => (Allowed::master(name, address), self.ask.master),
+            None => (Allowed::worker(name, address), self.ask.node),
+        };
+        let checked = allowed!(csr::check(&join.requests, &may_ask_for));
         let record = self.nodes.all()?.remove(&hello.node_name);
         let again = record
             .as_ref()
             .is_some_and(|record| record.key == checked.key);
         allowed!(may_have(
-            &hello.node_name,
+            name,
             record.as_ref(),
             &checked.key,
-            hello.node_address,
+            address,
             now,
-            self.ask_cluster
+            ask
         ));
         allowed!(self.tokens.spend(&hello.token_id, now, again)?);
-        let certificates = self.issue(&checked, now)?;
-        let (name, address, token) = (&hello.node_name, hello.node_address, &hello.token_id);
-        self.note(name, address, token, &checked, now)?;
-        Ok(Ok(certificates))
+        let given = match &join.master {
+            Some(theirs) => Certificates {
+                certificates: vec![],
+                master: Some(session.seal(&self.cluster.master_keys, &token_key, theirs)?),
+            },
+            None => self.issue(&checked, now)?,
+        };
+        self.note(name, address, &hello.token_id, &checked, now)?;
+        Ok(Ok(given))
     }
 
     /// Issues the certificates of a node again that shows one it has, in DER.
@@ -250,7 +282,10 @@ impl<'a> Gate<'a> {
             ));
         }
         allowed!(self.check_name(asker, name, record.address));
-        let checked = allowed!(csr::check(&renew.requests, name, record.address));
+        let checked = allowed!(csr::check(
+            &renew.requests,
+            &Allowed::worker(name, record.address)
+        ));
         if checked.key != record.key {
             return not_yours(format!(
                 "the certificate kubelet-client of {name} keeps its key"
@@ -263,7 +298,10 @@ impl<'a> Gate<'a> {
 
     fn issue(&self, checked: &Checked, now: OffsetDateTime) -> Result<Certificates> {
         let certificates = checked.issue(&self.cluster.authority, &self.cluster.key, now)?;
-        Ok(Certificates { certificates })
+        Ok(Certificates {
+            certificates,
+            master: None,
+        })
     }
 
     fn note(
@@ -305,12 +343,24 @@ impl<'a> Gate<'a> {
         if address == known.address {
             return not_yours(format!("{address} is the master's own address"));
         }
-        match known.hosts.get(name) {
-            Some(known) if *known != address => not_yours(format!(
+        match known.address_of(name) {
+            Some(known) if known != address => not_yours(format!(
                 "{name} has the address {known} in the inventory or in `hosts`, not {address}"
             )),
             _ => Ok(()),
         }
+    }
+
+    /// A master's name is a master's alone, and only these may have what masters share.
+    fn check_kind(&self, name: &str, is_master: bool) -> Result<(), Refusal> {
+        let why = match (is_master, self.cluster.names.is_master(name)) {
+            (true, false) => {
+                "is none of the cluster's masters, as this master's settings name them"
+            }
+            (false, true) => "is a master's name; give the worker another",
+            _ => return Ok(()),
+        };
+        Err(Refusal::new(Reason::NotYours, format!("{name} {why}")))
     }
 
     /// Drops the sessions whose time is over, and the oldest where there are too many.
@@ -327,6 +377,20 @@ impl<'a> Gate<'a> {
 }
 
 impl Session {
+    fn seal(
+        &self,
+        keys: &MasterKeys,
+        token_key: &[u8; KEY_BYTES],
+        theirs: &Bytes32,
+    ) -> Result<Sealed> {
+        let exchange = Exchange {
+            worker_nonce: &self.hello.nonce,
+            master_nonce: &self.nonce,
+            token_key,
+        };
+        exchange.seal(keys, theirs)
+    }
+
     fn transcript<'s>(&'s self, authority: &'s str) -> Transcript<'s> {
         Transcript {
             token: &self.hello.token_id,

@@ -6,6 +6,7 @@ use core::net::Ipv4Addr;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
+use super::sealed::Sealed;
 use super::token::{Bytes32, TokenId};
 
 /// Where a worker begins an exchange.
@@ -71,6 +72,10 @@ pub struct Join {
     pub proof: Bytes32,
     /// The certificates it asks for.
     pub requests: Vec<CertificateSigningRequest>,
+    /// Of a machine that is to be a master too: what the keys that masters share are to be sealed
+    /// for (X25519).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub master: Option<Bytes32>,
 }
 
 /// What a node asks for whose certificates come to their end.
@@ -95,8 +100,11 @@ pub struct Certificate {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Certificates {
-    /// One for each request, in the same order.
+    /// One for each request of a worker, in the same order. A master issues its own.
     pub certificates: Vec<Certificate>,
+    /// For a machine that is to be a master too: the keys that all masters have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub master: Option<Sealed>,
 }
 
 /// Why something is refused, in a word a program understands.

@@ -12,6 +12,7 @@ pub mod gate;
 pub mod message;
 pub mod nodes;
 pub mod proof;
+pub mod sealed;
 pub mod service;
 pub mod signer;
 pub mod store;

@@ -32,6 +32,15 @@ pub struct Transcript<'a> {
     pub server_certificate: &'a [u8],
 }
 
+/// What the worker's proof covers besides.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'a> {
+    /// The certificates it asks for.
+    pub requests: &'a [CertificateSigningRequest],
+    /// What the keys of masters are to be sealed for, if it asks for these.
+    pub master: Option<&'a Bytes32>,
+}
+
 /// Bytes to be authenticated. Each field goes with its length, so that no two different lists
 /// give the same bytes.
 struct Fields(Vec<u8>);
@@ -58,9 +67,10 @@ impl Transcript<'_> {
         fields
     }
 
-    fn worker_fields(&self, requests: &[CertificateSigningRequest]) -> Fields {
+    fn worker_fields(&self, asked: &Asked<'_>) -> Fields {
         let mut fields = self.fields("worker");
-        for request in requests {
+        fields.add(asked.master.map_or(&[], |key| &key.0));
+        for request in asked.requests {
             fields.add(request.name.as_bytes());
             fields.add(request.csr.as_bytes());
         }
@@ -85,29 +95,27 @@ impl Verifier {
         hmac(&self.master_key.0, &transcript.fields("master"))
     }
 
-    /// Whether `proof` comes from someone who has the token's secret and sent these requests.
+    /// The token's key for workers, if `proof` comes from someone who has the token's secret and
+    /// asked for that.
     pub fn accepts(
         &self,
         transcript: &Transcript<'_>,
-        requests: &[CertificateSigningRequest],
+        asked: &Asked<'_>,
         proof: &Bytes32,
-    ) -> bool {
-        let signature = hmac(&self.stored_key.0, &transcript.worker_fields(requests));
+    ) -> Option<Zeroizing<[u8; KEY_BYTES]>> {
+        let signature = hmac(&self.stored_key.0, &transcript.worker_fields(asked));
         let key = Zeroizing::new(xor(&proof.0, &signature.0));
-        Bytes32(Sha256::digest(*key).into()).is(&self.stored_key)
+        let is_it = Bytes32(Sha256::digest(*key).into()).is(&self.stored_key);
+        is_it.then_some(key)
     }
 }
 
 impl Token {
-    /// The worker's proof, for exactly these requests.
-    pub fn prove(
-        &self,
-        transcript: &Transcript<'_>,
-        requests: &[CertificateSigningRequest],
-    ) -> Bytes32 {
+    /// The worker's proof, for exactly what it asks.
+    pub fn prove(&self, transcript: &Transcript<'_>, asked: &Asked<'_>) -> Bytes32 {
         let key = self.worker_key();
         let stored: [u8; KEY_BYTES] = Sha256::digest(*key).into();
-        let signature = hmac(&stored, &transcript.worker_fields(requests));
+        let signature = hmac(&stored, &transcript.worker_fields(asked));
         Bytes32(xor(&key, &signature.0))
     }
 
@@ -140,6 +148,13 @@ mod tests {
     }
 
     impl Exchange {
+        fn asked(&self) -> Asked<'_> {
+            Asked {
+                requests: &self.requests,
+                master: None,
+            }
+        }
+
         fn transcript(&self) -> Transcript<'_> {
             Transcript {
                 token: self.token.id(),
@@ -162,15 +177,16 @@ mod tests {
                 .token
                 .accepts(&transcript, &verifier.prove(&transcript))
         );
-        let proof = exchange.token.prove(&transcript, &exchange.requests);
-        assert!(verifier.accepts(&transcript, &exchange.requests, &proof));
+        let proof = exchange.token.prove(&transcript, &exchange.asked());
+        let key = verifier.accepts(&transcript, &exchange.asked(), &proof);
+        assert_eq!(key, Some(exchange.token.worker_key()));
     }
 
     #[test]
     fn a_proof_holds_for_nothing_but_what_was_said() {
         let exchange = exchange();
         let (said, verifier) = (exchange.transcript(), exchange.token.verifier());
-        let proof = exchange.token.prove(&said, &exchange.requests);
+        let proof = exchange.token.prove(&said, &exchange.asked());
         let masters = verifier.prove(&said);
         let other_nonce = Bytes32::random().unwrap();
         let other_token = Token::generate().unwrap();
@@ -187,12 +203,23 @@ mod tests {
         ];
         for other in others {
             assert!(
-                !verifier.accepts(&other, &exchange.requests, &proof),
+                verifier
+                    .accepts(&other, &exchange.asked(), &proof)
+                    .is_none(),
                 "{other:?}"
             );
             assert!(!exchange.token.accepts(&other, &masters), "{other:?}");
         }
-        assert!(!verifier.accepts(&said, &[], &proof));
+        let nothing = Asked {
+            requests: &[],
+            master: None,
+        };
+        let keys_too = Asked {
+            master: Some(&other_nonce),
+            ..exchange.asked()
+        };
+        assert!(verifier.accepts(&said, &nothing, &proof).is_none());
+        assert!(verifier.accepts(&said, &keys_too, &proof).is_none());
     }
 
     #[test]
@@ -200,10 +227,14 @@ mod tests {
         let exchange = exchange();
         let (said, verifier) = (exchange.transcript(), exchange.token.verifier());
         let masters = verifier.prove(&said);
-        assert!(!verifier.accepts(&said, &exchange.requests, &masters));
+        assert!(
+            verifier
+                .accepts(&said, &exchange.asked(), &masters)
+                .is_none()
+        );
         let stranger = Token::generate().unwrap();
         assert!(!stranger.accepts(&said, &masters));
-        let proof = stranger.prove(&said, &exchange.requests);
-        assert!(!verifier.accepts(&said, &exchange.requests, &proof));
+        let proof = stranger.prove(&said, &exchange.asked());
+        assert!(verifier.accepts(&said, &exchange.asked(), &proof).is_none());
     }
 }

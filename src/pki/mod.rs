@@ -72,6 +72,8 @@ pub struct KeyPairRequest {
     pub private: String,
     /// The public key's path.
     pub public: String,
+    /// The private key (PEM) of other masters, which this one shares.
+    pub given: Option<Secret>,
 }
 
 /// A certificate this node is to have. Pure: says what, not how it is stored or when it was made.

@@ -9,9 +9,9 @@ use rcgen::KeyPair;
 use time::OffsetDateTime;
 
 use super::authority::authority;
-use super::held::{Held, hold, key_or_new};
+use super::held::{Held, content, hold, key_or_new};
 use super::issue::Signer;
-use super::{Existing, Issued, KeyPairRequest, Pki, PkiRequest, issue};
+use super::{Existing, Issued, KeyPairRequest, Pki, PkiRequest, issue, key};
 
 /// Gives every key and certificate of `request`: the one that exists if it is as requested
 /// at the time `now`, else a new one for the existing key, else both new.
@@ -51,11 +51,21 @@ fn issued(held: Held<'_>, signer: &Signer<'_, KeyPair>, now: OffsetDateTime) -> 
 }
 
 fn service_account(request: &KeyPairRequest, existing: &dyn Existing) -> Result<super::KeyPair> {
-    let found = key_or_new(existing, &request.private)?;
+    let (pem, key) = match &request.given {
+        Some(given) if content(existing, &request.private)?.is_none() => {
+            let key =
+                key::read(given.expose()).context("the service accounts' key of the masters")?;
+            (given.clone(), key)
+        }
+        _ => {
+            let found = key_or_new(existing, &request.private)?;
+            (found.pem, found.key)
+        }
+    };
     Ok(super::KeyPair {
         private_path: request.private.clone(),
-        private_pem: found.pem,
+        private_pem: pem,
         public_path: request.public.clone(),
-        public_pem: found.key.public_key_pem(),
+        public_pem: key.public_key_pem(),
     })
 }

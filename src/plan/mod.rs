@@ -6,7 +6,8 @@ use std::fmt;
 
 use crate::components::PROGRAM;
 use crate::desired::{
-    Content, Desired, Directory, File, Image, JoinToken, Link, Objects, RunningService, USERS_FILE,
+    Content, Desired, Directory, EtcdMember, File, Image, JoinToken, Link, Objects, RunningService,
+    USERS_FILE,
 };
 use crate::join::token::TokenId;
 
@@ -75,6 +76,8 @@ pub struct Current {
     pub tokens: BTreeSet<TokenId>,
     /// Whether any token can be used.
     pub any_live_token: bool,
+    /// Whether its member of etcd has data.
+    pub etcd_has_data: bool,
     /// The running system; `None` if the root is a directory being prepared.
     pub live: Option<Live>,
 }
@@ -130,6 +133,8 @@ pub enum Step {
         /// Whether it runs with older inputs now.
         restart: bool,
     },
+    /// Find out how the member of etcd begins, and make the others ready for it.
+    PrepareEtcd(EtcdMember),
     /// Give the cluster its objects, once its API answers.
     ApplyObjects(Objects),
     /// Stop a service.
@@ -181,6 +186,8 @@ impl Plan {
                 steps.push(Step::ReloadUnits);
             }
             steps.extend(kernel(desired, live));
+            let member = desired.etcd.clone().filter(|_| !current.etcd_has_data);
+            steps.extend(member.map(Step::PrepareEtcd));
             steps.extend(services(desired, current, live, any_token));
             steps.extend(objects(desired, current, live));
         }
@@ -351,6 +358,9 @@ impl fmt::Display for Step {
             Step::InstallProgram => write!(f, "install {PROGRAM}"),
             Step::CreateUsers(path) => write!(f, "create the users of {path}"),
             Step::AddToken(token) => write!(f, "take join token {}", token.id),
+            Step::PrepareEtcd(member) => {
+                write!(f, "prepare etcd's members for {}", member.name)
+            }
             Step::ApplyObjects(objects) => write!(f, "apply {} to the cluster", objects.path),
             Step::Stop(service) => write!(f, "stop {service}"),
             Step::RemovePods => write!(f, "remove the containers of all pods"),

@@ -2,16 +2,16 @@
 //! down between its two clusters, except that etcd's data is put aside and not removed. Pure.
 
 use super::{Plan, Step};
-use crate::components::{self, KUBELET_KUBECONFIG, Runs};
-use crate::spec::{Profile, Role};
+use crate::components::{self, KUBELET_KUBECONFIG, Runs, Shape};
 
 const ETCD_DATA: &str = "/var/lib/etcd";
 /// What pods and their proxy leave. Nothing of it serves another cluster.
 const OF_PODS: &[&str] = &["/var/lib/kubelet", "/var/lib/kube-proxy"];
 
-/// Takes down a node of that role and profile. What is put aside gets `stamp` to its name.
-pub fn teardown(role: Role, profile: Profile, stamp: &str) -> Plan {
-    let mut steps: Vec<Step> = components::services(role, profile)
+/// Takes down a node of that shape. What is put aside gets `stamp` to its name.
+pub fn teardown(shape: Shape, stamp: &str) -> Plan {
+    let (role, profile) = (shape.role, shape.profile);
+    let mut steps: Vec<Step> = components::services(shape)
         .into_iter()
         .rev()
         .filter(|service| service.runs != Runs::Docker)

@@ -4,9 +4,9 @@ use std::fmt::Display;
 
 use serde::Serialize;
 
-use super::NodeSpec;
 use super::network::SubjectAltName;
 use super::value::{Overridden, Sourced};
+use super::{NodeSpec, masters};
 
 /// One value of a specification, as text.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -86,6 +86,11 @@ impl NodeSpec {
         ];
         for (name, value) in optional {
             rows.extend(value.as_ref().map(|value| displayed(name, value)));
+        }
+        if self.has_several_masters() {
+            let masters = &cluster.masters;
+            rows.push(row("masters", masters, masters::joined(masters)));
+            rows.push(displayed("balancerPort", &cluster.balancer_port));
         }
         rows.extend(self.ca.as_ref().map(|ca| row("ca", ca, &ca.certificate)));
         // Of the token only its identifier is no secret.

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use wildmatch::WildMatch;
 
 use super::Role;
+use super::masters::Master;
 use super::network;
 use super::resolve::Resolver;
 use super::settings::{InventoryEntry, closest};
@@ -47,9 +48,33 @@ impl Inventory<'_> {
         })
     }
 
+    /// The masters, if there are several; or which of them lacks what others tell it by.
+    pub(super) fn masters(&self) -> Option<Result<Sourced<Vec<Master>>, String>> {
+        let nodes: Vec<&Node> = self
+            .nodes
+            .iter()
+            .filter(|node| node.role.is_master())
+            .collect();
+        if nodes.len() < 2 {
+            return None;
+        }
+        let master = |node: &&Node| match (&node.name, node.address) {
+            (Some(name), Some(address)) => Ok(Master {
+                name: name.clone(),
+                address,
+            }),
+            _ => Err(format!(
+                "{}: where there are several masters, each needs its `name` and its `address`",
+                self.layer.origin(&format!("inventory[{}]", node.index))
+            )),
+        };
+        let masters: Result<Vec<Master>, String> = nodes.iter().map(master).collect();
+        Some(masters.map(|masters| Sourced::new(masters, self.layer.origin("inventory"))))
+    }
+
     /// The address of the master, if there is exactly one.
     pub(super) fn master(&self) -> Option<Sourced<Ipv4Addr>> {
-        let mut masters = self.nodes.iter().filter(|node| node.role != Role::Worker);
+        let mut masters = self.nodes.iter().filter(|node| node.role.is_master());
         let master = masters.next().filter(|_| masters.next().is_none())?;
         Some(self.sourced(master, "address", master.address?))
     }
@@ -201,6 +226,7 @@ impl<'a> Resolver<'a> {
         &mut self,
         entry: Option<Sourced<Role>>,
         master: Option<&Sourced<Ipv4Addr>>,
+        masters: Option<&Sourced<Vec<Master>>>,
     ) -> Option<Sourced<Role>> {
         let said = self.said("role", |s| &s.role);
         let was_said = said.is_some();
@@ -209,7 +235,7 @@ impl<'a> Resolver<'a> {
             said,
             entry,
             self.role_by_rule(),
-            self.role_by_address(master),
+            self.role_by_address(master, masters),
         ];
         let mut found = found.into_iter().flatten();
         let Some(mut role) = found.next() else {
@@ -269,9 +295,21 @@ impl<'a> Resolver<'a> {
         chosen
     }
 
-    fn role_by_address(&self, master: Option<&Sourced<Ipv4Addr>>) -> Option<Sourced<Role>> {
-        let master = master.filter(|master| self.own_addresses().contains(&master.value))?;
-        Some(Sourced::new(Role::Master, master.origin.clone()))
+    fn role_by_address(
+        &self,
+        master: Option<&Sourced<Ipv4Addr>>,
+        masters: Option<&Sourced<Vec<Master>>>,
+    ) -> Option<Sourced<Role>> {
+        let own = self.own_addresses();
+        let is_one = |masters: &&Sourced<Vec<Master>>| {
+            masters.iter().any(|master| own.contains(&master.address))
+        };
+        let master = master.filter(|master| own.contains(&master.value));
+        let origin = match master {
+            Some(master) => &master.origin,
+            None => &masters.filter(is_one)?.origin,
+        };
+        Some(Sourced::new(Role::Master, origin.clone()))
     }
 
     fn no_role(&self) -> String {

@@ -13,7 +13,9 @@ use crate::join::token::Token;
 const DEFAULT_TTL: &str = "24h";
 const DEFAULT_PORT: &str = "6444";
 /// Ports of other parts of a master, which the join service cannot have.
-const TAKEN_PORTS: &[u16] = &[2379, 2380, 6443, 8080, 10250, 10251, 10252, 10255, 10256];
+const TAKEN_PORTS: &[u16] = &[
+    179, 2379, 2380, 6443, 8080, 10250, 10251, 10252, 10255, 10256,
+];
 
 /// How workers join the cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -118,12 +120,34 @@ impl Resolver<'_> {
         })
     }
 
+    /// The balancer and the join service cannot share a port of a master.
+    pub(super) fn check_ports(&mut self, spec: &NodeSpec) {
+        let balancer = &spec.cluster.balancer_port;
+        let join = [*spec.join.port, spec.join.renew_port()];
+        if spec.has_several_masters() && join.contains(balancer) {
+            let why = "the join service has it (`join.port` and the next one); choose another";
+            self.refuse(&balancer.origin, &balancer.to_string(), why);
+        }
+    }
+
     /// A worker has to know where its master is, and cannot be there itself.
     pub(super) fn check_master(&mut self, spec: &NodeSpec) {
         if spec.role.is_master() {
             return;
         }
-        match &spec.cluster.master {
+        let master = &spec.cluster.master;
+        let masters = &spec.cluster.masters;
+        if let Some(same) = masters
+            .iter()
+            .find(|master| master.address == *spec.address)
+        {
+            self.problems.push(format!(
+                "this worker's address {} ({}) is that of the master {} ({}); give each its own",
+                *spec.address, spec.address.origin, same.name, masters.origin
+            ));
+            return;
+        }
+        match master {
             None => self.problems.push(format!(
                 "a worker has to know its master: say `master`, its IPv4 address, or put the master \
                  into the inventory (role worker is from {})",
@@ -143,19 +167,24 @@ fn parse_uses(text: &str) -> Result<u32, String> {
     uses.ok_or_else(|| "expected a number of workers, at least 1".to_owned())
 }
 
-fn parse_port(text: &str) -> Result<u16, String> {
+/// A port that no other part of a node has.
+pub(super) fn own_port(text: &str) -> Result<u16, String> {
     let port: u16 = text
         .parse()
         .ok()
         .filter(|port| (1024..=65534).contains(port))
         .ok_or_else(|| "expected a port between 1024 and 65534".to_owned())?;
-    match [port, port + 1]
-        .iter()
-        .find(|port| TAKEN_PORTS.contains(port))
-    {
-        Some(taken) => Err(format!(
-            "port {taken} is another part's; it and the next one have to be free"
-        )),
-        None => Ok(port),
+    if TAKEN_PORTS.contains(&port) {
+        return Err(format!(
+            "port {port} is another part's; choose one that is free"
+        ));
     }
+    Ok(port)
+}
+
+fn parse_port(text: &str) -> Result<u16, String> {
+    let port = own_port(text)?;
+    own_port(&(port + 1).to_string())
+        .map_err(|why| format!("{why}: the next one serves renewals"))?;
+    Ok(port)
 }

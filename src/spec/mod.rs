@@ -2,7 +2,7 @@
 //!
 //! Pure: [`NodeSpec::resolve`] is given everything it looks at.
 
-use core::net::{IpAddr, Ipv4Addr};
+use core::net::Ipv4Addr;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
@@ -13,10 +13,11 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use time::OffsetDateTime;
 
-use crate::components::Reach;
+use crate::components::{Reach, Shape};
 use crate::metadata::Metadata;
 use crate::spec::join::JoinSpec;
 use crate::spec::labels::{Label, Taint};
+use crate::spec::masters::Master;
 use crate::spec::network::{PortRange, SubjectAltName};
 use crate::spec::settings::CaSettings;
 use crate::spec::value::{Layer, Sourced};
@@ -27,6 +28,7 @@ mod identity;
 pub mod join;
 pub mod labels;
 mod layers;
+pub mod masters;
 mod mtu;
 pub mod network;
 pub mod reference;
@@ -209,8 +211,12 @@ pub struct ClusterSpec {
     pub api_server_sans: Sourced<Vec<SubjectAltName>>,
     /// When Calico tunnels.
     pub ipip: Sourced<Ipip>,
-    /// The master's address, where it is known.
+    /// The port on 127.0.0.1 at which each node reaches the API servers, where there are several.
+    pub balancer_port: Sourced<u16>,
+    /// The master's address, where it is known; the founding one's where there are several.
     pub master: Option<Sourced<Ipv4Addr>>,
+    /// All masters, the one that founds the cluster first. None where there is only the one.
+    pub masters: Sourced<Vec<Master>>,
     /// Nodes every node knows by name.
     pub hosts: Sourced<BTreeMap<String, Ipv4Addr>>,
 }
@@ -271,6 +277,7 @@ impl NodeSpec {
         Reach {
             address: *self.address,
             tls: self.tls(),
+            balancer: *self.cluster.balancer_port,
         }
     }
 
@@ -282,17 +289,45 @@ impl NodeSpec {
         }
     }
 
-    /// Where etcd, the API server and the join service are.
-    pub fn master_address(&self) -> Ipv4Addr {
-        match &self.cluster.master {
-            Some(master) if !self.role.is_master() => master.value,
-            _ => self.address.value,
+    /// What decides which services it has.
+    pub fn shape(&self) -> Shape {
+        Shape {
+            role: *self.role,
+            profile: *self.profile,
+            balanced: self.has_several_masters(),
         }
     }
 
-    /// The node's own address as any address.
-    pub fn ip(&self) -> IpAddr {
-        IpAddr::V4(self.address.value)
+    /// Whether the cluster goes on when a master is lost.
+    pub fn has_several_masters(&self) -> bool {
+        self.cluster.masters.len() > 1
+    }
+
+    /// Where etcd, API servers and join services are: the addresses of all masters, its own first
+    /// on a master.
+    pub fn master_addresses(&self) -> Vec<Ipv4Addr> {
+        if !self.has_several_masters() {
+            return vec![match &self.cluster.master {
+                Some(master) if !self.role.is_master() => master.value,
+                _ => self.address.value,
+            }];
+        }
+        let mut addresses: Vec<Ipv4Addr> = self.cluster.masters.iter().map(|m| m.address).collect();
+        addresses.sort_by_key(|address| *address != *self.address);
+        addresses
+    }
+
+    /// The masters besides itself.
+    pub fn other_masters(&self) -> Vec<Ipv4Addr> {
+        let mut addresses = self.master_addresses();
+        addresses.retain(|address| *address != *self.address);
+        addresses
+    }
+
+    /// Whether it is the master that makes the cluster's authority, if no other has one.
+    pub fn is_founder(&self) -> bool {
+        let first = self.cluster.masters.first();
+        self.role.is_master() && first.is_none_or(|first| first.name == *self.name)
     }
 }
 

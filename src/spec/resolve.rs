@@ -8,6 +8,8 @@ use ipnet::Ipv4Net;
 use time::{Date, Duration, Month, OffsetDateTime};
 
 use super::identity::Inventory;
+use super::join::own_port;
+use super::masters::Master;
 use super::network::{self, PortRange, SubjectAltName};
 use super::settings::{CaSettings, Settings};
 use super::value::{Layer, Origin, Overridden, Sourced};
@@ -73,8 +75,9 @@ impl<'a> Resolver<'a> {
     fn node(&mut self) -> Option<NodeSpec> {
         let inventory = self.inventory();
         let entry = self.entry(inventory.as_ref());
-        let master = self.master(inventory.as_ref());
-        let role = self.role(entry.role, master.as_ref());
+        let masters = self.masters(inventory.as_ref());
+        let master = self.master(inventory.as_ref(), masters.as_ref());
+        let role = self.role(entry.role, master.as_ref(), masters.as_ref());
         let profile = self.profile();
         let name = self.name(entry.name);
         let address = self.address(entry.address, master.as_ref());
@@ -83,7 +86,7 @@ impl<'a> Resolver<'a> {
         let taints = self.taints();
         let ca = self.ca();
         let join = self.join();
-        let cluster = self.cluster(inventory.as_ref(), master);
+        let cluster = self.cluster(inventory.as_ref(), master, masters);
         self.check_clock();
         let spec = NodeSpec {
             role: role?,
@@ -101,6 +104,8 @@ impl<'a> Resolver<'a> {
         };
         self.check_ranges(&spec);
         self.check_master(&spec);
+        self.check_masters(&spec);
+        self.check_ports(&spec);
         self.warn_of_address_pairs(&spec.cluster, *spec.address);
         Some(spec)
     }
@@ -175,16 +180,29 @@ impl<'a> Resolver<'a> {
         self.setting("profile", |s| &s.profile, "with-ca", str::parse)
     }
 
-    /// The master's address: the one that was set, else that of the inventory's only master.
+    /// The master's address: the one that was set, else that of the first of several, else that of
+    /// the inventory's only master.
     pub(super) fn master(
         &mut self,
         inventory: Option<&Inventory<'_>>,
+        masters: Option<&Sourced<Vec<Master>>>,
     ) -> Option<Sourced<Ipv4Addr>> {
-        let said = self.said("master", |s| &s.master);
-        match said {
-            Some(said) => self.parsed(said, network::node_address),
-            None => inventory.and_then(Inventory::master),
+        let first = masters.and_then(|masters| {
+            let first = masters.first()?;
+            Some(Sourced::new(first.address, masters.origin.clone()))
+        });
+        let Some(said) = self.said("master", |s| &s.master) else {
+            return first.or_else(|| inventory.and_then(Inventory::master));
+        };
+        let said = self.parsed(said, network::node_address)?;
+        if let Some(masters) = masters
+            && first.is_some()
+            && masters.iter().all(|master| master.address != *said)
+        {
+            let why = format!("none of the masters has it ({})", masters.origin);
+            self.refuse(&said.origin, &said.to_string(), why);
         }
+        Some(said)
     }
 
     /// The authority an operator brings: absolute paths.
@@ -219,6 +237,7 @@ impl<'a> Resolver<'a> {
         &mut self,
         inventory: Option<&Inventory<'_>>,
         master: Option<Sourced<Ipv4Addr>>,
+        masters: Option<Sourced<Vec<Master>>>,
     ) -> Option<ClusterSpec> {
         let name = self.setting("clusterName", |s| &s.cluster_name, "kubernetes", network::dns_name);
         let pod_cidr = self.setting("podCIDR", |s| &s.pod_cidr, "172.20.0.0/16", network::cidr);
@@ -227,6 +246,7 @@ impl<'a> Resolver<'a> {
         let node_ports = self.setting("nodePortRange", |s| &s.node_port_range, "20000-40000", PortRange::parse);
         let api_server_sans = self.setting("apiServerSANs", |s| &s.api_server_sans, "", alt_names);
         let ipip = self.setting("ipip", |s| &s.ipip, "off", str::parse);
+        let balancer_port = self.setting("balancerPort", |s| &s.balancer_port, "6440", own_port);
         let hosts = self.hosts(inventory);
         Some(ClusterSpec {
             name: name?,
@@ -236,7 +256,9 @@ impl<'a> Resolver<'a> {
             node_ports: node_ports?,
             api_server_sans: api_server_sans?,
             ipip: ipip?,
+            balancer_port: balancer_port?,
             master,
+            masters: masters?,
             hosts: hosts?,
         })
     }

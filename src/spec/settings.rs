@@ -34,6 +34,13 @@ pub struct Settings {
     pub address: Option<String>,
     /// The IPv4 address of the master. The VM that has it is the master.
     pub master: Option<String>,
+    /// The masters, where there are several, the founding one first: `NAME=ADDRESS` by commas, or a list.
+    #[schemars(with = "Option<OneOrMany>")]
+    #[serde(deserialize_with = "one_or_many")]
+    pub masters: Option<String>,
+    /// The port on 127.0.0.1 at which each node reaches the API servers, where there are several.
+    #[schemars(with = "Option<u16>", range(min = 1024))]
+    pub balancer_port: Option<String>,
     /// The cluster's name in kubeconfigs.
     pub cluster_name: Option<String>,
     /// The addresses of pods.
@@ -226,6 +233,13 @@ pub const PLAIN: &[Plain] = &[
         "from the inventory",
         "192.168.1.102",
     ),
+    plain(
+        "masters",
+        "APPLIANCE_MASTERS",
+        "from the inventory",
+        "server02=192.168.1.102,server04=192.168.1.104,server05=192.168.1.105",
+    ),
+    plain("balancerPort", "APPLIANCE_BALANCER_PORT", "6440", "6440"),
     plain(
         "clusterName",
         "APPLIANCE_CLUSTER_NAME",

@@ -44,9 +44,10 @@ impl Resolver<'_> {
         self.ca();
         self.join();
         let inventory = self.inventory();
-        let master = self.master(inventory.as_ref());
+        let masters = self.masters(inventory.as_ref());
+        let master = self.master(inventory.as_ref(), masters.as_ref());
         self.role_by_rule();
-        let Some(cluster) = self.cluster(inventory.as_ref(), master) else {
+        let Some(cluster) = self.cluster(inventory.as_ref(), master, masters) else {
             return;
         };
         let mut ranges = vec![

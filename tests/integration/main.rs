@@ -3,6 +3,7 @@
 // A test that cannot go on says where.
 #![allow(clippy::unwrap_used)]
 
+mod balance;
 mod binary;
 mod bundles;
 mod carrier;
@@ -12,6 +13,7 @@ mod config;
 mod convert;
 mod docker;
 mod e2e;
+mod etcd;
 mod fetch;
 mod harness;
 mod hostile;

@@ -102,6 +102,7 @@ fn request() -> PkiRequest {
         service_account: KeyPairRequest {
             private: ACCOUNT.to_owned(),
             public: ACCOUNT_PUBLIC.to_owned(),
+            given: None,
         },
     }
 }

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 use appliance::apply::docker::Docker;
 use appliance::apply::{Executor, state};
+use appliance::components::Shape;
 use appliance::desired::{Content, Desired, Image, RunningService};
 use appliance::pki::Secret;
 use appliance::plan::{Current, Live, Plan, Step, UnitState, teardown};
@@ -45,6 +46,7 @@ fn desired() -> Desired {
         ],
         users: vec![],
         tokens: vec![],
+        etcd: None,
         objects: None,
     }
 }
@@ -208,7 +210,12 @@ fn a_simple_node_is_taken_down_and_nothing_of_worth_is_removed() {
     let link = dir.path().join("var/lib/kubelet/link");
     std::os::unix::fs::symlink(outside.path(), link).unwrap();
     let recorder = Recorder::default();
-    let plan = teardown(Role::Single, Profile::Simple, "now");
+    let shape = Shape {
+        role: Role::Single,
+        profile: Profile::Simple,
+        balanced: false,
+    };
+    let plan = teardown(shape, "now");
     carry_out_plan(&root, &recorder, &plan).unwrap();
     let ran = recorder.ran.borrow().clone();
     let stopped: Vec<&str> = ran

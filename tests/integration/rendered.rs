@@ -10,9 +10,9 @@ use std::process::Command;
 
 use appliance::bundle::definition::Definition;
 use appliance::bundle::manifest::{BundleInfo, Component, Kind, Manifest};
-use appliance::components::{self, Runs};
+use appliance::components::{self, Runs, Shape};
 use appliance::desired::{Content, Desired, Sources};
-use appliance::pki::{self, AuthorityRequest, Existing, KeyPairRequest, PkiRequest};
+use appliance::pki::{self, AuthorityRequest, Existing, PkiRequest};
 use appliance::spec::settings::Settings;
 use appliance::spec::value::{Layer, Place};
 use appliance::spec::{HostFacts, Inputs, NodeSpec, Profile, Role};
@@ -125,10 +125,7 @@ fn request(spec: &NodeSpec) -> Option<PkiRequest> {
                 given: None,
             },
             certificates: components::worker(&spec.name, *spec.address),
-            service_account: KeyPairRequest {
-                private: "/unused".to_owned(),
-                public: "/unused.pub".to_owned(),
-            },
+            service_account: components::service_account(),
         })
     })
 }
@@ -458,7 +455,12 @@ fn every_bundle_has_what_a_node_needs() {
                 .find(|c| c.name == name)
                 .map(|c| c.kind)
         };
-        for service in components::services(Role::Single, Profile::WithCa) {
+        let shape = Shape {
+            role: Role::Single,
+            profile: Profile::WithCa,
+            balanced: true,
+        };
+        for service in components::services(shape) {
             match service.runs {
                 Runs::Program(name) => {
                     assert_eq!(kind_of(name), Some(Kind::Program), "{bundle}: {name}");

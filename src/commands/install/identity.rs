@@ -2,20 +2,21 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow};
 use time::OffsetDateTime;
 
-use super::Node;
+use super::{Node, masters};
 use crate::apply::state::State;
 use crate::components::{self, CA_CERTIFICATE, KUBELET_CLIENT};
 use crate::desired::JoinToken;
-use crate::join::client::{Joined, Worker};
+use crate::join::client::{Joined, JoinedMaster, Worker};
+use crate::join::token::Token;
 use crate::join::tokens::TokenRecord;
 use crate::pki::{self, CertificateRequest, Existing, GivenAuthority, Held, Issued, Pki, Secret};
 use crate::plan::{Plan, Step};
 use crate::spec::Refused;
 use crate::sys::http;
-use crate::sys::retry::{Failure, Schedule, retried};
+use crate::sys::retry::{Failure, Schedule, permanent, retried};
 use crate::sys::root::Root;
 
 /// The longest pause between two attempts to join.
@@ -65,14 +66,23 @@ pub fn resolve(node: &Node<'_>, joining: Joining) -> Result<Identity> {
             ..Identity::default()
         });
     }
+    let shared = masters::shared_keys(node, joining)?;
     let mut request = components::pki_request(node.spec);
     if let Some(request) = &mut request {
         request.authority.given = given_authority(node).map_err(Refused::because)?;
+        if let Some(shared) = &shared {
+            request.authority.given = Some(authority_of(shared));
+            let key = shared.keys.service_account.as_bytes().to_vec();
+            request.service_account.given = Some(Secret::new(key));
+        }
     }
     let pki = request
         .map(|request| pki::resolve(&request, node.root, now))
         .transpose();
-    let file = node.root.read(components::TOKEN_FILE)?;
+    let mut file = node.root.read(components::TOKEN_FILE)?;
+    if let Some(shared) = &shared {
+        file = Some(shared.keys.tokens.as_bytes().to_vec());
+    }
     let tokens = pki::token::resolve_token_csv(file.as_deref())
         .context(components::TOKEN_FILE)
         .map_err(Refused::because)?;
@@ -81,6 +91,17 @@ pub fn resolve(node: &Node<'_>, joining: Joining) -> Result<Identity> {
         tokens: Some(tokens),
         join_token: join_token(node, now),
     })
+}
+
+/// The authority that another master gave.
+fn authority_of(shared: &JoinedMaster) -> GivenAuthority {
+    let place = "the authority that another master gave".to_owned();
+    GivenAuthority {
+        certificates: shared.authority.clone(),
+        key: Secret::new(shared.keys.authority.as_bytes().to_vec()),
+        key_place: place.clone(),
+        place,
+    }
 }
 
 /// The authority of the settings.
@@ -162,7 +183,8 @@ fn worker(node: &Node<'_>, joining: Joining, now: OffsetDateTime) -> Result<Pki>
     }
 }
 
-fn authority(root: &Root) -> Result<Option<String>> {
+/// The certificates (PEM) of the authority this node trusts, if it has joined before.
+pub(super) fn authority(root: &Root) -> Result<Option<String>> {
     let pem = root.read(CA_CERTIFICATE)?.filter(|pem| !pem.is_empty());
     pem.map(String::from_utf8)
         .transpose()
@@ -206,9 +228,12 @@ fn pretended(
     certificates: Vec<CertificateRequest>,
     now: OffsetDateTime,
 ) -> Result<Pki> {
+    let masters: Vec<String> = (node.spec.master_addresses().iter())
+        .map(ToString::to_string)
+        .collect();
     log::info!(
         "this worker would join the master at {}; what its certificates would be is not known yet",
-        node.spec.master_address()
+        masters.join(" or ")
     );
     let request = pki::PkiRequest {
         authority: pki::AuthorityRequest {
@@ -217,10 +242,7 @@ fn pretended(
             given: None,
         },
         certificates,
-        service_account: pki::KeyPairRequest {
-            private: components::SERVICE_ACCOUNT_PRIVATE.to_owned(),
-            public: components::SERVICE_ACCOUNT_PUBLIC.to_owned(),
-        },
+        service_account: components::service_account(),
     };
     let made = pki::resolve(&request, &KeysOnly(node.root), now)?;
     Ok(Pki {
@@ -232,7 +254,7 @@ fn pretended(
 
 /// New keys are on the disk before the master hears of them: a run that is cut then comes back as
 /// the same node.
-fn write_keys(node: &Node<'_>, held: &[Held<'_>]) -> Result<()> {
+pub(super) fn write_keys(node: &Node<'_>, held: &[Held<'_>]) -> Result<()> {
     let write = |held: &Held<'_>| Step::WriteFile {
         path: components::key_path(held.request.name),
         mode: 0o600,
@@ -250,60 +272,101 @@ fn join(
     held: &[Held<'_>],
     limit: Option<Duration>,
 ) -> Result<Joined> {
-    let spec = node.spec;
-    let worker = Worker {
-        name: &spec.name,
-        address: *spec.address,
-        master: spec.master_address(),
-        port: *spec.join.port,
-        trusted: authority,
-    };
-    if let Some(joined) = renewed(node, &worker, held)? {
+    if let Some(joined) = renewed(node, authority, held)? {
         return Ok(joined);
     }
-    let Some(token) = &spec.join.token else {
-        bail!(Refused {
-            problems: vec![format!(
-                "this worker has no certificates of its cluster, and no token to join with; make \
-                 one with `appliance token create` on the master and say it in user-data or \
-                 {} as `join: {{token: …}}`",
-                super::super::inputs::CONFIG_FILE
-            )],
-        });
-    };
-    log::info!(
-        "joining {worker} as {} with token {}",
-        worker.name,
-        token.id()
-    );
+    let token = token(node).map_err(Failure::into_error)?;
+    log::info!("joining as {} with token {}", *node.spec.name, token.id());
+    patiently(limit, || {
+        at_any_master(node, authority, |master| {
+            let joined = master.join(token, held)?;
+            log::info!("{master} has let this node in");
+            Ok(joined)
+        })
+    })
+}
+
+/// Tries to join until it is done, or until `limit` has passed.
+pub(super) fn patiently<T>(
+    limit: Option<Duration>,
+    attempt: impl FnMut() -> Result<T, Failure>,
+) -> Result<T> {
     let schedule = match limit {
         Some(limit) => Schedule::until(Instant::now() + limit, PAUSE),
         None => Schedule::endless(PAUSE),
     };
-    let joined = retried("waiting to join", schedule, || worker.join(token, held));
-    let joined = joined.map_err(|failure| match failure {
+    retried("waiting to join", schedule, attempt).map_err(|failure| match failure {
+        Failure::Permanent(error) if error.is::<Refused>() => error,
         Failure::Permanent(error) => Refused::because(error).into(),
         Failure::Transient(error, _) => error,
-    })?;
-    log::info!("{worker} has let this node in");
-    Ok(joined)
+    })
+}
+
+/// The token to join with.
+pub(super) fn token<'a>(node: &Node<'a>) -> Result<&'a Token, Failure> {
+    let token = node.spec.join.token.as_ref().map(|token| &token.value);
+    token.ok_or_else(|| {
+        permanent(Refused {
+            problems: vec![format!(
+                "this {} has no certificates of its cluster, and no token to join with; make one \
+                 with `appliance token create` on a master and say it in user-data or {} as \
+                 `join: {{token: …}}`",
+                *node.spec.role,
+                super::super::inputs::CONFIG_FILE
+            )],
+        })
+    })
+}
+
+/// Asks the masters in turn until one gives what is wanted, or refuses it for good.
+pub(super) fn at_any_master<T>(
+    node: &Node<'_>,
+    trusted: Option<&str>,
+    mut ask: impl FnMut(&Worker<'_>) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    let spec = node.spec;
+    let mut failures: Vec<String> = Vec::new();
+    let mut pause = Duration::ZERO;
+    for master in spec.master_addresses() {
+        if spec.role.is_master() && master == *spec.address {
+            continue;
+        }
+        let asked = ask(&Worker {
+            name: &spec.name,
+            address: *spec.address,
+            master,
+            port: *spec.join.port,
+            trusted,
+        });
+        match asked {
+            Err(Failure::Transient(error, after)) => {
+                failures.push(format!("{error:#}"));
+                pause = pause.max(after);
+            }
+            other => return other,
+        }
+    }
+    Err(Failure::Transient(
+        anyhow!("{}", failures.join("; ")),
+        pause,
+    ))
 }
 
 /// What the certificate gets that this node has, if it has one and the master takes it.
-fn renewed(node: &Node<'_>, worker: &Worker<'_>, held: &[Held<'_>]) -> Result<Option<Joined>> {
+fn renewed(node: &Node<'_>, trusted: Option<&str>, held: &[Held<'_>]) -> Result<Option<Joined>> {
     let path = components::certificate_path(KUBELET_CLIENT);
     let certificate = node.root.read(&path)?.unwrap_or_default();
     let Some(own) = held.iter().find(|held| held.request.name == KUBELET_CLIENT) else {
         return Ok(None);
     };
-    if worker.trusted.is_none() || certificate.is_empty() {
+    if trusted.is_none() || certificate.is_empty() {
         return Ok(None);
     }
     let identity = http::Identity {
         certificate: &certificate,
         key: own.key_pem.expose(),
     };
-    match worker.renew(&identity, held) {
+    match at_any_master(node, trusted, |master| master.renew(&identity, held)) {
         Ok(joined) => Ok(Some(joined)),
         Err(failure) => {
             let error = failure.into_error();

@@ -35,6 +35,7 @@ const RENEWAL: Duration = Duration::from_secs(600);
 const POLL: Duration = Duration::from_secs(2);
 
 mod identity;
+mod masters;
 
 use identity::{Identity, Joining};
 
@@ -174,10 +175,11 @@ impl Node<'_> {
         })
     }
 
-    /// Whether this is a worker without certificates.
+    /// Whether this machine gets certificates or keys from a master that it may have to wait for.
     fn has_to_join(&self) -> Result<bool> {
         let is_worker = self.spec.tls() && !self.spec.role.is_master();
-        Ok(is_worker && !self.root.exists(CA_CERTIFICATE)?)
+        let has_to = is_worker && !self.root.exists(CA_CERTIFICATE)?;
+        Ok(has_to || masters::lacks_shared_keys(self)?)
     }
 
     /// Carries out a plan of another making.
@@ -191,8 +193,7 @@ impl Node<'_> {
         let whole = unpack::is_complete(&self.root.resolve(BUNDLES)?, self.payload);
         let source = preflight::docker_source(self.root, manifest)?;
         let desired = self.desired(source, identity).map_err(Refused::because)?;
-        let runs_pods = self.spec.role.is_worker();
-        preflight::check(self.root, self.runner, manifest, &desired, whole, runs_pods)?;
+        preflight::check(self.root, self.runner, manifest, &desired, whole, self.spec)?;
         let docker = status::docker(source);
         let observer = Observer {
             root: self.root,
@@ -257,6 +258,9 @@ impl Node<'_> {
             profile: self.spec.profile.to_string(),
             node: self.spec.name.value.clone(),
             address: self.spec.address.to_string(),
+            masters: self.spec.cluster.masters.value.clone(),
+            balancer_port: (self.spec.has_several_masters())
+                .then_some(*self.spec.cluster.balancer_port),
         }
     }
 

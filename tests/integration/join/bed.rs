@@ -11,8 +11,9 @@ use std::time::Duration as StdDuration;
 
 use appliance::components;
 use appliance::join::client::{Joined, Worker};
-use appliance::join::gate::{Cluster, Gate, Names};
+use appliance::join::gate::{Ask, Cluster, Gate, Names};
 use appliance::join::nodes::{Nodes, Presence};
+use appliance::join::sealed::MasterKeys;
 use appliance::join::service::{self, Doors};
 use appliance::join::signer;
 use appliance::join::token::Token;
@@ -20,6 +21,7 @@ use appliance::join::tokens::{TokenRecord, Tokens};
 use appliance::pki::{
     self, AuthorityRequest, CertificateRequest, Existing, Held, KeyPairRequest, PkiRequest,
 };
+use appliance::spec::masters::Master;
 use appliance::sys::retry::Failure;
 use rcgen::KeyPair;
 use time::{Duration, OffsetDateTime};
@@ -57,6 +59,7 @@ pub fn authority(now: OffsetDateTime) -> (String, KeyPair) {
         service_account: KeyPairRequest {
             private: "/sa-key.pem".to_owned(),
             public: "/sa.pub".to_owned(),
+            given: None,
         },
     };
     let made = pki::resolve(&request, &Files::default(), now)
@@ -75,7 +78,25 @@ pub fn cluster((authority, key): (String, KeyPair)) -> Cluster {
             name: "server02".to_owned(),
             address: MASTER,
             hosts: BTreeMap::from([("server09".to_owned(), Ipv4Addr::new(192, 168, 1, 109))]),
+            masters: vec![master("server02", MASTER), master("server04", WORKER)],
         },
+        master_keys: master_keys(),
+    }
+}
+
+fn master(name: &str, address: Ipv4Addr) -> Master {
+    Master {
+        name: name.to_owned(),
+        address,
+    }
+}
+
+/// What a master gives to another one.
+pub fn master_keys() -> MasterKeys {
+    MasterKeys {
+        authority: "the authority's key".to_owned().into(),
+        service_account: "the service accounts' key".to_owned().into(),
+        tokens: "the tokens of kube-apiserver".to_owned().into(),
     }
 }
 
@@ -123,8 +144,11 @@ impl Bed {
         let (socket, path) = (bed.socket(), bed.path().to_owned());
         let cluster = cluster(made);
         thread::spawn(move || {
-            let ask = |_: &str| Ok(presence);
-            let mut gate = Gate::new(cluster, Tokens::new(&path), Nodes::new(&path), &ask);
+            let ask = Ask {
+                node: &|_| Ok(presence),
+                master: &|_| Ok(presence),
+            };
+            let mut gate = Gate::new(cluster, Tokens::new(&path), Nodes::new(&path), ask);
             signer::serve(&socket, None, &mut gate).unwrap();
         });
         let renew = Doors::Renew(bed.authority.clone().into_bytes());
@@ -191,9 +215,18 @@ pub struct Node {
 
 impl Node {
     pub fn new(name: &'static str) -> Node {
+        Node::asking(name, components::worker(name, WORKER))
+    }
+
+    /// One that is to be a master too.
+    pub fn master(name: &'static str) -> Node {
+        Node::asking(name, vec![components::etcd_member(name, WORKER)])
+    }
+
+    fn asking(name: &'static str, requests: Vec<CertificateRequest>) -> Node {
         let node = Node {
             name,
-            requests: components::worker(name, WORKER),
+            requests,
             files: Files::default(),
         };
         for held in node.held(None) {

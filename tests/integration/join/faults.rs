@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use appliance::join::gate::{Asker, Gate};
+use appliance::join::gate::{Ask, Asker, Gate};
 use appliance::join::message::{CertificateSigningRequest, Hello, Join, Reason, Refusal, Welcome};
 use appliance::join::nodes::{Nodes, Presence};
-use appliance::join::proof::Transcript;
+use appliance::join::proof::{Asked, Transcript};
 use appliance::join::token::{Bytes32, Token};
 use appliance::join::tokens::{TokenRecord, Tokens};
 use time::{Duration, OffsetDateTime};
@@ -82,7 +82,10 @@ impl Direct {
 
     fn gate(&self) -> Gate<'static> {
         let dir = self.dir.path();
-        let ask = &|_: &str| Ok(Presence::Absent);
+        let ask = Ask {
+            node: &|_| Ok(Presence::Absent),
+            master: &|_| Ok(Presence::Absent),
+        };
         Gate::new(
             cluster(authority(NOW)),
             Tokens::new(dir),
@@ -112,8 +115,15 @@ impl Direct {
         };
         Join {
             session: welcome.session,
-            proof: self.token.prove(&transcript, &requests),
+            proof: self.token.prove(
+                &transcript,
+                &Asked {
+                    requests: &requests,
+                    master: None,
+                },
+            ),
             requests,
+            master: None,
         }
     }
 }

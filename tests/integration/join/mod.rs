@@ -2,5 +2,6 @@
 
 mod bed;
 mod faults;
+mod masters;
 mod requests;
 mod service;

@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 
 use appliance::components;
-use appliance::join::csr::check;
+use appliance::join::csr::{Allowed, check};
 use appliance::join::message::{CertificateSigningRequest, Reason};
 use rcgen::{
     BasicConstraints, CertificateParams, CustomExtension, DnType, ExtendedKeyUsagePurpose, IsCa,
@@ -13,6 +13,10 @@ use rcgen::{
 use super::bed::{Node, WORKER};
 
 const ADDRESS: Ipv4Addr = WORKER;
+
+fn worker() -> Allowed {
+    Allowed::worker("server01", ADDRESS)
+}
 
 fn good() -> Vec<CertificateSigningRequest> {
     let node = Node::new("server01");
@@ -29,7 +33,7 @@ fn refusal(name: &str, csr: String) -> String {
     let mut requests = good();
     let other = requests.iter_mut().find(|r| r.name == name).unwrap();
     other.csr = csr;
-    let refusal = check(&requests, "server01", ADDRESS).err().unwrap();
+    let refusal = check(&requests, &worker()).err().unwrap();
     assert_eq!(refusal.reason, Reason::BadCertificateRequest);
     assert!(refusal.error.contains(name), "{}", refusal.error);
     refusal.error
@@ -70,13 +74,13 @@ fn csr(params: &CertificateParams) -> String {
 
 #[test]
 fn what_a_worker_asks_for_may_be_had() {
-    let checked = check(&good(), "server01", ADDRESS).unwrap();
+    let checked = check(&good(), &worker()).unwrap();
     assert_eq!(checked.key.len(), 64);
     for (name, params) in [("kubelet-client", client()), ("kubelet", server())] {
         let mut requests = good();
         let own = requests.iter_mut().find(|r| r.name == name).unwrap();
         own.csr = csr(&params);
-        check(&requests, "server01", ADDRESS).unwrap_or_else(|refusal| panic!("{refusal:?}"));
+        check(&requests, &worker()).unwrap_or_else(|refusal| panic!("{refusal:?}"));
     }
 }
 
@@ -188,13 +192,13 @@ fn broken_weak_and_strange_requests_are_refused() {
         names.iter().filter_map(named).collect::<Vec<_>>()
     };
     let twice = requests(&["kubelet-client", "kubelet-client"]);
-    assert!(check(&twice, "server01", ADDRESS).is_err());
+    assert!(check(&twice, &worker()).is_err());
     let unnamed = requests(&["kubelet"]);
-    let error = check(&unnamed, "server01", ADDRESS).err().unwrap().error;
+    let error = check(&unnamed, &worker()).err().unwrap().error;
     assert!(error.contains("kubelet-client is missing"), "{error}");
     let mut unknown = good();
     unknown[0].name = "admin\n".to_owned();
-    let error = check(&unknown, "server01", ADDRESS).err().unwrap().error;
+    let error = check(&unknown, &worker()).err().unwrap().error;
     assert!(
         error.contains(r"admin\\n") && !error.contains('\n'),
         "{error}"

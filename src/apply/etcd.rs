@@ -1,0 +1,256 @@
+//! How a member comes into etcd's cluster: with the others when they all begin, or in the place of
+//! one that lost its data.
+
+use core::net::Ipv4Addr;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use reqwest::blocking::{Client, Response};
+use serde::Deserialize;
+use serde_json::json;
+
+use crate::components::{CA_CERTIFICATE, ETCD_CERTIFICATE, certificate_path, key_path};
+use crate::desired::EtcdMember;
+use crate::sys::http::{self, Identity};
+use crate::sys::retry::{Failure, Schedule, retried, transient};
+use crate::sys::root::Root;
+
+/// How long a member may take to answer: one that waits for others answers nobody.
+const ANSWER: Duration = Duration::from_secs(5);
+/// How long a change of the cluster may take: its members have to agree.
+const CHANGE: Duration = Duration::from_secs(30);
+/// How long is waited for members that are to be there.
+const PATIENCE: Duration = Duration::from_secs(900);
+/// The longest pause between two tries.
+const PAUSE: Duration = Duration::from_secs(5);
+/// How long the founding master looks for others before it begins alone.
+const ALONE: Duration = Duration::from_secs(30);
+
+/// How a member begins (etcd's `--initial-cluster-state`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Beginning {
+    /// With all others, which have never run either.
+    New,
+    /// As one more of a cluster that runs.
+    Existing,
+}
+
+impl Beginning {
+    /// As etcd takes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Beginning::New => "new",
+            Beginning::Existing => "existing",
+        }
+    }
+}
+
+/// A member as etcd tells of it.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Member {
+    /// Its identifier, in hexadecimal.
+    #[serde(deserialize_with = "identifier")]
+    pub id: String,
+    /// Its name; empty until it has started, where it was added to a cluster that ran.
+    #[serde(default)]
+    pub name: String,
+    /// Where other members reach it.
+    #[serde(rename = "peerURLs")]
+    pub peer_urls: Vec<String>,
+    /// Where clients reach it; none until it has started.
+    #[serde(default, rename = "clientURLs")]
+    pub client_urls: Vec<String>,
+}
+
+/// What is to be done before a member starts without data.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Next {
+    /// Start it so.
+    Begin(Beginning),
+    /// Add it first.
+    Add,
+    /// It lost its data: remove what the others know of it, then add it.
+    Replace(String),
+}
+
+/// What `members`, as another member tells, mean for the one at `peer_url`.
+fn next(members: &[Member], peer_url: &str) -> Next {
+    let own = members
+        .iter()
+        .find(|member| member.peer_urls.iter().any(|url| url == peer_url));
+    match own {
+        None => Next::Add,
+        Some(own) if !own.client_urls.is_empty() => Next::Replace(own.id.clone()),
+        Some(own) if own.name.is_empty() => Next::Begin(Beginning::Existing),
+        Some(_) => Next::Begin(Beginning::New),
+    }
+}
+
+/// Finds out how `member`, which has no data, has to begin, and makes the others ready for it.
+pub fn prepare(root: &Root, member: &EtcdMember) -> Result<Beginning> {
+    let began = Instant::now();
+    let schedule = Schedule::until(began + PATIENCE, PAUSE);
+    let prepared = retried(
+        "waiting for etcd's other members",
+        schedule,
+        || match attempt(root, member) {
+            Ok(beginning) => Ok(beginning),
+            Err(_) if member.founds && began.elapsed() > ALONE => Ok(Beginning::New),
+            Err(error) => Err(transient(error)),
+        },
+    );
+    prepared.map_err(Failure::into_error)
+}
+
+fn attempt(root: &Root, member: &EtcdMember) -> Result<Beginning> {
+    let client = client(root, ANSWER)?;
+    let members = known_members(&client, &member.others)?;
+    let peer_url = peer_url(member.address);
+    match next(&members, &peer_url) {
+        Next::Begin(beginning) => return Ok(beginning),
+        Next::Add => {}
+        Next::Replace(id) => {
+            log::warn!(
+                "etcd's member {} had data and has none: it is replaced by a new one, which gets \
+                 the data from the others",
+                member.name
+            );
+            change(root, &member.others, |client, url| {
+                client.delete(format!("{url}/{id}"))
+            })?;
+        }
+    }
+    change(root, &member.others, |client, url| {
+        let body = json!({ "peerURLs": [peer_url] }).to_string();
+        client
+            .post(url)
+            .header("content-type", "application/json")
+            .body(body)
+    })?;
+    Ok(Beginning::Existing)
+}
+
+/// The members, as the first one says that answers. A member that waits for others tells of them
+/// at its port for members only.
+fn known_members(client: &Client, others: &[Ipv4Addr]) -> Result<Vec<Member>> {
+    let mut failures = Vec::new();
+    for address in others {
+        match ask(client, &format!("{}/members", peer_url(*address))) {
+            Ok(members) => return Ok(members),
+            Err(error) => failures.push(format!("{address}: {error:#}")),
+        }
+    }
+    bail!(
+        "none of etcd's other members answers ({})",
+        failures.join("; ")
+    )
+}
+
+fn ask(client: &Client, url: &str) -> Result<Vec<Member>> {
+    let response = client
+        .get(url)
+        .send()
+        .map_err(|error| http::root_cause(&error))?;
+    let text = successful(response)?.text()?;
+    serde_json::from_str(&text).context("etcd's list of its members")
+}
+
+/// Has one of the others change the list of members.
+fn change(
+    root: &Root,
+    others: &[Ipv4Addr],
+    request: impl Fn(&Client, &str) -> reqwest::blocking::RequestBuilder,
+) -> Result<()> {
+    let client = client(root, CHANGE)?;
+    let mut failures = Vec::new();
+    for address in others {
+        let url = format!("https://{address}:2379/v2/members");
+        let answer = request(&client, &url).send();
+        match answer
+            .map_err(|error| http::root_cause(&error))
+            .and_then(successful)
+        {
+            Ok(_) => return Ok(()),
+            Err(error) => failures.push(format!("{address}: {error:#}")),
+        }
+    }
+    bail!(
+        "etcd's members do not change their list ({})",
+        failures.join("; ")
+    )
+}
+
+fn successful(response: Response) -> Result<Response> {
+    let status = response.status();
+    ensure!(status.is_success(), "answers {status}");
+    Ok(response)
+}
+
+fn peer_url(address: Ipv4Addr) -> String {
+    format!("https://{address}:2380")
+}
+
+/// A client with the certificate of this machine's member.
+fn client(root: &Root, timeout: Duration) -> Result<Client> {
+    let read = |path: &str| {
+        let bytes = root.read(path)?;
+        bytes.ok_or_else(|| anyhow!("{path} is missing"))
+    };
+    let (certificate, key) = (
+        read(&certificate_path(ETCD_CERTIFICATE))?,
+        read(&key_path(ETCD_CERTIFICATE))?,
+    );
+    let identity = Identity {
+        certificate: &certificate,
+        key: &key,
+    };
+    http::client(&read(CA_CERTIFICATE)?, Some(&identity), timeout)
+}
+
+/// Members tell their identifiers as numbers to each other, and in hexadecimal to clients.
+fn identifier<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Identifier {
+        Number(u64),
+        Text(String),
+    }
+    Ok(match Identifier::deserialize(deserializer)? {
+        Identifier::Number(number) => format!("{number:x}"),
+        Identifier::Text(text) => text,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    const OWN: &str = "https://192.168.1.104:2380";
+
+    fn listed(own: &str) -> Next {
+        let text = format!(
+            r#"[{{"id": 10276657743932975437, "peerURLs": ["https://192.168.1.102:2380"],
+            "name": "server02", "clientURLs": ["https://192.168.1.102:2379"]}}{own}]"#
+        );
+        next(&serde_json::from_str::<Vec<Member>>(&text).unwrap(), OWN)
+    }
+
+    #[test]
+    fn a_member_begins_with_the_others_that_never_ran() {
+        let own = format!(r#", {{"id": 2, "peerURLs": ["{OWN}"], "name": "server04"}}"#);
+        assert_eq!(listed(&own), Next::Begin(Beginning::New));
+    }
+
+    #[test]
+    fn a_member_that_lost_its_data_is_replaced_and_one_that_was_added_begins() {
+        let lost = format!(
+            r#", {{"id": 255, "peerURLs": ["{OWN}"], "name": "server04",
+            "clientURLs": ["https://192.168.1.104:2379"]}}"#
+        );
+        assert_eq!(listed(&lost), Next::Replace("ff".to_owned()));
+        let added = format!(r#", {{"id": "2f", "peerURLs": ["{OWN}"], "name": ""}}"#);
+        assert_eq!(listed(&added), Next::Begin(Beginning::Existing));
+        assert_eq!(listed(""), Next::Add);
+    }
+}

@@ -1,0 +1,183 @@
+//! Three members of a real etcd, on addresses of the loopback interface: how they begin, and how
+//! one that lost its data comes back.
+
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use appliance::apply::etcd::{Beginning, prepare};
+use appliance::components::{self, CA_CERTIFICATE, CA_DIR};
+use appliance::desired::{Desired, EtcdMember};
+use appliance::pki::{self, AuthorityRequest, PkiRequest};
+use appliance::sys::root::Root;
+use time::OffsetDateTime;
+
+const NAMES: [&str; 3] = ["server02", "server04", "server05"];
+
+fn address(number: usize) -> Ipv4Addr {
+    Ipv4Addr::new(127, 86, 0, 2 + u8::try_from(number).unwrap())
+}
+
+struct Member {
+    dir: PathBuf,
+    number: usize,
+    runs: Option<Child>,
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+impl Member {
+    fn root(&self) -> Root {
+        Root::open(&self.dir).unwrap()
+    }
+
+    fn file(&self, path: &str) -> String {
+        self.dir.join(&path[1..]).display().to_string()
+    }
+
+    fn prepare(&self) -> Beginning {
+        let others = (0..NAMES.len()).filter(|number| *number != self.number);
+        let member = EtcdMember {
+            name: NAMES[self.number].to_owned(),
+            address: address(self.number),
+            others: others.map(address).collect(),
+            founds: false,
+        };
+        prepare(&self.root(), &member).unwrap()
+    }
+
+    fn start(&mut self, beginning: Beginning) {
+        let own = address(self.number);
+        let all: Vec<String> = (NAMES.iter().enumerate())
+            .map(|(number, name)| format!("{name}=https://{}:2380", address(number)))
+            .collect();
+        let certificate = self.file(&components::certificate_path("etcd"));
+        let (key, ca) = (
+            self.file(&components::key_path("etcd")),
+            self.file(CA_CERTIFICATE),
+        );
+        let child = Command::new("etcd")
+            .args(["--name", NAMES[self.number], "--enable-v2=true"])
+            .args(["--data-dir", &self.file("/var/lib/etcd")])
+            .arg(format!("--listen-client-urls=https://{own}:2379"))
+            .arg(format!("--advertise-client-urls=https://{own}:2379"))
+            .arg(format!("--listen-peer-urls=https://{own}:2380"))
+            .arg(format!("--initial-advertise-peer-urls=https://{own}:2380"))
+            .arg(format!("--initial-cluster={}", all.join(",")))
+            .arg(format!("--initial-cluster-state={}", beginning.as_str()))
+            .args(["--client-cert-auth", "--trusted-ca-file", &ca])
+            .args(["--cert-file", &certificate, "--key-file", &key])
+            .args(["--peer-client-cert-auth", "--peer-trusted-ca-file", &ca])
+            .args(["--peer-cert-file", &certificate, "--peer-key-file", &key])
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("etcd (Debian package etcd-server)");
+        self.runs = Some(child);
+    }
+
+    fn stop(&mut self) {
+        if let Some(mut child) = self.runs.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    fn etcdctl(&self, arguments: &[&str]) -> Option<String> {
+        let output = Command::new("etcdctl")
+            .env("ETCDCTL_API", "3")
+            .arg(format!("--endpoints=https://{}:2379", address(self.number)))
+            .arg(format!("--cacert={}", self.file(CA_CERTIFICATE)))
+            .arg(format!(
+                "--cert={}",
+                self.file(&components::certificate_path("etcd"))
+            ))
+            .arg(format!(
+                "--key={}",
+                self.file(&components::key_path("etcd"))
+            ))
+            .args(arguments)
+            .output()
+            .unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        output.status.success().then_some(text)
+    }
+
+    fn wait_until_healthy(&self) {
+        for _ in 0..300 {
+            if self.etcdctl(&["endpoint", "health"]).is_some() {
+                return;
+            }
+            thread::sleep(Duration::from_millis(200));
+        }
+        panic!("{} never is healthy", NAMES[self.number]);
+    }
+}
+
+/// The machines of three masters that share an authority.
+fn masters(dir: &Path) -> Vec<Member> {
+    let mut members: Vec<Member> = Vec::new();
+    for (number, name) in NAMES.iter().enumerate() {
+        let member = Member {
+            dir: dir.join(name),
+            number,
+            runs: None,
+        };
+        std::fs::create_dir_all(member.dir.join(&CA_DIR[1..])).unwrap();
+        if let Some(first) = members.first() {
+            for path in [CA_CERTIFICATE, &components::key_path("ca")] {
+                std::fs::copy(first.file(path), member.file(path)).unwrap();
+            }
+        }
+        let request = PkiRequest {
+            authority: AuthorityRequest {
+                common_name: "kubernetes".to_owned(),
+                path: CA_CERTIFICATE.to_owned(),
+                given: None,
+            },
+            certificates: vec![components::etcd_member(name, address(number))],
+            service_account: components::service_account(),
+        };
+        let root = member.root();
+        let made = pki::resolve(&request, &root, OffsetDateTime::now_utc()).unwrap();
+        for file in Desired::of_pki(&made) {
+            root.write(&file.path, file.content.bytes(), file.mode)
+                .unwrap();
+        }
+        members.push(member);
+    }
+    members
+}
+
+#[test]
+fn members_begin_together_and_one_that_lost_its_data_is_replaced() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut members = masters(dir.path());
+    members[0].start(Beginning::New);
+    // The first waits for another one, and tells of the cluster that is to be.
+    for member in &mut members[1..] {
+        assert_eq!(member.prepare(), Beginning::New);
+        member.start(Beginning::New);
+    }
+    members.iter().for_each(Member::wait_until_healthy);
+    members[0]
+        .etcdctl(&["put", "kept", "by the others"])
+        .unwrap();
+
+    members[2].stop();
+    std::fs::remove_dir_all(members[2].file("/var/lib/etcd")).unwrap();
+    assert_eq!(members[2].prepare(), Beginning::Existing);
+    // Cut before it had started, it finds itself added already.
+    assert_eq!(members[2].prepare(), Beginning::Existing);
+    members[2].start(Beginning::Existing);
+    members[2].wait_until_healthy();
+    let kept = members[2].etcdctl(&["get", "kept", "--print-value-only"]);
+    assert_eq!(kept.unwrap().trim(), "by the others");
+    let list = members[2].etcdctl(&["member", "list"]).unwrap();
+    assert_eq!(list.lines().count(), 3, "{list}");
+}
