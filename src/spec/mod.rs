@@ -303,8 +303,8 @@ impl NodeSpec {
         self.cluster.masters.len() > 1
     }
 
-    /// Where etcd, API servers and join services are: the addresses of all masters, its own first
-    /// on a master.
+    /// Where etcd, API servers and join services are: the addresses of all masters, at least one,
+    /// in the same order on every node.
     pub fn master_addresses(&self) -> Vec<Ipv4Addr> {
         if !self.has_several_masters() {
             return vec![match &self.cluster.master {
@@ -312,9 +312,8 @@ impl NodeSpec {
                 _ => self.address.value,
             }];
         }
-        let mut addresses: Vec<Ipv4Addr> = self.cluster.masters.iter().map(|m| m.address).collect();
-        addresses.sort_by_key(|address| *address != *self.address);
-        addresses
+        let masters = self.cluster.masters.iter();
+        masters.map(|master| master.address).collect()
     }
 
     /// The masters besides itself.
