@@ -20,6 +20,7 @@ mod hostile;
 mod install;
 mod join;
 mod layout;
+mod masters;
 mod metadata;
 mod pack;
 mod pki;

@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, TcpListener};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -161,7 +162,8 @@ impl Bed {
     fn open(&self, listener: TcpListener, doors: Doors) {
         let (socket, joining) = (self.socket(), self.joining.clone());
         thread::spawn(move || {
-            while !socket.exists() {
+            // The file is there a moment before anybody listens.
+            while UnixStream::connect(&socket).is_err() {
                 thread::sleep(StdDuration::from_millis(5));
             }
             service::run(listener, &socket, &doors).unwrap();
