@@ -40,6 +40,8 @@ pub const KUBELET_KUBECONFIG: &str = "/etc/kubernetes/kubelet.kubeconfig";
 pub const BOOTSTRAP_KUBECONFIG: &str = "/etc/kubernetes/bootstrap.kubeconfig";
 /// kube-proxy's kubeconfig.
 pub const PROXY_KUBECONFIG: &str = "/etc/kubernetes/kube-proxy.kubeconfig";
+/// What Calico's CNI plugin reaches the API server with: it wants to know that before all else.
+pub const CALICO_KUBECONFIG: &str = "/etc/kubernetes/calico.kubeconfig";
 /// The objects of the cluster that joining needs.
 pub const CLUSTER_OBJECTS: &str = "/etc/kubernetes/appliance-objects.yaml";
 /// The unprivileged user of the join service.

@@ -83,6 +83,7 @@ fn values(sources: &Sources<'_>) -> Value {
         "etcd_endpoints": etcd_endpoints(spec),
         "initial_cluster": initial_cluster(spec),
         "balancer_port": *cluster.balancer_port,
+        "api_server": api_server(spec),
         "issuer_certificate": match issuer(sources.pki) {
             Some(_) => components::ISSUER_CERTIFICATE,
             None => components::CA_CERTIFICATE,
@@ -281,6 +282,7 @@ const PROXY: Kubeconfig = kubeconfig_of(
     "kube-proxy",
     false,
 );
+const CALICO: Kubeconfig = kubeconfig_of(components::CALICO_KUBECONFIG, "calico", "calico", false);
 const BOOTSTRAP: Kubeconfig = kubeconfig_of(
     components::BOOTSTRAP_KUBECONFIG,
     "kubelet-bootstrap",
@@ -293,6 +295,7 @@ const KUBELET: Kubeconfig =
 fn kubeconfigs(sources: &Sources<'_>) -> Result<Vec<File>> {
     let (role, tls) = (*sources.spec.role, sources.spec.tls());
     let mut wanted = Vec::new();
+    wanted.extend(Some(&CALICO).filter(|_| tls));
     if role.is_master() {
         wanted.push(&ADMIN);
         wanted.extend(MASTERS.iter().filter(|_| tls));
