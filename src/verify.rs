@@ -187,20 +187,14 @@ impl Asker<'_> {
 
     /// Asks with the node's certificates, not around them.
     fn health(&self, health: &Health, reach: Reach) -> Result<()> {
-        let read = |path: &str| {
-            self.root
-                .read(path)?
-                .with_context(|| format!("{path} is missing"))
-        };
         let client = match health.client.filter(|_| reach.tls) {
             Some(name) => {
-                let certificate = read(&components::certificate_path(name))?;
-                let key = read(&components::key_path(name))?;
-                let identity = http::Identity {
-                    certificate: &certificate,
-                    key: &key,
+                let files = http::Files {
+                    authority: CA_CERTIFICATE,
+                    certificate: &components::certificate_path(name),
+                    key: &components::key_path(name),
                 };
-                http::client(&read(CA_CERTIFICATE)?, Some(&identity), HEALTH_TIMEOUT)?
+                http::client_of_files(self.root, &files, HEALTH_TIMEOUT)?
             }
             None => http::client(&[], None, HEALTH_TIMEOUT)?,
         };

@@ -4,14 +4,14 @@
 use core::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
-use reqwest::blocking::{Client, Response};
+use anyhow::{Context, Result, bail};
+use reqwest::blocking::{Client, RequestBuilder};
 use serde::Deserialize;
 use serde_json::json;
 
 use crate::components::{CA_CERTIFICATE, ETCD_CERTIFICATE, certificate_path, key_path};
 use crate::desired::EtcdMember;
-use crate::sys::http::{self, Identity};
+use crate::sys::http::{self, Files};
 use crate::sys::retry::{Failure, Schedule, retried, transient};
 use crate::sys::root::Root;
 
@@ -133,57 +133,37 @@ fn attempt(root: &Root, member: &EtcdMember) -> Result<Beginning> {
 /// The members, as the first one says that answers. A member that waits for others tells of them
 /// at its port for members only.
 fn known_members(client: &Client, others: &[Ipv4Addr]) -> Result<Vec<Member>> {
-    let mut failures = Vec::new();
-    for address in others {
-        match ask(client, &format!("{}/members", peer_url(*address))) {
-            Ok(members) => return Ok(members),
-            Err(error) => failures.push(format!("{address}: {error:#}")),
-        }
-    }
-    bail!(
-        "none of etcd's other members answers ({})",
-        failures.join("; ")
-    )
-}
-
-fn ask(client: &Client, url: &str) -> Result<Vec<Member>> {
-    let response = client
-        .get(url)
-        .send()
-        .map_err(|error| http::root_cause(&error))?;
-    let text = successful(response)?.text()?;
-    serde_json::from_str(&text).context("etcd's list of its members")
+    let ask = |address| {
+        let response = http::send(client.get(format!("{}/members", peer_url(address))))?;
+        serde_json::from_str(&response.text()?).context("etcd's list of its members")
+    };
+    at_any(others, ask).context("none of etcd's other members answers")
 }
 
 /// Has one of the others change the list of members.
 fn change(
     root: &Root,
     others: &[Ipv4Addr],
-    request: impl Fn(&Client, &str) -> reqwest::blocking::RequestBuilder,
+    request: impl Fn(&Client, &str) -> RequestBuilder,
 ) -> Result<()> {
     let client = client(root, CHANGE)?;
-    let mut failures = Vec::new();
-    for address in others {
+    let ask = |address| {
         let url = format!("https://{address}:2379/v2/members");
-        let answer = request(&client, &url).send();
-        match answer
-            .map_err(|error| http::root_cause(&error))
-            .and_then(successful)
-        {
-            Ok(_) => return Ok(()),
+        http::send(request(&client, &url)).map(drop)
+    };
+    at_any(others, ask).context("etcd's members do not change their list")
+}
+
+/// Asks the members in turn until one gives what is wanted.
+fn at_any<T>(others: &[Ipv4Addr], ask: impl Fn(Ipv4Addr) -> Result<T>) -> Result<T> {
+    let mut failures = Vec::new();
+    for &address in others {
+        match ask(address) {
+            Ok(value) => return Ok(value),
             Err(error) => failures.push(format!("{address}: {error:#}")),
         }
     }
-    bail!(
-        "etcd's members do not change their list ({})",
-        failures.join("; ")
-    )
-}
-
-fn successful(response: Response) -> Result<Response> {
-    let status = response.status();
-    ensure!(status.is_success(), "answers {status}");
-    Ok(response)
+    bail!("{}", failures.join("; "))
 }
 
 fn peer_url(address: Ipv4Addr) -> String {
@@ -192,19 +172,12 @@ fn peer_url(address: Ipv4Addr) -> String {
 
 /// A client with the certificate of this machine's member.
 fn client(root: &Root, timeout: Duration) -> Result<Client> {
-    let read = |path: &str| {
-        let bytes = root.read(path)?;
-        bytes.ok_or_else(|| anyhow!("{path} is missing"))
+    let files = Files {
+        authority: CA_CERTIFICATE,
+        certificate: &certificate_path(ETCD_CERTIFICATE),
+        key: &key_path(ETCD_CERTIFICATE),
     };
-    let (certificate, key) = (
-        read(&certificate_path(ETCD_CERTIFICATE))?,
-        read(&key_path(ETCD_CERTIFICATE))?,
-    );
-    let identity = Identity {
-        certificate: &certificate,
-        key: &key,
-    };
-    http::client(&read(CA_CERTIFICATE)?, Some(&identity), timeout)
+    http::client_of_files(root, &files, timeout)
 }
 
 /// Members tell their identifiers as numbers to each other, and in hexadecimal to clients.

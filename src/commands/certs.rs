@@ -10,7 +10,7 @@ use time::format_description::well_known::Rfc3339;
 use super::preflight::check_user;
 use super::{Outcome, inputs, install, print};
 use crate::cli::{Certs, Output};
-use crate::components::{self, CA_CERTIFICATE, Shape};
+use crate::components::{self, BALANCER_NAME, CA_CERTIFICATE, Shape};
 use crate::desired::{Content, Desired, File};
 use crate::pki::inspect::{self, CertificateInfo};
 use crate::pki::{self, AuthorityRequest, Existing, Pki, PkiRequest};
@@ -199,7 +199,7 @@ pub struct Shown {
 fn show(root: &Root, output: Output) -> Result<Outcome> {
     check_user(root)?;
     let authority = root.read(CA_CERTIFICATE)?.unwrap_or_default();
-    let balancer = components::unit_path("appliance-balancer.service");
+    let balancer = components::unit_path(&format!("{BALANCER_NAME}.service"));
     let shape = Shape {
         role: match root.exists(&components::certificate_path("kubernetes"))? {
             true => Role::Single,

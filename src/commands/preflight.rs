@@ -7,6 +7,7 @@ use anyhow::Result;
 
 use crate::apply::{kernel, systemd};
 use crate::bundle::manifest::Manifest;
+use crate::components::BALANCER_NAME;
 use crate::desired::{BUNDLES, DOCKER_OF_MACHINE, Desired};
 use crate::plan::UnitState;
 use crate::preflight::{self, DockerSource, Facts, Room, TOOLS, Tool};
@@ -93,12 +94,11 @@ pub fn check(
 
 /// The balancer's port, if it does not run yet and cannot have it.
 fn taken_port(runner: &dyn Runner, spec: &NodeSpec) -> Result<Option<u16>> {
-    const BALANCER: &str = "appliance-balancer";
     if !spec.has_several_masters() {
         return Ok(None);
     }
-    let units = systemd::show(runner, &[BALANCER])?;
-    let runs = units.get(BALANCER).map(systemd::Unit::state) == Some(UnitState::Running);
+    let units = systemd::show(runner, &[BALANCER_NAME])?;
+    let runs = units.get(BALANCER_NAME).map(systemd::Unit::state) == Some(UnitState::Running);
     let port = *spec.cluster.balancer_port;
     let is_free = || TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
     Ok((!runs && !is_free()).then_some(port))

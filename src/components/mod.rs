@@ -52,6 +52,8 @@ pub const JOIN_DIR: &str = "/var/lib/appliance/join";
 pub const IPTABLES_RESTORE: &str = "/opt/appliance/shims/iptables-restore";
 /// What the join service knows of names and addresses.
 pub const JOIN_NAMES: &str = "/etc/kubernetes/appliance-join.json";
+/// The service that leads to the API servers, where there are several.
+pub const BALANCER_NAME: &str = "appliance-balancer";
 /// The data of this machine's member of etcd.
 pub const ETCD_MEMBER_DATA: &str = "/var/lib/etcd/member";
 /// How etcd comes into its cluster, where that has several members.
@@ -293,7 +295,7 @@ const PROXY: Service = Service {
 };
 
 const BALANCER: Service = Service {
-    name: "appliance-balancer",
+    name: BALANCER_NAME,
     runs: Runs::Appliance,
     certificates: &["ca", "calico"],
     files: &[],

@@ -11,7 +11,7 @@ use time::OffsetDateTime;
 
 use super::nodes::Presence;
 use crate::components::{CA_CERTIFICATE, certificate_path, key_path};
-use crate::sys::http::{self, Identity};
+use crate::sys::http::{self, Files};
 use crate::sys::root::Root;
 
 /// How long the API server may take to answer.
@@ -66,16 +66,12 @@ pub fn master_presence(root: &Root, address: Ipv4Addr) -> Result<Presence> {
 }
 
 fn client(root: &Root) -> Result<Client> {
-    let read = |path: &str| {
-        root.read(path)?
-            .with_context(|| format!("{path} is missing"))
+    let files = Files {
+        authority: CA_CERTIFICATE,
+        certificate: &certificate_path("admin"),
+        key: &key_path("admin"),
     };
-    let (certificate, key) = (read(&certificate_path("admin"))?, read(&key_path("admin"))?);
-    let identity = Identity {
-        certificate: &certificate,
-        key: &key,
-    };
-    http::client(&read(CA_CERTIFICATE)?, Some(&identity), ANSWER)
+    http::client_of_files(root, &files, ANSWER)
 }
 
 fn presence_of(node: &[u8]) -> Result<Presence> {

@@ -97,14 +97,6 @@ impl Half {
     }
 }
 
-/// The bytes both sides have seen of the exchange, as a salt.
-fn salt(worker_nonce: &Bytes32, master_nonce: &Bytes32) -> [u8; KEY_BYTES] {
-    let mut hash = Sha256::new();
-    hash.update(worker_nonce.0);
-    hash.update(master_nonce.0);
-    hash.finalize().into()
-}
-
 /// The key serves for one message.
 fn nonce() -> Nonce {
     Nonce::assume_unique_for_key([0; 12])
@@ -121,8 +113,12 @@ pub struct Exchange<'a> {
 }
 
 impl Exchange<'_> {
+    /// What both sides have seen of it.
     fn salt(&self) -> [u8; KEY_BYTES] {
-        salt(self.worker_nonce, self.master_nonce)
+        let mut hash = Sha256::new();
+        hash.update(self.worker_nonce.0);
+        hash.update(self.master_nonce.0);
+        hash.finalize().into()
     }
 
     /// Seals `keys` for the machine whose half is `theirs`.

@@ -13,9 +13,7 @@ use crate::join::token::Token;
 const DEFAULT_TTL: &str = "24h";
 const DEFAULT_PORT: &str = "6444";
 /// Ports of other parts of a master, which the join service cannot have.
-const TAKEN_PORTS: &[u16] = &[
-    179, 2379, 2380, 6443, 8080, 10250, 10251, 10252, 10255, 10256,
-];
+const TAKEN_PORTS: &[u16] = &[2379, 2380, 6443, 8080, 10250, 10251, 10252, 10255, 10256];
 
 /// How workers join the cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -174,17 +172,36 @@ pub(super) fn own_port(text: &str) -> Result<u16, String> {
         .ok()
         .filter(|port| (1024..=65534).contains(port))
         .ok_or_else(|| "expected a port between 1024 and 65534".to_owned())?;
+    refuse_taken(port)?;
+    Ok(port)
+}
+
+fn refuse_taken(port: u16) -> Result<(), String> {
     if TAKEN_PORTS.contains(&port) {
         return Err(format!(
             "port {port} is another part's; choose one that is free"
         ));
     }
-    Ok(port)
+    Ok(())
 }
 
 fn parse_port(text: &str) -> Result<u16, String> {
     let port = own_port(text)?;
-    own_port(&(port + 1).to_string())
-        .map_err(|why| format!("{why}: the next one serves renewals"))?;
+    refuse_taken(port + 1).map_err(|why| format!("{why}: the next one serves renewals"))?;
     Ok(port)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_join_service_has_two_ports_that_nobody_else_has() {
+        assert_eq!(parse_port("6444"), Ok(6444));
+        assert_eq!(parse_port("65534"), Ok(65534));
+        for bad in ["", "1023", "65535", "6443", "6442", "2379"] {
+            assert!(parse_port(bad).is_err(), "{bad:?}");
+        }
+        assert_eq!(own_port("6440"), Ok(6440));
+    }
 }

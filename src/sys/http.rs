@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use reqwest::StatusCode;
-use reqwest::blocking::Client;
+use reqwest::blocking::{Client, RequestBuilder, Response};
 use reqwest::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER};
 use reqwest::redirect::Policy;
 use rustls::pki_types::pem::PemObject;
@@ -13,6 +13,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
 
 use super::retry::{Failure, permanent, transient};
+use super::root::Root;
 
 /// How long a server elsewhere may take to be reached.
 pub const CONNECT: Duration = Duration::from_secs(20);
@@ -57,6 +58,31 @@ pub fn client(
     client_of(tls, timeout)
 }
 
+/// The files (PEM) of an authority, and of a certificate it signed with its key, as paths in a root
+/// directory.
+pub struct Files<'a> {
+    /// The authority's certificates.
+    pub authority: &'a str,
+    /// The certificate to show.
+    pub certificate: &'a str,
+    /// Its private key.
+    pub key: &'a str,
+}
+
+/// Like [`client`], with what the `files` below `root` hold now.
+pub fn client_of_files(root: &Root, files: &Files<'_>, timeout: Duration) -> Result<Client> {
+    let read = |path: &str| {
+        root.read(path)?
+            .with_context(|| format!("{path} is missing"))
+    };
+    let (certificate, key) = (read(files.certificate)?, read(files.key)?);
+    let identity = Identity {
+        certificate: &certificate,
+        key: &key,
+    };
+    client(&read(files.authority)?, Some(&identity), timeout)
+}
+
 /// Like [`client`], with a TLS configuration of the caller's own.
 pub fn client_of(tls: ClientConfig, timeout: Duration) -> Result<Client> {
     Client::builder()
@@ -70,10 +96,15 @@ pub fn client_of(tls: ClientConfig, timeout: Duration) -> Result<Client> {
 
 /// Gets `url`; anything but an answer of 2xx is an error that says what went wrong at the root.
 pub fn get(client: &Client, url: &str) -> Result<()> {
-    let response = client.get(url).send().map_err(|error| root_cause(&error))?;
+    send(client.get(url)).map(drop)
+}
+
+/// Sends a request; anything but an answer of 2xx is an error that says what went wrong at the root.
+pub fn send(request: RequestBuilder) -> Result<Response> {
+    let response = request.send().map_err(|error| root_cause(&error))?;
     let status = response.status();
     anyhow::ensure!(status.is_success(), "answers {status}");
-    Ok(())
+    Ok(response)
 }
 
 /// What went wrong at the root: the outer errors only repeat the address.

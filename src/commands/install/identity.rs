@@ -16,7 +16,7 @@ use crate::pki::{self, CertificateRequest, Existing, GivenAuthority, Held, Issue
 use crate::plan::{Plan, Step};
 use crate::spec::Refused;
 use crate::sys::http;
-use crate::sys::retry::{Failure, Schedule, permanent, retried};
+use crate::sys::retry::{Failure, Schedule, permanent, retried, transient};
 use crate::sys::root::Root;
 
 /// The longest pause between two attempts to join.
@@ -366,7 +366,12 @@ fn renewed(node: &Node<'_>, trusted: Option<&str>, held: &[Held<'_>]) -> Result<
         certificate: &certificate,
         key: own.key_pem.expose(),
     };
-    match at_any_master(node, trusted, |master| master.renew(&identity, held)) {
+    // A node is known where it joined; another master's refusal is not the last word.
+    let renew = |master: &Worker<'_>| {
+        let renewed = master.renew(&identity, held);
+        renewed.map_err(|failure| transient(failure.into_error()))
+    };
+    match at_any_master(node, trusted, renew) {
         Ok(joined) => Ok(Some(joined)),
         Err(failure) => {
             let error = failure.into_error();
