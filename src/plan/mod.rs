@@ -303,7 +303,8 @@ fn services(desired: &Desired, current: &Current, live: &Live, any_token: bool) 
             steps.append(&mut images);
         }
         let running = live.units.get(service.name) == Some(&UnitState::Running);
-        if service.may_end && !running && !any_token {
+        // It has nothing to do, and if a boot has just started it, it finds that out by itself.
+        if service.may_end && !any_token {
             continue;
         }
         let as_desired = current.started_with.get(service.name) == Some(&service.inputs);

@@ -103,6 +103,32 @@ fn a_machine_that_runs_as_desired_has_an_empty_plan() {
 }
 
 #[test]
+fn a_service_that_ends_by_itself_is_left_to_do_so_while_nobody_needs_it() {
+    let mut desired = desired();
+    desired.services = vec![RunningService {
+        may_end: true,
+        ..service("appliance-join", false)
+    }];
+    let plan = |state, any_live_token| {
+        let mut current = running();
+        current.any_live_token = any_live_token;
+        let live = current.live.as_mut().unwrap();
+        live.units.insert("appliance-join".to_owned(), state);
+        let plan = Plan::build(&desired, &current);
+        plan.steps
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+    };
+    // A boot starts it, and it looks for a token before it ends.
+    for state in [UnitState::Running, UnitState::Stopped] {
+        assert_eq!(plan(state, false), Vec::<String>::new(), "{state:?}");
+    }
+    assert_eq!(plan(UnitState::Stopped, true), ["start appliance-join"]);
+    assert_eq!(plan(UnitState::Running, true), ["restart appliance-join"]);
+}
+
+#[test]
 fn a_service_that_was_started_with_other_inputs_is_restarted() {
     let mut current = running();
     current
