@@ -12,6 +12,7 @@ mod client;
 mod cni;
 mod controller;
 mod csr;
+mod dns;
 mod docker;
 mod etcd;
 mod events;
