@@ -1,6 +1,6 @@
 //! Stand-ins for the Kubernetes v1.9 programs, for tests and the demonstration
 //! bundle. One static program acts as the one whose name it is called by. It
-//! schedules no pods; it is as strict about flags, files, certificates, keys and
+//! is as strict about flags, files, certificates, keys and
 //! addresses as the real programs, so that what starts it wrongly fails.
 
 mod apiserver;
@@ -53,7 +53,12 @@ fn main() -> ExitCode {
     match program::run(&name, &arguments) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("{name}: {error:#}");
+            // kubectl alone does not say who speaks.
+            if name == "kubectl" {
+                eprintln!("{error:#}");
+            } else {
+                eprintln!("{name}: {error:#}");
+            }
             let code = if error.is::<UsageError>() { 2 } else { 1 };
             ExitCode::from(code)
         }
