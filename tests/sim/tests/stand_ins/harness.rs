@@ -58,6 +58,7 @@ pub fn file(name: &str, path: &Path) -> String {
 
 /// A program that runs until it is dropped.
 pub struct Running {
+    name: String,
     child: Child,
     lines: Receiver<String>,
 }
@@ -78,7 +79,9 @@ impl Running {
                 let _ = sender.send(line);
             }
         });
-        Self { child, lines }
+        let name = format!("{command:?}");
+        let name = name.chars().take(120).collect();
+        Self { name, child, lines }
     }
 
     /// Waits until the program logs a line with `text` in it.
@@ -108,6 +111,11 @@ impl Drop for Running {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        if thread::panicking() {
+            let lines: Vec<String> = self.lines.iter().collect();
+            let last = &lines[lines.len().saturating_sub(40)..];
+            eprintln!("{} logged at last:\n{}", self.name, last.join("\n"));
+        }
     }
 }
 

@@ -5,8 +5,13 @@
 mod apiserver;
 mod bootstrap;
 mod components;
+mod dns;
+mod docker;
 mod harness;
 mod images;
 mod node;
 mod objects;
 mod pki;
+mod plane;
+mod pods;
+mod workloads;
