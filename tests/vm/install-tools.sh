@@ -5,6 +5,7 @@
 set -euo pipefail
 
 packages=(
+    bird # BGP, for the stand-in of calico/node
     cloud-init # its schema check
     debootstrap
     dnsmasq-base # the DHCP of the VMs' network
@@ -19,6 +20,7 @@ packages=(
     golang-cfssl # reads our certificates as the tutorial's tool does
     genisoimage
     iproute2
+    iptables
     libc6-dev
     make
     minisign

@@ -6,7 +6,8 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use crate::archive::Image;
+use crate::archive::{Extra, Image};
+use crate::gather;
 use crate::program::usage;
 
 const COMPONENTS: [&str; 10] = [
@@ -22,7 +23,29 @@ const COMPONENTS: [&str; 10] = [
     "loopback",
 ];
 
-const IMAGES: [Image; 5] = [
+/// The image of one of the tutorial's own services.
+macro_rules! example {
+    ($name:literal) => {
+        Image {
+            file: concat!($name, "_latest.tar"),
+            repository: concat!("hub.example.org/micro-service/", $name),
+            tag: "latest",
+            program: concat!("/", $name),
+            entrypoint: &[concat!("/", $name)],
+            command: &[],
+        }
+    };
+}
+
+const IMAGES: [Image; 13] = [
+    Image {
+        file: "calico-kube-controllers_v1.0.0.tar",
+        repository: "quay.io/calico/kube-controllers",
+        tag: "v1.0.0",
+        program: "/usr/bin/kube-controllers",
+        entrypoint: &["/usr/bin/kube-controllers"],
+        command: &[],
+    },
     Image {
         file: "calico-node_v2.6.2.tar",
         repository: "quay.io/calico/node",
@@ -56,6 +79,14 @@ const IMAGES: [Image; 5] = [
         command: &[],
     },
     Image {
+        file: "kubernetes-dashboard-amd64_v1.8.1.tar",
+        repository: "gcr.io/google_containers/kubernetes-dashboard-amd64",
+        tag: "v1.8.1",
+        program: "/dashboard",
+        entrypoint: &["/dashboard"],
+        command: &["--auto-generate-certificates"],
+    },
+    Image {
         file: "pause-amd64_3.0.tar",
         repository: "gcr.io/google_containers/pause-amd64",
         tag: "3.0",
@@ -63,6 +94,12 @@ const IMAGES: [Image; 5] = [
         entrypoint: &["/pause"],
         command: &[],
     },
+    example!("message-service"),
+    example!("course-service"),
+    example!("course-edge-service"),
+    example!("user-service"),
+    example!("user-edge-service"),
+    example!("api-gateway-zuul"),
 ];
 
 /// Runs one command.
@@ -81,7 +118,7 @@ pub fn run(arguments: &[String]) -> Result<()> {
     if words[0] == "images" {
         return IMAGES
             .iter()
-            .try_for_each(|image| image.write(directory, &program));
+            .try_for_each(|image| image.write(directory, &program, &beside(image)?));
     }
     for name in COMPONENTS {
         let path = directory.join(name);
@@ -90,4 +127,13 @@ pub fn run(arguments: &[String]) -> Result<()> {
             .with_context(|| path.display().to_string())?;
     }
     Ok(())
+}
+
+/// What an image holds beside the stand-in: calico/node has BIRD, and what it sets up
+/// the kernel with.
+fn beside(image: &Image) -> Result<Vec<Extra>> {
+    if image.repository == "quay.io/calico/node" {
+        return gather::programs(&gather::OF_CALICO_NODE);
+    }
+    Ok(Vec::new())
 }
