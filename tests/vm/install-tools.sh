@@ -7,6 +7,7 @@ set -euo pipefail
 packages=(
     bird # BGP, for the stand-in of calico/node
     cloud-init # its schema check
+    curl
     debootstrap
     dnsmasq-base # the DHCP of the VMs' network
     docker-registry

@@ -58,7 +58,11 @@ pub fn dashboard(arguments: &[String]) -> Result<()> {
     lifecycle::run_until_stopped(move || {
         let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
         let server = Server::new()?;
-        server.listen(address, Some(tls), Arc::new(move |_| Response::text(200, page)))?;
+        server.listen(
+            address,
+            Some(tls),
+            Arc::new(move |_| Response::text(200, page)),
+        )?;
         wait_forever()
     })
 }

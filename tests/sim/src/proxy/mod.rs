@@ -72,6 +72,9 @@ fn options(flags: &Flags) -> Result<Options> {
     })
 }
 
+/// The ports whose rules were written last, and when.
+type Written = (Vec<Port>, Option<Instant>);
+
 struct Proxy {
     api: Client,
     options: Options,
@@ -90,17 +93,16 @@ impl Proxy {
         if let Err(error) = self.list(&format!("/api/v1/nodes/{node}")) {
             eprintln!("Failed to retrieve node info: {error:#}");
         }
-        while let Err(error) = self.list("/api/v1/services") {
-            eprintln!("services: {error:#}; trying again");
-            thread::sleep(PERIOD);
-        }
         // So that a node's port answers at 127.0.0.1 too.
-        if let Err(error) = ip::set("conf/all/route_localnet", "1") {
-            eprintln!("{error:#}");
+        let localnet = || ip::set("conf/all/route_localnet", "1");
+        let mut written = (Vec::new(), None);
+        while let Err(error) = self.synchronize(&mut written).and_then(|()| localnet()) {
+            eprintln!("{error:#}; trying again");
+            thread::sleep(PERIOD);
         }
         let server = Server::new()?;
         listen(&server, mode, health, metrics)?;
-        self.keep()
+        self.keep(written)
     }
 
     fn list(&self, path: &str) -> Result<Value> {
@@ -108,19 +110,17 @@ impl Proxy {
     }
 
     /// Keeps the rules as the API says; what they were holds while it does not answer.
-    fn keep(&self) -> Result<()> {
-        let mut written = (Vec::new(), None::<Instant>);
+    fn keep(&self, mut written: Written) -> Result<()> {
         loop {
-            match self.synchronize(&mut written) {
-                Ok(()) => {}
-                Err(error) => eprintln!("{error:#}; trying again"),
-            }
             thread::sleep(PERIOD);
+            if let Err(error) = self.synchronize(&mut written) {
+                eprintln!("{error:#}; trying again");
+            }
         }
     }
 
-    fn synchronize(&self, written: &mut (Vec<Port>, Option<Instant>)) -> Result<()> {
-        let services = self.list("/api/v1/services")?;
+    fn synchronize(&self, written: &mut Written) -> Result<()> {
+        let services = self.list("/api/v1/services").context("services")?;
         let endpoints = self.list("/api/v1/endpoints")?;
         let ports = services::ports(&services, &endpoints);
         let fresh = written.1.is_some_and(|then| then.elapsed() < self.every);

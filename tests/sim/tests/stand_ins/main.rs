@@ -4,9 +4,13 @@
 
 mod apiserver;
 mod bootstrap;
+mod calico;
+mod cni;
 mod components;
 mod harness;
 mod images;
+mod lab;
 mod node;
 mod objects;
 mod pki;
+mod proxy;
