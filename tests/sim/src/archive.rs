@@ -35,6 +35,8 @@ pub struct Image {
     pub entrypoint: &'static [&'static str],
     /// The default command.
     pub command: &'static [&'static str],
+    /// Variables beside the search path, as `NAME=value`.
+    pub environment: &'static [&'static str],
 }
 
 impl Image {
@@ -118,10 +120,12 @@ impl Image {
                 json!(words)
             }
         };
+        let path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+        let environment = [&[path], self.environment].concat();
         json!({
             "Entrypoint": list(self.entrypoint),
             "Cmd": list(self.command),
-            "Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"],
+            "Env": environment,
             "Labels": {"description": NOTE},
         })
     }

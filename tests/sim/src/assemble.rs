@@ -23,16 +23,17 @@ const COMPONENTS: [&str; 10] = [
     "loopback",
 ];
 
-/// The image of one of the tutorial's own services.
+/// The image of one of the tutorial's own services, with the port it has there.
 macro_rules! example {
-    ($name:literal) => {
+    ($name:literal, $port:literal) => {
         Image {
-            file: concat!($name, "_latest.tar"),
+            file: concat!($name, ".tar"),
             repository: concat!("hub.example.org/micro-service/", $name),
             tag: "latest",
             program: concat!("/", $name),
             entrypoint: &[concat!("/", $name)],
             command: &[],
+            environment: &[concat!("PORT=", $port)],
         }
     };
 }
@@ -45,6 +46,7 @@ const IMAGES: [Image; 13] = [
         program: "/usr/bin/kube-controllers",
         entrypoint: &["/usr/bin/kube-controllers"],
         command: &[],
+        environment: &[],
     },
     Image {
         file: "calico-node_v2.6.2.tar",
@@ -53,6 +55,7 @@ const IMAGES: [Image; 13] = [
         program: "/sbin/start_runit",
         entrypoint: &[],
         command: &["start_runit"],
+        environment: &[],
     },
     Image {
         file: "k8s-dns-dnsmasq-nanny-amd64_1.14.5.tar",
@@ -61,6 +64,7 @@ const IMAGES: [Image; 13] = [
         program: "/dnsmasq-nanny",
         entrypoint: &["/dnsmasq-nanny"],
         command: &[],
+        environment: &[],
     },
     Image {
         file: "k8s-dns-kube-dns-amd64_1.14.5.tar",
@@ -69,6 +73,7 @@ const IMAGES: [Image; 13] = [
         program: "/kube-dns",
         entrypoint: &["/kube-dns"],
         command: &[],
+        environment: &[],
     },
     Image {
         file: "k8s-dns-sidecar-amd64_1.14.5.tar",
@@ -77,6 +82,7 @@ const IMAGES: [Image; 13] = [
         program: "/sidecar",
         entrypoint: &["/sidecar"],
         command: &[],
+        environment: &[],
     },
     Image {
         file: "kubernetes-dashboard-amd64_v1.8.1.tar",
@@ -85,6 +91,7 @@ const IMAGES: [Image; 13] = [
         program: "/dashboard",
         entrypoint: &["/dashboard"],
         command: &["--auto-generate-certificates"],
+        environment: &[],
     },
     Image {
         file: "pause-amd64_3.0.tar",
@@ -93,13 +100,14 @@ const IMAGES: [Image; 13] = [
         program: "/pause",
         entrypoint: &["/pause"],
         command: &[],
+        environment: &[],
     },
-    example!("message-service"),
-    example!("course-service"),
-    example!("course-edge-service"),
-    example!("user-service"),
-    example!("user-edge-service"),
-    example!("api-gateway-zuul"),
+    example!("message-service", 9090),
+    example!("course-service", 20880),
+    example!("course-edge-service", 8081),
+    example!("user-service", 7911),
+    example!("user-edge-service", 8082),
+    example!("api-gateway-zuul", 8080),
 ];
 
 /// Runs one command.

@@ -19,7 +19,8 @@ const LIST: &str = "/apis/networking.k8s.io/v1/networkpolicies";
 const POLICIES: &str = "/calico/v1/policy/tier/default/policy";
 /// Those of policies that the API has, among others.
 const PREFIX: &str = "knp.default.";
-const CONTROLLERS: [&str; 4] = ["node", "policy", "profile", "workloadendpoint"];
+/// All that v1.0.0 has.
+const CONTROLLERS: [&str; 3] = ["policy", "profile", "workloadendpoint"];
 const PERIOD: Duration = Duration::from_secs(1);
 
 /// Runs until told to stop.
@@ -30,7 +31,7 @@ pub fn run(arguments: &[String]) -> Result<()> {
     if let Some(argument) = arguments.first() {
         return Err(usage(format!("unexpected argument {argument:?}")));
     }
-    let enabled = variable("ENABLED_CONTROLLERS").unwrap_or("policy,profile".to_owned());
+    let enabled = variable("ENABLED_CONTROLLERS").unwrap_or(CONTROLLERS.join(","));
     for name in enabled.split(',') {
         if !CONTROLLERS.contains(&name) {
             bail!("Invalid controller '{name}' provided in ENABLED_CONTROLLERS");

@@ -207,10 +207,11 @@ fn a_member_of_etcd_that_does_not_answer_is_passed_over() {
         return;
     }
     let lab = Lab::new(3);
-    let (mut etcd, endpoints) = lab.etcd(3);
+    let (_etcd, endpoints) = lab.etcd(3);
     let _one = lab.calico_node(1, &endpoints, &[]);
-    // The first of the list is gone, the other two still agree.
-    drop(etcd.remove(0));
+    // Nothing comes back from the first of the list, not even a refusal.
+    let rule = "-A INPUT -p tcp --dport 2379 -j DROP";
+    succeeds(lab.on(1, "iptables").args(rule.split_whitespace()));
     let _two = lab.calico_node(2, &endpoints, &[]);
     let nodes = said(&lab.calicoctl(1, &endpoints, "get nodes"));
     assert_eq!(nodes, "NAME     \nnode-1   \nnode-2   \n\n");

@@ -14,3 +14,4 @@ mod node;
 mod objects;
 mod pki;
 mod proxy;
+mod web;
