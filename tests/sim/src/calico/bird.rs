@@ -225,3 +225,52 @@ impl Bird {
         let _ = std::fs::remove_file(&self.socket);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn configuration(direct: Direct) -> String {
+        let peer = |address: &str| Peer {
+            address: address.parse().unwrap(),
+            system: 64512,
+        };
+        let routing = Routing {
+            address: "192.0.2.1".parse().unwrap(),
+            system: 64512,
+            blocks: vec!["172.20.0.64/26".parse().unwrap()],
+            mesh: vec![peer("192.0.2.1"), peer("192.0.2.2")],
+            global: vec![peer("192.0.2.9")],
+            direct,
+        };
+        routing.configuration()
+    }
+
+    #[test]
+    fn a_node_peers_with_all_but_itself_and_tells_its_own_blocks() {
+        let text = configuration(Direct::All);
+        let peers: Vec<&str> = text
+            .lines()
+            .filter(|line| line.starts_with("protocol bgp"))
+            .collect();
+        assert_eq!(
+            peers,
+            [
+                "protocol bgp Mesh_192_0_2_2 from peers {",
+                "protocol bgp Global_192_0_2_9 from peers {",
+            ]
+        );
+        assert!(text.contains("  if net = 172.20.0.64/26 then accept;\n  reject;"));
+        assert!(text.contains("if source = RTS_BGP then accept;"));
+    }
+
+    #[test]
+    fn what_goes_through_the_tunnel_is_not_given_to_the_kernel_by_bird() {
+        let network = "192.0.2.0/24".parse().unwrap();
+        let near = configuration(Direct::Within(network));
+        assert!(near.contains("if source = RTS_BGP && bgp_next_hop ~ 192.0.2.0/24 then accept;"));
+        assert!(!configuration(Direct::None).contains("RTS_BGP"));
+    }
+}

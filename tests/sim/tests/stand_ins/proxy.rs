@@ -144,6 +144,13 @@ fn a_service_without_endpoints_is_refused_and_rules_do_not_pile_up() {
     let authority = authority(&lab);
     let _api = api(&lab, &etcd, &authority);
     apply(&lab, SERVICES);
+    // Without kube-proxy's refusal, which comes before, one waits in vain.
+    for rule in [
+        "-A OUTPUT -d 10.68.0.10 -j DROP",
+        "-A INPUT -p tcp --dport 20080 -j DROP",
+    ] {
+        succeeds(lab.on(1, "iptables").args(rule.split_whitespace()));
+    }
     let user = ("system:kube-proxy", "k8s");
     let server = "https://127.0.0.1:6443";
     let kubeconfig = authority.kubeconfig(server, &authority.certificate(), user);
