@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Gathers the demonstration bundle's components: stand-ins, and etcd from Debian's packages.
+# Gathers the demonstration bundle's components: stand-ins, and etcd from Debian's packages. BIRD and
+# what it needs come from Debian's packages too: `sim images` puts them into calico/node's image.
 # usage: components.sh SIM DIRECTORY
 set -euo pipefail
 

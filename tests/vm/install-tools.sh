@@ -5,7 +5,9 @@
 set -euo pipefail
 
 packages=(
+    bird # BGP, for the stand-in of calico/node
     cloud-init # its schema check
+    curl
     debootstrap
     dnsmasq-base # the DHCP of the VMs' network
     docker-registry
@@ -19,6 +21,7 @@ packages=(
     golang-cfssl # reads our certificates as the tutorial's tool does
     genisoimage
     iproute2
+    iptables
     libc6-dev
     make
     minisign

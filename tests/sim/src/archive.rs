@@ -1,6 +1,7 @@
 //! Docker image archives made without docker: what `docker save` writes, in both
 //! its layouts, so that `docker load` of 1.13 and of 20.10 takes them.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Write;
 use std::path::Path;
@@ -10,7 +11,17 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tar::{Builder, EntryType, Header};
 
-/// An image with one file in it.
+/// A file that an image holds beside its program.
+pub struct Extra {
+    /// Where it stands, absolute.
+    pub path: String,
+    /// Its permissions.
+    pub mode: u32,
+    /// What is in it.
+    pub bytes: Vec<u8>,
+}
+
+/// An image with one program in it.
 pub struct Image {
     /// The name of the archive's file.
     pub file: &'static str,
@@ -24,16 +35,18 @@ pub struct Image {
     pub entrypoint: &'static [&'static str],
     /// The default command.
     pub command: &'static [&'static str],
+    /// Variables beside the search path, as `NAME=value`.
+    pub environment: &'static [&'static str],
 }
 
 impl Image {
-    /// Writes the archive of the image, with `program` as its program. The same
-    /// program gives the same bytes.
+    /// Writes the archive of the image, with `program` as its program and `extra` beside
+    /// it. The same files give the same bytes.
     ///
     /// # Errors
     /// A directory that cannot be written to.
-    pub fn write(&self, directory: &Path, program: &[u8]) -> Result<()> {
-        let layer = self.layer(program)?;
+    pub fn write(&self, directory: &Path, program: &[u8], extra: &[Extra]) -> Result<()> {
+        let layer = self.layer(program, extra)?;
         let diff = hash(&layer);
         let settings = self.settings();
         let config = json!({
@@ -80,14 +93,22 @@ impl Image {
         Ok(())
     }
 
-    /// The file system: the program and the directories above it.
-    fn layer(&self, program: &[u8]) -> Result<Vec<u8>> {
+    /// The file system: the files and the directories above them, the program last.
+    fn layer(&self, program: &[u8], extra: &[Extra]) -> Result<Vec<u8>> {
         let mut archive = Builder::new(Vec::new());
-        let path = self.program.trim_start_matches('/');
-        for (end, _) in path.match_indices('/') {
-            directory_entry(&mut archive, &path[..=end])?;
+        let mut directories = BTreeSet::new();
+        let others = extra
+            .iter()
+            .map(|e| (e.path.as_str(), e.mode, &e.bytes[..]));
+        for (path, mode, bytes) in others.chain([(self.program, 0o755, program)]) {
+            let path = path.trim_start_matches('/');
+            for (end, _) in path.match_indices('/') {
+                if directories.insert(path[..=end].to_owned()) {
+                    directory_entry(&mut archive, &path[..=end])?;
+                }
+            }
+            file_entry(&mut archive, path, mode, bytes)?;
         }
-        file_entry(&mut archive, path, 0o755, program)?;
         Ok(archive.into_inner()?)
     }
 
@@ -99,10 +120,12 @@ impl Image {
                 json!(words)
             }
         };
+        let path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+        let environment = [&[path], self.environment].concat();
         json!({
             "Entrypoint": list(self.entrypoint),
             "Cmd": list(self.command),
-            "Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"],
+            "Env": environment,
             "Labels": {"description": NOTE},
         })
     }

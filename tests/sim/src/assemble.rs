@@ -6,7 +6,8 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use crate::archive::Image;
+use crate::archive::{Extra, Image};
+use crate::gather;
 use crate::program::usage;
 
 const COMPONENTS: [&str; 10] = [
@@ -22,7 +23,31 @@ const COMPONENTS: [&str; 10] = [
     "loopback",
 ];
 
-const IMAGES: [Image; 5] = [
+/// The image of one of the tutorial's own services, with the port it has there.
+macro_rules! example {
+    ($name:literal, $port:literal) => {
+        Image {
+            file: concat!($name, ".tar"),
+            repository: concat!("hub.example.org/micro-service/", $name),
+            tag: "latest",
+            program: concat!("/", $name),
+            entrypoint: &[concat!("/", $name)],
+            command: &[],
+            environment: &[concat!("PORT=", $port)],
+        }
+    };
+}
+
+const IMAGES: [Image; 13] = [
+    Image {
+        file: "calico-kube-controllers_v1.0.0.tar",
+        repository: "quay.io/calico/kube-controllers",
+        tag: "v1.0.0",
+        program: "/usr/bin/kube-controllers",
+        entrypoint: &["/usr/bin/kube-controllers"],
+        command: &[],
+        environment: &[],
+    },
     Image {
         file: "calico-node_v2.6.2.tar",
         repository: "quay.io/calico/node",
@@ -30,6 +55,7 @@ const IMAGES: [Image; 5] = [
         program: "/sbin/start_runit",
         entrypoint: &[],
         command: &["start_runit"],
+        environment: &[],
     },
     Image {
         file: "k8s-dns-dnsmasq-nanny-amd64_1.14.5.tar",
@@ -38,6 +64,7 @@ const IMAGES: [Image; 5] = [
         program: "/dnsmasq-nanny",
         entrypoint: &["/dnsmasq-nanny"],
         command: &[],
+        environment: &[],
     },
     Image {
         file: "k8s-dns-kube-dns-amd64_1.14.5.tar",
@@ -46,6 +73,7 @@ const IMAGES: [Image; 5] = [
         program: "/kube-dns",
         entrypoint: &["/kube-dns"],
         command: &[],
+        environment: &[],
     },
     Image {
         file: "k8s-dns-sidecar-amd64_1.14.5.tar",
@@ -54,6 +82,16 @@ const IMAGES: [Image; 5] = [
         program: "/sidecar",
         entrypoint: &["/sidecar"],
         command: &[],
+        environment: &[],
+    },
+    Image {
+        file: "kubernetes-dashboard-amd64_v1.8.1.tar",
+        repository: "gcr.io/google_containers/kubernetes-dashboard-amd64",
+        tag: "v1.8.1",
+        program: "/dashboard",
+        entrypoint: &["/dashboard"],
+        command: &["--auto-generate-certificates"],
+        environment: &[],
     },
     Image {
         file: "pause-amd64_3.0.tar",
@@ -62,7 +100,14 @@ const IMAGES: [Image; 5] = [
         program: "/pause",
         entrypoint: &["/pause"],
         command: &[],
+        environment: &[],
     },
+    example!("message-service", 9090),
+    example!("course-service", 20880),
+    example!("course-edge-service", 8081),
+    example!("user-service", 7911),
+    example!("user-edge-service", 8082),
+    example!("api-gateway-zuul", 8080),
 ];
 
 /// Runs one command.
@@ -81,7 +126,7 @@ pub fn run(arguments: &[String]) -> Result<()> {
     if words[0] == "images" {
         return IMAGES
             .iter()
-            .try_for_each(|image| image.write(directory, &program));
+            .try_for_each(|image| image.write(directory, &program, &beside(image)?));
     }
     for name in COMPONENTS {
         let path = directory.join(name);
@@ -90,4 +135,13 @@ pub fn run(arguments: &[String]) -> Result<()> {
             .with_context(|| path.display().to_string())?;
     }
     Ok(())
+}
+
+/// What an image holds beside the stand-in: calico/node has BIRD, and what it sets up
+/// the kernel with.
+fn beside(image: &Image) -> Result<Vec<Extra>> {
+    if image.repository == "quay.io/calico/node" {
+        return gather::programs(&gather::OF_CALICO_NODE);
+    }
+    Ok(Vec::new())
 }

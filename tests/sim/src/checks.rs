@@ -1,5 +1,6 @@
 //! Checks of values, as the real programs make them.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
@@ -50,11 +51,11 @@ pub fn duration(value: &str) -> Option<Duration> {
     Duration::try_from_secs_f64(seconds).ok()
 }
 
-/// Checks a port range `FIRST-LAST` or `FIRST+COUNT`.
+/// A port range `FIRST-LAST` or `FIRST+COUNT`.
 ///
 /// # Errors
 /// A range of another form, upside down, or past 65535.
-pub fn port_range(value: &str) -> Result<()> {
+pub fn port_range(value: &str) -> Result<RangeInclusive<u16>> {
     let (first, last) = if let Some((first, last)) = value.split_once('-') {
         (number(first)?, number(last)?)
     } else if let Some((first, count)) = value.split_once('+') {
@@ -63,10 +64,10 @@ pub fn port_range(value: &str) -> Result<()> {
     } else {
         bail!("{value:?} is no port range: expected FIRST-LAST or FIRST+COUNT");
     };
-    if first > last || last > u32::from(u16::MAX) {
-        bail!("{value:?} is no port range: {first} to {last}");
+    match (u16::try_from(first), u16::try_from(last)) {
+        (Ok(first), Ok(last)) if first <= last => Ok(first..=last),
+        _ => bail!("{value:?} is no port range: {first} to {last}"),
     }
-    Ok(())
 }
 
 fn number(text: &str) -> Result<u32> {
@@ -106,7 +107,7 @@ mod tests {
 
     #[test]
     fn port_ranges_are_those_of_the_apiserver() {
-        port_range("20000-40000").unwrap();
+        assert_eq!(port_range("20000-40000").unwrap(), 20000..=40000);
         port_range("20000+100").unwrap();
         for bad in ["20000", "40000-20000", "1-70000", "a-b", "20000:40000"] {
             assert!(port_range(bad).is_err(), "{bad}");

@@ -1,6 +1,7 @@
 //! A client of the real etcd, over the JSON gateway of its v3 API.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::{Context, Result, bail};
 use base64::Engine;
@@ -47,6 +48,43 @@ pub fn members(servers: &[&str], files: Files<'_>) -> Result<Vec<Client>> {
     Ok(members)
 }
 
+/// etcd's members, of which any will do: the one that answered last is asked first.
+pub struct Members {
+    clients: Vec<Client>,
+    current: AtomicUsize,
+}
+
+impl Members {
+    /// Of clients as [`members`] makes them.
+    pub fn new(clients: Vec<Client>) -> Self {
+        Self {
+            clients,
+            current: AtomicUsize::new(0),
+        }
+    }
+
+    /// What the first member says that answers.
+    ///
+    /// # Errors
+    /// The last one's failure, if all fail.
+    pub fn ask<T>(&self, ask: impl Fn(&Client) -> Result<T>) -> Result<T> {
+        let start = self.current.load(Ordering::Relaxed);
+        let mut failure = anyhow::anyhow!("no etcd server is given");
+        for step in 0..self.clients.len() {
+            let index = (start + step) % self.clients.len();
+            let member = &self.clients[index];
+            match ask(member) {
+                Ok(answer) => {
+                    self.current.store(index, Ordering::Relaxed);
+                    return Ok(answer);
+                }
+                Err(error) => failure = error.context(format!("etcd {}", member.place())),
+            }
+        }
+        Err(failure)
+    }
+}
+
 /// A value in etcd.
 pub struct Entry {
     /// The value.
@@ -57,7 +95,7 @@ pub struct Entry {
 
 /// A store of keys in etcd.
 pub struct Store {
-    members: Vec<Client>,
+    members: Members,
     gateway: &'static str,
     prefix: String,
 }
@@ -68,7 +106,8 @@ impl Store {
     /// # Errors
     /// No member answers.
     pub fn connect(members: &[Client], prefix: &str) -> Result<Self> {
-        let version = first(members, |member| member.get("/version")?.json())?;
+        let members = Members::new(members.to_vec());
+        let version = members.ask(|member| member.get("/version")?.json())?;
         let version = version["etcdserver"].as_str().unwrap_or_default();
         let gateway = match version.split('.').take(2).collect::<Vec<_>>()[..] {
             ["3", "1" | "2"] => "/v3alpha/kv",
@@ -77,7 +116,7 @@ impl Store {
             _ => bail!("etcd {version:?} has no v3 API"),
         };
         Ok(Self {
-            members: members.to_vec(),
+            members,
             gateway,
             prefix: prefix.trim_end_matches('/').to_owned(),
         })
@@ -157,10 +196,8 @@ impl Store {
 
     /// What each member's health endpoint answers.
     pub fn health(&self) -> Vec<Result<Reply>> {
-        self.members
-            .iter()
-            .map(|member| member.get("/health"))
-            .collect()
+        let members = self.members.clients.iter();
+        members.map(|member| member.get("/health")).collect()
     }
 
     /// Writes a value and reads it back.
@@ -197,7 +234,7 @@ impl Store {
 
     fn call(&self, verb: &str, body: &Value) -> Result<Value> {
         let path = format!("{}/{verb}", self.gateway);
-        first(&self.members, |member| member.post(&path, body)?.json())
+        self.members.ask(|member| member.post(&path, body)?.json())
     }
 }
 
@@ -205,16 +242,4 @@ impl Store {
 fn number(value: &Value) -> Result<i64> {
     let text = value.as_str().context("etcd told no revision")?;
     text.parse().context("etcd's revision")
-}
-
-/// What the first member that answers says; else the last one's failure.
-fn first<T>(members: &[Client], ask: impl Fn(&Client) -> Result<T>) -> Result<T> {
-    let mut failure = anyhow::anyhow!("no etcd server is given");
-    for member in members {
-        match ask(member) {
-            Ok(answer) => return Ok(answer),
-            Err(error) => failure = error.context(format!("etcd {}", member.place())),
-        }
-    }
-    Err(failure)
 }

@@ -113,37 +113,65 @@ pub fn check_signing_key(path: &Path) -> Result<()> {
         .with_context(|| path.display().to_string())
 }
 
-/// Checks a file for the apiserver's `--service-account-key-file`: it reads public
+/// A public key that tokens are checked with.
+pub struct VerifyingKey {
+    /// The algorithm as the head of a token names it.
+    pub algorithm: &'static str,
+    /// The key: an RSA key in DER, or a point on a curve.
+    pub bytes: Vec<u8>,
+}
+
+/// The keys in a file for the apiserver's `--service-account-key-file`: it reads public
 /// keys, certificates and private keys, but no ECDSA key in PKCS#8 form.
 ///
 /// # Errors
 /// A file with nothing in it that the apiserver reads.
-pub fn check_verifying_key(path: &Path) -> Result<()> {
-    if sections(path)?.iter().any(verifies_tokens) {
-        return Ok(());
+pub fn verifying_keys(path: &Path) -> Result<Vec<VerifyingKey>> {
+    let keys: Vec<_> = sections(path)?.iter().filter_map(verifying_key).collect();
+    if keys.is_empty() {
+        bail!(
+            "{}: data does not contain any valid RSA or ECDSA public keys",
+            path.display()
+        );
     }
-    bail!(
-        "{}: data does not contain any valid RSA or ECDSA public keys",
-        path.display()
-    );
+    Ok(keys)
 }
 
-fn verifies_tokens((kind, der): &Section) -> bool {
-    let private = |key: PrivateKeyDer<'_>| algorithm(&key).ok();
+fn verifying_key((kind, der): &Section) -> Option<VerifyingKey> {
+    let private = |key: PrivateKeyDer<'_>| {
+        let signer = any_supported_type(&key).ok()?;
+        let public = signer.public_key()?;
+        let (_, info) = SubjectPublicKeyInfo::from_der(&public).ok()?;
+        public_key(&info)
+    };
     match kind {
-        SectionKind::PublicKey => SubjectPublicKeyInfo::from_der(der)
-            .is_ok_and(|(rest, info)| rest.is_empty() && is_rsa_or_ecdsa(&info)),
-        SectionKind::Certificate => X509Certificate::from_der(der)
-            .is_ok_and(|(_, certificate)| is_rsa_or_ecdsa(certificate.public_key())),
-        SectionKind::RsaPrivateKey => private(PrivateKeyDer::Pkcs1(der.clone().into())).is_some(),
-        SectionKind::EcPrivateKey => private(PrivateKeyDer::Sec1(der.clone().into())).is_some(),
-        SectionKind::PrivateKey => {
-            private(PrivateKeyDer::Pkcs8(der.clone().into())) == Some(SignatureAlgorithm::RSA)
+        SectionKind::PublicKey => match SubjectPublicKeyInfo::from_der(der) {
+            Ok(([], info)) => public_key(&info),
+            _ => None,
+        },
+        SectionKind::Certificate => {
+            let (_, certificate) = X509Certificate::from_der(der).ok()?;
+            public_key(certificate.public_key())
         }
-        _ => false,
+        SectionKind::RsaPrivateKey => private(PrivateKeyDer::Pkcs1(der.clone().into())),
+        SectionKind::EcPrivateKey => private(PrivateKeyDer::Sec1(der.clone().into())),
+        SectionKind::PrivateKey => {
+            let key = PrivateKeyDer::Pkcs8(der.clone().into());
+            private(key).filter(|key| key.algorithm == "RS256")
+        }
+        _ => None,
     }
 }
 
-fn is_rsa_or_ecdsa(info: &SubjectPublicKeyInfo<'_>) -> bool {
-    matches!(info.parsed(), Ok(PublicKey::RSA(_) | PublicKey::EC(_)))
+fn public_key(info: &SubjectPublicKeyInfo<'_>) -> Option<VerifyingKey> {
+    let algorithm = match info.parsed().ok()? {
+        PublicKey::RSA(_) => "RS256",
+        PublicKey::EC(point) if point.key_size() == 256 => "ES256",
+        PublicKey::EC(point) if point.key_size() == 384 => "ES384",
+        _ => return None,
+    };
+    Some(VerifyingKey {
+        algorithm,
+        bytes: info.subject_public_key.data.to_vec(),
+    })
 }

@@ -23,7 +23,7 @@ const RBAC: &str = "rbac.authorization.k8s.io";
 const CERTIFICATES: &str = "certificates.k8s.io";
 
 /// Where one kind is served in several groups, kubectl takes the first.
-pub const KINDS: [Kind; 18] = [
+pub const KINDS: [Kind; 26] = [
     core("nodes", "Node", false, &["node", "no"], "minions"),
     core("namespaces", "Namespace", false, &["namespace", "ns"], ""),
     core("pods", "Pod", true, &["pod", "po"], ""),
@@ -69,30 +69,18 @@ pub const KINDS: [Kind; 18] = [
         names: &["certificatesigningrequest", "csr"],
         directory: "certificatesigningrequests",
     },
-    workload(
-        ("extensions", "v1beta1"),
-        "deployments",
-        "Deployment",
-        &["deployment", "deploy"],
-    ),
-    workload(
-        ("extensions", "v1beta1"),
-        "daemonsets",
-        "DaemonSet",
-        &["daemonset", "ds"],
-    ),
-    workload(
-        ("apps", "v1"),
-        "deployments",
-        "Deployment",
-        &["deployment", "deploy"],
-    ),
-    workload(
-        ("apps", "v1"),
-        "daemonsets",
-        "DaemonSet",
-        &["daemonset", "ds"],
-    ),
+    deployments("extensions", "v1beta1"),
+    deployments("apps", "v1beta1"),
+    deployments("apps", "v1beta2"),
+    deployments("apps", "v1"),
+    daemon_sets("extensions", "v1beta1"),
+    daemon_sets("apps", "v1beta2"),
+    daemon_sets("apps", "v1"),
+    replica_sets("extensions", "v1beta1"),
+    replica_sets("apps", "v1beta2"),
+    replica_sets("apps", "v1"),
+    network_policies("networking.k8s.io", "v1"),
+    network_policies("extensions", "v1beta1"),
 ];
 
 const fn core(
@@ -134,7 +122,27 @@ const fn of_rbac(
     }
 }
 
-const fn workload(
+const fn deployments(group: &'static str, version: &'static str) -> Kind {
+    let names = &["deployment", "deploy"];
+    grouped((group, version), "deployments", "Deployment", names)
+}
+
+const fn daemon_sets(group: &'static str, version: &'static str) -> Kind {
+    let names = &["daemonset", "ds"];
+    grouped((group, version), "daemonsets", "DaemonSet", names)
+}
+
+const fn replica_sets(group: &'static str, version: &'static str) -> Kind {
+    let names = &["replicaset", "rs"];
+    grouped((group, version), "replicasets", "ReplicaSet", names)
+}
+
+const fn network_policies(group: &'static str, version: &'static str) -> Kind {
+    let names = &["networkpolicy", "netpol"];
+    grouped((group, version), "networkpolicies", "NetworkPolicy", names)
+}
+
+const fn grouped(
     (group, version): (&'static str, &'static str),
     resource: &'static str,
     kind: &'static str,
@@ -192,6 +200,17 @@ impl Kind {
         }
     }
 
+    /// Whether its objects say with a number which of their specs is meant.
+    pub fn has_generation(&self) -> bool {
+        let workloads = [
+            "deployments",
+            "daemonsets",
+            "replicasets",
+            "networkpolicies",
+        ];
+        workloads.contains(&self.resource)
+    }
+
     /// What kubectl calls one object of it.
     pub fn singular(&self) -> &'static str {
         self.names.first().copied().unwrap_or(self.resource)
@@ -215,13 +234,14 @@ impl Kind {
 
     /// Whether an object's status is written by a request of its own.
     pub fn has_status(&self) -> bool {
-        const WITH: [&str; 7] = [
+        const WITH: [&str; 8] = [
             "nodes",
             "namespaces",
             "pods",
             "services",
             "deployments",
             "daemonsets",
+            "replicasets",
             "certificatesigningrequests",
         ];
         WITH.contains(&self.resource)

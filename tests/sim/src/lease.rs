@@ -21,6 +21,11 @@ use crate::server::{Response, Server, only};
 const RETRY_PERIOD: Duration = Duration::from_secs(2);
 const RENEW_DEADLINE: Duration = Duration::from_secs(10);
 
+/// How long a lease that is not renewed is another's.
+const DURATION: Duration = Duration::from_secs(15);
+
+const LEADER: &str = "control-plane.alpha.kubernetes.io/leader";
+
 /// The API client that `--kubeconfig` and `--master` describe.
 ///
 /// # Errors
@@ -36,8 +41,8 @@ pub fn api_client(flags: &Flags) -> Result<Client> {
     }
 }
 
-/// Serves `/healthz` on `address` and keeps the lease `name` through `api`; `held` tells
-/// whether it is held.
+/// Serves `/healthz` on `address` and keeps or awaits the lease `name` through `api`; `held`
+/// tells whether it is held.
 ///
 /// # Errors
 /// An address that cannot be bound; a lease that was held and could not be renewed.
@@ -48,28 +53,42 @@ pub fn hold(
     held: &Arc<AtomicBool>,
 ) -> Result<()> {
     let server = Server::new()?;
-    let told = held.clone();
+    // One that waits for another's lease is healthy too.
+    let asked = Arc::new(AtomicBool::new(false));
+    let told = asked.clone();
     let handler = only("/healthz", move || {
         if told.load(Ordering::SeqCst) {
             Response::text(200, "ok")
         } else {
-            Response::text(500, "the leader's lease is not held\n")
+            Response::text(500, "the leader's lease can be neither held nor awaited\n")
         }
     });
     server.listen(address, None, handler)?;
-    let identity = lifecycle::host_name()?;
+    let mut lease = Lease {
+        name,
+        identity: lifecycle::host_name()?,
+        other: None,
+    };
     let mut renewed: Option<Instant> = None;
     loop {
-        match renew(name, &identity, api) {
-            Ok(()) => {
-                if !held.swap(true, Ordering::SeqCst) {
+        match lease.renew(api) {
+            Ok(own) => {
+                asked.store(true, Ordering::SeqCst);
+                if own && !held.load(Ordering::SeqCst) {
                     eprintln!("successfully acquired lease kube-system/{name}");
                 }
-                renewed = Some(Instant::now());
+                if !own && renewed.is_some() {
+                    held.store(false, Ordering::SeqCst);
+                    bail!("leaderelection lost");
+                }
+                held.store(own, Ordering::SeqCst);
+                renewed = own.then(Instant::now);
             }
             Err(error) => {
                 eprintln!("lease kube-system/{name}: {error:#}");
+                asked.store(renewed.is_some(), Ordering::SeqCst);
                 if renewed.is_some_and(|at| at.elapsed() > RENEW_DEADLINE) {
+                    held.store(false, Ordering::SeqCst);
                     bail!("leaderelection lost");
                 }
             }
@@ -78,29 +97,101 @@ pub fn hold(
     }
 }
 
-/// The API must also let the component read what it works on.
-fn renew(name: &str, identity: &str, api: &Client) -> Result<()> {
-    api.get("/api/v1/nodes")?.json().context("nodes")?;
-    let path = format!("/api/v1/namespaces/kube-system/endpoints/{name}");
-    let written = api.put(&path, &record(name, identity))?.json()?;
-    if written["metadata"]["name"] != json!(name) {
-        bail!("the API answered something else than what was written");
-    }
-    Ok(())
+/// A lease one of several programs holds.
+struct Lease {
+    name: &'static str,
+    identity: String,
+    /// What another holder last wrote, and since when it is known here: clocks differ.
+    other: Option<(String, Instant)>,
 }
 
-fn record(name: &str, identity: &str) -> Value {
-    let leader = json!({
-        "holderIdentity": identity,
-        "leaseDurationSeconds": 15,
-        "renewTime": lifecycle::now(),
-    });
-    json!({
-        "kind": "Endpoints", "apiVersion": "v1",
-        "metadata": {
-            "name": name,
-            "namespace": "kube-system",
-            "annotations": {"control-plane.alpha.kubernetes.io/leader": leader.to_string()},
-        },
-    })
+impl Lease {
+    /// Takes or renews the lease; whether it is held now. The API must also let the
+    /// component read what it works on.
+    fn renew(&mut self, api: &Client) -> Result<bool> {
+        api.get("/api/v1/nodes")?.json().context("nodes")?;
+        let directory = "/api/v1/namespaces/kube-system/endpoints";
+        let path = format!("{directory}/{}", self.name);
+        let reply = api.get(&path)?;
+        if reply.status == 404 {
+            let made = api.post(directory, &self.record(&Value::Null))?;
+            self.check(&made.json()?)?;
+            return Ok(true);
+        }
+        let found = reply.json()?;
+        let record = found["metadata"]["annotations"][LEADER].as_str();
+        if self.is_anothers(record.unwrap_or_default(), Instant::now()) {
+            return Ok(false);
+        }
+        let written = api.put(&path, &self.record(&found["metadata"]["resourceVersion"]))?;
+        // One that another overtook fails, and is tried again.
+        self.check(&written.json()?)?;
+        Ok(true)
+    }
+
+    fn is_anothers(&mut self, record: &str, now: Instant) -> bool {
+        let leader: Value = serde_json::from_str(record).unwrap_or_default();
+        let holder = leader["holderIdentity"].as_str().unwrap_or_default();
+        if holder.is_empty() || holder == self.identity {
+            return false;
+        }
+        match &self.other {
+            Some((known, since)) if known == record => now.duration_since(*since) < DURATION,
+            _ => {
+                self.other = Some((record.to_owned(), now));
+                true
+            }
+        }
+    }
+
+    fn check(&self, written: &Value) -> Result<()> {
+        if written["metadata"]["name"] != json!(self.name) {
+            bail!("the API answered something else than what was written");
+        }
+        Ok(())
+    }
+
+    fn record(&self, version: &Value) -> Value {
+        let leader = json!({
+            "holderIdentity": self.identity,
+            "leaseDurationSeconds": DURATION.as_secs(),
+            "renewTime": lifecycle::now(),
+        });
+        json!({
+            "kind": "Endpoints", "apiVersion": "v1",
+            "metadata": {
+                "name": self.name,
+                "namespace": "kube-system",
+                "resourceVersion": version,
+                "annotations": {LEADER: leader.to_string()},
+            },
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn anothers_lease_is_waited_for_until_it_is_not_renewed() {
+        let mut lease = Lease {
+            name: "n",
+            identity: "a".to_owned(),
+            other: None,
+        };
+        let start = Instant::now();
+        let mut waits = |record: Value, seconds| {
+            let now = start + Duration::from_secs(seconds);
+            lease.is_anothers(&record.to_string(), now)
+        };
+        let of = |holder: &str, time: u32| json!({"holderIdentity": holder, "renewTime": time});
+        assert!(!waits(of("a", 1), 0));
+        assert!(!waits(of("", 1), 0));
+        assert!(waits(of("b", 1), 0));
+        assert!(waits(of("b", 1), 14));
+        assert!(waits(of("b", 2), 15));
+        assert!(waits(of("b", 2), 29));
+        assert!(!waits(of("b", 2), 30));
+    }
 }

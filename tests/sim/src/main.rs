@@ -1,6 +1,6 @@
 //! Stand-ins for the Kubernetes v1.9 programs, for tests and the demonstration
 //! bundle. One static program acts as the one whose name it is called by. It
-//! schedules no pods; it is as strict about flags, files, certificates, keys and
+//! is as strict about flags, files, certificates, keys and
 //! addresses as the real programs, so that what starts it wrongly fails.
 
 mod apiserver;
@@ -12,10 +12,14 @@ mod client;
 mod cni;
 mod controller;
 mod csr;
+mod dns;
 mod docker;
 mod etcd;
+mod events;
+mod fit;
 mod flag_kinds;
 mod flags;
+mod gather;
 mod keys;
 mod kinds;
 mod kubeconfig;
@@ -23,6 +27,8 @@ mod kubectl;
 mod kubelet;
 mod lease;
 mod lifecycle;
+mod names;
+mod net;
 mod pod;
 mod program;
 mod proxy;
@@ -31,6 +37,7 @@ mod server;
 mod signing;
 mod tls;
 mod user;
+mod web;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -49,7 +56,12 @@ fn main() -> ExitCode {
     match program::run(&name, &arguments) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("{name}: {error:#}");
+            // kubectl alone does not say who speaks.
+            if name == "kubectl" {
+                eprintln!("{error:#}");
+            } else {
+                eprintln!("{name}: {error:#}");
+            }
             let code = if error.is::<UsageError>() { 2 } else { 1 };
             ExitCode::from(code)
         }

@@ -1,4 +1,4 @@
-//! The entry points of the other images: they wait for SIGTERM.
+//! The entry point of the image that holds a pod's network: it waits for SIGTERM.
 
 use anyhow::Result;
 

@@ -7,7 +7,7 @@ use anyhow::Result;
 
 use crate::flags::{Flags, Parsed};
 use crate::{
-    apiserver, assemble, calico, cni, controller, kubectl, kubelet, pod, proxy, scheduler,
+    apiserver, assemble, calico, cni, controller, dns, kubectl, kubelet, pod, proxy, scheduler, web,
 };
 
 /// The version all Kubernetes stand-ins claim.
@@ -81,16 +81,22 @@ pub fn run(name: &str, arguments: &[String]) -> Result<ExitCode> {
     }
     match name {
         "kubectl" => kubectl::run(arguments),
-        "calicoctl" => calico::status::run(arguments),
+        "calicoctl" => calico::ctl::run(arguments),
         "calico" | "calico-ipam" | "loopback" => Ok(cni::run(name)),
         "start_runit" => calico::node::run(arguments).map(|()| ExitCode::SUCCESS),
-        "pause" | "kube-dns" | "dnsmasq-nanny" | "sidecar" => {
-            pod::run(name, arguments).map(|()| ExitCode::SUCCESS)
-        }
+        "pause" => pod::run(name, arguments).map(|()| ExitCode::SUCCESS),
+        "kube-dns" => dns::server::run(arguments).map(|()| ExitCode::SUCCESS),
+        "dnsmasq-nanny" => dns::nanny::run(arguments).map(|()| ExitCode::SUCCESS),
+        "sidecar" => dns::sidecar::run(arguments).map(|()| ExitCode::SUCCESS),
+        "kube-controllers" => calico::controllers::run(arguments).map(|()| ExitCode::SUCCESS),
+        "dashboard" => web::dashboard(arguments).map(|()| ExitCode::SUCCESS),
         "sim" => assemble::run(arguments).map(|()| ExitCode::SUCCESS),
-        other => Err(usage(format!(
-            "no stand-in is named {other:?}; call `sim components DIR` or `sim images DIR`"
-        ))),
+        other => match web::SERVICES.iter().find(|&&service| service == other) {
+            Some(service) => web::service(service).map(|()| ExitCode::SUCCESS),
+            None => Err(usage(format!(
+                "no stand-in is named {other:?}; call `sim components DIR` or `sim images DIR`"
+            ))),
+        },
     }
 }
 

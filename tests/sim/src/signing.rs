@@ -1,12 +1,15 @@
 //! Keys that sign, in every PEM form programs of that age read.
 
 use anyhow::{Context, Result};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use rcgen::{
     KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_RSA_SHA256, PublicKeyData,
     SignatureAlgorithm,
 };
 use rustls::SignatureScheme;
 use rustls::crypto::ring::sign::any_supported_type;
+use serde_json::{Value, json};
 use x509_parser::prelude::{FromDer, SubjectPublicKeyInfo};
 
 use crate::keys;
@@ -58,6 +61,51 @@ impl SigningKey {
             public: info.subject_public_key.data.to_vec(),
         })
     }
+}
+
+impl SigningKey {
+    /// A token with these claims, as a JSON Web Token.
+    ///
+    /// # Errors
+    /// The key does not sign.
+    pub fn token(&self, claims: &Value) -> Result<String> {
+        let (name, size) = if self.algorithm == &PKCS_RSA_SHA256 {
+            ("RS256", None)
+        } else if self.algorithm == &PKCS_ECDSA_P256_SHA256 {
+            ("ES256", Some(32))
+        } else {
+            ("ES384", Some(48))
+        };
+        let encode = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
+        let head = json!({"alg": name, "typ": "JWT"}).to_string();
+        let signed = format!(
+            "{}.{}",
+            encode(head.as_bytes()),
+            encode(claims.to_string().as_bytes())
+        );
+        let mut signature = self.signer.sign(signed.as_bytes())?;
+        if let Some(size) = size {
+            signature = fixed(&signature, size).context("a signature of an unknown form")?;
+        }
+        Ok(format!("{signed}.{}", encode(&signature)))
+    }
+}
+
+/// An ECDSA signature as two numbers of `size` bytes, from its DER form.
+fn fixed(der: &[u8], size: usize) -> Option<Vec<u8>> {
+    let mut rest = der.get(2..)?;
+    let mut numbers = Vec::new();
+    for _ in 0..2 {
+        let [2, length, after @ ..] = rest else {
+            return None;
+        };
+        let (number, after) = after.split_at_checked(usize::from(*length))?;
+        let bare = &number[number.iter().take_while(|&&byte| byte == 0).count()..];
+        numbers.resize(numbers.len() + size.checked_sub(bare.len())?, 0);
+        numbers.extend_from_slice(bare);
+        rest = after;
+    }
+    Some(numbers)
 }
 
 impl PublicKeyData for SigningKey {

@@ -4,45 +4,68 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
 
+use anyhow::{Context, Result, bail};
+
+use crate::etcd::Store;
+use crate::keys::VerifyingKey;
 use crate::server::Request;
 use crate::user::User;
-use anyhow::{Context, Result, bail};
+
+use super::tokens;
 
 /// Tells who asks.
 pub struct Authenticator {
     tokens: HashMap<String, User>,
+    keys: Vec<VerifyingKey>,
     anonymous: bool,
 }
 
 impl Authenticator {
-    /// Reads the token file, if there is one.
+    /// Reads the token file, if there is one; `keys` are those of service accounts.
     ///
     /// # Errors
     /// A line without the columns token, user and uid. Tokens are never quoted.
-    pub fn new(token_file: Option<&Path>, anonymous: bool) -> Result<Self> {
+    pub fn new(
+        token_file: Option<&Path>,
+        keys: Vec<VerifyingKey>,
+        anonymous: bool,
+    ) -> Result<Self> {
         let mut tokens = HashMap::new();
         if let Some(path) = token_file {
             let text = fs::read_to_string(path).context("--token-auth-file")?;
             tokens = parse_tokens(&text)
                 .with_context(|| format!("--token-auth-file: {}", path.display()))?;
         }
-        Ok(Self { tokens, anonymous })
+        Ok(Self {
+            tokens,
+            keys,
+            anonymous,
+        })
     }
 
     /// Who asks; none if that must be answered 401.
-    pub fn user(&self, request: &Request) -> Option<User> {
+    ///
+    /// # Errors
+    /// etcd does not answer.
+    pub fn user(&self, store: &Store, request: &Request) -> Result<Option<User>> {
         if let Some(certificate) = &request.certificate {
-            return User::of_certificate(certificate);
+            return Ok(User::of_certificate(certificate));
         }
         match &request.bearer {
-            Some(token) => self.token_user(token).cloned(),
-            None => self.anonymous.then(User::anonymous),
+            Some(token) => self.token_user(store, token),
+            None => Ok(self.anonymous.then(User::anonymous)),
         }
     }
 
     /// Whose bearer token this is.
-    pub fn token_user(&self, token: &str) -> Option<&User> {
-        self.tokens.get(token)
+    ///
+    /// # Errors
+    /// etcd does not answer.
+    pub fn token_user(&self, store: &Store, token: &str) -> Result<Option<User>> {
+        match self.tokens.get(token) {
+            Some(user) => Ok(Some(user.clone())),
+            None => tokens::user(&self.keys, store, token),
+        }
     }
 }
 

@@ -5,13 +5,11 @@ use serde_json::{Value, json};
 use crate::csr;
 use crate::kinds::Kind;
 use crate::lifecycle;
+use crate::names;
 use crate::server::Response;
 use crate::user::User;
 
 use super::{answers, rbac};
-
-/// What random names are made of, as in the real server: no vowels.
-const LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
 
 /// Whether a text can be the name of such an object. Names become part of a key.
 pub fn is_name(kind: &Kind, name: &str) -> bool {
@@ -96,7 +94,7 @@ pub fn object(kind: &Kind, namespace: &str, mut object: Value) -> Result<Value, 
 pub fn new(kind: &Kind, mut object: Value, user: &User) -> Result<Value, Response> {
     let metadata = &mut object["metadata"];
     if let (None, Some(start)) = (metadata["name"].as_str(), metadata["generateName"].as_str()) {
-        metadata["name"] = json!(format!("{start}{}", random_end()));
+        metadata["name"] = json!(format!("{start}{}", names::random_end()));
     }
     let name = metadata["name"].as_str().unwrap_or_default().to_owned();
     if name.is_empty() {
@@ -181,22 +179,6 @@ fn stamped(mut conditions: Value) -> Value {
         }
     }
     conditions
-}
-
-fn random_end() -> String {
-    let random = std::fs::read_to_string("/proc/sys/kernel/random/uuid").unwrap_or_default();
-    let pairs = random
-        .as_bytes()
-        .chunks(2)
-        .take(4)
-        .chain([&random.as_bytes()[24..26]]);
-    pairs
-        .map(|pair| {
-            let text = String::from_utf8_lossy(pair);
-            let number = usize::from_str_radix(&text, 16).unwrap_or_default();
-            char::from(LETTERS[number % LETTERS.len()])
-        })
-        .collect()
 }
 
 #[cfg(test)]

@@ -65,7 +65,7 @@ pub fn node_rules() -> Vec<Value> {
         rule(&["create", "update", "patch"], "", &["events"]),
         rule(&["create", "delete"], "", &["pods"]),
         rule(&["update"], "", &["pods/status"]),
-        rule(&["get"], "", &["endpoints"]),
+        rule(&["get"], "", &["endpoints", "configmaps", "secrets"]),
         bootstrap_rule(),
     ]
 }
@@ -89,7 +89,7 @@ pub fn roles() -> Vec<Value> {
             &[rule(&["create"], CERTIFICATES, &[&resource])],
         )
     };
-    vec![
+    let mut roles = vec![
         role(
             "cluster-admin",
             &[
@@ -129,8 +129,97 @@ pub fn roles() -> Vec<Value> {
         scheduler(),
         node_controller(),
         certificate_controller(),
-    ]
+    ];
+    roles.extend(workload_controllers());
+    roles
 }
+
+fn workload_controllers() -> impl Iterator<Item = Value> {
+    WORKLOAD_CONTROLLERS.iter().map(|(name, rules)| {
+        let rules: Vec<Value> = rules
+            .iter()
+            .map(|(verbs, groups, resources)| {
+                json!({"verbs": verbs, "apiGroups": groups, "resources": resources})
+            })
+            .collect();
+        role(&format!("system:controller:{name}"), &rules)
+    })
+}
+
+type Rules = &'static [(
+    &'static [&'static str],
+    &'static [&'static str],
+    &'static [&'static str],
+)];
+
+const APPS: &[&str] = &["apps", "extensions"];
+
+/// The controllers that make pods and what belongs to them, and what each may.
+const WORKLOAD_CONTROLLERS: [(&str, Rules); 6] = [
+    (
+        "deployment-controller",
+        &[
+            (&["get", "list", "watch", "update"], APPS, &["deployments"]),
+            (&["update"], APPS, &["deployments/status"]),
+            (
+                &[
+                    "create", "delete", "get", "list", "patch", "update", "watch",
+                ],
+                APPS,
+                &["replicasets"],
+            ),
+            (&["get", "list", "update", "watch"], &[""], &["pods"]),
+        ],
+    ),
+    (
+        "replicaset-controller",
+        &[
+            (&["get", "list", "watch", "update"], APPS, &["replicasets"]),
+            (&["update"], APPS, &["replicasets/status"]),
+            (
+                &["create", "delete", "list", "patch", "watch"],
+                &[""],
+                &["pods"],
+            ),
+        ],
+    ),
+    (
+        "daemon-set-controller",
+        &[
+            (&["get", "list", "watch"], APPS, &["daemonsets"]),
+            (&["update"], APPS, &["daemonsets/status"]),
+            (&["list", "watch"], &[""], &["nodes"]),
+            (
+                &["create", "delete", "list", "patch", "watch"],
+                &[""],
+                &["pods"],
+            ),
+        ],
+    ),
+    (
+        "endpoint-controller",
+        &[
+            (&["get", "list", "watch"], &[""], &["services", "pods"]),
+            (
+                &["create", "delete", "get", "list", "update"],
+                &[""],
+                &["endpoints"],
+            ),
+        ],
+    ),
+    (
+        "service-account-controller",
+        &[(&["create"], &[""], &["serviceaccounts"])],
+    ),
+    (
+        "generic-garbage-collector",
+        &[(
+            &["delete", "get", "list", "patch", "update", "watch"],
+            &["*"],
+            &["*"],
+        )],
+    ),
+];
 
 fn discovery() -> Value {
     let paths = [
@@ -192,7 +281,8 @@ fn node_controller() -> Value {
                 "",
                 &["nodes"],
             ),
-            rule(&["patch", "update"], "", &["nodes/status"]),
+            rule(&["patch", "update"], "", &["nodes/status", "pods/status"]),
+            rule(&["list", "delete"], "", &["pods"]),
         ],
     )
 }
@@ -238,7 +328,7 @@ pub fn bindings() -> Vec<Value> {
         let role = format!("system:controller:{name}");
         binding(&role, &role, &[account(name), user(CONTROLLER_MANAGER)])
     };
-    vec![
+    let mut bindings = vec![
         binding("cluster-admin", "cluster-admin", &[group("system:masters")]),
         binding("system:discovery", "system:discovery", &everybody()),
         binding("system:node", "system:node", &[]),
@@ -260,7 +350,9 @@ pub fn bindings() -> Vec<Value> {
         binding("system:kube-dns", "system:kube-dns", &[account("kube-dns")]),
         controller("node-controller"),
         controller("certificate-controller"),
-    ]
+    ];
+    bindings.extend(WORKLOAD_CONTROLLERS.map(|(name, _)| controller(name)));
+    bindings
 }
 
 fn binding(name: &str, role: &str, subjects: &[Value]) -> Value {

@@ -1,6 +1,7 @@
 //! The stand-in for kube-apiserver: real TLS, real etcd, real authentication, and
 //! as much of the API as its peers among the stand-ins use.
 
+mod admission;
 mod answers;
 mod attributes;
 mod audit;
@@ -8,13 +9,18 @@ mod authn;
 mod authz;
 mod checked;
 mod defaults;
+mod itself;
 mod node_proxy;
 mod objects;
 mod options;
+mod pods;
 mod rbac;
+mod removal;
 mod reviews;
 mod routes;
 mod selector;
+mod services;
+mod tokens;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -26,6 +32,7 @@ use crate::flags::Flags;
 use crate::lifecycle;
 use crate::server::{Handler, Request, Response, Server};
 use crate::user::User;
+use admission::Rules;
 use attributes::Attributes;
 use audit::Audit;
 use authn::Authenticator;
@@ -52,14 +59,17 @@ fn serve(options: Options) -> Result<()> {
         defaults::write(&store)?;
         Ok(store)
     })?;
+    let itself = options.itself;
     let gate = Arc::new(Gate {
         store,
+        rules: options.rules,
         authenticator: options.authenticator,
         authorizer: options.authorizer,
         kubelets: options.kubelets,
         audit: options.audit,
     });
     let server = Server::new()?;
+    let kept = gate.clone();
     if let Some((address, config)) = options.secure {
         let gate = gate.clone();
         let handler: Handler = Arc::new(move |request| gate.secure(&request));
@@ -70,9 +80,7 @@ fn serve(options: Options) -> Result<()> {
         listen(&server, address, None, handler)?;
     }
     lifecycle::notify_ready()?;
-    loop {
-        std::thread::park();
-    }
+    itself.keep(&kept.store, &kept.rules)
 }
 
 fn listen(
@@ -89,6 +97,7 @@ fn listen(
 /// What a request passes on its way to an answer.
 struct Gate {
     store: Store,
+    rules: Rules,
     authenticator: Authenticator,
     authorizer: Authorizer,
     kubelets: Kubelets,
@@ -97,9 +106,15 @@ struct Gate {
 
 impl Gate {
     fn secure(&self, request: &Request) -> Response {
-        let Some(user) = self.authenticator.user(request) else {
-            let refusal = answers::status(401, "Unauthorized", "Unauthorized");
-            return self.audited(request, &User::anonymous(), refusal);
+        let user = match self.authenticator.user(&self.store, request) {
+            Ok(Some(user)) => user,
+            unknown => {
+                if let Err(error) = unknown {
+                    eprintln!("Unable to authenticate the request: {error:#}");
+                }
+                let refusal = answers::status(401, "Unauthorized", "Unauthorized");
+                return self.audited(request, &User::anonymous(), refusal);
+            }
         };
         let asked = Attributes::of(request);
         let answer = match self.authorizer.allows(&self.store, &user, &asked) {

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
+use reqwest::Url;
 use serde_json::Value;
 
 use crate::client::{Client, Reply};
@@ -72,12 +73,79 @@ impl Kubelets {
         })
     }
 
+    /// Answers with a container's log, or with what a command in it printed.
+    ///
+    /// # Errors
+    /// etcd does not answer.
+    pub fn of_pod(&self, store: &Store, asked: &Resource, request: &Request) -> Result<Response> {
+        let (namespace, name) = (&asked.namespace, &asked.name);
+        let Some(entry) = store.get(&format!("/pods/{namespace}/{name}"))? else {
+            let pods = Kind::at("", "v1", "pods").context("no kind of pods")?;
+            return Ok(answers::not_found(pods, name));
+        };
+        let pod: Value = serde_json::from_slice(&entry.value).context("a pod in etcd")?;
+        let container = match container(&pod, &request.query) {
+            Ok(container) => container,
+            Err(error) => return Ok(answers::bad_request(&error.to_string())),
+        };
+        let host = pod["spec"]["nodeName"].as_str().unwrap_or_default();
+        let node = store.get(&format!("/minions/{host}"))?;
+        let node = node.and_then(|entry| serde_json::from_slice(&entry.value).ok());
+        let asks = if asked.subresource == "exec" {
+            "run"
+        } else {
+            "containerLogs"
+        };
+        let path = format!("/{asks}/{namespace}/{name}/{container}?{}", request.query);
+        let reply = self.ask_with(&node.unwrap_or_default(), |kubelet| {
+            if asks == "run" {
+                kubelet.post(&path, &Value::Null)
+            } else {
+                kubelet.get(&path)
+            }
+        });
+        Ok(match reply {
+            Ok(reply) if reply.status == 200 => Response {
+                status: 200,
+                content_type: "text/plain; charset=utf-8",
+                body: reply.body,
+            },
+            Ok(reply) => answers::status(reply.status, "BadRequest", reply.text().trim()),
+            Err(error) => {
+                let message = format!("Get the pod's kubelet: {error:#}");
+                answers::status(500, "InternalError", &message)
+            }
+        })
+    }
+
     fn ask(&self, node: &Value, path: &str) -> Result<Reply> {
+        self.ask_with(node, |kubelet| kubelet.get(path))
+    }
+
+    fn ask_with(&self, node: &Value, request: impl Fn(&Client) -> Result<Reply>) -> Result<Reply> {
         let Some(config) = &self.config else {
             bail!("--kubelet-certificate-authority is not given; the stand-in always verifies");
         };
         let base = place(node)?;
-        Client::new(&base, config.clone(), None)?.get(path)
+        request(&Client::new(&base, config.clone(), None)?)
+    }
+}
+
+/// The container a request is for: the one it names, or the only one.
+fn container(pod: &Value, query: &str) -> Result<String> {
+    let url = Url::parse(&format!("http://query/?{query}"))?;
+    let stated = url.query_pairs().find(|(name, _)| name == "container");
+    let name = pod["metadata"]["name"].as_str().unwrap_or_default();
+    let containers = pod["spec"]["containers"].as_array().into_iter().flatten();
+    let names: Vec<&str> = containers.filter_map(|one| one["name"].as_str()).collect();
+    match (stated, &names[..]) {
+        (Some((_, stated)), _) if names.contains(&&*stated) => Ok(stated.into_owned()),
+        (Some((_, stated)), _) => bail!("container {stated} is not valid for pod {name}"),
+        (None, [only]) => Ok((*only).to_owned()),
+        (None, _) => bail!(
+            "a container name must be specified for pod {name}, choose one of: [{}]",
+            names.join(" ")
+        ),
     }
 }
 

@@ -9,10 +9,11 @@ use crate::lifecycle;
 use crate::server::{Request, Response};
 use crate::user::User;
 
-use super::answers;
+use super::admission::Rules;
 use super::attributes::Resource;
 use super::checked::{self, is_name};
 use super::selector::Selector;
+use super::{answers, removal};
 
 /// How often a change is tried again that another one overtook.
 const TRIES: u32 = 5;
@@ -21,6 +22,8 @@ const TRIES: u32 = 5;
 pub struct Asked<'a> {
     /// Where the objects are kept.
     pub store: &'a Store,
+    /// What the flags say of objects.
+    pub rules: &'a Rules,
     /// The kind of the objects.
     pub kind: &'static Kind,
     /// Which object and what of it.
@@ -31,7 +34,8 @@ pub struct Asked<'a> {
     pub request: &'a Request,
 }
 
-type Answer = Result<Result<Response, Response>>;
+/// An answer or a refusal.
+pub type Answer = Result<Result<Response, Response>>;
 
 /// Answers a request.
 ///
@@ -53,11 +57,11 @@ pub fn answer(asked: &Asked<'_>) -> Result<Response> {
     let whole = subresource.is_empty();
     let answer = match asked.request.method.as_str() {
         "GET" if !named => list(asked)?,
-        "GET" if whole || subresource == "status" => get(asked)?,
+        "GET" if whole || subresource == "status" => answer_shown(asked, 200)?,
         "POST" if !named => create(asked)?,
         "PUT" if named && asked.has_part() => update(asked)?,
         "PATCH" if named && asked.has_part() => patch(asked)?,
-        "DELETE" if named && whole => delete(asked)?,
+        "DELETE" if named && whole => removal::delete(asked)?,
         _ => Err(answers::status(
             405,
             "MethodNotAllowed",
@@ -78,11 +82,16 @@ impl Asked<'_> {
         }
     }
 
-    fn key(&self) -> String {
+    /// The object's key in the store.
+    pub fn key(&self) -> String {
         key(self.kind, &self.resource.namespace, &self.resource.name)
     }
 
-    fn read(&self) -> Result<Option<(Value, i64)>> {
+    /// The object and the revision that wrote it, if it is there.
+    ///
+    /// # Errors
+    /// etcd does not answer.
+    pub fn read(&self) -> Result<Option<(Value, i64)>> {
         let entry = self.store.get(&self.key())?;
         entry.map(|entry| decode(&entry)).transpose()
     }
@@ -122,7 +131,7 @@ fn shown(kind: &Kind, mut object: Value, revision: i64) -> Value {
 }
 
 fn stored(mut object: Value) -> Vec<u8> {
-    if let Some(metadata) = object["metadata"].as_object_mut() {
+    if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
         metadata.remove("resourceVersion");
         metadata.remove("selfLink");
     }
@@ -169,9 +178,15 @@ fn list(asked: &Asked<'_>) -> Answer {
     Ok(Ok(Response::json(200, &list)))
 }
 
-fn get(asked: &Asked<'_>) -> Answer {
+/// Answers with the object as it is.
+///
+/// # Errors
+/// etcd does not answer.
+pub fn answer_shown(asked: &Asked<'_>, status: u16) -> Answer {
     Ok(match asked.read()? {
-        Some((object, revision)) => Ok(Response::json(200, &shown(asked.kind, object, revision))),
+        Some((object, revision)) => {
+            Ok(Response::json(status, &shown(asked.kind, object, revision)))
+        }
         None => Err(answers::not_found(asked.kind, &asked.resource.name)),
     })
 }
@@ -187,10 +202,20 @@ fn create(asked: &Asked<'_>) -> Answer {
 }
 
 fn written(asked: &Asked<'_>, object: Value) -> Answer {
-    let name = object["metadata"]["name"]
-        .as_str()
-        .unwrap_or_default()
-        .to_owned();
+    let text = |name: &str| object["metadata"][name].as_str().unwrap_or_default();
+    let (namespace, name) = (text("namespace").to_owned(), text("name").to_owned());
+    // Nothing is given out for an object that cannot be made.
+    if asked
+        .store
+        .get(&key(asked.kind, &namespace, &name))?
+        .is_some()
+    {
+        return Ok(Err(answers::already_exists(asked.kind, &name)));
+    }
+    let object = match asked.rules.admit(asked.store, asked.kind, object)? {
+        Ok(object) => object,
+        Err(refusal) => return Ok(Err(refusal)),
+    };
     Ok(match write_new(asked.store, asked.kind, object)? {
         Some(object) => Ok(Response::json(201, &object)),
         None => Err(answers::already_exists(asked.kind, &name)),
@@ -227,6 +252,9 @@ fn patch(asked: &Asked<'_>) -> Answer {
     };
     change(asked, |old| {
         let mut object = old.clone();
+        // It may have been written in another group.
+        object["kind"] = json!(asked.kind.kind);
+        object["apiVersion"] = json!(asked.kind.api_version());
         merge(&mut object, &patch);
         let namespace = &asked.resource.namespace;
         let object = checked::object(asked.kind, namespace, object)?;
@@ -239,12 +267,9 @@ fn patch(asked: &Asked<'_>) -> Answer {
 
 /// Replaces an object by what `make` makes of it, as far as the request may.
 fn change(asked: &Asked<'_>, make: impl Fn(&Value) -> Result<Value, Response>) -> Answer {
-    let name = &asked.resource.name;
-    for _ in 0..TRIES {
-        let Some((old, revision)) = asked.read()? else {
-            return Ok(Err(answers::not_found(asked.kind, name)));
-        };
-        let new = match make(&old) {
+    let (name, part) = (&asked.resource.name, &asked.resource.subresource);
+    replace(asked, |old, revision| {
+        let new = match make(old) {
             Ok(new) => new,
             Err(refusal) => return Ok(Err(refusal)),
         };
@@ -252,30 +277,46 @@ fn change(asked: &Asked<'_>, make: impl Fn(&Value) -> Result<Value, Response>) -
             let problem = "roleRef: Invalid value: cannot change roleRef";
             return Ok(Err(answers::invalid(asked.kind, name, problem)));
         }
-        let wanted = new["metadata"]["resourceVersion"]
-            .as_str()
-            .unwrap_or_default();
-        if !wanted.is_empty() && wanted != revision.to_string() {
-            break;
+        let wanted = new["metadata"]["resourceVersion"].as_str();
+        if wanted.is_some_and(|wanted| !wanted.is_empty() && wanted != revision.to_string()) {
+            return Ok(Err(answers::conflict(asked.kind, name)));
         }
-        let object = checked::changed(asked.kind, &asked.resource.subresource, &old, new);
+        let object = checked::changed(asked.kind, part, old, new);
+        if part.is_empty() {
+            return asked.rules.amend(asked.store, asked.kind, old, object);
+        }
+        Ok(Ok(object))
+    })
+}
+
+/// Replaces an object by what `make` makes of it, whatever the request says.
+///
+/// # Errors
+/// etcd does not answer.
+pub fn change_to(asked: &Asked<'_>, make: impl Fn(&Value) -> Result<Value, Response>) -> Answer {
+    replace(asked, |old, _| Ok(make(old)))
+}
+
+fn replace(
+    asked: &Asked<'_>,
+    make: impl Fn(&Value, i64) -> Result<Result<Value, Response>>,
+) -> Answer {
+    let name = &asked.resource.name;
+    for _ in 0..TRIES {
+        let Some((old, revision)) = asked.read()? else {
+            return Ok(Err(answers::not_found(asked.kind, name)));
+        };
+        let object = match make(&old, revision)? {
+            Ok(object) => object,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
         let text = stored(object.clone());
         if let Some(revision) = asked.store.replace(&asked.key(), &text, revision)? {
-            return Ok(Ok(Response::json(
-                200,
-                &shown(asked.kind, object, revision),
-            )));
+            let shown = shown(asked.kind, object, revision);
+            return Ok(Ok(Response::json(200, &shown)));
         }
     }
     Ok(Err(answers::conflict(asked.kind, name)))
-}
-
-fn delete(asked: &Asked<'_>) -> Answer {
-    Ok(if asked.store.delete(&asked.key())? {
-        Ok(Response::json(200, &answers::success()))
-    } else {
-        Err(answers::not_found(asked.kind, &asked.resource.name))
-    })
 }
 
 /// Merges a patch into an object: objects member by member, null removes a member,

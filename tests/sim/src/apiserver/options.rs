@@ -7,13 +7,16 @@ use anyhow::{Context, Result, bail};
 use rustls::ServerConfig;
 
 use crate::client::Client;
-use crate::flags::{Flags, invalid};
+use crate::flags::Flags;
+use crate::keys::VerifyingKey;
 use crate::tls::{self, Identity};
-use crate::{checks, etcd, keys};
+use crate::{etcd, keys};
 
+use super::admission::Rules;
 use super::audit::Audit;
 use super::authn::Authenticator;
 use super::authz::Authorizer;
+use super::itself::Itself;
 use super::node_proxy::Kubelets;
 
 /// Everything the apiserver needs to run.
@@ -30,6 +33,10 @@ pub struct Options {
     pub authenticator: Authenticator,
     /// Tells who may.
     pub authorizer: Authorizer,
+    /// What is done to objects.
+    pub rules: Rules,
+    /// What the server tells of itself in the cluster.
+    pub itself: Itself,
     /// How kubelets are reached.
     pub kubelets: Kubelets,
     /// Writes down what was asked, if configured.
@@ -48,11 +55,8 @@ impl Options {
             bail!("--etcd-servers must be specified");
         }
         check_names(flags)?;
-        check_service_ranges(flags)?;
+        check_advertised(flags)?;
         check_pairs(flags)?;
-        for file in flags.all("service-account-key-file") {
-            keys::check_verifying_key(Path::new(file)).context("--service-account-key-file")?;
-        }
         Ok(Self {
             secure: secure(flags)?,
             insecure: insecure(flags)?,
@@ -60,9 +64,12 @@ impl Options {
             etcd_prefix: flags.text("etcd-prefix").unwrap_or("/registry").to_owned(),
             authenticator: Authenticator::new(
                 flags.text("token-auth-file").map(Path::new),
+                account_keys(flags)?,
                 flags.boolean("anonymous-auth", true),
             )?,
             authorizer: Authorizer::new(&modes(flags)),
+            rules: Rules::read(flags)?,
+            itself: Itself::read(flags)?,
             kubelets: Kubelets::read(flags).context("--kubelet-*")?,
             audit: Audit::open(
                 flags.text("audit-policy-file").map(Path::new),
@@ -78,6 +85,23 @@ fn etcd_files(flags: &Flags) -> etcd::Files<'_> {
         certificate: flags.text("etcd-certfile").map(Path::new),
         key: flags.text("etcd-keyfile").map(Path::new),
     }
+}
+
+/// The keys of service accounts' tokens; without the flag that of the server's own
+/// certificate, where it can be one.
+fn account_keys(flags: &Flags) -> Result<Vec<VerifyingKey>> {
+    let files = flags.all("service-account-key-file");
+    if files.is_empty() {
+        let own = flags.text("tls-private-key-file").map(Path::new);
+        let keys = own.and_then(|path| keys::verifying_keys(path).ok());
+        return Ok(keys.unwrap_or_default());
+    }
+    let mut all = Vec::new();
+    for file in files {
+        let keys = keys::verifying_keys(Path::new(file));
+        all.extend(keys.context("--service-account-key-file")?);
+    }
+    Ok(all)
 }
 
 fn modes(flags: &Flags) -> Vec<&str> {
@@ -116,14 +140,7 @@ fn check_names(flags: &Flags) -> Result<()> {
     Ok(())
 }
 
-fn check_service_ranges(flags: &Flags) -> Result<()> {
-    if let Some(range) = flags.network("service-cluster-ip-range")? {
-        checks::service_range(&range)?;
-    }
-    if let Some(range) = flags.text("service-node-port-range") {
-        checks::port_range(range)
-            .map_err(|error| invalid("service-node-port-range", range, &error.to_string()))?;
-    }
+fn check_advertised(flags: &Flags) -> Result<()> {
     if let Some(address) = flags.text("advertise-address") {
         flags.address("advertise-address", IpAddr::V4(Ipv4Addr::UNSPECIFIED))?;
         if address == "0.0.0.0" {

@@ -74,19 +74,22 @@ fn read(body: &[u8]) -> Option<(Value, User, Attributes)> {
 }
 
 /// Answers a `TokenReview`.
-pub fn token(authenticator: &Authenticator, request: &Request) -> Response {
+///
+/// # Errors
+/// etcd does not answer.
+pub fn token(store: &Store, authenticator: &Authenticator, request: &Request) -> Result<Response> {
     let Ok(mut review) = serde_json::from_slice::<Value>(&request.body) else {
-        return answers::bad_request("the body is not JSON");
+        return Ok(answers::bad_request("the body is not JSON"));
     };
     let token = review["spec"]["token"].as_str().unwrap_or_default();
-    review["status"] = match authenticator.token_user(token) {
+    review["status"] = match authenticator.token_user(store, token)? {
         Some(user) => json!({
             "authenticated": true,
             "user": {"username": user.name, "groups": user.groups},
         }),
         None => json!({"user": {}, "error": "invalid bearer token"}),
     };
-    Response::json(201, &review)
+    Ok(Response::json(201, &review))
 }
 
 #[cfg(test)]

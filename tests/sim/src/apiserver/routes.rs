@@ -12,7 +12,7 @@ use crate::user::User;
 
 use super::attributes::{Attributes, Resource};
 use super::objects::{self, Asked};
-use super::{Gate, answers, reviews};
+use super::{Gate, answers, pods, reviews};
 
 /// Answers an authorized request.
 pub fn answer(gate: &Gate, user: &User, asked: &Attributes, request: &Request) -> Response {
@@ -53,23 +53,53 @@ fn of_resource(
         ("", "v1", "nodes") if subresource == "proxy" => {
             gate.kubelets.answer(&gate.store, resource, request)
         }
+        ("", "v1", "pods") if subresource == "log" || subresource == "exec" => {
+            gate.kubelets.of_pod(&gate.store, resource, request)
+        }
         ("authorization.k8s.io", "v1" | "v1beta1", "subjectaccessreviews") if creates => {
             reviews::access(&gate.store, &gate.authorizer, request)
         }
         ("authentication.k8s.io", "v1" | "v1beta1", "tokenreviews") if creates => {
-            Ok(reviews::token(&gate.authenticator, request))
+            reviews::token(&gate.store, &gate.authenticator, request)
         }
         _ => match Kind::at(group, version, name) {
-            Some(kind) => objects::answer(&Asked {
-                store: &gate.store,
-                kind,
-                resource,
-                user,
-                request,
-            }),
+            Some(kind) => {
+                let asked = Asked {
+                    store: &gate.store,
+                    rules: &gate.rules,
+                    kind,
+                    resource,
+                    user,
+                    request,
+                };
+                if name == "pods" && subresource == "binding" && request.method == "POST" {
+                    return bind(&asked);
+                }
+                objects::answer(&asked)
+            }
             None => Ok(answers::no_path(&request.path)),
         },
     }
+}
+
+/// Binds a pod to the node the request names.
+fn bind(asked: &Asked<'_>) -> Result<Response> {
+    let body: Value = serde_json::from_slice(&asked.request.body).unwrap_or_default();
+    let Some(node) = body["target"]["name"].as_str() else {
+        return Ok(answers::bad_request(
+            "not a Binding with the name of a node",
+        ));
+    };
+    let bound = objects::change_to(asked, |old| {
+        let mut pod = old.clone();
+        pods::bind(&mut pod, node)
+            .map(|()| pod)
+            .map_err(|problem| answers::status(409, "Conflict", &problem))
+    })?;
+    Ok(match bound {
+        Ok(_) => Response::json(201, &answers::success()),
+        Err(refusal) => refusal,
+    })
 }
 
 fn healthz(store: &Store) -> Response {

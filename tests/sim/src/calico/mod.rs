@@ -1,14 +1,28 @@
-//! The stand-ins for Calico 2.6: the node container's program and calicoctl.
+//! The stand-ins for Calico 2.6: the node container's program, calicoctl and
+//! kube-controllers.
 
+pub mod bird;
+pub mod controllers;
+pub mod ctl;
+pub mod datastore;
+mod felix;
+pub mod ipam;
 pub mod node;
-pub mod status;
+mod nodes;
+mod status;
 
 use std::path::PathBuf;
 
-/// The socket through which calicoctl asks whether calico/node runs. The real
-/// one asks BIRD at the same place. `SIM_CALICO_RUN` moves the directory, so
-/// that a test needs no root.
+/// BIRD's control socket, through which calicoctl asks. `SIM_CALICO_RUN` moves the
+/// directory, so that a test may run several nodes on one machine.
 fn socket() -> PathBuf {
     let directory = std::env::var_os("SIM_CALICO_RUN").unwrap_or("/var/run/calico".into());
     PathBuf::from(directory).join("bird.ctl")
+}
+
+/// BIRD's configuration: where the real container has it, or in the directory that
+/// `SIM_CALICO_RUN` names.
+fn configuration() -> PathBuf {
+    let directory = std::env::var_os("SIM_CALICO_RUN").unwrap_or("/etc/calico/confd/config".into());
+    PathBuf::from(directory).join("bird.cfg")
 }

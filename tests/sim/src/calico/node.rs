@@ -1,34 +1,45 @@
-//! calico/node's entry point: registers the node in etcd's v2 API and answers
-//! Felix's health checks. It sets up no routes.
+//! calico/node's entry point: registers the node in etcd, gives it a block of the pool,
+//! keeps BIRD and the kernel as etcd says, and answers Felix's health checks.
 
-use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::os::unix::net::UnixListener;
-use std::path::Path;
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use serde_json::{Value, json};
+use ipnet::Ipv4Net;
 
-use crate::client::Client;
+use super::bird::{Bird, Direct, Peer, Routing};
+use super::datastore::{Datastore, variable};
+use super::ipam::{self, Pool};
+use super::{felix, nodes};
+use crate::checks;
+use crate::lifecycle;
+use crate::net::ip;
 use crate::program::usage;
 use crate::server::{Request, Response, Server};
-use crate::{etcd, lifecycle};
 
 /// How many times, a second apart, etcd is asked before giving up.
 const ETCD_TRIES: u32 = 20;
+/// How often etcd is asked for changes.
+const PERIOD: Duration = Duration::from_secs(1);
+/// The tunnel's MTU where none is set, as Felix has it.
+const DEFAULT_TUNNEL_MTU: u32 = 1440;
+/// Calico's pool where none is set.
+const DEFAULT_POOL: &str = "192.168.0.0/16";
 
 /// What the environment says.
 struct Settings {
     name: String,
     address: Ipv4Addr,
-    pool: Option<ipnet::Ipv4Net>,
-    health: bool,
-    etcd: Vec<String>,
+    pool: Ipv4Net,
+    ipip: String,
+    masquerade: bool,
+    mtu: u32,
+    health: Option<u16>,
 }
 
-/// Runs until told to stop.
+/// Runs until told to stop, and BIRD with it.
 ///
 /// # Errors
 /// An environment the real program would not run with, or no etcd.
@@ -37,12 +48,38 @@ pub fn run(arguments: &[String]) -> Result<()> {
         return Err(usage(format!("unexpected argument {argument:?}")));
     }
     let settings = Settings::read()?;
-    lifecycle::run_until_stopped(move || settings.serve())
+    let store = Arc::new(Datastore::of_environment()?);
+    let bird = Arc::new(Bird::new(super::socket(), super::configuration()));
+    let running = bird.clone();
+    let ended = lifecycle::run_until_stopped(move || settings.serve(&store, &running));
+    bird.stop();
+    ended
 }
 
-/// A variable that is set and not empty.
-fn variable(name: &str) -> Option<String> {
-    std::env::var(name).ok().filter(|value| !value.is_empty())
+/// A boolean, as the real programs read it from the environment.
+fn is_set(name: &str, default: bool) -> bool {
+    let value = variable(name).map(|value| value.to_lowercase());
+    value.map_or(default, |value| {
+        checks::boolean(&value).unwrap_or(matches!(value.as_str(), "yes" | "y"))
+    })
+}
+
+/// One of the values that a variable may have; the first where it is not set.
+fn one_of(name: &str, values: &[&str]) -> Result<String> {
+    let default = values.first().copied().unwrap_or_default();
+    let value = variable(name).map_or(default.to_owned(), |value| value.to_lowercase());
+    if !values.contains(&value.as_str()) {
+        bail!("{name}: {value:?} is none of {}", values.join(", "));
+    }
+    Ok(value)
+}
+
+fn number<T: std::str::FromStr>(name: &str, default: T) -> Result<T> {
+    variable(name).map_or(Ok(default), |value| {
+        value
+            .parse()
+            .map_err(|_| anyhow::anyhow!("{name}: {value:?} is out of range"))
+    })
 }
 
 impl Settings {
@@ -52,173 +89,190 @@ impl Settings {
             None => lifecycle::host_name()?,
         };
         let address = variable("IP").context("IP is not set: the stand-in detects no address")?;
-        let pool = variable("CALICO_IPV4POOL_CIDR").map(|pool| {
-            pool.parse()
-                .with_context(|| format!("CALICO_IPV4POOL_CIDR: {pool:?} is no IPv4 network"))
-        });
-        for (key, values) in [
-            (
-                "CALICO_IPV4POOL_IPIP",
-                &["off", "always", "cross-subnet"][..],
-            ),
-            ("CALICO_NETWORKING_BACKEND", &["bird", "gobgp", "none"]),
-        ] {
-            if let Some(value) = variable(key)
-                && !values.contains(&value.to_lowercase().as_str())
-            {
-                bail!("{key}: {value:?} is none of {}", values.join(", "));
-            }
+        let pool = variable("CALICO_IPV4POOL_CIDR").unwrap_or(DEFAULT_POOL.to_owned());
+        let backend = one_of("CALICO_NETWORKING_BACKEND", &["bird", "gobgp", "none"])?;
+        if backend != "bird" {
+            bail!("CALICO_NETWORKING_BACKEND: the stand-in has only bird, not {backend}");
         }
-        let etcd = variable("ETCD_ENDPOINTS").context("ETCD_ENDPOINTS is not set")?;
+        let health = is_set("FELIX_HEALTHENABLED", false)
+            .then(|| number("FELIX_HEALTHPORT", 9099))
+            .transpose()?;
         Ok(Self {
             name,
             address: address
                 .parse()
                 .with_context(|| format!("IP: {address:?} is no IPv4 address"))?,
-            pool: pool.transpose()?,
-            health: variable("FELIX_HEALTHENABLED").is_some_and(|value| {
-                ["1", "true", "yes", "y", "t"].contains(&value.to_lowercase().as_str())
-            }),
-            etcd: etcd.split(',').map(|url| url.trim().to_owned()).collect(),
+            pool: pool
+                .parse()
+                .with_context(|| format!("CALICO_IPV4POOL_CIDR: {pool:?} is no IPv4 network"))?,
+            ipip: one_of("CALICO_IPV4POOL_IPIP", &["off", "always", "cross-subnet"])?,
+            masquerade: is_set("CALICO_IPV4POOL_NAT_OUTGOING", true),
+            mtu: number("FELIX_IPINIPMTU", DEFAULT_TUNNEL_MTU)?,
+            health,
         })
     }
 
-    fn serve(&self) -> Result<()> {
-        check_reverse_path_filter()?;
-        let members = Arc::new(self.members()?);
-        lifecycle::retry(ETCD_TRIES, "etcd", || self.register(&members))?;
+    fn serve(&self, store: &Arc<Datastore>, bird: &Arc<Bird>) -> Result<()> {
+        felix::check_kernel()?;
+        make_directories()?;
+        lifecycle::retry(ETCD_TRIES, "etcd", || self.register(store))?;
+        let mut applied = self.apply(store, bird, None)?;
         let server = Server::new()?;
-        if self.health {
-            let members = members.clone();
-            let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, health_port()?));
-            server.listen(address, None, Arc::new(move |r| health(&members, &r)))?;
+        if let Some(port) = self.health {
+            let (store, bird) = (store.clone(), bird.clone());
+            let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
+            server.listen(address, None, Arc::new(move |r| health(&store, &bird, &r)))?;
         }
         eprintln!("Calico node started successfully");
-        self.tell_calicoctl(&members)
+        loop {
+            thread::sleep(PERIOD);
+            match self.apply(store, bird, Some(&applied)) {
+                Ok(state) => applied = state,
+                // What the node has holds while etcd is away.
+                Err(error) => eprintln!("{error:#}; trying again"),
+            }
+        }
     }
 
-    fn members(&self) -> Result<Vec<Client>> {
-        let [authority, certificate, key] =
-            ["ETCD_CA_CERT_FILE", "ETCD_CERT_FILE", "ETCD_KEY_FILE"].map(variable);
-        let secure = self.etcd.iter().any(|url| url.starts_with("https://"));
-        if secure && (authority.is_none() || certificate.is_none() || key.is_none()) {
-            bail!(
-                "an https ETCD_ENDPOINTS needs ETCD_CA_CERT_FILE, ETCD_CERT_FILE and ETCD_KEY_FILE"
-            );
+    fn register(&self, store: &Datastore) -> Result<()> {
+        let host = format!("{}/{}", nodes::HOSTS, self.name);
+        store.put(&format!("{host}/ip_addr_v4"), &self.address.to_string())?;
+        store.put(&format!("{host}/ip_addr_v6"), "")?;
+        store.put(&format!("{host}/network_v4"), &self.network()?.to_string())?;
+        ipam::create_pool(store, self.pool, &self.ipip, self.masquerade)?;
+        ipam::own_blocks(store, &self.name)?;
+        store.put("/calico/v1/Ready", "true")
+    }
+
+    /// The network of the interface that has the node's address.
+    fn network(&self) -> Result<Ipv4Net> {
+        let listed = ip::ip("-4 -o address show")?;
+        let mut networks = listed
+            .split_whitespace()
+            .filter_map(|word| word.parse::<Ipv4Net>().ok());
+        let found = networks.find(|network| network.addr() == self.address);
+        if found.is_none() {
+            eprintln!("IP: no interface has the address {}", self.address);
         }
-        let servers: Vec<&str> = self.etcd.iter().map(String::as_str).collect();
-        let files = etcd::Files {
-            authority: authority.as_deref().map(Path::new),
-            certificate: certificate.as_deref().map(Path::new),
-            key: key.as_deref().map(Path::new),
+        Ok(found.unwrap_or(self.address.into()))
+    }
+
+    /// Makes BIRD and the kernel as etcd says, where that is not what was applied last.
+    fn apply(&self, store: &Datastore, bird: &Bird, last: Option<&State>) -> Result<State> {
+        let state = self.read_state(store)?;
+        bird.apply(&state.routing.configuration())?;
+        if last != Some(&state) {
+            felix::filter(&state.pools)?;
+            if state.routing.direct != Direct::All {
+                self.tunnel(store, &state)?;
+            }
+        }
+        Ok(state)
+    }
+
+    fn tunnel(&self, store: &Datastore, state: &State) -> Result<()> {
+        let handle = format!("ipip-tunnel-addr-{}", self.name);
+        let address = match ipam::address(store, &self.name, &handle)? {
+            Some(address) => address,
+            None => ipam::assign(store, &self.name, &handle, "")?,
         };
-        etcd::members(&servers, files)
+        store.put(
+            &format!("/calico/v1/host/{}/config/IpInIpTunnelAddr", self.name),
+            &address.to_string(),
+        )?;
+        felix::set_up_tunnel(address, self.mtu)?;
+        felix::route_through_tunnel(&state.tunneled)
     }
 
-    fn register(&self, members: &[Client]) -> Result<()> {
-        let host = format!("/calico/bgp/v1/host/{}", self.name);
-        let address = self.address.to_string();
-        put(members, &format!("{host}/ip_addr_v4"), &address)?;
-        put(members, &format!("{host}/ip_addr_v6"), "")?;
-        if let Some(pool) = self.pool {
-            let key = pool.trunc().to_string().replace('/', "-");
-            let value = json!({"cidr": pool.trunc().to_string(), "masquerade": true});
-            put(
-                members,
-                &format!("/calico/v1/ipam/v4/pool/{key}"),
-                &value.to_string(),
-            )?;
-        }
-        put(members, "/calico/v1/Ready", "true")
-    }
-
-    /// Answers each connection with the state, as long as the program lives.
-    fn tell_calicoctl(&self, members: &[Client]) -> Result<()> {
-        let path = super::socket();
-        if let Some(directory) = path.parent() {
-            std::fs::create_dir_all(directory)?;
-        }
-        // What a container that was killed left behind.
-        let _ = std::fs::remove_file(&path);
-        let listener = UnixListener::bind(&path).with_context(|| path.display().to_string())?;
-        for stream in listener.incoming() {
-            let state = json!({"node": self.name, "peers": self.peers(members)});
-            // calicoctl may be gone already.
-            let _ = stream.and_then(|mut stream| writeln!(stream, "{state}"));
-        }
-        thread::park();
-        Ok(())
-    }
-
-    /// The other nodes in etcd: the mesh peers.
-    fn peers(&self, members: &[Client]) -> Vec<Value> {
-        let path = "/v2/keys/calico/bgp/v1/host?recursive=true";
-        let Some(Ok(tree)) = members.first().map(|m| m.get(path).and_then(|r| r.json())) else {
-            return Vec::new();
-        };
-        let hosts = tree["node"]["nodes"]
-            .as_array()
-            .cloned()
-            .unwrap_or_default();
-        let values = hosts
-            .iter()
-            .flat_map(|host| host["nodes"].as_array().cloned());
-        values
-            .flatten()
-            .filter(|leaf| {
-                leaf["key"]
-                    .as_str()
-                    .is_some_and(|k| k.ends_with("/ip_addr_v4"))
+    fn read_state(&self, store: &Datastore) -> Result<State> {
+        let pools = ipam::pools(store)?;
+        let all = nodes::nodes(store)?;
+        let global = nodes::global(store)?;
+        let system = |node: &nodes::Node| node.system.unwrap_or(global.system);
+        let peer = |node: &nodes::Node| {
+            Some(Peer {
+                address: node.address?,
+                system: system(node),
             })
-            .map(|leaf| leaf["value"].clone())
-            .filter(|value| *value != json!(self.address.to_string()))
-            .collect()
+        };
+        let direct = self.direct(&pools)?;
+        let blocks = ipam::blocks(store)?;
+        let tunneled = blocks.iter().filter_map(|(name, block)| {
+            let address = all.get(name)?.address?;
+            (name != &self.name && tunnels(direct, address)).then_some((*block, address))
+        });
+        Ok(State {
+            tunneled: tunneled.collect(),
+            routing: Routing {
+                address: self.address,
+                system: all.get(&self.name).map_or(global.system, system),
+                blocks: blocks
+                    .iter()
+                    .filter(|(name, _)| name == &self.name)
+                    .map(|(_, block)| *block)
+                    .collect(),
+                mesh: all
+                    .values()
+                    .filter_map(peer)
+                    .filter(|_| global.mesh)
+                    .collect(),
+                global: global.peers,
+                direct,
+            },
+            pools,
+        })
+    }
+
+    fn direct(&self, pools: &[Pool]) -> Result<Direct> {
+        let has = |mode: &str| pools.iter().any(|pool| pool.ipip_mode == mode);
+        Ok(if has("always") {
+            Direct::None
+        } else if has("cross-subnet") {
+            Direct::Within(self.network()?.trunc())
+        } else {
+            Direct::All
+        })
     }
 }
 
-/// Felix 2.6 ends where the kernel filters loosely and it was not told to bear it.
-fn check_reverse_path_filter() -> Result<()> {
-    let value = std::fs::read_to_string("/proc/sys/net/ipv4/conf/all/rp_filter");
-    let loose = value.is_ok_and(|value| value.trim() == "2");
-    let borne = variable("FELIX_IGNORELOOSERPF").is_some_and(|value| value == "true");
-    if loose && !borne {
-        bail!(
-            "Kernel's RPF check is set to 'loose'. Calico requires net.ipv4.conf.all.rp_filter \
-             to be set to 0 or 1 (or FELIX_IGNORELOOSERPF=true)"
-        );
+/// What etcd says that the node must be.
+#[derive(PartialEq)]
+struct State {
+    pools: Vec<Pool>,
+    routing: Routing,
+    /// The blocks that are reached through the tunnel, with their nodes.
+    tunneled: Vec<(Ipv4Net, Ipv4Addr)>,
+}
+
+fn tunnels(direct: Direct, node: Ipv4Addr) -> bool {
+    match direct {
+        Direct::All => false,
+        Direct::Within(network) => !network.contains(&node),
+        Direct::None => true,
+    }
+}
+
+fn make_directories() -> Result<()> {
+    for path in [super::socket(), super::configuration()] {
+        if let Some(directory) = path.parent() {
+            std::fs::create_dir_all(directory).with_context(|| directory.display().to_string())?;
+        }
     }
     Ok(())
 }
 
-/// Felix's port; `FELIX_HEALTHPORT` is the real parameter.
-fn health_port() -> Result<u16> {
-    variable("FELIX_HEALTHPORT").map_or(Ok(9099), |port| {
-        port.parse().context("FELIX_HEALTHPORT is no port")
-    })
-}
-
-fn put(members: &[Client], key: &str, value: &str) -> Result<()> {
-    let member = members.first().context("no etcd")?;
-    let encoded: String = value.bytes().map(|byte| format!("%{byte:02X}")).collect();
-    let reply = member.put_form(&format!("/v2/keys{key}"), format!("value={encoded}"))?;
-    if reply.status == 404 {
-        bail!("etcd serves no v2 API, which Calico 2.6 needs (etcd 3.4: --enable-v2)");
-    }
-    reply.json().map(|_| ()).context(key.to_owned())
-}
-
-fn health(members: &[Client], request: &Request) -> Response {
+fn health(store: &Datastore, bird: &Bird, request: &Request) -> Response {
     let ready = || {
-        members.first().is_some_and(|member| {
-            member
-                .get("/v2/keys/calico/v1/Ready")
-                .is_ok_and(|reply| reply.status == 200)
-        })
+        let found = store.get("/calico/v1/Ready")?;
+        found.context("/calico/v1/Ready is not in etcd")?;
+        bird.check()
     };
     match request.path.as_str() {
         "/liveness" => Response::text(200, ""),
-        "/readiness" if ready() => Response::text(200, ""),
-        "/readiness" => Response::text(503, "etcd does not answer\n"),
+        "/readiness" => match ready() {
+            Ok(()) => Response::text(200, ""),
+            Err(error) => Response::text(503, format!("{error:#}\n")),
+        },
         _ => Response::text(404, "404 page not found\n"),
     }
 }

@@ -1,67 +1,109 @@
-//! calicoctl: `node status` and `version`.
+//! calicoctl's `node status`: the table of BIRD's peers.
 
-use std::io::Read;
-use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use anyhow::{Context, Result};
-use serde_json::Value;
 
-use crate::program::usage;
+use super::bird;
 
-/// The most calico/node may answer.
-const ANSWER_LIMIT: u64 = 1 << 20;
+/// The names of BIRD's protocols tell what a peer is.
+const KINDS: [(&str, &str); 3] = [
+    ("Mesh_", "node-to-node mesh"),
+    ("Node_", "node specific"),
+    ("Global_", "global"),
+];
+const HEAD: [&str; 5] = ["PEER ADDRESS", "PEER TYPE", "STATE", "SINCE", "INFO"];
 
-/// Runs one command.
+/// Prints the table; fails where no BIRD runs.
 ///
 /// # Errors
-/// A command it does not know, or a calico/node that answers nonsense.
-pub fn run(arguments: &[String]) -> Result<ExitCode> {
-    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    match words[..] {
-        ["version"] => {
-            println!("Version:      v1.6.1 (appliance test stand-in; not the real calicoctl)");
-            Ok(ExitCode::SUCCESS)
-        }
-        ["node", "status"] => status(),
-        _ => Err(usage(format!(
-            "the stand-in takes `node status` and `version`, not {:?}",
-            words.join(" ")
-        ))),
-    }
-}
-
-fn status() -> Result<ExitCode> {
-    let Ok(stream) = UnixStream::connect(super::socket()) else {
+/// A BIRD that answers nonsense.
+pub fn show() -> Result<ExitCode> {
+    let socket = super::socket();
+    if std::os::unix::net::UnixStream::connect(&socket).is_err() {
         println!("Calico process is not running.");
         return Ok(ExitCode::FAILURE);
-    };
-    stream.set_read_timeout(Some(Duration::from_secs(30)))?;
-    let mut answer = String::new();
-    stream.take(ANSWER_LIMIT).read_to_string(&mut answer)?;
-    let state: Value = serde_json::from_str(&answer).context("calico/node's answer")?;
+    }
+    let lines = bird::ask(&socket, "show protocols").context("Error querying BIRD")?;
+    let peers: Vec<[String; 5]> = lines.iter().filter_map(|line| peer(line)).collect();
     println!("Calico process is running.\n\nIPv4 BGP status");
-    let peers = state["peers"].as_array().map_or(&[][..], Vec::as_slice);
     if peers.is_empty() {
         println!("No IPv4 peers found.");
     } else {
-        print!("{}", table(peers));
+        print!("{}", table(&peers));
     }
-    println!("\nIPv6 BGP status\nNo IPv6 peers found.");
+    println!("\nIPv6 BGP status\nNo IPv6 peers found.\n");
     Ok(ExitCode::SUCCESS)
 }
 
-/// The stand-in speaks no BGP, and says so where the real one tells the state.
-fn table(peers: &[Value]) -> String {
-    let line = "+-----------------+-------------------+---------+----------+----------+\n";
-    let head = "|  PEER ADDRESS   |     PEER TYPE     |  STATE  |  SINCE   |   INFO   |\n";
-    let rows: String = peers
+/// A peer's row, of a line such as `Mesh_192_0_2_2 BGP master up 13:24:30 Established`.
+fn peer(line: &str) -> Option<[String; 5]> {
+    let mut words = line.split_whitespace();
+    let name = words.next()?;
+    let (prefix, kind) = KINDS
+        .into_iter()
+        .find(|(prefix, _)| name.starts_with(prefix))?;
+    let address = name.strip_prefix(prefix)?.replace('_', ".");
+    if words.next()? != "BGP" {
+        return None;
+    }
+    words.next()?;
+    let (state, since) = (words.next()?, words.next()?);
+    let info: Vec<&str> = words.collect();
+    let info = info.join(" ");
+    Some([
+        address,
+        kind.into(),
+        state.into(),
+        since.into(),
+        info.trim_end().into(),
+    ])
+}
+
+fn table(peers: &[[String; 5]]) -> String {
+    let width = |column: usize| {
+        let cells = peers.iter().map(|row| row[column].len());
+        cells.max().unwrap_or_default().max(HEAD[column].len())
+    };
+    let widths: Vec<usize> = (0..HEAD.len()).map(width).collect();
+    let line: String = widths.iter().map(|w| "-".repeat(w + 2) + "+").collect();
+    let head: String = HEAD
         .iter()
-        .map(|peer| {
-            let address = peer.as_str().unwrap_or("?");
-            format!("| {address:<15} | node-to-node mesh | unknown |          | stand-in |\n")
-        })
+        .zip(&widths)
+        .map(|(name, width)| format!(" {name:^width$} |"))
         .collect();
-    format!("{line}{head}{line}{rows}{line}")
+    let row = |row: &[String; 5]| {
+        let cells = row.iter().zip(&widths);
+        let cells: String = cells.map(|(c, width)| format!(" {c:<width$} |")).collect();
+        format!("|{cells}\n")
+    };
+    let rows: String = peers.iter().map(row).collect();
+    format!("+{line}\n|{head}\n+{line}\n{rows}+{line}\n")
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn the_table_is_that_of_the_tutorial() {
+        let rows = [
+            "Mesh_198_51_100_10 BGP      master   up     13:24:30    Established   ",
+            "Mesh_192_0_2_1 BGP      master   start  13:24:59    Active        Socket: No route to host",
+            "kernel1  Kernel   master   up     13:24:30    ",
+        ];
+        let peers: Vec<_> = rows.iter().filter_map(|row| peer(row)).collect();
+        assert_eq!(
+            table(&peers[..1]),
+            "+---------------+-------------------+-------+----------+-------------+\n\
+             | PEER ADDRESS  |     PEER TYPE     | STATE |  SINCE   |    INFO     |\n\
+             +---------------+-------------------+-------+----------+-------------+\n\
+             | 198.51.100.10 | node-to-node mesh | up    | 13:24:30 | Established |\n\
+             +---------------+-------------------+-------+----------+-------------+\n"
+        );
+        assert_eq!(peers.len(), 2);
+        assert_eq!(peers[1][4], "Active Socket: No route to host");
+    }
 }

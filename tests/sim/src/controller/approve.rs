@@ -7,6 +7,8 @@ use serde_json::{Value, json};
 use crate::client::Client;
 use crate::csr::{CLIENT_USAGES, Request, has_condition};
 
+use super::api::put;
+
 /// The subresources that stand for the right to a certificate, and what is said of a
 /// request that is approved by them.
 const SELF: (&str, &str) = (
@@ -91,11 +93,14 @@ fn may(api: &Client, object: &Value, right: &str) -> Result<bool> {
 fn approve(api: &Client, object: &Value, message: &str) -> Result<()> {
     let mut approved = object.clone();
     let condition = json!({"type": "Approved", "reason": "AutoApproved", "message": message});
-    match approved["status"]["conditions"].as_array_mut() {
+    match approved["status"]
+        .get_mut("conditions")
+        .and_then(Value::as_array_mut)
+    {
         Some(conditions) => conditions.push(condition),
         None => approved["status"]["conditions"] = json!([condition]),
     }
-    super::put_part(api, &approved, "approval").context("error updating approval for csr")
+    put(api, &approved, "approval").context("error updating approval for csr")
 }
 
 #[cfg(test)]

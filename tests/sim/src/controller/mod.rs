@@ -1,9 +1,16 @@
-//! The stand-in for kube-controller-manager: checks its keys and ranges, holds its
-//! lease, approves and signs requests for certificates, and tells which nodes went
-//! silent. It runs no other controllers.
+//! The stand-in for kube-controller-manager: checks its keys and ranges, and while it
+//! holds its lease approves and signs requests for certificates, tells which nodes went
+//! silent, makes the pods of workloads, endpoints, service accounts and their tokens,
+//! and removes what belongs to nothing.
 
+mod accounts;
+mod api;
 mod approve;
+mod daemons;
+mod endpoints;
+mod garbage;
 mod nodes;
+mod replicas;
 mod sign;
 
 use std::collections::HashMap;
@@ -15,12 +22,13 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use serde_json::Value;
 
 use crate::client::Client;
 use crate::flags::Flags;
 use crate::kinds::Kind;
 use crate::{checks, keys, lease, lifecycle};
+use accounts::Tokens;
+use endpoints::Endpoints;
 use nodes::Monitor;
 use sign::Signer;
 
@@ -54,8 +62,23 @@ pub fn run(flags: &Flags) -> Result<()> {
     })
 }
 
+/// A controller that remembers nothing.
+type Plain = (&'static str, fn(&Client) -> Result<()>);
+
+const PLAIN: [Plain; 6] = [
+    ("serviceaccount", accounts::defaults),
+    ("deployment", replicas::deployments),
+    ("replicaset", replicas::sets),
+    ("daemonset", daemons::sets),
+    ("podgc", garbage::pods_of_gone_nodes),
+    ("garbagecollector", garbage::orphans),
+];
+
 /// The controllers that are on.
 struct Controllers {
+    plain: Vec<Plain>,
+    tokens: Option<Tokens>,
+    endpoints: Option<Endpoints>,
     approves: bool,
     signer: Option<Signer>,
     monitor: Option<Monitor>,
@@ -72,10 +95,20 @@ impl Controllers {
         } else {
             None
         };
+        let tokens = if is_on(flags, "serviceaccount-token") {
+            Tokens::read(flags).context("--service-account-private-key-file")?
+        } else {
+            None
+        };
+        let eviction = flags.duration("pod-eviction-timeout", Duration::from_secs(300));
+        let plain = PLAIN.into_iter().filter(|(name, _)| is_on(flags, name));
         Ok(Self {
+            plain: plain.collect(),
+            tokens,
+            endpoints: is_on(flags, "endpoint").then(Endpoints::default),
             approves: is_on(flags, "csrapproving"),
             signer,
-            monitor: is_on(flags, "node").then(|| Monitor::new(grace)),
+            monitor: is_on(flags, "node").then(|| Monitor::new(grace, eviction)),
             period: flags.duration("node-monitor-period", Duration::from_secs(5)),
             looked: None,
             failures: HashMap::new(),
@@ -85,6 +118,17 @@ impl Controllers {
     fn work(&mut self, api: &Client) {
         let requests = self.requests(api);
         self.tell("certificate signing requests", requests);
+        if let Some(tokens) = &self.tokens {
+            let done = tokens.look(api);
+            self.tell("serviceaccount-token", done);
+        }
+        for (name, run) in self.plain.clone() {
+            self.tell(name, run(api));
+        }
+        if let Some(endpoints) = &mut self.endpoints {
+            let done = endpoints.look(api);
+            self.tell("endpoint", done);
+        }
         let due = self.looked.is_none_or(|at| at.elapsed() >= self.period);
         if let Some(monitor) = self.monitor.as_mut().filter(|_| due) {
             self.looked = Some(Instant::now());
@@ -136,16 +180,6 @@ fn is_on(flags: &Flags, name: &str) -> bool {
     }
     let off = format!("-{name}");
     !listed.contains(&off.as_str()) && (listed.is_empty() || listed.contains(&"*"))
-}
-
-/// Writes a part of an object.
-fn put_part(api: &Client, object: &Value, part: &str) -> Result<()> {
-    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let kind = Kind::of(&text(&object["apiVersion"]), &text(&object["kind"]));
-    let kind = kind.context("an object of an unknown kind")?;
-    let path = kind.path(None, object["metadata"]["name"].as_str());
-    api.put(&format!("{path}/{part}"), object)?.json()?;
-    Ok(())
 }
 
 fn check_networks(flags: &Flags) -> Result<()> {

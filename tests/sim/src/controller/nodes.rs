@@ -1,4 +1,5 @@
-//! The controller `node`, as far as it tells that a kubelet went silent.
+//! The controller `node`: tells that a kubelet went silent, that its pods are not ready
+//! then, and takes them away when it stays so.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -7,21 +8,27 @@ use anyhow::Result;
 use serde_json::{Value, json};
 
 use crate::client::Client;
-use crate::kinds::Kind;
-use crate::lifecycle;
+use crate::{fit, lifecycle};
+
+use super::api::{delete, each, is_ready, list, put};
 
 /// What is known of the nodes' kubelets.
 pub struct Monitor {
     grace: Duration,
+    eviction: Duration,
     heard: HashMap<String, (String, Instant)>,
+    unready: HashMap<String, Instant>,
 }
 
 impl Monitor {
-    /// A monitor that waits as long as `grace` for a kubelet's next word.
-    pub fn new(grace: Duration) -> Self {
+    /// A monitor that waits as long as `grace` for a kubelet's next word, and as long as
+    /// `eviction` for a node to become ready again.
+    pub fn new(grace: Duration, eviction: Duration) -> Self {
         Self {
             grace,
+            eviction,
             heard: HashMap::new(),
+            unready: HashMap::new(),
         }
     }
 
@@ -30,20 +37,44 @@ impl Monitor {
     /// # Errors
     /// The nodes cannot be listed or written.
     pub fn look(&mut self, api: &Client) -> Result<()> {
-        let Some(kind) = Kind::at("", "v1", "nodes") else {
-            return Ok(());
-        };
-        let list = api.get(&kind.path(None, None))?.json()?;
-        let nodes = list["items"].as_array().map_or(&[][..], Vec::as_slice);
-        for node in nodes {
+        let nodes = list(api, "nodes")?;
+        let mut lost = Vec::new();
+        for node in &nodes {
             if self.is_silent(node, Instant::now())
                 && let Some(unknown) = unknown(node)
             {
                 eprintln!("node {} went silent", node["metadata"]["name"]);
-                super::put_part(api, &unknown, "status")?;
+                put(api, &unknown, "status")?;
+            }
+            if !fit::is_ready(node) {
+                lost.push((
+                    &node["metadata"]["name"],
+                    self.is_over(node, Instant::now()),
+                ));
+            } else if let Some(name) = node["metadata"]["name"].as_str() {
+                self.unready.remove(name);
             }
         }
-        Ok(())
+        if lost.is_empty() {
+            return Ok(());
+        }
+        let pods = list(api, "pods")?;
+        each(&pods, |pod| {
+            match lost
+                .iter()
+                .find(|(name, _)| pod["spec"]["nodeName"] == **name)
+            {
+                Some((_, over)) => lose(api, pod, *over),
+                None => Ok(()),
+            }
+        })
+    }
+
+    /// Whether a node that is not ready has been so for too long.
+    fn is_over(&mut self, node: &Value, now: Instant) -> bool {
+        let name = node["metadata"]["name"].as_str().unwrap_or_default();
+        let since = self.unready.entry(name.to_owned()).or_insert(now);
+        now.duration_since(*since) > self.eviction
     }
 
     /// What counts is when a new heartbeat was seen here: the nodes' clocks may differ.
@@ -62,6 +93,41 @@ impl Monitor {
     }
 }
 
+/// Marks a pod of a lost node as not ready; `over` takes it away, as far as it can be
+/// without its kubelet. Pods of daemon sets stay.
+fn lose(api: &Client, pod: &Value, over: bool) -> Result<()> {
+    let mut changed = pod.clone();
+    if is_ready(pod) {
+        let conditions = changed["status"]
+            .get_mut("conditions")
+            .and_then(Value::as_array_mut);
+        for condition in conditions
+            .into_iter()
+            .flatten()
+            .filter(|c| c["type"] == "Ready")
+        {
+            condition["status"] = json!("False");
+            condition["lastTransitionTime"] = json!(lifecycle::now());
+        }
+        put(api, &changed, "status")?;
+    }
+    let is_daemon = pod["metadata"]["ownerReferences"][0]["kind"] == "DaemonSet";
+    if !over || is_daemon || !pod["metadata"]["deletionTimestamp"].is_null() {
+        return Ok(());
+    }
+    if let Some(metadata) = changed.get_mut("metadata").and_then(Value::as_object_mut) {
+        metadata.remove("resourceVersion");
+    }
+    changed["status"]["reason"] = json!("NodeLost");
+    changed["status"]["message"] = json!(format!(
+        "Node {} which was running pod {} is unresponsive",
+        pod["spec"]["nodeName"].as_str().unwrap_or_default(),
+        pod["metadata"]["name"].as_str().unwrap_or_default()
+    ));
+    put(api, &changed, "status")?;
+    delete(api, pod, false)
+}
+
 fn ready(node: &Value) -> Option<&Value> {
     let conditions = node["status"]["conditions"].as_array()?;
     conditions
@@ -75,7 +141,9 @@ fn unknown(node: &Value) -> Option<Value> {
         return None;
     }
     let mut node = node.clone();
-    let conditions = node["status"]["conditions"].as_array_mut()?;
+    let conditions = node["status"]
+        .get_mut("conditions")
+        .and_then(Value::as_array_mut)?;
     for condition in conditions.iter_mut().filter(|c| c["type"] == "Ready") {
         condition["status"] = json!("Unknown");
         condition["reason"] = json!("NodeStatusUnknown");
@@ -100,7 +168,7 @@ mod tests {
 
     #[test]
     fn a_kubelet_is_silent_when_its_heartbeat_stays_the_same() {
-        let mut monitor = Monitor::new(Duration::from_secs(40));
+        let mut monitor = Monitor::new(Duration::from_secs(40), Duration::from_secs(300));
         let start = Instant::now();
         let mut silent = |beat: &str, seconds| {
             let now = start + Duration::from_secs(seconds);

@@ -21,6 +21,8 @@ use crate::flags::Flags;
 use crate::keys;
 use crate::signing::SigningKey;
 
+use super::api::put;
+
 /// How long certificates live, and how much earlier than now they begin, by default.
 const LIFETIME: Duration = Duration::from_secs(365 * 24 * 3600);
 const BACKDATE: Duration = Duration::from_secs(5 * 60);
@@ -90,7 +92,7 @@ impl Signer {
         let certificate = self.sign(object).context("error auto signing csr")?;
         let mut signed = object.clone();
         signed["status"]["certificate"] = json!(STANDARD.encode(certificate));
-        super::put_part(api, &signed, "status").context("error updating signature for csr")
+        put(api, &signed, "status").context("error updating signature for csr")
     }
 
     fn sign(&self, object: &Value) -> Result<String> {

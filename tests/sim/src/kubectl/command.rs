@@ -9,6 +9,25 @@ use crate::client::{Client, Reply};
 use crate::kubeconfig;
 use crate::program::usage;
 
+/// Flags with a value that only some commands look at.
+const OPTIONS: [&str; 15] = [
+    "--container",
+    "--env",
+    "--grace-period",
+    "--image",
+    "--image-pull-policy",
+    "--labels",
+    "--name",
+    "--port",
+    "--protocol",
+    "--replicas",
+    "--restart",
+    "--tail",
+    "--target-port",
+    "--timeout",
+    "--type",
+];
+
 /// A command line, taken apart.
 #[derive(Default)]
 pub struct Command {
@@ -32,6 +51,15 @@ pub struct Command {
     pub client_only: bool,
     /// Whether it is no failure to delete what is not there.
     pub ignore_not_found: bool,
+    /// Whether all objects of a kind are meant.
+    pub all: bool,
+    /// Whether labels may be changed that are there.
+    pub overwrite: bool,
+    /// Whether a table has a column of labels.
+    pub show_labels: bool,
+    /// What follows `--`.
+    pub rest: Vec<String>,
+    options: Vec<(String, String)>,
     kubeconfig: Option<PathBuf>,
     server: Option<String>,
 }
@@ -45,18 +73,23 @@ impl Command {
         let mut command = Self::default();
         let mut rest = arguments.iter();
         while let Some(argument) = rest.next() {
+            if argument == "--" {
+                command.rest = rest.cloned().collect();
+                break;
+            }
             if !argument.starts_with('-') || argument == "-" {
                 command.words.push(argument.clone());
                 continue;
             }
-            let (name, value) = split(argument);
+            let (name, mut value) = split(argument);
             if command.switch(&name, value.as_deref()) {
                 continue;
             }
-            let value = || {
+            let mut value = || {
                 value
+                    .take()
                     .or_else(|| rest.next().cloned())
-                    .ok_or_else(|| usage(format!("flag needs an argument: {name}")))
+                    .ok_or_else(|| usage(format!("flag needs an argument: {argument}")))
             };
             match name.as_str() {
                 "--kubeconfig" => command.kubeconfig = Some(value()?.into()),
@@ -68,6 +101,11 @@ impl Command {
                 "--raw" => command.raw = Some(value()?),
                 // Every request has a limit of its own.
                 "--request-timeout" => drop(value()?),
+                "-c" => command.options.push(("--container".to_owned(), value()?)),
+                known if OPTIONS.contains(&known) => {
+                    let value = value()?;
+                    command.options.push((name, value));
+                }
                 _ => return Err(usage(format!("unknown flag: {name}"))),
             }
         }
@@ -79,15 +117,37 @@ impl Command {
         let on = value != Some("false");
         match name {
             "--no-headers" => self.no_headers = on,
-            "--client" | "-c" => self.client_only = on,
+            "--client" => self.client_only = on,
+            "-c" if self.words.first().is_some_and(|word| word == "version") => {
+                self.client_only = on;
+            }
+            "--all" => self.all = on,
+            "--overwrite" => self.overwrite = on,
+            "--show-labels" => self.show_labels = on,
+            "--previous" | "-p" | "--command" | "--watch" => {
+                self.options.push((name.to_owned(), on.to_string()));
+            }
             "--all-namespaces" => self.everywhere = on,
             "--ignore-not-found" => self.ignore_not_found = on,
             // What these change, the stand-in does not do.
-            "--short" | "--cascade" | "--force" | "--now" | "--overwrite" | "--record"
-            | "--validate" => {}
+            "--short" | "--cascade" | "--force" | "--now" | "--record" | "--validate"
+            | "--show-all" | "-a" | "-i" | "-t" | "--stdin" | "--tty" => {}
             _ => return false,
         }
         true
+    }
+
+    /// The last value of another flag.
+    pub fn option(&self, name: &str) -> Option<&str> {
+        let mut given = self.options.iter().rev();
+        let found = given.find(|(given, _)| given == name);
+        found.map(|(_, value)| value.as_str())
+    }
+
+    /// Every value of a flag that may be given more than once.
+    pub fn options(&self, name: &str) -> impl Iterator<Item = &str> {
+        let given = self.options.iter().filter(move |(given, _)| given == name);
+        given.map(|(_, value)| value.as_str())
     }
 
     /// The namespace objects are in that name none.
@@ -164,6 +224,13 @@ pub fn accepted(reply: Reply) -> Result<Reply> {
     match reply.status {
         200..300 => Ok(reply),
         401 => bail!("error: You must be logged in to the server (Unauthorized)"),
+        422 => {
+            let status: Value = serde_json::from_slice(&reply.body).unwrap_or_default();
+            bail!(
+                "The {}",
+                status["message"].as_str().unwrap_or("object is invalid")
+            )
+        }
         _ => bail!("Error from server {}", server_error(&reply)),
     }
 }
@@ -196,6 +263,10 @@ mod tests {
         assert_eq!(command.selector.as_deref(), Some("x=y"));
         assert_eq!(command.files, ["-"]);
         assert!(command.everywhere && !command.no_headers);
+        let command = parse("exec p -c x -i -- a -n b").unwrap();
+        assert_eq!(command.option("--container"), Some("x"));
+        assert_eq!(command.rest, ["a", "-n", "b"]);
+        assert!(parse("version -c").unwrap().client_only);
         assert!(parse("get --nope").is_err());
         assert!(parse("get -o").is_err());
         assert_eq!(parse("get").unwrap().namespace(), "default");

@@ -11,7 +11,7 @@ use crate::program::usage;
 
 use super::command::Command;
 use super::table::{self, Table};
-use super::{manifests, views};
+use super::{jsonpath, manifests, views};
 
 /// The objects of one kind that are shown together.
 struct Group {
@@ -75,6 +75,8 @@ pub fn named<'a>(words: &[&'a str]) -> Result<Vec<(&'static Kind, Option<&'a str
             .collect();
     }
     let mut found = Vec::new();
+    let all = "daemonsets,deployments,replicasets,pods,services";
+    let first = if *first == "all" { all } else { *first };
     for word in first.split(',') {
         let kind = kind(word)?;
         if names.is_empty() {
@@ -93,7 +95,11 @@ fn path(command: &Command, kind: &Kind, name: Option<&str>) -> Result<String> {
     Ok(kind.path(namespace, name))
 }
 
-fn list(command: &Command, kind: &Kind) -> Result<Vec<Value>> {
+/// The objects of a kind that are asked for.
+///
+/// # Errors
+/// A server that cannot be reached or refuses.
+pub fn list(command: &Command, kind: &Kind) -> Result<Vec<Value>> {
     let mut path = path(command, kind, None)?;
     if let Some(selector) = &command.selector {
         let mut url = Url::parse("http://query/")?;
@@ -150,6 +156,11 @@ fn names(resource: &str, items: &[Value]) {
 fn print(command: &Command, groups: &[Group]) -> Result<()> {
     match command.output.as_deref() {
         Some("json") => println!("{}", pretty(&joined(groups))?),
+        Some("yaml") => print!("{}", yaml(&joined(groups))?),
+        Some(output) if output.starts_with("jsonpath=") => {
+            let template = output.trim_start_matches("jsonpath=");
+            print!("{}", jsonpath::evaluate(template, &joined(groups))?);
+        }
         Some("name") => {
             for group in groups {
                 names(group.kind.resource, &group.items);
@@ -159,7 +170,11 @@ fn print(command: &Command, groups: &[Group]) -> Result<()> {
             if groups.iter().all(|group| group.items.is_empty()) {
                 eprintln!("No resources found.");
             }
-            for group in groups.iter().filter(|group| !group.items.is_empty()) {
+            let shown = groups.iter().filter(|group| !group.items.is_empty());
+            for (index, group) in shown.enumerate() {
+                if index > 0 {
+                    println!();
+                }
                 let mut table = views::table(group.kind, &group.items, output.is_some());
                 adorn(command, &mut table, group, groups.len() > 1);
                 print!("{}", table.text(!command.no_headers));
@@ -176,6 +191,10 @@ fn adorn(command: &Command, table: &mut Table, group: &Group, several: bool) {
     if several {
         let kind = group.kind;
         table.prefix(kind.names.get(1).unwrap_or(&kind.resource));
+    }
+    if command.show_labels {
+        let labels = |item: &Value| views::labels(&item["metadata"]["labels"]);
+        table.follow("LABELS", group.items.iter().map(labels).collect());
     }
     if command.everywhere && group.kind.namespaced {
         let namespace = |item: &Value| {
@@ -199,6 +218,14 @@ fn joined(groups: &[Group]) -> Value {
         "apiVersion": "v1", "items": items, "kind": "List",
         "metadata": {"resourceVersion": "", "selfLink": ""},
     })
+}
+
+/// YAML of an object.
+///
+/// # Errors
+/// An object that has no YAML.
+pub fn yaml(value: &Value) -> Result<String> {
+    Ok(serde_saphyr::to_string(value)?)
 }
 
 /// JSON as kubectl indents it.

@@ -41,12 +41,35 @@ impl Manifest {
 /// A file that cannot be read, or an object without a known kind or a name.
 pub fn read(command: &Command) -> Result<Vec<Manifest>> {
     let mut found = Vec::new();
-    for file in &command.files {
-        for object in objects(&text(file)?).with_context(|| format!("error parsing {file}"))? {
+    for file in expanded(&command.files)? {
+        for object in objects(&text(&file)?).with_context(|| format!("error parsing {file}"))? {
             found.push(manifest(command, object).with_context(|| file.clone())?);
         }
     }
     Ok(found)
+}
+
+/// The files; of a directory those that are manifests by their names.
+fn expanded(files: &[String]) -> Result<Vec<String>> {
+    let mut all = Vec::new();
+    for file in files {
+        if !Path::new(file).is_dir() {
+            all.push(file.clone());
+            continue;
+        }
+        let mut inside: Vec<String> = fs::read_dir(file)
+            .with_context(|| file.clone())?
+            .filter_map(|entry| Some(entry.ok()?.path()))
+            .filter(|path| {
+                let end = path.extension().and_then(|end| end.to_str());
+                matches!(end, Some("yaml" | "yml" | "json"))
+            })
+            .map(|path| path.display().to_string())
+            .collect();
+        inside.sort();
+        all.extend(inside);
+    }
+    Ok(all)
 }
 
 fn text(file: &str) -> Result<String> {

@@ -1,9 +1,15 @@
-//! The stand-in for kubectl: `version`, `get`, `apply`, `delete` and `certificate`,
-//! for the kinds the stand-in of the server has.
+//! The stand-in for kubectl: what operators use most of it, for the kinds the stand-in of
+//! the server has.
 
+mod change;
 mod command;
 mod get;
+mod jsonpath;
+mod look;
+mod make;
 mod manifests;
+mod pods;
+mod rollout;
 mod table;
 mod views;
 mod write;
@@ -31,13 +37,29 @@ pub fn run(arguments: &[String]) -> Result<ExitCode> {
         }
         ["get", wanted @ ..] => get::run(&command, wanted),
         ["apply"] => write::apply(&command),
+        ["create"] => write::create(&command),
+        ["create", "namespace" | "ns", name] => make::namespace(&command, name),
+        ["run", name] => make::run(&command, name),
+        ["expose", wanted @ ..] => make::expose(&command, wanted),
+        ["scale", wanted @ ..] => change::scale(&command, wanted),
+        ["label", wanted @ ..] => change::label(&command, wanted),
+        ["taint", "node" | "nodes" | "no", name, taints @ ..] => {
+            change::taint(&command, name, taints)
+        }
+        ["cordon", name] => change::cordon(&command, name, true),
+        ["uncordon", name] => change::cordon(&command, name, false),
+        ["rollout", "status", wanted @ ..] => rollout::status(&command, wanted),
+        ["logs" | "log", name, container @ ..] => look::logs(&command, name, container),
+        ["exec", name, words @ ..] => look::exec(&command, name, words),
+        ["describe", wanted @ ..] => look::describe(&command, wanted),
         ["delete", wanted @ ..] => write::delete(&command, wanted),
         ["certificate", verdict @ ("approve" | "deny"), names @ ..] => {
             write::certificate(&command, verdict, names)
         }
         _ => Err(usage(format!(
-            "the stand-in takes version, get, apply, delete, certificate approve and \
-             certificate deny, not {:?}",
+            "the stand-in takes version, get, apply, create, run, expose, scale, label, taint, \
+             cordon, uncordon, rollout status, logs, exec, describe, delete and certificate, not \
+             {:?}",
             words.join(" ")
         ))),
     }?;

@@ -31,6 +31,14 @@ impl Table {
         }
     }
 
+    /// Puts a column after the others.
+    pub fn follow(&mut self, head: &'static str, cells: Vec<String>) {
+        self.head.push(head);
+        for (row, cell) in self.rows.iter_mut().zip(cells) {
+            row.push(cell);
+        }
+    }
+
     /// The table as text.
     pub fn text(&self, with_head: bool) -> String {
         let head: Vec<String> = self.head.iter().map(|&name| name.to_owned()).collect();
@@ -82,18 +90,22 @@ pub fn text(value: &Value) -> String {
     value.as_str().unwrap_or_default().trim_end().to_owned()
 }
 
-/// Whether a node is ready.
-pub fn node_state(node: &Value) -> &'static str {
+/// Whether a node is ready and takes pods.
+pub fn node_state(node: &Value) -> String {
     let conditions = node["status"]["conditions"].as_array();
     let ready = conditions
         .into_iter()
         .flatten()
         .find(|condition| condition["type"] == "Ready");
-    match ready.and_then(|condition| condition["status"].as_str()) {
+    let state = match ready.and_then(|condition| condition["status"].as_str()) {
         Some("True") => "Ready",
         Some(_) => "NotReady",
         None => "Unknown",
+    };
+    if node["spec"]["unschedulable"] == true {
+        return format!("{state},SchedulingDisabled");
     }
+    state.to_owned()
 }
 
 /// The roles in a node's labels.

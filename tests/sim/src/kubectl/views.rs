@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use crate::kinds::Kind;
 
+use super::pods;
 use super::table::{Table, age, node_state, roles, text};
 
 type Cell = fn(&Value) -> String;
@@ -52,21 +53,21 @@ fn columns(kind: &Kind) -> (Columns, Columns) {
             vec![],
         ),
         "services" => services(),
-        "deployments" => (
+        "pods" => pods(),
+        "endpoints" => (vec![NAME, ("ENDPOINTS", endpoints), AGE], vec![]),
+        "events" => events(),
+        "networkpolicies" => (
             vec![
                 NAME,
-                ("DESIRED", |item| number(&item["spec"]["replicas"], 1)),
-                ("CURRENT", |item| number(&item["status"]["replicas"], 0)),
-                ("UP-TO-DATE", |item| {
-                    number(&item["status"]["updatedReplicas"], 0)
-                }),
-                ("AVAILABLE", |item| {
-                    number(&item["status"]["availableReplicas"], 0)
+                ("POD-SELECTOR", |item| {
+                    selector(&item["spec"]["podSelector"])
                 }),
                 AGE,
             ],
             vec![],
         ),
+        "replicasets" => replica_sets(),
+        "deployments" => deployments(),
         "daemonsets" => daemon_sets(),
         "clusterrolebindings" | "rolebindings" => (vec![NAME, AGE], bound()),
         "certificatesigningrequests" => (
@@ -86,7 +87,7 @@ fn nodes() -> (Columns, Columns) {
     (
         vec![
             NAME,
-            ("STATUS", |item| node_state(item).to_owned()),
+            ("STATUS", node_state),
             ("ROLES", roles),
             AGE,
             ("VERSION", |item| {
@@ -116,11 +117,45 @@ fn services() -> (Columns, Columns) {
             ("CLUSTER-IP", |item| {
                 or(&item["spec"]["clusterIP"], "<none>")
             }),
-            ("EXTERNAL-IP", |_| "<none>".to_owned()),
+            ("EXTERNAL-IP", |item| {
+                let awaited = item["spec"]["type"] == "LoadBalancer";
+                if awaited { "<pending>" } else { "<none>" }.to_owned()
+            }),
             ("PORT(S)", ports),
             AGE,
         ],
         vec![("SELECTOR", |item| labels(&item["spec"]["selector"]))],
+    )
+}
+
+fn replica_sets() -> (Columns, Columns) {
+    (
+        vec![
+            NAME,
+            ("DESIRED", |item| number(&item["spec"]["replicas"], 1)),
+            ("CURRENT", |item| number(&item["status"]["replicas"], 0)),
+            ("READY", |item| number(&item["status"]["readyReplicas"], 0)),
+            AGE,
+        ],
+        of_template(),
+    )
+}
+
+fn deployments() -> (Columns, Columns) {
+    (
+        vec![
+            NAME,
+            ("DESIRED", |item| number(&item["spec"]["replicas"], 1)),
+            ("CURRENT", |item| number(&item["status"]["replicas"], 0)),
+            ("UP-TO-DATE", |item| {
+                number(&item["status"]["updatedReplicas"], 0)
+            }),
+            ("AVAILABLE", |item| {
+                number(&item["status"]["availableReplicas"], 0)
+            }),
+            AGE,
+        ],
+        of_template(),
     )
 }
 
@@ -146,8 +181,85 @@ fn daemon_sets() -> (Columns, Columns) {
             }),
             AGE,
         ],
+        of_template(),
+    )
+}
+
+fn pods() -> (Columns, Columns) {
+    (
+        vec![
+            NAME,
+            ("READY", pods::ready),
+            ("STATUS", pods::state),
+            ("RESTARTS", pods::restarts),
+            AGE,
+        ],
+        vec![
+            ("IP", |item| or(&item["status"]["podIP"], "<none>")),
+            ("NODE", |item| or(&item["spec"]["nodeName"], "<none>")),
+        ],
+    )
+}
+
+fn events() -> (Columns, Columns) {
+    (
+        vec![
+            ("LAST SEEN", |item| age(&item["lastTimestamp"])),
+            ("FIRST SEEN", |item| age(&item["firstTimestamp"])),
+            ("COUNT", |item| number(&item["count"], 1)),
+            NAME,
+            ("KIND", |item| text(&item["involvedObject"]["kind"])),
+            ("TYPE", |item| text(&item["type"])),
+            ("REASON", |item| text(&item["reason"])),
+            ("SOURCE", |item| text(&item["source"]["component"])),
+            ("MESSAGE", |item| text(&item["message"])),
+        ],
         vec![],
     )
+}
+
+/// What `-o wide` tells of a workload's pods.
+fn of_template() -> Columns {
+    vec![
+        ("CONTAINERS", |item| containers(item, "name")),
+        ("IMAGES", |item| containers(item, "image")),
+        ("SELECTOR", |item| selector(&item["spec"]["selector"])),
+    ]
+}
+
+fn containers(item: &Value, member: &str) -> String {
+    let listed = item["spec"]["template"]["spec"]["containers"].as_array();
+    let shown: Vec<String> = listed
+        .into_iter()
+        .flatten()
+        .map(|one| text(&one[member]))
+        .collect();
+    shown.join(",")
+}
+
+fn selector(value: &Value) -> String {
+    labels(&value["matchLabels"])
+}
+
+/// The first three addresses with their ports, and how many more there are.
+fn endpoints(item: &Value) -> String {
+    let mut all = Vec::new();
+    for subset in item["subsets"].as_array().into_iter().flatten() {
+        for port in subset["ports"].as_array().into_iter().flatten() {
+            for address in subset["addresses"].as_array().into_iter().flatten() {
+                all.push(format!(
+                    "{}:{}",
+                    text(&address["ip"]),
+                    number(&port["port"], 0)
+                ));
+            }
+        }
+    }
+    match all.len() {
+        0 => "<none>".to_owned(),
+        1..=3 => all.join(","),
+        many => format!("{} + {} more...", all[..3].join(","), many - 3),
+    }
 }
 
 fn bound() -> Columns {
@@ -176,7 +288,8 @@ fn or(value: &Value, default: &str) -> String {
     value.as_str().unwrap_or(default).to_owned()
 }
 
-fn labels(value: &Value) -> String {
+/// Labels as kubectl shows them.
+pub fn labels(value: &Value) -> String {
     let pairs: Vec<String> = value
         .as_object()
         .into_iter()
@@ -194,9 +307,11 @@ fn ports(item: &Value) -> String {
     let ports = item["spec"]["ports"].as_array().into_iter().flatten();
     let shown: Vec<String> = ports
         .map(|port| {
+            let node = port["nodePort"].as_u64().filter(|&node| node != 0);
             format!(
-                "{}/{}",
+                "{}{}/{}",
                 number(&port["port"], 0),
+                node.map(|node| format!(":{node}")).unwrap_or_default(),
                 or(&port["protocol"], "TCP")
             )
         })
@@ -265,12 +380,28 @@ mod tests {
     fn a_service_shows_its_ports() {
         let service = json!({"spec": {
             "clusterIP": "10.68.0.2", "selector": {"k": "v"},
-            "ports": [{"port": 53, "protocol": "UDP"}, {"port": 53}],
+            "ports": [{"port": 53, "protocol": "UDP"}, {"port": 53, "nodePort": 20000}],
         }});
         assert_eq!(
             shown("svc", service, true),
-            "a ClusterIP 10.68.0.2 <none> 53/UDP,53/TCP <unknown> k=v"
+            "a ClusterIP 10.68.0.2 <none> 53/UDP,53:20000/TCP <unknown> k=v"
         );
+    }
+
+    #[test]
+    fn endpoints_show_where_pods_are() {
+        let addresses = |count: u8| {
+            let all: Vec<Value> = (1..=count)
+                .map(|n| json!({"ip": format!("10.0.0.{n}")}))
+                .collect();
+            json!({"subsets": [{"addresses": all, "ports": [{"port": 80}]}]})
+        };
+        assert_eq!(shown("ep", json!({}), false), "a <none> <unknown>");
+        assert_eq!(
+            shown("ep", addresses(2), false),
+            "a 10.0.0.1:80,10.0.0.2:80 <unknown>"
+        );
+        assert!(shown("ep", addresses(5), false).contains("10.0.0.3:80 + 2 more..."));
     }
 
     #[test]

@@ -27,6 +27,22 @@ pub fn apply(command: &Command) -> Result<()> {
     })
 }
 
+/// `create -f FILE`: makes the objects.
+///
+/// # Errors
+/// No file, or objects the server does not take; the others are made all the same.
+pub fn create(command: &Command) -> Result<()> {
+    if command.files.is_empty() {
+        bail!("error: You must provide one or more resources by argument or filename.");
+    }
+    each(manifests::read(command)?, |manifest| {
+        let made = command.send(|client| client.post(&manifest.directory(), &manifest.object))?;
+        accepted(made)?;
+        tell(command, manifest.kind, &manifest.name, "created");
+        Ok(())
+    })
+}
+
 /// Does the same to all objects, and fails with the last failure.
 fn each(manifests: Vec<Manifest>, act: impl Fn(&Manifest) -> Result<()>) -> Result<()> {
     let mut failed = None;
@@ -40,7 +56,8 @@ fn each(manifests: Vec<Manifest>, act: impl Fn(&Manifest) -> Result<()>) -> Resu
     failed.map_or(Ok(()), Err)
 }
 
-fn tell(command: &Command, kind: &Kind, name: &str, operation: &str) {
+/// Says what was done to an object.
+pub fn tell(command: &Command, kind: &Kind, name: &str, operation: &str) {
     let singular = kind.singular();
     if command.output.as_deref() == Some("name") {
         println!("{singular}/{name}");
@@ -88,7 +105,9 @@ fn difference(old: &Value, new: &Value, live: &Value) -> Map<String, Value> {
             if !inner.is_empty() {
                 patch.insert(name.clone(), json!(inner));
             }
-        } else if wanted != found {
+        } else if wanted != found
+            && !(wanted.is_array() && *wanted == old[name] && says(found, wanted))
+        {
             patch.insert(name.clone(), wanted.clone());
         }
     }
@@ -98,6 +117,20 @@ fn difference(old: &Value, new: &Value, live: &Value) -> Map<String, Value> {
         }
     }
     patch
+}
+
+/// Whether `found` says all that `wanted` says: the server completes what is in lists.
+fn says(found: &Value, wanted: &Value) -> bool {
+    match (found, wanted) {
+        (Value::Object(_), Value::Object(wanted)) => wanted
+            .iter()
+            .all(|(name, value)| value.is_null() || says(&found[name], value)),
+        (Value::Array(found), Value::Array(wanted)) => {
+            let pairs = found.iter().zip(wanted);
+            found.len() == wanted.len() && pairs.into_iter().all(|(f, w)| says(f, w))
+        }
+        _ => found == wanted,
+    }
 }
 
 /// `delete KIND NAME…`, `delete KIND/NAME` or `delete -f FILE`.
@@ -110,21 +143,39 @@ pub fn delete(command: &Command, wanted: &[&str]) -> Result<()> {
             delete_one(command, manifest.kind, &manifest.path(), &manifest.name)
         });
     }
-    let named = super::get::named(wanted)?;
-    if named.iter().any(|(_, name)| name.is_none()) || named.is_empty() {
-        bail!(
-            "error: resource(s) were provided, but no name, label selector, or --all flag specified"
-        );
+    let mut named = Vec::new();
+    for (kind, name) in super::get::named(wanted)? {
+        match name {
+            Some(name) => named.push((kind, name.to_owned())),
+            None if command.all || command.selector.is_some() => {
+                let items = super::get::list(command, kind)?;
+                let names = items
+                    .iter()
+                    .filter_map(|item| item["metadata"]["name"].as_str());
+                named.extend(names.map(|name| (kind, name.to_owned())));
+            }
+            None => bail!(
+                "error: resource(s) were provided, but no name, label selector, or --all flag \
+                 specified"
+            ),
+        }
+    }
+    if wanted.is_empty() {
+        bail!("error: You must provide one or more resources by argument or filename.");
     }
     for (kind, name) in named {
-        let path = kind.path(Some(command.namespace()), name);
-        delete_one(command, kind, &path, name.unwrap_or_default())?;
+        let path = kind.path(Some(command.namespace()), Some(&name));
+        delete_one(command, kind, &path, &name)?;
     }
     Ok(())
 }
 
 fn delete_one(command: &Command, kind: &Kind, path: &str, name: &str) -> Result<()> {
-    let reply = command.send(|client| client.delete(path))?;
+    let path = match command.option("--grace-period") {
+        Some(seconds) => format!("{path}?gracePeriodSeconds={seconds}"),
+        None => path.to_owned(),
+    };
+    let reply = command.send(|client| client.delete(&path))?;
     if reply.status == 404 && command.ignore_not_found {
         return Ok(());
     }
@@ -178,5 +229,15 @@ mod tests {
         assert_eq!(json!(patch), json!({"a": {"c": [1], "gone": null}}));
         let live = json!({"a": {"b": 1, "c": [1], "others": 1}, "d": 2});
         assert!(difference(&old, &new, &live).is_empty());
+    }
+
+    #[test]
+    fn what_the_server_adds_in_lists_is_no_difference() {
+        let file = |port: u64| json!({"ports": [{"port": port}]});
+        let live = json!({"ports": [{"port": 1, "nodePort": 20000}]});
+        assert!(difference(&file(1), &file(1), &live).is_empty());
+        assert_eq!(json!(difference(&file(1), &file(2), &live)), file(2));
+        // What was in the file and is no more is to go.
+        assert_eq!(json!(difference(&live, &file(1), &live)), file(1));
     }
 }

@@ -1,23 +1,37 @@
 //! The stand-in for the kubelet: checks docker, serves its ports and keeps its
-//! node registered. It runs no pods.
+//! node registered; runs the pods that are bound to it.
 
 mod bootstrap;
+mod cni;
+mod container;
+mod environment;
+mod files;
 mod network;
 mod node;
+mod pod;
+mod pods;
 mod ports;
+mod probes;
+mod sandbox;
+mod settings;
+mod status;
+mod volumes;
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 
 use crate::client::Client;
+use crate::docker::Docker;
 use crate::flags::Flags;
 use crate::server::Server;
-use crate::{docker, kubeconfig, lifecycle};
+use crate::{kubeconfig, lifecycle};
 use bootstrap::Bootstrap;
 use node::Node;
 use ports::Ports;
+use settings::Settings;
 
 /// Runs until told to stop.
 ///
@@ -29,12 +43,14 @@ pub fn run(flags: &Flags) -> Result<()> {
     flags.check_files(&["kubeconfig", "bootstrap-kubeconfig"])?;
     let name = node::name(flags)?;
     let api = api_client(flags, &name)?;
-    let runtime = check_machine(flags)?;
+    let (docker, runtime) = check_machine(flags)?;
+    let settings = Arc::new(Settings::read(flags, &name, &api, docker)?);
     let node = Node::read(flags, name.clone(), runtime)?;
     let ports = Ports::read(flags, &name, &api)?;
     lifecycle::run_until_stopped(move || {
         let server = Server::new()?;
-        ports.listen(&server)?;
+        ports.listen(&server, &settings)?;
+        std::thread::spawn(move || pods::keep(&settings));
         node.keep_registered(&api)
     })
 }
@@ -64,9 +80,9 @@ fn api_client(flags: &Flags, node: &str) -> Result<Client> {
     client.context("--kubeconfig")
 }
 
-/// What the real kubelet asks of the machine before it runs. Returns the version of
-/// the container runtime.
-fn check_machine(flags: &Flags) -> Result<String> {
+/// What the real kubelet asks of the machine before it runs. Returns the container
+/// runtime and its version.
+fn check_machine(flags: &Flags) -> Result<(Docker, String)> {
     let swaps = fs::read_to_string("/proc/swaps").unwrap_or_default();
     if flags.boolean("fail-swap-on", true) && swaps.lines().count() > 1 {
         bail!(
@@ -75,12 +91,12 @@ fn check_machine(flags: &Flags) -> Result<String> {
         );
     }
     match flags.text("container-runtime").unwrap_or("docker") {
-        "docker" => docker::check(
-            flags
-                .text("docker-endpoint")
-                .unwrap_or("unix:///var/run/docker.sock"),
-            flags.text("cgroup-driver").unwrap_or("cgroupfs"),
-        ),
+        "docker" => {
+            let endpoint = flags.text("docker-endpoint");
+            let docker = Docker::new(endpoint.unwrap_or("unix:///var/run/docker.sock"))?;
+            let version = docker.check(flags.text("cgroup-driver").unwrap_or("cgroupfs"))?;
+            Ok((docker, version))
+        }
         other => bail!("--container-runtime: the stand-in knows only docker, not {other:?}"),
     }
 }

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
+use crate::flags::Flags;
+
 /// Where a CNI network is looked for.
 pub struct Network {
     /// The directory of configurations.
@@ -14,13 +16,56 @@ pub struct Network {
     pub plugins: PathBuf,
 }
 
+/// A network as its configuration describes it.
+pub struct Configuration {
+    /// The network's name.
+    pub name: Value,
+    /// The version of what plugins are told.
+    pub version: Value,
+    /// The plugins, in their order.
+    pub plugins: Vec<Value>,
+}
+
 impl Network {
+    /// As the flags say; none for docker's own network.
+    ///
+    /// # Errors
+    /// A plugin that is not `cni`.
+    pub fn read(flags: &Flags) -> Result<Option<Self>> {
+        let path = |flag, default: &str| PathBuf::from(flags.text(flag).unwrap_or(default));
+        match flags.text("network-plugin") {
+            Some("cni") => Ok(Some(Self {
+                configurations: path("cni-conf-dir", "/etc/cni/net.d"),
+                plugins: path("cni-bin-dir", "/opt/cni/bin"),
+            })),
+            None => Ok(None),
+            Some(other) => {
+                bail!("--network-plugin: the stand-in knows only cni, not {other:?}")
+            }
+        }
+    }
+
     /// The first configuration by name must be usable, and its plugin and
     /// `loopback` must be there: kubelet calls both for every pod.
     ///
     /// # Errors
     /// What is missing, as the real kubelet words it.
     pub fn check(&self) -> Result<()> {
+        for plugin in &self.first()?.plugins {
+            let kind = plugin["type"].as_str().context("a plugin without a type")?;
+            self.find(kind)?;
+            if let Some(ipam) = plugin["ipam"]["type"].as_str() {
+                self.find(ipam)?;
+            }
+        }
+        self.find("loopback").map(drop)
+    }
+
+    /// The first configuration by name.
+    ///
+    /// # Errors
+    /// There is none, or it cannot be read.
+    pub fn first(&self) -> Result<Configuration> {
         let directory = self.configurations.display();
         let mut found: Vec<PathBuf> = fs::read_dir(&self.configurations)
             .with_context(|| directory.to_string())?
@@ -37,21 +82,22 @@ impl Network {
         let text = fs::read(first).with_context(|| first.display().to_string())?;
         let conf: Value =
             serde_json::from_slice(&text).with_context(|| first.display().to_string())?;
-        let listed = conf["plugins"].as_array().map(Vec::as_slice);
-        for plugin in listed.unwrap_or(std::slice::from_ref(&conf)) {
-            let kind = plugin["type"].as_str().context("a plugin without a type")?;
-            self.find(kind)?;
-            if let Some(ipam) = plugin["ipam"]["type"].as_str() {
-                self.find(ipam)?;
-            }
-        }
-        self.find("loopback")
+        let listed = conf["plugins"].as_array().cloned();
+        Ok(Configuration {
+            name: conf["name"].clone(),
+            version: conf["cniVersion"].clone(),
+            plugins: listed.unwrap_or_else(|| vec![conf]),
+        })
     }
 
-    fn find(&self, plugin: &str) -> Result<()> {
+    /// The path of a plugin.
+    ///
+    /// # Errors
+    /// It is not there.
+    pub fn find(&self, plugin: &str) -> Result<PathBuf> {
         let path = self.plugins.join(plugin);
         if path.is_file() {
-            return Ok(());
+            return Ok(path);
         }
         bail!(
             "failed to find plugin {plugin:?} in path {}",

@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::net::IpAddr;
-use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
@@ -57,20 +56,7 @@ impl Node {
     /// # Errors
     /// Flags the real program would not run with.
     pub fn read(flags: &Flags, name: String, runtime: String) -> Result<Self> {
-        for address in flags.list("cluster-dns") {
-            let parsed = address.parse::<IpAddr>();
-            parsed.with_context(|| format!("--cluster-dns: {address:?} is no IP address"))?;
-        }
         let stated = flags.text("node-ip").unwrap_or(&name);
-        let path = |flag, default: &str| PathBuf::from(flags.text(flag).unwrap_or(default));
-        let network = match flags.text("network-plugin") {
-            Some("cni") => Some(Network {
-                configurations: path("cni-conf-dir", "/etc/cni/net.d"),
-                plugins: path("cni-bin-dir", "/opt/cni/bin"),
-            }),
-            None => None,
-            Some(other) => bail!("--network-plugin: the stand-in knows only cni, not {other:?}"),
-        };
         let mut labels = json!({
             "beta.kubernetes.io/arch": "amd64",
             "beta.kubernetes.io/os": "linux",
@@ -87,7 +73,7 @@ impl Node {
             address: stated.parse().ok(),
             labels,
             taints: taints.collect::<Result<_>>()?,
-            network,
+            network: Network::read(flags)?,
             port: flags.port("port", 10250)?,
             registers: flags.boolean("register-node", true),
             period: flags.duration("node-status-update-frequency", STATUS_PERIOD),

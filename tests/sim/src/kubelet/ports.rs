@@ -3,8 +3,10 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use reqwest::Url;
 use serde_json::json;
 
 use crate::client::Client;
@@ -12,6 +14,13 @@ use crate::flags::Flags;
 use crate::server::{Request, Response, Server};
 use crate::tls::{self, Identity};
 use crate::user::User;
+
+use super::container::{NAME, NAMESPACE, POD};
+use super::settings::Settings;
+use super::{pods, status};
+
+/// How long a command in a container may take.
+const RUN_LIMIT: Duration = Duration::from_secs(60);
 
 /// The kubelet's ports.
 pub struct Ports {
@@ -51,8 +60,11 @@ impl Ports {
     ///
     /// # Errors
     /// An address that cannot be bound. Of cAdvisor's port this is only logged.
-    pub fn listen(self, server: &Server) -> Result<()> {
-        let handler = || Arc::new(|request: Request| answer(&request));
+    pub fn listen(self, server: &Server, settings: &Arc<Settings>) -> Result<()> {
+        let handler = || {
+            let settings = settings.clone();
+            Arc::new(move |request: Request| answer(&settings, &request))
+        };
         for address in [self.health, self.read_only].into_iter().flatten() {
             server.listen(address, None, handler())?;
         }
@@ -62,9 +74,9 @@ impl Ports {
             eprintln!("cAdvisor: {error:#}");
         }
         if let Some((address, config)) = self.secure {
-            let guard = self.guard;
+            let (guard, settings) = (self.guard, settings.clone());
             let handler = Arc::new(move |request: Request| match guard.check(&request) {
-                Ok(()) => answer(&request),
+                Ok(()) => answer(&settings, &request),
                 Err(refusal) => refusal,
             });
             server.listen(address, Some(config), handler)?;
@@ -206,21 +218,89 @@ fn subresource(path: &str) -> &'static str {
     found.map_or("proxy", |(_, part)| part)
 }
 
-fn answer(request: &Request) -> Response {
+fn answer(settings: &Settings, request: &Request) -> Response {
     match request.path.as_str() {
         "/healthz" => Response::text(200, "ok"),
-        "/metrics" | "/metrics/cadvisor" => Response::text(
-            200,
-            "# appliance test stand-in\nkubelet_running_pod_count 0\n",
-        ),
-        "/pods" | "/pods/" => Response::json(
-            200,
-            &json!({"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": null}),
-        ),
+        "/metrics" | "/metrics/cadvisor" => {
+            let count = pods::bound(settings).map_or(0, |pods| pods.len());
+            Response::text(
+                200,
+                format!("# appliance test stand-in\nkubelet_running_pod_count {count}\n"),
+            )
+        }
+        "/pods" | "/pods/" => match pods::bound(settings) {
+            Ok(pods) => {
+                let items = if pods.is_empty() {
+                    json!(null)
+                } else {
+                    json!(pods)
+                };
+                let list = json!({
+                    "kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": items,
+                });
+                Response::json(200, &list)
+            }
+            Err(error) => Response::text(500, format!("{error:#}")),
+        },
         "/stats/summary" => Response::json(200, &json!({"node": {}, "pods": []})),
         "/spec" | "/spec/" => Response::json(200, &json!({})),
-        _ => Response::text(404, "404 page not found\n"),
+        path => inside(settings, path, &request.query)
+            .unwrap_or_else(|| Response::text(404, "404 page not found\n")),
     }
+}
+
+/// `/containerLogs/NAMESPACE/POD/CONTAINER` and `/run/NAMESPACE/POD/CONTAINER`.
+fn inside(settings: &Settings, path: &str, query: &str) -> Option<Response> {
+    let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
+    let [what @ ("containerLogs" | "run"), namespace, pod, container] = parts[..] else {
+        return None;
+    };
+    let answer = find(settings, (namespace, pod, container), query).and_then(|id| {
+        let url = Url::parse(&format!("http://query/?{query}"))?;
+        let all = |wanted: &str| {
+            let pairs = url.query_pairs().filter(|(name, _)| name == wanted);
+            pairs
+                .map(|(_, value)| value.into_owned())
+                .collect::<Vec<_>>()
+        };
+        if what == "containerLogs" {
+            let tail = all("tailLines");
+            return settings.docker.logs(&id, tail.first().map(String::as_str));
+        }
+        let (code, text) = settings.docker.exec(&id, &all("command"), RUN_LIMIT)?;
+        if code != 0 {
+            bail!(
+                "{}command terminated with exit code {code}",
+                String::from_utf8_lossy(&text)
+            );
+        }
+        Ok(text)
+    });
+    Some(match answer {
+        Ok(body) => Response {
+            status: 200,
+            content_type: "text/plain; charset=utf-8",
+            body,
+        },
+        Err(error) => Response::text(400, format!("{error:#}")),
+    })
+}
+
+/// The container that is meant: the latest one, or the one before it.
+fn find(
+    settings: &Settings,
+    (namespace, pod, name): (&str, &str, &str),
+    query: &str,
+) -> Result<String> {
+    let mut found = settings.docker.labelled(&format!("{POD}={pod}"))?;
+    found.retain(|one| one["Labels"][NAMESPACE] == namespace && one["Labels"][NAME] == name);
+    found.sort_by_key(|one| (one["Created"].as_u64(), status::restarts(one)));
+    let back = usize::from(query.split('&').any(|pair| pair == "previous=true"));
+    let wanted = found.iter().rev().nth(back);
+    let id = wanted.and_then(|one| one["Id"].as_str());
+    id.map(str::to_owned).with_context(|| {
+        format!("container {name:?} in pod {pod:?} is waiting to start: ContainerCreating")
+    })
 }
 
 #[cfg(test)]

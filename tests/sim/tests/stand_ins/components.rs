@@ -69,20 +69,6 @@ fn not_healthy_through_a_wrong_kubeconfig() {
 }
 
 #[test]
-fn kube_proxy_is_healthy_once_the_api_answers() {
-    let cluster = Cluster::start();
-    let _server = cluster.apiserver(&[]);
-    let kubeconfig = cluster.kubeconfig("system:kube-proxy", "k8s");
-    let port = free_port();
-    let _proxy = Running::start(command("kube-proxy").args([
-        flag("healthz-bind-address", "127.0.0.1"),
-        flag("healthz-port", port),
-        file("kubeconfig", &kubeconfig),
-    ]));
-    assert!(wait_for_status(port, "/healthz", 200).contains("lastUpdated"));
-}
-
-#[test]
 fn kube_proxy_is_not_healthy_as_somebody_else() {
     let cluster = Cluster::start();
     let _server = cluster.apiserver(&[]);

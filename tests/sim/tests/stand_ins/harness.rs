@@ -31,6 +31,16 @@ pub fn command(program: &str) -> Command {
     command
 }
 
+/// A link to the stand-in under the name of `program`, for what starts it by a path.
+pub fn sim(directory: &Path, program: &str) -> std::path::PathBuf {
+    let directory = directory.join("programs");
+    std::fs::create_dir_all(&directory).unwrap();
+    let path = directory.join(program);
+    // It may be there already.
+    let _ = std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_sim"), &path);
+    path
+}
+
 /// Runs a stand-in that is expected to end by itself.
 pub fn run(program: &str, arguments: &[String]) -> Output {
     command(program).args(arguments).output().unwrap()
@@ -58,6 +68,7 @@ pub fn file(name: &str, path: &Path) -> String {
 
 /// A program that runs until it is dropped.
 pub struct Running {
+    name: String,
     child: Child,
     lines: Receiver<String>,
 }
@@ -78,7 +89,9 @@ impl Running {
                 let _ = sender.send(line);
             }
         });
-        Self { child, lines }
+        let name = format!("{command:?}");
+        let name = name.chars().take(120).collect();
+        Self { name, child, lines }
     }
 
     /// Waits until the program logs a line with `text` in it.
@@ -108,6 +121,11 @@ impl Drop for Running {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        if thread::panicking() {
+            let lines: Vec<String> = self.lines.iter().collect();
+            let last = &lines[lines.len().saturating_sub(40)..];
+            eprintln!("{} logged at last:\n{}", self.name, last.join("\n"));
+        }
     }
 }
 
@@ -126,7 +144,8 @@ impl Cluster {
     pub fn start() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let authority = Authority::new(&directory.path().join("pki"));
-        let (etcd, running) = start_etcd(directory.path(), &authority);
+        let mut command = Command::new("etcd");
+        let (etcd, running) = start_etcd(&mut command, directory.path(), &authority);
         let port = free_port();
         Self {
             directory,
@@ -200,11 +219,15 @@ impl Cluster {
     }
 }
 
-fn start_etcd(directory: &Path, authority: &Authority) -> (String, Running) {
+/// Starts the etcd that `command` names, with TLS, demanding client certificates.
+pub fn start_etcd(
+    command: &mut Command,
+    directory: &Path,
+    authority: &Authority,
+) -> (String, Running) {
     let pair = authority.issue("etcd", "k8s");
     let url = format!("https://127.0.0.1:{}", free_port());
     let peer = format!("http://127.0.0.1:{}", free_port());
-    let mut command = Command::new("etcd");
     command.args([
         flag("data-dir", directory.join("etcd").display()),
         flag("listen-client-urls", &url),
@@ -224,7 +247,7 @@ fn start_etcd(directory: &Path, authority: &Authority) -> (String, Running) {
         present.is_ok(),
         "etcd is missing: apt-get install etcd-server"
     );
-    (url, Running::start(&mut command))
+    (url, Running::start(command))
 }
 
 /// What a server on this machine answers over plain HTTP: the status and body.

@@ -4,9 +4,19 @@
 
 mod apiserver;
 mod bootstrap;
+mod calico;
+mod cni;
 mod components;
+mod dns;
+mod docker;
 mod harness;
 mod images;
+mod lab;
 mod node;
 mod objects;
 mod pki;
+mod plane;
+mod pods;
+mod proxy;
+mod web;
+mod workloads;

@@ -74,46 +74,6 @@ fn a_node_is_ready_once_its_network_is() {
 }
 
 #[test]
-fn calico_node_registers_and_calicoctl_sees_it() {
-    let cluster = Cluster::start();
-    let client = cluster.authority.issue("calico", "k8s");
-    let run = cluster.directory.path().join("run");
-    let port = free_port();
-    let calicoctl = || {
-        let mut calicoctl = command("calicoctl");
-        calicoctl
-            .args(["node", "status"])
-            .env("SIM_CALICO_RUN", &run);
-        calicoctl.output().unwrap()
-    };
-    assert_eq!(calicoctl().status.code(), Some(1));
-    let mut node = Running::start(
-        command("start_runit")
-            .env("SIM_CALICO_RUN", &run)
-            .env("NODENAME", "192.0.2.1")
-            .env("IP", "192.0.2.1")
-            .env("ETCD_ENDPOINTS", &cluster.etcd)
-            .env("ETCD_CA_CERT_FILE", cluster.authority.certificate())
-            .env("ETCD_CERT_FILE", &client.certificate)
-            .env("ETCD_KEY_FILE", &client.key)
-            .env("CALICO_IPV4POOL_CIDR", "172.20.0.0/16")
-            .env("FELIX_HEALTHENABLED", "true")
-            .env("FELIX_HEALTHPORT", port.to_string())
-            .env("FELIX_IGNORELOOSERPF", "true"),
-    );
-    wait_for_status(port, "/liveness", 200);
-    wait_for_status(port, "/readiness", 200);
-    node.wait_for("started successfully");
-    // The socket is there a moment after the line.
-    eventually("calicoctl node status", || calicoctl().status.success());
-    let text = said(&calicoctl());
-    assert!(text.contains("Calico process is running."), "{text}");
-    assert!(text.contains("No IPv4 peers found."), "{text}");
-    assert!(node.stop());
-    assert_eq!(calicoctl().status.code(), Some(1));
-}
-
-#[test]
 fn calico_node_needs_the_files_of_an_https_etcd() {
     let output = command("start_runit")
         .env("IP", "192.0.2.1")

@@ -14,7 +14,7 @@ items:
 - apiVersion: extensions/v1beta1
   kind: Deployment
   metadata: {name: d, namespace: kube-system}
-  spec: {replicas: 2, template: {spec: {containers: [{name: c, image: pause}]}}}
+  spec: {replicas: 2, template: {metadata: {labels: {a: b}}, spec: {containers: [{name: c, image: pause}]}}}
 ---
 apiVersion: rbac.authorization.k8s.io/v1
 kind: ClusterRole

@@ -96,7 +96,9 @@ impl Authority {
     /// Writes a kubeconfig with a bearer token; an empty one is none.
     pub fn token_kubeconfig(&self, server: &str, token: &str) -> PathBuf {
         let user = format!("token: \"{token}\"");
-        let name = format!("token-{token}");
+        // The end tells tokens apart, and a whole one may be too long for a name.
+        let end = &token[token.len().saturating_sub(40)..];
+        let name = format!("token-{end}");
         self.write_kubeconfig(server, &self.certificate(), &name, &user)
     }
 

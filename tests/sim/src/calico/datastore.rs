@@ -1,0 +1,165 @@
+//! Calico's data: text values under paths, in etcd's v2 API.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+use crate::client::{Client, Reply};
+use crate::etcd::{self, Files, Members};
+
+/// etcd says this of a key that is not there.
+const KEY_NOT_FOUND: u64 = 100;
+
+/// The store of all of Calico's parts.
+pub struct Datastore {
+    members: Members,
+}
+
+/// A value and where it stands.
+pub struct Leaf {
+    /// The whole path.
+    pub key: String,
+    /// The value.
+    pub value: String,
+    /// The index of the write that made it so.
+    index: u64,
+}
+
+impl Leaf {
+    fn of(node: &Value) -> Option<Self> {
+        Some(Self {
+            key: node["key"].as_str()?.to_owned(),
+            value: node["value"].as_str()?.to_owned(),
+            index: node["modifiedIndex"].as_u64()?,
+        })
+    }
+}
+
+/// A variable that is set and not empty.
+pub fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+impl Datastore {
+    /// Of the members in `endpoints`, URLs with commas between.
+    ///
+    /// # Errors
+    /// Something that is no URL, an https one without its three files, broken files.
+    pub fn new(endpoints: &str, files: Files<'_>) -> Result<Self> {
+        let servers: Vec<&str> = endpoints.split(',').map(str::trim).collect();
+        let secure = servers.iter().any(|url| url.starts_with("https://"));
+        let complete = [files.authority, files.certificate, files.key]
+            .iter()
+            .all(Option::is_some);
+        if secure && !complete {
+            bail!(
+                "an https etcd needs the files of an authority, a certificate and its key \
+                 (ETCD_CA_CERT_FILE, ETCD_CERT_FILE, ETCD_KEY_FILE, or the configuration's)"
+            );
+        }
+        let members = Members::new(etcd::members(&servers, files)?);
+        Ok(Self { members })
+    }
+
+    /// As the variables say that all of Calico's containers have.
+    ///
+    /// # Errors
+    /// As for [`Datastore::new`], and no endpoints.
+    pub fn of_environment() -> Result<Self> {
+        let endpoints = variable("ETCD_ENDPOINTS").context("ETCD_ENDPOINTS is not set")?;
+        let files = ["ETCD_CA_CERT_FILE", "ETCD_CERT_FILE", "ETCD_KEY_FILE"].map(variable);
+        let [authority, certificate, key] = &files;
+        let files = Files {
+            authority: authority.as_deref().map(Path::new),
+            certificate: certificate.as_deref().map(Path::new),
+            key: key.as_deref().map(Path::new),
+        };
+        Self::new(&endpoints, files)
+    }
+
+    /// The value at `key`.
+    ///
+    /// # Errors
+    /// No member answers.
+    pub fn get(&self, key: &str) -> Result<Option<Leaf>> {
+        let found = self.ask(|member| member.get(&format!("/v2/keys{key}?quorum=true")))?;
+        Ok(found.and_then(|answer| Leaf::of(&answer["node"])))
+    }
+
+    /// Every value below `key`, in no order.
+    ///
+    /// # Errors
+    /// No member answers.
+    pub fn tree(&self, key: &str) -> Result<Vec<Leaf>> {
+        let path = format!("/v2/keys{key}?recursive=true&quorum=true");
+        let Some(answer) = self.ask(|member| member.get(&path))? else {
+            return Ok(Vec::new());
+        };
+        let mut leaves = Vec::new();
+        let mut rest = vec![&answer["node"]];
+        while let Some(node) = rest.pop() {
+            rest.extend(node["nodes"].as_array().into_iter().flatten());
+            leaves.extend(Leaf::of(node));
+        }
+        Ok(leaves)
+    }
+
+    /// Writes a value.
+    ///
+    /// # Errors
+    /// No member takes it.
+    pub fn put(&self, key: &str, value: &str) -> Result<()> {
+        self.write(key, "", value).map(|_| ())
+    }
+
+    /// Writes a value where none is; whether it did.
+    ///
+    /// # Errors
+    /// No member answers.
+    pub fn create(&self, key: &str, value: &str) -> Result<bool> {
+        self.write(key, "?prevExist=false", value)
+    }
+
+    /// Writes a value where `old` still is; whether it did.
+    ///
+    /// # Errors
+    /// No member answers.
+    pub fn replace(&self, old: &Leaf, value: &str) -> Result<bool> {
+        self.write(&old.key, &format!("?prevIndex={}", old.index), value)
+    }
+
+    /// Removes a value, if it is there.
+    ///
+    /// # Errors
+    /// No member answers.
+    pub fn delete(&self, key: &str) -> Result<()> {
+        self.ask(|member| member.delete(&format!("/v2/keys{key}")))
+            .map(|_| ())
+    }
+
+    /// Whether etcd took the value; not, where its condition does not hold.
+    fn write(&self, key: &str, condition: &str, value: &str) -> Result<bool> {
+        let encoded: String = value.bytes().map(|byte| format!("%{byte:02X}")).collect();
+        let path = format!("/v2/keys{key}{condition}");
+        let form = format!("value={encoded}");
+        let answer = self.ask(|member| member.put_form(&path, form.clone()))?;
+        Ok(answer.is_some())
+    }
+
+    /// An answer; none where the key is not there, or is not as the condition says.
+    fn ask(&self, ask: impl Fn(&Client) -> Result<Reply>) -> Result<Option<Value>> {
+        self.members.ask(|member| {
+            let reply = ask(member)?;
+            let body: Option<Value> = serde_json::from_slice(&reply.body).ok();
+            match (reply.status, body) {
+                (404, Some(error)) if error["errorCode"] == KEY_NOT_FOUND => Ok(None),
+                (404, _) => {
+                    bail!("etcd serves no v2 API, which Calico 2.6 needs (etcd 3.4: --enable-v2)")
+                }
+                (412, _) => Ok(None),
+                _ => reply.json().map(Some),
+            }
+        })
+    }
+}

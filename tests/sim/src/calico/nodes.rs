@@ -1,0 +1,115 @@
+//! What etcd says of BGP: the nodes, and what holds for all of them.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+
+use super::bird::Peer;
+use super::datastore::Datastore;
+
+/// The nodes; in each directory its `ip_addr_v4` and more.
+pub const HOSTS: &str = "/calico/bgp/v1/host";
+const GLOBAL: &str = "/calico/bgp/v1/global";
+const MESH: &str = "/calico/bgp/v1/global/node_mesh";
+/// Calico's autonomous system where none is set.
+const DEFAULT_SYSTEM: u32 = 64512;
+
+/// A node.
+#[derive(Debug, Default)]
+pub struct Node {
+    /// Its address, once it is there.
+    pub address: Option<Ipv4Addr>,
+    /// Its address with the length of its network's prefix.
+    pub network: String,
+    /// Its autonomous system, if not that of all.
+    pub system: Option<u32>,
+}
+
+/// What holds for all nodes.
+#[derive(Debug)]
+pub struct Global {
+    /// Whether every node peers with every other.
+    pub mesh: bool,
+    /// The autonomous system.
+    pub system: u32,
+    /// The routers that every node peers with.
+    pub peers: Vec<Peer>,
+}
+
+/// Every node by its name.
+///
+/// # Errors
+/// No etcd, or a value that is none.
+pub fn nodes(store: &Datastore) -> Result<BTreeMap<String, Node>> {
+    let mut nodes: BTreeMap<String, Node> = BTreeMap::new();
+    for leaf in store.tree(HOSTS)? {
+        let Some((name, field)) = leaf
+            .key
+            .strip_prefix(HOSTS)
+            .and_then(|rest| rest.strip_prefix('/'))
+            .and_then(|rest| rest.split_once('/'))
+        else {
+            continue;
+        };
+        let node = nodes.entry(name.to_owned()).or_default();
+        match field {
+            "ip_addr_v4" if !leaf.value.is_empty() => {
+                node.address = Some(leaf.value.parse().with_context(|| leaf.key.clone())?);
+            }
+            "network_v4" => node.network = leaf.value,
+            "as_num" => node.system = Some(number(&json!(leaf.value)).context(leaf.key)?),
+            _ => {}
+        }
+    }
+    Ok(nodes)
+}
+
+/// What holds for all nodes.
+///
+/// # Errors
+/// No etcd, or a value that is none.
+pub fn global(store: &Datastore) -> Result<Global> {
+    let mut global = Global {
+        mesh: true,
+        system: DEFAULT_SYSTEM,
+        peers: Vec::new(),
+    };
+    for leaf in store.tree(GLOBAL)? {
+        let broken = || leaf.key.clone();
+        let field = leaf.key.strip_prefix(GLOBAL).unwrap_or_default();
+        if field == "/as_num" {
+            global.system = number(&json!(leaf.value)).with_context(broken)?;
+        } else if field == "/node_mesh" {
+            let value: Value = serde_json::from_str(&leaf.value).with_context(broken)?;
+            global.mesh = value["enabled"].as_bool().with_context(broken)?;
+        } else if field.starts_with("/peer_v4/") {
+            let value: Value = serde_json::from_str(&leaf.value).with_context(broken)?;
+            let address = value["ip"].as_str().with_context(broken)?;
+            global.peers.push(Peer {
+                address: address.parse().with_context(broken)?,
+                system: number(&value["as_num"]).with_context(broken)?,
+            });
+        }
+    }
+    global.peers.sort_by_key(|peer| peer.address);
+    Ok(global)
+}
+
+/// Switches the mesh of all nodes on or off.
+///
+/// # Errors
+/// No etcd.
+pub fn set_mesh(store: &Datastore, enabled: bool) -> Result<()> {
+    store.put(MESH, &json!({"enabled": enabled}).to_string())
+}
+
+/// A system's number, which Calico writes as a text.
+fn number(value: &Value) -> Result<u32> {
+    let text = value
+        .as_str()
+        .map_or_else(|| value.to_string(), str::to_owned);
+    text.parse()
+        .with_context(|| format!("{text:?} is no AS number"))
+}

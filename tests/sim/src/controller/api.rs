@@ -1,0 +1,168 @@
+//! How controllers read and write objects.
+
+use anyhow::{Context, Result, bail};
+use serde_json::{Value, json};
+
+use crate::client::Client;
+use crate::kinds::Kind;
+
+/// Every object of a kind.
+///
+/// # Errors
+/// The API does not answer or refuses.
+pub fn list(api: &Client, resource: &str) -> Result<Vec<Value>> {
+    let kind = Kind::named(resource).with_context(|| format!("no kind of {resource}"))?;
+    let mut list = api.get(&kind.path(None, None))?.json()?;
+    match list["items"].take() {
+        Value::Array(items) => Ok(items),
+        _ => Ok(Vec::new()),
+    }
+}
+
+/// The path of an object, or of a part of it.
+///
+/// # Errors
+/// An object of an unknown kind.
+pub fn path(object: &Value, part: &str) -> Result<String> {
+    let kind = Kind::of(&text(&object["apiVersion"]), &text(&object["kind"]));
+    let kind = kind.context("an object of an unknown kind")?;
+    let metadata = &object["metadata"];
+    let path = kind.path(metadata["namespace"].as_str(), metadata["name"].as_str());
+    Ok(if part.is_empty() {
+        path
+    } else {
+        format!("{path}/{part}")
+    })
+}
+
+/// Writes an object, or a part of it.
+///
+/// # Errors
+/// The API does not answer or refuses.
+pub fn put(api: &Client, object: &Value, part: &str) -> Result<()> {
+    let path = path(object, part)?;
+    api.put(&path, object)?.json().context(path)?;
+    Ok(())
+}
+
+/// Makes an object.
+///
+/// # Errors
+/// The API does not answer or refuses.
+pub fn create(api: &Client, resource: &str, object: &Value) -> Result<Value> {
+    let kind = Kind::named(resource).with_context(|| format!("no kind of {resource}"))?;
+    let path = kind.path(object["metadata"]["namespace"].as_str(), None);
+    api.post(&path, object)?.json().context(path)
+}
+
+/// Deletes an object. One that is gone already is none to complain of.
+///
+/// # Errors
+/// The API does not answer or refuses.
+pub fn delete(api: &Client, object: &Value, at_once: bool) -> Result<()> {
+    let mut path = path(object, "")?;
+    if at_once {
+        path.push_str("?gracePeriodSeconds=0");
+    }
+    let reply = api.delete(&path)?;
+    if !matches!(reply.status, 200 | 404) {
+        bail!("{path}: answered {}: {}", reply.status, reply.text());
+    }
+    Ok(())
+}
+
+/// Does the same to every object, and fails with the first failure.
+///
+/// # Errors
+/// What the first object that failed said.
+pub fn each<'a>(
+    objects: impl IntoIterator<Item = &'a Value>,
+    mut act: impl FnMut(&Value) -> Result<()>,
+) -> Result<()> {
+    let mut done = Ok(());
+    for object in objects {
+        let acted = act(object).with_context(|| named(object));
+        done = done.and(acted);
+    }
+    done
+}
+
+/// The object's kind, namespace and name, for messages.
+pub fn named(object: &Value) -> String {
+    let metadata = &object["metadata"];
+    format!(
+        "{} {}/{}",
+        text(&object["kind"]),
+        text(&metadata["namespace"]),
+        text(&metadata["name"])
+    )
+}
+
+/// A text, empty if it is none.
+pub fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}
+
+/// The reference that makes `owner` the one an object belongs to.
+pub fn owner_reference(owner: &Value) -> Value {
+    json!([{
+        "apiVersion": owner["apiVersion"], "kind": owner["kind"],
+        "name": owner["metadata"]["name"], "uid": owner["metadata"]["uid"],
+        "controller": true, "blockOwnerDeletion": true,
+    }])
+}
+
+/// The uid of the object that another belongs to.
+pub fn owner(object: &Value) -> Option<&str> {
+    let references = object["metadata"]["ownerReferences"].as_array()?;
+    let mut owners = references.iter().filter(|one| one["controller"] == true);
+    owners.next()?["uid"].as_str()
+}
+
+/// The objects that belong to `owner`.
+pub fn owned<'a>(objects: &'a [Value], owner: &Value) -> Vec<&'a Value> {
+    let uid = owner["metadata"]["uid"].as_str();
+    let own = objects.iter().filter(|object| self::owner(object) == uid);
+    own.collect()
+}
+
+/// Whether the pod is ready.
+pub fn is_ready(pod: &Value) -> bool {
+    let conditions = pod["status"]["conditions"].as_array();
+    let mut conditions = conditions.into_iter().flatten();
+    conditions.any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
+}
+
+/// Whether the pod runs or will run: it neither ended nor is to end.
+pub fn is_active(pod: &Value) -> bool {
+    let ended = ["Failed", "Succeeded"].contains(&text(&pod["status"]["phase"]).as_str());
+    !ended && pod["metadata"]["deletionTimestamp"].is_null()
+}
+
+/// A pod of a template that belongs to `owner`.
+pub fn pod_of(owner: &Value, template: &Value) -> Value {
+    let metadata = &template["metadata"];
+    json!({
+        "kind": "Pod", "apiVersion": "v1",
+        "metadata": {
+            "generateName": format!("{}-", text(&owner["metadata"]["name"])),
+            "namespace": owner["metadata"]["namespace"],
+            "labels": metadata["labels"], "annotations": metadata["annotations"],
+            "ownerReferences": owner_reference(owner),
+        },
+        "spec": template["spec"],
+    })
+}
+
+/// Writes an object's status, if it is another.
+///
+/// # Errors
+/// The API does not answer or refuses.
+pub fn put_status(api: &Client, object: &Value, status: Value) -> Result<()> {
+    if object["status"] == status {
+        return Ok(());
+    }
+    let mut changed = object.clone();
+    changed["status"] = status;
+    put(api, &changed, "status")
+}

@@ -1,0 +1,37 @@
+//! Packet filter rules, in chains of one's own.
+
+use anyhow::Result;
+
+/// Takes over `tables`, the input of `iptables-restore`, at once or not at all. A
+/// chain that is declared in it is emptied; others stay as they are.
+///
+/// # Errors
+/// What `iptables-restore` refuses.
+pub fn restore(tables: &str) -> Result<()> {
+    super::run("iptables-restore", &["--noflush"], tables).map(|_| ())
+}
+
+/// The names of the chains in `table`.
+///
+/// # Errors
+/// What `iptables-save` refuses.
+pub fn chains(table: &str) -> Result<Vec<String>> {
+    let saved = super::run("iptables-save", &["-t", table], "")?;
+    let names = saved.lines().filter_map(|line| line.strip_prefix(':'));
+    Ok(names
+        .filter_map(|line| line.split(' ').next())
+        .map(str::to_owned)
+        .collect())
+}
+
+/// Puts the rule `-j target` first into a built-in chain, where it is not in it yet.
+///
+/// # Errors
+/// What `iptables` refuses.
+pub fn jump(table: &str, chain: &str, target: &str) -> Result<()> {
+    let rule = |verb| ["-w", "-t", table, verb, chain, "-j", target];
+    if super::run("iptables", &rule("-C"), "").is_ok() {
+        return Ok(());
+    }
+    super::run("iptables", &rule("-I"), "").map(|_| ())
+}
