@@ -3,8 +3,10 @@
 //! Data flows one way: sources → [`metadata::Metadata`] → [`spec::NodeSpec`] → files and
 //! certificates ([`desired::Desired`]) → [`plan::Plan`] → [`apply`] → [`verify`].
 
+pub mod addons;
 pub mod apply;
 pub mod bundle;
+pub mod check;
 pub mod cli;
 pub mod commands;
 pub mod components;
@@ -18,3 +20,4 @@ pub mod render;
 pub mod spec;
 pub mod sys;
 pub mod verify;
+pub mod workloads;

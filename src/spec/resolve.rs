@@ -83,6 +83,7 @@ impl<'a> Resolver<'a> {
         let taints = self.taints();
         let ca = self.ca();
         let join = self.join();
+        let addons = self.addons();
         let cluster = self.cluster(inventory.as_ref(), master);
         self.check_clock();
         let spec = NodeSpec {
@@ -96,11 +97,13 @@ impl<'a> Resolver<'a> {
             labels: labels?,
             taints: taints?,
             join: join?,
+            addons: addons?,
             cluster: cluster?,
             warnings: Vec::new(),
         };
         self.check_ranges(&spec);
         self.check_master(&spec);
+        self.check_policy(&spec);
         self.warn_of_address_pairs(&spec.cluster, *spec.address);
         Some(spec)
     }
@@ -152,7 +155,7 @@ impl<'a> Resolver<'a> {
     }
 
     /// The setting `key`, checked by `parse`, or `default`.
-    fn setting<T>(
+    pub(super) fn setting<T>(
         &mut self,
         key: &'static str,
         pick: Pick,

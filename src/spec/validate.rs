@@ -43,6 +43,7 @@ impl Resolver<'_> {
         self.taints();
         self.ca();
         self.join();
+        self.addons();
         let inventory = self.inventory();
         let master = self.master(inventory.as_ref());
         self.role_by_rule();
