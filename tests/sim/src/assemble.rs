@@ -22,7 +22,15 @@ const COMPONENTS: [&str; 10] = [
     "loopback",
 ];
 
-const IMAGES: [Image; 5] = [
+const IMAGES: [Image; 7] = [
+    Image {
+        file: "calico-kube-controllers_v1.0.0.tar",
+        repository: "quay.io/calico/kube-controllers",
+        tag: "v1.0.0",
+        program: "/usr/bin/kube-controllers",
+        entrypoint: &["/usr/bin/kube-controllers"],
+        command: &[],
+    },
     Image {
         file: "calico-node_v2.6.2.tar",
         repository: "quay.io/calico/node",
@@ -53,6 +61,14 @@ const IMAGES: [Image; 5] = [
         tag: "1.14.5",
         program: "/sidecar",
         entrypoint: &["/sidecar"],
+        command: &[],
+    },
+    Image {
+        file: "kubernetes-dashboard-amd64_v1.8.1.tar",
+        repository: "gcr.io/google_containers/kubernetes-dashboard-amd64",
+        tag: "v1.8.1",
+        program: "/dashboard",
+        entrypoint: &["/dashboard"],
         command: &[],
     },
     Image {
