@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use crate::bundle::fetch::mirror::Mirror;
+use crate::check::probe;
 use crate::components;
 use crate::join::signer;
 use crate::metadata::Source;
@@ -67,6 +68,12 @@ pub enum Command {
     Config(Config),
     /// Tell whether the node is healthy: services, endpoints, images, certificates
     Status(Status),
+    /// Check the whole cluster, on a master: versions, nodes, network, DNS, services
+    ///
+    /// Pods of the namespace appliance-check are started on every node for it, this program in the
+    /// pause image, and removed afterwards. What fails is shown with what mends it.
+    #[command(after_long_help = CHECK_EXAMPLES, args_conflicts_with_subcommands = true)]
+    Check(Check),
     /// Tokens by which workers join: make, list and revoke them on the master
     #[command(subcommand)]
     Token(Token),
@@ -82,6 +89,12 @@ pub enum Command {
     /// The parts of the join service, as its units run them
     #[command(subcommand, hide = true)]
     Join(Join),
+    /// What runs in the cluster besides its own parts, as a unit applies it
+    #[command(subcommand, hide = true)]
+    Addons(Addons),
+    /// The images of this node
+    #[command(subcommand)]
+    Images(Images),
     /// Build, on an operator's machine, what an appliance carries
     #[command(subcommand)]
     Bundle(Bundle),
@@ -257,6 +270,46 @@ pub struct Status {
     /// How to print it
     #[arg(short, long, value_enum, default_value_t)]
     pub output: Output,
+}
+
+const CHECK_EXAMPLES: &str = "\
+Examples:
+  appliance check
+  appliance check --no-pods         start none: only what can be seen without
+  appliance check -o json | jq '.checks[] | select(.result == \"failed\")'
+
+Exit codes: 0 nothing failed, 3 something did, 4 this machine is no node, 2 it is no master.
+What is skipped says why, and does not count. docs/checks.md has the same checks as commands.";
+
+/// Arguments of `check`.
+#[derive(Args, Debug)]
+pub struct Check {
+    /// A part of the check
+    #[command(subcommand)]
+    pub command: Option<CheckCommand>,
+
+    /// Start no pods: check only what can be seen without
+    #[arg(long)]
+    pub no_pods: bool,
+
+    /// How to print it
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: Output,
+}
+
+/// A part of the check.
+#[derive(Debug, Subcommand)]
+pub enum CheckCommand {
+    /// Serve as a probe, inside a pod
+    #[command(hide = true)]
+    Serve {
+        /// The port to listen at, over HTTP and UDP
+        #[arg(long, value_name = "PORT", default_value_t = probe::PORT)]
+        port: u16,
+        /// The name of the node
+        #[arg(long, value_name = "NAME", env = "NODE_NAME", default_value = "")]
+        node: String,
+    },
 }
 
 /// Tokens by which workers join.
@@ -442,6 +495,20 @@ pub struct Serve {
     /// The socket of the part that signs
     #[arg(long, value_name = "PATH", default_value = signer::SOCKET)]
     pub socket: PathBuf,
+}
+
+/// What runs in the cluster besides its own parts.
+#[derive(Debug, Subcommand)]
+pub enum Addons {
+    /// Apply everything in order, and wait until all of it is available
+    Apply,
+}
+
+/// The images of this node.
+#[derive(Debug, Subcommand)]
+pub enum Images {
+    /// Load again what docker has lost; a timer does so every five minutes
+    Ensure,
 }
 
 /// Building what an appliance carries.

@@ -3,9 +3,11 @@
 //! Data flows one way: sources → [`metadata::Metadata`] → [`spec::NodeSpec`] → files and
 //! certificates ([`desired::Desired`]) → [`plan::Plan`] → [`apply`] → [`verify`].
 
+pub mod addons;
 pub mod apply;
 pub mod balance;
 pub mod bundle;
+pub mod check;
 pub mod cli;
 pub mod commands;
 pub mod components;
@@ -19,3 +21,4 @@ pub mod render;
 pub mod spec;
 pub mod sys;
 pub mod verify;
+pub mod workloads;

@@ -8,6 +8,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use crate::apply::docker::Docker;
+use crate::apply::images;
 use crate::apply::state::State;
 use crate::apply::systemd::{self, Unit};
 use crate::bundle::manifest::Manifest;
@@ -18,6 +19,12 @@ use crate::spec::{Profile, Role};
 use crate::sys::http;
 use crate::sys::process::Runner;
 use crate::sys::root::Root;
+
+mod bird;
+mod cluster;
+
+pub use bird::{ESTABLISHED, Peer, SOCKET as BIRD, ask as ask_bird};
+pub use cluster::{AddonReport, PeerReport};
 
 /// How long a health endpoint may take to answer.
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
@@ -52,6 +59,10 @@ pub struct Report {
     pub images: Vec<ImageReport>,
     /// The node's certificates.
     pub certificates: Vec<CertificateReport>,
+    /// The node's BGP peers.
+    pub peers: Vec<PeerReport>,
+    /// Add-ons and workloads of the cluster, on a master.
+    pub addons: Vec<AddonReport>,
 }
 
 /// One service.
@@ -121,17 +132,22 @@ impl Asker<'_> {
             balancer: state.balancer_port.unwrap_or_default(),
         };
         let services = self.services(shape, reach)?;
-        let images = self.images(manifest)?;
+        let images = self.images(shape.role, manifest)?;
         let certificates = if reach.tls {
             self.certificates(shape.role, now)
         } else {
             Vec::new()
         };
+        let seen = self.see(shape.role.is_master(), now);
+        let peers = self.peers(&seen);
+        let addons = self.addons(&seen)?;
         let sound = services.iter().all(|service| service.problem.is_none())
             && images.iter().all(|image| image.problem.is_none())
             && certificates
                 .iter()
-                .all(|certificate| certificate.problem.is_none());
+                .all(|certificate| certificate.problem.is_none())
+            && peers.iter().all(|peer| peer.problem.is_none())
+            && addons.iter().all(|addon| addon.problem.is_none());
         Ok(Report {
             overall: if sound {
                 Overall::Healthy
@@ -143,6 +159,8 @@ impl Asker<'_> {
             services,
             images,
             certificates,
+            peers,
+            addons,
         })
     }
 
@@ -201,14 +219,24 @@ impl Asker<'_> {
         http::get(&client, &health.url)
     }
 
-    fn images(&self, manifest: &Manifest) -> Result<Vec<ImageReport>> {
+    /// The images the last run wanted, or those of the bundle where that is not known.
+    fn images(&self, role: Role, manifest: &Manifest) -> Result<Vec<ImageReport>> {
+        let wanted = images::wanted(self.root)?;
+        let mut wanted: Vec<_> = wanted
+            .into_iter()
+            .map(|image| (image.reference, Some(image.id)))
+            .collect();
+        if wanted.is_empty() {
+            let of_bundle = manifest.images_of(role);
+            let named = of_bundle.filter_map(|i| Some((i.reference.clone()?, i.image_id.clone())));
+            wanted.extend(named);
+        }
         let mut reports = Vec::new();
-        for image in manifest.images() {
-            let reference = image.reference.clone().unwrap_or_default();
+        for (reference, wanted) in wanted {
             let id = self.docker.image_id(self.runner, &reference)?;
             let problem = match &id {
-                None => Some("not loaded; run `appliance install`".to_owned()),
-                Some(_) if id != image.image_id => Some("not the bundle's image".to_owned()),
+                None => Some("not loaded; run `appliance images ensure`".to_owned()),
+                Some(_) if id != wanted => Some("not the bundle's image".to_owned()),
                 Some(_) => None,
             };
             reports.push(ImageReport {
@@ -303,6 +331,8 @@ impl Report {
             services: Vec::new(),
             images: Vec::new(),
             certificates: Vec::new(),
+            peers: Vec::new(),
+            addons: Vec::new(),
         }
     }
 }

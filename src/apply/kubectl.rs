@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
+use serde_json::Value;
 
 use crate::components::ADMIN_KUBECONFIG;
 use crate::desired::CURRENT;
@@ -24,25 +25,60 @@ fn kubectl(arguments: &[&str]) -> Command {
 pub fn apply(runner: &dyn Runner, path: &str) -> Result<()> {
     let schedule = Schedule::until(Instant::now() + COMING_UP, PAUSE);
     let applied = retried("waiting for the API server", schedule, || {
-        check_health(runner)?;
-        runner
-            .check(&kubectl(&["apply", "-f", path]))
-            .map(drop)
-            // An API server that is starting may be gone again a moment after its first word.
-            .map_err(|error| check_health(runner).err().unwrap_or(permanent(error)))
+        ready(runner).map_err(transient)?;
+        // An API server that is starting may be gone again a moment after its first word.
+        apply_now(runner, path).map_err(|error| match ready(runner) {
+            Ok(()) => permanent(error),
+            Err(gone) => transient(gone),
+        })
     });
     applied.map_err(Failure::into_error)
 }
 
-/// Whether the API server is healthy; it may become so.
-fn check_health(runner: &dyn Runner) -> Result<(), Failure> {
-    let output = runner
-        .run(&kubectl(&["get", "--raw", "/healthz"]))
-        .map_err(transient)?;
+/// Fails, with what was said, unless the API server answers that it is healthy.
+pub fn ready(runner: &dyn Runner) -> Result<()> {
+    let output = runner.run(&kubectl(&["get", "--raw", "/healthz"]))?;
     if output.success() {
         return Ok(());
     }
-    Err(transient(anyhow!("{}", last_line(&output.stderr))))
+    Err(anyhow!("{}", last_line(&output.stderr)))
+}
+
+/// Gives the cluster the objects in the file at `path`.
+pub fn apply_now(runner: &dyn Runner, path: &str) -> Result<()> {
+    runner.check(&kubectl(&["apply", "-f", path])).map(drop)
+}
+
+/// What `kubectl get` with these arguments finds, as the API has it.
+pub fn get(runner: &dyn Runner, arguments: &[&str]) -> Result<Value> {
+    let arguments = [&["get"], arguments, &["-o", "json"]].concat();
+    let output = runner.check(&kubectl(&arguments))?;
+    serde_json::from_str(&output.stdout)
+        .with_context(|| format!("what `kubectl {}` prints", arguments.join(" ")))
+}
+
+/// The objects in the file at `path` as the cluster has them; `None` if it lacks any.
+pub fn get_file(runner: &dyn Runner, path: &str) -> Result<Option<Value>> {
+    let output = runner.run(&kubectl(&["get", "-f", path, "-o", "json"]))?;
+    if output.success() {
+        let objects = serde_json::from_str(&output.stdout);
+        return objects.map(Some).context("what `kubectl get -f` prints");
+    }
+    if output.stderr.contains("NotFound") {
+        return Ok(None);
+    }
+    bail!("{}", last_line(&output.stderr))
+}
+
+/// Removes what these arguments of `kubectl delete` name; what is not there is as good as removed.
+pub fn delete(runner: &dyn Runner, arguments: &[&str]) -> Result<()> {
+    let arguments = [&["delete", "--ignore-not-found"], arguments].concat();
+    runner.check(&kubectl(&arguments)).map(drop)
+}
+
+/// What kubectl prints that is no list of objects.
+pub fn text(runner: &dyn Runner, arguments: &[&str]) -> Result<String> {
+    Ok(runner.check(&kubectl(arguments))?.stdout)
 }
 
 /// Whether the API server says that it lacks an object in the file at `path`. While it says

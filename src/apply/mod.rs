@@ -11,8 +11,10 @@ use crate::sys::mount;
 use crate::sys::process::{Command, Runner};
 use crate::sys::root::Root;
 
+pub mod addons;
 pub mod docker;
 pub mod etcd;
+pub mod images;
 pub mod kernel;
 pub mod kubectl;
 pub mod observe;

@@ -88,7 +88,11 @@ pub fn note_started(root: &Root, service: &str, inputs: &str) -> Result<()> {
     write_json(root, SERVICES_FILE, &all)
 }
 
-fn read_json<T: for<'de> Deserialize<'de>>(root: &Root, path: &str) -> Result<Option<T>> {
+/// The JSON document at `path`; `None` if nothing is there.
+pub(super) fn read_json<T: for<'de> Deserialize<'de>>(
+    root: &Root,
+    path: &str,
+) -> Result<Option<T>> {
     let Some(bytes) = root.read(path)? else {
         return Ok(None);
     };
@@ -98,7 +102,8 @@ fn read_json<T: for<'de> Deserialize<'de>>(root: &Root, path: &str) -> Result<Op
     Ok(Some(value))
 }
 
-fn write_json(root: &Root, path: &str, value: &impl Serialize) -> Result<()> {
+/// Writes a JSON document to `path`.
+pub(super) fn write_json(root: &Root, path: &str, value: &impl Serialize) -> Result<()> {
     let mut text = serde_json::to_vec_pretty(value)?;
     text.push(b'\n');
     root.write(path, &text, 0o644)

@@ -10,8 +10,9 @@ use rust_embed::RustEmbed;
 use serde::Deserialize;
 
 use super::lock::{self, Artifact, Lock};
-use super::manifest::{BundleInfo, Kind};
+use super::manifest::{BundleInfo, Kind, Nodes};
 use super::upstream::Upstream;
+use super::workload::{self, Workload};
 
 /// The file's name.
 pub const FILE_NAME: &str = "bundle.toml";
@@ -31,6 +32,8 @@ pub struct Definition {
     pub bundle: BundleInfo,
     /// The `[[component]]` tables, in their order.
     pub components: Vec<Source>,
+    /// The `[[workload]]` tables, in their order, each with its manifest.
+    pub workloads: Vec<Workload>,
     /// What is known of upstream artifacts.
     pub lock: Lock,
     /// The text of `bundle.toml`.
@@ -42,6 +45,8 @@ pub struct Definition {
 struct DefinitionFile {
     bundle: BundleInfo,
     component: Vec<Source>,
+    #[serde(default)]
+    workload: Vec<workload::Source>,
 }
 
 /// One component and where its file comes from.
@@ -64,6 +69,9 @@ pub struct Source {
     pub member: Option<String>,
     /// For an image: the reference it is known by to docker.
     pub reference: Option<String>,
+    /// For an image: the nodes it is loaded on.
+    #[serde(default)]
+    pub nodes: Nodes,
     /// For a program: arguments its unit adds.
     #[serde(default)]
     pub arguments: Vec<String>,
@@ -99,6 +107,7 @@ impl Definition {
         parse(
             str::from_utf8(definition.as_ref())?,
             lock.unwrap_or_default(),
+            None,
         )
         .with_context(|| format!("bundle {text}"))
     }
@@ -113,7 +122,7 @@ impl Definition {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Lock::default(),
             Err(error) => return Err(error).with_context(|| at.display().to_string()),
         };
-        parse(&text, lock).with_context(|| path.display().to_string())
+        parse(&text, lock, Some(dir)).with_context(|| path.display().to_string())
     }
 
     /// Every upstream artifact once, in the order of the components.
@@ -141,7 +150,7 @@ impl Source {
     }
 }
 
-fn parse(text: &str, lock: Lock) -> Result<Definition> {
+fn parse(text: &str, lock: Lock, dir: Option<&Path>) -> Result<Definition> {
     let file: DefinitionFile = toml::from_str(text)?;
     let (mut names, mut paths) = (BTreeSet::new(), BTreeSet::new());
     for component in &file.component {
@@ -160,6 +169,7 @@ fn parse(text: &str, lock: Lock) -> Result<Definition> {
     Ok(Definition {
         bundle: file.bundle,
         components: file.component,
+        workloads: workload::read(&file.workload, dir)?,
         lock,
         text: text.to_owned(),
     })
@@ -197,6 +207,10 @@ fn check(component: &Source) -> Result<()> {
     ensure!(
         component.kind == Kind::Program || (component.arguments.is_empty() && !component.on_path),
         "only programs have `arguments` or `on-path`"
+    );
+    ensure!(
+        is_image || component.nodes == Nodes::All,
+        "only images have `nodes`"
     );
     Ok(())
 }
@@ -236,7 +250,7 @@ mod tests {
 
     fn definition(component: &str) -> Result<Definition> {
         let bundle = "[bundle]\nname = \"t\"\nkubernetes = \"v1.9.0\"\ndescription = \"d\"\n";
-        parse(&format!("{bundle}{component}"), Lock::default())
+        parse(&format!("{bundle}{component}"), Lock::default(), None)
     }
 
     fn program(path: &str) -> String {

@@ -329,3 +329,44 @@ fn read_archive(tarball: impl Read) -> Result<Contents> {
     }
     Ok(contents)
 }
+
+/// The references in a tarball that `docker save` or the like has written, each with docker's
+/// identifier of its image. Only what tells of the images is read, and not their layers.
+pub fn references(tarball: &File) -> Result<Vec<(String, Sha256)>> {
+    let mut start = Vec::new();
+    tarball.take(ZSTD.len() as u64).read_to_end(&mut start)?;
+    ensure!(
+        !start.starts_with(GZIP) && !start.starts_with(ZSTD),
+        "it is compressed; unpack it to a plain tar first"
+    );
+    let manifest = document(tarball, MANIFEST)?;
+    let manifests: Vec<ArchiveManifest> = serde_json::from_slice(&manifest).context(MANIFEST)?;
+    let mut references = Vec::new();
+    for manifest in manifests {
+        let tags = manifest.repo_tags.unwrap_or_default();
+        ensure!(
+            !tags.is_empty(),
+            "an image in it has no name; save it by its reference"
+        );
+        let id = Sha256::of(&document(tarball, &manifest.config)?);
+        references.extend(tags.into_iter().map(|tag| (tag, id.clone())));
+    }
+    Ok(references)
+}
+
+/// The small file of that name in a tarball. What lies before it is not read.
+fn document(mut tarball: &File, name: &str) -> Result<Vec<u8>> {
+    tarball.rewind()?;
+    let mut archive = tar::Archive::new(tarball);
+    for entry in archive.entries_with_seek()? {
+        let entry = entry.context("it is not a tarball as docker save writes it")?;
+        if entry.path()?.to_str() != Some(name) {
+            continue;
+        }
+        ensure!(entry.size() <= MAX_DOCUMENT, "{name} is too big");
+        let mut document = Vec::new();
+        entry.take(MAX_DOCUMENT).read_to_end(&mut document)?;
+        return Ok(document);
+    }
+    bail!("it has no {name}: it is not a tarball as docker save writes it")
+}

@@ -6,6 +6,8 @@ use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
 use super::definition::{check_path, is_file_name};
+use super::workload::Workload;
+use crate::spec::Role;
 use crate::sys::digest::Sha256;
 
 /// The name of the manifest in a payload, and on a node.
@@ -27,6 +29,9 @@ pub struct Manifest {
     pub components: Vec<Component>,
     /// The compressed archives, in the order they are to be read.
     pub packs: Vec<Pack>,
+    /// What is applied to the cluster once it works, in this order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub workloads: Vec<Workload>,
 }
 
 /// The `[bundle]` table of `bundle.toml`.
@@ -90,6 +95,38 @@ pub struct Component {
     /// For a program: whether a link in `/usr/local/bin` puts it on the PATH.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub on_path: bool,
+    /// For an image: the nodes it is loaded on.
+    #[serde(default, skip_serializing_if = "Nodes::is_all")]
+    pub nodes: Nodes,
+}
+
+/// The nodes an image is loaded on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Nodes {
+    /// Every node.
+    #[default]
+    All,
+    /// Those that run the control plane.
+    Masters,
+    /// Those that run pods.
+    Workers,
+}
+
+impl Nodes {
+    /// Whether a node of that role is among them.
+    pub fn have(self, role: Role) -> bool {
+        match self {
+            Nodes::All => true,
+            Nodes::Masters => role.is_master(),
+            Nodes::Workers => role.is_worker(),
+        }
+    }
+
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+    fn is_all(&self) -> bool {
+        *self == Nodes::All
+    }
 }
 
 /// What a component is, and so how the node treats it.
@@ -211,6 +248,11 @@ impl Manifest {
         self.components.iter().filter(|c| c.kind == Kind::Image)
     }
 
+    /// The images a node of that role has.
+    pub fn images_of(&self, role: Role) -> impl Iterator<Item = &Component> {
+        self.images().filter(move |image| image.nodes.have(role))
+    }
+
     /// The component that is unpacked to that path.
     pub fn at(&self, path: &str) -> Option<&Component> {
         self.components.iter().find(|c| c.path == path)
@@ -280,6 +322,7 @@ mod tests {
                 pack("code.xz", vec![part(4, 3)]),
                 pack("data.xz", vec![part(0, 4), part(7, 3)]),
             ],
+            workloads: vec![],
         }
     }
 

@@ -20,3 +20,4 @@ pub mod transfer;
 pub mod unpack;
 pub mod upstream;
 pub mod verify;
+pub mod workload;

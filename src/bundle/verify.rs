@@ -150,7 +150,8 @@ fn differs(component: &Component, source: &Source) -> Option<String> {
         && component.path == source.path
         && component.reference == source.reference
         && component.arguments == source.arguments
-        && component.on_path == source.on_path;
+        && component.on_path == source.on_path
+        && component.nodes == source.nodes;
     (!same).then(|| {
         format!(
             "bundle.toml has {} {} at {}, with other properties than {} {} at {}",

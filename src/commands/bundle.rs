@@ -133,10 +133,12 @@ fn lock(arguments: &Fetch, trust_on_first_use: bool, output: Option<&Path>) -> R
         return Ok(Outcome::Done);
     }
     fs::create_dir_all(dir).with_context(|| dir.display().to_string())?;
-    let files = [
-        (definition::FILE_NAME, definition.text),
-        (lock::FILE_NAME, lock.to_text()?),
+    let mut files = vec![
+        (definition::FILE_NAME.to_owned(), definition.text),
+        (lock::FILE_NAME.to_owned(), lock.to_text()?),
     ];
+    let manifests = definition.workloads.into_iter();
+    files.extend(manifests.map(|workload| (workload.file, workload.manifest)));
     for (name, text) in files {
         let path = dir.join(name);
         if fs::read(&path).is_ok_and(|present| present == text.as_bytes()) {

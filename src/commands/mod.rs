@@ -9,9 +9,11 @@ use crate::cli::{Cli, Command};
 use crate::spec::Refused;
 use crate::verify::Overall;
 
+mod addons;
 mod balance;
 mod bundle;
 mod certs;
+mod check;
 mod config;
 mod convert;
 mod detect;
@@ -76,11 +78,14 @@ pub fn run(cli: Cli, required_key: Option<&str>) -> Result<Outcome> {
         Command::Detect(arguments) => detect::run(&arguments),
         Command::Config(command) => config::run(&command),
         Command::Status(arguments) => status::run(&arguments),
+        Command::Check(arguments) => check::run(&arguments),
         Command::Token(command) => token::run(&command),
         Command::Node(command) => node::run(&command),
         Command::Certs(command) => certs::run(&command, required_key),
         Command::Balance(arguments) => balance::run(&arguments),
         Command::Join(command) => join::run(&command),
+        Command::Addons(command) => addons::run(&command),
+        Command::Images(command) => addons::run_images(&command),
         Command::Bundle(command) => bundle::run(&command, required_key),
         Command::Repack(arguments) => repack::run(&arguments),
         Command::Version { output } => version::run(output),

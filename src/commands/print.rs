@@ -8,6 +8,7 @@ use comfy_table::{ContentArrangement, Table, presets};
 use crate::apply::state::State;
 use crate::bundle::manifest::Manifest;
 use crate::bundle::verify::{Audit, Measure};
+use crate::check::{Checked, Verdict};
 use crate::cli::Output;
 use crate::commands::certs::Shown;
 use crate::join::nodes::NodeRecord;
@@ -15,7 +16,7 @@ use crate::join::token::TokenId;
 use crate::join::tokens::{Standing, TokenRecord};
 use crate::plan::Plan;
 use crate::spec::NodeSpec;
-use crate::verify::{Overall, Report};
+use crate::verify::{Overall, Peer, Report};
 use time::OffsetDateTime;
 
 /// How much of a digest tells it from others.
@@ -36,6 +37,14 @@ pub fn report(report: &Report, output: Output) -> Result<()> {
     print_table(&images(report));
     if !report.certificates.is_empty() {
         print_table(&certificates(report));
+    }
+    if !report.peers.is_empty() {
+        print_table(&peers(
+            report.peers.iter().map(|r| (&r.peer, r.problem.as_ref())),
+        ));
+    }
+    if !report.addons.is_empty() {
+        print_table(&addons(report));
     }
     println!("\n{}", verdict(report));
     Ok(())
@@ -212,6 +221,60 @@ fn certificates(report: &Report) -> Table {
             day,
             ok_or(certificate.problem.as_ref()),
         ]);
+    }
+    table
+}
+
+/// Prints the verdicts of a check, and below them what mends the failures.
+pub fn checked(checked: &[Checked]) {
+    let mut rows = table(&["CHECK", "RESULT", "FOUND"]);
+    let (mut failed, mut skipped) = (0, 0);
+    for one in checked {
+        let (result, found) = match &one.verdict {
+            Verdict::Passed { found } => ("passed", found),
+            Verdict::Failed { found, .. } => {
+                failed += 1;
+                ("FAILED", found)
+            }
+            Verdict::Skipped { found } => {
+                skipped += 1;
+                ("skipped", found)
+            }
+        };
+        rows.add_row([one.check, result, found]);
+    }
+    print_table(&rows);
+    println!();
+    for one in checked {
+        if let Verdict::Failed { hint, .. } = &one.verdict {
+            println!("{}: {hint}\n", one.check);
+        }
+    }
+    let passed = checked.len() - failed - skipped;
+    println!("{passed} passed, {failed} failed, {skipped} skipped");
+}
+
+/// The table of `calicoctl node status`, and what is wrong.
+fn peers<'a>(peers: impl Iterator<Item = (&'a Peer, Option<&'a String>)>) -> Table {
+    let mut table = table(&["BGP PEER", "TYPE", "STATE", "SINCE", "INFO", "PROBLEM"]);
+    for (peer, problem) in peers {
+        table.add_row([
+            peer.address.as_str(),
+            peer.kind,
+            &peer.state,
+            &peer.since,
+            &peer.info,
+            problem.map_or("-", String::as_str),
+        ]);
+    }
+    table
+}
+
+fn addons(report: &Report) -> Table {
+    let mut table = table(&["ADD-ON OR WORKLOAD", "STATE", "PROBLEM"]);
+    for addon in &report.addons {
+        let problem = addon.problem.as_deref().unwrap_or("-");
+        table.add_row([addon.name.as_str(), &addon.state, problem]);
     }
     table
 }

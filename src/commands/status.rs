@@ -27,13 +27,27 @@ pub fn run(arguments: &Status) -> Result<Outcome> {
     Ok(report.overall.into())
 }
 
-/// What the installed node says of itself now.
-pub fn report(root: &Root, runner: &dyn Runner, state: &State) -> Result<Report> {
+/// What the bundle in use holds.
+pub fn manifest(root: &Root, state: &State) -> Result<Manifest> {
     let path = format!("{BUNDLES}/{}/manifest.json", state.digest);
     let manifest = root
         .read(&path)?
         .with_context(|| format!("{path} is missing; run `appliance install` to mend it"))?;
-    let manifest: Manifest = serde_json::from_slice(&manifest).with_context(|| path.clone())?;
+    serde_json::from_slice(&manifest).with_context(|| path.clone())
+}
+
+/// The docker of this node, if it is one.
+pub fn docker_of_node(root: &Root) -> Result<Option<Docker>> {
+    let Some(state) = State::read(root)? else {
+        return Ok(None);
+    };
+    let manifest = manifest(root, &state)?;
+    Ok(Some(docker(docker_source(root, &manifest)?)))
+}
+
+/// What the installed node says of itself now.
+pub fn report(root: &Root, runner: &dyn Runner, state: &State) -> Result<Report> {
+    let manifest = manifest(root, state)?;
     let docker = docker(docker_source(root, &manifest)?);
     Asker {
         root,

@@ -2,6 +2,7 @@
 
 use core::net::Ipv4Addr;
 
+use crate::addons;
 use crate::spec::{Profile, Role};
 
 mod certificates;
@@ -42,6 +43,10 @@ pub const BOOTSTRAP_KUBECONFIG: &str = "/etc/kubernetes/bootstrap.kubeconfig";
 pub const PROXY_KUBECONFIG: &str = "/etc/kubernetes/kube-proxy.kubeconfig";
 /// What Calico's CNI plugin reaches the API server with: it wants to know that before all else.
 pub const CALICO_KUBECONFIG: &str = "/etc/kubernetes/calico.kubeconfig";
+/// What `appliance check` holds the cluster to, on a master.
+pub const EXPECTED: &str = "/etc/kubernetes/appliance-check.json";
+/// The images docker is to have on this node, and where each is loaded from.
+pub const IMAGES: &str = "/etc/kubernetes/appliance-images.json";
 /// The objects of the cluster that joining needs.
 pub const CLUSTER_OBJECTS: &str = "/etc/kubernetes/appliance-objects.yaml";
 /// The unprivileged user of the join service.
@@ -306,9 +311,37 @@ const BALANCER: Service = Service {
     unit: UnitKind::Service,
 };
 
+const ADDONS: Service = Service {
+    name: "appliance-addons",
+    runs: Runs::Appliance,
+    certificates: &[],
+    // Its content has the digests of all manifests.
+    files: &[addons::INDEX, ADMIN_KUBECONFIG],
+    health: None,
+    unit: UnitKind::Service,
+};
+
+const LOST_IMAGES: Service = Service {
+    name: "appliance-images.timer",
+    runs: Runs::Appliance,
+    certificates: &[],
+    files: &[],
+    health: None,
+    unit: UnitKind::Timer,
+};
+
+const POD_METADATA: Service = Service {
+    name: "appliance-pod-metadata",
+    runs: Runs::Appliance,
+    certificates: &[],
+    files: &[],
+    health: None,
+    unit: UnitKind::Service,
+};
+
 const CONTROL_PLANE: &[&Service] = &[&ETCD, &API_SERVER, &CONTROLLER_MANAGER, &SCHEDULER];
 const NETWORK: &[&Service] = &[&DOCKER, &CALICO];
-const PODS: &[&Service] = &[&KUBELET, &PROXY];
+const PODS: &[&Service] = &[&POD_METADATA, &KUBELET, &PROXY];
 const JOINING: &[&Service] = &[&SIGNER, &JOIN, &RENEWALS];
 
 /// The services of a node, in the order they are started: what takes longest and what others
@@ -322,6 +355,8 @@ pub fn services(shape: Shape) -> Vec<&'static Service> {
         (role.is_master() && tls, JOINING),
         (true, NETWORK),
         (role.is_worker(), PODS),
+        (role.is_master(), &[&ADDONS]),
+        (true, &[&LOST_IMAGES]),
         (tls, &[&RENEW]),
     ];
     let wanted = groups.into_iter().filter(|(wanted, _)| *wanted);

@@ -8,15 +8,18 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::addons;
 use super::{
     CURRENT, Content, DOCKER_OF_MACHINE, DOCKER_OF_PAYLOAD, File, HOSTS_FILE, MODULES_FILE,
     SYSCTL_FILE, Sources, USERS_FILE,
 };
 use crate::bundle::manifest::Kind;
+use crate::check::Expected;
 use crate::components::{self, Runs, Service};
 use crate::join::gate::Names;
 use crate::pki::{Pki, Secret, inspect};
 use crate::render::render;
+use crate::spec::addons::Access;
 use crate::spec::{Ipip, NodeSpec};
 
 const CALICOCTL_CONFIG: &str = "/etc/calico/calicoctl.cfg";
@@ -33,11 +36,13 @@ pub fn all(sources: &Sources<'_>, services: &[&Service]) -> Result<Vec<File>> {
     let tokens = sources.tokens.filter(|_| sources.spec.role.is_master());
     files.extend(tokens.map(|tokens| secret(components::TOKEN_FILE, tokens.clone())));
     files.extend(kubeconfigs(sources)?);
+    files.extend(addons::files(sources)?);
+    files.push(images(sources)?);
     files.extend(units(sources, services)?);
     Ok(files)
 }
 
-fn public(path: &str, text: String) -> File {
+pub(super) fn public(path: &str, text: String) -> File {
     File {
         path: path.to_owned(),
         mode: 0o644,
@@ -45,7 +50,7 @@ fn public(path: &str, text: String) -> File {
     }
 }
 
-fn secret(path: &str, secret: Secret) -> File {
+pub(super) fn secret(path: &str, secret: Secret) -> File {
     File {
         path: path.to_owned(),
         mode: 0o600,
@@ -54,7 +59,7 @@ fn secret(path: &str, secret: Secret) -> File {
 }
 
 /// The values every template may use.
-fn values(sources: &Sources<'_>) -> Value {
+pub(super) fn values(sources: &Sources<'_>) -> Value {
     let spec = sources.spec;
     let cluster = &spec.cluster;
     let docker_dir = format!("{CURRENT}/docker");
@@ -71,6 +76,8 @@ fn values(sources: &Sources<'_>) -> Value {
         "scheme": spec.reach().scheme(),
         "ipip": *cluster.ipip != Ipip::Off,
         "pod_mtu": spec.pod_mtu(),
+        "pod_metadata": spec.addons.pod_metadata.to_string(),
+        "calico_kubeconfig": components::CALICO_KUBECONFIG,
         "node": {
             "name": *spec.name,
             "address": spec.address.to_string(),
@@ -166,7 +173,7 @@ fn hosts(spec: &NodeSpec) -> Vec<Host> {
     entries.into_iter().map(host).collect()
 }
 
-fn with(mut values: Value, more: Value) -> Value {
+pub(super) fn with(mut values: Value, more: Value) -> Value {
     if let (Value::Object(values), Value::Object(more)) = (&mut values, more) {
         values.extend(more);
     }
@@ -198,6 +205,7 @@ fn config_files(sources: &Sources<'_>) -> Result<Vec<File>> {
     }
     if sources.spec.role.is_master() {
         files.push(file(components::AUDIT_POLICY, "config/audit-policy.yaml")?);
+        files.push(public(components::EXPECTED, expected(sources)?));
         if sources.spec.tls() {
             files.push(file(USERS_FILE, "config/sysusers.conf")?);
             let objects = "config/cluster-objects.yaml";
@@ -206,6 +214,32 @@ fn config_files(sources: &Sources<'_>) -> Result<Vec<File>> {
         }
     }
     Ok(files)
+}
+
+/// What `appliance images ensure` loads again, and `appliance status` looks for.
+fn images(sources: &Sources<'_>) -> Result<File> {
+    let images = super::images(sources);
+    let text = serde_json::to_string_pretty(&images)? + "\n";
+    Ok(public(components::IMAGES, text))
+}
+
+/// What `appliance check` holds the cluster to.
+fn expected(sources: &Sources<'_>) -> Result<String> {
+    let (spec, cluster) = (sources.spec, &sources.spec.cluster);
+    let pause = sources.manifest.require(Kind::Image, "pause")?;
+    let expected = Expected {
+        kubernetes: sources.manifest.bundle.kubernetes.clone(),
+        pod_cidr: cluster.pod_cidr.to_string(),
+        service_cidr: cluster.service_cidr.to_string(),
+        ipip: cluster.ipip.to_string(),
+        pod_mtu: spec.pod_mtu(),
+        tunnel: *spec.mtu - spec.pod_mtu(),
+        domain: cluster.domain.value.clone(),
+        api_server_ip: cluster.api_server_ip().to_string(),
+        pause: pause.reference.clone().unwrap_or_default(),
+        pod_metadata: *spec.addons.pod_metadata == Access::Allow,
+    };
+    Ok(serde_json::to_string_pretty(&expected)? + "\n")
 }
 
 fn join_names(spec: &NodeSpec) -> Result<String> {

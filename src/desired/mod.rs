@@ -5,6 +5,7 @@ use core::net::Ipv4Addr;
 use std::fmt;
 
 use anyhow::Result;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::bundle::manifest::{Component, Kind, Manifest};
@@ -13,7 +14,9 @@ use crate::join::token::TokenId;
 use crate::join::tokens::TokenRecord;
 use crate::pki::{Pki, Secret};
 use crate::spec::NodeSpec;
+use crate::workloads::Workload;
 
+mod addons;
 mod files;
 
 /// Where bundles are unpacked, each in a directory of its digest.
@@ -107,7 +110,7 @@ pub struct Link {
 }
 
 /// An image docker is to have.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Image {
     /// The reference it is known by.
     pub reference: String,
@@ -207,6 +210,10 @@ pub struct Sources<'a> {
     pub join_token: Option<JoinToken>,
     /// Whether docker comes from the payload, since the machine has none.
     pub bundled_docker: bool,
+    /// What is applied to the cluster besides its own add-ons, on a master.
+    pub workloads: &'a [Workload],
+    /// Images from tarballs that are not the payload's.
+    pub images: &'a [Image],
 }
 
 impl Desired {
@@ -240,7 +247,7 @@ impl Desired {
                 .collect(),
             etcd: etcd_member(sources.spec),
             objects: objects(&files),
-            images: images(sources.manifest),
+            images: images(sources),
             services: running,
             files,
         })
@@ -268,6 +275,7 @@ fn directories(spec: &NodeSpec) -> Vec<Directory> {
         (master, "/var/lib/etcd", 0o700),
         (master, "/var/log/kubernetes", 0o700),
         (master && spec.tls(), components::JOIN_DIR, 0o700),
+        (master, crate::addons::DIRECTORY, 0o755),
         (worker, "/var/lib/kubelet", 0o700),
     ];
     let wanted = directories.iter().filter(|(wanted, ..)| *wanted);
@@ -331,7 +339,7 @@ fn links(sources: &Sources<'_>, services: &[&Service]) -> Vec<Link> {
     links
 }
 
-fn images(manifest: &Manifest) -> Vec<Image> {
+fn images(sources: &Sources<'_>) -> Vec<Image> {
     let image = |component: &Component| {
         Some(Image {
             reference: component.reference.clone()?,
@@ -339,7 +347,10 @@ fn images(manifest: &Manifest) -> Vec<Image> {
             tarball: format!("{CURRENT}/{}", component.path),
         })
     };
-    manifest.images().filter_map(image).collect()
+    let own = sources.manifest.images_of(*sources.spec.role);
+    own.filter_map(image)
+        .chain(sources.images.iter().cloned())
+        .collect()
 }
 
 fn running_service(

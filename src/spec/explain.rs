@@ -53,6 +53,10 @@ fn displayed<T: Display>(name: &'static str, value: &Sourced<T>) -> Row {
     row(name, value, &value.value)
 }
 
+fn or_none(text: &str) -> &str {
+    if text.is_empty() { "none" } else { text }
+}
+
 fn list(items: impl Iterator<Item = String>) -> String {
     let items: Vec<String> = items.collect();
     if items.is_empty() {
@@ -110,6 +114,10 @@ impl NodeSpec {
                 &self.taints,
                 list(self.taints.iter().map(ToString::to_string)),
             ),
+            displayed("dashboard", &self.addons.dashboard),
+            displayed("defaultDeny", &self.addons.default_deny),
+            displayed("podMetadataAccess", &self.addons.pod_metadata),
+            row("hub", &self.addons.hub, or_none(&self.addons.hub)),
             displayed("joinPort", &self.join.port),
             displayed("clusterName", &cluster.name),
             displayed("podCIDR", &cluster.pod_cidr),
@@ -119,6 +127,9 @@ impl NodeSpec {
             row("apiServerSANs", &cluster.api_server_sans, list(sans)),
             row("hosts", &cluster.hosts, list(hosts)),
         ]);
+        for workload in &self.addons.workloads {
+            rows.push(row("workload", workload, &workload.name));
+        }
         rows
     }
 }

@@ -15,6 +15,7 @@ use time::OffsetDateTime;
 
 use crate::components::{Reach, Shape};
 use crate::metadata::Metadata;
+use crate::spec::addons::AddonSpec;
 use crate::spec::join::JoinSpec;
 use crate::spec::labels::{Label, Taint};
 use crate::spec::masters::Master;
@@ -22,6 +23,7 @@ use crate::spec::network::{PortRange, SubjectAltName};
 use crate::spec::settings::CaSettings;
 use crate::spec::value::{Layer, Sourced};
 
+pub mod addons;
 mod address;
 pub mod explain;
 mod identity;
@@ -260,6 +262,8 @@ pub struct NodeSpec {
     pub ca: Option<Sourced<CaSettings>>,
     /// How workers join.
     pub join: JoinSpec,
+    /// What runs in the cluster besides its own parts.
+    pub addons: AddonSpec,
     /// What the cluster agrees on.
     pub cluster: ClusterSpec,
     /// What an operator should know of, though it stops nothing: one sentence each.

@@ -33,6 +33,13 @@ join:
   ttl: 24h
   uses: 10
   port: 6444
+workloads:
+- name: message-service
+  file: /etc/appliance/message-service.yaml
+  images: [/mnt/images/message-service.tar]
+- name: api-gateway
+  after: [message-service]
+  file: /etc/appliance/api-gateway.yaml
 roleRules:
 - launchIndex: 0
   role: master
@@ -91,7 +98,7 @@ pub fn help() -> String {
         // Writing to a string cannot fail.
         let _ = writeln!(
             text,
-            "  {:<14} {meaning} [default: {}]",
+            "  {:<17} {meaning} [default: {}]",
             plain.key, plain.default
         );
     }
@@ -172,7 +179,9 @@ mod tests {
         for plain in PLAIN {
             assert!(!meaning(&mut schema, plain.key).is_empty(), "{}", plain.key);
         }
-        assert!(help().contains("podCIDR        The addresses of pods [default: 172.20.0.0/16]"));
+        assert!(
+            help().contains("podCIDR           The addresses of pods [default: 172.20.0.0/16]")
+        );
     }
 
     #[test]

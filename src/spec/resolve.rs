@@ -86,6 +86,7 @@ impl<'a> Resolver<'a> {
         let taints = self.taints();
         let ca = self.ca();
         let join = self.join();
+        let addons = self.addons();
         let cluster = self.cluster(inventory.as_ref(), master, masters);
         self.check_clock();
         let spec = NodeSpec {
@@ -99,6 +100,7 @@ impl<'a> Resolver<'a> {
             labels: labels?,
             taints: taints?,
             join: join?,
+            addons: addons?,
             cluster: cluster?,
             warnings: Vec::new(),
         };
@@ -106,6 +108,7 @@ impl<'a> Resolver<'a> {
         self.check_master(&spec);
         self.check_masters(&spec);
         self.check_ports(&spec);
+        self.check_policy(&spec);
         self.warn_of_address_pairs(&spec.cluster, *spec.address);
         Some(spec)
     }
@@ -157,7 +160,7 @@ impl<'a> Resolver<'a> {
     }
 
     /// The setting `key`, checked by `parse`, or `default`.
-    fn setting<T>(
+    pub(super) fn setting<T>(
         &mut self,
         key: &'static str,
         pick: Pick,

@@ -71,6 +71,18 @@ pub struct Settings {
     #[schemars(with = "Option<OneOrMany>")]
     #[serde(deserialize_with = "one_or_many")]
     pub node_taints: Option<String>,
+    /// Whether the cluster has the dashboard.
+    #[schemars(with = "Option<OnOff>")]
+    pub dashboard: Option<String>,
+    /// Whether pods of the namespace default take only connections that a NetworkPolicy lets in.
+    #[schemars(with = "Option<OnOff>")]
+    pub default_deny: Option<String>,
+    /// Whether pods may ask OpenStack's metadata service, which knows user-data and its secrets.
+    pub pod_metadata_access: Option<String>,
+    /// The registry that manifests of workloads call {{ HUB }}.
+    pub hub: Option<String>,
+    /// Manifests to apply once the cluster works, in this order, and the images they need.
+    pub workloads: Option<Vec<WorkloadSettings>>,
     /// The certificate authority the master is to use, in the place of one it makes itself.
     pub ca: Option<CaSettings>,
     /// How workers join the cluster.
@@ -111,6 +123,27 @@ pub struct JoinSettings {
     /// The TCP port of the master's join service; the next one serves renewals.
     #[schemars(with = "Option<u16>", range(min = 1024, max = 65534))]
     pub port: Option<String>,
+}
+
+/// One workload: a manifest, given as text or as a file, and what it needs.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(inline)]
+pub struct WorkloadSettings {
+    /// What people call it.
+    pub name: String,
+    /// The manifest itself. `{{ NAME }}` in it stands for a value of the cluster.
+    #[serde(default)]
+    pub manifest: Option<String>,
+    /// The file the manifest is in, on the master.
+    #[serde(default)]
+    pub file: Option<String>,
+    /// The workloads that have to be available before it is applied.
+    #[serde(default)]
+    pub after: Vec<String>,
+    /// Tarballs of images, as `docker save` writes them, on every node that runs pods.
+    #[serde(default)]
+    pub images: Vec<String>,
 }
 
 /// Text that nobody may see.
@@ -171,6 +204,15 @@ pub struct RoleRule {
     /// What such a VM is to be.
     #[schemars(with = "Role")]
     pub role: String,
+}
+
+/// What a switch may be set to.
+#[derive(JsonSchema)]
+#[schemars(inline, rename_all = "lowercase")]
+#[expect(dead_code, reason = "for the schema alone")]
+enum OnOff {
+    On,
+    Off,
 }
 
 /// Text, or a list of texts.
@@ -290,6 +332,15 @@ pub const PLAIN: &[Plain] = &[
         "none",
         "dedicated=gpu:NoSchedule",
     ),
+    plain("dashboard", "APPLIANCE_DASHBOARD", "off", "off"),
+    plain("defaultDeny", "APPLIANCE_DEFAULT_DENY", "off", "off"),
+    plain(
+        "podMetadataAccess",
+        "APPLIANCE_POD_METADATA_ACCESS",
+        "deny",
+        "deny",
+    ),
+    plain("hub", "APPLIANCE_HUB", "none", "hub.example.org:8080"),
 ];
 
 fn plain_of(key: &str) -> Option<&'static Plain> {

@@ -43,6 +43,7 @@ impl Resolver<'_> {
         self.taints();
         self.ca();
         self.join();
+        self.addons();
         let inventory = self.inventory();
         let masters = self.masters(inventory.as_ref());
         let master = self.master(inventory.as_ref(), masters.as_ref());

@@ -205,12 +205,25 @@ fn make_payload() -> anyhow::Result<tempfile::TempDir> {
     }
     for (name, reference) in [
         ("calico-node", "example.org/calico/node:v2.6.2"),
+        (
+            "calico-kube-controllers",
+            "example.org/calico/kube-controllers:v1.0.0",
+        ),
+        ("kube-dns", "example.org/kube-dns:1.14.5"),
+        ("dnsmasq-nanny", "example.org/dnsmasq-nanny:1.14.5"),
+        ("dns-sidecar", "example.org/dns-sidecar:1.14.5"),
+        ("dashboard", "example.org/dashboard:v1.8.1"),
         ("pause", "example.org/pause:3.0"),
     ] {
         fs::write(components.join(format!("{name}.tar")), image(reference))?;
         definition += &format!(
             "[[component]]\nname = \"{name}\"\nkind = \"image\"\nversion = \"1\"\n\
-             path = \"images/{name}.tar\"\nfile = \"{name}.tar\"\nreference = \"{reference}\"\n"
+             path = \"images/{name}.tar\"\nfile = \"{name}.tar\"\nreference = \"{reference}\"\nnodes = \"{}\"\n",
+            if name == "calico-node" {
+                "all"
+            } else {
+                "workers"
+            }
         );
     }
     fs::write(dir.path().join("bundle.toml"), definition)?;

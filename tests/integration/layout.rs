@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 /// The modules that are given everything they look at.
 const PURE: &[&str] = &[
     "spec",
+    "addons",
+    "workloads",
     "components",
     "render",
     "desired",

@@ -3,6 +3,7 @@
 // A test that cannot go on says where.
 #![allow(clippy::unwrap_used)]
 
+mod addons;
 mod balance;
 mod binary;
 mod bundles;
@@ -34,4 +35,5 @@ mod status;
 mod transfer;
 mod unpack;
 mod vm;
+mod workloads;
 mod workshop;

@@ -248,7 +248,8 @@ fn a_simple_node_is_taken_down_and_nothing_of_worth_is_removed() {
         .iter()
         .filter_map(|command| command.strip_prefix("systemctl stop "))
         .collect();
-    assert_eq!(stopped.first(), Some(&"kube-proxy.service"));
+    assert_eq!(stopped.first(), Some(&"appliance-images.timer"));
+    assert!(stopped.contains(&"kube-proxy.service"), "{stopped:?}");
     assert_eq!(stopped.last(), Some(&"etcd.service"));
     assert!(!stopped.contains(&"docker.service"), "{stopped:?}");
     let pods = "/usr/bin/docker ps --all --quiet --filter=label=io.kubernetes.pod.uid";

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use appliance::bundle::definition::Definition;
-use appliance::bundle::manifest::{BundleInfo, Component, Kind, Manifest};
+use appliance::bundle::manifest::{BundleInfo, Component, Kind, Manifest, Nodes};
 use appliance::components::{self, Runs, Shape};
 use appliance::desired::{Content, Desired, Sources};
 use appliance::pki::{self, AuthorityRequest, Existing, PkiRequest};
@@ -58,6 +58,7 @@ fn component(name: &str, kind: Kind) -> Component {
         image_id: image.then(|| format!("sha256:{DIGEST}")),
         arguments: vec![],
         on_path: name == "kubectl",
+        nodes: Nodes::All,
     }
 }
 
@@ -76,7 +77,19 @@ pub fn manifest() -> Manifest {
         .map(|name| component(name, Kind::Program))
         .collect();
     components.push(component("calico-node", Kind::Image));
-    components.push(component("pause", Kind::Image));
+    for name in [
+        "pause",
+        "calico-kube-controllers",
+        "kube-dns",
+        "dnsmasq-nanny",
+        "dns-sidecar",
+        "dashboard",
+    ] {
+        components.push(Component {
+            nodes: Nodes::Workers,
+            ..component(name, Kind::Image)
+        });
+    }
     Manifest {
         format: 1,
         bundle: BundleInfo {
@@ -88,6 +101,7 @@ pub fn manifest() -> Manifest {
         },
         components,
         packs: vec![],
+        workloads: vec![],
     }
 }
 
@@ -148,6 +162,8 @@ pub fn desired(spec: &NodeSpec, manifest: &Manifest, bundled_docker: bool) -> De
         tokens: tokens.as_ref(),
         join_token: None,
         bundled_docker,
+        workloads: &[],
+        images: &[],
     })
     .unwrap()
 }
@@ -312,7 +328,16 @@ const KNOWN_TO_SYSTEMD_229: &[(&str, &[&str])] = &[
             "PrivateTmp",
         ],
     ),
-    ("Timer", &["OnCalendar", "RandomizedDelaySec", "Persistent"]),
+    (
+        "Timer",
+        &[
+            "OnCalendar",
+            "OnBootSec",
+            "OnUnitActiveSec",
+            "RandomizedDelaySec",
+            "Persistent",
+        ],
+    ),
     ("Install", &["WantedBy"]),
 ];
 
@@ -471,7 +496,16 @@ fn every_bundle_has_what_a_node_needs() {
                 Runs::Docker | Runs::Appliance => {}
             }
         }
-        assert_eq!(kind_of("pause"), Some(Kind::Image), "{bundle}: pause");
+        for image in [
+            "pause",
+            "calico-kube-controllers",
+            "kube-dns",
+            "dnsmasq-nanny",
+            "dns-sidecar",
+            "dashboard",
+        ] {
+            assert_eq!(kind_of(image), Some(Kind::Image), "{bundle}: {image}");
+        }
         for name in ["kubectl", "etcdctl", "calicoctl"] {
             let on_path = definition
                 .components

@@ -73,7 +73,13 @@ fn certificate_problem(report: &Report, name: &str) -> String {
 fn installed() -> (Machine, Fake) {
     let machine = Machine::new();
     machine.installed(&[]);
-    let id = manifest(&machine).images().next().unwrap().image_id.clone();
+    let manifest = manifest(&machine);
+    let id = manifest
+        .images_of(Role::Master)
+        .next()
+        .unwrap()
+        .image_id
+        .clone();
     (machine, Fake { id })
 }
 

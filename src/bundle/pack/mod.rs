@@ -66,6 +66,7 @@ fn manifest(definition: &Definition, files: &[Collected<'_>], packs: Vec<Pack>) 
         bundle: definition.bundle.clone(),
         components,
         packs,
+        workloads: definition.workloads.clone(),
     }
 }
 
@@ -87,6 +88,7 @@ fn component(file: &Collected<'_>) -> Component {
         image_id: file.image_id.as_ref().map(|id| format!("sha256:{id}")),
         arguments: source.arguments.clone(),
         on_path: source.on_path,
+        nodes: source.nodes,
     }
 }
 

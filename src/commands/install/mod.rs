@@ -27,7 +27,7 @@ use crate::sys::lock::Lock;
 use crate::sys::process::{Runner, System};
 use crate::sys::progress;
 use crate::sys::root::Root;
-use crate::verify::{Overall, Report};
+use crate::verify::Report;
 
 /// How long a renewal is tried before the next day's.
 const RENEWAL: Duration = Duration::from_secs(600);
@@ -36,6 +36,7 @@ const POLL: Duration = Duration::from_secs(2);
 
 mod identity;
 mod masters;
+mod workloads;
 
 use identity::{Identity, Joining};
 
@@ -192,7 +193,10 @@ impl Node<'_> {
         let manifest = self.payload.manifest();
         let whole = unpack::is_complete(&self.root.resolve(BUNDLES)?, self.payload);
         let source = preflight::docker_source(self.root, manifest)?;
-        let desired = self.desired(source, identity).map_err(Refused::because)?;
+        let found = workloads::find(self)?;
+        let desired = self
+            .desired(source, identity, &found)
+            .map_err(Refused::because)?;
         preflight::check(self.root, self.runner, manifest, &desired, whole, self.spec)?;
         let docker = status::docker(source);
         let observer = Observer {
@@ -206,7 +210,12 @@ impl Node<'_> {
         Ok((Plan::build(&desired, &current), docker))
     }
 
-    fn desired(&self, docker: DockerSource, identity: &Identity) -> Result<Desired> {
+    fn desired(
+        &self,
+        docker: DockerSource,
+        identity: &Identity,
+        found: &workloads::Found,
+    ) -> Result<Desired> {
         Desired::build(&Sources {
             spec: self.spec,
             manifest: self.payload.manifest(),
@@ -215,6 +224,8 @@ impl Node<'_> {
             tokens: identity.tokens.as_ref(),
             join_token: identity.join_token.clone(),
             bundled_docker: docker == DockerSource::Payload,
+            workloads: &found.workloads,
+            images: &found.images,
         })
     }
 
@@ -288,7 +299,7 @@ impl Node<'_> {
         loop {
             let report = status::report(self.root, self.runner, &state)?;
             let over = start.elapsed() >= Duration::from_secs(arguments.wait);
-            if report.overall == Overall::Healthy || over {
+            if over || waiting_for(&report).is_empty() {
                 return Ok(Some(report));
             }
             let waiting_for = waiting_for(&report);

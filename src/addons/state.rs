@@ -1,0 +1,369 @@
+//! What the cluster's objects say of an add-on.
+
+use serde_json::Value;
+use time::format_description::well_known::Rfc3339;
+use time::{Duration, OffsetDateTime};
+
+/// How long a cluster with a node that can run pods may take before what is not there yet counts
+/// as a problem: images are there already, and the slowest probe begins after a minute.
+const BRING_UP: Duration = Duration::minutes(5);
+
+/// How an add-on stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// All of it is available, in these words.
+    Available(String),
+    /// Not yet, and why.
+    Waiting(String),
+    /// Not, and nothing will change by itself: what, and what mends it.
+    Stuck(String),
+}
+
+/// The cluster as its nodes show it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Cluster {
+    /// The nodes that take pods.
+    pub able: Vec<Node>,
+    /// How many nodes there are.
+    pub known: usize,
+}
+
+/// A node that takes pods.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Node {
+    /// Its name.
+    pub name: String,
+    /// Its address.
+    pub address: String,
+    /// Since when it does.
+    pub since: Option<OffsetDateTime>,
+}
+
+impl Cluster {
+    /// The cluster of a list of nodes, as the API has it.
+    pub fn of(list: &Value) -> Cluster {
+        let items = items(list);
+        Cluster {
+            able: items.iter().copied().filter_map(able).collect(),
+            known: items.len(),
+        }
+    }
+
+    /// Whether what is not there by `now` will not come by itself any more.
+    pub fn is_up(&self, now: OffsetDateTime) -> bool {
+        let since = self.able.iter().filter_map(|node| node.since).min();
+        since.is_some_and(|since| now - since > BRING_UP)
+    }
+}
+
+/// Whether a BGP peer at `address` has to be up: it is a node that is ready since long.
+pub fn peers_up(cluster: &Cluster, address: &str, now: OffsetDateTime) -> bool {
+    let node = cluster.able.iter().find(|node| node.address == address);
+    node.and_then(|node| node.since)
+        .is_some_and(|since| now - since > BRING_UP)
+}
+
+/// The items of a list, or the one object that is no list.
+pub fn items(answer: &Value) -> Vec<&Value> {
+    match answer["items"].as_array() {
+        Some(items) => items.iter().collect(),
+        None => vec![answer],
+    }
+}
+
+fn able(node: &Value) -> Option<Node> {
+    let conditions = node["status"]["conditions"].as_array()?;
+    let ready = conditions.iter().find(|c| c["type"] == "Ready")?;
+    if ready["status"] != "True" || node["spec"]["unschedulable"] == true {
+        return None;
+    }
+    let addresses = node["status"]["addresses"].as_array();
+    let internal = addresses
+        .into_iter()
+        .flatten()
+        .find(|a| a["type"] == "InternalIP");
+    let since = text(&ready["lastTransitionTime"]);
+    Some(Node {
+        name: text(&node["metadata"]["name"]).to_owned(),
+        address: internal.map_or("", |a| text(&a["address"])).to_owned(),
+        since: OffsetDateTime::parse(since, &Rfc3339).ok(),
+    })
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or_default()
+}
+
+/// How many of an object's pods there have to be, and how many there are; `None` for an object
+/// that has none.
+fn count(object: &Value) -> Option<(u64, u64)> {
+    let number = |value: &Value| value.as_u64();
+    let (spec, status) = (&object["spec"], &object["status"]);
+    let wanted = || number(&spec["replicas"]).unwrap_or(1);
+    let found = |field: &str| number(&status[field]).unwrap_or(0);
+    let (wanted, found) = match text(&object["kind"]) {
+        "Deployment" => (
+            wanted(),
+            found("availableReplicas").min(found("updatedReplicas")),
+        ),
+        "StatefulSet" | "ReplicaSet" | "ReplicationController" => {
+            (wanted(), found("readyReplicas"))
+        }
+        "DaemonSet" => (
+            found("desiredNumberScheduled"),
+            found("numberAvailable").min(found("updatedNumberScheduled")),
+        ),
+        "Job" => (
+            number(&spec["completions"]).unwrap_or(1),
+            found("succeeded"),
+        ),
+        "Pod" => (1, u64::from(is_ready(object))),
+        _ => return None,
+    };
+    // What an older version of the object has says nothing.
+    let seen = number(&status["observedGeneration"]);
+    let is_old =
+        seen.is_some_and(|seen| seen < number(&object["metadata"]["generation"]).unwrap_or(0));
+    Some((wanted, if is_old { 0 } else { found.min(wanted) }))
+}
+
+fn is_ready(pod: &Value) -> bool {
+    let conditions = pod["status"]["conditions"].as_array();
+    conditions
+        .into_iter()
+        .flatten()
+        .any(|c| c["type"] == "Ready" && c["status"] == "True")
+}
+
+/// The namespaces in which an add-on's pods are, without repeats.
+pub fn namespaces(objects: &Value) -> Vec<String> {
+    let mut namespaces: Vec<String> = items(objects)
+        .into_iter()
+        .filter(|object| count(object).is_some())
+        .map(|object| match text(&object["metadata"]["namespace"]) {
+            "" => "default".to_owned(),
+            namespace => namespace.to_owned(),
+        })
+        .collect();
+    namespaces.sort();
+    namespaces.dedup();
+    namespaces
+}
+
+/// How an add-on stands: `objects` are its own, `pods` those of its namespaces.
+pub fn judge(objects: &Value, pods: &[&Value], cluster: &Cluster) -> Standing {
+    let counted: Vec<(&Value, u64, u64)> = items(objects)
+        .into_iter()
+        .filter_map(|object| count(object).map(|(wanted, found)| (object, wanted, found)))
+        .collect();
+    if counted.is_empty() {
+        return Standing::Available("applied".to_owned());
+    }
+    let wanted: u64 = counted.iter().map(|(_, wanted, _)| wanted).sum();
+    let found: u64 = counted.iter().map(|(_, _, found)| found).sum();
+    // A daemon set that no node has taken yet wants nothing.
+    let unseen = |object: &Value| {
+        text(&object["kind"]) == "DaemonSet" && object["status"]["observedGeneration"].is_null()
+    };
+    if found == wanted && !counted.iter().any(|(object, ..)| unseen(object)) {
+        return Standing::Available(format!("available, {found} of {wanted}"));
+    }
+    let there = format!("{found} of {wanted} available");
+    if cluster.able.is_empty() {
+        return Standing::Waiting(format!("{there}: no node can run pods yet"));
+    }
+    let lacking = counted.iter().filter(|(_, wanted, found)| found < wanted);
+    for (object, ..) in lacking {
+        let own = pods.iter().filter(|pod| belongs(pod, object));
+        for pod in own {
+            if let Some(standing) = trouble(pod) {
+                return standing;
+            }
+        }
+        if let Some(why) = failure(object) {
+            return Standing::Stuck(format!("{there}: {why}"));
+        }
+    }
+    Standing::Waiting(there)
+}
+
+/// Whether the object's selector chooses the pod.
+fn belongs(pod: &Value, object: &Value) -> bool {
+    let selector = &object["spec"]["selector"];
+    let labels = selector["matchLabels"].as_object();
+    let labels = labels.or_else(|| object["spec"]["template"]["metadata"]["labels"].as_object());
+    labels.is_some_and(|labels| {
+        let has = |(key, value): (&String, &Value)| pod["metadata"]["labels"][key] == *value;
+        labels.iter().all(has)
+    })
+}
+
+/// What keeps the controller from making pods.
+fn failure(object: &Value) -> Option<&str> {
+    let conditions = object["status"]["conditions"].as_array()?;
+    let failure = conditions
+        .iter()
+        .find(|c| c["type"] == "ReplicaFailure" && c["status"] == "True")?;
+    Some(text(&failure["message"]))
+}
+
+/// What keeps a pod from being ready, if it says so.
+fn trouble(pod: &Value) -> Option<Standing> {
+    let (name, namespace) = (
+        text(&pod["metadata"]["name"]),
+        text(&pod["metadata"]["namespace"]),
+    );
+    let conditions = pod["status"]["conditions"].as_array();
+    let unscheduled = conditions
+        .into_iter()
+        .flatten()
+        .find(|c| c["type"] == "PodScheduled" && c["status"] == "False");
+    if let Some(condition) = unscheduled {
+        return Some(Standing::Waiting(format!(
+            "no node takes pod {name}: {}",
+            text(&condition["message"])
+        )));
+    }
+    let node = text(&pod["spec"]["nodeName"]);
+    let lists = ["initContainerStatuses", "containerStatuses"];
+    let statuses = lists
+        .iter()
+        .filter_map(|list| pod["status"][*list].as_array());
+    for status in statuses.flatten() {
+        let (container, image) = (text(&status["name"]), text(&status["image"]));
+        let waiting = &status["state"]["waiting"];
+        match text(&waiting["reason"]) {
+            "ErrImagePull" | "ImagePullBackOff" | "ErrImageNeverPull" | "InvalidImageName" => {
+                return Some(Standing::Stuck(format!(
+                    "image {image} is nowhere: node {node} has not loaded it and cannot pull it; \
+                     add it to the bundle or the workload's `images`, and install the node again"
+                )));
+            }
+            "CrashLoopBackOff" => {
+                return Some(Standing::Stuck(format!(
+                    "container {container} of pod {name} ends again and again: `kubectl -n \
+                     {namespace} logs {name} -c {container} --previous` says why"
+                )));
+            }
+            "CreateContainerConfigError" | "RunContainerError" | "CreateContainerError" => {
+                return Some(Standing::Stuck(format!(
+                    "container {container} of pod {name} cannot be made: {}",
+                    text(&waiting["message"])
+                )));
+            }
+            _ => {}
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn deployment(available: u64) -> Value {
+        json!({
+            "kind": "Deployment",
+            "metadata": {"name": "kube-dns", "namespace": "kube-system", "generation": 2},
+            "spec": {"replicas": 1, "selector": {"matchLabels": {"k8s-app": "kube-dns"}}},
+            "status": {"observedGeneration": 2, "availableReplicas": available, "updatedReplicas": 1},
+        })
+    }
+
+    fn pod(status: &Value) -> Value {
+        json!({
+            "metadata": {"name": "kube-dns-1", "namespace": "kube-system", "labels": {"k8s-app": "kube-dns"}},
+            "spec": {"nodeName": "server01"},
+            "status": status,
+        })
+    }
+
+    fn one_node() -> Cluster {
+        Cluster::of(&json!({"items": [{
+            "metadata": {"name": "server01"},
+            "spec": {},
+            "status": {
+                "addresses": [{"type": "InternalIP", "address": "192.168.1.101"}],
+                "conditions": [{"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"}],
+            },
+        }]}))
+    }
+
+    #[test]
+    fn what_is_available_is_counted() {
+        let list = json!({"items": [deployment(1), {"kind": "Service"}]});
+        let available = Standing::Available("available, 1 of 1".to_owned());
+        assert_eq!(judge(&list, &[], &one_node()), available);
+        let rules = json!({"kind": "NetworkPolicy"});
+        assert_eq!(
+            judge(&rules, &[], &one_node()),
+            Standing::Available("applied".to_owned())
+        );
+    }
+
+    #[test]
+    fn a_change_the_controller_has_not_seen_is_not_available_yet() {
+        let mut older = deployment(1);
+        older["status"]["observedGeneration"] = json!(1);
+        assert_eq!(
+            judge(&older, &[], &one_node()),
+            Standing::Waiting("0 of 1 available".to_owned())
+        );
+    }
+
+    #[test]
+    fn without_a_node_for_pods_that_is_said() {
+        let Standing::Waiting(why) = judge(&deployment(0), &[], &Cluster::default()) else {
+            panic!("not waiting");
+        };
+        assert!(why.contains("no node can run pods yet"), "{why}");
+    }
+
+    #[test]
+    fn an_image_that_is_nowhere_is_named_with_the_node() {
+        let pod = pod(&json!({"containerStatuses": [{
+            "name": "kubedns", "image": "example.org/kube-dns:1",
+            "state": {"waiting": {"reason": "ImagePullBackOff"}},
+        }]}));
+        let Standing::Stuck(why) = judge(&deployment(0), &[&pod], &one_node()) else {
+            panic!("not stuck");
+        };
+        assert!(
+            why.contains("image example.org/kube-dns:1 is nowhere: node server01"),
+            "{why}"
+        );
+    }
+
+    #[test]
+    fn the_pods_of_others_do_not_count() {
+        let mut other = pod(&json!({"containerStatuses": [{
+            "name": "x", "image": "y", "state": {"waiting": {"reason": "CrashLoopBackOff"}},
+        }]}));
+        let standing = judge(&deployment(0), &[&other], &one_node());
+        assert!(matches!(standing, Standing::Stuck(_)), "{standing:?}");
+        other["metadata"]["labels"]["k8s-app"] = json!("dashboard");
+        let standing = judge(&deployment(0), &[&other], &one_node());
+        assert_eq!(standing, Standing::Waiting("0 of 1 available".to_owned()));
+    }
+
+    #[test]
+    fn problems_count_only_when_the_cluster_has_had_time() {
+        let ready = one_node().able[0]
+            .since
+            .unwrap_or(OffsetDateTime::UNIX_EPOCH);
+        assert!(!one_node().is_up(ready + Duration::minutes(4)));
+        assert!(one_node().is_up(ready + Duration::minutes(6)));
+        assert!(!Cluster::default().is_up(ready + Duration::minutes(6)));
+        assert!(peers_up(
+            &one_node(),
+            "192.168.1.101",
+            ready + Duration::minutes(6)
+        ));
+        assert!(!peers_up(
+            &one_node(),
+            "192.168.1.199",
+            ready + Duration::minutes(6)
+        ));
+    }
+}

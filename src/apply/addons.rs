@@ -1,0 +1,126 @@
+//! Gives the cluster its add-ons and workloads, each as soon as what it needs is available, and
+//! tells how they stand.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow};
+use serde_json::Value;
+
+use crate::addons::{
+    Addon, Cluster, INDEX, NOTES, Note, Notes, Standing, explained, judge, missing, namespaces,
+};
+use crate::apply::{kubectl, state};
+use crate::sys::process::Runner;
+use crate::sys::retry::{Failure, Schedule, permanent, retried, transient};
+use crate::sys::root::Root;
+
+/// The longest pause between two looks.
+const PAUSE: Duration = Duration::from_secs(10);
+
+/// What there is to apply on this machine, in order; nothing where it is no master.
+pub fn index(root: &Root) -> Result<Vec<Addon>> {
+    Ok(state::read_json(root, INDEX)?.unwrap_or_default())
+}
+
+/// Applies everything and waits until all of it is available, however long that takes. What it
+/// waits for is said whenever it changes.
+pub fn settle(root: &Root, runner: &dyn Runner) -> Result<()> {
+    let addons = index(root)?;
+    let mut applied = BTreeSet::new();
+    retried("add-ons", Schedule::endless(PAUSE), || {
+        round(root, runner, &addons, &mut applied)
+    })
+    .map_err(Failure::into_error)?;
+    log::info!("all {} add-ons and workloads are available", addons.len());
+    Ok(())
+}
+
+/// Applies what can be applied now. A failure says what is not available yet.
+fn round(
+    root: &Root,
+    runner: &dyn Runner,
+    addons: &[Addon],
+    applied: &mut BTreeSet<String>,
+) -> Result<(), Failure> {
+    kubectl::ready(runner).map_err(|error| transient(error.context("the API server")))?;
+    let cluster = kubectl::get(runner, &["nodes"]).map_err(transient)?;
+    let cluster = Cluster::of(&cluster);
+    let mut available = BTreeSet::new();
+    let mut waiting = Vec::new();
+    for addon in addons {
+        let lacks = missing(addon, &available);
+        if !lacks.is_empty() {
+            waiting.push(format!("{}: waits for {}", addon.name, lacks.join(", ")));
+            continue;
+        }
+        if !applied.contains(&addon.name) {
+            if let Err(error) = apply(root, runner, addon).map_err(permanent)? {
+                waiting.push(format!("{}: {error}", addon.name));
+                continue;
+            }
+            log::info!("applied {} ({})", addon.name, addon.path);
+            applied.insert(addon.name.clone());
+        }
+        match standing(runner, addon, &cluster) {
+            Ok(Standing::Available(_)) => drop(available.insert(addon.name.as_str())),
+            Ok(Standing::Waiting(why) | Standing::Stuck(why)) => {
+                waiting.push(format!("{}: {why}", addon.name));
+            }
+            Err(error) => waiting.push(format!("{}: {error:#}", addon.name)),
+        }
+    }
+    if waiting.is_empty() {
+        return Ok(());
+    }
+    Err(transient(anyhow!("{}", waiting.join("; "))))
+}
+
+/// Applies one, and notes what came of it. The inner error is what the API server said.
+fn apply(root: &Root, runner: &dyn Runner, addon: &Addon) -> Result<Result<(), String>> {
+    let answer =
+        kubectl::apply_now(runner, &addon.path).map_err(|error| explained(&format!("{error:#}")));
+    let mut notes = notes(root)?;
+    let note = notes.entry(addon.name.clone()).or_default();
+    let now = match &answer {
+        Ok(()) => Note {
+            applied: Some(addon.digest.clone()),
+            refused: None,
+        },
+        Err(said) => Note {
+            applied: note.applied.clone(),
+            refused: Some(said.clone()),
+        },
+    };
+    if *note != now {
+        *note = now;
+        state::write_json(root, NOTES, &notes)?;
+    }
+    Ok(answer)
+}
+
+/// What came of applying each so far.
+pub fn notes(root: &Root) -> Result<Notes> {
+    Ok(state::read_json(root, NOTES)?.unwrap_or_default())
+}
+
+/// How an add-on stands in the cluster.
+pub fn standing(runner: &dyn Runner, addon: &Addon, cluster: &Cluster) -> Result<Standing> {
+    let Some(objects) = kubectl::get_file(runner, &addon.path)? else {
+        return Ok(Standing::Waiting("not applied yet".to_owned()));
+    };
+    let first = judge(&objects, &[], cluster);
+    if matches!(first, Standing::Available(_)) || cluster.able.is_empty() {
+        return Ok(first);
+    }
+    let mut lists: Vec<Value> = Vec::new();
+    for namespace in namespaces(&objects) {
+        let pods = kubectl::get(runner, &["pods", "--namespace", &namespace]);
+        lists.push(pods.context("its pods")?);
+    }
+    let pods: Vec<&Value> = lists
+        .iter()
+        .flat_map(|list| list["items"].as_array().into_iter().flatten())
+        .collect();
+    Ok(judge(&objects, &pods, cluster))
+}

@@ -1,0 +1,312 @@
+//! The table: each check makes one verdict of what was found out.
+
+use super::facts::{Facts, Node, Probes};
+use super::{Expected, Verdict};
+
+/// Makes a verdict.
+type Check = fn(&Expected, &Facts) -> Verdict;
+
+/// Every check, in the tutorial's order, and then those of the network.
+pub const CHECKS: &[(&str, Check)] = &[
+    ("versions", versions),
+    ("component statuses", components),
+    ("nodes", nodes),
+    ("BGP peers", peers),
+    ("IP pool", pool),
+    ("deployment", deployment),
+    ("DNS from pods", dns),
+    ("NodePort service", node_ports),
+    ("pod to pod", pod_to_pod),
+    ("path MTU of pods", path_mtu),
+    ("metadata service", metadata),
+];
+
+fn versions(expected: &Expected, facts: &Facts) -> Verdict {
+    let versions = match &facts.versions {
+        Ok(versions) => versions,
+        Err(why) => return Verdict::failed(why, "`journalctl -u kube-apiserver` says why"),
+    };
+    let found = format!("client {}, server {}", versions.client, versions.server);
+    // What stands behind the version, such as a build's name, is not compared.
+    let same = |version: &str| version.split([' ', '+', '-']).next() == Some(&expected.kubernetes);
+    if same(&versions.client) && same(&versions.server) {
+        return Verdict::passed(found);
+    }
+    Verdict::failed(
+        format!("{found}; the bundle has {}", expected.kubernetes),
+        "`appliance install` brings this master to the bundle's version",
+    )
+}
+
+fn components(_expected: &Expected, facts: &Facts) -> Verdict {
+    let components = match &facts.components {
+        Ok(components) => components,
+        Err(why) => return Verdict::failed(why, "`kubectl get componentstatuses` shows more"),
+    };
+    let sick = components.iter().filter(|component| !component.healthy);
+    let sick: Vec<String> = sick
+        .map(|component| format!("{}: {}", component.name, component.message))
+        .collect();
+    if components.is_empty() || !sick.is_empty() {
+        let found = if sick.is_empty() {
+            "none is listed".to_owned()
+        } else {
+            sick.join("; ")
+        };
+        return Verdict::failed(
+            found,
+            "`appliance status` on the masters shows which service fails",
+        );
+    }
+    let names: Vec<&str> = components.iter().map(|c| c.name.as_str()).collect();
+    Verdict::passed(format!("healthy: {}", names.join(", ")))
+}
+
+fn nodes(_expected: &Expected, facts: &Facts) -> Verdict {
+    let nodes = match &facts.nodes {
+        Ok(nodes) => nodes,
+        Err(why) => return Verdict::failed(why, "`kubectl get nodes` shows more"),
+    };
+    let not_ready = nodes.iter().filter(|node| !node.ready);
+    let not_ready: Vec<&str> = not_ready.map(|node| node.name.as_str()).collect();
+    let unknown = |name: &&String| !nodes.iter().any(|node| node.name == **name);
+    let absent: Vec<&str> = facts
+        .joined
+        .iter()
+        .filter(unknown)
+        .map(String::as_str)
+        .collect();
+    if !not_ready.is_empty() {
+        return Verdict::failed(
+            format!("not ready: {}", not_ready.join(", ")),
+            "`appliance status` there, and `journalctl -u kubelet`, say why",
+        );
+    }
+    if !absent.is_empty() {
+        return Verdict::failed(
+            format!("joined, but not in the cluster: {}", absent.join(", ")),
+            "see `journalctl -u kubelet` there; `appliance node release NAME` forgets one that is \
+             gone for good",
+        );
+    }
+    if nodes.is_empty() {
+        return Verdict::failed(
+            "there is none",
+            "let a worker join: `appliance token create`",
+        );
+    }
+    Verdict::passed(format!("{} of {} ready", nodes.len(), nodes.len()))
+}
+
+fn peers(_expected: &Expected, facts: &Facts) -> Verdict {
+    let peers = match &facts.peers {
+        Ok(peers) => peers,
+        Err(why) => return Verdict::failed(why, "`docker logs calico-node` says why"),
+    };
+    let down: Vec<String> = peers
+        .iter()
+        .filter(|peer| !peer.is_established())
+        .map(|peer| format!("{} ({})", peer.address, peer.info))
+        .collect();
+    if !down.is_empty() {
+        return Verdict::failed(
+            format!(
+                "{} of {} not established: {}",
+                down.len(),
+                peers.len(),
+                down.join(", ")
+            ),
+            "let TCP 179 pass between nodes: `openstack security group rule create --protocol tcp \
+             --dst-port 179 --remote-group GROUP GROUP`; of a node that is gone for good: \
+             `calicoctl delete node NAME`",
+        );
+    }
+    if peers.is_empty() {
+        return Verdict::skipped("there are no other nodes");
+    }
+    Verdict::passed(format!("{} established", peers.len()))
+}
+
+fn pool(expected: &Expected, facts: &Facts) -> Verdict {
+    let pools = match &facts.pools {
+        Ok(pools) => pools,
+        Err(why) => return Verdict::failed(why, "`calicoctl get ipPool` shows more"),
+    };
+    let found = pools.join(", ");
+    if *pools == [expected.pod_cidr.as_str()] {
+        return Verdict::passed(found);
+    }
+    let found = if pools.is_empty() { "none" } else { &found };
+    Verdict::failed(
+        format!("{found}; podCIDR is {}", expected.pod_cidr),
+        "Calico keeps the pool it made first: set podCIDR to it, or make another with `calicoctl \
+         create` and delete the old one",
+    )
+}
+
+/// What the probes found, or why there are none.
+fn probes(facts: &Facts) -> Result<&Probes, Verdict> {
+    facts
+        .probes
+        .as_ref()
+        .map_err(|why| Verdict::skipped(format!("no pods to ask with: {why}")))
+}
+
+fn deployment(_expected: &Expected, facts: &Facts) -> Verdict {
+    match &facts.probes {
+        Ok(probes) => Verdict::passed(format!("{} pods, one on each node", probes.pods.len())),
+        Err(why) => Verdict::failed(
+            why,
+            "`kubectl describe pods --all-namespaces` and `journalctl -u kubelet` on the node say \
+             more; run the check again afterwards",
+        ),
+    }
+}
+
+fn dns(expected: &Expected, facts: &Facts) -> Verdict {
+    let probes = match probes(facts) {
+        Ok(probes) => probes,
+        Err(skipped) => return skipped,
+    };
+    for answer in &probes.dns {
+        let hint = "`kubectl -n kube-system get pods -l k8s-app=kube-dns` shows whether it runs, \
+                    `appliance status` what it waits for";
+        match &answer.found {
+            Err(why) => return Verdict::failed(format!("pod on {}: {why}", answer.node), hint),
+            Ok(addresses) if !addresses.contains(&expected.api_server_ip) => {
+                return Verdict::failed(
+                    format!(
+                        "pod on {}: kubernetes.default is {}, not {}",
+                        answer.node,
+                        addresses.join(", "),
+                        expected.api_server_ip
+                    ),
+                    hint,
+                );
+            }
+            Ok(_) => {}
+        }
+    }
+    Verdict::passed(format!(
+        "kubernetes.default.svc.{} is {}",
+        expected.domain, expected.api_server_ip
+    ))
+}
+
+fn node_ports(_expected: &Expected, facts: &Facts) -> Verdict {
+    let probes = match probes(facts) {
+        Ok(probes) => probes,
+        Err(skipped) => return skipped,
+    };
+    for answer in &probes.node_ports {
+        if let Err(why) = &answer.found {
+            return Verdict::failed(
+                format!("{}: {why}", answer.node),
+                "let the nodePortRange pass to the nodes (security group), and see `journalctl -u \
+                 kube-proxy` there",
+            );
+        }
+    }
+    let places: Vec<&str> = probes.node_ports.iter().map(|a| a.node.as_str()).collect();
+    Verdict::passed(format!("answers at {}", places.join(", ")))
+}
+
+/// What lets the packets of pods pass between nodes.
+fn passage(expected: &Expected, nodes: &[&Node]) -> String {
+    if expected.ipip != "off" {
+        return "packets are tunnelled, so let IP protocol 4 pass between nodes: `openstack \
+                security group rule create --protocol 4 --remote-group GROUP GROUP`"
+            .to_owned();
+    }
+    let addresses: Vec<&str> = nodes.iter().map(|node| node.address.as_str()).collect();
+    format!(
+        "Neutron drops what pods send unless the port of each node lets it pass: `openstack port \
+         set PORT --allowed-address ip-address={} --allowed-address ip-address={}` (`openstack \
+         port list --fixed-ip ip-address={}` shows PORT; likewise for {}); or set ipip to \
+         cross-subnet or always on all nodes",
+        expected.pod_cidr,
+        expected.service_cidr,
+        addresses.first().unwrap_or(&"ADDRESS"),
+        addresses.join(", "),
+    )
+}
+
+fn pod_to_pod(expected: &Expected, facts: &Facts) -> Verdict {
+    let probes = match probes(facts) {
+        Ok(probes) => probes,
+        Err(skipped) => return skipped,
+    };
+    if probes.pairs.is_empty() {
+        return Verdict::skipped("pods run on one node only");
+    }
+    for pair in &probes.pairs {
+        if let Err(why) = &pair.connected {
+            return Verdict::failed(
+                format!("from {} to {}: {why}", pair.from.name, pair.to.name),
+                passage(expected, &[&pair.from, &pair.to]),
+            );
+        }
+    }
+    Verdict::passed(format!("{} ways between nodes", probes.pairs.len()))
+}
+
+fn path_mtu(expected: &Expected, facts: &Facts) -> Verdict {
+    let probes = match probes(facts) {
+        Ok(probes) => probes,
+        Err(skipped) => return skipped,
+    };
+    let pairs = probes.pairs.iter().filter(|pair| pair.connected.is_ok());
+    let mut least = None;
+    for pair in pairs {
+        let way = format!("from {} to {}", pair.from.name, pair.to.name);
+        match &pair.passes {
+            Err(why) => {
+                let hint =
+                    "let UDP between pods pass: a NetworkPolicy or the nodes' firewall may drop it";
+                return Verdict::failed(format!("{way}: {why}"), hint);
+            }
+            Ok(bytes) if *bytes < expected.pod_mtu => {
+                let mtu = bytes + expected.tunnel;
+                return Verdict::failed(
+                    format!(
+                        "{way}: packets of {bytes} bytes pass, not of {}, the MTU of pods",
+                        expected.pod_mtu
+                    ),
+                    format!("say `mtu: {mtu}` in the settings of all nodes and install them again"),
+                );
+            }
+            Ok(bytes) => least = Some(least.map_or(*bytes, |least: u32| least.min(*bytes))),
+        }
+    }
+    match least {
+        Some(bytes) => Verdict::passed(format!("packets of {bytes} bytes pass unfragmented")),
+        None => Verdict::skipped("no pod reaches one of another node"),
+    }
+}
+
+fn metadata(expected: &Expected, facts: &Facts) -> Verdict {
+    let probes = match probes(facts) {
+        Ok(probes) => probes,
+        Err(skipped) => return skipped,
+    };
+    if expected.pod_metadata {
+        return Verdict::skipped("pods may ask it (podMetadataAccess: allow)");
+    }
+    for answer in &probes.metadata {
+        match &answer.found {
+            Ok(true) => {
+                return Verdict::failed(
+                    format!("a pod on {} reaches 169.254.169.254", answer.node),
+                    "`systemctl restart appliance-pod-metadata` there, and `appliance status`",
+                );
+            }
+            Ok(false) => {}
+            Err(why) => return Verdict::skipped(format!("pod on {}: {why}", answer.node)),
+        }
+    }
+    Verdict::passed("no pod reaches 169.254.169.254")
+}
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;

@@ -1,0 +1,285 @@
+//! Each check with what it passes on, what it fails on, and the hint that mends that.
+
+#![allow(clippy::unwrap_used)]
+
+use super::super::facts::{Answer, Component, Facts, Node, Pair, Probes, Versions};
+use super::super::{Checked, Expected, Verdict, is_sound, judge};
+use crate::verify::Peer;
+
+fn expected() -> Expected {
+    Expected {
+        kubernetes: "v1.9.0".to_owned(),
+        pod_cidr: "172.20.0.0/16".to_owned(),
+        service_cidr: "10.68.0.0/16".to_owned(),
+        ipip: "off".to_owned(),
+        pod_mtu: 1450,
+        tunnel: 0,
+        domain: "cluster.local".to_owned(),
+        api_server_ip: "10.68.0.1".to_owned(),
+        pause: "gcr.io/google_containers/pause-amd64:3.0".to_owned(),
+        pod_metadata: false,
+    }
+}
+
+fn node(number: u8) -> Node {
+    Node {
+        name: format!("server0{number}"),
+        address: format!("192.168.1.10{number}"),
+        ready: true,
+        schedulable: true,
+    }
+}
+
+fn answer<T>(node: &Node, found: T) -> Answer<T> {
+    Answer {
+        node: node.name.clone(),
+        found: Ok(found),
+    }
+}
+
+fn peer(info: &str) -> Peer {
+    Peer {
+        address: "192.168.1.101".to_owned(),
+        kind: "node-to-node mesh",
+        state: "up".to_owned(),
+        since: "13:24:30".to_owned(),
+        info: info.to_owned(),
+    }
+}
+
+/// The tutorial's cluster, with nothing wrong.
+fn sound() -> Facts {
+    let (one, three) = (node(1), node(3));
+    let pair = |from: &Node, to: &Node| Pair {
+        from: from.clone(),
+        to: to.clone(),
+        connected: Ok(()),
+        passes: Ok(1450),
+    };
+    Facts {
+        versions: Ok(Versions {
+            client: "v1.9.0".to_owned(),
+            server: "v1.9.0".to_owned(),
+        }),
+        components: Ok(vec![Component {
+            name: "scheduler".to_owned(),
+            healthy: true,
+            message: "ok".to_owned(),
+        }]),
+        nodes: Ok(vec![one.clone(), three.clone()]),
+        joined: ["server01".to_owned(), "server03".to_owned()].into(),
+        peers: Ok(vec![peer("Established")]),
+        pools: Ok(vec!["172.20.0.0/16".to_owned()]),
+        probes: Ok(Probes {
+            pods: vec![one.clone(), three.clone()],
+            dns: vec![answer(&one, vec!["10.68.0.1".to_owned()])],
+            node_ports: vec![answer(&one, ()), answer(&three, ())],
+            pairs: vec![pair(&one, &three), pair(&three, &one)],
+            metadata: vec![answer(&one, false), answer(&three, false)],
+        }),
+    }
+}
+
+fn verdict(expected: &Expected, facts: &Facts, check: &str) -> Verdict {
+    let checked = judge(expected, facts);
+    checked
+        .into_iter()
+        .find(|c| c.check == check)
+        .unwrap()
+        .verdict
+}
+
+/// What the only failing check found, and its hint.
+#[track_caller]
+fn failure(check: &str, change: impl Fn(&mut Facts)) -> String {
+    failure_of(&expected(), check, change)
+}
+
+#[track_caller]
+fn failure_of(expected: &Expected, check: &str, change: impl Fn(&mut Facts)) -> String {
+    let mut facts = sound();
+    change(&mut facts);
+    let failed: Vec<Checked> = judge(expected, &facts)
+        .into_iter()
+        .filter(|c| matches!(c.verdict, Verdict::Failed { .. }))
+        .collect();
+    let names: Vec<&str> = failed.iter().map(|c| c.check).collect();
+    assert_eq!(names, [check]);
+    match verdict(expected, &facts, check) {
+        Verdict::Failed { found, hint } => format!("{found}\n{hint}"),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[track_caller]
+fn assert_holds(text: &str, parts: &[&str]) {
+    for part in parts {
+        assert!(text.contains(part), "{part:?} is not in: {text}");
+    }
+}
+
+fn probes(facts: &mut Facts) -> &mut Probes {
+    facts.probes.as_mut().unwrap()
+}
+
+#[test]
+fn a_sound_cluster_passes_every_check() {
+    let checked = judge(&expected(), &sound());
+    assert!(is_sound(&checked));
+    let passed = |c: &Checked| matches!(c.verdict, Verdict::Passed { .. });
+    assert!(checked.iter().all(passed), "{checked:?}");
+}
+
+#[test]
+fn another_version_than_the_bundles_fails() {
+    let text = failure("versions", |facts| {
+        facts.versions.as_mut().unwrap().server = "v1.9.1".to_owned();
+    });
+    assert_holds(
+        &text,
+        &["client v1.9.0, server v1.9.1; the bundle has v1.9.0"],
+    );
+}
+
+#[test]
+fn a_sick_component_is_named_with_what_it_says() {
+    let text = failure("component statuses", |facts| {
+        let component = &mut facts.components.as_mut().unwrap()[0];
+        component.healthy = false;
+        component.message = "connection refused".to_owned();
+    });
+    assert_holds(&text, &["scheduler: connection refused"]);
+}
+
+#[test]
+fn nodes_that_are_not_ready_or_not_there_are_named() {
+    let text = failure("nodes", |facts| {
+        facts.nodes.as_mut().unwrap()[1].ready = false;
+    });
+    assert_holds(&text, &["not ready: server03", "journalctl -u kubelet"]);
+    let text = failure("nodes", |facts| {
+        facts.joined.insert("server09".to_owned());
+    });
+    assert_holds(
+        &text,
+        &["joined, but not in the cluster: server09", "node release"],
+    );
+}
+
+#[test]
+fn a_peer_without_a_session_fails_and_no_peer_is_skipped() {
+    let text = failure("BGP peers", |facts| {
+        facts.peers = Ok(vec![peer("Active Socket: Connection refused")]);
+    });
+    assert_holds(&text, &["192.168.1.101 (Active Socket", "--dst-port 179"]);
+    let mut alone = sound();
+    alone.peers = Ok(vec![]);
+    let verdict = verdict(&expected(), &alone, "BGP peers");
+    assert!(matches!(verdict, Verdict::Skipped { .. }), "{verdict:?}");
+}
+
+#[test]
+fn another_pool_than_the_pods_range_fails() {
+    let text = failure("IP pool", |facts| {
+        facts.pools = Ok(vec!["192.1.0.0/16".to_owned()]);
+    });
+    assert_holds(&text, &["192.1.0.0/16; podCIDR is 172.20.0.0/16"]);
+    failure("IP pool", |facts| facts.pools = Ok(vec![]));
+}
+
+#[test]
+fn without_probes_the_deployment_fails_and_what_needs_them_is_skipped() {
+    let why = "not ready after 180 s: image pause is nowhere";
+    let text = failure("deployment", |facts| facts.probes = Err(why.to_owned()));
+    assert_holds(&text, &[why]);
+    let mut facts = sound();
+    facts.probes = Err(why.to_owned());
+    match verdict(&expected(), &facts, "pod to pod") {
+        Verdict::Skipped { found } => assert_holds(&found, &["no pods to ask with", why]),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_name_that_is_not_found_or_another_address_fails() {
+    let text = failure("DNS from pods", |facts| {
+        probes(facts).dns[0].found = Err("no name server answers".to_owned());
+    });
+    assert_holds(
+        &text,
+        &[
+            "pod on server01: no name server answers",
+            "k8s-app=kube-dns",
+        ],
+    );
+    let text = failure("DNS from pods", |facts| {
+        probes(facts).dns[0].found = Ok(vec!["10.68.0.9".to_owned()]);
+    });
+    assert_holds(&text, &["is 10.68.0.9, not 10.68.0.1"]);
+}
+
+#[test]
+fn a_node_at_which_the_service_does_not_answer_is_named() {
+    let text = failure("NodePort service", |facts| {
+        probes(facts).node_ports[1].found = Err("timed out".to_owned());
+    });
+    assert_holds(&text, &["server03: timed out", "nodePortRange"]);
+}
+
+fn cut(facts: &mut Facts) {
+    let pair = &mut probes(facts).pairs[0];
+    pair.connected = Err("no answer from 172.20.3.4:8080".to_owned());
+    pair.passes = Err("no packet comes back".to_owned());
+}
+
+#[test]
+fn without_tunnels_the_command_for_address_pairs_is_shown() {
+    assert_holds(
+        &failure("pod to pod", cut),
+        &[
+            "from server01 to server03: no answer",
+            "openstack port set PORT --allowed-address ip-address=172.20.0.0/16 \
+             --allowed-address ip-address=10.68.0.0/16",
+            "openstack port list --fixed-ip ip-address=192.168.1.101",
+            "set ipip to cross-subnet or always",
+        ],
+    );
+}
+
+#[test]
+fn with_tunnels_the_rule_for_protocol_4_is_shown() {
+    let mut tunnelled = expected();
+    tunnelled.ipip = "always".to_owned();
+    let text = failure_of(&tunnelled, "pod to pod", cut);
+    assert_holds(&text, &["--protocol 4"]);
+    assert!(!text.contains("--allowed-address"), "{text}");
+}
+
+#[test]
+fn a_narrower_path_is_told_with_the_mtu_to_set() {
+    let mut tunnelled = expected();
+    (tunnelled.ipip, tunnelled.tunnel) = ("always".to_owned(), 20);
+    let text = failure_of(&tunnelled, "path MTU of pods", |facts| {
+        probes(facts).pairs[1].passes = Ok(1430);
+    });
+    assert_holds(
+        &text,
+        &[
+            "from server03 to server01: packets of 1430 bytes pass, not of 1450",
+            "`mtu: 1450`",
+        ],
+    );
+}
+
+#[test]
+fn a_pod_that_reaches_the_metadata_service_fails_unless_it_may() {
+    let reached = |facts: &mut Facts| probes(facts).metadata[1].found = Ok(true);
+    let text = failure("metadata service", reached);
+    assert_holds(&text, &["a pod on server03 reaches 169.254.169.254"]);
+    let mut allowed = expected();
+    allowed.pod_metadata = true;
+    let mut facts = sound();
+    reached(&mut facts);
+    let verdict = verdict(&allowed, &facts, "metadata service");
+    assert!(matches!(verdict, Verdict::Skipped { .. }), "{verdict:?}");
+}

@@ -1,0 +1,36 @@
+//! `appliance addons` and `appliance images`, as the node's units run them.
+
+use anyhow::Result;
+
+use super::preflight::check_user;
+use super::{Outcome, status};
+use crate::apply::{addons, images};
+use crate::cli::{Addons, Images};
+use crate::sys::process::System;
+use crate::sys::root::Root;
+
+/// Applies add-ons and workloads, and waits until they are available.
+pub fn run(command: &Addons) -> Result<Outcome> {
+    let root = Root::open("/".as_ref())?;
+    check_user(&root)?;
+    match command {
+        Addons::Apply => addons::settle(&root, &System)?,
+    }
+    Ok(Outcome::Done)
+}
+
+/// Loads the images again that docker has lost.
+pub fn run_images(command: &Images) -> Result<Outcome> {
+    let root = Root::open("/".as_ref())?;
+    check_user(&root)?;
+    match command {
+        Images::Ensure => {
+            let Some(docker) = status::docker_of_node(&root)? else {
+                log::info!("this machine is no node yet");
+                return Ok(Outcome::NotInstalled);
+            };
+            images::ensure(&root, &System, &docker)?;
+        }
+    }
+    Ok(Outcome::Done)
+}

@@ -1,0 +1,114 @@
+//! `appliance check`.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::{Context, Result, bail};
+use nix::sys::signal::{SigSet, Signal};
+use serde_json::json;
+
+use super::preflight::check_user;
+use super::{Outcome, print};
+use crate::apply::state::State;
+use crate::check::facts::{self, Facts, Node, Probes, told};
+use crate::check::workload::Workload;
+use crate::check::{self, Expected, probe, serve};
+use crate::cli::{Check, CheckCommand, Output};
+use crate::components::{EXPECTED, JOIN_DIR};
+use crate::join::nodes::Nodes;
+use crate::spec::Refused;
+use crate::sys::process::{Runner, System};
+use crate::sys::root::Root;
+
+/// Checks the cluster, or serves as a probe of a check.
+pub fn run(arguments: &Check) -> Result<Outcome> {
+    if let Some(CheckCommand::Serve { port, node }) = &arguments.command {
+        serve::run(*port, node)?;
+        return Ok(Outcome::Done);
+    }
+    let root = Root::open("/".as_ref())?;
+    check_user(&root)?;
+    let Some(state) = State::read(&root)? else {
+        log::warn!("this machine is no node: run `appliance install`");
+        return Ok(Outcome::NotInstalled);
+    };
+    let Some(expected) = root.read(EXPECTED)? else {
+        bail!(Refused {
+            problems: vec![format!(
+                "this is a {}, and the cluster is checked on its master",
+                state.role
+            )],
+        });
+    };
+    let expected: Expected = serde_json::from_slice(&expected).context(EXPECTED)?;
+    let facts = find_out(&root, &System, &expected, arguments.no_pods)?;
+    let checked = check::judge(&expected, &facts);
+    match arguments.output {
+        Output::Text => print::checked(&checked),
+        Output::Json => {
+            let document = json!({ "sound": check::is_sound(&checked), "checks": checked });
+            println!("{}", serde_json::to_string_pretty(&document)?);
+        }
+    }
+    Ok(if check::is_sound(&checked) {
+        Outcome::Done
+    } else {
+        Outcome::Degraded
+    })
+}
+
+fn find_out(root: &Root, runner: &dyn Runner, expected: &Expected, no_pods: bool) -> Result<Facts> {
+    let nodes = told(facts::nodes(runner));
+    let probes = match &nodes {
+        _ if no_pods => Err("--no-pods".to_owned()),
+        Ok(nodes) => told(probes(runner, expected, nodes)),
+        Err(why) => Err(why.clone()),
+    };
+    let joined = Nodes::new(&root.resolve(JOIN_DIR)?).all()?;
+    Ok(Facts {
+        versions: told(facts::versions(runner)),
+        components: told(facts::components(runner)),
+        nodes,
+        joined: joined.into_keys().collect(),
+        peers: told(facts::peers(root)),
+        pools: told(facts::pools(runner)),
+        probes,
+    })
+}
+
+/// Brings the probes, asks them, and takes them away, also where somebody ends the check.
+fn probes(runner: &dyn Runner, expected: &Expected, nodes: &[Node]) -> Result<Probes> {
+    let able: Vec<Node> = nodes
+        .iter()
+        .filter(|node| node.ready && node.schedulable)
+        .cloned()
+        .collect();
+    if able.is_empty() {
+        bail!("no node can run pods");
+    }
+    let ended = interruption()?;
+    let interrupted = || ended.load(Ordering::Relaxed);
+    let workload = Workload::bring(runner, &interrupted, expected, able.len())?;
+    let pods = workload.ready(&able)?;
+    let ports = workload.node_ports()?;
+    log::info!("asking {} probes", pods.len());
+    probe::ask(&pods, ports, &able, expected)
+}
+
+/// Becomes true when this process is told to end. Until then it goes on, so that what it made can
+/// be removed.
+fn interruption() -> Result<Arc<AtomicBool>> {
+    let signals: SigSet = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]
+        .into_iter()
+        .collect();
+    signals.thread_block().context("hold signals back")?;
+    let ended = Arc::new(AtomicBool::new(false));
+    let flag = ended.clone();
+    std::thread::spawn(move || {
+        if signals.wait().is_ok() {
+            log::warn!("ending: removing the probes first");
+            flag.store(true, Ordering::Relaxed);
+        }
+    });
+    Ok(ended)
+}

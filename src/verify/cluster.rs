@@ -1,0 +1,135 @@
+//! What a node says of the cluster around it: its BGP peers, and on a master the add-ons and
+//! workloads.
+
+use anyhow::Result;
+use serde::Serialize;
+use time::OffsetDateTime;
+
+use super::Asker;
+use super::bird::{self, Peer, SOCKET};
+use crate::addons::{Addon, Cluster, Notes, Standing, peers_up};
+use crate::apply::{addons, kubectl};
+
+/// One BGP peer.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PeerReport {
+    /// What BIRD says of it.
+    #[serde(flatten)]
+    pub peer: Peer,
+    /// What is wrong, if anything is.
+    pub problem: Option<String>,
+}
+
+/// One add-on or workload.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AddonReport {
+    /// Its name.
+    pub name: String,
+    /// How it stands, in words: `available, 1 of 1`.
+    pub state: String,
+    /// Whether all of it is there.
+    pub available: bool,
+    /// What is wrong, if anything is. What may still come by itself is not.
+    pub problem: Option<String>,
+}
+
+/// The cluster as a master sees it; `None` where it cannot be asked.
+pub(super) struct Seen {
+    cluster: Option<Cluster>,
+    now: OffsetDateTime,
+}
+
+impl Asker<'_> {
+    /// Looks at the nodes of the cluster, where this node may.
+    pub(super) fn see(&self, is_master: bool, now: OffsetDateTime) -> Seen {
+        let nodes = || kubectl::get(self.runner, &["nodes"]);
+        let list = is_master.then(nodes).and_then(Result::ok);
+        Seen {
+            cluster: list
+                .filter(|list| list["items"].is_array())
+                .as_ref()
+                .map(Cluster::of),
+            now,
+        }
+    }
+
+    /// The BGP peers of this node. One that is not established counts only where it is known to be
+    /// a node that has been ready for long: of others, this node cannot know whether they still are.
+    pub(super) fn peers(&self, seen: &Seen) -> Vec<PeerReport> {
+        let asked = self
+            .root
+            .resolve(SOCKET)
+            .and_then(|socket| bird::ask(&socket));
+        let peers = match asked {
+            Ok(peers) => peers.unwrap_or_default(),
+            Err(error) => {
+                log::warn!("{error:#}");
+                vec![]
+            }
+        };
+        let report = |peer: Peer| {
+            let cluster = seen.cluster.as_ref();
+            let counts = cluster.is_some_and(|c| peers_up(c, &peer.address, seen.now));
+            let problem = (counts && !peer.is_established()).then(|| {
+                format!(
+                    "no BGP session with a node that is ready: let TCP 179 pass between nodes \
+                     ({})",
+                    peer.info
+                )
+            });
+            PeerReport { peer, problem }
+        };
+        peers.into_iter().map(report).collect()
+    }
+
+    /// How the add-ons and workloads stand, on a master.
+    pub(super) fn addons(&self, seen: &Seen) -> Result<Vec<AddonReport>> {
+        let index = addons::index(self.root)?;
+        let notes = addons::notes(self.root)?;
+        let report = |addon: &Addon| self.addon(addon, &notes, seen);
+        Ok(index.iter().map(report).collect())
+    }
+
+    fn addon(&self, addon: &Addon, notes: &Notes, seen: &Seen) -> AddonReport {
+        let of = |state: String, available: bool, problem: Option<String>| AddonReport {
+            name: addon.name.clone(),
+            state,
+            available,
+            problem,
+        };
+        let Some(cluster) = &seen.cluster else {
+            return of("the API server does not answer".to_owned(), false, None);
+        };
+        let note = notes.get(&addon.name);
+        if let Some(refused) = note.and_then(|note| note.refused.clone()) {
+            return of("refused".to_owned(), false, Some(refused));
+        }
+        let late = cluster.is_up(seen.now);
+        let see = "see journalctl -u appliance-addons";
+        match addons::standing(self.runner, addon, cluster) {
+            Ok(Standing::Available(words)) => {
+                let applied = note.and_then(|note| note.applied.as_deref());
+                let current = applied.is_none_or(|digest| digest == addon.digest);
+                let words = if current {
+                    words
+                } else {
+                    format!("{words}, of an older manifest")
+                };
+                of(words, true, None)
+            }
+            Ok(Standing::Waiting(why)) => of(
+                format!("waiting: {why}"),
+                false,
+                late.then(|| see.to_owned()),
+            ),
+            Ok(Standing::Stuck(why)) => of("stuck".to_owned(), false, Some(why)),
+            Err(error) => of(
+                format!("unknown: {error:#}"),
+                false,
+                late.then(|| see.to_owned()),
+            ),
+        }
+    }
+}
