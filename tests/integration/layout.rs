@@ -62,7 +62,7 @@ fn the_domain_does_not_know_the_command_line() {
     let outer = [
         src.join("main.rs"),
         src.join("lib.rs"),
-        src.join("cli.rs"),
+        src.join("cli"),
         src.join("commands"),
     ];
     for file in sources(&src) {
