@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::components::ADMIN_KUBECONFIG;
 use crate::desired::CURRENT;
 use crate::sys::process::{Command, Runner};
-use crate::sys::retry::{Failure, Schedule, permanent, retried, transient};
+use crate::sys::retry::{Failure, Schedule, retried, transient};
 
 /// How long the API server may take to come up: what `appliance install` waits for a node.
 const COMING_UP: Duration = Duration::from_secs(900);
@@ -16,7 +16,7 @@ const COMING_UP: Duration = Duration::from_secs(900);
 const PAUSE: Duration = Duration::from_secs(5);
 
 fn kubectl(arguments: &[&str]) -> Command {
-    let mut all = vec!["--kubeconfig", ADMIN_KUBECONFIG, "--request-timeout=20s"];
+    let mut all = vec!["--kubeconfig", ADMIN_KUBECONFIG, "--request-timeout=60s"];
     all.extend(arguments);
     Command::new(&format!("{CURRENT}/bin/kubectl"), &all)
 }
@@ -26,11 +26,9 @@ pub fn apply(runner: &dyn Runner, path: &str) -> Result<()> {
     let schedule = Schedule::until(Instant::now() + COMING_UP, PAUSE);
     let applied = retried("waiting for the API server", schedule, || {
         ready(runner).map_err(transient)?;
-        // An API server that is starting may be gone again a moment after its first word.
-        apply_now(runner, path).map_err(|error| match ready(runner) {
-            Ok(()) => permanent(error),
-            Err(gone) => transient(gone),
-        })
+        // A server that is starting refuses for a while what it takes later: it may be gone again a
+        // moment after its first word, be too slow to answer in time, or not know its roles yet.
+        apply_now(runner, path).map_err(transient)
     });
     applied.map_err(Failure::into_error)
 }
@@ -41,7 +39,19 @@ pub fn ready(runner: &dyn Runner) -> Result<()> {
     if output.success() {
         return Ok(());
     }
-    Err(anyhow!("{}", last_line(&output.stderr)))
+    Err(anyhow!("{}", unhealthy(&output.stderr)))
+}
+
+/// Which of an API server's own checks fail, where it lists them; else the last line of what was said.
+fn unhealthy(said: &str) -> String {
+    let checks = said
+        .split("\\n")
+        .filter_map(|check| check.split_once("[-]"));
+    let failing: Vec<&str> = checks.map(|(_, check)| check).collect();
+    if failing.is_empty() {
+        return last_line(said).to_owned();
+    }
+    format!("the API server is not healthy yet: {}", failing.join("; "))
 }
 
 /// Gives the cluster the objects in the file at `path`.
@@ -90,4 +100,20 @@ pub fn lacks(runner: &dyn Runner, path: &str) -> Result<bool> {
 
 fn last_line(text: &str) -> &str {
     text.trim().lines().last().unwrap_or("no answer")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::unhealthy;
+
+    #[test]
+    fn of_an_unhealthy_api_server_the_failing_checks_are_named() {
+        let said = "Error from server (InternalError): an error on the server (\"[+]ping ok\\n[-]etcd failed: \
+                    reason withheld\\n[+]autoregister-completion ok\\nhealthz check failed\") has prevented\n";
+        assert_eq!(
+            unhealthy(said),
+            "the API server is not healthy yet: etcd failed: reason withheld"
+        );
+        assert_eq!(unhealthy("x\nconnection refused\n"), "connection refused");
+    }
 }
