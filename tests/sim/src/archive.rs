@@ -46,69 +46,75 @@ impl Image {
     /// # Errors
     /// A directory that cannot be written to.
     pub fn write(&self, directory: &Path, program: &[u8], extra: &[Extra]) -> Result<()> {
-        let layer = self.layer(program, extra)?;
-        let diff = hash(&layer);
+        // All images share the first layer, so that docker unpacks it once.
+        let layers = [base_layer(program)?, self.layer(extra)?];
+        let diffs = layers.each_ref().map(|layer| hash(layer));
         let settings = self.settings();
         let config = json!({
             "architecture": "amd64", "os": "linux", "created": EPOCH, "config": settings,
-            "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{diff}")]},
-            "history": [{"created": EPOCH, "comment": NOTE}],
+            "rootfs": {"type": "layers", "diff_ids": diffs.each_ref().map(|diff| format!("sha256:{diff}"))},
+            "history": diffs.each_ref().map(|_| json!({"created": EPOCH, "comment": NOTE})),
         });
         let config = config.to_string();
         let digest = hash(config.as_bytes());
-        // The layer's own id in the old layout: any 64 hexadecimal digits that
-        // differ between layers.
-        let id = hash(format!("{digest} {diff}").as_bytes());
+        // A layer's own id in the old layout: any 64 hexadecimal digits that differ between layers.
+        let ids = [
+            diffs[0].clone(),
+            hash(format!("{digest} {}", diffs[1]).as_bytes()),
+        ];
         let path = directory.join(self.file);
         let file = File::create(&path).with_context(|| path.display().to_string())?;
         let mut archive = Builder::new(file);
-        let legacy = self.legacy(&id, &settings);
-        let listed = self.manifest(&digest, &id);
-        let repositories = json!({self.repository: {self.tag: id}});
-        // Sorted by name, but for the layer's directory, which goes first.
-        directory_entry(&mut archive, &format!("{id}/"))?;
-        file_entry(&mut archive, &format!("{id}/VERSION"), 0o644, b"1.0")?;
-        file_entry(
-            &mut archive,
-            &format!("{id}/json"),
-            0o644,
-            legacy.to_string().as_bytes(),
-        )?;
-        file_entry(&mut archive, &format!("{id}/layer.tar"), 0o644, &layer)?;
-        file_entry(
-            &mut archive,
-            &format!("{digest}.json"),
-            0o644,
-            config.as_bytes(),
-        )?;
-        file_entry(
-            &mut archive,
-            "manifest.json",
-            0o644,
-            listed.to_string().as_bytes(),
-        )?;
-        let repositories = repositories.to_string();
-        file_entry(&mut archive, "repositories", 0o644, repositories.as_bytes())?;
+        let described = [
+            json!({"id": ids[0], "created": EPOCH, "comment": NOTE}),
+            self.legacy(&ids, &settings),
+        ];
+        for ((id, layer), described) in ids.iter().zip(&layers).zip(&described) {
+            let described = described.to_string();
+            directory_entry(&mut archive, &format!("{id}/"))?;
+            file_entry(&mut archive, &format!("{id}/VERSION"), 0o644, b"1.0")?;
+            file_entry(
+                &mut archive,
+                &format!("{id}/json"),
+                0o644,
+                described.as_bytes(),
+            )?;
+            file_entry(&mut archive, &format!("{id}/layer.tar"), 0o644, layer)?;
+        }
+        let listed = self.manifest(&digest, &ids).to_string();
+        let repositories = json!({self.repository: {self.tag: ids[1]}}).to_string();
+        for (name, text) in [
+            (format!("{digest}.json"), &config),
+            ("manifest.json".to_owned(), &listed),
+            ("repositories".to_owned(), &repositories),
+        ] {
+            file_entry(&mut archive, &name, 0o644, text.as_bytes())?;
+        }
         archive.into_inner()?.flush()?;
         Ok(())
     }
 
-    /// The file system: the files and the directories above them, the program last.
-    fn layer(&self, program: &[u8], extra: &[Extra]) -> Result<Vec<u8>> {
+    /// What this image has of its own: the files, the directories above them, and last its
+    /// program, which is a name for the stand-in.
+    fn layer(&self, extra: &[Extra]) -> Result<Vec<u8>> {
         let mut archive = Builder::new(Vec::new());
         let mut directories = BTreeSet::new();
-        let others = extra
-            .iter()
-            .map(|e| (e.path.as_str(), e.mode, &e.bytes[..]));
-        for (path, mode, bytes) in others.chain([(self.program, 0o755, program)]) {
+        let paths = extra.iter().map(|extra| extra.path.as_str());
+        for path in paths.chain([self.program]) {
             let path = path.trim_start_matches('/');
             for (end, _) in path.match_indices('/') {
-                if directories.insert(path[..=end].to_owned()) {
+                if directories.insert(&path[..=end]) {
                     directory_entry(&mut archive, &path[..=end])?;
                 }
             }
-            file_entry(&mut archive, path, mode, bytes)?;
         }
+        for extra in extra {
+            let path = extra.path.trim_start_matches('/');
+            file_entry(&mut archive, path, extra.mode, &extra.bytes)?;
+        }
+        let mut link = header(EntryType::Symlink, 0o777, 0);
+        let program = self.program.trim_start_matches('/');
+        archive.append_link(&mut link, program, format!("/{STAND_IN}"))?;
         Ok(archive.into_inner()?)
     }
 
@@ -130,17 +136,18 @@ impl Image {
         })
     }
 
-    fn manifest(&self, digest: &str, id: &str) -> Value {
+    fn manifest(&self, digest: &str, ids: &[String]) -> Value {
+        let layers = ids.iter().map(|id| format!("{id}/layer.tar"));
         json!([{
             "Config": format!("{digest}.json"),
             "RepoTags": [format!("{}:{}", self.repository, self.tag)],
-            "Layers": [format!("{id}/layer.tar")],
+            "Layers": layers.collect::<Vec<_>>(),
         }])
     }
 
-    fn legacy(&self, id: &str, settings: &Value) -> Value {
+    fn legacy(&self, ids: &[String; 2], settings: &Value) -> Value {
         json!({
-            "id": id, "created": EPOCH, "architecture": "amd64", "os": "linux",
+            "id": ids[1], "parent": ids[0], "created": EPOCH, "architecture": "amd64", "os": "linux",
             "comment": NOTE, "config": settings,
         })
     }
@@ -148,6 +155,15 @@ impl Image {
 
 const EPOCH: &str = "1970-01-01T00:00:00Z";
 const NOTE: &str = "appliance test stand-in; not the real image";
+
+/// Where the stand-in is in every image; its names lead to it.
+const STAND_IN: &str = "stand-in";
+
+fn base_layer(program: &[u8]) -> Result<Vec<u8>> {
+    let mut archive = Builder::new(Vec::new());
+    file_entry(&mut archive, STAND_IN, 0o755, program)?;
+    Ok(archive.into_inner()?)
+}
 
 fn hash(bytes: &[u8]) -> String {
     hex::encode(Sha256::digest(bytes))

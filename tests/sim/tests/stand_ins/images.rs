@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::path::Path;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::harness::command;
@@ -48,18 +48,28 @@ fn an_archive_holds_what_its_manifest_says() {
     let config = image["Config"].as_str().unwrap();
     assert_eq!(config, format!("{}.json", digest(&members[config])));
     let settings: Value = serde_json::from_slice(&members[config]).unwrap();
-    let layer = &members[image["Layers"][0].as_str().unwrap()];
+    let layers: Vec<&Vec<u8>> = (0..2)
+        .map(|place| &members[image["Layers"][place].as_str().unwrap()])
+        .collect();
+    let diffs = layers
+        .iter()
+        .map(|layer| format!("sha256:{}", digest(layer)));
     assert_eq!(
-        settings["rootfs"]["diff_ids"][0],
-        format!("sha256:{}", digest(layer))
+        settings["rootfs"]["diff_ids"],
+        json!(diffs.collect::<Vec<_>>())
     );
-    let program = settings["config"]["Entrypoint"][0].as_str().unwrap();
-    let mut layer = tar::Archive::new(&layer[..]);
-    let entry = layer.entries().unwrap().last().unwrap().unwrap();
-    assert_eq!(format!("/{}", entry.path().unwrap().display()), program);
-    assert_eq!(entry.header().mode().unwrap(), 0o755);
-    let own = fs::metadata(env!("CARGO_BIN_EXE_sim")).unwrap().len();
-    assert_eq!(entry.size(), own);
+    // The entrypoint is a name for the program in the layer that all images share.
+    let entrypoint = settings["config"]["Entrypoint"][0].as_str().unwrap();
+    let mut own = tar::Archive::new(&layers[1][..]);
+    let link = own.entries().unwrap().last().unwrap().unwrap();
+    assert_eq!(format!("/{}", link.path().unwrap().display()), entrypoint);
+    let target = link.link_name().unwrap().unwrap();
+    let mut shared = tar::Archive::new(&layers[0][..]);
+    let program = shared.entries().unwrap().next().unwrap().unwrap();
+    assert_eq!(Path::new("/").join(program.path().unwrap()), target);
+    assert_eq!(program.header().mode().unwrap(), 0o755);
+    let size = fs::metadata(env!("CARGO_BIN_EXE_sim")).unwrap().len();
+    assert_eq!(program.size(), size);
 }
 
 #[test]
