@@ -3,111 +3,31 @@
 //! `make e2e` runs it; APPLIANCE names the appliance to boot with, KEEP a directory for disks,
 //! console logs and captured packets.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
-
-use appliance_vm::cluster::{Cluster, journal, unit_state};
-use appliance_vm::image::Image;
+use appliance_vm::cluster::{TUTORIAL, journal, unit_state};
+use appliance_vm::drive;
 use appliance_vm::machine::Machine;
-use serde_json::Value;
 
-use crate::harness::said;
+use crate::vms::{APPLIANCE, Bed, Flavor};
 
-const APPLIANCE: &str = "/usr/local/bin/appliance";
 const WORKERS: [&str; 2] = ["server01", "server03"];
 const MASTER: &str = "server02";
 const ALL: [&str; 3] = ["server01", MASTER, "server03"];
 
-/// A cluster that is up, and what it was made with.
-struct Bed {
-    cluster: Cluster,
-    token: String,
-    keep: PathBuf,
-    _temporary: tempfile::TempDir,
-}
-
-fn token() -> String {
-    let made = Command::new(env!("CARGO_BIN_EXE_appliance"))
-        .args(["token", "create", "--offline"])
-        .output()
-        .unwrap();
-    assert!(made.status.success(), "{}", said(&made));
-    String::from_utf8(made.stdout).unwrap().trim().to_owned()
-}
-
-/// The same for every server: nothing in it says which one reads it.
-fn user_data(token: &str) -> String {
-    let project = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let volume = project.join("cloud-init/user-data.volume.yaml");
-    let volume = std::fs::read_to_string(volume).unwrap();
-    format!(
-        "{volume}\nappliance:\n  master: 192.168.1.102\n  join: {{token: {token}, ttl: 2h, uses: 3}}\n"
-    )
-}
-
 fn bed() -> Bed {
-    let appliance = std::env::var_os("APPLIANCE").expect("APPLIANCE names it: run `make e2e`");
-    let project = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let image = Image::ensure(&project.join("out/vm")).unwrap();
-    let temporary = tempfile::tempdir().unwrap();
-    let keep = std::env::var_os("KEEP").map_or(temporary.path().to_owned(), PathBuf::from);
-    let token = token();
-    let cluster = Cluster::new(image, appliance.as_ref(), &user_data(&token), &keep).unwrap();
-    Bed {
-        cluster,
-        token,
-        keep,
-        _temporary: temporary,
-    }
-}
-
-/// Shows what a person watching the consoles would look for.
-fn note(name: &str, since: std::time::Duration, line: &str) {
-    const TELLING: [&str; 4] = ["Linux version", "appliance", "] Started", "Failed"];
-    if TELLING.iter().any(|word| line.contains(word)) {
-        println!("{:>5} s  {name}  {}", since.as_secs(), line.trim());
-    }
+    let flavor = Flavor {
+        memory: drive::MEMORY,
+        cpus: drive::CPUS,
+    };
+    // Nothing in it says which server reads it.
+    Bed::new(&TUTORIAL, &flavor, |token| {
+        format!("  master: 192.168.1.102\n  join: {{token: {token}, ttl: 2h, uses: 3}}")
+    })
 }
 
 impl Bed {
-    fn machine(&mut self, name: &str) -> &mut Machine {
-        self.cluster.machine(name).unwrap()
-    }
-
-    fn wait(&mut self, what: &str, mut is_done: impl FnMut(&str, &mut Machine) -> bool) {
-        let done = |name: &str, machine: &mut Machine| Ok(is_done(name, machine));
-        self.cluster.wait_for_all(what, note, done).unwrap();
-    }
-
-    /// Waits until the bring-up of every VM that is on has ended, and ended well.
-    fn wait_for_bring_up(&mut self) {
-        self.wait("every node is up", |_, machine| {
-            matches!(unit_state(machine).as_deref(), Some("active" | "failed"))
-        });
-        for name in ALL {
-            let machine = self.machine(name);
-            let said = journal(machine).unwrap();
-            assert_eq!(
-                unit_state(machine).as_deref(),
-                Some("active"),
-                "{name}: {said}"
-            );
-        }
-    }
-
     fn kubectl(&mut self, arguments: &str) -> String {
         let command = format!("HOME=/root kubectl {arguments}");
         self.machine(MASTER).shell(&command).unwrap()
-    }
-
-    fn status(&mut self, name: &str) -> Value {
-        let output = self
-            .machine(name)
-            .run(&[APPLIANCE, "status", "--output", "json"])
-            .unwrap();
-        let report: Value = serde_json::from_str(&output.stdout).unwrap();
-        assert_eq!(output.code, 0, "{name}: {report:#}");
-        report
     }
 
     fn wait_for_join_service(&mut self, wanted: &str) {

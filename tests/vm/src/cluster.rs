@@ -1,28 +1,83 @@
-//! The tutorial's three VMs on one network, told apart only by what OpenStack says of each.
+//! VMs on one network, told apart only by what OpenStack says of each: the tutorial's three, or more.
 
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 use crate::drive::{Addressing, ConfigDrive};
 use crate::image::Image;
 use crate::machine::{Machine, MachineSpec};
 use crate::network::{Network, Port};
 
-/// How long the cluster may take to come up. It bounds one that hangs; nothing is measured by it.
-const BRING_UP: Duration = Duration::from_secs(2400);
+/// How long the cluster may take to come up, for each of its VMs: they share the machine's cores.
+/// It bounds one that hangs; nothing is measured by it.
+const BRING_UP: Duration = Duration::from_secs(800);
 /// Between two rounds of looking at all VMs.
 const POLL: Duration = Duration::from_secs(2);
 
-/// The names of the VMs: the second is the master.
-pub const NAMES: [&str; 3] = ["server01", "server02", "server03"];
+/// One server of a cluster.
+#[derive(Clone, Copy, Debug)]
+pub struct Server {
+    /// Its number in the tutorial's network: 2 is `server02`, 192.168.1.102.
+    pub number: u8,
+    /// Its role, where the server's properties say it; else the user-data has to.
+    pub role: Option<&'static str>,
+    /// How it gets its address.
+    pub addressing: Addressing,
+}
+
+impl Server {
+    const fn new(number: u8, role: Option<&'static str>) -> Server {
+        Server {
+            number,
+            role,
+            addressing: Addressing::Static,
+        }
+    }
+
+    /// One without a config drive: it asks DHCP and the metadata service.
+    const fn served(self) -> Server {
+        Server {
+            addressing: Addressing::Dhcp,
+            ..self
+        }
+    }
+
+    fn config_drive(self, spec: &ClusterSpec<'_>) -> ConfigDrive {
+        let mut server =
+            ConfigDrive::of_tutorial(self.number, self.role.unwrap_or_default(), spec.user_data);
+        if self.role.is_none() {
+            server.meta.clear();
+        }
+        server.addressing = self.addressing;
+        (server.memory, server.cpus) = (spec.memory, spec.cpus);
+        server
+    }
+}
+
+/// The tutorial's three: workers server01 and server03, master server02.
+pub const TUTORIAL: [Server; 3] = [
+    Server::new(1, Some("worker")),
+    Server::new(2, Some("master")),
+    Server::new(3, Some("worker")).served(),
+];
+/// Two more, for clusters with three masters. Nothing but the user-data says what each is.
+pub const FIVE: [Server; 5] = [
+    Server::new(1, None),
+    Server::new(2, None),
+    Server::new(3, None).served(),
+    Server::new(4, None),
+    Server::new(5, None),
+];
 /// Why a VM is looked at.
 pub const UNIT: &str = "appliance-install.service";
 
 /// What a cluster is booted with.
 pub struct ClusterSpec<'a> {
+    /// Its servers. One at most can be without a config drive: the metadata service speaks for one.
+    pub servers: &'a [Server],
     /// The base image of all.
     pub image: &'a Image,
     /// The appliance on each one's second volume.
@@ -31,6 +86,8 @@ pub struct ClusterSpec<'a> {
     pub user_data: &'a str,
     /// The memory of each, in MiB.
     pub memory: u32,
+    /// The processors of each.
+    pub cpus: u32,
     /// Each one's disk, console log and captured packets go to a directory of its name below this.
     pub keep: &'a Path,
 }
@@ -54,9 +111,9 @@ impl Member {
     }
 }
 
-/// The three VMs.
+/// The VMs.
 pub struct Cluster {
-    /// Workers server01 and server03, master server02.
+    /// In the order in which they were given.
     pub members: Vec<Member>,
     image: Image,
     appliance: PathBuf,
@@ -65,22 +122,27 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Three servers and their network, all switched off. Disks, console logs and captured packets
-    /// go to directories below `keep`.
-    pub fn new(image: Image, appliance: &Path, user_data: &str, keep: &Path) -> Result<Cluster> {
-        let server = |number, role| ConfigDrive::of_tutorial(number, role, user_data);
-        let mut servers = [
-            server(1, "worker"),
-            server(2, "master"),
-            server(3, "worker"),
-        ];
-        // The third has no config drive: it asks DHCP and the metadata service.
-        servers[2].addressing = Addressing::Dhcp;
-        let network = Network::create(&servers.iter().collect::<Vec<_>>(), &servers[2])?;
+    /// The servers and their network, all switched off.
+    pub fn new(spec: &ClusterSpec<'_>) -> Result<Cluster> {
+        let servers = spec.servers.iter();
+        let servers: Vec<ConfigDrive> = servers.map(|server| server.config_drive(spec)).collect();
+        let served: Vec<&ConfigDrive> = servers
+            .iter()
+            .filter(|server| server.addressing == Addressing::Dhcp)
+            .collect();
+        ensure!(
+            served.len() <= 1,
+            "only one server can be without a config drive"
+        );
+        let speaks_for = served.first().copied().or(servers.first());
+        let network = Network::create(
+            &servers.iter().collect::<Vec<_>>(),
+            speaks_for.context("a cluster without servers")?,
+        )?;
         let member = |server: ConfigDrive| {
             Ok(Member {
                 port: network.plug(&server)?,
-                keep: keep.join(&server.name),
+                keep: spec.keep.join(&server.name),
                 name: server.name.clone(),
                 machine: None,
                 server,
@@ -89,28 +151,35 @@ impl Cluster {
         let members = servers.into_iter().map(member).collect::<Result<_>>()?;
         Ok(Cluster {
             members,
-            image,
-            appliance: appliance.to_owned(),
+            image: spec.image.clone(),
+            appliance: spec.appliance.to_owned(),
             began: Instant::now(),
             network,
         })
     }
 
-    /// Switches all three on and waits until programs can be run inside, showing `note` what
-    /// their consoles say.
+    /// Switches all on and waits until programs can be run inside, showing `note` what their
+    /// consoles say.
     pub fn boot(spec: &ClusterSpec<'_>, note: impl FnMut(&str, Duration, &str)) -> Result<Cluster> {
-        let image = spec.image.clone();
-        let mut cluster = Cluster::new(image, spec.appliance, spec.user_data, spec.keep)?;
-        for member in &mut cluster.members {
-            member.server.memory = spec.memory;
-        }
-        for name in NAMES {
-            cluster.power_on(name)?;
+        let mut cluster = Cluster::new(spec)?;
+        for name in cluster.names() {
+            cluster.power_on(&name)?;
         }
         cluster.wait_for_all("the guest agent answers", note, |_, machine| {
             Ok(machine.has_agent())
         })?;
         Ok(cluster)
+    }
+
+    /// The names of all VMs.
+    pub fn names(&self) -> Vec<String> {
+        let members = self.members.iter();
+        members.map(|member| member.name.clone()).collect()
+    }
+
+    /// When it was made.
+    pub fn began(&self) -> Instant {
+        self.began
     }
 
     /// The member of that name.
@@ -207,7 +276,8 @@ impl Cluster {
         mut is_done: impl FnMut(&str, &mut Machine) -> Result<bool>,
     ) -> Result<()> {
         let start = Instant::now();
-        let mut waiting: Vec<String> = self.members.iter().map(|m| m.name.clone()).collect();
+        let mut waiting = self.names();
+        let limit = BRING_UP * u32::try_from(waiting.len())?;
         loop {
             for member in &mut self.members {
                 let Some(machine) = &mut member.machine else {
@@ -229,10 +299,10 @@ impl Cluster {
             if waiting.is_empty() {
                 return Ok(());
             }
-            if start.elapsed() > BRING_UP {
+            if start.elapsed() > limit {
                 bail!(
                     "not within {} s: {what} ({})",
-                    BRING_UP.as_secs(),
+                    limit.as_secs(),
                     waiting.join(", ")
                 );
             }

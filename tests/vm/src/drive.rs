@@ -10,7 +10,9 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
 /// The memory of a server, in MiB, if nothing else is said.
-const MEMORY: u32 = 2048;
+pub const MEMORY: u32 = 2048;
+/// The processors of a server, if nothing else is said.
+pub const CPUS: u32 = 2;
 
 /// The file system of a config drive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,12 +51,14 @@ pub struct ConfigDrive {
     pub user_data: String,
     /// Its flavor's memory, in MiB.
     pub memory: u32,
+    /// Its flavor's processors.
+    pub cpus: u32,
     /// Its file system.
     pub format: Format,
 }
 
 impl ConfigDrive {
-    /// The tutorial's server of that number, 1 to 3: `server01`, 192.168.1.101 and so on.
+    /// The tutorial's server of that number: `server01`, 192.168.1.101 and so on.
     pub fn of_tutorial(number: u8, role: &str, user_data: &str) -> ConfigDrive {
         ConfigDrive {
             name: format!("server{number:02}"),
@@ -65,6 +69,7 @@ impl ConfigDrive {
             addressing: Addressing::Static,
             user_data: user_data.to_owned(),
             memory: MEMORY,
+            cpus: CPUS,
             format: Format::Iso9660,
         }
     }

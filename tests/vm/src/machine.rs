@@ -279,7 +279,8 @@ fn qemu(spec: &MachineSpec<'_>, dir: &Path) -> Command {
         None => Command::new(program),
     };
     command
-        .args(["-nodefaults", "-display", "none", "-smp", "2"])
+        .args(["-nodefaults", "-display", "none"])
+        .args(["-smp", &spec.server.cpus.to_string()])
         .args(["-m", &spec.server.memory.to_string()])
         .args(["-smbios", "type=1,manufacturer=OpenStack Foundation,product=OpenStack Nova"])
         .args(accelerator(spec.image))

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use appliance_vm::cluster::{Cluster, ClusterSpec, NAMES, UNIT, journal, reaches, unit_state};
+use appliance_vm::cluster::{Cluster, ClusterSpec, TUTORIAL, UNIT, journal, reaches, unit_state};
+use appliance_vm::drive::CPUS;
 use appliance_vm::image::Image;
 use appliance_vm::machine::Machine;
 use appliance_vm::stages::Stages;
@@ -59,10 +60,12 @@ fn show(stages: &mut Stages, arguments: &Arguments) -> Result<()> {
         Image::ensure(&arguments.cache)
     })?;
     let spec = ClusterSpec {
+        servers: &TUTORIAL,
         image: &image,
         appliance: &arguments.appliance,
         user_data: &user_data,
         memory: arguments.memory,
+        cpus: CPUS,
         keep,
     };
     let mut cluster = stages.run("boot of three VMs, until their agents answer", || {
@@ -136,8 +139,8 @@ fn neighbours(cluster: &mut Cluster) -> Result<()> {
         }
         Ok(true)
     })?;
-    for name in NAMES {
-        let machine = cluster.machine(name)?;
+    for name in cluster.names() {
+        let machine = cluster.machine(&name)?;
         for address in OUTSIDE {
             ensure!(
                 !reaches(machine, address, 80)?,
@@ -159,8 +162,8 @@ fn bring_up(cluster: &mut Cluster) -> Result<()> {
         has_ended(machine)
     });
     let mut failed = Vec::new();
-    for name in NAMES {
-        let state = report(name, cluster.machine(name)?)?;
+    for name in cluster.names() {
+        let state = report(&name, cluster.machine(&name)?)?;
         if state != "active" {
             failed.push(format!("{name} is {state}"));
         }

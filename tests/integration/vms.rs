@@ -1,0 +1,176 @@
+//! Clusters of VMs that boot with one user-data, and how a test looks at them.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use appliance_vm::cluster::{Cluster, ClusterSpec, Server, journal, unit_state};
+use appliance_vm::image::Image;
+use appliance_vm::machine::Machine;
+use serde_json::Value;
+
+use crate::harness::said;
+
+pub const APPLIANCE: &str = "/usr/local/bin/appliance";
+/// What tells why a node is not what it should be, where a test ends there.
+const LAST_WORDS: &str = "\
+    systemctl --no-pager --failed; \
+    appliance status; \
+    for unit in appliance-install etcd kube-apiserver kube-controller-manager kube-scheduler \
+    appliance-signer appliance-join appliance-balancer kubelet kube-calico; do \
+    echo \"--- $unit\"; journalctl -b --no-pager -o short-monotonic -n 40 -u $unit; done";
+
+/// What the VMs are.
+pub struct Flavor {
+    /// In MiB.
+    pub memory: u32,
+    pub cpus: u32,
+}
+
+/// A cluster that is up, and what it was made with. Where a test fails, it shows what each VM says.
+pub struct Bed {
+    pub cluster: Cluster,
+    pub token: String,
+    pub keep: PathBuf,
+    _temporary: tempfile::TempDir,
+}
+
+fn token() -> String {
+    let made = Command::new(env!("CARGO_BIN_EXE_appliance"))
+        .args(["token", "create", "--offline"])
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{}", said(&made));
+    String::from_utf8(made.stdout).unwrap().trim().to_owned()
+}
+
+/// Shows what a person watching the consoles would look for.
+fn note(name: &str, since: Duration, line: &str) {
+    const TELLING: [&str; 4] = ["Linux version", "appliance", "] Started", "Failed"];
+    if TELLING.iter().any(|word| line.contains(word)) {
+        println!("{:>5} s  {name}  {}", since.as_secs(), line.trim());
+    }
+}
+
+impl Bed {
+    /// VMs that are switched off. `settings` makes the appliance's part of the user-data, which is
+    /// the same for all, with a token.
+    pub fn new(servers: &[Server], flavor: &Flavor, settings: impl FnOnce(&str) -> String) -> Bed {
+        let appliance = std::env::var_os("APPLIANCE").expect("APPLIANCE names it: run `make e2e`");
+        let project = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let image = Image::ensure(&project.join("out/vm")).unwrap();
+        let temporary = tempfile::tempdir().unwrap();
+        let keep = std::env::var_os("KEEP").map_or(temporary.path().to_owned(), PathBuf::from);
+        let token = token();
+        let volume = project.join("cloud-init/user-data.volume.yaml");
+        let volume = std::fs::read_to_string(volume).unwrap();
+        let user_data = format!("{volume}\nappliance:\n{}\n", settings(&token));
+        let cluster = Cluster::new(&ClusterSpec {
+            servers,
+            image: &image,
+            appliance: appliance.as_ref(),
+            user_data: &user_data,
+            memory: flavor.memory,
+            cpus: flavor.cpus,
+            keep: &keep,
+        });
+        Bed {
+            cluster: cluster.unwrap(),
+            token,
+            keep,
+            _temporary: temporary,
+        }
+    }
+
+    pub fn machine(&mut self, name: &str) -> &mut Machine {
+        self.cluster.machine(name).unwrap()
+    }
+
+    /// What a shell command inside a VM prints; it has to succeed.
+    pub fn shell(&mut self, name: &str, command: &str) -> String {
+        self.machine(name).shell(command).unwrap()
+    }
+
+    /// The names of the VMs that are switched on.
+    pub fn running(&self) -> Vec<String> {
+        let members = self.cluster.members.iter();
+        let on = members.filter(|member| member.machine.is_some());
+        on.map(|member| member.name.clone()).collect()
+    }
+
+    /// Looks at the VMs that are on in turn, until `is_done` has been true of each.
+    pub fn wait(&mut self, what: &str, mut is_done: impl FnMut(&str, &mut Machine) -> bool) {
+        let done = |name: &str, machine: &mut Machine| Ok(is_done(name, machine));
+        self.cluster.wait_for_all(what, note, done).unwrap();
+    }
+
+    /// Waits until `is_done` is true of one VM.
+    pub fn wait_at(
+        &mut self,
+        name: &str,
+        what: &str,
+        mut is_done: impl FnMut(&mut Machine) -> bool,
+    ) {
+        let what = format!("{name}: {what}");
+        self.wait(&what, |other, machine| other != name || is_done(machine));
+    }
+
+    /// Waits until the bring-up of every VM that is on has ended, and ended well.
+    pub fn wait_for_bring_up(&mut self) {
+        self.wait("every node is up", |_, machine| {
+            matches!(unit_state(machine).as_deref(), Some("active" | "failed"))
+        });
+        for name in self.running() {
+            let machine = self.machine(&name);
+            let said = journal(machine).unwrap();
+            assert_eq!(
+                unit_state(machine).as_deref(),
+                Some("active"),
+                "{name}: {said}"
+            );
+        }
+    }
+
+    /// Waits until every VM that is on says that it is healthy.
+    pub fn wait_until_healthy(&mut self) {
+        self.wait("every node is healthy", |_, machine| {
+            let status = machine.run(&[APPLIANCE, "status"]);
+            status.is_ok_and(|status| status.code == 0)
+        });
+    }
+
+    /// The status of a node that has to be healthy.
+    pub fn status(&mut self, name: &str) -> Value {
+        let output = self
+            .machine(name)
+            .run(&[APPLIANCE, "status", "--output", "json"])
+            .unwrap();
+        let report: Value = serde_json::from_str(&output.stdout).unwrap();
+        assert_eq!(output.code, 0, "{name}: {report:#}");
+        report
+    }
+
+    /// One line of the run's story.
+    pub fn say(&self, text: &str) {
+        println!("{:>5} s  {text}", self.cluster.began().elapsed().as_secs());
+    }
+}
+
+impl Drop for Bed {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            return;
+        }
+        for member in &mut self.cluster.members {
+            let Some(machine) = &mut member.machine else {
+                println!("==== {}: switched off", member.name);
+                continue;
+            };
+            match machine.run(&["/bin/sh", "-c", LAST_WORDS]) {
+                Ok(said) => println!("==== {}\n{}{}", member.name, said.stdout, said.stderr),
+                Err(error) => println!("==== {}: {error:#}", member.name),
+            }
+        }
+        println!("kept: {}", self.keep.display());
+    }
+}
