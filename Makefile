@@ -20,6 +20,8 @@ BUILDER := out/builder
 SIM := $(RELEASE)/sim
 VM := $(RELEASE)/vm
 PAYLOAD := out/payloads/$(BUNDLE)
+# The images of the tutorial's own services, for the workloads of the tests.
+SERVICES := out/services
 
 .PHONY: help
 help: ## This list
@@ -83,11 +85,14 @@ fuzz: ## Feed what reads hostile input with any bytes, FUZZ_SECONDS for each tar
 .PHONY: test
 test: tools lint docs appliance reproducible fuzz ## Every test level, the VM's boot included
 	APPLIANCE=$(CURDIR)/out/appliance cargo test --workspace --locked
-	APPLIANCE=$(CURDIR)/out/appliance cargo test --locked --test integration -- --ignored --skip ha:: --test-threads=1 --nocapture
+	$(SIM) services $(SERVICES)
+	APPLIANCE=$(CURDIR)/out/appliance SERVICES=$(CURDIR)/$(SERVICES) \
+		cargo test --locked --test integration -- --ignored --skip ha:: --test-threads=1 --nocapture
 
 .PHONY: e2e
 e2e: tools appliance ## The tutorial's three VMs: one user-data, nobody logs in; COMPONENTS=DIR for real programs
-	APPLIANCE=$(CURDIR)/out/appliance cargo test --locked --test integration e2e -- --ignored --nocapture
+	$(SIM) services $(SERVICES)
+	APPLIANCE=$(CURDIR)/out/appliance SERVICES=$(CURDIR)/$(SERVICES) cargo test --locked --test integration e2e -- --ignored --nocapture
 
 .PHONY: e2e-ha
 e2e-ha: tools appliance ## Five VMs, three of them masters: cut one off, kill and replace one, lose two (9 GB of memory)
@@ -100,4 +105,4 @@ bench: tools appliance ## Figures, one `name value` a line; PROGRAMS is a direct
 .PHONY: clean
 clean: ## Remove what was built; cached VM images stay in out/vm
 	cargo clean
-	rm -rf out/appliance out/builder out/components out/payloads
+	rm -rf out/appliance out/builder out/components out/payloads $(SERVICES)

@@ -7,27 +7,31 @@ use appliance_vm::cluster::{TUTORIAL, journal, unit_state};
 use appliance_vm::drive;
 use appliance_vm::machine::Machine;
 
+use crate::at_work;
 use crate::vms::{APPLIANCE, Bed, Flavor};
 
-const WORKERS: [&str; 2] = ["server01", "server03"];
-const MASTER: &str = "server02";
-const ALL: [&str; 3] = ["server01", MASTER, "server03"];
+pub const WORKERS: [&str; 2] = ["server01", "server03"];
+pub const MASTER: &str = "server02";
+pub const ALL: [&str; 3] = ["server01", MASTER, "server03"];
 
 fn bed() -> Bed {
     let flavor = Flavor {
         memory: drive::MEMORY,
         cpus: drive::CPUS,
+        beside: Some(at_work::services()),
     };
     // Nothing in it says which server reads it.
     Bed::new(&TUTORIAL, &flavor, |token| {
-        format!("  master: 192.168.1.102\n  join: {{token: {token}, ttl: 2h, uses: 3}}")
+        format!(
+            "  master: 192.168.1.102\n  join: {{token: {token}, ttl: 2h, uses: 3}}\n{}",
+            at_work::settings()
+        )
     })
 }
 
 impl Bed {
     fn kubectl(&mut self, arguments: &str) -> String {
-        let command = format!("HOME=/root kubectl {arguments}");
-        self.machine(MASTER).shell(&command).unwrap()
+        self.shell(MASTER, &format!("HOME=/root kubectl {arguments}"))
     }
 
     fn wait_for_join_service(&mut self, wanted: &str) {
@@ -58,6 +62,12 @@ fn three_vms_become_a_cluster_by_themselves() {
     workers_wait_for_their_master(&mut bed);
     bed.wait_for_bring_up();
     everything_is_healthy(&mut bed);
+    at_work::everything_is_available(&mut bed);
+    at_work::every_check_passes(&mut bed);
+    at_work::the_commands_of_the_documentation_work(&mut bed);
+    at_work::every_node_knows_its_peers(&mut bed);
+    at_work::the_services_are_reached_from_outside(&mut bed);
+    at_work::an_image_that_docker_lost_comes_back(&mut bed);
     certificates_are_each_nodes_own(&mut bed);
     nothing_secret_was_said(&mut bed);
     a_second_run_changes_nothing(&mut bed);

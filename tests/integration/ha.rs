@@ -21,6 +21,7 @@ const ADMIN: &str = "/etc/kubernetes/admin.kubeconfig";
 const FLAVOR: Flavor = Flavor {
     memory: 1792,
     cpus: 1,
+    beside: None,
 };
 /// Writes numbered objects until it is told to stop, and notes which were acknowledged.
 const WRITER: &str = r#"

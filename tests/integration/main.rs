@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod addons;
+mod at_work;
 mod balance;
 mod binary;
 mod bundles;

@@ -49,6 +49,7 @@ fn boot(change: impl Fn(&mut ConfigDrive)) -> Machine {
         has_config_drive: true,
         port: None,
         appliance: &appliance,
+        beside: None,
         keep: None,
     };
     let mut machine = Machine::boot(&spec).unwrap();

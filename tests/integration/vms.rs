@@ -12,6 +12,8 @@ use serde_json::Value;
 use crate::harness::said;
 
 pub const APPLIANCE: &str = "/usr/local/bin/appliance";
+/// Where the volume is mounted that brings the appliance, if there is more to be found on it.
+pub const VOLUME: &str = "/run/appliance-volume";
 /// What tells why a node is not what it should be, where a test ends there.
 const LAST_WORDS: &str = "\
     systemctl --no-pager --failed; \
@@ -25,6 +27,8 @@ pub struct Flavor {
     /// In MiB.
     pub memory: u32,
     pub cpus: u32,
+    /// A directory whose files each finds at [`VOLUME`].
+    pub beside: Option<PathBuf>,
 }
 
 /// A cluster that is up, and what it was made with. Where a test fails, it shows what each VM says.
@@ -63,12 +67,16 @@ impl Bed {
         let keep = std::env::var_os("KEEP").map_or(temporary.path().to_owned(), PathBuf::from);
         let token = token();
         let volume = project.join("cloud-init/user-data.volume.yaml");
-        let volume = std::fs::read_to_string(volume).unwrap();
+        let mut volume = std::fs::read_to_string(volume).unwrap();
+        if flavor.beside.is_some() {
+            volume = volume.replace(&format!("  - [umount, {VOLUME}]\n"), "");
+        }
         let user_data = format!("{volume}\nappliance:\n{}\n", settings(&token));
         let cluster = Cluster::new(&ClusterSpec {
             servers,
             image: &image,
             appliance: appliance.as_ref(),
+            beside: flavor.beside.as_deref(),
             user_data: &user_data,
             memory: flavor.memory,
             cpus: flavor.cpus,

@@ -1,4 +1,5 @@
-//! `sim components DIR` and `sim images DIR`: what a bundle is packed from.
+//! `sim components DIR` and `sim images DIR`: what a bundle is packed from; `sim services DIR`: the
+//! images of the tutorial's own services.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -38,7 +39,7 @@ macro_rules! example {
     };
 }
 
-const IMAGES: [Image; 13] = [
+const IMAGES: [Image; 7] = [
     Image {
         file: "calico-kube-controllers_v1.0.0.tar",
         repository: "quay.io/calico/kube-controllers",
@@ -102,6 +103,9 @@ const IMAGES: [Image; 13] = [
         command: &[],
         environment: &[],
     },
+];
+
+const SERVICES: [Image; 6] = [
     example!("message-service", 9090),
     example!("course-service", 20880),
     example!("course-edge-service", 8081),
@@ -110,21 +114,28 @@ const IMAGES: [Image; 13] = [
     example!("api-gateway-zuul", 8080),
 ];
 
+const USAGE: &str = "usage: sim components DIR | sim images DIR | sim services DIR";
+
 /// Runs one command.
 ///
 /// # Errors
 /// Another command line, or a directory that cannot be written to.
 pub fn run(arguments: &[String]) -> Result<()> {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    let ["components" | "images", directory] = words[..] else {
-        return Err(usage("usage: sim components DIR | sim images DIR"));
+    let ["components" | "images" | "services", directory] = words[..] else {
+        return Err(usage(USAGE));
     };
     let directory = Path::new(directory);
     fs::create_dir_all(directory).with_context(|| directory.display().to_string())?;
     let own = std::env::current_exe().context("the running program")?;
     let program = fs::read(&own).with_context(|| own.display().to_string())?;
-    if words[0] == "images" {
-        return IMAGES
+    let images = match words[0] {
+        "images" => Some(&IMAGES[..]),
+        "services" => Some(&SERVICES[..]),
+        _ => None,
+    };
+    if let Some(images) = images {
+        return images
             .iter()
             .try_for_each(|image| image.write(directory, &program, &beside(image)?));
     }

@@ -94,7 +94,7 @@ pub fn run(name: &str, arguments: &[String]) -> Result<ExitCode> {
         other => match web::SERVICES.iter().find(|&&service| service == other) {
             Some(service) => web::service(service).map(|()| ExitCode::SUCCESS),
             None => Err(usage(format!(
-                "no stand-in is named {other:?}; call `sim components DIR` or `sim images DIR`"
+                "no stand-in is named {other:?}; call `sim components DIR`, `sim images DIR` or `sim services DIR`"
             ))),
         },
     }

@@ -82,6 +82,8 @@ pub struct ClusterSpec<'a> {
     pub image: &'a Image,
     /// The appliance on each one's second volume.
     pub appliance: &'a Path,
+    /// A directory whose files lie there too.
+    pub beside: Option<&'a Path>,
     /// The user-data of all.
     pub user_data: &'a str,
     /// The memory of each, in MiB.
@@ -117,6 +119,7 @@ pub struct Cluster {
     pub members: Vec<Member>,
     image: Image,
     appliance: PathBuf,
+    beside: Option<PathBuf>,
     began: Instant,
     network: Network,
 }
@@ -153,6 +156,7 @@ impl Cluster {
             members,
             image: spec.image.clone(),
             appliance: spec.appliance.to_owned(),
+            beside: spec.beside.map(Path::to_owned),
             began: Instant::now(),
             network,
         })
@@ -236,6 +240,7 @@ impl Cluster {
         // Two at once would write to one disk.
         self.power_off(name)?;
         let (image, appliance) = (self.image.clone(), self.appliance.clone());
+        let beside = self.beside.clone();
         let member = self.member(name)?;
         let spec = MachineSpec {
             image: &image,
@@ -243,6 +248,7 @@ impl Cluster {
             has_config_drive: member.server.addressing == Addressing::Static,
             port: Some(&member.port),
             appliance: &appliance,
+            beside: beside.as_deref(),
             keep: Some(&member.keep),
         };
         member.machine = Some(boot(&spec).with_context(|| name.to_owned())?);

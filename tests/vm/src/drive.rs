@@ -152,9 +152,17 @@ impl ConfigDrive {
     }
 }
 
-/// Writes a volume labelled `APPLIANCE` that brings the program and its unit to a VM.
-pub fn write_volume(appliance: &Path, image: &Path) -> Result<()> {
+/// Writes a volume labelled `APPLIANCE` that brings the program and its unit to a VM, and the files
+/// of the directory `beside`.
+pub fn write_volume(appliance: &Path, beside: Option<&Path>, image: &Path) -> Result<()> {
     let tree = tempfile::tempdir()?;
+    if let Some(directory) = beside {
+        let entries = fs::read_dir(directory).with_context(|| directory.display().to_string())?;
+        for entry in entries {
+            let entry = entry?;
+            fs::copy(entry.path(), tree.path().join(entry.file_name()))?;
+        }
+    }
     let unit =
         Path::new(env!("CARGO_MANIFEST_DIR")).join("../../cloud-init/appliance-install.service");
     for (file, name) in [

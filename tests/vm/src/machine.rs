@@ -37,6 +37,8 @@ pub struct MachineSpec<'a> {
     pub port: Option<&'a Port>,
     /// The appliance on its second volume.
     pub appliance: &'a Path,
+    /// A directory whose files lie there too.
+    pub beside: Option<&'a Path>,
     /// Where its disk and its console's log are kept; a temporary directory if `None`.
     pub keep: Option<&'a Path>,
 }
@@ -86,7 +88,7 @@ impl Machine {
         if spec.has_config_drive {
             spec.server.write(&dir.join("config-drive.iso"))?;
         }
-        drive::write_volume(spec.appliance, &dir.join("appliance.iso"))?;
+        drive::write_volume(spec.appliance, spec.beside, &dir.join("appliance.iso"))?;
         prepare_disk(&dir.join("disk.qcow2"))?;
         for record in [CONSOLE, CAPTURE] {
             set_aside(&dir, record)?;
@@ -255,6 +257,15 @@ fn plain(line: &str) -> String {
     text
 }
 
+/// With KERNEL_ARGUMENTS, such as `systemd.setenv=NAME=VALUE` for every service, where programs that
+/// are tried need more than the distribution gives.
+fn kernel_arguments() -> String {
+    let more = std::env::var("KERNEL_ARGUMENTS").unwrap_or_default();
+    format!(
+        "root=/dev/vda console=ttyS0 systemd.unified_cgroup_hierarchy=0 systemd.show_status=yes quiet {more}"
+    )
+}
+
 fn make_overlay(base: &Path, overlay: &Path) -> Result<()> {
     let output = Command::new("qemu-img")
         .args(["create", "-q", "-f", "qcow2", "-F", "raw", "-b"])
@@ -282,23 +293,38 @@ fn qemu(spec: &MachineSpec<'_>, dir: &Path) -> Command {
         .args(["-nodefaults", "-display", "none"])
         .args(["-smp", &spec.server.cpus.to_string()])
         .args(["-m", &spec.server.memory.to_string()])
-        .args(["-smbios", "type=1,manufacturer=OpenStack Foundation,product=OpenStack Nova"])
+        .args([
+            "-smbios",
+            "type=1,manufacturer=OpenStack Foundation,product=OpenStack Nova",
+        ])
         .args(accelerator(spec.image))
         .arg("-kernel")
         .arg(spec.image.kernel())
         .arg("-initrd")
         .arg(spec.image.initrd())
-        .args([
-            "-append",
-            "root=/dev/vda console=ttyS0 systemd.unified_cgroup_hierarchy=0 systemd.show_status=yes quiet",
-        ])
+        .args(["-append", &kernel_arguments()])
         .args(["-drive", &disk("disk.qcow2", "qcow2")])
-        .args(["-drive", &format!("{},readonly=on", disk("appliance.iso", "raw"))])
-        .args(["-device", &format!("virtio-net-pci,netdev=net,mac={}", spec.server.mac)])
+        .args([
+            "-drive",
+            &format!("{},readonly=on", disk("appliance.iso", "raw")),
+        ])
+        .args([
+            "-device",
+            &format!("virtio-net-pci,netdev=net,mac={}", spec.server.mac),
+        ])
         .args(["-serial", &format!("file:{}", in_dir(CONSOLE))])
         .args(["-device", "virtio-serial"])
-        .args(["-chardev", &format!("socket,id=agent,path={},server=on,wait=off", in_dir("agent.sock"))])
-        .args(["-device", "virtserialport,chardev=agent,name=org.qemu.guest_agent.0"])
+        .args([
+            "-chardev",
+            &format!(
+                "socket,id=agent,path={},server=on,wait=off",
+                in_dir("agent.sock")
+            ),
+        ])
+        .args([
+            "-device",
+            "virtserialport,chardev=agent,name=org.qemu.guest_agent.0",
+        ])
         .stdin(Stdio::null());
     if spec.has_config_drive {
         command.args([

@@ -100,6 +100,7 @@ fn show(stages: &mut Stages, appliance: &Path, cache: &Path, keep: Option<&Path>
         has_config_drive: true,
         port: None,
         appliance,
+        beside: None,
         keep,
     };
     let mut machine = stages.run("boot, until cloud-init has the volume", || {

@@ -63,6 +63,7 @@ fn show(stages: &mut Stages, arguments: &Arguments) -> Result<()> {
         servers: &TUTORIAL,
         image: &image,
         appliance: &arguments.appliance,
+        beside: None,
         user_data: &user_data,
         memory: arguments.memory,
         cpus: CPUS,

@@ -11,8 +11,10 @@ use sha2::{Digest, Sha256};
 use crate::harness::command;
 
 fn make(directory: &Path) {
-    let made = command("sim").arg("images").arg(directory).status();
-    assert!(made.unwrap().success());
+    for what in ["images", "services"] {
+        let made = command("sim").arg(what).arg(directory).status();
+        assert!(made.unwrap().success());
+    }
 }
 
 fn members(path: &Path) -> BTreeMap<String, Vec<u8>> {
