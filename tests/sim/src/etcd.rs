@@ -1,7 +1,10 @@
 //! A client of the real etcd, over the JSON gateway of its v3 API.
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use base64::Engine;
@@ -93,11 +96,18 @@ pub struct Entry {
     pub revision: i64,
 }
 
+/// How old what [`Store::recent`] gives may be: the real API server hears of changes about as late.
+const RECENT: Duration = Duration::from_secs(3);
+
+/// What was read lately, by the start of its keys.
+type Recent = HashMap<String, (Instant, Arc<Vec<Entry>>)>;
+
 /// A store of keys in etcd.
 pub struct Store {
     members: Members,
     gateway: &'static str,
     prefix: String,
+    recent: Mutex<Recent>,
 }
 
 impl Store {
@@ -119,6 +129,7 @@ impl Store {
             members,
             gateway,
             prefix: prefix.trim_end_matches('/').to_owned(),
+            recent: Mutex::default(),
         })
     }
 
@@ -127,9 +138,10 @@ impl Store {
     /// # Errors
     /// No member takes it.
     pub fn put(&self, key: &str, value: &[u8]) -> Result<()> {
-        let key = self.encode(key);
-        let body = json!({"key": key, "value": STANDARD.encode(value)});
-        self.call("put", &body).map(|_| ())
+        let body = json!({"key": self.encode(key), "value": STANDARD.encode(value)});
+        self.call("put", &body)?;
+        self.forget(key);
+        Ok(())
     }
 
     /// Reads a value.
@@ -154,6 +166,33 @@ impl Store {
         self.range(&json!({"key": self.encode(start), "range_end": STANDARD.encode(end)}))
     }
 
+    /// As [`Store::list`], but what others wrote just now may be missing.
+    ///
+    /// # Errors
+    /// No member answers.
+    pub fn recent(&self, start: &str) -> Result<Arc<Vec<Entry>>> {
+        if let Some((read, entries)) = self.known().get(start)
+            && read.elapsed() < RECENT
+        {
+            return Ok(entries.clone());
+        }
+        let now = Instant::now();
+        let entries = Arc::new(self.list(start)?);
+        self.known()
+            .insert(start.to_owned(), (now, entries.clone()));
+        Ok(entries)
+    }
+
+    fn known(&self) -> std::sync::MutexGuard<'_, Recent> {
+        self.recent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What this process writes, it has at once.
+    fn forget(&self, key: &str) {
+        self.known()
+            .retain(|start, _| !key.starts_with(start.as_str()));
+    }
+
     /// Writes a value where none is. Returns the revision, or none if one is there.
     ///
     /// # Errors
@@ -168,17 +207,18 @@ impl Store {
     /// # Errors
     /// No member answers.
     pub fn replace(&self, key: &str, value: &[u8], revision: i64) -> Result<Option<i64>> {
-        let key = self.encode(key);
+        let encoded = self.encode(key);
         let answer = self.call(
             "txn",
             &json!({
                 "compare": [{
-                    "key": key, "target": "MOD", "result": "EQUAL",
+                    "key": encoded, "target": "MOD", "result": "EQUAL",
                     "modRevision": revision.to_string(),
                 }],
-                "success": [{"requestPut": {"key": key, "value": STANDARD.encode(value)}}],
+                "success": [{"requestPut": {"key": encoded, "value": STANDARD.encode(value)}}],
             }),
         )?;
+        self.forget(key);
         if answer["succeeded"] != json!(true) {
             return Ok(None);
         }
@@ -191,6 +231,7 @@ impl Store {
     /// No member answers.
     pub fn delete(&self, key: &str) -> Result<bool> {
         let answer = self.call("deleterange", &json!({"key": self.encode(key)}))?;
+        self.forget(key);
         Ok(answer["deleted"].is_string())
     }
 

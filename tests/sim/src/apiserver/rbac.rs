@@ -216,7 +216,7 @@ impl Policy {
 
 fn stored<T: DeserializeOwned>(store: &Store, directory: &str) -> Result<Vec<T>> {
     store
-        .list(directory)?
+        .recent(directory)?
         .iter()
         .map(|entry| serde_json::from_slice(&entry.value).context("a role or binding in etcd"))
         .collect()
