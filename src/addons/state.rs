@@ -5,8 +5,8 @@ use time::format_description::well_known::Rfc3339;
 use time::{Duration, OffsetDateTime};
 
 /// How long a cluster with a node that can run pods may take before what is not there yet counts
-/// as a problem: images are there already, and the slowest probe begins after a minute.
-const BRING_UP: Duration = Duration::minutes(5);
+/// as a problem: as long as `appliance install` waits for a node to be healthy.
+const BRING_UP: Duration = Duration::minutes(15);
 
 /// How an add-on stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -352,18 +352,18 @@ mod tests {
         let ready = one_node().able[0]
             .since
             .unwrap_or(OffsetDateTime::UNIX_EPOCH);
-        assert!(!one_node().is_up(ready + Duration::minutes(4)));
-        assert!(one_node().is_up(ready + Duration::minutes(6)));
-        assert!(!Cluster::default().is_up(ready + Duration::minutes(6)));
+        assert!(!one_node().is_up(ready + Duration::minutes(14)));
+        assert!(one_node().is_up(ready + Duration::minutes(16)));
+        assert!(!Cluster::default().is_up(ready + Duration::minutes(16)));
         assert!(peers_up(
             &one_node(),
             "192.168.1.101",
-            ready + Duration::minutes(6)
+            ready + Duration::minutes(16)
         ));
         assert!(!peers_up(
             &one_node(),
             "192.168.1.199",
-            ready + Duration::minutes(6)
+            ready + Duration::minutes(16)
         ));
     }
 }
