@@ -45,6 +45,55 @@ pub struct Worker<'a> {
     pub trusted: Option<&'a str>,
 }
 
+/// Nobody answers where a master should be: of another one, this says nothing.
+#[derive(Debug)]
+struct NotReached(String);
+
+impl std::fmt::Display for NotReached {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for NotReached {}
+
+/// Asks `masters` in turn until one gives what is wanted. One that refuses for good does not have
+/// the last word: another may know more. Only where every one that is reached refuses is that the
+/// answer, and it names them all.
+pub fn in_turn<M, T>(
+    masters: impl IntoIterator<Item = M>,
+    mut ask: impl FnMut(M) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    let (mut refused, mut may_change) = (false, false);
+    let mut said: Vec<anyhow::Error> = Vec::new();
+    let mut pause = Duration::ZERO;
+    for master in masters {
+        match ask(master) {
+            Ok(given) => return Ok(given),
+            Err(Failure::Permanent(error)) => {
+                refused = true;
+                said.push(error);
+            }
+            Err(Failure::Transient(error, after)) => {
+                may_change |= !error.is::<NotReached>();
+                pause = pause.max(after);
+                said.push(error);
+            }
+        }
+    }
+    let error = match said.len() {
+        1 => said.remove(0),
+        _ => {
+            let all: Vec<String> = said.iter().map(|error| format!("{error:#}")).collect();
+            anyhow!("{}", all.join("; "))
+        }
+    };
+    if refused && !may_change {
+        return Err(Failure::Permanent(error));
+    }
+    Err(Failure::Transient(error, pause))
+}
+
 /// What both sides said before the proofs.
 struct Exchanged {
     hello: Hello,
@@ -241,7 +290,7 @@ impl Worker<'_> {
                  have that address"
             ));
         }
-        transient(anyhow!("{self} is not reached: {cause}"))
+        transient(NotReached(format!("{self} is not reached: {cause}")))
     }
 
     fn refused(&self, refusal: &Refusal) -> Failure {
@@ -319,4 +368,47 @@ fn describe(pem: &str) -> Result<String> {
         &digest[..16],
         info.not_before.date()
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    /// What three masters answer, and what becomes of it: in words, and whether it is for good.
+    fn asked(answers: [Result<u8, Failure>; 3]) -> Result<u8, (String, bool)> {
+        in_turn(answers, |answer| answer).map_err(|failure| {
+            let permanent = matches!(failure, Failure::Permanent(_));
+            (format!("{:#}", failure.into_error()), permanent)
+        })
+    }
+
+    fn gone(name: &str) -> Result<u8, Failure> {
+        Err(transient(NotReached(name.to_owned())))
+    }
+
+    fn refuses(name: &str) -> Result<u8, Failure> {
+        Err(permanent(anyhow!("{name}")))
+    }
+
+    #[test]
+    fn one_masters_refusal_is_not_the_last_word() {
+        assert_eq!(asked([refuses("a"), gone("b"), Ok(3)]), Ok(3));
+    }
+
+    #[test]
+    fn only_where_every_master_that_is_reached_refuses_is_it_for_good_and_all_are_named() {
+        let (text, permanent) = asked([refuses("a"), gone("b"), refuses("c")]).unwrap_err();
+        assert_eq!((text.as_str(), permanent), ("a; b; c", true));
+        let busy = || Err(transient(anyhow!("busy")));
+        assert!(!asked([refuses("a"), busy(), gone("c")]).unwrap_err().1);
+        assert!(!asked([gone("a"), gone("b"), gone("c")]).unwrap_err().1);
+    }
+
+    #[test]
+    fn the_longest_pause_that_a_master_asked_for_is_kept() {
+        let wait = |seconds| Failure::Transient(anyhow!("busy"), Duration::from_secs(seconds));
+        let failure = in_turn([3, 20, 0], |seconds| Err::<(), _>(wait(seconds))).unwrap_err();
+        assert!(matches!(failure, Failure::Transient(_, pause) if pause == NAME_TAKEN));
+    }
 }

@@ -2,14 +2,14 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 use time::OffsetDateTime;
 
 use super::{Node, masters};
 use crate::apply::state::State;
 use crate::components::{self, CA_CERTIFICATE, KUBELET_CLIENT};
 use crate::desired::JoinToken;
-use crate::join::client::{Joined, JoinedMaster, Worker};
+use crate::join::client::{self, Joined, JoinedMaster, Worker};
 use crate::join::token::Token;
 use crate::join::tokens::TokenRecord;
 use crate::pki::{self, CertificateRequest, Existing, GivenAuthority, Held, Issued, Pki, Secret};
@@ -318,38 +318,24 @@ pub(super) fn token<'a>(node: &Node<'a>) -> Result<&'a Token, Failure> {
     })
 }
 
-/// Asks the masters in turn until one gives what is wanted, or refuses it for good.
+/// Asks the masters in turn, but not this machine, until one gives what is wanted.
 pub(super) fn at_any_master<T>(
     node: &Node<'_>,
     trusted: Option<&str>,
     mut ask: impl FnMut(&Worker<'_>) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
     let spec = node.spec;
-    let mut failures: Vec<String> = Vec::new();
-    let mut pause = Duration::ZERO;
-    for master in spec.master_addresses() {
-        if spec.role.is_master() && master == *spec.address {
-            continue;
-        }
-        let asked = ask(&Worker {
+    let addresses = spec.master_addresses().into_iter();
+    let others = addresses.filter(|master| !spec.role.is_master() || *master != *spec.address);
+    client::in_turn(others, |master| {
+        ask(&Worker {
             name: &spec.name,
             address: *spec.address,
             master,
             port: *spec.join.port,
             trusted,
-        });
-        match asked {
-            Err(Failure::Transient(error, after)) => {
-                failures.push(format!("{error:#}"));
-                pause = pause.max(after);
-            }
-            other => return other,
-        }
-    }
-    Err(Failure::Transient(
-        anyhow!("{}", failures.join("; ")),
-        pause,
-    ))
+        })
+    })
 }
 
 /// What the certificate gets that this node has, if it has one and the master takes it.
