@@ -2,20 +2,30 @@
 
 use std::net::TcpListener;
 use std::path::Path;
+use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 
+use time::OffsetDateTime;
+
 use super::Outcome;
+use crate::apply::systemd;
 use crate::cli::{Join, Serve};
-use crate::components::{self, CA_CERTIFICATE, JOIN_DIR, JOIN_NAMES};
+use crate::components::{self, CA_CERTIFICATE, JOIN_NAMES};
 use crate::join::gate::{Ask, Cluster, Gate, Names};
 use crate::join::nodes::Nodes;
 use crate::join::sealed::MasterKeys;
 use crate::join::service::{self, Doors};
+use crate::join::token::TokenId;
 use crate::join::tokens::Tokens;
-use crate::join::{cluster, signer};
+use crate::join::{cluster, registry, signer};
 use crate::pki::key;
+use crate::sys::process::System;
 use crate::sys::root::Root;
+
+/// How often a master looks what the others noted. A token that one made serves at all after that.
+const LOOK: Duration = Duration::from_secs(15);
 
 /// Runs one part.
 pub fn run(command: &Join) -> Result<Outcome> {
@@ -59,7 +69,11 @@ fn sign(socket: &Path, user: &str, root: &Root) -> Result<()> {
         master_keys,
         names,
     };
-    let dir = root.resolve(JOIN_DIR)?;
+    let (tokens, nodes) = registry::open(root)?;
+    if masters.len() > 1 {
+        let (tokens, nodes) = (tokens.clone(), nodes.clone());
+        thread::spawn(move || follow_other_masters(&tokens, &nodes));
+    }
     let ask = Ask {
         node: &|name| cluster::presence(root, name),
         master: &|name| {
@@ -68,6 +82,35 @@ fn sign(socket: &Path, user: &str, root: &Root) -> Result<()> {
             cluster::master_presence(root, master.address)
         },
     };
-    let mut gate = Gate::new(cluster, Tokens::new(&dir), Nodes::new(&dir), ask);
+    let mut gate = Gate::new(cluster, tokens, nodes, ask);
     signer::serve(socket, Some(user), &mut gate)
+}
+
+/// Takes over what other masters note, for ever, and lets workers in again when one of them has
+/// made a token: the service that does so ends when there is none.
+fn follow_other_masters(tokens: &Tokens, nodes: &Nodes) {
+    let mut served = tokens.live(OffsetDateTime::now_utc()).unwrap_or_default();
+    let mut was_told = false;
+    loop {
+        let outcome = take_over(tokens, nodes, &mut served);
+        if let Err(error) = &outcome
+            && !was_told
+        {
+            log::warn!("what the other masters noted is not known here: {error:#}");
+        }
+        was_told = outcome.is_err();
+        thread::sleep(LOOK);
+    }
+}
+
+fn take_over(tokens: &Tokens, nodes: &Nodes, served: &mut Vec<TokenId>) -> Result<()> {
+    tokens.all()?;
+    nodes.all()?;
+    let live = tokens.live(OffsetDateTime::now_utc())?;
+    if live.iter().any(|id| !served.contains(id)) {
+        log::info!("another master made a token: workers are let in here too");
+        systemd::start_without_waiting(&System, "appliance-join", false)?;
+    }
+    *served = live;
+    Ok(())
 }

@@ -5,12 +5,11 @@ use anyhow::{Result, bail};
 use super::token::master;
 use super::{Outcome, print};
 use crate::cli::{Node as Command, Output};
-use crate::components::JOIN_DIR;
-use crate::join::nodes::Nodes;
+use crate::join::registry;
 
 /// Lists the nodes that joined, or forgets one.
 pub fn run(command: &Command) -> Result<Outcome> {
-    let nodes = Nodes::new(&master()?.resolve(JOIN_DIR)?);
+    let (_, nodes) = registry::open(&master()?)?;
     match command {
         Command::List { output } => {
             let all = nodes.all()?;

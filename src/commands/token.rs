@@ -10,7 +10,7 @@ use super::{Outcome, print};
 use crate::apply::state::State;
 use crate::apply::systemd;
 use crate::cli::{Output, Token as Command};
-use crate::components::JOIN_DIR;
+use crate::join::registry;
 use crate::join::token::{Token, TokenId};
 use crate::join::tokens::{TokenRecord, Tokens};
 use crate::spec::join::Ttl;
@@ -36,8 +36,7 @@ pub fn run(command: &Command) -> Result<Outcome> {
 
 /// The tokens of the master that this machine is.
 fn tokens() -> Result<Tokens> {
-    let root = master()?;
-    Ok(Tokens::new(&root.resolve(JOIN_DIR)?))
+    Ok(registry::open(&master()?)?.0)
 }
 
 /// The running system, if it is a master whose workers join with tokens.

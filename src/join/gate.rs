@@ -318,7 +318,7 @@ impl<'a> Gate<'a> {
             token: token.clone(),
             seen: now,
         };
-        self.nodes.note(name, record)
+        self.nodes.note(name, &record)
     }
 
     /// Whether the asker may have that name and that address at all.

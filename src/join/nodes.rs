@@ -1,7 +1,6 @@
 //! The nodes a master has let in: which machine has which name.
 
 use core::net::Ipv4Addr;
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::Result;
@@ -9,10 +8,11 @@ use serde::{Deserialize, Serialize};
 use time::{Duration, OffsetDateTime};
 
 use super::message::{Reason, Refusal};
-use super::store::Records;
+use super::shared::Etcd;
+use super::store::{self, Record, Records};
 use super::token::TokenId;
 
-const FILE: &str = "nodes.json";
+const KIND: &str = "nodes";
 /// How long a worker that was let in may take until the cluster knows it. As long, its name is
 /// kept for it.
 const REGISTRATION: Duration = Duration::minutes(15);
@@ -48,17 +48,33 @@ pub enum Presence {
 /// Asks the cluster for a node.
 pub type AskCluster<'a> = dyn Fn(&str) -> Result<Presence> + 'a;
 
-/// The nodes of a master, in a file.
-#[derive(Clone, Debug)]
-pub struct Nodes(Records);
+impl Record for NodeRecord {
+    /// Whoever releases a name takes it away.
+    const STAYS: bool = false;
+
+    /// Who joined later has the name.
+    fn joined(&self, own: &NodeRecord, first: bool) -> NodeRecord {
+        let later = first && own.seen > self.seen;
+        if later { own.clone() } else { self.clone() }
+    }
+}
 
 /// The nodes by their names.
-pub type All = BTreeMap<String, NodeRecord>;
+pub type All = store::All<String, NodeRecord>;
+
+/// The nodes of a master, or of all masters.
+#[derive(Clone, Debug)]
+pub struct Nodes(Records<String, NodeRecord>);
 
 impl Nodes {
-    /// Those in the directory `dir`.
+    /// Those in the directory `dir`: of a single master, or what this one knows by itself.
     pub fn new(dir: &Path) -> Nodes {
-        Nodes(Records::new(dir, FILE))
+        Nodes(Records::new(dir, KIND, None))
+    }
+
+    /// Those that masters share in `etcd`, and `dir` for what this one knows by itself.
+    pub fn shared(dir: &Path, etcd: Etcd) -> Nodes {
+        Nodes(Records::new(dir, KIND, Some(etcd)))
     }
 
     /// All of them.
@@ -67,17 +83,17 @@ impl Nodes {
     }
 
     /// Notes that the machine of this key and address has the name now.
-    pub fn note(&self, name: &str, record: NodeRecord) -> Result<()> {
-        self.0.change(|all: &mut All| {
-            all.insert(name.to_owned(), record);
+    pub fn note(&self, name: &str, record: &NodeRecord) -> Result<()> {
+        self.0.change(&name.to_owned(), |found| {
+            *found = Some(record.clone());
             Ok(())
         })?
     }
 
     /// Forgets who had the name. Tells whether anybody had.
     pub fn release(&self, name: &str) -> Result<bool> {
-        self.0
-            .change(|all: &mut All| Ok(all.remove(name).is_some()))?
+        let name = name.to_owned();
+        self.0.change(&name, |found| Ok(found.take().is_some()))?
     }
 }
 

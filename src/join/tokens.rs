@@ -1,7 +1,6 @@
 //! The tokens a master takes. A token that has ended stays known: user-data that still names it
 //! must not bring it back.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::Result;
@@ -9,10 +8,11 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
 use super::message::{Reason, Refusal};
-use super::store::Records;
+use super::shared::{Etcd, Unreachable};
+use super::store::{self, Record, Records};
 use super::token::{TokenId, Verifier};
 
-const FILE: &str = "tokens.json";
+const KIND: &str = "tokens";
 
 /// What is known of one token.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -80,16 +80,38 @@ impl TokenRecord {
     }
 }
 
-type All = BTreeMap<TokenId, TokenRecord>;
+impl Record for TokenRecord {
+    const STAYS: bool = true;
 
-/// The tokens of a master, in a file.
+    /// No use is forgotten and no revocation taken back, whoever put an old record there again.
+    fn joined(&self, own: &TokenRecord, first: bool) -> TokenRecord {
+        TokenRecord {
+            used: match first {
+                true => self.used.saturating_add(own.used),
+                false => self.used.max(own.used),
+            },
+            revoked: self.revoked.or(own.revoked),
+            ..self.clone()
+        }
+    }
+}
+
+/// Tokens by their names.
+pub type All = store::All<TokenId, TokenRecord>;
+
+/// The tokens of a master, or of all masters.
 #[derive(Clone, Debug)]
-pub struct Tokens(Records);
+pub struct Tokens(Records<TokenId, TokenRecord>);
 
 impl Tokens {
-    /// Those in the directory `dir`.
+    /// Those in the directory `dir`: of a single master, or what this one knows by itself.
     pub fn new(dir: &Path) -> Tokens {
-        Tokens(Records::new(dir, FILE))
+        Tokens(Records::new(dir, KIND, None))
+    }
+
+    /// Those that masters share in `etcd`, and `dir` for what this one knows by itself.
+    pub fn shared(dir: &Path, etcd: Etcd) -> Tokens {
+        Tokens(Records::new(dir, KIND, Some(etcd)))
     }
 
     /// All that were ever known.
@@ -97,30 +119,42 @@ impl Tokens {
         self.0.read()
     }
 
-    /// Whether one can be used at `now`.
-    pub fn any_live(&self, now: OffsetDateTime) -> Result<bool> {
-        let all = self.all()?;
-        Ok(all
-            .values()
-            .any(|token| token.standing(now) == Standing::Live))
+    /// Those that this machine knows by itself and that can be used at `now`.
+    pub fn live(&self, now: OffsetDateTime) -> Result<Vec<TokenId>> {
+        let known = self.0.known()?.into_iter();
+        let live = known.filter(|(_, token)| token.standing(now) == Standing::Live);
+        Ok(live.map(|(id, _)| id).collect())
     }
 
-    /// Adds one, unless it is known already. Tells whether it was new.
+    /// Whether there is one of these.
+    pub fn any_live(&self, now: OffsetDateTime) -> Result<bool> {
+        Ok(!self.live(now)?.is_empty())
+    }
+
+    /// Adds one, unless it is known already. Tells whether it was new. Where the other masters
+    /// cannot be told now, they are told later.
     pub fn add(&self, id: &TokenId, record: &TokenRecord) -> Result<bool> {
-        self.0.change(|all: &mut All| {
-            let is_new = !all.contains_key(id);
-            all.entry(id.clone()).or_insert_with(|| record.clone());
+        let add = |found: &mut Option<TokenRecord>| {
+            let is_new = found.is_none();
+            found.get_or_insert_with(|| record.clone());
             Ok(is_new)
-        })?
+        };
+        match self.0.change(id, add) {
+            Err(error) if error.is::<Unreachable>() => {
+                log::warn!(
+                    "{error:#}; this master keeps the token {id} and tells the others later"
+                );
+                self.0.change_here(id, add)?
+            }
+            outcome => outcome?,
+        }
     }
 
     /// Makes one useless. Tells whether there was one.
     pub fn revoke(&self, id: &TokenId, now: OffsetDateTime) -> Result<bool> {
-        self.0.change(|all: &mut All| {
-            let found = all.get_mut(id);
-            Ok(found
-                .map(|token| token.revoked.get_or_insert(now))
-                .is_some())
+        self.0.change(id, |found| {
+            let token = found.as_mut();
+            Ok(token.map(|t| t.revoked.get_or_insert(now)).is_some())
         })?
     }
 
@@ -130,7 +164,11 @@ impl Tokens {
         id: &TokenId,
         now: OffsetDateTime,
     ) -> Result<Result<TokenRecord, Refusal>> {
-        let token = self.all()?.remove(id);
+        let mut all = match self.all() {
+            Err(error) if error.is::<Unreachable>() => return Ok(Err(unreachable(&error))),
+            all => all?,
+        };
+        let token = all.remove(id);
         Ok(token.ok_or_else(|| unknown(id)).and_then(|token| {
             // Whether it may be used again is seen when it is.
             token.check(id, now, true)?;
@@ -146,13 +184,19 @@ impl Tokens {
         now: OffsetDateTime,
         again: bool,
     ) -> Result<Result<(), Refusal>> {
-        self.0.change(|all: &mut All| {
-            let token = all.get_mut(id).ok_or_else(|| unknown(id))?;
+        self.0.change(id, |found| {
+            let token = found.as_mut().ok_or_else(|| unknown(id))?;
             token.check(id, now, again)?;
             token.used += u32::from(!again);
             Ok(())
         })
     }
+}
+
+fn unreachable(error: &anyhow::Error) -> Refusal {
+    log::warn!("{error:#}");
+    let why = "etcd, where the masters keep their tokens, does not answer this one; try again";
+    Refusal::new(Reason::Unavailable, why)
 }
 
 fn unknown(id: &TokenId) -> Refusal {
@@ -234,7 +278,7 @@ mod tests {
     fn the_file_is_roots_alone_and_holds_no_secret() {
         use std::os::unix::fs::PermissionsExt;
         let bed = bed();
-        let path = bed._dir.path().join(FILE);
+        let path = bed._dir.path().join("tokens.json");
         let mode = std::fs::metadata(&path).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         let text = std::fs::read_to_string(path).unwrap();

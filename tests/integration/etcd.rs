@@ -14,14 +14,12 @@ use appliance::pki::{self, AuthorityRequest, PkiRequest};
 use appliance::sys::root::Root;
 use time::OffsetDateTime;
 
-const NAMES: [&str; 3] = ["server02", "server04", "server05"];
+pub const NAMES: [&str; 3] = ["server02", "server04", "server05"];
 
-fn address(number: usize) -> Ipv4Addr {
-    Ipv4Addr::new(127, 86, 0, 2 + u8::try_from(number).unwrap())
-}
-
-struct Member {
+/// A machine with a member of etcd. The members of a test are in a network of its own.
+pub struct Member {
     dir: PathBuf,
+    network: u8,
     number: usize,
     runs: Option<Child>,
 }
@@ -33,8 +31,17 @@ impl Drop for Member {
 }
 
 impl Member {
-    fn root(&self) -> Root {
+    pub fn root(&self) -> Root {
         Root::open(&self.dir).unwrap()
+    }
+
+    /// The address of a master in this one's network.
+    fn address_of(&self, number: usize) -> Ipv4Addr {
+        Ipv4Addr::new(127, 86, self.network, 2 + u8::try_from(number).unwrap())
+    }
+
+    pub fn address(&self) -> Ipv4Addr {
+        self.address_of(self.number)
     }
 
     fn file(&self, path: &str) -> String {
@@ -45,24 +52,39 @@ impl Member {
         let others = (0..NAMES.len()).filter(|number| *number != self.number);
         let member = EtcdMember {
             name: NAMES[self.number].to_owned(),
-            address: address(self.number),
-            others: others.map(address).collect(),
+            address: self.address(),
+            others: others.map(|number| self.address_of(number)).collect(),
             founds: false,
         };
         prepare(&self.root(), &member).unwrap()
     }
 
     fn start(&mut self, beginning: Beginning) {
-        let own = address(self.number);
-        let all: Vec<String> = (NAMES.iter().enumerate())
-            .map(|(number, name)| format!("{name}=https://{}:2380", address(number)))
-            .collect();
+        self.start_among(&[0, 1, 2], beginning);
+    }
+
+    /// Starts it in a cluster of the masters of these numbers.
+    pub fn start_among(&mut self, numbers: &[usize], beginning: Beginning) {
+        self.start_with(numbers, beginning, &[]);
+    }
+
+    fn start_with(
+        &mut self,
+        numbers: &[usize],
+        beginning: Beginning,
+        environment: &[(&str, &str)],
+    ) {
+        let own = self.address();
+        let member =
+            |&number: &usize| format!("{}=https://{}:2380", NAMES[number], self.address_of(number));
+        let all: Vec<String> = numbers.iter().map(member).collect();
         let certificate = self.file(&components::certificate_path("etcd"));
         let (key, ca) = (
             self.file(&components::key_path("etcd")),
             self.file(CA_CERTIFICATE),
         );
         let child = Command::new("etcd")
+            .envs(environment.iter().copied())
             .args(["--name", NAMES[self.number], "--enable-v2=true"])
             .args(["--data-dir", &self.file("/var/lib/etcd")])
             .arg(format!("--listen-client-urls=https://{own}:2379"))
@@ -81,7 +103,7 @@ impl Member {
         self.runs = Some(child);
     }
 
-    fn stop(&mut self) {
+    pub fn stop(&mut self) {
         if let Some(mut child) = self.runs.take() {
             let _ = child.kill();
             let _ = child.wait();
@@ -91,7 +113,8 @@ impl Member {
     fn etcdctl(&self, arguments: &[&str]) -> Option<String> {
         let output = Command::new("etcdctl")
             .env("ETCDCTL_API", "3")
-            .arg(format!("--endpoints=https://{}:2379", address(self.number)))
+            .arg("--command-timeout=2s")
+            .arg(format!("--endpoints=https://{}:2379", self.address()))
             .arg(format!("--cacert={}", self.file(CA_CERTIFICATE)))
             .arg(format!(
                 "--cert={}",
@@ -108,7 +131,7 @@ impl Member {
         output.status.success().then_some(text)
     }
 
-    fn wait_until_healthy(&self) {
+    pub fn wait_until_healthy(&self) {
         for _ in 0..300 {
             if self.etcdctl(&["endpoint", "health"]).is_some() {
                 return;
@@ -119,12 +142,13 @@ impl Member {
     }
 }
 
-/// The machines of three masters that share an authority.
-fn masters(dir: &Path) -> Vec<Member> {
+/// The machines of three masters that share an authority, in the network of that number.
+pub fn masters(dir: &Path, network: u8) -> Vec<Member> {
     let mut members: Vec<Member> = Vec::new();
     for (number, name) in NAMES.iter().enumerate() {
         let member = Member {
             dir: dir.join(name),
+            network,
             number,
             runs: None,
         };
@@ -140,7 +164,7 @@ fn masters(dir: &Path) -> Vec<Member> {
                 path: CA_CERTIFICATE.to_owned(),
                 given: None,
             },
-            certificates: vec![components::etcd_member(name, address(number))],
+            certificates: vec![components::etcd_member(name, member.address())],
             service_account: components::service_account(),
         };
         let root = member.root();
@@ -157,7 +181,7 @@ fn masters(dir: &Path) -> Vec<Member> {
 #[test]
 fn members_begin_together_and_one_that_lost_its_data_is_replaced() {
     let dir = tempfile::tempdir().unwrap();
-    let mut members = masters(dir.path());
+    let mut members = masters(dir.path(), 0);
     members[0].start(Beginning::New);
     // The first waits for another one, and tells of the cluster that is to be.
     for member in &mut members[1..] {

@@ -56,16 +56,16 @@ fn a_token_that_does_not_count_is_told_with_the_next_step() {
 }
 
 /// A gate without a network, and what goes through it.
-struct Direct {
-    dir: tempfile::TempDir,
+pub struct Direct {
+    pub dir: tempfile::TempDir,
     token: Token,
 }
 
-const NOW: OffsetDateTime = OffsetDateTime::UNIX_EPOCH;
+pub const NOW: OffsetDateTime = OffsetDateTime::UNIX_EPOCH;
 const SERVER: &[u8] = b"the service's certificate";
 
 impl Direct {
-    fn new() -> Direct {
+    pub fn new() -> Direct {
         let bed = Direct {
             dir: tempfile::tempdir().unwrap(),
             token: Token::generate().unwrap(),
@@ -80,7 +80,7 @@ impl Direct {
         bed
     }
 
-    fn gate(&self) -> Gate<'static> {
+    pub fn gate(&self) -> Gate<'static> {
         let dir = self.dir.path();
         let ask = Ask {
             node: &|_| Ok(Presence::Absent),
@@ -94,7 +94,7 @@ impl Direct {
         )
     }
 
-    fn hello(&self) -> Hello {
+    pub fn hello(&self) -> Hello {
         Hello {
             token_id: self.token.id().clone(),
             node_name: "server01".to_owned(),
@@ -103,7 +103,7 @@ impl Direct {
         }
     }
 
-    fn prove(&self, hello: &Hello, welcome: &Welcome, requests: Requests) -> Join {
+    pub fn prove(&self, hello: &Hello, welcome: &Welcome, requests: Requests) -> Join {
         let transcript = Transcript {
             token: &hello.token_id,
             node_name: &hello.node_name,
@@ -128,16 +128,16 @@ impl Direct {
     }
 }
 
-type Requests = Vec<CertificateSigningRequest>;
+pub type Requests = Vec<CertificateSigningRequest>;
 
-fn asker() -> Asker<'static> {
+pub fn asker() -> Asker<'static> {
     Asker {
         address: WORKER.into(),
         server_certificate: SERVER,
     }
 }
 
-fn requests(node: &Node) -> Requests {
+pub fn requests(node: &Node) -> Requests {
     let held = node.held(None);
     let request = |held: &appliance::pki::Held<'_>| CertificateSigningRequest {
         name: held.request.name.to_owned(),

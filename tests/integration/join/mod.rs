@@ -3,5 +3,7 @@
 mod bed;
 mod faults;
 mod masters;
+mod pace;
 mod requests;
 mod service;
+mod shared;

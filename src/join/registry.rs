@@ -1,0 +1,36 @@
+//! What a master knows of tokens and nodes, wherever it keeps that.
+
+use anyhow::{Context, Result};
+
+use super::gate::Names;
+use super::nodes::Nodes;
+use super::shared::Etcd;
+use super::tokens::Tokens;
+use crate::components::{self, JOIN_DIR, JOIN_NAMES};
+use crate::pki::key;
+use crate::sys::root::Root;
+
+/// The tokens and nodes of the master that `root` is: in etcd, where it is one of several.
+pub fn open(root: &Root) -> Result<(Tokens, Nodes)> {
+    let dir = root.resolve(JOIN_DIR)?;
+    let names = root.read(JOIN_NAMES)?;
+    let names: Option<Names> = names
+        .map(|bytes| serde_json::from_slice(&bytes))
+        .transpose()
+        .context(JOIN_NAMES)?;
+    let Some(names) = names.filter(|names| names.masters.len() > 1) else {
+        return Ok((Tokens::new(&dir), Nodes::new(&dir)));
+    };
+    let path = components::key_path("ca");
+    let pem = root.read(&path)?;
+    let pem = pem.with_context(|| format!("{path} is missing; `appliance install` makes it"))?;
+    let authority = key::read(&pem).with_context(|| path.clone())?;
+    let mut members: Vec<_> = names.masters.iter().map(|master| master.address).collect();
+    // Its own member first.
+    members.sort_by_key(|address| *address != names.address);
+    let etcd = Etcd::new(root, members, &authority)?;
+    Ok((
+        Tokens::shared(&dir, etcd.clone()),
+        Nodes::shared(&dir, etcd),
+    ))
+}

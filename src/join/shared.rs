@@ -1,0 +1,320 @@
+//! What masters share: records in etcd, as Calico keeps its own there (API v2, which every etcd of
+//! this age serves).
+//!
+//! Whoever has a certificate of the cluster can write to etcd, Calico on every node for one. So a
+//! record is sealed with a key that only masters can make, of the authority's own, for the place it
+//! stands at: nobody else can read it, make one, or put it elsewhere.
+
+use core::net::Ipv4Addr;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io::Read;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use rcgen::KeyPair;
+use reqwest::StatusCode;
+use reqwest::blocking::{Client, RequestBuilder};
+use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use ring::hkdf::{HKDF_SHA256, Salt};
+use ring::rand::{SecureRandom, SystemRandom};
+use serde::Deserialize;
+use zeroize::Zeroizing;
+
+use super::token::KEY_BYTES;
+use crate::components::{CA_CERTIFICATE, ETCD_CERTIFICATE, certificate_path, key_path};
+use crate::sys::http::{self, Files};
+use crate::sys::root::Root;
+
+/// Where the records stand in etcd.
+const DIRECTORY: &str = "/appliance/join";
+/// What the sealing key is for.
+const SALT: &[u8] = b"appliance join v1 records";
+/// How long a member may take. Without a majority it answers nothing at all.
+const ANSWER: Duration = Duration::from_secs(2);
+/// How long nobody is asked again, where none answered: an exchange asks several times.
+const DOWN: Duration = Duration::from_secs(10);
+/// More than a thousand nodes' records, in bytes.
+const MOST: u64 = 16 * 1024 * 1024;
+/// etcd's codes: no such key; the key is not as the condition says; the key is there already.
+const NOT_FOUND: u32 = 100;
+const CONFLICTS: [u32; 2] = [101, 105];
+
+/// No member of etcd answers.
+#[derive(Debug)]
+pub struct Unreachable(String);
+
+impl fmt::Display for Unreachable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "etcd, where the masters keep tokens and names, does not answer: {}",
+            self.0
+        )
+    }
+}
+
+impl std::error::Error for Unreachable {}
+
+/// Etcd as the place of records.
+#[derive(Clone)]
+pub struct Etcd(Arc<Inner>);
+
+struct Inner {
+    root: Root,
+    members: Vec<Ipv4Addr>,
+    key: LessSafeKey,
+    down: Mutex<Option<(Instant, String)>>,
+}
+
+impl fmt::Debug for Etcd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "etcd at {:?}", self.0.members)
+    }
+}
+
+/// A record where it stands.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// What counts its changes.
+    pub index: u64,
+    /// The record's text; `None` if no master wrote what stands there.
+    pub text: Option<Vec<u8>>,
+}
+
+/// What a listing found, and which member told it: what is changed then is changed there.
+pub struct Listing {
+    /// By their names.
+    pub records: BTreeMap<String, Found>,
+    member: Ipv4Addr,
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    node: Option<Node>,
+    #[serde(rename = "errorCode")]
+    error: Option<u32>,
+    #[serde(default)]
+    message: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Node {
+    key: String,
+    #[serde(default)]
+    value: String,
+    modified_index: u64,
+    #[serde(default)]
+    nodes: Vec<Node>,
+}
+
+impl Etcd {
+    /// That of `members`, asked in this order with the certificates below `root`, sealing with what
+    /// is made of the authority's key.
+    pub fn new(root: &Root, members: Vec<Ipv4Addr>, authority: &KeyPair) -> Result<Etcd> {
+        let secret = Zeroizing::new(authority.serialize_der());
+        let mut key = Zeroizing::new([0; KEY_BYTES]);
+        let made = Salt::new(HKDF_SHA256, SALT).extract(&secret);
+        let broken = || anyhow!("no key could be made");
+        made.expand(&[b"seal"], HKDF_SHA256)
+            .and_then(|made| made.fill(&mut *key))
+            .map_err(|_| broken())?;
+        let key = UnboundKey::new(&AES_256_GCM, &*key).map_err(|_| broken())?;
+        Ok(Etcd(Arc::new(Inner {
+            root: root.clone(),
+            members,
+            key: LessSafeKey::new(key),
+            down: Mutex::new(None),
+        })))
+    }
+
+    /// All records of a kind. Fails with [`Unreachable`] where no member has a majority.
+    pub fn list(&self, kind: &str) -> Result<Listing> {
+        let mut down = self.0.down.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((since, why)) = &*down
+            && since.elapsed() < DOWN
+        {
+            bail!(Unreachable(why.clone()));
+        }
+        let mut failures = Vec::new();
+        for &member in &self.0.members {
+            match self.list_at(member, kind) {
+                Ok(records) => {
+                    *down = None;
+                    return Ok(Listing { records, member });
+                }
+                Err(error) => failures.push(format!("{member}: {error:#}")),
+            }
+        }
+        let why = failures.join("; ");
+        *down = Some((Instant::now(), why.clone()));
+        bail!(Unreachable(why))
+    }
+
+    fn list_at(&self, member: Ipv4Addr, kind: &str) -> Result<BTreeMap<String, Found>> {
+        let url = format!("{}?recursive=true&quorum=true", url(member, kind, None));
+        let answer = send(self.client()?.get(url))?;
+        if answer.error == Some(NOT_FOUND) {
+            return Ok(BTreeMap::new());
+        }
+        let directory = answer.node.context("an answer without content")?;
+        let record = |node: Node| {
+            let name = node.key.rsplit('/').next().unwrap_or_default().to_owned();
+            let text = self.open(&node.key, &node.value);
+            if text.is_none() {
+                log::warn!(
+                    "etcd: {}: no master of this cluster wrote that; it does not count",
+                    node.key.escape_debug()
+                );
+            }
+            let index = node.modified_index;
+            (name, Found { index, text })
+        };
+        Ok(directory.nodes.into_iter().map(record).collect())
+    }
+
+    /// Writes a record, if it is still as `listing` has it. Tells whether it was.
+    pub fn put(&self, listing: &Listing, kind: &str, name: &str, text: &[u8]) -> Result<bool> {
+        let condition = match listing.records.get(name) {
+            Some(found) => format!("prevIndex={}", found.index),
+            None => "prevExist=false".to_owned(),
+        };
+        let value = self.seal(&key(kind, Some(name)), text)?;
+        let request = self
+            .client()?
+            .put(url(listing.member, kind, Some(name)))
+            .header("content-type", "application/x-www-form-urlencoded")
+            .body(format!("value={value}&{condition}"));
+        changed(send(request))
+    }
+
+    /// Removes a record, if it is still as `listing` has it. Tells whether it was.
+    pub fn remove(&self, listing: &Listing, kind: &str, name: &str) -> Result<bool> {
+        let found = listing.records.get(name).context("nothing to remove")?;
+        let url = url(listing.member, kind, Some(name));
+        let request = self.client()?;
+        let request = request.delete(format!("{url}?prevIndex={}", found.index));
+        changed(send(request))
+    }
+
+    fn client(&self) -> Result<Client> {
+        let files = Files {
+            authority: CA_CERTIFICATE,
+            certificate: &certificate_path(ETCD_CERTIFICATE),
+            key: &key_path(ETCD_CERTIFICATE),
+        };
+        http::client_of_files(&self.0.root, &files, ANSWER)
+    }
+
+    fn seal(&self, key: &str, text: &[u8]) -> Result<String> {
+        let mut nonce = [0; NONCE_LEN];
+        let sealed = SystemRandom::new().fill(&mut nonce).and_then(|()| {
+            let mut sealed = text.to_vec();
+            let at = Nonce::assume_unique_for_key(nonce);
+            self.0
+                .key
+                .seal_in_place_append_tag(at, Aad::from(key), &mut sealed)?;
+            Ok(sealed)
+        });
+        let sealed = sealed.map_err(|_| anyhow!("{key} could not be sealed"))?;
+        Ok(URL_SAFE_NO_PAD.encode([&nonce[..], &sealed].concat()))
+    }
+
+    fn open(&self, key: &str, value: &str) -> Option<Vec<u8>> {
+        let sealed = URL_SAFE_NO_PAD.decode(value).ok()?;
+        let (nonce, sealed) = sealed.split_at_checked(NONCE_LEN)?;
+        let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
+        let mut sealed = sealed.to_vec();
+        let text = self
+            .0
+            .key
+            .open_in_place(nonce, Aad::from(key), &mut sealed)
+            .ok()?;
+        Some(text.to_vec())
+    }
+}
+
+fn key(kind: &str, name: Option<&str>) -> String {
+    let name = name.map_or(String::new(), |name| format!("/{name}"));
+    format!("{DIRECTORY}/{kind}{name}")
+}
+
+fn url(member: Ipv4Addr, kind: &str, name: Option<&str>) -> String {
+    format!("https://{member}:2379/v2/keys{}", key(kind, name))
+}
+
+/// What etcd answers: a success, or one of the failures that are answers too.
+fn send(request: RequestBuilder) -> Result<Answer> {
+    let response = request.send().map_err(|error| http::root_cause(&error))?;
+    let status = response.status();
+    let mut text = Vec::new();
+    response.take(MOST + 1).read_to_end(&mut text)?;
+    ensure!(text.len() as u64 <= MOST, "etcd answers too much");
+    let answer: Option<Answer> = serde_json::from_slice(&text).ok();
+    match answer {
+        Some(answer) if status.is_success() => Ok(answer),
+        Some(answer)
+            if matches!(
+                status,
+                StatusCode::NOT_FOUND | StatusCode::PRECONDITION_FAILED
+            ) && answer.error.is_some() =>
+        {
+            Ok(answer)
+        }
+        Some(answer) => bail!("answers {status}: {}", answer.message.escape_debug()),
+        None => bail!("answers {status}"),
+    }
+}
+
+fn changed(answer: Result<Answer>) -> Result<bool> {
+    match answer?.error {
+        None => Ok(true),
+        Some(code) if code == NOT_FOUND || CONFLICTS.contains(&code) => Ok(false),
+        Some(code) => bail!("etcd answers with its code {code}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn etcd(authority: &KeyPair) -> Etcd {
+        let root = Root::open("/".as_ref()).unwrap();
+        Etcd::new(&root, vec![], authority).unwrap()
+    }
+
+    #[test]
+    fn masters_read_what_masters_wrote_and_only_where_they_wrote_it() {
+        let authority = KeyPair::generate().unwrap();
+        let (one, other) = (etcd(&authority), etcd(&authority));
+        let here = key("tokens", Some("abcdef"));
+        let value = one.seal(&here, b"a record").unwrap();
+        assert_eq!(other.open(&here, &value).unwrap(), b"a record");
+        assert_eq!(other.open(&key("tokens", Some("ghijkl")), &value), None);
+        assert_eq!(other.open(&key("nodes", Some("abcdef")), &value), None);
+        assert_ne!(one.seal(&here, b"a record").unwrap(), value);
+    }
+
+    #[test]
+    fn whoever_has_not_the_authoritys_key_neither_reads_nor_makes_a_record() {
+        let (one, stranger) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
+        let (one, stranger) = (etcd(&one), etcd(&stranger));
+        let here = key("tokens", Some("abcdef"));
+        let value = one.seal(&here, b"a record").unwrap();
+        let plain = URL_SAFE_NO_PAD.decode(&value).unwrap();
+        assert!(!plain.windows(8).any(|window| window == b"a record"));
+        assert_eq!(stranger.open(&here, &value), None);
+        assert_eq!(
+            one.open(&here, &stranger.seal(&here, b"a record").unwrap()),
+            None
+        );
+        for broken in ["", "!", "AAAA", &value[..value.len() - 4]] {
+            assert_eq!(one.open(&here, broken), None, "{broken}");
+        }
+    }
+}

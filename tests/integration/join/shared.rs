@@ -1,0 +1,277 @@
+//! Tokens and names that masters share, in a real etcd.
+
+use std::net::Ipv4Addr;
+use std::thread;
+
+use appliance::apply::etcd::Beginning;
+use appliance::components::{self, CA_CERTIFICATE, ETCD_CERTIFICATE, JOIN_DIR, JOIN_NAMES};
+use appliance::join::gate::Names;
+use appliance::join::message::{Reason, Refusal};
+use appliance::join::nodes::{NodeRecord, Nodes};
+use appliance::join::registry;
+use appliance::join::token::Token;
+use appliance::join::tokens::{TokenRecord, Tokens};
+use appliance::spec::masters::Master;
+use appliance::sys::http::{self, Files};
+use serde_json::Value;
+use time::{Duration, OffsetDateTime};
+
+use super::bed::record;
+use crate::etcd::{Member, NAMES, masters};
+
+/// Three masters, of which the first runs etcd: what they share, they share there.
+struct Shared {
+    members: Vec<Member>,
+    _dir: tempfile::TempDir,
+}
+
+impl Shared {
+    fn new(network: u8) -> Shared {
+        let dir = tempfile::tempdir().unwrap();
+        let members = masters(dir.path(), network);
+        let all: Vec<Master> = (members.iter().zip(NAMES))
+            .map(|(member, name)| Master {
+                name: name.to_owned(),
+                address: member.address(),
+            })
+            .collect();
+        for (member, name) in members.iter().zip(NAMES) {
+            let names = Names {
+                name: name.to_owned(),
+                address: member.address(),
+                hosts: [].into(),
+                masters: all.clone(),
+            };
+            let names = serde_json::to_vec(&names).unwrap();
+            let root = member.root();
+            root.write(JOIN_NAMES, &names, 0o644).unwrap();
+            root.create_dir(JOIN_DIR, 0o700).unwrap();
+        }
+        Shared { members, _dir: dir }
+    }
+
+    fn start(&mut self) {
+        self.members[0].start_among(&[0], Beginning::New);
+        self.members[0].wait_until_healthy();
+    }
+
+    fn tokens(&self, master: usize) -> Tokens {
+        registry::open(&self.members[master].root()).unwrap().0
+    }
+
+    fn nodes(&self, master: usize) -> Nodes {
+        registry::open(&self.members[master].root()).unwrap().1
+    }
+
+    /// What a master has in its own file.
+    fn alone(&self, master: usize) -> Tokens {
+        Tokens::new(&self.members[master].root().resolve(JOIN_DIR).unwrap())
+    }
+
+    /// Asks etcd as anybody may who has a certificate of the cluster.
+    fn etcd(&self, method: reqwest::Method, path: &str, body: String) -> Value {
+        let root = self.members[0].root();
+        let files = Files {
+            authority: CA_CERTIFICATE,
+            certificate: &components::certificate_path(ETCD_CERTIFICATE),
+            key: &components::key_path(ETCD_CERTIFICATE),
+        };
+        let client = http::client_of_files(&root, &files, std::time::Duration::from_secs(5));
+        let url = format!("https://{}:2379{path}", self.members[0].address());
+        let response = client
+            .unwrap()
+            .request(method, url)
+            .header("content-type", "application/x-www-form-urlencoded")
+            .body(body)
+            .send();
+        serde_json::from_str(&response.unwrap().text().unwrap()).unwrap()
+    }
+
+    fn value(&self, key: &str) -> String {
+        let found = self.etcd(
+            reqwest::Method::GET,
+            &format!("/v2/keys/appliance/join/{key}"),
+            String::new(),
+        );
+        found["node"]["value"].as_str().unwrap().to_owned()
+    }
+
+    fn set(&self, key: &str, value: &str) {
+        let path = format!("/v2/keys/appliance/join/{key}");
+        let set = self.etcd(reqwest::Method::PUT, &path, format!("value={value}"));
+        assert_eq!(set["action"], "set", "{set}");
+    }
+}
+
+fn now() -> OffsetDateTime {
+    OffsetDateTime::now_utc()
+}
+
+fn reason(outcome: anyhow::Result<Result<(), Refusal>>) -> Reason {
+    outcome.unwrap().unwrap_err().reason
+}
+
+#[test]
+fn a_token_made_on_one_master_serves_at_the_others_as_often_as_it_may_in_all() {
+    const USES: u32 = 5;
+    let mut shared = Shared::new(1);
+    shared.start();
+    let token = Token::generate().unwrap();
+    let limited = TokenRecord {
+        uses: Some(USES),
+        ..record(&token)
+    };
+    assert!(shared.tokens(0).add(token.id(), &limited).unwrap());
+    assert!(!shared.tokens(1).add(token.id(), &limited).unwrap());
+    // All masters at once, more often than it may.
+    let served: u32 = thread::scope(|scope| {
+        let spend = |master: usize| {
+            let (tokens, id) = (shared.tokens(master), token.id());
+            scope.spawn(move || {
+                let spend = |_| u32::from(tokens.spend(id, now(), false).unwrap().is_ok());
+                (0..USES).map(spend).sum::<u32>()
+            })
+        };
+        let all: Vec<_> = [0, 1, 2, 0, 1, 2].map(spend).into();
+        all.into_iter().map(|one| one.join().unwrap()).sum()
+    });
+    assert_eq!(served, USES);
+    for master in 0..3 {
+        let found = &shared.tokens(master).all().unwrap()[token.id()];
+        assert_eq!((found.used, &found.verifier), (USES, &limited.verifier));
+    }
+
+    let other = Token::generate().unwrap();
+    shared.tokens(1).add(other.id(), &record(&other)).unwrap();
+    assert!(shared.tokens(2).usable(other.id(), now()).unwrap().is_ok());
+    assert!(shared.tokens(0).revoke(other.id(), now()).unwrap());
+    assert_eq!(
+        reason(shared.tokens(2).spend(other.id(), now(), false)),
+        Reason::RevokedToken
+    );
+}
+
+#[test]
+fn whoever_can_only_write_to_etcd_makes_no_token_and_brings_none_back() {
+    let mut shared = Shared::new(2);
+    shared.start();
+    let token = Token::generate().unwrap();
+    let tokens = shared.tokens(0);
+    tokens.add(token.id(), &record(&token)).unwrap();
+    let text = serde_json::to_string(&tokens.all().unwrap()[token.id()]).unwrap();
+    let live = shared.value(&format!("tokens/{}", token.id()));
+    assert!(!live.contains("verifier") && !live.contains('{'), "{live}");
+    // A copy under another name, a record as it is, and anything else.
+    shared.set("tokens/copied", &live);
+    shared.set("tokens/bbbbbb", &hex::encode(&text));
+    shared.set("tokens/cccccc", "anything");
+    for id in ["copied", "bbbbbb", "cccccc"] {
+        let id = id.parse().unwrap();
+        let refused = shared.tokens(1).usable(&id, now()).unwrap().unwrap_err();
+        assert_eq!(refused.reason, Reason::UnknownToken, "{id}");
+    }
+    // What was revoked stays so at every master that knew, whatever is put there again.
+    shared.tokens(1).revoke(token.id(), now()).unwrap();
+    shared.set(&format!("tokens/{}", token.id()), &live);
+    assert_eq!(
+        reason(shared.tokens(1).spend(token.id(), now(), false)),
+        Reason::RevokedToken
+    );
+    assert_eq!(
+        reason(shared.tokens(0).spend(token.id(), now(), false)),
+        Reason::RevokedToken
+    );
+    // A record that was damaged is made good.
+    shared.set(&format!("tokens/{}", token.id()), "damaged");
+    assert_eq!(
+        reason(shared.tokens(0).spend(token.id(), now(), false)),
+        Reason::RevokedToken
+    );
+}
+
+#[test]
+fn the_founder_lets_masters_in_before_there_is_etcd_and_no_use_is_forgotten() {
+    let mut shared = Shared::new(3);
+    let token = Token::generate().unwrap();
+    let limited = TokenRecord {
+        uses: Some(3),
+        ..record(&token)
+    };
+    // As user-data brings it to all.
+    for master in 0..3 {
+        shared.alone(master).add(token.id(), &limited).unwrap();
+    }
+    shared
+        .tokens(0)
+        .spend(token.id(), now(), false)
+        .unwrap()
+        .unwrap();
+    shared
+        .tokens(1)
+        .spend(token.id(), now(), false)
+        .unwrap()
+        .unwrap();
+    shared.start();
+    for master in [0, 1, 2, 0, 1] {
+        shared.tokens(master).all().unwrap();
+    }
+    for master in 0..3 {
+        let found = shared.tokens(master).all().unwrap();
+        assert_eq!(found[token.id()].used, 2, "{master}");
+    }
+    shared
+        .tokens(2)
+        .spend(token.id(), now(), false)
+        .unwrap()
+        .unwrap();
+    assert_eq!(
+        reason(shared.tokens(0).spend(token.id(), now(), false)),
+        Reason::UsedUpToken
+    );
+}
+
+#[test]
+fn while_etcd_does_not_answer_nobody_is_let_in_and_what_was_made_is_told_later() {
+    let mut shared = Shared::new(4);
+    shared.start();
+    let (known, made) = (Token::generate().unwrap(), Token::generate().unwrap());
+    shared.tokens(0).add(known.id(), &record(&known)).unwrap();
+    shared.tokens(1).all().unwrap();
+    shared.members[0].stop();
+    for master in [0, 1] {
+        let refused = shared.tokens(master).usable(known.id(), now()).unwrap();
+        assert_eq!(refused.unwrap_err().reason, Reason::Unavailable);
+    }
+    assert!(shared.tokens(0).spend(known.id(), now(), false).is_err());
+    assert!(shared.tokens(0).revoke(known.id(), now()).is_err());
+    assert!(shared.tokens(1).add(made.id(), &record(&made)).unwrap());
+    assert_eq!(shared.tokens(1).live(now()).unwrap().len(), 2);
+    shared.start();
+    shared.tokens(1).all().unwrap();
+    assert!(shared.tokens(2).usable(made.id(), now()).unwrap().is_ok());
+    assert_eq!(shared.tokens(0).all().unwrap()[known.id()].used, 0);
+}
+
+#[test]
+fn a_node_is_known_at_every_master_and_released_at_any() {
+    let mut shared = Shared::new(5);
+    let joined = |key: &str, ago: i64| NodeRecord {
+        address: Ipv4Addr::new(192, 168, 1, 101),
+        key: key.to_owned(),
+        token: "abcdef".parse().unwrap(),
+        seen: now() - Duration::minutes(ago),
+    };
+    // Noted by the founder before there was etcd.
+    shared.nodes(0).note("server04", &joined("old", 9)).unwrap();
+    shared.start();
+    shared.nodes(1).note("server01", &joined("new", 0)).unwrap();
+    shared.nodes(0).all().unwrap();
+    for master in 0..3 {
+        let all = shared.nodes(master).all().unwrap();
+        let keys: Vec<_> = all.values().map(|node| node.key.as_str()).collect();
+        assert_eq!(keys, ["new", "old"], "{master}");
+    }
+    assert!(shared.nodes(2).release("server01").unwrap());
+    assert!(!shared.nodes(1).release("server01").unwrap());
+    assert_eq!(shared.nodes(0).all().unwrap().len(), 1);
+}
