@@ -22,9 +22,11 @@ use crate::sys::root::Root;
 
 mod bird;
 mod cluster;
+mod masters;
 
 pub use bird::{ESTABLISHED, Peer, SOCKET as BIRD, ask as ask_bird};
 pub use cluster::{AddonReport, PeerReport};
+pub use masters::{MasterReport, MastersReport, ask as ask_masters};
 
 /// How long a health endpoint may take to answer.
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
@@ -63,6 +65,10 @@ pub struct Report {
     pub peers: Vec<PeerReport>,
     /// Add-ons and workloads of the cluster, on a master.
     pub addons: Vec<AddonReport>,
+    /// The masters, where there are several. An installation does not look at them: what others do
+    /// is not this node's doing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub masters: Option<MastersReport>,
 }
 
 /// One service.
@@ -161,6 +167,7 @@ impl Asker<'_> {
             certificates,
             peers,
             addons,
+            masters: None,
         })
     }
 
@@ -333,6 +340,7 @@ impl Report {
             certificates: Vec::new(),
             peers: Vec::new(),
             addons: Vec::new(),
+            masters: None,
         }
     }
 }

@@ -16,7 +16,7 @@ use crate::join::token::TokenId;
 use crate::join::tokens::{Standing, TokenRecord};
 use crate::plan::Plan;
 use crate::spec::NodeSpec;
-use crate::verify::{Overall, Peer, Report};
+use crate::verify::{MastersReport, Overall, Peer, Report};
 use time::OffsetDateTime;
 
 /// How much of a digest tells it from others.
@@ -45,6 +45,12 @@ pub fn report(report: &Report, output: Output) -> Result<()> {
     }
     if !report.addons.is_empty() {
         print_table(&addons(report));
+    }
+    if let Some(all) = &report.masters {
+        print_table(&masters(all));
+        if let Some(problem) = &all.problem {
+            println!("\n{problem}");
+        }
     }
     println!("\n{}", verdict(report));
     Ok(())
@@ -265,6 +271,21 @@ fn peers<'a>(peers: impl Iterator<Item = (&'a Peer, Option<&'a String>)>) -> Tab
             &peer.since,
             &peer.info,
             problem.map_or("-", String::as_str),
+        ]);
+    }
+    table
+}
+
+fn masters(all: &MastersReport) -> Table {
+    let mut table = table(&["MASTER", "ADDRESS", "ETCD", "API SERVER", "PROBLEM"]);
+    for master in &all.masters {
+        let problem = master.problem.as_deref().unwrap_or("-");
+        table.add_row([
+            master.name.as_str(),
+            &master.address.to_string(),
+            &master.etcd,
+            &master.api_server,
+            problem,
         ]);
     }
     table

@@ -13,14 +13,20 @@ use crate::desired::{BUNDLES, DOCKER_OF_MACHINE, DOCKER_OF_PAYLOAD};
 use crate::preflight::DockerSource;
 use crate::sys::process::{Runner, System};
 use crate::sys::root::Root;
-use crate::verify::{Asker, Report};
+use crate::verify::{self, Asker, Report};
 
 /// Asks the node and prints what it says.
 pub fn run(arguments: &Status) -> Result<Outcome> {
     let root = Root::open("/".as_ref())?;
     check_user(&root)?;
     let report = match State::read(&root)? {
-        Some(state) => report(&root, &System, &state)?,
+        Some(state) => {
+            let masters = verify::ask_masters(&root, &state).unwrap_or_else(|error| {
+                log::warn!("the masters cannot be asked: {error:#}");
+                None
+            });
+            report(&root, &System, &state)?.with_masters(masters)
+        }
         None => Report::not_installed(),
     };
     print::report(&report, arguments.output)?;

@@ -233,10 +233,38 @@ fn status_says(bed: &mut Bed, name: &str, words: &[&str]) {
 fn three_masters_bear_the_loss_of_one() {
     let mut bed = Bed::new(&FIVE, &FLAVOR, settings);
     all_five_come_up(&mut bed);
+    tokens_are_common(&mut bed);
     one_master_is_cut_off_and_comes_back(&mut bed);
     one_master_is_lost_for_good_and_replaced(&mut bed);
     two_masters_are_lost_and_one_comes_back(&mut bed);
     println!("kept: {}", bed.keep.display());
+}
+
+/// Every master tells the same of the token that all have joined with.
+fn token_was_used(bed: &mut Bed, times: &str) {
+    let id = bed.token.split('.').next().unwrap().to_owned();
+    for master in MASTERS {
+        let list = bed.shell(master, &format!("{APPLIANCE} token list"));
+        let line = list.lines().find(|line| line.starts_with(&id));
+        let line = line
+            .unwrap_or_else(|| panic!("{master}: {list}"))
+            .to_owned();
+        bed.say(&format!("{master}: {line}"));
+        assert!(line.contains(times), "{master}: {list}");
+    }
+}
+
+/// A token that is made on one master is known on the others, and revoked there.
+fn tokens_are_common(bed: &mut Bed) {
+    token_was_used(bed, "4 of 5");
+    let [_, maker, other] = MASTERS;
+    let made = bed.shell(maker, &format!("{APPLIANCE} token create --ttl 1h"));
+    let id = made.split('.').next().unwrap();
+    bed.shell(other, &format!("{APPLIANCE} token revoke {id}"));
+    let list = bed.shell(maker, &format!("{APPLIANCE} token list"));
+    let line = list.lines().find(|line| line.starts_with(id));
+    assert!(line.is_some_and(|line| line.contains("revoked")), "{list}");
+    bed.say(&format!("a token of {maker} was revoked on {other}"));
 }
 
 fn all_five_come_up(bed: &mut Bed) {
@@ -344,6 +372,7 @@ fn one_master_is_lost_for_good_and_replaced(bed: &mut Bed) {
     println!("etcd's members before:\n{before}and after:\n{after}");
     assert_eq!(after.matches("started").count(), 3, "{after}");
     assert_ne!(before, after, "the lost member is still there");
+    token_was_used(bed, "5 of 5");
     writer.goes_on(bed);
     let acknowledged = writer.stop(bed);
     nothing_is_lost(bed, writer.name, &acknowledged);
