@@ -4,7 +4,7 @@
 use core::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use reqwest::blocking::{Client, RequestBuilder};
 use serde::Deserialize;
 use serde_json::json;
@@ -42,6 +42,26 @@ impl Beginning {
             Beginning::New => "new",
             Beginning::Existing => "existing",
         }
+    }
+}
+
+/// How a member comes into its cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// How it begins.
+    pub beginning: Beginning,
+    /// The members it begins with: of a cluster that runs, exactly those it has, or etcd ends.
+    pub cluster: String,
+}
+
+impl Entry {
+    /// What etcd's unit is given of it.
+    pub fn environment(&self) -> String {
+        format!(
+            "ETCD_INITIAL_CLUSTER_STATE={}\nETCD_INITIAL_CLUSTER={}\n",
+            self.beginning.as_str(),
+            self.cluster
+        )
     }
 }
 
@@ -87,27 +107,37 @@ fn next(members: &[Member], peer_url: &str) -> Next {
 }
 
 /// Finds out how `member`, which has no data, has to begin, and makes the others ready for it.
-pub fn prepare(root: &Root, member: &EtcdMember) -> Result<Beginning> {
+pub fn prepare(root: &Root, member: &EtcdMember) -> Result<Entry> {
     let began = Instant::now();
     let schedule = Schedule::until(began + PATIENCE, PAUSE);
+    let new = || Entry {
+        beginning: Beginning::New,
+        cluster: member.cluster.clone(),
+    };
     let prepared = retried(
         "waiting for etcd's other members",
         schedule,
         || match attempt(root, member) {
-            Ok(beginning) => Ok(beginning),
-            Err(_) if member.founds && began.elapsed() > ALONE => Ok(Beginning::New),
+            Ok(Some(members)) => Ok(Entry {
+                beginning: Beginning::Existing,
+                cluster: cluster_of(&members, member).map_err(transient)?,
+            }),
+            Ok(None) => Ok(new()),
+            Err(_) if member.founds && began.elapsed() > ALONE => Ok(new()),
             Err(error) => Err(transient(error)),
         },
     );
     prepared.map_err(Failure::into_error)
 }
 
-fn attempt(root: &Root, member: &EtcdMember) -> Result<Beginning> {
+/// The members of a cluster that runs, to which `member` was added; `None` of one that begins.
+fn attempt(root: &Root, member: &EtcdMember) -> Result<Option<Vec<Member>>> {
     let client = client(root, ANSWER)?;
     let members = known_members(&client, &member.others)?;
     let peer_url = peer_url(member.address);
     match next(&members, &peer_url) {
-        Next::Begin(beginning) => return Ok(beginning),
+        Next::Begin(Beginning::New) => return Ok(None),
+        Next::Begin(Beginning::Existing) => return Ok(Some(members)),
         Next::Add => {}
         Next::Replace(id) => {
             log::warn!(
@@ -127,7 +157,37 @@ fn attempt(root: &Root, member: &EtcdMember) -> Result<Beginning> {
             .header("content-type", "application/json")
             .body(body)
     })?;
-    Ok(Beginning::Existing)
+    known_members(&client, &member.others).map(Some)
+}
+
+/// The members as etcd takes them. Those that have not started have no name yet: any one does,
+/// for etcd tells them by their URLs.
+fn cluster_of(members: &[Member], own: &EtcdMember) -> Result<String> {
+    let own_url = peer_url(own.address);
+    let is_own = |member: &Member| member.peer_urls.contains(&own_url);
+    ensure!(
+        members.iter().any(is_own),
+        "etcd's other members do not know of {} yet",
+        own.name
+    );
+    let mut listed = Vec::new();
+    for member in members {
+        let name = match member.name.as_str() {
+            _ if is_own(member) => &own.name,
+            "" => &member.id,
+            name => name,
+        };
+        for url in &member.peer_urls {
+            // They go into a file that systemd reads.
+            let plain = |c: char| c.is_ascii_alphanumeric() || "-._:/[]".contains(c);
+            ensure!(
+                name.chars().all(plain) && url.chars().all(plain),
+                "etcd has a member whose name or URL is none: {name:?} at {url:?}"
+            );
+            listed.push(format!("{name}={url}"));
+        }
+    }
+    Ok(listed.join(","))
 }
 
 /// The members, as the first one says that answers. A member that waits for others tells of them
@@ -213,6 +273,41 @@ mod tests {
     fn a_member_begins_with_the_others_that_never_ran() {
         let own = format!(r#", {{"id": 2, "peerURLs": ["{OWN}"], "name": "server04"}}"#);
         assert_eq!(listed(&own), Next::Begin(Beginning::New));
+    }
+
+    #[test]
+    fn a_member_comes_into_a_cluster_that_runs_with_exactly_its_members() {
+        let member = |id: &str, name: &str, url: &str| Member {
+            id: id.to_owned(),
+            name: name.to_owned(),
+            peer_urls: vec![url.to_owned()],
+            client_urls: vec![],
+        };
+        let own = EtcdMember {
+            name: "server04".to_owned(),
+            address: Ipv4Addr::new(192, 168, 1, 104),
+            others: vec![],
+            cluster: "not looked at".to_owned(),
+            founds: false,
+        };
+        let first = member("1", "server02", "https://192.168.1.102:2380");
+        let (added, third) = (
+            member("2", "", OWN),
+            member("3", "", "https://192.168.1.105:2380"),
+        );
+        let all = [first.clone(), added, third.clone()];
+        assert_eq!(
+            cluster_of(&all, &own).unwrap(),
+            "server02=https://192.168.1.102:2380,server04=https://192.168.1.104:2380,\
+             3=https://192.168.1.105:2380"
+        );
+        assert!(cluster_of(&[first, third], &own).is_err());
+        let hostile = member("4", "x\nETCD_LISTEN_CLIENT_URLS=http://0.0.0.0:2379", OWN);
+        let hostile = Member {
+            peer_urls: vec![OWN.to_owned(), "y z".to_owned()],
+            ..hostile
+        };
+        assert!(cluster_of(&[hostile], &own).is_err());
     }
 
     #[test]

@@ -85,8 +85,7 @@ impl Executor<'_> {
                 Tokens::new(&dir).add(&token.id, &token.record).map(drop)
             }
             Step::PrepareEtcd(member) => {
-                let beginning = etcd::prepare(self.root, member)?.as_str();
-                let text = format!("ETCD_INITIAL_CLUSTER_STATE={beginning}\n");
+                let text = etcd::prepare(self.root, member)?.environment();
                 self.root.write(ETCD_ENVIRONMENT, text.as_bytes(), 0o644)
             }
             Step::ApplyObjects(objects) => {

@@ -122,7 +122,7 @@ fn etcd_endpoints(spec: &NodeSpec) -> String {
 }
 
 /// Every member of etcd, as its members take them.
-fn initial_cluster(spec: &NodeSpec) -> String {
+pub(super) fn initial_cluster(spec: &NodeSpec) -> String {
     let scheme = spec.reach().scheme();
     let member = |name: &str, address: Ipv4Addr| format!("{name}={scheme}://{address}:2380");
     if !spec.has_several_masters() {

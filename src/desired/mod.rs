@@ -152,6 +152,8 @@ pub struct EtcdMember {
     pub address: Ipv4Addr,
     /// The addresses of the others.
     pub others: Vec<Ipv4Addr>,
+    /// All members, as etcd takes them (`NAME=URL,…`), where they begin together.
+    pub cluster: String,
     /// Whether it may begin before any other.
     pub founds: bool,
 }
@@ -292,6 +294,7 @@ fn etcd_member(spec: &NodeSpec) -> Option<EtcdMember> {
         name: spec.name.value.clone(),
         address: *spec.address,
         others: spec.other_masters(),
+        cluster: files::initial_cluster(spec),
         founds: spec.is_founder(),
     })
 }

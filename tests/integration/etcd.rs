@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use appliance::apply::etcd::{Beginning, prepare};
+use appliance::apply::etcd::{Beginning, Entry, prepare};
 use appliance::components::{self, CA_CERTIFICATE, CA_DIR};
 use appliance::desired::{Desired, EtcdMember};
 use appliance::pki::{self, AuthorityRequest, PkiRequest};
@@ -48,42 +48,46 @@ impl Member {
         self.dir.join(&path[1..]).display().to_string()
     }
 
-    fn prepare(&self) -> Beginning {
+    fn prepare(&self) -> Entry {
         let others = (0..NAMES.len()).filter(|number| *number != self.number);
         let member = EtcdMember {
             name: NAMES[self.number].to_owned(),
             address: self.address(),
             others: others.map(|number| self.address_of(number)).collect(),
+            cluster: self.cluster_of(&[0, 1, 2]),
             founds: false,
         };
         prepare(&self.root(), &member).unwrap()
     }
 
-    fn start(&mut self, beginning: Beginning) {
-        self.start_among(&[0, 1, 2], beginning);
-    }
-
-    /// Starts it in a cluster of the masters of these numbers.
-    pub fn start_among(&mut self, numbers: &[usize], beginning: Beginning) {
-        self.start_with(numbers, beginning, &[]);
-    }
-
-    fn start_with(
-        &mut self,
-        numbers: &[usize],
-        beginning: Beginning,
-        environment: &[(&str, &str)],
-    ) {
-        let own = self.address();
+    /// These masters, as etcd takes its members.
+    fn cluster_of(&self, numbers: &[usize]) -> String {
         let member =
             |&number: &usize| format!("{}=https://{}:2380", NAMES[number], self.address_of(number));
         let all: Vec<String> = numbers.iter().map(member).collect();
+        all.join(",")
+    }
+
+    /// Starts it in a new cluster of the masters of these numbers.
+    pub fn start_among(&mut self, numbers: &[usize]) {
+        let entry = Entry {
+            beginning: Beginning::New,
+            cluster: self.cluster_of(numbers),
+        };
+        self.start(&entry, &[]);
+    }
+
+    fn start(&mut self, entry: &Entry, environment: &[(&str, &str)]) {
+        let own = self.address();
+        let entry = entry.environment();
+        let entry = entry.lines().map(|line| line.split_once('=').unwrap());
         let certificate = self.file(&components::certificate_path("etcd"));
         let (key, ca) = (
             self.file(&components::key_path("etcd")),
             self.file(CA_CERTIFICATE),
         );
         let child = Command::new("etcd")
+            .envs(entry)
             .envs(environment.iter().copied())
             .args(["--name", NAMES[self.number], "--enable-v2=true"])
             .args(["--data-dir", &self.file("/var/lib/etcd")])
@@ -91,8 +95,6 @@ impl Member {
             .arg(format!("--advertise-client-urls=https://{own}:2379"))
             .arg(format!("--listen-peer-urls=https://{own}:2380"))
             .arg(format!("--initial-advertise-peer-urls=https://{own}:2380"))
-            .arg(format!("--initial-cluster={}", all.join(",")))
-            .arg(format!("--initial-cluster-state={}", beginning.as_str()))
             .args(["--client-cert-auth", "--trusted-ca-file", &ca])
             .args(["--cert-file", &certificate, "--key-file", &key])
             .args(["--peer-client-cert-auth", "--peer-trusted-ca-file", &ca])
@@ -182,11 +184,12 @@ pub fn masters(dir: &Path, network: u8) -> Vec<Member> {
 fn members_begin_together_and_one_that_lost_its_data_is_replaced() {
     let dir = tempfile::tempdir().unwrap();
     let mut members = masters(dir.path(), 0);
-    members[0].start(Beginning::New);
+    members[0].start_among(&[0, 1, 2]);
     // The first waits for another one, and tells of the cluster that is to be.
     for member in &mut members[1..] {
-        assert_eq!(member.prepare(), Beginning::New);
-        member.start(Beginning::New);
+        let entry = member.prepare();
+        assert_eq!(entry.beginning, Beginning::New);
+        member.start(&entry, &[]);
     }
     members.iter().for_each(Member::wait_until_healthy);
     members[0]
@@ -195,13 +198,53 @@ fn members_begin_together_and_one_that_lost_its_data_is_replaced() {
 
     members[2].stop();
     std::fs::remove_dir_all(members[2].file("/var/lib/etcd")).unwrap();
-    assert_eq!(members[2].prepare(), Beginning::Existing);
+    let entry = members[2].prepare();
+    assert_eq!(entry.beginning, Beginning::Existing);
     // Cut before it had started, it finds itself added already.
-    assert_eq!(members[2].prepare(), Beginning::Existing);
-    members[2].start(Beginning::Existing);
+    assert_eq!(members[2].prepare(), entry);
+    members[2].start(&entry, &[]);
     members[2].wait_until_healthy();
     let kept = members[2].etcdctl(&["get", "kept", "--print-value-only"]);
     assert_eq!(kept.unwrap().trim(), "by the others");
     let list = members[2].etcdctl(&["member", "list"]).unwrap();
     assert_eq!(list.lines().count(), 3, "{list}");
+}
+
+/// What docs/join.md says to do when the disks of most masters are gone.
+#[test]
+fn the_member_that_is_left_goes_on_alone_with_all_data_and_others_join_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut members = masters(dir.path(), 6);
+    for member in &mut members {
+        member.start_among(&[0, 1, 2]);
+    }
+    members.iter().for_each(Member::wait_until_healthy);
+    members[1].etcdctl(&["put", "kept", "by the last"]).unwrap();
+    for lost in &mut members[1..] {
+        lost.stop();
+        std::fs::remove_dir_all(lost.file("/var/lib/etcd")).unwrap();
+    }
+    let lost = members[0].etcdctl(&["put", "lost", "without a majority"]);
+    assert_eq!(lost, None);
+    members[0].stop();
+    let entry = Entry {
+        beginning: Beginning::New,
+        cluster: members[0].cluster_of(&[0, 1, 2]),
+    };
+    members[0].start(&entry, &[("ETCD_FORCE_NEW_CLUSTER", "true")]);
+    members[0].wait_until_healthy();
+    // Started again as ever, it stays alone until others come.
+    members[0].stop();
+    members[0].start(&entry, &[]);
+    members[0].wait_until_healthy();
+    for number in [1, 2] {
+        let entry = members[number].prepare();
+        assert_eq!(entry.beginning, Beginning::Existing);
+        members[number].start(&entry, &[]);
+        members[number].wait_until_healthy();
+    }
+    for member in &members {
+        let kept = member.etcdctl(&["get", "kept", "--print-value-only"]);
+        assert_eq!(kept.unwrap().trim(), "by the last");
+    }
 }

@@ -3,7 +3,6 @@
 use std::net::Ipv4Addr;
 use std::thread;
 
-use appliance::apply::etcd::Beginning;
 use appliance::components::{self, CA_CERTIFICATE, ETCD_CERTIFICATE, JOIN_DIR, JOIN_NAMES};
 use appliance::join::gate::Names;
 use appliance::join::message::{Reason, Refusal};
@@ -51,7 +50,7 @@ impl Shared {
     }
 
     fn start(&mut self) {
-        self.members[0].start_among(&[0], Beginning::New);
+        self.members[0].start_among(&[0]);
         self.members[0].wait_until_healthy();
     }
 
