@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -13,6 +14,8 @@ use rcgen::{CertificateParams, KeyPair};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
+
+use crate::harness::said;
 
 /// A server that answers with its name as long as it is healthy.
 struct ApiServer {
@@ -116,12 +119,9 @@ fn connections_go_to_servers_that_are_healthy_and_leave_those_that_are_not() {
     assert_eq!(answering(place, &[&a, &b]), ["a", "b"]);
     // A connection that stays open, with whom it leads to.
     let ask = || {
-        client
-            .get(format!("https://{place}/"))
-            .send()
-            .unwrap()
-            .text()
-            .unwrap()
+        let response = client.get(format!("https://{place}/")).send();
+        // One that is closed while it asks has no answer.
+        response.and_then(|r| r.text()).unwrap_or_default()
     };
     let (dead, living) = match ask().as_str() {
         "a" => (&a, "b"),
@@ -150,4 +150,30 @@ fn a_server_that_takes_no_connection_is_passed_over_at_once() {
     drop(closed);
     let (place, _) = balanced(&[&dead, &living]);
     assert_eq!(answering(place, &[&living]), ["living"]);
+}
+
+#[test]
+fn a_port_that_another_program_has_is_named_with_the_setting_that_changes_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let (certificate, key) = (dir.path().join("a.pem"), dir.path().join("a-key.pem"));
+    let own_key = KeyPair::generate().unwrap();
+    let params = CertificateParams::new(vec!["calico".to_owned()]).unwrap();
+    let pem = params.self_signed(&own_key).unwrap().pem();
+    std::fs::write(&certificate, pem).unwrap();
+    std::fs::write(&key, own_key.serialize_pem()).unwrap();
+    let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let place = taken.local_addr().unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_appliance"))
+        .args(["balance", "--server=192.0.2.1:6443"])
+        .arg(format!("--listen={place}"))
+        .args(["--authority".as_ref(), certificate.as_os_str()])
+        .args(["--certificate".as_ref(), certificate.as_os_str()])
+        .args(["--key".as_ref(), key.as_os_str()])
+        .output()
+        .unwrap();
+    let told = said(&output);
+    assert_eq!(output.status.code(), Some(1), "{told}");
+    for words in [&format!("listen at {place}"), "ss -ltnp", "balancerPort"] {
+        assert!(told.contains(words), "{words}: {told}");
+    }
 }

@@ -274,8 +274,6 @@ fn all_five_come_up(bed: &mut Bed) {
     bed.say("all five are switched on");
     bed.cluster.wait_for_agents().unwrap();
     bed.say("all five can be asked");
-    bed.wait_for_bring_up();
-    bed.say("every bring-up has ended well");
     bed.wait_until_healthy();
     bed.say("every node is healthy");
     for master in MASTERS {
@@ -364,8 +362,6 @@ fn one_master_is_lost_for_good_and_replaced(bed: &mut Bed) {
     bed.cluster.power_on(lost).unwrap();
     bed.say(&format!("a new {lost} is switched on"));
     bed.cluster.wait_for_agents().unwrap();
-    bed.wait_for_bring_up();
-    bed.say("its bring-up has ended well");
     bed.wait_until_healthy();
     bed.say("every node is healthy");
     let after = members(bed, other);

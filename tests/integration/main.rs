@@ -35,6 +35,7 @@ mod signature;
 mod spec;
 mod status;
 mod transfer;
+mod units;
 mod unpack;
 mod vm;
 mod vms;

@@ -6,6 +6,8 @@ use appliance::spec::settings::Settings;
 use appliance::spec::value::{Layer, Place};
 use appliance::spec::{HostFacts, HostInterface, Inputs, NodeSpec, Role};
 
+use crate::harness::Machine;
+
 const THREE: &str = "
 inventory:
 - {name: server02, role: master, address: 192.168.1.102}
@@ -125,4 +127,20 @@ fn masters_that_cannot_be_are_refused_with_the_reason() {
         let text = refusal(number, &yaml);
         assert!(text.contains(reason), "{reason:?} is not in: {text}");
     }
+}
+
+#[test]
+fn etcds_data_of_another_cluster_is_neither_served_nor_lost() {
+    let machine = Machine::new();
+    machine.put("etc/appliance/config.yaml", THREE);
+    machine.put("var/lib/etcd/member/snap/db", "another cluster's");
+    let told = machine.refusal(&[]);
+    assert!(
+        told.contains("/var/lib/etcd/member holds data") && told.contains("Move it away"),
+        "{told}"
+    );
+    assert_eq!(
+        machine.read("var/lib/etcd/member/snap/db"),
+        "another cluster's"
+    );
 }

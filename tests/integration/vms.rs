@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use appliance_vm::cluster::{Cluster, ClusterSpec, Server, journal, unit_state};
+use appliance_vm::cluster::{Cluster, ClusterSpec, Server, UNIT, journal, unit_state};
 use appliance_vm::image::Image;
 use appliance_vm::machine::Machine;
 use serde_json::Value;
@@ -139,9 +139,15 @@ impl Bed {
         }
     }
 
-    /// Waits until every VM that is on says that it is healthy.
+    /// Waits until every VM that is on says that it is healthy. A bring-up that gave up waiting for
+    /// that may have been too slow only.
     pub fn wait_until_healthy(&mut self) {
-        self.wait("every node is healthy", |_, machine| {
+        self.wait("every node is healthy", |name, machine| {
+            if unit_state(machine).as_deref() == Some("failed") {
+                let code = machine.shell(&format!("systemctl show -p ExecMainStatus {UNIT}"));
+                let gave_up = code.is_ok_and(|code| code.trim() == "ExecMainStatus=3");
+                assert!(gave_up, "{name}: {}", journal(machine).unwrap_or_default());
+            }
             let status = machine.run(&[APPLIANCE, "status"]);
             status.is_ok_and(|status| status.code == 0)
         });

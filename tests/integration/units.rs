@@ -1,0 +1,172 @@
+//! The units a node gets hold to what systemd accepts.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use appliance::spec::settings::Settings;
+
+use crate::rendered::{NODES, desired, manifest, spec, units};
+
+/// What systemd 229, the oldest one supported, knows of the settings in use (its manual pages).
+const KNOWN_TO_SYSTEMD_229: &[(&str, &[&str])] = &[
+    (
+        "Unit",
+        &["Description", "Documentation", "After", "Wants", "Requires"],
+    ),
+    (
+        "Service",
+        &[
+            "Type",
+            "WorkingDirectory",
+            "Environment",
+            "EnvironmentFile",
+            "ExecStartPre",
+            "ExecStart",
+            "ExecStartPost",
+            "ExecReload",
+            "ExecStop",
+            "Restart",
+            "RestartSec",
+            "RemainAfterExit",
+            "TimeoutStartSec",
+            "LimitNOFILE",
+            "LimitNPROC",
+            "LimitCORE",
+            "TasksMax",
+            "Delegate",
+            "KillMode",
+            "StandardOutput",
+            "User",
+            "Group",
+            "RuntimeDirectory",
+            "RuntimeDirectoryMode",
+            "NoNewPrivileges",
+            "CapabilityBoundingSet",
+            "ProtectHome",
+            "ProtectSystem",
+            "PrivateDevices",
+            "PrivateTmp",
+        ],
+    ),
+    (
+        "Timer",
+        &[
+            "OnCalendar",
+            "OnBootSec",
+            "OnUnitActiveSec",
+            "RandomizedDelaySec",
+            "Persistent",
+        ],
+    ),
+    ("Install", &["WantedBy"]),
+];
+
+fn assert_known_to_systemd_229(name: &str, unit: &str) {
+    let mut known: &[&str] = &[];
+    for line in unit.replace("\\\n", " ").lines() {
+        if let Some(section) = line
+            .strip_prefix('[')
+            .and_then(|line| line.strip_suffix(']'))
+        {
+            let found = KNOWN_TO_SYSTEMD_229
+                .iter()
+                .find(|(known, _)| *known == section);
+            known = found
+                .unwrap_or_else(|| panic!("{name}: section {section}"))
+                .1;
+        } else if let Some((key, _)) = line.split_once('=').filter(|_| !line.starts_with('#')) {
+            assert!(
+                known.contains(&key),
+                "{name}: systemd 229 may not know {key}"
+            );
+        }
+    }
+}
+
+fn all_units() -> BTreeMap<String, String> {
+    let mut all = BTreeMap::new();
+    for node @ (role, profile) in NODES {
+        for bundled_docker in [false, true] {
+            let spec = spec(
+                node,
+                Settings {
+                    ipip: Some("always".to_owned()),
+                    ..Settings::default()
+                },
+            );
+            let units = units(&desired(&spec, &manifest(), bundled_docker));
+            all.extend(
+                units.into_iter().map(|(path, text)| {
+                    (format!("{role} {profile} {bundled_docker} {path}"), text)
+                }),
+            );
+        }
+    }
+    let boot = Path::new(env!("CARGO_MANIFEST_DIR")).join("cloud-init/appliance-install.service");
+    all.insert(
+        boot.display().to_string(),
+        fs::read_to_string(boot).unwrap(),
+    );
+    all
+}
+
+#[test]
+fn every_unit_holds_to_systemd_229() {
+    for (name, unit) in all_units() {
+        assert_known_to_systemd_229(&name, &unit);
+        assert!(
+            !unit.contains("\\\n#"),
+            "{name}: a comment inside a command"
+        );
+    }
+}
+
+#[test]
+fn every_unit_passes_systemd_analyze() {
+    let units = all_units();
+    for (name, unit) in &units {
+        let dir = tempfile::tempdir().unwrap();
+        let path = Path::new(name.rsplit(' ').next().unwrap());
+        if path
+            .extension()
+            .is_some_and(|extension| extension == "conf")
+        {
+            continue;
+        }
+        // The programs are not on this machine: any that is there stands in for them.
+        let unit: String = unit
+            .lines()
+            .map(|line| match line.split_once("/opt/appliance/current/") {
+                Some((key, rest)) if key.starts_with("Exec") => {
+                    format!(
+                        "{key}/bin/true {}\n",
+                        rest.split_once(' ').map_or("", |(_, rest)| rest)
+                    )
+                }
+                _ => format!("{line}\n"),
+            })
+            .collect::<String>()
+            .replace("/usr/bin/docker", "/bin/true")
+            .replace("/usr/local/bin/appliance", "/bin/true");
+        let file = dir.path().join(path.file_name().unwrap());
+        fs::write(&file, unit).unwrap();
+        fs::write(
+            dir.path().join("docker.service"),
+            "[Service]\nExecStart=/bin/true\n",
+        )
+        .unwrap();
+        let output = Command::new("systemd-analyze")
+            .args(["verify", "--man=no"])
+            .arg(&file)
+            .env("SYSTEMD_UNIT_PATH", format!("{}:", dir.path().display()))
+            .output()
+            .expect("systemd-analyze comes with the Debian package systemd");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            output.status.success() && said.trim().is_empty(),
+            "{name}: {said}"
+        );
+    }
+}
