@@ -4,7 +4,7 @@ use crate::bundle::manifest::Manifest;
 
 /// The room left over on a file system after all that is written, in bytes: etcd, logs
 /// and the system itself need some.
-const RESERVE: u64 = 256 * 1024 * 1024;
+pub const RESERVE: u64 = 256 * 1024 * 1024;
 
 /// Where docker comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -161,7 +161,8 @@ fn there_is_room(facts: &Facts) -> Option<String> {
     ))
 }
 
-fn mebibytes(bytes: u64) -> u64 {
+/// Bytes in MiB, rounded up.
+pub fn mebibytes(bytes: u64) -> u64 {
     bytes.div_ceil(1024 * 1024)
 }
 

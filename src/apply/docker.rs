@@ -4,6 +4,8 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
+use crate::desired::{DOCKER_OF_MACHINE, DOCKER_OF_PAYLOAD};
+use crate::preflight::DockerSource;
 use crate::sys::process::{Command, Runner};
 
 /// The docker of this machine, or of the payload where the machine has none.
@@ -18,6 +20,14 @@ impl Docker {
         Docker {
             program: program.to_owned(),
         }
+    }
+
+    /// The docker of that source.
+    pub fn of(source: DockerSource) -> Docker {
+        Docker::new(match source {
+            DockerSource::Payload => DOCKER_OF_PAYLOAD,
+            DockerSource::Machine | DockerSource::Nowhere => DOCKER_OF_MACHINE,
+        })
     }
 
     fn command(&self, arguments: &[&str]) -> Command {

@@ -18,6 +18,7 @@ pub mod images;
 pub mod kernel;
 pub mod kubectl;
 pub mod observe;
+pub mod software;
 pub mod state;
 pub mod systemd;
 

@@ -62,20 +62,20 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    fn passed(found: impl Display) -> Verdict {
+    pub(crate) fn passed(found: impl Display) -> Verdict {
         Verdict::Passed {
             found: found.to_string(),
         }
     }
 
-    fn failed(found: impl Display, hint: impl Display) -> Verdict {
+    pub(crate) fn failed(found: impl Display, hint: impl Display) -> Verdict {
         Verdict::Failed {
             found: found.to_string(),
             hint: hint.to_string(),
         }
     }
 
-    fn skipped(found: impl Display) -> Verdict {
+    pub(crate) fn skipped(found: impl Display) -> Verdict {
         Verdict::Skipped {
             found: found.to_string(),
         }

@@ -1,10 +1,6 @@
 //! `appliance check`.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-
 use anyhow::{Context, Result, bail};
-use nix::sys::signal::{SigSet, Signal};
 use serde_json::json;
 
 use super::preflight::check_user;
@@ -17,6 +13,7 @@ use crate::cli::{Check, CheckCommand, Output};
 use crate::components::{EXPECTED, JOIN_DIR};
 use crate::join::nodes::Nodes;
 use crate::spec::Refused;
+use crate::sys::interrupt::Interruption;
 use crate::sys::process::{Runner, System};
 use crate::sys::root::Root;
 
@@ -86,29 +83,11 @@ fn probes(runner: &dyn Runner, expected: &Expected, nodes: &[Node]) -> Result<Pr
     if able.is_empty() {
         bail!("no node can run pods");
     }
-    let ended = interruption()?;
-    let interrupted = || ended.load(Ordering::Relaxed);
+    let interruption = Interruption::watch("removing the probes")?;
+    let interrupted = || interruption.has_come();
     let workload = Workload::bring(runner, &interrupted, expected, able.len())?;
     let pods = workload.ready(&able)?;
     let ports = workload.node_ports()?;
     log::info!("asking {} probes", pods.len());
     probe::ask(&pods, ports, &able, expected)
-}
-
-/// Becomes true when this process is told to end. Until then it goes on, so that what it made can
-/// be removed.
-fn interruption() -> Result<Arc<AtomicBool>> {
-    let signals: SigSet = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]
-        .into_iter()
-        .collect();
-    signals.thread_block().context("hold signals back")?;
-    let ended = Arc::new(AtomicBool::new(false));
-    let flag = ended.clone();
-    std::thread::spawn(move || {
-        if signals.wait().is_ok() {
-            log::warn!("ending: removing the probes first");
-            flag.store(true, Ordering::Relaxed);
-        }
-    });
-    Ok(ended)
 }

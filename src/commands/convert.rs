@@ -1,12 +1,10 @@
 //! `appliance convert`: from the profile simple to with-ca, as from the tutorial's first cluster to
 //! its second.
 
-use std::io::{self, BufRead, IsTerminal, Write};
-
 use anyhow::{Result, bail};
 use time::OffsetDateTime;
 
-use super::{Outcome, install};
+use super::{Outcome, ask, install};
 use crate::apply::state::State;
 use crate::cli::Convert;
 use crate::plan::{Plan, teardown};
@@ -70,19 +68,4 @@ fn refused(why: &str) -> Refused {
     Refused {
         problems: vec![why.to_owned()],
     }
-}
-
-/// Goes on only if a person says so.
-fn ask() -> Result<()> {
-    if !io::stdin().is_terminal() {
-        bail!(refused("nobody can be asked here; give --yes"));
-    }
-    print!("Type yes to go on: ");
-    io::stdout().flush()?;
-    let mut answer = String::new();
-    io::stdin().lock().read_line(&mut answer)?;
-    if answer.trim() != "yes" {
-        bail!(refused("it was not wanted"));
-    }
-    Ok(())
 }

@@ -1,8 +1,9 @@
 //! One file a command; each wires stages together and owns no logic of theirs.
 
+use std::io::{self, BufRead, IsTerminal, Write};
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::CommandFactory;
 
 use crate::cli::{Cli, Command};
@@ -69,6 +70,24 @@ pub fn exit_code_of(error: &anyhow::Error) -> ExitCode {
     ExitCode::from(if error.is::<Refused>() { 2 } else { 1 })
 }
 
+/// Goes on only if a person says so.
+fn ask() -> Result<()> {
+    let refused = |why: &str| Refused {
+        problems: vec![why.to_owned()],
+    };
+    if !io::stdin().is_terminal() {
+        bail!(refused("nobody can be asked here; give --yes"));
+    }
+    print!("Type yes to go on: ");
+    io::stdout().flush()?;
+    let mut answer = String::new();
+    io::stdin().lock().read_line(&mut answer)?;
+    if answer.trim() != "yes" {
+        bail!(refused("it was not wanted"));
+    }
+    Ok(())
+}
+
 /// Runs the command. Where `required_key` is given, no payload is used that this minisign
 /// public key did not sign.
 pub fn run(cli: Cli, required_key: Option<&str>) -> Result<Outcome> {
@@ -94,7 +113,7 @@ pub fn run(cli: Cli, required_key: Option<&str>) -> Result<Outcome> {
                 shell,
                 &mut Cli::command(),
                 "appliance",
-                &mut std::io::stdout(),
+                &mut io::stdout(),
             );
             Ok(Outcome::Done)
         }

@@ -5,12 +5,13 @@ use std::net::TcpListener;
 
 use anyhow::Result;
 
+use crate::apply::software::{docker_source, has_systemd, missing_tools};
 use crate::apply::{kernel, systemd};
 use crate::bundle::manifest::Manifest;
 use crate::components::BALANCER_NAME;
-use crate::desired::{BUNDLES, DOCKER_OF_MACHINE, Desired};
+use crate::desired::{BUNDLES, Desired};
 use crate::plan::UnitState;
-use crate::preflight::{self, DockerSource, Facts, Room, TOOLS, Tool};
+use crate::preflight::{self, Facts, Room};
 use crate::spec::{NodeSpec, Refused};
 use crate::sys::host;
 use crate::sys::process::Runner;
@@ -18,8 +19,6 @@ use crate::sys::root::Root;
 
 /// Where docker keeps its images.
 const DOCKER_DATA: &str = "/var/lib/docker";
-/// The program of a payload that makes it bring docker.
-const DOCKER_DAEMON: &str = "dockerd";
 
 /// Refuses to look at, let alone change, the running system as any other user than root:
 /// its keys and its config drive are root's to read.
@@ -32,26 +31,6 @@ pub fn check_user(root: &Root) -> Result<()> {
         problems: vec![problem.to_owned()],
     }
     .into())
-}
-
-/// Where the node's docker comes from.
-pub fn docker_source(root: &Root, manifest: &Manifest) -> Result<DockerSource> {
-    let units = [
-        "/etc/systemd/system",
-        "/lib/systemd/system",
-        "/usr/lib/systemd/system",
-    ];
-    let mut has_unit = false;
-    for directory in units {
-        has_unit |= root.exists(&format!("{directory}/docker.service"))?;
-    }
-    Ok(if root.exists(DOCKER_OF_MACHINE)? && has_unit {
-        DockerSource::Machine
-    } else if manifest.component(DOCKER_DAEMON).is_some() {
-        DockerSource::Payload
-    } else {
-        DockerSource::Nowhere
-    })
 }
 
 /// Refuses a machine the node cannot be made on, with every reason.
@@ -102,37 +81,6 @@ fn taken_port(runner: &dyn Runner, spec: &NodeSpec) -> Result<Option<u16>> {
     let port = *spec.cluster.balancer_port;
     let is_free = || TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
     Ok((!runs && !is_free()).then_some(port))
-}
-
-fn missing_tools(root: &Root) -> Result<Vec<&'static Tool>> {
-    // Where systemd looks (its default PATH), and where older systems have them.
-    const PATH: [&str; 6] = [
-        "/usr/local/sbin",
-        "/usr/local/bin",
-        "/usr/sbin",
-        "/usr/bin",
-        "/sbin",
-        "/bin",
-    ];
-    let mut missing = Vec::new();
-    for tool in TOOLS {
-        let mut found = false;
-        for dir in PATH {
-            found = found || root.exists(&format!("{dir}/{}", tool.name))?;
-        }
-        if !found {
-            missing.push(tool);
-        }
-    }
-    Ok(missing)
-}
-
-/// Systemd's own test for the running system (sd_booted(3)), or its program in one being prepared.
-fn has_systemd(root: &Root) -> Result<bool> {
-    if root.is_live() {
-        return root.exists("/run/systemd/system");
-    }
-    Ok(root.exists("/lib/systemd/systemd")? || root.exists("/usr/lib/systemd/systemd")?)
 }
 
 fn room(root: &Root, manifest: &Manifest, unpacked: bool) -> Result<Vec<Room>> {

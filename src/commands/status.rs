@@ -3,14 +3,14 @@
 use anyhow::{Context, Result};
 use time::OffsetDateTime;
 
-use super::preflight::{check_user, docker_source};
+use super::preflight::check_user;
 use super::{Outcome, print};
 use crate::apply::docker::Docker;
+use crate::apply::software::docker_source;
 use crate::apply::state::State;
 use crate::bundle::manifest::Manifest;
 use crate::cli::Status;
-use crate::desired::{BUNDLES, DOCKER_OF_MACHINE, DOCKER_OF_PAYLOAD};
-use crate::preflight::DockerSource;
+use crate::desired::BUNDLES;
 use crate::sys::process::{Runner, System};
 use crate::sys::root::Root;
 use crate::verify::{self, Asker, Report};
@@ -48,25 +48,17 @@ pub fn docker_of_node(root: &Root) -> Result<Option<Docker>> {
         return Ok(None);
     };
     let manifest = manifest(root, &state)?;
-    Ok(Some(docker(docker_source(root, &manifest)?)))
+    Ok(Some(Docker::of(docker_source(root, &manifest)?)))
 }
 
 /// What the installed node says of itself now.
 pub fn report(root: &Root, runner: &dyn Runner, state: &State) -> Result<Report> {
     let manifest = manifest(root, state)?;
-    let docker = docker(docker_source(root, &manifest)?);
+    let docker = Docker::of(docker_source(root, &manifest)?);
     Asker {
         root,
         runner,
         docker: &docker,
     }
     .ask(state, &manifest, OffsetDateTime::now_utc())
-}
-
-/// The docker of that source, by its command line program.
-pub fn docker(source: DockerSource) -> Docker {
-    Docker::new(match source {
-        DockerSource::Payload => DOCKER_OF_PAYLOAD,
-        DockerSource::Machine | DockerSource::Nowhere => DOCKER_OF_MACHINE,
-    })
 }

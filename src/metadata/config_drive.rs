@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Error, Result, anyhow, bail};
 use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
-use nix::sched::{CloneFlags, unshare};
 
 use super::hardware::Hardware;
 use super::{Answer, Metadata, directory};
 use crate::sys::block::{LabelledDevice, labelled_devices};
+use crate::sys::mount::with_own;
 use crate::sys::process::{Command, Runner, System};
 
 /// The label, in either case: FAT tools may write it in capitals.
@@ -145,16 +145,12 @@ enum Failure {
 }
 
 /// Mounts the device read-only, gives `read` the mount point, and leaves nothing behind.
-///
-/// The mount lives in the mount namespace of a thread of its own. When the thread ends, or the
-/// whole program is killed, the kernel unmounts by itself; no other process ever sees the mount.
 fn with_mounted<T: Send>(
     device: &Path,
     file_system: &str,
     read: impl FnOnce(&Path) -> Result<T> + Send,
 ) -> Result<T, Failure> {
     let work = || {
-        enter_private_namespace().map_err(Failure::Namespace)?;
         let flags =
             MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
         mount(
@@ -167,23 +163,7 @@ fn with_mounted<T: Send>(
         .map_err(Failure::Mount)?;
         read(Path::new(MOUNT_POINT)).map_err(Failure::Read)
     };
-    thread::scope(|scope| match scope.spawn(work).join() {
-        Ok(result) => result,
-        Err(panic) => std::panic::resume_unwind(panic),
-    })
-}
-
-/// Gives this thread mounts of its own: what it mounts from now on does not spread to others.
-fn enter_private_namespace() -> nix::Result<()> {
-    unshare(CloneFlags::CLONE_NEWNS)?;
-    let nothing = None::<&str>;
-    mount(
-        nothing,
-        "/",
-        nothing,
-        MsFlags::MS_REC | MsFlags::MS_PRIVATE,
-        nothing,
-    )
+    with_own(work).map_err(Failure::Namespace)?
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Files that appear whole or not at all, wherever a user asks for them.
 
 use std::fs::{File, Permissions};
+use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
@@ -35,4 +36,13 @@ pub fn replace(
         Ok(File::open(dir)?.sync_all()?)
     };
     replace().with_context(|| path.display().to_string())
+}
+
+/// Copies the file `from` to `to`, with permission bits `mode`, as [`replace`] does.
+pub fn copy(from: &Path, to: &Path, mode: u32) -> Result<()> {
+    let mut content = File::open(from).with_context(|| from.display().to_string())?;
+    replace(to, mode, |file| {
+        io::copy(&mut content, file)?;
+        Ok(())
+    })
 }

@@ -5,6 +5,7 @@ pub mod block;
 pub mod digest;
 pub mod host;
 pub mod http;
+pub mod interrupt;
 pub mod lock;
 pub mod mount;
 pub mod parallel;

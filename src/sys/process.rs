@@ -1,9 +1,17 @@
 //! Running other programs, so that a test can stand in for all of them.
 
 use std::fmt;
+use std::io::Read;
 use std::process::{Command as StdCommand, Stdio};
+use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+
+use super::interrupt::Interruption;
+
+/// Between two looks whether a program that may be killed has ended.
+const POLL: Duration = Duration::from_millis(50);
 
 /// A program and its arguments. Never holds a secret: other users can read it in the process list.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,10 +89,7 @@ pub struct System;
 impl Runner for System {
     fn run(&self, command: &Command) -> Result<Output> {
         log::debug!("run {command}");
-        let output = StdCommand::new(&command.program)
-            .args(&command.arguments)
-            .env("LC_ALL", "C")
-            .stdin(Stdio::null())
+        let output = prepared(command)
             .output()
             .with_context(|| format!("run {}", command.program))?;
         Ok(Output {
@@ -93,6 +98,61 @@ impl Runner for System {
             stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
         })
     }
+}
+
+/// As [`System`], until this process is told to end: then the program that runs is killed, which
+/// is an error, and no other is started.
+#[derive(Clone, Debug)]
+pub struct Interruptible(pub Interruption);
+
+impl Runner for Interruptible {
+    fn run(&self, command: &Command) -> Result<Output> {
+        self.0.check()?;
+        log::debug!("run {command}");
+        let place = || format!("run {}", command.program);
+        let mut child = prepared(command)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .with_context(place)?;
+        let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+        thread::scope(|scope| {
+            let stdout = scope.spawn(|| all(stdout));
+            let stderr = scope.spawn(|| all(stderr));
+            let status = loop {
+                if let Some(status) = child.try_wait().with_context(place)? {
+                    break status;
+                }
+                if self.0.has_come() {
+                    child.kill().with_context(place)?;
+                }
+                thread::sleep(POLL);
+            };
+            self.0.check()?;
+            Ok(Output {
+                code: status.code(),
+                stdout: stdout.join().unwrap_or_default(),
+                stderr: stderr.join().unwrap_or_default(),
+            })
+        })
+    }
+}
+
+fn prepared(command: &Command) -> StdCommand {
+    let mut prepared = StdCommand::new(&command.program);
+    prepared
+        .args(&command.arguments)
+        .env("LC_ALL", "C")
+        .stdin(Stdio::null());
+    prepared
+}
+
+/// All that comes, as text.
+fn all(stream: Option<impl Read>) -> String {
+    let mut bytes = Vec::new();
+    // What came before an error is still worth something.
+    let _ = stream.map(|mut stream| stream.read_to_end(&mut bytes));
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// The last lines of a program's output: enough to see why it failed.

@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::fs::{self, File, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt, symlink};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, fchown, symlink};
 use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -102,6 +102,33 @@ impl Root {
         }
     }
 
+    /// The names of all that is in the directory at `path`, sorted; none if there is no directory.
+    pub fn list(&self, path: &str) -> Result<Vec<String>> {
+        let dir = self.resolve(path)?;
+        let list = || -> io::Result<Vec<String>> {
+            let entries = fs::read_dir(&dir)?;
+            let mut names = Vec::new();
+            for entry in entries {
+                names.push(entry?.file_name().to_string_lossy().into_owned());
+            }
+            names.sort();
+            Ok(names)
+        };
+        match list() {
+            Err(error) if is_absent(&error) => Ok(vec![]),
+            listed => listed.with_context(|| format!("list {path}")),
+        }
+    }
+
+    /// What is at `path` itself, be it a symbolic link; `None` if nothing is.
+    pub fn entry(&self, path: &str) -> Result<Option<fs::Metadata>> {
+        match fs::symlink_metadata(self.resolve_entry(path)?) {
+            Ok(metadata) => Ok(Some(metadata)),
+            Err(error) if is_absent(&error) => Ok(None),
+            Err(error) => Err(error).with_context(|| format!("inspect {path}")),
+        }
+    }
+
     /// Whether a directory is at `path`.
     pub fn is_dir(&self, path: &str) -> Result<bool> {
         Ok(self.resolve(path)?.is_dir())
@@ -186,6 +213,33 @@ impl Root {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Removes what is at `path`, if anything, with all that is in it. Symbolic links are not
+    /// followed.
+    pub fn remove_tree(&self, path: &str) -> Result<()> {
+        match self.entry(path)? {
+            Some(metadata) if metadata.is_dir() => fs::remove_dir_all(self.resolve_entry(path)?)
+                .with_context(|| format!("remove {path}")),
+            _ => self.remove_file(path),
+        }
+    }
+
+    /// Puts `content` in the place of that of the file at `path`, all or nothing; the file keeps its
+    /// owner and its permission bits.
+    pub fn rewrite(&self, path: &str, content: &[u8]) -> Result<()> {
+        let metadata =
+            fs::metadata(self.resolve(path)?).with_context(|| format!("inspect {path}"))?;
+        self.put(
+            path,
+            content,
+            metadata.permissions().mode() & 0o7777,
+            |file, target| match fchown(file.as_file(), Some(metadata.uid()), Some(metadata.gid()))
+            {
+                Ok(()) => file.persist(target),
+                Err(error) => Err(PersistError { error, file }),
+            },
+        )
     }
 
     /// Removes all that is in the directory at `path`, if there is one. Symbolic links are not
@@ -351,6 +405,37 @@ mod tests {
             error.contains("leads to /dev/null, which is not a regular file"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn a_rewritten_file_keeps_its_owner_and_mode() {
+        let (dir, root) = root();
+        root.write("/etc/shadow", b"old", 0o640).unwrap();
+        let path = dir.path().join("etc/shadow");
+        // Only root can give files away.
+        let owner = if nix::unistd::geteuid().is_root() {
+            42
+        } else {
+            fs::metadata(&path).unwrap().gid()
+        };
+        fchown(File::open(&path).unwrap(), None, Some(owner)).unwrap();
+        root.rewrite("/etc/shadow", b"new").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"new");
+        let metadata = fs::metadata(&path).unwrap();
+        assert_eq!((metadata.gid(), metadata.mode() & 0o777), (owner, 0o640));
+    }
+
+    #[test]
+    fn what_a_link_leads_to_stays_when_the_link_is_removed_with_a_tree() {
+        let (dir, root) = root();
+        root.write("/srv/data", b"mine", 0o644).unwrap();
+        root.create_dir("/tmp/tree", 0o755).unwrap();
+        symlink("/srv", dir.path().join("tmp/tree/link")).unwrap();
+        root.remove_tree("/tmp/tree").unwrap();
+        assert!(!root.exists("/tmp/tree").unwrap());
+        assert!(root.exists("/srv/data").unwrap());
+        assert_eq!(root.list("/").unwrap(), ["srv", "tmp"]);
+        assert_eq!(root.list("/none").unwrap(), Vec::<String>::new());
     }
 
     #[test]

@@ -1,17 +1,16 @@
 //! `appliance install`: sources → specification → files and certificates → plan → apply → verify.
 
-use std::fs::File;
-use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use serde_json::json;
 
 use super::{Outcome, inputs, payload, print, status};
 use crate::apply::Executor;
 use crate::apply::docker::Docker;
 use crate::apply::observe::{Observer, observe};
+use crate::apply::software::docker_source;
 use crate::apply::state::State;
 use crate::bundle::payload::{Payload, this_program};
 use crate::bundle::unpack;
@@ -185,20 +184,20 @@ impl Node<'_> {
 
     /// Carries out a plan of another making.
     pub fn carry_out(&self, plan: &Plan) -> Result<()> {
-        let source = preflight::docker_source(self.root, self.payload.manifest())?;
-        self.apply(plan, &status::docker(source))
+        let source = docker_source(self.root, self.payload.manifest())?;
+        self.apply(plan, &Docker::of(source))
     }
 
     fn plan(&self, identity: &Identity) -> Result<(Plan, Docker)> {
         let manifest = self.payload.manifest();
         let whole = unpack::is_complete(&self.root.resolve(BUNDLES)?, self.payload);
-        let source = preflight::docker_source(self.root, manifest)?;
+        let source = docker_source(self.root, manifest)?;
         let found = workloads::find(self)?;
         let desired = self
             .desired(source, identity, &found)
             .map_err(Refused::because)?;
         preflight::check(self.root, self.runner, manifest, &desired, whole, self.spec)?;
-        let docker = status::docker(source);
+        let docker = Docker::of(source);
         let observer = Observer {
             root: self.root,
             runner: self.runner,
@@ -245,7 +244,7 @@ impl Node<'_> {
         };
         let announce =
             |number: usize, count: usize, step: &Step| log::info!("[{number}/{count}] {step}");
-        let install_program = |path: &Path| copy_program(&this_program()?, path);
+        let install_program = |path: &Path| atomic::copy(&this_program()?, path, 0o755);
         Executor {
             root: self.root,
             runner: self.runner,
@@ -336,14 +335,6 @@ impl Node<'_> {
             "status": report,
         })
     }
-}
-
-fn copy_program(from: &Path, to: &Path) -> Result<()> {
-    let mut program = File::open(from).with_context(|| from.display().to_string())?;
-    atomic::replace(to, 0o755, |file| {
-        io::copy(&mut program, file)?;
-        Ok(())
-    })
 }
 
 fn waiting_for(report: &Report) -> String {
