@@ -12,6 +12,7 @@ pub mod cli;
 pub mod commands;
 pub mod components;
 pub mod desired;
+pub mod image;
 pub mod join;
 pub mod metadata;
 pub mod pki;

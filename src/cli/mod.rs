@@ -11,9 +11,11 @@ use crate::metadata::Source;
 use crate::spec::reference;
 
 mod bundle;
+mod image;
 mod join;
 
 pub use bundle::{Bundle, CacheDir, Carrier, Fetch, Ingredients, Repack, Trust};
+pub use image::{Image, ImageBuild, ImageCheck, ImagePayload, ImagePrepare};
 pub use join::{Certs, Join, Node, Serve, Token};
 
 const EXIT_CODES: &str = "\
@@ -97,6 +99,9 @@ pub enum Command {
     /// The images of this node
     #[command(subcommand)]
     Images(Images),
+    /// Golden images: make them, offline or of this machine, and check them
+    #[command(subcommand)]
+    Image(Image),
     /// Build, on an operator's machine, what an appliance carries
     #[command(subcommand)]
     Bundle(Bundle),

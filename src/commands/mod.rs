@@ -18,6 +18,7 @@ mod check;
 mod config;
 mod convert;
 mod detect;
+mod image;
 mod inputs;
 mod install;
 mod join;
@@ -105,6 +106,7 @@ pub fn run(cli: Cli, required_key: Option<&str>) -> Result<Outcome> {
         Command::Join(command) => join::run(&command),
         Command::Addons(command) => addons::run(&command),
         Command::Images(command) => addons::run_images(&command),
+        Command::Image(command) => image::run(&command, required_key),
         Command::Bundle(command) => bundle::run(&command, required_key),
         Command::Repack(arguments) => repack::run(&arguments),
         Command::Version { output } => version::run(output),

@@ -1,0 +1,343 @@
+//! What has to be in an image, and what must not: a table of small checks over a root directory, be
+//! it this machine's or that of an image. They change nothing.
+
+use anyhow::{Context, Result};
+
+use super::traces::{Running, TRACES, Trace, matching};
+use super::{ENABLED, UNIT, UNIT_TEXT};
+use crate::apply::docker::Docker;
+use crate::apply::software::{docker_source, has_systemd, missing_tools};
+use crate::bundle::elf::Program;
+use crate::bundle::manifest::{FILE_NAME, Kind, Manifest};
+use crate::bundle::payload::Payload;
+use crate::check::{Checked, Verdict};
+use crate::components::{PROGRAM, unit_path};
+use crate::desired::CURRENT;
+use crate::preflight::DockerSource;
+use crate::sys::process::Runner;
+use crate::sys::root::Root;
+use crate::sys::stream::sha256_of_file;
+
+/// How many paths are named where there are many.
+const NAMED: usize = 4;
+
+/// What is looked at.
+pub struct Subject<'a> {
+    /// The system.
+    pub root: &'a Root,
+    /// What runs programs, where the system runs.
+    pub runner: &'a dyn Runner,
+    /// The bundle it has, or is to get.
+    pub manifest: Option<&'a Manifest>,
+}
+
+type Check = fn(&Subject<'_>) -> Result<Verdict>;
+
+/// What has to be so before an image is made.
+const BASE: &[(&str, Check)] = &[
+    ("operating system", operating_system),
+    ("architecture", architecture),
+    ("systemd", systemd),
+    ("cloud-init", cloud_init),
+    ("docker", docker),
+    ("programs that pods need", tools),
+    ("no node of a cluster", no_member),
+];
+
+/// What makes it an image that carries the appliance.
+const BAKED: &[(&str, Check)] = &[
+    ("bundle", bundle),
+    ("container images", images),
+    ("appliance", program),
+    ("first boot", first_boot),
+];
+
+/// Whether an image can be made of the system.
+pub fn base(subject: &Subject<'_>) -> Vec<Checked> {
+    judged(BASE, subject)
+}
+
+/// Whether the system is an image that can be booted many times.
+pub fn all(subject: &Subject<'_>) -> Vec<Checked> {
+    let mut checked = judged(BASE, subject);
+    checked.extend(judged(BAKED, subject));
+    checked.extend(TRACES.iter().map(|trace| Checked {
+        check: trace.name,
+        verdict: of(without(trace, subject.root)),
+    }));
+    checked
+}
+
+/// The manifest of the bundle that is unpacked below the root; `None` if none is.
+pub fn manifest(root: &Root) -> Result<Option<Manifest>> {
+    let path = format!("{CURRENT}/{FILE_NAME}");
+    let text = root.read(&path)?;
+    text.map(|text| Manifest::parse(&text).context(path))
+        .transpose()
+}
+
+fn judged(checks: &[(&'static str, Check)], subject: &Subject<'_>) -> Vec<Checked> {
+    let judge = |(check, judge): &(&'static str, Check)| Checked {
+        check,
+        verdict: of(judge(subject)),
+    };
+    checks.iter().map(judge).collect()
+}
+
+/// What cannot be looked at is not as it should be; the other checks go on.
+fn of(outcome: Result<Verdict>) -> Verdict {
+    outcome
+        .unwrap_or_else(|error| Verdict::failed(format!("{error:#}"), "look at that place by hand"))
+}
+
+fn operating_system(subject: &Subject<'_>) -> Result<Verdict> {
+    let mut text = None;
+    for path in ["/etc/os-release", "/usr/lib/os-release"] {
+        text = text.or(subject.root.read(path)?);
+    }
+    let Some(text) = text else {
+        return Ok(Verdict::failed(
+            "/etc/os-release is missing: this is not the root file system of a Linux distribution",
+            "give a distribution's cloud image",
+        ));
+    };
+    let text = String::from_utf8_lossy(&text).into_owned();
+    let value = |key: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(key))?;
+        Some(line.trim_matches(['"', '\'']).escape_debug().to_string())
+    };
+    let name = value("PRETTY_NAME=").or_else(|| value("ID="));
+    Ok(Verdict::passed(name.unwrap_or_else(|| "Linux".to_owned())))
+}
+
+fn architecture(subject: &Subject<'_>) -> Result<Verdict> {
+    const HINT: &str = "the appliance is for x86-64: take the distribution's image for amd64";
+    let candidates = [
+        "/usr/lib/systemd/systemd",
+        "/lib/systemd/systemd",
+        "/bin/sh",
+    ];
+    for candidate in candidates {
+        if !subject.root.exists(candidate)? {
+            continue;
+        }
+        return Ok(match Program::read(&subject.root.resolve(candidate)?) {
+            Ok(_) => Verdict::passed("x86-64"),
+            Err(error) => Verdict::failed(format!("{candidate}: {error:#}"), HINT),
+        });
+    }
+    let found = format!("none of {} is there to tell it by", candidates.join(", "));
+    Ok(Verdict::failed(found, HINT))
+}
+
+fn systemd(subject: &Subject<'_>) -> Result<Verdict> {
+    Ok(if has_systemd(subject.root)? {
+        Verdict::passed("manages the system")
+    } else {
+        Verdict::failed(
+            "not there",
+            "the node's services are its units: use a distribution with systemd 229 or newer",
+        )
+    })
+}
+
+fn cloud_init(subject: &Subject<'_>) -> Result<Verdict> {
+    const DISABLED: &str = "/etc/cloud/cloud-init.disabled";
+    if !subject.root.exists("/usr/bin/cloud-init")? {
+        return Ok(Verdict::failed(
+            "/usr/bin/cloud-init is missing",
+            "without cloud-init a VM gets neither its name nor SSH keys: take the distribution's \
+             cloud image, or install the package in the base",
+        ));
+    }
+    Ok(if subject.root.exists(DISABLED)? {
+        Verdict::failed(
+            format!("{DISABLED} is there"),
+            "remove that file from the base",
+        )
+    } else {
+        Verdict::passed("there")
+    })
+}
+
+fn docker(subject: &Subject<'_>) -> Result<Verdict> {
+    const HINT: &str = "install docker.io or docker-ce in the base, or build the appliance with docker's \
+                        static build";
+    let Some(manifest) = subject.manifest else {
+        return Ok(Verdict::skipped("no bundle says whether it brings docker"));
+    };
+    Ok(match docker_source(subject.root, manifest)? {
+        DockerSource::Machine => Verdict::passed("the system's own"),
+        DockerSource::Payload => Verdict::passed("that of the bundle"),
+        DockerSource::Nowhere => Verdict::failed("neither in the system nor in the bundle", HINT),
+    })
+}
+
+fn tools(subject: &Subject<'_>) -> Result<Verdict> {
+    let missing = missing_tools(subject.root)?;
+    if missing.is_empty() {
+        return Ok(Verdict::passed("all there"));
+    }
+    let names: Vec<&str> = missing.iter().map(|tool| tool.name).collect();
+    let packages: Vec<&str> = missing.iter().map(|tool| tool.package).collect();
+    Ok(Verdict::failed(
+        format!("missing: {}", names.join(", ")),
+        format!(
+            "install {} in the base (packages of Debian and Ubuntu)",
+            packages.join(" ")
+        ),
+    ))
+}
+
+/// What only a node of a cluster has, ours or another's.
+const MEMBERS: &[&str] = &[
+    "/etc/kubernetes/ca/*",
+    "/etc/kubernetes/pki/*",
+    "/etc/kubernetes/*.kubeconfig",
+    "/etc/kubernetes/*.conf",
+    "/var/lib/etcd*/member",
+    "/var/lib/etcd/*/member",
+    "/var/lib/kubelet/*",
+    "/var/lib/appliance/*",
+];
+
+fn no_member(subject: &Subject<'_>) -> Result<Verdict> {
+    let mut found = Vec::new();
+    for pattern in MEMBERS {
+        found.extend(matching(subject.root, pattern)?);
+    }
+    if found.is_empty() {
+        return Ok(Verdict::passed("neither certificates nor data of one"));
+    }
+    Ok(Verdict::failed(
+        format!("this is a node of a cluster already: {}", some(&found)),
+        "its keys and data would be in every VM: make the image of a machine that never was one",
+    ))
+}
+
+/// A few of the paths, and how many there are.
+fn some(paths: &[String]) -> String {
+    let named = paths[..paths.len().min(NAMED)].join(", ");
+    match paths.len().saturating_sub(NAMED) {
+        0 => named,
+        more => format!("{named} and {more} more"),
+    }
+}
+
+const PREPARE: &str = "run `appliance image prepare`";
+
+fn bundle(subject: &Subject<'_>) -> Result<Verdict> {
+    let Some(manifest) = subject.manifest else {
+        return Ok(Verdict::failed(
+            format!("{CURRENT}/{FILE_NAME} is missing"),
+            PREPARE,
+        ));
+    };
+    let damaged = damaged(subject.root, manifest, |kind| kind != Kind::Image)?;
+    let count = manifest.components.len() - manifest.images().count();
+    Ok(if damaged.is_empty() {
+        Verdict::passed(format!(
+            "{}: {count} programs unpacked",
+            manifest.bundle.name
+        ))
+    } else {
+        Verdict::failed(format!("missing or damaged: {}", some(&damaged)), PREPARE)
+    })
+}
+
+fn images(subject: &Subject<'_>) -> Result<Verdict> {
+    let Some(manifest) = subject.manifest else {
+        return Ok(Verdict::failed("there is no bundle", PREPARE));
+    };
+    let damaged = damaged(subject.root, manifest, |kind| kind == Kind::Image)?;
+    if !damaged.is_empty() {
+        let found = format!("missing or damaged: {}", some(&damaged));
+        return Ok(Verdict::failed(found, PREPARE));
+    }
+    let count = manifest.images().count();
+    let docker = Docker::of(docker_source(subject.root, manifest)?);
+    if !subject.root.is_live() || !docker.is_running(subject.runner) {
+        let found = format!("{count} unpacked; the first boot loads them");
+        return Ok(Verdict::passed(found));
+    }
+    let mut missing = Vec::new();
+    for image in manifest.images() {
+        let reference = image.reference.clone().unwrap_or_default();
+        if docker.image_id(subject.runner, &reference)? != image.image_id {
+            missing.push(reference);
+        }
+    }
+    Ok(if missing.is_empty() {
+        Verdict::passed(format!("{count} loaded into docker"))
+    } else {
+        Verdict::failed(format!("docker lacks {}", some(&missing)), PREPARE)
+    })
+}
+
+/// The bundle's files of those kinds that are not what was packed.
+fn damaged(root: &Root, manifest: &Manifest, kind: fn(Kind) -> bool) -> Result<Vec<String>> {
+    let mut damaged = Vec::new();
+    for component in manifest.components.iter().filter(|c| kind(c.kind)) {
+        let path = root.resolve(&format!("{CURRENT}/{}", component.path))?;
+        let is_whole = path.is_file() && sha256_of_file(&path)? == component.sha256;
+        if !is_whole {
+            damaged.push(component.path.clone());
+        }
+    }
+    Ok(damaged)
+}
+
+fn program(subject: &Subject<'_>) -> Result<Verdict> {
+    if subject
+        .root
+        .mode(PROGRAM)?
+        .is_none_or(|mode| mode & 0o111 == 0)
+    {
+        let found = format!("{PROGRAM} is missing or cannot be run");
+        return Ok(Verdict::failed(found, PREPARE));
+    }
+    let payload = match Payload::open(&subject.root.resolve(PROGRAM)?) {
+        Ok(payload) => payload,
+        Err(error) => return Ok(Verdict::failed(format!("{PROGRAM}: {error:#}"), PREPARE)),
+    };
+    let in_use = subject.root.link(CURRENT)?;
+    let same = in_use.is_some_and(|in_use| in_use.as_os_str() == payload.digest().as_str());
+    Ok(if same {
+        Verdict::passed(format!("carries bundle {}", payload.manifest().bundle.name))
+    } else {
+        Verdict::failed("it carries another bundle than is unpacked", PREPARE)
+    })
+}
+
+fn first_boot(subject: &Subject<'_>) -> Result<Verdict> {
+    let path = unit_path(UNIT);
+    let text = subject.root.read(&path)?;
+    Ok(match text {
+        None => Verdict::failed(format!("{path} is missing"), PREPARE),
+        Some(text) if text != UNIT_TEXT.as_bytes() => {
+            Verdict::failed(format!("{path} is not that of this version"), PREPARE)
+        }
+        Some(_) if subject.root.link(ENABLED)?.is_none() => {
+            Verdict::failed(format!("{UNIT} is not enabled"), PREPARE)
+        }
+        Some(_) => Verdict::passed(format!("{UNIT} is enabled")),
+    })
+}
+
+fn without(trace: &Trace, root: &Root) -> Result<Verdict> {
+    if root.is_live() && trace.running != Running::Leaves {
+        return Ok(Verdict::skipped(
+            "the running system goes on with them; the finished image can be checked",
+        ));
+    }
+    let found: Vec<String> = trace
+        .find(root)?
+        .into_iter()
+        .map(|found| found.path)
+        .collect();
+    Ok(if found.is_empty() {
+        Verdict::passed("none")
+    } else {
+        Verdict::failed(some(&found), format!("{}; {PREPARE}", trace.why))
+    })
+}

@@ -1,0 +1,167 @@
+//! Makes an image of the system below a root directory: this machine's, that of an image that is
+//! mounted, or a mere directory. First everything is looked at; then it is changed.
+
+use std::path::Path;
+
+use anyhow::Result;
+
+use super::checks::{self, Subject};
+use super::traces;
+use super::{ENABLED, UNIT, UNIT_TEXT};
+use crate::apply::docker::Docker;
+use crate::apply::software::docker_source;
+use crate::bundle::payload::{Payload, this_program};
+use crate::bundle::repack::repack;
+use crate::bundle::unpack;
+use crate::check::Verdict;
+use crate::components::{PROGRAM, unit_path};
+use crate::desired::{BUNDLES, CURRENT};
+use crate::preflight::{RESERVE, mebibytes};
+use crate::spec::Refused;
+use crate::sys::process::{Command, Runner};
+use crate::sys::root::Root;
+use crate::sys::{atomic, host, progress};
+
+/// What an image is made of.
+pub struct Preparation<'a> {
+    /// The system.
+    pub root: &'a Root,
+    /// What runs programs, where the system runs.
+    pub runner: &'a dyn Runner,
+    /// What it is to carry.
+    pub payload: &'a Payload,
+    /// The file the payload is in, where that is not this program.
+    pub carrier: Option<&'a Path>,
+    /// Told of each step before it is done; an error ends it there.
+    pub announce: &'a dyn Fn(&str) -> Result<()>,
+}
+
+impl Preparation<'_> {
+    /// Refuses a system no image can be made of, with every reason. Changes nothing.
+    pub fn check(&self) -> Result<()> {
+        let subject = Subject {
+            root: self.root,
+            runner: self.runner,
+            manifest: Some(self.payload.manifest()),
+        };
+        let mut problems: Vec<String> = checks::base(&subject)
+            .into_iter()
+            .filter_map(|checked| match checked.verdict {
+                Verdict::Failed { found, hint } => {
+                    Some(format!("{}: {found}; {hint}", checked.check))
+                }
+                _ => None,
+            })
+            .collect();
+        problems.extend(self.lack_of_room()?);
+        if problems.is_empty() {
+            Ok(())
+        } else {
+            Err(Refused { problems }.into())
+        }
+    }
+
+    /// The bytes that are written: what is unpacked, and the program with its payload.
+    pub fn needed(payload: &Payload, carrier: Option<&Path>) -> Result<u64> {
+        let program = carrier.map_or_else(this_program, |carrier| Ok(carrier.to_owned()))?;
+        Ok(payload.manifest().unpacked_size() + std::fs::metadata(program)?.len())
+    }
+
+    fn lack_of_room(&self) -> Result<Option<String>> {
+        if self.is_unpacked()? {
+            return Ok(None);
+        }
+        let needed = Preparation::needed(self.payload, self.carrier)?;
+        let free = host::file_system(&self.root.resolve(BUNDLES)?)?.free;
+        Ok((needed + RESERVE > free).then(|| {
+            format!(
+                "room: the system has {} MiB free, and the bundle needs {} MiB and {} MiB to spare: \
+                 it is too small; enlarge its disk first (qemu-img resize, then growpart and \
+                 resize2fs inside), or take a bigger flavor",
+                free / (1024 * 1024),
+                mebibytes(needed),
+                mebibytes(RESERVE),
+            )
+        }))
+    }
+
+    fn is_unpacked(&self) -> Result<bool> {
+        Ok(unpack::is_complete(
+            &self.root.resolve(BUNDLES)?,
+            self.payload,
+        ))
+    }
+
+    /// Puts in what an image has, and takes out what it must not have. A run that was cut can be
+    /// done again.
+    pub fn run(&self) -> Result<()> {
+        self.unpack()?;
+        self.load_images()?;
+        (self.announce)("install the program and the unit of the first boot")?;
+        self.install_program()?;
+        self.root
+            .write(&unit_path(UNIT), UNIT_TEXT.as_bytes(), 0o644)?;
+        self.root.set_link(ENABLED, &unit_path(UNIT))?;
+        (self.announce)("remove every trace of this machine")?;
+        if self.root.is_live() {
+            self.settle();
+        }
+        traces::clean(self.root, |trace, found| {
+            log::debug!("{}: {}", trace.name, found.path);
+        })
+    }
+
+    fn unpack(&self) -> Result<()> {
+        let digest = self.payload.digest().as_str();
+        if !self.is_unpacked()? {
+            (self.announce)("unpack the bundle")?;
+            self.root.create_dir(BUNDLES, 0o755)?;
+            let total = self.payload.manifest().unpacked_size();
+            let progress = progress::standard_error("unpack", total);
+            unpack::unpack(self.payload, &self.root.resolve(BUNDLES)?, &*progress)?;
+        }
+        self.root.set_link(CURRENT, digest)
+    }
+
+    /// Only a docker that runs can load images. Elsewhere they lie unpacked, and the first boot
+    /// loads them.
+    fn load_images(&self) -> Result<()> {
+        let manifest = self.payload.manifest();
+        let docker = Docker::of(docker_source(self.root, manifest)?);
+        if !self.root.is_live() || !docker.is_running(self.runner) {
+            log::info!("docker does not run here: the first boot loads the images");
+            return Ok(());
+        }
+        for image in manifest.images() {
+            let reference = image.reference.clone().unwrap_or_default();
+            if docker.image_id(self.runner, &reference)? == image.image_id {
+                continue;
+            }
+            (self.announce)(&format!("load image {reference}"))?;
+            let tarball = self.root.resolve(&format!("{CURRENT}/{}", image.path))?;
+            docker.load(self.runner, &tarball)?;
+        }
+        Ok(())
+    }
+
+    /// A program without a payload could not tell a first boot what is unpacked.
+    fn install_program(&self) -> Result<()> {
+        let target = self.root.resolve(PROGRAM)?;
+        if let Some(parent) = target.parent() {
+            std::fs::create_dir_all(parent)?;
+        }
+        match self.carrier {
+            None => atomic::copy(&this_program()?, &target, 0o755),
+            Some(carrier) if self.payload.start() > 0 => atomic::copy(carrier, &target, 0o755),
+            Some(payload) => repack(&this_program()?, payload, &target),
+        }
+    }
+
+    /// A service that is stopped after the cleaning would write what was cleaned.
+    fn settle(&self) {
+        let stop = Command::new("systemctl", &["stop", "systemd-random-seed.service"]);
+        if let Err(error) = self.runner.check(&stop) {
+            log::debug!("{error:#}");
+        }
+    }
+}

@@ -1,0 +1,406 @@
+//! What an image must not carry over from the machine it was made on: a table of small functions
+//! that look below a root directory. Cleaning mends what they find; checking counts it.
+//!
+//! A copy of any of it would make all VMs of the image the same machine, let somebody in, tell of
+//! somebody, or only take room.
+
+use anyhow::Result;
+use wildmatch::WildMatch;
+
+use crate::sys::root::Root;
+
+/// A kind of trace.
+pub struct Trace {
+    /// What a person calls it.
+    pub name: &'static str,
+    /// What comes of a copy of it.
+    pub why: &'static str,
+    /// How a running system goes on with it.
+    pub running: Running,
+    find: fn(&Root) -> Result<Vec<Found>>,
+}
+
+/// How a running system goes on with what is cleaned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Running {
+    /// It leaves it as it is until its next boot.
+    Leaves,
+    /// It may write it again at any time.
+    Rewrites,
+    /// It works with it: there it is not cleaned.
+    Uses,
+}
+
+/// One trace, and how it goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// Its path.
+    pub path: String,
+    mend: Mend,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Mend {
+    /// It goes, with all that is in it.
+    Remove,
+    /// It stays, without content.
+    Empty,
+    /// It stays, with this content.
+    Rewrite(String),
+}
+
+impl Trace {
+    /// All of it that is below the root. Changes nothing.
+    pub fn find(&self, root: &Root) -> Result<Vec<Found>> {
+        (self.find)(root)
+    }
+}
+
+impl Found {
+    /// Makes it go.
+    pub fn mend(&self, root: &Root) -> Result<()> {
+        match &self.mend {
+            Mend::Remove => root.remove_tree(&self.path),
+            Mend::Empty if !root.exists(&self.path)? => root.create(&self.path, b"", 0o444),
+            Mend::Empty => root.rewrite(&self.path, b""),
+            Mend::Rewrite(content) => root.rewrite(&self.path, content.as_bytes()),
+        }
+    }
+}
+
+/// Every kind of trace.
+pub const TRACES: &[Trace] = &[
+    Trace {
+        name: "machine ID",
+        why: "all VMs would be one machine to systemd, DHCP and the journal",
+        running: Running::Leaves,
+        find: machine_id,
+    },
+    Trace {
+        name: "host name",
+        why: "a VM that nobody names would bear that of the machine the image was made on",
+        running: Running::Leaves,
+        find: host_name,
+    },
+    Trace {
+        name: "SSH host keys",
+        why: "whoever has one VM could pose as all others",
+        running: Running::Leaves,
+        find: |root| removed(root, &["/etc/ssh/ssh_host_*"]),
+    },
+    Trace {
+        name: "authorized keys",
+        why: "their owners could log in to every VM",
+        running: Running::Leaves,
+        find: |root| {
+            let keys = [
+                "/root/.ssh/authorized_keys*",
+                "/home/*/.ssh/authorized_keys*",
+            ];
+            removed(root, &keys)
+        },
+    },
+    Trace {
+        name: "passwords",
+        why: "whoever knows one could log in to every VM",
+        running: Running::Leaves,
+        find: passwords,
+    },
+    Trace {
+        name: "cloud-init's state",
+        why: "cloud-init could take a VM for the one it has set up already",
+        running: Running::Leaves,
+        find: cloud_init,
+    },
+    Trace {
+        name: "network settings",
+        why: "a VM would look for another's interfaces and addresses",
+        running: Running::Leaves,
+        find: |root| removed(root, NETWORK),
+    },
+    Trace {
+        name: "DHCP leases",
+        why: "a VM would ask for another's address",
+        running: Running::Rewrites,
+        find: |root| removed(root, LEASES),
+    },
+    Trace {
+        name: "random seeds",
+        why: "all VMs would begin with the same",
+        running: Running::Leaves,
+        find: |root| removed(root, SEEDS),
+    },
+    Trace {
+        name: "docker's identity",
+        why: "all VMs would be one docker",
+        running: Running::Leaves,
+        find: |root| removed(root, &["/etc/docker/key.json", "/var/lib/docker/engine-id"]),
+    },
+    Trace {
+        name: "iSCSI name",
+        why: "two VMs with one name corrupt what they share",
+        running: Running::Leaves,
+        find: iscsi,
+    },
+    Trace {
+        name: "shell histories",
+        why: "they tell what was typed, passwords included",
+        running: Running::Leaves,
+        find: |root| removed(root, HISTORIES),
+    },
+    Trace {
+        name: "logs",
+        why: "they tell of another machine",
+        running: Running::Rewrites,
+        find: logs,
+    },
+    Trace {
+        name: "package caches",
+        why: "they take room, and are old when the image boots",
+        running: Running::Rewrites,
+        find: package_caches,
+    },
+    Trace {
+        name: "temporary files",
+        why: "they take room, and may hold anything",
+        running: Running::Uses,
+        find: |root| removed(root, &["/tmp/*", "/var/tmp/*"]),
+    },
+];
+
+/// What cloud-init and udev write for the interfaces of one machine.
+const NETWORK: &[&str] = &[
+    "/etc/netplan/50-cloud-init.yaml",
+    "/etc/network/interfaces.d/50-cloud-init*",
+    "/etc/systemd/network/10-cloud-init-*.network",
+    "/etc/systemd/network/50-cloud-init-*.link",
+    "/etc/NetworkManager/system-connections/cloud-init-*",
+    "/etc/udev/rules.d/70-persistent-net.rules",
+    "/etc/udev/rules.d/85-persistent-net-cloud-init.rules",
+];
+
+const LEASES: &[&str] = &[
+    "/var/lib/dhcp/*lease*",
+    "/var/lib/dhclient/*lease*",
+    "/var/lib/dhcpcd/*lease*",
+    "/var/lib/dhcpcd5/*lease*",
+    "/var/lib/NetworkManager/*lease*",
+    "/var/lib/NetworkManager/secret_key",
+];
+
+/// The last one encrypts credentials for systemd, of one machine alone.
+const SEEDS: &[&str] = &[
+    "/var/lib/systemd/random-seed",
+    "/var/lib/urandom/random-seed",
+    "/var/lib/random-seed",
+    "/var/lib/systemd/credential.secret",
+];
+
+const HISTORIES: &[&str] = &[
+    "/root/.*history",
+    "/root/.lesshst",
+    "/root/.viminfo",
+    "/root/.wget-hsts",
+    "/home/*/.*history",
+    "/home/*/.lesshst",
+    "/home/*/.viminfo",
+    "/home/*/.wget-hsts",
+];
+
+/// Removes every trace below the root that can be removed there, telling `note` what went.
+pub fn clean(root: &Root, note: impl Fn(&Trace, &Found)) -> Result<()> {
+    for trace in TRACES {
+        if root.is_live() && trace.running == Running::Uses {
+            continue;
+        }
+        for found in trace.find(root)? {
+            found.mend(root)?;
+            note(trace, &found);
+        }
+    }
+    Ok(())
+}
+
+/// The paths below the root that match the pattern, in which `*` stands for any part of a name.
+pub fn matching(root: &Root, pattern: &str) -> Result<Vec<String>> {
+    let mut paths = vec![String::new()];
+    for part in pattern.split('/').skip(1) {
+        let mut longer = Vec::new();
+        for path in paths {
+            if part.contains('*') {
+                let wanted = WildMatch::new(part);
+                let names = root.list(&format!("{path}/"))?;
+                let names = names.into_iter().filter(|name| wanted.matches(name));
+                longer.extend(names.map(|name| format!("{path}/{name}")));
+            } else if root.exists(&format!("{path}/{part}"))? {
+                longer.push(format!("{path}/{part}"));
+            }
+        }
+        paths = longer;
+    }
+    Ok(paths)
+}
+
+fn removed(root: &Root, patterns: &[&str]) -> Result<Vec<Found>> {
+    let mut found = Vec::new();
+    for pattern in patterns {
+        found.extend(matching(root, pattern)?.into_iter().map(gone));
+    }
+    found.dedup();
+    Ok(found)
+}
+
+fn gone(path: String) -> Found {
+    Found {
+        path,
+        mend: Mend::Remove,
+    }
+}
+
+/// An empty file: systemd 229 takes one that is missing, or says `uninitialized`, for an error.
+fn machine_id(root: &Root) -> Result<Vec<Found>> {
+    const OWN: &str = "/etc/machine-id";
+    const OF_DBUS: &str = "/var/lib/dbus/machine-id";
+    let mut found = Vec::new();
+    if root.read(OWN)?.is_none_or(|id| !id.is_empty()) {
+        found.push(Found {
+            path: OWN.to_owned(),
+            mend: Mend::Empty,
+        });
+    }
+    // Where it is a link to the other, it may stay.
+    if root.entry(OF_DBUS)?.is_some_and(|entry| entry.is_file()) {
+        found.push(gone(OF_DBUS.to_owned()));
+    }
+    Ok(found)
+}
+
+fn host_name(root: &Root) -> Result<Vec<Found>> {
+    const PATH: &str = "/etc/hostname";
+    const NOBODY: &str = "localhost";
+    let name = root.read(PATH)?.unwrap_or_default();
+    let name = String::from_utf8_lossy(&name).trim().to_owned();
+    if name.is_empty() || name == NOBODY {
+        return Ok(vec![]);
+    }
+    Ok(vec![Found {
+        path: PATH.to_owned(),
+        mend: Mend::Rewrite(format!("{NOBODY}\n")),
+    }])
+}
+
+fn passwords(root: &Root) -> Result<Vec<Found>> {
+    const PATH: &str = "/etc/shadow";
+    let mut found = Vec::new();
+    if let Some(locked) = locked(root, PATH)? {
+        found.push(Found {
+            path: PATH.to_owned(),
+            mend: Mend::Rewrite(locked),
+        });
+    }
+    // The copy that shadow's tools keep of what was before.
+    let old = format!("{PATH}-");
+    if locked(root, &old)?.is_some() {
+        found.push(gone(old));
+    }
+    Ok(found)
+}
+
+/// The table of passwords (shadow(5)) with every user locked; `None` if every one is already.
+fn locked(root: &Root, path: &str) -> Result<Option<String>> {
+    let table = root.read(path)?.unwrap_or_default();
+    let table = String::from_utf8_lossy(&table);
+    let mut changed = false;
+    let mut lock = |line: &str| {
+        let mut fields: Vec<&str> = line.split(':').collect();
+        // Only those two can be no hash; behind them one may be kept that only sleeps.
+        let is_locked = |hash: &str| !hash.is_empty() && hash.chars().all(|c| "!*".contains(c));
+        if let Some(hash) = fields.get_mut(1).filter(|hash| !is_locked(hash)) {
+            *hash = "!";
+            changed = true;
+        }
+        fields.join(":") + "\n"
+    };
+    let locked: String = table.lines().map(&mut lock).collect();
+    Ok(changed.then_some(locked))
+}
+
+/// All but the seed, which whoever made the base may have put there on purpose.
+fn cloud_init(root: &Root) -> Result<Vec<Found>> {
+    let mut found = removed(
+        root,
+        &[
+            "/var/lib/cloud/*",
+            // With it a password got in that was set for the making of the image.
+            "/etc/ssh/sshd_config.d/50-cloud-init.conf",
+        ],
+    )?;
+    found.retain(|found| found.path != "/var/lib/cloud/seed");
+    Ok(found)
+}
+
+/// The line that lets open-iscsi make a name of the machine's own.
+fn iscsi(root: &Root) -> Result<Vec<Found>> {
+    const PATH: &str = "/etc/iscsi/initiatorname.iscsi";
+    let text = root.read(PATH)?.unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    if !text.lines().any(|line| line.starts_with("InitiatorName=")) {
+        return Ok(vec![]);
+    }
+    Ok(vec![Found {
+        path: PATH.to_owned(),
+        mend: Mend::Rewrite("GenerateName=yes\n".to_owned()),
+    }])
+}
+
+/// Logs are emptied, since some programs do not make the file anew; journals, crashes and what was
+/// rotated go.
+fn logs(root: &Root) -> Result<Vec<Found>> {
+    let whole = [
+        "/var/log/journal/*",
+        "/var/crash/*",
+        "/var/lib/systemd/coredump/*",
+        "/var/mail/*",
+    ];
+    let mut found = removed(root, &whole)?;
+    logs_below(root, "/var/log", &mut found)?;
+    Ok(found)
+}
+
+fn logs_below(root: &Root, dir: &str, found: &mut Vec<Found>) -> Result<()> {
+    for name in root.list(dir)? {
+        let path = format!("{dir}/{name}");
+        let Some(entry) = root.entry(&path)? else {
+            continue;
+        };
+        if entry.is_dir() && name != "journal" {
+            logs_below(root, &path, found)?;
+        } else if entry.is_file() && (is_rotated(&name) || name.starts_with("cloud-init")) {
+            found.push(gone(path));
+        } else if entry.is_file() && entry.len() > 0 {
+            found.push(Found {
+                path,
+                mend: Mend::Empty,
+            });
+        }
+    }
+    Ok(())
+}
+
+fn is_rotated(name: &str) -> bool {
+    let last = name.rsplit('.').next().unwrap_or_default();
+    matches!(last, "gz" | "xz" | "old")
+        || (name != last && last.chars().all(|c| c.is_ascii_digit()))
+}
+
+fn package_caches(root: &Root) -> Result<Vec<Found>> {
+    let caches = [
+        "/var/lib/apt/lists/*",
+        "/var/cache/apt/archives/*.deb",
+        "/var/cache/apt/*.bin",
+    ];
+    let mut found = removed(root, &caches)?;
+    let kept = ["lock", "partial", "auxfiles"].map(|name| format!("/var/lib/apt/lists/{name}"));
+    found.retain(|found| !kept.contains(&found.path));
+    Ok(found)
+}
