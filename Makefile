@@ -14,8 +14,8 @@ COMPONENTS = out/components/$(BUNDLE)
 REMAP := --remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)=/cargo
 CARGO := cargo --config 'target.x86_64-unknown-linux-gnu.rustflags = ["$(REMAP)"]'
 
-TARGET := x86_64-unknown-linux-gnu
-RELEASE := target/$(TARGET)/release
+TRIPLE := x86_64-unknown-linux-gnu
+RELEASE := target/$(TRIPLE)/release
 BUILDER := out/builder
 SIM := $(RELEASE)/sim
 VM := $(RELEASE)/vm
@@ -25,7 +25,7 @@ SERVICES := out/services
 
 .PHONY: help
 help: ## This list
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: tools
 tools: ## Install the Debian packages that building and testing need, if some are missing
@@ -97,6 +97,18 @@ e2e: tools appliance ## The tutorial's three VMs: one user-data, nobody logs in;
 .PHONY: e2e-ha
 e2e-ha: tools appliance ## Five VMs, three of them masters: cut one off, kill and replace one, lose two (9 GB of memory)
 	APPLIANCE=$(CURDIR)/out/appliance cargo test --locked --test integration ha:: -- --ignored --nocapture
+
+.PHONY: image
+image: ## Make a golden image with Packer: TARGET=qemu|openstack PACKER_ARGS='-var …' (packer/variables.pkr.hcl)
+	packer/build.sh $(TARGET) $(PACKER_ARGS)
+
+.PHONY: test-image
+test-image: tools appliance ## Build a golden image offline, boot it, and a plain one beside it
+	APPLIANCE=$(CURDIR)/out/appliance cargo test --locked --test integration golden::vm::a_golden -- --ignored --nocapture
+
+.PHONY: e2e-image
+e2e-image: tools appliance ## Base, golden image, three VMs cloned from it with one user-data, healthy cluster
+	APPLIANCE=$(CURDIR)/out/appliance cargo test --locked --test integration golden::vm::three -- --ignored --nocapture
 
 .PHONY: bench
 bench: tools appliance ## Figures, one `name value` a line; PROGRAMS is a directory of programs to pack

@@ -8,18 +8,20 @@ build {
     destination = "/tmp/appliance"
   }
 
-  provisioner "file" {
-    source      = "../cloud-init/appliance-install.service"
-    destination = "/tmp/appliance-install.service"
-  }
-
   provisioner "shell" {
-    execute_command = "sudo sh -eu '{{ .Path }}'"
-    script          = "provision.sh"
+    environment_vars = ["PACKAGES=${join(" ", var.packages)}"]
+    execute_command  = "sudo env {{ .Vars }} sh -eu '{{ .Path }}'"
+    script           = "provision.sh"
   }
 
   post-processor "checksum" {
+    only           = ["qemu.appliance"]
     checksum_types = ["sha256"]
-    output         = "../out/packer/{{ .BuildName }}.{{ .ChecksumType }}"
+    output         = "../out/packer/${var.image_name}.qcow2.{{ .ChecksumType }}"
+  }
+
+  post-processor "manifest" {
+    output     = "../out/packer/${var.image_name}.manifest.json"
+    strip_path = true
   }
 }

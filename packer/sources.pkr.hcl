@@ -2,13 +2,15 @@
 
 source "qemu" "appliance" {
   disk_image       = true
+  disk_size        = var.disk_size
   iso_url          = var.base_image
   iso_checksum     = var.base_image_checksum
   accelerator      = var.accelerator
   headless         = true
-  memory           = 2048
+  memory           = var.memory
   format           = "qcow2"
-  output_directory = "../out/packer"
+  disk_discard     = "unmap"
+  output_directory = "../out/packer/${var.image_name}"
   vm_name          = "${var.image_name}.qcow2"
   # The cloud image lets a user in only with cloud-init's help.
   cd_files         = ["seed/meta-data", "seed/user-data"]
@@ -17,12 +19,21 @@ source "qemu" "appliance" {
   ssh_password     = "packer"
   ssh_timeout      = "20m"
   shutdown_command = "sudo systemctl poweroff"
+  shutdown_timeout = "10m"
 }
 
 source "openstack" "appliance" {
-  image_name        = var.image_name
-  source_image_name = var.source_image_name
-  flavor            = var.flavor
-  networks          = var.networks
-  ssh_username      = var.ssh_username
+  image_name              = var.image_name
+  source_image_name       = var.source_image_name
+  flavor                  = var.flavor
+  networks                = var.networks
+  floating_ip_network     = var.floating_ip_network
+  security_groups         = var.security_groups
+  use_blockstorage_volume = var.volume_size > 0
+  volume_size             = var.volume_size
+  ssh_username            = var.ssh_username
+  ssh_timeout             = "20m"
+  metadata = {
+    os_type = "linux"
+  }
 }

@@ -1,5 +1,5 @@
-# For Packer 1.7 and later, which keep builders outside of the program: copy this file beside the
-# others and run `packer init .`. Packer 1.6 cannot read it.
+# For Packer 1.7 and later, which keep builders outside of the program. Packer 1.6 cannot read it;
+# build.sh shows it only to those that can.
 
 packer {
   required_plugins {

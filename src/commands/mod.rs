@@ -111,12 +111,7 @@ pub fn run(cli: Cli, required_key: Option<&str>) -> Result<Outcome> {
         Command::Repack(arguments) => repack::run(&arguments),
         Command::Version { output } => version::run(output),
         Command::Completion { shell } => {
-            clap_complete::generate(
-                shell,
-                &mut Cli::command(),
-                "appliance",
-                &mut io::stdout(),
-            );
+            clap_complete::generate(shell, &mut Cli::command(), "appliance", &mut io::stdout());
             Ok(Outcome::Done)
         }
     }

@@ -17,6 +17,7 @@ mod docker;
 mod e2e;
 mod etcd;
 mod fetch;
+mod golden;
 mod ha;
 mod harness;
 mod hostile;

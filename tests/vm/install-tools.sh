@@ -14,6 +14,7 @@ packages=(
     docker.io # a daemon and a registry of the tests' own
     dosfstools
     e2fsprogs
+    fdisk # sfdisk: partitions of images
     etcd-client
     etcd-server
     g++ # libFuzzer
@@ -27,6 +28,7 @@ packages=(
     minisign
     mtools
     openssl
+    packer # reads its templates
     python3-venv
     qemu-system-x86
     qemu-utils

@@ -3,5 +3,6 @@
 // A test that cannot go on says where.
 #![allow(clippy::unwrap_used)]
 
+pub mod keystone;
 pub mod metadata;
 pub mod server;

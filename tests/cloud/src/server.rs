@@ -13,10 +13,14 @@ use rustls::{ServerConfig, ServerConnection, StreamOwned};
 /// What was asked.
 #[derive(Clone, Debug)]
 pub struct Request {
+    /// The method, such as `GET`.
+    pub method: String,
     /// The path, or to a proxy the whole URL.
     pub target: String,
     /// Headers by their names in lower case.
     pub headers: BTreeMap<String, String>,
+    /// The body.
+    pub body: Vec<u8>,
 }
 
 impl Request {
@@ -271,18 +275,30 @@ fn serve(
     handler: &Handler,
     asked: &Mutex<Vec<Request>>,
 ) -> std::io::Result<()> {
-    let mut lines = BufReader::new(&mut stream).lines();
-    let first = lines.next().transpose()?.unwrap_or_default();
-    let target = first.split(' ').nth(1).unwrap_or_default().to_owned();
+    let mut reader = BufReader::new(&mut stream);
+    let mut line = || -> std::io::Result<String> {
+        let mut line = String::new();
+        reader.read_line(&mut line)?;
+        Ok(line.trim_end().to_owned())
+    };
+    let first = line()?;
+    let mut words = first.split(' ').map(str::to_owned);
+    let (method, target) = (words.next(), words.next());
     let mut headers = BTreeMap::new();
-    for line in lines {
-        let line = line?;
-        let Some((name, value)) = line.split_once(": ") else {
-            break;
-        };
+    while let Some((name, value)) = line()?.split_once(": ") {
         headers.insert(name.to_lowercase(), value.to_owned());
     }
-    let request = Request { target, headers };
+    let length = headers
+        .get("content-length")
+        .and_then(|length| length.parse().ok());
+    let mut body = vec![0; length.unwrap_or(0)];
+    reader.read_exact(&mut body)?;
+    let request = Request {
+        method: method.unwrap_or_default(),
+        target: target.unwrap_or_default(),
+        headers,
+        body,
+    };
     asked.lock().unwrap().push(request.clone());
     handler(&request).write(&mut stream)
 }

@@ -9,6 +9,8 @@ use anyhow::{Context, Result, ensure};
 #[derive(Clone, Debug)]
 pub struct Image {
     dir: PathBuf,
+    /// The golden image, if it is one.
+    golden: Option<PathBuf>,
 }
 
 impl Image {
@@ -25,12 +27,32 @@ impl Image {
         let dir = PathBuf::from(String::from_utf8(output.stdout)?.trim());
         Ok(Image {
             dir: dir.canonicalize()?,
+            golden: None,
         })
+    }
+
+    /// The golden image at `disk`, which was made of this one and boots with its kernel.
+    pub fn golden(&self, disk: &Path) -> Result<Image> {
+        Ok(Image {
+            golden: Some(disk.canonicalize()?),
+            ..self.clone()
+        })
+    }
+
+    /// Whether it carries the appliance, so that none has to be brought to it.
+    pub fn is_golden(&self) -> bool {
+        self.golden.is_some()
     }
 
     /// The disk, which is never written to.
     pub fn disk(&self) -> PathBuf {
-        self.dir.join("root.img")
+        let own = || self.dir.join("root.img");
+        self.golden.clone().unwrap_or_else(own)
+    }
+
+    /// The format of the disk, as QEMU calls it.
+    pub fn format(&self) -> &'static str {
+        if self.is_golden() { "qcow2" } else { "raw" }
     }
 
     /// The kernel.

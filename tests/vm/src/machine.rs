@@ -35,7 +35,7 @@ pub struct MachineSpec<'a> {
     pub has_config_drive: bool,
     /// Its network; it leads nowhere if `None`.
     pub port: Option<&'a Port>,
-    /// The appliance on its second volume.
+    /// The appliance on its second volume, which it has unless the image carries one.
     pub appliance: &'a Path,
     /// A directory whose files lie there too.
     pub beside: Option<&'a Path>,
@@ -55,7 +55,7 @@ pub struct Machine {
 impl Machine {
     /// Switches a new VM on.
     pub fn boot(spec: &MachineSpec<'_>) -> Result<Machine> {
-        Machine::start(spec, |disk| make_overlay(&spec.image.disk(), disk))
+        Machine::start(spec, |disk| make_overlay(spec.image, disk))
     }
 
     /// Switches a VM on again that was switched off, with the disk that is kept.
@@ -88,7 +88,9 @@ impl Machine {
         if spec.has_config_drive {
             spec.server.write(&dir.join("config-drive.iso"))?;
         }
-        drive::write_volume(spec.appliance, spec.beside, &dir.join("appliance.iso"))?;
+        if !spec.image.is_golden() {
+            drive::write_volume(spec.appliance, spec.beside, &dir.join("appliance.iso"))?;
+        }
         prepare_disk(&dir.join("disk.qcow2"))?;
         for record in [CONSOLE, CAPTURE] {
             set_aside(&dir, record)?;
@@ -266,10 +268,10 @@ fn kernel_arguments() -> String {
     )
 }
 
-fn make_overlay(base: &Path, overlay: &Path) -> Result<()> {
+fn make_overlay(image: &Image, overlay: &Path) -> Result<()> {
     let output = Command::new("qemu-img")
-        .args(["create", "-q", "-f", "qcow2", "-F", "raw", "-b"])
-        .args([base, overlay])
+        .args(["create", "-q", "-f", "qcow2", "-F", image.format(), "-b"])
+        .args([&image.disk(), overlay])
         .output()
         .context("qemu-img (Debian package qemu-utils)")?;
     ensure!(
@@ -309,10 +311,6 @@ fn qemu(spec: &MachineSpec<'_>, dir: &Path) -> Command {
             &format!("{},cache=unsafe", disk("disk.qcow2", "qcow2")),
         ])
         .args([
-            "-drive",
-            &format!("{},readonly=on", disk("appliance.iso", "raw")),
-        ])
-        .args([
             "-device",
             &format!("virtio-net-pci,netdev=net,mac={}", spec.server.mac),
         ])
@@ -330,11 +328,12 @@ fn qemu(spec: &MachineSpec<'_>, dir: &Path) -> Command {
             "virtserialport,chardev=agent,name=org.qemu.guest_agent.0",
         ])
         .stdin(Stdio::null());
-    if spec.has_config_drive {
-        command.args([
-            "-drive",
-            &format!("{},readonly=on", disk("config-drive.iso", "raw")),
-        ]);
+    let volumes = [
+        (!spec.image.is_golden(), "appliance.iso"),
+        (spec.has_config_drive, "config-drive.iso"),
+    ];
+    for (_, name) in volumes.iter().filter(|(is_there, _)| *is_there) {
+        command.args(["-drive", &format!("{},readonly=on", disk(name, "raw"))]);
     }
     match spec.port {
         None => command.args(["-netdev", "hubport,id=net,hubid=0"]),

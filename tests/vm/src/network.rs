@@ -12,7 +12,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use appliance_cloud::metadata::Service;
+use appliance_cloud::metadata::{Fault, Service};
 use appliance_cloud::server::Server;
 use nix::sched::{CloneFlags, setns};
 use nix::sys::signal::{Signal, kill};
@@ -77,6 +77,15 @@ impl Network {
     /// A network for `servers`, whose DHCP knows each by its MAC address, and whose metadata
     /// service speaks for `served`.
     pub fn create(servers: &[&ConfigDrive], served: &ConfigDrive) -> Result<Network> {
+        Network::with_late_metadata(servers, served, 0)
+    }
+
+    /// As [`Network::create`], but so many first questions to the metadata service get no answer.
+    pub fn with_late_metadata(
+        servers: &[&ConfigDrive],
+        served: &ConfigDrive,
+        unanswered: usize,
+    ) -> Result<Network> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         remove_leftovers()?;
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
@@ -91,7 +100,7 @@ impl Network {
             metadata: None,
             directory,
         };
-        network.set_up(servers)?;
+        network.set_up(servers, unanswered)?;
         Ok(network)
     }
 
@@ -100,7 +109,7 @@ impl Network {
         &self.namespace
     }
 
-    fn set_up(&mut self, servers: &[&ConfigDrive]) -> Result<()> {
+    fn set_up(&mut self, servers: &[&ConfigDrive], unanswered: usize) -> Result<()> {
         let namespace = &self.namespace;
         // A new namespace forwards where its maker's does.
         inside(namespace, || {
@@ -120,7 +129,7 @@ impl Network {
         let served = wait_for_dhcp(&mut child);
         self.dhcp = Some(child);
         served?;
-        self.metadata = Some(metadata(namespace, self.directory.path())?);
+        self.metadata = Some(metadata(namespace, self.directory.path(), unanswered)?);
         Ok(())
     }
 
@@ -200,11 +209,12 @@ fn wait_for_dhcp(dnsmasq: &mut Child) -> Result<()> {
     Ok(())
 }
 
-/// Serves the metadata in `directory` at the usual address inside the namespace.
-fn metadata(namespace: &str, directory: &Path) -> Result<Server> {
+/// Serves the metadata in `directory` at the usual address inside the namespace, once so many
+/// questions have had no answer.
+fn metadata(namespace: &str, directory: &Path, unanswered: usize) -> Result<Server> {
     // A listener stays in the namespace of the thread that made it.
     let listener = inside(namespace, || TcpListener::bind((METADATA_ADDRESS, 80)))??;
-    let service = Service::new(directory)?;
+    let service = Service::new(directory)?.failing(Fault::Drop, "", unanswered);
     Ok(Server::start_at(listener, move |request| {
         service.answer(request)
     }))

@@ -1,0 +1,247 @@
+//! A golden image in virtual machines: `make test-image` boots one, `make e2e-image` three.
+//!
+//! APPLIANCE names the appliance to bake in, KEEP a directory for disks, console logs and packets.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use appliance_vm::cluster::{Cluster, journal, unit_state};
+use appliance_vm::drive::{Addressing, ConfigDrive};
+use appliance_vm::image::Image;
+use appliance_vm::machine::{Machine, MachineSpec};
+use appliance_vm::network::Network;
+use serde_json::Value;
+
+use super::bed::image;
+use crate::harness::said;
+
+/// Bounds a bring-up that hangs.
+const LIMIT: Duration = Duration::from_secs(2400);
+const PROGRAM: &str = "/usr/local/bin/appliance";
+/// How many questions get no answer: more than cloud-init asks before it gives up (one probe, five
+/// repetitions a second apart, for each of two kinds of cloud), fewer than this program does.
+const UNANSWERED: usize = 24;
+const TOKEN_USES: u32 = 2;
+
+/// What a test boots with.
+struct Bed {
+    appliance: PathBuf,
+    base: Image,
+    keep: PathBuf,
+    _temporary: tempfile::TempDir,
+}
+
+impl Bed {
+    fn new() -> Bed {
+        let appliance =
+            std::env::var_os("APPLIANCE").expect("APPLIANCE names it: run `make test-image`");
+        let project = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let temporary = tempfile::tempdir_in(project.join("out")).unwrap();
+        Bed {
+            appliance: appliance.into(),
+            base: Image::ensure(&project.join("out/vm")).unwrap(),
+            keep: std::env::var_os("KEEP").map_or(temporary.path().to_owned(), PathBuf::from),
+            _temporary: temporary,
+        }
+    }
+
+    /// Makes a golden image of the base, as an operator does, and shows what was said.
+    fn golden(&self) -> Image {
+        let disk = self.keep.join("golden.qcow2");
+        let began = Instant::now();
+        let output = image(&["build", "--base"])
+            .arg(self.base.disk())
+            .arg("--output")
+            .arg(&disk)
+            .arg("--payload")
+            .arg(&self.appliance)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", said(&output));
+        println!(
+            "{}\n{} s: the golden image is built",
+            said(&output),
+            began.elapsed().as_secs()
+        );
+        self.base.golden(&disk).unwrap()
+    }
+
+    fn boot(&self, name: &str, spec: &MachineSpec<'_>) -> Machine {
+        let keep = self.keep.join(name);
+        let spec = MachineSpec {
+            keep: Some(&keep),
+            ..*spec
+        };
+        let mut machine = Machine::boot(&spec).unwrap();
+        machine.wait_for_agent(|_| {}).unwrap();
+        machine
+    }
+}
+
+/// Waits until the unit has ended, and ended well; returns what it said.
+fn brought_up(machine: &mut Machine) -> String {
+    let ended = |machine: &mut Machine| {
+        unit_state(machine).filter(|state| matches!(state.as_str(), "active" | "failed"))
+    };
+    let state = machine
+        .wait_for("the node is up", LIMIT, |_| {}, ended)
+        .unwrap();
+    let said = journal(machine).unwrap();
+    assert_eq!(state, "active", "{said}");
+    said
+}
+
+fn assert_healthy(machine: &mut Machine) {
+    let output = machine
+        .run(&[PROGRAM, "status", "--output", "json"])
+        .unwrap();
+    let report: Value = serde_json::from_str(&output.stdout).unwrap();
+    assert_eq!(
+        (output.code, &report["overall"]),
+        (0, &"healthy".into()),
+        "{report:#}"
+    );
+}
+
+/// The seconds from the start of its kernel until the node was healthy, and of those until the unit
+/// began: systemd's own record.
+fn seconds(machine: &mut Machine) -> (u64, u64) {
+    let shown = machine
+        .shell(
+            "systemctl show --property=ExecMainStartTimestampMonotonic \
+             --property=ExecMainExitTimestampMonotonic appliance-install",
+        )
+        .unwrap();
+    let microseconds = |key: &str| -> u64 {
+        let line = shown
+            .lines()
+            .find_map(|line| line.strip_prefix(key))
+            .unwrap();
+        line.trim_start_matches('=').parse::<u64>().unwrap() / 1_000_000
+    };
+    let start = microseconds("ExecMainStartTimestampMonotonic");
+    (microseconds("ExecMainExitTimestampMonotonic"), start)
+}
+
+#[test]
+#[ignore = "boots virtual machines; make test-image runs it"]
+fn a_golden_image_boots_into_a_node_though_cloud_init_missed_the_metadata() {
+    let bed = Bed::new();
+    let golden = bed.golden();
+    let mut server = ConfigDrive::master("");
+    server.addressing = Addressing::Dhcp;
+    let network = Network::with_late_metadata(&[&server], &server, UNANSWERED).unwrap();
+    let port = network.plug(&server).unwrap();
+    let spec = MachineSpec {
+        image: &golden,
+        server: &server,
+        has_config_drive: false,
+        port: Some(&port),
+        appliance: &bed.appliance,
+        keep: None,
+    };
+    let mut machine = bed.boot("golden", &spec);
+    let said = brought_up(&mut machine);
+    println!("{said}");
+    assert_healthy(&mut machine);
+    nothing_was_unpacked(&mut machine, &said);
+    cloud_init_missed_it(&mut machine);
+    it_is_a_machine_of_its_own(&mut machine);
+    let (golden_total, golden_start) = seconds(&mut machine);
+    drop(machine);
+
+    // The same server of the same base, with the appliance on a volume, for comparison.
+    let volume = Path::new(env!("CARGO_MANIFEST_DIR")).join("cloud-init/user-data.volume.yaml");
+    let server = ConfigDrive::master(&std::fs::read_to_string(volume).unwrap());
+    let spec = MachineSpec {
+        image: &bed.base,
+        server: &server,
+        has_config_drive: true,
+        port: None,
+        ..spec
+    };
+    let mut machine = bed.boot("plain", &spec);
+    let said = brought_up(&mut machine);
+    assert!(said.contains("unpack bundle"), "{said}");
+    let (plain_total, plain_start) = seconds(&mut machine);
+    println!("SECONDS FROM POWER-ON         GOLDEN  PLAIN");
+    println!("the unit begins               {golden_start:>6}  {plain_start:>5}");
+    println!("the node is healthy           {golden_total:>6}  {plain_total:>5}");
+}
+
+fn nothing_was_unpacked(machine: &mut Machine, said: &str) {
+    assert!(!said.contains("unpack"), "{said}");
+    assert!(said.contains("load image"), "{said}");
+    // Everything below is older than this boot.
+    let fresh = "find /opt/appliance/current/ -newerct \"$(uptime -s)\" | head";
+    assert_eq!(machine.shell(fresh).unwrap(), "");
+}
+
+/// What the node knows, the program found out by itself.
+fn cloud_init_missed_it(machine: &mut Machine) {
+    let platform = machine.shell("cloud-init query platform").unwrap();
+    assert!(platform.contains("none"), "cloud-init found it: {platform}");
+    let report = machine.shell(&format!("{PROGRAM} status")).unwrap();
+    assert!(
+        report.contains("master server02 (192.168.1.102)"),
+        "{report}"
+    );
+}
+
+fn it_is_a_machine_of_its_own(machine: &mut Machine) {
+    let id = machine.shell("cat /etc/machine-id").unwrap();
+    assert_eq!(id.trim().len(), 32, "{id}");
+}
+
+#[test]
+#[ignore = "boots three virtual machines; make e2e-image runs it"]
+fn three_vms_cloned_from_a_golden_image_become_a_cluster() {
+    const ALL: [&str; 3] = ["server01", "server02", "server03"];
+    let bed = Bed::new();
+    let golden = bed.golden();
+    let user_data = format!(
+        "#cloud-config\nappliance:\n  master: 192.168.1.102\n  \
+         join: {{token: {}, ttl: 2h, uses: {TOKEN_USES}}}\n",
+        token()
+    );
+    let mut cluster = Cluster::new(golden, &bed.appliance, &user_data, &bed.keep).unwrap();
+    for name in ALL {
+        cluster.power_on(name).unwrap();
+    }
+    cluster.wait_for_agents().unwrap();
+    let ended = |_: &str, machine: &mut Machine| {
+        Ok(matches!(
+            unit_state(machine).as_deref(),
+            Some("active" | "failed")
+        ))
+    };
+    cluster
+        .wait_for_all("every node is up", |_, _, _| {}, ended)
+        .unwrap();
+    let mut ids = Vec::new();
+    for name in ALL {
+        let machine = cluster.machine(name).unwrap();
+        let said = brought_up(machine);
+        println!("== {name}\n{said}");
+        nothing_was_unpacked(machine, &said);
+        assert_healthy(machine);
+        ids.push(machine.shell("cat /etc/machine-id").unwrap());
+        println!("{name}: healthy after {} s", seconds(machine).0);
+    }
+    ids.sort();
+    ids.dedup();
+    assert_eq!(ids.len(), ALL.len(), "clones share a machine ID");
+    let master = cluster.machine("server02").unwrap();
+    let nodes = master.shell("HOME=/root kubectl get nodes").unwrap();
+    println!("{nodes}");
+    assert_eq!(nodes.matches(" Ready ").count(), 2, "{nodes}");
+}
+
+fn token() -> String {
+    let made = std::process::Command::new(env!("CARGO_BIN_EXE_appliance"))
+        .args(["token", "create", "--offline"])
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{}", said(&made));
+    String::from_utf8(made.stdout).unwrap().trim().to_owned()
+}
