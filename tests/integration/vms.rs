@@ -39,6 +39,14 @@ pub struct Bed {
     _temporary: tempfile::TempDir,
 }
 
+/// The appliance to boot with.
+pub fn appliance() -> PathBuf {
+    let appliance = std::env::var_os("APPLIANCE");
+    appliance
+        .expect("APPLIANCE names it: run `make e2e`")
+        .into()
+}
+
 fn token() -> String {
     let made = Command::new(env!("CARGO_BIN_EXE_appliance"))
         .args(["token", "create", "--offline"])
@@ -60,24 +68,34 @@ impl Bed {
     /// VMs that are switched off. `settings` makes the appliance's part of the user-data, which is
     /// the same for all, with a token.
     pub fn new(servers: &[Server], flavor: &Flavor, settings: impl FnOnce(&str) -> String) -> Bed {
-        let appliance = std::env::var_os("APPLIANCE").expect("APPLIANCE names it: run `make e2e`");
         let project = Path::new(env!("CARGO_MANIFEST_DIR"));
         let image = Image::ensure(&project.join("out/vm")).unwrap();
-        let temporary = tempfile::tempdir().unwrap();
-        let keep = std::env::var_os("KEEP").map_or(temporary.path().to_owned(), PathBuf::from);
-        let token = token();
         let volume = project.join("cloud-init/user-data.volume.yaml");
         let mut volume = std::fs::read_to_string(volume).unwrap();
         if flavor.beside.is_some() {
             volume = volume.replace(&format!("  - [umount, {VOLUME}]\n"), "");
         }
-        let user_data = format!("{volume}\nappliance:\n{}\n", settings(&token));
+        Bed::of(&image, servers, flavor, |token| {
+            format!("{volume}\nappliance:\n{}\n", settings(token))
+        })
+    }
+
+    /// VMs of that image that are switched off. `user_data` makes that of all, with a token.
+    pub fn of(
+        image: &Image,
+        servers: &[Server],
+        flavor: &Flavor,
+        user_data: impl FnOnce(&str) -> String,
+    ) -> Bed {
+        let temporary = tempfile::tempdir().unwrap();
+        let keep = std::env::var_os("KEEP").map_or(temporary.path().to_owned(), PathBuf::from);
+        let token = token();
         let cluster = Cluster::new(&ClusterSpec {
             servers,
-            image: &image,
-            appliance: appliance.as_ref(),
+            image,
+            appliance: &appliance(),
             beside: flavor.beside.as_deref(),
-            user_data: &user_data,
+            user_data: &user_data(&token),
             memory: flavor.memory,
             cpus: flavor.cpus,
             keep: &keep,

@@ -124,9 +124,8 @@ fn each_trace_alone_fails_its_own_check_and_no_other() {
         // Directories that stay behind are no trace, except of those that go as a whole.
         match before {
             Some(before) => fs::write(&at, before).unwrap(),
-            None if path.contains("journal") => fs::remove_dir_all(at.parent().unwrap()).unwrap(),
-            None if path.contains("cloud/data") => {
-                fs::remove_dir_all(at.parent().unwrap()).unwrap()
+            None if path.contains("journal") || path.contains("cloud/data") => {
+                fs::remove_dir_all(at.parent().unwrap()).unwrap();
             }
             None => fs::remove_file(&at).unwrap(),
         }

@@ -5,40 +5,38 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use appliance_vm::cluster::{Cluster, journal, unit_state};
-use appliance_vm::drive::{Addressing, ConfigDrive};
+use appliance_vm::cluster::{TUTORIAL, journal, unit_state};
+use appliance_vm::drive::{self, Addressing, ConfigDrive};
 use appliance_vm::image::Image;
 use appliance_vm::machine::{Machine, MachineSpec};
 use appliance_vm::network::Network;
 use serde_json::Value;
 
 use super::bed::image;
+use crate::e2e::{ALL, MASTER};
 use crate::harness::said;
+use crate::vms::{APPLIANCE, Bed, Flavor, appliance};
 
 /// Bounds a bring-up that hangs.
 const LIMIT: Duration = Duration::from_secs(2400);
-const PROGRAM: &str = "/usr/local/bin/appliance";
 /// How many questions get no answer: more than cloud-init asks before it gives up (one probe, five
 /// repetitions a second apart, for each of two kinds of cloud), fewer than this program does.
 const UNANSWERED: usize = 24;
-const TOKEN_USES: u32 = 2;
 
 /// What a test boots with.
-struct Bed {
+struct Bench {
     appliance: PathBuf,
     base: Image,
     keep: PathBuf,
     _temporary: tempfile::TempDir,
 }
 
-impl Bed {
-    fn new() -> Bed {
-        let appliance =
-            std::env::var_os("APPLIANCE").expect("APPLIANCE names it: run `make test-image`");
+impl Bench {
+    fn new() -> Bench {
         let project = Path::new(env!("CARGO_MANIFEST_DIR"));
         let temporary = tempfile::tempdir_in(project.join("out")).unwrap();
-        Bed {
-            appliance: appliance.into(),
+        Bench {
+            appliance: appliance(),
             base: Image::ensure(&project.join("out/vm")).unwrap(),
             keep: std::env::var_os("KEEP").map_or(temporary.path().to_owned(), PathBuf::from),
             _temporary: temporary,
@@ -93,7 +91,7 @@ fn brought_up(machine: &mut Machine) -> String {
 
 fn assert_healthy(machine: &mut Machine) {
     let output = machine
-        .run(&[PROGRAM, "status", "--output", "json"])
+        .run(&[APPLIANCE, "status", "--output", "json"])
         .unwrap();
     let report: Value = serde_json::from_str(&output.stdout).unwrap();
     assert_eq!(
@@ -126,8 +124,8 @@ fn seconds(machine: &mut Machine) -> (u64, u64) {
 #[test]
 #[ignore = "boots virtual machines; make test-image runs it"]
 fn a_golden_image_boots_into_a_node_though_cloud_init_missed_the_metadata() {
-    let bed = Bed::new();
-    let golden = bed.golden();
+    let bench = Bench::new();
+    let golden = bench.golden();
     let mut server = ConfigDrive::master("");
     server.addressing = Addressing::Dhcp;
     let network = Network::with_late_metadata(&[&server], &server, UNANSWERED).unwrap();
@@ -137,10 +135,11 @@ fn a_golden_image_boots_into_a_node_though_cloud_init_missed_the_metadata() {
         server: &server,
         has_config_drive: false,
         port: Some(&port),
-        appliance: &bed.appliance,
+        appliance: &bench.appliance,
+        beside: None,
         keep: None,
     };
-    let mut machine = bed.boot("golden", &spec);
+    let mut machine = bench.boot("golden", &spec);
     let said = brought_up(&mut machine);
     println!("{said}");
     assert_healthy(&mut machine);
@@ -154,13 +153,13 @@ fn a_golden_image_boots_into_a_node_though_cloud_init_missed_the_metadata() {
     let volume = Path::new(env!("CARGO_MANIFEST_DIR")).join("cloud-init/user-data.volume.yaml");
     let server = ConfigDrive::master(&std::fs::read_to_string(volume).unwrap());
     let spec = MachineSpec {
-        image: &bed.base,
+        image: &bench.base,
         server: &server,
         has_config_drive: true,
         port: None,
         ..spec
     };
-    let mut machine = bed.boot("plain", &spec);
+    let mut machine = bench.boot("plain", &spec);
     let said = brought_up(&mut machine);
     assert!(said.contains("unpack bundle"), "{said}");
     let (plain_total, plain_start) = seconds(&mut machine);
@@ -181,7 +180,7 @@ fn nothing_was_unpacked(machine: &mut Machine, said: &str) {
 fn cloud_init_missed_it(machine: &mut Machine) {
     let platform = machine.shell("cloud-init query platform").unwrap();
     assert!(platform.contains("none"), "cloud-init found it: {platform}");
-    let report = machine.shell(&format!("{PROGRAM} status")).unwrap();
+    let report = machine.shell(&format!("{APPLIANCE} status")).unwrap();
     assert!(
         report.contains("master server02 (192.168.1.102)"),
         "{report}"
@@ -196,52 +195,37 @@ fn it_is_a_machine_of_its_own(machine: &mut Machine) {
 #[test]
 #[ignore = "boots three virtual machines; make e2e-image runs it"]
 fn three_vms_cloned_from_a_golden_image_become_a_cluster() {
-    const ALL: [&str; 3] = ["server01", "server02", "server03"];
-    let bed = Bed::new();
-    let golden = bed.golden();
-    let user_data = format!(
-        "#cloud-config\nappliance:\n  master: 192.168.1.102\n  \
-         join: {{token: {}, ttl: 2h, uses: {TOKEN_USES}}}\n",
-        token()
-    );
-    let mut cluster = Cluster::new(golden, &bed.appliance, &user_data, &bed.keep).unwrap();
-    for name in ALL {
-        cluster.power_on(name).unwrap();
-    }
-    cluster.wait_for_agents().unwrap();
-    let ended = |_: &str, machine: &mut Machine| {
-        Ok(matches!(
-            unit_state(machine).as_deref(),
-            Some("active" | "failed")
-        ))
+    let bench = Bench::new();
+    let flavor = Flavor {
+        memory: drive::MEMORY,
+        cpus: drive::CPUS,
+        beside: None,
     };
-    cluster
-        .wait_for_all("every node is up", |_, _, _| {}, ended)
-        .unwrap();
+    let mut bed = Bed::of(&bench.golden(), &TUTORIAL, &flavor, |token| {
+        format!(
+            "#cloud-config\nappliance:\n  master: 192.168.1.102\n  \
+             join: {{token: {token}, ttl: 2h, uses: 2}}\n"
+        )
+    });
+    for name in ALL {
+        bed.cluster.power_on(name).unwrap();
+    }
+    bed.cluster.wait_for_agents().unwrap();
+    bed.wait_for_bring_up();
+    bed.wait_until_healthy();
     let mut ids = Vec::new();
     for name in ALL {
-        let machine = cluster.machine(name).unwrap();
-        let said = brought_up(machine);
+        let machine = bed.machine(name);
+        let said = journal(machine).unwrap();
         println!("== {name}\n{said}");
         nothing_was_unpacked(machine, &said);
-        assert_healthy(machine);
         ids.push(machine.shell("cat /etc/machine-id").unwrap());
-        println!("{name}: healthy after {} s", seconds(machine).0);
+        println!("{name}: up {} s after power-on", seconds(machine).0);
     }
     ids.sort();
     ids.dedup();
     assert_eq!(ids.len(), ALL.len(), "clones share a machine ID");
-    let master = cluster.machine("server02").unwrap();
-    let nodes = master.shell("HOME=/root kubectl get nodes").unwrap();
+    let nodes = bed.shell(MASTER, "HOME=/root kubectl get nodes");
     println!("{nodes}");
     assert_eq!(nodes.matches(" Ready ").count(), 2, "{nodes}");
-}
-
-fn token() -> String {
-    let made = std::process::Command::new(env!("CARGO_BIN_EXE_appliance"))
-        .args(["token", "create", "--offline"])
-        .output()
-        .unwrap();
-    assert!(made.status.success(), "{}", said(&made));
-    String::from_utf8(made.stdout).unwrap().trim().to_owned()
 }
