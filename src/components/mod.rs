@@ -6,6 +6,7 @@ use crate::addons;
 use crate::spec::{Profile, Role};
 
 mod certificates;
+pub mod ports;
 
 pub use certificates::{
     ETCD_CERTIFICATE, KUBELET_CLIENT, certificate_names, certificate_path, etcd_member, key_path,

@@ -7,13 +7,12 @@ use super::NodeSpec;
 use super::resolve::Resolver;
 use super::settings::{JoinSettings, SecretText};
 use super::value::{Origin, Sourced};
+use crate::components::ports;
 use crate::join::token::Token;
 
 /// How long a token from user-data serves where nobody says otherwise.
 const DEFAULT_TTL: &str = "24h";
 const DEFAULT_PORT: &str = "6444";
-/// Ports of other parts of a master, which the join service cannot have.
-const TAKEN_PORTS: &[u16] = &[2379, 2380, 6443, 8080, 10250, 10251, 10252, 10255, 10256];
 
 /// How workers join the cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -177,7 +176,7 @@ pub(super) fn own_port(text: &str) -> Result<u16, String> {
 }
 
 fn refuse_taken(port: u16) -> Result<(), String> {
-    if TAKEN_PORTS.contains(&port) {
+    if ports::is_taken(port) {
         return Err(format!(
             "port {port} is another part's; choose one that is free"
         ));
@@ -197,7 +196,7 @@ mod tests {
 
     #[test]
     fn the_join_service_has_two_ports_that_nobody_else_has() {
-        assert_eq!(parse_port("6444"), Ok(6444));
+        assert_eq!(parse_port(DEFAULT_PORT), Ok(ports::JOIN));
         assert_eq!(parse_port("65534"), Ok(65534));
         for bad in ["", "1023", "65535", "6443", "6442", "2379"] {
             assert!(parse_port(bad).is_err(), "{bad:?}");

@@ -1,0 +1,259 @@
+//! The table of what nodes let in from the network: who reaches what, and why. Firewalls and the
+//! security groups of `deploy/` are made after it. Pure.
+
+use std::fmt;
+
+use crate::spec::{Ipip, Profile, Role};
+
+/// The port of the join service where nobody says otherwise (setting `join.port`).
+pub const JOIN: u16 = 6444;
+/// The ports of services on every node where nobody says otherwise (setting `nodePortRange`).
+pub const NODE_PORTS: (u16, u16) = (20000, 40000);
+/// Ports that parts of a node have on 127.0.0.1, or where nobody else has to reach them: the
+/// health of Felix, kubelet, kube-proxy, scheduler and controller manager, and what old tools look
+/// for the kubelet's read-only port at.
+const OWN: &[u16] = &[9099, 10248, 10249, 10251, 10252, 10255, 10256];
+
+/// The nodes that let something in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Nodes {
+    /// All of them.
+    All,
+    /// Those that run the control plane.
+    Masters,
+    /// Those that run pods.
+    Workers,
+}
+
+impl Nodes {
+    /// Whether a node of that role is one of them.
+    pub fn include(self, role: Role) -> bool {
+        match self {
+            Nodes::All => true,
+            Nodes::Masters => role.is_master(),
+            Nodes::Workers => role.is_worker(),
+        }
+    }
+}
+
+impl fmt::Display for Nodes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Nodes::All => "nodes",
+            Nodes::Masters => "masters",
+            Nodes::Workers => "workers",
+        })
+    }
+}
+
+/// Who is let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Peer {
+    /// Nodes of the cluster.
+    Nodes(Nodes),
+    /// Pods, by addresses of `podCIDR`.
+    Pods,
+    /// People and machines outside, whom the operator names.
+    Clients,
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Peer::Nodes(nodes) => nodes.fmt(f),
+            Peer::Pods => f.write_str("pods"),
+            Peer::Clients => f.write_str("clients"),
+        }
+    }
+}
+
+/// What they send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Traffic {
+    /// TCP to these ports, both ends included.
+    Tcp(u16, u16),
+    /// UDP to these ports, both ends included.
+    Udp(u16, u16),
+    /// IP-in-IP: protocol 4, which firewalls know under other names too, and not always as the same.
+    Tunnel,
+    /// Anything.
+    Anything,
+}
+
+impl Traffic {
+    /// The protocol as a number (RFC 5237), for anything none.
+    pub fn protocol(self) -> Option<u8> {
+        match self {
+            Traffic::Tcp(..) => Some(6),
+            Traffic::Udp(..) => Some(17),
+            Traffic::Tunnel => Some(4),
+            Traffic::Anything => None,
+        }
+    }
+
+    /// The ports, where the protocol has some.
+    pub fn ports(self) -> Option<(u16, u16)> {
+        match self {
+            Traffic::Tcp(first, last) | Traffic::Udp(first, last) => Some((first, last)),
+            Traffic::Tunnel | Traffic::Anything => None,
+        }
+    }
+}
+
+impl fmt::Display for Traffic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = match self {
+            Traffic::Tcp(..) => "TCP",
+            Traffic::Udp(..) => "UDP",
+            Traffic::Tunnel => "protocol 4",
+            Traffic::Anything => "anything",
+        };
+        match self.ports() {
+            Some((first, last)) if first == last => write!(f, "{name} {first}"),
+            Some((first, last)) => write!(f, "{name} {first}-{last}"),
+            None => f.write_str(name),
+        }
+    }
+}
+
+/// The clusters in which it has to be let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum When {
+    /// All of them.
+    Always,
+    /// Those where pods' packets go from node to node as they are (`ipip: off` or `cross-subnet`).
+    Routed,
+    /// Those with tunnels (`ipip: cross-subnet` or `always`).
+    Tunnelled,
+    /// Those of profile simple.
+    Simple,
+}
+
+impl When {
+    /// Whether a cluster with these settings is one of them.
+    pub fn holds(self, profile: Profile, ipip: Ipip) -> bool {
+        match self {
+            When::Always => true,
+            When::Routed => ipip != Ipip::Always,
+            When::Tunnelled => ipip != Ipip::Off,
+            When::Simple => profile == Profile::Simple,
+        }
+    }
+}
+
+/// One thing that nodes let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Opening {
+    /// Its name, by which templates call their rule for it.
+    pub name: &'static str,
+    /// Who lets it in.
+    pub on: Nodes,
+    /// Whom.
+    pub from: Peer,
+    /// What.
+    pub traffic: Traffic,
+    /// In which clusters.
+    pub when: When,
+    /// What for.
+    pub purpose: &'static str,
+}
+
+const fn opening(
+    name: &'static str,
+    on: Nodes,
+    from: Peer,
+    traffic: Traffic,
+    when: When,
+    purpose: &'static str,
+) -> Opening {
+    Opening {
+        name,
+        on,
+        from,
+        traffic,
+        when,
+        purpose,
+    }
+}
+
+const fn tcp(port: u16) -> Traffic {
+    Traffic::Tcp(port, port)
+}
+
+const FROM_NODES: Peer = Peer::Nodes(Nodes::All);
+const FROM_MASTERS: Peer = Peer::Nodes(Nodes::Masters);
+const TCP_NODE_PORTS: Traffic = Traffic::Tcp(NODE_PORTS.0, NODE_PORTS.1);
+const UDP_NODE_PORTS: Traffic = Traffic::Udp(NODE_PORTS.0, NODE_PORTS.1);
+
+/// Everything that nodes let in. What pods send to nodes comes with their node's address: Calico
+/// masks whatever leaves the pool.
+#[rustfmt::skip]
+pub const OPENINGS: &[Opening] = &[
+    opening("bgp", Nodes::All, FROM_NODES, tcp(179), When::Always, "Calico: each node tells the others which pods it has"),
+    opening("tunnel", Nodes::All, FROM_NODES, Traffic::Tunnel, When::Tunnelled, "Calico's IP-in-IP tunnels between nodes"),
+    opening("api_server", Nodes::Masters, FROM_NODES, tcp(6443), When::Always, "API server, for kubelets, kube-proxies, pods and other masters"),
+    opening("api_clients", Nodes::Masters, Peer::Clients, tcp(6443), When::Always, "API server, for kubectl elsewhere"),
+    opening("api_simple", Nodes::Masters, FROM_NODES, tcp(8080), When::Simple, "API server without TLS"),
+    opening("etcd_clients", Nodes::Masters, FROM_NODES, tcp(2379), When::Always, "etcd, for Calico on each node"),
+    opening("etcd_peers", Nodes::Masters, FROM_MASTERS, tcp(2380), When::Always, "etcd's members among themselves"),
+    opening("join", Nodes::Masters, FROM_NODES, tcp(JOIN), When::Always, "join service, for nodes that have a token"),
+    opening("renew", Nodes::Masters, FROM_NODES, tcp(JOIN + 1), When::Always, "renewal of certificates, for nodes that have some"),
+    opening("kubelet", Nodes::Workers, FROM_MASTERS, tcp(10250), When::Always, "kubelet, for logs and exec by way of the API server"),
+    opening("node_ports_tcp", Nodes::Workers, Peer::Clients, TCP_NODE_PORTS, When::Always, "services of type NodePort"),
+    opening("node_ports_udp", Nodes::Workers, Peer::Clients, UDP_NODE_PORTS, When::Always, "services of type NodePort"),
+    opening("node_ports_nodes_tcp", Nodes::Workers, FROM_NODES, TCP_NODE_PORTS, When::Always, "services of type NodePort, for pods and checks"),
+    opening("node_ports_nodes_udp", Nodes::Workers, FROM_NODES, UDP_NODE_PORTS, When::Always, "services of type NodePort, for pods and checks"),
+    opening("pods", Nodes::Workers, Peer::Pods, Traffic::Anything, When::Routed, "pods among themselves; NetworkPolicies say what they let in"),
+    opening("pods_nodes", Nodes::Workers, FROM_NODES, Traffic::Anything, When::Routed, "what nodes pass on to pods: NodePorts, the API server's proxy"),
+];
+
+/// Whether another part of a node may have the port, so that none that an operator chooses can.
+pub fn is_taken(port: u16) -> bool {
+    let fixed = OPENINGS
+        .iter()
+        .filter_map(|opening| opening.traffic.ports());
+    let mut fixed =
+        fixed.filter(|ports| ![NODE_PORTS, (JOIN, JOIN), (JOIN + 1, JOIN + 1)].contains(ports));
+    OWN.contains(&port) || fixed.any(|(first, last)| (first..=last).contains(&port))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn every_opening_has_a_name_of_its_own_and_a_purpose() {
+        let names: BTreeSet<&str> = OPENINGS.iter().map(|opening| opening.name).collect();
+        assert_eq!(names.len(), OPENINGS.len());
+        assert!(OPENINGS.iter().all(|opening| !opening.purpose.is_empty()));
+    }
+
+    #[test]
+    fn nobody_outside_reaches_more_than_the_api_server_and_services() {
+        for opening in OPENINGS
+            .iter()
+            .filter(|opening| opening.from == Peer::Clients)
+        {
+            let traffic = opening.traffic;
+            assert!(
+                traffic == tcp(6443) || traffic.ports() == Some(NODE_PORTS),
+                "{}: {traffic}",
+                opening.name
+            );
+        }
+    }
+
+    #[test]
+    fn a_port_that_can_be_chosen_is_not_taken_and_every_other_is() {
+        for free in [JOIN, JOIN + 1, 6440, 20000, 30000] {
+            assert!(!is_taken(free), "{free}");
+        }
+        for taken in [
+            179, 2379, 2380, 6443, 8080, 10248, 10250, 10251, 10252, 10255, 10256,
+        ] {
+            assert!(is_taken(taken), "{taken}");
+        }
+    }
+}
