@@ -21,5 +21,6 @@ pub mod preflight;
 pub mod render;
 pub mod spec;
 pub mod sys;
+pub mod user_data;
 pub mod verify;
 pub mod workloads;

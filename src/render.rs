@@ -1,15 +1,42 @@
 //! The templates and the only way values enter them: each kind of file has its escaper,
 //! so that no value can become syntax. Pure.
 
+use std::collections::HashMap;
+
 use anyhow::{Context as _, Result, bail, ensure};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use rust_embed::RustEmbed;
 use serde::Serialize;
 use serde_json::Value;
-use tera::{Context, Tera};
+use tera::{Context, Filter, Tera};
 
+/// How long a line of base64 in a MIME part may be, in bytes (RFC 2045).
+const MIME_LINE: usize = 76;
+/// The directory of [`ForCloudInit`], as names of templates have it.
+const CLOUD_INIT: &str = "cloud-init/";
+
+/// What a node has.
 #[derive(RustEmbed)]
 #[folder = "$CARGO_MANIFEST_DIR/bundle/templates"]
 struct Templates;
+
+/// What a server boots with.
+#[derive(RustEmbed)]
+#[folder = "$CARGO_MANIFEST_DIR/cloud-init"]
+struct ForCloudInit;
+
+/// The text of the template of that name.
+fn source(template: &str) -> Result<String> {
+    let file = match template.strip_prefix(CLOUD_INIT) {
+        Some(name) => ForCloudInit::get(name),
+        None => Templates::get(template),
+    };
+    let data = file
+        .with_context(|| format!("no template {template}"))?
+        .data;
+    String::from_utf8(data.into_owned()).with_context(|| format!("template {template}"))
+}
 
 /// What kind of file a template makes, told by its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,15 +45,25 @@ enum Syntax {
     Unit,
     /// YAML or JSON: values stand inside double quotes.
     Quoted,
+    /// A shell script: values are words.
+    Shell,
+    /// A YAML document: a value is a scalar, or whatever YAML it is with the filter `yaml`.
+    Document,
+    /// A MIME message: values are the bodies of its parts, in base64.
+    Mime,
     /// Lines of words: values may hold nothing that separates them.
     Plain,
 }
 
 impl Syntax {
     fn of(template: &str) -> Syntax {
-        match template.rsplit_once('.').map(|(_, extension)| extension) {
+        let name = template.strip_suffix(".tera").unwrap_or(template);
+        match name.rsplit_once('.').map(|(_, extension)| extension) {
             Some("service") => Syntax::Unit,
             Some("yaml" | "json") => Syntax::Quoted,
+            Some("sh") => Syntax::Shell,
+            Some("cfg") => Syntax::Document,
+            Some("mime") => Syntax::Mime,
             _ => Syntax::Plain,
         }
     }
@@ -35,25 +72,39 @@ impl Syntax {
         match self {
             Syntax::Unit => escape_unit_word,
             Syntax::Quoted => escape_quoted,
+            Syntax::Shell => escape_shell_word,
+            Syntax::Document => |text| Value::from(text).to_string(),
+            Syntax::Mime => encode_body,
             Syntax::Plain => str::to_owned,
         }
+    }
+
+    /// Whether no text at all can break out of it, lines and control characters included.
+    fn takes_any_text(self) -> bool {
+        matches!(self, Syntax::Document | Syntax::Mime)
     }
 }
 
 /// Renders the template of that name, such as `units/etcd.service`, with `values`.
 ///
 /// A name in the template that `values` does not have is an error, and so is a control
-/// character, such as a newline, in any value.
+/// character, such as a newline, in any value that is not encoded as a whole.
 pub fn render(template: &str, values: &impl Serialize) -> Result<String> {
-    let source = Templates::get(template).with_context(|| format!("no template {template}"))?;
-    let text = str::from_utf8(&source.data).with_context(|| format!("template {template}"))?;
     let values = serde_json::to_value(values)?;
     let syntax = Syntax::of(template);
     refuse_unfit(syntax, "", &values).with_context(|| format!("template {template}"))?;
     let mut tera = Tera::default();
     tera.autoescape_on(vec![""]);
     tera.set_escape_fn(syntax.escape());
-    tera.add_raw_template(template, text)?;
+    tera.register_filter("yaml", Yaml);
+    if template.starts_with(CLOUD_INIT) {
+        // For those that include another.
+        for name in ForCloudInit::iter().map(|name| format!("{CLOUD_INIT}{name}")) {
+            tera.add_raw_template(&name, &source(&name)?)?;
+        }
+    } else {
+        tera.add_raw_template(template, &source(template)?)?;
+    }
     tera.render(template, &Context::from_value(values)?)
         .with_context(|| format!("template {template}"))
 }
@@ -61,7 +112,8 @@ pub fn render(template: &str, values: &impl Serialize) -> Result<String> {
 fn refuse_unfit(syntax: Syntax, place: &str, value: &Value) -> Result<()> {
     match value {
         Value::String(text) => {
-            if let Some(bad) = text.chars().find(|c| c.is_control()) {
+            let unfit = |c: &char| c.is_control() && !syntax.takes_any_text();
+            if let Some(bad) = text.chars().find(unfit) {
                 bail!("value `{place}` holds the control character {bad:?}");
             }
             ensure!(
@@ -102,6 +154,54 @@ pub fn escape_unit_word(text: &str) -> String {
 fn escape_quoted(text: &str) -> String {
     let quoted = Value::from(text).to_string();
     quoted[1..quoted.len() - 1].to_owned()
+}
+
+/// Makes any text (without control characters) one word of a POSIX shell.
+pub fn escape_shell_word(text: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "%+,-./:=@_".contains(c);
+    if !text.is_empty() && text.chars().all(is_plain) {
+        return text.to_owned();
+    }
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
+/// Makes any text the body of a MIME part: no line of base64 begins like a boundary.
+fn encode_body(text: &str) -> String {
+    let mut body = String::new();
+    for (index, c) in STANDARD.encode(text).chars().enumerate() {
+        if index > 0 && index % MIME_LINE == 0 {
+            body.push('\n');
+        }
+        body.push(c);
+    }
+    body
+}
+
+/// `{{ value | yaml(indent=2) }}`: the value as YAML, lists and maps in block style, text with
+/// quotes wherever a reader could take it for something else. All lines but the first are
+/// indented by that many spaces.
+struct Yaml;
+
+impl Filter for Yaml {
+    fn filter(&self, value: &Value, arguments: &HashMap<String, Value>) -> tera::Result<Value> {
+        let options = serde_saphyr::ser_options! { folded_wrap_chars: usize::MAX };
+        let text =
+            serde_saphyr::to_string_with_options(value, options).map_err(tera::Error::msg)?;
+        let indent = arguments.get("indent").and_then(Value::as_u64).unwrap_or(0);
+        let prefix = " ".repeat(usize::try_from(indent).map_err(tera::Error::msg)?);
+        // The template ends the line: what is cut here comes back, a value's own empty lines too.
+        let mut lines = text.strip_suffix('\n').unwrap_or(&text).split('\n');
+        let first = lines.next().unwrap_or_default().to_owned();
+        let rest = lines.map(|line| match line {
+            "" => "\n".to_owned(),
+            line => format!("\n{prefix}{line}"),
+        });
+        Ok(rest.fold(first, |text, line| text + &line).into())
+    }
+
+    fn is_safe(&self) -> bool {
+        true
+    }
 }
 
 #[cfg(test)]

@@ -13,10 +13,12 @@ use crate::spec::reference;
 mod bundle;
 mod image;
 mod join;
+mod user_data;
 
 pub use bundle::{Bundle, CacheDir, Carrier, Fetch, Ingredients, Repack, Trust};
 pub use image::{Image, ImageBuild, ImageCheck, ImagePayload, ImagePrepare};
 pub use join::{Certs, Join, Node, Serve, Token};
+pub use user_data::UserData;
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -70,6 +72,9 @@ pub enum Command {
     /// Check, describe or begin a file of settings
     #[command(subcommand)]
     Config(Config),
+    /// Write what servers boot with to become nodes: cloud-init's user-data
+    #[command(after_long_help = user_data::USER_DATA_HELP)]
+    UserData(UserData),
     /// Tell whether the node is healthy: services, endpoints, images, certificates
     Status(Status),
     /// Check the whole cluster, on a master: versions, nodes, network, DNS, services

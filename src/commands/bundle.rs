@@ -61,7 +61,7 @@ fn definition(text: &str) -> Result<Definition> {
     let definition = Definition::find(text).map_err(Refused::because)?;
     let bundle = &definition.bundle;
     let layer = Layer::of_bundle(&bundle.name, &bundle.settings).map_err(Refused::because)?;
-    validate(&layer)?;
+    validate(&[layer])?;
     Ok(definition)
 }
 

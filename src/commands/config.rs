@@ -16,7 +16,7 @@ pub fn run(command: &Config) -> Result<Outcome> {
     match command {
         Config::Validate { file } => {
             let layer = read(file).map_err(Refused::because)?;
-            validate::validate(&layer)?;
+            validate::validate(&[layer])?;
             println!("{}: valid", file.display());
         }
         Config::Schema => println!("{}", serde_json::to_string_pretty(&reference::schema())?),
@@ -26,7 +26,7 @@ pub fn run(command: &Config) -> Result<Outcome> {
 }
 
 /// The settings in the file: user-data where its section is found, else a configuration.
-fn read(file: &Path) -> Result<Layer> {
+pub(super) fn read(file: &Path) -> Result<Layer> {
     let shown = file.display().to_string();
     let content = bounded(file, MAX_CONFIG)?
         .ok_or_else(|| anyhow!("configuration {shown}: there is no such file"))?;

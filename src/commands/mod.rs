@@ -30,6 +30,7 @@ mod print;
 mod repack;
 mod status;
 mod token;
+mod user_data;
 mod version;
 
 /// How a command ended that did not fail.
@@ -97,6 +98,7 @@ pub fn run(cli: Cli, required_key: Option<&str>) -> Result<Outcome> {
         Command::Convert(arguments) => convert::run(&arguments, required_key),
         Command::Detect(arguments) => detect::run(&arguments),
         Command::Config(command) => config::run(&command),
+        Command::UserData(arguments) => user_data::run(&arguments),
         Command::Status(arguments) => status::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),
         Command::Token(command) => token::run(&command),

@@ -66,6 +66,8 @@ pub const ETCD_MEMBER_DATA: &str = "/var/lib/etcd/member";
 pub const ETCD_ENVIRONMENT: &str = "/etc/kubernetes/etcd.env";
 /// Where this program is on a node.
 pub const PROGRAM: &str = "/usr/local/bin/appliance";
+/// The unit that makes a node of a server at each of its boots.
+pub const BOOT_UNIT: &str = "appliance-install.service";
 /// What this program adds to the distribution's docker unit.
 pub const DOCKER_DROP_IN: &str = "/etc/systemd/system/docker.service.d/appliance-forward.conf";
 

@@ -39,6 +39,7 @@ pub mod settings;
 pub mod user_data;
 pub mod validate;
 pub mod value;
+pub mod written;
 
 /// IP-in-IP's header, in bytes: what a tunnel takes from the network's MTU.
 const IPIP_OVERHEAD: u32 = 20;

@@ -140,6 +140,18 @@ fn parts(text: &str) -> Vec<String> {
     parts
 }
 
+/// The example with every setting in force.
+#[cfg(test)]
+pub(super) fn in_force() -> String {
+    let text = example();
+    let settings = text.lines().filter_map(|line| {
+        let setting = line.strip_prefix('#')?;
+        let is_prose = setting.starts_with(' ') && !setting.starts_with("  ");
+        (!is_prose).then_some(setting)
+    });
+    settings.collect::<Vec<_>>().join("\n")
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -147,22 +159,12 @@ mod tests {
     use crate::spec::validate::validate;
     use crate::spec::value::{Layer, Place};
 
-    /// The example with every setting in force.
-    fn in_force() -> String {
-        let text = example();
-        let settings = text.lines().filter_map(|line| {
-            let setting = line.strip_prefix('#')?;
-            let is_prose = setting.starts_with(' ') && !setting.starts_with("  ");
-            (!is_prose).then_some(setting)
-        });
-        settings.collect::<Vec<_>>().join("\n")
-    }
-
     #[test]
     fn the_example_has_every_setting_and_is_valid() {
         let text = in_force();
         let settings = Settings::from_yaml("example", &text).unwrap();
-        validate(&Layer::new(Place::Config("example".to_owned()), settings)).unwrap();
+        let layer = Layer::new(Place::Config("example".to_owned()), settings);
+        validate(&[layer]).unwrap();
         let schema = schema();
         let properties = schema.get("properties").unwrap().as_object().unwrap();
         for key in properties.keys() {

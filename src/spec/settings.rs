@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, anyhow, ensure};
 use schemars::JsonSchema;
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use zeroize::Zeroizing;
 
 use super::{Ipip, Profile, Role};
@@ -15,7 +15,7 @@ use super::{Ipip, Profile, Role};
 pub(super) const SUGGESTION_DISTANCE: usize = 2;
 
 /// Settings of one layer, not yet checked.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 #[schemars(
     title = "Settings of an appliance node",
@@ -96,7 +96,7 @@ pub struct Settings {
 }
 
 /// An existing certificate authority. Its files are read on the master, when it is installed.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(inline)]
 pub struct CaSettings {
@@ -107,7 +107,7 @@ pub struct CaSettings {
 }
 
 /// How workers join: the same for the master and the workers.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 #[schemars(inline)]
 pub struct JoinSettings {
@@ -126,7 +126,7 @@ pub struct JoinSettings {
 }
 
 /// One workload: a manifest, given as text or as a file, and what it needs.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(inline)]
 pub struct WorkloadSettings {
@@ -164,6 +164,13 @@ impl From<String> for SecretText {
     }
 }
 
+/// What is written without thinking of it must not tell: see [`super::written`].
+impl Serialize for SecretText {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str("<secret>")
+    }
+}
+
 impl std::fmt::Debug for SecretText {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("<secret>")
@@ -171,7 +178,7 @@ impl std::fmt::Debug for SecretText {
 }
 
 /// One node of the inventory, told by the first of `uuid`, `name` and `address` it has.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(inline)]
 pub struct InventoryEntry {
@@ -190,7 +197,7 @@ pub struct InventoryEntry {
 }
 
 /// Gives VMs of a launch index or a host name their role.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 #[schemars(inline)]
 pub struct RoleRule {

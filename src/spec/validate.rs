@@ -7,13 +7,15 @@ use super::resolve::{Resolver, named_range};
 use super::value::Layer;
 use super::{Inputs, Refused, Role};
 
-/// Checks every setting of `layer` that can be checked without the VM.
+/// Checks every setting that can be checked without the VM. Where several layers make one, that of
+/// the strongest counts.
 ///
 /// # Errors
 /// All problems together, each with its place.
-pub fn validate(layer: &Layer) -> Result<(), Refused> {
+pub fn validate(layers: &[Layer]) -> Result<(), Refused> {
     let inputs = Inputs::default();
-    let layers = [layer.clone()];
+    let mut layers = layers.to_vec();
+    Layer::sort(&mut layers);
     let mut resolver = Resolver::new(&inputs, &layers);
     resolver.check_layer();
     if resolver.problems.is_empty() {

@@ -1,14 +1,17 @@
 //! Whatever is in the metadata, it reaches the node's units as the value it is, or not at all.
 
 use std::collections::BTreeMap;
+use std::process::Command;
 
 use appliance::desired::Desired;
 use appliance::metadata::openstack::{self, RawFile, RawFiles};
-use appliance::render::escape_unit_word;
+use appliance::render::{escape_shell_word, escape_unit_word};
 use appliance::spec::settings::{PLAIN, Settings};
 use appliance::spec::value::{Layer, Place};
 use appliance::spec::{HostFacts, Inputs, NodeSpec, user_data};
-use proptest::prelude::{Just, Strategy, any, prop_assert_eq, prop_oneof, proptest};
+use proptest::prelude::{
+    Just, ProptestConfig, Strategy, any, prop_assert_eq, prop_oneof, proptest,
+};
 use serde_json::{Map, Value, json};
 
 use crate::rendered::{desired, manifest, units};
@@ -203,4 +206,15 @@ fn the_values_that_are_tried_do_reach_the_units() {
         words.iter().any(|word| word.ends_with("=other")),
         "{words:?}"
     );
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn any_value_stays_one_word_of_a_shell(value in "[^\\p{Cc}]{0,40}") {
+        let script = format!("set -- {}; printf '%s %s' $# \"$1\"", escape_shell_word(&value));
+        let output = Command::new("sh").args(["-c", &script]).output().unwrap();
+        prop_assert_eq!(String::from_utf8(output.stdout).unwrap(), format!("1 {value}"));
+    }
 }

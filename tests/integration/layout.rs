@@ -13,6 +13,7 @@ const PURE: &[&str] = &[
     "desired",
     "plan",
     "preflight",
+    "user_data",
 ];
 /// What they must not name.
 const MACHINE: &[&str] = &[

@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use appliance_vm::drive::{ConfigDrive, Format};
+use appliance_vm::drive::{ConfigDrive, DEFAULTS, Format, user_data};
 use appliance_vm::image::Image;
 use appliance_vm::machine::{Machine, MachineSpec};
 use serde_json::Value;
@@ -38,11 +38,9 @@ fn boot(change: impl Fn(&mut ConfigDrive)) -> Machine {
         std::env::var_os("APPLIANCE").expect("APPLIANCE names out/appliance: run `make test`");
     let project = Path::new(env!("CARGO_MANIFEST_DIR"));
     let image = Image::ensure(&project.join("out/vm")).unwrap();
-    let user_data =
-        std::fs::read_to_string(project.join("cloud-init/user-data.volume.yaml")).unwrap();
-    let mut config_drive = ConfigDrive::master(&user_data);
-    change(&mut config_drive);
     let appliance = PathBuf::from(appliance);
+    let mut config_drive = ConfigDrive::master(&user_data(&appliance, DEFAULTS).unwrap());
+    change(&mut config_drive);
     let spec = MachineSpec {
         image: &image,
         server: &config_drive,

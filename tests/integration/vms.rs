@@ -5,6 +5,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use appliance_vm::cluster::{Cluster, ClusterSpec, Server, UNIT, journal, unit_state};
+use appliance_vm::drive;
 use appliance_vm::image::Image;
 use appliance_vm::machine::Machine;
 use serde_json::Value;
@@ -12,7 +13,7 @@ use serde_json::Value;
 use crate::harness::said;
 
 pub const APPLIANCE: &str = "/usr/local/bin/appliance";
-/// Where the volume is mounted that brings the appliance, if there is more to be found on it.
+/// Where the volume that brings the appliance stays mounted, if there is more to be found on it.
 pub const VOLUME: &str = "/run/appliance-volume";
 /// What tells why a node is not what it should be, where a test ends there.
 const LAST_WORDS: &str = "\
@@ -65,18 +66,18 @@ fn note(name: &str, since: Duration, line: &str) {
 }
 
 impl Bed {
-    /// VMs that are switched off. `settings` makes the appliance's part of the user-data, which is
-    /// the same for all, with a token.
+    /// VMs that are switched off. `settings` makes the settings in the user-data, which is the same
+    /// for all, with a token.
     pub fn new(servers: &[Server], flavor: &Flavor, settings: impl FnOnce(&str) -> String) -> Bed {
         let project = Path::new(env!("CARGO_MANIFEST_DIR"));
         let image = Image::ensure(&project.join("out/vm")).unwrap();
-        let volume = project.join("cloud-init/user-data.volume.yaml");
-        let mut volume = std::fs::read_to_string(volume).unwrap();
-        if flavor.beside.is_some() {
-            volume = volume.replace(&format!("  - [umount, {VOLUME}]\n"), "");
-        }
+        let beside = flavor.beside.is_some();
         Bed::of(&image, servers, flavor, |token| {
-            format!("{volume}\nappliance:\n{}\n", settings(token))
+            let user_data = drive::user_data(&appliance(), &settings(token)).unwrap();
+            // The volume stays mounted where there is more on it.
+            let mount = format!("[mount, -o, ro, LABEL={}, {VOLUME}]", drive::LABEL);
+            let mount = format!("bootcmd:\n- [mkdir, -p, {VOLUME}]\n- {mount}\n");
+            if beside { user_data + &mount } else { user_data }
         })
     }
 

@@ -12,6 +12,6 @@ fuzz_target!(|data: &[u8]| {
     };
     if let Ok(settings) = Settings::from_yaml("fuzz", text) {
         let layer = Layer::new(Place::Config("fuzz".to_owned()), settings);
-        drop(validate(&layer));
+        drop(validate(&[layer]));
     }
 });

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Write;
 use std::path::Path;
 use std::process::Command;
 
@@ -13,6 +14,10 @@ use serde_json::{Value, json};
 pub const MEMORY: u32 = 2048;
 /// The processors of a server, if nothing else is said.
 pub const CPUS: u32 = 2;
+/// The label of the volume with the appliance.
+pub const LABEL: &str = "APPLIANCE";
+/// Settings that change nothing: the server's role is a property.
+pub const DEFAULTS: &str = "clusterName: kubernetes\n";
 
 /// The file system of a config drive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -152,8 +157,27 @@ impl ConfigDrive {
     }
 }
 
-/// Writes a volume labelled `APPLIANCE` that brings the program and its unit to a VM, and the files
-/// of the directory `beside`.
+/// What `appliance user-data` writes for servers with these settings (YAML) that have it on the
+/// volume of [`write_volume`].
+pub fn user_data(appliance: &Path, settings: &str) -> Result<String> {
+    let mut cluster = tempfile::NamedTempFile::new()?;
+    cluster.write_all(settings.as_bytes())?;
+    let output = Command::new(appliance)
+        .args(["user-data", "--volume", LABEL, "--cluster"])
+        .arg(cluster.path())
+        .output()
+        .with_context(|| appliance.display().to_string())?;
+    ensure!(
+        output.status.success(),
+        "{}: {}",
+        appliance.display(),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(String::from_utf8(output.stdout)?)
+}
+
+/// Writes a volume labelled `APPLIANCE` that brings the program to a VM, and the files of the
+/// directory `beside`.
 pub fn write_volume(appliance: &Path, beside: Option<&Path>, image: &Path) -> Result<()> {
     let tree = tempfile::tempdir()?;
     if let Some(directory) = beside {
@@ -163,15 +187,9 @@ pub fn write_volume(appliance: &Path, beside: Option<&Path>, image: &Path) -> Re
             fs::copy(entry.path(), tree.path().join(entry.file_name()))?;
         }
     }
-    let unit =
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../cloud-init/appliance-install.service");
-    for (file, name) in [
-        (appliance, "appliance"),
-        (&unit, "appliance-install.service"),
-    ] {
-        fs::copy(file, tree.path().join(name)).with_context(|| file.display().to_string())?;
-    }
-    iso(tree.path(), "APPLIANCE", image)
+    fs::copy(appliance, tree.path().join("appliance"))
+        .with_context(|| appliance.display().to_string())?;
+    iso(tree.path(), LABEL, image)
 }
 
 fn iso(tree: &Path, label: &str, image: &Path) -> Result<()> {

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use appliance_vm::drive::ConfigDrive;
+use appliance_vm::drive::{ConfigDrive, DEFAULTS, user_data};
 use appliance_vm::image::Image;
 use appliance_vm::machine::{Machine, MachineSpec};
 use appliance_vm::stages::Stages;
@@ -92,8 +92,7 @@ fn show(stages: &mut Stages, appliance: &Path, cache: &Path, keep: Option<&Path>
     let image = stages.run("VM image from the distribution's packages (cached)", || {
         Image::ensure(cache)
     })?;
-    let user_data = include_str!("../../../cloud-init/user-data.volume.yaml");
-    let config_drive = ConfigDrive::master(user_data);
+    let config_drive = ConfigDrive::master(&user_data(appliance, DEFAULTS)?);
     let spec = MachineSpec {
         image: &image,
         server: &config_drive,

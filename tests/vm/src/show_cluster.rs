@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use appliance_vm::cluster::{Cluster, ClusterSpec, TUTORIAL, UNIT, journal, reaches, unit_state};
-use appliance_vm::drive::CPUS;
+use appliance_vm::drive::{CPUS, DEFAULTS, user_data};
 use appliance_vm::image::Image;
 use appliance_vm::machine::Machine;
 use appliance_vm::stages::Stages;
@@ -26,7 +26,7 @@ pub struct Arguments {
     /// The appliance to boot with
     #[arg(long, default_value = "out/appliance")]
     appliance: PathBuf,
-    /// The user-data of all three [default: cloud-init/user-data.volume.yaml]
+    /// The user-data of all three [default: one without a join token]
     #[arg(long, value_name = "FILE")]
     user_data: Option<PathBuf>,
     /// The memory of each VM
@@ -49,10 +49,10 @@ pub fn run(arguments: &Arguments) -> Result<()> {
 }
 
 fn show(stages: &mut Stages, arguments: &Arguments) -> Result<()> {
-    let user_data = match &arguments.user_data {
+    let text = match &arguments.user_data {
         Some(file) => fs::read_to_string(file)
             .with_context(|| format!("{}: give the user-data's file", file.display()))?,
-        None => include_str!("../../../cloud-init/user-data.volume.yaml").to_owned(),
+        None => user_data(&arguments.appliance, DEFAULTS)?,
     };
     let temporary = tempfile::tempdir()?;
     let keep = arguments.keep.as_deref().unwrap_or(temporary.path());
@@ -64,7 +64,7 @@ fn show(stages: &mut Stages, arguments: &Arguments) -> Result<()> {
         image: &image,
         appliance: &arguments.appliance,
         beside: None,
-        user_data: &user_data,
+        user_data: &text,
         memory: arguments.memory,
         cpus: CPUS,
         keep,

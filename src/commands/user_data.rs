@@ -1,0 +1,46 @@
+//! `appliance user-data`: what servers boot with to become nodes.
+
+use std::io::Write;
+
+use anyhow::Result;
+
+use super::{Outcome, config};
+use crate::cli::UserData;
+use crate::spec::Refused;
+use crate::spec::validate::validate;
+use crate::spec::value::Layer;
+use crate::spec::written::Written;
+use crate::sys::atomic;
+use crate::user_data::{advice, compose, secrets};
+
+/// Runs the command.
+pub fn run(arguments: &UserData) -> Result<Outcome> {
+    let layers = layers(arguments).map_err(Refused::because)?;
+    validate(&layers)?;
+    let said: Vec<_> = layers.iter().map(|layer| &layer.settings).collect();
+    let written = Written::of(&said)?;
+    let delivery = arguments.delivery();
+    let text = compose(&written, &delivery, arguments.form()).map_err(Refused::because)?;
+    let settings = written.settings()?;
+    for secret in secrets(&settings, &delivery) {
+        log::warn!("whoever may see the server in OpenStack can read {secret}");
+    }
+    for advice in advice(&settings) {
+        log::warn!("{advice}");
+    }
+    match &arguments.output {
+        Some(path) => atomic::replace(path, 0o600, |file| Ok(file.write_all(text.as_bytes())?))?,
+        None => print!("{text}"),
+    }
+    Ok(Outcome::Done)
+}
+
+/// The settings of the flags, and those of the file.
+fn layers(arguments: &UserData) -> Result<Vec<Layer>> {
+    let role = ("role", arguments.role.as_ref());
+    let mut layers = vec![Layer::of_flags(&arguments.set, &[role])?];
+    if let Some(file) = &arguments.cluster {
+        layers.push(config::read(file)?);
+    }
+    Ok(layers)
+}

@@ -1,0 +1,345 @@
+//! What a server boots with to become a node: user-data for cloud-init, with the settings and, where
+//! the image lacks it, a way to the appliance. Pure.
+
+use std::fmt;
+use std::str::FromStr;
+
+use anyhow::{Context, Result, ensure};
+use reqwest::Url;
+use serde_json::{Value, json};
+
+use crate::components::{BOOT_UNIT, PROGRAM, unit_path};
+use crate::render::render;
+use crate::spec::settings::Settings;
+use crate::spec::user_data;
+use crate::spec::written::Written;
+
+/// The most bytes of user-data that Nova takes: 65,535 of base64
+/// (`nova/api/openstack/compute/schemas/servers.py`), which are so many of anything.
+pub const SIZE_LIMIT: usize = 49_149;
+/// The script that brings the appliance, on the server.
+const DELIVER: &str = "/usr/local/sbin/appliance-deliver";
+/// The longest label of a CD (ISO 9660), in bytes. Those of other file systems are shorter.
+const MAX_LABEL: usize = 32;
+
+/// The label of a volume or CD: what every file system takes and no program reads as anything else.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Label(String);
+
+impl FromStr for Label {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Label, String> {
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
+        let fits = (1..=MAX_LABEL).contains(&text.len()) && text.chars().all(is_plain);
+        if !fits || text.starts_with('-') {
+            return Err(format!(
+                "expected a label such as APPLIANCE: letters, digits, `-`, `_` and `.`, at most {MAX_LABEL}"
+            ));
+        }
+        Ok(Label(text.to_owned()))
+    }
+}
+
+impl fmt::Display for Label {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Where a server downloads the appliance from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Download(Url);
+
+impl Download {
+    /// What may be shown of it: without the query, which makes a Swift TempURL a secret.
+    fn place(&self) -> String {
+        let mut shown = self.0.clone();
+        shown.set_query(None);
+        shown.into()
+    }
+
+    /// Whether it lets whoever has it in.
+    fn is_secret(&self) -> bool {
+        self.0.query().is_some()
+    }
+}
+
+impl FromStr for Download {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Download, String> {
+        let url = Url::parse(text).map_err(|error| error.to_string())?;
+        if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
+            return Err("expected an address that begins with https:// or http://".to_owned());
+        }
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(
+                "the servers cannot log in with a name and password in the address; give an address \
+                 that needs none, such as a Swift TempURL"
+                    .to_owned(),
+            );
+        }
+        if url.fragment().is_some() {
+            return Err("what follows # is never asked for; leave it out".to_owned());
+        }
+        Ok(Download(url))
+    }
+}
+
+/// How a server comes to the appliance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Delivery {
+    /// Its image has it.
+    Baked,
+    /// It downloads it, and takes only what has the digest.
+    Download {
+        /// From where.
+        from: Download,
+        /// The SHA-256 digest, in hexadecimal.
+        sha256: String,
+    },
+    /// It is on a volume or CD that is attached to the server.
+    Volume {
+        /// The volume's label.
+        label: Label,
+        /// The SHA-256 digest, in hexadecimal, where it is to be compared.
+        sha256: Option<String>,
+    },
+}
+
+/// When a server looks for the appliance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// Once, at the end of its first boot.
+    CloudConfig,
+    /// Early in every boot, until it has it: a MIME message with a boothook.
+    Boothook,
+}
+
+/// The user-data of servers with these settings.
+///
+/// # Errors
+/// If it has more bytes than Nova takes.
+pub fn compose(settings: &Written, delivery: &Delivery, form: Form) -> Result<String> {
+    let script = script(delivery)?;
+    let boothook = script.as_ref().filter(|_| form == Form::Boothook);
+    let config = render(
+        "cloud-init/user-data.cfg.tera",
+        &json!({
+            "settings": settings.expose(),
+            "deliver": DELIVER,
+            "script": if boothook.is_some() { None } else { script.as_ref() },
+        }),
+    )?;
+    let text = match boothook {
+        None => config,
+        Some(script) => render(
+            "cloud-init/user-data.mime.tera",
+            &json!({ "script": script, "config": config }),
+        )?,
+    };
+    let read = user_data::settings(text.as_bytes()).context("what was made cannot be read back")?;
+    ensure!(
+        read == Some(settings.settings()?),
+        "what was made says something else than the settings; this is a fault of this program"
+    );
+    ensure!(
+        text.len() <= SIZE_LIMIT,
+        "the user-data would have {} bytes, and Nova takes no more than {SIZE_LIMIT} (65,535 once they are \
+         base64); leave manifests out of it: pack workloads into the bundle, or name files with `file:`",
+        text.len()
+    );
+    Ok(text)
+}
+
+/// The script that brings the appliance and starts it; none where the image has it.
+fn script(delivery: &Delivery) -> Result<Option<String>> {
+    let (url, place, label, sha256) = match delivery {
+        Delivery::Baked => return Ok(None),
+        Delivery::Download { from, sha256 } => (
+            Some(from.0.as_str()),
+            Some(from.place()),
+            None,
+            Some(sha256),
+        ),
+        Delivery::Volume { label, sha256 } => (None, None, Some(&label.0), sha256.as_ref()),
+    };
+    let values = json!({
+        "program": PROGRAM,
+        "unit": unit_path(BOOT_UNIT),
+        "url": url,
+        "place": place,
+        "label": label,
+        "sha256": sha256.map_or("", String::as_str),
+    });
+    render("cloud-init/deliver.sh.tera", &values).map(Some)
+}
+
+/// What in this user-data is a secret, each as one part of a sentence. User-data is readable to
+/// everyone who may see the server in OpenStack, and on the server to every process.
+pub fn secrets(settings: &Settings, delivery: &Delivery) -> Vec<String> {
+    let mut found = Vec::new();
+    if settings
+        .join
+        .as_ref()
+        .is_some_and(|join| join.token.is_some())
+    {
+        found.push("the join token (`join.token`): limit it with `ttl` and `uses`".to_owned());
+    }
+    for workload in settings.workloads.iter().flatten() {
+        if workload.manifest.as_deref().is_some_and(holds_secret) {
+            let name = workload.name.escape_debug();
+            found.push(format!(
+                "an object of kind Secret in the manifest of workload {name}: name a file instead"
+            ));
+        }
+    }
+    if let Delivery::Download { from, .. } = delivery
+        && from.is_secret()
+    {
+        found.push(
+            "the address of the appliance, whose query lets whoever has it in: let it expire soon"
+                .to_owned(),
+        );
+    }
+    found
+}
+
+/// Whether one of the manifest's objects is a Secret. What is no YAML holds none: it is refused
+/// where it is used.
+fn holds_secret(manifest: &str) -> bool {
+    let objects: Vec<Value> = serde_saphyr::from_multiple(manifest).unwrap_or_default();
+    let is_secret = |object: &Value| object["kind"] == "Secret";
+    objects.iter().any(|object| {
+        let items = object["items"].as_array();
+        is_secret(object) || items.into_iter().flatten().any(is_secret)
+    })
+}
+
+/// What these settings leave open that the nodes will want, each with the next step: nothing is
+/// wrong with it, for server properties or the image may say it.
+pub fn advice(settings: &Settings) -> Vec<String> {
+    let mut advice = Vec::new();
+    let is_cluster = settings.inventory.is_some() || settings.master.is_some();
+    let has_workers = match settings.role.as_deref() {
+        Some("worker") => true,
+        Some(_) => false,
+        None => is_cluster || settings.masters.is_some(),
+    };
+    if has_workers && !is_cluster && settings.masters.is_none() {
+        advice.push(
+            "no master is named: a worker finds it by `master`, `masters` or the inventory"
+                .to_owned(),
+        );
+    }
+    let has_token = settings
+        .join
+        .as_ref()
+        .is_some_and(|join| join.token.is_some());
+    if has_workers && !has_token && settings.profile.as_deref() != Some("simple") {
+        advice.push(
+            "there is no join token, so no worker can join by itself; \
+             `appliance token create --offline` makes one for `join: {token: …}`"
+                .to_owned(),
+        );
+    }
+    advice
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn written(yaml: &str) -> Written {
+        Written::of(&[&Settings::from_yaml("test", yaml).unwrap()]).unwrap()
+    }
+
+    fn download(url: &str) -> Delivery {
+        Delivery::Download {
+            from: url.parse().unwrap(),
+            sha256: "0".repeat(64),
+        }
+    }
+
+    #[test]
+    fn labels_that_a_shell_or_mount_could_misread_are_refused() {
+        for good in ["APPLIANCE", "config-2", "a.b_c", &"L".repeat(32)] {
+            assert!(good.parse::<Label>().is_ok(), "{good:?}");
+        }
+        for bad in [
+            "",
+            "-o",
+            "a b",
+            "a/b",
+            "$(id)",
+            "a\nb",
+            "é",
+            "'",
+            &"L".repeat(33),
+        ] {
+            assert!(bad.parse::<Label>().is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn only_addresses_that_a_server_can_fetch_are_taken() {
+        for good in [
+            "https://a.example/appliance",
+            "http://192.0.2.1:8080/a?temp_url_sig=1&x=2",
+        ] {
+            assert!(good.parse::<Download>().is_ok(), "{good:?}");
+        }
+        for bad in [
+            "",
+            "a",
+            "ftp://a/b",
+            "file:///etc/passwd",
+            "https://u:p@a/b",
+            "https://a/b#c",
+        ] {
+            assert!(bad.parse::<Download>().is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn an_address_is_a_word_of_the_script_and_its_query_only_there() {
+        let text = script(&download("https://a.example/x';id?temp_url_sig=5ec2e7"))
+            .unwrap()
+            .unwrap();
+        assert!(
+            text.contains(r"url='https://a.example/x'\'';id?temp_url_sig=5ec2e7' python3"),
+            "{text}"
+        );
+        assert_eq!(text.matches("5ec2e7").count(), 1, "{text}");
+    }
+
+    #[test]
+    fn more_than_nova_takes_is_refused_with_the_limit() {
+        let manifest = "x".repeat(SIZE_LIMIT);
+        let large = written(&format!("workloads:\n- name: w\n  manifest: {manifest}\n"));
+        let error = compose(&large, &Delivery::Baked, Form::CloudConfig).unwrap_err();
+        let text = error.to_string();
+        assert!(text.contains("49149") && text.contains("Nova"), "{text}");
+    }
+
+    #[test]
+    fn secrets_are_named_and_not_shown() {
+        let settings = Settings::from_yaml(
+            "test",
+            "join: {token: hidden}\nworkloads:\n- name: a\n  manifest: |\n    kind: List\n    items: [{kind: Secret}]\n\
+             - name: b\n  manifest: 'kind: ConfigMap'\n",
+        )
+        .unwrap();
+        let found = secrets(&settings, &download("https://a/b?temp_url_sig=hidden")).join("\n");
+        for part in ["join.token", "workload a", "the address"] {
+            assert!(found.contains(part), "{part}: {found}");
+        }
+        assert!(
+            !found.contains("hidden") && !found.contains("workload b"),
+            "{found}"
+        );
+        assert!(secrets(&Settings::default(), &Delivery::Baked).is_empty());
+    }
+}
