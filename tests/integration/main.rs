@@ -14,6 +14,7 @@ mod cloud_init;
 mod config;
 mod convert;
 mod deliver;
+mod deploy;
 mod docker;
 mod e2e;
 mod etcd;

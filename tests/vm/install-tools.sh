@@ -72,11 +72,11 @@ install_packages() {
 }
 
 install_python() {
-    local wanted=tests/sbom/requirements.txt
-    cmp -s "$wanted" "$venv/installed" && return
+    local wanted=(tests/sbom/requirements.txt tests/deploy/requirements.txt)
+    cmp -s <(cat "${wanted[@]}") "$venv/installed" && return
     python3 -m venv --clear "$venv"
-    "$venv/bin/pip" install --quiet --disable-pip-version-check --requirement "$wanted"
-    cp "$wanted" "$venv/installed"
+    "$venv/bin/pip" install --quiet --disable-pip-version-check "${wanted[@]/#/--requirement=}"
+    cat "${wanted[@]}" >"$venv/installed"
 }
 
 cd "$(dirname "$0")/../.."

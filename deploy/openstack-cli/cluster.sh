@@ -1,0 +1,276 @@
+#!/usr/bin/env bash
+# Makes a cluster of appliance nodes, or removes one, with the openstack client. See --help.
+set -euo pipefail
+
+usage() {
+    cat <<'USAGE'
+Makes a Kubernetes v1.9 cluster of appliance nodes with the openstack client: security groups, server
+groups, ports, servers that all boot with one user-data, and a floating IP for the API server.
+
+  cluster.sh create --user-data FILE --image IMAGE --flavor FLAVOR --network NETWORK --subnet SUBNET
+                    --clients RANGE [option …]
+  cluster.sh delete [--name NAME]
+
+Run again after a failure, it goes on: what is there by its name is taken as it is.
+
+  --user-data FILE       what `appliance user-data` wrote
+  --image IMAGE          a golden image, or a cloud image where the user-data brings the appliance
+  --flavor FLAVOR        for all servers; the masters' is 2 CPUs, 2 GiB and 20 GB of disk or more
+  --master-flavor FLAVOR for masters, if it is another
+  --network NETWORK      the network of the servers, and
+  --subnet SUBNET        its IPv4 subnet; both exist already
+  --clients RANGE        from where people reach the API server and NodePorts, such as 192.0.2.0/24
+  --name NAME            what the cluster is called [kubernetes]
+  --masters N            1 or 3; three bear the loss of one [1]
+  --workers N            [2]
+  --external-network NET where a floating IP for the first master comes from [none]
+  --key NAME             a key pair for SSH; nothing here opens its port
+  --security-group ID    one more for every server, such as for SSH; may be given several times
+  --policy POLICY        anti-affinity or soft-anti-affinity [anti-affinity]
+  --pod-cidr RANGE       the setting podCIDR [172.20.0.0/16]
+  --service-cidr RANGE   the setting serviceCIDR [10.68.0.0/16]
+  --ipip WHEN            the setting ipip: off, cross-subnet or always [off]
+  --node-ports RANGE     the setting nodePortRange [20000-40000]
+USAGE
+}
+
+refuse() {
+    echo "cluster.sh: $*; nothing was made (--help tells more)" >&2
+    exit 2
+}
+
+# What nodes let in: the table in src/components/ports.rs, which a test holds this to.
+# name, who lets it in, whom, protocol, ports, when
+openings() {
+    cat <<TABLE
+bgp nodes nodes tcp 179:179 always
+tunnel nodes nodes 4 - tunnelled
+api_server masters nodes tcp 6443:6443 always
+api_clients masters clients tcp 6443:6443 always
+etcd_clients masters nodes tcp 2379:2379 always
+etcd_peers masters masters tcp 2380:2380 always
+join masters nodes tcp 6444:6444 always
+renew masters nodes tcp 6445:6445 always
+kubelet workers masters tcp 10250:10250 always
+node_ports_tcp workers clients tcp ${node_ports/-/:} always
+node_ports_udp workers clients udp ${node_ports/-/:} always
+node_ports_nodes_tcp workers nodes tcp ${node_ports/-/:} always
+node_ports_nodes_udp workers nodes udp ${node_ports/-/:} always
+pods workers pods any - routed
+pods_nodes workers nodes any - routed
+TABLE
+}
+
+holds() {
+    case $1 in
+        always) true ;;
+        routed) [ "$ipip" != always ] ;;
+        tunnelled) [ "$ipip" != off ] ;;
+    esac
+}
+
+# The identifier of the thing of that kind and name, made with the other arguments if there is none.
+ensure() {
+    local kind=$1 name=$2
+    shift 2
+    # shellcheck disable=SC2086 # a kind is several words
+    openstack $kind show -f value -c id "$name" 2>/dev/null ||
+        openstack $kind create -f value -c id "$@" "$name"
+}
+
+make_rule() {
+    local name=$1 on=$2 from=$3 protocol=$4 ports=$5
+    local rule=(--ingress --ethertype IPv4 --description "$name" --protocol "$protocol") said
+    [ "$ports" = - ] || rule+=(--dst-port "$ports")
+    case $from in
+        pods) rule+=(--remote-ip "$pod_cidr") ;;
+        clients) rule+=(--remote-ip "$clients") ;;
+        *) rule+=(--remote-group "${groups[$from]}") ;;
+    esac
+    said=$(openstack security group rule create -f value -c id "${rule[@]}" "${groups[$on]}" 2>&1) ||
+        [[ $said == *"already exists"* ]] || {
+        echo "cluster.sh: rule $name: $said" >&2
+        return 1
+    }
+}
+
+declare -A groups
+make_groups() {
+    local role name on from protocol ports when
+    for role in nodes masters workers; do
+        groups[$role]=$(ensure "security group" "$cluster-$role" --description "$role of $cluster")
+    done
+    while read -r name on from protocol ports when; do
+        ! holds "$when" || make_rule "$name" "$on" "$from" "$protocol" "$ports"
+    done < <(openings)
+}
+
+# NAME ROLE: the port of a server.
+make_port() {
+    local wanted=(--network "$network" --fixed-ip "subnet=$subnet") group
+    for group in "${groups[nodes]}" "${groups[$2]}" "${security_groups[@]}"; do
+        wanted+=(--security-group "$group")
+    done
+    # With tunnels everywhere no packet has a pod's address on the network.
+    if holds routed; then
+        wanted+=(--allowed-address "ip-address=$pod_cidr" --allowed-address "ip-address=$service_cidr")
+    fi
+    ensure port "$1" "${wanted[@]}"
+}
+
+address_of() {
+    local fixed address
+    fixed=$(openstack port show -f value -c fixed_ips "$1")
+    address=$(grep -oE '[0-9]+(\.[0-9]+){3}' <<<"$fixed" | head -n 1)
+    [ -n "$address" ] || {
+        echo "cluster.sh: port $1 has no IPv4 address; is $subnet an IPv4 subnet?" >&2
+        return 1
+    }
+    echo "$address"
+}
+
+# The floating IP of the port, one for it if it has none.
+make_floating_ip() {
+    local address
+    address=$(openstack floating ip list --port "$1" -f value -c "Floating IP Address")
+    [ -n "$address" ] || address=$(
+        openstack floating ip create --port "$1" -f value -c floating_ip_address "$external_network"
+    )
+    echo "$address"
+}
+
+# NAME FLAVOR PORT GROUP PROPERTY…
+make_server() {
+    local name=$1 flavor=$2 port=$3 group=$4 property
+    shift 4
+    local server=(--image "$image" --flavor "$flavor" --nic "port-id=$port" --hint "group=$group" --user-data "$user_data")
+    [ -z "$key" ] || server+=(--key-name "$key")
+    for property in "$@" "podCIDR=$pod_cidr" "serviceCIDR=$service_cidr" "ipip=$ipip" "nodePortRange=$node_ports"; do
+        server+=(--property "$property")
+    done
+    ensure server "$name" "${server[@]}" >/dev/null
+    echo "$name: $(address_of "$port")"
+}
+
+create() {
+    local number name list="" address="" properties ports=() master_group worker_group port
+    make_groups
+    master_group=$(ensure "server group" "$cluster-masters" --policy "$policy")
+    worker_group=$(ensure "server group" "$cluster-workers" --policy "$policy")
+    # The addresses of all masters have to be known before the first of them boots.
+    for ((number = 1; number <= masters; number++)); do
+        name=$cluster-master-$number
+        port=$(make_port "$name" masters)
+        address=$(address_of "$port")
+        list+=${list:+,}$name=$address
+        ports+=("$port")
+    done
+    properties=(role=master "masters=$list")
+    address=""
+    if [ -n "$external_network" ]; then
+        address=$(make_floating_ip "${ports[0]}")
+        # It is on no interface: the API server's certificate bears it only if it is told.
+        properties+=("apiServerSANs=$address")
+    fi
+    for ((number = 1; number <= masters; number++)); do
+        name=$cluster-master-$number
+        make_server "$name" "$master_flavor" "${ports[number - 1]}" "$master_group" "${properties[@]}"
+    done
+    for ((number = 1; number <= workers; number++)); do
+        name=$cluster-worker-$number
+        port=$(make_port "$name" workers)
+        make_server "$name" "$flavor" "$port" "$worker_group" role=worker "masters=$list"
+    done
+    [ -n "$address" ] || address=$(address_of "${ports[0]}")
+    echo "API server: https://$address:6443"
+}
+
+# Whatever is called as the cluster's parts are, the servers first.
+delete() {
+    local kind name port role
+    for port in $(named port "$cluster-(master|worker)-[0-9]+"); do
+        # shellcheck disable=SC2046 # identifiers have no blanks
+        set -- $(openstack floating ip list --port "$port" -f value -c ID)
+        [ "$#" -eq 0 ] || openstack floating ip delete "$@"
+    done
+    for kind in server port; do
+        for name in $(named "$kind" "$cluster-(master|worker)-[0-9]+"); do
+            if [ "$kind" = server ]; then
+                openstack server delete --wait "$name"
+            else
+                openstack port delete "$name"
+            fi
+        done
+    done
+    # Before the groups whose members their rules let in.
+    for role in workers masters nodes; do
+        for kind in "server group" "security group"; do
+            for name in $(named "$kind" "$cluster-$role"); do
+                # shellcheck disable=SC2086 # a kind is several words
+                openstack $kind delete "$name"
+            done
+        done
+    done
+}
+
+# The identifiers of the things of that kind whose whole names are like the pattern.
+named() {
+    # shellcheck disable=SC2086 # a kind is several words
+    openstack $1 list -f value -c ID -c Name | awk -v pattern="^$2\$" '$2 ~ pattern { print $1 }'
+}
+
+is_range() {
+    [[ $1 =~ ^[0-9]{1,3}(\.[0-9]{1,3}){3}/[0-9]{1,2}$ ]]
+}
+
+check() {
+    local option size
+    [[ $cluster =~ ^[a-z]([a-z0-9-]{0,28}[a-z0-9])?$ ]] ||
+        refuse "--name $cluster: at most 30 lower-case letters, digits and dashes, a letter first, no dash last"
+    [ "$command" = create ] || return 0
+    for option in user_data image flavor network subnet clients; do
+        [ -n "${!option}" ] || refuse "--${option//_/-} is missing"
+    done
+    [ -r "$user_data" ] || refuse "--user-data $user_data: there is no such file"
+    size=$(wc -c <"$user_data")
+    [ "$size" -le 49149 ] || refuse "--user-data $user_data: $size bytes; Nova takes no more than 49149"
+    [[ $masters == [13] ]] || refuse "--masters $masters: say 1 or 3"
+    [[ $workers =~ ^[0-9]{1,4}$ ]] || refuse "--workers $workers: not a number"
+    [[ $ipip =~ ^(off|cross-subnet|always)$ ]] || refuse "--ipip $ipip: say off, cross-subnet or always"
+    [[ $policy =~ ^(soft-)?anti-affinity$ ]] || refuse "--policy $policy: say anti-affinity or soft-anti-affinity"
+    [[ $node_ports =~ ^[0-9]{1,5}-[0-9]{1,5}$ ]] || refuse "--node-ports $node_ports: not such as 20000-40000"
+    for option in clients pod_cidr service_cidr; do
+        is_range "${!option}" || refuse "--${option//_/-} ${!option}: not an IPv4 range such as 192.0.2.0/24"
+    done
+}
+
+command=${1:-}
+[ "$#" -eq 0 ] || shift
+case $command in
+    create | delete) ;;
+    -h | --help) usage && exit ;;
+    *) refuse "say create or delete" ;;
+esac
+cluster=kubernetes user_data="" image="" flavor="" master_flavor="" network="" subnet="" clients=""
+external_network="" key="" masters=1 workers=2 policy=anti-affinity ipip=off
+pod_cidr=172.20.0.0/16 service_cidr=10.68.0.0/16 node_ports=20000-40000
+security_groups=()
+while [ "$#" -gt 0 ]; do
+    [ "$1" != --help ] || { usage && exit; }
+    [ "$#" -ge 2 ] || refuse "$1 needs a value"
+    case $1 in
+        --name) cluster=$2 ;;
+        --security-group) security_groups+=("$2") ;;
+        --user-data | --image | --flavor | --master-flavor | --network | --subnet | --clients | \
+            --external-network | --key | --masters | --workers | --policy | --ipip | --pod-cidr | \
+            --service-cidr | --node-ports)
+            option=${1#--}
+            printf -v "${option//-/_}" %s "$2"
+            ;;
+        *) refuse "$1 is no option" ;;
+    esac
+    shift 2
+done
+master_flavor=${master_flavor:-$flavor}
+check
+"$command"

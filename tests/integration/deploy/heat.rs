@@ -1,0 +1,142 @@
+//! The Heat stack, as Heat's own engine sees it.
+
+use std::collections::BTreeSet;
+
+use appliance::spec::Ipip;
+use appliance::user_data::SIZE_LIMIT;
+use serde_json::{Value, json};
+
+use super::{
+    CLIENTS, EVERY_IPIP, POD_CIDR, Rule, SERVICE_CIDR, peer_of_range, protocol, python, wanted,
+};
+use crate::harness::said;
+
+/// What Heat's engine makes of the stack; `Err` is what it says of one it refuses.
+fn stack(parameters: &Value) -> Result<Value, String> {
+    let mut all = json!({
+        "user_data": "#cloud-config\n", "image": "image", "master_flavor": "m", "worker_flavor": "w",
+        "network": "network", "subnet": "subnet", "clients": CLIENTS,
+    });
+    for (name, value) in parameters.as_object().unwrap() {
+        all[name] = value.clone();
+    }
+    let all = all.to_string();
+    let output = python("validate_stack.py", &["deploy/heat/cluster.yaml", &all]);
+    if !output.status.success() {
+        return Err(said(&output));
+    }
+    Ok(serde_json::from_slice(&output.stdout).unwrap())
+}
+
+fn rules_of_stack(stack: &Value) -> BTreeSet<Rule> {
+    let mut rules = BTreeSet::new();
+    for (name, group) in stack.as_object().unwrap() {
+        if group["type"] != "OS::Neutron::SecurityGroup" {
+            continue;
+        }
+        let own = name.strip_suffix("_group").unwrap();
+        for rule in group["properties"]["rules"].as_array().unwrap() {
+            assert_eq!(
+                (&rule["direction"], &rule["ethertype"]),
+                (&json!("ingress"), &json!("IPv4"))
+            );
+            let from = match rule["remote_mode"].as_str().unwrap() {
+                // Without a name it is the group itself.
+                "remote_group_id" => rule["remote_group_id"]
+                    .as_str()
+                    .map_or(own, |group| group.strip_suffix("_group").unwrap())
+                    .to_owned(),
+                _ => peer_of_range(rule["remote_ip_prefix"].as_str().unwrap()),
+            };
+            let port = |key: &str| rule[key].as_u64().map(|port| u16::try_from(port).unwrap());
+            let ports = port("port_range_min").zip(port("port_range_max"));
+            let protocol = rule["protocol"].as_str().and_then(protocol);
+            let is_new = rules.insert((own.to_owned(), from, protocol, ports));
+            assert!(is_new, "{name} has a rule twice: {rule}");
+        }
+    }
+    rules
+}
+
+#[test]
+fn the_heat_stack_is_valid_and_opens_what_the_table_says() {
+    for ipip in EVERY_IPIP {
+        let stack = stack(&json!({"ipip": ipip.to_string(), "masters": 3})).unwrap();
+        assert_eq!(rules_of_stack(&stack), wanted(ipip), "{ipip}");
+        let pairs = match ipip {
+            Ipip::Always => json!(null),
+            _ => json!([POD_CIDR, SERVICE_CIDR]),
+        };
+        for (name, role) in [("master_1", "masters"), ("master_3", "masters")] {
+            let port = &stack[&format!("{name}_port")]["properties"];
+            assert_eq!(
+                port["security_groups"],
+                json!(["nodes_group", format!("{role}_group")])
+            );
+            let allowed = port["allowed_address_pairs"].as_array();
+            let allowed: Option<Vec<&Value>> = allowed
+                .filter(|pairs| !pairs.is_empty())
+                .map(|pairs| pairs.iter().map(|pair| &pair["ip_address"]).collect());
+            assert_eq!(json!(allowed), pairs, "{ipip} {name}");
+            let server = &stack[name]["properties"];
+            assert_eq!(server["metadata"]["role"], "master");
+            assert_eq!(server["metadata"]["ipip"], ipip.to_string());
+            assert_eq!(server["user_data_format"], "RAW");
+            assert_eq!(server["scheduler_hints"]["group"], "master_servers");
+            assert_eq!(server["networks"][0]["port"], format!("{name}_port"));
+        }
+        let masters = stack["settings"]["properties"]["value"]["masters"]
+            .as_str()
+            .unwrap();
+        assert_eq!(
+            masters.matches("kubernetes-master-").count(),
+            3,
+            "{masters}"
+        );
+    }
+}
+
+#[test]
+fn the_heat_stack_has_what_its_parameters_ask_for_and_refuses_what_cannot_be() {
+    let one = stack(&json!({})).unwrap();
+    assert!(one.get("master_2").is_none() && one.get("floating_ip").is_none());
+    let masters = &one["settings"]["properties"]["value"]["masters"];
+    assert!(
+        masters
+            .as_str()
+            .unwrap()
+            .starts_with("kubernetes-master-1="),
+        "{masters}"
+    );
+    let workers = &one["worker_nodes"]["properties"];
+    assert_eq!(workers["count"], 2);
+    let definition = &workers["resource_def"]["properties"];
+    assert_eq!(
+        definition["security_groups"],
+        json!(["nodes_group", "workers_group"])
+    );
+    assert_eq!(
+        one["master_servers"]["properties"]["policies"],
+        json!(["anti-affinity"])
+    );
+
+    let floating = stack(&json!({"external_network": "outside"})).unwrap();
+    assert_eq!(
+        floating["floating_ip"]["properties"]["port_id"],
+        "master_1_port"
+    );
+
+    for (parameters, why) in [
+        (json!({"masters": 2}), "masters"),
+        (json!({"ipip": "sometimes"}), "ipip"),
+        (json!({"name": "Kubernetes"}), "name"),
+        (json!({"clients": "everyone"}), "clients"),
+        (
+            json!({"user_data": "x".repeat(SIZE_LIMIT + 1)}),
+            "user_data",
+        ),
+    ] {
+        let error = stack(&parameters).unwrap_err();
+        assert!(error.contains(why), "{why} is not in: {error}");
+    }
+}
