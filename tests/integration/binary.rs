@@ -34,6 +34,28 @@ fn it_needs_no_interpreter_and_no_library() {
     }
 }
 
+/// glibc ends a program at once on a kernel older than this note says.
+#[test]
+fn its_c_library_takes_the_kernel_of_ubuntu_16_04() {
+    for program in programs() {
+        let output = Command::new("readelf")
+            .args(["-n", "-W"])
+            .arg(&program)
+            .output()
+            .unwrap();
+        let text = said(&output);
+        let (_, oldest) = text.split_once("ABI: ").unwrap_or_else(|| panic!("{text}"));
+        let oldest: Vec<u32> = oldest
+            .split_whitespace()
+            .next()
+            .into_iter()
+            .flat_map(|version| version.split('.'))
+            .map(|part| part.parse().unwrap())
+            .collect();
+        assert!(oldest <= vec![4, 4], "{}: {oldest:?}", program.display());
+    }
+}
+
 #[test]
 fn it_runs_in_an_empty_root_directory() {
     for program in programs() {

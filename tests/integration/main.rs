@@ -37,6 +37,7 @@ mod service;
 mod signature;
 mod spec;
 mod status;
+mod systemd_229;
 mod transfer;
 mod units;
 mod unpack;

@@ -8,82 +8,7 @@ use std::process::Command;
 use appliance::spec::settings::Settings;
 
 use crate::rendered::{NODES, desired, manifest, spec, units};
-
-/// What systemd 229, the oldest one supported, knows of the settings in use (its manual pages).
-const KNOWN_TO_SYSTEMD_229: &[(&str, &[&str])] = &[
-    (
-        "Unit",
-        &["Description", "Documentation", "After", "Wants", "Requires"],
-    ),
-    (
-        "Service",
-        &[
-            "Type",
-            "WorkingDirectory",
-            "Environment",
-            "EnvironmentFile",
-            "ExecStartPre",
-            "ExecStart",
-            "ExecStartPost",
-            "ExecReload",
-            "ExecStop",
-            "Restart",
-            "RestartSec",
-            "RemainAfterExit",
-            "TimeoutStartSec",
-            "LimitNOFILE",
-            "LimitNPROC",
-            "LimitCORE",
-            "TasksMax",
-            "Delegate",
-            "KillMode",
-            "StandardOutput",
-            "User",
-            "Group",
-            "RuntimeDirectory",
-            "RuntimeDirectoryMode",
-            "NoNewPrivileges",
-            "CapabilityBoundingSet",
-            "ProtectHome",
-            "ProtectSystem",
-            "PrivateDevices",
-            "PrivateTmp",
-        ],
-    ),
-    (
-        "Timer",
-        &[
-            "OnCalendar",
-            "OnBootSec",
-            "OnUnitActiveSec",
-            "RandomizedDelaySec",
-            "Persistent",
-        ],
-    ),
-    ("Install", &["WantedBy"]),
-];
-
-fn assert_known_to_systemd_229(name: &str, unit: &str) {
-    let mut known: &[&str] = &[];
-    for line in unit.replace("\\\n", " ").lines() {
-        if let Some(section) = line
-            .strip_prefix('[')
-            .and_then(|line| line.strip_suffix(']'))
-        {
-            let found = KNOWN_TO_SYSTEMD_229
-                .iter()
-                .find(|(known, _)| *known == section);
-            known = found
-                .unwrap_or_else(|| panic!("{name}: section {section}"))
-                .1;
-        } else if let Some((key, _)) = line.split_once('=').filter(|_| !line.starts_with('#')) {
-            assert!(
-                known.contains(&key),
-                "{name}: systemd 229 may not know {key}"
-            );
-        }
-    }
-}
+use crate::systemd_229;
 
 fn all_units() -> BTreeMap<String, String> {
     let mut all = BTreeMap::new();
@@ -115,7 +40,7 @@ fn all_units() -> BTreeMap<String, String> {
 #[test]
 fn every_unit_holds_to_systemd_229() {
     for (name, unit) in all_units() {
-        assert_known_to_systemd_229(&name, &unit);
+        systemd_229::assert_known(&name, &unit);
         assert!(
             !unit.contains("\\\n#"),
             "{name}: a comment inside a command"

@@ -1,0 +1,96 @@
+//! systemd 229, of Ubuntu 16.04, is the oldest one supported. What it does not know it passes over with
+//! a line in the journal, and a newer systemd's own check says nothing of it.
+
+use std::fs;
+use std::path::Path;
+
+/// What systemd 229 knows of the settings in use (its manual pages).
+const KNOWN: &[(&str, &[&str])] = &[
+    (
+        "Unit",
+        &["Description", "Documentation", "After", "Wants", "Requires"],
+    ),
+    (
+        "Service",
+        &[
+            "Type",
+            "WorkingDirectory",
+            "Environment",
+            "EnvironmentFile",
+            "ExecStartPre",
+            "ExecStart",
+            "ExecStartPost",
+            "ExecReload",
+            "ExecStop",
+            "Restart",
+            "RestartSec",
+            "RemainAfterExit",
+            "TimeoutStartSec",
+            "LimitNOFILE",
+            "LimitNPROC",
+            "LimitCORE",
+            "TasksMax",
+            "Delegate",
+            "KillMode",
+            "StandardOutput",
+            "User",
+            "Group",
+            "RuntimeDirectory",
+            "RuntimeDirectoryMode",
+            "NoNewPrivileges",
+            "CapabilityBoundingSet",
+            "ProtectHome",
+            "ProtectSystem",
+            "PrivateDevices",
+            "PrivateTmp",
+        ],
+    ),
+    (
+        "Timer",
+        &[
+            "OnCalendar",
+            "OnBootSec",
+            "OnUnitActiveSec",
+            "RandomizedDelaySec",
+            "Persistent",
+        ],
+    ),
+    ("Install", &["WantedBy"]),
+];
+
+/// Holds a unit's text to what systemd 229 knows.
+pub fn assert_known(name: &str, unit: &str) {
+    let mut known: &[&str] = &[];
+    for line in unit.replace("\\\n", " ").lines() {
+        if let Some(section) = line
+            .strip_prefix('[')
+            .and_then(|line| line.strip_suffix(']'))
+        {
+            let found = KNOWN.iter().find(|(known, _)| *known == section);
+            known = found
+                .unwrap_or_else(|| panic!("{name}: section {section}"))
+                .1;
+        } else if let Some((key, _)) = line.split_once('=').filter(|_| !line.starts_with('#')) {
+            assert!(
+                known.contains(&key),
+                "{name}: systemd 229 may not know {key}"
+            );
+        }
+    }
+}
+
+/// Whatever a template can make, of nodes that no test makes too.
+#[test]
+fn every_template_of_a_unit_holds_to_systemd_229() {
+    let units = Path::new(env!("CARGO_MANIFEST_DIR")).join("bundle/templates/units");
+    for entry in fs::read_dir(units).unwrap() {
+        let path = entry.unwrap().path();
+        let text = fs::read_to_string(&path).unwrap();
+        // Without conditions, of which both sides count, and without the rest of long commands.
+        let lines = text.lines().filter(|line| !line.starts_with(['{', ' ']));
+        let unit: String = lines
+            .map(|line| format!("{}\n", line.trim_end_matches('\\')))
+            .collect();
+        assert_known(&path.display().to_string(), &unit);
+    }
+}
