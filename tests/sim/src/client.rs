@@ -10,7 +10,7 @@ use rustls::ClientConfig;
 use serde_json::Value;
 
 /// How long one request may take.
-const REQUEST_LIMIT: Duration = Duration::from_secs(5);
+const REQUEST_LIMIT: Duration = Duration::from_secs(9);
 
 /// A client of one server; a clone shares its connections.
 #[derive(Clone)]

@@ -99,8 +99,14 @@ pub struct Entry {
 /// How old what [`Store::recent`] gives may be: the real API server hears of changes about as late.
 const RECENT: Duration = Duration::from_secs(3);
 
-/// What was read lately, by the start of its keys.
-type Recent = HashMap<String, (Instant, Arc<Vec<Entry>>)>;
+/// What was read lately.
+#[derive(Default)]
+struct Recent {
+    /// By the start of its keys.
+    lists: HashMap<String, (Instant, Arc<Vec<Entry>>)>,
+    /// How many writes there were: what was read before one is not kept after it.
+    writes: u64,
+}
 
 /// A store of keys in etcd.
 pub struct Store {
@@ -171,15 +177,22 @@ impl Store {
     /// # Errors
     /// No member answers.
     pub fn recent(&self, start: &str) -> Result<Arc<Vec<Entry>>> {
-        if let Some((read, entries)) = self.known().get(start)
-            && read.elapsed() < RECENT
-        {
-            return Ok(entries.clone());
-        }
+        let writes = {
+            let known = self.known();
+            if let Some((read, entries)) = known.lists.get(start)
+                && read.elapsed() < RECENT
+            {
+                return Ok(entries.clone());
+            }
+            known.writes
+        };
         let now = Instant::now();
         let entries = Arc::new(self.list(start)?);
-        self.known()
-            .insert(start.to_owned(), (now, entries.clone()));
+        let mut known = self.known();
+        if known.writes == writes {
+            let kept = (now, entries.clone());
+            known.lists.insert(start.to_owned(), kept);
+        }
         Ok(entries)
     }
 
@@ -189,7 +202,10 @@ impl Store {
 
     /// What this process writes, it has at once.
     fn forget(&self, key: &str) {
-        self.known()
+        let mut known = self.known();
+        known.writes += 1;
+        known
+            .lists
             .retain(|start, _| !key.starts_with(start.as_str()));
     }
 

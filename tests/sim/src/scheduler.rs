@@ -16,7 +16,7 @@ use crate::flags::Flags;
 use crate::{events, fit, lease, lifecycle};
 
 /// How often pods are looked for: the real program watches them.
-const LOOK: Duration = Duration::from_secs(2);
+const LOOK: Duration = Duration::from_secs(3);
 
 /// Runs until told to stop.
 ///

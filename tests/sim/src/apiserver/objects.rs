@@ -165,8 +165,8 @@ fn list(asked: &Asked<'_>) -> Answer {
         format!("/{}/", kind.directory)
     };
     let mut items = Vec::new();
-    for entry in asked.store.list(&directory)? {
-        let (object, revision) = decode(&entry)?;
+    for entry in asked.store.recent(&directory)?.iter() {
+        let (object, revision) = decode(entry)?;
         if selector.selects(&object) {
             items.push(shown(kind, object, revision));
         }

@@ -21,7 +21,7 @@ const POLICIES: &str = "/calico/v1/policy/tier/default/policy";
 const PREFIX: &str = "knp.default.";
 /// All that v1.0.0 has.
 const CONTROLLERS: [&str; 3] = ["policy", "profile", "workloadendpoint"];
-const PERIOD: Duration = Duration::from_secs(2);
+const PERIOD: Duration = Duration::from_secs(3);
 
 /// Runs until told to stop.
 ///

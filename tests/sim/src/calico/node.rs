@@ -22,7 +22,7 @@ use crate::server::{Request, Response, Server};
 /// How many times, a second apart, etcd is asked before giving up.
 const ETCD_TRIES: u32 = 20;
 /// How often etcd is asked for changes.
-const PERIOD: Duration = Duration::from_secs(2);
+const PERIOD: Duration = Duration::from_secs(3);
 /// The tunnel's MTU where none is set, as Felix has it.
 const DEFAULT_TUNNEL_MTU: u32 = 1440;
 /// Calico's pool where none is set.

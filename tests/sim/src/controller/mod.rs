@@ -33,7 +33,7 @@ use nodes::Monitor;
 use sign::Signer;
 
 /// How often requests for certificates are looked at: the real program watches them.
-const LOOK: Duration = Duration::from_secs(2);
+const LOOK: Duration = Duration::from_secs(3);
 
 /// Runs until told to stop.
 ///

@@ -13,7 +13,7 @@ use super::pod::Pod;
 use super::settings::Settings;
 
 /// How often pods are looked at: the real kubelet watches them.
-const LOOK: Duration = Duration::from_secs(2);
+const LOOK: Duration = Duration::from_secs(3);
 
 /// What a pod should be, as its thread finds it; none once it is gone.
 type Wanted = Arc<Mutex<Option<Value>>>;

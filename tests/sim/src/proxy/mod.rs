@@ -22,7 +22,7 @@ use rules::Options;
 use services::Port;
 
 /// How often the API is asked.
-const PERIOD: Duration = Duration::from_secs(2);
+const PERIOD: Duration = Duration::from_secs(3);
 /// How often the rules are written even if nothing changed, as in v1.9.0.
 const SYNC_PERIOD: Duration = Duration::from_secs(30);
 /// Which bit of the packet mark stands for masquerading, as in v1.9.0.
