@@ -77,7 +77,11 @@ impl Bed {
             // The volume stays mounted where there is more on it.
             let mount = format!("[mount, -o, ro, LABEL={}, {VOLUME}]", drive::LABEL);
             let mount = format!("bootcmd:\n- [mkdir, -p, {VOLUME}]\n- {mount}\n");
-            if beside { user_data + &mount } else { user_data }
+            if beside {
+                user_data + &mount
+            } else {
+                user_data
+            }
         })
     }
 

@@ -150,8 +150,7 @@ fn a_golden_image_boots_into_a_node_though_cloud_init_missed_the_metadata() {
     drop(machine);
 
     // The same server of the same base, with the appliance on a volume, for comparison.
-    let volume = Path::new(env!("CARGO_MANIFEST_DIR")).join("cloud-init/user-data.volume.yaml");
-    let server = ConfigDrive::master(&std::fs::read_to_string(volume).unwrap());
+    let server = ConfigDrive::master(&drive::user_data(&appliance(), drive::DEFAULTS).unwrap());
     let spec = MachineSpec {
         image: &bench.base,
         server: &server,
