@@ -62,20 +62,21 @@ fn components(_expected: &Expected, facts: &Facts) -> Verdict {
     Verdict::passed(format!("healthy: {}", names.join(", ")))
 }
 
-fn nodes(_expected: &Expected, facts: &Facts) -> Verdict {
+fn nodes(expected: &Expected, facts: &Facts) -> Verdict {
     let nodes = match &facts.nodes {
         Ok(nodes) => nodes,
         Err(why) => return Verdict::failed(why, "`kubectl get nodes` shows more"),
     };
     let not_ready = nodes.iter().filter(|node| !node.ready);
     let not_ready: Vec<&str> = not_ready.map(|node| node.name.as_str()).collect();
-    let unknown = |name: &&String| !nodes.iter().any(|node| node.name == **name);
-    let absent: Vec<&str> = facts
-        .joined
-        .iter()
-        .filter(unknown)
-        .map(String::as_str)
-        .collect();
+    let unknown = |name: &&String| {
+        !expected.masters.contains(name) && !nodes.iter().any(|node| node.name == **name)
+    };
+    let joined = match &facts.joined {
+        Ok(joined) => joined,
+        Err(why) => return Verdict::failed(why, "`appliance node list` shows who joined"),
+    };
+    let absent: Vec<&str> = joined.iter().filter(unknown).map(String::as_str).collect();
     if !not_ready.is_empty() {
         return Verdict::failed(
             format!("not ready: {}", not_ready.join(", ")),

@@ -25,7 +25,7 @@ pub struct Facts {
     /// The nodes of the cluster.
     pub nodes: Found<Vec<Node>>,
     /// The names of the nodes that joined this master.
-    pub joined: BTreeSet<String>,
+    pub joined: Found<BTreeSet<String>>,
     /// The BGP peers of this node.
     pub peers: Found<Vec<Peer>>,
     /// The ranges Calico gives addresses of.

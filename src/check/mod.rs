@@ -34,6 +34,8 @@ pub struct Expected {
     pub api_server_ip: String,
     /// The image of pods that do nothing.
     pub pause: String,
+    /// The names of the masters: they join each other, and are no nodes of the cluster.
+    pub masters: Vec<String>,
     /// Whether pods may ask OpenStack's metadata service.
     pub pod_metadata: bool,
 }

@@ -17,6 +17,7 @@ fn expected() -> Expected {
         domain: "cluster.local".to_owned(),
         api_server_ip: "10.68.0.1".to_owned(),
         pause: "gcr.io/google_containers/pause-amd64:3.0".to_owned(),
+        masters: vec!["server02".to_owned(), "server04".to_owned()],
         pod_metadata: false,
     }
 }
@@ -67,7 +68,7 @@ fn sound() -> Facts {
             message: "ok".to_owned(),
         }]),
         nodes: Ok(vec![one.clone(), three.clone()]),
-        joined: ["server01".to_owned(), "server03".to_owned()].into(),
+        joined: Ok(["server01".to_owned(), "server03".to_owned()].into()),
         peers: Ok(vec![peer("Established")]),
         pools: Ok(vec!["172.20.0.0/16".to_owned()]),
         probes: Ok(Probes {
@@ -158,12 +159,19 @@ fn nodes_that_are_not_ready_or_not_there_are_named() {
     });
     assert_holds(&text, &["not ready: server03", "journalctl -u kubelet"]);
     let text = failure("nodes", |facts| {
-        facts.joined.insert("server09".to_owned());
+        facts.joined.as_mut().unwrap().insert("server09".to_owned());
     });
     assert_holds(
         &text,
         &["joined, but not in the cluster: server09", "node release"],
     );
+}
+
+#[test]
+fn masters_that_joined_each_other_are_not_missed() {
+    let mut facts = sound();
+    facts.joined.as_mut().unwrap().insert("server04".to_owned());
+    assert!(is_sound(&judge(&expected(), &facts)));
 }
 
 #[test]

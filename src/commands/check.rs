@@ -10,8 +10,8 @@ use crate::check::facts::{self, Facts, Node, Probes, told};
 use crate::check::workload::Workload;
 use crate::check::{self, Expected, probe, serve};
 use crate::cli::{Check, CheckCommand, Output};
-use crate::components::{EXPECTED, JOIN_DIR};
-use crate::join::nodes::Nodes;
+use crate::components::EXPECTED;
+use crate::join::registry;
 use crate::spec::Refused;
 use crate::sys::interrupt::Interruption;
 use crate::sys::process::{Runner, System};
@@ -61,12 +61,12 @@ fn find_out(root: &Root, runner: &dyn Runner, expected: &Expected, no_pods: bool
         Ok(nodes) => told(probes(runner, expected, nodes)),
         Err(why) => Err(why.clone()),
     };
-    let joined = Nodes::new(&root.resolve(JOIN_DIR)?).all()?;
+    let joined = told(registry::open(root).and_then(|(_, nodes)| nodes.all()));
     Ok(Facts {
         versions: told(facts::versions(runner)),
         components: told(facts::components(runner)),
         nodes,
-        joined: joined.into_keys().collect(),
+        joined: joined.map(|nodes| nodes.into_keys().collect()),
         peers: told(facts::peers(root)),
         pools: told(facts::pools(runner)),
         probes,

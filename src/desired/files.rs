@@ -237,6 +237,7 @@ fn expected(sources: &Sources<'_>) -> Result<String> {
         domain: cluster.domain.value.clone(),
         api_server_ip: cluster.api_server_ip().to_string(),
         pause: pause.reference.clone().unwrap_or_default(),
+        masters: cluster.masters.iter().map(|m| m.name.clone()).collect(),
         pod_metadata: *spec.addons.pod_metadata == Access::Allow,
     };
     Ok(serde_json::to_string_pretty(&expected)? + "\n")
