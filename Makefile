@@ -93,7 +93,8 @@ host-tests:
 .PHONY: three-vms
 three-vms:
 	$(SIM) services $(SERVICES)
-	APPLIANCE=$(CURDIR)/out/appliance SERVICES=$(CURDIR)/$(SERVICES) cargo test --locked --test integration e2e:: -- --ignored --nocapture
+	APPLIANCE=$(CURDIR)/out/appliance SERVICES=$(CURDIR)/$(SERVICES) THOROUGH=$(THOROUGH) \
+		cargo test --locked --test integration e2e:: -- --ignored --nocapture
 
 # Left out of `test`, which is to end within the hour on two cores without KVM.
 .PHONY: test-more
@@ -101,6 +102,7 @@ test-more: tools appliance reproducible fuzz ## What takes longer: single VMs, t
 	APPLIANCE=$(CURDIR)/out/appliance cargo test --locked --test integration vm:: -- --ignored --skip golden:: --test-threads=1 --nocapture
 
 .PHONY: e2e
+e2e: THOROUGH = yes
 e2e: tools appliance three-vms ## The tutorial's three VMs: one user-data, nobody logs in; COMPONENTS=DIR for real programs
 
 .PHONY: e2e-ha

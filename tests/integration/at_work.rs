@@ -3,15 +3,19 @@
 
 use std::path::{Path, PathBuf};
 
-use serde_json::Value;
-
-use crate::e2e::{ALL, MASTER, WORKERS};
+use crate::e2e::{ALL, MASTER, WORKERS, thorough};
 use crate::vms::{APPLIANCE, Bed, VOLUME};
 
 /// Where the services' manifests lie, below the project.
 const EXAMPLE: &str = "bundle/examples/micro-services";
-/// Each manifest, what it comes after, and its images.
-const WORKLOADS: [(&str, &[&str], &[&str]); 4] = [
+/// A manifest, what it comes after, and its images.
+type Workload = (
+    &'static str,
+    &'static [&'static str],
+    &'static [&'static str],
+);
+/// The tutorial's six services.
+const ALL_WORKLOADS: [Workload; 4] = [
     ("message-service", &[], &["message-service"]),
     (
         "user-service",
@@ -29,8 +33,13 @@ const WORKLOADS: [(&str, &[&str], &[&str]); 4] = [
         &["api-gateway-zuul"],
     ),
 ];
-/// The cluster's own add-ons and the workloads.
-const MANIFESTS: usize = 2 + WORKLOADS.len();
+/// The first and the last of them, where the time is short.
+const SOME_WORKLOADS: [Workload; 2] = [
+    ("message-service", &[], &["message-service"]),
+    ("api-gateway", &["message-service"], &["api-gateway-zuul"]),
+];
+/// Calico's kube-controllers and kube-dns.
+const ADDONS: usize = 2;
 /// The door to the services, at every node.
 const NODE_PORT: u16 = 30080;
 
@@ -38,11 +47,19 @@ const NODE_PORT: u16 = 30080;
 pub fn services() -> PathBuf {
     let images = std::env::var_os("SERVICES").expect("SERVICES names it: run `make e2e`");
     let (images, manifests) = (PathBuf::from(images), project().join(EXAMPLE));
-    for (name, ..) in WORKLOADS {
+    for (name, ..) in workloads() {
         let file = format!("{name}.yaml");
         std::fs::copy(manifests.join(&file), images.join(&file)).unwrap();
     }
     images
+}
+
+fn workloads() -> &'static [Workload] {
+    if thorough() {
+        &ALL_WORKLOADS
+    } else {
+        &SOME_WORKLOADS
+    }
 }
 
 fn project() -> &'static Path {
@@ -55,20 +72,21 @@ pub fn settings() -> String {
         let words: Vec<String> = words.iter().map(|word| shape(word)).collect();
         words.join(", ")
     };
-    let workload = |(name, after, images): &(&str, &[&str], &[&str])| {
+    let workload = |(name, after, images): &Workload| {
         format!(
             "  - {{name: {name}, file: {VOLUME}/{name}.yaml, after: [{}], images: [{}]}}\n",
             list(after, &str::to_owned),
             list(images, &|image| format!("{VOLUME}/{image}.tar")),
         )
     };
-    let workloads: String = WORKLOADS.iter().map(workload).collect();
+    let workloads: String = workloads().iter().map(workload).collect();
     format!("  hub: hub.example.org\n  workloads:\n{workloads}")
 }
 
 /// Add-ons and workloads, each after what it needs.
 pub fn everything_is_available(bed: &mut Bed) {
-    let available = format!("all {MANIFESTS} add-ons and workloads are available");
+    let manifests = ADDONS + workloads().len();
+    let available = format!("all {manifests} add-ons and workloads are available");
     bed.wait_at(MASTER, &available, |machine| {
         let said = machine.shell("journalctl -b --no-pager -o cat -u appliance-addons");
         said.is_ok_and(|said| said.contains(&available))
@@ -80,15 +98,15 @@ pub fn everything_is_available(bed: &mut Bed) {
     );
     println!("{said}");
     let applied = |name: &str| said.find(&format!("applied {name} ")).unwrap();
-    for (name, after, _) in WORKLOADS {
+    for (name, after, _) in workloads() {
         assert!(applied("kube-dns") < applied(name), "{name}");
-        for before in after {
+        for before in *after {
             assert!(applied(before) < applied(name), "{before} before {name}");
         }
     }
     let report = bed.status(MASTER);
     let addons = report["addons"].as_array().unwrap();
-    assert_eq!(addons.len(), MANIFESTS, "{report:#}");
+    assert_eq!(addons.len(), manifests, "{report:#}");
     println!("{}", bed.shell(MASTER, &format!("{APPLIANCE} status")));
     println!(
         "{}",
@@ -101,15 +119,10 @@ pub fn everything_is_available(bed: &mut Bed) {
 
 /// The tutorial's checks, from pods of their own, which are gone afterwards.
 pub fn every_check_passes(bed: &mut Bed) {
-    let machine = bed.machine(MASTER);
-    let table = machine.run(&[APPLIANCE, "check"]).unwrap();
+    let table = bed.machine(MASTER).run(&[APPLIANCE, "check"]).unwrap();
     println!("{}{}", table.stdout, table.stderr);
     assert_eq!(table.code, 0, "{table:?}");
-    let json = machine.run(&[APPLIANCE, "check", "--output", "json"]);
-    let report: Value = serde_json::from_str(&json.unwrap().stdout).unwrap();
-    let checks = report["checks"].as_array().unwrap();
-    let passed = checks.iter().filter(|check| check["result"] == "passed");
-    assert_eq!(passed.count(), checks.len(), "{report:#}");
+    assert!(table.stdout.contains(" 0 failed, 0 skipped"), "{table:?}");
     bed.wait_at(MASTER, "the probes are removed", |machine| {
         let namespaces = machine.shell("HOME=/root kubectl get namespaces -o name");
         namespaces.is_ok_and(|names| !names.contains("appliance-check"))

@@ -23,10 +23,21 @@ fn bed() -> Bed {
     // Nothing in it says which server reads it.
     Bed::new(&TUTORIAL, &flavor, |token| {
         format!(
-            "  master: 192.168.1.102\n  join: {{token: {token}, ttl: 2h, uses: 3}}\n{}",
+            "  master: 192.168.1.102\n  join: {{token: {token}, ttl: 2h, uses: {}}}\n{}",
+            uses(),
             at_work::settings()
         )
     })
+}
+
+/// Whether all is done that takes its time: THOROUGH.
+pub fn thorough() -> bool {
+    std::env::var_os("THOROUGH").is_some_and(|value| !value.is_empty())
+}
+
+/// How often a worker joins.
+fn uses() -> usize {
+    WORKERS.len() + usize::from(thorough())
 }
 
 impl Bed {
@@ -62,16 +73,17 @@ fn three_vms_become_a_cluster_by_themselves() {
     workers_wait_for_their_master(&mut bed);
     bed.wait_for_bring_up();
     everything_is_healthy(&mut bed);
+    certificates_are_each_nodes_own(&mut bed);
+    a_second_run_changes_nothing(&mut bed);
     at_work::everything_is_available(&mut bed);
     at_work::every_check_passes(&mut bed);
     at_work::the_commands_of_the_documentation_work(&mut bed);
     at_work::every_node_knows_its_peers(&mut bed);
     at_work::the_services_are_reached_from_outside(&mut bed);
     at_work::an_image_that_docker_lost_comes_back(&mut bed);
-    certificates_are_each_nodes_own(&mut bed);
-    nothing_secret_was_said(&mut bed);
-    a_second_run_changes_nothing(&mut bed);
-    a_worker_made_anew_gets_its_name_once_the_old_one_is_gone(&mut bed);
+    if thorough() {
+        a_worker_made_anew_gets_its_name_once_the_old_one_is_gone(&mut bed);
+    }
     tokens_come_and_go(&mut bed);
     nothing_secret_was_said(&mut bed);
     println!("kept: {}", bed.keep.display());
@@ -211,7 +223,9 @@ fn tokens_come_and_go(bed: &mut Bed) {
     let shell = |machine: &mut Machine, what: &str| machine.shell(what).unwrap();
     let list = shell(machine, &format!("{APPLIANCE} token list"));
     assert!(
-        list.contains(&id) && list.contains("3 of 3") && list.contains("used up"),
+        list.contains(&id)
+            && list.contains(&format!("{} of {}", uses(), uses()))
+            && list.contains("used up"),
         "{list}"
     );
     let nodes = shell(machine, &format!("{APPLIANCE} node list"));
