@@ -121,7 +121,9 @@ fn connections_go_to_servers_that_are_healthy_and_leave_those_that_are_not() {
     let ask = || {
         let response = client.get(format!("https://{place}/")).send();
         // One that is closed while it asks has no answer.
-        response.and_then(reqwest::blocking::Response::text).unwrap_or_default()
+        response
+            .and_then(reqwest::blocking::Response::text)
+            .unwrap_or_default()
     };
     let (dead, living) = match ask().as_str() {
         "a" => (&a, "b"),
