@@ -51,19 +51,6 @@ impl Bed {
             name != MASTER || state.unwrap().stdout.trim() == wanted
         });
     }
-
-    fn nodes(&mut self) -> Vec<(String, String)> {
-        let table = self.kubectl("get nodes --no-headers");
-        let mut rows: Vec<_> = table
-            .lines()
-            .map(|line| {
-                let mut words = line.split_whitespace().map(str::to_owned);
-                (words.next().unwrap(), words.next().unwrap())
-            })
-            .collect();
-        rows.sort();
-        rows
-    }
 }
 
 #[test]
@@ -75,13 +62,13 @@ fn three_vms_become_a_cluster_by_themselves() {
     everything_is_healthy(&mut bed);
     certificates_are_each_nodes_own(&mut bed);
     a_second_run_changes_nothing(&mut bed);
-    at_work::everything_is_available(&mut bed);
-    at_work::every_check_passes(&mut bed);
-    at_work::the_commands_of_the_documentation_work(&mut bed);
     at_work::every_node_knows_its_peers(&mut bed);
-    at_work::the_services_are_reached_from_outside(&mut bed);
-    at_work::an_image_that_docker_lost_comes_back(&mut bed);
     if thorough() {
+        at_work::everything_is_available(&mut bed);
+        at_work::every_check_passes(&mut bed);
+        at_work::the_commands_of_the_documentation_work(&mut bed);
+        at_work::the_services_are_reached_from_outside(&mut bed);
+        at_work::an_image_that_docker_lost_comes_back(&mut bed);
         a_worker_made_anew_gets_its_name_once_the_old_one_is_gone(&mut bed);
     }
     tokens_come_and_go(&mut bed);
@@ -104,32 +91,37 @@ fn workers_wait_for_their_master(bed: &mut Bed) {
     bed.cluster.wait_for_agents().unwrap();
 }
 
+/// What is slow is waited for: on two cores without KVM, a leader may lose its lease now and then.
 fn everything_is_healthy(bed: &mut Bed) {
+    bed.wait_until_healthy();
     for name in ALL {
-        assert_eq!(bed.status(name)["overall"], "healthy", "{name}");
-        let text = bed
-            .machine(name)
-            .shell(&format!("{APPLIANCE} status"))
-            .unwrap();
-        println!("== {name}\n{text}");
+        let status = bed.machine(name).run(&[APPLIANCE, "status"]).unwrap();
+        println!("== {name}\n{}", status.stdout);
     }
-    let ready = |name: &str| (name.to_owned(), "Ready".to_owned());
-    assert_eq!(bed.nodes(), [ready("server01"), ready("server03")]);
-    println!("{}", bed.kubectl("get nodes -o wide"));
-    let components = bed.kubectl("get componentstatus");
-    assert!(!components.contains("Unhealthy"), "{components}");
-    println!("{components}");
-    let requests = bed.kubectl("get csr");
-    assert!(!requests.contains("Pending"), "{requests}");
-    assert!(
-        requests.matches("Approved,Issued").count() >= 2,
-        "{requests}"
+    let all = "export HOME=/root; kubectl get componentstatus && kubectl get csr && kubectl get nodes -o wide";
+    bed.wait_at(
+        MASTER,
+        "components, requests and nodes are as they should be",
+        |machine| {
+            machine.shell(all).is_ok_and(|said| {
+                let is_well = !said.contains("Unhealthy")
+                    && !said.contains("Pending")
+                    && !said.contains("NotReady")
+                    && said.matches("Approved,Issued").count() >= WORKERS.len()
+                    && WORKERS.iter().all(|name| said.contains(name));
+                if is_well {
+                    println!("{said}");
+                }
+                is_well
+            })
+        },
     );
-    println!("{requests}");
     // The API server shows each kubelet a certificate it takes, and takes the kubelet's.
     for name in WORKERS {
-        let health = bed.kubectl(&format!("get --raw /api/v1/nodes/{name}/proxy/healthz"));
-        assert_eq!(health, "ok", "{name}");
+        let ask = format!("HOME=/root kubectl get --raw /api/v1/nodes/{name}/proxy/healthz");
+        bed.wait_at(MASTER, "the API server reaches the kubelet", |machine| {
+            machine.shell(&ask).is_ok_and(|health| health == "ok")
+        });
     }
     let cloud = "cloud-init query v1.platform; cloud-init query subplatform 2>/dev/null; true";
     let platform = bed.machine("server03").shell(cloud).unwrap();
@@ -244,7 +236,7 @@ fn tokens_come_and_go(bed: &mut Bed) {
     );
     println!("{audit}");
     bed.wait_for_join_service("inactive");
-    assert_eq!(bed.status(MASTER)["overall"], "healthy");
+    bed.wait_until_healthy();
     let machine = bed.machine(MASTER);
     let more = shell(
         machine,
