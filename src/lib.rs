@@ -3,6 +3,7 @@
 //! Data flows one way: sources → [`metadata::Metadata`] → [`spec::NodeSpec`] → files and
 //! certificates ([`desired::Desired`]) → [`plan::Plan`] → [`apply`] → [`verify`].
 
+pub mod access;
 pub mod addons;
 pub mod apply;
 pub mod balance;

@@ -7,6 +7,7 @@ use serde::Serialize;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use crate::access;
 use crate::apply::docker::Docker;
 use crate::apply::images;
 use crate::apply::state::State;
@@ -213,14 +214,7 @@ impl Asker<'_> {
     /// Asks with the node's certificates, not around them.
     fn health(&self, health: &Health, reach: Reach) -> Result<()> {
         let client = match health.client.filter(|_| reach.tls) {
-            Some(name) => {
-                let files = http::Files {
-                    authority: CA_CERTIFICATE,
-                    certificate: &components::certificate_path(name),
-                    key: &components::key_path(name),
-                };
-                http::client_of_files(self.root, &files, HEALTH_TIMEOUT)?
-            }
+            Some(name) => access::client(self.root, name, HEALTH_TIMEOUT)?,
             None => http::client(&[], None, HEALTH_TIMEOUT)?,
         };
         http::get(&client, &health.url)

@@ -9,9 +9,10 @@ use reqwest::blocking::{Client, RequestBuilder};
 use serde::Deserialize;
 use serde_json::json;
 
-use crate::components::{CA_CERTIFICATE, ETCD_CERTIFICATE, certificate_path, key_path};
+use crate::access;
+use crate::components::ETCD_CERTIFICATE;
 use crate::desired::EtcdMember;
-use crate::sys::http::{self, Files};
+use crate::sys::http;
 use crate::sys::retry::{Failure, Schedule, retried, transient};
 use crate::sys::root::Root;
 
@@ -132,7 +133,7 @@ pub fn prepare(root: &Root, member: &EtcdMember) -> Result<Entry> {
 
 /// The members of a cluster that runs, to which `member` was added; `None` of one that begins.
 fn attempt(root: &Root, member: &EtcdMember) -> Result<Option<Vec<Member>>> {
-    let client = client(root, ANSWER)?;
+    let client = access::client(root, ETCD_CERTIFICATE, ANSWER)?;
     let members = known_members(&client, &member.others)?;
     let peer_url = peer_url(member.address);
     match next(&members, &peer_url) {
@@ -206,7 +207,7 @@ fn change(
     others: &[Ipv4Addr],
     request: impl Fn(&Client, &str) -> RequestBuilder,
 ) -> Result<()> {
-    let client = client(root, CHANGE)?;
+    let client = access::client(root, ETCD_CERTIFICATE, CHANGE)?;
     let ask = |address| {
         let url = format!("https://{address}:2379/v2/members");
         http::send(request(&client, &url)).map(drop)
@@ -228,16 +229,6 @@ fn at_any<T>(others: &[Ipv4Addr], ask: impl Fn(Ipv4Addr) -> Result<T>) -> Result
 
 fn peer_url(address: Ipv4Addr) -> String {
     format!("https://{address}:2380")
-}
-
-/// A client with the certificate of this machine's member.
-fn client(root: &Root, timeout: Duration) -> Result<Client> {
-    let files = Files {
-        authority: CA_CERTIFICATE,
-        certificate: &certificate_path(ETCD_CERTIFICATE),
-        key: &key_path(ETCD_CERTIFICATE),
-    };
-    http::client_of_files(root, &files, timeout)
 }
 
 /// Members tell their identifiers as numbers to each other, and in hexadecimal to clients.

@@ -5,13 +5,12 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use reqwest::StatusCode;
-use reqwest::blocking::Client;
 use serde::Deserialize;
 use time::OffsetDateTime;
 
 use super::nodes::Presence;
-use crate::components::{CA_CERTIFICATE, certificate_path, key_path};
-use crate::sys::http::{self, Files};
+use crate::access;
+use crate::sys::http;
 use crate::sys::root::Root;
 
 /// How long the API server may take to answer.
@@ -42,7 +41,7 @@ struct Condition {
 
 /// Whether the cluster has a node of that name, which has to be a DNS name.
 pub fn presence(root: &Root, name: &str) -> Result<Presence> {
-    let response = client(root)?
+    let response = access::client(root, "admin", ANSWER)?
         .get(format!("{SERVER}/api/v1/nodes/{name}"))
         .send()
         .map_err(|error| http::root_cause(&error))?;
@@ -56,22 +55,13 @@ pub fn presence(root: &Root, name: &str) -> Result<Presence> {
 /// Whether the machine at `address` is a master of this cluster: one that was rebuilt and has none
 /// of the cluster's certificates cannot serve etcd's port for members.
 pub fn master_presence(root: &Root, address: Ipv4Addr) -> Result<Presence> {
-    let answer = client(root)?
+    let answer = access::client(root, "admin", ANSWER)?
         .get(format!("https://{address}:2380/version"))
         .send();
     Ok(match answer {
         Ok(_) => Presence::Ready,
         Err(_) => Presence::Absent,
     })
-}
-
-fn client(root: &Root) -> Result<Client> {
-    let files = Files {
-        authority: CA_CERTIFICATE,
-        certificate: &certificate_path("admin"),
-        key: &key_path("admin"),
-    };
-    http::client_of_files(root, &files, ANSWER)
 }
 
 fn presence_of(node: &[u8]) -> Result<Presence> {

@@ -25,8 +25,9 @@ use serde::Deserialize;
 use zeroize::Zeroizing;
 
 use super::token::KEY_BYTES;
-use crate::components::{CA_CERTIFICATE, ETCD_CERTIFICATE, certificate_path, key_path};
-use crate::sys::http::{self, Files};
+use crate::access;
+use crate::components::ETCD_CERTIFICATE;
+use crate::sys::http;
 use crate::sys::root::Root;
 
 /// Where the records stand in etcd.
@@ -201,13 +202,9 @@ impl Etcd {
         changed(send(request))
     }
 
+    /// With the certificate of this machine's member.
     fn client(&self) -> Result<Client> {
-        let files = Files {
-            authority: CA_CERTIFICATE,
-            certificate: &certificate_path(ETCD_CERTIFICATE),
-            key: &key_path(ETCD_CERTIFICATE),
-        };
-        http::client_of_files(&self.0.root, &files, ANSWER)
+        access::client(&self.0.root, ETCD_CERTIFICATE, ANSWER)
     }
 
     fn seal(&self, key: &str, text: &[u8]) -> Result<String> {

@@ -13,7 +13,6 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
 
 use super::retry::{Failure, permanent, transient};
-use super::root::Root;
 
 /// How long a server elsewhere may take to be reached.
 pub const CONNECT: Duration = Duration::from_secs(20);
@@ -56,31 +55,6 @@ pub fn client(
         None => builder.with_no_client_auth(),
     };
     client_of(tls, timeout)
-}
-
-/// The files (PEM) of an authority, and of a certificate it signed with its key, as paths in a root
-/// directory.
-pub struct Files<'a> {
-    /// The authority's certificates.
-    pub authority: &'a str,
-    /// The certificate to show.
-    pub certificate: &'a str,
-    /// Its private key.
-    pub key: &'a str,
-}
-
-/// Like [`client`], with what the `files` below `root` hold now.
-pub fn client_of_files(root: &Root, files: &Files<'_>, timeout: Duration) -> Result<Client> {
-    let read = |path: &str| {
-        root.read(path)?
-            .with_context(|| format!("{path} is missing"))
-    };
-    let (certificate, key) = (read(files.certificate)?, read(files.key)?);
-    let identity = Identity {
-        certificate: &certificate,
-        key: &key,
-    };
-    client(&read(files.authority)?, Some(&identity), timeout)
 }
 
 /// Like [`client`], with a TLS configuration of the caller's own.

@@ -9,12 +9,12 @@ use reqwest::blocking::Client;
 use serde::{Deserialize, Serialize};
 
 use super::{HEALTH_TIMEOUT, Overall, Report};
+use crate::access;
 use crate::apply::etcd::Member;
 use crate::apply::state::State;
-use crate::components::{CA_CERTIFICATE, certificate_path, key_path};
 use crate::spec::Role;
 use crate::spec::masters::Master;
-use crate::sys::http::{self, Files};
+use crate::sys::http;
 use crate::sys::root::Root;
 
 /// The certificate that every node has and every master takes.
@@ -80,12 +80,7 @@ pub fn ask(root: &Root, state: &State) -> Result<Option<MastersReport>> {
     if state.masters.len() < 2 {
         return Ok(None);
     }
-    let files = Files {
-        authority: CA_CERTIFICATE,
-        certificate: &certificate_path(SHOWN),
-        key: &key_path(SHOWN),
-    };
-    let client = &http::client_of_files(root, &files, HEALTH_TIMEOUT)?;
+    let client = &access::client(root, SHOWN, HEALTH_TIMEOUT)?;
     let answers: Vec<Answers> = thread::scope(|scope| {
         let ask = |master: &Master| {
             let address = master.address;

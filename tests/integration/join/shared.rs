@@ -3,7 +3,8 @@
 use std::net::Ipv4Addr;
 use std::thread;
 
-use appliance::components::{self, CA_CERTIFICATE, ETCD_CERTIFICATE, JOIN_DIR, JOIN_NAMES};
+use appliance::access;
+use appliance::components::{ETCD_CERTIFICATE, JOIN_DIR, JOIN_NAMES};
 use appliance::join::gate::Names;
 use appliance::join::message::{Reason, Refusal};
 use appliance::join::nodes::{NodeRecord, Nodes};
@@ -11,7 +12,6 @@ use appliance::join::registry;
 use appliance::join::token::Token;
 use appliance::join::tokens::{TokenRecord, Tokens};
 use appliance::spec::masters::Master;
-use appliance::sys::http::{self, Files};
 use serde_json::Value;
 use time::{Duration, OffsetDateTime};
 
@@ -70,12 +70,7 @@ impl Shared {
     /// Asks etcd as anybody may who has a certificate of the cluster.
     fn etcd(&self, method: reqwest::Method, path: &str, body: String) -> Value {
         let root = self.members[0].root();
-        let files = Files {
-            authority: CA_CERTIFICATE,
-            certificate: &components::certificate_path(ETCD_CERTIFICATE),
-            key: &components::key_path(ETCD_CERTIFICATE),
-        };
-        let client = http::client_of_files(&root, &files, std::time::Duration::from_secs(5));
+        let client = access::client(&root, ETCD_CERTIFICATE, std::time::Duration::from_secs(5));
         let url = format!("https://{}:2379{path}", self.members[0].address());
         let response = client
             .unwrap()
