@@ -25,7 +25,8 @@ pub fn run(arguments: &Status) -> Result<Outcome> {
                 log::warn!("the masters cannot be asked: {error:#}");
                 None
             });
-            report(&root, &System, &state)?.with_masters(masters)
+            let node = Node::of(&root, &System, &state)?;
+            node.with_cluster(node.report()?)?.with_masters(masters)
         }
         None => Report::not_installed(),
     };
@@ -47,18 +48,48 @@ pub fn docker_of_node(root: &Root) -> Result<Option<Docker>> {
     let Some(state) = State::read(root)? else {
         return Ok(None);
     };
-    let manifest = manifest(root, &state)?;
-    Ok(Some(Docker::of(docker_source(root, &manifest)?)))
+    Ok(Some(Node::of(root, &System, &state)?.docker))
 }
 
-/// What the installed node says of itself now.
-pub fn report(root: &Root, runner: &dyn Runner, state: &State) -> Result<Report> {
-    let manifest = manifest(root, state)?;
-    let docker = Docker::of(docker_source(root, &manifest)?);
-    Asker {
-        root,
-        runner,
-        docker: &docker,
+/// An installed node, to be asked as often as is wanted.
+pub struct Node<'a> {
+    root: &'a Root,
+    runner: &'a dyn Runner,
+    state: &'a State,
+    manifest: Manifest,
+    docker: Docker,
+}
+
+impl<'a> Node<'a> {
+    /// The node that `state` is of.
+    pub fn of(root: &'a Root, runner: &'a dyn Runner, state: &'a State) -> Result<Node<'a>> {
+        let manifest = manifest(root, state)?;
+        Ok(Node {
+            docker: Docker::of(docker_source(root, &manifest)?),
+            root,
+            runner,
+            state,
+            manifest,
+        })
     }
-    .ask(state, &manifest, OffsetDateTime::now_utc())
+
+    fn asker(&self) -> Asker<'_> {
+        Asker {
+            root: self.root,
+            runner: self.runner,
+            docker: &self.docker,
+        }
+    }
+
+    /// What it says of itself now.
+    pub fn report(&self) -> Result<Report> {
+        let now = OffsetDateTime::now_utc();
+        self.asker().ask(self.state, &self.manifest, now)
+    }
+
+    /// The report with what it says of the cluster around it.
+    pub fn with_cluster(&self, report: Report) -> Result<Report> {
+        let now = OffsetDateTime::now_utc();
+        Ok(report.with_cluster(self.asker().ask_cluster(self.state, now)?))
+    }
 }

@@ -5,9 +5,10 @@ use anyhow::Result;
 use serde::Serialize;
 use time::OffsetDateTime;
 
-use super::Asker;
 use super::bird::{self, Peer, SOCKET};
+use super::{Asker, Overall, Report};
 use crate::addons::{Addon, Cluster, Notes, Standing, peers_up};
+use crate::apply::state::State;
 use crate::apply::{addons, kubectl};
 
 /// One BGP peer.
@@ -35,15 +36,33 @@ pub struct AddonReport {
     pub problem: Option<String>,
 }
 
+/// What a node says of the cluster around it.
+#[derive(Clone, Debug)]
+pub struct ClusterReport {
+    /// The node's BGP peers.
+    pub peers: Vec<PeerReport>,
+    /// Add-ons and workloads, on a master.
+    pub addons: Vec<AddonReport>,
+}
+
 /// The cluster as a master sees it; `None` where it cannot be asked.
-pub(super) struct Seen {
+struct Seen {
     cluster: Option<Cluster>,
     now: OffsetDateTime,
 }
 
 impl Asker<'_> {
+    /// Asks an installed node of the cluster around it: on a master, the API for every add-on.
+    pub fn ask_cluster(&self, state: &State, now: OffsetDateTime) -> Result<ClusterReport> {
+        let seen = self.see(state.shape()?.role.is_master(), now);
+        Ok(ClusterReport {
+            peers: self.peers(&seen),
+            addons: self.addons(&seen)?,
+        })
+    }
+
     /// Looks at the nodes of the cluster, where this node may.
-    pub(super) fn see(&self, is_master: bool, now: OffsetDateTime) -> Seen {
+    fn see(&self, is_master: bool, now: OffsetDateTime) -> Seen {
         let nodes = || kubectl::get(self.runner, &["nodes"]);
         let list = is_master.then(nodes).and_then(Result::ok);
         Seen {
@@ -57,7 +76,7 @@ impl Asker<'_> {
 
     /// The BGP peers of this node. One that is not established counts only where it is known to be
     /// a node that has been ready for long: of others, this node cannot know whether they still are.
-    pub(super) fn peers(&self, seen: &Seen) -> Vec<PeerReport> {
+    fn peers(&self, seen: &Seen) -> Vec<PeerReport> {
         let asked = self
             .root
             .resolve(SOCKET)
@@ -85,7 +104,7 @@ impl Asker<'_> {
     }
 
     /// How the add-ons and workloads stand, on a master.
-    pub(super) fn addons(&self, seen: &Seen) -> Result<Vec<AddonReport>> {
+    fn addons(&self, seen: &Seen) -> Result<Vec<AddonReport>> {
         let index = addons::index(self.root)?;
         let notes = addons::notes(self.root)?;
         let report = |addon: &Addon| self.addon(addon, &notes, seen);
@@ -131,5 +150,20 @@ impl Asker<'_> {
                 late.then(|| see.to_owned()),
             ),
         }
+    }
+}
+
+impl Report {
+    /// The report with what the node says of the cluster.
+    #[must_use]
+    pub fn with_cluster(mut self, cluster: ClusterReport) -> Report {
+        let ClusterReport { peers, addons } = cluster;
+        let sound = peers.iter().all(|peer| peer.problem.is_none())
+            && addons.iter().all(|addon| addon.problem.is_none());
+        if !sound {
+            self.overall = Overall::Degraded;
+        }
+        (self.peers, self.addons) = (peers, addons);
+        self
     }
 }

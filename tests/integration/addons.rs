@@ -151,9 +151,9 @@ fn report(root: &Root, answers: &[(&'static str, i32, &str)]) -> (Overall, Vec<A
         runner: &cluster,
         docker: &Docker::new("/usr/bin/docker"),
     };
-    let report = asker
-        .ask(&state, &manifest, OffsetDateTime::now_utc())
-        .unwrap();
+    let now = OffsetDateTime::now_utc();
+    let report = asker.ask(&state, &manifest, now).unwrap();
+    let report = report.with_cluster(asker.ask_cluster(&state, now).unwrap());
     (report.overall, report.addons)
 }
 

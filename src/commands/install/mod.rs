@@ -294,14 +294,17 @@ impl Node<'_> {
             return Ok(None);
         }
         let (start, state) = (Instant::now(), self.state());
+        let node = status::Node::of(self.root, self.runner, &state)?;
         let mut waited_for = String::new();
         loop {
-            let report = status::report(self.root, self.runner, &state)?;
+            let report = node.report()?;
             let over = start.elapsed() >= Duration::from_secs(arguments.wait);
-            if over || waiting_for(&report).is_empty() {
-                return Ok(Some(report));
-            }
             let waiting_for = waiting_for(&report);
+            if over || waiting_for.is_empty() {
+                // Asked once: a master asks the API for every add-on, which keeps busy what is
+                // waited for.
+                return node.with_cluster(report).map(Some);
+            }
             if waiting_for != waited_for {
                 log::info!(
                     "{:>3} s: waiting for {waiting_for}",
