@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+pub mod object;
 mod state;
 
 pub use state::{Cluster, Standing, judge, namespaces, peers_up};

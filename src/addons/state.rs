@@ -4,6 +4,8 @@ use serde_json::Value;
 use time::format_description::well_known::Rfc3339;
 use time::{Duration, OffsetDateTime};
 
+use super::object::{condition, items, of_type, text};
+
 /// How long a cluster with a node that can run pods may take before what is not there yet counts
 /// as a problem: as long as `appliance install` waits for a node to be healthy.
 const BRING_UP: Duration = Duration::minutes(15);
@@ -63,35 +65,18 @@ pub fn peers_up(cluster: &Cluster, address: &str, now: OffsetDateTime) -> bool {
         .is_some_and(|since| now - since > BRING_UP)
 }
 
-/// The items of a list, or the one object that is no list.
-pub fn items(answer: &Value) -> Vec<&Value> {
-    match answer["items"].as_array() {
-        Some(items) => items.iter().collect(),
-        None => vec![answer],
-    }
-}
-
 fn able(node: &Value) -> Option<Node> {
-    let conditions = node["status"]["conditions"].as_array()?;
-    let ready = conditions.iter().find(|c| c["type"] == "Ready")?;
-    if ready["status"] != "True" || node["spec"]["unschedulable"] == true {
+    let ready = condition(&node["status"]["conditions"], "Ready", "True")?;
+    if node["spec"]["unschedulable"] == true {
         return None;
     }
-    let addresses = node["status"]["addresses"].as_array();
-    let internal = addresses
-        .into_iter()
-        .flatten()
-        .find(|a| a["type"] == "InternalIP");
+    let internal = of_type(&node["status"]["addresses"], "InternalIP");
     let since = text(&ready["lastTransitionTime"]);
     Some(Node {
         name: text(&node["metadata"]["name"]).to_owned(),
         address: internal.map_or("", |a| text(&a["address"])).to_owned(),
         since: OffsetDateTime::parse(since, &Rfc3339).ok(),
     })
-}
-
-fn text(value: &Value) -> &str {
-    value.as_str().unwrap_or_default()
 }
 
 /// How many of an object's pods there have to be, and how many there are; `None` for an object
@@ -117,7 +102,10 @@ fn count(object: &Value) -> Option<(u64, u64)> {
             number(&spec["completions"]).unwrap_or(1),
             found("succeeded"),
         ),
-        "Pod" => (1, u64::from(is_ready(object))),
+        "Pod" => (
+            1,
+            u64::from(condition(&status["conditions"], "Ready", "True").is_some()),
+        ),
         _ => return None,
     };
     // What an older version of the object has says nothing.
@@ -125,14 +113,6 @@ fn count(object: &Value) -> Option<(u64, u64)> {
     let is_old =
         seen.is_some_and(|seen| seen < number(&object["metadata"]["generation"]).unwrap_or(0));
     Some((wanted, if is_old { 0 } else { found.min(wanted) }))
-}
-
-fn is_ready(pod: &Value) -> bool {
-    let conditions = pod["status"]["conditions"].as_array();
-    conditions
-        .into_iter()
-        .flatten()
-        .any(|c| c["type"] == "Ready" && c["status"] == "True")
 }
 
 /// The namespaces in which an add-on's pods are, without repeats.
@@ -200,10 +180,7 @@ fn belongs(pod: &Value, object: &Value) -> bool {
 
 /// What keeps the controller from making pods.
 fn failure(object: &Value) -> Option<&str> {
-    let conditions = object["status"]["conditions"].as_array()?;
-    let failure = conditions
-        .iter()
-        .find(|c| c["type"] == "ReplicaFailure" && c["status"] == "True")?;
+    let failure = condition(&object["status"]["conditions"], "ReplicaFailure", "True")?;
     Some(text(&failure["message"]))
 }
 
@@ -213,11 +190,7 @@ fn trouble(pod: &Value) -> Option<Standing> {
         text(&pod["metadata"]["name"]),
         text(&pod["metadata"]["namespace"]),
     );
-    let conditions = pod["status"]["conditions"].as_array();
-    let unscheduled = conditions
-        .into_iter()
-        .flatten()
-        .find(|c| c["type"] == "PodScheduled" && c["status"] == "False");
+    let unscheduled = condition(&pod["status"]["conditions"], "PodScheduled", "False");
     if let Some(condition) = unscheduled {
         return Some(Standing::Waiting(format!(
             "no node takes pod {name}: {}",

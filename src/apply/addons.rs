@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow};
 use serde_json::Value;
 
+use crate::addons::object::listed;
 use crate::addons::{
     Addon, Cluster, INDEX, NOTES, Note, Notes, Standing, explained, judge, missing, namespaces,
 };
@@ -118,9 +119,6 @@ pub fn standing(runner: &dyn Runner, addon: &Addon, cluster: &Cluster) -> Result
         let pods = kubectl::get(runner, &["pods", "--namespace", &namespace]);
         lists.push(pods.context("its pods")?);
     }
-    let pods: Vec<&Value> = lists
-        .iter()
-        .flat_map(|list| list["items"].as_array().into_iter().flatten())
-        .collect();
+    let pods: Vec<&Value> = lists.iter().flat_map(listed).collect();
     Ok(judge(&objects, &pods, cluster))
 }

@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use crate::desired::{DOCKER_OF_MACHINE, DOCKER_OF_PAYLOAD};
 use crate::preflight::DockerSource;
-use crate::sys::process::{Command, Runner};
+use crate::sys::process::{Command, Runner, argument};
 
 /// The docker of this machine, or of the payload where the machine has none.
 #[derive(Clone, Debug)]
@@ -61,9 +61,7 @@ impl Docker {
 
     /// Loads the images of a tarball that `docker save` or the like has written.
     pub fn load(&self, runner: &dyn Runner, tarball: &Path) -> Result<()> {
-        let tarball = tarball.to_str().context("a path that is not UTF-8")?;
-        runner
-            .check(&self.command(&["load", "--input", tarball]))
-            .map(drop)
+        let load = self.command(&["load", "--input", argument(tarball)?]);
+        runner.check(&load).map(drop)
     }
 }

@@ -8,7 +8,7 @@ use crate::desired::{BUNDLES, Content, Image};
 use crate::join::tokens::Tokens;
 use crate::plan::{OBJECTS, Plan, Step};
 use crate::sys::mount;
-use crate::sys::process::{Command, Runner};
+use crate::sys::process::{Command, Runner, argument};
 use crate::sys::root::Root;
 
 pub mod addons;
@@ -117,9 +117,8 @@ impl Executor<'_> {
     fn remove_content(&self, path: &str) -> Result<()> {
         let dir = self.root.resolve(path)?;
         for mounted in mount::below(&dir)? {
-            let mounted = mounted.to_str().context("a path that is not UTF-8")?;
-            self.runner
-                .check(&Command::new("umount", &["--", mounted]))?;
+            let unmount = Command::new("umount", &["--", argument(&mounted)?]);
+            self.runner.check(&unmount)?;
         }
         self.root.remove_content(path)
     }

@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::addons::object::{condition, listed, of_type, text};
 use crate::apply::kubectl;
 use crate::desired::CURRENT;
 use crate::sys::process::{Command, Runner};
@@ -128,36 +129,33 @@ pub fn versions(runner: &dyn Runner) -> Result<Versions> {
 pub fn components(runner: &dyn Runner) -> Result<Vec<Component>> {
     let list = kubectl::get(runner, &["componentstatuses"])?;
     let component = |item: &Value| {
-        let conditions = item["conditions"].as_array();
-        let health = conditions.and_then(|all| all.iter().find(|c| c["type"] == "Healthy"));
+        let health = of_type(&item["conditions"], "Healthy");
         let said = |field: &str| health.and_then(|c| c[field].as_str()).unwrap_or_default();
         Component {
-            name: text(&item["metadata"]["name"]),
+            name: text(&item["metadata"]["name"]).to_owned(),
             healthy: said("status") == "True",
             message: format!("{} {}", said("message"), said("error"))
                 .trim()
                 .to_owned(),
         }
     };
-    Ok(items(&list).map(component).collect())
+    Ok(listed(&list).map(component).collect())
 }
 
 /// The nodes of the cluster.
 pub fn nodes(runner: &dyn Runner) -> Result<Vec<Node>> {
     let list = kubectl::get(runner, &["nodes"])?;
     let node = |item: &Value| {
-        let of = |list: &'static str, kind: &str| {
-            let all = item["status"][list].as_array();
-            all.and_then(|all| all.iter().find(|c| c["type"] == kind))
-        };
+        let status = &item["status"];
+        let internal = of_type(&status["addresses"], "InternalIP");
         Node {
-            name: text(&item["metadata"]["name"]),
-            address: of("addresses", "InternalIP").map_or(String::new(), |a| text(&a["address"])),
-            ready: of("conditions", "Ready").is_some_and(|c| c["status"] == "True"),
+            name: text(&item["metadata"]["name"]).to_owned(),
+            address: internal.map_or("", |a| text(&a["address"])).to_owned(),
+            ready: condition(&status["conditions"], "Ready", "True").is_some(),
             schedulable: item["spec"]["unschedulable"] != true,
         }
     };
-    Ok(items(&list).map(node).collect())
+    Ok(listed(&list).map(node).collect())
 }
 
 /// The BGP peers of this node.
@@ -183,12 +181,4 @@ pub fn pools(runner: &dyn Runner) -> Result<Vec<String>> {
     let cidrs = pools.into_iter().map(|pool| pool.metadata.cidr);
     // Pods have IPv4 addresses; Calico makes a pool of IPv6 ones by itself.
     Ok(cidrs.filter(|cidr| !cidr.contains(':')).collect())
-}
-
-fn items(list: &Value) -> impl Iterator<Item = &Value> {
-    list["items"].as_array().into_iter().flatten()
-}
-
-fn text(value: &Value) -> String {
-    value.as_str().unwrap_or_default().to_owned()
 }

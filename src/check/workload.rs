@@ -10,11 +10,12 @@ use serde_json::{Value, json};
 use super::Expected;
 use super::facts::Node;
 use super::probe::{NodePorts, Pod};
+use crate::addons::object::listed;
 use crate::addons::{Cluster, Standing, judge};
 use crate::apply::kubectl;
 use crate::components::PROGRAM;
 use crate::render::render;
-use crate::sys::process::Runner;
+use crate::sys::process::{Runner, argument};
 
 /// The namespace of everything the check makes.
 pub const NAMESPACE: &str = "appliance-check";
@@ -67,8 +68,7 @@ impl<'a> Workload<'a> {
         });
         let mut file = tempfile::Builder::new().suffix(".yaml").tempfile()?;
         file.write_all(render("manifests/check.yaml", &values)?.as_bytes())?;
-        let path = file.path().to_str().context("a path that is not UTF-8")?;
-        kubectl::apply_now(runner, path)?;
+        kubectl::apply_now(runner, argument(file.path())?)?;
         Ok(workload)
     }
 
@@ -136,7 +136,7 @@ impl<'a> Workload<'a> {
         let get = |what: &[&str]| kubectl::get(self.runner, &[what, &in_namespace[..]].concat());
         let deployment = get(&["deployment", "probe"])?;
         let list = get(&["pods", "--selector", SELECTOR])?;
-        let pods: Vec<&Value> = list["items"].as_array().into_iter().flatten().collect();
+        let pods: Vec<&Value> = listed(&list).collect();
         let cluster = kubectl::get(self.runner, &["nodes"])?;
         match judge(&deployment, &pods, &Cluster::of(&cluster)) {
             Standing::Available(_) => {}

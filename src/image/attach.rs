@@ -10,7 +10,7 @@ use nix::mount::{MntFlags, umount2};
 
 use super::partitions::{self, Part};
 use crate::spec::Refused;
-use crate::sys::process::{Command, Runner, System};
+use crate::sys::process::{Command, Runner, System, argument};
 
 /// How long the kernel may take to see a disk, or a program to let one go. It bounds what hangs.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -130,7 +130,7 @@ impl Machine<'_> {
 
     /// Attaches the disk in the file `copy` by that way.
     pub fn attach(&self, means: Means, copy: &Path) -> Result<Disk> {
-        let path = text(copy)?;
+        let path = argument(copy)?;
         match means {
             Means::Loop => Ok(Disk::new(means, path)),
             Means::Guestfs => Ok(Disk::new(means, path)),
@@ -150,7 +150,7 @@ impl Machine<'_> {
                 continue;
             }
             let device = self.dev.join(format!("nbd{number}"));
-            let device = text(&device)?;
+            let device = argument(&device)?;
             let to = format!("--connect={device}");
             let connect = ["--format=qcow2", "--discard=unmap", &to, path];
             let output = self.runner.run(&Command::new("qemu-nbd", &connect))?;
@@ -234,14 +234,14 @@ impl Disk {
         if let Some(size) = part.size {
             options += &format!(",sizelimit={size}");
         }
-        let mount = ["-o", &options, "--", &self.path, text(dir)?];
+        let mount = ["-o", &options, "--", &self.path, argument(dir)?];
         runner.check(&Command::new("mount", &mount))?;
         Ok(Mounted::new(dir, None))
     }
 
     fn mount_guestfs(&self, runner: &dyn Runner, dir: &Path) -> Result<Mounted> {
         let pid_file = dir.with_extension("pid");
-        let by = format!("--pid-file={}", text(&pid_file)?);
+        let by = format!("--pid-file={}", argument(&pid_file)?);
         let format = format!("--format={}", self.means.format());
         let mount = [
             &format,
@@ -251,7 +251,7 @@ impl Disk {
             "--rw",
             &by,
             "--",
-            text(dir)?,
+            argument(dir)?,
         ];
         let output = runner.run(&Command::new("guestmount", &mount))?;
         if !output.success() {
@@ -326,7 +326,7 @@ impl Mounted {
             return umount2(&self.dir, MntFlags::empty())
                 .with_context(|| format!("unmount {}", self.dir.display()));
         };
-        System.check(&Command::new("guestunmount", &[text(&self.dir)?]))?;
+        System.check(&Command::new("guestunmount", &[argument(&self.dir)?]))?;
         // Only when its process has ended is everything written.
         let process = Path::new("/proc").join(pid);
         wait("guestmount ends", || !process.exists())
@@ -352,9 +352,4 @@ fn wait(what: &str, is_so: impl Fn() -> bool) -> Result<()> {
         std::thread::sleep(POLL);
     }
     Ok(())
-}
-
-fn text(path: &Path) -> Result<&str> {
-    path.to_str()
-        .with_context(|| format!("{} is not UTF-8", path.display()))
 }

@@ -21,7 +21,7 @@ use crate::preflight::{RESERVE, mebibytes};
 use crate::spec::Refused;
 use crate::sys::digest::Sha256;
 use crate::sys::interrupt::Interruption;
-use crate::sys::process::{Command, Interruptible, Runner};
+use crate::sys::process::{Command, Interruptible, Runner, argument};
 use crate::sys::root::Root;
 use crate::sys::stream::{Counting, Hashing};
 use crate::sys::{atomic, host, mount, progress};
@@ -76,7 +76,7 @@ pub fn build(build: &Build<'_>) -> Result<Built> {
         dev: Path::new("/dev"),
     };
     build.check_names().map_err(Refused::because)?;
-    let base = base::inspect(&runner, text(build.base)?)?;
+    let base = base::inspect(&runner, argument(build.base)?)?;
     let means = machine.choose(build.means)?;
     build.check_room(&base)?;
     log::info!(
@@ -162,7 +162,7 @@ impl Build<'_> {
             let mounted = disk.mount(&runner, &dir)?;
             let checked = self.prepare(&runner, mounted.dir())?;
             // What was deleted would be part of the image for ever.
-            let trim = Command::new("fstrim", &[text(mounted.dir())?]);
+            let trim = Command::new("fstrim", &[argument(mounted.dir())?]);
             if let Err(error) = runner.check(&trim) {
                 self.interruption.check()?;
                 log::debug!("{error:#}");
@@ -221,7 +221,7 @@ fn convert(
 ) -> Result<()> {
     let mut arguments = vec!["convert", "-f", from_format, "-O", to_format];
     arguments.extend(compress.then_some("-c"));
-    arguments.extend([text(from)?, text(to)?]);
+    arguments.extend([argument(from)?, argument(to)?]);
     let command = Command::new("qemu-img", &arguments);
     let progress = progress::standard_error("copy", size);
     let ended = AtomicBool::new(false);
@@ -348,9 +348,4 @@ impl Stages {
         self.0.push((name, start.elapsed().as_secs()));
         outcome
     }
-}
-
-fn text(path: &Path) -> Result<&str> {
-    path.to_str()
-        .with_context(|| format!("{} is not UTF-8", path.display()))
 }

@@ -4,14 +4,14 @@
 use anyhow::{Context, Result};
 
 use super::traces::{Running, TRACES, Trace, matching};
-use super::{ENABLED, UNIT, UNIT_TEXT};
+use super::{ENABLED, UNIT_TEXT};
 use crate::apply::docker::Docker;
 use crate::apply::software::{docker_source, has_systemd, missing_tools};
 use crate::bundle::elf::Program;
 use crate::bundle::manifest::{FILE_NAME, Kind, Manifest};
 use crate::bundle::payload::Payload;
 use crate::check::{Checked, Verdict};
-use crate::components::{PROGRAM, unit_path};
+use crate::components::{BOOT_UNIT, PROGRAM, unit_path};
 use crate::desired::CURRENT;
 use crate::preflight::DockerSource;
 use crate::sys::process::Runner;
@@ -310,7 +310,7 @@ fn program(subject: &Subject<'_>) -> Result<Verdict> {
 }
 
 fn first_boot(subject: &Subject<'_>) -> Result<Verdict> {
-    let path = unit_path(UNIT);
+    let path = unit_path(BOOT_UNIT);
     let text = subject.root.read(&path)?;
     Ok(match text {
         None => Verdict::failed(format!("{path} is missing"), PREPARE),
@@ -318,9 +318,9 @@ fn first_boot(subject: &Subject<'_>) -> Result<Verdict> {
             Verdict::failed(format!("{path} is not that of this version"), PREPARE)
         }
         Some(_) if subject.root.link(ENABLED)?.is_none() => {
-            Verdict::failed(format!("{UNIT} is not enabled"), PREPARE)
+            Verdict::failed(format!("{BOOT_UNIT} is not enabled"), PREPARE)
         }
-        Some(_) => Verdict::passed(format!("{UNIT} is enabled")),
+        Some(_) => Verdict::passed(format!("{BOOT_UNIT} is enabled")),
     })
 }
 

@@ -13,9 +13,7 @@ pub mod partitions;
 pub mod prepare;
 pub mod traces;
 
-/// The unit that makes a node of the machine at its first boot.
-pub const UNIT: &str = "appliance-install.service";
-/// What is in it.
+/// What is in the unit of the first boot.
 pub const UNIT_TEXT: &str = include_str!("../../cloud-init/appliance-install.service");
 /// Where a link to it enables it.
 pub const ENABLED: &str = "/etc/systemd/system/multi-user.target.wants/appliance-install.service";

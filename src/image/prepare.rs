@@ -7,14 +7,14 @@ use anyhow::Result;
 
 use super::checks::{self, Subject};
 use super::traces;
-use super::{ENABLED, UNIT, UNIT_TEXT};
+use super::{ENABLED, UNIT_TEXT};
 use crate::apply::docker::Docker;
 use crate::apply::software::docker_source;
 use crate::bundle::payload::{Payload, this_program};
 use crate::bundle::repack::repack;
 use crate::bundle::unpack;
 use crate::check::Verdict;
-use crate::components::{PROGRAM, unit_path};
+use crate::components::{BOOT_UNIT, PROGRAM, unit_path};
 use crate::desired::{BUNDLES, CURRENT};
 use crate::preflight::{RESERVE, mebibytes};
 use crate::spec::Refused;
@@ -100,8 +100,8 @@ impl Preparation<'_> {
         (self.announce)("install the program and the unit of the first boot")?;
         self.install_program()?;
         self.root
-            .write(&unit_path(UNIT), UNIT_TEXT.as_bytes(), 0o644)?;
-        self.root.set_link(ENABLED, &unit_path(UNIT))?;
+            .write(&unit_path(BOOT_UNIT), UNIT_TEXT.as_bytes(), 0o644)?;
+        self.root.set_link(ENABLED, &unit_path(BOOT_UNIT))?;
         (self.announce)("remove every trace of this machine")?;
         if self.root.is_live() {
             self.settle();

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io::Read;
+use std::path::Path;
 use std::process::{Command as StdCommand, Stdio};
 use std::thread;
 use std::time::Duration;
@@ -33,6 +34,15 @@ impl Command {
                 .collect(),
         }
     }
+}
+
+/// The path as an argument of a program.
+///
+/// # Errors
+/// If it is not UTF-8.
+pub fn argument(path: &Path) -> Result<&str> {
+    path.to_str()
+        .with_context(|| format!("{} is not UTF-8", path.display()))
 }
 
 impl fmt::Display for Command {
