@@ -1,7 +1,6 @@
 //! `appliance check`.
 
 use anyhow::{Context, Result, bail};
-use serde_json::json;
 
 use super::preflight::check_user;
 use super::{Outcome, print};
@@ -9,7 +8,7 @@ use crate::apply::state::State;
 use crate::check::facts::{self, Facts, Node, Probes, told};
 use crate::check::workload::Workload;
 use crate::check::{self, Expected, probe, serve};
-use crate::cli::{Check, CheckCommand, Output};
+use crate::cli::{Check, CheckCommand};
 use crate::components::EXPECTED;
 use crate::join::registry;
 use crate::spec::Refused;
@@ -40,13 +39,7 @@ pub fn run(arguments: &Check) -> Result<Outcome> {
     let expected: Expected = serde_json::from_slice(&expected).context(EXPECTED)?;
     let facts = find_out(&root, &System, &expected, arguments.no_pods)?;
     let checked = check::judge(&expected, &facts);
-    match arguments.output {
-        Output::Text => print::checked(&checked),
-        Output::Json => {
-            let document = json!({ "sound": check::is_sound(&checked), "checks": checked });
-            println!("{}", serde_json::to_string_pretty(&document)?);
-        }
-    }
+    print::checked(&checked, arguments.output)?;
     Ok(if check::is_sound(&checked) {
         Outcome::Done
     } else {

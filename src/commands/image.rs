@@ -1,7 +1,6 @@
 //! `appliance image`.
 
 use anyhow::Result;
-use serde_json::json;
 
 use super::preflight::check_user;
 use super::{Outcome, ask, payload, print};
@@ -43,7 +42,7 @@ fn make(arguments: &ImageBuild, required_key: Option<&str>) -> Result<Outcome> {
         compress: arguments.compress,
         interruption: Interruption::watch("detaching the image")?,
     })?;
-    print::checked(&built.checked);
+    print::checked(&built.checked, Output::Text)?;
     let mut stages = print::table(&["SECONDS", "STAGE"]);
     for (name, seconds) in &built.stages {
         stages.add_row([&seconds.to_string(), *name]);
@@ -95,13 +94,7 @@ fn check(arguments: &ImageCheck) -> Result<Outcome> {
         runner: &System,
         manifest: manifest.as_ref(),
     });
-    match arguments.output {
-        Output::Text => print::checked(&checked),
-        Output::Json => {
-            let document = json!({ "sound": is_sound(&checked), "checks": checked });
-            println!("{}", serde_json::to_string_pretty(&document)?);
-        }
-    }
+    print::checked(&checked, arguments.output)?;
     Ok(if is_sound(&checked) {
         Outcome::Done
     } else {

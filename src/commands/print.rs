@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 use comfy_table::{ContentArrangement, Table, presets};
+use serde_json::json;
 
 use crate::apply::state::State;
 use crate::bundle::manifest::Manifest;
 use crate::bundle::verify::{Audit, Measure};
-use crate::check::{Checked, Verdict};
+use crate::check::{Checked, Verdict, is_sound};
 use crate::cli::Output;
 use crate::commands::certs::Shown;
 use crate::join::nodes::NodeRecord;
@@ -232,7 +233,12 @@ fn certificates(report: &Report) -> Table {
 }
 
 /// Prints the verdicts of a check, and below them what mends the failures.
-pub fn checked(checked: &[Checked]) {
+pub fn checked(checked: &[Checked], output: Output) -> Result<()> {
+    if output == Output::Json {
+        let document = json!({ "sound": is_sound(checked), "checks": checked });
+        println!("{}", serde_json::to_string_pretty(&document)?);
+        return Ok(());
+    }
     let mut rows = table(&["CHECK", "RESULT", "FOUND"]);
     let (mut failed, mut skipped) = (0, 0);
     for one in checked {
@@ -258,6 +264,7 @@ pub fn checked(checked: &[Checked]) {
     }
     let passed = checked.len() - failed - skipped;
     println!("{passed} passed, {failed} failed, {skipped} skipped");
+    Ok(())
 }
 
 /// The table of `calicoctl node status`, and what is wrong.
