@@ -176,12 +176,7 @@ pub fn account(store: &Store, mut pod: Value) -> Result<Result<Value, Response>>
 fn mount(spec: &mut Value, secret: &str) {
     let mut used = false;
     for list in LISTS {
-        for container in spec
-            .get_mut(list)
-            .and_then(Value::as_array_mut)
-            .into_iter()
-            .flatten()
-        {
+        for container in containers(spec, list) {
             let mounts = push_into(&mut container["volumeMounts"]);
             if mounts.iter().any(|mount| mount["mountPath"] == TOKEN) {
                 continue;
@@ -194,6 +189,11 @@ fn mount(spec: &mut Value, secret: &str) {
         let volume = json!({"name": secret, "secret": {"secretName": secret, "defaultMode": 420}});
         push_into(&mut spec["volumes"]).push(volume);
     }
+}
+
+fn containers<'a>(spec: &'a mut Value, list: &str) -> impl Iterator<Item = &'a mut Value> {
+    let list = spec.get_mut(list).and_then(Value::as_array_mut);
+    list.into_iter().flatten()
 }
 
 fn push_into(list: &mut Value) -> &mut Vec<Value> {
@@ -214,12 +214,7 @@ pub fn amend(old: &Value, new: &mut Value) -> Result<(), String> {
     let rest = |pod: &Value| {
         let mut spec = pod["spec"].clone();
         for list in LISTS {
-            for container in spec
-                .get_mut(list)
-                .and_then(Value::as_array_mut)
-                .into_iter()
-                .flatten()
-            {
+            for container in containers(&mut spec, list) {
                 container["image"] = Value::Null;
                 container["imagePullPolicy"] = Value::Null;
             }
