@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use crate::e2e::{ALL, MASTER, WORKERS, thorough};
-use crate::vms::{APPLIANCE, Bed, VOLUME};
+use crate::vms::{APPLIANCE, Bed, VOLUME, address};
 
 /// Where the services' manifests lie, below the project.
 const EXAMPLE: &str = "bundle/examples/micro-services";
@@ -184,7 +184,7 @@ pub fn every_node_knows_its_peers(bed: &mut Bed) {
 /// At every worker's port, from the master.
 pub fn the_services_are_reached_from_outside(bed: &mut Bed) {
     for name in WORKERS {
-        let address = format!("192.168.1.1{}", &name["server".len()..]);
+        let address = address(name);
         let ask = format!(
             "exec 3<>/dev/tcp/{address}/{NODE_PORT}; \
              printf 'GET / HTTP/1.0\\r\\nHost: {name}\\r\\n\\r\\n' >&3; timeout 30 cat <&3"

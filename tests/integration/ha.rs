@@ -10,7 +10,7 @@ use appliance_vm::cluster::FIVE;
 use appliance_vm::machine::Machine;
 use serde_json::Value;
 
-use crate::vms::{APPLIANCE, Bed, Flavor};
+use crate::vms::{APPLIANCE, Bed, Flavor, address};
 
 /// The first founds the cluster.
 const MASTERS: [&str; 3] = ["server02", "server04", "server05"];
@@ -41,10 +41,6 @@ done
 "#;
 /// How many more writes show that a writer goes on.
 const SOME: usize = 15;
-
-fn address(name: &str) -> String {
-    format!("192.168.1.1{}", &name["server".len()..])
-}
 
 /// Nothing in it says which server reads it.
 fn settings(token: &str) -> String {

@@ -16,6 +16,15 @@ use appliance::spec::value::{Layer, Place};
 use appliance::spec::{HostFacts, Inputs, NodeSpec, Profile, Role};
 
 const DIGEST: &str = "2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae";
+/// The images that nodes have which run pods.
+const IMAGES_OF_WORKERS: [&str; 6] = [
+    "pause",
+    "calico-kube-controllers",
+    "kube-dns",
+    "dnsmasq-nanny",
+    "dns-sidecar",
+    "dashboard",
+];
 /// A kind of node: its role, and its profile or what else makes its cluster different.
 pub type Node = (&'static str, &'static str);
 /// A cluster with three masters, which is one with certificates.
@@ -81,14 +90,7 @@ pub fn manifest() -> Manifest {
         .map(|name| component(name, Kind::Program))
         .collect();
     components.push(component("calico-node", Kind::Image));
-    for name in [
-        "pause",
-        "calico-kube-controllers",
-        "kube-dns",
-        "dnsmasq-nanny",
-        "dns-sidecar",
-        "dashboard",
-    ] {
+    for name in IMAGES_OF_WORKERS {
         components.push(Component {
             nodes: Nodes::Workers,
             ..component(name, Kind::Image)
@@ -345,14 +347,7 @@ fn every_bundle_has_what_a_node_needs() {
                 Runs::Docker | Runs::Appliance => {}
             }
         }
-        for image in [
-            "pause",
-            "calico-kube-controllers",
-            "kube-dns",
-            "dnsmasq-nanny",
-            "dns-sidecar",
-            "dashboard",
-        ] {
+        for image in IMAGES_OF_WORKERS {
             assert_eq!(kind_of(image), Some(Kind::Image), "{bundle}: {image}");
         }
         for name in ["kubectl", "etcdctl", "calicoctl"] {

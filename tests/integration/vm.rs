@@ -1,8 +1,8 @@
 //! Real systemd, docker, cloud-init and etcd: a master that boots with no network.
 //!
-//! These boot virtual machines, which takes minutes; `make test` runs them, plain `cargo test` does not.
+//! These boot virtual machines, which takes minutes; `make test-more` runs them, plain `cargo test` does not.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use appliance_vm::drive::{ConfigDrive, DEFAULTS, Format, user_data};
@@ -10,17 +10,18 @@ use appliance_vm::image::Image;
 use appliance_vm::machine::{Machine, MachineSpec};
 use serde_json::Value;
 
+use crate::vms::{APPLIANCE, appliance, brought_up};
+
 /// Bounds a bring-up that hangs.
 const LIMIT: Duration = Duration::from_secs(1500);
 /// As the tutorial calls etcdctl.
 const ETCDCTL: &str = "ETCDCTL_API=3 etcdctl --endpoints=https://192.168.1.102:2379 \
                        --cacert=/etc/kubernetes/ca/ca.pem";
-const APPLIANCE: &str = "/usr/local/bin/appliance";
 const ETCD_CERTIFICATE: &str =
     "--cert=/etc/kubernetes/ca/etcd/etcd.pem --key=/etc/kubernetes/ca/etcd/etcd-key.pem";
 
 /// What a master runs, in the order in which it is started.
-const SERVICES: [&str; 10] = [
+const SERVICES: [&str; 12] = [
     "etcd",
     "kube-apiserver",
     "kube-controller-manager",
@@ -30,15 +31,15 @@ const SERVICES: [&str; 10] = [
     "appliance-renewals",
     "docker",
     "kube-calico",
+    "appliance-addons",
+    "appliance-images.timer",
     "appliance-renew.timer",
 ];
 
 fn boot(change: impl Fn(&mut ConfigDrive)) -> Machine {
-    let appliance =
-        std::env::var_os("APPLIANCE").expect("APPLIANCE names out/appliance: run `make test`");
     let project = Path::new(env!("CARGO_MANIFEST_DIR"));
     let image = Image::ensure(&project.join("out/vm")).unwrap();
-    let appliance = PathBuf::from(appliance);
+    let appliance = appliance();
     let mut config_drive = ConfigDrive::master(&user_data(&appliance, DEFAULTS).unwrap());
     change(&mut config_drive);
     let spec = MachineSpec {
@@ -53,30 +54,6 @@ fn boot(change: impl Fn(&mut ConfigDrive)) -> Machine {
     let mut machine = Machine::boot(&spec).unwrap();
     machine.wait_for_agent(|_| {}).unwrap();
     machine
-}
-
-/// What the unit of this boot said, once it has ended; it has to have ended well.
-fn brought_up(machine: &mut Machine) -> String {
-    let unit = "appliance-install.service";
-    let state = machine
-        .wait_for(
-            "the unit has ended",
-            LIMIT,
-            |_| {},
-            |machine| {
-                let shown = machine
-                    .shell(&format!("systemctl show --property=ActiveState {unit}"))
-                    .ok()?;
-                let state = shown.trim().strip_prefix("ActiveState=")?.to_owned();
-                matches!(state.as_str(), "active" | "failed").then_some(state)
-            },
-        )
-        .unwrap();
-    let journal = machine
-        .shell(&format!("journalctl -b --no-pager -o cat -u {unit}"))
-        .unwrap();
-    assert_eq!(state, "active", "{journal}");
-    journal
 }
 
 fn status(machine: &mut Machine) -> (i64, Value) {
@@ -125,10 +102,10 @@ fn traces(machine: &mut Machine) -> String {
 }
 
 #[test]
-#[ignore = "boots a virtual machine; make test runs it"]
+#[ignore = "boots a virtual machine; make test-more runs it"]
 fn a_master_comes_up_by_itself_and_stays_as_it_is() {
     let mut machine = boot(|_| {});
-    let said = brought_up(&mut machine);
+    let said = brought_up(&mut machine, LIMIT);
     assert!(said.contains("server02 is a master of bundle"), "{said}");
     let report = assert_healthy(&mut machine);
     assert_eq!(report["node"]["address"], "192.168.1.102");
@@ -141,7 +118,7 @@ fn a_master_comes_up_by_itself_and_stays_as_it_is() {
         .as_array()
         .unwrap()
         .iter()
-        .filter(|c| c["kind"] == "image");
+        .filter(|c| c["kind"] == "image" && c["nodes"] != "workers");
     assert_eq!(report["images"].as_array().unwrap().len(), carried.count());
 
     the_tutorials_checks_work(&mut machine);
@@ -257,14 +234,14 @@ fn a_reboot_changes_nothing(machine: &mut Machine) {
     const KEYS: &str = "find /etc/kubernetes /opt/appliance -type f -exec sha256sum {} + | sort";
     let before = machine.shell(KEYS).unwrap();
     machine.reboot(|_| {}).unwrap();
-    let said = brought_up(machine);
+    let said = brought_up(machine, LIMIT);
     assert!(said.contains("nothing to change"), "{said}");
     assert_eq!(machine.shell(KEYS).unwrap(), before);
     assert_healthy(machine);
 }
 
 #[test]
-#[ignore = "boots a virtual machine; make test runs it"]
+#[ignore = "boots a virtual machine; make test-more runs it"]
 fn one_vm_of_an_older_cloud_is_a_simple_cluster_and_then_one_with_certificates() {
     let mut machine = boot(|drive| {
         drive.format = Format::Vfat;
@@ -273,7 +250,7 @@ fn one_vm_of_an_older_cloud_is_a_simple_cluster_and_then_one_with_certificates()
             .meta
             .insert("appliance.profile".to_owned(), "simple".to_owned());
     });
-    let said = brought_up(&mut machine);
+    let said = brought_up(&mut machine, LIMIT);
     assert!(said.contains("anyone who reaches this machine"), "{said}");
     assert_healthy(&mut machine);
     assert_cluster_of_one(&mut machine);

@@ -48,6 +48,24 @@ pub fn appliance() -> PathBuf {
         .into()
 }
 
+/// The address of the tutorial's server of that name.
+pub fn address(name: &str) -> String {
+    format!("192.168.1.1{}", &name["server".len()..])
+}
+
+/// What the unit of a VM's bring-up said, once it has ended; it has to have ended well.
+pub fn brought_up(machine: &mut Machine, limit: Duration) -> String {
+    let ended = |machine: &mut Machine| {
+        unit_state(machine).filter(|state| matches!(state.as_str(), "active" | "failed"))
+    };
+    let state = machine
+        .wait_for("the unit has ended", limit, |_| {}, ended)
+        .unwrap();
+    let said = journal(machine).unwrap();
+    assert_eq!(state, "active", "{said}");
+    said
+}
+
 fn token() -> String {
     let made = Command::new(env!("CARGO_BIN_EXE_appliance"))
         .args(["token", "create", "--offline"])

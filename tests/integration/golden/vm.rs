@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use appliance_vm::cluster::{TUTORIAL, journal, unit_state};
+use appliance_vm::cluster::{TUTORIAL, journal};
 use appliance_vm::drive::{self, Addressing, ConfigDrive};
 use appliance_vm::image::Image;
 use appliance_vm::machine::{Machine, MachineSpec};
@@ -15,7 +15,7 @@ use serde_json::Value;
 use super::bed::image;
 use crate::e2e::{ALL, MASTER};
 use crate::harness::said;
-use crate::vms::{APPLIANCE, Bed, Flavor, appliance};
+use crate::vms::{APPLIANCE, Bed, Flavor, appliance, brought_up};
 
 /// Bounds a bring-up that hangs.
 const LIMIT: Duration = Duration::from_secs(2400);
@@ -76,19 +76,6 @@ impl Bench {
     }
 }
 
-/// Waits until the unit has ended, and ended well; returns what it said.
-fn brought_up(machine: &mut Machine) -> String {
-    let ended = |machine: &mut Machine| {
-        unit_state(machine).filter(|state| matches!(state.as_str(), "active" | "failed"))
-    };
-    let state = machine
-        .wait_for("the node is up", LIMIT, |_| {}, ended)
-        .unwrap();
-    let said = journal(machine).unwrap();
-    assert_eq!(state, "active", "{said}");
-    said
-}
-
 fn assert_healthy(machine: &mut Machine) {
     let output = machine
         .run(&[APPLIANCE, "status", "--output", "json"])
@@ -140,7 +127,7 @@ fn a_golden_image_boots_into_a_node_though_cloud_init_missed_the_metadata() {
         keep: None,
     };
     let mut machine = bench.boot("golden", &spec);
-    let said = brought_up(&mut machine);
+    let said = brought_up(&mut machine, LIMIT);
     println!("{said}");
     assert_healthy(&mut machine);
     nothing_was_unpacked(&mut machine, &said);
@@ -159,7 +146,7 @@ fn a_golden_image_boots_into_a_node_though_cloud_init_missed_the_metadata() {
         ..spec
     };
     let mut machine = bench.boot("plain", &spec);
-    let said = brought_up(&mut machine);
+    let said = brought_up(&mut machine, LIMIT);
     assert!(said.contains("unpack bundle"), "{said}");
     let (plain_total, plain_start) = seconds(&mut machine);
     println!("SECONDS FROM POWER-ON         GOLDEN  PLAIN");
