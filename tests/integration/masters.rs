@@ -29,7 +29,7 @@ fn vm(number: u8, yaml: &str) -> Inputs {
                 addresses: vec![format!("192.168.1.1{number:02}/24").parse().unwrap()],
                 ..HostInterface::default()
             }]),
-            clock: None,
+            ..HostFacts::default()
         },
         ..Inputs::default()
     }

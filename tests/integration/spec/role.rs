@@ -1,0 +1,176 @@
+//! Which role a node gets, and who says so: properties, the inventory, rules, the master's address.
+
+use appliance::spec::Role;
+
+use super::{
+    DRIVE, assert_holds, config, interface, master, nameless, property, refusal, resolved,
+};
+
+#[test]
+fn an_unknown_role_names_its_place_and_the_command_that_mends_it() {
+    let mut inputs = master();
+    inputs.layers = vec![property(DRIVE, "role: mastre")];
+    assert_holds(
+        &refusal(&inputs),
+        &[
+            "config drive /dev/sr0: `meta.role` is \"mastre\"",
+            "expected master, worker or single",
+            "openstack server set --property role=master SERVER",
+        ],
+    );
+    inputs.layers = vec![config("role: '[master, worker]'")];
+    assert_holds(
+        &refusal(&inputs),
+        &[
+            "`role` is \"[master, worker]\"",
+            "config validate site.yaml",
+        ],
+    );
+}
+
+#[test]
+fn without_a_role_every_place_that_was_looked_at_is_listed() {
+    let mut inputs = master();
+    inputs.layers = vec![
+        property(DRIVE, "{}"),
+        config(
+            "inventory: [{name: other, role: master}]\nroleRules: [{launchIndex: 0, role: master}]",
+        ),
+    ];
+    inputs.metadata[0]
+        .meta
+        .insert("rloe".to_owned(), "master".to_owned());
+    inputs.looked_at = vec!["cloud-init's cache: there is none".to_owned()];
+    assert_holds(
+        &refusal(&inputs),
+        &[
+            "flag --role",
+            "APPLIANCE_ROLE",
+            DRIVE,
+            "`meta.rloe` is there: is it misspelt?",
+            "configuration site.yaml: `role`",
+            "`inventory` (knows no Server 02, server02.novalocal, server02)",
+            "`roleRules` (none fits)",
+            "cloud-init's cache: there is none",
+            "openstack server set --property role=master",
+        ],
+    );
+}
+
+const INVENTORY: &str = "
+inventory:
+- {name: server01, role: worker, address: 192.168.1.101}
+- {name: server02, role: master, address: 192.168.1.102}
+- {uuid: 00000000-0000-4000-8000-000000000003, name: server03, role: worker}
+";
+
+#[test]
+fn a_vm_finds_itself_in_the_inventory_by_name_address_or_uuid() {
+    let spec = resolved(&nameless(INVENTORY));
+    assert_eq!(*spec.role, Role::Master);
+    assert_eq!(
+        spec.role.origin.to_string(),
+        "config drive /dev/sr0: user-data: `appliance.inventory[1].role`"
+    );
+    assert_eq!(spec.cluster.hosts["server01"].to_string(), "192.168.1.101");
+
+    let mut by_uuid = nameless(INVENTORY);
+    by_uuid.host.interfaces = Some(vec![interface("ens3", 3, &["192.168.1.103/24"])]);
+    by_uuid.metadata[0].interfaces.clear();
+    by_uuid.metadata[0].uuid = "00000000-0000-4000-8000-000000000003".to_uppercase();
+    by_uuid.metadata[0].hostname = "renamed.novalocal".to_owned();
+    by_uuid.metadata[0].name = "renamed".to_owned();
+    let spec = resolved(&by_uuid);
+    assert_eq!((*spec.role, spec.name.as_str()), (Role::Worker, "server03"));
+    assert_eq!(spec.cluster.master.unwrap().to_string(), "192.168.1.102");
+
+    let by_address = nameless("inventory: [{address: 192.168.1.102, role: single}]");
+    assert_eq!(*resolved(&by_address).role, Role::Single);
+
+    let stale = nameless("inventory: [{uuid: another, name: server02, role: master}]");
+    assert_holds(&refusal(&stale), &["no role found"]);
+}
+
+#[test]
+fn an_inventory_that_cannot_be_true_is_refused_entry_by_entry() {
+    let text = refusal(&nameless(
+        "
+inventory:
+- {name: server02, role: master, address: 192.168.1.102}
+- {name: server02, role: worker, address: 192.168.1.103}
+- {name: server04, role: worker, address: 192.168.1.102}
+- {name: ../../etc/passwd, role: worker}
+- {role: worker}
+- {name: server05, role: boss, address: 127.0.0.1}
+",
+    ));
+    assert_holds(
+        &text,
+        &[
+            "`appliance.inventory[1].name` is \"server02\": inventory[0] has it too",
+            "`appliance.inventory[2].address` is \"192.168.1.102\": inventory[0] has it too",
+            "`appliance.inventory[3].name` is \"../../etc/passwd\"",
+            "`appliance.inventory[4]`: says no `name`, `uuid` or `address`",
+            "`appliance.inventory[5].role` is \"boss\"",
+            "`appliance.inventory[5].address` is \"127.0.0.1\"",
+            "/etc/appliance/config.yaml",
+        ],
+    );
+    let twice = nameless(
+        "inventory: [{name: server02, role: master}, {address: 192.168.1.102, role: worker}]",
+    );
+    assert_holds(&refusal(&twice), &["inventory[1] is this VM too"]);
+}
+
+#[test]
+fn a_role_that_was_set_wins_over_the_inventory_and_says_so() {
+    let mut inputs = nameless(INVENTORY);
+    inputs.layers.push(property(DRIVE, "role: single"));
+    let spec = resolved(&inputs);
+    assert_eq!(*spec.role, Role::Single);
+    assert_holds(
+        &spec.warnings[0],
+        &["says single", "inventory[1].role` says master"],
+    );
+}
+
+#[test]
+fn rules_give_a_role_by_launch_index_and_host_name() {
+    let rules = "{master: 192.168.1.101, roleRules: [{launchIndex: 0, role: master}, \
+                 {hostName: 'server*', role: worker}]}";
+    assert_eq!(*resolved(&nameless(rules)).role, Role::Worker);
+    let mut first = nameless(rules);
+    first.metadata[0].launch_index = Some(0);
+    let spec = resolved(&first);
+    assert_eq!(*spec.role, Role::Master);
+    assert_holds(&spec.role.origin.to_string(), &["roleRules[0].role"]);
+
+    let both = "roleRules: [{launchIndex: 1, hostName: 'db-?', role: worker}]";
+    assert_holds(&refusal(&nameless(both)), &["(none fits)"]);
+    for (bad, why) in [
+        (
+            "roleRules: [{role: master}]",
+            "says neither `launchIndex` nor `hostName`",
+        ),
+        (
+            "roleRules: [{launchIndex: first, role: master}]",
+            "expected a number",
+        ),
+        (
+            "roleRules: [{hostName: '*', role: boss}]",
+            "`appliance.roleRules[0].role` is \"boss\"",
+        ),
+    ] {
+        assert_holds(&refusal(&nameless(bad)), &[why]);
+    }
+}
+
+#[test]
+fn the_vm_with_the_masters_address_is_the_master() {
+    assert_eq!(
+        *resolved(&nameless("master: 192.168.1.102")).role,
+        Role::Master
+    );
+    let other = nameless("master: 192.168.1.109");
+    assert_holds(&refusal(&other), &["no role found"]);
+}
