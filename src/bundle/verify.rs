@@ -14,6 +14,7 @@ use super::lock;
 use super::manifest::{Component, Kind, Manifest};
 use super::payload::Payload;
 use super::unpack;
+use super::workload::Workload;
 use crate::sys::digest::Sha256;
 use crate::sys::progress::Progress;
 use crate::sys::stream::Hashing;
@@ -28,6 +29,19 @@ pub struct Audit {
     pub bundle: String,
     /// One entry a component, of the payload or of the definition.
     pub components: Vec<Finding>,
+    /// What is wrong with the workloads: one entry each.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub workloads: Vec<Difference>,
+}
+
+/// A workload that is not what `bundle.toml` says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Difference {
+    /// The workload's name.
+    pub name: String,
+    /// What is wrong with it.
+    pub problem: String,
 }
 
 /// What was found of one component.
@@ -58,9 +72,8 @@ pub enum Measure {
 impl Audit {
     /// Whether nothing is wrong.
     pub fn is_sound(&self) -> bool {
-        self.components
-            .iter()
-            .all(|finding| finding.problem.is_none())
+        let mut components = self.components.iter();
+        components.all(|finding| finding.problem.is_none()) && self.workloads.is_empty()
     }
 }
 
@@ -87,6 +100,9 @@ pub fn verify(
         digest: payload.digest().clone(),
         bundle: manifest.bundle.name.clone(),
         components,
+        workloads: definition
+            .map(|definition| workloads(&manifest.workloads, &definition.workloads))
+            .unwrap_or_default(),
     })
 }
 
@@ -202,4 +218,35 @@ fn missing(manifest: &Manifest, definition: &Definition) -> Vec<Finding> {
             problem: Some("the payload does not have it".to_owned()),
         })
         .collect()
+}
+
+/// Holds the payload's workloads to those of `bundle.toml`, whose order counts: they are applied in
+/// it.
+fn workloads(found: &[Workload], defined: &[Workload]) -> Vec<Difference> {
+    let of_name = |list: &[Workload], name: &str| list.iter().find(|w| w.name == name).cloned();
+    let difference = |workload: &Workload, problem: &str| Difference {
+        name: workload.name.clone(),
+        problem: problem.to_owned(),
+    };
+    let mut differences = Vec::new();
+    let mut in_both = Vec::new();
+    for workload in defined {
+        match of_name(found, &workload.name) {
+            None => differences.push(difference(workload, "the payload does not have it")),
+            Some(other) if other != *workload => {
+                differences.push(difference(
+                    workload,
+                    "bundle.toml has it with other content",
+                ));
+            }
+            Some(_) => in_both.push(workload),
+        }
+    }
+    let foreign = |workload: &&Workload| of_name(defined, &workload.name).is_none();
+    let foreign = found.iter().filter(foreign);
+    differences.extend(foreign.map(|w| difference(w, "bundle.toml does not have it")));
+    let order = found.iter().filter(|workload| in_both.contains(workload));
+    let moved = order.zip(&in_both).filter(|(one, other)| one != *other);
+    differences.extend(moved.map(|(w, _)| difference(w, "bundle.toml has it in another place")));
+    differences
 }

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::apply::state::State;
 use crate::bundle::manifest::Manifest;
-use crate::bundle::verify::{Audit, Measure};
+use crate::bundle::verify::{Audit, Difference, Measure};
 use crate::check::{Checked, Verdict, is_sound};
 use crate::cli::Output;
 use crate::commands::certs::Shown;
@@ -364,6 +364,9 @@ pub fn audit(audit: &Audit, output: Output) -> Result<()> {
         ]);
     }
     print_table(&table);
+    for Difference { name, problem } in &audit.workloads {
+        println!("workload {name}: {problem}");
+    }
     let verdict = if audit.is_sound() {
         "The payload is what it should be."
     } else {

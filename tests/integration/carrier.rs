@@ -183,6 +183,54 @@ fn an_appliance_is_held_to_its_definition_and_lock() {
     );
 }
 
+/// Their manifests are code that the cluster runs, and no component's digest covers them.
+#[test]
+fn workloads_that_the_definition_has_otherwise_are_told() {
+    let workshop = Workshop::new();
+    // Without a source there is nothing that the lock would have to say.
+    let components = String::from_utf8(workshop.get("definition/bundle.toml")).unwrap();
+    let has_no_source = |line: &&str| !line.starts_with("source") && !line.starts_with("member");
+    let components: Vec<&str> = components.lines().filter(has_no_source).collect();
+    let components = components.join("\n");
+    let define = |workloads: &[(&str, &str)]| {
+        let table = |(name, manifest): &(&str, &str)| {
+            let file = format!("{name}.yaml");
+            workshop.put(&format!("definition/{file}"), manifest.as_bytes());
+            format!("\n[[workload]]\nname = \"{name}\"\nfile = \"{file}\"\n")
+        };
+        let tables: String = workloads.iter().map(table).collect();
+        workshop.put(
+            "definition/bundle.toml",
+            (components.clone() + &tables).as_bytes(),
+        );
+    };
+    let verify = || workshop.run(&["bundle", "verify", "@payload", "--bundle", "@definition"]);
+    define(&[("one", "kind: A"), ("two", "kind: B"), ("three", "kind: C")]);
+    workshop.pack("payload").unwrap();
+    assert!(verify().status.success(), "{}", said(&verify()));
+
+    define(&[("two", "kind: B"), ("one", "kind: A"), ("four", "kind: D")]);
+    let output = verify();
+    assert_eq!(output.status.code(), Some(1));
+    for expected in [
+        "workload four: the payload does not have it",
+        "workload three: bundle.toml does not have it",
+        "workload one: bundle.toml has it in another place",
+    ] {
+        assert!(said(&output).contains(expected), "{}", said(&output));
+    }
+    define(&[("one", "kind: A"), ("two", "kind: X"), ("three", "kind: C")]);
+    let output = verify();
+    assert_eq!(output.status.code(), Some(1));
+    let expected = "workload two: bundle.toml has it with other content";
+    assert!(said(&output).contains(expected), "{}", said(&output));
+    assert!(
+        !said(&output).contains("another place"),
+        "{}",
+        said(&output)
+    );
+}
+
 #[test]
 fn what_the_definition_has_otherwise_is_told() {
     let workshop = Workshop::packed();
