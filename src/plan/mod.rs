@@ -189,7 +189,6 @@ impl Plan {
             let member = desired.etcd.clone().filter(|_| !current.etcd_has_data);
             steps.extend(member.map(Step::PrepareEtcd));
             steps.extend(services(desired, current, live, any_token));
-            steps.extend(objects(desired, current, live));
         }
         Plan { steps }
     }
@@ -294,13 +293,16 @@ fn kernel(desired: &Desired, live: &Live) -> Vec<Step> {
         .collect()
 }
 
-/// Services in their order, and the images before the first that needs them.
+/// Services in their order, and before the first that needs images: the cluster's objects, then the
+/// images. Loading them takes long enough for a kubelet to ask for its certificate, and where the
+/// roles for that are missing v1.9's approver looks again only minutes later.
 fn services(desired: &Desired, current: &Current, live: &Live, any_token: bool) -> Vec<Step> {
     let mut steps = Vec::new();
-    let mut images = images(desired, live);
+    let mut before_images: Vec<Step> = objects(desired, current, live).into_iter().collect();
+    before_images.extend(images(desired, live));
     for service in &desired.services {
         if service.needs_images {
-            steps.append(&mut images);
+            steps.append(&mut before_images);
         }
         let running = live.units.get(service.name) == Some(&UnitState::Running);
         // It has nothing to do, and if a boot has just started it, it finds that out by itself.
@@ -315,7 +317,7 @@ fn services(desired: &Desired, current: &Current, live: &Live, any_token: bool) 
             });
         }
     }
-    steps.append(&mut images);
+    steps.append(&mut before_images);
     steps
 }
 

@@ -7,12 +7,15 @@ use anyhow::Result;
 use appliance::apply::docker::Docker;
 use appliance::apply::{Executor, state};
 use appliance::components::Shape;
-use appliance::desired::{Content, Desired, Image, RunningService};
+use appliance::desired::{Content, Desired, Image, Objects, RunningService};
 use appliance::pki::Secret;
-use appliance::plan::{Current, Live, Plan, Step, UnitState, teardown};
+use appliance::plan::{Current, Live, OBJECTS, Plan, Step, UnitState, teardown};
 use appliance::spec::{Profile, Role};
 use appliance::sys::process::{Command, Output, Runner};
 use appliance::sys::root::Root;
+
+/// The step that gives the cluster its objects.
+const APPLY: &str = "apply /etc/kubernetes/appliance-objects.yaml to the cluster";
 
 fn service(name: &'static str, needs_images: bool) -> RunningService {
     RunningService {
@@ -47,19 +50,22 @@ fn desired() -> Desired {
         users: vec![],
         tokens: vec![],
         etcd: None,
-        objects: None,
+        objects: Some(Objects {
+            path: "/etc/kubernetes/appliance-objects.yaml".to_owned(),
+            digest: "o1".to_owned(),
+        }),
     }
 }
 
 /// A machine on which everything runs as desired.
 fn running() -> Current {
     let desired = desired();
+    let services = desired.services.iter();
+    let started_with = services.map(|s| (s.name.to_owned(), s.inputs.clone()));
     Current {
         bundle_is_whole: true,
-        started_with: desired
-            .services
-            .iter()
-            .map(|s| (s.name.to_owned(), s.inputs.clone()))
+        started_with: started_with
+            .chain([(OBJECTS.to_owned(), "o1".to_owned())])
             .collect(),
         live: Some(Live {
             modules: desired.modules.iter().cloned().collect(),
@@ -139,7 +145,12 @@ fn a_service_that_was_started_with_other_inputs_is_restarted() {
     current.started_with.clear();
     assert_eq!(
         steps(&current),
-        ["restart etcd", "restart docker", "restart kube-calico"]
+        [
+            "restart etcd",
+            "restart docker",
+            APPLY,
+            "restart kube-calico"
+        ]
     );
 }
 
@@ -151,8 +162,9 @@ fn a_stopped_service_is_started() {
     assert_eq!(stopped, ["start etcd"]);
 }
 
+/// Workers ask for certificates while the master loads images: their roles have to be there.
 #[test]
-fn images_are_loaded_when_docker_runs_and_before_they_are_needed() {
+fn objects_are_applied_and_images_loaded_when_docker_runs_and_before_images_are_needed() {
     let fresh = Current {
         live: Some(Live::default()),
         ..Current::default()
@@ -166,6 +178,7 @@ fn images_are_loaded_when_docker_runs_and_before_they_are_needed() {
             "set net.bridge.bridge-nf-call-iptables = 1",
             "start etcd",
             "start docker",
+            APPLY,
             "load image example.org/calico/node:v2.6.2",
             "start kube-calico",
         ]
