@@ -25,7 +25,7 @@ variable "image_name" {
 
 variable "packages" {
   type        = list(string)
-  default     = ["conntrack", "ethtool", "ipset", "iptables", "socat"]
+  default     = ["apparmor", "conntrack", "ethtool", "ipset", "iptables", "socat"]
   description = "Packages that are installed where they are missing; that needs the distribution's archive. Add docker.io where the bundle has no docker."
 }
 

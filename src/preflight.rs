@@ -103,8 +103,12 @@ const fn tool(name: &'static str, package: &'static str) -> Tool {
     Tool { name, package }
 }
 
+/// What docker confines containers with: where the kernel has AppArmor, it starts none without.
+pub const APPARMOR: Tool = tool("apparmor_parser", "apparmor");
+
 /// What a node that runs pods has to have (kubelet and kube-proxy v1.9, Calico v2.6).
 pub const TOOLS: &[Tool] = &[
+    APPARMOR,
     tool("conntrack", "conntrack"),
     tool("ethtool", "ethtool"),
     tool("ip", "iproute2"),
@@ -246,9 +250,10 @@ mod tests {
 
     #[test]
     fn missing_tools_are_named_with_their_packages() {
-        let nsenter = TOOLS.iter().find(|tool| tool.name == "nsenter").unwrap();
+        let [conntrack, nsenter] = ["conntrack", "nsenter"]
+            .map(|name| TOOLS.iter().find(|tool| tool.name == name).unwrap());
         let facts = Facts {
-            missing_tools: vec![&TOOLS[0], nsenter],
+            missing_tools: vec![conntrack, nsenter],
             ..sound()
         };
         let problem = only_problem(&facts);

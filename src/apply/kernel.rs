@@ -29,6 +29,12 @@ pub fn can_load_module(runner: &dyn Runner, module: &str) -> bool {
     runner.run(&probe).is_ok_and(|output| output.success())
 }
 
+/// Whether the running kernel confines programs with AppArmor, as docker asks it.
+pub fn has_apparmor() -> bool {
+    let enabled = fs::read_to_string("/sys/module/apparmor/parameters/enabled");
+    enabled.is_ok_and(|enabled| enabled.starts_with('Y'))
+}
+
 /// Loads a module.
 pub fn load_module(runner: &dyn Runner, module: &str) -> Result<()> {
     runner.check(&Command::new("modprobe", &[module])).map(drop)

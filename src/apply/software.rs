@@ -2,9 +2,10 @@
 
 use anyhow::Result;
 
+use crate::apply::kernel;
 use crate::bundle::manifest::Manifest;
 use crate::desired::DOCKER_OF_MACHINE;
-use crate::preflight::{DockerSource, TOOLS, Tool};
+use crate::preflight::{APPARMOR, DockerSource, TOOLS, Tool};
 use crate::sys::root::Root;
 
 /// The program of a payload that makes it bring docker.
@@ -30,7 +31,8 @@ pub fn docker_source(root: &Root, manifest: &Manifest) -> Result<DockerSource> {
     })
 }
 
-/// The programs that pods need and that are nowhere where systemd looks.
+/// The programs that pods need and that are nowhere where systemd looks. What the kernel of a system
+/// being prepared will have is not known; the distributions' have AppArmor.
 pub fn missing_tools(root: &Root) -> Result<Vec<&'static Tool>> {
     // Where systemd looks (its default PATH), and where older systems have them.
     const PATH: [&str; 6] = [
@@ -43,6 +45,9 @@ pub fn missing_tools(root: &Root) -> Result<Vec<&'static Tool>> {
     ];
     let mut missing = Vec::new();
     for tool in TOOLS {
+        if *tool == APPARMOR && root.is_live() && !kernel::has_apparmor() {
+            continue;
+        }
         let mut found = false;
         for dir in PATH {
             found = found || root.exists(&format!("{dir}/{}", tool.name))?;
