@@ -154,6 +154,10 @@ fn prepared(command: &Command) -> StdCommand {
         .args(&command.arguments)
         .env("LC_ALL", "C")
         .stdin(Stdio::null());
+    // A service has none, and kubectl keeps its cache there: it would put it into `/`.
+    if std::env::var_os("HOME").is_none() {
+        prepared.env("HOME", "/root");
+    }
     prepared
 }
 
