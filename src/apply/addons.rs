@@ -2,7 +2,7 @@
 //! tells how they stand.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
 use serde_json::Value;
@@ -30,7 +30,10 @@ pub fn settle(root: &Root, runner: &dyn Runner) -> Result<()> {
     let addons = index(root)?;
     let mut applied = BTreeSet::new();
     retried("add-ons", Schedule::endless(PAUSE), || {
-        round(root, runner, &addons, &mut applied)
+        let began = Instant::now();
+        let outcome = round(root, runner, &addons, &mut applied);
+        // Half of the time at most goes into asking: a slow machine needs it for the cluster.
+        outcome.map_err(|failure| failure.after(began.elapsed()))
     })
     .map_err(Failure::into_error)?;
     log::info!("all {} add-ons and workloads are available", addons.len());
@@ -44,9 +47,11 @@ fn round(
     addons: &[Addon],
     applied: &mut BTreeSet<String>,
 ) -> Result<(), Failure> {
-    kubectl::ready(runner).map_err(|error| transient(error.context("the API server")))?;
-    let cluster = kubectl::get(runner, &["nodes"]).map_err(transient)?;
-    let cluster = Cluster::of(&cluster);
+    let nodes = kubectl::get(runner, &["nodes"]).map_err(|error| {
+        let reason = kubectl::ready(runner).err().unwrap_or(error);
+        transient(reason.context("the API server"))
+    })?;
+    let cluster = Cluster::of(&nodes);
     let mut available = BTreeSet::new();
     let mut waiting = Vec::new();
     for addon in addons {

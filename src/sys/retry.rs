@@ -24,6 +24,14 @@ pub enum Failure {
 }
 
 impl Failure {
+    /// The same; another attempt is not made before so long.
+    pub fn after(self, pause: Duration) -> Failure {
+        match self {
+            Failure::Transient(error, asked_for) => Failure::Transient(error, asked_for.max(pause)),
+            Failure::Permanent(error) => Failure::Permanent(error),
+        }
+    }
+
     /// The error, for whoever gives up.
     pub fn into_error(self) -> anyhow::Error {
         match self {
