@@ -144,6 +144,7 @@ fn metadata(arguments: &NodeInputs, root: &Root) -> Result<Found> {
 
 fn host_facts(root: &Root) -> Result<HostFacts> {
     let clock = Some(OffsetDateTime::now_utc());
+    let resolv_conf = resolv_conf(root)?;
     if !root.is_live() {
         let hostname = root.read("/etc/hostname")?.unwrap_or_default();
         let hostname = String::from_utf8_lossy(&hostname).trim().to_owned();
@@ -151,6 +152,7 @@ fn host_facts(root: &Root) -> Result<HostFacts> {
             hostname,
             interfaces: None,
             clock,
+            resolv_conf,
         });
     }
     let interfaces = host::interfaces()?;
@@ -167,7 +169,30 @@ fn host_facts(root: &Root) -> Result<HostFacts> {
         hostname: host::hostname()?,
         interfaces: Some(interfaces),
         clock,
+        resolv_conf,
     })
+}
+
+/// The file with this machine's name servers. Where systemd-resolved stands before them, at an
+/// address that a pod has for itself, that is the one in which it lists them.
+fn resolv_conf(root: &Root) -> Result<Option<String>> {
+    const USUAL: &str = "/etc/resolv.conf";
+    const OF_RESOLVED: &str = "/run/systemd/resolve/resolv.conf";
+    const STUB: &str = "127.0.0.53";
+    let Some(text) = root.read(USUAL)? else {
+        return Ok(None);
+    };
+    let text = String::from_utf8_lossy(&text);
+    let mut servers = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("nameserver"));
+    let is_stub = servers.any(|server| server.trim() == STUB);
+    let path = if is_stub && root.exists(OF_RESOLVED)? {
+        OF_RESOLVED
+    } else {
+        USUAL
+    };
+    Ok(Some(path.to_owned()))
 }
 
 fn host_interface(interface: host::Interface) -> HostInterface {

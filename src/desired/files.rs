@@ -20,7 +20,7 @@ use crate::join::gate::Names;
 use crate::pki::{Pki, Secret, inspect};
 use crate::render::render;
 use crate::spec::addons::Access;
-use crate::spec::{Ipip, NodeSpec};
+use crate::spec::{Ipip, NO_NAME_SERVERS, NodeSpec};
 
 const CALICOCTL_CONFIG: &str = "/etc/calico/calicoctl.cfg";
 const CNI_CONFIG: &str = "/etc/cni/net.d/10-calico.conf";
@@ -84,6 +84,7 @@ pub(super) fn values(sources: &Sources<'_>) -> Value {
             "is_master": spec.role.is_master(),
             "labels": joined(&spec.labels),
             "taints": joined(&spec.taints),
+            "resolv_conf": *spec.resolv_conf,
         },
         "several_masters": spec.has_several_masters(),
         "masters_addresses": spec.master_addresses(),
@@ -202,6 +203,9 @@ fn config_files(sources: &Sources<'_>) -> Result<Vec<File>> {
             mode: 0o755,
             ..file(components::IPTABLES_RESTORE, "config/iptables-restore.sh")?
         });
+        if *sources.spec.resolv_conf == NO_NAME_SERVERS {
+            files.push(file(NO_NAME_SERVERS, "config/resolv.conf")?);
+        }
     }
     if sources.spec.role.is_master() {
         files.push(file(components::AUDIT_POLICY, "config/audit-policy.yaml")?);

@@ -127,6 +127,9 @@ impl NodeSpec {
             row("apiServerSANs", &cluster.api_server_sans, list(sans)),
             row("hosts", &cluster.hosts, list(hosts)),
         ]);
+        if self.role.is_worker() {
+            rows.push(displayed("resolvConf", &self.resolv_conf));
+        }
         for workload in &self.addons.workloads {
             rows.push(row("workload", workload, &workload.name));
         }

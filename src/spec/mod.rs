@@ -155,6 +155,9 @@ impl FromStr for Ipip {
     }
 }
 
+/// A file like resolv.conf(5) that names no server, for machines that have none at all.
+pub const NO_NAME_SERVERS: &str = "/etc/kubernetes/resolv.conf";
+
 /// One of this machine's network interfaces that is not the loopback.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HostInterface {
@@ -182,6 +185,8 @@ pub struct HostFacts {
     pub interfaces: Option<Vec<HostInterface>>,
     /// The time by its clock. `None` where it does not matter.
     pub clock: Option<OffsetDateTime>,
+    /// The file that names its name servers; `None` where it has none.
+    pub resolv_conf: Option<String>,
 }
 
 /// Everything a node specification is made from.
@@ -253,6 +258,9 @@ pub struct NodeSpec {
     pub address: Sourced<Ipv4Addr>,
     /// The MTU of its network, in bytes.
     pub mtu: Sourced<u32>,
+    /// The file whose name servers its pods' names are looked up at, where the cluster's own does not
+    /// know them: the kubelet starts no pod without such a file.
+    pub resolv_conf: Sourced<String>,
     /// The floating IP it is also reached by from outside its network.
     pub floating_ip: Option<Sourced<Ipv4Addr>>,
     /// The labels it registers with, where it runs pods.

@@ -13,7 +13,7 @@ use super::masters::Master;
 use super::network::{self, PortRange, SubjectAltName};
 use super::settings::{CaSettings, Settings};
 use super::value::{Layer, Origin, Overridden, Sourced};
-use super::{ClusterSpec, Inputs, NodeSpec, Profile, Refused};
+use super::{ClusterSpec, Inputs, NO_NAME_SERVERS, NodeSpec, Profile, Refused};
 
 /// This program is not older than that: a clock that shows an earlier day is wrong.
 const RELEASED: Date = match Date::from_calendar_date(2026, Month::January, 1) {
@@ -95,6 +95,7 @@ impl<'a> Resolver<'a> {
             name: name?,
             address: address?,
             mtu: mtu?,
+            resolv_conf: self.resolv_conf(),
             floating_ip: self.floating_ip(),
             ca: ca?,
             labels: labels?,
@@ -233,6 +234,14 @@ impl<'a> Resolver<'a> {
             let origin = Origin::Metadata(metadata.source.clone(), "public-ipv4");
             Some(Sourced::new(metadata.public_ipv4?, origin))
         })
+    }
+
+    /// The machine's own file of name servers, or one without any.
+    fn resolv_conf(&self) -> Sourced<String> {
+        match &self.inputs.host.resolv_conf {
+            Some(path) => Sourced::new(path.clone(), Origin::Host("its name servers".to_owned())),
+            None => Sourced::new(NO_NAME_SERVERS.to_owned(), Origin::Default),
+        }
     }
 
     #[rustfmt::skip]

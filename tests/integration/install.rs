@@ -339,3 +339,34 @@ fn two_runs_at_once_do_not_mix() {
     drop(held);
     machine.installed(&[]);
 }
+
+/// The kubelet starts no pod without a file of name servers, and a pod cannot ask 127.0.0.53.
+#[test]
+fn the_kubelet_is_given_a_file_of_name_servers_that_pods_can_ask() {
+    const OWN: &str = "etc/kubernetes/resolv.conf";
+    let given = |prepare: &dyn Fn(&Machine)| {
+        let machine = Machine::new();
+        prepare(&machine);
+        machine.installed(&["--role", "single"]);
+        let unit = machine.read("etc/systemd/system/kubelet.service");
+        let flag = unit
+            .split_whitespace()
+            .find_map(|word| word.strip_prefix("--resolv-conf="));
+        let has_own = machine.root().join(OWN).exists();
+        (flag.unwrap().to_owned(), has_own)
+    };
+    let stub = "nameserver 127.0.0.53\noptions edns0\n";
+    let of_resolved = "run/systemd/resolve/resolv.conf";
+    let usual = ("/etc/resolv.conf".to_owned(), false);
+    assert_eq!(given(&|_| {}), (format!("/{OWN}"), true));
+    assert_eq!(
+        given(&|m| m.put("etc/resolv.conf", "nameserver 192.0.2.53\n")),
+        usual
+    );
+    assert_eq!(given(&|m| m.put("etc/resolv.conf", stub)), usual);
+    let with_resolved = given(&|m| {
+        m.put("etc/resolv.conf", stub);
+        m.put(of_resolved, "nameserver 192.0.2.53\n");
+    });
+    assert_eq!(with_resolved, (format!("/{of_resolved}"), false));
+}

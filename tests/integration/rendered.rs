@@ -133,6 +133,7 @@ pub fn spec((role, profile): Node, settings: Settings) -> NodeSpec {
         layers: vec![Layer::new(Place::Flag, settings)],
         host: HostFacts {
             hostname: name.to_owned(),
+            resolv_conf: Some("/etc/resolv.conf".to_owned()),
             ..HostFacts::default()
         },
         ..Inputs::default()

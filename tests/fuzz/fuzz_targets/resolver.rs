@@ -48,6 +48,7 @@ fuzz_target!(|data: &[u8]| {
             hostname: text(3).into_owned(),
             interfaces,
             clock: None,
+            resolv_conf: None,
         },
         ..Inputs::default()
     };

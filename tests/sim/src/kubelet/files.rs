@@ -11,7 +11,7 @@ use super::settings::Settings;
 /// Writes the files of a pod, and returns them with where containers have them.
 ///
 /// # Errors
-/// A directory that cannot be written.
+/// A directory that cannot be written; as in v1.9, a host without a file of name servers.
 pub fn write(
     settings: &Settings,
     pod: &Value,
@@ -21,7 +21,7 @@ pub fn write(
     let directory = settings.directory(uid);
     let (hosts, resolv) = (directory.join("etc-hosts"), directory.join("resolv.conf"));
     put(&hosts, &self::hosts(pod, ip))?;
-    put(&resolv, &resolver(settings, pod))?;
+    put(&resolv, &resolver(settings, pod)?)?;
     Ok([(hosts, "/etc/hosts"), (resolv, "/etc/resolv.conf")])
 }
 
@@ -47,19 +47,20 @@ fn hosts(pod: &Value, ip: &str) -> String {
 }
 
 /// The cluster's name servers, or the host's, by the pod's policy.
-fn resolver(settings: &Settings, pod: &Value) -> String {
+fn resolver(settings: &Settings, pod: &Value) -> Result<String> {
     let on_host = pod["spec"]["hostNetwork"] == true;
     let of_cluster = match pod["spec"]["dnsPolicy"].as_str() {
         Some("ClusterFirstWithHostNet") => true,
         Some("Default") => false,
         _ => !on_host,
     };
-    let host = fs::read_to_string(&settings.resolv_conf).unwrap_or_default();
+    let path = &settings.resolv_conf;
+    let host = fs::read_to_string(path).with_context(|| format!("open {}", path.display()))?;
     if !of_cluster || settings.dns.is_empty() {
-        return host;
+        return Ok(host);
     }
     let namespace = pod["metadata"]["namespace"].as_str().unwrap_or_default();
-    cluster_resolver(settings, namespace, &host)
+    Ok(cluster_resolver(settings, namespace, &host))
 }
 
 fn cluster_resolver(settings: &Settings, namespace: &str, host: &str) -> String {
@@ -126,7 +127,7 @@ mod tests {
                 "metadata": {"namespace": "ns"},
                 "spec": {"dnsPolicy": policy, "hostNetwork": host},
             });
-            resolver(&settings, &pod)
+            resolver(&settings, &pod).unwrap()
         };
         let cluster = "nameserver 10.68.0.2\nsearch ns.svc.cluster.local svc.cluster.local \
                        cluster.local example.org\noptions ndots:5\n";
@@ -135,5 +136,8 @@ mod tests {
         for host in [of("ClusterFirst", true), of("Default", false)] {
             assert!(host.starts_with("nameserver 192.0.2.53\n"), "{host}");
         }
+        fs::remove_file(&settings.resolv_conf).unwrap();
+        let error = resolver(&settings, &json!({})).unwrap_err();
+        assert!(error.to_string().starts_with("open "), "{error}");
     }
 }
