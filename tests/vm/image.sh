@@ -10,8 +10,9 @@ cache=$1
 here=$(cd "$(dirname "$0")" && pwd)
 size=8G
 packages=(
-    ca-certificates cloud-init conntrack docker.io e2fsprogs ethtool initramfs-tools ipset iproute2
-    iptables isc-dhcp-client kmod openssl procps qemu-guest-agent socat systemd-sysv udev util-linux
+    apparmor ca-certificates cloud-init conntrack docker.io e2fsprogs ethtool initramfs-tools ipset iproute2
+    iptables isc-dhcp-client kmod openssh-server openssl procps qemu-guest-agent socat sudo
+    systemd-sysv udev util-linux
 )
 
 # The last releases whose systemd still starts with cgroup v1, which the kubelet of v1.9 needs.
@@ -75,7 +76,7 @@ install_packages() {
 # What a distribution's cloud image has, and no more.
 configure() {
     printf '/dev/vda / ext4 errors=remount-ro 0 1\n' >"$work/root/etc/fstab"
-    printf 'datasource_list: [ConfigDrive, OpenStack, None]\n' >"$work/root/etc/cloud/cloud.cfg.d/90-datasource.cfg"
+    printf 'datasource_list: [NoCloud, ConfigDrive, OpenStack, None]\n' >"$work/root/etc/cloud/cloud.cfg.d/90-datasource.cfg"
     printf 'localhost\n' >"$work/root/etc/hostname"
     : >"$work/root/etc/machine-id"
     rm -rf "$work/root/var/lib/apt/lists" "$work/root"/var/cache/apt/*.bin "$work/root/var/lib/cloud"
