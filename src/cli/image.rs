@@ -38,8 +38,8 @@ Examples:
   appliance image build --base ubuntu.img -o golden.qcow2 --compress
   sha256sum --check golden.qcow2.sha256
 
-The base has to have cloud-init and, for nodes that run pods, conntrack, ethtool, ipset, iptables
-and socat; docker too, unless the bundle brings it. docs/images.md tells how to put them in.";
+The base has to have cloud-init and, for nodes that run pods, apparmor, conntrack, ethtool, ipset,
+iptables and socat; docker too, unless the bundle brings it. docs/images.md tells how to put them in.";
 
 const PREPARE_EXAMPLES: &str = "\
 Examples:
