@@ -4,12 +4,16 @@
 use std::net::Ipv4Addr;
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use crate::net::ip::{ip, ip_in};
 
 /// The gateway of every pod, as with the real plugin.
 const GATEWAY: &str = "169.254.1.1";
+
+/// The node's end of every link, which only its pod sees. One that the kernel chose would be changed by
+/// udev (`MACAddressPolicy=persistent`, systemd 242 and newer) at some time after the pod learnt it.
+const HARDWARE: &str = "ee:ee:ee:ee:ee:ee";
 
 /// Sets `lo` up or down.
 ///
@@ -36,7 +40,7 @@ pub fn connect(
         ip(&format!("link delete {host}"))?;
     }
     ip(&format!(
-        "link add {host} mtu {mtu} type veth peer name {interface} mtu {mtu} netns {}",
+        "link add {host} address {HARDWARE} mtu {mtu} type veth peer name {interface} mtu {mtu} netns {}",
         namespace.display()
     ))?;
     let made = set_up(namespace, interface, host, address);
@@ -49,28 +53,17 @@ pub fn connect(
 
 fn set_up(namespace: &Path, interface: &str, host: &str, address: Ipv4Addr) -> Result<()> {
     ip(&format!("link set {host} up"))?;
-    let hardware = hardware_address(host)?;
     for words in [
         format!("link set {interface} up"),
         format!("address add {address}/32 dev {interface}"),
         format!("route add {GATEWAY} dev {interface} scope link"),
         format!("route add default via {GATEWAY} dev {interface}"),
         // The node answers for the gateway only where it has a default route of its own.
-        format!("neighbour replace {GATEWAY} lladdr {hardware} dev {interface} nud permanent"),
+        format!("neighbour replace {GATEWAY} lladdr {HARDWARE} dev {interface} nud permanent"),
     ] {
         ip_in(namespace, &words)?;
     }
     ip(&format!("route replace {address}/32 dev {host} scope link")).map(|_| ())
-}
-
-fn hardware_address(interface: &str) -> Result<String> {
-    let text = ip(&format!("-o link show {interface}"))?;
-    let mut words = text.split_whitespace();
-    words
-        .find(|word| *word == "link/ether")
-        .and_then(|_| words.next())
-        .map(str::to_owned)
-        .with_context(|| format!("{interface} has no hardware address"))
 }
 
 /// Removes the pod's end, and with it the node's and its route.
