@@ -31,6 +31,7 @@ mod metadata;
 mod pack;
 mod pki;
 mod plan;
+mod pod_gateway;
 mod registry;
 mod rendered;
 mod service;
