@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
+use serde_json::{Value, json};
 
 use super::datastore::Datastore;
 use super::{ipam, nodes, status};
@@ -31,6 +32,7 @@ pub fn run(arguments: &[String]) -> Result<ExitCode> {
         }
         (["node", "status"], None) => return status::show(),
         (["get", "ippool" | "ippools"], Some("yaml")) => print!("{}", pools_yaml(&store()?)?),
+        (["get", "ippool" | "ippools"], Some("json")) => println!("{:#}", pools_json(&store()?)?),
         (["get", kind], None | Some("wide")) => {
             print!("{}", table(&store()?, kind, output.is_some())?);
         }
@@ -47,7 +49,7 @@ pub fn run(arguments: &[String]) -> Result<ExitCode> {
         }
         _ => {
             return Err(usage(format!(
-                "the stand-in takes version, node status, get ipPool [-o wide|yaml], get \
+                "the stand-in takes version, node status, get ipPool [-o wide|yaml|json], get \
                  node|bgpPeer [-o wide] and config get|set nodeToNodeMesh, not {:?}",
                 arguments.join(" ")
             )));
@@ -148,6 +150,25 @@ fn pools_yaml(store: &Datastore) -> Result<String> {
         return Ok("[]\n".to_owned());
     }
     Ok(pools.iter().map(item).collect())
+}
+
+fn pools_json(store: &Datastore) -> Result<Value> {
+    let item = |pool: &ipam::Pool| {
+        let mut spec = json!({});
+        if !pool.ipip.is_empty() {
+            spec["ipip"] = json!({"enabled": true, "mode": pool.ipip_mode});
+        }
+        if pool.masquerade {
+            spec["nat-outgoing"] = json!(true);
+        }
+        json!({
+            "kind": "ipPool",
+            "apiVersion": "v1",
+            "metadata": {"cidr": pool.cidr.to_string()},
+            "spec": spec,
+        })
+    };
+    Ok(ipam::pools(store)?.iter().map(item).collect())
 }
 
 fn table(store: &Datastore, kind: &str, wide: bool) -> Result<String> {

@@ -9,7 +9,7 @@ use serde_json::{Serializer, Value, json};
 use crate::kinds::Kind;
 use crate::program::usage;
 
-use super::command::Command;
+use super::command::{Command, accepted};
 use super::table::{self, Table};
 use super::{jsonpath, manifests, views};
 
@@ -34,21 +34,35 @@ pub fn run(command: &Command, wanted: &[&str]) -> Result<()> {
     if command.files.is_empty() {
         for (kind, name) in named(wanted)? {
             let items = match name {
-                Some(_) => vec![command.ask(&path(command, kind, name)?)?.json()?],
+                Some(_) => object(command, &path(command, kind, name)?)?
+                    .into_iter()
+                    .collect(),
                 None => list(command, kind)?,
             };
             add(kind, items, name.is_some());
         }
     } else {
         for manifest in manifests::read(command)? {
-            let object = command.ask(&manifest.path())?.json()?;
-            add(manifest.kind, vec![object], true);
+            let object = object(command, &manifest.path())?;
+            add(manifest.kind, object.into_iter().collect(), true);
         }
     }
     if groups.is_empty() {
         bail!("error: You must specify the type of resource to get.");
     }
+    if command.ignore_not_found && groups.iter().all(|group| group.items.is_empty()) {
+        return Ok(());
+    }
     print(command, &groups)
+}
+
+/// The object at a path; with `--ignore-not-found` there may be none.
+fn object(command: &Command, path: &str) -> Result<Option<Value>> {
+    let reply = command.send(|client| client.get(path))?;
+    if reply.status == 404 && command.ignore_not_found {
+        return Ok(None);
+    }
+    Ok(Some(accepted(reply)?.json()?))
 }
 
 /// The kinds and names on a command line.

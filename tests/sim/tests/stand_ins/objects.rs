@@ -92,6 +92,10 @@ fn get_finds_and_delete_removes() {
     );
     assert!(kubectl("delete clusterrole test:x").contains("(NotFound)"));
     assert_eq!(kubectl("delete clusterrole test:x --ignore-not-found"), "");
+    assert_eq!(
+        kubectl("get clusterrole test:x --ignore-not-found -o name"),
+        ""
+    );
     let namespaces = kubectl("get ns -o name");
     assert!(
         namespaces.contains("namespaces/kube-system"),
