@@ -114,8 +114,8 @@ image: ## Make a golden image with Packer: TARGET=qemu|openstack PACKER_ARGS='-v
 	packer/build.sh $(TARGET) $(PACKER_ARGS)
 
 .PHONY: test-image
-test-image: tools appliance ## Build a golden image offline, boot it, and a plain one beside it
-	APPLIANCE=$(CURDIR)/out/appliance cargo test --locked --test integration golden::vm::a_golden -- --ignored --nocapture
+test-image: tools appliance ## Golden images, built offline and by Packer; boot the first, and a plain one beside it
+	APPLIANCE=$(CURDIR)/out/appliance cargo test --locked --test integration golden::vm::a_golden -- --ignored --test-threads=1 --nocapture
 
 .PHONY: e2e-image
 e2e-image: tools appliance ## Base, golden image, three VMs cloned from it with one user-data, healthy cluster

@@ -2,13 +2,17 @@
 //!
 //! APPLIANCE names the appliance to bake in, KEEP a directory for disks, console logs and packets.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
+use appliance::sys::digest::Sha256;
 use appliance_vm::cluster::{TUTORIAL, journal};
 use appliance_vm::drive::{self, Addressing, ConfigDrive};
 use appliance_vm::image::Image;
-use appliance_vm::machine::{Machine, MachineSpec};
+use appliance_vm::machine::{Machine, MachineSpec, kernel_arguments};
 use appliance_vm::network::Network;
 use serde_json::Value;
 
@@ -152,6 +156,73 @@ fn a_golden_image_boots_into_a_node_though_cloud_init_missed_the_metadata() {
     println!("SECONDS FROM POWER-ON         GOLDEN  PLAIN");
     println!("the unit begins               {golden_start:>6}  {plain_start:>5}");
     println!("the node is healthy           {golden_total:>6}  {plain_total:>5}");
+}
+
+/// As `make image TARGET=qemu` does. The base has no boot loader: QEMU is handed its kernel.
+#[test]
+#[ignore = "boots a virtual machine; make test-image runs it"]
+fn a_golden_image_is_made_by_packer() {
+    let bench = Bench::new();
+    let project = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let (programs, name) = (tempfile::tempdir().unwrap(), "packer-test");
+    let made = project.join("out/packer");
+    let clean = || {
+        let _ = fs::remove_dir_all(made.join(name));
+    };
+    with_kernel(&bench.base, programs.path());
+    let path = std::env::var("PATH").unwrap();
+    clean();
+    let began = Instant::now();
+    let output = Command::new(project.join("packer/build.sh"))
+        .args(["build", "qemu", "-color=false"])
+        .arg(format!("-var=appliance={}", bench.appliance.display()))
+        .arg(format!("-var=base_image={}", bench.base.disk().display()))
+        .arg(format!("-var=image_name={name}"))
+        .env("PATH", format!("{}:{path}", programs.path().display()))
+        .env("PACKER_CACHE_DIR", programs.path())
+        .env("CHECKPOINT_DISABLE", "1")
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", said(&output));
+    println!(
+        "{}\n{} s: Packer is done",
+        said(&output),
+        began.elapsed().as_secs()
+    );
+    assert!(
+        said(&output).contains(" passed, 0 failed"),
+        "{}",
+        said(&output)
+    );
+    let disk = made.join(name).join(format!("{name}.qcow2"));
+    let bytes = fs::metadata(&disk).unwrap().len();
+    println!("{}: {bytes} bytes", disk.display());
+    let sum = fs::read_to_string(made.join(format!("{name}.qcow2.sha256"))).unwrap();
+    let digest = Sha256::of(&fs::read(&disk).unwrap());
+    assert!(sum.starts_with(digest.as_str()), "{sum}");
+    let manifest = fs::read(made.join(format!("{name}.manifest.json"))).unwrap();
+    let manifest: Value = serde_json::from_slice(&manifest).unwrap();
+    assert_eq!(manifest["builds"][0]["builder_type"], "qemu", "{manifest}");
+    clean();
+}
+
+/// A QEMU in `dir` that boots with the image's kernel, before the machine's own on the PATH.
+fn with_kernel(image: &Image, dir: &Path) {
+    let real = Command::new("sh")
+        .args(["-c", "command -v qemu-system-x86_64"])
+        .output()
+        .unwrap();
+    let real = String::from_utf8(real.stdout).unwrap();
+    let script = format!(
+        "#!/bin/sh\nexec {} -kernel {} -initrd {} -append '{}' \"$@\"\n",
+        real.trim(),
+        image.kernel().display(),
+        image.initrd().display(),
+        kernel_arguments()
+    );
+    let program = dir.join("qemu-system-x86_64");
+    fs::write(&program, script).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
 }
 
 fn nothing_was_unpacked(machine: &mut Machine, said: &str) {

@@ -259,9 +259,10 @@ fn plain(line: &str) -> String {
     text
 }
 
-/// With KERNEL_ARGUMENTS, such as `systemd.setenv=NAME=VALUE` for every service, where programs that
-/// are tried need more than the distribution gives.
-fn kernel_arguments() -> String {
+/// What the kernel of an image is started with. With KERNEL_ARGUMENTS, such as
+/// `systemd.setenv=NAME=VALUE` for every service, where programs that are tried need more than the
+/// distribution gives.
+pub fn kernel_arguments() -> String {
     let more = std::env::var("KERNEL_ARGUMENTS").unwrap_or_default();
     format!(
         "root=/dev/vda console=ttyS0 systemd.unified_cgroup_hierarchy=0 systemd.show_status=yes mitigations=off quiet {more}"
