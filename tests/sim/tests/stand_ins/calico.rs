@@ -192,7 +192,7 @@ fn calicoctl_shows_the_pool_and_the_nodes() {
         "- apiVersion: v1\n  kind: ipPool\n  metadata:\n    cidr: 172.20.0.0/16\n  spec:\n    \
          nat-outgoing: true\n"
     );
-    let pools: serde_json::Value = serde_json::from_str(&calicoctl("get ipPool -o json")).unwrap();
+    let pools: Value = serde_json::from_str(&calicoctl("get ipPool -o json")).unwrap();
     assert_eq!(pools[0]["metadata"]["cidr"], "172.20.0.0/16");
     assert_eq!(
         calicoctl("get ipPool -o wide"),
