@@ -223,7 +223,6 @@ fn missing(manifest: &Manifest, definition: &Definition) -> Vec<Finding> {
 /// Holds the payload's workloads to those of `bundle.toml`, whose order counts: they are applied in
 /// it.
 fn workloads(found: &[Workload], defined: &[Workload]) -> Vec<Difference> {
-    let of_name = |list: &[Workload], name: &str| list.iter().find(|w| w.name == name).cloned();
     let difference = |workload: &Workload, problem: &str| Difference {
         name: workload.name.clone(),
         problem: problem.to_owned(),
@@ -231,9 +230,9 @@ fn workloads(found: &[Workload], defined: &[Workload]) -> Vec<Difference> {
     let mut differences = Vec::new();
     let mut in_both = Vec::new();
     for workload in defined {
-        match of_name(found, &workload.name) {
+        match found.iter().find(|other| other.name == workload.name) {
             None => differences.push(difference(workload, "the payload does not have it")),
-            Some(other) if other != *workload => {
+            Some(other) if other != workload => {
                 differences.push(difference(
                     workload,
                     "bundle.toml has it with other content",
@@ -242,8 +241,9 @@ fn workloads(found: &[Workload], defined: &[Workload]) -> Vec<Difference> {
             Some(_) => in_both.push(workload),
         }
     }
-    let foreign = |workload: &&Workload| of_name(defined, &workload.name).is_none();
-    let foreign = found.iter().filter(foreign);
+    let foreign = found
+        .iter()
+        .filter(|workload| defined.iter().all(|other| other.name != workload.name));
     differences.extend(foreign.map(|w| difference(w, "bundle.toml does not have it")));
     let order = found.iter().filter(|workload| in_both.contains(workload));
     let moved = order.zip(&in_both).filter(|(one, other)| one != *other);
