@@ -1,10 +1,12 @@
 //! A small JSON client over HTTP and TLS. Hosts are IP addresses: a static
 //! program must not ask glibc for names.
 
+use std::io::Read;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use reqwest::blocking::Response;
 use reqwest::{Method, Url};
 use rustls::ClientConfig;
 use serde_json::Value;
@@ -141,7 +143,26 @@ impl Client {
         )
     }
 
+    /// Posts JSON to `path`, for an answer that is read while it comes. A read fails
+    /// when nothing came for as long as a request may take.
+    ///
+    /// # Errors
+    /// What keeps an answer from coming, or any status but 2xx.
+    pub fn stream(&self, path: &str, body: &Value) -> Result<impl Read + use<>> {
+        let body = Some(("application/json", body.to_string()));
+        let reply = self.begin(Method::POST, path, body)?;
+        Ok(reply.error_for_status()?)
+    }
+
     fn send(&self, method: Method, path: &str, body: Option<(&str, String)>) -> Result<Reply> {
+        let reply = self.begin(method, path, body)?;
+        Ok(Reply {
+            status: reply.status().as_u16(),
+            body: reply.bytes()?.to_vec(),
+        })
+    }
+
+    fn begin(&self, method: Method, path: &str, body: Option<(&str, String)>) -> Result<Response> {
         let url = self.base.join(path)?;
         let mut request = self.http.request(method, url.clone());
         if let Some(token) = &self.token {
@@ -150,11 +171,7 @@ impl Client {
         if let Some((form, body)) = body {
             request = request.header("content-type", form).body(body);
         }
-        let reply = request.send().with_context(|| url.to_string())?;
-        Ok(Reply {
-            status: reply.status().as_u16(),
-            body: reply.bytes()?.to_vec(),
-        })
+        request.send().with_context(|| url.to_string())
     }
 }
 

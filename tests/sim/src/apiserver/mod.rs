@@ -24,6 +24,7 @@ mod tokens;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::thread;
 
 use anyhow::{Context, Result};
 
@@ -70,6 +71,8 @@ fn serve(options: Options) -> Result<()> {
     });
     let server = Server::new()?;
     let kept = gate.clone();
+    let watching = gate.clone();
+    thread::spawn(move || watching.store.watch());
     if let Some((address, config)) = options.secure {
         let gate = gate.clone();
         let handler: Handler = Arc::new(move |request| gate.secure(&request));

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::harness::{Cluster, flag, free_port, run, said};
+use crate::harness::{Cluster, eventually, flag, free_port, run, said};
 
 const MANIFESTS: &str = "
 apiVersion: v1
@@ -171,4 +171,39 @@ fn without_a_server_it_fails() {
         assert_eq!(output.status.code(), Some(1));
         assert!(said(&output).contains(expected), "{}", said(&output));
     }
+}
+
+#[test]
+fn a_server_sees_what_another_one_writes() {
+    let cluster = Cluster::start();
+    let ports = [free_port(), free_port()];
+    let _servers = ports.map(|port| {
+        cluster.apiserver(&[
+            flag("secure-port", free_port()),
+            flag("insecure-port", port),
+        ])
+    });
+    let kubectl = |port: u16, line: &str| {
+        let mut words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+        words.push(format!("--server=http://127.0.0.1:{port}"));
+        said(&run("kubectl", &words))
+    };
+    let path = cluster.directory.path().join("manifests.yaml");
+    fs::write(&path, MANIFESTS).unwrap();
+    let names = || {
+        kubectl(
+            ports[1],
+            "get serviceaccounts --namespace kube-system -o name",
+        )
+    };
+    // What it knows by now would do for ever, if nobody told it of more.
+    assert!(!names().contains("serviceaccounts/sa"), "{}", names());
+    kubectl(ports[0], &format!("apply -f {}", path.display()));
+    eventually("the other's service account", || {
+        names().contains("serviceaccounts/sa")
+    });
+    kubectl(ports[0], &format!("delete -f {}", path.display()));
+    eventually("the service account's end", || {
+        !names().contains("serviceaccounts/sa")
+    });
 }

@@ -1,10 +1,11 @@
 //! A client of the real etcd, over the JSON gateway of its v3 API.
 
-use std::collections::HashMap;
+mod recent;
+mod watch;
+
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use base64::Engine;
@@ -14,6 +15,7 @@ use serde_json::{Value, json};
 use crate::client::{Client, Reply};
 use crate::keys;
 use crate::tls::{self, Identity};
+use recent::Recent;
 
 /// The files a client of etcd is given.
 #[derive(Clone, Copy, Default)]
@@ -96,24 +98,12 @@ pub struct Entry {
     pub revision: i64,
 }
 
-/// How old what [`Store::recent`] gives may be: the real API server hears of changes about as late.
-const RECENT: Duration = Duration::from_secs(3);
-
-/// What was read lately.
-#[derive(Default)]
-struct Recent {
-    /// By the start of its keys.
-    lists: HashMap<String, (Instant, Arc<Vec<Entry>>)>,
-    /// How many writes there were: what was read before one is not kept after it.
-    writes: u64,
-}
-
 /// A store of keys in etcd.
 pub struct Store {
     members: Members,
     gateway: &'static str,
     prefix: String,
-    recent: Mutex<Recent>,
+    recent: Recent,
 }
 
 impl Store {
@@ -126,16 +116,16 @@ impl Store {
         let version = members.ask(|member| member.get("/version")?.json())?;
         let version = version["etcdserver"].as_str().unwrap_or_default();
         let gateway = match version.split('.').take(2).collect::<Vec<_>>()[..] {
-            ["3", "1" | "2"] => "/v3alpha/kv",
-            ["3", "3"] => "/v3beta/kv",
-            ["3", _] => "/v3/kv",
+            ["3", "1" | "2"] => "/v3alpha",
+            ["3", "3"] => "/v3beta",
+            ["3", _] => "/v3",
             _ => bail!("etcd {version:?} has no v3 API"),
         };
         Ok(Self {
             members,
             gateway,
             prefix: prefix.trim_end_matches('/').to_owned(),
-            recent: Mutex::default(),
+            recent: Recent::default(),
         })
     }
 
@@ -146,7 +136,7 @@ impl Store {
     pub fn put(&self, key: &str, value: &[u8]) -> Result<()> {
         let body = json!({"key": self.encode(key), "value": STANDARD.encode(value)});
         self.call("put", &body)?;
-        self.forget(key);
+        self.recent.forget(key);
         Ok(())
     }
 
@@ -164,49 +154,16 @@ impl Store {
     /// # Errors
     /// No member answers.
     pub fn list(&self, start: &str) -> Result<Vec<Entry>> {
-        let mut end = format!("{}{start}", self.prefix).into_bytes();
-        // The keys are ASCII: the last byte can be counted up.
-        if let Some(last) = end.last_mut() {
-            *last += 1;
-        }
-        self.range(&json!({"key": self.encode(start), "range_end": STANDARD.encode(end)}))
+        self.range(&self.below(start))
     }
 
-    /// As [`Store::list`], but what others wrote just now may be missing.
+    /// As [`Store::list`], but what others wrote just now may be missing: for as long as
+    /// [`Store::watch`] takes to tell it, or some seconds where nothing is watched.
     ///
     /// # Errors
     /// No member answers.
     pub fn recent(&self, start: &str) -> Result<Arc<Vec<Entry>>> {
-        let writes = {
-            let known = self.known();
-            if let Some((read, entries)) = known.lists.get(start)
-                && read.elapsed() < RECENT
-            {
-                return Ok(entries.clone());
-            }
-            known.writes
-        };
-        let now = Instant::now();
-        let entries = Arc::new(self.list(start)?);
-        let mut known = self.known();
-        if known.writes == writes {
-            let kept = (now, entries.clone());
-            known.lists.insert(start.to_owned(), kept);
-        }
-        Ok(entries)
-    }
-
-    fn known(&self) -> std::sync::MutexGuard<'_, Recent> {
-        self.recent.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// What this process writes, it has at once.
-    fn forget(&self, key: &str) {
-        let mut known = self.known();
-        known.writes += 1;
-        known
-            .lists
-            .retain(|start, _| !key.starts_with(start.as_str()));
+        self.recent.get(start, || self.list(start))
     }
 
     /// Writes a value where none is. Returns the revision, or none if one is there.
@@ -234,7 +191,7 @@ impl Store {
                 "success": [{"requestPut": {"key": encoded, "value": STANDARD.encode(value)}}],
             }),
         )?;
-        self.forget(key);
+        self.recent.forget(key);
         if answer["succeeded"] != json!(true) {
             return Ok(None);
         }
@@ -247,7 +204,7 @@ impl Store {
     /// No member answers.
     pub fn delete(&self, key: &str) -> Result<bool> {
         let answer = self.call("deleterange", &json!({"key": self.encode(key)}))?;
-        self.forget(key);
+        self.recent.forget(key);
         Ok(answer["deleted"].is_string())
     }
 
@@ -270,6 +227,16 @@ impl Store {
         Ok(())
     }
 
+    /// The range of all keys that start with `start`, as requests name it.
+    fn below(&self, start: &str) -> Value {
+        let mut end = format!("{}{start}", self.prefix).into_bytes();
+        // The keys are ASCII: the last byte can be counted up.
+        if let Some(last) = end.last_mut() {
+            *last += 1;
+        }
+        json!({"key": self.encode(start), "range_end": STANDARD.encode(end)})
+    }
+
     fn encode(&self, key: &str) -> String {
         STANDARD.encode(format!("{}{key}", self.prefix))
     }
@@ -290,7 +257,7 @@ impl Store {
     }
 
     fn call(&self, verb: &str, body: &Value) -> Result<Value> {
-        let path = format!("{}/{verb}", self.gateway);
+        let path = format!("{}/kv/{verb}", self.gateway);
         self.members.ask(|member| member.post(&path, body)?.json())
     }
 }
