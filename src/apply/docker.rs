@@ -49,14 +49,26 @@ impl Docker {
 
     /// Removes every container that a kubelet made.
     pub fn remove_pods(&self, runner: &dyn Runner) -> Result<()> {
-        let made = "--filter=label=io.kubernetes.pod.uid";
-        let listed = runner.check(&self.command(&["ps", "--all", "--quiet", made]))?;
+        let list = ["--all", "--filter=label=io.kubernetes.pod.uid"];
+        self.each(runner, &list, &["rm", "--force", "--volumes"])
+    }
+
+    /// Ends the running containers that a kubelet made under that name, so that it starts others.
+    pub fn end_containers(&self, runner: &dyn Runner, name: &str) -> Result<()> {
+        let named = format!("--filter=label=io.kubernetes.container.name={name}");
+        self.each(runner, &[&named], &["kill"])
+    }
+
+    /// Does `command` to the containers that `ps` lists with `filters`.
+    fn each(&self, runner: &dyn Runner, filters: &[&str], command: &[&str]) -> Result<()> {
+        let list = [&["ps", "--quiet"], filters].concat();
+        let listed = runner.check(&self.command(&list))?;
         let containers: Vec<&str> = listed.stdout.split_whitespace().collect();
         if containers.is_empty() {
             return Ok(());
         }
-        let remove = [&["rm", "--force", "--volumes"], &containers[..]].concat();
-        runner.check(&self.command(&remove)).map(drop)
+        let all = [command, &containers].concat();
+        runner.check(&self.command(&all)).map(drop)
     }
 
     /// Loads the images of a tarball that `docker save` or the like has written.

@@ -94,6 +94,7 @@ impl Executor<'_> {
                 state::note_started(self.root, OBJECTS, &objects.digest)
             }
             Step::Stop(service) => systemd::stop(self.runner, service),
+            Step::EndContainers(name) => self.docker.end_containers(self.runner, name),
             Step::RemovePods => self.docker.remove_pods(self.runner),
             Step::RemoveContent(path) => self.remove_content(path),
             Step::RemoveFile(path) => self.root.remove_file(path),

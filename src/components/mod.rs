@@ -248,6 +248,15 @@ const CALICO: Service = Service {
     unit: UnitKind::Service,
 };
 
+/// The containers on a service's node that the kubelet runs with the certificates of the service:
+/// they read them when they start, so what restarts the one has to end the others.
+pub fn containers_beside(service: &str) -> &'static [&'static str] {
+    match service {
+        "kube-calico" => &["calico-kube-controllers"],
+        _ => &[],
+    }
+}
+
 const SIGNER: Service = Service {
     name: "appliance-signer",
     runs: Runs::Appliance,

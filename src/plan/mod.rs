@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use crate::components::PROGRAM;
+use crate::components::{self, PROGRAM};
 use crate::desired::{
     Content, Desired, Directory, EtcdMember, File, Image, JoinToken, Link, Objects, RunningService,
     USERS_FILE,
@@ -137,6 +137,8 @@ pub enum Step {
     PrepareEtcd(EtcdMember),
     /// Give the cluster its objects, once its API answers.
     ApplyObjects(Objects),
+    /// End the containers of that name in pods: the kubelet starts them anew.
+    EndContainers(&'static str),
     /// Stop a service.
     Stop(&'static str),
     /// Remove the containers of all pods.
@@ -315,6 +317,10 @@ fn services(desired: &Desired, current: &Current, live: &Live, any_token: bool) 
                 service: service.clone(),
                 restart: running,
             });
+            if running {
+                let beside = components::containers_beside(service.name).iter();
+                steps.extend(beside.copied().map(Step::EndContainers));
+            }
         }
     }
     steps.append(&mut before_images);
@@ -365,6 +371,7 @@ impl fmt::Display for Step {
                 write!(f, "prepare etcd's members for {}", member.name)
             }
             Step::ApplyObjects(objects) => write!(f, "apply {} to the cluster", objects.path),
+            Step::EndContainers(name) => write!(f, "have {name} started anew"),
             Step::Stop(service) => write!(f, "stop {service}"),
             Step::RemovePods => write!(f, "remove the containers of all pods"),
             Step::RemoveContent(path) => write!(f, "remove everything in {path}"),

@@ -149,7 +149,8 @@ fn a_service_that_was_started_with_other_inputs_is_restarted() {
             "restart etcd",
             "restart docker",
             APPLY,
-            "restart kube-calico"
+            "restart kube-calico",
+            "have calico-kube-controllers started anew",
         ]
     );
 }
@@ -194,7 +195,7 @@ fn another_image_under_the_same_reference_is_replaced() {
     assert_eq!(other, ["load image example.org/calico/node:v2.6.2"]);
 }
 
-/// Notes what would have run. Docker knows no image, and `fails` ends with an error.
+/// Notes what would have run. Docker knows no image but two containers, and `fails` ends with an error.
 #[derive(Default)]
 struct Recorder {
     ran: RefCell<Vec<String>>,
@@ -205,11 +206,16 @@ impl Runner for Recorder {
     fn run(&self, command: &Command) -> Result<Output> {
         let line = command.to_string();
         let fails = self.fails.is_some_and(|part| line.contains(part)) || line.contains("inspect");
+        let containers = if line.contains(" ps ") {
+            "c1\nc2\n"
+        } else {
+            ""
+        };
         self.ran.borrow_mut().push(line);
         let code = Some(i32::from(fails));
         Ok(Output {
             code,
-            stdout: String::new(),
+            stdout: containers.to_owned(),
             stderr: "no such luck".to_owned(),
         })
     }
@@ -265,8 +271,12 @@ fn a_simple_node_is_taken_down_and_nothing_of_worth_is_removed() {
     assert!(stopped.contains(&"kube-proxy.service"), "{stopped:?}");
     assert_eq!(stopped.last(), Some(&"etcd.service"));
     assert!(!stopped.contains(&"docker.service"), "{stopped:?}");
-    let pods = "/usr/bin/docker ps --all --quiet --filter=label=io.kubernetes.pod.uid";
-    assert!(ran.iter().any(|command| command == pods), "{ran:?}");
+    for command in [
+        "/usr/bin/docker ps --quiet --all --filter=label=io.kubernetes.pod.uid",
+        "/usr/bin/docker rm --force --volumes c1 c2",
+    ] {
+        assert!(ran.iter().any(|ran| ran == command), "{ran:?}");
+    }
     let aside = "/var/lib/etcd.simple-now/member/wal";
     assert_eq!(root.read(aside).unwrap().unwrap(), b"data");
     for gone in [
@@ -282,6 +292,22 @@ fn a_simple_node_is_taken_down_and_nothing_of_worth_is_removed() {
     assert!(outside.path().join("kept").exists(), "a link was followed");
     // Cut anywhere and run again, it goes through.
     carry_out_plan(&root, &recorder, &plan).unwrap();
+}
+
+#[test]
+fn what_reads_certificates_only_when_it_starts_is_started_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let (root, recorder) = (Root::open(dir.path()).unwrap(), Recorder::default());
+    let steps = vec![Step::EndContainers("calico-kube-controllers")];
+    carry_out_plan(&root, &recorder, &Plan { steps }).unwrap();
+    let named = "--filter=label=io.kubernetes.container.name=calico-kube-controllers";
+    assert_eq!(
+        *recorder.ran.borrow(),
+        [
+            format!("/usr/bin/docker ps --quiet {named}"),
+            "/usr/bin/docker kill c1 c2".to_owned(),
+        ]
+    );
 }
 
 fn carry_out_plan(root: &Root, recorder: &Recorder, plan: &Plan) -> Result<()> {

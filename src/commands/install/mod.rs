@@ -104,6 +104,7 @@ fn is_of_renewal(step: &Step) -> bool {
     match step {
         Step::WriteFile { path, .. } => path.starts_with(CA_DIR) || path.ends_with(".kubeconfig"),
         Step::Start { restart, .. } => *restart,
+        Step::EndContainers(_) => true,
         _ => false,
     }
 }
