@@ -52,6 +52,24 @@ pub fn missing<'a>(addon: &'a Addon, available: &BTreeSet<&str>) -> Vec<&'a str>
     after.filter(|name| !available.contains(name)).collect()
 }
 
+/// What kubectl v1.9 says where no API server answered it, or one that cannot just now.
+const UNANSWERED: [&str; 8] = [
+    "The connection to the server ",
+    "Unable to connect to the server",
+    "dial tcp ",
+    "net/http: ",
+    "connection reset by peer",
+    "(ServiceUnavailable)",
+    "Timeout)",
+    "etcdserver: ",
+];
+
+/// Whether kubectl's complaint is the API server's own, of what it was given: anything else may be
+/// another a moment later.
+pub fn is_refusal(said: &str) -> bool {
+    !UNANSWERED.iter().any(|sign| said.contains(sign))
+}
+
 /// What the API server's refusal means, where it has a reason that can be mended.
 pub fn explained(refusal: &str) -> String {
     let text = refusal.trim().lines().last().unwrap_or_default();
@@ -81,6 +99,28 @@ mod tests {
             text.contains("30080") && text.contains("choose another"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn an_api_server_that_does_not_answer_has_refused_nothing() {
+        for said in [
+            "The connection to the server 192.168.1.102:6443 was refused - did you specify the right host or port?",
+            "Unable to connect to the server: net/http: TLS handshake timeout",
+            "from server for: \"a.yaml\": Get https://192.168.1.102:6443/api: dial tcp 192.168.1.102:6443: getsockopt: \
+             connection refused",
+            "Error from server (Timeout): the server was unable to return a response in the time allotted",
+            "Error from server (ServerTimeout): the server cannot complete the requested operation at this time",
+            "Error from server: etcdserver: request timed out",
+        ] {
+            assert!(!is_refusal(said), "{said}");
+        }
+        for said in [
+            "Error from server (Forbidden): services is forbidden",
+            "The Service \"app\" is invalid: spec.ports[0].nodePort: Invalid value: 30080: provided port is already allocated",
+            "error: error validating \"a.yaml\": error validating data: unknown field",
+        ] {
+            assert!(is_refusal(said), "{said}");
+        }
     }
 
     #[test]

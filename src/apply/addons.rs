@@ -9,7 +9,8 @@ use serde_json::Value;
 
 use crate::addons::object::listed;
 use crate::addons::{
-    Addon, Cluster, INDEX, NOTES, Note, Notes, Standing, explained, judge, missing, namespaces,
+    Addon, Cluster, INDEX, NOTES, Note, Notes, Standing, explained, is_refusal, judge, missing,
+    namespaces,
 };
 use crate::apply::{kubectl, state};
 use crate::sys::process::Runner;
@@ -82,10 +83,14 @@ fn round(
     Err(transient(anyhow!("{}", waiting.join("; "))))
 }
 
-/// Applies one, and notes what came of it. The inner error is what the API server said.
+/// Applies one, and notes what came of it. The inner error is what was said: nothing has come of it
+/// yet where the API server did not answer.
 fn apply(root: &Root, runner: &dyn Runner, addon: &Addon) -> Result<Result<(), String>> {
     let answer =
         kubectl::apply_now(runner, &addon.path).map_err(|error| explained(&format!("{error:#}")));
+    if answer.as_ref().is_err_and(|said| !is_refusal(said)) {
+        return Ok(answer);
+    }
     let mut notes = notes(root)?;
     let note = notes.entry(addon.name.clone()).or_default();
     let now = match &answer {
