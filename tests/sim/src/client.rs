@@ -14,6 +14,9 @@ use serde_json::Value;
 /// How long one request may take.
 const REQUEST_LIMIT: Duration = Duration::from_secs(9);
 
+/// What a query holds that takes a list as the API server last heard of it.
+pub const ANY_VERSION: &str = "resourceVersion=0";
+
 /// A client of one server; a clone shares its connections.
 #[derive(Clone)]
 pub struct Client {
@@ -88,6 +91,21 @@ impl Client {
     /// Only what keeps an answer from coming; a refusal is a [`Reply`].
     pub fn get(&self, path: &str) -> Result<Reply> {
         self.send(Method::GET, path, None)
+    }
+
+    /// The objects of the list at `path` of an API server, as that last heard of them: what
+    /// suffices for a program that asks again and again.
+    ///
+    /// # Errors
+    /// The API does not answer or refuses.
+    pub fn list(&self, path: &str) -> Result<Vec<Value>> {
+        let sign = if path.contains('?') { '&' } else { '?' };
+        let reply = self.get(&format!("{path}{sign}{ANY_VERSION}"))?;
+        let mut list = reply.json().with_context(|| path.to_owned())?;
+        match list["items"].take() {
+            Value::Array(items) => Ok(items),
+            _ => Ok(Vec::new()),
+        }
     }
 
     /// Posts JSON to `path`.

@@ -109,7 +109,7 @@ impl Lease {
     /// Takes or renews the lease; whether it is held now. The API must also let the
     /// component read what it works on.
     fn renew(&mut self, api: &Client) -> Result<bool> {
-        api.get("/api/v1/nodes")?.json().context("nodes")?;
+        api.list("/api/v1/nodes")?;
         let directory = "/api/v1/namespaces/kube-system/endpoints";
         let path = format!("{directory}/{}", self.name);
         let reply = api.get(&path)?;

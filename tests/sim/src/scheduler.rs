@@ -45,17 +45,9 @@ pub fn run(flags: &Flags) -> Result<()> {
     })
 }
 
-fn items(api: &Client, path: &str) -> Result<Vec<Value>> {
-    let mut list = api.get(path)?.json().with_context(|| path.to_owned())?;
-    match list["items"].take() {
-        Value::Array(items) => Ok(items),
-        _ => Ok(Vec::new()),
-    }
-}
-
 /// Binds every pod that waits; `told` is what was said of pods that fit nowhere.
 fn schedule(api: &Client, told: &mut HashMap<String, String>) -> Result<()> {
-    let mut pods = items(api, "/api/v1/pods")?;
+    let mut pods = api.list("/api/v1/pods")?;
     let waits = |pod: &Value| {
         pod["spec"]["nodeName"].is_null()
             && pod["metadata"]["deletionTimestamp"].is_null()
@@ -70,7 +62,7 @@ fn schedule(api: &Client, told: &mut HashMap<String, String>) -> Result<()> {
     if waiting.is_empty() {
         return Ok(());
     }
-    let nodes = items(api, "/api/v1/nodes")?;
+    let nodes = api.list("/api/v1/nodes")?;
     for index in waiting {
         let pod = pods[index].clone();
         let path = path(&pod);

@@ -1,8 +1,11 @@
 //! Objects kept in etcd: listed, read, written, patched and deleted.
 
+use std::sync::Arc;
+
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
+use crate::client::ANY_VERSION;
 use crate::etcd::{Entry, Store};
 use crate::kinds::Kind;
 use crate::lifecycle;
@@ -164,8 +167,14 @@ fn list(asked: &Asked<'_>) -> Answer {
     } else {
         format!("/{}/", kind.directory)
     };
+    let query = &asked.request.query;
+    let entries = if query.split('&').any(|part| part == ANY_VERSION) {
+        asked.store.recent(&directory)?
+    } else {
+        Arc::new(asked.store.list(&directory)?)
+    };
     let mut items = Vec::new();
-    for entry in asked.store.recent(&directory)?.iter() {
+    for entry in entries.iter() {
         let (object, revision) = decode(entry)?;
         if selector.selects(&object) {
             items.push(shown(kind, object, revision));

@@ -90,12 +90,11 @@ fn api() -> Result<Client> {
 
 fn synchronize(store: &Datastore, api: &Client, mirrors: bool) -> Result<()> {
     store.get("/calico/v1/Ready")?;
-    let list = api.get(LIST)?.json().context("networkpolicies")?;
+    let list = api.list(LIST)?;
     if !mirrors {
         return Ok(());
     }
-    let items = list["items"].as_array().map_or(&[][..], Vec::as_slice);
-    let wanted: BTreeMap<String, String> = items.iter().filter_map(policy).collect();
+    let wanted: BTreeMap<String, String> = list.iter().filter_map(policy).collect();
     let mut found = store.tree(POLICIES)?;
     found.retain(|leaf| leaf.key.starts_with(&format!("{POLICIES}/{PREFIX}")));
     for leaf in &found {

@@ -12,11 +12,7 @@ use crate::kinds::Kind;
 /// The API does not answer or refuses.
 pub fn list(api: &Client, resource: &str) -> Result<Vec<Value>> {
     let kind = Kind::named(resource).with_context(|| format!("no kind of {resource}"))?;
-    let mut list = api.get(&kind.path(None, None))?.json()?;
-    match list["items"].take() {
-        Value::Array(items) => Ok(items),
-        _ => Ok(Vec::new()),
-    }
+    api.list(&kind.path(None, None))
 }
 
 /// The path of an object, or of a part of it.

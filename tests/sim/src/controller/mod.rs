@@ -142,14 +142,13 @@ impl Controllers {
             return Ok(());
         }
         let kind = Kind::named("csr").context("no kind of signing requests")?;
-        let list = api.get(&kind.path(None, None))?.json()?;
-        for object in list["items"].as_array().into_iter().flatten() {
+        for object in api.list(&kind.path(None, None))? {
             let mut done = Ok(());
             if self.approves {
-                done = approve::handle(api, object);
+                done = approve::handle(api, &object);
             }
             if let (Ok(()), Some(signer)) = (&done, &self.signer) {
-                done = signer.handle(api, object);
+                done = signer.handle(api, &object);
             }
             let name = object["metadata"]["name"].as_str().unwrap_or_default();
             self.tell(&format!("certificate signing request {name}"), done);

@@ -8,7 +8,6 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use serde_json::Value;
 
 use crate::client::Client;
 use crate::server::{Response, Server, only};
@@ -101,12 +100,6 @@ fn in_cluster() -> Result<Client> {
 }
 
 fn look(api: &Client, domain: &str) -> Result<Zone> {
-    let list = |resource: &str| -> Result<Vec<Value>> {
-        let mut list = api.get(&format!("/api/v1/{resource}"))?.json()?;
-        match list["items"].take() {
-            Value::Array(items) => Ok(items),
-            _ => Ok(Vec::new()),
-        }
-    };
-    Ok(Zone::of(domain, &list("services")?, &list("endpoints")?))
+    let services = api.list("/api/v1/services")?;
+    Ok(Zone::of(domain, &services, &api.list("/api/v1/endpoints")?))
 }

@@ -20,8 +20,7 @@ pub fn of(
     container: &Value,
 ) -> Result<BTreeMap<String, String>> {
     let namespace = pod["metadata"]["namespace"].as_str().unwrap_or_default();
-    let list = settings.api.get("/api/v1/services")?.json()?;
-    let services = list["items"].as_array().cloned().unwrap_or_default();
+    let services = settings.api.list("/api/v1/services")?;
     let mut all = of_services(&services, namespace);
     for variable in container["env"].as_array().into_iter().flatten() {
         let name = variable["name"].as_str().unwrap_or_default().to_owned();

@@ -44,11 +44,7 @@ pub fn bound(settings: &Settings) -> Result<Vec<Value>> {
         "/api/v1/pods?fieldSelector=spec.nodeName%3D{}",
         settings.node
     );
-    let mut list = settings.api.get(&path)?.json()?;
-    match list["items"].take() {
-        Value::Array(items) => Ok(items),
-        _ => Ok(Vec::new()),
-    }
+    settings.api.list(&path)
 }
 
 fn look(settings: &Arc<Settings>, workers: &mut HashMap<String, Worker>) -> Result<()> {

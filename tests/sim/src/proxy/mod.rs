@@ -9,9 +9,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
-
-use serde_json::Value;
+use anyhow::{Result, bail};
 
 use crate::client::Client;
 use crate::flags::{Flags, invalid};
@@ -90,7 +88,8 @@ impl Proxy {
         metrics: SocketAddr,
     ) -> Result<()> {
         // A node that is not there yet is no reason to wait.
-        if let Err(error) = self.list(&format!("/api/v1/nodes/{node}")) {
+        let node = self.api.get(&format!("/api/v1/nodes/{node}"));
+        if let Err(error) = node.and_then(|node| node.json()) {
             eprintln!("Failed to retrieve node info: {error:#}");
         }
         // So that a node's port answers at 127.0.0.1 too.
@@ -105,10 +104,6 @@ impl Proxy {
         self.keep(written)
     }
 
-    fn list(&self, path: &str) -> Result<Value> {
-        self.api.get(path)?.json().context(path.to_owned())
-    }
-
     /// Keeps the rules as the API says; what they were holds while it does not answer.
     fn keep(&self, mut written: Written) -> Result<()> {
         loop {
@@ -120,8 +115,8 @@ impl Proxy {
     }
 
     fn synchronize(&self, written: &mut Written) -> Result<()> {
-        let services = self.list("/api/v1/services").context("services")?;
-        let endpoints = self.list("/api/v1/endpoints")?;
+        let services = self.api.list("/api/v1/services")?;
+        let endpoints = self.api.list("/api/v1/endpoints")?;
         let ports = services::ports(&services, &endpoints);
         let fresh = written.1.is_some_and(|then| then.elapsed() < self.every);
         if fresh && written.0 == ports {

@@ -24,10 +24,10 @@ pub struct Port {
 
 /// The ports of all services that have an address, from the two lists of the API.
 /// What is broken in them is left out, as kube-proxy does.
-pub fn ports(services: &Value, endpoints: &Value) -> Vec<Port> {
-    let by_name: BTreeMap<String, &Value> = items(endpoints).map(|e| (name(e), e)).collect();
+pub fn ports(services: &[Value], endpoints: &[Value]) -> Vec<Port> {
+    let by_name: BTreeMap<String, &Value> = endpoints.iter().map(|e| (name(e), e)).collect();
     let mut ports = Vec::new();
-    for service in items(services) {
+    for service in services {
         let spec = &service["spec"];
         // Headless services and names of others have no address.
         let Some(address) = spec["clusterIP"].as_str().and_then(|ip| ip.parse().ok()) else {
@@ -40,10 +40,6 @@ pub fn ports(services: &Value, endpoints: &Value) -> Vec<Port> {
     }
     ports.sort_by(|a, b| a.name.cmp(&b.name));
     ports
-}
-
-fn items(list: &Value) -> impl Iterator<Item = &Value> {
-    list["items"].as_array().into_iter().flatten()
 }
 
 fn name(object: &Value) -> String {
@@ -104,19 +100,19 @@ mod tests {
 
     #[test]
     fn only_ready_endpoints_of_the_same_port_count() {
-        let services = json!({"items": [
-            {"metadata": {"namespace": "n", "name": "a"}, "spec": {"clusterIP": "10.68.0.2",
+        let services = [
+            json!({"metadata": {"namespace": "n", "name": "a"}, "spec": {"clusterIP": "10.68.0.2",
                 "ports": [{"name": "dns", "protocol": "UDP", "port": 53},
-                    {"name": "web", "port": 80, "nodePort": 20080}]}},
-            {"metadata": {"namespace": "n", "name": "headless"}, "spec": {"clusterIP": "None",
-                "ports": [{"port": 80}]}},
-        ]});
-        let endpoints = json!({"items": [
-            {"metadata": {"namespace": "n", "name": "a"}, "subsets": [{
+                    {"name": "web", "port": 80, "nodePort": 20080}]}}),
+            json!({"metadata": {"namespace": "n", "name": "headless"}, "spec": {"clusterIP": "None",
+                "ports": [{"port": 80}]}}),
+        ];
+        let endpoints = [
+            json!({"metadata": {"namespace": "n", "name": "a"}, "subsets": [{
                 "addresses": [{"ip": "172.20.0.2"}, {"ip": "172.20.0.1"}],
                 "notReadyAddresses": [{"ip": "172.20.0.3"}],
-                "ports": [{"name": "web", "port": 8080}, {"name": "dns", "protocol": "TCP", "port": 53}]}]},
-        ]});
+                "ports": [{"name": "web", "port": 8080}, {"name": "dns", "protocol": "TCP", "port": 53}]}]}),
+        ];
         let ports = ports(&services, &endpoints);
         let names: Vec<&str> = ports.iter().map(|port| port.name.as_str()).collect();
         assert_eq!(names, ["n/a:dns", "n/a:web"]);

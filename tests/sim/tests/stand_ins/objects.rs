@@ -190,20 +190,19 @@ fn a_server_sees_what_another_one_writes() {
     };
     let path = cluster.directory.path().join("manifests.yaml");
     fs::write(&path, MANIFESTS).unwrap();
-    let names = || {
-        kubectl(
-            ports[1],
-            "get serviceaccounts --namespace kube-system -o name",
-        )
+    let path = format!("{}", path.display());
+    let known = || {
+        let accounts = "/api/v1/namespaces/kube-system/serviceaccounts";
+        let list = format!("get --raw {accounts}?resourceVersion=0");
+        kubectl(ports[1], &list).contains("\"sa\"")
     };
     // What it knows by now would do for ever, if nobody told it of more.
-    assert!(!names().contains("serviceaccounts/sa"), "{}", names());
-    kubectl(ports[0], &format!("apply -f {}", path.display()));
-    eventually("the other's service account", || {
-        names().contains("serviceaccounts/sa")
-    });
-    kubectl(ports[0], &format!("delete -f {}", path.display()));
-    eventually("the service account's end", || {
-        !names().contains("serviceaccounts/sa")
-    });
+    assert!(!known());
+    kubectl(ports[0], &format!("apply -f {path}"));
+    let accounts = "get serviceaccounts --namespace kube-system -o name";
+    let all = kubectl(ports[1], accounts);
+    assert!(all.contains("serviceaccounts/sa"), "{all}");
+    eventually("the other's service account", known);
+    kubectl(ports[0], &format!("delete -f {path}"));
+    eventually("the service account's end", || !known());
 }
