@@ -263,7 +263,8 @@ fn tokens_come_and_go(bed: &mut Bed) {
 }
 
 fn a_second_run_changes_nothing(bed: &mut Bed) {
-    for name in ALL {
+    let nodes = if thorough() { &ALL[..] } else { &[MASTER] };
+    for name in nodes {
         let again = bed.machine(name).run(&[APPLIANCE, "install"]).unwrap();
         assert_eq!(again.code, 0, "{name}: {again:?}");
         assert!(

@@ -312,7 +312,8 @@ fn three_vms_cloned_from_a_golden_image_become_a_cluster() {
     ids.sort();
     ids.dedup();
     assert_eq!(ids.len(), ALL.len(), "clones share a machine ID");
-    let nodes = bed.shell(MASTER, "HOME=/root kubectl get nodes");
-    println!("{nodes}");
-    assert_eq!(nodes.matches(" Ready ").count(), 2, "{nodes}");
+    bed.wait_at(MASTER, "the cluster has both workers", |machine| {
+        let nodes = machine.shell("HOME=/root kubectl get nodes");
+        nodes.is_ok_and(|nodes| nodes.matches(" Ready ").count() == 2)
+    });
 }
