@@ -54,9 +54,10 @@ impl Docker {
     }
 
     /// Ends the running containers that a kubelet made under that name, so that it starts others.
+    /// One that has just ended by itself is as good.
     pub fn end_containers(&self, runner: &dyn Runner, name: &str) -> Result<()> {
         let named = format!("--filter=label=io.kubernetes.container.name={name}");
-        self.each(runner, &[&named], &["kill"])
+        self.each(runner, &[&named], &["stop", "--time=1"])
     }
 
     /// Does `command` to the containers that `ps` lists with `filters`.

@@ -305,7 +305,7 @@ fn what_reads_certificates_only_when_it_starts_is_started_anew() {
         *recorder.ran.borrow(),
         [
             format!("/usr/bin/docker ps --quiet {named}"),
-            "/usr/bin/docker kill c1 c2".to_owned(),
+            "/usr/bin/docker stop --time=1 c1 c2".to_owned(),
         ]
     );
 }
