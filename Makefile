@@ -84,14 +84,14 @@ fuzz: ## Feed what reads hostile input with any bytes, FUZZ_SECONDS for each tar
 
 # In this order: what ends soon first.
 .PHONY: test
-test: tools lint docs appliance host-tests three-vms ## Format, clippy, documentation, all tests without VMs, and the three VMs
+test: tools lint docs appliance host-tests vms ## Format, clippy, documentation, all tests without VMs, and two VMs, a master and a worker
 
 .PHONY: host-tests
 host-tests:
 	APPLIANCE=$(CURDIR)/out/appliance cargo test --workspace --locked
 
-.PHONY: three-vms
-three-vms:
+.PHONY: vms
+vms:
 	$(SIM) services $(SERVICES)
 	APPLIANCE=$(CURDIR)/out/appliance SERVICES=$(CURDIR)/$(SERVICES) THOROUGH=$(THOROUGH) \
 		cargo test --locked --test integration e2e:: -- --ignored --nocapture
@@ -103,7 +103,7 @@ test-more: tools appliance reproducible fuzz ## What takes longer: single VMs, t
 
 .PHONY: e2e
 e2e: THOROUGH = yes
-e2e: tools appliance three-vms ## The tutorial's three VMs: one user-data, nobody logs in; COMPONENTS=DIR for real programs
+e2e: tools appliance vms ## The tutorial's three VMs: one user-data, nobody logs in; COMPONENTS=DIR for real programs
 
 .PHONY: e2e-ha
 e2e-ha: tools appliance ## Five VMs, three of them masters: cut one off, kill and replace one, lose two (9 GB of memory)

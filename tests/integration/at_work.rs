@@ -1,11 +1,11 @@
-//! What a cluster is for, on the tutorial's three VMs: its checks, its last chapter's services, and
+//! What a cluster is for, on the tutorial's VMs: its checks, its last chapter's services, and
 //! images that stay.
 
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use crate::e2e::{ALL, MASTER, WORKERS, thorough};
+use crate::e2e::{MASTER, nodes, thorough, workers};
 use crate::vms::{APPLIANCE, Bed, VOLUME, address};
 
 /// Where the services' manifests lie, below the project.
@@ -157,8 +157,9 @@ pub fn the_commands_of_the_documentation_work(bed: &mut Bed) {
 
 /// A session with each of the others, in `appliance status` as in `calicoctl node status`.
 pub fn every_node_knows_its_peers(bed: &mut Bed) {
-    let others = ALL.len() - 1;
-    for name in ALL {
+    let nodes = nodes();
+    let others = nodes.len() - 1;
+    for name in nodes {
         bed.wait_at(
             name,
             "it has a session with each of the others",
@@ -183,7 +184,7 @@ pub fn every_node_knows_its_peers(bed: &mut Bed) {
 
 /// At every worker's port, from the master.
 pub fn the_services_are_reached_from_outside(bed: &mut Bed) {
-    for name in WORKERS {
+    for name in workers() {
         let address = address(name);
         let ask = format!(
             "exec 3<>/dev/tcp/{address}/{NODE_PORT}; \
@@ -200,7 +201,7 @@ pub fn the_services_are_reached_from_outside(bed: &mut Bed) {
 /// Nowhere could docker pull the pause image from again.
 pub fn an_image_that_docker_lost_comes_back(bed: &mut Bed) {
     let image = "gcr.io/google_containers/pause-amd64:3.0";
-    let name = WORKERS[0];
+    let name = workers()[0];
     bed.shell(name, &format!("docker rmi --force {image}"));
     bed.shell(name, "systemctl start appliance-images.service");
     bed.shell(name, &format!("docker image inspect {image}"));

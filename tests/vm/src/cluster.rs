@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::drive::{Addressing, ConfigDrive};
+use crate::drive::{Addressing, ConfigDrive, server_name};
 use crate::image::Image;
 use crate::machine::{Machine, MachineSpec};
 use crate::network::{Network, Port};
@@ -43,6 +43,11 @@ impl Server {
             addressing: Addressing::Dhcp,
             ..self
         }
+    }
+
+    /// Its name in the tutorial's network.
+    pub fn name(&self) -> String {
+        server_name(self.number)
     }
 
     fn config_drive(self, spec: &ClusterSpec<'_>) -> ConfigDrive {

@@ -62,11 +62,16 @@ pub struct ConfigDrive {
     pub format: Format,
 }
 
+/// The name of the tutorial's server of that number.
+pub fn server_name(number: u8) -> String {
+    format!("server{number:02}")
+}
+
 impl ConfigDrive {
     /// The tutorial's server of that number: `server01`, 192.168.1.101 and so on.
     pub fn of_tutorial(number: u8, role: &str, user_data: &str) -> ConfigDrive {
         ConfigDrive {
-            name: format!("server{number:02}"),
+            name: server_name(number),
             uuid: format!("5f7a1c9e-3b0d-4a52-9c77-0e8f6d2b4a{number:02}"),
             meta: BTreeMap::from([("role".to_owned(), role.to_owned())]),
             mac: format!("fa:16:3e:00:00:{number:02}"),
