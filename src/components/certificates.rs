@@ -220,7 +220,8 @@ fn api_server_names(spec: &NodeSpec) -> (Vec<String>, Vec<IpAddr>) {
     (names, addresses)
 }
 
-/// The services that are restarted when the certificate of that name is renewed.
+/// The services, each with the containers beside it, that are restarted when the certificate of that
+/// name is renewed.
 pub fn restarted_for(name: &str, shape: Shape) -> Vec<&'static str> {
     let services = super::services(shape);
     let uses = |service: &&&super::Service| {
@@ -230,7 +231,10 @@ pub fn restarted_for(name: &str, shape: Shape) -> Vec<&'static str> {
     services
         .iter()
         .filter(uses)
-        .map(|service| service.name)
+        .flat_map(|service| {
+            let beside = super::containers_beside(service.name).iter().copied();
+            std::iter::once(service.name).chain(beside)
+        })
         .collect()
 }
 

@@ -286,7 +286,9 @@ fn show_tells_names_ends_and_what_renewing_restarts() {
     );
     assert_eq!(of("kubernetes")["signedByAuthority"], true);
     let ca = of("ca")["restarts"].to_string();
-    assert!(ca.contains("etcd") && ca.contains("kube-calico"), "{ca}");
+    for restarted in ["etcd", "kube-calico", "calico-kube-controllers"] {
+        assert!(ca.contains(restarted), "{restarted}: {ca}");
+    }
 }
 
 /// An operator's own authority: an RSA root, and an ECDSA one below it that issues.

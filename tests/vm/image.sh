@@ -77,6 +77,8 @@ install_packages() {
 configure() {
     printf '/dev/vda / ext4 errors=remount-ro 0 1\n' >"$work/root/etc/fstab"
     printf 'datasource_list: [NoCloud, ConfigDrive, OpenStack, None]\n' >"$work/root/etc/cloud/cloud.cfg.d/90-datasource.cfg"
+    # cloud-init's own choice is a locale that has to be generated first, with a package that is not here.
+    printf 'locale: C.UTF-8\n' >"$work/root/etc/cloud/cloud.cfg.d/90-locale.cfg"
     printf 'localhost\n' >"$work/root/etc/hostname"
     : >"$work/root/etc/machine-id"
     rm -rf "$work/root/var/lib/apt/lists" "$work/root"/var/cache/apt/*.bin "$work/root/var/lib/cloud"
