@@ -2,7 +2,7 @@
 //! program must not ask glibc for names.
 
 use std::io::Read;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -13,6 +13,9 @@ use serde_json::Value;
 
 /// How long one request may take.
 const REQUEST_LIMIT: Duration = Duration::from_secs(9);
+
+/// How long it may take to be connected, where that is all that is asked for.
+const CONNECT_LIMIT: Duration = Duration::from_secs(1);
 
 /// What a query holds that takes a list as the API server last heard of it.
 pub const ANY_VERSION: &str = "resourceVersion=0";
@@ -83,6 +86,17 @@ impl Client {
         let host = self.base.host_str().unwrap_or_default();
         let port = self.base.port_or_known_default().unwrap_or_default();
         format!("{host}:{port}")
+    }
+
+    /// Whether the server takes connections; nothing is asked of it.
+    ///
+    /// # Errors
+    /// It does not.
+    pub fn connect(&self) -> Result<()> {
+        let address = self.place().replace("localhost", "127.0.0.1");
+        let address = address.parse().context(address)?;
+        TcpStream::connect_timeout(&address, CONNECT_LIMIT)?;
+        Ok(())
     }
 
     /// Gets `path`.

@@ -214,6 +214,14 @@ impl Store {
         members.map(|member| member.get("/health")).collect()
     }
 
+    /// Whether a member takes connections.
+    ///
+    /// # Errors
+    /// None does.
+    pub fn reach(&self) -> Result<()> {
+        self.members.ask(Client::connect)
+    }
+
     /// Writes a value and reads it back.
     ///
     /// # Errors

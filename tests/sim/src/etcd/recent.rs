@@ -18,11 +18,25 @@ pub struct Recent(Mutex<Known>);
 #[derive(Default)]
 struct Known {
     /// By the start of their keys.
-    lists: HashMap<String, (Instant, Arc<Vec<Entry>>)>,
-    /// How many changes there were: what was read before one is not kept after it.
-    changes: u64,
+    lists: HashMap<String, List>,
     /// Whether every change is told: lists then last until one is.
     watched: bool,
+}
+
+#[derive(Default)]
+struct List {
+    kept: Option<(Instant, Arc<Vec<Entry>>)>,
+    /// How often it was changed: what was read before a change is not kept after it.
+    changes: u64,
+    /// Whoever reads it holds this: the others wait for what is read.
+    reading: Arc<Mutex<()>>,
+}
+
+impl List {
+    fn forget(&mut self) {
+        self.changes += 1;
+        self.kept = None;
+    }
 }
 
 impl Recent {
@@ -35,21 +49,25 @@ impl Recent {
         start: &str,
         read: impl FnOnce() -> Result<Vec<Entry>>,
     ) -> Result<Arc<Vec<Entry>>> {
+        let reading = self.lock().list(start).reading.clone();
+        let _reading = lock(&reading);
         let changes = {
-            let known = self.lock();
-            if let Some((read, entries)) = known.lists.get(start)
-                && (known.watched || read.elapsed() < LIFE)
+            let mut known = self.lock();
+            let watched = known.watched;
+            let list = known.list(start);
+            if let Some((read, entries)) = &list.kept
+                && (watched || read.elapsed() < LIFE)
             {
                 return Ok(entries.clone());
             }
-            known.changes
+            list.changes
         };
         let now = Instant::now();
         let entries = Arc::new(read()?);
         let mut known = self.lock();
-        if known.changes == changes {
-            let kept = (now, entries.clone());
-            known.lists.insert(start.to_owned(), kept);
+        let list = known.list(start);
+        if list.changes == changes {
+            list.kept = Some((now, entries.clone()));
         }
         Ok(entries)
     }
@@ -57,23 +75,32 @@ impl Recent {
     /// Forgets the lists that `key` is on: it was changed.
     pub fn forget(&self, key: &str) {
         let mut known = self.lock();
-        known.changes += 1;
-        known
-            .lists
-            .retain(|start, _| !key.starts_with(start.as_str()));
+        let lists = known.lists.iter_mut();
+        lists
+            .filter(|(start, _)| key.starts_with(start.as_str()))
+            .for_each(|(_, list)| list.forget());
     }
 
     /// From now on every change is told, or no longer. What was read before is forgotten.
     pub fn set_watched(&self, watched: bool) {
         let mut known = self.lock();
-        known.changes += 1;
-        known.lists.clear();
+        known.lists.values_mut().for_each(List::forget);
         known.watched = watched;
     }
 
     fn lock(&self) -> MutexGuard<'_, Known> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
+}
+
+impl Known {
+    fn list(&mut self, start: &str) -> &mut List {
+        self.lists.entry(start.to_owned()).or_default()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -114,6 +141,18 @@ mod tests {
         });
         overtaken.unwrap();
         assert_eq!(value(&recent, "new"), "new");
+    }
+
+    #[test]
+    fn a_change_elsewhere_while_a_list_is_read_does_not_matter() {
+        let recent = Recent::default();
+        recent.set_watched(true);
+        let read = recent.get("/pods/", || {
+            recent.forget("/nodes/a");
+            entries("read")
+        });
+        read.unwrap();
+        assert_eq!(value(&recent, "read again"), "read");
     }
 
     #[test]
