@@ -7,7 +7,7 @@
 
 use appliance_vm::cluster::{Server, TUTORIAL, journal};
 use appliance_vm::drive;
-use appliance_vm::machine::Machine;
+use appliance_vm::machine::{Clock, Machine};
 
 use crate::at_work;
 use crate::vms::{APPLIANCE, Bed, Flavor, address};
@@ -22,6 +22,7 @@ fn bed() -> Bed {
     let flavor = Flavor {
         memory: drive::MEMORY,
         cpus: drive::CPUS,
+        clock: Clock::OfTheWall,
         beside: Some(at_work::services()),
     };
     let nodes = nodes();

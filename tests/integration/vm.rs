@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use appliance_vm::drive::{ConfigDrive, DEFAULTS, Format, user_data};
 use appliance_vm::image::Image;
-use appliance_vm::machine::{Machine, MachineSpec};
+use appliance_vm::machine::{Clock, Machine, MachineSpec};
 use serde_json::Value;
 
 use crate::vms::{APPLIANCE, appliance, brought_up};
@@ -45,6 +45,7 @@ fn boot(change: impl Fn(&mut ConfigDrive)) -> Machine {
     let spec = MachineSpec {
         image: &image,
         server: &config_drive,
+        clock: Clock::OfTheWall,
         has_config_drive: true,
         port: None,
         appliance: &appliance,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use appliance_vm::cluster::{Cluster, ClusterSpec, Server, UNIT, journal, unit_state};
 use appliance_vm::drive;
 use appliance_vm::image::Image;
-use appliance_vm::machine::Machine;
+use appliance_vm::machine::{Clock, Machine};
 use serde_json::Value;
 
 use crate::harness::said;
@@ -28,6 +28,7 @@ pub struct Flavor {
     /// In MiB.
     pub memory: u32,
     pub cpus: u32,
+    pub clock: Clock,
     /// A directory whose files each finds at [`VOLUME`].
     pub beside: Option<PathBuf>,
 }
@@ -121,6 +122,7 @@ impl Bed {
             user_data: &user_data(&token),
             memory: flavor.memory,
             cpus: flavor.cpus,
+            clock: flavor.clock,
             keep: &keep,
         });
         Bed {

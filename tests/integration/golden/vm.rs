@@ -12,7 +12,7 @@ use appliance::sys::digest::Sha256;
 use appliance_vm::cluster::{TUTORIAL, journal};
 use appliance_vm::drive::{self, Addressing, ConfigDrive};
 use appliance_vm::image::Image;
-use appliance_vm::machine::{Machine, MachineSpec, kernel_arguments};
+use appliance_vm::machine::{Clock, Machine, MachineSpec, kernel_arguments};
 use appliance_vm::network::Network;
 use serde_json::Value;
 
@@ -81,6 +81,7 @@ impl Bench {
             &MachineSpec {
                 image,
                 server,
+                clock: Clock::OfTheWall,
                 has_config_drive: true,
                 port: None,
                 appliance: &self.appliance,
@@ -149,6 +150,7 @@ fn a_golden_image_boots_into_a_node_though_cloud_init_missed_the_metadata() {
     let spec = MachineSpec {
         image: &golden,
         server: &server,
+        clock: Clock::OfTheWall,
         has_config_drive: false,
         port: Some(&port),
         appliance: &bench.appliance,
@@ -286,6 +288,7 @@ fn three_vms_cloned_from_a_golden_image_become_a_cluster() {
     let flavor = Flavor {
         memory: drive::MEMORY,
         cpus: drive::CPUS,
+        clock: Clock::OfTheWall,
         beside: None,
     };
     let mut bed = Bed::of(&bench.golden(), &TUTORIAL, &flavor, |token| {

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::drive::{Addressing, ConfigDrive, server_name};
 use crate::image::Image;
-use crate::machine::{Machine, MachineSpec};
+use crate::machine::{Clock, Machine, MachineSpec};
 use crate::network::{Network, Port};
 
 /// How long the cluster may take to come up, for each of its VMs: they share the machine's cores.
@@ -95,6 +95,8 @@ pub struct ClusterSpec<'a> {
     pub memory: u32,
     /// The processors of each.
     pub cpus: u32,
+    /// What each one's clock goes by.
+    pub clock: Clock,
     /// Each one's disk, console log and captured packets go to a directory of its name below this.
     pub keep: &'a Path,
 }
@@ -125,6 +127,7 @@ pub struct Cluster {
     image: Image,
     appliance: PathBuf,
     beside: Option<PathBuf>,
+    clock: Clock,
     began: Instant,
     network: Network,
 }
@@ -162,6 +165,7 @@ impl Cluster {
             image: spec.image.clone(),
             appliance: spec.appliance.to_owned(),
             beside: spec.beside.map(Path::to_owned),
+            clock: spec.clock,
             began: Instant::now(),
             network,
         })
@@ -245,11 +249,12 @@ impl Cluster {
         // Two at once would write to one disk.
         self.power_off(name)?;
         let (image, appliance) = (self.image.clone(), self.appliance.clone());
-        let beside = self.beside.clone();
+        let (beside, clock) = (self.beside.clone(), self.clock);
         let member = self.member(name)?;
         let spec = MachineSpec {
             image: &image,
             server: &member.server,
+            clock,
             has_config_drive: member.server.addressing == Addressing::Static,
             port: Some(&member.port),
             appliance: &appliance,

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use appliance_vm::drive::{ConfigDrive, DEFAULTS, user_data};
 use appliance_vm::image::Image;
-use appliance_vm::machine::{Machine, MachineSpec};
+use appliance_vm::machine::{Clock, Machine, MachineSpec};
 use appliance_vm::stages::Stages;
 use clap::{Parser, Subcommand};
 
@@ -96,6 +96,7 @@ fn show(stages: &mut Stages, appliance: &Path, cache: &Path, keep: Option<&Path>
     let spec = MachineSpec {
         image: &image,
         server: &config_drive,
+        clock: Clock::OfTheWall,
         has_config_drive: true,
         port: None,
         appliance,

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail, ensure};
 use appliance_vm::cluster::{Cluster, ClusterSpec, TUTORIAL, UNIT, journal, reaches, unit_state};
 use appliance_vm::drive::{CPUS, DEFAULTS, user_data};
 use appliance_vm::image::Image;
-use appliance_vm::machine::Machine;
+use appliance_vm::machine::{Clock, Machine};
 use appliance_vm::stages::Stages;
 use clap::Args;
 use serde_json::Value;
@@ -67,6 +67,7 @@ fn show(stages: &mut Stages, arguments: &Arguments) -> Result<()> {
         user_data: &text,
         memory: arguments.memory,
         cpus: CPUS,
+        clock: Clock::OfTheWall,
         keep,
     };
     let mut cluster = stages.run("boot of three VMs, until their agents answer", || {
