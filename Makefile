@@ -61,7 +61,7 @@ appliance: bundle ## Build out/appliance: one static program with BUNDLE inside
 	@ls -l out/appliance
 
 .PHONY: demo
-demo: tools ## Build the appliance; a VM with no network becomes a cluster of its own: its status, its pods
+demo: tools ## Build the appliance, boot it in a VM with no network, show the node's status
 	tests/vm/demo.sh
 
 .PHONY: reproducible
