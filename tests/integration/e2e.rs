@@ -1,8 +1,7 @@
 //! The tutorial's cluster: VMs boot with one user-data and nobody logs in.
 //!
 //! `make e2e` runs it with all three, THOROUGH; `make test` with the master and the worker that has
-//! nothing but DHCP and the metadata service, for two VMs on two cores come up in a third of the
-//! time. APPLIANCE names the appliance to boot with, KEEP a directory for disks, console logs and
+//! nothing but DHCP and the metadata service: one VM for each of two cores. APPLIANCE names the appliance to boot with, KEEP a directory for disks, console logs and
 //! captured packets.
 
 use appliance_vm::cluster::{Server, TUTORIAL, journal};
@@ -78,7 +77,7 @@ fn vms_become_a_cluster_by_themselves() {
     if thorough() {
         workers_wait_for_their_master(&mut bed);
     } else {
-        all_are_switched_on_at_once(&mut bed);
+        bed.switch_on(&nodes());
     }
     bed.wait_for_bring_up();
     everything_is_healthy(&mut bed);
@@ -102,23 +101,12 @@ fn vms_become_a_cluster_by_themselves() {
 
 /// They say what they wait for, for as long as there is no master.
 fn workers_wait_for_their_master(bed: &mut Bed) {
-    for name in workers() {
-        bed.cluster.power_on(name).unwrap();
-    }
-    bed.cluster.wait_for_agents().unwrap();
+    bed.switch_on(workers());
     bed.wait("the workers wait for their master", |_, machine| {
         let waits = "waiting to join: the master at 192.168.1.102:6444 is not reached";
         journal(machine).is_ok_and(|said| said.contains(waits))
     });
-    bed.cluster.power_on(MASTER).unwrap();
-    bed.cluster.wait_for_agents().unwrap();
-}
-
-fn all_are_switched_on_at_once(bed: &mut Bed) {
-    for name in nodes() {
-        bed.cluster.power_on(name).unwrap();
-    }
-    bed.cluster.wait_for_agents().unwrap();
+    bed.switch_on(&[MASTER]);
 }
 
 /// What is slow is waited for: on two cores without KVM, a leader may lose its lease now and then.
@@ -305,8 +293,7 @@ fn a_second_run_changes_nothing(bed: &mut Bed) {
 fn a_worker_made_anew_gets_its_name_once_the_old_one_is_gone(bed: &mut Bed) {
     let name = "server03";
     bed.cluster.member(name).unwrap().machine = None;
-    bed.cluster.power_on(name).unwrap();
-    bed.cluster.wait_for_agents().unwrap();
+    bed.switch_on(&[name]);
     let let_in = "has let this node in";
     bed.wait_at(name, "it is told that the name is taken", |machine| {
         journal(machine).is_ok_and(|said| {

@@ -137,6 +137,14 @@ impl Bed {
         self.cluster.machine(name).unwrap()
     }
 
+    /// Switches VMs on, with new disks, and waits until programs can be run inside.
+    pub fn switch_on(&mut self, names: &[&str]) {
+        for name in names {
+            self.cluster.power_on(name).unwrap();
+        }
+        self.cluster.wait_for_agents().unwrap();
+    }
+
     /// What a shell command inside a VM prints; it has to succeed.
     pub fn shell(&mut self, name: &str, command: &str) -> String {
         self.machine(name).shell(command).unwrap()

@@ -297,10 +297,7 @@ fn three_vms_cloned_from_a_golden_image_become_a_cluster() {
              join: {{token: {token}, ttl: 2h, uses: 2}}\n"
         )
     });
-    for name in ALL {
-        bed.cluster.power_on(name).unwrap();
-    }
-    bed.cluster.wait_for_agents().unwrap();
+    bed.switch_on(&ALL);
     bed.wait_for_bring_up();
     bed.wait_until_healthy();
     let mut ids = Vec::new();

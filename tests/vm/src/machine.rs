@@ -26,10 +26,9 @@ const CAPTURE: &str = "capture.pcap";
 const POLL: Duration = Duration::from_millis(500);
 
 /// What a VM's clock goes by where it is emulated.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Clock {
     /// The time, whether the VM gets the processor or not.
-    #[default]
     OfTheWall,
     /// The instructions it executes, and the time while it has nothing to do: it finds its processor
     /// fast enough however many VMs share one, but falls behind.
