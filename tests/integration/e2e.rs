@@ -1,132 +1,97 @@
 //! The tutorial's cluster: VMs boot with one user-data and nobody logs in.
 //!
-//! `make e2e` runs it with all three, THOROUGH; `make test` with the master and the worker that has
-//! nothing but DHCP and the metadata service: one VM for each of two cores. APPLIANCE names the appliance to boot with, KEEP a directory for disks, console logs and
-//! captured packets.
+//! `make e2e` runs it with all three, THOROUGH; `make test` with two. APPLIANCE names the appliance
+//! to boot with, KEEP a directory for disks, console logs and captured packets.
 
-use appliance_vm::cluster::{Server, TUTORIAL, journal};
-use appliance_vm::drive;
-use appliance_vm::machine::{Clock, Machine};
+use appliance_vm::cluster::journal;
+use appliance_vm::machine::Machine;
 
 use crate::at_work;
-use crate::vms::{APPLIANCE, Bed, Flavor, address};
-
-pub const MASTER: &str = "server02";
-/// The tutorial's three.
-pub const ALL: [&str; 3] = ["server01", MASTER, "server03"];
-/// The one without a config drive comes last.
-const WORKERS: [&str; 2] = ["server01", "server03"];
-
-fn bed() -> Bed {
-    let flavor = Flavor {
-        memory: drive::MEMORY,
-        cpus: drive::CPUS,
-        clock: Clock::OfTheWall,
-        beside: Some(at_work::services()),
-    };
-    let nodes = nodes();
-    let booted = |server: &Server| nodes.contains(&server.name().as_str());
-    let servers: Vec<Server> = TUTORIAL.into_iter().filter(booted).collect();
-    // Nothing in it says which server reads it.
-    Bed::new(&servers, &flavor, |token| {
-        format!(
-            "  master: 192.168.1.102\n  join: {{token: {token}, ttl: 2h, uses: {}}}\n{}",
-            uses(),
-            at_work::settings()
-        )
-    })
-}
+use crate::site::{SMALL, Site, WHOLE};
+use crate::vms::{APPLIANCE, Bed, address};
 
 /// Whether all is done that takes its time: THOROUGH.
-pub fn thorough() -> bool {
+fn thorough() -> bool {
     std::env::var_os("THOROUGH").is_some_and(|value| !value.is_empty())
 }
 
-/// The workers that are booted.
-pub fn workers() -> &'static [&'static str] {
-    if thorough() { &WORKERS } else { &WORKERS[1..] }
-}
-
-/// All that are booted, the master first.
-pub fn nodes() -> Vec<&'static str> {
-    [&[MASTER], workers()].concat()
-}
-
 /// How often a worker joins.
-fn uses() -> usize {
-    workers().len() + usize::from(thorough())
+fn uses(site: &Site) -> usize {
+    site.workers.len() + usize::from(thorough())
 }
 
-impl Bed {
-    fn kubectl(&mut self, arguments: &str) -> String {
-        self.shell(MASTER, &format!("HOME=/root kubectl {arguments}"))
-    }
-
-    fn wait_for_join_service(&mut self, wanted: &str) {
-        self.wait("the join service comes or goes", |name, machine| {
-            let state = machine.run(&["systemctl", "is-active", "appliance-join"]);
-            name != MASTER || state.unwrap().stdout.trim() == wanted
-        });
-    }
+fn wait_for_join_service(site: &Site, bed: &mut Bed, wanted: &str) {
+    bed.wait_at(site.master, "the join service comes or goes", |machine| {
+        let state = machine.run(&["systemctl", "is-active", "appliance-join"]);
+        state.unwrap().stdout.trim() == wanted
+    });
 }
 
 #[test]
 #[ignore = "boots virtual machines; make test and make e2e run it"]
 fn vms_become_a_cluster_by_themselves() {
-    let mut bed = bed();
+    let site = if thorough() { &WHOLE } else { &SMALL };
+    let mut bed = site.bed(|token| {
+        format!(
+            "  master: {}\n  join: {{token: {token}, ttl: 2h, uses: {}}}\n",
+            address(site.master),
+            uses(site)
+        )
+    });
     if thorough() {
-        workers_wait_for_their_master(&mut bed);
+        workers_wait_for_their_master(site, &mut bed);
     } else {
-        bed.switch_on(&nodes());
+        bed.switch_on(&site.nodes());
     }
     bed.wait_for_bring_up();
-    everything_is_healthy(&mut bed);
-    at_work::every_node_knows_its_peers(&mut bed);
+    everything_is_healthy(site, &mut bed);
+    at_work::every_node_knows_its_peers(site, &mut bed);
     if thorough() {
-        at_work::everything_is_available(&mut bed);
-        at_work::every_check_passes(&mut bed);
-        at_work::the_commands_of_the_documentation_work(&mut bed);
-        at_work::the_services_are_reached_from_outside(&mut bed);
-        at_work::an_image_that_docker_lost_comes_back(&mut bed);
+        at_work::everything_is_available(site, &mut bed);
+        at_work::every_check_passes(site, &mut bed);
+        at_work::faults_of_the_network_are_told(site, &mut bed);
+        at_work::the_commands_of_the_documentation_work(site, &mut bed);
+        at_work::the_services_are_reached_from_outside(site, &mut bed);
+        at_work::an_image_that_docker_lost_comes_back(site, &mut bed);
     }
-    certificates_are_each_nodes_own(&mut bed);
-    a_second_run_changes_nothing(&mut bed);
+    certificates_are_each_nodes_own(site, &mut bed);
+    a_second_run_changes_nothing(site, &mut bed);
     if thorough() {
-        a_worker_made_anew_gets_its_name_once_the_old_one_is_gone(&mut bed);
+        a_worker_made_anew_gets_its_name_once_the_old_one_is_gone(site, &mut bed);
     }
-    tokens_come_and_go(&mut bed);
-    nothing_secret_was_said(&mut bed);
+    tokens_come_and_go(site, &mut bed);
+    nothing_secret_was_said(site, &mut bed);
     println!("kept: {}", bed.keep.display());
 }
 
 /// They say what they wait for, for as long as there is no master.
-fn workers_wait_for_their_master(bed: &mut Bed) {
-    bed.switch_on(workers());
+fn workers_wait_for_their_master(site: &Site, bed: &mut Bed) {
+    bed.switch_on(site.workers);
     bed.wait("the workers wait for their master", |_, machine| {
         let waits = "waiting to join: the master at 192.168.1.102:6444 is not reached";
         journal(machine).is_ok_and(|said| said.contains(waits))
     });
-    bed.switch_on(&[MASTER]);
+    bed.switch_on(&[site.master]);
 }
 
 /// What is slow is waited for: on two cores without KVM, a leader may lose its lease now and then.
-fn everything_is_healthy(bed: &mut Bed) {
+fn everything_is_healthy(site: &Site, bed: &mut Bed) {
     bed.wait_until_healthy();
-    for name in nodes() {
+    for name in site.nodes() {
         let status = bed.machine(name).run(&[APPLIANCE, "status"]).unwrap();
         println!("== {name}\n{}", status.stdout);
     }
     let all = "export HOME=/root; kubectl get componentstatus && kubectl get csr && kubectl get nodes -o wide";
     bed.wait_at(
-        MASTER,
+        site.master,
         "components, requests and nodes are as they should be",
         |machine| {
             machine.shell(all).is_ok_and(|said| {
                 let is_well = !said.contains("Unhealthy")
                     && !said.contains("Pending")
                     && !said.contains("NotReady")
-                    && said.matches("Approved,Issued").count() >= workers().len()
-                    && workers().iter().all(|name| is_ready(&said, name));
+                    && said.matches("Approved,Issued").count() >= site.workers.len()
+                    && site.workers.iter().all(|name| is_ready(&said, name));
                 if is_well {
                     println!("{said}");
                 }
@@ -135,11 +100,13 @@ fn everything_is_healthy(bed: &mut Bed) {
         },
     );
     // The API server shows each kubelet a certificate it takes, and takes the kubelet's.
-    for name in workers() {
+    for name in site.workers {
         let ask = format!("HOME=/root kubectl get --raw /api/v1/nodes/{name}/proxy/healthz");
-        bed.wait_at(MASTER, "the API server reaches the kubelet", |machine| {
-            machine.shell(&ask).is_ok_and(|health| health == "ok")
-        });
+        bed.wait_at(
+            site.master,
+            "the API server reaches the kubelet",
+            |machine| machine.shell(&ask).is_ok_and(|health| health == "ok"),
+        );
     }
     let cloud = "cloud-init query v1.platform; cloud-init query subplatform 2>/dev/null; true";
     let platform = bed.machine("server03").shell(cloud).unwrap();
@@ -155,8 +122,8 @@ fn is_ready(said: &str, name: &str) -> bool {
     lines.any(|line| line.starts_with(name) && line.contains(" Ready "))
 }
 
-fn certificates_are_each_nodes_own(bed: &mut Bed) {
-    for name in workers() {
+fn certificates_are_each_nodes_own(site: &Site, bed: &mut Bed) {
+    for name in site.workers {
         let address = address(name);
         let machine = bed.machine(name);
         let subject = |machine: &mut Machine, path: &str| {
@@ -180,9 +147,9 @@ fn certificates_are_each_nodes_own(bed: &mut Bed) {
 }
 
 /// Neither on the wire, nor in a journal, a process list or a unit.
-fn nothing_secret_was_said(bed: &mut Bed) {
+fn nothing_secret_was_said(site: &Site, bed: &mut Bed) {
     let secret = bed.token.split_once('.').unwrap().1.to_owned();
-    for name in nodes() {
+    for name in site.nodes() {
         let machine = bed.machine(name);
         let keys = machine
             .shell(
@@ -221,7 +188,7 @@ fn nothing_secret_was_said(bed: &mut Bed) {
         }
     }
     let kept = bed
-        .machine(MASTER)
+        .machine(site.master)
         .shell("cat /var/lib/appliance/join/*.json")
         .unwrap();
     assert!(!kept.contains(&secret));
@@ -234,20 +201,20 @@ fn holds(haystack: &[u8], needle: &[u8]) -> bool {
 }
 
 /// The join service lives as long as the tokens do.
-fn tokens_come_and_go(bed: &mut Bed) {
+fn tokens_come_and_go(site: &Site, bed: &mut Bed) {
     let id = bed.token.split('.').next().unwrap().to_owned();
-    let machine = bed.machine(MASTER);
+    let machine = bed.machine(site.master);
     let shell = |machine: &mut Machine, what: &str| machine.shell(what).unwrap();
     let list = shell(machine, &format!("{APPLIANCE} token list"));
     assert!(
         list.contains(&id)
-            && list.contains(&format!("{} of {}", uses(), uses()))
+            && list.contains(&format!("{} of {}", uses(site), uses(site)))
             && list.contains("used up"),
         "{list}"
     );
     let nodes = shell(machine, &format!("{APPLIANCE} node list"));
     assert!(
-        workers()
+        site.workers
             .iter()
             .all(|name| nodes.contains(name) && nodes.contains(&address(name))),
         "{nodes}"
@@ -262,24 +229,24 @@ fn tokens_come_and_go(bed: &mut Bed) {
         "{audit}"
     );
     println!("{audit}");
-    bed.wait_for_join_service("inactive");
+    wait_for_join_service(site, bed, "inactive");
     bed.wait_until_healthy();
-    let machine = bed.machine(MASTER);
+    let machine = bed.machine(site.master);
     let more = shell(
         machine,
         &format!("{APPLIANCE} token create --ttl 1h --uses 1"),
     );
-    bed.wait_for_join_service("active");
-    let machine = bed.machine(MASTER);
+    wait_for_join_service(site, bed, "active");
+    let machine = bed.machine(site.master);
     shell(
         machine,
         &format!("{APPLIANCE} token revoke {}", more.trim()),
     );
-    bed.wait_for_join_service("inactive");
+    wait_for_join_service(site, bed, "inactive");
 }
 
-fn a_second_run_changes_nothing(bed: &mut Bed) {
-    for name in nodes() {
+fn a_second_run_changes_nothing(site: &Site, bed: &mut Bed) {
+    for name in site.nodes() {
         let again = bed.machine(name).run(&[APPLIANCE, "install"]).unwrap();
         assert_eq!(again.code, 0, "{name}: {again:?}");
         assert!(
@@ -290,7 +257,7 @@ fn a_second_run_changes_nothing(bed: &mut Bed) {
 }
 
 /// The same server with an empty disk: other keys, the same name.
-fn a_worker_made_anew_gets_its_name_once_the_old_one_is_gone(bed: &mut Bed) {
+fn a_worker_made_anew_gets_its_name_once_the_old_one_is_gone(site: &Site, bed: &mut Bed) {
     let name = "server03";
     bed.cluster.member(name).unwrap().machine = None;
     bed.switch_on(&[name]);
@@ -302,8 +269,8 @@ fn a_worker_made_anew_gets_its_name_once_the_old_one_is_gone(bed: &mut Bed) {
     });
     // A slow boot takes the time after which nobody has to say that the old one is gone.
     if !journal(bed.machine(name)).unwrap().contains(let_in) {
-        bed.kubectl("delete node server03");
+        bed.shell(site.master, "HOME=/root kubectl delete node server03");
     }
     bed.wait_for_bring_up();
-    everything_is_healthy(bed);
+    everything_is_healthy(site, bed);
 }

@@ -36,6 +36,8 @@ mod registry;
 mod rendered;
 mod service;
 mod signature;
+mod single;
+mod site;
 mod spec;
 mod status;
 mod systemd_229;

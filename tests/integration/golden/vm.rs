@@ -17,8 +17,8 @@ use appliance_vm::network::Network;
 use serde_json::Value;
 
 use super::bed::image;
-use crate::e2e::{ALL, MASTER};
 use crate::harness::said;
+use crate::site::WHOLE;
 use crate::vms::{APPLIANCE, Bed, Flavor, appliance, brought_up};
 
 /// Bounds a bring-up that hangs.
@@ -297,11 +297,12 @@ fn three_vms_cloned_from_a_golden_image_become_a_cluster() {
              join: {{token: {token}, ttl: 2h, uses: 2}}\n"
         )
     });
-    bed.switch_on(&ALL);
+    let nodes = WHOLE.nodes();
+    bed.switch_on(&nodes);
     bed.wait_for_bring_up();
     bed.wait_until_healthy();
     let mut ids = Vec::new();
-    for name in ALL {
+    for name in &nodes {
         let machine = bed.machine(name);
         let said = journal(machine).unwrap();
         println!("== {name}\n{said}");
@@ -311,8 +312,8 @@ fn three_vms_cloned_from_a_golden_image_become_a_cluster() {
     }
     ids.sort();
     ids.dedup();
-    assert_eq!(ids.len(), ALL.len(), "clones share a machine ID");
-    bed.wait_at(MASTER, "the cluster has both workers", |machine| {
+    assert_eq!(ids.len(), nodes.len(), "clones share a machine ID");
+    bed.wait_at(WHOLE.master, "the cluster has both workers", |machine| {
         let nodes = machine.shell("HOME=/root kubectl get nodes");
         nodes.is_ok_and(|nodes| nodes.matches(" Ready ").count() == 2)
     });

@@ -68,6 +68,8 @@ pub const TUTORIAL: [Server; 3] = [
     Server::new(2, Some("master")),
     Server::new(3, Some("worker")).served(),
 ];
+/// The tutorial's master, with the workers' part as well.
+pub const SINGLE: [Server; 1] = [Server::new(2, Some("single"))];
 /// Two more, for clusters with three masters. Nothing but the user-data says what each is.
 pub const FIVE: [Server; 5] = [
     Server::new(1, None),
