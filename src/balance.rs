@@ -1,11 +1,13 @@
 //! The way to the API servers where there are several: a port of this machine, from which
 //! connections go on to a server that is healthy.
 //!
-//! Of a server that is found dead, its connections are closed: a kubelet would otherwise wait for
-//! an answer on a connection that is still open, as far as it knows, for a quarter of an hour.
+//! Of a server that is found dead, the connections are closed as soon as another is healthy: a
+//! kubelet would otherwise wait for an answer on a connection that is still open, as far as it knows,
+//! for a quarter of an hour. Where none is healthy, all are used: servers that answer slowly are more
+//! than none.
 
-use std::future::Future;
 use std::net::{SocketAddr, TcpListener};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -34,28 +36,54 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// How many connections may be open.
 const MOST_CONNECTIONS: usize = 8192;
 
-/// One API server.
-struct Server {
-    address: SocketAddr,
-    healthy: watch::Sender<bool>,
+/// The API servers.
+struct Servers {
+    addresses: Vec<SocketAddr>,
+    /// Whether each is healthy, in the same order.
+    health: watch::Sender<Vec<bool>>,
+}
+
+impl Servers {
+    /// As good as any, until the first answer.
+    fn new(addresses: &[SocketAddr]) -> Servers {
+        Servers {
+            addresses: addresses.to_owned(),
+            health: watch::Sender::new(vec![true; addresses.len()]),
+        }
+    }
+
+    /// Notes how the one of number `index` is; whether that is news.
+    fn note(&self, index: usize, healthy: bool) -> bool {
+        self.health
+            .send_if_modified(|all| std::mem::replace(&mut all[index], healthy) != healthy)
+    }
+
+    /// The numbers of all, from `first` on; those that are not healthy come last, for they may be
+    /// by now.
+    fn in_order(&self, first: usize) -> Vec<usize> {
+        let count = self.addresses.len();
+        let mut ordered: Vec<usize> = (0..count).map(|i| (first + i) % count).collect();
+        let health = self.health.borrow();
+        ordered.sort_by_key(|&index| !health[index]);
+        ordered
+    }
+
+    /// Waits until the one of number `index` is dead, and another is not.
+    async fn better_than(&self, index: usize) {
+        let mut health = self.health.subscribe();
+        let better = health.wait_for(|all| !all[index] && all.contains(&true));
+        // It fails only where the sender is gone, and that is our own.
+        let _ = better.await;
+    }
 }
 
 /// Forwards what comes to `listener` to one of `servers`, whose health it asks with `client`, for
 /// ever.
 pub fn run(listener: TcpListener, servers: &[SocketAddr], client: &Client) -> Result<()> {
-    let servers: Arc<[Arc<Server>]> = servers
-        .iter()
-        .map(|&address| {
-            Arc::new(Server {
-                address,
-                // Until the first answer, as good as any.
-                healthy: watch::Sender::new(true),
-            })
-        })
-        .collect();
-    for server in &*servers {
-        let (server, client) = (server.clone(), client.clone());
-        thread::spawn(move || watch_health(&server, &client));
+    let servers = Arc::new(Servers::new(servers));
+    for index in 0..servers.addresses.len() {
+        let (servers, client) = (servers.clone(), client.clone());
+        thread::spawn(move || watch_health(&servers, index, &client));
     }
     listener.set_nonblocking(true)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -64,24 +92,22 @@ pub fn run(listener: TcpListener, servers: &[SocketAddr], client: &Client) -> Re
     runtime.block_on(serve(listener, servers))
 }
 
-fn watch_health(server: &Server, client: &Client) {
-    let url = format!("https://{}/healthz", server.address);
+fn watch_health(servers: &Servers, index: usize, client: &Client) {
+    let address = servers.addresses[index];
+    let url = format!("https://{address}/healthz");
     let mut bad = 0;
     loop {
         match http::get(client, &url) {
             Ok(()) => {
                 bad = 0;
-                if !server.healthy.send_replace(true) {
-                    log::info!("the API server at {} is healthy again", server.address);
+                if servers.note(index, true) {
+                    log::info!("the API server at {address} is healthy again");
                 }
             }
             Err(error) => {
                 bad += 1;
-                if bad >= BAD_ANSWERS && server.healthy.send_replace(false) {
-                    log::warn!(
-                        "the API server at {} is not healthy: {error:#}",
-                        server.address
-                    );
+                if bad >= BAD_ANSWERS && servers.note(index, false) {
+                    log::warn!("the API server at {address} is not healthy: {error:#}");
                 }
             }
         }
@@ -89,12 +115,12 @@ fn watch_health(server: &Server, client: &Client) {
     }
 }
 
-async fn serve(listener: TcpListener, servers: Arc<[Arc<Server>]>) -> Result<()> {
+async fn serve(listener: TcpListener, servers: Arc<Servers>) -> Result<()> {
     let place = listener.local_addr()?;
     let listener = tokio::net::TcpListener::from_std(listener)?;
     let room = Arc::new(Semaphore::new(MOST_CONNECTIONS));
     let next = AtomicUsize::new(0);
-    log::info!("{place} leads to {} API servers", servers.len());
+    log::info!("{place} leads to {} API servers", servers.addresses.len());
     loop {
         let permit = room.clone().acquire_owned().await.context("no room")?;
         let stream = match listener.accept().await {
@@ -114,36 +140,20 @@ async fn serve(listener: TcpListener, servers: Arc<[Arc<Server>]>) -> Result<()>
     }
 }
 
-/// Every server once, from the one of number `first` on; those that are not healthy come last,
-/// for they may be by now.
-fn in_order(servers: &[Arc<Server>], first: usize) -> Vec<Arc<Server>> {
-    let turned = (0..servers.len()).map(|i| servers[(first + i) % servers.len()].clone());
-    let mut ordered: Vec<_> = turned.collect();
-    ordered.sort_by_key(|server| !*server.healthy.borrow());
-    ordered
-}
-
-async fn forward(mut stream: TcpStream, servers: Arc<[Arc<Server>]>, first: usize) {
-    for server in in_order(&servers, first) {
-        let connecting = TcpStream::connect(server.address);
-        let Ok(Ok(mut other)) = timeout(CONNECT, connecting).await else {
+async fn forward(mut stream: TcpStream, servers: Arc<Servers>, first: usize) {
+    for index in servers.in_order(first) {
+        let address = servers.addresses[index];
+        let Ok(Ok(mut other)) = timeout(CONNECT, TcpStream::connect(address)).await else {
             continue;
         };
         // Latency counts for watches; it fails only on a connection that is gone.
         let _ = (stream.set_nodelay(true), other.set_nodelay(true));
         let copied = copy_bidirectional(&mut stream, &mut other);
-        until_dead(&server, copied).await;
+        let better = servers.better_than(index);
+        if let Either::Right(_) = select(pin!(copied), pin!(better)).await {
+            log::debug!("a connection to {address} is closed");
+        }
         return;
     }
     log::warn!("no API server takes a connection");
-}
-
-/// Lets `work` go on until it ends or the server is found dead.
-async fn until_dead<T>(server: &Server, work: impl Future<Output = T>) {
-    let mut healthy = server.healthy.subscribe();
-    let dead = healthy.wait_for(|healthy| !healthy);
-    match select(std::pin::pin!(work), std::pin::pin!(dead)).await {
-        Either::Left(_) => {}
-        Either::Right(_) => log::debug!("a connection to {} is closed", server.address),
-    }
 }

@@ -1,6 +1,6 @@
 //! The way to several API servers: TLS servers that are healthy or not, and clients in between.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
 use std::sync::Arc;
@@ -138,6 +138,25 @@ fn connections_go_to_servers_that_are_healthy_and_leave_those_that_are_not() {
     until("both are used again", || {
         answering(place, &[&a, &b]).len() == 2
     });
+}
+
+/// Slow answers everywhere are no reason to refuse everybody.
+#[test]
+fn where_no_server_is_healthy_each_is_used_and_connections_stay() {
+    let (a, b) = (ApiServer::start("a"), ApiServer::start("b"));
+    b.healthy.store(false, Ordering::SeqCst);
+    let (place, _) = balanced(&[&a, &b]);
+    until("the healthy one is used alone", || {
+        answering(place, &[&a, &b]) == ["a"]
+    });
+    let mut open = TcpStream::connect(place).unwrap();
+    a.healthy.store(false, Ordering::SeqCst);
+    until("both are used", || {
+        answering(place, &[&a, &b]) == ["a", "b"]
+    });
+    open.set_nonblocking(true).unwrap();
+    let read = open.read(&mut [0]);
+    assert_eq!(read.unwrap_err().kind(), ErrorKind::WouldBlock);
 }
 
 #[test]
