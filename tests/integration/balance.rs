@@ -87,15 +87,22 @@ fn balanced(servers: &[&ApiServer]) -> (SocketAddr, reqwest::blocking::Client) {
     (place, client)
 }
 
+/// What somebody answers; nothing, where the connection is closed meanwhile.
+fn ask(client: &reqwest::blocking::Client, place: SocketAddr) -> String {
+    let response = client.get(format!("https://{place}/")).send();
+    response
+        .and_then(reqwest::blocking::Response::text)
+        .unwrap_or_default()
+}
+
 /// The names of who answers some connections of their own.
 fn answering(place: SocketAddr, servers: &[&ApiServer]) -> Vec<String> {
     let authorities: String = servers.iter().map(|s| s.certificate.as_str()).collect();
-    let ask = |_| {
+    let name = |_| {
         let client = http::client(authorities.as_bytes(), None, Duration::from_secs(5)).unwrap();
-        let response = client.get(format!("https://{place}/")).send();
-        response.unwrap().text().unwrap()
+        ask(&client, place)
     };
-    let mut names: Vec<String> = (0..6).map(ask).collect();
+    let mut names: Vec<String> = (0..6).map(name).collect();
     names.sort();
     names.dedup();
     names
@@ -118,20 +125,13 @@ fn connections_go_to_servers_that_are_healthy_and_leave_those_that_are_not() {
     let (place, client) = balanced(&[&a, &b]);
     assert_eq!(answering(place, &[&a, &b]), ["a", "b"]);
     // A connection that stays open, with whom it leads to.
-    let ask = || {
-        let response = client.get(format!("https://{place}/")).send();
-        // One that is closed while it asks has no answer.
-        response
-            .and_then(reqwest::blocking::Response::text)
-            .unwrap_or_default()
-    };
-    let (dead, living) = match ask().as_str() {
+    let (dead, living) = match ask(&client, place).as_str() {
         "a" => (&a, "b"),
         _ => (&b, "a"),
     };
     dead.healthy.store(false, Ordering::SeqCst);
     until("the open connection leads to the other one", || {
-        ask() == living
+        ask(&client, place) == living
     });
     assert_eq!(answering(place, &[&a, &b]), [living]);
     dead.healthy.store(true, Ordering::SeqCst);
