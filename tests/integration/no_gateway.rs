@@ -1,7 +1,9 @@
-//! Every pod's gateway is answered for by its node, also in a network without a gateway of its own.
+//! A network without a gateway: a node without a default route is every pod's gateway all the same, and
+//! reaches services itself.
 
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{self, Command, Output};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::harness::said;
 
@@ -9,6 +11,9 @@ use crate::harness::said;
 const NODE: &str = "192.0.2.101";
 /// The pod's.
 const POD: &str = "172.20.0.5";
+
+/// A port of the node that nobody listens at.
+const CLOSED: u16 = 9;
 
 /// Two network namespaces that are gone afterwards: a node's, and that of a pod of it.
 struct Pair {
@@ -19,7 +24,13 @@ struct Pair {
 impl Pair {
     /// As Calico's plugin and Felix set them up: no default route, and the kernel answers for others.
     fn new() -> Pair {
-        let name = |what: &str| format!("appliance-test-{what}-{}", std::process::id());
+        static PAIRS: AtomicUsize = AtomicUsize::new(0);
+        let id = format!(
+            "{}-{}",
+            process::id(),
+            PAIRS.fetch_add(1, Ordering::Relaxed)
+        );
+        let name = |what: &str| format!("appliance-test-{what}-{id}");
         let pair = Pair {
             node: name("node"),
             pod: name("pod"),
@@ -47,14 +58,26 @@ impl Pair {
         ip(&format!("-n {pod} route add default via 169.254.1.1"));
         pair
     }
+}
 
-    /// What became of a connection from the pod to a port of the node that nobody listens at.
-    fn connection(&self) -> String {
-        let connect = format!("exec 3<>/dev/tcp/{NODE}/9");
-        let output = inside(&self.pod, &["timeout", "20", "bash", "-c", &connect]);
-        assert!(!output.status.success());
-        said(&output)
-    }
+/// What became of a connection that nobody takes.
+fn connection(from: &str, address: &str, port: u16) -> String {
+    let connect = format!("exec 3<>/dev/tcp/{address}/{port}");
+    let output = inside(from, &["timeout", "20", "bash", "-c", &connect]);
+    assert!(!output.status.success());
+    said(&output)
+}
+
+/// What a unit has ip do before it starts its program.
+fn route(unit: &str) -> String {
+    let units = Path::new(env!("CARGO_MANIFEST_DIR")).join("bundle/templates/units");
+    let unit = std::fs::read_to_string(units.join(unit)).unwrap();
+    let mut lines = unit.lines();
+    let route = lines.find_map(|line| line.strip_prefix("ExecStartPre=-/sbin/ip "));
+    route
+        .unwrap()
+        .replace("{{ cluster.service_cidr }}", "10.68.0.0/16")
+        .replace("{{ node.address }}", NODE)
 }
 
 impl Drop for Pair {
@@ -82,16 +105,31 @@ fn done(output: &Output) {
 
 #[test]
 fn a_pod_reaches_its_gateway_though_its_node_has_no_default_route() {
-    let unit =
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("bundle/templates/units/kube-calico.service");
-    let unit = std::fs::read_to_string(unit).unwrap();
-    let route = unit
-        .lines()
-        .find_map(|line| line.strip_prefix("ExecStartPre=-/sbin/ip "));
     let pair = Pair::new();
-    let before = pair.connection();
+    let before = connection(&pair.pod, NODE, CLOSED);
     assert!(!before.contains("refused"), "{before}");
-    ip(&format!("-n {} {}", pair.node, route.unwrap()));
-    let after = pair.connection();
+    ip(&format!(
+        "-n {} {}",
+        pair.node,
+        route("kube-calico.service")
+    ));
+    let after = connection(&pair.pod, NODE, CLOSED);
+    assert!(after.contains("refused"), "{after}");
+}
+
+#[test]
+fn a_node_reaches_services_though_it_has_no_default_route() {
+    let pair = Pair::new();
+    // As kube-proxy leads to the API server.
+    let rule =
+        "iptables -t nat -A OUTPUT -d 10.68.0.1/32 -p tcp --dport 443 -j DNAT --to-destination";
+    let mut rule: Vec<&str> = rule.split(' ').collect();
+    let api_server = format!("{NODE}:{CLOSED}");
+    rule.push(&api_server);
+    done(&inside(&pair.node, &rule));
+    let before = connection(&pair.node, "10.68.0.1", 443);
+    assert!(before.contains("unreachable"), "{before}");
+    ip(&format!("-n {} {}", pair.node, route("kube-proxy.service")));
+    let after = connection(&pair.node, "10.68.0.1", 443);
     assert!(after.contains("refused"), "{after}");
 }
