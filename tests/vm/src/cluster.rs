@@ -11,7 +11,8 @@ use crate::image::Image;
 use crate::machine::{Clock, Machine, MachineSpec};
 use crate::network::{Network, Port};
 
-/// How long the cluster may take to come up, for each of its VMs: they share the machine's cores.
+/// How long the cluster may take to come up, for each of its VMs, which share the machine's cores,
+/// and once besides.
 /// It bounds one that hangs; nothing is measured by it.
 const BRING_UP: Duration = Duration::from_secs(800);
 /// Between two rounds of looking at all VMs, at least.
@@ -295,7 +296,7 @@ impl Cluster {
     ) -> Result<()> {
         let start = Instant::now();
         let mut waiting = self.names();
-        let limit = BRING_UP * u32::try_from(waiting.len())?;
+        let limit = BRING_UP * u32::try_from(waiting.len() + 1)?;
         loop {
             let round = Instant::now();
             for member in &mut self.members {
