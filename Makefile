@@ -61,7 +61,7 @@ appliance: bundle ## Build out/appliance: one static program with BUNDLE inside
 	@ls -l out/appliance
 
 .PHONY: demo
-demo: tools ## Build the appliance, boot it in a VM with no network, show the node's status
+demo: tools ## Build the appliance; a VM with no network becomes a cluster of its own: its status, its pods
 	tests/vm/demo.sh
 
 .PHONY: reproducible
@@ -104,6 +104,12 @@ test-more: tools appliance reproducible fuzz ## What takes longer: single VMs, t
 .PHONY: e2e
 e2e: THOROUGH = yes
 e2e: tools appliance vms ## The tutorial's three VMs: one user-data, nobody logs in; COMPONENTS=DIR for real programs
+
+.PHONY: e2e-single
+e2e-single: tools appliance ## One VM of role single: add-ons, checks, services; COMPONENTS=DIR for real programs
+	$(SIM) services $(SERVICES)
+	APPLIANCE=$(CURDIR)/out/appliance SERVICES=$(CURDIR)/$(SERVICES) \
+		cargo test --locked --test integration single:: -- --ignored --nocapture
 
 .PHONY: e2e-ha
 e2e-ha: tools appliance ## Five VMs, three of them masters: cut one off, kill and replace one, lose two (9 GB of memory)

@@ -31,7 +31,7 @@ enum Command {
         #[arg(long, default_value = "out/vm")]
         cache: PathBuf,
     },
-    /// Bring a master up, show its status, reboot it, show that nothing changed
+    /// Make a cluster of one VM, show its status and pods, reboot it, show that nothing changed
     Demo {
         /// The appliance to boot with
         #[arg(long, default_value = "out/appliance")]
@@ -92,7 +92,7 @@ fn show(stages: &mut Stages, appliance: &Path, cache: &Path, keep: Option<&Path>
     let image = stages.run("VM image from the distribution's packages (cached)", || {
         Image::ensure(cache)
     })?;
-    let config_drive = ConfigDrive::master(&user_data(appliance, DEFAULTS)?);
+    let config_drive = ConfigDrive::of_tutorial(2, "single", &user_data(appliance, DEFAULTS)?);
     let spec = MachineSpec {
         image: &image,
         server: &config_drive,
@@ -111,8 +111,11 @@ fn show(stages: &mut Stages, appliance: &Path, cache: &Path, keep: Option<&Path>
         })?;
         Ok(machine)
     })?;
-    stages.run("bring-up: from nothing to a healthy master", || {
+    stages.run("bring-up: from nothing to a healthy node", || {
         bring_up(&mut machine, began)
+    })?;
+    stages.run("the add-ons, until their pods run", || {
+        pods(&mut machine, began)
     })?;
     stages.run("appliance status, inside the VM", || status(&mut machine))?;
     stages.run("reboot of the same disk", || {
@@ -174,6 +177,26 @@ fn bring_up(machine: &mut Machine, began: Instant) -> Result<()> {
     }
     let journal = machine.shell("journalctl -b --no-pager -u appliance-install.service")?;
     anyhow::bail!("appliance-install.service failed:\n{journal}")
+}
+
+/// Waits until every add-on is available, and shows the pods.
+fn pods(machine: &mut Machine, began: Instant) -> Result<()> {
+    let meanwhile = |machine: &mut Machine| show_console(machine, began);
+    let said = "journalctl -b --no-pager -o cat -u appliance-addons.service";
+    machine.wait_for(
+        "the add-ons are available",
+        BRING_UP,
+        meanwhile,
+        |machine| {
+            let said = machine.shell(said).ok()?;
+            let available =
+                |line: &&str| line.starts_with("all ") && line.ends_with(" are available");
+            said.lines().any(|line| available(&line)).then_some(())
+        },
+    )?;
+    let show = "HOME=/root kubectl get nodes,pods --all-namespaces -o wide";
+    println!("{}", machine.shell(show)?);
+    Ok(())
 }
 
 fn second_boot(machine: &mut Machine) -> Result<()> {
