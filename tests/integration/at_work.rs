@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use appliance_vm::cluster::journal_of;
 use serde_json::Value;
 
 use crate::site::{Site, Workload};
@@ -38,15 +39,12 @@ const FAULTS: [(&str, &str, &[&str]); 2] = [
 pub fn everything_is_available(site: &Site, bed: &mut Bed) {
     let manifests = ADDONS + site.workloads.len();
     let available = format!("all {manifests} add-ons and workloads are available");
+    let mut said = String::new();
     bed.wait_at(site.master, &available, |machine| {
-        let said = machine.shell("journalctl -b --no-pager -o cat -u appliance-addons");
-        said.is_ok_and(|said| said.contains(&available))
+        said = journal_of(machine, "appliance-addons").unwrap_or_default();
+        said.contains(&available)
     });
     bed.say(&available);
-    let said = bed.shell(
-        site.master,
-        "journalctl -b --no-pager -o cat -u appliance-addons",
-    );
     println!("{said}");
     let applied = |name: &str| said.find(&format!("applied {name} ")).unwrap();
     for Workload { name, after, .. } in site.workloads {

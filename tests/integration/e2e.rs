@@ -3,7 +3,7 @@
 //! `make e2e` runs it with all three, THOROUGH; `make test` with two. APPLIANCE names the appliance
 //! to boot with, KEEP a directory for disks, console logs and captured packets.
 
-use appliance_vm::cluster::journal;
+use appliance_vm::cluster::{journal, journal_of};
 use appliance_vm::machine::Machine;
 
 use crate::at_work;
@@ -220,10 +220,7 @@ fn tokens_come_and_go(site: &Site, bed: &mut Bed) {
         "{nodes}"
     );
     println!("{list}\n{nodes}");
-    let audit = shell(
-        machine,
-        "journalctl -b --no-pager -o cat -u appliance-signer",
-    );
+    let audit = journal_of(machine, "appliance-signer").unwrap();
     assert!(
         audit.contains("audit: join from 192.168.1.103 for kubelet-client"),
         "{audit}"

@@ -11,7 +11,6 @@ use crate::harness::said;
 const NODE: &str = "192.0.2.101";
 /// The pod's.
 const POD: &str = "172.20.0.5";
-
 /// A port of the node that nobody listens at.
 const CLOSED: u16 = 9;
 
@@ -121,11 +120,11 @@ fn a_pod_reaches_its_gateway_though_its_node_has_no_default_route() {
 fn a_node_reaches_services_though_it_has_no_default_route() {
     let pair = Pair::new();
     // As kube-proxy leads to the API server.
-    let rule =
-        "iptables -t nat -A OUTPUT -d 10.68.0.1/32 -p tcp --dport 443 -j DNAT --to-destination";
-    let mut rule: Vec<&str> = rule.split(' ').collect();
-    let api_server = format!("{NODE}:{CLOSED}");
-    rule.push(&api_server);
+    let rule = format!(
+        "iptables -t nat -A OUTPUT -d 10.68.0.1/32 -p tcp --dport 443 \
+         -j DNAT --to-destination {NODE}:{CLOSED}"
+    );
+    let rule: Vec<&str> = rule.split(' ').collect();
     done(&inside(&pair.node, &rule));
     let before = connection(&pair.node, "10.68.0.1", 443);
     assert!(before.contains("unreachable"), "{before}");

@@ -119,15 +119,12 @@ impl Site {
             let words: Vec<String> = words.iter().map(|word| shape(word)).collect();
             words.join(", ")
         };
-        let entry = |Workload {
-                         name,
-                         after,
-                         images,
-                     }: &Workload| {
+        let entry = |workload: &Workload| {
+            let name = workload.name;
             format!(
                 "  - {{name: {name}, file: {VOLUME}/{name}.yaml, after: [{}], images: [{}]}}\n",
-                list(after, &str::to_owned),
-                list(images, &|image| format!("{VOLUME}/{image}.tar")),
+                list(workload.after, &str::to_owned),
+                list(workload.images, &|image| format!("{VOLUME}/{image}.tar")),
             )
         };
         let workloads: String = self.workloads.iter().map(entry).collect();

@@ -12,8 +12,7 @@ use crate::machine::{Clock, Machine, MachineSpec};
 use crate::network::{Network, Port};
 
 /// How long the cluster may take to come up, for each of its VMs, which share the machine's cores,
-/// and once besides.
-/// It bounds one that hangs; nothing is measured by it.
+/// and once besides. It bounds one that hangs; nothing is measured by it.
 const BRING_UP: Duration = Duration::from_secs(800);
 /// Between two rounds of looking at all VMs, at least.
 const POLL: Duration = Duration::from_secs(2);
@@ -345,7 +344,12 @@ pub fn reaches(machine: &mut Machine, address: &str, port: u16) -> Result<bool> 
     Ok(output.code == 0 || output.stdout.contains("Connection refused"))
 }
 
-/// What the unit said in this boot.
+/// What the unit that makes a node of a VM said in this boot.
 pub fn journal(machine: &mut Machine) -> Result<String> {
-    machine.shell(&format!("journalctl -b --no-pager -o cat -u {UNIT}"))
+    journal_of(machine, UNIT)
+}
+
+/// What any unit said in this boot.
+pub fn journal_of(machine: &mut Machine, unit: &str) -> Result<String> {
+    machine.shell(&format!("journalctl -b --no-pager -o cat -u {unit}"))
 }

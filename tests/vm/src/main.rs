@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use appliance_vm::cluster::{journal, journal_of};
 use appliance_vm::drive::{ConfigDrive, DEFAULTS, user_data};
 use appliance_vm::image::Image;
 use appliance_vm::machine::{Clock, Machine, MachineSpec};
@@ -182,13 +183,12 @@ fn bring_up(machine: &mut Machine, began: Instant) -> Result<()> {
 /// Waits until every add-on is available, and shows the pods.
 fn pods(machine: &mut Machine, began: Instant) -> Result<()> {
     let meanwhile = |machine: &mut Machine| show_console(machine, began);
-    let said = "journalctl -b --no-pager -o cat -u appliance-addons.service";
     machine.wait_for(
         "the add-ons are available",
         BRING_UP,
         meanwhile,
         |machine| {
-            let said = machine.shell(said).ok()?;
+            let said = journal_of(machine, "appliance-addons").ok()?;
             let available =
                 |line: &&str| line.starts_with("all ") && line.ends_with(" are available");
             said.lines().any(|line| available(&line)).then_some(())
@@ -200,7 +200,7 @@ fn pods(machine: &mut Machine, began: Instant) -> Result<()> {
 }
 
 fn second_boot(machine: &mut Machine) -> Result<()> {
-    let journal = machine.shell("journalctl -b --no-pager -o cat -u appliance-install.service")?;
+    let journal = journal(machine)?;
     let said = journal
         .lines()
         .find(|line| line.contains("nothing to change"));
