@@ -1,6 +1,6 @@
 //! Turns an OpenStack VM into a Kubernetes v1.9 node with no network beyond the cluster's own.
 //!
-//! Data flows one way: sources → [`metadata::Metadata`] → [`spec::NodeSpec`] → files and
+//! Data flows one way: sources → [`metadata::Metadata`] → [`nodespec::NodeSpec`] → files and
 //! certificates ([`desired::Desired`]) → [`plan::Plan`] → [`apply`] → [`verify`].
 
 pub mod access;
@@ -13,14 +13,15 @@ pub mod cli;
 pub mod commands;
 pub mod components;
 pub mod desired;
+pub mod digest;
 pub mod image;
 pub mod join;
 pub mod metadata;
+pub mod nodespec;
 pub mod pki;
 pub mod plan;
 pub mod preflight;
 pub mod render;
-pub mod spec;
 pub mod sys;
 pub mod user_data;
 pub mod verify;

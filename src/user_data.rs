@@ -9,10 +9,10 @@ use reqwest::Url;
 use serde_json::{Value, json};
 
 use crate::components::{BOOT_UNIT, PROGRAM, unit_path};
+use crate::nodespec::settings::Settings;
+use crate::nodespec::user_data;
+use crate::nodespec::written::Written;
 use crate::render::render;
-use crate::spec::settings::Settings;
-use crate::spec::user_data;
-use crate::spec::written::Written;
 
 /// The most bytes of user-data that Nova takes: 65,535 of base64
 /// (`nova/api/openstack/compute/schemas/servers.py`), which are so many of anything.

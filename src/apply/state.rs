@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
-use crate::components::Shape;
-use crate::spec::masters::Master;
+use crate::nodespec::Shape;
+use crate::nodespec::masters::Master;
 use crate::sys::root::Root;
 
 const STATE_FILE: &str = "/var/lib/appliance/state.json";

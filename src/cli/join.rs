@@ -8,7 +8,7 @@ use clap::{Args, Subcommand};
 use super::{NodeInputs, Output};
 use crate::components;
 use crate::join::signer;
-use crate::spec::join::Ttl;
+use crate::nodespec::join::Ttl;
 
 /// Tokens by which workers join.
 #[derive(Debug, Subcommand)]

@@ -10,12 +10,12 @@ use time::format_description::well_known::Rfc3339;
 use super::preflight::check_user;
 use super::{Outcome, inputs, install, print};
 use crate::cli::{Certs, Output};
-use crate::components::{self, BALANCER_NAME, CA_CERTIFICATE, Shape};
+use crate::components::{self, BALANCER_NAME, CA_CERTIFICATE};
 use crate::desired::{Content, Desired, File};
+use crate::nodespec::value::{Layer, Place};
+use crate::nodespec::{HostFacts, Inputs, NodeSpec, Profile, Refused, Role, Shape};
 use crate::pki::inspect::{self, CertificateInfo};
 use crate::pki::{self, AuthorityRequest, Existing, Pki, PkiRequest};
-use crate::spec::value::{Layer, Place};
-use crate::spec::{HostFacts, Inputs, NodeSpec, Profile, Refused, Role};
 use crate::sys::root::Root;
 
 /// Makes, lists or renews certificates.

@@ -11,7 +11,7 @@ use crate::check::{self, Expected, probe, serve};
 use crate::cli::{Check, CheckCommand};
 use crate::components::EXPECTED;
 use crate::join::registry;
-use crate::spec::Refused;
+use crate::nodespec::Refused;
 use crate::sys::interrupt::Interruption;
 use crate::sys::process::{Runner, System};
 use crate::sys::root::Root;

@@ -7,8 +7,8 @@ use anyhow::{Context, Result, anyhow};
 use super::Outcome;
 use super::inputs::{MAX_CONFIG, parse_config};
 use crate::cli::Config;
-use crate::spec::value::{Layer, Place};
-use crate::spec::{Refused, reference, user_data, validate};
+use crate::nodespec::value::{Layer, Place};
+use crate::nodespec::{Refused, reference, user_data, validate};
 use crate::sys::read::bounded;
 
 /// Runs the command.

@@ -7,8 +7,8 @@ use time::OffsetDateTime;
 use super::{Outcome, ask, install};
 use crate::apply::state::State;
 use crate::cli::Convert;
+use crate::nodespec::{Profile, Refused};
 use crate::plan::{Plan, teardown};
-use crate::spec::{Profile, Refused};
 use crate::sys::lock::Lock;
 use crate::sys::root::Root;
 

@@ -7,9 +7,10 @@ use super::inputs::{self, Collected};
 use super::{Outcome, print};
 use crate::bundle::payload::Payload;
 use crate::cli::{Detect, Output};
-use crate::metadata::{Asked, Metadata};
-use crate::spec::explain::Row;
-use crate::spec::{NodeSpec, Refused};
+use crate::metadata::Asked;
+use crate::metadata::model::Metadata;
+use crate::nodespec::explain::Row;
+use crate::nodespec::{NodeSpec, Refused};
 use crate::sys::root::Root;
 
 /// Runs the command.

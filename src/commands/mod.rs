@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use clap::CommandFactory;
 
 use crate::cli::{Cli, Command};
-use crate::spec::Refused;
+use crate::nodespec::Refused;
 use crate::verify::Overall;
 
 mod addons;

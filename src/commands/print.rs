@@ -13,10 +13,10 @@ use crate::check::{Checked, Verdict, is_sound};
 use crate::cli::Output;
 use crate::commands::certs::Shown;
 use crate::join::nodes::NodeRecord;
-use crate::join::token::TokenId;
 use crate::join::tokens::{Standing, TokenRecord};
+use crate::nodespec::NodeSpec;
+use crate::nodespec::token::TokenId;
 use crate::plan::Plan;
-use crate::spec::NodeSpec;
 use crate::verify::{MastersReport, Overall, Peer, Report};
 use time::OffsetDateTime;
 

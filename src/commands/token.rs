@@ -11,10 +11,10 @@ use crate::apply::state::State;
 use crate::apply::systemd;
 use crate::cli::{Output, Token as Command};
 use crate::join::registry;
-use crate::join::token::{Token, TokenId};
 use crate::join::tokens::{TokenRecord, Tokens};
-use crate::spec::join::Ttl;
-use crate::spec::{Profile, Refused, Role};
+use crate::nodespec::join::Ttl;
+use crate::nodespec::token::{Token, TokenId};
+use crate::nodespec::{Profile, Refused, Role};
 use crate::sys::process::System;
 use crate::sys::root::Root;
 

@@ -2,10 +2,10 @@
 
 use core::net::{IpAddr, Ipv4Addr};
 
-use super::{CA_CERTIFICATE, CA_DIR, SERVICE_ACCOUNT_PRIVATE, SERVICE_ACCOUNT_PUBLIC, Shape};
+use super::{CA_CERTIFICATE, CA_DIR, SERVICE_ACCOUNT_PRIVATE, SERVICE_ACCOUNT_PUBLIC};
+use crate::nodespec::network::SubjectAltName;
+use crate::nodespec::{NodeSpec, Role, Shape};
 use crate::pki::{AuthorityRequest, CertificateRequest, KeyPairRequest, PkiRequest, Usage};
-use crate::spec::network::SubjectAltName;
-use crate::spec::{NodeSpec, Role};
 
 /// The certificate a kubelet shows when it asks for its own: its node's name is in it, so that
 /// nobody can ask for another node's.

@@ -1,12 +1,9 @@
 //! The table of what runs on a node: services, their certificates, their health. Pure.
 
-use core::net::Ipv4Addr;
-
 use crate::addons;
-use crate::spec::{Profile, Role};
+use crate::nodespec::{Profile, Reach, Shape};
 
 mod certificates;
-pub mod ports;
 
 pub use certificates::{
     ETCD_CERTIFICATE, KUBELET_CLIENT, certificate_names, certificate_path, etcd_member, key_path,
@@ -82,35 +79,6 @@ pub enum Runs {
     Docker,
     /// This program itself.
     Appliance,
-}
-
-/// How the parts of a node are reached.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Reach {
-    /// The node's address.
-    pub address: Ipv4Addr,
-    /// Whether they speak TLS.
-    pub tls: bool,
-    /// The port of the balancer on 127.0.0.1, where there is one.
-    pub balancer: u16,
-}
-
-impl Reach {
-    /// `https` or `http`.
-    pub fn scheme(self) -> &'static str {
-        if self.tls { "https" } else { "http" }
-    }
-}
-
-/// What decides which services a node has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Shape {
-    /// What the node does.
-    pub role: Role,
-    /// How the cluster's parts trust each other.
-    pub profile: Profile,
-    /// Whether it reaches the API servers, which are several, through a balancer of its own.
-    pub balanced: bool,
 }
 
 /// Where a service tells whether it is healthy.

@@ -7,10 +7,10 @@ use super::files::{public, secret, values, with};
 use super::{File, Sources};
 use crate::addons::{Addon, DIRECTORY, INDEX};
 use crate::bundle::manifest::Kind;
+use crate::nodespec::NodeSpec;
+use crate::nodespec::addons::Switch;
 use crate::pki::Secret;
 use crate::render::render;
-use crate::spec::NodeSpec;
-use crate::spec::addons::Switch;
 
 /// Where workloads begin to be numbered: their own order is kept behind the cluster's add-ons.
 const FIRST_WORKLOAD: usize = 50;

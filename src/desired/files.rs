@@ -17,10 +17,10 @@ use crate::bundle::manifest::Kind;
 use crate::check::Expected;
 use crate::components::{self, Runs, Service};
 use crate::join::gate::Names;
+use crate::nodespec::addons::Access;
+use crate::nodespec::{Ipip, NO_NAME_SERVERS, NodeSpec};
 use crate::pki::{Pki, Secret, inspect};
 use crate::render::render;
-use crate::spec::addons::Access;
-use crate::spec::{Ipip, NO_NAME_SERVERS, NodeSpec};
 
 const CALICOCTL_CONFIG: &str = "/etc/calico/calicoctl.cfg";
 const CNI_CONFIG: &str = "/etc/cni/net.d/10-calico.conf";

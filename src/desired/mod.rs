@@ -10,10 +10,10 @@ use sha2::{Digest, Sha256};
 
 use crate::bundle::manifest::{Component, Kind, Manifest};
 use crate::components::{self, Runs, Service, UnitKind};
-use crate::join::token::TokenId;
 use crate::join::tokens::TokenRecord;
+use crate::nodespec::NodeSpec;
+use crate::nodespec::token::TokenId;
 use crate::pki::{Pki, Secret};
-use crate::spec::NodeSpec;
 use crate::workloads::Workload;
 
 mod addons;

@@ -16,11 +16,11 @@ use super::message::{
 use super::nodes::{AskCluster, NodeRecord, Nodes, may_have};
 use super::proof::{Asked, Transcript};
 use super::sealed::{Exchange, MasterKeys, Sealed};
-use super::token::{Bytes32, KEY_BYTES, TokenId, Verifier};
 use super::tokens::Tokens;
+use crate::nodespec::masters::Master;
+use crate::nodespec::network::dns_name;
+use crate::nodespec::token::{Bytes32, KEY_BYTES, TokenId, Verifier};
 use crate::pki::inspect;
-use crate::spec::masters::Master;
-use crate::spec::network::dns_name;
 
 /// How long an exchange may take from the first word to the last.
 const SESSION: Duration = Duration::minutes(2);

@@ -18,6 +18,5 @@ pub mod service;
 pub mod shared;
 pub mod signer;
 pub mod store;
-pub mod token;
 pub mod tokens;
 pub mod trust;

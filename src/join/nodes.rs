@@ -10,7 +10,7 @@ use time::{Duration, OffsetDateTime};
 use super::message::{Reason, Refusal};
 use super::shared::Etcd;
 use super::store::{self, Record, Records};
-use super::token::TokenId;
+use crate::nodespec::token::TokenId;
 
 const KIND: &str = "nodes";
 /// How long a worker that was let in may take until the cluster knows it. As long, its name is

@@ -24,9 +24,9 @@ use ring::rand::{SecureRandom, SystemRandom};
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
-use super::token::KEY_BYTES;
 use crate::access;
 use crate::components::ETCD_CERTIFICATE;
+use crate::nodespec::token::KEY_BYTES;
 use crate::sys::http;
 use crate::sys::root::Root;
 

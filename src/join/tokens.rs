@@ -10,7 +10,7 @@ use time::OffsetDateTime;
 use super::message::{Reason, Refusal};
 use super::shared::{Etcd, Unreachable};
 use super::store::{self, Record, Records};
-use super::token::{TokenId, Verifier};
+use crate::nodespec::token::{TokenId, Verifier};
 
 const KIND: &str = "tokens";
 
@@ -213,7 +213,7 @@ fn unknown(id: &TokenId) -> Refusal {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::join::token::Token;
+    use crate::nodespec::token::Token;
     use time::Duration;
 
     const NOW: OffsetDateTime = OffsetDateTime::UNIX_EPOCH;

@@ -7,8 +7,9 @@ use anyhow::{Context, Result, anyhow, ensure};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::Answer;
+use super::model::VendorFormat;
 use super::openstack::{self, RawFile, RawFiles, SIZE_LIMIT};
-use super::{Answer, VendorFormat};
 use crate::sys::read::bounded;
 
 /// What errors call it.
@@ -151,7 +152,7 @@ fn raw(path: &Path) -> Result<Option<RawFile>> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::metadata::Metadata;
+    use crate::metadata::model::Metadata;
     use std::fs;
 
     const OPENSTACK: &str = r#"{

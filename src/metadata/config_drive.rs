@@ -10,7 +10,8 @@ use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
 
 use super::hardware::Hardware;
-use super::{Answer, Metadata, directory};
+use super::model::Metadata;
+use super::{Answer, directory};
 use crate::sys::block::{LabelledDevice, labelled_devices};
 use crate::sys::mount::with_own;
 use crate::sys::process::{Command, Runner, System};

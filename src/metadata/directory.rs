@@ -13,11 +13,11 @@ use nix::sys::stat::Mode;
 
 use serde::Deserialize;
 
+use super::model::{Metadata, VendorFormat};
 use super::openstack::{
     self, META_DATA, NETWORK_DATA, RawFile, RawFiles, SIZE_LIMIT, USER_DATA, VENDOR_DATA,
     VENDOR_DATA_2,
 };
-use super::{Metadata, VendorFormat};
 use crate::sys::read::regular;
 
 /// Where the files are on a config drive; `latest` is the newest format the cloud knows.

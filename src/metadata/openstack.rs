@@ -12,7 +12,7 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::error::Category;
 
-use super::{Interface, Metadata, VendorData, VendorFormat};
+use super::model::{Interface, Metadata, VendorData, VendorFormat};
 
 /// The file that describes the server.
 pub const META_DATA: &str = "meta_data.json";

@@ -13,12 +13,13 @@ use reqwest::redirect::Policy;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc2822;
 
+use super::Answer;
 use super::hardware::Hardware;
+use super::model::{Metadata, VendorFormat};
 use super::openstack::{
     self, META_DATA, NETWORK_DATA, RawFile, RawFiles, SIZE_LIMIT, USER_DATA, VENDOR_DATA,
     VENDOR_DATA_2,
 };
-use super::{Answer, Metadata, VendorFormat};
 use crate::sys::retry::{Failure, Schedule, permanent, retried, transient};
 use crate::sys::{host, http};
 

@@ -9,7 +9,7 @@ use crate::desired::{
     Content, Desired, Directory, EtcdMember, File, Image, JoinToken, Link, Objects, RunningService,
     USERS_FILE,
 };
-use crate::join::token::TokenId;
+use crate::nodespec::token::TokenId;
 
 mod block;
 mod teardown;

@@ -2,7 +2,8 @@
 //! down between its two clusters, except that etcd's data is put aside and not removed. Pure.
 
 use super::{Plan, Step};
-use crate::components::{self, KUBELET_KUBECONFIG, Runs, Shape};
+use crate::components::{self, KUBELET_KUBECONFIG, Runs};
+use crate::nodespec::Shape;
 
 const ETCD_DATA: &str = "/var/lib/etcd";
 /// What pods and their proxy leave. Nothing of it serves another cluster.

@@ -2,7 +2,6 @@
 
 pub mod atomic;
 pub mod block;
-pub mod digest;
 pub mod host;
 pub mod http;
 pub mod interrupt;

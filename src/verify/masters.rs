@@ -12,8 +12,8 @@ use super::{HEALTH_TIMEOUT, Overall, Report};
 use crate::access;
 use crate::apply::etcd::Member;
 use crate::apply::state::State;
-use crate::spec::Role;
-use crate::spec::masters::Master;
+use crate::nodespec::Role;
+use crate::nodespec::masters::Master;
 use crate::sys::http;
 use crate::sys::root::Root;
 

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use appliance::sys::digest::Sha256;
+use appliance::digest::Sha256;
 use appliance_cloud::server::{Answer, Server};
 
 use crate::harness::{program, said};

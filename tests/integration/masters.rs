@@ -2,9 +2,9 @@
 
 use std::net::Ipv4Addr;
 
-use appliance::spec::settings::Settings;
-use appliance::spec::value::{Layer, Place};
-use appliance::spec::{HostFacts, HostInterface, Inputs, NodeSpec, Role};
+use appliance::nodespec::settings::Settings;
+use appliance::nodespec::value::{Layer, Place};
+use appliance::nodespec::{HostFacts, HostInterface, Inputs, NodeSpec, Role};
 
 use crate::harness::Machine;
 

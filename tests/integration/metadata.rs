@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use appliance::metadata::config_drive;
 use appliance::metadata::hardware::Hardware;
-use appliance::metadata::{Metadata, Source, directory};
+use appliance::metadata::model::Metadata;
+use appliance::metadata::{Source, directory};
 use appliance::sys::block::{FileSystem, LabelledDevice, labelled_devices};
 use tempfile::TempDir;
 

@@ -6,11 +6,10 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 use appliance::apply::docker::Docker;
 use appliance::apply::{Executor, state};
-use appliance::components::Shape;
 use appliance::desired::{Content, Desired, Image, Objects, RunningService};
+use appliance::nodespec::{Profile, Role, Shape};
 use appliance::pki::Secret;
 use appliance::plan::{Current, Live, OBJECTS, Plan, Step, UnitState, teardown};
-use appliance::spec::{Profile, Role};
 use appliance::sys::process::{Command, Output, Runner};
 use appliance::sys::root::Root;
 

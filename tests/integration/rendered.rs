@@ -8,12 +8,12 @@ use std::path::{Path, PathBuf};
 
 use appliance::bundle::definition::Definition;
 use appliance::bundle::manifest::{BundleInfo, Component, Kind, Manifest, Nodes};
-use appliance::components::{self, Runs, Shape};
+use appliance::components::{self, Runs};
 use appliance::desired::{Content, Desired, Sources};
+use appliance::nodespec::settings::Settings;
+use appliance::nodespec::value::{Layer, Place};
+use appliance::nodespec::{HostFacts, Inputs, NodeSpec, Profile, Role, Shape};
 use appliance::pki::{self, AuthorityRequest, Existing, PkiRequest};
-use appliance::spec::settings::Settings;
-use appliance::spec::value::{Layer, Place};
-use appliance::spec::{HostFacts, Inputs, NodeSpec, Profile, Role};
 
 const DIGEST: &str = "2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae";
 /// The images that nodes have which run pods.

@@ -8,7 +8,7 @@ use appliance::apply::docker::Docker;
 use appliance::apply::state::State;
 use appliance::bundle::manifest::Manifest;
 use appliance::components;
-use appliance::spec::Role;
+use appliance::nodespec::Role;
 use appliance::sys::process::{Command, Output, Runner};
 use appliance::sys::root::Root;
 use appliance::verify::{Asker, Overall, Report};

@@ -12,9 +12,9 @@ use crate::components::{
     self, CA_CERTIFICATE, ETCD_MEMBER_DATA, SERVICE_ACCOUNT_PRIVATE, TOKEN_FILE,
 };
 use crate::join::client::JoinedMaster;
-use crate::join::token::Token;
+use crate::nodespec::Refused;
+use crate::nodespec::token::Token;
 use crate::pki::{self, Held};
-use crate::spec::Refused;
 use crate::sys::retry::{Failure, transient};
 
 /// How long another master may take to accept a connection.

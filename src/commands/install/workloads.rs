@@ -9,9 +9,9 @@ use super::Node;
 use crate::bundle::image;
 use crate::bundle::workload::MAX_MANIFEST;
 use crate::desired::Image;
-use crate::spec::Refused;
-use crate::spec::settings::WorkloadSettings;
-use crate::spec::value::Sourced;
+use crate::nodespec::Refused;
+use crate::nodespec::settings::WorkloadSettings;
+use crate::nodespec::value::Sourced;
 use crate::sys::read::bounded;
 use crate::workloads::{self, Given, Images, Workload};
 
@@ -88,7 +88,7 @@ impl Tarballs {
 
 fn known(node: &Node<'_>, tarballs: &Tarballs) -> Images {
     let own = node.payload.manifest().images();
-    let own = own.filter(|image| image.nodes.have(crate::spec::Role::Worker));
+    let own = own.filter(|image| image.nodes.have(crate::nodespec::Role::Worker));
     let mut there: BTreeSet<String> = own.filter_map(|image| image.reference.clone()).collect();
     there.extend(tarballs.images.iter().map(|image| image.reference.clone()));
     Images {

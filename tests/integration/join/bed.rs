@@ -17,12 +17,12 @@ use appliance::join::nodes::{Nodes, Presence};
 use appliance::join::sealed::MasterKeys;
 use appliance::join::service::{self, Doors};
 use appliance::join::signer;
-use appliance::join::token::Token;
 use appliance::join::tokens::{TokenRecord, Tokens};
+use appliance::nodespec::masters::Master;
+use appliance::nodespec::token::Token;
 use appliance::pki::{
     self, AuthorityRequest, CertificateRequest, Existing, Held, KeyPairRequest, PkiRequest,
 };
-use appliance::spec::masters::Master;
 use appliance::sys::retry::Failure;
 use rcgen::KeyPair;
 use time::{Duration, OffsetDateTime};

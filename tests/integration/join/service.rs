@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use appliance::components::{self, KUBELET_CLIENT};
 use appliance::join::message::{HELLO, MAX_REQUEST};
-use appliance::join::token::Token;
 use appliance::join::trust::FirstSeen;
+use appliance::nodespec::token::Token;
 use appliance::sys::http::{self, Identity};
 use reqwest::blocking::Client;
 use time::OffsetDateTime;

@@ -9,9 +9,9 @@ use appliance::join::gate::Names;
 use appliance::join::message::{Reason, Refusal};
 use appliance::join::nodes::{NodeRecord, Nodes};
 use appliance::join::registry;
-use appliance::join::token::Token;
 use appliance::join::tokens::{TokenRecord, Tokens};
-use appliance::spec::masters::Master;
+use appliance::nodespec::masters::Master;
+use appliance::nodespec::token::Token;
 use serde_json::Value;
 use time::{Duration, OffsetDateTime};
 

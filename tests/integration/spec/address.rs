@@ -1,8 +1,8 @@
 //! Which of its addresses is the node's own, and what hangs on the interface that has it.
 
 use appliance::components::pki_request;
-use appliance::spec::Inputs;
-use appliance::spec::value::Origin;
+use appliance::nodespec::Inputs;
+use appliance::nodespec::value::Origin;
 
 use super::{
     DRIVE, PORT, SERVICE, assert_holds, config, configured, interface, master, metadata, nic,

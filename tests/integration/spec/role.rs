@@ -1,6 +1,6 @@
 //! Which role a node gets, and who says so: properties, the inventory, rules, the master's address.
 
-use appliance::spec::Role;
+use appliance::nodespec::Role;
 
 use super::{
     DRIVE, assert_holds, config, interface, master, nameless, property, refusal, resolved,

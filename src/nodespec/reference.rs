@@ -156,8 +156,8 @@ pub(super) fn in_force() -> String {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::spec::validate::validate;
-    use crate::spec::value::{Layer, Place};
+    use crate::nodespec::validate::validate;
+    use crate::nodespec::value::{Layer, Place};
 
     #[test]
     fn the_example_has_every_setting_and_is_valid() {

@@ -5,155 +5,45 @@
 use core::net::Ipv4Addr;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::str::FromStr;
 
 use ipnet::Ipv4Net;
 
-use schemars::JsonSchema;
-use serde::Serialize;
 use time::OffsetDateTime;
 
-use crate::components::{Reach, Shape};
-use crate::metadata::Metadata;
-use crate::spec::addons::AddonSpec;
-use crate::spec::join::JoinSpec;
-use crate::spec::labels::{Label, Taint};
-use crate::spec::masters::Master;
-use crate::spec::network::{PortRange, SubjectAltName};
-use crate::spec::settings::CaSettings;
-use crate::spec::value::{Layer, Sourced};
+use crate::metadata::model::Metadata;
+use crate::nodespec::addons::AddonSpec;
+use crate::nodespec::join::JoinSpec;
+use crate::nodespec::labels::{Label, Taint};
+use crate::nodespec::masters::Master;
+use crate::nodespec::network::{PortRange, SubjectAltName};
+use crate::nodespec::settings::CaSettings;
+use crate::nodespec::value::{Layer, Sourced};
 
 pub mod addons;
 mod address;
 pub mod explain;
 mod identity;
 pub mod join;
+pub mod kinds;
 pub mod labels;
 mod layers;
 pub mod masters;
 mod mtu;
 pub mod network;
+pub mod ports;
 pub mod reference;
 mod resolve;
 pub mod settings;
+pub mod token;
 pub mod user_data;
 pub mod validate;
 pub mod value;
 pub mod written;
 
+pub use kinds::{Ipip, Profile, Reach, Role, Shape};
+
 /// IP-in-IP's header, in bytes: what a tunnel takes from the network's MTU.
 const IPIP_OVERHEAD: u32 = 20;
-
-/// What a node does in the cluster.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-#[schemars(inline)]
-pub enum Role {
-    /// Runs etcd and the control plane.
-    Master,
-    /// Runs pods.
-    Worker,
-    /// Both on one VM.
-    Single,
-}
-
-impl Role {
-    /// Whether it runs the control plane.
-    pub fn is_master(self) -> bool {
-        self != Role::Worker
-    }
-
-    /// Whether it runs pods.
-    pub fn is_worker(self) -> bool {
-        self != Role::Master
-    }
-}
-
-impl fmt::Display for Role {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Role::Master => "master",
-            Role::Worker => "worker",
-            Role::Single => "single",
-        })
-    }
-}
-
-impl FromStr for Role {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Role, String> {
-        [Role::Master, Role::Worker, Role::Single]
-            .into_iter()
-            .find(|role| role.to_string() == text)
-            .ok_or_else(|| "expected master, worker or single".to_owned())
-    }
-}
-
-/// How the cluster's parts trust each other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-#[schemars(inline)]
-pub enum Profile {
-    /// TLS everywhere, with certificates of the cluster's own authority; RBAC.
-    WithCa,
-    /// No TLS and no authorization: for a first look on a network of one's own.
-    Simple,
-}
-
-impl fmt::Display for Profile {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Profile::WithCa => "with-ca",
-            Profile::Simple => "simple",
-        })
-    }
-}
-
-impl FromStr for Profile {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Profile, String> {
-        [Profile::WithCa, Profile::Simple]
-            .into_iter()
-            .find(|profile| profile.to_string() == text)
-            .ok_or_else(|| "expected with-ca or simple".to_owned())
-    }
-}
-
-/// When Calico sends packets between nodes through an IP-in-IP tunnel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-#[schemars(inline)]
-pub enum Ipip {
-    /// Never: Neutron must let the pods' addresses pass (allowed address pairs).
-    Off,
-    /// Always.
-    Always,
-    /// Only between nodes of different subnets.
-    CrossSubnet,
-}
-
-impl fmt::Display for Ipip {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Ipip::Off => "off",
-            Ipip::Always => "always",
-            Ipip::CrossSubnet => "cross-subnet",
-        })
-    }
-}
-
-impl FromStr for Ipip {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Ipip, String> {
-        [Ipip::Off, Ipip::Always, Ipip::CrossSubnet]
-            .into_iter()
-            .find(|ipip| ipip.to_string() == text)
-            .ok_or_else(|| "expected off, always or cross-subnet".to_owned())
-    }
-}
 
 /// A file like resolv.conf(5) that names no server, for machines that have none at all.
 pub const NO_NAME_SERVERS: &str = "/etc/kubernetes/resolv.conf";

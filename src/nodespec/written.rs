@@ -64,7 +64,7 @@ fn made(value: Value) -> Value {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::spec::reference;
+    use crate::nodespec::reference;
 
     #[test]
     fn whatever_can_be_set_is_written_and_read_again() {

@@ -7,8 +7,8 @@ use super::NodeSpec;
 use super::resolve::Resolver;
 use super::settings::{JoinSettings, SecretText};
 use super::value::{Origin, Sourced};
-use crate::components::ports;
-use crate::join::token::Token;
+use crate::nodespec::ports;
+use crate::nodespec::token::Token;
 
 /// How long a token from user-data serves where nobody says otherwise.
 const DEFAULT_TTL: &str = "24h";

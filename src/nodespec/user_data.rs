@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::settings::{Settings, parse_yaml, suggest};
 use super::value::{Layer, Place};
-use crate::metadata::{Metadata, VendorFormat};
+use crate::metadata::model::{Metadata, VendorFormat};
 
 /// The most bytes user-data may have once unpacked. Nova takes 49,149, which gzip may swell.
 const SIZE_LIMIT: u64 = 1 << 20;

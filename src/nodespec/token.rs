@@ -140,7 +140,7 @@ impl Token {
     }
 
     /// The key by which its bearer proves to have it.
-    pub(super) fn worker_key(&self) -> Zeroizing<[u8; KEY_BYTES]> {
+    pub(crate) fn worker_key(&self) -> Zeroizing<[u8; KEY_BYTES]> {
         self.derive(b"worker")
     }
 
@@ -223,9 +223,9 @@ fn random_text(length: usize) -> Result<Zeroizing<String>> {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Verifier {
     /// SHA-256 of the worker's key.
-    pub(super) stored_key: Bytes32,
+    pub(crate) stored_key: Bytes32,
     /// The key of the master's proofs.
-    pub(super) master_key: Bytes32,
+    pub(crate) master_key: Bytes32,
 }
 
 #[cfg(test)]

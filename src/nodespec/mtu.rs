@@ -5,7 +5,7 @@ use core::net::{IpAddr, Ipv4Addr};
 use super::resolve::Resolver;
 use super::value::{Origin, Sourced};
 use super::{ClusterSpec, HostInterface, Ipip};
-use crate::metadata::{Interface, Metadata};
+use crate::metadata::model::{Interface, Metadata};
 
 /// Ethernet's MTU in bytes, where neither OpenStack nor the kernel nor the operator says another.
 const DEFAULT_MTU: u32 = 1500;

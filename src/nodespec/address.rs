@@ -7,7 +7,7 @@ use ipnet::Ipv4Net;
 use super::resolve::Resolver;
 use super::value::{Origin, Overridden, Sourced};
 use super::{HostInterface, network};
-use crate::metadata::{Interface, Metadata};
+use crate::metadata::model::{Interface, Metadata};
 
 /// An address the node could have.
 #[derive(Clone, Debug)]

@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use crate::spec::{Ipip, Profile, Role};
+use super::{Ipip, Profile, Role};
 
 /// The port of the join service where nobody says otherwise (setting `join.port`).
 pub const JOIN: u16 = 6444;
