@@ -1,6 +1,8 @@
 //! What must be true of the machine before anything is written: a table of small checks.
 
 use crate::bundle::manifest::Manifest;
+use crate::nodespec::{NodeSpec, Profile, Refused};
+use crate::records::state::State;
 
 /// The room left over on a file system after all that is written, in bytes: etcd, logs
 /// and the system itself need some.
@@ -163,6 +165,26 @@ fn there_is_room(facts: &Facts) -> Option<String> {
         mebibytes(RESERVE),
         mebibytes(short.free)
     ))
+}
+
+/// Refuses to install a node with another profile than it has: its data and its peers are of that one.
+pub fn profile_stays(state: &State, spec: &NodeSpec) -> Result<(), Refused> {
+    let (was, wanted) = (&state.profile, spec.profile.to_string());
+    if *was == wanted {
+        return Ok(());
+    }
+    Err(Refused {
+        problems: vec![format!(
+            "this node was installed with the profile {was}, and {} is {wanted}; {}",
+            spec.profile.origin,
+            match spec.profile.value {
+                Profile::WithCa =>
+                    "`appliance convert` takes the old one down first, and asks before",
+                Profile::Simple =>
+                    "there is no way back from certificates: make the node anew for that",
+            }
+        )],
+    })
 }
 
 /// Bytes in MiB, rounded up.

@@ -1,25 +1,20 @@
 //! How a member comes into etcd's cluster: with the others when they all begin, or in the place of
 //! one that lost its data.
 
-use core::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
-use reqwest::blocking::{Client, RequestBuilder};
-use serde::Deserialize;
+use anyhow::{Result, ensure};
 use serde_json::json;
 
-use crate::access;
+use crate::clients::etcd::{Member, change, known_members, peer_url};
+use crate::clients::mtls;
 use crate::components::ETCD_CERTIFICATE;
 use crate::desired::EtcdMember;
-use crate::sys::http;
 use crate::sys::retry::{Failure, Schedule, retried, transient};
 use crate::sys::root::Root;
 
 /// How long a member may take to answer: one that waits for others answers nobody.
 const ANSWER: Duration = Duration::from_secs(5);
-/// How long a change of the cluster may take: its members have to agree.
-const CHANGE: Duration = Duration::from_secs(30);
 /// How long is waited for members that are to be there.
 const PATIENCE: Duration = Duration::from_secs(900);
 /// The longest pause between two tries.
@@ -64,23 +59,6 @@ impl Entry {
             self.cluster
         )
     }
-}
-
-/// A member as etcd tells of it.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-pub struct Member {
-    /// Its identifier, in hexadecimal.
-    #[serde(deserialize_with = "identifier")]
-    pub id: String,
-    /// Its name; empty until it has started, where it was added to a cluster that ran.
-    #[serde(default)]
-    pub name: String,
-    /// Where other members reach it.
-    #[serde(rename = "peerURLs")]
-    pub peer_urls: Vec<String>,
-    /// Where clients reach it; none until it has started.
-    #[serde(default, rename = "clientURLs")]
-    pub client_urls: Vec<String>,
 }
 
 /// What is to be done before a member starts without data.
@@ -133,7 +111,7 @@ pub fn prepare(root: &Root, member: &EtcdMember) -> Result<Entry> {
 
 /// The members of a cluster that runs, to which `member` was added; `None` of one that begins.
 fn attempt(root: &Root, member: &EtcdMember) -> Result<Option<Vec<Member>>> {
-    let client = access::client(root, ETCD_CERTIFICATE, ANSWER)?;
+    let client = mtls::client(root, ETCD_CERTIFICATE, ANSWER)?;
     let members = known_members(&client, &member.others)?;
     let peer_url = peer_url(member.address);
     match next(&members, &peer_url) {
@@ -191,63 +169,11 @@ fn cluster_of(members: &[Member], own: &EtcdMember) -> Result<String> {
     Ok(listed.join(","))
 }
 
-/// The members, as the first one says that answers. A member that waits for others tells of them
-/// at its port for members only.
-fn known_members(client: &Client, others: &[Ipv4Addr]) -> Result<Vec<Member>> {
-    let ask = |address| {
-        let response = http::send(client.get(format!("{}/members", peer_url(address))))?;
-        serde_json::from_str(&response.text()?).context("etcd's list of its members")
-    };
-    at_any(others, ask).context("none of etcd's other members answers")
-}
-
-/// Has one of the others change the list of members.
-fn change(
-    root: &Root,
-    others: &[Ipv4Addr],
-    request: impl Fn(&Client, &str) -> RequestBuilder,
-) -> Result<()> {
-    let client = access::client(root, ETCD_CERTIFICATE, CHANGE)?;
-    let ask = |address| {
-        let url = format!("https://{address}:2379/v2/members");
-        http::send(request(&client, &url)).map(drop)
-    };
-    at_any(others, ask).context("etcd's members do not change their list")
-}
-
-/// Asks the members in turn until one gives what is wanted.
-fn at_any<T>(others: &[Ipv4Addr], ask: impl Fn(Ipv4Addr) -> Result<T>) -> Result<T> {
-    let mut failures = Vec::new();
-    for &address in others {
-        match ask(address) {
-            Ok(value) => return Ok(value),
-            Err(error) => failures.push(format!("{address}: {error:#}")),
-        }
-    }
-    bail!("{}", failures.join("; "))
-}
-
-fn peer_url(address: Ipv4Addr) -> String {
-    format!("https://{address}:2380")
-}
-
-/// Members tell their identifiers as numbers to each other, and in hexadecimal to clients.
-fn identifier<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Identifier {
-        Number(u64),
-        Text(String),
-    }
-    Ok(match Identifier::deserialize(deserializer)? {
-        Identifier::Number(number) => format!("{number:x}"),
-        Identifier::Text(text) => text,
-    })
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use core::net::Ipv4Addr;
+
     use super::*;
 
     const OWN: &str = "https://192.168.1.104:2380";

@@ -1,7 +1,8 @@
 //! The table: each check makes one verdict of what was found out.
 
+use super::Verdict;
 use super::facts::{Facts, Node, Probes};
-use super::{Expected, Verdict};
+use crate::records::expected::Expected;
 
 /// Makes a verdict.
 type Check = fn(&Expected, &Facts) -> Verdict;

@@ -7,11 +7,11 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::addons::object::{condition, listed, of_type, text};
-use crate::apply::kubectl;
-use crate::desired::CURRENT;
+use crate::clients::bird::{self, Peer};
+use crate::clients::kubectl;
+use crate::paths::{BIN_DIR, BIRD_SOCKET};
 use crate::sys::process::{Command, Runner};
 use crate::sys::root::Root;
-use crate::verify::{self, Peer};
 
 /// What was found out, or why it could not be.
 pub type Found<T> = Result<T, String>;
@@ -160,8 +160,8 @@ pub fn nodes(runner: &dyn Runner) -> Result<Vec<Node>> {
 
 /// The BGP peers of this node.
 pub fn peers(root: &Root) -> Result<Vec<Peer>> {
-    verify::ask_bird(&root.resolve(verify::BIRD)?)?
-        .with_context(|| format!("no BIRD listens at {}", verify::BIRD))
+    bird::ask(&root.resolve(BIRD_SOCKET)?)?
+        .with_context(|| format!("no BIRD listens at {BIRD_SOCKET}"))
 }
 
 /// The ranges Calico gives pods addresses of, as `calicoctl` v1 lists them.
@@ -174,7 +174,7 @@ pub fn pools(runner: &dyn Runner) -> Result<Vec<String>> {
     struct Metadata {
         cidr: String,
     }
-    let program = format!("{CURRENT}/bin/calicoctl");
+    let program = format!("{BIN_DIR}/calicoctl");
     let output = runner.check(&Command::new(&program, &["get", "ipPool", "-o", "json"]))?;
     let pools: Vec<Pool> =
         serde_json::from_str(&output.stdout).context("what `calicoctl get ipPool` prints")?;

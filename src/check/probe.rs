@@ -7,9 +7,9 @@ use anyhow::{Context, Result, anyhow, ensure};
 use reqwest::blocking::Client;
 use serde::de::DeserializeOwned;
 
-use super::Expected;
 use super::facts::{Answer, Found, Node, Pair, Probes, told};
 use super::serve::Health;
+use crate::records::expected::Expected;
 use crate::sys::http;
 
 /// Where a probe listens in its pod, over HTTP and UDP.

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::preflight::check_user;
+use super::user::check_user;
 use super::{Outcome, ask, payload, print};
 use crate::bundle::payload::Payload;
 use crate::check::is_sound;

@@ -1,72 +1,22 @@
 //! The table of what runs on a node: services, their certificates, their health. Pure.
 
-use crate::addons;
+use crate::nodespec::ports;
 use crate::nodespec::{Profile, Reach, Shape};
+use crate::paths;
 
 mod certificates;
 
 pub use certificates::{
-    ETCD_CERTIFICATE, KUBELET_CLIENT, certificate_names, certificate_path, etcd_member, key_path,
-    pki_request, restarted_for, service_account, worker,
+    ETCD_CERTIFICATE, KUBELET_CLIENT, certificate_names, etcd_member, pki_request, restarted_for,
+    service_account, worker,
 };
 
-/// The directory of all certificates, as the tutorial has it.
-pub const CA_DIR: &str = "/etc/kubernetes/ca";
-/// The cluster's certificate authority.
-pub const CA_CERTIFICATE: &str = "/etc/kubernetes/ca/ca.pem";
-/// The certificate of the authority that issues, alone, where [`CA_CERTIFICATE`] holds those above
-/// it too: the controller manager v1.9 takes exactly one.
-pub const ISSUER_CERTIFICATE: &str = "/etc/kubernetes/ca/ca-issuer.pem";
-/// The tokens kube-apiserver knows (`--token-auth-file`).
-pub const TOKEN_FILE: &str = "/etc/kubernetes/ca/kubernetes/token.csv";
-/// The public half of the service accounts' key pair.
-pub const SERVICE_ACCOUNT_PUBLIC: &str = "/etc/kubernetes/ca/service-account/service-account.pub";
-/// The private half of the service accounts' key pair.
-pub const SERVICE_ACCOUNT_PRIVATE: &str =
-    "/etc/kubernetes/ca/service-account/service-account-key.pem";
-/// What kube-apiserver writes to the audit log.
-pub const AUDIT_POLICY: &str = "/etc/kubernetes/audit-policy.yaml";
-/// The administrator's kubeconfig.
-pub const ADMIN_KUBECONFIG: &str = "/etc/kubernetes/admin.kubeconfig";
-/// The controller manager's kubeconfig.
-pub const CONTROLLER_MANAGER_KUBECONFIG: &str =
-    "/etc/kubernetes/kube-controller-manager.kubeconfig";
-/// The scheduler's kubeconfig.
-pub const SCHEDULER_KUBECONFIG: &str = "/etc/kubernetes/kube-scheduler.kubeconfig";
-/// The kubelet's kubeconfig. The kubelet writes it itself once it has its certificate.
-pub const KUBELET_KUBECONFIG: &str = "/etc/kubernetes/kubelet.kubeconfig";
-/// What a kubelet asks for its certificate with.
-pub const BOOTSTRAP_KUBECONFIG: &str = "/etc/kubernetes/bootstrap.kubeconfig";
-/// kube-proxy's kubeconfig.
-pub const PROXY_KUBECONFIG: &str = "/etc/kubernetes/kube-proxy.kubeconfig";
-/// What Calico's CNI plugin reaches the API server with: it wants to know that before all else.
-pub const CALICO_KUBECONFIG: &str = "/etc/kubernetes/calico.kubeconfig";
-/// What `appliance check` holds the cluster to, on a master.
-pub const EXPECTED: &str = "/etc/kubernetes/appliance-check.json";
-/// The images docker is to have on this node, and where each is loaded from.
-pub const IMAGES: &str = "/etc/kubernetes/appliance-images.json";
-/// The objects of the cluster that joining needs.
-pub const CLUSTER_OBJECTS: &str = "/etc/kubernetes/appliance-objects.yaml";
 /// The unprivileged user of the join service.
 pub const JOIN_USER: &str = "appliance-join";
-/// The tokens the join service takes, and the nodes it knows.
-pub const JOIN_DIR: &str = "/var/lib/appliance/join";
-/// What stands before the machine's own iptables-restore, for kubelet and kube-proxy.
-pub const IPTABLES_RESTORE: &str = "/opt/appliance/shims/iptables-restore";
-/// What the join service knows of names and addresses.
-pub const JOIN_NAMES: &str = "/etc/kubernetes/appliance-join.json";
 /// The service that leads to the API servers, where there are several.
 pub const BALANCER_NAME: &str = "appliance-balancer";
-/// The data of this machine's member of etcd.
-pub const ETCD_MEMBER_DATA: &str = "/var/lib/etcd/member";
-/// How etcd comes into its cluster, where that has several members.
-pub const ETCD_ENVIRONMENT: &str = "/etc/kubernetes/etcd.env";
-/// Where this program is on a node.
-pub const PROGRAM: &str = "/usr/local/bin/appliance";
 /// The unit that makes a node of a server at each of its boots.
 pub const BOOT_UNIT: &str = "appliance-install.service";
-/// What this program adds to the distribution's docker unit.
-pub const DOCKER_DROP_IN: &str = "/etc/systemd/system/docker.service.d/appliance-forward.conf";
 
 /// Where a service's program comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,11 +54,6 @@ pub struct Service {
     pub health: Option<fn(Reach) -> Health>,
     /// The kind of its unit.
     pub unit: UnitKind,
-}
-
-/// Where unit files lie.
-pub fn unit_path(unit: &str) -> String {
-    format!("/etc/systemd/system/{unit}")
 }
 
 /// The kind of a unit.
@@ -155,7 +100,12 @@ const ETCD: Service = Service {
     certificates: &["ca", "etcd"],
     files: &[],
     health: Some(|reach| Health {
-        url: format!("{}://{}:2379/health", reach.scheme(), reach.address),
+        url: format!(
+            "{}://{}:{}/health",
+            reach.scheme(),
+            reach.address,
+            ports::ETCD_CLIENTS
+        ),
         client: Some("etcd"),
     }),
     unit: UnitKind::Service,
@@ -165,12 +115,16 @@ const API_SERVER: Service = Service {
     name: "kube-apiserver",
     runs: Runs::Program("kube-apiserver"),
     certificates: &["ca", "kubernetes"],
-    files: &[AUDIT_POLICY, TOKEN_FILE, SERVICE_ACCOUNT_PUBLIC],
+    files: &[
+        paths::AUDIT_POLICY,
+        paths::TOKEN_FILE,
+        paths::SERVICE_ACCOUNT_PUBLIC,
+    ],
     health: Some(|reach| Health {
         url: if reach.tls {
-            format!("https://{}:6443/healthz", reach.address)
+            format!("https://{}:{}/healthz", reach.address, ports::API_SERVER)
         } else {
-            "http://127.0.0.1:8080/healthz".to_owned()
+            format!("http://127.0.0.1:{}/healthz", ports::API_SERVER_SIMPLE)
         },
         client: Some("admin"),
     }),
@@ -181,8 +135,11 @@ const CONTROLLER_MANAGER: Service = Service {
     name: "kube-controller-manager",
     runs: Runs::Program("kube-controller-manager"),
     certificates: &["ca"],
-    files: &[CONTROLLER_MANAGER_KUBECONFIG, SERVICE_ACCOUNT_PRIVATE],
-    health: Some(|_| local_health(10252)),
+    files: &[
+        paths::CONTROLLER_MANAGER_KUBECONFIG,
+        paths::SERVICE_ACCOUNT_PRIVATE,
+    ],
+    health: Some(|_| local_health(ports::CONTROLLER_MANAGER_HEALTH)),
     unit: UnitKind::Service,
 };
 
@@ -190,8 +147,8 @@ const SCHEDULER: Service = Service {
     name: "kube-scheduler",
     runs: Runs::Program("kube-scheduler"),
     certificates: &[],
-    files: &[SCHEDULER_KUBECONFIG],
-    health: Some(|_| local_health(10251)),
+    files: &[paths::SCHEDULER_KUBECONFIG],
+    health: Some(|_| local_health(ports::SCHEDULER_HEALTH)),
     unit: UnitKind::Service,
 };
 
@@ -199,7 +156,7 @@ const DOCKER: Service = Service {
     name: "docker",
     runs: Runs::Docker,
     certificates: &[],
-    files: &[DOCKER_DROP_IN],
+    files: &[paths::DOCKER_DROP_IN],
     health: None,
     unit: UnitKind::Service,
 };
@@ -210,7 +167,7 @@ const CALICO: Service = Service {
     certificates: &["ca", "calico"],
     files: &[],
     health: Some(|_| Health {
-        url: "http://127.0.0.1:9099/readiness".to_owned(),
+        url: format!("http://127.0.0.1:{}/readiness", ports::FELIX_HEALTH),
         client: None,
     }),
     unit: UnitKind::Service,
@@ -229,7 +186,7 @@ const SIGNER: Service = Service {
     name: "appliance-signer",
     runs: Runs::Appliance,
     certificates: &["ca", "admin"],
-    files: &[JOIN_NAMES],
+    files: &[paths::JOIN_NAMES],
     health: None,
     unit: UnitKind::Service,
 };
@@ -265,8 +222,8 @@ const KUBELET: Service = Service {
     name: "kubelet",
     runs: Runs::Program("kubelet"),
     certificates: &["ca", "kubelet"],
-    files: &[IPTABLES_RESTORE],
-    health: Some(|_| local_health(10248)),
+    files: &[paths::IPTABLES_RESTORE],
+    health: Some(|_| local_health(ports::KUBELET_HEALTH)),
     unit: UnitKind::Service,
 };
 
@@ -274,8 +231,8 @@ const PROXY: Service = Service {
     name: "kube-proxy",
     runs: Runs::Program("kube-proxy"),
     certificates: &[],
-    files: &[PROXY_KUBECONFIG, IPTABLES_RESTORE],
-    health: Some(|_| local_health(10256)),
+    files: &[paths::PROXY_KUBECONFIG, paths::IPTABLES_RESTORE],
+    health: Some(|_| local_health(ports::PROXY_HEALTH)),
     unit: UnitKind::Service,
 };
 
@@ -296,7 +253,7 @@ const ADDONS: Service = Service {
     runs: Runs::Appliance,
     certificates: &[],
     // Its content has the digests of all manifests.
-    files: &[addons::INDEX, ADMIN_KUBECONFIG],
+    files: &[paths::ADDONS_INDEX, paths::ADMIN_KUBECONFIG],
     health: None,
     unit: UnitKind::Service,
 };

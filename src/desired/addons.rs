@@ -5,10 +5,11 @@ use serde_json::{Value, json};
 
 use super::files::{public, secret, values, with};
 use super::{File, Sources};
-use crate::addons::{Addon, DIRECTORY, INDEX};
+use crate::addons::Addon;
 use crate::bundle::manifest::Kind;
 use crate::nodespec::NodeSpec;
 use crate::nodespec::addons::Switch;
+use crate::paths::{self, ADDONS_DIR};
 use crate::pki::Secret;
 use crate::render::render;
 
@@ -107,7 +108,10 @@ pub fn files(sources: &Sources<'_>) -> Result<Vec<File>> {
             after,
         );
     }
-    files.push(public(INDEX, serde_json::to_string_pretty(&index)? + "\n"));
+    files.push(public(
+        paths::ADDONS_INDEX,
+        serde_json::to_string_pretty(&index)? + "\n",
+    ));
     Ok(files)
 }
 
@@ -118,7 +122,7 @@ fn add(
     make: impl FnOnce(&str) -> File,
     after: Vec<String>,
 ) {
-    let path = format!("{DIRECTORY}/{number:02}-{name}.yaml");
+    let path = format!("{ADDONS_DIR}/{number:02}-{name}.yaml");
     let file = make(&path);
     index.push(Addon {
         name: name.to_owned(),

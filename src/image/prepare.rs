@@ -8,16 +8,18 @@ use anyhow::Result;
 use super::checks::{self, Subject};
 use super::traces;
 use super::{ENABLED, UNIT_TEXT};
-use crate::apply::docker::Docker;
-use crate::apply::software::docker_source;
 use crate::bundle::payload::{Payload, this_program};
 use crate::bundle::repack::repack;
 use crate::bundle::unpack;
 use crate::check::Verdict;
-use crate::components::{BOOT_UNIT, PROGRAM, unit_path};
-use crate::desired::{BUNDLES, CURRENT};
+use crate::clients::docker::Docker;
+use crate::components::BOOT_UNIT;
+use crate::observe::software::docker_source;
+use crate::paths::{self, CURRENT};
+
 use crate::nodespec::Refused;
 use crate::preflight::{RESERVE, mebibytes};
+use crate::sys::change::Change;
 use crate::sys::process::{Command, Runner};
 use crate::sys::root::Root;
 use crate::sys::{atomic, host, progress};
@@ -72,7 +74,7 @@ impl Preparation<'_> {
             return Ok(None);
         }
         let needed = Preparation::needed(self.payload, self.carrier)?;
-        let free = host::file_system(&self.root.resolve(BUNDLES)?)?.free;
+        let free = host::file_system(&self.root.resolve(paths::BUNDLES)?)?.free;
         Ok((needed + RESERVE > free).then(|| {
             format!(
                 "room: the system has {} MiB free, and the bundle needs {} MiB and {} MiB to spare: \
@@ -87,7 +89,7 @@ impl Preparation<'_> {
 
     fn is_unpacked(&self) -> Result<bool> {
         Ok(unpack::is_complete(
-            &self.root.resolve(BUNDLES)?,
+            &self.root.resolve(paths::BUNDLES)?,
             self.payload,
         ))
     }
@@ -100,8 +102,8 @@ impl Preparation<'_> {
         (self.announce)("install the program and the unit of the first boot")?;
         self.install_program()?;
         self.root
-            .write(&unit_path(BOOT_UNIT), UNIT_TEXT.as_bytes(), 0o644)?;
-        self.root.set_link(ENABLED, &unit_path(BOOT_UNIT))?;
+            .write(&paths::unit(BOOT_UNIT), UNIT_TEXT.as_bytes(), 0o644)?;
+        self.root.set_link(ENABLED, &paths::unit(BOOT_UNIT))?;
         (self.announce)("remove every trace of this machine")?;
         if self.root.is_live() {
             self.settle();
@@ -115,10 +117,14 @@ impl Preparation<'_> {
         let digest = self.payload.digest().as_str();
         if !self.is_unpacked()? {
             (self.announce)("unpack the bundle")?;
-            self.root.create_dir(BUNDLES, 0o755)?;
+            self.root.create_dir(paths::BUNDLES, 0o755)?;
             let total = self.payload.manifest().unpacked_size();
             let progress = progress::standard_error("unpack", total);
-            unpack::unpack(self.payload, &self.root.resolve(BUNDLES)?, &*progress)?;
+            unpack::unpack(
+                self.payload,
+                &self.root.resolve(paths::BUNDLES)?,
+                &*progress,
+            )?;
         }
         self.root.set_link(CURRENT, digest)
     }
@@ -146,7 +152,7 @@ impl Preparation<'_> {
 
     /// A program without a payload could not tell a first boot what is unpacked.
     fn install_program(&self) -> Result<()> {
-        let target = self.root.resolve(PROGRAM)?;
+        let target = self.root.resolve(paths::PROGRAM)?;
         if let Some(parent) = target.parent() {
             std::fs::create_dir_all(parent)?;
         }

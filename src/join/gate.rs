@@ -6,55 +6,27 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use anyhow::Result;
 use rcgen::KeyPair;
-use serde::{Deserialize, Serialize};
 use time::{Duration, OffsetDateTime};
 
 use super::csr::{self, Allowed, Checked};
 use super::message::{
     CertificateSigningRequest, Certificates, Hello, Join, Reason, Refusal, Renew, Welcome,
 };
-use super::nodes::{AskCluster, NodeRecord, Nodes, may_have};
+use super::nodes::{AskCluster, Nodes, may_have};
 use super::proof::{Asked, Transcript};
 use super::sealed::{Exchange, MasterKeys, Sealed};
 use super::tokens::Tokens;
-use crate::nodespec::masters::Master;
 use crate::nodespec::network::dns_name;
 use crate::nodespec::token::{Bytes32, KEY_BYTES, TokenId, Verifier};
 use crate::pki::inspect;
+use crate::records::names::NodeNames;
+use crate::records::nodes::NodeRecord;
 
 /// How long an exchange may take from the first word to the last.
 const SESSION: Duration = Duration::minutes(2);
 /// How many exchanges may be under way. The oldest gives way: whoever opens many and finishes
 /// none must not keep others out.
 const MOST_SESSIONS: usize = 4096;
-
-/// What a master knows of names and addresses.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Names {
-    /// Its own name.
-    pub name: String,
-    /// Its own address.
-    pub address: Ipv4Addr,
-    /// The addresses that names have, where the operator has said so.
-    pub hosts: BTreeMap<String, Ipv4Addr>,
-    /// All masters, where there are several.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub masters: Vec<Master>,
-}
-
-impl Names {
-    fn is_master(&self, name: &str) -> bool {
-        self.masters.iter().any(|master| master.name == name)
-    }
-
-    /// The address the name has to have, if that is known.
-    fn address_of(&self, name: &str) -> Option<Ipv4Addr> {
-        let master = self.masters.iter().find(|master| master.name == name);
-        let address = master.map(|master| master.address);
-        address.or_else(|| self.hosts.get(name).copied())
-    }
-}
 
 /// What does not change while the gate is open.
 pub struct Cluster {
@@ -65,7 +37,7 @@ pub struct Cluster {
     /// What another master is given.
     pub master_keys: MasterKeys,
     /// Which names and addresses are whose.
-    pub names: Names,
+    pub names: NodeNames,
 }
 
 /// Where a request came from, as the HTTPS service saw it.
@@ -112,9 +84,9 @@ struct Begun {
 }
 
 /// What came of a request: an answer, or a refusal to tell. An error is the master's own trouble.
-pub type Outcome<T> = Result<Result<T, Refusal>>;
+pub type Decision<T> = Result<Result<T, Refusal>>;
 
-/// Leaves a function whose outcome is an [`Outcome`] with a refusal.
+/// Leaves a function whose outcome is an [`Decision`] with a refusal.
 macro_rules! allowed {
     ($result:expr) => {
         match $result {
@@ -154,7 +126,7 @@ impl<'a> Gate<'a> {
         asker: &Asker<'_>,
         hello: Hello,
         now: OffsetDateTime,
-    ) -> Outcome<Welcome> {
+    ) -> Decision<Welcome> {
         allowed!(self.check_name(asker, &hello.node_name, hello.node_address));
         let token = allowed!(self.tokens.usable(&hello.token_id, now)?);
         self.forget_old(now);
@@ -193,7 +165,7 @@ impl<'a> Gate<'a> {
         asker: &Asker<'_>,
         join: &Join,
         now: OffsetDateTime,
-    ) -> Outcome<Certificates> {
+    ) -> Decision<Certificates> {
         self.forget_old(now);
         // Whatever comes of it, no session serves twice.
         let Some(session) = self.sessions.remove(&join.session) else {
@@ -254,7 +226,7 @@ impl<'a> Gate<'a> {
         certificate: &[u8],
         renew: &Renew,
         now: OffsetDateTime,
-    ) -> Outcome<Certificates> {
+    ) -> Decision<Certificates> {
         let not_yours = |why: String| Ok(Err(Refusal::new(Reason::NotYours, why)));
         let shown = inspect::inspect_der(certificate)?;
         let signed = inspect::is_der_signed_by(certificate, self.cluster.authority.as_bytes())?;

@@ -4,80 +4,33 @@
 use std::path::Path;
 
 use anyhow::Result;
-use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
 use super::message::{Reason, Refusal};
 use super::shared::{Etcd, Unreachable};
 use super::store::{self, Record, Records};
-use crate::nodespec::token::{TokenId, Verifier};
+use crate::nodespec::token::TokenId;
+use crate::records::tokens::{Standing, TokenRecord};
 
 const KIND: &str = "tokens";
 
-/// What is known of one token.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct TokenRecord {
-    /// What checks its bearer's proof.
-    pub verifier: Verifier,
-    /// Since when it is known.
-    #[serde(with = "time::serde::rfc3339")]
-    pub created: OffsetDateTime,
-    /// When it ends.
-    #[serde(with = "time::serde::rfc3339::option")]
-    pub expires: Option<OffsetDateTime>,
-    /// How many workers may join with it.
-    pub uses: Option<u32>,
-    /// How many have.
-    pub used: u32,
-    /// When an operator revoked it.
-    #[serde(with = "time::serde::rfc3339::option")]
-    pub revoked: Option<OffsetDateTime>,
-    /// Who made it, in words.
-    pub from: String,
-}
-
-/// How a token stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Standing {
-    /// It can be used.
-    Live,
-    /// Its time is over.
-    Expired,
-    /// It was revoked.
-    Revoked,
-    /// It was used as often as it may.
-    UsedUp,
-}
-
-impl TokenRecord {
-    /// How it stands at `now`.
-    pub fn standing(&self, now: OffsetDateTime) -> Standing {
-        if self.revoked.is_some() {
-            Standing::Revoked
-        } else if self.expires.is_some_and(|end| end <= now) {
-            Standing::Expired
-        } else if self.uses.is_some_and(|uses| self.used >= uses) {
-            Standing::UsedUp
-        } else {
-            Standing::Live
-        }
-    }
-
-    /// Whether it can be used at `now`; else what its bearer is told. A worker that joined with it
-    /// before may come again when it is used up: its answer may have been lost.
-    fn check(&self, id: &TokenId, now: OffsetDateTime, again: bool) -> Result<(), Refusal> {
-        const NEXT: &str = "make another on the master with `appliance token create`";
-        let (reason, what) = match self.standing(now) {
-            Standing::Live => return Ok(()),
-            Standing::UsedUp if again => return Ok(()),
-            Standing::Expired => (Reason::ExpiredToken, "has expired"),
-            Standing::Revoked => (Reason::RevokedToken, "was revoked"),
-            Standing::UsedUp => (Reason::UsedUpToken, "was used as often as it may be"),
-        };
-        Err(Refusal::new(reason, format!("token {id} {what}; {NEXT}")))
-    }
+/// Whether it can be used at `now`; else what its bearer is told. A worker that joined with it
+/// before may come again when it is used up: its answer may have been lost.
+fn check(
+    record: &TokenRecord,
+    id: &TokenId,
+    now: OffsetDateTime,
+    again: bool,
+) -> Result<(), Refusal> {
+    const NEXT: &str = "make another on the master with `appliance token create`";
+    let (reason, what) = match record.standing(now) {
+        Standing::Live => return Ok(()),
+        Standing::UsedUp if again => return Ok(()),
+        Standing::Expired => (Reason::ExpiredToken, "has expired"),
+        Standing::Revoked => (Reason::RevokedToken, "was revoked"),
+        Standing::UsedUp => (Reason::UsedUpToken, "was used as often as it may be"),
+    };
+    Err(Refusal::new(reason, format!("token {id} {what}; {NEXT}")))
 }
 
 impl Record for TokenRecord {
@@ -171,7 +124,7 @@ impl Tokens {
         let token = all.remove(id);
         Ok(token.ok_or_else(|| unknown(id)).and_then(|token| {
             // Whether it may be used again is seen when it is.
-            token.check(id, now, true)?;
+            check(&token, id, now, true)?;
             Ok(token)
         }))
     }
@@ -186,7 +139,7 @@ impl Tokens {
     ) -> Result<Result<(), Refusal>> {
         self.0.change(id, |found| {
             let token = found.as_mut().ok_or_else(|| unknown(id))?;
-            token.check(id, now, again)?;
+            check(token, id, now, again)?;
             token.used += u32::from(!again);
             Ok(())
         })

@@ -87,10 +87,10 @@ impl FromStr for Access {
 impl Resolver<'_> {
     #[rustfmt::skip]
     pub(super) fn addons(&mut self) -> Option<AddonSpec> {
-        let dashboard = self.setting("dashboard", |s| &s.dashboard, "off", str::parse);
-        let default_deny = self.setting("defaultDeny", |s| &s.default_deny, "off", str::parse);
-        let pod_metadata = self.setting("podMetadataAccess", |s| &s.pod_metadata_access, "deny", str::parse);
-        let hub = self.setting("hub", |s| &s.hub, "", hub);
+        let dashboard = self.setting("dashboard", |s| &s.dashboard, str::parse);
+        let default_deny = self.setting("defaultDeny", |s| &s.default_deny, str::parse);
+        let pod_metadata = self.setting("podMetadataAccess", |s| &s.pod_metadata_access, str::parse);
+        let hub = self.setting("hub", |s| &s.hub, hub);
         let workloads = self.workloads();
         Some(AddonSpec {
             dashboard: dashboard?,

@@ -12,7 +12,6 @@ use crate::nodespec::token::Token;
 
 /// How long a token from user-data serves where nobody says otherwise.
 const DEFAULT_TTL: &str = "24h";
-const DEFAULT_PORT: &str = "6444";
 
 /// How workers join the cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,7 +91,7 @@ impl Resolver<'_> {
         };
         let port = or(
             self.join_said("port", |join| join.port.as_deref()),
-            DEFAULT_PORT,
+            &ports::JOIN.to_string(),
         );
         let port = self.parsed(port, parse_port);
         Some(JoinSpec {
@@ -196,7 +195,7 @@ mod tests {
 
     #[test]
     fn the_join_service_has_two_ports_that_nobody_else_has() {
-        assert_eq!(parse_port(DEFAULT_PORT), Ok(ports::JOIN));
+        assert_eq!(parse_port(&ports::JOIN.to_string()), Ok(ports::JOIN));
         assert_eq!(parse_port("65534"), Ok(65534));
         for bad in ["", "1023", "65535", "6443", "6442", "2379"] {
             assert!(parse_port(bad).is_err(), "{bad:?}");

@@ -45,9 +45,6 @@ pub use kinds::{Ipip, Profile, Reach, Role, Shape};
 /// IP-in-IP's header, in bytes: what a tunnel takes from the network's MTU.
 const IPIP_OVERHEAD: u32 = 20;
 
-/// A file like resolv.conf(5) that names no server, for machines that have none at all.
-pub const NO_NAME_SERVERS: &str = "/etc/kubernetes/resolv.conf";
-
 /// One of this machine's network interfaces that is not the loopback.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HostInterface {

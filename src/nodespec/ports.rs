@@ -5,6 +5,26 @@ use std::fmt;
 
 use super::{Ipip, Profile, Role};
 
+/// The port of kube-apiserver.
+pub const API_SERVER: u16 = 6443;
+/// The port of kube-apiserver without TLS, in profile simple.
+pub const API_SERVER_SIMPLE: u16 = 8080;
+/// The port at which etcd serves its clients.
+pub const ETCD_CLIENTS: u16 = 2379;
+/// The port at which etcd's members reach each other.
+pub const ETCD_PEERS: u16 = 2380;
+/// The port of the kubelet.
+pub const KUBELET: u16 = 10250;
+/// The port on 127.0.0.1 of Felix' health endpoint.
+pub const FELIX_HEALTH: u16 = 9099;
+/// The port on 127.0.0.1 of the kubelet's health endpoint.
+pub const KUBELET_HEALTH: u16 = 10248;
+/// The port on 127.0.0.1 of the scheduler's health endpoint.
+pub const SCHEDULER_HEALTH: u16 = 10251;
+/// The port on 127.0.0.1 of the controller manager's health endpoint.
+pub const CONTROLLER_MANAGER_HEALTH: u16 = 10252;
+/// The port on 127.0.0.1 of kube-proxy's health endpoint.
+pub const PROXY_HEALTH: u16 = 10256;
 /// The port of the join service where nobody says otherwise (setting `join.port`).
 pub const JOIN: u16 = 6444;
 /// The ports of services on every node where nobody says otherwise (setting `nodePortRange`).
@@ -12,7 +32,15 @@ pub const NODE_PORTS: (u16, u16) = (20000, 40000);
 /// Ports that parts of a node have on 127.0.0.1, or where nobody else has to reach them: the
 /// health of Felix, kubelet, kube-proxy, scheduler and controller manager, and what old tools look
 /// for the kubelet's read-only port at.
-const OWN: &[u16] = &[9099, 10248, 10249, 10251, 10252, 10255, 10256];
+const OWN: &[u16] = &[
+    FELIX_HEALTH,
+    KUBELET_HEALTH,
+    10249,
+    SCHEDULER_HEALTH,
+    CONTROLLER_MANAGER_HEALTH,
+    10255,
+    PROXY_HEALTH,
+];
 
 /// The nodes that let something in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -191,14 +219,14 @@ const UDP_NODE_PORTS: Traffic = Traffic::Udp(NODE_PORTS.0, NODE_PORTS.1);
 pub const OPENINGS: &[Opening] = &[
     opening("bgp", Nodes::All, FROM_NODES, tcp(179), When::Always, "Calico: each node tells the others which pods it has"),
     opening("tunnel", Nodes::All, FROM_NODES, Traffic::Tunnel, When::Tunnelled, "Calico's IP-in-IP tunnels between nodes"),
-    opening("api_server", Nodes::Masters, FROM_NODES, tcp(6443), When::Always, "API server, for kubelets, kube-proxies, pods and other masters"),
-    opening("api_clients", Nodes::Masters, Peer::Clients, tcp(6443), When::Always, "API server, for kubectl elsewhere"),
-    opening("api_simple", Nodes::Masters, FROM_NODES, tcp(8080), When::Simple, "API server without TLS"),
-    opening("etcd_clients", Nodes::Masters, FROM_NODES, tcp(2379), When::Always, "etcd, for Calico on each node"),
-    opening("etcd_peers", Nodes::Masters, FROM_MASTERS, tcp(2380), When::Always, "etcd's members among themselves"),
+    opening("api_server", Nodes::Masters, FROM_NODES, tcp(API_SERVER), When::Always, "API server, for kubelets, kube-proxies, pods and other masters"),
+    opening("api_clients", Nodes::Masters, Peer::Clients, tcp(API_SERVER), When::Always, "API server, for kubectl elsewhere"),
+    opening("api_simple", Nodes::Masters, FROM_NODES, tcp(API_SERVER_SIMPLE), When::Simple, "API server without TLS"),
+    opening("etcd_clients", Nodes::Masters, FROM_NODES, tcp(ETCD_CLIENTS), When::Always, "etcd, for Calico on each node"),
+    opening("etcd_peers", Nodes::Masters, FROM_MASTERS, tcp(ETCD_PEERS), When::Always, "etcd's members among themselves"),
     opening("join", Nodes::Masters, FROM_NODES, tcp(JOIN), When::Always, "join service, for nodes that have a token"),
     opening("renew", Nodes::Masters, FROM_NODES, tcp(JOIN + 1), When::Always, "renewal of certificates, for nodes that have some"),
-    opening("kubelet", Nodes::Workers, FROM_MASTERS, tcp(10250), When::Always, "kubelet, for logs and exec by way of the API server"),
+    opening("kubelet", Nodes::Workers, FROM_MASTERS, tcp(KUBELET), When::Always, "kubelet, for logs and exec by way of the API server"),
     opening("node_ports_tcp", Nodes::Workers, Peer::Clients, TCP_NODE_PORTS, When::Always, "services of type NodePort"),
     opening("node_ports_udp", Nodes::Workers, Peer::Clients, UDP_NODE_PORTS, When::Always, "services of type NodePort"),
     opening("node_ports_nodes_tcp", Nodes::Workers, FROM_NODES, TCP_NODE_PORTS, When::Always, "services of type NodePort, for pods and checks"),
@@ -206,6 +234,17 @@ pub const OPENINGS: &[Opening] = &[
     opening("pods", Nodes::Workers, Peer::Pods, Traffic::Anything, When::Routed, "pods among themselves; NetworkPolicies say what they let in"),
     opening("pods_nodes", Nodes::Workers, FROM_NODES, Traffic::Anything, When::Routed, "what nodes pass on to pods: NodePorts, the API server's proxy"),
 ];
+
+/// The ports that templates use, by the name they have there (`ports.NAME`).
+pub fn for_templates() -> impl Iterator<Item = (&'static str, u16)> {
+    [
+        ("api_server", API_SERVER),
+        ("api_server_simple", API_SERVER_SIMPLE),
+        ("etcd_clients", ETCD_CLIENTS),
+        ("etcd_peers", ETCD_PEERS),
+    ]
+    .into_iter()
+}
 
 /// Whether another part of a node may have the port, so that none that an operator chooses can.
 pub fn is_taken(port: u16) -> bool {
@@ -238,7 +277,7 @@ mod tests {
         {
             let traffic = opening.traffic;
             assert!(
-                traffic == tcp(6443) || traffic.ports() == Some(NODE_PORTS),
+                traffic == tcp(API_SERVER) || traffic.ports() == Some(NODE_PORTS),
                 "{}: {traffic}",
                 opening.name
             );

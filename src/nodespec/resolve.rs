@@ -11,9 +11,10 @@ use super::identity::Inventory;
 use super::join::own_port;
 use super::masters::Master;
 use super::network::{self, PortRange, SubjectAltName};
-use super::settings::{CaSettings, Settings};
+use super::settings::{self, CaSettings, Settings};
 use super::value::{Layer, Origin, Overridden, Sourced};
-use super::{ClusterSpec, Inputs, NO_NAME_SERVERS, NodeSpec, Profile, Refused};
+use super::{ClusterSpec, Inputs, NodeSpec, Profile, Refused};
+use crate::paths;
 
 /// This program is not older than that: a clock that shows an earlier day is wrong.
 const RELEASED: Date = match Date::from_calendar_date(2026, Month::January, 1) {
@@ -160,14 +161,14 @@ impl<'a> Resolver<'a> {
             .ok()
     }
 
-    /// The setting `key`, checked by `parse`, or `default`.
+    /// The setting `key`, checked by `parse`, or its default.
     pub(super) fn setting<T>(
         &mut self,
         key: &'static str,
         pick: Pick,
-        default: &str,
         parse: Parse<T>,
     ) -> Option<Sourced<T>> {
+        let default = settings::default_of(key).unwrap_or_default();
         let default = Sourced::new(default.to_owned(), Origin::Default);
         let said = match self.said(key, pick) {
             Some(mut said) if !default.is_empty() => {
@@ -181,7 +182,7 @@ impl<'a> Resolver<'a> {
     }
 
     pub(super) fn profile(&mut self) -> Option<Sourced<Profile>> {
-        self.setting("profile", |s| &s.profile, "with-ca", str::parse)
+        self.setting("profile", |s| &s.profile, str::parse)
     }
 
     /// The master's address: the one that was set, else that of the first of several, else that of
@@ -240,7 +241,7 @@ impl<'a> Resolver<'a> {
     fn resolv_conf(&self) -> Sourced<String> {
         match &self.inputs.host.resolv_conf {
             Some(path) => Sourced::new(path.clone(), Origin::Host("its name servers".to_owned())),
-            None => Sourced::new(NO_NAME_SERVERS.to_owned(), Origin::Default),
+            None => Sourced::new(paths::NO_NAME_SERVERS.to_owned(), Origin::Default),
         }
     }
 
@@ -251,14 +252,14 @@ impl<'a> Resolver<'a> {
         master: Option<Sourced<Ipv4Addr>>,
         masters: Option<Sourced<Vec<Master>>>,
     ) -> Option<ClusterSpec> {
-        let name = self.setting("clusterName", |s| &s.cluster_name, "kubernetes", network::dns_name);
-        let pod_cidr = self.setting("podCIDR", |s| &s.pod_cidr, "172.20.0.0/16", network::cidr);
-        let service_cidr = self.setting("serviceCIDR", |s| &s.service_cidr, "10.68.0.0/16", service_range);
-        let domain = self.setting("clusterDomain", |s| &s.cluster_domain, "cluster.local", network::dns_name);
-        let node_ports = self.setting("nodePortRange", |s| &s.node_port_range, "20000-40000", PortRange::parse);
-        let api_server_sans = self.setting("apiServerSANs", |s| &s.api_server_sans, "", alt_names);
-        let ipip = self.setting("ipip", |s| &s.ipip, "off", str::parse);
-        let balancer_port = self.setting("balancerPort", |s| &s.balancer_port, "6440", own_port);
+        let name = self.setting("clusterName", |s| &s.cluster_name, network::dns_name);
+        let pod_cidr = self.setting("podCIDR", |s| &s.pod_cidr, network::cidr);
+        let service_cidr = self.setting("serviceCIDR", |s| &s.service_cidr, service_range);
+        let domain = self.setting("clusterDomain", |s| &s.cluster_domain, network::dns_name);
+        let node_ports = self.setting("nodePortRange", |s| &s.node_port_range, PortRange::parse);
+        let api_server_sans = self.setting("apiServerSANs", |s| &s.api_server_sans, alt_names);
+        let ipip = self.setting("ipip", |s| &s.ipip, str::parse);
+        let balancer_port = self.setting("balancerPort", |s| &s.balancer_port, own_port);
         let hosts = self.hosts(inventory);
         Some(ClusterSpec {
             name: name?,

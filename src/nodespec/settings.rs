@@ -247,6 +247,8 @@ pub struct Plain {
     pub variable: &'static str,
     /// What counts where nobody says anything, for people.
     pub default: &'static str,
+    /// The same as a value, where it is one and the same on every node.
+    default_value: Option<&'static str>,
     /// A value it may have.
     pub example: &'static str,
 }
@@ -261,28 +263,42 @@ const fn plain(
         key,
         variable,
         default,
+        default_value: Some(default),
         example,
+    }
+}
+
+/// A setting whose default is described, because it is no value or differs from node to node.
+const fn described(
+    key: &'static str,
+    variable: &'static str,
+    default: &'static str,
+    example: &'static str,
+) -> Plain {
+    Plain {
+        default_value: None,
+        ..plain(key, variable, default, example)
     }
 }
 
 /// All plain settings.
 pub const PLAIN: &[Plain] = &[
-    plain("role", "APPLIANCE_ROLE", "none", "master"),
+    described("role", "APPLIANCE_ROLE", "none", "master"),
     plain("profile", "APPLIANCE_PROFILE", "with-ca", "with-ca"),
-    plain(
+    described(
         "nodeName",
         "APPLIANCE_NODE_NAME",
         "its host name",
         "server02",
     ),
-    plain("address", "APPLIANCE_ADDRESS", "found", "192.168.1.102"),
-    plain(
+    described("address", "APPLIANCE_ADDRESS", "found", "192.168.1.102"),
+    described(
         "master",
         "APPLIANCE_MASTER",
         "from the inventory",
         "192.168.1.102",
     ),
-    plain(
+    described(
         "masters",
         "APPLIANCE_MASTERS",
         "from the inventory",
@@ -319,21 +335,21 @@ pub const PLAIN: &[Plain] = &[
         "20000-40000",
         "20000-40000",
     ),
-    plain(
+    described(
         "apiServerSANs",
         "APPLIANCE_API_SERVER_SANS",
         "none",
         "k8s.example.org,203.0.113.7",
     ),
     plain("ipip", "APPLIANCE_IPIP", "off", "off"),
-    plain("mtu", "APPLIANCE_MTU", "found, else 1500", "1450"),
-    plain(
+    described("mtu", "APPLIANCE_MTU", "found, else 1500", "1450"),
+    described(
         "nodeLabels",
         "APPLIANCE_NODE_LABELS",
         "its role",
         "node-role.kubernetes.io/worker=",
     ),
-    plain(
+    described(
         "nodeTaints",
         "APPLIANCE_NODE_TAINTS",
         "none",
@@ -347,11 +363,16 @@ pub const PLAIN: &[Plain] = &[
         "deny",
         "deny",
     ),
-    plain("hub", "APPLIANCE_HUB", "none", "hub.example.org:8080"),
+    described("hub", "APPLIANCE_HUB", "none", "hub.example.org:8080"),
 ];
 
 fn plain_of(key: &str) -> Option<&'static Plain> {
     PLAIN.iter().find(|plain| plain.key == key)
+}
+
+/// The value of the plain setting `key` where nobody says another; `None` where it has none.
+pub fn default_of(key: &str) -> Option<&'static str> {
+    plain_of(key)?.default_value
 }
 
 /// Whether the setting is one piece of text.

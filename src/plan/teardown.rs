@@ -2,12 +2,12 @@
 //! down between its two clusters, except that etcd's data is put aside and not removed. Pure.
 
 use super::{Plan, Step};
-use crate::components::{self, KUBELET_KUBECONFIG, Runs};
+use crate::components::{self, Runs};
 use crate::nodespec::Shape;
+use crate::paths::{self, ETCD_DIR};
 
-const ETCD_DATA: &str = "/var/lib/etcd";
 /// What pods and their proxy leave. Nothing of it serves another cluster.
-const OF_PODS: &[&str] = &["/var/lib/kubelet", "/var/lib/kube-proxy"];
+const OF_PODS: &[&str] = &[paths::KUBELET_DIR, paths::PROXY_DIR];
 
 /// Takes down a node of that shape. What is put aside gets `stamp` to its name.
 pub fn teardown(shape: Shape, stamp: &str) -> Plan {
@@ -22,12 +22,12 @@ pub fn teardown(shape: Shape, stamp: &str) -> Plan {
         steps.push(Step::RemovePods);
         steps.extend(OF_PODS.iter().map(|&path| Step::RemoveContent(path)));
         // With it, a kubelet would not ask for a certificate.
-        steps.push(Step::RemoveFile(KUBELET_KUBECONFIG));
+        steps.push(Step::RemoveFile(paths::KUBELET_KUBECONFIG));
     }
     if role.is_master() {
         steps.push(Step::PutAside {
-            path: ETCD_DATA,
-            to: format!("{ETCD_DATA}.{profile}-{stamp}"),
+            path: ETCD_DIR,
+            to: format!("{ETCD_DIR}.{profile}-{stamp}"),
         });
     }
     steps.push(Step::ForgetNode);

@@ -7,26 +7,29 @@ use serde::Serialize;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use crate::access;
-use crate::apply::docker::Docker;
-use crate::apply::images;
-use crate::apply::state::State;
-use crate::apply::systemd::{self, Unit};
 use crate::bundle::manifest::Manifest;
-use crate::components::{self, CA_CERTIFICATE, Health, JOIN_DIR, Service, UnitKind};
+use crate::clients::docker::Docker;
+use crate::clients::mtls;
+use crate::clients::systemd::{self, Unit};
+use crate::components::{self, Health, Service, UnitKind};
 use crate::join::tokens::Tokens;
 use crate::nodespec::{Profile, Reach, Role, Shape};
+use crate::observe::records;
+use crate::observe::software::{docker_source, installed_manifest};
+use crate::paths::{self, CA_CERTIFICATE};
 use crate::pki::inspect;
+use crate::records::state::State;
 use crate::sys::http;
 use crate::sys::process::Runner;
 use crate::sys::root::Root;
 
-mod bird;
+pub mod certificates;
 mod cluster;
+mod coming_up;
 mod masters;
 
-pub use bird::{ESTABLISHED, Peer, SOCKET as BIRD, ask as ask_bird};
 pub use cluster::{AddonReport, ClusterReport, PeerReport};
+pub use coming_up::until_healthy;
 pub use masters::{MasterReport, MastersReport, ask as ask_masters};
 
 /// How long a health endpoint may take to answer.
@@ -116,30 +119,58 @@ pub struct CertificateReport {
     pub problem: Option<String>,
 }
 
-/// What the node is asked with.
-pub struct Asker<'a> {
-    /// The system.
-    pub root: &'a Root,
-    /// What runs programs.
-    pub runner: &'a dyn Runner,
-    /// The docker that has the images.
-    pub docker: &'a Docker,
+/// An installed node, to ask as often as you like.
+pub struct InstalledNode<'a> {
+    root: &'a Root,
+    runner: &'a dyn Runner,
+    state: &'a State,
+    manifest: Manifest,
+    docker: Docker,
 }
 
-impl Asker<'_> {
-    /// Asks an installed node of itself. `manifest` tells what images it is to have.
-    pub fn ask(&self, state: &State, manifest: &Manifest, now: OffsetDateTime) -> Result<Report> {
-        let shape = state.shape()?;
+impl<'a> InstalledNode<'a> {
+    /// The node of `state`.
+    ///
+    /// # Errors
+    /// If the manifest of its bundle is missing or damaged.
+    pub fn of(
+        root: &'a Root,
+        runner: &'a dyn Runner,
+        state: &'a State,
+    ) -> Result<InstalledNode<'a>> {
+        let manifest = installed_manifest(root, state)?;
+        let docker = Docker::of(docker_source(root, &manifest)?);
+        Ok(InstalledNode::with(root, runner, state, manifest, docker))
+    }
+
+    /// The node of `state`, whose bundle has `manifest` and whose images are in `docker`.
+    pub fn with(
+        root: &'a Root,
+        runner: &'a dyn Runner,
+        state: &'a State,
+        manifest: Manifest,
+        docker: Docker,
+    ) -> InstalledNode<'a> {
+        InstalledNode {
+            root,
+            runner,
+            state,
+            manifest,
+            docker,
+        }
+    }
+
+    /// Asks the node about itself at the time `now`.
+    pub fn report(&self, now: OffsetDateTime) -> Result<Report> {
+        let shape = self.state.shape()?;
+        let address = self.state.address.parse();
         let reach = Reach {
-            address: state
-                .address
-                .parse()
-                .context("the node's address in state.json")?,
+            address: address.with_context(|| format!("the node's address in {}", paths::STATE))?,
             tls: shape.profile == Profile::WithCa,
-            balancer: state.balancer_port.unwrap_or_default(),
+            balancer: self.state.balancer_port.unwrap_or_default(),
         };
         let services = self.services(shape, reach)?;
-        let images = self.images(shape.role, manifest)?;
+        let images = self.images(shape.role)?;
         let certificates = if reach.tls {
             self.certificates(shape.role, now)
         } else {
@@ -156,14 +187,11 @@ impl Asker<'_> {
             } else {
                 Overall::Degraded
             },
-            appliance: env!("CARGO_PKG_VERSION"),
-            node: Some(state.clone()),
+            node: Some(self.state.clone()),
             services,
             images,
             certificates,
-            peers: Vec::new(),
-            addons: Vec::new(),
-            masters: None,
+            ..Report::not_installed()
         })
     }
 
@@ -200,7 +228,7 @@ impl Asker<'_> {
     }
 
     fn any_live_token(&self) -> bool {
-        let dir = self.root.resolve(JOIN_DIR);
+        let dir = self.root.resolve(paths::JOIN_DIR);
         // Where that cannot be found out, a service that has ended is a problem.
         dir.and_then(|dir| Tokens::new(&dir).any_live(OffsetDateTime::now_utc()))
             .unwrap_or(true)
@@ -209,21 +237,21 @@ impl Asker<'_> {
     /// Asks with the node's certificates, not around them.
     fn health(&self, health: &Health, reach: Reach) -> Result<()> {
         let client = match health.client.filter(|_| reach.tls) {
-            Some(name) => access::client(self.root, name, HEALTH_TIMEOUT)?,
+            Some(name) => mtls::client(self.root, name, HEALTH_TIMEOUT)?,
             None => http::client(&[], None, HEALTH_TIMEOUT)?,
         };
         http::get(&client, &health.url)
     }
 
     /// The images the last run wanted, or those of the bundle where that is not known.
-    fn images(&self, role: Role, manifest: &Manifest) -> Result<Vec<ImageReport>> {
-        let wanted = images::wanted(self.root)?;
+    fn images(&self, role: Role) -> Result<Vec<ImageReport>> {
+        let wanted = records::images(self.root)?;
         let mut wanted: Vec<_> = wanted
             .into_iter()
             .map(|image| (image.reference, Some(image.id)))
             .collect();
         if wanted.is_empty() {
-            let of_bundle = manifest.images_of(role);
+            let of_bundle = self.manifest.images_of(role);
             let named = of_bundle.filter_map(|i| Some((i.reference.clone()?, i.image_id.clone())));
             wanted.extend(named);
         }
@@ -265,7 +293,7 @@ impl Asker<'_> {
         authority: &[u8],
         now: OffsetDateTime,
     ) -> CertificateReport {
-        let path = components::certificate_path(name);
+        let path = paths::certificate(name);
         let mut report = CertificateReport {
             name: name.to_owned(),
             path: path.clone(),
@@ -307,7 +335,7 @@ impl Asker<'_> {
     }
 
     fn key_problem(&self, name: &str) -> Option<String> {
-        let path = components::key_path(name);
+        let path = paths::key(name);
         match self.root.mode(&path) {
             Ok(Some(0o600)) => None,
             Ok(Some(mode)) => Some(format!("its key {path} has mode {mode:04o}; expected 0600")),

@@ -5,15 +5,27 @@ use std::fs::File;
 
 use anyhow::{Context, Result};
 
-use super::Node;
 use crate::bundle::image;
+use crate::bundle::manifest::Manifest;
 use crate::bundle::workload::MAX_MANIFEST;
-use crate::desired::Image;
-use crate::nodespec::Refused;
 use crate::nodespec::settings::WorkloadSettings;
 use crate::nodespec::value::Sourced;
+use crate::nodespec::{NodeSpec, Refused, Role};
+use crate::records::images::NodeImage;
 use crate::sys::read::bounded;
+use crate::sys::root::Root;
 use crate::workloads::{self, Given, Images, Workload};
+
+/// Where workloads are looked for.
+#[derive(Clone, Copy)]
+pub struct Place<'a> {
+    /// The node's files.
+    pub root: &'a Root,
+    /// What the bundle brings.
+    pub manifest: &'a Manifest,
+    /// What the node becomes.
+    pub spec: &'a NodeSpec,
+}
 
 /// What a node has of workloads.
 #[derive(Default)]
@@ -21,28 +33,28 @@ pub struct Found {
     /// What a master applies.
     pub workloads: Vec<Workload>,
     /// What a node that runs pods loads besides the payload's images.
-    pub images: Vec<Image>,
+    pub images: Vec<NodeImage>,
 }
 
 /// What this node has of workloads; every problem is told before anything is written.
-pub fn find(node: &Node<'_>) -> Result<Found, Refused> {
+pub fn find(place: Place<'_>) -> Result<Found, Refused> {
     let mut problems = Vec::new();
     let mut tarballs = Tarballs::default();
-    for workload in &node.spec.addons.workloads {
+    for workload in &place.spec.addons.workloads {
         for path in &workload.images {
-            if let Err(error) = tarballs.add(node, path) {
+            if let Err(error) = tarballs.add(place, path) {
                 problems.push(format!("{}: images: {path}: {error:#}", workload.origin));
             }
         }
     }
     let mut found = Found::default();
-    if node.spec.role.is_worker() {
+    if place.spec.role.is_worker() {
         found.images.clone_from(&tarballs.images);
     }
-    if node.spec.role.is_master() {
-        let prepared = given(node)
+    if place.spec.role.is_master() {
+        let prepared = given(place)
             .map_err(Refused::because)
-            .and_then(|given| workloads::prepare(&given, node.spec, &known(node, &tarballs)));
+            .and_then(|given| workloads::prepare(&given, place.spec, &known(place, &tarballs)));
         match prepared {
             Ok(workloads) => found.workloads = workloads,
             Err(refused) => problems.extend(refused.problems),
@@ -58,15 +70,15 @@ pub fn find(node: &Node<'_>) -> Result<Found, Refused> {
 /// The images of tarballs that the settings name.
 #[derive(Default)]
 struct Tarballs {
-    images: Vec<Image>,
+    images: Vec<NodeImage>,
     /// Whether some are not on this machine, and need not be.
     some_elsewhere: bool,
 }
 
 impl Tarballs {
-    fn add(&mut self, node: &Node<'_>, path: &str) -> Result<()> {
-        let at = node.root.resolve(path)?;
-        if !at.exists() && !node.spec.role.is_worker() {
+    fn add(&mut self, place: Place<'_>, path: &str) -> Result<()> {
+        let at = place.root.resolve(path)?;
+        if !at.exists() && !place.spec.role.is_worker() {
             log::warn!(
                 "{path} is not on this master: whether workloads find their images there shows \
                  on the nodes that run them"
@@ -76,7 +88,7 @@ impl Tarballs {
         }
         let tarball = File::open(&at).context("this node runs pods and has to have it")?;
         for (reference, id) in image::references(&tarball)? {
-            self.images.push(Image {
+            self.images.push(NodeImage {
                 reference,
                 id: format!("sha256:{id}"),
                 tarball: path.to_owned(),
@@ -86,9 +98,9 @@ impl Tarballs {
     }
 }
 
-fn known(node: &Node<'_>, tarballs: &Tarballs) -> Images {
-    let own = node.payload.manifest().images();
-    let own = own.filter(|image| image.nodes.have(crate::nodespec::Role::Worker));
+fn known(place: Place<'_>, tarballs: &Tarballs) -> Images {
+    let own = place.manifest.images();
+    let own = own.filter(|image| image.nodes.have(Role::Worker));
     let mut there: BTreeSet<String> = own.filter_map(|image| image.reference.clone()).collect();
     there.extend(tarballs.images.iter().map(|image| image.reference.clone()));
     Images {
@@ -99,9 +111,9 @@ fn known(node: &Node<'_>, tarballs: &Tarballs) -> Images {
 
 /// The bundle's workloads, then those of the settings. One of the settings takes the place of one
 /// of its name in the bundle.
-fn given(node: &Node<'_>) -> Result<Vec<Given>> {
-    let own = &node.spec.addons.workloads;
-    let bundle = node.payload.manifest();
+fn given(place: Place<'_>) -> Result<Vec<Given>> {
+    let own = &place.spec.addons.workloads;
+    let bundle = place.manifest;
     let mut given: Vec<Given> = Vec::new();
     for workload in &bundle.workloads {
         if own.iter().any(|other| other.name == workload.name) {
@@ -115,12 +127,12 @@ fn given(node: &Node<'_>) -> Result<Vec<Given>> {
         });
     }
     for workload in own {
-        given.push(of_settings(node, workload)?);
+        given.push(of_settings(place, workload)?);
     }
     Ok(given)
 }
 
-fn of_settings(node: &Node<'_>, workload: &Sourced<WorkloadSettings>) -> Result<Given> {
+fn of_settings(at: Place<'_>, workload: &Sourced<WorkloadSettings>) -> Result<Given> {
     let place = match &workload.file {
         Some(file) => format!("{}: {file}", workload.origin),
         None => format!("{}: manifest", workload.origin),
@@ -128,7 +140,7 @@ fn of_settings(node: &Node<'_>, workload: &Sourced<WorkloadSettings>) -> Result<
     let manifest = match (&workload.manifest, &workload.file) {
         (Some(manifest), _) => manifest.clone(),
         (None, Some(file)) => {
-            let text = bounded(&node.root.resolve(file)?, MAX_MANIFEST);
+            let text = bounded(&at.root.resolve(file)?, MAX_MANIFEST);
             let text = text.with_context(|| place.clone())?;
             let text = text.with_context(|| format!("{place}: there is no such file"))?;
             String::from_utf8(text).with_context(|| place.clone())?

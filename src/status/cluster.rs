@@ -5,11 +5,12 @@ use anyhow::Result;
 use serde::Serialize;
 use time::OffsetDateTime;
 
-use super::bird::{self, Peer, SOCKET};
-use super::{Asker, Overall, Report};
+use super::{InstalledNode, Overall, Report};
 use crate::addons::{Addon, Cluster, Notes, Standing, peers_up};
-use crate::apply::state::State;
-use crate::apply::{addons, kubectl};
+use crate::clients::bird::{self, Peer};
+use crate::clients::kubectl;
+use crate::observe::addons;
+use crate::paths;
 
 /// One BGP peer.
 #[derive(Clone, Debug, Serialize)]
@@ -51,10 +52,10 @@ struct Seen {
     now: OffsetDateTime,
 }
 
-impl Asker<'_> {
+impl InstalledNode<'_> {
     /// Asks an installed node of the cluster around it: on a master, the API for every add-on.
-    pub fn ask_cluster(&self, state: &State, now: OffsetDateTime) -> Result<ClusterReport> {
-        let seen = self.see(state.shape()?.role.is_master(), now);
+    pub fn cluster(&self, now: OffsetDateTime) -> Result<ClusterReport> {
+        let seen = self.see(self.state.shape()?.role.is_master(), now);
         Ok(ClusterReport {
             peers: self.peers(&seen),
             addons: self.addons(&seen)?,
@@ -79,7 +80,7 @@ impl Asker<'_> {
     fn peers(&self, seen: &Seen) -> Vec<PeerReport> {
         let asked = self
             .root
-            .resolve(SOCKET)
+            .resolve(paths::BIRD_SOCKET)
             .and_then(|socket| bird::ask(&socket));
         let peers = match asked {
             Ok(peers) => peers.unwrap_or_default(),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use reqwest::blocking::Client;
 
-use crate::components::{CA_CERTIFICATE, certificate_path, key_path};
+use crate::paths;
 use crate::sys::http::{self, Identity};
 use crate::sys::root::Root;
 
@@ -19,10 +19,10 @@ pub fn client(root: &Root, name: &str, timeout: Duration) -> Result<Client> {
         root.read(path)?
             .with_context(|| format!("{path} is missing"))
     };
-    let (certificate, key) = (read(&certificate_path(name))?, read(&key_path(name))?);
+    let (certificate, key) = (read(&paths::certificate(name))?, read(&paths::key(name))?);
     let identity = Identity {
         certificate: &certificate,
         key: &key,
     };
-    http::client(&read(CA_CERTIFICATE)?, Some(&identity), timeout)
+    http::client(&read(paths::CA_CERTIFICATE)?, Some(&identity), timeout)
 }

@@ -5,8 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow, bail};
 use serde_json::Value;
 
-use crate::components::ADMIN_KUBECONFIG;
-use crate::desired::CURRENT;
+use crate::paths::{self, BIN_DIR};
 use crate::sys::process::{Command, Runner};
 use crate::sys::retry::{Failure, Schedule, retried, transient};
 
@@ -16,9 +15,13 @@ const COMING_UP: Duration = Duration::from_secs(900);
 const PAUSE: Duration = Duration::from_secs(5);
 
 fn kubectl(arguments: &[&str]) -> Command {
-    let mut all = vec!["--kubeconfig", ADMIN_KUBECONFIG, "--request-timeout=60s"];
+    let mut all = vec![
+        "--kubeconfig",
+        paths::ADMIN_KUBECONFIG,
+        "--request-timeout=60s",
+    ];
     all.extend(arguments);
-    Command::new(&format!("{CURRENT}/bin/kubectl"), &all)
+    Command::new(&format!("{BIN_DIR}/kubectl"), &all)
 }
 
 /// Gives the cluster the objects in the file at `path`, once its API answers.

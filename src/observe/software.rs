@@ -1,11 +1,14 @@
 //! What software a machine has that a node needs.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
-use crate::apply::kernel;
-use crate::bundle::manifest::Manifest;
-use crate::desired::DOCKER_OF_MACHINE;
+use super::records;
+use crate::bundle::manifest::{self, Manifest};
+use crate::clients::docker::Docker;
+use crate::clients::kernel;
+use crate::paths::{self, BUNDLES};
 use crate::preflight::{APPARMOR, DockerSource, TOOLS, Tool};
+use crate::records::state::State;
 use crate::sys::root::Root;
 
 /// The program of a payload that makes it bring docker.
@@ -22,7 +25,7 @@ pub fn docker_source(root: &Root, manifest: &Manifest) -> Result<DockerSource> {
     for directory in units {
         has_unit |= root.exists(&format!("{directory}/docker.service"))?;
     }
-    Ok(if root.exists(DOCKER_OF_MACHINE)? && has_unit {
+    Ok(if root.exists(paths::DOCKER_OF_MACHINE)? && has_unit {
         DockerSource::Machine
     } else if manifest.component(DOCKER_DAEMON).is_some() {
         DockerSource::Payload
@@ -65,4 +68,25 @@ pub fn has_systemd(root: &Root) -> Result<bool> {
         return root.exists("/run/systemd/system");
     }
     Ok(root.exists("/lib/systemd/systemd")? || root.exists("/usr/lib/systemd/systemd")?)
+}
+
+/// The manifest of the bundle that an installed node uses.
+///
+/// # Errors
+/// If it is missing or damaged.
+pub fn installed_manifest(root: &Root, state: &State) -> Result<Manifest> {
+    let path = format!("{BUNDLES}/{}/{}", state.digest, manifest::FILE_NAME);
+    let text = root.read(&path)?.with_context(|| {
+        format!("{path} is missing; run `appliance install` to unpack it again")
+    })?;
+    serde_json::from_slice(&text).with_context(|| path.clone())
+}
+
+/// The docker of an installed node; `None` where there is no node yet.
+pub fn docker_of_node(root: &Root) -> Result<Option<Docker>> {
+    let Some(state) = records::state(root)? else {
+        return Ok(None);
+    };
+    let manifest = installed_manifest(root, &state)?;
+    Ok(Some(Docker::of(docker_source(root, &manifest)?)))
 }

@@ -7,9 +7,11 @@ use anyhow::{Context, Result};
 use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
 
-use crate::apply::docker::Docker;
-use crate::apply::{kernel, kubectl, state, systemd};
-use crate::components::{ETCD_MEMBER_DATA, JOIN_DIR, PROGRAM};
+use super::records;
+use crate::clients::docker::Docker;
+use crate::clients::{kernel, kubectl, systemd};
+use crate::paths;
+
 use crate::desired::{Content, Desired, Link};
 use crate::join::tokens::Tokens;
 use crate::plan::{Current, CurrentFile, Live, OBJECTS, UnitState};
@@ -34,13 +36,13 @@ pub struct Observer<'a> {
 /// What the machine has of `desired`.
 pub fn observe(desired: &Desired, observer: &Observer<'_>) -> Result<Current> {
     let root = observer.root;
-    let tokens = Tokens::new(&root.resolve(JOIN_DIR)?);
+    let tokens = Tokens::new(&root.resolve(paths::JOIN_DIR)?);
     let mut current = Current {
         bundle_is_whole: observer.bundle_is_whole,
-        started_with: state::started_with(root)?,
+        started_with: records::started_with(root)?,
         tokens: tokens.all()?.into_keys().collect(),
         any_live_token: tokens.any_live(OffsetDateTime::now_utc())?,
-        etcd_has_data: root.exists(ETCD_MEMBER_DATA)?,
+        etcd_has_data: root.exists(paths::ETCD_MEMBER_DATA)?,
         ..Current::default()
     };
     for directory in &desired.directories {
@@ -119,7 +121,7 @@ fn live(
         .filter(|_| started_with.contains_key(OBJECTS));
     let mut live = Live {
         users: users(observer.root)?,
-        program_is_there: is_same_file(observer.program, &observer.root.resolve(PROGRAM)?)?,
+        program_is_there: is_same_file(observer.program, &observer.root.resolve(paths::PROGRAM)?)?,
         lacks_objects: match given {
             Some(objects) => kubectl::lacks(runner, &objects.path)?,
             None => false,

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use crate::desired::{DOCKER_OF_MACHINE, DOCKER_OF_PAYLOAD};
+use crate::paths;
 use crate::preflight::DockerSource;
 use crate::sys::process::{Command, Runner, argument};
 
@@ -25,8 +25,8 @@ impl Docker {
     /// The docker of that source.
     pub fn of(source: DockerSource) -> Docker {
         Docker::new(match source {
-            DockerSource::Payload => DOCKER_OF_PAYLOAD,
-            DockerSource::Machine | DockerSource::Nowhere => DOCKER_OF_MACHINE,
+            DockerSource::Payload => paths::DOCKER_OF_PAYLOAD,
+            DockerSource::Machine | DockerSource::Nowhere => paths::DOCKER_OF_MACHINE,
         })
     }
 

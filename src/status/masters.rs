@@ -9,11 +9,12 @@ use reqwest::blocking::Client;
 use serde::{Deserialize, Serialize};
 
 use super::{HEALTH_TIMEOUT, Overall, Report};
-use crate::access;
-use crate::apply::etcd::Member;
-use crate::apply::state::State;
+use crate::clients::etcd::{Member, peer_url};
+use crate::clients::mtls;
 use crate::nodespec::Role;
 use crate::nodespec::masters::Master;
+use crate::nodespec::ports::{API_SERVER, ETCD_CLIENTS};
+use crate::records::state::State;
 use crate::sys::http;
 use crate::sys::root::Root;
 
@@ -80,7 +81,7 @@ pub fn ask(root: &Root, state: &State) -> Result<Option<MastersReport>> {
     if state.masters.len() < 2 {
         return Ok(None);
     }
-    let client = &access::client(root, SHOWN, HEALTH_TIMEOUT)?;
+    let client = &mtls::client(root, SHOWN, HEALTH_TIMEOUT)?;
     let answers: Vec<Answers> = thread::scope(|scope| {
         let ask = |master: &Master| {
             let address = master.address;
@@ -99,9 +100,9 @@ fn ask_one(client: &Client, address: Ipv4Addr) -> Answers {
     let url = |port: u16, path: &str| format!("https://{address}:{port}{path}");
     thread::scope(|scope| {
         // A machine that is off lets each of them wait.
-        let etcd = scope.spawn(|| health(client, &url(2379, "/health")));
-        let members = scope.spawn(|| members(client, &url(2379, "/v2/members")).ok());
-        let api_server = health(client, &url(6443, "/healthz"));
+        let etcd = scope.spawn(|| health(client, &url(ETCD_CLIENTS, "/health")));
+        let members = scope.spawn(|| members(client, &url(ETCD_CLIENTS, "/v2/members")).ok());
+        let api_server = health(client, &url(API_SERVER, "/healthz"));
         Answers {
             etcd: etcd.join().unwrap_or(Health::NotReached),
             api_server,
@@ -154,8 +155,7 @@ fn judge(masters: &[Master], answers: &[Answers], on_master: bool) -> MastersRep
 }
 
 fn is_at(member: &Member, address: Ipv4Addr) -> bool {
-    let url = format!("https://{address}:2380");
-    member.peer_urls.contains(&url)
+    member.peer_urls.contains(&peer_url(address))
 }
 
 /// How a master's member of etcd stands, and what is to be done. `member` is what etcd says of it,

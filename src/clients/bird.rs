@@ -9,8 +9,6 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
 
-/// Where BIRD listens, on the node as in its container.
-pub const SOCKET: &str = "/var/run/calico/bird.ctl";
 /// How long it may take to answer.
 const ANSWER: Duration = Duration::from_secs(5);
 /// More than BIRD says of a thousand peers, in bytes.

@@ -6,14 +6,13 @@ use std::time::Duration;
 use anyhow::{Result, anyhow, bail};
 use time::OffsetDateTime;
 
-use super::Node;
-use super::identity::{self, Joining};
-use crate::components::{
-    self, CA_CERTIFICATE, ETCD_MEMBER_DATA, SERVICE_ACCOUNT_PRIVATE, TOKEN_FILE,
-};
+use super::ask::{at_any_master, authority, patiently, token, write_keys};
+use super::{Context, Joining, OnDisk};
+use crate::components;
 use crate::join::client::JoinedMaster;
 use crate::nodespec::Refused;
 use crate::nodespec::token::Token;
+use crate::paths::{self, ETCD_MEMBER_DATA};
 use crate::pki::{self, Held};
 use crate::sys::retry::{Failure, transient};
 
@@ -61,14 +60,23 @@ fn founding(knocks: &[Knock]) -> Founding {
 }
 
 /// Whether this master lacks keys that it shares with others.
-pub fn lacks_shared_keys(node: &Node<'_>) -> Result<bool> {
-    let spec = node.spec;
+pub fn lacks_shared_keys(context: &Context<'_>) -> Result<bool> {
+    let spec = context.spec;
     if !(spec.role.is_master() && spec.has_several_masters()) {
         return Ok(false);
     }
-    let key = components::key_path("ca");
-    for path in [CA_CERTIFICATE, &key, SERVICE_ACCOUNT_PRIVATE, TOKEN_FILE] {
-        if node.root.read(path)?.is_none_or(|bytes| bytes.is_empty()) {
+    let key = paths::key("ca");
+    for path in [
+        paths::CA_CERTIFICATE,
+        &key,
+        paths::SERVICE_ACCOUNT_PRIVATE,
+        paths::TOKEN_FILE,
+    ] {
+        if context
+            .root
+            .read(path)?
+            .is_none_or(|bytes| bytes.is_empty())
+        {
             return Ok(true);
         }
     }
@@ -77,24 +85,32 @@ pub fn lacks_shared_keys(node: &Node<'_>) -> Result<bool> {
 
 /// The keys that all masters share, from another one. `None` if this machine has them, or founds
 /// the cluster.
-pub fn shared_keys(node: &Node<'_>, joining: Joining) -> Result<Option<JoinedMaster>> {
+pub fn shared_keys(context: &Context<'_>, joining: Joining) -> Result<Option<JoinedMaster>> {
     let Joining::Now(limit) = joining else {
         return Ok(None);
     };
-    if !lacks_shared_keys(node)? {
+    if !lacks_shared_keys(context)? {
         return Ok(None);
     }
-    refuse_foreign_data(node)?;
-    let request = [components::etcd_member(&node.spec.name, *node.spec.address)];
-    let held = pki::hold(&request, node.root, None, OffsetDateTime::now_utc());
+    refuse_foreign_data(context)?;
+    let request = [components::etcd_member(
+        &context.spec.name,
+        *context.spec.address,
+    )];
+    let held = pki::hold(
+        &request,
+        &OnDisk(context.root),
+        None,
+        OffsetDateTime::now_utc(),
+    );
     let held = held.map_err(Refused::because)?;
-    identity::write_keys(node, &held)?;
-    identity::patiently(limit, || attempt(node, &held))
+    write_keys(context, &held)?;
+    patiently(limit, || attempt(context, &held))
 }
 
 /// Data of etcd that came from elsewhere must neither be served to this cluster nor be lost.
-fn refuse_foreign_data(node: &Node<'_>) -> Result<()> {
-    if !node.root.exists(ETCD_MEMBER_DATA)? || node.root.exists(CA_CERTIFICATE)? {
+fn refuse_foreign_data(context: &Context<'_>) -> Result<()> {
+    if !context.root.exists(ETCD_MEMBER_DATA)? || context.root.exists(paths::CA_CERTIFICATE)? {
         return Ok(());
     }
     bail!(Refused {
@@ -105,10 +121,10 @@ fn refuse_foreign_data(node: &Node<'_>) -> Result<()> {
     })
 }
 
-fn attempt(node: &Node<'_>, held: &[Held<'_>]) -> Result<Option<JoinedMaster>, Failure> {
-    if node.spec.is_founder() {
-        let others = node.spec.other_masters();
-        let port = node.spec.join.renew_port();
+fn attempt(context: &Context<'_>, held: &[Held<'_>]) -> Result<Option<JoinedMaster>, Failure> {
+    if context.spec.is_founder() {
+        let others = context.spec.other_masters();
+        let port = context.spec.join.renew_port();
         let knocks: Vec<Knock> = others
             .iter()
             .map(|&address| knock(SocketAddr::from((address, port))))
@@ -128,12 +144,12 @@ fn attempt(node: &Node<'_>, held: &[Held<'_>]) -> Result<Option<JoinedMaster>, F
             Founding::Join => {}
         }
     }
-    join(node, held, identity::token(node)?).map(Some)
+    join(context, held, token(context)?).map(Some)
 }
 
-fn join(node: &Node<'_>, held: &[Held<'_>], token: &Token) -> Result<JoinedMaster, Failure> {
-    let authority = identity::authority(node.root).map_err(transient)?;
-    identity::at_any_master(node, authority.as_deref(), |master| {
+fn join(context: &Context<'_>, held: &[Held<'_>], token: &Token) -> Result<JoinedMaster, Failure> {
+    let authority = authority(context.root).map_err(transient)?;
+    at_any_master(context, authority.as_deref(), |master| {
         let joined = master.join_as_master(token, held)?;
         log::info!("{master} has let this master in");
         Ok(joined)
