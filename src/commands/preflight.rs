@@ -1,4 +1,4 @@
-//! Finds out about the machine what [`crate::preflight`] judges.
+//! Collects the facts about the machine that [`crate::preflight`] checks.
 
 use core::net::Ipv4Addr;
 use std::net::TcpListener;
@@ -17,23 +17,23 @@ use crate::sys::host;
 use crate::sys::process::Runner;
 use crate::sys::root::Root;
 
-/// Where docker keeps its images.
+/// Where docker stores its images.
 const DOCKER_DATA: &str = "/var/lib/docker";
 
-/// Refuses to look at, let alone change, the running system as any other user than root:
-/// its keys and its config drive are root's to read.
+/// Refuses to read or change the running system as any user but root: only root may read its
+/// keys and its config drive.
 pub fn check_user(root: &Root) -> Result<()> {
     if !root.is_live() || host::is_root() {
         return Ok(());
     }
-    let problem = "this user may neither read the node's keys nor change the system; run it as root (sudo appliance …)";
+    let problem = "this command needs root: only root may read the node's keys and change the system; run the same command with `sudo`";
     Err(Refused {
         problems: vec![problem.to_owned()],
     }
     .into())
 }
 
-/// Refuses a machine the node cannot be made on, with every reason.
+/// Refuses a machine that cannot become this node, and lists every reason.
 pub fn check(
     root: &Root,
     runner: &dyn Runner,
@@ -71,7 +71,7 @@ pub fn check(
     }
 }
 
-/// The balancer's port, if it does not run yet and cannot have it.
+/// The balancer's port, if another program uses it.
 fn taken_port(runner: &dyn Runner, spec: &NodeSpec) -> Result<Option<u16>> {
     if !spec.has_several_masters() {
         return Ok(None);

@@ -55,7 +55,7 @@ fn what_is_not_simple_is_not_converted() {
     );
     let refusal = machine.refusal(&["--profile", "simple"]);
     assert!(
-        refusal.contains("there is no way back from certificates"),
+        refusal.contains("a node with certificates cannot go back to profile simple"),
         "{refusal}"
     );
 }

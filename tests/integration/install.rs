@@ -167,7 +167,7 @@ fn the_simple_profile_has_no_keys_and_says_what_that_means() {
     let machine = Machine::new();
     let said = machine.installed(&["--profile", "simple"]);
     assert!(
-        said.contains("anyone who reaches this machine may do anything"),
+        said.contains("anyone who reaches this machine over the network has full control"),
         "{said}"
     );
     assert!(!machine.root().join("etc/kubernetes/ca/ca-key.pem").exists());

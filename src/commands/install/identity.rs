@@ -1,4 +1,5 @@
-//! Who the node is to others: its keys and certificates. A master makes them, a worker joins.
+//! The keys and certificates of this node. A master makes them; a worker joins and gets them from
+//! its master.
 
 use std::time::{Duration, Instant};
 
@@ -22,7 +23,7 @@ use crate::sys::root::Root;
 /// The longest pause between two attempts to join.
 const PAUSE: Duration = Duration::from_secs(15);
 
-/// The keys on the machine, but not the authority and what it signed.
+/// Reads the keys on the machine, but not its certificates.
 struct KeysOnly<'a>(&'a Root);
 
 impl Existing for KeysOnly<'_> {
@@ -34,27 +35,27 @@ impl Existing for KeysOnly<'_> {
     }
 }
 
-/// What a node shows to others, and what it lets in.
+/// The keys, certificates and tokens of a node.
 #[derive(Default)]
 pub struct Identity {
-    /// Keys and certificates, where the profile has them.
+    /// Keys and certificates, if the profile uses them.
     pub pki: Option<Pki>,
-    /// The tokens kube-apiserver knows, on a master.
+    /// The tokens that kube-apiserver accepts, on a master.
     pub tokens: Option<Secret>,
-    /// The token workers may join with, on a master.
+    /// The token that workers join with, on a master.
     pub join_token: Option<JoinToken>,
 }
 
-/// Whether a worker that has not joined does so now.
+/// Whether a worker that has not joined yet joins now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Joining {
-    /// It does, however long its master takes; or gives up after a time.
+    /// It joins. It waits for its master without limit, or gives up after the given time.
     Now(Option<Duration>),
-    /// It does not, and its certificates are made up: to show what would change.
+    /// It does not join. It makes placeholder certificates, only to show what would change.
     Pretended,
 }
 
-/// Finds out who the node is.
+/// Finds, makes or fetches the keys and certificates of the node.
 pub fn resolve(node: &Node<'_>, joining: Joining) -> Result<Identity> {
     if !node.spec.tls() {
         return Ok(Identity::default());
@@ -93,9 +94,9 @@ pub fn resolve(node: &Node<'_>, joining: Joining) -> Result<Identity> {
     })
 }
 
-/// The authority that another master gave.
+/// The certificate authority that another master sent.
 fn authority_of(shared: &JoinedMaster) -> GivenAuthority {
-    let place = "the authority that another master gave".to_owned();
+    let place = "the certificate authority that another master sent".to_owned();
     GivenAuthority {
         certificates: shared.authority.clone(),
         key: Secret::new(shared.keys.authority.as_bytes().to_vec()),
@@ -104,7 +105,7 @@ fn authority_of(shared: &JoinedMaster) -> GivenAuthority {
     }
 }
 
-/// The authority of the settings.
+/// The certificate authority that the settings name.
 fn given_authority(node: &Node<'_>) -> Result<Option<GivenAuthority>> {
     let Some(ca) = &node.spec.ca else {
         return Ok(None);
@@ -124,7 +125,7 @@ fn given_authority(node: &Node<'_>) -> Result<Option<GivenAuthority>> {
     }))
 }
 
-/// The certificates of this node that should be renewed.
+/// The certificates of this node that are due for renewal.
 pub fn due(root: &Root, state: &State) -> Result<Vec<&'static str>> {
     let role = state.role.parse().map_err(anyhow::Error::msg)?;
     let now = OffsetDateTime::now_utc();
@@ -143,7 +144,7 @@ pub fn due(root: &Root, state: &State) -> Result<Vec<&'static str>> {
     Ok(due)
 }
 
-/// The token of user-data, as a master keeps it.
+/// The token from user-data, in the form in which a master stores it.
 fn join_token(node: &Node<'_>, now: OffsetDateTime) -> Option<JoinToken> {
     let join = &node.spec.join;
     let token = join.token.as_ref()?;
@@ -161,7 +162,7 @@ fn join_token(node: &Node<'_>, now: OffsetDateTime) -> Option<JoinToken> {
     })
 }
 
-/// A worker's keys and certificates: those it has, else what its master gives.
+/// A worker's keys and certificates: those on the machine, or else new ones from its master.
 fn worker(node: &Node<'_>, joining: Joining, now: OffsetDateTime) -> Result<Pki> {
     let spec = node.spec;
     let requests = components::worker(&spec.name, *spec.address);
@@ -183,7 +184,7 @@ fn worker(node: &Node<'_>, joining: Joining, now: OffsetDateTime) -> Result<Pki>
     }
 }
 
-/// The certificates (PEM) of the authority this node trusts, if it has joined before.
+/// The CA certificates (PEM) that this node trusts, if it has joined before.
 pub(super) fn authority(root: &Root) -> Result<Option<String>> {
     let pem = root.read(CA_CERTIFICATE)?.filter(|pem| !pem.is_empty());
     pem.map(String::from_utf8)
@@ -204,13 +205,13 @@ fn given(joined: Joined, held: Vec<Held<'_>>) -> Pki {
     Pki {
         authority: foreign_authority(joined.authority),
         certificates: certificates
-            .map(|(held, pem)| held.issued(pem, Some("the master gave it")))
+            .map(|(held, pem)| held.issued(pem, Some("the master issued it")))
             .collect(),
         service_account: None,
     }
 }
 
-/// An authority whose key is the master's.
+/// A certificate authority without its key: the master holds the key.
 fn foreign_authority(pem: String) -> Issued {
     Issued {
         name: "ca".to_owned(),
@@ -222,7 +223,7 @@ fn foreign_authority(pem: String) -> Issued {
     }
 }
 
-/// Certificates that only look like those the master would give.
+/// Placeholder certificates that stand for those that the master would issue.
 fn pretended(
     node: &Node<'_>,
     certificates: Vec<CertificateRequest>,
@@ -232,7 +233,8 @@ fn pretended(
         .map(ToString::to_string)
         .collect();
     log::info!(
-        "this worker would join the master at {}; what its certificates would be is not known yet",
+        "this worker would join the master at {}; the contents of its certificates are not known \
+         until then",
         masters.join(" or ")
     );
     let request = pki::PkiRequest {
@@ -252,8 +254,8 @@ fn pretended(
     })
 }
 
-/// New keys are on the disk before the master hears of them: a run that is cut then comes back as
-/// the same node.
+/// Writes new keys to disk before the request to the master: if this run is interrupted, the next
+/// one is still the same node for the master.
 pub(super) fn write_keys(node: &Node<'_>, held: &[Held<'_>]) -> Result<()> {
     let write = |held: &Held<'_>| Step::WriteFile {
         path: components::key_path(held.request.name),
@@ -276,17 +278,21 @@ fn join(
         return Ok(joined);
     }
     let token = token(node).map_err(Failure::into_error)?;
-    log::info!("joining as {} with token {}", *node.spec.name, token.id());
+    log::info!(
+        "joining the cluster as {} with the token of ID {}",
+        *node.spec.name,
+        token.id()
+    );
     patiently(limit, || {
         at_any_master(node, authority, |master| {
             let joined = master.join(token, held)?;
-            log::info!("{master} has let this node in");
+            log::info!("{master} issued certificates for this node");
             Ok(joined)
         })
     })
 }
 
-/// Tries to join until it is done, or until `limit` has passed.
+/// Tries to join until it succeeds, or until `limit` has passed.
 pub(super) fn patiently<T>(
     limit: Option<Duration>,
     attempt: impl FnMut() -> Result<T, Failure>,
@@ -302,15 +308,15 @@ pub(super) fn patiently<T>(
     })
 }
 
-/// The token to join with.
+/// The token that this node joins with.
 pub(super) fn token<'a>(node: &Node<'a>) -> Result<&'a Token, Failure> {
     let token = node.spec.join.token.as_ref().map(|token| &token.value);
     token.ok_or_else(|| {
         permanent(Refused {
             problems: vec![format!(
-                "this {} has no certificates of its cluster, and no token to join with; make one \
-                 with `appliance token create` on a master and say it in user-data or {} as \
-                 `join: {{token: …}}`",
+                "this {} has no certificates yet, and the settings have no token to join the \
+                 cluster with; run `appliance token create` on a master, and put the token into {} \
+                 here (or under `appliance:` in user-data): `join: {{token: TOKEN}}`",
                 *node.spec.role,
                 super::super::inputs::CONFIG_FILE
             )],
@@ -318,7 +324,7 @@ pub(super) fn token<'a>(node: &Node<'a>) -> Result<&'a Token, Failure> {
     })
 }
 
-/// Asks the masters in turn, but not this machine, until one gives what is wanted.
+/// Asks the other masters in turn until one answers `ask` with success.
 pub(super) fn at_any_master<T>(
     node: &Node<'_>,
     trusted: Option<&str>,
@@ -338,7 +344,8 @@ pub(super) fn at_any_master<T>(
     })
 }
 
-/// What the certificate gets that this node has, if it has one and the master takes it.
+/// New certificates that the node gets by showing its present one; `None` if it has none or if no
+/// master accepts it.
 fn renewed(node: &Node<'_>, trusted: Option<&str>, held: &[Held<'_>]) -> Result<Option<Joined>> {
     let path = components::certificate_path(KUBELET_CLIENT);
     let certificate = node.root.read(&path)?.unwrap_or_default();
@@ -352,7 +359,7 @@ fn renewed(node: &Node<'_>, trusted: Option<&str>, held: &[Held<'_>]) -> Result<
         certificate: &certificate,
         key: own.key_pem.expose(),
     };
-    // A node is known where it joined; another master's refusal is not the last word.
+    // Only the master where the node joined may know it: after a refusal, ask the next master.
     let renew = |master: &Worker<'_>| {
         let renewed = master.renew(&identity, held);
         renewed.map_err(|failure| transient(failure.into_error()))
@@ -361,7 +368,10 @@ fn renewed(node: &Node<'_>, trusted: Option<&str>, held: &[Held<'_>]) -> Result<
         Ok(joined) => Ok(Some(joined)),
         Err(failure) => {
             let error = failure.into_error();
-            log::warn!("the certificates of this node are not renewed: {error:#}");
+            log::warn!(
+                "no master renewed the certificates of this node; it joins again with its token: \
+                 {error:#}"
+            );
             Ok(None)
         }
     }

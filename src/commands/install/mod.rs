@@ -28,9 +28,9 @@ use crate::sys::progress;
 use crate::sys::root::Root;
 use crate::verify::Report;
 
-/// How long a renewal is tried before the next day's.
+/// How long one renewal keeps trying. The timer tries again the next day.
 const RENEWAL: Duration = Duration::from_secs(600);
-/// Between two looks at a node that is coming up.
+/// The pause between two checks of a node that is coming up.
 const POLL: Duration = Duration::from_secs(2);
 
 mod identity;
@@ -39,12 +39,12 @@ mod workloads;
 
 use identity::{Identity, Joining};
 
-/// Makes the machine a node.
+/// Makes this machine a Kubernetes node.
 pub fn run(arguments: &Install, required_key: Option<&str>) -> Result<Outcome> {
     with_node(arguments, required_key, |node| node.install(arguments))
 }
 
-/// Finds out what the node is to be, and does `work` with that.
+/// Resolves the specification of the node, and runs `work` with it.
 pub fn with_node(
     arguments: &Install,
     required_key: Option<&str>,
@@ -67,8 +67,8 @@ pub fn with_node(
     })
 }
 
-/// Renews the certificates that come to their end, and restarts what runs with them. Nothing else
-/// is changed.
+/// Renews the certificates that expire soon, and restarts the services that use them. It changes
+/// nothing else.
 pub fn renew(arguments: &NodeInputs, required_key: Option<&str>) -> Result<Outcome> {
     let root = Root::open("/".as_ref())?;
     preflight::check_user(&root)?;
@@ -77,10 +77,10 @@ pub fn renew(arguments: &NodeInputs, required_key: Option<&str>) -> Result<Outco
     };
     let due = identity::due(&root, &state)?;
     if due.is_empty() {
-        log::info!("no certificate comes to its end soon");
+        log::info!("no certificate expires soon; nothing to renew");
         return Ok(Outcome::Done);
     }
-    log::info!("to be renewed: {}", due.join(", "));
+    log::info!("renewing these certificates: {}", due.join(", "));
     let payload = payload::to_install(None)?;
     payload::check_signature(&payload, &Trust::default(), required_key)?;
     let collected = inputs::collect(arguments, &root, Some(payload.manifest()))?;
@@ -99,7 +99,8 @@ pub fn renew(arguments: &NodeInputs, required_key: Option<&str>) -> Result<Outco
     Ok(Outcome::Done)
 }
 
-/// Certificates, what holds them, and what has to be restarted for them.
+/// Whether a step belongs to a renewal: it writes certificates or kubeconfigs, or restarts what
+/// uses them.
 fn is_of_renewal(step: &Step) -> bool {
     match step {
         Step::WriteFile { path, .. } => path.starts_with(CA_DIR) || path.ends_with(".kubeconfig"),
@@ -109,17 +110,17 @@ fn is_of_renewal(step: &Step) -> bool {
     }
 }
 
-/// A node that is to be.
+/// The node that this machine becomes.
 pub struct Node<'a> {
     root: &'a Root,
     runner: &'a dyn Runner,
     payload: &'a Payload,
-    /// What it is to be.
+    /// Its specification.
     pub spec: &'a NodeSpec,
 }
 
 impl Node<'_> {
-    /// Makes it that.
+    /// Installs it.
     pub fn install(&self, arguments: &Install) -> Result<Outcome> {
         if arguments.dry_run {
             let (plan, _) = self.plan(&identity::resolve(self, Joining::Pretended)?)?;
@@ -127,7 +128,8 @@ impl Node<'_> {
         }
         if self.spec.profile.value == Profile::Simple {
             log::warn!(
-                "profile simple: anyone who reaches this machine may do anything to the cluster"
+                "profile simple has no TLS: anyone who reaches this machine over the network has \
+                 full control of the cluster. Use the default profile with-ca for anything but a test"
             );
         }
         let plan = self.change(arguments)?;
@@ -135,15 +137,15 @@ impl Node<'_> {
         self.finish(arguments, &plan, report.as_ref())
     }
 
-    /// Changes the machine. From the first look at its keys to the last write no other run may
-    /// come between: each would make keys of its own.
+    /// Changes the machine. It holds a lock from the moment it reads the keys until its last write:
+    /// otherwise two runs would each make different keys.
     fn change(&self, arguments: &Install) -> Result<Plan> {
         let _lock = Lock::take(self.root)?;
         self.check_profile()?;
         let limit =
             (arguments.join_timeout > 0).then(|| Duration::from_secs(arguments.join_timeout));
         if self.has_to_join()? {
-            // What can be found wrong before is: the master may be hours away.
+            // Report every problem now: the master may come up hours later.
             self.plan(&identity::resolve(self, Joining::Pretended)?)?;
         }
         let (plan, docker) = self.plan(&identity::resolve(self, Joining::Now(limit))?)?;
@@ -153,7 +155,8 @@ impl Node<'_> {
         Ok(plan)
     }
 
-    /// A node does not change its profile on the way: its data and its peers are of the old one.
+    /// Refuses to change the profile of an installed node: its data and its peers still use the old
+    /// profile.
     fn check_profile(&self) -> Result<()> {
         let Some(state) = State::read(self.root)? else {
             return Ok(());
@@ -164,26 +167,29 @@ impl Node<'_> {
         }
         bail!(Refused {
             problems: vec![format!(
-                "this node was installed with the profile {was}, and {} is {wanted}; {}",
+                "this node is installed with profile {was}, but {} says {wanted}; {}",
                 self.spec.profile.origin,
                 match self.spec.profile.value {
                     Profile::WithCa =>
-                        "`appliance convert` takes the old one down first, and asks before",
+                        "run `appliance convert`: it asks first, takes the old cluster down and \
+                         installs this profile",
                     Profile::Simple =>
-                        "there is no way back from certificates: make the node anew for that",
+                        "a node with certificates cannot go back to profile simple: change the \
+                         profile there to with-ca, or make a new VM",
                 }
             )],
         })
     }
 
-    /// Whether this machine gets certificates or keys from a master that it may have to wait for.
+    /// Whether this machine needs certificates or keys from a master. It may have to wait for that
+    /// master.
     fn has_to_join(&self) -> Result<bool> {
         let is_worker = self.spec.tls() && !self.spec.role.is_master();
         let has_to = is_worker && !self.root.exists(CA_CERTIFICATE)?;
         Ok(has_to || masters::lacks_shared_keys(self)?)
     }
 
-    /// Carries out a plan of another making.
+    /// Carries out the given plan.
     pub fn carry_out(&self, plan: &Plan) -> Result<()> {
         let source = docker_source(self.root, self.payload.manifest())?;
         self.apply(plan, &Docker::of(source))
@@ -288,8 +294,8 @@ impl Node<'_> {
         }
     }
 
-    /// Waits until the node is healthy; gives up after the time the user set and returns
-    /// what it said last. A directory that is being prepared has nobody to ask.
+    /// Waits until the node is healthy, at most as long as `--wait` says, and returns the last
+    /// report. Returns `None` for a directory that is being prepared: nothing runs there.
     fn verify(&self, arguments: &Install) -> Result<Option<Report>> {
         if !self.root.is_live() || arguments.wait == 0 {
             return Ok(None);
@@ -302,8 +308,8 @@ impl Node<'_> {
             let over = start.elapsed() >= Duration::from_secs(arguments.wait);
             let waiting_for = waiting_for(&report);
             if over || waiting_for.is_empty() {
-                // Asked once: a master asks the API for every add-on, which keeps busy what is
-                // waited for.
+                // Only once: a master asks the API for every add-on, which slows down the services
+                // that this loop waits for.
                 return node.with_cluster(report).map(Some);
             }
             if waiting_for != waited_for {
