@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 
 use crate::sys::process::{Command, Runner};
 
-/// Whether the module is loaded or built into the running kernel.
+/// Whether the module is loaded, or built into the running kernel.
 pub fn has_module(module: &str) -> bool {
     let plain = module.replace('-', "_");
     if Path::new("/sys/module").join(&plain).exists() {
@@ -29,7 +29,7 @@ pub fn can_load_module(runner: &dyn Runner, module: &str) -> bool {
     runner.run(&probe).is_ok_and(|output| output.success())
 }
 
-/// Whether the running kernel confines programs with AppArmor, as docker asks it.
+/// Whether AppArmor is enabled in the running kernel. Docker uses the same test.
 pub fn has_apparmor() -> bool {
     let enabled = fs::read_to_string("/sys/module/apparmor/parameters/enabled");
     enabled.is_ok_and(|enabled| enabled.starts_with('Y'))
@@ -40,7 +40,7 @@ pub fn load_module(runner: &dyn Runner, module: &str) -> Result<()> {
     runner.check(&Command::new("modprobe", &[module])).map(drop)
 }
 
-/// The value of a setting such as `net.ipv4.ip_forward`; `None` if the kernel has none of that name.
+/// The value of a setting such as `net.ipv4.ip_forward`; `None` if the kernel has no such setting.
 pub fn sysctl(key: &str) -> Option<String> {
     let value = fs::read_to_string(sysctl_path(key)).ok()?;
     Some(value.trim().to_owned())
@@ -49,7 +49,8 @@ pub fn sysctl(key: &str) -> Option<String> {
 /// Sets a setting until the next boot.
 pub fn set_sysctl(key: &str, value: &str) -> Result<()> {
     let path = sysctl_path(key);
-    fs::write(&path, value).with_context(|| format!("set {key} to {value} ({})", path.display()))
+    fs::write(&path, value)
+        .with_context(|| format!("cannot set sysctl {key} to {value} ({})", path.display()))
 }
 
 fn sysctl_path(key: &str) -> PathBuf {

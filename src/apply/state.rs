@@ -1,5 +1,5 @@
-//! What earlier runs left on this node: what each service was started with, and, written
-//! last of all, what the node is.
+//! The records of earlier runs on this node: the inputs that each service was started with, and the
+//! state of the node, which is written last.
 
 use std::collections::BTreeMap;
 
@@ -12,12 +12,14 @@ use crate::sys::root::Root;
 
 const STATE_FILE: &str = "/var/lib/appliance/state.json";
 const SERVICES_FILE: &str = "/var/lib/appliance/services.json";
+/// How to repair a damaged record.
+const REPAIR: &str = "remove the file and run `appliance install`";
 
-/// What an installed node is. The file exists only after a run has gone through to its end.
+/// The state of an installed node. The file exists only after a run has completed.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct State {
-    /// The version of this program that wrote it.
+    /// The version of the program that wrote it.
     pub appliance: String,
     /// The name of the bundle in use.
     pub bundle: String,
@@ -25,7 +27,7 @@ pub struct State {
     pub kubernetes: String,
     /// The digest of the bundle in use.
     pub digest: String,
-    /// Whether the bundle holds stand-ins.
+    /// Whether the bundle contains stand-ins.
     pub demonstration: bool,
     /// The node's role.
     pub role: String,
@@ -35,32 +37,34 @@ pub struct State {
     pub node: String,
     /// The node's address.
     pub address: String,
-    /// All masters of its cluster, where there are several.
+    /// All masters of its cluster, if there are several.
     #[serde(default)]
     pub masters: Vec<Master>,
-    /// The port of its balancer, where there are several masters.
+    /// The port of its balancer, if there are several masters.
     #[serde(default)]
     pub balancer_port: Option<u16>,
 }
 
 impl State {
-    /// What decides which services the node has. Fails where the file says what no run writes.
+    /// The facts that decide which services the node has. Fails if the file has an invalid role or
+    /// profile.
     pub fn shape(&self) -> Result<Shape> {
         let role = self.role.parse().map_err(anyhow::Error::msg);
         let profile = self.profile.parse().map_err(anyhow::Error::msg);
         Ok(Shape {
-            role: role.with_context(|| format!("the node's role in {STATE_FILE}"))?,
-            profile: profile.with_context(|| format!("the node's profile in {STATE_FILE}"))?,
+            role: role.with_context(|| format!("invalid `role` in {STATE_FILE}; {REPAIR}"))?,
+            profile: profile
+                .with_context(|| format!("invalid `profile` in {STATE_FILE}; {REPAIR}"))?,
             balanced: self.balancer_port.is_some(),
         })
     }
 
-    /// The state of an installed node; `None` if no run has gone through yet.
+    /// The state of an installed node; `None` if no run has completed yet.
     pub fn read(root: &Root) -> Result<Option<State>> {
         read_json(root, STATE_FILE)
     }
 
-    /// Writes it, unless it is already so. Tells whether it wrote.
+    /// Writes the state if it changed. Returns whether it wrote.
     pub fn write(&self, root: &Root) -> Result<bool> {
         if State::read(root).ok().flatten().as_ref() == Some(self) {
             return Ok(false);
@@ -70,25 +74,25 @@ impl State {
     }
 }
 
-/// Removes both, so that the next run makes the node anew.
+/// Removes both records, so that the next run installs the node from the beginning.
 pub fn forget(root: &Root) -> Result<()> {
     root.remove_file(SERVICES_FILE)?;
     root.remove_file(STATE_FILE)
 }
 
-/// For each service, the digest of what it was last started with.
+/// For each service, the digest of the inputs it was last started with.
 pub fn started_with(root: &Root) -> Result<BTreeMap<String, String>> {
     Ok(read_json(root, SERVICES_FILE)?.unwrap_or_default())
 }
 
-/// Notes that `service` was started with the inputs of digest `inputs`.
+/// Records that `service` was started with inputs of the digest `inputs`.
 pub fn note_started(root: &Root, service: &str, inputs: &str) -> Result<()> {
     let mut all = started_with(root)?;
     all.insert(service.to_owned(), inputs.to_owned());
     write_json(root, SERVICES_FILE, &all)
 }
 
-/// The JSON document at `path`; `None` if nothing is there.
+/// The JSON document at `path`; `None` if there is no file.
 pub(super) fn read_json<T: for<'de> Deserialize<'de>>(
     root: &Root,
     path: &str,
@@ -97,7 +101,7 @@ pub(super) fn read_json<T: for<'de> Deserialize<'de>>(
         return Ok(None);
     };
     let value = serde_json::from_slice(&bytes).with_context(|| {
-        format!("{path} is damaged; remove it and run `appliance install` again")
+        format!("{path} is not valid JSON; remove it (`rm {path}`) and run `appliance install`")
     })?;
     Ok(Some(value))
 }
