@@ -254,7 +254,7 @@ fn a_machine_without_systemd_or_docker_is_refused_with_both_reasons() {
     }
     let said = machine.refusal(&[]);
     assert!(
-        said.contains("systemd does not manage this system"),
+        said.contains("systemd does not run on this system"),
         "{said}"
     );
     assert!(said.contains("install docker.io or docker-ce"), "{said}");

@@ -139,7 +139,7 @@ fn a_builder_without_room_is_refused() {
     let output = site.build(&[]).output().unwrap();
     assert_eq!(output.status.code(), Some(2), "{}", said(&output));
     assert!(
-        said(&output).contains("MiB are free; make room"),
+        said(&output).contains("MiB are free; delete files there"),
         "{}",
         said(&output)
     );
