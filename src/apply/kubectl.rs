@@ -64,7 +64,7 @@ pub fn get(runner: &dyn Runner, arguments: &[&str]) -> Result<Value> {
     let arguments = [&["get"], arguments, &["-o", "json"]].concat();
     let output = runner.check(&kubectl(&arguments))?;
     serde_json::from_str(&output.stdout)
-        .with_context(|| format!("`kubectl {}` printed no valid JSON", arguments.join(" ")))
+        .with_context(|| format!("`kubectl {}` printed invalid JSON", arguments.join(" ")))
 }
 
 /// The objects of the file at `path` as they are in the cluster; `None` if one is missing.
@@ -74,7 +74,7 @@ pub fn get_file(runner: &dyn Runner, path: &str) -> Result<Option<Value>> {
         let objects = serde_json::from_str(&output.stdout);
         return objects
             .map(Some)
-            .with_context(|| format!("`kubectl get -f {path}` printed no valid JSON"));
+            .with_context(|| format!("`kubectl get -f {path}` printed invalid JSON"));
     }
     if output.stderr.contains("NotFound") {
         return Ok(None);
@@ -110,8 +110,8 @@ mod tests {
 
     #[test]
     fn of_an_unhealthy_api_server_the_failing_checks_are_named() {
-        let said = "Error from server (InternalError): an error on the server (\"[+]ping ok\\n[-]etcd failed: \
-                    reason withheld\\n[+]autoregister-completion ok\\nhealthz check failed\") has prevented\n";
+        let said = "Error from server (InternalError): an error on the server (\"[+]ping \
+                    ok\\n[-]etcd failed: reason withheld\\n[+]autoregister-completion ok\\nhealthz check failed\") has prevented\n";
         assert_eq!(
             unhealthy(said),
             "the API server is not healthy yet: etcd failed: reason withheld"
