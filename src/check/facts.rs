@@ -182,7 +182,7 @@ pub fn pools(runner: &dyn Runner) -> Result<Vec<String>> {
     let program = format!("{CURRENT}/bin/calicoctl");
     let output = runner.check(&Command::new(&program, &["get", "ipPool", "-o", "json"]))?;
     let pools: Vec<Pool> = serde_json::from_str(&output.stdout)
-        .context("`calicoctl get ipPool` printed no valid JSON")?;
+        .context("`calicoctl get ipPool` printed invalid JSON")?;
     let cidrs = pools.into_iter().map(|pool| pool.metadata.cidr);
     // Pods have IPv4 addresses. Calico also creates an IPv6 pool by itself.
     Ok(cidrs.filter(|cidr| !cidr.contains(':')).collect())

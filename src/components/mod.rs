@@ -1,4 +1,4 @@
-//! The table of what runs on a node: services, their certificates, their health. Pure.
+//! The table of the services of a node, with their certificates and health endpoints. Pure.
 
 use core::net::Ipv4Addr;
 
@@ -13,21 +13,21 @@ pub use certificates::{
     pki_request, restarted_for, service_account, worker,
 };
 
-/// The directory of all certificates, as the tutorial has it.
+/// The directory of all certificates. The tutorial uses the same path.
 pub const CA_DIR: &str = "/etc/kubernetes/ca";
 /// The cluster's certificate authority.
 pub const CA_CERTIFICATE: &str = "/etc/kubernetes/ca/ca.pem";
-/// The certificate of the authority that issues, alone, where [`CA_CERTIFICATE`] holds those above
-/// it too: the controller manager v1.9 takes exactly one.
+/// Only the certificate of the issuing CA, if [`CA_CERTIFICATE`] also contains CA certificates
+/// above it: the controller manager v1.9 accepts exactly one.
 pub const ISSUER_CERTIFICATE: &str = "/etc/kubernetes/ca/ca-issuer.pem";
-/// The tokens kube-apiserver knows (`--token-auth-file`).
+/// The tokens that kube-apiserver accepts (`--token-auth-file`).
 pub const TOKEN_FILE: &str = "/etc/kubernetes/ca/kubernetes/token.csv";
-/// The public half of the service accounts' key pair.
+/// The public key of the service accounts' key pair.
 pub const SERVICE_ACCOUNT_PUBLIC: &str = "/etc/kubernetes/ca/service-account/service-account.pub";
-/// The private half of the service accounts' key pair.
+/// The private key of the service accounts' key pair.
 pub const SERVICE_ACCOUNT_PRIVATE: &str =
     "/etc/kubernetes/ca/service-account/service-account-key.pem";
-/// What kube-apiserver writes to the audit log.
+/// The audit policy of kube-apiserver: which requests it logs.
 pub const AUDIT_POLICY: &str = "/etc/kubernetes/audit-policy.yaml";
 /// The administrator's kubeconfig.
 pub const ADMIN_KUBECONFIG: &str = "/etc/kubernetes/admin.kubeconfig";
@@ -36,62 +36,62 @@ pub const CONTROLLER_MANAGER_KUBECONFIG: &str =
     "/etc/kubernetes/kube-controller-manager.kubeconfig";
 /// The scheduler's kubeconfig.
 pub const SCHEDULER_KUBECONFIG: &str = "/etc/kubernetes/kube-scheduler.kubeconfig";
-/// The kubelet's kubeconfig. The kubelet writes it itself once it has its certificate.
+/// The kubelet's kubeconfig. The kubelet writes it when it gets its certificate.
 pub const KUBELET_KUBECONFIG: &str = "/etc/kubernetes/kubelet.kubeconfig";
-/// What a kubelet asks for its certificate with.
+/// The kubeconfig with which a kubelet requests its certificate.
 pub const BOOTSTRAP_KUBECONFIG: &str = "/etc/kubernetes/bootstrap.kubeconfig";
 /// kube-proxy's kubeconfig.
 pub const PROXY_KUBECONFIG: &str = "/etc/kubernetes/kube-proxy.kubeconfig";
-/// What Calico's CNI plugin reaches the API server with: it wants to know that before all else.
+/// The kubeconfig of Calico's CNI plugin.
 pub const CALICO_KUBECONFIG: &str = "/etc/kubernetes/calico.kubeconfig";
-/// What `appliance check` holds the cluster to, on a master.
+/// The expected state of the cluster for `appliance check`, on a master.
 pub const EXPECTED: &str = "/etc/kubernetes/appliance-check.json";
-/// The images docker is to have on this node, and where each is loaded from.
+/// The images that docker needs on this node, and the tarball of each.
 pub const IMAGES: &str = "/etc/kubernetes/appliance-images.json";
-/// The objects of the cluster that joining needs.
+/// The objects of the cluster that nodes need to join.
 pub const CLUSTER_OBJECTS: &str = "/etc/kubernetes/appliance-objects.yaml";
 /// The unprivileged user of the join service.
 pub const JOIN_USER: &str = "appliance-join";
-/// The tokens the join service takes, and the nodes it knows.
+/// The directory of the join service: tokens and joined nodes.
 pub const JOIN_DIR: &str = "/var/lib/appliance/join";
-/// What stands before the machine's own iptables-restore, for kubelet and kube-proxy.
+/// The wrapper around the machine's iptables-restore, for kubelet and kube-proxy.
 pub const IPTABLES_RESTORE: &str = "/opt/appliance/shims/iptables-restore";
-/// What the join service knows of names and addresses.
+/// The names and addresses in the settings, for the join service.
 pub const JOIN_NAMES: &str = "/etc/kubernetes/appliance-join.json";
-/// The service that leads to the API servers, where there are several.
+/// The service that forwards to the API servers, if there are several.
 pub const BALANCER_NAME: &str = "appliance-balancer";
 /// The data of this machine's member of etcd.
 pub const ETCD_MEMBER_DATA: &str = "/var/lib/etcd/member";
-/// How etcd comes into its cluster, where that has several members.
+/// How etcd joins its cluster, if it has several members.
 pub const ETCD_ENVIRONMENT: &str = "/etc/kubernetes/etcd.env";
-/// Where this program is on a node.
+/// The path of this program on a node.
 pub const PROGRAM: &str = "/usr/local/bin/appliance";
-/// The unit that makes a node of a server at each of its boots.
+/// The unit that installs the node at each boot.
 pub const BOOT_UNIT: &str = "appliance-install.service";
-/// What this program adds to the distribution's docker unit.
+/// The drop-in of this program for the distribution's docker unit.
 pub const DOCKER_DROP_IN: &str = "/etc/systemd/system/docker.service.d/appliance-forward.conf";
 
-/// Where a service's program comes from.
+/// The source of a service's program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Runs {
-    /// The payload's program of this name.
+    /// The program of this name in the payload.
     Program(&'static str),
-    /// A container of the payload's image of this name.
+    /// A container of the image of this name in the payload.
     Image(&'static str),
-    /// The distribution's package, or the payload where it carries docker itself.
+    /// The distribution's package, or docker in the payload.
     Docker,
-    /// This program itself.
+    /// This program.
     Appliance,
 }
 
-/// How the parts of a node are reached.
+/// How to reach the services of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reach {
     /// The node's address.
     pub address: Ipv4Addr,
-    /// Whether they speak TLS.
+    /// Whether they use TLS.
     pub tls: bool,
-    /// The port of the balancer on 127.0.0.1, where there is one.
+    /// The port of the balancer on 127.0.0.1, if there is one.
     pub balancer: u16,
 }
 
@@ -102,43 +102,43 @@ impl Reach {
     }
 }
 
-/// What decides which services a node has.
+/// The facts that decide which services a node has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shape {
-    /// What the node does.
+    /// The role of the node.
     pub role: Role,
-    /// How the cluster's parts trust each other.
+    /// The profile of the cluster.
     pub profile: Profile,
-    /// Whether it reaches the API servers, which are several, through a balancer of its own.
+    /// Whether the cluster has several API servers, and the node a balancer to reach them.
     pub balanced: bool,
 }
 
-/// Where a service tells whether it is healthy.
+/// The health endpoint of a service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Health {
-    /// An address that answers 2xx if and only if the service is healthy.
+    /// A URL that answers 2xx if and only if the service is healthy.
     pub url: String,
-    /// The certificate to show there, by name, where one is asked for.
+    /// The name of the client certificate, if the URL requires one.
     pub client: Option<&'static str>,
 }
 
 /// One service of a node.
 pub struct Service {
-    /// The unit's name, as the tutorial has it; without `.service`, where it is a service.
+    /// The unit's name, as in the tutorial; without `.service` if it is a service.
     pub name: &'static str,
     /// What it runs.
     pub runs: Runs,
-    /// The certificates whose change it must be restarted for.
+    /// The certificates whose change requires a restart.
     pub certificates: &'static [&'static str],
-    /// The other files whose change it must be restarted for.
+    /// The other files whose change requires a restart.
     pub files: &'static [&'static str],
-    /// Where its health is asked; `None` if its unit's state is all there is.
+    /// Its health endpoint; `None` if only the state of its unit is known.
     pub health: Option<fn(Reach) -> Health>,
     /// The kind of its unit.
     pub unit: UnitKind,
 }
 
-/// Where unit files lie.
+/// The path of a unit file.
 pub fn unit_path(unit: &str) -> String {
     format!("/etc/systemd/system/{unit}")
 }
@@ -146,9 +146,9 @@ pub fn unit_path(unit: &str) -> String {
 /// The kind of a unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UnitKind {
-    /// A service that runs always.
+    /// A service that always runs.
     Service,
-    /// A service that ends by itself when there is nothing left for it to do.
+    /// A service that ends by itself when it has nothing left to do.
     MayEnd,
     /// A timer, with the service of the same name.
     Timer,
@@ -163,7 +163,7 @@ impl Service {
         }
     }
 
-    /// The units it is made of: a timer has a service of the same name.
+    /// Its unit files: a timer also has a service of the same name.
     pub fn units(&self) -> Vec<String> {
         let service = self.name.trim_end_matches(".timer");
         match self.unit {
@@ -172,7 +172,7 @@ impl Service {
         }
     }
 
-    /// The target it is enabled for.
+    /// The target that starts it.
     pub fn wanted_by(&self) -> &'static str {
         match self.unit {
             UnitKind::Service | UnitKind::MayEnd => "multi-user.target",
@@ -248,8 +248,8 @@ const CALICO: Service = Service {
     unit: UnitKind::Service,
 };
 
-/// The containers on a service's node that the kubelet runs with the certificates of the service:
-/// they read them when they start, so what restarts the one has to end the others.
+/// The containers that the kubelet runs with the certificates of a service on the same node. They
+/// read certificates only when they start, so a restart of the service must also restart them.
 pub fn containers_beside(service: &str) -> &'static [&'static str] {
     match service {
         "kube-calico" => &["calico-kube-controllers"],
@@ -327,7 +327,7 @@ const ADDONS: Service = Service {
     name: "appliance-addons",
     runs: Runs::Appliance,
     certificates: &[],
-    // Its content has the digests of all manifests.
+    // Its content includes the digests of all manifests.
     files: &[addons::INDEX, ADMIN_KUBECONFIG],
     health: None,
     unit: UnitKind::Service,
@@ -356,8 +356,8 @@ const NETWORK: &[&Service] = &[&DOCKER, &CALICO];
 const PODS: &[&Service] = &[&POD_METADATA, &KUBELET, &PROXY];
 const JOINING: &[&Service] = &[&SIGNER, &JOIN, &RENEWALS];
 
-/// The services of a node, in the order they are started: what takes longest and what others
-/// wait for comes first.
+/// The services of a node in starting order: slow services, and services that others wait for, come
+/// first.
 pub fn services(shape: Shape) -> Vec<&'static Service> {
     let role = shape.role;
     let tls = shape.profile == Profile::WithCa;

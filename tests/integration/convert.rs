@@ -31,7 +31,7 @@ fn a_simple_node_says_what_goes_and_asks() {
     assert!(shown.status.success(), "{}", said(&shown));
     for step in [
         "stop kube-apiserver",
-        "put /var/lib/etcd aside as /var/lib/etcd.simple-",
+        "rename /var/lib/etcd to /var/lib/etcd.simple-",
     ] {
         assert!(said(&shown).contains(step), "{}", said(&shown));
     }
