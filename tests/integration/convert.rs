@@ -24,7 +24,7 @@ fn a_simple_node_says_what_goes_and_asks() {
     let before = machine.snapshot();
     let refusal = machine.refusal(&["--profile", "with-ca"]);
     assert!(
-        refusal.contains("`appliance convert` takes the old one down"),
+        refusal.contains("run `appliance convert`: it asks first, takes the old cluster down"),
         "{refusal}"
     );
     let shown = convert(&machine, &["--profile", "with-ca", "--dry-run"]);
