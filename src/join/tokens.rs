@@ -1,5 +1,5 @@
-//! The tokens a master takes. A token that has ended stays known: user-data that still names it
-//! must not bring it back.
+//! The tokens that a master accepts. Records of expired tokens stay: user-data that still contains
+//! such a token must not make it valid again.
 
 use std::path::Path;
 
@@ -14,45 +14,45 @@ use super::token::{TokenId, Verifier};
 
 const KIND: &str = "tokens";
 
-/// What is known of one token.
+/// The record of one token.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct TokenRecord {
-    /// What checks its bearer's proof.
+    /// The verifier of its holder's proof.
     pub verifier: Verifier,
-    /// Since when it is known.
+    /// When it was added.
     #[serde(with = "time::serde::rfc3339")]
     pub created: OffsetDateTime,
-    /// When it ends.
+    /// When it expires.
     #[serde(with = "time::serde::rfc3339::option")]
     pub expires: Option<OffsetDateTime>,
-    /// How many workers may join with it.
+    /// How many nodes may join with it.
     pub uses: Option<u32>,
-    /// How many have.
+    /// How many nodes have joined with it.
     pub used: u32,
     /// When an operator revoked it.
     #[serde(with = "time::serde::rfc3339::option")]
     pub revoked: Option<OffsetDateTime>,
-    /// Who made it, in words.
+    /// Its source, in words.
     pub from: String,
 }
 
-/// How a token stands.
+/// The state of a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Standing {
-    /// It can be used.
+    /// It is valid.
     Live,
-    /// Its time is over.
+    /// It has expired.
     Expired,
     /// It was revoked.
     Revoked,
-    /// It was used as often as it may.
+    /// It was used as often as it may be.
     UsedUp,
 }
 
 impl TokenRecord {
-    /// How it stands at `now`.
+    /// Its state at `now`.
     pub fn standing(&self, now: OffsetDateTime) -> Standing {
         if self.revoked.is_some() {
             Standing::Revoked
@@ -65,10 +65,10 @@ impl TokenRecord {
         }
     }
 
-    /// Whether it can be used at `now`; else what its bearer is told. A worker that joined with it
-    /// before may come again when it is used up: its answer may have been lost.
+    /// Checks whether it is valid at `now`, or returns the refusal. A worker that joined with it
+    /// before (`again`) may use it even when it is used up: the answer may have been lost.
     fn check(&self, id: &TokenId, now: OffsetDateTime, again: bool) -> Result<(), Refusal> {
-        const NEXT: &str = "make another on the master with `appliance token create`";
+        const NEXT: &str = "make another on a master with `appliance token create`";
         let (reason, what) = match self.standing(now) {
             Standing::Live => return Ok(()),
             Standing::UsedUp if again => return Ok(()),
@@ -83,7 +83,7 @@ impl TokenRecord {
 impl Record for TokenRecord {
     const STAYS: bool = true;
 
-    /// No use is forgotten and no revocation taken back, whoever put an old record there again.
+    /// Keeps every use and every revocation, even if someone restored an old record.
     fn joined(&self, own: &TokenRecord, first: bool) -> TokenRecord {
         TokenRecord {
             used: match first {
@@ -96,7 +96,7 @@ impl Record for TokenRecord {
     }
 }
 
-/// Tokens by their names.
+/// Tokens by ID.
 pub type All = store::All<TokenId, TokenRecord>;
 
 /// The tokens of a master, or of all masters.
@@ -104,35 +104,35 @@ pub type All = store::All<TokenId, TokenRecord>;
 pub struct Tokens(Records<TokenId, TokenRecord>);
 
 impl Tokens {
-    /// Those in the directory `dir`: of a single master, or what this one knows by itself.
+    /// The tokens in the directory `dir`: of a single master, or the records of this master alone.
     pub fn new(dir: &Path) -> Tokens {
         Tokens(Records::new(dir, KIND, None))
     }
 
-    /// Those that masters share in `etcd`, and `dir` for what this one knows by itself.
+    /// The tokens that masters share in `etcd`, with `dir` for the records of this master.
     pub fn shared(dir: &Path, etcd: Etcd) -> Tokens {
         Tokens(Records::new(dir, KIND, Some(etcd)))
     }
 
-    /// All that were ever known.
+    /// All tokens that were ever added.
     pub fn all(&self) -> Result<All> {
         self.0.read()
     }
 
-    /// Those that this machine knows by itself and that can be used at `now`.
+    /// The tokens in the file of this machine that are valid at `now`.
     pub fn live(&self, now: OffsetDateTime) -> Result<Vec<TokenId>> {
         let known = self.0.known()?.into_iter();
         let live = known.filter(|(_, token)| token.standing(now) == Standing::Live);
         Ok(live.map(|(id, _)| id).collect())
     }
 
-    /// Whether there is one of these.
+    /// Whether there is a valid token.
     pub fn any_live(&self, now: OffsetDateTime) -> Result<bool> {
         Ok(!self.live(now)?.is_empty())
     }
 
-    /// Adds one, unless it is known already. Tells whether it was new. Where the other masters
-    /// cannot be told now, they are told later.
+    /// Adds a token if it is new. Returns whether it was. If etcd is not available, the other
+    /// masters get the token later.
     pub fn add(&self, id: &TokenId, record: &TokenRecord) -> Result<bool> {
         let add = |found: &mut Option<TokenRecord>| {
             let is_new = found.is_none();
@@ -142,7 +142,8 @@ impl Tokens {
         match self.0.change(id, add) {
             Err(error) if error.is::<Unreachable>() => {
                 log::warn!(
-                    "{error:#}; this master keeps the token {id} and tells the others later"
+                    "{error:#}; this master stores token {id} and shares it with the other \
+                     masters when etcd answers again"
                 );
                 self.0.change_here(id, add)?
             }
@@ -150,7 +151,7 @@ impl Tokens {
         }
     }
 
-    /// Makes one useless. Tells whether there was one.
+    /// Revokes a token. Returns whether there was one.
     pub fn revoke(&self, id: &TokenId, now: OffsetDateTime) -> Result<bool> {
         self.0.change(id, |found| {
             let token = found.as_mut();
@@ -158,7 +159,7 @@ impl Tokens {
         })?
     }
 
-    /// The one a worker speaks of, if it can be used.
+    /// The token with this ID, if it is valid.
     pub fn usable(
         &self,
         id: &TokenId,
@@ -170,14 +171,14 @@ impl Tokens {
         };
         let token = all.remove(id);
         Ok(token.ok_or_else(|| unknown(id)).and_then(|token| {
-            // Whether it may be used again is seen when it is.
+            // Accept a token that is used up here: the number of uses is checked when it is spent.
             token.check(id, now, true)?;
             Ok(token)
         }))
     }
 
-    /// Counts one worker more, if one more may join; `again` is one that joined before, which is
-    /// not counted.
+    /// Counts one more use, if one more node may join. A node that joined before (`again`) is not
+    /// counted.
     pub fn spend(
         &self,
         id: &TokenId,
@@ -195,7 +196,8 @@ impl Tokens {
 
 fn unreachable(error: &anyhow::Error) -> Refusal {
     log::warn!("{error:#}");
-    let why = "etcd, where the masters keep their tokens, does not answer this one; try again";
+    let why = "etcd does not answer this master, so it cannot check the token; try again, or \
+    run `appliance status` on a master to see which members are down";
     Refusal::new(Reason::Unavailable, why)
 }
 
@@ -203,8 +205,8 @@ fn unknown(id: &TokenId) -> Refusal {
     Refusal::new(
         Reason::UnknownToken,
         format!(
-            "token {id} is not known here; `appliance token list` on the master shows those that \
-             are"
+            "token {id} is not known here; `appliance token list` on a master shows the known \
+             tokens, and `appliance token create` makes a new one"
         ),
     )
 }

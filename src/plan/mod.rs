@@ -366,7 +366,7 @@ impl fmt::Display for Step {
             Step::SetSysctl { key, value } => write!(f, "set {key} = {value}"),
             Step::InstallProgram => write!(f, "install {PROGRAM}"),
             Step::CreateUsers(path) => write!(f, "create the system users in {path}"),
-            Step::AddToken(token) => write!(f, "add the join token of ID {}", token.id),
+            Step::AddToken(token) => write!(f, "add join token {}", token.id),
             Step::PrepareEtcd(member) => {
                 write!(f, "find out how etcd's member {} starts", member.name)
             }

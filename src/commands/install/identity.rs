@@ -279,7 +279,7 @@ fn join(
     }
     let token = token(node).map_err(Failure::into_error)?;
     log::info!(
-        "joining the cluster as {} with the token of ID {}",
+        "joining the cluster as {} with token {}",
         *node.spec.name,
         token.id()
     );
