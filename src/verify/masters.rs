@@ -20,7 +20,7 @@ use crate::sys::root::Root;
 /// The client certificate that every node has and every master accepts.
 const SHOWN: &str = "calico";
 /// The documentation of the recovery.
-const DOCUMENT: &str = "docs/join.md, \"When most masters are lost\"";
+const DOCUMENT: &str = "\"When most masters are lost\" in `appliance help high-availability`";
 
 /// The masters of a cluster.
 #[derive(Clone, Debug, Serialize)]

@@ -26,7 +26,7 @@ fn refusal(change: impl Fn(&Machine)) -> String {
 fn a_base_that_is_too_small_is_refused() {
     let refusal = Site::with(&system(), SMALL).refusal(&[]);
     assert!(
-        refusal.contains("it is too small; enlarge its disk"),
+        refusal.contains("MiB to spare; enlarge its disk first"),
         "{refusal}"
     );
 }
