@@ -2,7 +2,7 @@
 
 /// The directory of everything that Kubernetes reads.
 pub const KUBERNETES_DIR: &str = "/etc/kubernetes";
-/// The directory of all certificates, as the tutorial has it.
+/// The directory of all certificates. The tutorial uses the same path.
 pub const CA_DIR: &str = "/etc/kubernetes/ca";
 /// The cluster's certificate authority.
 pub const CA_CERTIFICATE: &str = "/etc/kubernetes/ca/ca.pem";
@@ -11,12 +11,12 @@ pub const CA_CERTIFICATE: &str = "/etc/kubernetes/ca/ca.pem";
 pub const ISSUER_CERTIFICATE: &str = "/etc/kubernetes/ca/ca-issuer.pem";
 /// The tokens that kube-apiserver accepts (`--token-auth-file`).
 pub const TOKEN_FILE: &str = "/etc/kubernetes/ca/kubernetes/token.csv";
-/// The public half of the service accounts' key pair.
+/// The public key of the service accounts' key pair.
 pub const SERVICE_ACCOUNT_PUBLIC: &str = "/etc/kubernetes/ca/service-account/service-account.pub";
-/// The private half of the service accounts' key pair.
+/// The private key of the service accounts' key pair.
 pub const SERVICE_ACCOUNT_PRIVATE: &str =
     "/etc/kubernetes/ca/service-account/service-account-key.pem";
-/// What kube-apiserver writes to the audit log.
+/// The audit policy of kube-apiserver: which requests it logs.
 pub const AUDIT_POLICY: &str = "/etc/kubernetes/audit-policy.yaml";
 /// The audit log of kube-apiserver.
 pub const AUDIT_LOG: &str = "/var/log/kubernetes/audit.log";
@@ -27,7 +27,7 @@ pub const CONTROLLER_MANAGER_KUBECONFIG: &str =
     "/etc/kubernetes/kube-controller-manager.kubeconfig";
 /// The scheduler's kubeconfig.
 pub const SCHEDULER_KUBECONFIG: &str = "/etc/kubernetes/kube-scheduler.kubeconfig";
-/// The kubelet's kubeconfig. The kubelet writes it itself once it has its certificate.
+/// The kubelet's kubeconfig. The kubelet writes it when it gets its certificate.
 pub const KUBELET_KUBECONFIG: &str = "/etc/kubernetes/kubelet.kubeconfig";
 /// The kubeconfig with which a kubelet asks for its certificate.
 pub const BOOTSTRAP_KUBECONFIG: &str = "/etc/kubernetes/bootstrap.kubeconfig";
@@ -62,7 +62,7 @@ pub const CALICOCTL_CONFIG: &str = "/etc/calico/calicoctl.cfg";
 pub const CALICO_LOG_DIR: &str = "/var/log/calico";
 /// The sockets of Calico's daemons.
 pub const CALICO_RUN_DIR: &str = "/var/run/calico";
-/// Where BIRD listens, on the node as in its container.
+/// The socket of BIRD. The path is the same on the node and in its container.
 pub const BIRD_SOCKET: &str = "/var/run/calico/bird.ctl";
 /// The directory of CNI configurations.
 pub const CNI_DIR: &str = "/etc/cni/net.d";
@@ -100,7 +100,7 @@ pub const IPTABLES_RESTORE: &str = "/opt/appliance/shims/iptables-restore";
 pub const DOCKER_OF_MACHINE: &str = "/usr/bin/docker";
 /// docker's programs in the bundle in use, where it has them.
 pub const DOCKER_BIN_DIR: &str = "/opt/appliance/current/docker";
-/// The docker that a payload brings to a machine without one.
+/// The docker of a payload, for a machine without docker.
 pub const DOCKER_OF_PAYLOAD: &str = "/opt/appliance/current/docker/docker";
 
 /// The directory of links to programs for people.

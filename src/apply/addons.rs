@@ -1,5 +1,5 @@
-//! Gives the cluster its add-ons and workloads, each as soon as what it needs is available, and
-//! tells how they stand.
+//! Applies add-ons and workloads to the cluster, each as soon as the ones before it are available,
+//! and reports their state.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -15,18 +15,18 @@ use crate::sys::process::Runner;
 use crate::sys::retry::{Failure, Schedule, permanent, retried, transient};
 use crate::sys::root::Root;
 
-/// The longest pause between two looks.
+/// The longest pause between two checks.
 const PAUSE: Duration = Duration::from_secs(10);
 
-/// Applies everything and waits until all of it is available, however long that takes. What it
-/// waits for is said whenever it changes.
+/// Applies everything and waits without limit until all of it is available. It logs what it waits
+/// for whenever that changes.
 pub fn settle(root: &Root, runner: &dyn Runner) -> Result<()> {
     let addons = addons::index(root)?;
     let mut applied = BTreeSet::new();
     retried("add-ons", Schedule::endless(PAUSE), || {
         let began = Instant::now();
         let outcome = round(root, runner, &addons, &mut applied);
-        // Half of the time at most goes into asking: a slow machine needs it for the cluster.
+        // Spend at most half of the time on requests: a slow machine needs it for the cluster.
         outcome.map_err(|failure| failure.after(began.elapsed()))
     })
     .map_err(Failure::into_error)?;
@@ -34,7 +34,7 @@ pub fn settle(root: &Root, runner: &dyn Runner) -> Result<()> {
     Ok(())
 }
 
-/// Applies what can be applied now. A failure says what is not available yet.
+/// Applies what can be applied now. A failure names what is not available yet.
 fn round(
     root: &Root,
     runner: &dyn Runner,
@@ -76,8 +76,8 @@ fn round(
     Err(transient(anyhow!("{}", waiting.join("; "))))
 }
 
-/// Applies one, and notes what came of it. The inner error is what was said: nothing has come of it
-/// yet where the API server did not answer.
+/// Applies one add-on and records the result. The inner error is the answer of kubectl. If the API
+/// server did not answer, there is no result to record yet.
 fn apply(root: &Root, runner: &dyn Runner, addon: &Addon) -> Result<Result<(), String>> {
     let answer =
         kubectl::apply_now(runner, &addon.path).map_err(|error| explained(&format!("{error:#}")));

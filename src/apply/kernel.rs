@@ -15,5 +15,6 @@ pub fn load_module(runner: &dyn Runner, module: &str) -> Result<()> {
 /// Sets a setting until the next boot.
 pub fn set_sysctl(key: &str, value: &str) -> Result<()> {
     let path = sysctl_path(key);
-    fs::write(&path, value).with_context(|| format!("set {key} to {value} ({})", path.display()))
+    fs::write(&path, value)
+        .with_context(|| format!("cannot set sysctl {key} to {value} ({})", path.display()))
 }

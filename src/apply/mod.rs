@@ -1,4 +1,4 @@
-//! Carries a plan out: the only part of the program that changes the machine.
+//! Carries out a plan. Only this part of the program changes the machine.
 
 use anyhow::{Context, Result};
 
@@ -21,31 +21,31 @@ pub mod images;
 mod kernel;
 pub mod records;
 
-/// Unpacks the bundle to the directory given, an absolute path on this machine.
+/// Unpacks the bundle to the given directory, an absolute path on this machine.
 pub type Unpack<'a> = dyn Fn(&std::path::Path) -> Result<()> + 'a;
 
-/// Told of each step before it is carried out: its number from 1, how many there are, and the step.
+/// Called before each step with its number (from 1), the number of steps, and the step.
 pub type Announce<'a> = dyn Fn(usize, usize, &Step) + 'a;
 
-/// What a plan is carried out with.
+/// Carries out a plan with these tools.
 pub struct Executor<'a> {
     /// Where files go.
     pub root: &'a Root,
     /// What runs programs.
     pub runner: &'a dyn Runner,
-    /// The docker that images are loaded into.
+    /// The docker that loads the images.
     pub docker: &'a Docker,
     /// What unpacks the bundle.
     pub unpack: &'a Unpack<'a>,
-    /// What copies the running program to the path given.
+    /// What copies the running program to the given path.
     pub install_program: &'a Unpack<'a>,
-    /// What tells the user.
+    /// What reports each step to the user.
     pub announce: &'a Announce<'a>,
 }
 
 impl Executor<'_> {
-    /// Carries out every step in order and stops at the first that fails. Running the
-    /// same command again goes on from there.
+    /// Carries out every step in order and stops at the first failure. The same command, run
+    /// again, continues there.
     pub fn run(&self, plan: &Plan) -> Result<()> {
         let count = plan.steps.len();
         for (index, step) in plan.steps.iter().enumerate() {
@@ -103,7 +103,7 @@ impl Executor<'_> {
             Step::ReloadUnits => systemd::daemon_reload(self.runner),
             Step::LoadImage(image) => self.load_image(image),
             Step::Start { service, restart } => {
-                // Images can be loaded only into a docker that answers; nobody waits for the others.
+                // Docker has to run before it can load images. No step waits for other services.
                 if service.name == "docker" {
                     systemd::start(self.runner, service.name, *restart)?;
                 } else {
@@ -114,7 +114,8 @@ impl Executor<'_> {
         }
     }
 
-    /// What is mounted below goes first: a pod's volume may be somewhere else's data.
+    /// Removes the content of a directory. It unmounts everything below first: the volume of a pod
+    /// may hold data from another place.
     fn remove_content(&self, path: &str) -> Result<()> {
         let dir = self.root.resolve(path)?;
         for mounted in mount::below(&dir)? {
@@ -124,7 +125,8 @@ impl Executor<'_> {
         self.root.remove_content(path)
     }
 
-    /// A file that was not there when the plan was made is created, never replaced: it could be a key.
+    /// Writes a file. A file that was absent when the plan was made is created, never replaced: it
+    /// could be a key.
     fn write(&self, path: &str, mode: u32, content: &Content, new: bool) -> Result<()> {
         let bytes = content.bytes();
         if new {

@@ -24,7 +24,7 @@ pub fn forget(root: &Root) -> Result<()> {
     root.remove_file(paths::STATE)
 }
 
-/// Notes that `service` was started with the inputs of digest `inputs`.
+/// Records that `service` was started with inputs of the digest `inputs`.
 pub fn note_started(root: &Root, service: &str, inputs: &str) -> Result<()> {
     let mut all = started_with(root)?;
     all.insert(service.to_owned(), inputs.to_owned());

@@ -1,6 +1,6 @@
-//! The tutorial's checks of a cluster, and those of the network below it: a table of small checks
-//! over what was found out. [`facts`] finds it out, [`workload`] brings pods to ask with, [`serve`]
-//! runs in them.
+//! Checks a cluster as the tutorial does, and its network: a table of small checks over collected
+//! facts. [`facts`] collects them, [`workload`] starts pods as probes, and [`serve`] runs in these
+//! pods.
 
 use std::fmt::Display;
 
@@ -17,23 +17,23 @@ pub mod workload;
 
 pub use ask::find_out;
 
-/// How a check came out.
+/// The result of a check.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase", tag = "result")]
 pub enum Verdict {
-    /// It is as it should be.
+    /// The check passed.
     Passed {
         /// What was found.
         found: String,
     },
-    /// It is not.
+    /// The check failed.
     Failed {
         /// What was found.
         found: String,
-        /// What mends it.
+        /// How to fix it.
         hint: String,
     },
-    /// It could not be found out, or does not apply.
+    /// The check could not run, or does not apply.
     Skipped {
         /// Why.
         found: String,
@@ -66,7 +66,7 @@ impl Verdict {
 pub struct Checked {
     /// What was checked.
     pub check: &'static str,
-    /// How it came out.
+    /// Its result.
     #[serde(flatten)]
     pub verdict: Verdict,
 }

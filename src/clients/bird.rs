@@ -1,5 +1,5 @@
-//! Asks BIRD, the BGP daemon in calico/node, for its peers: the same question, at the same socket,
-//! as `calicoctl node status` asks.
+//! Asks BIRD, the BGP daemon in calico/node, for its peers, with the same request at the same
+//! socket as `calicoctl node status`.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -11,15 +11,15 @@ use serde::Serialize;
 
 /// How long it may take to answer.
 const ANSWER: Duration = Duration::from_secs(5);
-/// More than BIRD says of a thousand peers, in bytes.
+/// The size limit of an answer, in bytes. A thousand peers take less.
 const MOST: u64 = 1024 * 1024;
-/// How Calico names its BGP sessions in BIRD, and what `calicoctl` calls them.
+/// The names of Calico's BGP sessions in BIRD, and the names that `calicoctl` shows.
 const KINDS: [(&str, &str); 3] = [
     ("Mesh_", "node-to-node mesh"),
     ("Node_", "node specific"),
     ("Global_", "global"),
 ];
-/// What BIRD says of a session that works.
+/// How BIRD describes a session that works.
 pub const ESTABLISHED: &str = "Established";
 
 /// A BGP session.
@@ -31,11 +31,11 @@ pub struct Peer {
     /// Why there is a session: `node-to-node mesh`, `node specific` or `global`.
     #[serde(rename = "type")]
     pub kind: &'static str,
-    /// BIRD's word for it: `up`, `start`, `down`.
+    /// Its state in BIRD: `up`, `start`, `down`.
     pub state: String,
-    /// Since when: a time of today, or a day.
+    /// The start of this state: a time of today, or a date.
     pub since: String,
-    /// The state of BGP, and what is wrong: `Established`, `Active Socket: Connection refused`.
+    /// The state of BGP and the error, if any: `Established`, `Active Socket: Connection refused`.
     pub info: String,
 }
 
@@ -46,7 +46,7 @@ impl Peer {
     }
 }
 
-/// Every BGP peer that BIRD at `socket` knows; `None` where no BIRD listens there.
+/// All BGP peers of BIRD at `socket`; `None` if no BIRD listens there.
 pub fn ask(socket: &Path) -> Result<Option<Vec<Peer>>> {
     let Ok(mut stream) = UnixStream::connect(socket) else {
         return Ok(None);
@@ -57,13 +57,16 @@ pub fn ask(socket: &Path) -> Result<Option<Vec<Peer>>> {
         stream.write_all(b"show protocols\n")?;
         peers(BufReader::new((&stream).take(MOST)))
     };
-    ask()
-        .map(Some)
-        .with_context(|| format!("BIRD at {}", socket.display()))
+    ask().map(Some).with_context(|| {
+        format!(
+            "cannot list the BGP peers from BIRD at {}; see `docker logs calico-node`",
+            socket.display()
+        )
+    })
 }
 
-/// The peers in BIRD's answer. Each line begins with a code and `-`, or with a blank where the code
-/// is that of the line before; a code and a blank end the answer.
+/// Parses BIRD's answer. Each line begins with a code and `-`, or with a blank if it has the same
+/// code as the line before. A code and a blank end the answer.
 fn peers(answer: impl BufRead) -> Result<Vec<Peer>> {
     let mut peers = Vec::new();
     for line in answer.lines() {
@@ -76,13 +79,13 @@ fn peers(answer: impl BufRead) -> Result<Vec<Peer>> {
             "0000" => return Ok(peers),
             "0001" | "2002" => {}
             "" | "1002" => peers.extend(peer(rest)),
-            _ => bail!("it says {line:?}"),
+            _ => bail!("unexpected answer {line:?}"),
         }
     }
-    bail!("its answer has no end")
+    bail!("the answer ends without its last line (code 0000)")
 }
 
-/// The peer a line of the table describes: name, protocol, table, state, since, and what else.
+/// Parses a line of the table: name, protocol, table, state, since, and further information.
 fn peer(line: &str) -> Option<Peer> {
     let words: Vec<&str> = line.split_whitespace().collect();
     let [name, "BGP", _table, state, since, info @ ..] = words.as_slice() else {
@@ -112,8 +115,8 @@ mod tests {
         kernel1  Kernel   master   up     13:24:10    \n \
         device1  Device   master   up     13:24:10    \n \
         Mesh_192_168_1_103 BGP      master   up     13:24:30    Established   \n \
-        Mesh_192_168_1_101 BGP      master   start  2018-01-02  Active        Socket: Connection refused\n \
-        Global_10_0_0_1 BGP      master   down   13:25:00    Idle\n\
+        Mesh_192_168_1_101 BGP      master   start  2018-01-02  Active        Socket: Connection \
+        refused\n Global_10_0_0_1 BGP      master   down   13:25:00    Idle\n\
         0000 \n";
 
     #[test]
@@ -132,7 +135,8 @@ mod tests {
             told,
             [
                 "192.168.1.103|node-to-node mesh|up|13:24:30|Established",
-                "192.168.1.101|node-to-node mesh|start|2018-01-02|Active Socket: Connection refused",
+                "192.168.1.101|node-to-node mesh|start|2018-01-02|Active Socket: Connection \
+                 refused",
                 "10.0.0.1|global|down|13:25:00|Idle",
             ]
         );

@@ -1,4 +1,4 @@
-//! Talking to docker through its command line, as of docker 1.11.
+//! Runs docker through its command line (docker 1.11 or later).
 
 use std::path::Path;
 
@@ -8,14 +8,14 @@ use crate::paths;
 use crate::preflight::DockerSource;
 use crate::sys::process::{Command, Runner, argument};
 
-/// The docker of this machine, or of the payload where the machine has none.
+/// The docker of this machine, or the docker of the payload if the machine has none.
 #[derive(Clone, Debug)]
 pub struct Docker {
     program: String,
 }
 
 impl Docker {
-    /// Docker by its command line program at `program`.
+    /// Docker with the command line program at `program`.
     pub fn new(program: &str) -> Docker {
         Docker {
             program: program.to_owned(),
@@ -34,7 +34,7 @@ impl Docker {
         Command::new(&self.program, arguments)
     }
 
-    /// Whether its daemon answers.
+    /// Whether the daemon answers.
     pub fn is_running(&self, runner: &dyn Runner) -> bool {
         let version = self.command(&["version", "--format", "{{.Server.Version}}"]);
         runner.run(&version).is_ok_and(|output| output.success())
@@ -47,20 +47,20 @@ impl Docker {
         Ok(output.success().then(|| output.stdout.trim().to_owned()))
     }
 
-    /// Removes every container that a kubelet made.
+    /// Removes every container that a kubelet created.
     pub fn remove_pods(&self, runner: &dyn Runner) -> Result<()> {
         let list = ["--all", "--filter=label=io.kubernetes.pod.uid"];
         self.each(runner, &list, &["rm", "--force", "--volumes"])
     }
 
-    /// Ends the running containers that a kubelet made under that name, so that it starts others.
-    /// One that has just ended by itself is as good.
+    /// Stops the running containers of this name that a kubelet created, so that the kubelet starts
+    /// new ones. A container that just ended by itself counts as stopped.
     pub fn end_containers(&self, runner: &dyn Runner, name: &str) -> Result<()> {
         let named = format!("--filter=label=io.kubernetes.container.name={name}");
         self.each(runner, &[&named], &["stop", "--time=1"])
     }
 
-    /// Does `command` to the containers that `ps` lists with `filters`.
+    /// Runs `command` on the containers that `ps` lists with `filters`.
     fn each(&self, runner: &dyn Runner, filters: &[&str], command: &[&str]) -> Result<()> {
         let list = [&["ps", "--quiet"], filters].concat();
         let listed = runner.check(&self.command(&list))?;
@@ -72,7 +72,7 @@ impl Docker {
         runner.check(&self.command(&all)).map(drop)
     }
 
-    /// Loads the images of a tarball that `docker save` or the like has written.
+    /// Loads the images of a tarball in the format of `docker save`.
     pub fn load(&self, runner: &dyn Runner, tarball: &Path) -> Result<()> {
         let load = self.command(&["load", "--input", argument(tarball)?]);
         runner.check(&load).map(drop)

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::sys::process::{Command, Runner};
 
-/// Whether the module is loaded or built into the running kernel.
+/// Whether the module is loaded, or built into the running kernel.
 pub fn has_module(module: &str) -> bool {
     let plain = module.replace('-', "_");
     if Path::new("/sys/module").join(&plain).exists() {
@@ -27,13 +27,13 @@ pub fn can_load_module(runner: &dyn Runner, module: &str) -> bool {
     runner.run(&probe).is_ok_and(|output| output.success())
 }
 
-/// Whether the running kernel confines programs with AppArmor, as docker asks it.
+/// Whether AppArmor is enabled in the running kernel. Docker uses the same test.
 pub fn has_apparmor() -> bool {
     let enabled = fs::read_to_string("/sys/module/apparmor/parameters/enabled");
     enabled.is_ok_and(|enabled| enabled.starts_with('Y'))
 }
 
-/// The value of a setting such as `net.ipv4.ip_forward`; `None` if the kernel has none of that name.
+/// The value of a setting such as `net.ipv4.ip_forward`; `None` if the kernel has no such setting.
 pub fn sysctl(key: &str) -> Option<String> {
     let value = fs::read_to_string(sysctl_path(key)).ok()?;
     Some(value.trim().to_owned())

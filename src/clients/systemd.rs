@@ -1,4 +1,4 @@
-//! Talking to systemd through `systemctl`, as of systemd 229.
+//! Runs systemd through `systemctl` (systemd 229 or later).
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use anyhow::Result;
 use crate::plan::UnitState;
 use crate::sys::process::{Command, Runner};
 
-/// What systemd knows of a unit.
+/// The state of a unit in systemd.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Unit {
     /// `loaded`, `not-found`, `error`, …
@@ -16,12 +16,12 @@ pub struct Unit {
     pub active_state: String,
     /// `running`, `auto-restart`, `dead`, …
     pub sub_state: String,
-    /// Whether a start or stop of it waits or is under way.
+    /// Whether a start or stop of it is queued or under way.
     pub has_job: bool,
 }
 
 impl Unit {
-    /// Whether it runs or systemd is already at it.
+    /// Whether it runs, or systemd is starting it.
     pub fn state(&self) -> UnitState {
         match self.active_state.as_str() {
             "active" | "activating" | "reloading" => UnitState::Running,
@@ -31,13 +31,13 @@ impl Unit {
         }
     }
 
-    /// Whether it will be running without anyone's doing, but is not yet.
+    /// Whether systemd is still starting it.
     pub fn is_coming_up(&self) -> bool {
         self.state() == UnitState::Running && (self.active_state != "active" || self.has_job)
     }
 }
 
-/// Asks for the state of the services of these names; one systemd does not know is `not-found`.
+/// The state of the services with these names. A service without a unit is `not-found`.
 pub fn show(runner: &dyn Runner, names: &[&str]) -> Result<BTreeMap<String, Unit>> {
     let units: Vec<String> = names.iter().map(|name| unit(name)).collect();
     let mut arguments = vec!["show", "--property=Id,LoadState,ActiveState,SubState,Job"];
@@ -78,15 +78,15 @@ pub fn daemon_reload(runner: &dyn Runner) -> Result<()> {
         .map(drop)
 }
 
-/// Starts or restarts a service and waits until systemd says it is up.
+/// Starts or restarts a service and waits until systemd reports that it is up.
 pub fn start(runner: &dyn Runner, name: &str, restart: bool) -> Result<()> {
     runner
         .check(&Command::new("systemctl", &[verb(restart), &unit(name)]))
         .map(drop)
 }
 
-/// Starts or restarts a service without waiting: during a boot systemd may not get to it
-/// before the caller's own unit has ended, and waiting for that would hang the boot.
+/// Starts or restarts a service without waiting. During a boot, systemd may start it only after
+/// the caller's own unit has ended; waiting for it would block the boot.
 pub fn start_without_waiting(runner: &dyn Runner, name: &str, restart: bool) -> Result<()> {
     runner
         .check(&Command::new(
@@ -103,7 +103,7 @@ pub fn stop(runner: &dyn Runner, name: &str) -> Result<()> {
         .map(drop)
 }
 
-/// The whole name of the unit: a service, unless it says what it is.
+/// The full name of the unit: a service, unless the name ends with `.timer`.
 fn unit(name: &str) -> String {
     if name.ends_with(".timer") {
         name.to_owned()

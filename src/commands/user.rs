@@ -6,13 +6,13 @@ use crate::nodespec::Refused;
 use crate::sys::host;
 use crate::sys::root::Root;
 
-/// Refuses to look at, let alone change, the running system as any other user than root:
-/// its keys and its config drive are root's to read.
+/// Refuses to read or change the running system as any user but root: only root may read its
+/// keys and its config drive.
 pub fn check_user(root: &Root) -> Result<()> {
     if !root.is_live() || host::is_root() {
         return Ok(());
     }
-    let problem = "this user may neither read the node's keys nor change the system; run it as root (sudo appliance …)";
+    let problem = "this command needs root: only root may read the node's keys and change the system; run the same command with `sudo`";
     Err(Refused {
         problems: vec![problem.to_owned()],
     }

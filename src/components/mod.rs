@@ -1,4 +1,4 @@
-//! The table of what runs on a node: services, their certificates, their health. Pure.
+//! The table of the services of a node, with their certificates and health endpoints. Pure.
 
 use crate::nodespec::ports;
 use crate::nodespec::{Profile, Reach, Shape};
@@ -13,44 +13,44 @@ pub use certificates::{
 
 /// The unprivileged user of the join service.
 pub const JOIN_USER: &str = "appliance-join";
-/// The service that leads to the API servers, where there are several.
+/// The service that forwards to the API servers, if there are several.
 pub const BALANCER_NAME: &str = "appliance-balancer";
-/// The unit that makes a node of a server at each of its boots.
+/// The unit that installs the node at each boot.
 pub const BOOT_UNIT: &str = "appliance-install.service";
 
-/// Where a service's program comes from.
+/// The source of a service's program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Runs {
-    /// The payload's program of this name.
+    /// The program of this name in the payload.
     Program(&'static str),
-    /// A container of the payload's image of this name.
+    /// A container of the image of this name in the payload.
     Image(&'static str),
-    /// The distribution's package, or the payload where it carries docker itself.
+    /// The distribution's package, or docker in the payload.
     Docker,
-    /// This program itself.
+    /// This program.
     Appliance,
 }
 
-/// Where a service tells whether it is healthy.
+/// The health endpoint of a service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Health {
-    /// An address that answers 2xx if and only if the service is healthy.
+    /// A URL that answers 2xx if and only if the service is healthy.
     pub url: String,
-    /// The certificate to show there, by name, where one is asked for.
+    /// The name of the client certificate, if the URL requires one.
     pub client: Option<&'static str>,
 }
 
 /// One service of a node.
 pub struct Service {
-    /// The unit's name, as the tutorial has it; without `.service`, where it is a service.
+    /// The unit's name, as in the tutorial; without `.service` if it is a service.
     pub name: &'static str,
     /// What it runs.
     pub runs: Runs,
-    /// The certificates whose change it must be restarted for.
+    /// The certificates whose change requires a restart.
     pub certificates: &'static [&'static str],
-    /// The other files whose change it must be restarted for.
+    /// The other files whose change requires a restart.
     pub files: &'static [&'static str],
-    /// Where its health is asked; `None` if its unit's state is all there is.
+    /// Its health endpoint; `None` if only the state of its unit is known.
     pub health: Option<fn(Reach) -> Health>,
     /// The kind of its unit.
     pub unit: UnitKind,
@@ -59,9 +59,9 @@ pub struct Service {
 /// The kind of a unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UnitKind {
-    /// A service that runs always.
+    /// A service that always runs.
     Service,
-    /// A service that ends by itself when there is nothing left for it to do.
+    /// A service that ends by itself when it has nothing left to do.
     MayEnd,
     /// A timer, with the service of the same name.
     Timer,
@@ -76,7 +76,7 @@ impl Service {
         }
     }
 
-    /// The units it is made of: a timer has a service of the same name.
+    /// Its unit files: a timer also has a service of the same name.
     pub fn units(&self) -> Vec<String> {
         let service = self.name.trim_end_matches(".timer");
         match self.unit {
@@ -85,7 +85,7 @@ impl Service {
         }
     }
 
-    /// The target it is enabled for.
+    /// The target that starts it.
     pub fn wanted_by(&self) -> &'static str {
         match self.unit {
             UnitKind::Service | UnitKind::MayEnd => "multi-user.target",
@@ -173,8 +173,8 @@ const CALICO: Service = Service {
     unit: UnitKind::Service,
 };
 
-/// The containers on a service's node that the kubelet runs with the certificates of the service:
-/// they read them when they start, so what restarts the one has to end the others.
+/// The containers that the kubelet runs with the certificates of a service on the same node. They
+/// read certificates only when they start, so a restart of the service must also restart them.
 pub fn containers_beside(service: &str) -> &'static [&'static str] {
     match service {
         "kube-calico" => &["calico-kube-controllers"],
@@ -252,7 +252,7 @@ const ADDONS: Service = Service {
     name: "appliance-addons",
     runs: Runs::Appliance,
     certificates: &[],
-    // Its content has the digests of all manifests.
+    // Its content includes the digests of all manifests.
     files: &[paths::ADDONS_INDEX, paths::ADMIN_KUBECONFIG],
     health: None,
     unit: UnitKind::Service,
@@ -281,8 +281,8 @@ const NETWORK: &[&Service] = &[&DOCKER, &CALICO];
 const PODS: &[&Service] = &[&POD_METADATA, &KUBELET, &PROXY];
 const JOINING: &[&Service] = &[&SIGNER, &JOIN, &RENEWALS];
 
-/// The services of a node, in the order they are started: what takes longest and what others
-/// wait for comes first.
+/// The services of a node in starting order: slow services, and services that others wait for, come
+/// first.
 pub fn services(shape: Shape) -> Vec<&'static Service> {
     let role = shape.role;
     let tls = shape.profile == Profile::WithCa;

@@ -22,7 +22,7 @@ use crate::records::expected::Expected;
 use crate::records::names::NodeNames;
 use crate::render::render;
 
-/// Every file, units last: what a unit reads is there before systemd can start it.
+/// Every file. Units come last, so that the files they read exist before systemd can start them.
 pub fn all(sources: &Sources<'_>, services: &[&Service]) -> Result<Vec<File>> {
     let mut files = config_files(sources)?;
     if let Some(pki) = sources.pki {
@@ -73,7 +73,7 @@ fn unit(path: &str, text: String) -> File {
     }
 }
 
-/// The values every template may use.
+/// The values that every template may use.
 pub(super) fn values(sources: &Sources<'_>) -> Value {
     let spec = sources.spec;
     let cluster = &spec.cluster;
@@ -139,7 +139,7 @@ fn by_name(sources: &Sources<'_>, path: fn(&str) -> String) -> BTreeMap<&'static
     names.into_iter().map(|name| (name, path(name))).collect()
 }
 
-/// Every member of etcd, as its clients take them.
+/// Every member of etcd, in the form for its clients.
 fn etcd_endpoints(spec: &NodeSpec) -> String {
     let scheme = spec.reach().scheme();
     let addresses = spec.master_addresses();
@@ -149,7 +149,7 @@ fn etcd_endpoints(spec: &NodeSpec) -> String {
     urls.collect::<Vec<_>>().join(",")
 }
 
-/// Every member of etcd, as its members take them.
+/// Every member of etcd, in the form for its members.
 pub(super) fn initial_cluster(spec: &NodeSpec) -> String {
     let scheme = spec.reach().scheme();
     let member =
@@ -162,7 +162,7 @@ pub(super) fn initial_cluster(spec: &NodeSpec) -> String {
     members.collect::<Vec<_>>().join(",")
 }
 
-/// Where a node reaches the API server.
+/// The URL at which a node reaches the API server.
 fn api_server(spec: &NodeSpec) -> String {
     let port = *spec.cluster.balancer_port;
     match (&spec.master_addresses()[..], spec.tls()) {
@@ -172,14 +172,14 @@ fn api_server(spec: &NodeSpec) -> String {
     }
 }
 
-/// The issuing authority's own certificate, where it is not the only one.
+/// The certificate of the issuing CA, if there are other CA certificates above it.
 fn issuer(pki: Option<&Pki>) -> Option<String> {
-    // A file that is no chain of certificates was refused before.
+    // A file that is not a certificate chain was refused before.
     let mut chain = inspect::certificates(&pki?.authority.certificate_pem).ok()?;
     (chain.len() > 1).then(|| chain.swap_remove(0).0)
 }
 
-/// Labels or taints as the kubelet takes them.
+/// Labels or taints in the form for the kubelet.
 fn joined<T: ToString>(items: &[T]) -> String {
     let items: Vec<String> = items.iter().map(ToString::to_string).collect();
     items.join(",")
@@ -191,7 +191,7 @@ struct Host {
     address: String,
 }
 
-/// This node and the ones it is told of, sorted by name.
+/// This node and the nodes in its settings, sorted by name.
 fn hosts(spec: &NodeSpec) -> Vec<Host> {
     let mut entries = spec.cluster.hosts.value.clone();
     entries.insert(spec.name.value.clone(), *spec.address);
@@ -249,14 +249,14 @@ fn config_files(sources: &Sources<'_>) -> Result<Vec<File>> {
     Ok(files)
 }
 
-/// What `appliance images ensure` loads again, and `appliance status` looks for.
+/// The list of images for `appliance images ensure` and `appliance status`.
 fn images(sources: &Sources<'_>) -> Result<File> {
     let images = super::images(sources);
     let text = serde_json::to_string_pretty(&images)? + "\n";
     Ok(public(paths::IMAGES, text))
 }
 
-/// What `appliance check` holds the cluster to.
+/// The expected state of the cluster for `appliance check`.
 fn expected(sources: &Sources<'_>) -> Result<String> {
     let (spec, cluster) = (sources.spec, &sources.spec.cluster);
     let pause = sources.manifest.require(Kind::Image, "pause")?;
@@ -286,8 +286,8 @@ fn join_names(spec: &NodeSpec) -> Result<String> {
     Ok(serde_json::to_string_pretty(&names)? + "\n")
 }
 
-/// Keys before the certificates made for them: a run that is cut between the two finds
-/// the key and makes the certificate again.
+/// The files of keys and certificates. Keys come first: if a run is interrupted between the two,
+/// the next run finds the key and makes the certificate again.
 pub(super) fn pki_files(pki: &Pki) -> Vec<File> {
     let mut files = Vec::new();
     for issued in pki.issued() {
@@ -303,13 +303,13 @@ pub(super) fn pki_files(pki: &Pki) -> Vec<File> {
     files.into_iter().map(identity).collect()
 }
 
-/// Who has a kubeconfig.
+/// The owner of a kubeconfig.
 struct Kubeconfig {
     path: &'static str,
-    /// The user, and the certificate that shows it, where that has the same name.
+    /// The user. The certificate usually has the same name.
     user: &'static str,
     certificate: &'static str,
-    /// Whether it goes through the loopback interface, on a master.
+    /// Whether it uses the loopback interface, on a master.
     local: bool,
 }
 
@@ -362,7 +362,7 @@ fn kubeconfigs(sources: &Sources<'_>) -> Result<Vec<File>> {
     }
     if role.is_worker() {
         wanted.push(&PROXY);
-        // With TLS, the kubelet writes its own once it has its certificate.
+        // With TLS, the kubelet writes its kubeconfig when it gets its certificate.
         wanted.push(if tls { &BOOTSTRAP } else { &KUBELET });
     }
     wanted
@@ -425,7 +425,7 @@ fn units(sources: &Sources<'_>, services: &[&Service]) -> Result<Vec<File>> {
     Ok(files)
 }
 
-/// The values only this service's unit has.
+/// The values that only the unit of this service uses.
 fn own_values(sources: &Sources<'_>, service: &Service) -> Result<Value> {
     Ok(match service.runs {
         Runs::Program(name) => {

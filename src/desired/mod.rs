@@ -1,4 +1,4 @@
-//! Everything a node of a given specification has: directories, files, links, kernel
+//! Everything that a node of a given specification has: directories, files, links, kernel
 //! settings, images and services. Pure.
 
 use core::net::Ipv4Addr;
@@ -30,19 +30,19 @@ pub struct Directory {
     pub mode: u32,
 }
 
-/// What a file holds.
+/// The content of a file.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Content {
     /// The whole file.
     Whole(Vec<u8>),
     /// A marked part of a file that belongs to the distribution.
     Block(String),
-    /// The whole file, never to be shown.
+    /// The whole file, which must never be shown.
     Secret(Secret),
 }
 
 impl Content {
-    /// The bytes it holds.
+    /// Its bytes.
     pub fn bytes(&self) -> &[u8] {
         match self {
             Content::Whole(bytes) => bytes,
@@ -51,7 +51,7 @@ impl Content {
         }
     }
 
-    /// SHA-256 of the bytes it holds.
+    /// SHA-256 of its bytes.
     pub fn sha256(&self) -> [u8; 32] {
         Sha256::digest(self.bytes()).into()
     }
@@ -85,7 +85,7 @@ pub struct File {
     pub path: String,
     /// Its permission bits.
     pub mode: u32,
-    /// What it holds.
+    /// Its content.
     pub content: Content,
     /// What it is for.
     pub purpose: Purpose,
@@ -96,38 +96,38 @@ pub struct File {
 pub struct Link {
     /// Its absolute path.
     pub path: String,
-    /// What it points to.
+    /// Its target.
     pub target: String,
-    /// Whether it gives way to whatever is there already: that is the operator's.
+    /// Whether it yields to an existing file or link, which belongs to the operator.
     pub yields: bool,
     /// What it is for.
     pub purpose: Purpose,
 }
 
-/// A service that is to run, with a digest of all it is started with.
+/// A service of the node, with a digest of all its inputs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RunningService {
     /// The unit's name without `.service`.
     pub name: &'static str,
-    /// Whether it needs docker to have the images first.
+    /// Whether docker must have the images before it starts.
     pub needs_images: bool,
-    /// Whether it may have ended because there was nothing left for it to do.
+    /// Whether it may end when it has nothing left to do.
     pub may_end: bool,
-    /// SHA-256 over its unit, its files and its program: where it differs from the one
-    /// it was last started with, it must be restarted.
+    /// SHA-256 over its unit, its files and its program. If it differs from the digest at its last
+    /// start, the service must be restarted.
     pub inputs: String,
 }
 
-/// A token the master is to take.
+/// A join token that the master accepts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JoinToken {
-    /// Its name.
+    /// Its ID.
     pub id: TokenId,
-    /// What is kept of it.
+    /// Its stored record.
     pub record: TokenRecord,
 }
 
-/// A member of etcd that is one of several.
+/// One of several members of etcd.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EtcdMember {
     /// Its name.
@@ -136,25 +136,25 @@ pub struct EtcdMember {
     pub address: Ipv4Addr,
     /// The addresses of the others.
     pub others: Vec<Ipv4Addr>,
-    /// All members, as etcd takes them (`NAME=URL,…`), where they begin together.
+    /// All members in the form for etcd (`NAME=URL,…`), for their first start together.
     pub cluster: String,
-    /// Whether it may begin before any other.
+    /// Whether it may start before any other.
     pub founds: bool,
 }
 
-/// Objects the cluster is to have.
+/// Objects that the cluster needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Objects {
-    /// The file they are in, for `kubectl apply`.
+    /// The file with the objects, for `kubectl apply`.
     pub path: String,
     /// SHA-256 of the file.
     pub digest: String,
 }
 
-/// Everything a node has.
+/// Everything that a node has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Desired {
-    /// The digest of the bundle that is to be unpacked and in use.
+    /// The digest of the bundle to unpack and use.
     pub bundle: String,
     /// Directories, parents first.
     pub directories: Vec<Directory>,
@@ -170,41 +170,41 @@ pub struct Desired {
     pub images: Vec<NodeImage>,
     /// System users, described in [`paths::USERS`].
     pub users: Vec<&'static str>,
-    /// The tokens workers may join with.
+    /// The tokens that workers may join with.
     pub tokens: Vec<JoinToken>,
     /// Services, in starting order.
     pub services: Vec<RunningService>,
-    /// Its member of etcd, where that is one of several.
+    /// Its member of etcd, if there are several.
     pub etcd: Option<EtcdMember>,
-    /// What the cluster is to have once its API answers.
+    /// The objects to apply as soon as the cluster's API answers.
     pub objects: Option<Objects>,
 }
 
-/// What the files are made from.
+/// The inputs of the files.
 pub struct Sources<'a> {
-    /// What the node is to be.
+    /// The specification of the node.
     pub spec: &'a NodeSpec,
-    /// What the payload holds.
+    /// The manifest of the payload.
     pub manifest: &'a Manifest,
     /// The payload's digest.
     pub digest: &'a str,
-    /// Keys and certificates, where the profile has them.
+    /// Keys and certificates, if the profile uses them.
     pub pki: Option<&'a Pki>,
-    /// The tokens kube-apiserver knows, where the profile has them.
+    /// The tokens that kube-apiserver accepts, if the profile uses them.
     pub tokens: Option<&'a Secret>,
-    /// The token workers may join with, where one was given.
+    /// The token that workers may join with, if the settings have one.
     pub join_token: Option<JoinToken>,
-    /// Whether docker comes from the payload, since the machine has none.
+    /// Whether docker comes from the payload because the machine has none.
     pub bundled_docker: bool,
-    /// What is applied to the cluster besides its own add-ons, on a master.
+    /// The workloads that a master applies in addition to its add-ons.
     pub workloads: &'a [Workload],
-    /// Images from tarballs that are not the payload's.
+    /// Images from tarballs outside the payload.
     pub images: &'a [NodeImage],
 }
 
 impl Desired {
-    /// All that a node of `sources` has. Fails if a template does not fit the values or
-    /// the payload lacks a program the role needs.
+    /// Builds everything that a node of `sources` has. Fails if a template does not fit the values,
+    /// or if the payload lacks a program that the role needs.
     pub fn build(sources: &Sources<'_>) -> Result<Desired> {
         let services = components::services(sources.spec.shape());
         let files = files::all(sources, &services)?;
@@ -239,12 +239,12 @@ impl Desired {
         })
     }
 
-    /// The files of keys and certificates alone, keys before their certificates.
+    /// Only the files of keys and certificates, keys before their certificates.
     pub fn of_pki(pki: &Pki) -> Vec<File> {
         files::pki_files(pki)
     }
 
-    /// The file at `path`, if there is to be one.
+    /// The file at `path`, if the node has one.
     pub fn file(&self, path: &str) -> Option<&File> {
         self.files.iter().find(|file| file.path == path)
     }
@@ -293,7 +293,8 @@ fn objects(files: &[File]) -> Option<Objects> {
     })
 }
 
-/// The bundle in use, the programs on the PATH, the units enabled, and root's kubeconfig.
+/// The links: to the bundle in use, to programs on the PATH, to enabled units, and root's
+/// kubeconfig.
 fn links(sources: &Sources<'_>, services: &[&Service]) -> Vec<Link> {
     let link = |path: String, target: String| Link {
         path,
@@ -375,7 +376,7 @@ fn running_service(
     }
     Ok(RunningService {
         name: service.name,
-        // The kubelet's first pod needs the pause image, and there is nowhere to pull it from.
+        // The kubelet's first pod needs the pause image, and an air-gapped node cannot pull it.
         needs_images: matches!(service.runs, Runs::Image(_) | Runs::Program("kubelet")),
         may_end: service.unit == UnitKind::MayEnd,
         inputs: hex::encode(hash.finalize()),

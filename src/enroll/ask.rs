@@ -17,7 +17,7 @@ use crate::sys::root::Root;
 /// The longest pause between two attempts to join.
 const PAUSE: Duration = Duration::from_secs(15);
 
-/// The certificates (PEM) of the authority this node trusts, if it has joined before.
+/// The CA certificates (PEM) that this node trusts, if it has joined before.
 pub fn authority(root: &Root) -> Result<Option<String>> {
     let pem = root
         .read(paths::CA_CERTIFICATE)?
@@ -27,8 +27,8 @@ pub fn authority(root: &Root) -> Result<Option<String>> {
         .context(paths::CA_CERTIFICATE)
 }
 
-/// New keys are on the disk before the master hears of them: a run that is cut then comes back as
-/// the same node.
+/// Writes new keys to disk before the request to the master: if this run is interrupted, the next
+/// one is still the same node for the master.
 pub fn write_keys(context: &Context<'_>, held: &[Held<'_>]) -> Result<()> {
     for held in held.iter().filter(|held| held.key_is_new) {
         let path = paths::key(held.request.name);
@@ -38,7 +38,7 @@ pub fn write_keys(context: &Context<'_>, held: &[Held<'_>]) -> Result<()> {
     Ok(())
 }
 
-/// Tries to join until it is done, or until `limit` has passed.
+/// Tries to join until it succeeds, or until `limit` has passed.
 pub fn patiently<T>(
     limit: Option<Duration>,
     attempt: impl FnMut() -> Result<T, Failure>,
@@ -54,15 +54,15 @@ pub fn patiently<T>(
     })
 }
 
-/// The token to join with.
+/// The token that this node joins with.
 pub fn token<'a>(context: &Context<'a>) -> Result<&'a Token, Failure> {
     let token = context.spec.join.token.as_ref().map(|token| &token.value);
     token.ok_or_else(|| {
         permanent(Refused {
             problems: vec![format!(
-                "this {} has no certificates of its cluster, and no token to join with; make one \
-                 with `appliance token create` on a master and say it in user-data or {} as \
-                 `join: {{token: …}}`",
+                "this {} has no certificates yet, and the settings have no token to join the \
+                 cluster with; run `appliance token create` on a master, and put the token into {} \
+                 here (or under `appliance:` in user-data): `join: {{token: TOKEN}}`",
                 *context.spec.role,
                 paths::CONFIG
             )],
@@ -70,7 +70,7 @@ pub fn token<'a>(context: &Context<'a>) -> Result<&'a Token, Failure> {
     })
 }
 
-/// Asks the masters in turn, but not this machine, until one gives what is wanted.
+/// Asks the other masters in turn until one answers `ask` with success.
 pub fn at_any_master<T>(
     context: &Context<'_>,
     trusted: Option<&str>,

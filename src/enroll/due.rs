@@ -7,7 +7,7 @@ use crate::records::state::State;
 use crate::sys::root::Root;
 use crate::{components, paths, pki};
 
-/// The certificates of this node that should be renewed.
+/// The certificates of this node that are due for renewal.
 pub fn due(root: &Root, state: &State) -> Result<Vec<&'static str>> {
     let role = state.role.parse().map_err(anyhow::Error::msg)?;
     let now = OffsetDateTime::now_utc();

@@ -1,4 +1,4 @@
-//! A master among several: it founds the cluster, or gets from another master what all share.
+//! One of several masters: it founds the cluster, or fetches the shared keys from another master.
 
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
@@ -12,37 +12,37 @@ use crate::components;
 use crate::join::client::JoinedMaster;
 use crate::nodespec::Refused;
 use crate::nodespec::token::Token;
-use crate::paths::{self, ETCD_MEMBER_DATA};
+use crate::paths::{self, CA_CERTIFICATE, ETCD_MEMBER_DATA};
 use crate::pki::{self, Held};
 use crate::sys::retry::{Failure, transient};
 
 /// How long another master may take to accept a connection.
 const KNOCK: Duration = Duration::from_secs(3);
 
-/// What a knock at another master's door tells of the cluster.
+/// The result of a connection attempt to another master.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Knock {
-    /// It serves nodes: there is a cluster.
+    /// It accepts connections from nodes: there is a cluster.
     Open,
-    /// The machine is there, and serves none.
+    /// The machine is up, but refuses the connection.
     Closed,
-    /// Nobody answers.
+    /// No answer.
     Silent,
 }
 
 /// What a founding master does next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Founding {
-    /// There is a cluster: it joins that.
+    /// There is a cluster: it joins.
     Join,
-    /// Most of the masters are there, and none has a cluster: it founds one.
+    /// Most of the masters are up, and none has a cluster: it founds one.
     Found,
-    /// Too few of the others answer to know.
+    /// Too few of the others answer to decide.
     Wait,
 }
 
-/// What `knocks` at all other masters mean. A cluster with a majority up has at least one member
-/// among any majority of its masters: where such a majority says that there is none, there is none.
+/// Decides from the connection attempts to all other masters. Any majority of the masters includes
+/// at least one member of a running cluster: if a majority has no cluster, then none exists.
 fn founding(knocks: &[Knock]) -> Founding {
     if knocks.contains(&Knock::Open) {
         return Founding::Join;
@@ -59,7 +59,7 @@ fn founding(knocks: &[Knock]) -> Founding {
     }
 }
 
-/// Whether this master lacks keys that it shares with others.
+/// Whether this master lacks keys that all masters share.
 pub fn lacks_shared_keys(context: &Context<'_>) -> Result<bool> {
     let spec = context.spec;
     if !(spec.role.is_master() && spec.has_several_masters()) {
@@ -67,7 +67,7 @@ pub fn lacks_shared_keys(context: &Context<'_>) -> Result<bool> {
     }
     let key = paths::key("ca");
     for path in [
-        paths::CA_CERTIFICATE,
+        CA_CERTIFICATE,
         &key,
         paths::SERVICE_ACCOUNT_PRIVATE,
         paths::TOKEN_FILE,
@@ -83,8 +83,8 @@ pub fn lacks_shared_keys(context: &Context<'_>) -> Result<bool> {
     Ok(false)
 }
 
-/// The keys that all masters share, from another one. `None` if this machine has them, or founds
-/// the cluster.
+/// The keys that all masters share, fetched from another master. `None` if this machine has them,
+/// or if it founds the cluster.
 pub fn shared_keys(context: &Context<'_>, joining: Joining) -> Result<Option<JoinedMaster>> {
     let Joining::Now(limit) = joining else {
         return Ok(None);
@@ -108,15 +108,16 @@ pub fn shared_keys(context: &Context<'_>, joining: Joining) -> Result<Option<Joi
     patiently(limit, || attempt(context, &held))
 }
 
-/// Data of etcd that came from elsewhere must neither be served to this cluster nor be lost.
+/// Refuses etcd data of another cluster: it must neither be served to this cluster nor be lost.
 fn refuse_foreign_data(context: &Context<'_>) -> Result<()> {
-    if !context.root.exists(ETCD_MEMBER_DATA)? || context.root.exists(paths::CA_CERTIFICATE)? {
+    if !context.root.exists(ETCD_MEMBER_DATA)? || context.root.exists(CA_CERTIFICATE)? {
         return Ok(());
     }
     bail!(Refused {
         problems: vec![format!(
-            "{ETCD_MEMBER_DATA} holds data, and this machine has no certificate of its cluster: it \
-             is another cluster's. Move it away to join this one"
+            "{ETCD_MEMBER_DATA} holds etcd data, but this machine has no {CA_CERTIFICATE}: the \
+             data belongs to another cluster. To join this cluster, move it away: \
+             `mv {ETCD_MEMBER_DATA} {ETCD_MEMBER_DATA}.old`, then run `appliance install`"
         )],
     })
 }
@@ -131,13 +132,14 @@ fn attempt(context: &Context<'_>, held: &[Held<'_>]) -> Result<Option<JoinedMast
             .collect();
         match founding(&knocks) {
             Founding::Found => {
-                log::info!("no other master has a cluster: this one founds it");
+                log::info!("no other master has a cluster; this master founds it");
                 return Ok(None);
             }
             Founding::Wait => {
                 let named: Vec<String> = others.iter().map(ToString::to_string).collect();
                 return Err(transient(anyhow!(
-                    "too few of the other masters ({}) answer to know whether there is a cluster",
+                    "too few of the other masters ({}) answer at TCP port {port}, so it is unknown \
+                     whether a cluster exists; boot them, and let this port pass between masters",
                     named.join(", ")
                 )));
             }
@@ -151,7 +153,7 @@ fn join(context: &Context<'_>, held: &[Held<'_>], token: &Token) -> Result<Joine
     let authority = authority(context.root).map_err(transient)?;
     at_any_master(context, authority.as_deref(), |master| {
         let joined = master.join_as_master(token, held)?;
-        log::info!("{master} has let this master in");
+        log::info!("{master} sent the keys that all masters share");
         Ok(joined)
     })
 }

@@ -40,27 +40,27 @@ impl Existing for OnDisk<'_> {
     }
 }
 
-/// What a node shows to others, and what it lets in.
+/// The keys, certificates and tokens of a node.
 #[derive(Default)]
 pub struct Identity {
     /// Keys and certificates, where the profile has them.
     pub pki: Option<Pki>,
-    /// The tokens kube-apiserver knows, on a master.
+    /// The tokens that kube-apiserver accepts, on a master.
     pub tokens: Option<Secret>,
-    /// The token workers may join with, on a master.
+    /// The token that workers join with, on a master.
     pub join_token: Option<JoinToken>,
 }
 
-/// Whether a worker that has not joined does so now.
+/// Whether a worker that has not joined yet joins now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Joining {
-    /// It does, however long its master takes; or gives up after a time.
+    /// It joins. It waits for its master without limit, or gives up after the given time.
     Now(Option<Duration>),
-    /// It does not, and its certificates are made up: to show what would change.
+    /// It does not join. It makes placeholder certificates, only to show what would change.
     Pretended,
 }
 
-/// Finds out who the node is.
+/// Finds, makes or fetches the keys and certificates of the node.
 pub fn resolve(context: &Context<'_>, joining: Joining) -> Result<Identity> {
     if !context.spec.tls() {
         return Ok(Identity::default());
@@ -106,9 +106,9 @@ pub fn has_to_join(context: &Context<'_>) -> Result<bool> {
     Ok(has_to || masters::lacks_shared_keys(context)?)
 }
 
-/// The authority that another master gave.
+/// The certificate authority that another master sent.
 fn authority_of(shared: &JoinedMaster) -> GivenAuthority {
-    let place = "the authority that another master gave".to_owned();
+    let place = "the certificate authority that another master sent".to_owned();
     GivenAuthority {
         certificates: shared.authority.clone(),
         key: Secret::new(shared.keys.authority.as_bytes().to_vec()),
@@ -117,7 +117,7 @@ fn authority_of(shared: &JoinedMaster) -> GivenAuthority {
     }
 }
 
-/// The authority of the settings.
+/// The certificate authority that the settings name.
 fn given_authority(context: &Context<'_>) -> Result<Option<GivenAuthority>> {
     let Some(ca) = &context.spec.ca else {
         return Ok(None);
@@ -140,7 +140,7 @@ fn given_authority(context: &Context<'_>) -> Result<Option<GivenAuthority>> {
     }))
 }
 
-/// The token of user-data, as a master keeps it.
+/// The token from user-data, in the form in which a master stores it.
 fn join_token(context: &Context<'_>, now: OffsetDateTime) -> Option<JoinToken> {
     let join = &context.spec.join;
     let token = join.token.as_ref()?;

@@ -16,7 +16,7 @@ use crate::sys::http;
 use crate::sys::retry::{Failure, transient};
 use crate::sys::root::Root;
 
-/// The keys on the machine, but not the authority and what it signed.
+/// Reads the keys on the machine, but not its certificates.
 struct KeysOnly<'a>(&'a Root);
 
 impl Existing for KeysOnly<'_> {
@@ -28,7 +28,7 @@ impl Existing for KeysOnly<'_> {
     }
 }
 
-/// A worker's keys and certificates: those it has, else what its master gives.
+/// A worker's keys and certificates: those on the machine, or else new ones from its master.
 pub fn certificates(context: &Context<'_>, joining: Joining, now: OffsetDateTime) -> Result<Pki> {
     let spec = context.spec;
     let requests = components::worker(&spec.name, *spec.address);
@@ -63,13 +63,13 @@ fn given(joined: Joined, held: Vec<Held<'_>>) -> Pki {
     Pki {
         authority: foreign_authority(joined.authority),
         certificates: certificates
-            .map(|(held, pem)| held.issued(pem, Some("the master gave it")))
+            .map(|(held, pem)| held.issued(pem, Some("the master issued it")))
             .collect(),
         service_account: None,
     }
 }
 
-/// An authority whose key is the master's.
+/// A certificate authority without its key: the master holds the key.
 fn foreign_authority(pem: String) -> Issued {
     Issued {
         name: "ca".to_owned(),
@@ -81,7 +81,7 @@ fn foreign_authority(pem: String) -> Issued {
     }
 }
 
-/// Certificates that only look like those the master would give.
+/// Placeholder certificates that stand for those that the master would issue.
 fn pretended(
     context: &Context<'_>,
     certificates: Vec<CertificateRequest>,
@@ -91,7 +91,8 @@ fn pretended(
         .map(ToString::to_string)
         .collect();
     log::info!(
-        "this worker would join the master at {}; what its certificates would be is not known yet",
+        "this worker would join the master at {}; the contents of its certificates are not known \
+         until then",
         masters.join(" or ")
     );
     let request = pki::PkiRequest {
@@ -129,13 +130,14 @@ fn join(
     patiently(limit, || {
         at_any_master(context, authority, |master| {
             let joined = master.join(token, held)?;
-            log::info!("{master} has let this node in");
+            log::info!("{master} issued certificates for this node");
             Ok(joined)
         })
     })
 }
 
-/// What the certificate gets that this node has, if it has one and the master takes it.
+/// New certificates that the node gets by showing its present one; `None` if it has none or if no
+/// master accepts it.
 fn renewed(
     context: &Context<'_>,
     trusted: Option<&str>,
@@ -153,7 +155,7 @@ fn renewed(
         certificate: &certificate,
         key: own.key_pem.expose(),
     };
-    // A node is known where it joined; another master's refusal is not the last word.
+    // Only the master where the node joined may know it: after a refusal, ask the next master.
     let renew = |master: &Worker<'_>| {
         let renewed = master.renew(&identity, held);
         renewed.map_err(|failure| transient(failure.into_error()))
@@ -162,7 +164,10 @@ fn renewed(
         Ok(joined) => Ok(Some(joined)),
         Err(failure) => {
             let error = failure.into_error();
-            log::warn!("the certificates of this node are not renewed: {error:#}");
+            log::warn!(
+                "no master renewed the certificates of this node; it joins again with its token: \
+                 {error:#}"
+            );
             Ok(None)
         }
     }

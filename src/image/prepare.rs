@@ -1,5 +1,5 @@
-//! Makes an image of the system below a root directory: this machine's, that of an image that is
-//! mounted, or a mere directory. First everything is looked at; then it is changed.
+//! Prepares the system below a root directory as an image: of this machine, of a mounted image, or
+//! of any directory. It first checks everything; then it makes changes.
 
 use std::path::Path;
 
@@ -24,22 +24,22 @@ use crate::sys::process::{Command, Runner};
 use crate::sys::root::Root;
 use crate::sys::{atomic, host, progress};
 
-/// What an image is made of.
+/// The inputs of a preparation.
 pub struct Preparation<'a> {
     /// The system.
     pub root: &'a Root,
-    /// What runs programs, where the system runs.
+    /// What runs programs, if the system is the running one.
     pub runner: &'a dyn Runner,
-    /// What it is to carry.
+    /// The payload that it carries.
     pub payload: &'a Payload,
-    /// The file the payload is in, where that is not this program.
+    /// The file with the payload, if it is not this program.
     pub carrier: Option<&'a Path>,
-    /// Told of each step before it is done; an error ends it there.
+    /// Called before each step. An error ends the preparation there.
     pub announce: &'a dyn Fn(&str) -> Result<()>,
 }
 
 impl Preparation<'_> {
-    /// Refuses a system no image can be made of, with every reason. Changes nothing.
+    /// Refuses a system that cannot become an image, and lists every reason. Changes nothing.
     pub fn check(&self) -> Result<()> {
         let subject = Subject {
             root: self.root,
@@ -63,7 +63,7 @@ impl Preparation<'_> {
         }
     }
 
-    /// The bytes that are written: what is unpacked, and the program with its payload.
+    /// The space for the unpacked bundle, and for the program with its payload, in bytes.
     pub fn needed(payload: &Payload, carrier: Option<&Path>) -> Result<u64> {
         let program = carrier.map_or_else(this_program, |carrier| Ok(carrier.to_owned()))?;
         Ok(payload.manifest().unpacked_size() + std::fs::metadata(program)?.len())
@@ -77,9 +77,9 @@ impl Preparation<'_> {
         let free = host::file_system(&self.root.resolve(paths::BUNDLES)?)?.free;
         Ok((needed + RESERVE > free).then(|| {
             format!(
-                "room: the system has {} MiB free, and the bundle needs {} MiB and {} MiB to spare: \
-                 it is too small; enlarge its disk first (qemu-img resize, then growpart and \
-                 resize2fs inside), or take a bigger flavor",
+                "disk space: the system has {} MiB free, but the bundle needs {} MiB and {} MiB to \
+                 spare; enlarge its disk first (for an image: `qemu-img resize`, then growpart and \
+                 resize2fs inside it; for a VM: a bigger flavor)",
                 free / (1024 * 1024),
                 mebibytes(needed),
                 mebibytes(RESERVE),
@@ -94,8 +94,8 @@ impl Preparation<'_> {
         ))
     }
 
-    /// Puts in what an image has, and takes out what it must not have. A run that was cut can be
-    /// done again.
+    /// Installs what an image needs, and removes what it must not contain. An interrupted run can
+    /// be repeated.
     pub fn run(&self) -> Result<()> {
         self.unpack()?;
         self.load_images()?;
@@ -129,13 +129,13 @@ impl Preparation<'_> {
         self.root.set_link(CURRENT, digest)
     }
 
-    /// Only a docker that runs can load images. Elsewhere they lie unpacked, and the first boot
+    /// Loads the images if docker runs. Otherwise the images stay unpacked, and the first boot
     /// loads them.
     fn load_images(&self) -> Result<()> {
         let manifest = self.payload.manifest();
         let docker = Docker::of(docker_source(self.root, manifest)?);
         if !self.root.is_live() || !docker.is_running(self.runner) {
-            log::info!("docker does not run here: the first boot loads the images");
+            log::info!("docker does not run here; the first boot loads the images");
             return Ok(());
         }
         for image in manifest.images() {
@@ -150,7 +150,7 @@ impl Preparation<'_> {
         Ok(())
     }
 
-    /// A program without a payload could not tell a first boot what is unpacked.
+    /// Installs the program with its payload, which the first boot needs to know the bundle.
     fn install_program(&self) -> Result<()> {
         let target = self.root.resolve(paths::PROGRAM)?;
         if let Some(parent) = target.parent() {
@@ -163,7 +163,7 @@ impl Preparation<'_> {
         }
     }
 
-    /// A service that is stopped after the cleaning would write what was cleaned.
+    /// Stops services that would write traces again when they stop after the cleaning.
     fn settle(&self) {
         let stop = Command::new("systemctl", &["stop", "systemd-random-seed.service"]);
         if let Err(error) = self.runner.check(&stop) {

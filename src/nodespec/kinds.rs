@@ -118,14 +118,14 @@ impl FromStr for Ipip {
     }
 }
 
-/// How the parts of a node are reached.
+/// How to reach the services of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reach {
     /// The node's address.
     pub address: Ipv4Addr,
-    /// Whether they speak TLS.
+    /// Whether they use TLS.
     pub tls: bool,
-    /// The port of the balancer on 127.0.0.1, where there is one.
+    /// The port of the balancer on 127.0.0.1, if there is one.
     pub balancer: u16,
 }
 
@@ -136,13 +136,13 @@ impl Reach {
     }
 }
 
-/// What decides which services a node has.
+/// The facts that decide which services a node has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shape {
-    /// What the node does.
+    /// The role of the node.
     pub role: Role,
     /// How the cluster's parts trust each other.
     pub profile: Profile,
-    /// Whether it reaches the API servers, which are several, through a balancer of its own.
+    /// Whether the cluster has several API servers, and the node a balancer to reach them.
     pub balanced: bool,
 }

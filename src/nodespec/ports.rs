@@ -1,5 +1,5 @@
-//! The table of what nodes let in from the network: who reaches what, and why. Firewalls and the
-//! security groups of `deploy/` are made after it. Pure.
+//! The table of open ports: the traffic that nodes accept from the network, from whom, and why. The
+//! firewalls and the security groups in `deploy/` follow it. Pure.
 
 use std::fmt;
 
@@ -25,13 +25,12 @@ pub const SCHEDULER_HEALTH: u16 = 10251;
 pub const CONTROLLER_MANAGER_HEALTH: u16 = 10252;
 /// The port on 127.0.0.1 of kube-proxy's health endpoint.
 pub const PROXY_HEALTH: u16 = 10256;
-/// The port of the join service where nobody says otherwise (setting `join.port`).
+/// The default port of the join service (setting `join.port`).
 pub const JOIN: u16 = 6444;
-/// The ports of services on every node where nobody says otherwise (setting `nodePortRange`).
+/// The default ports of services on every node (setting `nodePortRange`).
 pub const NODE_PORTS: (u16, u16) = (20000, 40000);
-/// Ports that parts of a node have on 127.0.0.1, or where nobody else has to reach them: the
-/// health of Felix, kubelet, kube-proxy, scheduler and controller manager, and what old tools look
-/// for the kubelet's read-only port at.
+/// Ports that services use only on the node itself: the health endpoints of Felix, kubelet,
+/// kube-proxy, scheduler and controller manager, and the kubelet's former read-only port.
 const OWN: &[u16] = &[
     FELIX_HEALTH,
     KUBELET_HEALTH,
@@ -42,19 +41,19 @@ const OWN: &[u16] = &[
     PROXY_HEALTH,
 ];
 
-/// The nodes that let something in.
+/// The nodes that accept the traffic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Nodes {
-    /// All of them.
+    /// All nodes.
     All,
-    /// Those that run the control plane.
+    /// The nodes of the control plane.
     Masters,
-    /// Those that run pods.
+    /// The nodes that run pods.
     Workers,
 }
 
 impl Nodes {
-    /// Whether a node of that role is one of them.
+    /// Whether a node of this role is one of them.
     pub fn include(self, role: Role) -> bool {
         match self {
             Nodes::All => true,
@@ -74,14 +73,14 @@ impl fmt::Display for Nodes {
     }
 }
 
-/// Who is let in.
+/// The senders of the traffic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Peer {
     /// Nodes of the cluster.
     Nodes(Nodes),
-    /// Pods, by addresses of `podCIDR`.
+    /// Pods, at addresses of `podCIDR`.
     Pods,
-    /// People and machines outside, whom the operator names.
+    /// Clients outside the cluster, which the operator names.
     Clients,
 }
 
@@ -95,21 +94,21 @@ impl fmt::Display for Peer {
     }
 }
 
-/// What they send.
+/// The traffic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Traffic {
-    /// TCP to these ports, both ends included.
+    /// TCP to these ports, first to last.
     Tcp(u16, u16),
-    /// UDP to these ports, both ends included.
+    /// UDP to these ports, first to last.
     Udp(u16, u16),
-    /// IP-in-IP: protocol 4, which firewalls know under other names too, and not always as the same.
+    /// IP-in-IP: protocol 4. Firewalls use different names for it.
     Tunnel,
     /// Anything.
     Anything,
 }
 
 impl Traffic {
-    /// The protocol as a number (RFC 5237), for anything none.
+    /// The protocol number (RFC 5237); `None` for all protocols.
     pub fn protocol(self) -> Option<u8> {
         match self {
             Traffic::Tcp(..) => Some(6),
@@ -119,7 +118,7 @@ impl Traffic {
         }
     }
 
-    /// The ports, where the protocol has some.
+    /// The ports, if the protocol has ports.
     pub fn ports(self) -> Option<(u16, u16)> {
         match self {
             Traffic::Tcp(first, last) | Traffic::Udp(first, last) => Some((first, last)),
@@ -144,16 +143,17 @@ impl fmt::Display for Traffic {
     }
 }
 
-/// The clusters in which it has to be let in.
+/// The clusters that need this traffic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum When {
-    /// All of them.
+    /// All clusters.
     Always,
-    /// Those where pods' packets go from node to node as they are (`ipip: off` or `cross-subnet`).
+    /// Clusters that route pods' packets between nodes without tunnels (`ipip: off` or
+    /// `cross-subnet`).
     Routed,
-    /// Those with tunnels (`ipip: cross-subnet` or `always`).
+    /// Clusters with tunnels (`ipip: cross-subnet` or `always`).
     Tunnelled,
-    /// Those of profile simple.
+    /// Clusters of profile simple.
     Simple,
 }
 
@@ -169,20 +169,20 @@ impl When {
     }
 }
 
-/// One thing that nodes let in.
+/// One rule: traffic that nodes accept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Opening {
-    /// Its name, by which templates call their rule for it.
+    /// Its name, which the templates use for their rule.
     pub name: &'static str,
-    /// Who lets it in.
+    /// The nodes that accept it.
     pub on: Nodes,
-    /// Whom.
+    /// Its senders.
     pub from: Peer,
-    /// What.
+    /// The protocol and ports.
     pub traffic: Traffic,
-    /// In which clusters.
+    /// The clusters that need it.
     pub when: When,
-    /// What for.
+    /// Its purpose.
     pub purpose: &'static str,
 }
 
@@ -213,8 +213,8 @@ const FROM_MASTERS: Peer = Peer::Nodes(Nodes::Masters);
 const TCP_NODE_PORTS: Traffic = Traffic::Tcp(NODE_PORTS.0, NODE_PORTS.1);
 const UDP_NODE_PORTS: Traffic = Traffic::Udp(NODE_PORTS.0, NODE_PORTS.1);
 
-/// Everything that nodes let in. What pods send to nodes comes with their node's address: Calico
-/// masks whatever leaves the pool.
+/// All traffic that nodes accept. Packets from pods to nodes have the address of their node: Calico
+/// masquerades everything that leaves the pool.
 #[rustfmt::skip]
 pub const OPENINGS: &[Opening] = &[
     opening("bgp", Nodes::All, FROM_NODES, tcp(179), When::Always, "Calico: each node tells the others which pods it has"),
@@ -246,7 +246,7 @@ pub fn for_templates() -> impl Iterator<Item = (&'static str, u16)> {
     .into_iter()
 }
 
-/// Whether another part of a node may have the port, so that none that an operator chooses can.
+/// Whether a service of a node may use this port, so that the operator cannot choose it.
 pub fn is_taken(port: u16) -> bool {
     let fixed = OPENINGS
         .iter()

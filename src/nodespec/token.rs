@@ -1,9 +1,8 @@
-//! Join tokens, and the keys both sides make of one. Pure.
+//! Join tokens, and the keys that both sides derive from one. Pure.
 //!
-//! A token is `id.secret`. The worker has it whole; the master keeps only what proves that
-//! somebody else has it, built as SCRAM does (RFC 5802, 3): who reads the master's copy can
-//! neither learn the secret nor join with it. SCRAM's slow salted hash is left out: a secret
-//! here has over 128 bits, and nobody guesses those.
+//! A token is `id.secret`. The worker has the whole token. The master stores only a verifier, in
+//! the way of SCRAM (RFC 5802, 3): the verifier reveals no secret, and does not allow its reader to
+//! join. SCRAM's slow salted hash is not needed: a secret has over 128 random bits.
 
 use std::fmt;
 use std::str::FromStr;
@@ -18,36 +17,36 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
-/// Characters of a token's identifier, as of Kubernetes' own bootstrap tokens.
+/// Characters of a token's identifier; the same number as in Kubernetes' bootstrap tokens.
 const ID_LENGTH: usize = 6;
 /// Characters of a new token's secret: 165 bits.
 const SECRET_LENGTH: usize = 32;
-/// The fewest characters of a secret that somebody else made: 134 bits, if they are random.
+/// The minimum length of a secret from another source: 134 bits if it is random.
 const LEAST_SECRET_LENGTH: usize = 26;
 const MOST_SECRET_LENGTH: usize = 64;
-/// A secret with fewer different characters was typed and not drawn.
+/// The minimum number of different characters: a random secret has more.
 const LEAST_DIFFERENT: usize = 10;
 const ALPHABET: &[u8; 36] = b"abcdefghijklmnopqrstuvwxyz0123456789";
 
 /// Bytes of a key, a nonce and a proof.
 pub const KEY_BYTES: usize = 32;
 
-/// 32 bytes that travel as base64.
+/// 32 bytes that are sent as base64.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Bytes32(pub [u8; KEY_BYTES]);
 
 impl Bytes32 {
-    /// New random bytes, which nobody has had before.
+    /// New random bytes.
     pub fn random() -> Result<Bytes32> {
         let mut bytes = [0; KEY_BYTES];
         SystemRandom::new()
             .fill(&mut bytes)
-            .map_err(|_| anyhow!("the system gives no randomness"))?;
+            .map_err(|_| anyhow!("the system provides no random numbers"))?;
         Ok(Bytes32(bytes))
     }
 
-    /// Whether both are the same, found out in a time that does not tell where they differ.
+    /// Whether both are equal, compared in constant time.
     pub fn is(&self, other: &Bytes32) -> bool {
         self.0.ct_eq(&other.0).into()
     }
@@ -75,7 +74,7 @@ impl From<Bytes32> for String {
     }
 }
 
-/// Names a token; no secret.
+/// The identifier of a token. It is not secret.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct TokenId(String);
@@ -102,7 +101,7 @@ impl FromStr for TokenId {
             return Ok(TokenId(text.to_owned()));
         }
         Err(format!(
-            "a token's identifier is {ID_LENGTH} lower-case letters and digits"
+            "the ID of a token has {ID_LENGTH} lower-case letters and digits"
         ))
     }
 }
@@ -113,7 +112,7 @@ impl fmt::Display for TokenId {
     }
 }
 
-/// A join token: who has it may make a VM a worker.
+/// A join token. Its holder can join a VM to the cluster as a worker.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Token {
     id: TokenId,
@@ -121,7 +120,7 @@ pub struct Token {
 }
 
 impl Token {
-    /// A new one.
+    /// Makes a new token.
     pub fn generate() -> Result<Token> {
         Ok(Token {
             id: TokenId(random_text(ID_LENGTH)?.to_string()),
@@ -129,22 +128,22 @@ impl Token {
         })
     }
 
-    /// Its name.
+    /// Its identifier.
     pub fn id(&self) -> &TokenId {
         &self.id
     }
 
-    /// `id.secret`, for whoever has to carry it to the workers.
+    /// `id.secret`, for the user-data of workers.
     pub fn expose(&self) -> Zeroizing<String> {
         Zeroizing::new(format!("{}.{}", self.id, *self.secret))
     }
 
-    /// The key by which its bearer proves to have it.
+    /// The key with which its holder proves that it has the token.
     pub(crate) fn worker_key(&self) -> Zeroizing<[u8; KEY_BYTES]> {
         self.derive(b"worker")
     }
 
-    /// What the master keeps of it.
+    /// The verifier, which the master stores.
     pub fn verifier(&self) -> Verifier {
         Verifier {
             stored_key: Bytes32(Sha256::digest(*self.worker_key()).into()),
@@ -152,7 +151,7 @@ impl Token {
         }
     }
 
-    /// HKDF (RFC 5869), salted with the identifier.
+    /// Derives a key with HKDF (RFC 5869). The identifier is the salt.
     fn derive(&self, side: &'static [u8]) -> Zeroizing<[u8; KEY_BYTES]> {
         let salt = format!("appliance join v1 {}", self.id);
         let mut key = Zeroizing::new([0; KEY_BYTES]);
@@ -160,7 +159,7 @@ impl Token {
             .extract(self.secret.as_bytes())
             .expand(&[side], HKDF_SHA256)
             .and_then(|okm| okm.fill(&mut *key))
-            .expect("32 bytes are what HKDF-SHA-256 gives in one step");
+            .expect("HKDF-SHA-256 returns 32 bytes in one step");
         key
     }
 }
@@ -168,11 +167,12 @@ impl Token {
 impl FromStr for Token {
     type Err = String;
 
-    /// The complaint never repeats the text.
+    /// The error never contains the text, which is secret.
     fn from_str(text: &str) -> Result<Token, String> {
         let expected = format!(
-            "expected {ID_LENGTH} characters, a dot and at least {LEAST_SECRET_LENGTH} random ones, \
-             all of them lower-case letters and digits, as `appliance token create` makes them"
+            "a join token has {ID_LENGTH} characters, a dot, and at least {LEAST_SECRET_LENGTH} \
+             random characters, all of them lower-case letters and digits; make one with \
+             `appliance token create --offline`"
         );
         let (id, secret) = text.split_once('.').ok_or_else(|| expected.clone())?;
         let id = id.parse().map_err(|_| expected.clone())?;
@@ -186,7 +186,8 @@ impl FromStr for Token {
         different.dedup();
         if different.len() < LEAST_DIFFERENT {
             return Err(
-                "its secret could be guessed; let `appliance token create --offline` make one"
+                "its secret is not random and could be guessed; make a token with `appliance token \
+                 create --offline`"
                     .to_owned(),
             );
         }
@@ -203,9 +204,9 @@ impl fmt::Debug for Token {
     }
 }
 
-/// Random characters of the alphabet, each as likely as any other.
+/// Random characters of the alphabet, all with the same probability.
 fn random_text(length: usize) -> Result<Zeroizing<String>> {
-    // Beyond the last whole multiple, a remainder would favour the first letters.
+    // Skip bytes beyond the last whole multiple: their remainder would favour the first letters.
     const LIMIT: usize = 256 - 256 % ALPHABET.len();
     let mut text = Zeroizing::new(String::with_capacity(length));
     while text.len() < length {
@@ -218,7 +219,7 @@ fn random_text(length: usize) -> Result<Zeroizing<String>> {
     Ok(text)
 }
 
-/// What the master keeps of a token: enough to check a worker's proof and to make its own.
+/// What the master stores of a token: enough to verify a worker's proof and to make its own.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Verifier {

@@ -11,17 +11,17 @@ use crate::paths;
 use crate::sys::process::Runner;
 use crate::sys::root::Root;
 
-/// What there is to apply on this machine, in order; nothing where it is no master.
+/// The add-ons and workloads to apply on this machine, in order; none if it is no master.
 pub fn index(root: &Root) -> Result<Vec<Addon>> {
     Ok(records::json(root, paths::ADDONS_INDEX)?.unwrap_or_default())
 }
 
-/// What came of applying each so far.
+/// The results of applying so far.
 pub fn notes(root: &Root) -> Result<Notes> {
     Ok(records::json(root, paths::ADDONS_NOTES)?.unwrap_or_default())
 }
 
-/// How an add-on stands in the cluster.
+/// The state of an add-on in the cluster.
 pub fn standing(runner: &dyn Runner, addon: &Addon, cluster: &Cluster) -> Result<Standing> {
     let Some(objects) = kubectl::get_file(runner, &addon.path)? else {
         return Ok(Standing::Waiting("not applied yet".to_owned()));
@@ -33,7 +33,7 @@ pub fn standing(runner: &dyn Runner, addon: &Addon, cluster: &Cluster) -> Result
     let mut lists: Vec<Value> = Vec::new();
     for namespace in namespaces(&objects) {
         let pods = kubectl::get(runner, &["pods", "--namespace", &namespace]);
-        lists.push(pods.context("its pods")?);
+        lists.push(pods.with_context(|| format!("pods of namespace {namespace}"))?);
     }
     let pods: Vec<&Value> = lists.iter().flat_map(listed).collect();
     Ok(judge(&objects, &pods, cluster))

@@ -1,4 +1,4 @@
-//! Looks at the machine: what it has of all that it is to have. Writes nothing.
+//! Reads the present state of the machine, to compare it with the desired one. Writes nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -19,21 +19,21 @@ use crate::sys::process::Runner;
 use crate::sys::root::Root;
 use crate::sys::stream::sha256_of_file;
 
-/// What the machine is looked at with.
+/// Reads the machine with these tools.
 pub struct Observer<'a> {
     /// The system.
     pub root: &'a Root,
     /// What runs programs.
     pub runner: &'a dyn Runner,
-    /// The docker that has the images.
+    /// The docker with the images.
     pub docker: &'a Docker,
-    /// The program that runs.
+    /// The path of the running program.
     pub program: &'a Path,
     /// Whether the payload is unpacked.
     pub bundle_is_whole: bool,
 }
 
-/// What the machine has of `desired`.
+/// Reads what the machine already has of `desired`.
 pub fn observe(desired: &Desired, observer: &Observer<'_>) -> Result<Current> {
     let root = observer.root;
     let tokens = Tokens::new(&root.resolve(paths::JOIN_DIR)?);
@@ -86,7 +86,7 @@ fn current_file(root: &Root, path: &str, is_secret: bool) -> Result<Option<Curre
     };
     let mode = root
         .mode(path)?
-        .with_context(|| format!("{path} vanished"))?;
+        .with_context(|| format!("{path} disappeared during this run; run the command again"))?;
     let sha256 = Sha256::digest(&bytes).into();
     let text = if is_secret {
         None
@@ -110,7 +110,7 @@ fn live(
     let units = systemd::show(runner, &names)?;
     let docker_unit = units.get("docker");
     if docker_unit.is_some_and(systemd::Unit::is_coming_up) {
-        // Joins the start that is under way: what images it has cannot be asked before.
+        // Wait for the start that is under way: docker cannot list its images before.
         systemd::start(runner, "docker", false)?;
     }
     let docker_runs = docker_unit.is_some_and(|unit| unit.state() == UnitState::Running)
@@ -160,7 +160,7 @@ fn users(root: &Root) -> Result<BTreeSet<String>> {
     Ok(names.map(str::to_owned).collect())
 }
 
-/// Whether both are the same file, or have the same content.
+/// Whether both paths are the same file, or have the same content.
 fn is_same_file(one: &Path, other: &Path) -> Result<bool> {
     if !other.exists() {
         return Ok(false);

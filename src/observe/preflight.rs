@@ -1,4 +1,4 @@
-//! Finds out about the machine what [`crate::preflight`] judges.
+//! Collects the facts about the machine that [`crate::preflight`] checks.
 
 use core::net::Ipv4Addr;
 use std::net::TcpListener;
@@ -34,7 +34,7 @@ pub struct Machine<'a> {
 }
 
 impl Machine<'_> {
-    /// Refuses a machine the node cannot be made on, with every reason.
+    /// Refuses a machine that cannot become this node, and lists every reason.
     pub fn check(&self, desired: &Desired) -> Result<()> {
         let problems = preflight::problems(&self.facts(desired)?);
         if problems.is_empty() {
@@ -67,7 +67,7 @@ impl Machine<'_> {
     }
 }
 
-/// The balancer's port, if it does not run yet and cannot have it.
+/// The balancer's port, if another program uses it.
 fn taken_port(runner: &dyn Runner, spec: &NodeSpec) -> Result<Option<u16>> {
     if !spec.has_several_masters() {
         return Ok(None);

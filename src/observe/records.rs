@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use crate::paths;
 use crate::records::expected::Expected;
 use crate::records::images::NodeImage;
-use crate::records::state::State;
+use crate::records::state::{REPAIR, State};
 use crate::sys::root::Root;
 
 /// The state of an installed node; `None` before the first installation succeeded.
@@ -31,13 +31,12 @@ pub fn expected(root: &Root) -> Result<Option<Expected>> {
     json(root, paths::EXPECTED)
 }
 
-/// The JSON document at `path`; `None` if nothing is there.
+/// The JSON document at `path`; `None` if there is no file.
 pub fn json<T: DeserializeOwned>(root: &Root, path: &str) -> Result<Option<T>> {
     let Some(bytes) = root.read(path)? else {
         return Ok(None);
     };
-    let value = serde_json::from_slice(&bytes).with_context(|| {
-        format!("{path} is damaged; remove it and run `appliance install` again")
-    })?;
+    let value =
+        serde_json::from_slice(&bytes).with_context(|| format!("{path} is damaged; {REPAIR}"))?;
     Ok(Some(value))
 }

@@ -1,4 +1,4 @@
-//! What software a machine has that a node needs.
+//! Finds the software on a machine that a node needs.
 
 use anyhow::{Context, Result};
 
@@ -11,7 +11,7 @@ use crate::preflight::{APPARMOR, DockerSource, TOOLS, Tool};
 use crate::records::state::State;
 use crate::sys::root::Root;
 
-/// The program of a payload that makes it bring docker.
+/// A payload that has this program includes docker.
 const DOCKER_DAEMON: &str = "dockerd";
 
 /// Where the node's docker comes from.
@@ -34,10 +34,10 @@ pub fn docker_source(root: &Root, manifest: &Manifest) -> Result<DockerSource> {
     })
 }
 
-/// The programs that pods need and that are nowhere where systemd looks. What the kernel of a system
-/// being prepared will have is not known; the distributions' have AppArmor.
+/// The programs that pods need and that are missing on systemd's PATH. If the system is only being
+/// prepared, its kernel is not known; the kernels of Debian and Ubuntu have AppArmor.
 pub fn missing_tools(root: &Root) -> Result<Vec<&'static Tool>> {
-    // Where systemd looks (its default PATH), and where older systems have them.
+    // The default PATH of systemd, and the directories of older systems.
     const PATH: [&str; 6] = [
         "/usr/local/sbin",
         "/usr/local/bin",
@@ -62,7 +62,8 @@ pub fn missing_tools(root: &Root) -> Result<Vec<&'static Tool>> {
     Ok(missing)
 }
 
-/// Systemd's own test for the running system (sd_booted(3)), or its program in one being prepared.
+/// Whether systemd is there: systemd's own test on a running system (sd_booted(3)), or its program
+/// in a system that is being prepared.
 pub fn has_systemd(root: &Root) -> Result<bool> {
     if root.is_live() {
         return root.exists("/run/systemd/system");

@@ -1,4 +1,4 @@
-//! Finds what the bundle and the settings bring for the cluster to run.
+//! Finds the workloads of the bundle and of the settings.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -27,16 +27,16 @@ pub struct Place<'a> {
     pub spec: &'a NodeSpec,
 }
 
-/// What a node has of workloads.
+/// The workloads of a node, and their images.
 #[derive(Default)]
 pub struct Found {
-    /// What a master applies.
+    /// The workloads that a master applies.
     pub workloads: Vec<Workload>,
-    /// What a node that runs pods loads besides the payload's images.
+    /// The images that a node with pods loads in addition to the payload's images.
     pub images: Vec<NodeImage>,
 }
 
-/// What this node has of workloads; every problem is told before anything is written.
+/// Finds the workloads of this node, and reports every problem before anything is written.
 pub fn find(place: Place<'_>) -> Result<Found, Refused> {
     let mut problems = Vec::new();
     let mut tarballs = Tarballs::default();
@@ -67,11 +67,11 @@ pub fn find(place: Place<'_>) -> Result<Found, Refused> {
     }
 }
 
-/// The images of tarballs that the settings name.
+/// The images in the tarballs that the settings name.
 #[derive(Default)]
 struct Tarballs {
     images: Vec<NodeImage>,
-    /// Whether some are not on this machine, and need not be.
+    /// Whether some tarballs are only on other nodes.
     some_elsewhere: bool,
 }
 
@@ -80,13 +80,14 @@ impl Tarballs {
         let at = place.root.resolve(path)?;
         if !at.exists() && !place.spec.role.is_worker() {
             log::warn!(
-                "{path} is not on this master: whether workloads find their images there shows \
-                 on the nodes that run them"
+                "{path} is not on this master, so it is not checked here for the images of the \
+                 workloads; copy it to every node that runs pods"
             );
             self.some_elsewhere = true;
             return Ok(());
         }
-        let tarball = File::open(&at).context("this node runs pods and has to have it")?;
+        let tarball = File::open(&at)
+            .context("this node runs pods and needs this file; copy it to this path")?;
         for (reference, id) in image::references(&tarball)? {
             self.images.push(NodeImage {
                 reference,
@@ -109,8 +110,8 @@ fn known(place: Place<'_>, tarballs: &Tarballs) -> Images {
     }
 }
 
-/// The bundle's workloads, then those of the settings. One of the settings takes the place of one
-/// of its name in the bundle.
+/// The bundle's workloads, then those of the settings. A workload of the settings replaces the
+/// bundle's workload of the same name.
 fn given(place: Place<'_>) -> Result<Vec<Given>> {
     let own = &place.spec.addons.workloads;
     let bundle = place.manifest;
@@ -142,7 +143,9 @@ fn of_settings(at: Place<'_>, workload: &Sourced<WorkloadSettings>) -> Result<Gi
         (None, Some(file)) => {
             let text = bounded(&at.root.resolve(file)?, MAX_MANIFEST);
             let text = text.with_context(|| place.clone())?;
-            let text = text.with_context(|| format!("{place}: there is no such file"))?;
+            let text = text.with_context(|| {
+                format!("{place}: there is no such file; copy it there, or correct `file`")
+            })?;
             String::from_utf8(text).with_context(|| place.clone())?
         }
         (None, None) => String::new(),

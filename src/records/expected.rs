@@ -2,30 +2,30 @@
 
 use serde::{Deserialize, Serialize};
 
-/// What the cluster should be, as the last installation left it on the master.
+/// The expected state of the cluster, as the last installation recorded it on the master.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Expected {
     /// The version of Kubernetes.
     pub kubernetes: String,
-    /// The addresses of pods.
+    /// The address range of pods.
     pub pod_cidr: String,
-    /// The addresses of services.
+    /// The address range of services.
     pub service_cidr: String,
-    /// When Calico tunnels.
+    /// When Calico uses tunnels.
     pub ipip: String,
     /// The MTU of pods, in bytes.
     pub pod_mtu: u32,
-    /// What a tunnel takes of the nodes' MTU, in bytes.
+    /// The overhead of a tunnel, in bytes: the nodes' MTU minus the pods' MTU.
     pub tunnel: u32,
     /// The DNS domain of services.
     pub domain: String,
-    /// The API server's address for pods.
+    /// The service address at which pods reach the API server.
     pub api_server_ip: String,
-    /// The image of pods that do nothing.
+    /// The pause image.
     pub pause: String,
-    /// The names of the masters: they join each other, and are no nodes of the cluster.
+    /// The names of the masters. They join each other, but are not nodes of the cluster.
     pub masters: Vec<String>,
-    /// Whether pods may ask OpenStack's metadata service.
+    /// Whether pods may reach OpenStack's metadata service.
     pub pod_metadata: bool,
 }

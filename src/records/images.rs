@@ -2,13 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 
-/// An image docker is to have.
+/// An image that docker needs.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct NodeImage {
     /// The reference it is known by.
     pub reference: String,
-    /// Docker's identifier of it.
+    /// Its identifier in docker.
     pub id: String,
-    /// The tarball it is loaded from.
+    /// The tarball that contains it.
     pub tarball: String,
 }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::nodespec::masters::Master;
 
-/// What a master knows of names and addresses.
+/// The names and addresses in a master's settings.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NodeNames {
@@ -15,9 +15,9 @@ pub struct NodeNames {
     pub name: String,
     /// Its own address.
     pub address: Ipv4Addr,
-    /// The addresses that names have, where the operator has said so.
+    /// The addresses of names in the inventory and in `hosts`.
     pub hosts: BTreeMap<String, Ipv4Addr>,
-    /// All masters, where there are several.
+    /// All masters, if there are several.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub masters: Vec<Master>,
 }
@@ -28,7 +28,7 @@ impl NodeNames {
         self.masters.iter().any(|master| master.name == name)
     }
 
-    /// The address the name has to have, if that is known.
+    /// The required address of this name, if the settings have one.
     pub fn address_of(&self, name: &str) -> Option<Ipv4Addr> {
         let master = self.masters.iter().find(|master| master.name == name);
         let address = master.map(|master| master.address);

@@ -7,7 +7,7 @@ use time::OffsetDateTime;
 
 use crate::nodespec::token::TokenId;
 
-/// A node that was let in.
+/// A node that joined.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct NodeRecord {

@@ -8,11 +8,14 @@ use crate::nodespec::masters::Master;
 use crate::nodespec::{NodeSpec, Shape};
 use crate::paths::STATE;
 
-/// What an installed node is. The file exists only after a run has gone through to its end.
+/// How to repair a damaged record.
+pub const REPAIR: &str = "remove the file and run `appliance install`";
+
+/// The state of an installed node. The file exists only after a run has completed.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct State {
-    /// The version of this program that wrote it.
+    /// The version of the program that wrote it.
     pub appliance: String,
     /// The name of the bundle in use.
     pub bundle: String,
@@ -20,7 +23,7 @@ pub struct State {
     pub kubernetes: String,
     /// The digest of the bundle in use.
     pub digest: String,
-    /// Whether the bundle holds stand-ins.
+    /// Whether the bundle contains stand-ins.
     pub demonstration: bool,
     /// The node's role.
     pub role: String,
@@ -30,10 +33,10 @@ pub struct State {
     pub node: String,
     /// The node's address.
     pub address: String,
-    /// All masters of its cluster, where there are several.
+    /// All masters of its cluster, if there are several.
     #[serde(default)]
     pub masters: Vec<Master>,
-    /// The port of its balancer, where there are several masters.
+    /// The port of its balancer, if there are several masters.
     #[serde(default)]
     pub balancer_port: Option<u16>,
 }
@@ -58,13 +61,14 @@ impl State {
         }
     }
 
-    /// What decides which services the node has. Fails where the file says what no run writes.
+    /// The facts that decide which services the node has. Fails if the file has an invalid role or
+    /// profile.
     pub fn shape(&self) -> Result<Shape> {
         let role = self.role.parse().map_err(anyhow::Error::msg);
         let profile = self.profile.parse().map_err(anyhow::Error::msg);
         Ok(Shape {
-            role: role.with_context(|| format!("the node's role in {STATE}"))?,
-            profile: profile.with_context(|| format!("the node's profile in {STATE}"))?,
+            role: role.with_context(|| format!("invalid `role` in {STATE}; {REPAIR}"))?,
+            profile: profile.with_context(|| format!("invalid `profile` in {STATE}; {REPAIR}"))?,
             balanced: self.balancer_port.is_some(),
         })
     }

@@ -5,45 +5,45 @@ use time::OffsetDateTime;
 
 use crate::nodespec::token::Verifier;
 
-/// What is known of one token.
+/// The record of one token.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct TokenRecord {
-    /// What checks its bearer's proof.
+    /// The verifier of its holder's proof.
     pub verifier: Verifier,
-    /// Since when it is known.
+    /// When it was added.
     #[serde(with = "time::serde::rfc3339")]
     pub created: OffsetDateTime,
-    /// When it ends.
+    /// When it expires.
     #[serde(with = "time::serde::rfc3339::option")]
     pub expires: Option<OffsetDateTime>,
-    /// How many workers may join with it.
+    /// How many nodes may join with it.
     pub uses: Option<u32>,
-    /// How many have.
+    /// How many nodes have joined with it.
     pub used: u32,
     /// When an operator revoked it.
     #[serde(with = "time::serde::rfc3339::option")]
     pub revoked: Option<OffsetDateTime>,
-    /// Who made it, in words.
+    /// Its source, in words.
     pub from: String,
 }
 
-/// How a token stands.
+/// The state of a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Standing {
-    /// It can be used.
+    /// It is valid.
     Live,
-    /// Its time is over.
+    /// It has expired.
     Expired,
     /// It was revoked.
     Revoked,
-    /// It was used as often as it may.
+    /// It was used as often as it may be.
     UsedUp,
 }
 
 impl TokenRecord {
-    /// How it stands at `now`.
+    /// Its state at `now`.
     pub fn standing(&self, now: OffsetDateTime) -> Standing {
         if self.revoked.is_some() {
             Standing::Revoked

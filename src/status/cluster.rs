@@ -1,5 +1,4 @@
-//! What a node says of the cluster around it: its BGP peers, and on a master the add-ons and
-//! workloads.
+//! Checks the cluster around a node: its BGP peers, and on a master the add-ons and workloads.
 
 use anyhow::Result;
 use serde::Serialize;
@@ -16,7 +15,7 @@ use crate::paths;
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PeerReport {
-    /// What BIRD says of it.
+    /// Its session in BIRD.
     #[serde(flatten)]
     pub peer: Peer,
     /// What is wrong, if anything is.
@@ -29,15 +28,15 @@ pub struct PeerReport {
 pub struct AddonReport {
     /// Its name.
     pub name: String,
-    /// How it stands, in words: `available, 1 of 1`.
+    /// Its state in words: `available, 1 of 1`.
     pub state: String,
-    /// Whether all of it is there.
+    /// Whether all of it is available.
     pub available: bool,
-    /// What is wrong, if anything is. What may still come by itself is not.
+    /// What is wrong, if anything is. While it can still become available by itself, nothing is.
     pub problem: Option<String>,
 }
 
-/// What a node says of the cluster around it.
+/// The state of the cluster around a node.
 #[derive(Clone, Debug)]
 pub struct ClusterReport {
     /// The node's BGP peers.
@@ -46,14 +45,14 @@ pub struct ClusterReport {
     pub addons: Vec<AddonReport>,
 }
 
-/// The cluster as a master sees it; `None` where it cannot be asked.
+/// The cluster as a master sees it; `None` if the API server cannot be asked.
 struct Seen {
     cluster: Option<Cluster>,
     now: OffsetDateTime,
 }
 
 impl InstalledNode<'_> {
-    /// Asks an installed node of the cluster around it: on a master, the API for every add-on.
+    /// Checks the cluster around an installed node. On a master, it asks the API for every add-on.
     pub fn cluster(&self, now: OffsetDateTime) -> Result<ClusterReport> {
         let seen = self.see(self.state.shape()?.role.is_master(), now);
         Ok(ClusterReport {
@@ -62,7 +61,7 @@ impl InstalledNode<'_> {
         })
     }
 
-    /// Looks at the nodes of the cluster, where this node may.
+    /// Lists the nodes of the cluster, if this node is allowed to.
     fn see(&self, is_master: bool, now: OffsetDateTime) -> Seen {
         let nodes = || kubectl::get(self.runner, &["nodes"]);
         let list = is_master.then(nodes).and_then(Result::ok);
@@ -75,8 +74,8 @@ impl InstalledNode<'_> {
         }
     }
 
-    /// The BGP peers of this node. One that is not established counts only where it is known to be
-    /// a node that has been ready for long: of others, this node cannot know whether they still are.
+    /// The BGP peers of this node. A session that is not established is a problem only if its peer
+    /// is a node that has been ready for long: other peers may be nodes that no longer exist.
     fn peers(&self, seen: &Seen) -> Vec<PeerReport> {
         let asked = self
             .root
@@ -94,8 +93,8 @@ impl InstalledNode<'_> {
             let counts = cluster.is_some_and(|c| peers_up(c, &peer.address, seen.now));
             let problem = (counts && !peer.is_established()).then(|| {
                 format!(
-                    "no BGP session with a node that is ready: let TCP 179 pass between nodes \
-                     ({})",
+                    "no BGP session, although this node is ready; allow TCP port 179 between nodes \
+                     in the security group ({})",
                     peer.info
                 )
             });
@@ -104,7 +103,7 @@ impl InstalledNode<'_> {
         peers.into_iter().map(report).collect()
     }
 
-    /// How the add-ons and workloads stand, on a master.
+    /// The state of the add-ons and workloads, on a master.
     fn addons(&self, seen: &Seen) -> Result<Vec<AddonReport>> {
         let index = addons::index(self.root)?;
         let notes = addons::notes(self.root)?;
@@ -135,7 +134,7 @@ impl InstalledNode<'_> {
                 let words = if current {
                     words
                 } else {
-                    format!("{words}, of an older manifest")
+                    format!("{words}; an older manifest is applied")
                 };
                 of(words, true, None)
             }
@@ -155,7 +154,7 @@ impl InstalledNode<'_> {
 }
 
 impl Report {
-    /// The report with what the node says of the cluster.
+    /// The report with the state of the cluster.
     #[must_use]
     pub fn with_cluster(mut self, cluster: ClusterReport) -> Report {
         let ClusterReport { peers, addons } = cluster;

@@ -1,5 +1,5 @@
-//! What the masters of a cluster answer, where there are several: which are lost, whether etcd has
-//! a majority, and what to do.
+//! Checks the masters of a cluster with several masters: which are lost, whether etcd has a
+//! majority, and what to do.
 
 use core::net::Ipv4Addr;
 use std::thread;
@@ -18,18 +18,18 @@ use crate::records::state::State;
 use crate::sys::http;
 use crate::sys::root::Root;
 
-/// The certificate that every node has and every master takes.
+/// The client certificate that every node has and every master accepts.
 const SHOWN: &str = "calico";
-/// Where the way out is told of.
-const DOCUMENT: &str = "docs/join.md, \"When most masters are lost\"";
+/// The documentation of the recovery.
+const DOCUMENT: &str = "\"When most masters are lost\" in `appliance help high-availability`";
 
 /// The masters of a cluster.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct MastersReport {
-    /// All of them, as the settings name them.
+    /// All masters that the settings name.
     pub masters: Vec<MasterReport>,
-    /// What is wrong with them together, if anything is.
+    /// What is wrong with the whole group, if anything is.
     pub problem: Option<String>,
 }
 
@@ -41,21 +41,21 @@ pub struct MasterReport {
     pub name: String,
     /// Its address.
     pub address: Ipv4Addr,
-    /// How its member of etcd stands, in words.
+    /// The state of its etcd member, in words.
     pub etcd: String,
-    /// How its API server stands, in words.
+    /// The state of its API server, in words.
     pub api_server: String,
-    /// What is wrong, if anything is, on a master: other nodes do their work all the same.
+    /// What is wrong, if anything is. Only a master reports it: other nodes keep working.
     pub problem: Option<String>,
 }
 
-/// What came of asking a server for its health.
+/// The result of a request to a server's health endpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Health {
     Healthy,
-    /// It answers, and says something else.
+    /// It answers, but not that it is healthy.
     Answers(String),
-    /// Nobody answers.
+    /// No answer.
     NotReached,
 }
 
@@ -69,14 +69,14 @@ impl Health {
     }
 }
 
-/// What one master answered.
+/// The answers of one master.
 struct Answers {
     etcd: Health,
     api_server: Health,
     members: Option<Vec<Member>>,
 }
 
-/// Asks all masters of the cluster of this node; `None` where there is but one.
+/// Asks all masters of this node's cluster; `None` if there is only one.
 pub fn ask(root: &Root, state: &State) -> Result<Option<MastersReport>> {
     if state.masters.len() < 2 {
         return Ok(None);
@@ -90,7 +90,7 @@ pub fn ask(root: &Root, state: &State) -> Result<Option<MastersReport>> {
         let asked: Vec<_> = state.masters.iter().map(ask).collect();
         let answers = asked.into_iter().map(|asked| asked.join().ok());
         let answers: Option<Vec<Answers>> = answers.collect();
-        answers.context("a thread that asks a master")
+        answers.context("a thread that asks a master ended unexpectedly")
     })?;
     let role: Role = state.shape()?.role;
     Ok(Some(judge(&state.masters, &answers, role.is_master())))
@@ -99,7 +99,7 @@ pub fn ask(root: &Root, state: &State) -> Result<Option<MastersReport>> {
 fn ask_one(client: &Client, address: Ipv4Addr) -> Answers {
     let url = |port: u16, path: &str| format!("https://{address}:{port}{path}");
     thread::scope(|scope| {
-        // A machine that is off lets each of them wait.
+        // Ask in parallel: each request to a machine that is off waits until its timeout.
         let etcd = scope.spawn(|| health(client, &url(ETCD_CLIENTS, "/health")));
         let members = scope.spawn(|| members(client, &url(ETCD_CLIENTS, "/v2/members")).ok());
         let api_server = health(client, &url(API_SERVER, "/healthz"));
@@ -125,11 +125,11 @@ fn members(client: &Client, url: &str) -> Result<Vec<Member>> {
         members: Vec<Member>,
     }
     let text = http::send(client.get(url))?.text()?;
-    let list: List = serde_json::from_str(&text).context("etcd's list of its members")?;
+    let list: List = serde_json::from_str(&text).context("the member list of etcd is not valid")?;
     Ok(list.members)
 }
 
-/// What the answers mean. `on_master` tells whether it is a master that asks.
+/// Makes the report from the answers. `on_master` says whether this node is a master.
 fn judge(masters: &[Master], answers: &[Answers], on_master: bool) -> MastersReport {
     let members = answers.iter().find_map(|answer| answer.members.as_deref());
     let has_quorum = answers.iter().any(|answer| answer.etcd == Health::Healthy);
@@ -158,8 +158,8 @@ fn is_at(member: &Member, address: Ipv4Addr) -> bool {
     member.peer_urls.contains(&peer_url(address))
 }
 
-/// How a master's member of etcd stands, and what is to be done. `member` is what etcd says of it,
-/// if etcd says anything.
+/// The state of a master's etcd member, and what to do. `member` is its entry in etcd's member
+/// list, if there is a list.
 fn standing(
     answers: &Answers,
     member: Option<Option<&Member>>,
@@ -169,33 +169,35 @@ fn standing(
     match (&answers.etcd, member) {
         (_, Some(None)) => (
             "no member".to_owned(),
-            Some("run `appliance install` there: it makes it a member".to_owned()),
+            Some("run `appliance install` on that master: it adds the member to etcd".to_owned()),
         ),
-        // The cluster is on its way up, or a new machine is.
+        // The cluster or a new machine is still coming up.
         (Health::NotReached, Some(Some(member))) if member.client_urls.is_empty() => {
             ("has not started yet".to_owned(), None)
         }
         (Health::NotReached, _) => (
             words,
             Some(
-                "start it again; if it is gone for good, replace it by a new VM with its name, its \
-                 address and the same user-data, which takes its place in etcd by itself"
+                "start this VM again (`openstack server start NAME`); if it is gone for good, \
+                 replace it by a new VM with its name, its address and the same user-data: the new \
+                 VM replaces the member of etcd by itself"
                     .to_owned(),
             ),
         ),
         (Health::Answers(_), _) => (
             words,
-            has_quorum.then(|| "there: journalctl -u etcd".to_owned()),
+            has_quorum.then(|| "see journalctl -u etcd on that master".to_owned()),
         ),
         (Health::Healthy, _) => {
             let sound = answers.api_server == Health::Healthy;
-            let problem = (!sound).then(|| "there: journalctl -u kube-apiserver".to_owned());
+            let problem =
+                (!sound).then(|| "see journalctl -u kube-apiserver on that master".to_owned());
             (words, problem)
         }
     }
 }
 
-/// That etcd has no majority, whom it lacks, and the way out.
+/// The message that etcd has no majority: which members are lost, and how to recover.
 fn no_quorum(masters: &[Master], answers: &[Answers]) -> String {
     let lost = masters.iter().zip(answers);
     let lost = lost.filter(|(_, answers)| answers.etcd == Health::NotReached);
@@ -206,28 +208,30 @@ fn no_quorum(masters: &[Master], answers: &[Answers]) -> String {
     let majority = all / 2 + 1;
     if reached >= majority {
         return format!(
-            "etcd has no quorum, though {reached} of its {all} members answer: their ports TCP 2380 \
-             have to reach each other, and their clocks must not differ; on each: journalctl -u etcd"
+            "etcd has no quorum, although {reached} of its {all} members answer: allow TCP 2380 \
+             between the masters in the security group, and set their clocks to the same time; on \
+             each master, see journalctl -u etcd"
         );
     }
     format!(
-        "etcd has no quorum: {reached} of its {all} members can be reached, and it takes {majority}. \
-         Until then nothing in the cluster can be changed, no pod is moved or started anew, and \
-         `kubectl` fails; pods that run go on. Lost: {}. Start {} of them again, with the disk it \
-         had: the cluster goes on by itself, and no data is lost. If the disks are gone for good, \
-         the members left have all that was ever acknowledged: {DOCUMENT}",
+        "etcd has no quorum: {reached} of its {all} members can be reached, but it needs \
+         {majority}. Until then, running pods keep running, but nothing in the cluster can change: \
+         no pod is moved or restarted, and `kubectl` fails. Lost: {}. Start {} of them again with \
+         the same disk: the cluster then recovers by itself, and no data is lost. If the disks are \
+         gone for good, the remaining members still have all acknowledged data; to recover from \
+         them, see {DOCUMENT}",
         lost.join(", "),
         majority - reached
     )
 }
 
-/// A member of etcd that is no master any more counts for its majority all the same.
+/// Finds a member of etcd that is no longer a master. It still counts for etcd's majority.
 fn stranger(masters: &[Master], members: &[Member]) -> Option<String> {
     let is_known = |member: &&Member| masters.iter().any(|m| is_at(member, m.address));
     let stranger = members.iter().find(|member| !is_known(member))?;
     Some(format!(
-        "etcd has a member {} at {}, which is none of the masters: if it is gone, \
-         `etcdctl member remove {}`",
+        "etcd has a member {} at {}, which is not one of the masters in the settings; if that VM \
+         is gone for good, run `etcdctl member remove {}` on a master",
         stranger.name.escape_debug(),
         stranger.peer_urls.join(", ").escape_debug(),
         stranger.id
@@ -235,7 +239,7 @@ fn stranger(masters: &[Master], members: &[Member]) -> Option<String> {
 }
 
 impl Report {
-    /// The report with what the masters answer.
+    /// The report with the state of the masters.
     #[must_use]
     pub fn with_masters(mut self, masters: Option<MastersReport>) -> Report {
         let sound = masters.as_ref().is_none_or(|all| {
@@ -328,7 +332,7 @@ mod tests {
             let report = judge(&masters(), &[leaderless(), silent(), silent()], on_master);
             let problem = report.problem.unwrap();
             for words in [
-                "no quorum: 1 of its 3 members can be reached, and it takes 2",
+                "no quorum: 1 of its 3 members can be reached, but it needs 2",
                 "Lost: server04 (192.168.1.104), server05 (192.168.1.105)",
                 "Start 1 of them again",
                 DOCUMENT,

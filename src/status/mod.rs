@@ -1,4 +1,4 @@
-//! Asks the running node: services, health endpoints, images, certificates.
+//! Checks the running node: services, health endpoints, images, certificates.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use crate::observe::records;
 use crate::observe::software::{docker_source, installed_manifest};
 use crate::paths::{self, CA_CERTIFICATE};
 use crate::pki::inspect;
-use crate::records::state::State;
+use crate::records::state::{REPAIR, State};
 use crate::sys::http;
 use crate::sys::process::Runner;
 use crate::sys::root::Root;
@@ -34,34 +34,34 @@ pub use masters::{MasterReport, MastersReport, ask as ask_masters};
 
 /// How long a health endpoint may take to answer.
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
-/// A certificate that ends sooner is reported, while there is time to renew it.
+/// A certificate that expires sooner is reported while there is still time to renew it.
 const EXPIRES_SOON: time::Duration = time::Duration::days(30);
 
-/// Whether the node does its work.
+/// The overall state of the node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Overall {
-    /// Everything is as it should be.
+    /// Every check passes.
     Healthy,
-    /// Something is not.
+    /// At least one check fails.
     Degraded,
-    /// No installation has gone through on this machine.
+    /// No installation has completed on this machine.
     NotInstalled,
 }
 
-/// What the running node answers.
+/// The report on the running node.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Report {
-    /// The sum of all below.
+    /// The overall state, from everything below.
     pub overall: Overall,
     /// The version of this program.
     pub appliance: &'static str,
-    /// What the node is; absent if it is not installed.
+    /// The recorded state of the node; absent if it is not installed.
     pub node: Option<State>,
     /// The node's services.
     pub services: Vec<ServiceReport>,
-    /// The images docker is to have.
+    /// The images that docker needs.
     pub images: Vec<ImageReport>,
     /// The node's certificates.
     pub certificates: Vec<CertificateReport>,
@@ -69,8 +69,8 @@ pub struct Report {
     pub peers: Vec<PeerReport>,
     /// Add-ons and workloads of the cluster, on a master.
     pub addons: Vec<AddonReport>,
-    /// The masters, where there are several. An installation does not look at them: what others do
-    /// is not this node's doing.
+    /// The masters, if there are several. An installation does not check them: it waits only for
+    /// its own node.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub masters: Option<MastersReport>,
 }
@@ -81,9 +81,9 @@ pub struct Report {
 pub struct ServiceReport {
     /// The unit's name without `.service`.
     pub name: String,
-    /// Systemd's word for it, such as `active (running)`.
+    /// Its state in systemd, such as `active (running)`.
     pub state: String,
-    /// Where its health was asked.
+    /// The URL of its health endpoint.
     pub endpoint: Option<String>,
     /// What is wrong, if anything is.
     pub problem: Option<String>,
@@ -95,7 +95,7 @@ pub struct ServiceReport {
 pub struct ImageReport {
     /// The reference it is known by.
     pub reference: String,
-    /// Docker's identifier of what it has by that reference.
+    /// Docker's identifier of the image with that reference.
     pub id: Option<String>,
     /// What is wrong, if anything is.
     pub problem: Option<String>,
@@ -113,7 +113,7 @@ pub struct CertificateReport {
     pub subject: String,
     /// Its subject alternative names.
     pub sans: Vec<String>,
-    /// Its last moment, as RFC 3339 has it.
+    /// When it expires, in the format of RFC 3339.
     pub not_after: String,
     /// What is wrong, if anything is.
     pub problem: Option<String>,
@@ -165,7 +165,8 @@ impl<'a> InstalledNode<'a> {
         let shape = self.state.shape()?;
         let address = self.state.address.parse();
         let reach = Reach {
-            address: address.with_context(|| format!("the node's address in {}", paths::STATE))?,
+            address: address
+                .with_context(|| format!("invalid `address` in {}; {REPAIR}", paths::STATE))?,
             tls: shape.profile == Profile::WithCa,
             balancer: self.state.balancer_port.unwrap_or_default(),
         };
@@ -229,12 +230,12 @@ impl<'a> InstalledNode<'a> {
 
     fn any_live_token(&self) -> bool {
         let dir = self.root.resolve(paths::JOIN_DIR);
-        // Where that cannot be found out, a service that has ended is a problem.
+        // If this is unknown, report a service that has ended as a problem.
         dir.and_then(|dir| Tokens::new(&dir).any_live(OffsetDateTime::now_utc()))
             .unwrap_or(true)
     }
 
-    /// Asks with the node's certificates, not around them.
+    /// Requests the health endpoint over TLS with the node's certificates.
     fn health(&self, health: &Health, reach: Reach) -> Result<()> {
         let client = match health.client.filter(|_| reach.tls) {
             Some(name) => mtls::client(self.root, name, HEALTH_TIMEOUT)?,
@@ -243,7 +244,7 @@ impl<'a> InstalledNode<'a> {
         http::get(&client, &health.url)
     }
 
-    /// The images the last run wanted, or those of the bundle where that is not known.
+    /// The images that the last run recorded, or those of the bundle if there is no record.
     fn images(&self, role: Role) -> Result<Vec<ImageReport>> {
         let wanted = records::images(self.root)?;
         let mut wanted: Vec<_> = wanted
@@ -260,7 +261,9 @@ impl<'a> InstalledNode<'a> {
             let id = self.docker.image_id(self.runner, &reference)?;
             let problem = match &id {
                 None => Some("not loaded; run `appliance images ensure`".to_owned()),
-                Some(_) if id != wanted => Some("not the bundle's image".to_owned()),
+                Some(_) if id != wanted => {
+                    Some("not the bundle's image; run `appliance images ensure`".to_owned())
+                }
                 Some(_) => None,
             };
             reports.push(ImageReport {
@@ -313,15 +316,17 @@ impl<'a> InstalledNode<'a> {
             Err(error) => report.problem = Some(format!("{error:#}")),
             Ok((info, signed)) => {
                 report.problem = if !signed {
-                    Some(format!("not signed by {CA_CERTIFICATE}"))
+                    Some(format!(
+                        "not signed by {CA_CERTIFICATE}; run `appliance install` to issue a new one"
+                    ))
                 } else if now < info.not_before {
-                    Some("not yet valid: is the clock right?".to_owned())
+                    Some("not yet valid; is the clock right? see `timedatectl`".to_owned())
                 } else if now > info.not_after {
                     Some("expired; run `appliance install` to renew it".to_owned())
                 } else if info.not_after - now < EXPIRES_SOON {
                     Some("expires soon; run `appliance install` to renew it".to_owned())
                 } else if name == "ca" && !role.is_master() {
-                    // Its key is the master's.
+                    // Only masters have the key of the CA.
                     None
                 } else {
                     self.key_problem(name)
@@ -338,15 +343,19 @@ impl<'a> InstalledNode<'a> {
         let path = paths::key(name);
         match self.root.mode(&path) {
             Ok(Some(0o600)) => None,
-            Ok(Some(mode)) => Some(format!("its key {path} has mode {mode:04o}; expected 0600")),
-            Ok(None) => Some(format!("its key {path} is missing")),
+            Ok(Some(mode)) => Some(format!(
+                "its key {path} has mode {mode:04o}; expected 0600: chmod 0600 {path}"
+            )),
+            Ok(None) => Some(format!(
+                "its key {path} is missing; run `appliance install`"
+            )),
             Err(error) => Some(format!("{error:#}")),
         }
     }
 }
 
 impl Report {
-    /// The report of a machine no installation has gone through on.
+    /// The report of a machine on which no installation has completed.
     pub fn not_installed() -> Report {
         Report {
             overall: Overall::NotInstalled,

@@ -136,7 +136,8 @@ fn etcds_data_of_another_cluster_is_neither_served_nor_lost() {
     machine.put("var/lib/etcd/member/snap/db", "another cluster's");
     let told = machine.refusal(&[]);
     assert!(
-        told.contains("/var/lib/etcd/member holds data") && told.contains("Move it away"),
+        told.contains("/var/lib/etcd/member holds etcd data")
+            && told.contains("move it away: `mv /var/lib/etcd/member "),
         "{told}"
     );
     assert_eq!(

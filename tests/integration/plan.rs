@@ -152,7 +152,7 @@ fn a_service_that_was_started_with_other_inputs_is_restarted() {
             "restart docker",
             APPLY,
             "restart kube-calico",
-            "have calico-kube-controllers started anew",
+            "restart the containers calico-kube-controllers",
         ]
     );
 }

@@ -273,7 +273,7 @@ fn workloads_that_cannot_be_are_refused_before_the_first_write() {
         ),
         (
             "[{name: kube-dns, manifest: '{apiVersion: v1, kind: X, metadata: {name: x}}'}]",
-            "own add-on has this name",
+            "an add-on of the cluster has this name",
         ),
         (
             "[{name: a, manifest: x}, {name: a, manifest: x}]",

@@ -21,7 +21,7 @@ pub use machine::{Machine, Request, prepare};
 
 use super::user::check_user;
 
-/// How long a renewal is tried before the next day's.
+/// How long one renewal keeps trying. The timer tries again the next day.
 const RENEWAL: Duration = Duration::from_secs(600);
 
 /// Installs this machine as a node.
@@ -48,7 +48,8 @@ pub fn install(machine: &Machine, arguments: &Install) -> Result<Outcome> {
     }
     if machine.spec.profile.value == Profile::Simple {
         log::warn!(
-            "profile simple: anyone who reaches this machine may do anything to the cluster"
+            "profile simple has no TLS: anyone who reaches this machine over the network has \
+             full control of the cluster. Use the default profile with-ca for anything but a test"
         );
     }
     let plan = change(machine, arguments.join_timeout)?;
@@ -56,14 +57,14 @@ pub fn install(machine: &Machine, arguments: &Install) -> Result<Outcome> {
     finish(machine, &plan, report.as_ref(), arguments.output)
 }
 
-/// Changes the machine. From the first look at its keys to the last write no other run may
-/// come between: each would make keys of its own.
+/// Changes the machine. It holds a lock from the moment it reads the keys until its last write:
+/// otherwise two runs would each make different keys.
 fn change(machine: &Machine, join_timeout: u64) -> Result<Plan> {
     let _lock = Lock::take(&machine.root)?;
     machine.check_profile()?;
     let limit = (join_timeout > 0).then(|| Duration::from_secs(join_timeout));
     if enroll::has_to_join(&machine.context())? {
-        // What can be found wrong before is: the master may be hours away.
+        // Report every problem now: the master may come up hours later.
         machine.plan(&machine.identity(Joining::Pretended)?)?;
     }
     let (plan, docker) = machine.plan(&machine.identity(Joining::Now(limit))?)?;
@@ -82,10 +83,10 @@ pub fn renew(inputs: &NodeInputs, required_key: Option<&str>) -> Result<Outcome>
     };
     let due = enroll::due(&root, &state)?;
     if due.is_empty() {
-        log::info!("no certificate expires soon");
+        log::info!("no certificate expires soon; nothing to renew");
         return Ok(Outcome::Done);
     }
-    log::info!("renewing {}", due.join(", "));
+    log::info!("renewing these certificates: {}", due.join(", "));
     let request = Request {
         root: "/".as_ref(),
         payload: None,

@@ -162,7 +162,7 @@ fn without_a_nodes_certificate_nobody_renews_anything() {
         .renew(&identity, &held);
     let (error, _) = told(renewed.unwrap_err());
     assert!(
-        error.contains("renews with the certificate kubelet-client"),
+        error.contains("renewal needs the certificate kubelet-client"),
         "{error}"
     );
 }
