@@ -6,7 +6,7 @@ use std::fmt;
 
 use time::OffsetDateTime;
 
-/// What one source said about this VM.
+/// The metadata of this VM from one source.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Metadata {
     /// The source, as an error message names it: `config drive /dev/sr0`.
@@ -25,19 +25,19 @@ pub struct Metadata {
     pub project_id: Option<String>,
     /// The server's place among those that one request created, from 0.
     pub launch_index: Option<u64>,
-    /// The network interfaces OpenStack gave this VM, in its order; empty if it said nothing.
+    /// The network interfaces that OpenStack lists, in its order; empty if it lists none.
     pub interfaces: Vec<Interface>,
     /// The floating IP. It is seen on the metadata service only.
     pub public_ipv4: Option<Ipv4Addr>,
-    /// What the user gave the server, as it is.
+    /// The server's user-data, unchanged.
     pub user_data: Option<Vec<u8>>,
-    /// What the cloud gives all its servers: the file's name and content, the newer format first.
+    /// The vendor-data, which is the same for all servers of the cloud, the newer format first.
     pub vendor_data: Vec<VendorData>,
-    /// The time by the source's clock, if it told.
+    /// The time on the source's clock, if it sent one.
     pub date: Option<OffsetDateTime>,
 }
 
-/// Shows no properties' values, which people also use for passwords, and no user-data.
+/// Shows no user-data and no values of properties, because people also store passwords in them.
 impl fmt::Debug for Metadata {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Metadata")
@@ -60,15 +60,15 @@ impl fmt::Debug for Metadata {
 /// A format of vendor-data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum VendorFormat {
-    /// `vendor_data.json`: what the cloud says.
+    /// `vendor_data.json`: the cloud's static data.
     First,
-    /// `vendor_data2.json`: one part for each service that says something.
+    /// `vendor_data2.json`: one part for each service that adds data.
     Second,
-    /// What cloud-init kept of either for itself, in a form of user-data.
+    /// cloud-init's copy of either, in a format of user-data.
     CloudInit,
 }
 
-/// Vendor-data, as it is.
+/// Vendor-data, unchanged.
 #[derive(Clone, PartialEq, Eq)]
 pub struct VendorData {
     /// The file, as an error message names it.
@@ -84,11 +84,11 @@ pub struct VendorData {
 pub struct Interface {
     /// Its MAC address in lower case; the only thing that identifies it inside the VM.
     pub mac: String,
-    /// The MTU in bytes, if OpenStack said one (it says null on DHCP subnets).
+    /// The MTU in bytes, if OpenStack gives one (it writes null for DHCP subnets).
     pub mtu: Option<u32>,
     /// Its static addresses; a DHCP network has none here.
     pub addresses: Vec<IpAddr>,
-    /// Whether a default route goes out here.
+    /// Whether a default route uses it.
     pub default_route: bool,
     /// The UUID of its Neutron port, if it has the form of one.
     pub port: Option<String>,

@@ -58,9 +58,9 @@ impl FromStr for Role {
 #[serde(rename_all = "kebab-case")]
 #[schemars(inline)]
 pub enum Profile {
-    /// TLS everywhere, with certificates of the cluster's own authority; RBAC.
+    /// TLS everywhere, with certificates of the cluster's own certificate authority (CA), and RBAC.
     WithCa,
-    /// No TLS and no authorization: for a first look on a network of one's own.
+    /// No TLS and no authorization: only for a first try on an isolated network.
     Simple,
 }
 
@@ -89,7 +89,7 @@ impl FromStr for Profile {
 #[serde(rename_all = "kebab-case")]
 #[schemars(inline)]
 pub enum Ipip {
-    /// Never: Neutron must let the pods' addresses pass (allowed address pairs).
+    /// Never. Neutron must allow the pods' addresses (allowed address pairs).
     Off,
     /// Always.
     Always,

@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use crate::paths;
 use crate::records::expected::Expected;
 use crate::records::images::NodeImage;
-use crate::records::state::{REPAIR, State};
+use crate::records::state::State;
 use crate::sys::root::Root;
 
 /// The state of an installed node; `None` before the first installation succeeded.
@@ -36,7 +36,8 @@ pub fn json<T: DeserializeOwned>(root: &Root, path: &str) -> Result<Option<T>> {
     let Some(bytes) = root.read(path)? else {
         return Ok(None);
     };
-    let value =
-        serde_json::from_slice(&bytes).with_context(|| format!("{path} is damaged; {REPAIR}"))?;
+    let value = serde_json::from_slice(&bytes).with_context(|| {
+        format!("{path} is not valid JSON; remove it (`rm {path}`) and run `appliance install`")
+    })?;
     Ok(Some(value))
 }

@@ -189,7 +189,10 @@ fn the_label_of_every_kind_of_image_is_read() {
 /// The error of a machine with more than one config drive.
 fn config_drive_error(machine: &Machine) -> String {
     let error = machine.find().unwrap_err();
-    assert!(error.contains("2 config drives: "), "{error}");
+    assert!(
+        error.contains("found 2 config drives, but only one is allowed: "),
+        "{error}"
+    );
     error
 }
 
