@@ -3,6 +3,9 @@
 //! Data flows one way: sources → [`metadata::Metadata`] → [`spec::NodeSpec`] → files and
 //! certificates ([`desired::Desired`]) → [`plan::Plan`] → [`apply`] → [`verify`].
 
+// A closed pipe must not end the program in a panic: `sys::out` prints.
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 pub mod access;
 pub mod addons;
 pub mod apply;

@@ -16,6 +16,7 @@ use crate::pki::inspect::{self, CertificateInfo};
 use crate::pki::{self, AuthorityRequest, Existing, Pki, PkiRequest};
 use crate::spec::value::{Layer, Place};
 use crate::spec::{HostFacts, Inputs, NodeSpec, Profile, Refused, Role};
+use crate::sys::out::say;
 use crate::sys::root::Root;
 
 /// Makes, lists or renews certificates.
@@ -230,7 +231,7 @@ fn show(root: &Root, output: Output) -> Result<Outcome> {
         Output::Text => print::certificates_of(&shown),
         Output::Json => {
             let rows = shown.iter().map(as_json).collect::<Result<Vec<_>>>()?;
-            println!("{}", serde_json::to_string_pretty(&rows)?);
+            say!("{}", serde_json::to_string_pretty(&rows)?);
         }
     }
     Ok(Outcome::Done)

@@ -10,6 +10,7 @@ use crate::cli::{Detect, Output};
 use crate::metadata::{Asked, Metadata};
 use crate::spec::explain::Row;
 use crate::spec::{NodeSpec, Refused};
+use crate::sys::out::say;
 use crate::sys::root::Root;
 
 /// Runs the command.
@@ -22,7 +23,7 @@ pub fn run(arguments: &Detect) -> Result<Outcome> {
     match arguments.output {
         Output::Json => {
             let document = document(&collected, spec.as_ref().ok());
-            println!("{}", serde_json::to_string_pretty(&document)?);
+            say!("{}", serde_json::to_string_pretty(&document)?);
         }
         Output::Text => {
             if arguments.explain {
@@ -32,7 +33,7 @@ pub fn run(arguments: &Detect) -> Result<Outcome> {
             if let Ok(spec) = &spec {
                 settings(&spec.explain(), arguments.explain);
                 for warning in &spec.warnings {
-                    println!("\nWarning: {warning}");
+                    say!("\nWarning: {warning}");
                 }
             }
         }

@@ -13,6 +13,7 @@ use crate::image::prepare::Preparation;
 use crate::spec::Refused;
 use crate::sys::interrupt::Interruption;
 use crate::sys::lock::Lock;
+use crate::sys::out::say;
 use crate::sys::process::System;
 use crate::sys::root::Root;
 
@@ -48,7 +49,7 @@ fn make(arguments: &ImageBuild, required_key: Option<&str>) -> Result<Outcome> {
         stages.add_row([&seconds.to_string(), *name]);
     }
     print::print_table(&stages);
-    println!(
+    say!(
         "\n{}: {} bytes, sha256 {}",
         arguments.output.display(),
         built.size,
@@ -74,7 +75,7 @@ fn prepare(arguments: &ImagePrepare, required_key: Option<&str>) -> Result<Outco
     let _lock = Lock::take(&root)?;
     preparation.check()?;
     if root.is_live() && !arguments.yes {
-        println!(
+        say!(
             "This makes an image of the machine you are on: its ID, SSH keys, passwords, logs and \
              histories go.\nNobody can log in afterwards unless cloud-init lets them in again."
         );

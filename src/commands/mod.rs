@@ -1,6 +1,6 @@
 //! One file a command; each wires stages together and owns no logic of theirs.
 
-use std::io::{self, BufRead, IsTerminal, Write};
+use std::io::{self, BufRead, IsTerminal};
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
@@ -8,6 +8,7 @@ use clap::CommandFactory;
 
 use crate::cli::{Cli, Command};
 use crate::spec::Refused;
+use crate::sys::out;
 use crate::verify::Overall;
 
 mod addons;
@@ -80,8 +81,8 @@ fn ask() -> Result<()> {
     if !io::stdin().is_terminal() {
         bail!(refused("nobody can be asked here; give --yes"));
     }
-    print!("Type yes to go on: ");
-    io::stdout().flush()?;
+    out::text("Type yes to go on: ");
+    out::flush();
     let mut answer = String::new();
     io::stdin().lock().read_line(&mut answer)?;
     if answer.trim() != "yes" {
@@ -113,7 +114,9 @@ pub fn run(cli: Cli, required_key: Option<&str>) -> Result<Outcome> {
         Command::Repack(arguments) => repack::run(&arguments),
         Command::Version { output } => version::run(output),
         Command::Completion { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "appliance", &mut io::stdout());
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "appliance", &mut script);
+            out::text(&String::from_utf8_lossy(&script));
             Ok(Outcome::Done)
         }
     }

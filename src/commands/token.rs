@@ -15,6 +15,7 @@ use crate::join::token::{Token, TokenId};
 use crate::join::tokens::{TokenRecord, Tokens};
 use crate::spec::join::Ttl;
 use crate::spec::{Profile, Refused, Role};
+use crate::sys::out::say;
 use crate::sys::process::System;
 use crate::sys::root::Root;
 
@@ -79,8 +80,8 @@ fn show(token: &Token, expires: Option<OffsetDateTime>, output: Output) -> Resul
     let expires = expires.map(|end| end.format(&Rfc3339)).transpose()?;
     let text = token.expose();
     match output {
-        Output::Text => println!("{}", *text),
-        Output::Json => println!("{}", json!({ "token": *text, "expires": expires })),
+        Output::Text => say!("{}", *text),
+        Output::Json => say!("{}", json!({ "token": *text, "expires": expires })),
     }
     Ok(Outcome::Done)
 }
@@ -102,7 +103,7 @@ fn list(output: Output) -> Result<Outcome> {
                 }))
             };
             let tokens = all.iter().map(token).collect::<Result<Vec<_>>>()?;
-            println!("{}", serde_json::to_string_pretty(&tokens)?);
+            say!("{}", serde_json::to_string_pretty(&tokens)?);
         }
     }
     Ok(Outcome::Done)

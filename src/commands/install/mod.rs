@@ -37,6 +37,7 @@ mod identity;
 mod masters;
 mod workloads;
 
+use crate::sys::out::say;
 use identity::{Identity, Joining};
 
 /// Makes the machine a node.
@@ -232,7 +233,7 @@ impl Node<'_> {
     fn show(&self, plan: &Plan, output: Output) -> Result<Outcome> {
         match output {
             Output::Text => print::plan(self.spec, plan),
-            Output::Json => println!("{}", serde_json::to_string_pretty(&self.json(plan, None))?),
+            Output::Json => say!("{}", serde_json::to_string_pretty(&self.json(plan, None))?),
         }
         Ok(Outcome::Done)
     }
@@ -319,7 +320,7 @@ impl Node<'_> {
 
     fn finish(&self, arguments: &Install, plan: &Plan, report: Option<&Report>) -> Result<Outcome> {
         match (arguments.output, report) {
-            (Output::Json, _) => println!(
+            (Output::Json, _) => say!(
                 "{}",
                 serde_json::to_string_pretty(&self.json(plan, report))?
             ),
