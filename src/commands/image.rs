@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use super::preflight::check_user;
-use super::{Outcome, ask, payload, print};
+use super::{Outcome, ask, man, payload, print};
 use crate::bundle::payload::Payload;
 use crate::check::is_sound;
 use crate::cli::{Image, ImageBuild, ImageCheck, ImagePayload, ImagePrepare, Output};
@@ -39,6 +39,7 @@ fn make(arguments: &ImageBuild, required_key: Option<&str>) -> Result<Outcome> {
         output: &arguments.output,
         payload: &payload,
         carrier: arguments.carried.payload.as_deref(),
+        manuals: &man::pages()?,
         means: arguments.attach,
         compress: arguments.compress,
         interruption: Interruption::watch("detaching the image")?,
@@ -62,11 +63,13 @@ fn prepare(arguments: &ImagePrepare, required_key: Option<&str>) -> Result<Outco
     let root = Root::open(&arguments.root).map_err(Refused::because)?;
     check_user(&root)?;
     let payload = carried(&arguments.carried, required_key)?;
+    let manuals = man::pages()?;
     let preparation = Preparation {
         root: &root,
         runner: &System,
         payload: &payload,
         carrier: arguments.carried.payload.as_deref(),
+        manuals: &manuals,
         announce: &|step| {
             log::info!("{step}");
             Ok(())

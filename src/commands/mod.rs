@@ -19,11 +19,14 @@ mod check;
 mod config;
 mod convert;
 mod detect;
+mod help;
 mod image;
 mod inputs;
 mod install;
 mod join;
+mod kubeconfig;
 pub mod log;
+pub mod man;
 mod node;
 mod payload;
 mod preflight;
@@ -105,6 +108,7 @@ pub fn run(cli: Cli, required_key: Option<&str>) -> Result<Outcome> {
         Command::Token(command) => token::run(&command),
         Command::Node(command) => node::run(&command),
         Command::Certs(command) => certs::run(&command, required_key),
+        Command::Kubeconfig(arguments) => kubeconfig::run(&arguments),
         Command::Balance(arguments) => balance::run(&arguments),
         Command::Join(command) => join::run(&command),
         Command::Addons(command) => addons::run(&command),
@@ -119,5 +123,7 @@ pub fn run(cli: Cli, required_key: Option<&str>) -> Result<Outcome> {
             out::text(&String::from_utf8_lossy(&script));
             Ok(Outcome::Done)
         }
+        Command::Help { names } => help::run(&names),
+        Command::Man { output } => man::run(&output),
     }
 }

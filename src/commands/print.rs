@@ -160,7 +160,7 @@ pub fn nodes(all: &BTreeMap<String, NodeRecord>) {
 }
 
 /// A moment to the minute, in UTC.
-fn moment(time: OffsetDateTime) -> String {
+pub fn moment(time: OffsetDateTime) -> String {
     let time = time.to_offset(time::UtcOffset::UTC);
     format!(
         "{} {:02}:{:02} UTC",

@@ -41,6 +41,8 @@ pub struct Build<'a> {
     pub payload: &'a Payload,
     /// The file the payload is in, where that is not this program.
     pub carrier: Option<&'a Path>,
+    /// The program's manual pages: the name of each file, and its content.
+    pub manuals: &'a [(String, Vec<u8>)],
     /// How the copy is attached; the best way there is if `None`.
     pub means: Option<Means>,
     /// Whether the image is compressed: smaller, and slower to make.
@@ -180,6 +182,7 @@ impl Build<'_> {
             runner,
             payload: self.payload,
             carrier: self.carrier,
+            manuals: self.manuals,
             announce: &|step| {
                 log::info!("{step}");
                 self.interruption.check()

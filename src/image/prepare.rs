@@ -22,6 +22,9 @@ use crate::sys::process::{Command, Runner};
 use crate::sys::root::Root;
 use crate::sys::{atomic, host, progress};
 
+/// Where `man` finds the pages of a program in /usr/local/bin.
+const MANUALS: &str = "/usr/local/share/man/man1";
+
 /// What an image is made of.
 pub struct Preparation<'a> {
     /// The system.
@@ -32,6 +35,8 @@ pub struct Preparation<'a> {
     pub payload: &'a Payload,
     /// The file the payload is in, where that is not this program.
     pub carrier: Option<&'a Path>,
+    /// The program's manual pages: the name of each file, and its content.
+    pub manuals: &'a [(String, Vec<u8>)],
     /// Told of each step before it is done; an error ends it there.
     pub announce: &'a dyn Fn(&str) -> Result<()>,
 }
@@ -99,6 +104,9 @@ impl Preparation<'_> {
         self.load_images()?;
         (self.announce)("install the program and the unit of the first boot")?;
         self.install_program()?;
+        for (name, page) in self.manuals {
+            self.root.write(&format!("{MANUALS}/{name}"), page, 0o644)?;
+        }
         self.root
             .write(&unit_path(BOOT_UNIT), UNIT_TEXT.as_bytes(), 0o644)?;
         self.root.set_link(ENABLED, &unit_path(BOOT_UNIT))?;
