@@ -15,6 +15,7 @@ use crate::nodespec::{HostFacts, Inputs, NodeSpec, Refused};
 use crate::observe::inputs::read_config;
 use crate::paths;
 use crate::status::certificates::{self, HeldCertificate};
+use crate::sys::out::say;
 use crate::sys::root::Root;
 
 /// Makes, lists or renews certificates.
@@ -70,7 +71,7 @@ fn show(root: &Root, output: Output) -> Result<Outcome> {
         Output::Text => print::certificates_of(&held),
         Output::Json => {
             let rows = held.iter().map(as_json).collect::<Result<Vec<_>>>()?;
-            println!("{}", serde_json::to_string_pretty(&rows)?);
+            say!("{}", serde_json::to_string_pretty(&rows)?);
         }
     }
     Ok(Outcome::Done)

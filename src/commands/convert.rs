@@ -10,6 +10,7 @@ use crate::nodespec::{Profile, Refused};
 use crate::observe::records;
 use crate::plan::{Plan, teardown};
 use crate::sys::lock::Lock;
+use crate::sys::out::say;
 use crate::sys::root::Root;
 
 /// Takes the node down and installs it anew.
@@ -56,11 +57,11 @@ fn stamp() -> String {
 }
 
 fn tell(plan: &Plan) {
-    println!("To make this node one with certificates, this has to be done first:");
+    say!("To make this node one with certificates, this has to be done first:");
     for step in &plan.steps {
-        println!("  {step}");
+        say!("  {step}");
     }
-    println!("Everything in the cluster is gone then: its data is put aside, and no longer used.");
+    say!("Everything in the cluster is gone then: its data is put aside, and no longer used.");
 }
 
 fn refused(why: &str) -> Refused {

@@ -19,6 +19,7 @@ use crate::records::state::State;
 use crate::records::tokens::{Standing, TokenRecord};
 use crate::status::certificates::HeldCertificate;
 use crate::status::{MastersReport, Overall, Report};
+use crate::sys::out::say;
 use time::OffsetDateTime;
 
 /// How much of a digest tells it from others.
@@ -27,11 +28,11 @@ const SHORT: usize = 12;
 /// Prints what a node answered.
 pub fn report(report: &Report, output: Output) -> Result<()> {
     if output == Output::Json {
-        println!("{}", serde_json::to_string_pretty(report)?);
+        say!("{}", serde_json::to_string_pretty(report)?);
         return Ok(());
     }
     let Some(node) = &report.node else {
-        println!("not installed: run `appliance install` to make this machine a node");
+        say!("not installed: run `appliance install` to make this machine a node");
         return Ok(());
     };
     heading(node, report);
@@ -51,19 +52,22 @@ pub fn report(report: &Report, output: Output) -> Result<()> {
     if let Some(all) = &report.masters {
         print_table(&masters(all));
         if let Some(problem) = &all.problem {
-            println!("\n{problem}");
+            say!("\n{problem}");
         }
     }
-    println!("\n{}", verdict(report));
+    say!("\n{}", verdict(report));
     Ok(())
 }
 
 fn heading(node: &State, report: &Report) {
-    println!(
+    say!(
         "{} {} ({}), profile {}",
-        node.role, node.node, node.address, node.profile
+        node.role,
+        node.node,
+        node.address,
+        node.profile
     );
-    println!(
+    say!(
         "appliance {}, bundle {} (Kubernetes {}), {}",
         report.appliance,
         node.bundle,
@@ -71,10 +75,10 @@ fn heading(node: &State, report: &Report) {
         short(&node.digest)
     );
     if node.demonstration {
-        println!("This is a demonstration: some components are stand-ins.");
+        say!("This is a demonstration: some components are stand-ins.");
     }
     if report.certificates.is_empty() {
-        println!("Profile simple: anyone who reaches this machine may do anything to the cluster.");
+        say!("Profile simple: anyone who reaches this machine may do anything to the cluster.");
     }
 }
 
@@ -170,7 +174,7 @@ pub fn nodes(all: &BTreeMap<String, NodeRecord>) {
 }
 
 /// A moment to the minute, in UTC.
-fn moment(time: OffsetDateTime) -> String {
+pub fn moment(time: OffsetDateTime) -> String {
     let time = time.to_offset(time::UtcOffset::UTC);
     format!(
         "{} {:02}:{:02} UTC",
@@ -195,10 +199,8 @@ pub fn table(header: &[&str]) -> Table {
 
 /// Prints a table below an empty line, without blanks at the ends of its lines.
 pub fn print_table(table: &Table) {
-    println!();
-    table
-        .lines()
-        .for_each(|line| println!("{}", line.trim_end()));
+    say!();
+    table.lines().for_each(|line| say!("{}", line.trim_end()));
 }
 
 fn ok_or(problem: Option<&String>) -> &str {
@@ -250,7 +252,7 @@ fn certificates(report: &Report) -> Table {
 pub fn checked(checked: &[Checked], output: Output) -> Result<()> {
     if output == Output::Json {
         let document = json!({ "sound": is_sound(checked), "checks": checked });
-        println!("{}", serde_json::to_string_pretty(&document)?);
+        say!("{}", serde_json::to_string_pretty(&document)?);
         return Ok(());
     }
     let mut rows = table(&["CHECK", "RESULT", "FOUND"]);
@@ -270,14 +272,14 @@ pub fn checked(checked: &[Checked], output: Output) -> Result<()> {
         rows.add_row([one.check, result, found]);
     }
     print_table(&rows);
-    println!();
+    say!();
     for one in checked {
         if let Verdict::Failed { hint, .. } = &one.verdict {
-            println!("{}: {hint}\n", one.check);
+            say!("{}: {hint}\n", one.check);
         }
     }
     let passed = checked.len() - failed - skipped;
-    println!("{passed} passed, {failed} failed, {skipped} skipped");
+    say!("{passed} passed, {failed} failed, {skipped} skipped");
     Ok(())
 }
 
@@ -327,9 +329,11 @@ fn short(digest: &str) -> &str {
 
 /// Prints what a payload holds.
 pub fn manifest(manifest: &Manifest) {
-    println!(
+    say!(
         "{} (Kubernetes {})\n{}",
-        manifest.bundle.name, manifest.bundle.kubernetes, manifest.bundle.description
+        manifest.bundle.name,
+        manifest.bundle.kubernetes,
+        manifest.bundle.description
     );
     let mut table = table(&[
         "COMPONENT",
@@ -360,10 +364,10 @@ pub fn manifest(manifest: &Manifest) {
 /// Prints what was found of a payload.
 pub fn audit(audit: &Audit, output: Output) -> Result<()> {
     if output == Output::Json {
-        println!("{}", serde_json::to_string_pretty(audit)?);
+        say!("{}", serde_json::to_string_pretty(audit)?);
         return Ok(());
     }
-    println!("bundle {}, {}", audit.bundle, audit.digest);
+    say!("bundle {}, {}", audit.bundle, audit.digest);
     let mut table = table(&["COMPONENT", "VERSION", "HELD TO", "RESULT"]);
     for finding in &audit.components {
         let held_to = match finding.held_to {
@@ -379,14 +383,14 @@ pub fn audit(audit: &Audit, output: Output) -> Result<()> {
     }
     print_table(&table);
     for Difference { name, problem } in &audit.workloads {
-        println!("workload {name}: {problem}");
+        say!("workload {name}: {problem}");
     }
     let verdict = if audit.is_sound() {
         "The payload is what it should be."
     } else {
         "The payload is NOT what it should be: see the problems above."
     };
-    println!("\n{verdict}");
+    say!("\n{verdict}");
     Ok(())
 }
 
@@ -397,16 +401,16 @@ pub fn plan(spec: &NodeSpec, plan: &Plan) {
         values.add_row([row.name, &row.value, &row.from]);
     }
     print_table(&values);
-    println!();
+    say!();
     if plan.is_empty() {
-        println!("nothing to change");
+        say!("nothing to change");
         return;
     }
     for step in &plan.steps {
-        println!("{step}");
+        say!("{step}");
         for line in step.diff().lines() {
-            println!("    {line}");
+            say!("    {line}");
         }
     }
-    println!("\n{} changes; none was made (--dry-run)", plan.steps.len());
+    say!("\n{} changes; none was made (--dry-run)", plan.steps.len());
 }

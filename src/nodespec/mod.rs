@@ -248,7 +248,10 @@ impl Refused {
 
 impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "nothing was written, because:")?;
+        if let [problem] = &self.problems[..] {
+            return f.write_str(problem);
+        }
+        write!(f, "nothing was changed, because:")?;
         self.problems
             .iter()
             .try_for_each(|problem| write!(f, "\n  - {problem}"))

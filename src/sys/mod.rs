@@ -8,6 +8,7 @@ pub mod http;
 pub mod interrupt;
 pub mod lock;
 pub mod mount;
+pub mod out;
 pub mod parallel;
 pub mod process;
 pub mod progress;
