@@ -1,9 +1,9 @@
 //! The admin's kubeconfig for another machine: that of a master, with the address by which the other
 //! machine reaches the API server. Pure.
 
+use core::net::Ipv4Addr;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::Ipv4Addr;
 use std::str::FromStr;
 
 use anyhow::{Result, anyhow, bail};

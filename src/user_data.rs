@@ -5,8 +5,8 @@ use std::fmt;
 use std::str::FromStr;
 
 use anyhow::{Context, Result, ensure};
-use reqwest::Url;
 use serde_json::{Value, json};
+use url::Url;
 
 use crate::components::BOOT_UNIT;
 use crate::nodespec::settings::Settings;

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::{Component as PathComponent, Path};
+use std::io::Write;
+use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use cyclonedx_bom::external_models::spdx::SpdxExpression;
@@ -11,13 +12,15 @@ use serde::Deserialize;
 
 use super::lock::{self, Artifact, Lock};
 use super::manifest::{BundleInfo, Kind, Nodes};
+use super::names::{check_path, is_file_name};
 use super::upstream::Upstream;
-use super::workload::{self, Workload};
+use super::workload::{MAX_MANIFEST, Workload};
+use crate::nodespec::network::dns_name;
+use crate::sys::atomic;
+use crate::sys::read::bounded;
 
 /// The file's name.
 pub const FILE_NAME: &str = "bundle.toml";
-/// The directories a component may be unpacked to.
-const PLACES: [&str; 4] = ["bin/", "cni/bin/", "docker/", "images/"];
 
 /// The bundles of this source tree, so that a program alone knows them by name.
 #[derive(RustEmbed)]
@@ -46,7 +49,7 @@ struct DefinitionFile {
     bundle: BundleInfo,
     component: Vec<Source>,
     #[serde(default)]
-    workload: Vec<workload::Source>,
+    workload: Vec<WorkloadSource>,
 }
 
 /// One component and where its file comes from.
@@ -169,7 +172,7 @@ fn parse(text: &str, lock: Lock, dir: Option<&Path>) -> Result<Definition> {
     Ok(Definition {
         bundle: file.bundle,
         components: file.component,
-        workloads: workload::read(&file.workload, dir)?,
+        workloads: workloads(&file.workload, dir)?,
         lock,
         text: text.to_owned(),
     })
@@ -215,32 +218,74 @@ fn check(component: &Source) -> Result<()> {
     Ok(())
 }
 
-/// Refuses a path that would leave the bundle's directory or lies outside of its known parts.
-pub fn check_path(path: &str) -> Result<()> {
-    let normal = Path::new(path)
-        .components()
-        .all(|part| matches!(part, PathComponent::Normal(_)));
-    let canonical = !path.ends_with('/') && !path.contains("//") && !path.contains("/./");
-    ensure!(
-        normal && canonical && !path.contains(char::is_control),
-        "path {path:?} would escape the bundle"
-    );
-    let inside = |place: &str| path.strip_prefix(place).is_some_and(is_file_name);
-    ensure!(
-        PLACES.iter().any(|place| inside(place)),
-        "path {path:?} is not a file in {}",
-        PLACES.join(", ")
-    );
-    Ok(())
+/// A `[[workload]]` table of `bundle.toml`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct WorkloadSource {
+    /// What people call it.
+    name: String,
+    /// The file of its manifest, beside `bundle.toml`.
+    file: String,
+    /// The workloads that have to be available before this one is applied.
+    #[serde(default)]
+    after: Vec<String>,
 }
 
-/// Whether the text names a file and no directory, not even the one it is in.
-pub fn is_file_name(name: &str) -> bool {
-    !name.is_empty()
-        && name != "."
-        && name != ".."
-        && !name.contains('/')
-        && !name.contains(char::is_control)
+/// The workloads of the bundle in the directory `dir`.
+fn workloads(sources: &[WorkloadSource], dir: Option<&Path>) -> Result<Vec<Workload>> {
+    let mut names = BTreeSet::new();
+    let mut workloads = Vec::new();
+    for source in sources {
+        let name = &source.name;
+        dns_name(name)
+            .map_err(anyhow::Error::msg)
+            .with_context(|| format!("workload {name:?}"))?;
+        ensure!(names.insert(name), "workload {name} is there twice");
+        let place = || format!("workload {name}");
+        let manifest = manifest(&source.file, dir).with_context(place)?;
+        workloads.push(Workload {
+            name: name.clone(),
+            file: source.file.clone(),
+            manifest,
+            after: source.after.clone(),
+        });
+    }
+    Ok(workloads)
+}
+
+fn manifest(file: &str, dir: Option<&Path>) -> Result<String> {
+    ensure!(
+        is_file_name(file),
+        "{file:?} is not the name of a file beside bundle.toml"
+    );
+    let dir = dir.context("only a bundle in a directory has workloads")?;
+    let path = dir.join(file);
+    let text = bounded(&path, MAX_MANIFEST)?
+        .with_context(|| format!("{}: there is no such file", path.display()))?;
+    String::from_utf8(text).with_context(|| path.display().to_string())
+}
+
+impl Definition {
+    /// Writes the bundle with that lock into the directory `dir`. Files that are the same already stay.
+    pub fn write(&self, dir: &Path, lock: &Lock) -> Result<()> {
+        fs::create_dir_all(dir).with_context(|| dir.display().to_string())?;
+        let own = [
+            (FILE_NAME, self.text.clone()),
+            (lock::FILE_NAME, lock.to_text()?),
+        ];
+        let manifests = self.workloads.iter();
+        let manifests =
+            manifests.map(|workload| (workload.file.as_str(), workload.manifest.clone()));
+        for (name, text) in own.into_iter().chain(manifests) {
+            let path = dir.join(name);
+            if fs::read(&path).is_ok_and(|present| present == text.as_bytes()) {
+                continue;
+            }
+            atomic::replace(&path, 0o644, |file| Ok(file.write_all(text.as_bytes())?))?;
+            log::info!("{}: written", path.display());
+        }
+        Ok(())
+    }
 }
 
 #[cfg(test)]

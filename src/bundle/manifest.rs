@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
-use super::definition::{check_path, is_file_name};
+use super::names::{check_path, is_file_name};
 use super::workload::Workload;
 use crate::digest::Sha256;
 use crate::nodespec::Role;

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Read, Write};
+use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -12,6 +13,7 @@ use super::image::{self, Image, MAX_DOCUMENT};
 use super::tarball::append_file;
 use super::upstream::Upstream;
 use crate::digest::Sha256;
+use crate::sys::atomic;
 use crate::sys::progress::Progress;
 use crate::sys::stream::{Counting, Hashing};
 
@@ -55,6 +57,16 @@ pub fn size(cache: &Cache, blobs: &[Sha256]) -> u64 {
     let size =
         |sha256: &Sha256| fs::metadata(cache.path(sha256)).map_or(0, |metadata| metadata.len());
     blobs.iter().map(size).sum()
+}
+
+/// Writes the archive of [`export`] to the file at `path`, as a whole or not at all.
+pub fn export_to(
+    path: &Path,
+    cache: &Cache,
+    blobs: &[Sha256],
+    progress: &dyn Progress,
+) -> Result<()> {
+    atomic::replace(path, 0o644, |file| export(cache, blobs, file, progress))
 }
 
 /// Writes those files of the cache to `output`, as a tar that is the same every time. A file

@@ -1,6 +1,5 @@
 //! Starts the probes on the nodes, waits for them, and always removes them again.
 
-use std::io::Write;
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
@@ -16,6 +15,7 @@ use crate::paths;
 use crate::records::expected::Expected;
 use crate::render::render;
 use crate::sys::process::{Runner, argument};
+use crate::sys::scratch;
 
 /// The namespace of everything the check makes.
 pub const NAMESPACE: &str = "appliance-check";
@@ -66,8 +66,8 @@ impl<'a> Workload<'a> {
             "image": expected.pause,
             "program": paths::PROGRAM,
         });
-        let mut file = tempfile::Builder::new().suffix(".yaml").tempfile()?;
-        file.write_all(render("manifests/check.yaml", &values)?.as_bytes())?;
+        let manifest = render("manifests/check.yaml", &values)?;
+        let file = scratch::named(".yaml", manifest.as_bytes())?;
         kubectl::apply_now(runner, argument(file.path())?)?;
         Ok(workload)
     }

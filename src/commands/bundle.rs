@@ -1,7 +1,6 @@
 //! `appliance bundle`.
 
 use std::fs::{self, File};
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow};
@@ -9,7 +8,7 @@ use anyhow::{Context, Result, anyhow};
 use super::payload::{check_signature, manifest_of};
 use super::{Outcome, print};
 use crate::bundle::cache::Cache;
-use crate::bundle::definition::{self, Definition};
+use crate::bundle::definition::Definition;
 use crate::bundle::fetch::mirror::Mirrors;
 use crate::bundle::fetch::{Fetcher, ensure_locked};
 use crate::bundle::lock;
@@ -20,7 +19,6 @@ use crate::cli::{Bundle, CacheDir, Carrier, Fetch, Ingredients, Output, Trust};
 use crate::nodespec::Refused;
 use crate::nodespec::validate::validate;
 use crate::nodespec::value::Layer;
-use crate::sys::atomic;
 use crate::sys::out;
 use crate::sys::progress;
 
@@ -133,21 +131,7 @@ fn lock(arguments: &Fetch, trust_on_first_use: bool, output: Option<&Path>) -> R
         log::info!("{}: nothing to add", dir.join(lock::FILE_NAME).display());
         return Ok(Outcome::Done);
     }
-    fs::create_dir_all(dir).with_context(|| dir.display().to_string())?;
-    let mut files = vec![
-        (definition::FILE_NAME.to_owned(), definition.text),
-        (lock::FILE_NAME.to_owned(), lock.to_text()?),
-    ];
-    let manifests = definition.workloads.into_iter();
-    files.extend(manifests.map(|workload| (workload.file, workload.manifest)));
-    for (name, text) in files {
-        let path = dir.join(name);
-        if fs::read(&path).is_ok_and(|present| present == text.as_bytes()) {
-            continue;
-        }
-        atomic::replace(&path, 0o644, |file| Ok(file.write_all(text.as_bytes())?))?;
-        log::info!("{}: written", path.display());
-    }
+    definition.write(dir, &lock)?;
     Ok(Outcome::Done)
 }
 
@@ -156,9 +140,7 @@ fn export(bundle: Option<&str>, cache: &CacheDir, output: &Path) -> Result<Outco
     let cache = open_cache(cache)?;
     let blobs = transfer::contents(&cache, definition.as_ref())?;
     let progress = progress::standard_error("export", transfer::size(&cache, &blobs));
-    atomic::replace(output, 0o644, |file| {
-        transfer::export(&cache, &blobs, file, &*progress)
-    })?;
+    transfer::export_to(output, &cache, &blobs, &*progress)?;
     drop(progress);
     log::info!("{}: {} files of the cache", output.display(), blobs.len());
     Ok(Outcome::Done)

@@ -1,7 +1,7 @@
 //! `appliance help`: commands and topics of the documentation.
 
 use std::env;
-use std::io::{self, IsTerminal, Seek, Write};
+use std::io::{self, IsTerminal};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command as Program, Stdio};
@@ -13,7 +13,7 @@ use clap::{Command, CommandFactory};
 use super::Outcome;
 use crate::cli::{self, Cli};
 use crate::nodespec::Refused;
-use crate::sys::out;
+use crate::sys::{out, scratch};
 use crate::topics::terminal::{Form, render};
 use crate::topics::{self, Topic};
 
@@ -136,13 +136,9 @@ fn pager() -> Option<String> {
 /// Becomes the pager, so that the terminal and its signals are the pager's alone. Comes back only
 /// if that cannot be.
 fn page_through(text: &str, pager: &str) {
-    let input = || -> io::Result<std::fs::File> {
-        let mut file = tempfile::tempfile()?;
-        file.write_all(text.as_bytes())?;
-        file.rewind()?;
-        Ok(file)
+    let Ok(input) = scratch::unnamed(text.as_bytes()) else {
+        return;
     };
-    let Ok(input) = input() else { return };
     let mut program = Program::new("sh");
     program.args(["-c", pager]).stdin(Stdio::from(input));
     if env::var_os("LESS").is_none() {

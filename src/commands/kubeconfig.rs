@@ -1,7 +1,7 @@
 //! `appliance kubeconfig`: the admin's kubeconfig, to use from another machine.
 
 use std::fs;
-use std::io::{ErrorKind, Write};
+use std::io::ErrorKind;
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -15,8 +15,8 @@ use crate::observe::records;
 use crate::paths::{self, ADMIN_KUBECONFIG};
 use crate::pki::inspect;
 use crate::records::state::State;
+use crate::sys::out;
 use crate::sys::root::Root;
-use crate::sys::{atomic, out};
 
 /// The certificate that the API server shows.
 const API_SERVER: &str = "kubernetes";
@@ -84,7 +84,7 @@ fn write(path: &Path, text: &str, force: bool) -> Result<()> {
         }
         _ => {}
     }
-    atomic::replace(path, 0o600, |file| Ok(file.write_all(text.as_bytes())?))?;
+    out::file(path, 0o600, text.as_bytes())?;
     log::info!("wrote {shown}: kubectl --kubeconfig {shown} get nodes");
     Ok(())
 }

@@ -1,7 +1,6 @@
 //! `appliance man`: the manual pages, made of the help of every command.
 
-use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -11,15 +10,12 @@ use clap_mangen::roff::{Roff, roman};
 
 use super::Outcome;
 use crate::cli::Cli;
-use crate::sys::atomic;
+use crate::sys::out;
 
 /// Writes every page to a directory.
 pub fn run(output: &Path) -> Result<Outcome> {
-    fs::create_dir_all(output).with_context(|| format!("create {}", output.display()))?;
     let pages = pages()?;
-    for (name, page) in &pages {
-        atomic::replace(&output.join(name), 0o644, |file| Ok(file.write_all(page)?))?;
-    }
+    out::files(output, 0o644, &pages)?;
     log::info!("wrote {} manual pages to {}", pages.len(), output.display());
     Ok(Outcome::Done)
 }

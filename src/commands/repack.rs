@@ -6,7 +6,7 @@ use super::{Outcome, bundle};
 use crate::bundle::payload::{self, Payload};
 use crate::bundle::repack;
 use crate::cli::Repack;
-use crate::sys::atomic;
+use crate::sys::scratch;
 
 /// Makes an appliance of a program and a bundle.
 pub fn run(arguments: &Repack) -> Result<Outcome> {
@@ -19,7 +19,7 @@ pub fn run(arguments: &Repack) -> Result<Outcome> {
         (Some(payload), _) => payload.clone(),
         (None, Some(name)) => {
             // Beside the output, where there has to be room for it anyway.
-            staging = tempfile::tempdir_in(atomic::parent(&arguments.output))?;
+            staging = scratch::directory_beside(&arguments.output)?;
             let payload = staging.path().join("payload");
             bundle::pack(name, &arguments.ingredients, &payload)?;
             payload

@@ -1,7 +1,5 @@
 //! `appliance user-data`: what servers boot with to become nodes.
 
-use std::io::Write;
-
 use anyhow::Result;
 
 use super::{Outcome, config};
@@ -10,7 +8,6 @@ use crate::nodespec::Refused;
 use crate::nodespec::validate::validate;
 use crate::nodespec::value::Layer;
 use crate::nodespec::written::Written;
-use crate::sys::atomic;
 use crate::sys::out;
 use crate::user_data::{advice, compose, secrets};
 
@@ -30,7 +27,7 @@ pub fn run(arguments: &UserData) -> Result<Outcome> {
         log::warn!("{advice}");
     }
     match &arguments.output {
-        Some(path) => atomic::replace(path, 0o600, |file| Ok(file.write_all(text.as_bytes())?))?,
+        Some(path) => out::file(path, 0o600, text.as_bytes())?,
         None => out::text(&text),
     }
     Ok(Outcome::Done)

@@ -253,16 +253,16 @@ impl Desired {
 fn directories(spec: &NodeSpec) -> Vec<Directory> {
     let (all, master, worker) = (true, spec.role.is_master(), spec.role.is_worker());
     let directories = [
-        (all, "/etc/kubernetes", 0o755),
+        (all, paths::KUBERNETES_DIR, 0o755),
         (all, paths::CA_DIR, 0o755),
-        (all, "/etc/calico", 0o755),
-        (all, "/etc/cni/net.d", 0o755),
-        (all, "/var/log/calico", 0o755),
-        (master, "/var/lib/etcd", 0o700),
-        (master, "/var/log/kubernetes", 0o700),
+        (all, paths::CALICO_DIR, 0o755),
+        (all, paths::CNI_DIR, 0o755),
+        (all, paths::CALICO_LOG_DIR, 0o755),
+        (master, paths::ETCD_DIR, 0o700),
+        (master, paths::KUBERNETES_LOG_DIR, 0o700),
         (master && spec.tls(), paths::JOIN_DIR, 0o700),
         (master, paths::ADDONS_DIR, 0o755),
-        (worker, "/var/lib/kubelet", 0o700),
+        (worker, paths::KUBELET_DIR, 0o700),
     ];
     let wanted = directories.iter().filter(|(wanted, ..)| *wanted);
     wanted

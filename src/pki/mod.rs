@@ -12,8 +12,6 @@ mod resolve;
 mod secret;
 pub mod token;
 
-use crate::sys::root::Root;
-
 pub use held::{Held, hold, is_due};
 pub use resolve::resolve;
 pub use secret::Secret;
@@ -22,12 +20,6 @@ pub use secret::Secret;
 pub trait Existing {
     /// The bytes of the file at the absolute `path`; `None` if there is none.
     fn read(&self, path: &str) -> anyhow::Result<Option<Vec<u8>>>;
-}
-
-impl Existing for Root {
-    fn read(&self, path: &str) -> anyhow::Result<Option<Vec<u8>>> {
-        Root::read(self, path)
-    }
 }
 
 /// All keys and certificates a node is to have.

@@ -15,4 +15,5 @@ pub mod progress;
 pub mod read;
 pub mod retry;
 pub mod root;
+pub mod scratch;
 pub mod stream;
