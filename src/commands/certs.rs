@@ -1,4 +1,5 @@
-//! `appliance certs`: by hand on an operator's machine, and what a node has.
+//! `appliance certs`: makes certificates on an operator's machine, and lists or renews those of a
+//! node.
 
 use std::path::Path;
 
@@ -59,8 +60,8 @@ fn init(dir: &Path, common_name: &str) -> Result<Outcome> {
         if root.exists(path)? {
             bail!(Refused {
                 problems: vec![format!(
-                    "{}{path} is there, and an authority is never overwritten; choose another \
-                     directory",
+                    "{}{path} already exists, and `certs init` never overwrites a certificate \
+                     authority; choose another directory with `--ca DIR`",
                     dir.display()
                 )],
             });
@@ -73,13 +74,13 @@ fn init(dir: &Path, common_name: &str) -> Result<Outcome> {
     };
     write(&root, &Desired::of_pki(&authority))?;
     log::info!(
-        "made {}{CA} and its key; keep the key where nobody else can read it",
+        "made {0}{CA} and its key {0}{CA_KEY}; store the key where nobody else can read it",
         dir.display()
     );
     Ok(Outcome::Done)
 }
 
-/// The node that the flags and the file describe. Neither metadata nor this machine say anything.
+/// The node that the flags and the file describe, without metadata and without this machine.
 fn spec(role: &str, set: &[String], config: Option<&Path>) -> Result<NodeSpec> {
     let layers = || {
         let mut layers = vec![Layer::of_flags(set, &[("role", Some(&role.to_owned()))])?];
@@ -101,7 +102,7 @@ fn spec(role: &str, set: &[String], config: Option<&Path>) -> Result<NodeSpec> {
     Ok(NodeSpec::resolve(&inputs)?)
 }
 
-/// The authority's files, and the node's own.
+/// The files of the CA and of the node.
 struct ByHand<'a> {
     authority: &'a Root,
     node: &'a Root,
@@ -124,7 +125,8 @@ fn issue(ca: &Path, output: &Path, spec: &NodeSpec) -> Result<Outcome> {
     if !authority.exists(CA)? {
         bail!(Refused {
             problems: vec![format!(
-                "{}{CA}: there is no authority; `appliance certs init --ca {0}` makes one",
+                "{}{CA} does not exist; make a certificate authority with `appliance certs init \
+                 --ca {0}`, or name its directory with `--ca DIR`",
                 ca.display()
             )],
         });
@@ -132,7 +134,7 @@ fn issue(ca: &Path, output: &Path, spec: &NodeSpec) -> Result<Outcome> {
     if !spec.tls() {
         bail!(Refused {
             problems: vec![format!(
-                "{}: the profile simple has no certificates",
+                "{} says profile simple, which has no certificates; use profile with-ca",
                 spec.profile.origin
             )],
         });
@@ -160,7 +162,8 @@ fn issue(ca: &Path, output: &Path, spec: &NodeSpec) -> Result<Outcome> {
     }
     write(&node, &Desired::of_pki(&made))?;
     log::info!(
-        "{} has what the {} {} needs",
+        "{} now has all keys and certificates of the {} {}; copy it to that VM before its \
+         installation",
         output.display(),
         *spec.role,
         *spec.name
@@ -168,7 +171,7 @@ fn issue(ca: &Path, output: &Path, spec: &NodeSpec) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-/// Writes what is not yet so. A key that is there is never replaced.
+/// Writes the files that are missing or differ. It never replaces a key.
 fn write(root: &Root, files: &[File]) -> Result<()> {
     for file in files {
         let bytes = file.content.bytes();
@@ -176,7 +179,10 @@ fn write(root: &Root, files: &[File]) -> Result<()> {
             Some(found) if found == bytes => {}
             None => root.create(&file.path, bytes, file.mode)?,
             Some(_) if matches!(file.content, Content::Secret(_)) => {
-                bail!("{}: another key is there; move it away", file.path)
+                bail!(
+                    "{}: a different key already exists and is not overwritten; move it away",
+                    file.path
+                )
             }
             Some(_) => root.write(&file.path, bytes, file.mode)?,
         }
@@ -184,15 +190,15 @@ fn write(root: &Root, files: &[File]) -> Result<()> {
     Ok(())
 }
 
-/// One certificate, and what goes with it.
+/// One certificate with further facts.
 pub struct Shown {
     /// Its name.
     pub name: &'static str,
-    /// What it says.
+    /// Its contents.
     pub info: CertificateInfo,
-    /// Whether the authority beside it signed it.
+    /// Whether the CA of this node signed it.
     pub signed: bool,
-    /// What renewing it would restart.
+    /// The services that a renewal restarts.
     pub restarts: Vec<&'static str>,
 }
 
@@ -223,7 +229,10 @@ fn show(root: &Root, output: Output) -> Result<Outcome> {
         });
     }
     if shown.is_empty() {
-        log::warn!("there are no certificates below {}", components::CA_DIR);
+        log::warn!(
+            "there are no certificates below {}; run `appliance install`",
+            components::CA_DIR
+        );
         return Ok(Outcome::NotInstalled);
     }
     match output {

@@ -16,7 +16,7 @@ use crate::sys::interrupt::Interruption;
 use crate::sys::process::{Runner, System};
 use crate::sys::root::Root;
 
-/// Checks the cluster, or serves as a probe of a check.
+/// Checks the cluster, or runs as a probe of a check.
 pub fn run(arguments: &Check) -> Result<Outcome> {
     if let Some(CheckCommand::Serve { port, node }) = &arguments.command {
         serve::run(*port, node)?;
@@ -25,13 +25,13 @@ pub fn run(arguments: &Check) -> Result<Outcome> {
     let root = Root::open("/".as_ref())?;
     check_user(&root)?;
     let Some(state) = State::read(&root)? else {
-        log::warn!("this machine is no node: run `appliance install`");
+        log::warn!("this machine is not installed; run `appliance install`");
         return Ok(Outcome::NotInstalled);
     };
     let Some(expected) = root.read(EXPECTED)? else {
         bail!(Refused {
             problems: vec![format!(
-                "this is a {}, and the cluster is checked on its master",
+                "this node is a {}; run `appliance check` on a master of the cluster",
                 state.role
             )],
         });
@@ -66,7 +66,7 @@ fn find_out(root: &Root, runner: &dyn Runner, expected: &Expected, no_pods: bool
     })
 }
 
-/// Brings the probes, asks them, and takes them away, also where somebody ends the check.
+/// Starts the probes, sends requests to them, and removes them, even after an interruption.
 fn probes(runner: &dyn Runner, expected: &Expected, nodes: &[Node]) -> Result<Probes> {
     let able: Vec<Node> = nodes
         .iter()
@@ -74,13 +74,13 @@ fn probes(runner: &dyn Runner, expected: &Expected, nodes: &[Node]) -> Result<Pr
         .cloned()
         .collect();
     if able.is_empty() {
-        bail!("no node can run pods");
+        bail!("no node can run pods (ready, and not cordoned); see `kubectl get nodes`");
     }
     let interruption = Interruption::watch("removing the probes")?;
     let interrupted = || interruption.has_come();
     let workload = Workload::bring(runner, &interrupted, expected, able.len())?;
     let pods = workload.ready(&able)?;
     let ports = workload.node_ports()?;
-    log::info!("asking {} probes", pods.len());
+    log::info!("running tests in {} probes", pods.len());
     probe::ask(&pods, ports, &able, expected)
 }

@@ -15,14 +15,14 @@ use crate::sys::process::{Runner, System};
 use crate::sys::root::Root;
 use crate::verify::{self, Asker, Report};
 
-/// Asks the node and prints what it says.
+/// Checks the node and prints the report.
 pub fn run(arguments: &Status) -> Result<Outcome> {
     let root = Root::open("/".as_ref())?;
     check_user(&root)?;
     let report = match State::read(&root)? {
         Some(state) => {
             let masters = verify::ask_masters(&root, &state).unwrap_or_else(|error| {
-                log::warn!("the masters cannot be asked: {error:#}");
+                log::warn!("cannot ask the masters: {error:#}");
                 None
             });
             let node = Node::of(&root, &System, &state)?;
@@ -34,16 +34,16 @@ pub fn run(arguments: &Status) -> Result<Outcome> {
     Ok(report.overall.into())
 }
 
-/// What the bundle in use holds.
+/// The manifest of the bundle in use.
 pub fn manifest(root: &Root, state: &State) -> Result<Manifest> {
     let path = format!("{BUNDLES}/{}/manifest.json", state.digest);
     let manifest = root
         .read(&path)?
-        .with_context(|| format!("{path} is missing; run `appliance install` to mend it"))?;
+        .with_context(|| format!("{path} is missing; run `appliance install` to repair it"))?;
     serde_json::from_slice(&manifest).with_context(|| path.clone())
 }
 
-/// The docker of this node, if it is one.
+/// The docker of this node, if this machine is a node.
 pub fn docker_of_node(root: &Root) -> Result<Option<Docker>> {
     let Some(state) = State::read(root)? else {
         return Ok(None);
@@ -51,7 +51,7 @@ pub fn docker_of_node(root: &Root) -> Result<Option<Docker>> {
     Ok(Some(Node::of(root, &System, &state)?.docker))
 }
 
-/// An installed node, to be asked as often as is wanted.
+/// An installed node that can be checked repeatedly.
 pub struct Node<'a> {
     root: &'a Root,
     runner: &'a dyn Runner,
@@ -61,7 +61,7 @@ pub struct Node<'a> {
 }
 
 impl<'a> Node<'a> {
-    /// The node that `state` is of.
+    /// The node of this state.
     pub fn of(root: &'a Root, runner: &'a dyn Runner, state: &'a State) -> Result<Node<'a>> {
         let manifest = manifest(root, state)?;
         Ok(Node {
@@ -81,13 +81,13 @@ impl<'a> Node<'a> {
         }
     }
 
-    /// What it says of itself now.
+    /// The present report of the node.
     pub fn report(&self) -> Result<Report> {
         let now = OffsetDateTime::now_utc();
         self.asker().ask(self.state, &self.manifest, now)
     }
 
-    /// The report with what it says of the cluster around it.
+    /// The report with the state of the cluster around it.
     pub fn with_cluster(&self, report: Report) -> Result<Report> {
         let now = OffsetDateTime::now_utc();
         Ok(report.with_cluster(self.asker().ask_cluster(self.state, now)?))
