@@ -8,18 +8,19 @@ use anyhow::{Context, Result, ensure};
 use reqwest::Url;
 use serde_json::{Value, json};
 
-use crate::components::{BOOT_UNIT, PROGRAM, unit_path};
+use crate::components::BOOT_UNIT;
+use crate::nodespec::settings::Settings;
+use crate::nodespec::user_data;
+use crate::nodespec::written::Written;
+use crate::paths;
 use crate::render::render;
-use crate::spec::settings::Settings;
-use crate::spec::user_data;
-use crate::spec::written::Written;
 
 /// The size limit of user-data in Nova, in bytes. Nova accepts 65,535 bytes of base64
 /// (`nova/api/openstack/compute/schemas/servers.py`), which encode this many bytes.
 pub const SIZE_LIMIT: usize = 49_149;
-/// The path of the script that gets the appliance, on the server.
-const DELIVER: &str = "/usr/local/sbin/appliance-deliver";
-/// The longest label of a CD (ISO 9660), in bytes. The limits of other file systems are smaller.
+/// The script that brings the appliance, on the server.
+
+/// The longest label of a CD (ISO 9660), in bytes. Those of other file systems are shorter.
 const MAX_LABEL: usize = 32;
 
 /// The label of a volume or CD. Its characters are valid in every file system and need no quoting.
@@ -129,7 +130,7 @@ pub fn compose(settings: &Written, delivery: &Delivery, form: Form) -> Result<St
         "cloud-init/user-data.cfg.tera",
         &json!({
             "settings": settings.expose(),
-            "deliver": DELIVER,
+            "deliver": paths::DELIVER,
             "script": if boothook.is_some() { None } else { script.as_ref() },
         }),
     )?;
@@ -169,8 +170,8 @@ fn script(delivery: &Delivery) -> Result<Option<String>> {
         Delivery::Volume { label, sha256 } => (None, None, Some(&label.0), sha256.as_ref()),
     };
     let values = json!({
-        "program": PROGRAM,
-        "unit": unit_path(BOOT_UNIT),
+        "program": paths::PROGRAM,
+        "unit": paths::unit(BOOT_UNIT),
         "url": url,
         "place": place,
         "label": label,

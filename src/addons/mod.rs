@@ -10,13 +10,6 @@ mod state;
 
 pub use state::{Cluster, Standing, judge, namespaces, peers_up};
 
-/// The directory of the manifests, one file for each add-on.
-pub const DIRECTORY: &str = "/etc/kubernetes/addons";
-/// The list of add-ons and workloads, in order.
-pub const INDEX: &str = "/etc/kubernetes/addons/index.json";
-/// The results of applying them, for `appliance status`.
-pub const NOTES: &str = "/var/lib/appliance/addons.json";
-
 /// One manifest.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]

@@ -1,25 +1,20 @@
 //! How a member joins etcd's cluster: together with the others when the cluster starts for the
 //! first time, or as the replacement of a member that lost its data.
 
-use core::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
-use reqwest::blocking::{Client, RequestBuilder};
-use serde::Deserialize;
+use anyhow::{Result, ensure};
 use serde_json::json;
 
-use crate::access;
+use crate::clients::etcd::{Member, change, known_members, peer_url};
+use crate::clients::mtls;
 use crate::components::ETCD_CERTIFICATE;
 use crate::desired::EtcdMember;
-use crate::sys::http;
 use crate::sys::retry::{Failure, Schedule, retried, transient};
 use crate::sys::root::Root;
 
 /// How long a member may take to answer. A member that waits for others does not answer.
 const ANSWER: Duration = Duration::from_secs(5);
-/// How long a change of the cluster may take. Its members have to agree.
-const CHANGE: Duration = Duration::from_secs(30);
 /// How long to wait for the other members.
 const PATIENCE: Duration = Duration::from_secs(900);
 /// The longest pause between two attempts.
@@ -65,23 +60,6 @@ impl Entry {
             self.cluster
         )
     }
-}
-
-/// A member, as etcd lists it.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-pub struct Member {
-    /// Its identifier, in hexadecimal.
-    #[serde(deserialize_with = "identifier")]
-    pub id: String,
-    /// Its name. It is empty until a member that was added to a running cluster has started.
-    #[serde(default)]
-    pub name: String,
-    /// The URLs at which other members reach it.
-    #[serde(rename = "peerURLs")]
-    pub peer_urls: Vec<String>,
-    /// The URLs at which clients reach it; none until it has started.
-    #[serde(default, rename = "clientURLs")]
-    pub client_urls: Vec<String>,
 }
 
 /// The next step before a member without data starts.
@@ -136,7 +114,7 @@ pub fn prepare(root: &Root, member: &EtcdMember) -> Result<Entry> {
 /// The members of the running cluster, including `member`; `None` if the cluster has not started
 /// yet.
 fn attempt(root: &Root, member: &EtcdMember) -> Result<Option<Vec<Member>>> {
-    let client = access::client(root, ETCD_CERTIFICATE, ANSWER)?;
+    let client = mtls::client(root, ETCD_CERTIFICATE, ANSWER)?;
     let members = known_members(&client, &member.others)?;
     let peer_url = peer_url(member.address);
     match next(&members, &peer_url) {
@@ -195,67 +173,11 @@ fn cluster_of(members: &[Member], own: &EtcdMember) -> Result<String> {
     Ok(listed.join(","))
 }
 
-/// The members, from the first member that answers. A member that waits for others lists them
-/// only at its port for members.
-fn known_members(client: &Client, others: &[Ipv4Addr]) -> Result<Vec<Member>> {
-    let ask = |address| {
-        let response = http::send(client.get(format!("{}/members", peer_url(address))))?;
-        serde_json::from_str(&response.text()?).context("the member list of etcd is not valid")
-    };
-    at_any(others, ask)
-        .context("none of etcd's other members answers; TCP port 2380 has to pass between masters")
-}
-
-/// Changes the member list through one of the other members.
-fn change(
-    root: &Root,
-    others: &[Ipv4Addr],
-    request: impl Fn(&Client, &str) -> RequestBuilder,
-) -> Result<()> {
-    let client = access::client(root, ETCD_CERTIFICATE, CHANGE)?;
-    let ask = |address| {
-        let url = format!("https://{address}:2379/v2/members");
-        http::send(request(&client, &url)).map(drop)
-    };
-    at_any(others, ask).context(
-        "none of etcd's other members accepts the change of the member list; TCP port 2379 has to \
-         pass between masters, and etcd needs a majority of its members",
-    )
-}
-
-/// Asks the members in turn until one answers `ask` with success.
-fn at_any<T>(others: &[Ipv4Addr], ask: impl Fn(Ipv4Addr) -> Result<T>) -> Result<T> {
-    let mut failures = Vec::new();
-    for &address in others {
-        match ask(address) {
-            Ok(value) => return Ok(value),
-            Err(error) => failures.push(format!("{address}: {error:#}")),
-        }
-    }
-    bail!("{}", failures.join("; "))
-}
-
-fn peer_url(address: Ipv4Addr) -> String {
-    format!("https://{address}:2380")
-}
-
-/// Reads an identifier. etcd sends it as a number to members, and in hexadecimal to clients.
-fn identifier<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Identifier {
-        Number(u64),
-        Text(String),
-    }
-    Ok(match Identifier::deserialize(deserializer)? {
-        Identifier::Number(number) => format!("{number:x}"),
-        Identifier::Text(text) => text,
-    })
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use core::net::Ipv4Addr;
+
     use super::*;
 
     const OWN: &str = "https://192.168.1.104:2380";

@@ -2,17 +2,10 @@
 
 use anyhow::{Result, bail};
 
-use crate::apply::docker::Docker;
-use crate::apply::state;
-use crate::components::IMAGES;
-use crate::desired::Image;
+use crate::clients::docker::Docker;
+use crate::observe::records;
 use crate::sys::process::Runner;
 use crate::sys::root::Root;
-
-/// The images that docker needs on this node; none before the node is installed.
-pub fn wanted(root: &Root) -> Result<Vec<Image>> {
-    Ok(state::read_json(root, IMAGES)?.unwrap_or_default())
-}
 
 /// Loads the images that docker has lost. Does nothing while docker does not run.
 ///
@@ -23,7 +16,7 @@ pub fn ensure(root: &Root, runner: &dyn Runner, docker: &Docker) -> Result<()> {
         log::info!("docker does not run, so its images cannot be checked: systemctl status docker");
         return Ok(());
     }
-    let wanted = wanted(root)?;
+    let wanted = records::images(root)?;
     let mut lost = 0;
     for image in &wanted {
         if docker.image_id(runner, &image.reference)?.as_ref() == Some(&image.id) {

@@ -2,25 +2,24 @@
 
 use anyhow::{Context, Result};
 
-use crate::apply::docker::Docker;
-use crate::components::{ETCD_ENVIRONMENT, JOIN_DIR, PROGRAM};
-use crate::desired::{BUNDLES, Content, Image};
+use crate::clients::docker::Docker;
+use crate::clients::{kubectl, systemd};
+use crate::paths;
+
+use crate::desired::Content;
 use crate::join::tokens::Tokens;
 use crate::plan::{OBJECTS, Plan, Step};
+use crate::records::images::NodeImage;
+use crate::sys::change::Change;
 use crate::sys::mount;
 use crate::sys::process::{Command, Runner, argument};
 use crate::sys::root::Root;
 
 pub mod addons;
-pub mod docker;
 pub mod etcd;
 pub mod images;
-pub mod kernel;
-pub mod kubectl;
-pub mod observe;
-pub mod software;
-pub mod state;
-pub mod systemd;
+mod kernel;
+pub mod records;
 
 /// Unpacks the bundle to the given directory, an absolute path on this machine.
 pub type Unpack<'a> = dyn Fn(&std::path::Path) -> Result<()> + 'a;
@@ -60,8 +59,8 @@ impl Executor<'_> {
     fn carry_out(&self, step: &Step) -> Result<()> {
         match step {
             Step::Unpack { .. } => {
-                self.root.create_dir(BUNDLES, 0o755)?;
-                (self.unpack)(&self.root.resolve(BUNDLES)?)
+                self.root.create_dir(paths::BUNDLES, 0o755)?;
+                (self.unpack)(&self.root.resolve(paths::BUNDLES)?)
             }
             Step::CreateDirectory(directory) => {
                 self.root.create_dir(&directory.path, directory.mode)
@@ -76,22 +75,23 @@ impl Executor<'_> {
             Step::SetLink(link) => self.root.set_link(&link.path, &link.target),
             Step::LoadModule(module) => kernel::load_module(self.runner, module),
             Step::SetSysctl { key, value } => kernel::set_sysctl(key, value),
-            Step::InstallProgram => (self.install_program)(&self.root.resolve(PROGRAM)?),
+            Step::InstallProgram => (self.install_program)(&self.root.resolve(paths::PROGRAM)?),
             Step::CreateUsers(path) => self
                 .runner
                 .check(&Command::new("systemd-sysusers", &[path]))
                 .map(drop),
             Step::AddToken(token) => {
-                let dir = self.root.resolve(JOIN_DIR)?;
+                let dir = self.root.resolve(paths::JOIN_DIR)?;
                 Tokens::new(&dir).add(&token.id, &token.record).map(drop)
             }
             Step::PrepareEtcd(member) => {
                 let text = etcd::prepare(self.root, member)?.environment();
-                self.root.write(ETCD_ENVIRONMENT, text.as_bytes(), 0o644)
+                self.root
+                    .write(paths::ETCD_ENVIRONMENT, text.as_bytes(), 0o644)
             }
             Step::ApplyObjects(objects) => {
                 kubectl::apply(self.runner, &objects.path)?;
-                state::note_started(self.root, OBJECTS, &objects.digest)
+                records::note_started(self.root, OBJECTS, &objects.digest)
             }
             Step::Stop(service) => systemd::stop(self.runner, service),
             Step::EndContainers(name) => self.docker.end_containers(self.runner, name),
@@ -99,7 +99,7 @@ impl Executor<'_> {
             Step::RemoveContent(path) => self.remove_content(path),
             Step::RemoveFile(path) => self.root.remove_file(path),
             Step::PutAside { path, to } => self.root.rename(path, to),
-            Step::ForgetNode => state::forget(self.root),
+            Step::ForgetNode => records::forget(self.root),
             Step::ReloadUnits => systemd::daemon_reload(self.runner),
             Step::LoadImage(image) => self.load_image(image),
             Step::Start { service, restart } => {
@@ -109,7 +109,7 @@ impl Executor<'_> {
                 } else {
                     systemd::start_without_waiting(self.runner, service.name, *restart)?;
                 }
-                state::note_started(self.root, service.name, &service.inputs)
+                records::note_started(self.root, service.name, &service.inputs)
             }
         }
     }
@@ -136,7 +136,7 @@ impl Executor<'_> {
         }
     }
 
-    fn load_image(&self, image: &Image) -> Result<()> {
+    fn load_image(&self, image: &NodeImage) -> Result<()> {
         if self
             .docker
             .image_id(self.runner, &image.reference)?

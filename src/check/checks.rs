@@ -1,7 +1,8 @@
 //! The table of checks: each check makes one verdict from the facts.
 
+use super::Verdict;
 use super::facts::{Facts, Node, Probes};
-use super::{Expected, Verdict};
+use crate::records::expected::Expected;
 
 /// Makes a verdict.
 type Check = fn(&Expected, &Facts) -> Verdict;

@@ -7,11 +7,11 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::addons::object::{condition, listed, of_type, text};
-use crate::apply::kubectl;
-use crate::desired::CURRENT;
+use crate::clients::bird::{self, Peer};
+use crate::clients::kubectl;
+use crate::paths::{BIN_DIR, BIRD_SOCKET};
 use crate::sys::process::{Command, Runner};
 use crate::sys::root::Root;
-use crate::verify::{self, Peer};
 
 /// A fact, or the reason why it is unknown.
 pub type Found<T> = Result<T, String>;
@@ -161,12 +161,8 @@ pub fn nodes(runner: &dyn Runner) -> Result<Vec<Node>> {
 
 /// The BGP peers of this node.
 pub fn peers(root: &Root) -> Result<Vec<Peer>> {
-    verify::ask_bird(&root.resolve(verify::BIRD)?)?.with_context(|| {
-        format!(
-            "no BIRD listens at {}; is kube-calico running?",
-            verify::BIRD
-        )
-    })
+    bird::ask(&root.resolve(BIRD_SOCKET)?)?
+        .with_context(|| format!("no BIRD listens at {BIRD_SOCKET}; is kube-calico running?"))
 }
 
 /// The address ranges of Calico's IP pools, as `calicoctl` v1 lists them.
@@ -179,7 +175,7 @@ pub fn pools(runner: &dyn Runner) -> Result<Vec<String>> {
     struct Metadata {
         cidr: String,
     }
-    let program = format!("{CURRENT}/bin/calicoctl");
+    let program = format!("{BIN_DIR}/calicoctl");
     let output = runner.check(&Command::new(&program, &["get", "ipPool", "-o", "json"]))?;
     let pools: Vec<Pool> = serde_json::from_str(&output.stdout)
         .context("`calicoctl get ipPool` printed invalid JSON")?;

@@ -7,9 +7,9 @@ use anyhow::{Context, Result, anyhow, ensure};
 use reqwest::blocking::Client;
 use serde::de::DeserializeOwned;
 
-use super::Expected;
 use super::facts::{Answer, Found, Node, Pair, Probes, told};
 use super::serve::Health;
+use crate::records::expected::Expected;
 use crate::sys::http;
 
 /// The port of a probe in its pod, for HTTP and UDP.

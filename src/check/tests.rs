@@ -3,8 +3,9 @@
 #![allow(clippy::unwrap_used)]
 
 use super::super::facts::{Answer, Component, Facts, Node, Pair, Probes, Versions};
-use super::super::{Checked, Expected, Verdict, is_sound, judge};
-use crate::verify::Peer;
+use super::super::{Checked, Verdict, is_sound, judge};
+use crate::clients::bird::Peer;
+use crate::records::expected::Expected;
 
 fn expected() -> Expected {
     Expected {

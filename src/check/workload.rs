@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
-use super::Expected;
 use super::facts::Node;
 use super::probe::{NodePorts, Pod};
 use crate::addons::object::listed;
 use crate::addons::{Cluster, Standing, judge};
-use crate::apply::kubectl;
-use crate::components::PROGRAM;
+use crate::clients::kubectl;
+use crate::paths;
+use crate::records::expected::Expected;
 use crate::render::render;
 use crate::sys::process::{Runner, argument};
 
@@ -64,7 +64,7 @@ impl<'a> Workload<'a> {
         let values = json!({
             "replicas": nodes,
             "image": expected.pause,
-            "program": PROGRAM,
+            "program": paths::PROGRAM,
         });
         let mut file = tempfile::Builder::new().suffix(".yaml").tempfile()?;
         file.write_all(render("manifests/check.yaml", &values)?.as_bytes())?;

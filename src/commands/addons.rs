@@ -2,10 +2,11 @@
 
 use anyhow::Result;
 
-use super::preflight::check_user;
-use super::{Outcome, status};
+use super::Outcome;
+use super::user::check_user;
 use crate::apply::{addons, images};
 use crate::cli::{Addons, Images};
+use crate::observe::software::docker_of_node;
 use crate::sys::process::System;
 use crate::sys::root::Root;
 
@@ -25,9 +26,9 @@ pub fn run_images(command: &Images) -> Result<Outcome> {
     check_user(&root)?;
     match command {
         Images::Ensure => {
-            let Some(docker) = status::docker_of_node(&root)? else {
-                // The timer may run before the installation that started it has ended.
-                log::info!("this machine is not installed yet; nothing to load");
+            let Some(docker) = docker_of_node(&root)? else {
+                // The timer may be earlier than the end of the installation that started it.
+                log::info!("this machine is no node yet");
                 return Ok(Outcome::Done);
             };
             images::ensure(&root, &System, &docker)?;

@@ -17,10 +17,11 @@ use crate::bundle::pack::{self, Places, Signer};
 use crate::bundle::payload::Payload;
 use crate::bundle::{sbom, transfer, verify};
 use crate::cli::{Bundle, CacheDir, Carrier, Fetch, Ingredients, Output, Trust};
-use crate::spec::Refused;
-use crate::spec::validate::validate;
-use crate::spec::value::Layer;
+use crate::nodespec::Refused;
+use crate::nodespec::validate::validate;
+use crate::nodespec::value::Layer;
 use crate::sys::atomic;
+use crate::sys::out;
 use crate::sys::progress;
 
 /// Runs a command of the group.
@@ -51,7 +52,7 @@ pub fn run(command: &Bundle, required_key: Option<&str>) -> Result<Outcome> {
         } => verify(file, bundle.as_deref(), trust, required_key, *output),
         Bundle::List { what, output } => list(what, *output),
         Bundle::Sbom { what } => {
-            print!("{}", sbom::cyclonedx(&manifest_of(what)?.0)?);
+            out::text(&sbom::cyclonedx(&manifest_of(what)?.0)?);
             Ok(Outcome::Done)
         }
     }
@@ -237,7 +238,7 @@ fn verify(
 fn list(what: &Carrier, output: Output) -> Result<Outcome> {
     let (manifest, text) = manifest_of(what)?;
     match output {
-        Output::Json => print!("{}", String::from_utf8_lossy(&text)),
+        Output::Json => out::text(&String::from_utf8_lossy(&text)),
         Output::Text => print::manifest(&manifest),
     }
     Ok(Outcome::Done)

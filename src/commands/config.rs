@@ -5,10 +5,11 @@ use std::path::Path;
 use anyhow::{Context, Result, anyhow};
 
 use super::Outcome;
-use super::inputs::{MAX_CONFIG, parse_config};
 use crate::cli::Config;
-use crate::spec::value::{Layer, Place};
-use crate::spec::{Refused, reference, user_data, validate};
+use crate::nodespec::value::{Layer, Place};
+use crate::nodespec::{Refused, reference, user_data, validate};
+use crate::observe::inputs::{MAX_CONFIG, parse_config};
+use crate::sys::out::{self, say};
 use crate::sys::read::bounded;
 
 /// Runs the command.
@@ -17,10 +18,10 @@ pub fn run(command: &Config) -> Result<Outcome> {
         Config::Validate { file } => {
             let layer = read(file).map_err(Refused::because)?;
             validate::validate(&[layer])?;
-            println!("{}: valid", file.display());
+            say!("{}: valid", file.display());
         }
-        Config::Schema => println!("{}", serde_json::to_string_pretty(&reference::schema())?),
-        Config::Example => print!("{}", reference::example()),
+        Config::Schema => say!("{}", serde_json::to_string_pretty(&reference::schema())?),
+        Config::Example => out::text(&reference::example()),
     }
     Ok(Outcome::Done)
 }

@@ -1,37 +1,19 @@
 //! `appliance join`: the parts of the join service, each in a separate process.
 
 use std::net::TcpListener;
-use std::path::Path;
-use std::thread;
-use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use time::OffsetDateTime;
-
 use super::Outcome;
-use crate::apply::systemd;
 use crate::cli::{Join, Serve};
-use crate::components::{self, CA_CERTIFICATE, JOIN_NAMES};
-use crate::join::gate::{Ask, Cluster, Gate, Names};
-use crate::join::nodes::Nodes;
-use crate::join::sealed::MasterKeys;
+use crate::join::master;
 use crate::join::service::{self, Doors};
-use crate::join::token::TokenId;
-use crate::join::tokens::Tokens;
-use crate::join::{cluster, registry, signer};
-use crate::pki::key;
-use crate::sys::process::System;
 use crate::sys::root::Root;
-
-/// How often a master reads the records of the others. Within this time, all masters accept a token
-/// that one of them made.
-const LOOK: Duration = Duration::from_secs(15);
 
 /// Runs one part.
 pub fn run(command: &Join) -> Result<Outcome> {
     match command {
-        Join::Sign { socket, user, root } => sign(socket, user, &Root::open(root)?)?,
+        Join::Sign { socket, user, root } => master::sign(socket, user, &Root::open(root)?)?,
         Join::Serve(serve) => run_service(serve, &Doors::Join)?,
         Join::ServeRenewals { serve, authority } => {
             let authorities =
@@ -51,71 +33,4 @@ fn run_service(serve: &Serve, doors: &Doors) -> Result<()> {
     };
     let listener = TcpListener::bind(serve.listen).with_context(place)?;
     service::run(listener, &serve.socket, doors)
-}
-
-fn sign(socket: &Path, user: &str, root: &Root) -> Result<()> {
-    let read = |path: &str| {
-        let bytes = root.read(path)?;
-        bytes.with_context(|| format!("{path} is missing; run `appliance install` on this master"))
-    };
-    let text = |path: &str| String::from_utf8(read(path)?).with_context(|| path.to_owned());
-    let key_path = components::key_path("ca");
-    let master_keys = MasterKeys {
-        authority: text(&key_path)?.into(),
-        service_account: text(components::SERVICE_ACCOUNT_PRIVATE)?.into(),
-        tokens: text(components::TOKEN_FILE)?.into(),
-    };
-    let key = key::read(master_keys.authority.as_bytes()).with_context(|| key_path.clone())?;
-    let names: Names = serde_json::from_slice(&read(JOIN_NAMES)?).context(JOIN_NAMES)?;
-    let masters = names.masters.clone();
-    let cluster = Cluster {
-        authority: text(CA_CERTIFICATE)?,
-        key,
-        master_keys,
-        names,
-    };
-    let (tokens, nodes) = registry::open(root)?;
-    if masters.len() > 1 {
-        let (tokens, nodes) = (tokens.clone(), nodes.clone());
-        thread::spawn(move || follow_other_masters(&tokens, &nodes));
-    }
-    let ask = Ask {
-        node: &|name| cluster::presence(root, name),
-        master: &|name| {
-            let master = masters.iter().find(|master| master.name == name);
-            let master = master.with_context(|| format!("the settings name no master {name}"))?;
-            cluster::master_presence(root, master.address)
-        },
-    };
-    let mut gate = Gate::new(cluster, tokens, nodes, ask);
-    signer::serve(socket, Some(user), &mut gate)
-}
-
-/// Reads the records of other masters, without end. When one of them has made a token, it starts
-/// the join service here again: that service ends while there is no valid token.
-fn follow_other_masters(tokens: &Tokens, nodes: &Nodes) {
-    let mut served = tokens.live(OffsetDateTime::now_utc()).unwrap_or_default();
-    let mut was_told = false;
-    loop {
-        let outcome = take_over(tokens, nodes, &mut served);
-        if let Err(error) = &outcome
-            && !was_told
-        {
-            log::warn!("cannot read the tokens and nodes of the other masters: {error:#}");
-        }
-        was_told = outcome.is_err();
-        thread::sleep(LOOK);
-    }
-}
-
-fn take_over(tokens: &Tokens, nodes: &Nodes, served: &mut Vec<TokenId>) -> Result<()> {
-    tokens.all()?;
-    nodes.all()?;
-    let live = tokens.live(OffsetDateTime::now_utc())?;
-    if live.iter().any(|id| !served.contains(id)) {
-        log::info!("another master made a token; nodes can join at this master too");
-        systemd::start_without_waiting(&System, "appliance-join", false)?;
-    }
-    *served = live;
-    Ok(())
 }

@@ -6,6 +6,7 @@ use super::token::master;
 use super::{Outcome, print};
 use crate::cli::{Node as Command, Output};
 use crate::join::registry;
+use crate::sys::out::say;
 
 /// Lists the nodes that joined, or removes the record of one.
 pub fn run(command: &Command) -> Result<Outcome> {
@@ -15,7 +16,7 @@ pub fn run(command: &Command) -> Result<Outcome> {
             let all = nodes.all()?;
             match output {
                 Output::Text => print::nodes(&all),
-                Output::Json => println!("{}", serde_json::to_string_pretty(&all)?),
+                Output::Json => say!("{}", serde_json::to_string_pretty(&all)?),
             }
         }
         Command::Release { name } => {

@@ -6,18 +6,20 @@ use anyhow::Result;
 use comfy_table::{ContentArrangement, Table, presets};
 use serde_json::json;
 
-use crate::apply::state::State;
 use crate::bundle::manifest::Manifest;
 use crate::bundle::verify::{Audit, Difference, Measure};
 use crate::check::{Checked, Verdict, is_sound};
 use crate::cli::Output;
-use crate::commands::certs::Shown;
-use crate::join::nodes::NodeRecord;
-use crate::join::token::TokenId;
-use crate::join::tokens::{Standing, TokenRecord};
+use crate::clients::bird::Peer;
+use crate::nodespec::NodeSpec;
+use crate::nodespec::token::TokenId;
 use crate::plan::Plan;
-use crate::spec::NodeSpec;
-use crate::verify::{MastersReport, Overall, Peer, Report};
+use crate::records::nodes::NodeRecord;
+use crate::records::state::State;
+use crate::records::tokens::{Standing, TokenRecord};
+use crate::status::certificates::HeldCertificate;
+use crate::status::{MastersReport, Overall, Report};
+use crate::sys::out::say;
 use time::OffsetDateTime;
 
 /// How many characters of a digest to show.
@@ -26,11 +28,11 @@ const SHORT: usize = 12;
 /// Prints the report of a node.
 pub fn report(report: &Report, output: Output) -> Result<()> {
     if output == Output::Json {
-        println!("{}", serde_json::to_string_pretty(report)?);
+        say!("{}", serde_json::to_string_pretty(report)?);
         return Ok(());
     }
     let Some(node) = &report.node else {
-        println!("this machine is not installed; to make it a node, run `appliance install`");
+        say!("not installed: run `appliance install` to make this machine a node");
         return Ok(());
     };
     heading(node, report);
@@ -50,19 +52,22 @@ pub fn report(report: &Report, output: Output) -> Result<()> {
     if let Some(all) = &report.masters {
         print_table(&masters(all));
         if let Some(problem) = &all.problem {
-            println!("\n{problem}");
+            say!("\n{problem}");
         }
     }
-    println!("\n{}", verdict(report));
+    say!("\n{}", verdict(report));
     Ok(())
 }
 
 fn heading(node: &State, report: &Report) {
-    println!(
+    say!(
         "{} {} ({}), profile {}",
-        node.role, node.node, node.address, node.profile
+        node.role,
+        node.node,
+        node.address,
+        node.profile
     );
-    println!(
+    say!(
         "appliance {}, bundle {} (Kubernetes {}), {}",
         report.appliance,
         node.bundle,
@@ -70,13 +75,10 @@ fn heading(node: &State, report: &Report) {
         short(&node.digest)
     );
     if node.demonstration {
-        println!("This is a demonstration: some components are stand-ins, not the real programs.");
+        say!("This is a demonstration: some components are stand-ins.");
     }
     if report.certificates.is_empty() {
-        println!(
-            "Profile simple has no TLS: anyone who reaches this machine over the network has full \
-             control of the cluster."
-        );
+        say!("Profile simple: anyone who reaches this machine may do anything to the cluster.");
     }
 }
 
@@ -88,7 +90,20 @@ fn verdict(report: &Report) -> &'static str {
     }
 }
 
-/// Prints the tokens of a master, without their secrets.
+/// Says what an installation changed; `noted` tells whether the node's state is news.
+pub fn changes(state: &State, plan: &Plan, noted: bool) {
+    let is = format!(
+        "{} is a {} of bundle {}",
+        state.node, state.role, state.bundle
+    );
+    if plan.is_empty() && !noted {
+        log::info!("nothing to change: {is}");
+    } else {
+        log::info!("{} changes made: {is}", plan.steps.len());
+    }
+}
+
+/// Prints the tokens a master knows, without their secrets.
 pub fn tokens(all: &BTreeMap<TokenId, TokenRecord>, now: OffsetDateTime) {
     let mut rows = table(&["TOKEN", "STATE", "EXPIRES", "USED", "FROM"]);
     for (id, token) in all {
@@ -108,8 +123,8 @@ pub fn tokens(all: &BTreeMap<TokenId, TokenRecord>, now: OffsetDateTime) {
     print_table(&rows);
 }
 
-/// Prints certificates, and the services that the renewal of each restarts.
-pub fn certificates_of(shown: &[Shown]) {
+/// Prints certificates, and what renewing each would restart.
+pub fn certificates_of(shown: &[HeldCertificate]) {
     let mut rows = table(&[
         "CERTIFICATE",
         "SUBJECT",
@@ -158,8 +173,8 @@ pub fn nodes(all: &BTreeMap<String, NodeRecord>) {
     print_table(&rows);
 }
 
-/// A time to the minute, in UTC.
-fn moment(time: OffsetDateTime) -> String {
+/// A moment to the minute, in UTC.
+pub fn moment(time: OffsetDateTime) -> String {
     let time = time.to_offset(time::UtcOffset::UTC);
     format!(
         "{} {:02}:{:02} UTC",
@@ -184,10 +199,8 @@ pub fn table(header: &[&str]) -> Table {
 
 /// Prints an empty line and the table, without trailing blanks.
 pub fn print_table(table: &Table) {
-    println!();
-    table
-        .lines()
-        .for_each(|line| println!("{}", line.trim_end()));
+    say!();
+    table.lines().for_each(|line| say!("{}", line.trim_end()));
 }
 
 fn ok_or(problem: Option<&String>) -> &str {
@@ -239,7 +252,7 @@ fn certificates(report: &Report) -> Table {
 pub fn checked(checked: &[Checked], output: Output) -> Result<()> {
     if output == Output::Json {
         let document = json!({ "sound": is_sound(checked), "checks": checked });
-        println!("{}", serde_json::to_string_pretty(&document)?);
+        say!("{}", serde_json::to_string_pretty(&document)?);
         return Ok(());
     }
     let mut rows = table(&["CHECK", "RESULT", "FOUND"]);
@@ -259,14 +272,14 @@ pub fn checked(checked: &[Checked], output: Output) -> Result<()> {
         rows.add_row([one.check, result, found]);
     }
     print_table(&rows);
-    println!();
+    say!();
     for one in checked {
         if let Verdict::Failed { hint, .. } = &one.verdict {
-            println!("{}: {hint}\n", one.check);
+            say!("{}: {hint}\n", one.check);
         }
     }
     let passed = checked.len() - failed - skipped;
-    println!("{passed} passed, {failed} failed, {skipped} skipped");
+    say!("{passed} passed, {failed} failed, {skipped} skipped");
     Ok(())
 }
 
@@ -316,9 +329,11 @@ fn short(digest: &str) -> &str {
 
 /// Prints the manifest of a payload.
 pub fn manifest(manifest: &Manifest) {
-    println!(
+    say!(
         "{} (Kubernetes {})\n{}",
-        manifest.bundle.name, manifest.bundle.kubernetes, manifest.bundle.description
+        manifest.bundle.name,
+        manifest.bundle.kubernetes,
+        manifest.bundle.description
     );
     let mut table = table(&[
         "COMPONENT",
@@ -349,11 +364,11 @@ pub fn manifest(manifest: &Manifest) {
 /// Prints the result of verifying a payload.
 pub fn audit(audit: &Audit, output: Output) -> Result<()> {
     if output == Output::Json {
-        println!("{}", serde_json::to_string_pretty(audit)?);
+        say!("{}", serde_json::to_string_pretty(audit)?);
         return Ok(());
     }
-    println!("bundle {}, {}", audit.bundle, audit.digest);
-    let mut table = table(&["COMPONENT", "VERSION", "VERIFIED AGAINST", "RESULT"]);
+    say!("bundle {}, {}", audit.bundle, audit.digest);
+    let mut table = table(&["COMPONENT", "VERSION", "HELD TO", "RESULT"]);
     for finding in &audit.components {
         let held_to = match finding.held_to {
             Measure::Manifest => "its manifest",
@@ -368,14 +383,14 @@ pub fn audit(audit: &Audit, output: Output) -> Result<()> {
     }
     print_table(&table);
     for Difference { name, problem } in &audit.workloads {
-        println!("workload {name}: {problem}");
+        say!("workload {name}: {problem}");
     }
     let verdict = if audit.is_sound() {
         "The payload is intact: all components match their checksums."
     } else {
         "The payload is NOT intact: see the problems above."
     };
-    println!("\n{verdict}");
+    say!("\n{verdict}");
     Ok(())
 }
 
@@ -386,19 +401,16 @@ pub fn plan(spec: &NodeSpec, plan: &Plan) {
         values.add_row([row.name, &row.value, &row.from]);
     }
     print_table(&values);
-    println!();
+    say!();
     if plan.is_empty() {
-        println!("nothing to change");
+        say!("nothing to change");
         return;
     }
     for step in &plan.steps {
-        println!("{step}");
+        say!("{step}");
         for line in step.diff().lines() {
-            println!("    {line}");
+            say!("    {line}");
         }
     }
-    println!(
-        "\n{} changes would be made; nothing was changed (--dry-run)",
-        plan.steps.len()
-    );
+    say!("\n{} changes; none was made (--dry-run)", plan.steps.len());
 }

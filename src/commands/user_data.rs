@@ -6,11 +6,12 @@ use anyhow::Result;
 
 use super::{Outcome, config};
 use crate::cli::UserData;
-use crate::spec::Refused;
-use crate::spec::validate::validate;
-use crate::spec::value::Layer;
-use crate::spec::written::Written;
+use crate::nodespec::Refused;
+use crate::nodespec::validate::validate;
+use crate::nodespec::value::Layer;
+use crate::nodespec::written::Written;
 use crate::sys::atomic;
+use crate::sys::out;
 use crate::user_data::{advice, compose, secrets};
 
 /// Runs the command.
@@ -30,7 +31,7 @@ pub fn run(arguments: &UserData) -> Result<Outcome> {
     }
     match &arguments.output {
         Some(path) => atomic::replace(path, 0o600, |file| Ok(file.write_all(text.as_bytes())?))?,
-        None => print!("{text}"),
+        None => out::text(&text),
     }
     Ok(Outcome::Done)
 }

@@ -2,10 +2,10 @@
 
 use core::net::{IpAddr, Ipv4Addr};
 
-use super::{CA_CERTIFICATE, CA_DIR, SERVICE_ACCOUNT_PRIVATE, SERVICE_ACCOUNT_PUBLIC, Shape};
+use crate::nodespec::network::SubjectAltName;
+use crate::nodespec::{NodeSpec, Role, Shape};
+use crate::paths;
 use crate::pki::{AuthorityRequest, CertificateRequest, KeyPairRequest, PkiRequest, Usage};
-use crate::spec::network::SubjectAltName;
-use crate::spec::{NodeSpec, Role};
 
 /// The client certificate with which a kubelet requests its own certificate. It contains the name
 /// of its node, so that no node can request the certificate of another.
@@ -89,7 +89,7 @@ pub fn pki_request(spec: &NodeSpec) -> Option<PkiRequest> {
     (spec.tls() && spec.role.is_master()).then(|| PkiRequest {
         authority: AuthorityRequest {
             common_name: "kubernetes".to_owned(),
-            path: CA_CERTIFICATE.to_owned(),
+            path: paths::CA_CERTIFICATE.to_owned(),
             given: None,
         },
         certificates: master(spec),
@@ -100,8 +100,8 @@ pub fn pki_request(spec: &NodeSpec) -> Option<PkiRequest> {
 /// The key pair that signs and verifies the tokens of service accounts.
 pub fn service_account() -> KeyPairRequest {
     KeyPairRequest {
-        private: SERVICE_ACCOUNT_PRIVATE.to_owned(),
-        public: SERVICE_ACCOUNT_PUBLIC.to_owned(),
+        private: paths::SERVICE_ACCOUNT_PRIVATE.to_owned(),
+        public: paths::SERVICE_ACCOUNT_PUBLIC.to_owned(),
         given: None,
     }
 }
@@ -132,7 +132,7 @@ pub fn worker(name: &str, address: Ipv4Addr) -> Vec<CertificateRequest> {
     let client =
         |certificate: &'static str, common_name: String, organization: &str| CertificateRequest {
             name: certificate,
-            path: certificate_path(certificate),
+            path: paths::certificate(certificate),
             common_name,
             organization: organization.to_owned(),
             dns_names: vec![],
@@ -178,7 +178,7 @@ impl Certificate {
     fn bearing(&self, dns_names: Vec<String>, ip_addresses: Vec<IpAddr>) -> CertificateRequest {
         CertificateRequest {
             name: self.name,
-            path: certificate_path(self.name),
+            path: paths::certificate(self.name),
             common_name: self.common_name.to_owned(),
             organization: self.organization.to_owned(),
             dns_names: without_repeats(dns_names),
@@ -236,19 +236,6 @@ pub fn restarted_for(name: &str, shape: Shape) -> Vec<&'static str> {
             std::iter::once(service.name).chain(beside)
         })
         .collect()
-}
-
-/// The path of the certificate of this name: `ca/NAME/NAME.pem`, or `ca/ca.pem` for the CA.
-pub fn certificate_path(name: &str) -> String {
-    match name {
-        "ca" => CA_CERTIFICATE.to_owned(),
-        _ => format!("{CA_DIR}/{name}/{name}.pem"),
-    }
-}
-
-/// The path of the private key for the certificate at [`certificate_path`].
-pub fn key_path(name: &str) -> String {
-    certificate_path(name).replace(".pem", "-key.pem")
 }
 
 /// The first of equal items, in order.

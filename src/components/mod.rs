@@ -1,75 +1,22 @@
 //! The table of the services of a node, with their certificates and health endpoints. Pure.
 
-use core::net::Ipv4Addr;
-
-use crate::addons;
-use crate::spec::{Profile, Role};
+use crate::nodespec::ports;
+use crate::nodespec::{Profile, Reach, Shape};
+use crate::paths;
 
 mod certificates;
-pub mod ports;
 
 pub use certificates::{
-    ETCD_CERTIFICATE, KUBELET_CLIENT, certificate_names, certificate_path, etcd_member, key_path,
-    pki_request, restarted_for, service_account, worker,
+    ETCD_CERTIFICATE, KUBELET_CLIENT, certificate_names, etcd_member, pki_request, restarted_for,
+    service_account, worker,
 };
 
-/// The directory of all certificates. The tutorial uses the same path.
-pub const CA_DIR: &str = "/etc/kubernetes/ca";
-/// The cluster's certificate authority.
-pub const CA_CERTIFICATE: &str = "/etc/kubernetes/ca/ca.pem";
-/// Only the certificate of the issuing CA, if [`CA_CERTIFICATE`] also contains CA certificates
-/// above it: the controller manager v1.9 accepts exactly one.
-pub const ISSUER_CERTIFICATE: &str = "/etc/kubernetes/ca/ca-issuer.pem";
-/// The tokens that kube-apiserver accepts (`--token-auth-file`).
-pub const TOKEN_FILE: &str = "/etc/kubernetes/ca/kubernetes/token.csv";
-/// The public key of the service accounts' key pair.
-pub const SERVICE_ACCOUNT_PUBLIC: &str = "/etc/kubernetes/ca/service-account/service-account.pub";
-/// The private key of the service accounts' key pair.
-pub const SERVICE_ACCOUNT_PRIVATE: &str =
-    "/etc/kubernetes/ca/service-account/service-account-key.pem";
-/// The audit policy of kube-apiserver: which requests it logs.
-pub const AUDIT_POLICY: &str = "/etc/kubernetes/audit-policy.yaml";
-/// The administrator's kubeconfig.
-pub const ADMIN_KUBECONFIG: &str = "/etc/kubernetes/admin.kubeconfig";
-/// The controller manager's kubeconfig.
-pub const CONTROLLER_MANAGER_KUBECONFIG: &str =
-    "/etc/kubernetes/kube-controller-manager.kubeconfig";
-/// The scheduler's kubeconfig.
-pub const SCHEDULER_KUBECONFIG: &str = "/etc/kubernetes/kube-scheduler.kubeconfig";
-/// The kubelet's kubeconfig. The kubelet writes it when it gets its certificate.
-pub const KUBELET_KUBECONFIG: &str = "/etc/kubernetes/kubelet.kubeconfig";
-/// The kubeconfig with which a kubelet requests its certificate.
-pub const BOOTSTRAP_KUBECONFIG: &str = "/etc/kubernetes/bootstrap.kubeconfig";
-/// kube-proxy's kubeconfig.
-pub const PROXY_KUBECONFIG: &str = "/etc/kubernetes/kube-proxy.kubeconfig";
-/// The kubeconfig of Calico's CNI plugin.
-pub const CALICO_KUBECONFIG: &str = "/etc/kubernetes/calico.kubeconfig";
-/// The expected state of the cluster for `appliance check`, on a master.
-pub const EXPECTED: &str = "/etc/kubernetes/appliance-check.json";
-/// The images that docker needs on this node, and the tarball of each.
-pub const IMAGES: &str = "/etc/kubernetes/appliance-images.json";
-/// The objects of the cluster that nodes need to join.
-pub const CLUSTER_OBJECTS: &str = "/etc/kubernetes/appliance-objects.yaml";
 /// The unprivileged user of the join service.
 pub const JOIN_USER: &str = "appliance-join";
-/// The directory of the join service: tokens and joined nodes.
-pub const JOIN_DIR: &str = "/var/lib/appliance/join";
-/// The wrapper around the machine's iptables-restore, for kubelet and kube-proxy.
-pub const IPTABLES_RESTORE: &str = "/opt/appliance/shims/iptables-restore";
-/// The names and addresses in the settings, for the join service.
-pub const JOIN_NAMES: &str = "/etc/kubernetes/appliance-join.json";
 /// The service that forwards to the API servers, if there are several.
 pub const BALANCER_NAME: &str = "appliance-balancer";
-/// The data of this machine's member of etcd.
-pub const ETCD_MEMBER_DATA: &str = "/var/lib/etcd/member";
-/// How etcd joins its cluster, if it has several members.
-pub const ETCD_ENVIRONMENT: &str = "/etc/kubernetes/etcd.env";
-/// The path of this program on a node.
-pub const PROGRAM: &str = "/usr/local/bin/appliance";
 /// The unit that installs the node at each boot.
 pub const BOOT_UNIT: &str = "appliance-install.service";
-/// The drop-in of this program for the distribution's docker unit.
-pub const DOCKER_DROP_IN: &str = "/etc/systemd/system/docker.service.d/appliance-forward.conf";
 
 /// The source of a service's program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,35 +29,6 @@ pub enum Runs {
     Docker,
     /// This program.
     Appliance,
-}
-
-/// How to reach the services of a node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Reach {
-    /// The node's address.
-    pub address: Ipv4Addr,
-    /// Whether they use TLS.
-    pub tls: bool,
-    /// The port of the balancer on 127.0.0.1, if there is one.
-    pub balancer: u16,
-}
-
-impl Reach {
-    /// `https` or `http`.
-    pub fn scheme(self) -> &'static str {
-        if self.tls { "https" } else { "http" }
-    }
-}
-
-/// The facts that decide which services a node has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Shape {
-    /// The role of the node.
-    pub role: Role,
-    /// The profile of the cluster.
-    pub profile: Profile,
-    /// Whether the cluster has several API servers, and the node a balancer to reach them.
-    pub balanced: bool,
 }
 
 /// The health endpoint of a service.
@@ -136,11 +54,6 @@ pub struct Service {
     pub health: Option<fn(Reach) -> Health>,
     /// The kind of its unit.
     pub unit: UnitKind,
-}
-
-/// The path of a unit file.
-pub fn unit_path(unit: &str) -> String {
-    format!("/etc/systemd/system/{unit}")
 }
 
 /// The kind of a unit.
@@ -187,7 +100,12 @@ const ETCD: Service = Service {
     certificates: &["ca", "etcd"],
     files: &[],
     health: Some(|reach| Health {
-        url: format!("{}://{}:2379/health", reach.scheme(), reach.address),
+        url: format!(
+            "{}://{}:{}/health",
+            reach.scheme(),
+            reach.address,
+            ports::ETCD_CLIENTS
+        ),
         client: Some("etcd"),
     }),
     unit: UnitKind::Service,
@@ -197,12 +115,16 @@ const API_SERVER: Service = Service {
     name: "kube-apiserver",
     runs: Runs::Program("kube-apiserver"),
     certificates: &["ca", "kubernetes"],
-    files: &[AUDIT_POLICY, TOKEN_FILE, SERVICE_ACCOUNT_PUBLIC],
+    files: &[
+        paths::AUDIT_POLICY,
+        paths::TOKEN_FILE,
+        paths::SERVICE_ACCOUNT_PUBLIC,
+    ],
     health: Some(|reach| Health {
         url: if reach.tls {
-            format!("https://{}:6443/healthz", reach.address)
+            format!("https://{}:{}/healthz", reach.address, ports::API_SERVER)
         } else {
-            "http://127.0.0.1:8080/healthz".to_owned()
+            format!("http://127.0.0.1:{}/healthz", ports::API_SERVER_SIMPLE)
         },
         client: Some("admin"),
     }),
@@ -213,8 +135,11 @@ const CONTROLLER_MANAGER: Service = Service {
     name: "kube-controller-manager",
     runs: Runs::Program("kube-controller-manager"),
     certificates: &["ca"],
-    files: &[CONTROLLER_MANAGER_KUBECONFIG, SERVICE_ACCOUNT_PRIVATE],
-    health: Some(|_| local_health(10252)),
+    files: &[
+        paths::CONTROLLER_MANAGER_KUBECONFIG,
+        paths::SERVICE_ACCOUNT_PRIVATE,
+    ],
+    health: Some(|_| local_health(ports::CONTROLLER_MANAGER_HEALTH)),
     unit: UnitKind::Service,
 };
 
@@ -222,8 +147,8 @@ const SCHEDULER: Service = Service {
     name: "kube-scheduler",
     runs: Runs::Program("kube-scheduler"),
     certificates: &[],
-    files: &[SCHEDULER_KUBECONFIG],
-    health: Some(|_| local_health(10251)),
+    files: &[paths::SCHEDULER_KUBECONFIG],
+    health: Some(|_| local_health(ports::SCHEDULER_HEALTH)),
     unit: UnitKind::Service,
 };
 
@@ -231,7 +156,7 @@ const DOCKER: Service = Service {
     name: "docker",
     runs: Runs::Docker,
     certificates: &[],
-    files: &[DOCKER_DROP_IN],
+    files: &[paths::DOCKER_DROP_IN],
     health: None,
     unit: UnitKind::Service,
 };
@@ -242,7 +167,7 @@ const CALICO: Service = Service {
     certificates: &["ca", "calico"],
     files: &[],
     health: Some(|_| Health {
-        url: "http://127.0.0.1:9099/readiness".to_owned(),
+        url: format!("http://127.0.0.1:{}/readiness", ports::FELIX_HEALTH),
         client: None,
     }),
     unit: UnitKind::Service,
@@ -261,7 +186,7 @@ const SIGNER: Service = Service {
     name: "appliance-signer",
     runs: Runs::Appliance,
     certificates: &["ca", "admin"],
-    files: &[JOIN_NAMES],
+    files: &[paths::JOIN_NAMES],
     health: None,
     unit: UnitKind::Service,
 };
@@ -297,8 +222,8 @@ const KUBELET: Service = Service {
     name: "kubelet",
     runs: Runs::Program("kubelet"),
     certificates: &["ca", "kubelet"],
-    files: &[IPTABLES_RESTORE],
-    health: Some(|_| local_health(10248)),
+    files: &[paths::IPTABLES_RESTORE],
+    health: Some(|_| local_health(ports::KUBELET_HEALTH)),
     unit: UnitKind::Service,
 };
 
@@ -306,8 +231,8 @@ const PROXY: Service = Service {
     name: "kube-proxy",
     runs: Runs::Program("kube-proxy"),
     certificates: &[],
-    files: &[PROXY_KUBECONFIG, IPTABLES_RESTORE],
-    health: Some(|_| local_health(10256)),
+    files: &[paths::PROXY_KUBECONFIG, paths::IPTABLES_RESTORE],
+    health: Some(|_| local_health(ports::PROXY_HEALTH)),
     unit: UnitKind::Service,
 };
 
@@ -328,7 +253,7 @@ const ADDONS: Service = Service {
     runs: Runs::Appliance,
     certificates: &[],
     // Its content includes the digests of all manifests.
-    files: &[addons::INDEX, ADMIN_KUBECONFIG],
+    files: &[paths::ADDONS_INDEX, paths::ADMIN_KUBECONFIG],
     health: None,
     unit: UnitKind::Service,
 };

@@ -5,12 +5,13 @@ use serde_json::{Value, json};
 
 use super::files::{public, secret, values, with};
 use super::{File, Sources};
-use crate::addons::{Addon, DIRECTORY, INDEX};
+use crate::addons::Addon;
 use crate::bundle::manifest::Kind;
+use crate::nodespec::NodeSpec;
+use crate::nodespec::addons::Switch;
+use crate::paths::{self, ADDONS_DIR};
 use crate::pki::Secret;
 use crate::render::render;
-use crate::spec::NodeSpec;
-use crate::spec::addons::Switch;
 
 /// The number of the first workload. Workloads come after the cluster's add-ons, in their own
 /// order.
@@ -108,7 +109,10 @@ pub fn files(sources: &Sources<'_>) -> Result<Vec<File>> {
             after,
         );
     }
-    files.push(public(INDEX, serde_json::to_string_pretty(&index)? + "\n"));
+    files.push(public(
+        paths::ADDONS_INDEX,
+        serde_json::to_string_pretty(&index)? + "\n",
+    ));
     Ok(files)
 }
 
@@ -119,7 +123,7 @@ fn add(
     make: impl FnOnce(&str) -> File,
     after: Vec<String>,
 ) {
-    let path = format!("{DIRECTORY}/{number:02}-{name}.yaml");
+    let path = format!("{ADDONS_DIR}/{number:02}-{name}.yaml");
     let file = make(&path);
     index.push(Addon {
         name: name.to_owned(),

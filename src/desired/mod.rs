@@ -5,41 +5,21 @@ use core::net::Ipv4Addr;
 use std::fmt;
 
 use anyhow::Result;
-use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::bundle::manifest::{Component, Kind, Manifest};
 use crate::components::{self, Runs, Service, UnitKind};
-use crate::join::token::TokenId;
-use crate::join::tokens::TokenRecord;
+use crate::nodespec::NodeSpec;
+use crate::nodespec::token::TokenId;
+use crate::paths::{self, CURRENT, PATH_DIR};
 use crate::pki::{Pki, Secret};
-use crate::spec::NodeSpec;
+use crate::records::images::NodeImage;
+use crate::records::tokens::TokenRecord;
 use crate::workloads::Workload;
 
 mod addons;
 mod files;
-
-/// The directory of unpacked bundles. Each is in a directory named after its digest.
-pub const BUNDLES: &str = "/opt/appliance";
-/// The link to the bundle in use.
-pub const CURRENT: &str = "/opt/appliance/current";
-/// The machine's own docker.
-pub const DOCKER_OF_MACHINE: &str = "/usr/bin/docker";
-/// The docker of a payload, for a machine without docker.
-pub const DOCKER_OF_PAYLOAD: &str = "/opt/appliance/current/docker/docker";
-/// The directory with links to the programs for the operator.
-const PATH_DIR: &str = "/usr/local/bin";
-
-/// The modules to load at every boot.
-pub const MODULES_FILE: &str = "/etc/modules-load.d/kubernetes.conf";
-/// The kernel settings of every boot.
-pub const SYSCTL_FILE: &str = "/etc/sysctl.d/k8s.conf";
-/// The node's host table. This program writes only a marked part of it.
-pub const HOSTS_FILE: &str = "/etc/hosts";
-/// The system users this program needs, for `systemd-sysusers`.
-pub const USERS_FILE: &str = "/etc/sysusers.d/appliance.conf";
-/// The default kubeconfig of root.
-const ROOT_KUBECONFIG: &str = "/root/.kube/config";
+mod kernel;
 
 /// A directory with its permission bits.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,6 +67,17 @@ impl fmt::Debug for Content {
     }
 }
 
+/// What a file or a link is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// It is, or holds, a key, a certificate or a token: a renewal writes these only.
+    Identity,
+    /// It is a unit, or belongs to one: systemd has to read it.
+    Unit,
+    /// Anything else.
+    Other,
+}
+
 /// A file with its permission bits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct File {
@@ -96,6 +87,8 @@ pub struct File {
     pub mode: u32,
     /// Its content.
     pub content: Content,
+    /// What it is for.
+    pub purpose: Purpose,
 }
 
 /// A symbolic link.
@@ -107,17 +100,8 @@ pub struct Link {
     pub target: String,
     /// Whether it yields to an existing file or link, which belongs to the operator.
     pub yields: bool,
-}
-
-/// An image that docker needs.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
-pub struct Image {
-    /// Its reference.
-    pub reference: String,
-    /// Its identifier in docker.
-    pub id: String,
-    /// The tarball that contains it.
-    pub tarball: String,
+    /// What it is for.
+    pub purpose: Purpose,
 }
 
 /// A service of the node, with a digest of all its inputs.
@@ -183,8 +167,8 @@ pub struct Desired {
     /// Kernel settings: key with dots, value.
     pub sysctls: Vec<(String, String)>,
     /// Images.
-    pub images: Vec<Image>,
-    /// System users, described in [`USERS_FILE`].
+    pub images: Vec<NodeImage>,
+    /// System users, described in [`paths::USERS`].
     pub users: Vec<&'static str>,
     /// The tokens that workers may join with.
     pub tokens: Vec<JoinToken>,
@@ -215,7 +199,7 @@ pub struct Sources<'a> {
     /// The workloads that a master applies in addition to its add-ons.
     pub workloads: &'a [Workload],
     /// Images from tarballs outside the payload.
-    pub images: &'a [Image],
+    pub images: &'a [NodeImage],
 }
 
 impl Desired {
@@ -234,8 +218,8 @@ impl Desired {
         Ok(Desired {
             bundle: sources.digest.to_owned(),
             directories: directories(sources.spec),
-            modules: words_of(&files, MODULES_FILE),
-            sysctls: settings_of(&files, SYSCTL_FILE),
+            modules: kernel::modules(sources.spec),
+            sysctls: kernel::settings(sources.spec),
             links: links(sources, &services),
             users: has_join
                 .then_some(components::JOIN_USER)
@@ -270,14 +254,14 @@ fn directories(spec: &NodeSpec) -> Vec<Directory> {
     let (all, master, worker) = (true, spec.role.is_master(), spec.role.is_worker());
     let directories = [
         (all, "/etc/kubernetes", 0o755),
-        (all, components::CA_DIR, 0o755),
+        (all, paths::CA_DIR, 0o755),
         (all, "/etc/calico", 0o755),
         (all, "/etc/cni/net.d", 0o755),
         (all, "/var/log/calico", 0o755),
         (master, "/var/lib/etcd", 0o700),
         (master, "/var/log/kubernetes", 0o700),
-        (master && spec.tls(), components::JOIN_DIR, 0o700),
-        (master, crate::addons::DIRECTORY, 0o755),
+        (master && spec.tls(), paths::JOIN_DIR, 0o700),
+        (master, paths::ADDONS_DIR, 0o755),
         (worker, "/var/lib/kubelet", 0o700),
     ];
     let wanted = directories.iter().filter(|(wanted, ..)| *wanted);
@@ -302,7 +286,7 @@ fn etcd_member(spec: &NodeSpec) -> Option<EtcdMember> {
 fn objects(files: &[File]) -> Option<Objects> {
     let file = files
         .iter()
-        .find(|file| file.path == components::CLUSTER_OBJECTS)?;
+        .find(|file| file.path == paths::CLUSTER_OBJECTS)?;
     Some(Objects {
         path: file.path.clone(),
         digest: hex::encode(file.content.sha256()),
@@ -316,6 +300,7 @@ fn links(sources: &Sources<'_>, services: &[&Service]) -> Vec<Link> {
         path,
         target,
         yields: false,
+        purpose: Purpose::Other,
     };
     let mut links = vec![link(CURRENT.to_owned(), sources.digest.to_owned())];
     for program in sources.manifest.components.iter().filter(|c| c.on_path) {
@@ -328,24 +313,25 @@ fn links(sources: &Sources<'_>, services: &[&Service]) -> Vec<Link> {
     for service in services.iter().filter(ours) {
         let unit = service.unit();
         let wants = format!("{}.wants/{unit}", service.wanted_by());
-        links.push(link(
-            components::unit_path(&wants),
-            components::unit_path(&unit),
-        ));
+        links.push(Link {
+            purpose: Purpose::Unit,
+            ..link(paths::unit(&wants), paths::unit(&unit))
+        });
     }
     if sources.spec.role.is_master() {
         links.push(Link {
-            path: ROOT_KUBECONFIG.to_owned(),
-            target: components::ADMIN_KUBECONFIG.to_owned(),
+            path: paths::ROOT_KUBECONFIG.to_owned(),
+            target: paths::ADMIN_KUBECONFIG.to_owned(),
             yields: true,
+            purpose: Purpose::Other,
         });
     }
     links
 }
 
-fn images(sources: &Sources<'_>) -> Vec<Image> {
+fn images(sources: &Sources<'_>) -> Vec<NodeImage> {
     let image = |component: &Component| {
-        Some(Image {
+        Some(NodeImage {
             reference: component.reference.clone()?,
             id: component.image_id.clone()?,
             tarball: format!("{CURRENT}/{}", component.path),
@@ -363,15 +349,9 @@ fn running_service(
     files: &[File],
 ) -> Result<RunningService> {
     let units = service.units();
-    let mut paths: Vec<String> = units
-        .iter()
-        .map(|unit| components::unit_path(unit))
-        .collect();
+    let mut paths: Vec<String> = units.iter().map(|unit| paths::unit(unit)).collect();
     for name in service.certificates {
-        paths.extend([
-            components::certificate_path(name),
-            components::key_path(name),
-        ]);
+        paths.extend([paths::certificate(name), paths::key(name)]);
     }
     paths.extend(service.files.iter().map(|&path| path.to_owned()));
     let mut hash = Sha256::new();
@@ -401,29 +381,4 @@ fn running_service(
         may_end: service.unit == UnitKind::MayEnd,
         inputs: hex::encode(hash.finalize()),
     })
-}
-
-/// The lines of one of the generated files, without comments.
-fn lines_of<'a>(files: &'a [File], path: &str) -> impl Iterator<Item = &'a str> {
-    let text = files
-        .iter()
-        .find(|file| file.path == path)
-        .and_then(|file| match &file.content {
-            Content::Whole(bytes) => str::from_utf8(bytes).ok(),
-            _ => None,
-        });
-    text.unwrap_or_default()
-        .lines()
-        .filter(|line| !line.starts_with('#') && !line.trim().is_empty())
-}
-
-fn words_of(files: &[File], path: &str) -> Vec<String> {
-    lines_of(files, path).map(str::to_owned).collect()
-}
-
-fn settings_of(files: &[File], path: &str) -> Vec<(String, String)> {
-    lines_of(files, path)
-        .filter_map(|line| line.split_once(" = "))
-        .map(|(key, value)| (key.to_owned(), value.to_owned()))
-        .collect()
 }

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 use nix::mount::{MntFlags, umount2};
 
 use super::partitions::{self, Part};
-use crate::spec::Refused;
+use crate::nodespec::Refused;
 use crate::sys::process::{Command, Runner, System, argument};
 
 /// How long the kernel may take to see a disk, or a program to release one.

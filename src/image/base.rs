@@ -4,7 +4,7 @@ use anyhow::{Context, Result, anyhow};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::spec::Refused;
+use crate::nodespec::Refused;
 use crate::sys::process::{Command, Runner};
 
 /// The formats in which distributions publish their images.

@@ -5,14 +5,14 @@ use anyhow::{Context, Result};
 
 use super::traces::{Running, TRACES, Trace, matching};
 use super::{ENABLED, UNIT_TEXT};
-use crate::apply::docker::Docker;
-use crate::apply::software::{docker_source, has_systemd, missing_tools};
 use crate::bundle::elf::Program;
 use crate::bundle::manifest::{FILE_NAME, Kind, Manifest};
 use crate::bundle::payload::Payload;
 use crate::check::{Checked, Verdict};
-use crate::components::{BOOT_UNIT, PROGRAM, unit_path};
-use crate::desired::CURRENT;
+use crate::clients::docker::Docker;
+use crate::components::BOOT_UNIT;
+use crate::observe::software::{docker_source, has_systemd, missing_tools};
+use crate::paths::{self, CURRENT, PROGRAM};
 use crate::preflight::DockerSource;
 use crate::sys::process::Runner;
 use crate::sys::root::Root;
@@ -315,7 +315,7 @@ fn program(subject: &Subject<'_>) -> Result<Verdict> {
 }
 
 fn first_boot(subject: &Subject<'_>) -> Result<Verdict> {
-    let path = unit_path(BOOT_UNIT);
+    let path = paths::unit(BOOT_UNIT);
     let text = subject.root.read(&path)?;
     Ok(match text {
         None => Verdict::failed(format!("{path} is missing"), PREPARE),

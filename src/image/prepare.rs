@@ -8,19 +8,24 @@ use anyhow::Result;
 use super::checks::{self, Subject};
 use super::traces;
 use super::{ENABLED, UNIT_TEXT};
-use crate::apply::docker::Docker;
-use crate::apply::software::docker_source;
 use crate::bundle::payload::{Payload, this_program};
 use crate::bundle::repack::repack;
 use crate::bundle::unpack;
 use crate::check::Verdict;
-use crate::components::{BOOT_UNIT, PROGRAM, unit_path};
-use crate::desired::{BUNDLES, CURRENT};
+use crate::clients::docker::Docker;
+use crate::components::BOOT_UNIT;
+use crate::observe::software::docker_source;
+use crate::paths::{self, CURRENT};
+
+use crate::nodespec::Refused;
 use crate::preflight::{RESERVE, mebibytes};
-use crate::spec::Refused;
+use crate::sys::change::Change;
 use crate::sys::process::{Command, Runner};
 use crate::sys::root::Root;
 use crate::sys::{atomic, host, progress};
+
+/// Where `man` finds the pages of a program in /usr/local/bin.
+const MANUALS: &str = "/usr/local/share/man/man1";
 
 /// The inputs of a preparation.
 pub struct Preparation<'a> {
@@ -32,6 +37,8 @@ pub struct Preparation<'a> {
     pub payload: &'a Payload,
     /// The file with the payload, if it is not this program.
     pub carrier: Option<&'a Path>,
+    /// The program's manual pages: the name of each file, and its content.
+    pub manuals: &'a [(String, Vec<u8>)],
     /// Called before each step. An error ends the preparation there.
     pub announce: &'a dyn Fn(&str) -> Result<()>,
 }
@@ -72,7 +79,7 @@ impl Preparation<'_> {
             return Ok(None);
         }
         let needed = Preparation::needed(self.payload, self.carrier)?;
-        let free = host::file_system(&self.root.resolve(BUNDLES)?)?.free;
+        let free = host::file_system(&self.root.resolve(paths::BUNDLES)?)?.free;
         Ok((needed + RESERVE > free).then(|| {
             format!(
                 "disk space: the system has {} MiB free, but the bundle needs {} MiB and {} MiB to \
@@ -87,7 +94,7 @@ impl Preparation<'_> {
 
     fn is_unpacked(&self) -> Result<bool> {
         Ok(unpack::is_complete(
-            &self.root.resolve(BUNDLES)?,
+            &self.root.resolve(paths::BUNDLES)?,
             self.payload,
         ))
     }
@@ -99,9 +106,12 @@ impl Preparation<'_> {
         self.load_images()?;
         (self.announce)("install the program and the unit of the first boot")?;
         self.install_program()?;
+        for (name, page) in self.manuals {
+            self.root.write(&format!("{MANUALS}/{name}"), page, 0o644)?;
+        }
         self.root
-            .write(&unit_path(BOOT_UNIT), UNIT_TEXT.as_bytes(), 0o644)?;
-        self.root.set_link(ENABLED, &unit_path(BOOT_UNIT))?;
+            .write(&paths::unit(BOOT_UNIT), UNIT_TEXT.as_bytes(), 0o644)?;
+        self.root.set_link(ENABLED, &paths::unit(BOOT_UNIT))?;
         (self.announce)("remove every trace of this machine")?;
         if self.root.is_live() {
             self.settle();
@@ -115,10 +125,14 @@ impl Preparation<'_> {
         let digest = self.payload.digest().as_str();
         if !self.is_unpacked()? {
             (self.announce)("unpack the bundle")?;
-            self.root.create_dir(BUNDLES, 0o755)?;
+            self.root.create_dir(paths::BUNDLES, 0o755)?;
             let total = self.payload.manifest().unpacked_size();
             let progress = progress::standard_error("unpack", total);
-            unpack::unpack(self.payload, &self.root.resolve(BUNDLES)?, &*progress)?;
+            unpack::unpack(
+                self.payload,
+                &self.root.resolve(paths::BUNDLES)?,
+                &*progress,
+            )?;
         }
         self.root.set_link(CURRENT, digest)
     }
@@ -146,7 +160,7 @@ impl Preparation<'_> {
 
     /// Installs the program with its payload, which the first boot needs to know the bundle.
     fn install_program(&self) -> Result<()> {
-        let target = self.root.resolve(PROGRAM)?;
+        let target = self.root.resolve(paths::PROGRAM)?;
         if let Some(parent) = target.parent() {
             std::fs::create_dir_all(parent)?;
         }

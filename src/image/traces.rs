@@ -8,6 +8,7 @@
 use anyhow::Result;
 use wildmatch::WildMatch;
 
+use crate::sys::change::Change;
 use crate::sys::root::Root;
 
 /// A kind of trace.

@@ -20,8 +20,8 @@ use super::message::{
 };
 use super::proof::{Asked, Transcript};
 use super::sealed::{self, Half, MasterKeys};
-use super::token::{Bytes32, Token};
 use super::trust::FirstSeen;
+use crate::nodespec::token::{Bytes32, Token};
 use crate::pki::{Held, inspect};
 use crate::sys::http::{self, Identity};
 use crate::sys::retry::{Failure, permanent, transient};

@@ -9,7 +9,8 @@ use serde::Deserialize;
 use time::OffsetDateTime;
 
 use super::nodes::Presence;
-use crate::access;
+use crate::clients::mtls;
+use crate::nodespec::ports::ETCD_PEERS;
 use crate::sys::http;
 use crate::sys::root::Root;
 
@@ -41,7 +42,7 @@ struct Condition {
 
 /// Whether the cluster has a node of this name, which must be a valid DNS name.
 pub fn presence(root: &Root, name: &str) -> Result<Presence> {
-    let response = access::client(root, "admin", ANSWER)?
+    let response = mtls::client(root, "admin", ANSWER)?
         .get(format!("{SERVER}/api/v1/nodes/{name}"))
         .send()
         .map_err(|error| http::root_cause(&error))?;
@@ -55,8 +56,8 @@ pub fn presence(root: &Root, name: &str) -> Result<Presence> {
 /// Whether the machine at `address` is a master of this cluster. A rebuilt machine without the
 /// cluster's certificates cannot serve etcd's port for members.
 pub fn master_presence(root: &Root, address: Ipv4Addr) -> Result<Presence> {
-    let answer = access::client(root, "admin", ANSWER)?
-        .get(format!("https://{address}:2380/version"))
+    let answer = mtls::client(root, "admin", ANSWER)?
+        .get(format!("https://{address}:{ETCD_PEERS}/version"))
         .send();
     Ok(match answer {
         Ok(_) => Presence::Ready,

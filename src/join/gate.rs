@@ -6,55 +6,27 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use anyhow::Result;
 use rcgen::KeyPair;
-use serde::{Deserialize, Serialize};
 use time::{Duration, OffsetDateTime};
 
 use super::csr::{self, Allowed, Checked};
 use super::message::{
     CertificateSigningRequest, Certificates, Hello, Join, Reason, Refusal, Renew, Welcome,
 };
-use super::nodes::{AskCluster, NodeRecord, Nodes, may_have};
+use super::nodes::{AskCluster, Nodes, may_have};
 use super::proof::{Asked, Transcript};
 use super::sealed::{Exchange, MasterKeys, Sealed};
-use super::token::{Bytes32, KEY_BYTES, TokenId, Verifier};
 use super::tokens::Tokens;
+use crate::nodespec::network::dns_name;
+use crate::nodespec::token::{Bytes32, KEY_BYTES, TokenId, Verifier};
 use crate::pki::inspect;
-use crate::spec::masters::Master;
-use crate::spec::network::dns_name;
+use crate::records::names::NodeNames;
+use crate::records::nodes::NodeRecord;
 
 /// How long an exchange may take in total.
 const SESSION: Duration = Duration::minutes(2);
 /// How many exchanges may be open. At the limit, the oldest is dropped: a client that opens many
 /// and finishes none must not block others.
 const MOST_SESSIONS: usize = 4096;
-
-/// The names and addresses in a master's settings.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Names {
-    /// Its own name.
-    pub name: String,
-    /// Its own address.
-    pub address: Ipv4Addr,
-    /// The addresses of names in the inventory and in `hosts`.
-    pub hosts: BTreeMap<String, Ipv4Addr>,
-    /// All masters, if there are several.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub masters: Vec<Master>,
-}
-
-impl Names {
-    fn is_master(&self, name: &str) -> bool {
-        self.masters.iter().any(|master| master.name == name)
-    }
-
-    /// The required address of this name, if the settings have one.
-    fn address_of(&self, name: &str) -> Option<Ipv4Addr> {
-        let master = self.masters.iter().find(|master| master.name == name);
-        let address = master.map(|master| master.address);
-        address.or_else(|| self.hosts.get(name).copied())
-    }
-}
 
 /// The constant facts about the cluster.
 pub struct Cluster {
@@ -65,7 +37,7 @@ pub struct Cluster {
     /// The keys that another master gets.
     pub master_keys: MasterKeys,
     /// The names and addresses in the settings.
-    pub names: Names,
+    pub names: NodeNames,
 }
 
 /// The sender of a request, as the HTTPS service saw it.
@@ -113,9 +85,9 @@ struct Begun {
 
 /// The result of a request: an answer, or a refusal for the sender. An error is a problem of the
 /// master itself.
-pub type Outcome<T> = Result<Result<T, Refusal>>;
+pub type Decision<T> = Result<Result<T, Refusal>>;
 
-/// Returns from a function with a refusal as its [`Outcome`].
+/// Leaves a function whose outcome is an [`Decision`] with a refusal.
 macro_rules! allowed {
     ($result:expr) => {
         match $result {
@@ -155,7 +127,7 @@ impl<'a> Gate<'a> {
         asker: &Asker<'_>,
         hello: Hello,
         now: OffsetDateTime,
-    ) -> Outcome<Welcome> {
+    ) -> Decision<Welcome> {
         allowed!(self.check_name(asker, &hello.node_name, hello.node_address));
         let token = allowed!(self.tokens.usable(&hello.token_id, now)?);
         self.forget_old(now);
@@ -194,7 +166,7 @@ impl<'a> Gate<'a> {
         asker: &Asker<'_>,
         join: &Join,
         now: OffsetDateTime,
-    ) -> Outcome<Certificates> {
+    ) -> Decision<Certificates> {
         self.forget_old(now);
         // A session is used only once, whatever the result.
         let Some(session) = self.sessions.remove(&join.session) else {
@@ -257,7 +229,7 @@ impl<'a> Gate<'a> {
         certificate: &[u8],
         renew: &Renew,
         now: OffsetDateTime,
-    ) -> Outcome<Certificates> {
+    ) -> Decision<Certificates> {
         let not_yours = |why: String| Ok(Err(Refusal::new(Reason::NotYours, why)));
         let shown = inspect::inspect_der(certificate)?;
         let signed = inspect::is_der_signed_by(certificate, self.cluster.authority.as_bytes())?;

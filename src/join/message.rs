@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
 use super::sealed::Sealed;
-use super::token::{Bytes32, TokenId};
+use crate::nodespec::token::{Bytes32, TokenId};
 
 /// The path at which a worker begins an exchange.
 pub const HELLO: &str = "/v1/hello";

@@ -4,13 +4,12 @@ use core::net::Ipv4Addr;
 use std::path::Path;
 
 use anyhow::Result;
-use serde::{Deserialize, Serialize};
 use time::{Duration, OffsetDateTime};
 
 use super::message::{Reason, Refusal};
 use super::shared::Etcd;
 use super::store::{self, Record, Records};
-use super::token::TokenId;
+use crate::records::nodes::NodeRecord;
 
 const KIND: &str = "nodes";
 /// How long a worker that joined may take to register with the API server. Its name stays reserved
@@ -18,21 +17,6 @@ const KIND: &str = "nodes";
 const REGISTRATION: Duration = Duration::minutes(15);
 /// A node counts as gone if the cluster has not heard from it for this long.
 const GONE: Duration = Duration::minutes(5);
-
-/// A node that joined.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct NodeRecord {
-    /// Its address.
-    pub address: Ipv4Addr,
-    /// SHA-256 of the public key of its kubelet-client certificate, in hexadecimal.
-    pub key: String,
-    /// The token it joined with.
-    pub token: TokenId,
-    /// When it last joined or renewed.
-    #[serde(with = "time::serde::rfc3339")]
-    pub seen: OffsetDateTime,
-}
 
 /// The state of a node in the cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

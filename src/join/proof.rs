@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use super::message::CertificateSigningRequest;
-use super::token::{Bytes32, KEY_BYTES, Token, TokenId, Verifier};
+use crate::nodespec::token::{Bytes32, KEY_BYTES, Token, TokenId, Verifier};
 
 /// The facts of an exchange that both sides know before the proofs.
 #[derive(Clone, Debug, PartialEq, Eq)]

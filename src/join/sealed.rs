@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
-use super::token::{Bytes32, KEY_BYTES};
+use crate::nodespec::token::{Bytes32, KEY_BYTES};
 
 /// The purpose of the derived key.
 const PURPOSE: &[u8] = b"appliance join v1 keys of masters";

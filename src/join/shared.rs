@@ -25,9 +25,10 @@ use ring::rand::{SecureRandom, SystemRandom};
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
-use super::token::KEY_BYTES;
-use crate::access;
+use crate::clients::mtls;
 use crate::components::ETCD_CERTIFICATE;
+use crate::nodespec::ports::ETCD_CLIENTS;
+use crate::nodespec::token::KEY_BYTES;
 use crate::sys::http;
 use crate::sys::root::Root;
 
@@ -210,7 +211,7 @@ impl Etcd {
 
     /// A client with the certificate of this machine's member.
     fn client(&self) -> Result<Client> {
-        access::client(&self.0.root, ETCD_CERTIFICATE, ANSWER)
+        mtls::client(&self.0.root, ETCD_CERTIFICATE, ANSWER)
     }
 
     fn seal(&self, key: &str, text: &[u8]) -> Result<String> {
@@ -247,7 +248,7 @@ fn key(kind: &str, name: Option<&str>) -> String {
 }
 
 fn url(member: Ipv4Addr, kind: &str, name: Option<&str>) -> String {
-    format!("https://{member}:2379/v2/keys{}", key(kind, name))
+    format!("https://{member}:{ETCD_CLIENTS}/v2/keys{}", key(kind, name))
 }
 
 /// Sends a request. Some failures of etcd, such as a missing key, are also answers.

@@ -17,13 +17,11 @@ use rcgen::CertificateSigningRequestParams;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
-use super::gate::{Asker, Gate, Outcome, names};
+use super::gate::{Asker, Decision, Gate, names};
 use super::message::{Certificates, Hello, Join, Refusal, Renew, Welcome};
 use crate::pki::issue::{self, Signer};
 use crate::pki::{CertificateRequest, Usage, inspect};
 
-/// The socket at which it listens.
-pub const SOCKET: &str = "/run/appliance-signer/socket";
 /// The longest question and answer, in bytes.
 pub const MAX_MESSAGE: u64 = 1024 * 1024;
 /// How long the other side may take to send or receive.
@@ -190,7 +188,7 @@ fn receive(
 }
 
 /// Writes the audit line of a request: who sent it, and the result.
-fn audited<T>(what: &str, outcome: Outcome<T>, answer: fn(T) -> Answer) -> Result<Answer> {
+fn audited<T>(what: &str, outcome: Decision<T>, answer: fn(T) -> Answer) -> Result<Answer> {
     Ok(match outcome? {
         Ok(value) => {
             log::info!("audit: {what}: allowed");

@@ -4,80 +4,33 @@
 use std::path::Path;
 
 use anyhow::Result;
-use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
 use super::message::{Reason, Refusal};
 use super::shared::{Etcd, Unreachable};
 use super::store::{self, Record, Records};
-use super::token::{TokenId, Verifier};
+use crate::nodespec::token::TokenId;
+use crate::records::tokens::{Standing, TokenRecord};
 
 const KIND: &str = "tokens";
 
-/// The record of one token.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct TokenRecord {
-    /// The verifier of its holder's proof.
-    pub verifier: Verifier,
-    /// When it was added.
-    #[serde(with = "time::serde::rfc3339")]
-    pub created: OffsetDateTime,
-    /// When it expires.
-    #[serde(with = "time::serde::rfc3339::option")]
-    pub expires: Option<OffsetDateTime>,
-    /// How many nodes may join with it.
-    pub uses: Option<u32>,
-    /// How many nodes have joined with it.
-    pub used: u32,
-    /// When an operator revoked it.
-    #[serde(with = "time::serde::rfc3339::option")]
-    pub revoked: Option<OffsetDateTime>,
-    /// Its source, in words.
-    pub from: String,
-}
-
-/// The state of a token.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Standing {
-    /// It is valid.
-    Live,
-    /// It has expired.
-    Expired,
-    /// It was revoked.
-    Revoked,
-    /// It was used as often as it may be.
-    UsedUp,
-}
-
-impl TokenRecord {
-    /// Its state at `now`.
-    pub fn standing(&self, now: OffsetDateTime) -> Standing {
-        if self.revoked.is_some() {
-            Standing::Revoked
-        } else if self.expires.is_some_and(|end| end <= now) {
-            Standing::Expired
-        } else if self.uses.is_some_and(|uses| self.used >= uses) {
-            Standing::UsedUp
-        } else {
-            Standing::Live
-        }
-    }
-
-    /// Checks whether it is valid at `now`, or returns the refusal. A worker that joined with it
-    /// before (`again`) may use it even when it is used up: the answer may have been lost.
-    fn check(&self, id: &TokenId, now: OffsetDateTime, again: bool) -> Result<(), Refusal> {
-        const NEXT: &str = "make another on a master with `appliance token create`";
-        let (reason, what) = match self.standing(now) {
-            Standing::Live => return Ok(()),
-            Standing::UsedUp if again => return Ok(()),
-            Standing::Expired => (Reason::ExpiredToken, "has expired"),
-            Standing::Revoked => (Reason::RevokedToken, "was revoked"),
-            Standing::UsedUp => (Reason::UsedUpToken, "was used as often as it may be"),
-        };
-        Err(Refusal::new(reason, format!("token {id} {what}; {NEXT}")))
-    }
+/// Checks whether it is valid at `now`, or returns the refusal. A worker that joined with it
+/// before (`again`) may use it even when it is used up: the answer may have been lost.
+fn check(
+    record: &TokenRecord,
+    id: &TokenId,
+    now: OffsetDateTime,
+    again: bool,
+) -> Result<(), Refusal> {
+    const NEXT: &str = "make another on a master with `appliance token create`";
+    let (reason, what) = match record.standing(now) {
+        Standing::Live => return Ok(()),
+        Standing::UsedUp if again => return Ok(()),
+        Standing::Expired => (Reason::ExpiredToken, "has expired"),
+        Standing::Revoked => (Reason::RevokedToken, "was revoked"),
+        Standing::UsedUp => (Reason::UsedUpToken, "was used as often as it may be"),
+    };
+    Err(Refusal::new(reason, format!("token {id} {what}; {NEXT}")))
 }
 
 impl Record for TokenRecord {
@@ -172,7 +125,7 @@ impl Tokens {
         let token = all.remove(id);
         Ok(token.ok_or_else(|| unknown(id)).and_then(|token| {
             // Accept a token that is used up here: the number of uses is checked when it is spent.
-            token.check(id, now, true)?;
+            check(&token, id, now, true)?;
             Ok(token)
         }))
     }
@@ -187,7 +140,7 @@ impl Tokens {
     ) -> Result<Result<(), Refusal>> {
         self.0.change(id, |found| {
             let token = found.as_mut().ok_or_else(|| unknown(id))?;
-            token.check(id, now, again)?;
+            check(token, id, now, again)?;
             token.used += u32::from(!again);
             Ok(())
         })
@@ -215,7 +168,7 @@ fn unknown(id: &TokenId) -> Refusal {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::join::token::Token;
+    use crate::nodespec::token::Token;
     use time::Duration;
 
     const NOW: OffsetDateTime = OffsetDateTime::UNIX_EPOCH;

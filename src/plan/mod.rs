@@ -4,12 +4,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use crate::components::{self, PROGRAM};
+use crate::components;
 use crate::desired::{
-    Content, Desired, Directory, EtcdMember, File, Image, JoinToken, Link, Objects, RunningService,
-    USERS_FILE,
+    Content, Desired, Directory, EtcdMember, File, JoinToken, Link, Objects, Purpose,
+    RunningService,
 };
-use crate::join::token::TokenId;
+use crate::nodespec::token::TokenId;
+use crate::paths::{self, PROGRAM};
+use crate::records::images::NodeImage;
 
 mod block;
 mod teardown;
@@ -104,6 +106,8 @@ pub enum Step {
         replaces: Option<String>,
         /// Whether the file does not exist yet.
         new: bool,
+        /// What it is for.
+        purpose: Purpose,
     },
     /// Create or change a link.
     SetLink(Link),
@@ -125,7 +129,7 @@ pub enum Step {
     /// Make systemd read the units again.
     ReloadUnits,
     /// Load an image into docker if it is missing.
-    LoadImage(Image),
+    LoadImage(NodeImage),
     /// Start or restart a service.
     Start {
         /// The service.
@@ -195,6 +199,16 @@ impl Plan {
         Plan { steps }
     }
 
+    /// The part of the plan that renews certificates: the files that hold them, and the services and
+    /// containers that read these files only when they start.
+    #[must_use]
+    pub fn of_renewal(self) -> Plan {
+        let steps = self.steps.into_iter().filter(Step::is_of_renewal);
+        Plan {
+            steps: steps.collect(),
+        }
+    }
+
     /// Whether the machine needs no changes.
     pub fn is_empty(&self) -> bool {
         self.steps.is_empty()
@@ -234,6 +248,7 @@ fn write(file: &File, current: &Current) -> Option<Step> {
         content,
         replaces: text,
         new: before.is_none(),
+        purpose: file.purpose,
     })
 }
 
@@ -248,10 +263,10 @@ fn links(desired: &Desired, current: &Current) -> impl Iterator<Item = Step> {
 }
 
 fn changes_units(step: &Step) -> bool {
-    const UNITS: &str = "/etc/systemd/system/";
     match step {
-        Step::WriteFile { path, .. } => path.starts_with(UNITS),
-        Step::SetLink(link) => link.path.starts_with(UNITS),
+        Step::WriteFile { purpose, .. } | Step::SetLink(Link { purpose, .. }) => {
+            *purpose == Purpose::Unit
+        }
         _ => false,
     }
 }
@@ -263,7 +278,7 @@ fn system(desired: &Desired, live: &Live) -> Vec<Step> {
         steps.push(Step::InstallProgram);
     }
     if desired.users.iter().any(|user| !live.users.contains(*user)) {
-        steps.push(Step::CreateUsers(USERS_FILE.to_owned()));
+        steps.push(Step::CreateUsers(paths::USERS.to_owned()));
     }
     steps
 }
@@ -328,7 +343,7 @@ fn services(desired: &Desired, current: &Current, live: &Live, any_token: bool) 
 }
 
 fn images(desired: &Desired, live: &Live) -> Vec<Step> {
-    let present = |image: &Image| {
+    let present = |image: &NodeImage| {
         live.images
             .as_ref()
             .and_then(|images| images.get(&image.reference))
@@ -393,6 +408,15 @@ impl fmt::Display for Step {
 }
 
 impl Step {
+    fn is_of_renewal(&self) -> bool {
+        match self {
+            Step::WriteFile { purpose, .. } => *purpose == Purpose::Identity,
+            Step::Start { restart, .. } => *restart,
+            Step::EndContainers(_) => true,
+            _ => false,
+        }
+    }
+
     /// The change as a diff: removed lines (`-`) and added lines (`+`). Empty unless the step
     /// changes a file whose text may be shown.
     pub fn diff(&self) -> String {

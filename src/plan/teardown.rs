@@ -2,11 +2,12 @@
 //! but renames the directory of etcd's data instead of removing it. Pure.
 
 use super::{Plan, Step};
-use crate::components::{self, KUBELET_KUBECONFIG, Runs, Shape};
+use crate::components::{self, Runs};
+use crate::nodespec::Shape;
+use crate::paths::{self, ETCD_DIR};
 
-const ETCD_DATA: &str = "/var/lib/etcd";
 /// Directories with data of pods and of kube-proxy. Another cluster cannot use it.
-const OF_PODS: &[&str] = &["/var/lib/kubelet", "/var/lib/kube-proxy"];
+const OF_PODS: &[&str] = &[paths::KUBELET_DIR, paths::PROXY_DIR];
 
 /// The plan to take down a node of this shape. The renamed directory gets `stamp` in its name.
 pub fn teardown(shape: Shape, stamp: &str) -> Plan {
@@ -21,12 +22,12 @@ pub fn teardown(shape: Shape, stamp: &str) -> Plan {
         steps.push(Step::RemovePods);
         steps.extend(OF_PODS.iter().map(|&path| Step::RemoveContent(path)));
         // With this file, a kubelet would not ask for a certificate.
-        steps.push(Step::RemoveFile(KUBELET_KUBECONFIG));
+        steps.push(Step::RemoveFile(paths::KUBELET_KUBECONFIG));
     }
     if role.is_master() {
         steps.push(Step::PutAside {
-            path: ETCD_DATA,
-            to: format!("{ETCD_DATA}.{profile}-{stamp}"),
+            path: ETCD_DIR,
+            to: format!("{ETCD_DIR}.{profile}-{stamp}"),
         });
     }
     steps.push(Step::ForgetNode);

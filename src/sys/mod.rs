@@ -2,12 +2,13 @@
 
 pub mod atomic;
 pub mod block;
-pub mod digest;
+pub mod change;
 pub mod host;
 pub mod http;
 pub mod interrupt;
 pub mod lock;
 pub mod mount;
+pub mod out;
 pub mod parallel;
 pub mod process;
 pub mod progress;

@@ -1,6 +1,6 @@
 //! Telling how far long work is: a bar on a terminal, plain lines anywhere else.
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
@@ -47,9 +47,10 @@ pub fn standard_error(what: &str, total: u64) -> Box<dyn Progress> {
     }
 }
 
-/// Prints a line to standard error, above the bars that are there.
+/// Prints a line to standard error, above the bars that are there. Work does not end because nobody
+/// reads what it says.
 pub fn print_line(line: &str) {
-    BARS.suspend(|| eprintln!("{line}"));
+    BARS.suspend(|| drop(writeln!(std::io::stderr(), "{line}")));
 }
 
 struct Bar(ProgressBar);

@@ -8,12 +8,13 @@ use std::path::{Path, PathBuf};
 
 use appliance::bundle::definition::Definition;
 use appliance::bundle::manifest::{BundleInfo, Component, Kind, Manifest, Nodes};
-use appliance::components::{self, Runs, Shape};
+use appliance::components::{self, Runs};
 use appliance::desired::{Content, Desired, Sources};
+use appliance::nodespec::settings::Settings;
+use appliance::nodespec::value::{Layer, Place};
+use appliance::nodespec::{HostFacts, Inputs, NodeSpec, Profile, Role, Shape};
+use appliance::paths;
 use appliance::pki::{self, AuthorityRequest, Existing, PkiRequest};
-use appliance::spec::settings::Settings;
-use appliance::spec::value::{Layer, Place};
-use appliance::spec::{HostFacts, Inputs, NodeSpec, Profile, Role};
 
 const DIGEST: &str = "2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae";
 /// The images that nodes have which run pods.
@@ -148,7 +149,7 @@ fn request(spec: &NodeSpec) -> Option<PkiRequest> {
         spec.tls().then(|| PkiRequest {
             authority: AuthorityRequest {
                 common_name: "kubernetes".to_owned(),
-                path: components::CA_CERTIFICATE.to_owned(),
+                path: paths::CA_CERTIFICATE.to_owned(),
                 given: None,
             },
             certificates: components::worker(&spec.name, *spec.address),
@@ -191,7 +192,7 @@ fn texts(desired: &Desired) -> BTreeMap<String, String> {
     desired
         .files
         .iter()
-        .filter(|file| !file.path.starts_with(components::CA_DIR))
+        .filter(|file| !file.path.starts_with(paths::CA_DIR))
         .filter_map(|file| Some((file.path.clone(), text(&file.content)?)))
         .collect()
 }
@@ -266,8 +267,7 @@ fn every_flag_is_one_the_real_program_knows() {
             "kubelet",
             "kube-proxy",
         ] {
-            let Some(unit) =
-                units(&desired).remove(&components::unit_path(&format!("{program}.service")))
+            let Some(unit) = units(&desired).remove(&paths::unit(&format!("{program}.service")))
             else {
                 continue;
             };

@@ -11,8 +11,9 @@ use appliance::join::gate::{Ask, Asker, Gate};
 use appliance::join::message::{CertificateSigningRequest, Hello, Join, Reason, Refusal, Welcome};
 use appliance::join::nodes::{Nodes, Presence};
 use appliance::join::proof::{Asked, Transcript};
-use appliance::join::token::{Bytes32, Token};
-use appliance::join::tokens::{TokenRecord, Tokens};
+use appliance::join::tokens::Tokens;
+use appliance::nodespec::token::{Bytes32, Token};
+use appliance::records::tokens::TokenRecord;
 use time::{Duration, OffsetDateTime};
 
 use super::bed::{Bed, MASTER, Node, WORKER, authority, cluster, record, told};
