@@ -18,9 +18,7 @@ use crate::render::render;
 /// The size limit of user-data in Nova, in bytes. Nova accepts 65,535 bytes of base64
 /// (`nova/api/openstack/compute/schemas/servers.py`), which encode this many bytes.
 pub const SIZE_LIMIT: usize = 49_149;
-/// The script that brings the appliance, on the server.
-
-/// The longest label of a CD (ISO 9660), in bytes. Those of other file systems are shorter.
+/// The longest label of a CD (ISO 9660), in bytes. The limits of other file systems are smaller.
 const MAX_LABEL: usize = 32;
 
 /// The label of a volume or CD. Its characters are valid in every file system and need no quoting.

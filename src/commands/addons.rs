@@ -27,8 +27,8 @@ pub fn run_images(command: &Images) -> Result<Outcome> {
     match command {
         Images::Ensure => {
             let Some(docker) = docker_of_node(&root)? else {
-                // The timer may be earlier than the end of the installation that started it.
-                log::info!("this machine is no node yet");
+                // The timer may run before the installation that started it has ended.
+                log::info!("this machine is not installed yet; nothing to load");
                 return Ok(Outcome::Done);
             };
             images::ensure(&root, &System, &docker)?;

@@ -79,8 +79,9 @@ fn prepare(arguments: &ImagePrepare, required_key: Option<&str>) -> Result<Outco
     preparation.check()?;
     if root.is_live() && !arguments.yes {
         say!(
-            "This makes an image of the machine you are on: its ID, SSH keys, passwords, logs and \
-             histories go.\nNobody can log in afterwards unless cloud-init lets them in again."
+            "This prepares the machine you are logged in to as an image. It removes its machine \
+             ID, SSH keys, passwords, logs and shell histories.\nAfterwards you can log in only if \
+             cloud-init adds your key again at the next boot."
         );
         ask()?;
     }

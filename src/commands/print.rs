@@ -32,7 +32,7 @@ pub fn report(report: &Report, output: Output) -> Result<()> {
         return Ok(());
     }
     let Some(node) = &report.node else {
-        say!("not installed: run `appliance install` to make this machine a node");
+        say!("this machine is not installed; to make it a node, run `appliance install`");
         return Ok(());
     };
     heading(node, report);
@@ -75,10 +75,13 @@ fn heading(node: &State, report: &Report) {
         short(&node.digest)
     );
     if node.demonstration {
-        say!("This is a demonstration: some components are stand-ins.");
+        say!("This is a demonstration: some components are stand-ins, not the real programs.");
     }
     if report.certificates.is_empty() {
-        say!("Profile simple: anyone who reaches this machine may do anything to the cluster.");
+        say!(
+            "Profile simple has no TLS: anyone who reaches this machine over the network has full \
+             control of the cluster."
+        );
     }
 }
 
@@ -103,7 +106,7 @@ pub fn changes(state: &State, plan: &Plan, noted: bool) {
     }
 }
 
-/// Prints the tokens a master knows, without their secrets.
+/// Prints the tokens of a master, without their secrets.
 pub fn tokens(all: &BTreeMap<TokenId, TokenRecord>, now: OffsetDateTime) {
     let mut rows = table(&["TOKEN", "STATE", "EXPIRES", "USED", "FROM"]);
     for (id, token) in all {
@@ -123,7 +126,7 @@ pub fn tokens(all: &BTreeMap<TokenId, TokenRecord>, now: OffsetDateTime) {
     print_table(&rows);
 }
 
-/// Prints certificates, and what renewing each would restart.
+/// Prints certificates, and the services that the renewal of each restarts.
 pub fn certificates_of(shown: &[HeldCertificate]) {
     let mut rows = table(&[
         "CERTIFICATE",
@@ -173,7 +176,7 @@ pub fn nodes(all: &BTreeMap<String, NodeRecord>) {
     print_table(&rows);
 }
 
-/// A moment to the minute, in UTC.
+/// A time to the minute, in UTC.
 pub fn moment(time: OffsetDateTime) -> String {
     let time = time.to_offset(time::UtcOffset::UTC);
     format!(
@@ -368,7 +371,7 @@ pub fn audit(audit: &Audit, output: Output) -> Result<()> {
         return Ok(());
     }
     say!("bundle {}, {}", audit.bundle, audit.digest);
-    let mut table = table(&["COMPONENT", "VERSION", "HELD TO", "RESULT"]);
+    let mut table = table(&["COMPONENT", "VERSION", "VERIFIED AGAINST", "RESULT"]);
     for finding in &audit.components {
         let held_to = match finding.held_to {
             Measure::Manifest => "its manifest",
@@ -412,5 +415,8 @@ pub fn plan(spec: &NodeSpec, plan: &Plan) {
             say!("    {line}");
         }
     }
-    say!("\n{} changes; none was made (--dry-run)", plan.steps.len());
+    say!(
+        "\n{} changes would be made; nothing was changed (--dry-run)",
+        plan.steps.len()
+    );
 }
