@@ -109,7 +109,7 @@ pub const PATH_DIR: &str = "/usr/local/bin";
 pub const PROGRAM: &str = "/usr/local/bin/appliance";
 /// The script by which a server gets this program.
 pub const DELIVER: &str = "/usr/local/sbin/appliance-deliver";
-/// The file of settings that is read where none is named.
+/// The default file of settings.
 pub const CONFIG: &str = "/etc/appliance/config.yaml";
 /// What an installed node is.
 pub const STATE: &str = "/var/lib/appliance/state.json";

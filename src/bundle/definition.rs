@@ -282,7 +282,7 @@ impl Definition {
                 continue;
             }
             atomic::replace(&path, 0o644, |file| Ok(file.write_all(text.as_bytes())?))?;
-            log::info!("{}: written", path.display());
+            log::info!("wrote {}", path.display());
         }
         Ok(())
     }

@@ -76,8 +76,8 @@ fn default_cache() -> Result<PathBuf> {
     let base = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
     let base = base.filter(|dir| dir.is_absolute());
     let base = base.or_else(|| Some(std::env::home_dir()?.join(".cache")));
-    let base =
-        base.context("there is no home directory; say where downloads go with --cache DIR")?;
+    let base = base
+        .context("no home directory is set; name a directory for downloads with `--cache DIR`")?;
     Ok(base.join("appliance"))
 }
 
@@ -88,7 +88,8 @@ fn fetch(arguments: &Fetch) -> Result<Outcome> {
     let summary =
         fetcher(arguments, &cache, &Mirrors::new(&arguments.mirror)).fetch(&definition)?;
     log::info!(
-        "bundle {}: {} artifacts fetched, {} were there; all are what bundle.lock says: {}",
+        "bundle {}: {} artifacts downloaded, {} were already in the cache; all match the checksums \
+         in bundle.lock; cache: {}",
         definition.bundle.name,
         summary.fetched.len(),
         summary.present.len(),
@@ -111,7 +112,8 @@ fn lock(arguments: &Fetch, trust_on_first_use: bool, output: Option<&Path>) -> R
     let dir = output.unwrap_or(Path::new(&arguments.bundle));
     if output.is_none() && !dir.is_dir() {
         let problem = anyhow!(
-            "{} is a bundle of this program; say where to write it with --output DIR",
+            "{} is a bundle inside this program, which cannot be changed; write a copy of it with \
+             `--output DIR`",
             arguments.bundle
         );
         return Err(Refused::because(problem).into());
@@ -123,12 +125,18 @@ fn lock(arguments: &Fetch, trust_on_first_use: bool, output: Option<&Path>) -> R
     let mirrors = Mirrors::new(&arguments.mirror);
     if trust_on_first_use {
         for mirror in mirrors.unencrypted() {
-            log::warn!("{mirror} is not encrypted: what is believed now could be anybody's");
+            log::warn!(
+                "{mirror} is not encrypted: anyone on the network can change the files whose \
+                 checksums you trust now; use https"
+            );
         }
     }
     let lock = fetcher(arguments, &cache, &mirrors).lock(&definition, trust_on_first_use)?;
     if output.is_none() && lock == definition.lock {
-        log::info!("{}: nothing to add", dir.join(lock::FILE_NAME).display());
+        log::info!(
+            "{} is complete: nothing to add",
+            dir.join(lock::FILE_NAME).display()
+        );
         return Ok(Outcome::Done);
     }
     definition.write(dir, &lock)?;
@@ -142,7 +150,11 @@ fn export(bundle: Option<&str>, cache: &CacheDir, output: &Path) -> Result<Outco
     let progress = progress::standard_error("export", transfer::size(&cache, &blobs));
     transfer::export_to(output, &cache, &blobs, &*progress)?;
     drop(progress);
-    log::info!("{}: {} files of the cache", output.display(), blobs.len());
+    log::info!(
+        "wrote {} with {} files of the cache",
+        output.display(),
+        blobs.len()
+    );
     Ok(Outcome::Done)
 }
 
@@ -153,7 +165,10 @@ fn import(file: &Path, cache: &CacheDir) -> Result<Outcome> {
     let cache = open_cache(cache)?;
     let new = transfer::import(&cache, input, &*progress).with_context(place)?;
     drop(progress);
-    log::info!("{new} files are new in the cache {}", cache.dir().display());
+    log::info!(
+        "added {new} new files to the cache {}",
+        cache.dir().display()
+    );
     Ok(Outcome::Done)
 }
 
@@ -173,7 +188,7 @@ pub fn pack(name: &str, ingredients: &Ingredients, output: &Path) -> Result<Outc
     let manifest = pack::pack(&definition, places, signer.as_ref(), output, begin)?;
     let packed: u64 = manifest.packs.iter().map(|pack| pack.size).sum();
     log::info!(
-        "bundle {}: {} files of {} bytes packed into {packed}",
+        "bundle {}: packed {} files of {} bytes into {packed} bytes",
         manifest.bundle.name,
         manifest.components.len(),
         manifest.unpacked_size()

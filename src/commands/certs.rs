@@ -1,4 +1,5 @@
-//! `appliance certs`: by hand on an operator's machine, and what a node has.
+//! `appliance certs`: makes certificates on an operator's machine, and lists or renews those of a
+//! node.
 
 use std::path::Path;
 
@@ -38,7 +39,7 @@ pub fn run(command: &Certs, required_key: Option<&str>) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-/// The node that the flags and the file describe. Neither metadata nor this machine say anything.
+/// The node that the flags and the file describe, without metadata and without this machine.
 fn spec(role: &str, set: &[String], config: Option<&Path>) -> Result<NodeSpec> {
     let layers = || {
         let mut layers = vec![Layer::of_flags(set, &[("role", Some(&role.to_owned()))])?];

@@ -1,4 +1,4 @@
-//! `appliance config`: files of settings, far from the nodes they are for.
+//! `appliance config`: checks and explains files of settings, on any machine.
 
 use std::path::Path;
 
@@ -26,7 +26,8 @@ pub fn run(command: &Config) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-/// The settings in the file: user-data where its section is found, else a configuration.
+/// The settings in the file. It is read as user-data if it has the section `appliance:`, else as a
+/// configuration.
 pub(super) fn read(file: &Path) -> Result<Layer> {
     let shown = file.display().to_string();
     let content = bounded(file, MAX_CONFIG)?

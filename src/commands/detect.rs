@@ -1,4 +1,4 @@
-//! `appliance detect`: what this VM would become, and why.
+//! `appliance detect`: shows what this VM would become, and why.
 
 use anyhow::Result;
 use serde_json::{Value, json};
@@ -80,7 +80,7 @@ fn sources(asked: &[Asked]) {
     print::print_table(&table);
 }
 
-/// What OpenStack calls this VM, by the source that counts first.
+/// The VM's identity in OpenStack, from the first metadata source.
 fn facts(metadata: &[Metadata]) {
     let Some(metadata) = metadata.first() else {
         return;

@@ -79,13 +79,17 @@ fn prepare(arguments: &ImagePrepare, required_key: Option<&str>) -> Result<Outco
     preparation.check()?;
     if root.is_live() && !arguments.yes {
         say!(
-            "This makes an image of the machine you are on: its ID, SSH keys, passwords, logs and \
-             histories go.\nNobody can log in afterwards unless cloud-init lets them in again."
+            "This prepares the machine you are logged in to as an image. It removes its machine \
+             ID, SSH keys, passwords, logs and shell histories.\nAfterwards you can log in only if \
+             cloud-init adds your key again at the next boot."
         );
         ask()?;
     }
     preparation.run()?;
-    log::info!("ready: switch it off before it boots again, and make the image of its disk");
+    log::info!(
+        "the system is ready: shut it down now (`poweroff`), and make an image of its disk before \
+         it boots again"
+    );
     Ok(Outcome::Done)
 }
 

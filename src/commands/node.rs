@@ -8,7 +8,7 @@ use crate::cli::{Node as Command, Output};
 use crate::join::registry;
 use crate::sys::out::say;
 
-/// Lists the nodes that joined, or forgets one.
+/// Lists the nodes that joined, or removes the record of one.
 pub fn run(command: &Command) -> Result<Outcome> {
     let (_, nodes) = registry::open(&master()?)?;
     match command {
@@ -21,9 +21,12 @@ pub fn run(command: &Command) -> Result<Outcome> {
         }
         Command::Release { name } => {
             if !nodes.release(name)? {
-                bail!("no node {name} joined here; `appliance node list` shows those that did");
+                bail!("no node {name} joined here; see the names with `appliance node list`");
             }
-            log::info!("another machine may join as {name}, once the cluster has no such node");
+            log::info!(
+                "another machine may now join with the name {name}; if the cluster still has the \
+                 old node, run `kubectl delete node {name}`"
+            );
         }
     }
     Ok(Outcome::Done)

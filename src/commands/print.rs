@@ -1,4 +1,4 @@
-//! What commands print: tables for people, JSON for programs.
+//! The output of commands: tables for people, JSON for programs.
 
 use std::collections::BTreeMap;
 
@@ -22,17 +22,17 @@ use crate::status::{MastersReport, Overall, Report};
 use crate::sys::out::say;
 use time::OffsetDateTime;
 
-/// How much of a digest tells it from others.
+/// How many characters of a digest to show.
 const SHORT: usize = 12;
 
-/// Prints what a node answered.
+/// Prints the report of a node.
 pub fn report(report: &Report, output: Output) -> Result<()> {
     if output == Output::Json {
         say!("{}", serde_json::to_string_pretty(report)?);
         return Ok(());
     }
     let Some(node) = &report.node else {
-        say!("not installed: run `appliance install` to make this machine a node");
+        say!("this machine is not installed; to make it a node, run `appliance install`");
         return Ok(());
     };
     heading(node, report);
@@ -75,10 +75,13 @@ fn heading(node: &State, report: &Report) {
         short(&node.digest)
     );
     if node.demonstration {
-        say!("This is a demonstration: some components are stand-ins.");
+        say!("This is a demonstration: some components are stand-ins, not the real programs.");
     }
     if report.certificates.is_empty() {
-        say!("Profile simple: anyone who reaches this machine may do anything to the cluster.");
+        say!(
+            "Profile simple has no TLS: anyone who reaches this machine over the network has full \
+             control of the cluster."
+        );
     }
 }
 
@@ -103,12 +106,12 @@ pub fn changes(state: &State, plan: &Plan, noted: bool) {
     }
 }
 
-/// Prints the tokens a master knows, without their secrets.
+/// Prints the tokens of a master, without their secrets.
 pub fn tokens(all: &BTreeMap<TokenId, TokenRecord>, now: OffsetDateTime) {
-    let mut rows = table(&["TOKEN", "STANDING", "ENDS", "USED", "FROM"]);
+    let mut rows = table(&["TOKEN", "STATE", "EXPIRES", "USED", "FROM"]);
     for (id, token) in all {
         let standing = match token.standing(now) {
-            Standing::Live => "live",
+            Standing::Live => "valid",
             Standing::Expired => "expired",
             Standing::Revoked => "revoked",
             Standing::UsedUp => "used up",
@@ -123,14 +126,14 @@ pub fn tokens(all: &BTreeMap<TokenId, TokenRecord>, now: OffsetDateTime) {
     print_table(&rows);
 }
 
-/// Prints certificates, and what renewing each would restart.
+/// Prints certificates, and the services that the renewal of each restarts.
 pub fn certificates_of(shown: &[HeldCertificate]) {
     let mut rows = table(&[
         "CERTIFICATE",
         "SUBJECT",
-        "ENDS",
+        "EXPIRES",
         "SIGNED",
-        "RENEWING RESTARTS",
+        "RENEWAL RESTARTS",
         "NAMES",
     ]);
     for certificate in shown {
@@ -149,7 +152,7 @@ pub fn certificates_of(shown: &[HeldCertificate]) {
             if certificate.signed {
                 "by the CA"
             } else {
-                "BY ANOTHER"
+                "BY ANOTHER CA"
             },
             &or_none(restarts.collect()),
             &or_none(certificate.info.sans()),
@@ -160,7 +163,7 @@ pub fn certificates_of(shown: &[HeldCertificate]) {
 
 /// Prints the nodes that joined a master.
 pub fn nodes(all: &BTreeMap<String, NodeRecord>) {
-    let mut rows = table(&["NODE", "ADDRESS", "TOKEN", "CERTIFICATES OF", "KEY"]);
+    let mut rows = table(&["NODE", "ADDRESS", "TOKEN", "CERTIFICATES ISSUED", "KEY"]);
     for (name, node) in all {
         rows.add_row([
             name,
@@ -173,7 +176,7 @@ pub fn nodes(all: &BTreeMap<String, NodeRecord>) {
     print_table(&rows);
 }
 
-/// A moment to the minute, in UTC.
+/// A time to the minute, in UTC.
 pub fn moment(time: OffsetDateTime) -> String {
     let time = time.to_offset(time::UtcOffset::UTC);
     format!(
@@ -184,7 +187,7 @@ pub fn moment(time: OffsetDateTime) -> String {
     )
 }
 
-/// An empty table with that header, aligned and without lines.
+/// An empty table with this header, aligned and without lines.
 pub fn table(header: &[&str]) -> Table {
     let mut table = Table::new();
     table
@@ -197,7 +200,7 @@ pub fn table(header: &[&str]) -> Table {
     table
 }
 
-/// Prints a table below an empty line, without blanks at the ends of its lines.
+/// Prints an empty line and the table, without trailing blanks.
 pub fn print_table(table: &Table) {
     say!();
     table.lines().for_each(|line| say!("{}", line.trim_end()));
@@ -248,7 +251,7 @@ fn certificates(report: &Report) -> Table {
     table
 }
 
-/// Prints the verdicts of a check, and below them what mends the failures.
+/// Prints the verdicts of a check, then the hints for the failures.
 pub fn checked(checked: &[Checked], output: Output) -> Result<()> {
     if output == Output::Json {
         let document = json!({ "sound": is_sound(checked), "checks": checked });
@@ -283,7 +286,7 @@ pub fn checked(checked: &[Checked], output: Output) -> Result<()> {
     Ok(())
 }
 
-/// The table of `calicoctl node status`, and what is wrong.
+/// The table of `calicoctl node status`, with a column for problems.
 fn peers<'a>(peers: impl Iterator<Item = (&'a Peer, Option<&'a String>)>) -> Table {
     let mut table = table(&["BGP PEER", "TYPE", "STATE", "SINCE", "INFO", "PROBLEM"]);
     for (peer, problem) in peers {
@@ -327,7 +330,7 @@ fn short(digest: &str) -> &str {
     &digest[..SHORT.min(digest.len())]
 }
 
-/// Prints what a payload holds.
+/// Prints the manifest of a payload.
 pub fn manifest(manifest: &Manifest) {
     say!(
         "{} (Kubernetes {})\n{}",
@@ -361,14 +364,14 @@ pub fn manifest(manifest: &Manifest) {
     print_table(&table);
 }
 
-/// Prints what was found of a payload.
+/// Prints the result of verifying a payload.
 pub fn audit(audit: &Audit, output: Output) -> Result<()> {
     if output == Output::Json {
         say!("{}", serde_json::to_string_pretty(audit)?);
         return Ok(());
     }
     say!("bundle {}, {}", audit.bundle, audit.digest);
-    let mut table = table(&["COMPONENT", "VERSION", "HELD TO", "RESULT"]);
+    let mut table = table(&["COMPONENT", "VERSION", "VERIFIED AGAINST", "RESULT"]);
     for finding in &audit.components {
         let held_to = match finding.held_to {
             Measure::Manifest => "its manifest",
@@ -386,15 +389,15 @@ pub fn audit(audit: &Audit, output: Output) -> Result<()> {
         say!("workload {name}: {problem}");
     }
     let verdict = if audit.is_sound() {
-        "The payload is what it should be."
+        "The payload is intact: all components match their checksums."
     } else {
-        "The payload is NOT what it should be: see the problems above."
+        "The payload is NOT intact: see the problems above."
     };
     say!("\n{verdict}");
     Ok(())
 }
 
-/// Prints what the node is to be and where each value came from, and every change a plan makes.
+/// Prints the settings of the node with the source of each, and every change of the plan.
 pub fn plan(spec: &NodeSpec, plan: &Plan) {
     let mut values = table(&["SETTING", "VALUE", "FROM"]);
     for row in spec.explain() {
@@ -412,5 +415,8 @@ pub fn plan(spec: &NodeSpec, plan: &Plan) {
             say!("    {line}");
         }
     }
-    say!("\n{} changes; none was made (--dry-run)", plan.steps.len());
+    say!(
+        "\n{} changes would be made; nothing was changed (--dry-run)",
+        plan.steps.len()
+    );
 }

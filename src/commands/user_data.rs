@@ -1,4 +1,4 @@
-//! `appliance user-data`: what servers boot with to become nodes.
+//! `appliance user-data`: makes the user-data with which servers become nodes.
 
 use anyhow::Result;
 
@@ -21,7 +21,7 @@ pub fn run(arguments: &UserData) -> Result<Outcome> {
     let text = compose(&written, &delivery, arguments.form()).map_err(Refused::because)?;
     let settings = written.settings()?;
     for secret in secrets(&settings, &delivery) {
-        log::warn!("whoever may see the server in OpenStack can read {secret}");
+        log::warn!("everyone who may see the server in OpenStack can read {secret}");
     }
     for advice in advice(&settings) {
         log::warn!("{advice}");
@@ -33,7 +33,7 @@ pub fn run(arguments: &UserData) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-/// The settings of the flags, and those of the file.
+/// The settings of the flags and of the file.
 fn layers(arguments: &UserData) -> Result<Vec<Layer>> {
     let role = ("role", arguments.role.as_ref());
     let mut layers = vec![Layer::of_flags(&arguments.set, &[role])?];

@@ -8,7 +8,7 @@ use crate::bundle::payload::Payload;
 use crate::cli::Output;
 use crate::sys::out::say;
 
-/// Prints the version of the program and of what it carries.
+/// Prints the version of the program and of its payload.
 pub fn run(output: Output) -> Result<Outcome> {
     let version = env!("CARGO_PKG_VERSION");
     let payload = Payload::of_this_program()?;

@@ -25,7 +25,7 @@ pub struct Machine<'a> {
     pub root: &'a Root,
     /// What runs programs.
     pub runner: &'a dyn Runner,
-    /// What the payload holds.
+    /// The manifest of the payload.
     pub manifest: &'a Manifest,
     /// Whether the payload is unpacked already.
     pub unpacked: bool,

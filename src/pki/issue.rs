@@ -28,12 +28,13 @@ fn params(now: OffsetDateTime, organization: Option<&str>, common_name: &str) ->
     params
 }
 
-/// 127 random bits: positive, and never used twice, also not for a key that gets a second certificate.
+/// 127 random bits: positive, and never used twice, also not for a key that gets a second
+/// certificate.
 fn serial_number() -> Result<SerialNumber> {
     let mut bytes = [0; 16];
     SystemRandom::new()
         .fill(&mut bytes)
-        .map_err(|_| anyhow!("the system gives no randomness"))?;
+        .map_err(|_| anyhow!("the system provides no random numbers"))?;
     bytes[0] &= 0x7f;
     Ok(SerialNumber::from_slice(&bytes))
 }

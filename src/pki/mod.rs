@@ -29,7 +29,7 @@ pub struct PkiRequest {
     pub authority: AuthorityRequest,
     /// The certificates it issues.
     pub certificates: Vec<CertificateRequest>,
-    /// The pair that signs and checks service accounts' tokens.
+    /// The key pair that signs and verifies the tokens of service accounts.
     pub service_account: KeyPairRequest,
 }
 

@@ -37,7 +37,7 @@ fn new_token_csv() -> Result<Secret> {
     let mut token = [0; TOKEN_BYTES];
     SystemRandom::new()
         .fill(&mut token)
-        .map_err(|_| anyhow!("the system gives no randomness"))?;
+        .map_err(|_| anyhow!("the system provides no random numbers"))?;
     Ok(Secret::new(
         format!("{},{BOOTSTRAP_USER}\n", hex::encode(token)).into_bytes(),
     ))

@@ -154,7 +154,7 @@ fn an_appliance_is_held_to_its_definition_and_lock() {
     let output = verify();
     assert!(output.status.success(), "{}", said(&output));
     assert!(
-        said(&output).contains("bundle.lock   ok"),
+        said(&output).contains("bundle.lock       ok"),
         "{}",
         said(&output)
     );

@@ -49,7 +49,7 @@ fn what_is_not_simple_is_not_converted() {
     let output = convert(&machine, &["--yes"]);
     assert_eq!(output.status.code(), Some(2));
     assert!(
-        said(&output).contains("only a simple one becomes"),
+        said(&output).contains("`convert` only changes a node of profile simple to with-ca"),
         "{}",
         said(&output)
     );

@@ -70,7 +70,7 @@ fn what_is_fetched_is_packed_and_not_asked_for_again() {
     let server = Server::start(move |request| Answer::file(&served, request));
     let (success, said) = fetch(&workshop, &server, &["fetch"]);
     assert!(
-        success && said.contains("1 artifacts fetched, 0 were there"),
+        success && said.contains("1 artifacts downloaded, 0 were already in the cache"),
         "{said}"
     );
     assert_eq!(
@@ -78,7 +78,10 @@ fn what_is_fetched_is_packed_and_not_asked_for_again() {
         *archive
     );
     let (_, said) = fetch(&workshop, &server, &["fetch"]);
-    assert!(said.contains("0 artifacts fetched, 1 were there"), "{said}");
+    assert!(
+        said.contains("0 artifacts downloaded, 1 were already in the cache"),
+        "{said}"
+    );
     assert_eq!(server.asked().len(), 1);
     assert_eq!(server.asked()[0].target, "/etcd.tar.gz");
 
@@ -341,7 +344,10 @@ fn what_nobody_published_a_checksum_for_is_not_fetched_unasked() {
         Sha256::of(&program("etcd", 400_000))
     );
     let (success, said) = fetch(&workshop, &server, &["fetch"]);
-    assert!(success && said.contains("1 were there"), "{said}");
+    assert!(
+        success && said.contains("1 were already in the cache"),
+        "{said}"
+    );
 }
 
 #[test]

@@ -67,10 +67,10 @@ fn a_carried_cache_packs_to_the_same_payload() {
     );
     there.put("carried.tar", &here.get("all.tar"));
     let said = there.succeed(&["bundle", "import", "@carried.tar"]);
-    assert!(said.contains("2 files are new"), "{said}");
+    assert!(said.contains("added 2 new files to the cache"), "{said}");
     assert_eq!(blobs(&there), blobs(&here));
     let said = there.succeed(&["bundle", "import", "@carried.tar"]);
-    assert!(said.contains("0 files are new"), "{said}");
+    assert!(said.contains("added 0 new files to the cache"), "{said}");
     there.succeed(&[
         "bundle",
         "pack",
