@@ -1,4 +1,4 @@
-//! What runs in the cluster besides its own parts: DNS, policy, dashboard, workloads.
+//! Add-ons of the cluster: DNS, policy, dashboard, workloads.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,18 +9,18 @@ use super::settings::WorkloadSettings;
 use super::value::{Layer, Origin, Sourced};
 use super::{NodeSpec, Profile};
 
-/// What else the cluster is to have.
+/// The add-ons of the cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AddonSpec {
     /// Whether there is a dashboard.
     pub dashboard: Sourced<Switch>,
-    /// Whether pods of the namespace `default` take no connection that no policy lets in.
+    /// Whether pods of the namespace `default` accept only connections that a NetworkPolicy allows.
     pub default_deny: Sourced<Switch>,
-    /// Whether pods may ask OpenStack's metadata service.
+    /// Whether pods may reach OpenStack's metadata service.
     pub pod_metadata: Sourced<Access>,
-    /// The registry that workloads call `{{ HUB }}`; empty where there is none.
+    /// The registry that replaces `{{ HUB }}` in workloads; empty if there is none.
     pub hub: Sourced<String>,
-    /// What the operator wants to run, in this order.
+    /// The operator's workloads, in this order.
     pub workloads: Vec<Sourced<WorkloadSettings>>,
 }
 
@@ -101,7 +101,7 @@ impl Resolver<'_> {
         })
     }
 
-    /// The strongest layer's workloads. Their manifests are looked at when the node is installed.
+    /// The strongest layer's workloads. Their manifests are read when the node is installed.
     fn workloads(&mut self) -> Option<Vec<Sourced<WorkloadSettings>>> {
         let mut layers = self.layers.iter();
         let said = layers.find_map(|layer| Some((layer, layer.settings.workloads.as_ref()?)));
@@ -115,7 +115,7 @@ impl Resolver<'_> {
                 .iter()
                 .position(|other| other.name == workload.name);
             if let Some(first) = first.filter(|first| *first != index) {
-                let why = format!("workloads[{first}] has it too");
+                let why = format!("workloads[{first}] has the same name; give each its own");
                 self.refuse(&origin(layer, index, "name"), &workload.name, why);
             }
         }
@@ -132,7 +132,7 @@ impl Resolver<'_> {
         }
         let (inline, file) = (&workload.manifest, &workload.file);
         if inline.is_some() == file.is_some() {
-            let why = "expected either `manifest`, the YAML itself, or `file`, a path";
+            let why = "expected either `manifest` (the YAML itself) or `file` (a path)";
             self.refuse(&origin(layer, index, "name"), &workload.name, why);
         }
         let image = |path| (path, "images");
@@ -148,11 +148,12 @@ impl Resolver<'_> {
         }
     }
 
-    /// A policy nobody enforces would be worse than none.
+    /// The profile `simple` enforces no policy. A policy without effect is worse than none.
     pub(super) fn check_policy(&mut self, spec: &NodeSpec) {
         let deny = &spec.addons.default_deny;
         if deny.value == Switch::On && *spec.profile == Profile::Simple {
-            let why = "the profile simple enforces no policy; leave it off, or use with-ca";
+            let why = "the profile simple enforces no NetworkPolicy; set `defaultDeny: off` or \
+                       `profile: with-ca`";
             self.refuse(&deny.origin, "on", why);
         }
     }
@@ -162,7 +163,7 @@ fn origin(layer: &Layer, index: usize, field: &str) -> Origin {
     layer.origin(&format!("workloads[{index}].{field}"))
 }
 
-/// A registry, as it stands before the name of an image: `HOST[:PORT][/PATH]`.
+/// A registry, as written before the name of an image: `HOST[:PORT][/PATH]`.
 fn hub(text: &str) -> Result<String, String> {
     const EXPECTED: &str = "expected a registry such as hub.example.org:8080, without https://";
     let (host, path) = text.split_once('/').unwrap_or((text, "x"));

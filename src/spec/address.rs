@@ -9,11 +9,11 @@ use super::value::{Origin, Overridden, Sourced};
 use super::{HostInterface, network};
 use crate::metadata::{Interface, Metadata};
 
-/// An address the node could have.
+/// A possible address of the node.
 #[derive(Clone, Debug)]
 struct Candidate {
     address: Ipv4Addr,
-    /// The subnet, where the machine is there to show it.
+    /// The subnet, if it could be read on the machine.
     subnet: Option<Ipv4Net>,
     /// The interface, by its kernel's name or its MAC address.
     interface: String,
@@ -22,8 +22,9 @@ struct Candidate {
 }
 
 impl Resolver<'_> {
-    /// The address other nodes reach this one by: the one that was set, else the only one, else
-    /// that in the master's subnet, else that of the default route. Never a guess among several.
+    /// The address at which other nodes reach this one: the configured one, else the only one, else
+    /// the one in the master's subnet, else the one of the default route. Otherwise this is an
+    /// error: there is no guess among several.
     pub(super) fn address(
         &mut self,
         entry: Option<Sourced<Ipv4Addr>>,
@@ -58,7 +59,7 @@ impl Resolver<'_> {
         chosen
     }
 
-    /// Says where two sources give one interface different addresses.
+    /// Warns if two sources give one interface different addresses.
     fn compare_sources(&mut self) {
         let Some((first, others)) = self.inputs.metadata.split_first() else {
             return;
@@ -70,8 +71,8 @@ impl Resolver<'_> {
                 let (one, two) = (&interface.addresses, &theirs.addresses);
                 if !one.is_empty() && !two.is_empty() && one != two {
                     self.warnings.push(format!(
-                        "{} gives interface {} the address {}, {} gives it {}: the former counts \
-                         (--metadata-source changes the order)",
+                        "{} gives interface {} the address {}, but {} gives it {}; the first one \
+                         is used (to change the order, list the sources with --metadata-source)",
                         first.source,
                         interface.mac,
                         list(one),
@@ -83,7 +84,7 @@ impl Resolver<'_> {
         }
     }
 
-    /// The first source that tells of interfaces.
+    /// The first source that lists interfaces.
     pub(super) fn describing_metadata(&self) -> Option<&Metadata> {
         let mut metadata = self.inputs.metadata.iter();
         metadata.find(|metadata| !metadata.interfaces.is_empty())
@@ -111,7 +112,7 @@ impl Resolver<'_> {
             return;
         }
         let why = format!(
-            "this machine does not have it; it has {}",
+            "this machine does not have this address; it has {}",
             list_interfaces(interfaces)
         );
         self.refuse(&address.origin, &address.to_string(), why);
@@ -119,13 +120,15 @@ impl Resolver<'_> {
 
     fn no_address(&self) -> String {
         let Some(interfaces) = &self.inputs.host.interfaces else {
-            return "no address found: neither `address` nor the metadata gives one".to_owned();
+            return "no address found, neither as setting `address` nor in the metadata; add \
+                    `--set address=ADDRESS`"
+                .to_owned();
         };
         let with_ipv6 = interfaces.iter().filter(|i| i.has_ipv6);
         let names: Vec<&str> = with_ipv6.map(|i| i.name.as_str()).collect();
         if names.is_empty() {
-            return "no address found: no interface of this machine is up and has an IPv4 address \
-                    (look at `ip address`)"
+            return "no address found: no network interface of this machine is up and has an IPv4 \
+                    address; look at `ip address`"
                 .to_owned();
         }
         format!(
@@ -136,7 +139,7 @@ impl Resolver<'_> {
     }
 }
 
-/// The addresses of the interfaces OpenStack gave the VM: the static ones it knows, else what the
+/// The addresses of the interfaces that OpenStack lists: its static ones, else those that the
 /// machine got by DHCP. Docker's bridge and tunnels are not among them.
 fn of_both(present: &[HostInterface], metadata: &Metadata) -> Vec<Candidate> {
     let mut candidates = Vec::new();
@@ -157,7 +160,7 @@ fn of_both(present: &[HostInterface], metadata: &Metadata) -> Vec<Candidate> {
         }
         candidates.extend(assigned);
     }
-    // A machine whose interfaces OpenStack does not know shows them itself.
+    // If OpenStack lists no interfaces, use those of the machine.
     if candidates.is_empty() {
         candidates.extend(present.iter().flat_map(of_machine));
     }
@@ -179,8 +182,8 @@ fn of_metadata(metadata: &Metadata, interface: &Interface) -> Vec<Candidate> {
     interface.addresses.iter().filter_map(candidate).collect()
 }
 
-/// The addresses of an interface of this machine. A single address without a subnet beside others
-/// is a virtual one, which may move to another node.
+/// The addresses of an interface of this machine. A /32 address beside others is a virtual IP, which
+/// may move to another node.
 fn of_machine(interface: &HostInterface) -> Vec<Candidate> {
     const HOST_PREFIX: u8 = 32;
     let addresses = &interface.addresses;
@@ -198,7 +201,7 @@ fn of_machine(interface: &HostInterface) -> Vec<Candidate> {
         .collect()
 }
 
-/// Which candidates fit, and how that is said.
+/// Which candidates match, and the words for that.
 type Rule<'a> = (&'a dyn Fn(&Candidate) -> bool, &'a str);
 
 /// The one of several candidates that is the master's address or in its subnet, else the one of
@@ -209,7 +212,7 @@ fn choose(candidates: &[Candidate], master: Option<Ipv4Addr>) -> Option<Sourced<
         |c: &Candidate| master.is_some_and(|m| c.subnet.is_some_and(|subnet| subnet.contains(&m)));
     let rules: [Rule<'_>; 3] = [
         (&is_master, "which has the master's address"),
-        (&sees_master, "whose subnet holds the master"),
+        (&sees_master, "whose subnet contains the master"),
         (&|c| c.has_default_route, "which has the default route"),
     ];
     for (fits, why) in rules {
@@ -244,9 +247,10 @@ fn ambiguous(candidates: &[Candidate]) -> String {
         .map(|c| format!("{} on {}", c.address, c.interface))
         .collect();
     format!(
-        "cannot tell this node's address: this VM has {}; none is alone in the master's subnet or \
-         at the default route, so choose one with `address` (`openstack server set --property \
-         address={} SERVER`), or say where the master is with `master`",
+        "cannot decide on this node's address: this VM has {}, and not exactly one of them is in \
+         the master's subnet or belongs to the default route; choose one with `--set address={}` or \
+         `openstack server set --property address={1} SERVER`, or set the master's address with \
+         `master`",
         list.join(", "),
         candidates[0].address
     )

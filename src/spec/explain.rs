@@ -1,4 +1,4 @@
-//! The specification as a table: each value, who said it, and whom that overrode.
+//! The specification as a table: each value, where it came from, and what it overrode.
 
 use std::fmt::Display;
 
@@ -12,7 +12,7 @@ use super::{NodeSpec, masters};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Row {
-    /// The setting it is made with, or what it is called.
+    /// The name of the setting or of the value.
     pub name: &'static str,
     /// The value; `none` where there is none.
     pub value: String,
@@ -97,7 +97,7 @@ impl NodeSpec {
             rows.push(displayed("balancerPort", &cluster.balancer_port));
         }
         rows.extend(self.ca.as_ref().map(|ca| row("ca", ca, &ca.certificate)));
-        // Of the token only its identifier is no secret.
+        // Show only the token's identifier: the rest is secret.
         let token = self.join.token.as_ref();
         rows.extend(token.map(|token| row("joinToken", token, token.id())));
         rows.extend([

@@ -12,10 +12,10 @@ use super::resolve::Resolver;
 use super::settings::{InventoryEntry, closest};
 use super::value::{Layer, Origin, Sourced};
 
-/// Picks what an entry of the inventory can be told by.
+/// Picks a field that can identify an entry of the inventory.
 type Field = fn(&InventoryEntry) -> &Option<String>;
 
-/// What the inventory says of one node, checked.
+/// One node of the inventory, checked.
 pub(super) struct Node {
     role: Role,
     name: Option<String>,
@@ -48,7 +48,7 @@ impl Inventory<'_> {
         })
     }
 
-    /// The masters, if there are several; or which of them lacks what others tell it by.
+    /// The masters, if there are several; or an error that names one without name or address.
     pub(super) fn masters(&self) -> Option<Result<Sourced<Vec<Master>>, String>> {
         let nodes: Vec<&Node> = self
             .nodes
@@ -64,7 +64,7 @@ impl Inventory<'_> {
                 address,
             }),
             _ => Err(format!(
-                "{}: where there are several masters, each needs its `name` and its `address`",
+                "{}: add `name` and `address`: with several masters, each needs both",
                 self.layer.origin(&format!("inventory[{}]", node.index))
             )),
         };
@@ -80,7 +80,7 @@ impl Inventory<'_> {
     }
 }
 
-/// What the inventory says of this VM.
+/// This VM's entry in the inventory.
 #[derive(Default)]
 pub(super) struct Entry {
     pub(super) role: Option<Sourced<Role>>,
@@ -121,7 +121,7 @@ impl<'a> Resolver<'a> {
         if entry.name.is_none() && entry.uuid.is_none() && entry.address.is_none() {
             let origin = layer.origin(&format!("inventory[{index}]"));
             self.problems.push(format!(
-                "{origin}: says no `name`, `uuid` or `address`, so that no VM can be told by it"
+                "{origin}: add `name`, `uuid` or `address`: without one of them, no VM can match it"
             ));
         }
         (self.problems.len() == problems).then_some(())?;
@@ -146,15 +146,16 @@ impl<'a> Resolver<'a> {
                 let Some(value) = pick(entry) else { continue };
                 if let Some(first) = seen.insert(value.to_lowercase(), index) {
                     let origin = layer.origin(&format!("inventory[{index}].{name}"));
-                    let why = format!("inventory[{first}] has it too; each node needs its own");
+                    let why =
+                        format!("inventory[{first}] has the same one; each node needs its own");
                     self.refuse(&origin, value, why);
                 }
             }
         }
     }
 
-    /// This VM's entry in the inventory. Of what an entry is told by, the first that the entry
-    /// has decides: UUID, name, address.
+    /// This VM's entry in the inventory. The first of these fields that an entry has decides whether
+    /// it matches: UUID, name, address.
     pub(super) fn entry(&mut self, inventory: Option<&Inventory<'_>>) -> Entry {
         let Some(inventory) = inventory else {
             return Entry::default();
@@ -173,7 +174,7 @@ impl<'a> Resolver<'a> {
         };
         if let Some(other) = fitting.next() {
             self.problems.push(format!(
-                "{}: inventory[{}] is this VM too; one VM needs one entry",
+                "{}: inventory[{}] matches this VM, too; keep one of the two",
                 inventory
                     .layer
                     .origin(&format!("inventory[{}]", node.index)),
@@ -192,7 +193,7 @@ impl<'a> Resolver<'a> {
         }
     }
 
-    /// What this VM may be called in an inventory: display name, host name, its first label.
+    /// The names of this VM that may be in an inventory: display name, host name, its first label.
     fn own_names(&self) -> Vec<String> {
         let Some(metadata) = self.inputs.metadata.first() else {
             return vec![first_label(&self.inputs.host.hostname)];
@@ -204,7 +205,7 @@ impl<'a> Resolver<'a> {
         ]
     }
 
-    /// The IPv4 addresses this VM has by its own word and OpenStack's.
+    /// The IPv4 addresses of this VM, those it shows itself and those from OpenStack.
     pub(super) fn own_addresses(&self) -> Vec<Ipv4Addr> {
         let interfaces = self.inputs.host.interfaces.iter().flatten();
         let present = interfaces
@@ -220,8 +221,9 @@ impl<'a> Resolver<'a> {
         present.chain(assigned).collect()
     }
 
-    /// The role: the one that was set, else the inventory's, else that of the first rule that
-    /// fits, else master for the VM that has the master's address. Never a guess.
+    /// The role: the configured one, else the inventory's, else that of the first rule that
+    /// matches, else master for the VM that has the master's address. Otherwise this is an error:
+    /// there is no guess.
     pub(super) fn role(
         &mut self,
         entry: Option<Sourced<Role>>,
@@ -247,7 +249,7 @@ impl<'a> Resolver<'a> {
         for weaker in found {
             if weaker.value != role.value {
                 self.warnings.push(format!(
-                    "{} says {}, {} says {}: the former counts",
+                    "{} is {}, but {} is {}; the first one is used",
                     role.origin, role.value, weaker.origin, weaker.value
                 ));
             }
@@ -271,7 +273,7 @@ impl<'a> Resolver<'a> {
             if rule.launch_index.is_none() && rule.host_name.is_none() {
                 let place = layer.origin(&format!("roleRules[{number}]"));
                 self.problems.push(format!(
-                    "{place}: says neither `launchIndex` nor `hostName`, so it fits nothing"
+                    "{place}: add `launchIndex` or `hostName`: without one of them, no VM can match it"
                 ));
             }
             let wanted = match &rule.launch_index {
@@ -324,7 +326,7 @@ impl<'a> Resolver<'a> {
                 .keys()
                 .find(|key| closest(key) == Some("role"));
             if let Some(key) = alike {
-                place += &format!(" (`meta.{}` is there: is it misspelt?)", key.escape_debug());
+                place += &format!(" (found `meta.{}`: is it misspelt?)", key.escape_debug());
             }
             looked_at.push(place);
         }
@@ -334,23 +336,26 @@ impl<'a> Resolver<'a> {
             }
             if layer.settings.inventory.is_some() {
                 let who = self.own_names().join(", ");
-                looked_at.push(format!("{} (knows no {who})", layer.origin("inventory")));
+                looked_at.push(format!(
+                    "{} (no entry for {who})",
+                    layer.origin("inventory")
+                ));
             }
             if layer.settings.role_rules.is_some() {
-                looked_at.push(format!("{} (none fits)", layer.origin("roleRules")));
+                looked_at.push(format!("{} (no rule matches)", layer.origin("roleRules")));
             }
         }
         looked_at.extend(self.inputs.looked_at.iter().cloned());
         format!(
-            "no role found; looked at {}. Give --role master, or set it with \
+            "no role found; looked at {}; add `--role master`, `worker` or `single`, or run \
              `openstack server set --property role=master SERVER`",
             looked_at.join("; ")
         )
     }
 
-    /// The node's name: the one that was set, else the inventory's, else the first label of the
-    /// host name, since OpenStack's display name may hold anything and its host name carries the
-    /// cloud's DHCP domain.
+    /// The node's name: the configured one, else the inventory's, else the first label of the host
+    /// name. OpenStack's display name may be any text, and its host name ends with the cloud's DHCP
+    /// domain.
     pub(super) fn name(&mut self, entry: Option<Sourced<String>>) -> Option<Sourced<String>> {
         let explicit = match self.said("nodeName", |s| &s.node_name) {
             Some(said) => Some(self.parsed(said, network::dns_name)?),
@@ -361,7 +366,7 @@ impl<'a> Resolver<'a> {
             return self.corrected(hostname);
         };
         if name.as_str() == "localhost" {
-            let why = "every machine has that name; give `nodeName` another";
+            let why = "every machine has this name; set another one with `nodeName`";
             self.refuse(&name.origin, "localhost", why);
         }
         name.overrode.push(hostname.overridden());
@@ -382,11 +387,11 @@ impl<'a> Resolver<'a> {
         }
     }
 
-    /// The host name as Kubernetes takes it; says so where it had to be changed.
+    /// The host name in a form that Kubernetes accepts. Warns if it had to be changed.
     fn corrected(&mut self, hostname: Sourced<String>) -> Option<Sourced<String>> {
         let fit = network::as_dns_label(&hostname);
         if fit.is_empty() || fit == "localhost" {
-            let why = "no node can be called that; choose its name with `nodeName`";
+            let why = "this cannot be the name of a node; set a name with `nodeName`";
             self.refuse(&hostname.origin, &hostname, why);
             return None;
         }
@@ -394,8 +399,8 @@ impl<'a> Resolver<'a> {
             return Some(hostname);
         }
         self.warnings.push(format!(
-            "{} is {:?}, which Kubernetes does not take: the node is called {fit} (choose another \
-             name with `nodeName`)",
+            "{} is {:?}, which Kubernetes does not accept as a name; the node gets the name {fit} \
+             (set another one with `nodeName`)",
             hostname.origin, *hostname
         ));
         Some(Sourced {

@@ -1,4 +1,4 @@
-//! How workers join: the token, how long and how often it serves, and where.
+//! How workers join: the token, how long it is valid, how often it may be used, and the port.
 
 use std::fmt;
 use std::time::Duration;
@@ -10,20 +10,20 @@ use super::value::{Origin, Sourced};
 use crate::components::ports;
 use crate::join::token::Token;
 
-/// How long a token from user-data serves where nobody says otherwise.
+/// How long a token from user-data is valid by default.
 const DEFAULT_TTL: &str = "24h";
 const DEFAULT_PORT: &str = "6444";
 
 /// How workers join the cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JoinSpec {
-    /// What a worker and the master prove to each other that they know.
+    /// The join token: a worker and the master prove to each other that they know it.
     pub token: Option<Sourced<Token>>,
-    /// How long the master takes the token, from when it first sees it.
+    /// How long the master accepts the token, from the first time it sees it.
     pub ttl: Sourced<Ttl>,
-    /// How many workers may join with the token; any number if nobody says.
+    /// How many workers may join with the token; any number by default.
     pub uses: Option<Sourced<u32>>,
-    /// The TCP port of the join service. The next one serves renewals.
+    /// The TCP port of the join service. The next port is for renewals.
     pub port: Sourced<u16>,
 }
 
@@ -34,7 +34,7 @@ impl JoinSpec {
     }
 }
 
-/// How long a token serves; `None` is for ever.
+/// How long a token is valid; `None` means for ever.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ttl(pub Option<Duration>);
 
@@ -42,7 +42,7 @@ impl fmt::Display for Ttl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             Some(ttl) => humantime::format_duration(ttl).fmt(f),
-            None => f.write_str("never ends"),
+            None => f.write_str("never expires"),
         }
     }
 }
@@ -68,7 +68,7 @@ impl Resolver<'_> {
     pub(super) fn join(&mut self) -> Option<JoinSpec> {
         let token =
             match self.join_said("token", |join| join.token.as_ref().map(SecretText::expose)) {
-                // The complaint must not repeat the text, as others do.
+                // Unlike other errors, this one must not quote the text.
                 Some(said) => match said.value.parse::<Token>() {
                     Ok(token) => Some(Sourced::new(token, said.origin)),
                     Err(why) => {
@@ -103,7 +103,7 @@ impl Resolver<'_> {
         })
     }
 
-    /// What the strongest layer says of one part of the section `join`.
+    /// The strongest layer's value of one key of the section `join`.
     fn join_said(
         &self,
         key: &str,
@@ -122,12 +122,13 @@ impl Resolver<'_> {
         let balancer = &spec.cluster.balancer_port;
         let join = [*spec.join.port, spec.join.renew_port()];
         if spec.has_several_masters() && join.contains(balancer) {
-            let why = "the join service has it (`join.port` and the next one); choose another";
+            let why =
+                "the join service uses this port (`join.port` and the next one); choose another";
             self.refuse(&balancer.origin, &balancer.to_string(), why);
         }
     }
 
-    /// A worker has to know where its master is, and cannot be there itself.
+    /// A worker must know its master's address, and must not have the same address itself.
     pub(super) fn check_master(&mut self, spec: &NodeSpec) {
         if spec.role.is_master() {
             return;
@@ -139,19 +140,20 @@ impl Resolver<'_> {
             .find(|master| master.address == *spec.address)
         {
             self.problems.push(format!(
-                "this worker's address {} ({}) is that of the master {} ({}); give each its own",
+                "this worker's address {} ({}) is also the address of the master {} ({}); give each \
+                 its own",
                 *spec.address, spec.address.origin, same.name, masters.origin
             ));
             return;
         }
         match master {
             None => self.problems.push(format!(
-                "a worker has to know its master: say `master`, its IPv4 address, or put the master \
-                 into the inventory (role worker is from {})",
+                "a worker needs the address of its master; add `--set master=ADDRESS`, or put the \
+                 master into the inventory (role worker is from {})",
                 spec.role.origin
             )),
             Some(master) if master.value == *spec.address => self.problems.push(format!(
-                "this worker's address {} ({}) is the master's ({}); give each its own",
+                "this worker's address {} ({}) is also the master's address ({}); give each its own",
                 *spec.address, spec.address.origin, master.origin
             )),
             Some(_) => {}
@@ -164,7 +166,7 @@ fn parse_uses(text: &str) -> Result<u32, String> {
     uses.ok_or_else(|| "expected a number of workers, at least 1".to_owned())
 }
 
-/// A port that no other part of a node has.
+/// A port that no other component of a node uses.
 pub(super) fn own_port(text: &str) -> Result<u16, String> {
     let port: u16 = text
         .parse()
@@ -178,7 +180,7 @@ pub(super) fn own_port(text: &str) -> Result<u16, String> {
 fn refuse_taken(port: u16) -> Result<(), String> {
     if ports::is_taken(port) {
         return Err(format!(
-            "port {port} is another part's; choose one that is free"
+            "another component of the node uses port {port}; choose a free one"
         ));
     }
     Ok(())
@@ -186,7 +188,7 @@ fn refuse_taken(port: u16) -> Result<(), String> {
 
 fn parse_port(text: &str) -> Result<u16, String> {
     let port = own_port(text)?;
-    refuse_taken(port + 1).map_err(|why| format!("{why}: the next one serves renewals"))?;
+    refuse_taken(port + 1).map_err(|why| format!("{why} (renewals use the next port)"))?;
     Ok(port)
 }
 

@@ -1,5 +1,5 @@
-//! Labels and taints a node registers with. Checked as kube-apiserver v1.9 would, for it would
-//! refuse the whole node.
+//! Labels and taints with which a node registers. Checked by the rules of kube-apiserver v1.9, which
+//! would refuse the whole node.
 
 use std::fmt;
 
@@ -14,7 +14,7 @@ const EFFECTS: &[&str] = &["NoSchedule", "PreferNoSchedule", "NoExecute"];
 /// A label, or a taint without its effect: `KEY=VALUE`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Label {
-    /// Its key, with a DNS name and `/` before it where it has one.
+    /// Its key, which may begin with a DNS name and `/`.
     pub key: String,
     /// Its value; may be empty.
     pub value: String,
@@ -38,13 +38,14 @@ impl Label {
         }
         if name.is_empty() || !is_qualified(name) {
             return Err(format!(
-                "{key:?} is no label's name: letters, digits, `-`, `_`, `.`, at most {MAX_NAME} of \
-                 them, a DNS name and `/` before them if need be"
+                "{key:?} is not a label's name: expected at most {MAX_NAME} letters, digits, `-`, \
+                 `_` and `.`, which may follow a DNS name and `/`"
             ));
         }
         if !is_qualified(value) {
             return Err(format!(
-                "{value:?} is no label's value: letters, digits, `-`, `_`, `.`, at most {MAX_NAME}"
+                "{value:?} is not a label's value: expected at most {MAX_NAME} letters, digits, \
+                 `-`, `_` and `.`"
             ));
         }
         Ok(Label {
@@ -73,7 +74,7 @@ impl Taint {
     fn parse(text: &str) -> Result<Taint, String> {
         let expected = || {
             format!(
-                "{text:?} is no taint: expected KEY=VALUE:EFFECT, the effect one of {}",
+                "{text:?} is not a taint: expected KEY=VALUE:EFFECT, where EFFECT is one of {}",
                 EFFECTS.join(", ")
             )
         };
@@ -104,7 +105,7 @@ fn items<T>(text: &str, parse: fn(&str) -> Result<T, String>) -> Result<Vec<T>, 
 }
 
 impl Resolver<'_> {
-    /// The labels that were set, else the one that shows the role in `kubectl get nodes`.
+    /// The configured labels, else the one that shows the role in `kubectl get nodes`.
     pub(super) fn labels(&mut self, role: Option<Role>) -> Option<Sourced<Vec<Label>>> {
         match self.said("nodeLabels", |s| &s.node_labels) {
             Some(said) => self.parsed(said, |text| items(text, Label::parse)),

@@ -1,4 +1,4 @@
-//! The settings each place makes: server properties, the environment, the bundle, flags.
+//! The settings from each place: server properties, the environment, the bundle, flags.
 
 use std::collections::BTreeMap;
 
@@ -15,11 +15,11 @@ const PREFIX: &str = "appliance.";
 const VARIABLE_PREFIX: &str = "APPLIANCE_";
 
 impl Layer {
-    /// The settings among a server's properties: `appliance.KEY` wins over `KEY`. Properties of
-    /// other names belong to others and are passed over.
+    /// The settings among a server's properties: `appliance.KEY` wins over `KEY`. Other properties
+    /// are not for this program and are ignored.
     ///
     /// # Errors
-    /// If a property starts with `appliance.` and is not a setting: it is misspelt.
+    /// If a property starts with `appliance.` and is not a setting, because it is misspelt.
     pub fn of_properties(source: &str, meta: &BTreeMap<String, String>) -> Result<Layer> {
         let mut found: BTreeMap<&str, &str> = BTreeMap::new();
         let mut spelled = BTreeMap::new();
@@ -50,10 +50,10 @@ impl Layer {
         })
     }
 
-    /// The settings among the variables of the environment; an empty one says nothing.
+    /// The settings among the environment variables. An empty variable counts as not set.
     ///
     /// # Errors
-    /// If a variable looks like a setting's, but misspelt.
+    /// If a variable looks like a misspelt setting.
     pub fn of_environment(variables: &[(String, String)]) -> Result<Layer> {
         let mut found: BTreeMap<&str, &str> = BTreeMap::new();
         for (name, value) in variables {
@@ -84,10 +84,10 @@ impl Layer {
         ))
     }
 
-    /// The settings a bundle of that name brings.
+    /// The settings in the bundle of that name.
     ///
     /// # Errors
-    /// If one is no plain setting.
+    /// If one is not a plain setting.
     pub fn of_bundle(name: &str, settings: &BTreeMap<String, String>) -> Result<Layer> {
         let pairs = settings
             .iter()
@@ -103,7 +103,7 @@ impl Layer {
     /// The settings of flags: each `KEY=VALUE`; `more` are those with a flag of their own.
     ///
     /// # Errors
-    /// If one is no plain setting, has no value, or is given twice.
+    /// If one is not a plain setting, has no value, or is given twice.
     pub fn of_flags(set: &[String], more: &[(&'static str, Option<&String>)]) -> Result<Layer> {
         let mut found: BTreeMap<&str, &str> = more
             .iter()
@@ -116,7 +116,7 @@ impl Layer {
             check_names([key]).context("flag --set")?;
             ensure!(
                 found.insert(key, value).is_none(),
-                "flag --set {key} is given twice, or `--{key}` too; give it once"
+                "flag --set {key}: this setting is given twice on the command line; give it once"
             );
         }
         Ok(Layer::new(Place::Flag, Settings::from_pairs(&found)?))

@@ -1,4 +1,4 @@
-//! Clusters with several masters: who they are.
+//! Clusters with several masters: the names and addresses of the masters.
 
 use core::net::Ipv4Addr;
 use std::collections::BTreeSet;
@@ -21,7 +21,7 @@ const MOST: usize = 7;
 pub struct Master {
     /// Its name in the cluster.
     pub name: String,
-    /// The address others reach it by.
+    /// The address at which others reach it.
     pub address: Ipv4Addr,
 }
 
@@ -43,8 +43,8 @@ impl Master {
 }
 
 impl Resolver<'_> {
-    /// All masters, the one that founds the cluster first: those that were set, else those of the
-    /// inventory where it has several. None where there is only the one that `master` tells of.
+    /// All masters, the founder of the cluster first: the configured ones, else those of the
+    /// inventory if it has several. Empty if there is only one, whose address is in `master`.
     pub(super) fn masters(
         &mut self,
         inventory: Option<&Inventory<'_>>,
@@ -67,11 +67,12 @@ impl Resolver<'_> {
     fn check_number(&mut self, masters: &Sourced<Vec<Master>>) -> Option<()> {
         let number = masters.len();
         let why = match number {
-            2 => "two masters stop when either is lost, which is worse than one; say one or three",
-            n if n > MOST => "etcd is made for at most seven members; say three or five",
+            2 => "a cluster of two masters stops when either is lost; configure one or three",
+            n if n > MOST => "etcd supports at most seven members; configure three or five",
             n if n > 2 && n % 2 == 0 => {
                 self.warnings.push(format!(
-                    "{}: {number} masters bear the loss of no more of them than {} do",
+                    "{}: a cluster of {number} masters survives the loss of no more masters than one \
+                     of {}",
                     masters.origin,
                     number - 1
                 ));
@@ -83,13 +84,13 @@ impl Resolver<'_> {
         None
     }
 
-    /// What several masters need, and what one of them has to be.
+    /// Checks a cluster of several masters, and this node's place among them.
     pub(super) fn check_masters(&mut self, spec: &NodeSpec) {
         let masters = &spec.cluster.masters;
         if spec.has_several_masters() && *spec.profile == Profile::Simple {
             self.problems.push(format!(
-                "profile simple ({}) has one master, and {} names {}: several share their keys, \
-                 which only with-ca has",
+                "profile simple ({}) supports only one master, but {} names {}; use one master, or \
+                 the profile with-ca",
                 spec.profile.origin,
                 masters.origin,
                 masters.len()
@@ -101,7 +102,8 @@ impl Resolver<'_> {
         let own = masters.iter().find(|master| master.name == *spec.name);
         match own {
             None => self.problems.push(format!(
-                "this {} is called {} ({}), and is none of the masters {} ({})",
+                "the name of this {} is {} ({}), which is not among the masters {} ({}); correct one \
+                 of the two",
                 *spec.role,
                 *spec.name,
                 spec.name.origin,
@@ -109,7 +111,8 @@ impl Resolver<'_> {
                 masters.origin
             )),
             Some(own) if own.address != *spec.address => self.problems.push(format!(
-                "{} has the address {} ({}), and {} ({})",
+                "the master {} has the address {} ({}), but the list of masters has {} ({}); correct \
+                 one of the two",
                 own.name, *spec.address, spec.address.origin, own.address, masters.origin
             )),
             Some(_) => {}
@@ -117,7 +120,7 @@ impl Resolver<'_> {
     }
 }
 
-/// Masters as they are set.
+/// Masters in the form of the setting.
 pub(super) fn joined(masters: &[Master]) -> String {
     let masters: Vec<String> = masters.iter().map(ToString::to_string).collect();
     masters.join(",")
@@ -131,7 +134,7 @@ fn parse(text: &str) -> Result<Vec<Master>, String> {
     for master in &masters {
         if !names.insert(&master.name) || !addresses.insert(master.address) {
             return Err(format!(
-                "{master}: each master has a name and an address of its own"
+                "{master}: another master has the same name or address; give each its own"
             ));
         }
     }

@@ -1,6 +1,6 @@
-//! What this node is to be. The only place where defaults apply and bad input is refused.
+//! The specification of this node. Only here do defaults apply, and is bad input refused.
 //!
-//! Pure: [`NodeSpec::resolve`] is given everything it looks at.
+//! Pure: [`NodeSpec::resolve`] gets all its input as arguments.
 
 use core::net::Ipv4Addr;
 use std::collections::BTreeMap;
@@ -90,14 +90,14 @@ impl FromStr for Role {
     }
 }
 
-/// How the cluster's parts trust each other.
+/// How the components of the cluster authenticate each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 #[schemars(inline)]
 pub enum Profile {
-    /// TLS everywhere, with certificates of the cluster's own authority; RBAC.
+    /// TLS everywhere, with certificates of the cluster's own certificate authority (CA), and RBAC.
     WithCa,
-    /// No TLS and no authorization: for a first look on a network of one's own.
+    /// No TLS and no authorization: only for a first try on an isolated network.
     Simple,
 }
 
@@ -126,7 +126,7 @@ impl FromStr for Profile {
 #[serde(rename_all = "kebab-case")]
 #[schemars(inline)]
 pub enum Ipip {
-    /// Never: Neutron must let the pods' addresses pass (allowed address pairs).
+    /// Never. Neutron must allow the pods' addresses (allowed address pairs).
     Off,
     /// Always.
     Always,
@@ -155,10 +155,10 @@ impl FromStr for Ipip {
     }
 }
 
-/// A file like resolv.conf(5) that names no server, for machines that have none at all.
+/// A file like resolv.conf(5) without name servers, for machines that have none.
 pub const NO_NAME_SERVERS: &str = "/etc/kubernetes/resolv.conf";
 
-/// One of this machine's network interfaces that is not the loopback.
+/// A network interface of this machine, except loopback.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HostInterface {
     /// The kernel's name, such as `ens3`.
@@ -169,63 +169,62 @@ pub struct HostInterface {
     pub mtu: Option<u32>,
     /// Its IPv4 addresses, each with the subnet it is in.
     pub addresses: Vec<Ipv4Net>,
-    /// Whether it has IPv6 addresses others can reach.
+    /// Whether it has IPv6 addresses that others can reach.
     pub has_ipv6: bool,
-    /// Whether the IPv4 default route goes out here.
+    /// Whether the IPv4 default route uses it.
     pub has_default_route: bool,
 }
 
-/// What the machine shows of itself.
+/// Facts about the machine.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HostFacts {
     /// The kernel's host name.
     pub hostname: String,
-    /// Its interfaces. `None` when the node is another machine, whose root directory is being
-    /// prepared here.
+    /// Its interfaces. `None` if this run prepares the root directory of another machine.
     pub interfaces: Option<Vec<HostInterface>>,
-    /// The time by its clock. `None` where it does not matter.
+    /// The time on its clock. `None` if it does not matter.
     pub clock: Option<OffsetDateTime>,
-    /// The file that names its name servers; `None` where it has none.
+    /// The file with its name servers; `None` if it has none.
     pub resolv_conf: Option<String>,
 }
 
-/// Everything a node specification is made from.
+/// All input of a node specification.
 #[derive(Clone, Debug, Default)]
 pub struct Inputs {
-    /// The settings, in any order: [`Place`](value::Place) knows which win.
+    /// The settings, in any order: [`Place`](value::Place) defines their precedence.
     pub layers: Vec<Layer>,
-    /// What the metadata sources say, the one that counts first.
+    /// The metadata of each source, in order of precedence.
     pub metadata: Vec<Metadata>,
-    /// Where else was looked, and what was found there.
+    /// Other places that were searched, and the result of each.
     pub looked_at: Vec<String>,
     /// The machine.
     pub host: HostFacts,
 }
 
-/// What the whole cluster agrees on.
+/// The values that all nodes of a cluster have in common.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClusterSpec {
     /// The cluster's name in kubeconfigs and in the controller manager.
     pub name: Sourced<String>,
-    /// The addresses of pods; Calico's pool.
+    /// The addresses of pods: Calico's pool.
     pub pod_cidr: Sourced<Ipv4Net>,
     /// The virtual addresses of services.
     pub service_cidr: Sourced<Ipv4Net>,
     /// The DNS domain of services.
     pub domain: Sourced<String>,
-    /// The ports services may open on every node.
+    /// The ports that services may open on every node.
     pub node_ports: Sourced<PortRange>,
     /// Further names and addresses of the API server.
     pub api_server_sans: Sourced<Vec<SubjectAltName>>,
-    /// When Calico tunnels.
+    /// When Calico uses tunnels.
     pub ipip: Sourced<Ipip>,
-    /// The port on 127.0.0.1 at which each node reaches the API servers, where there are several.
+    /// The port on 127.0.0.1 at which each node reaches the API servers, if there are several.
     pub balancer_port: Sourced<u16>,
-    /// The master's address, where it is known; the founding one's where there are several.
+    /// The master's address, if it is known; with several masters, that of the founder.
     pub master: Option<Sourced<Ipv4Addr>>,
-    /// All masters, the one that founds the cluster first. None where there is only the one.
+    /// All masters, the founder of the cluster first. Empty if there is only one.
     pub masters: Sourced<Vec<Master>>,
-    /// Nodes every node knows by name.
+    /// The entries of `/etc/hosts` on every node.
     pub hosts: Sourced<BTreeMap<String, Ipv4Addr>>,
 }
 
@@ -245,37 +244,37 @@ impl ClusterSpec {
     }
 }
 
-/// What this node is to be, checked and complete.
+/// The specification of this node, checked and complete.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeSpec {
-    /// What it does.
+    /// Its role.
     pub role: Sourced<Role>,
-    /// How it trusts others.
+    /// How it authenticates others.
     pub profile: Sourced<Profile>,
     /// Its name in the cluster.
     pub name: Sourced<String>,
-    /// The address others reach it by.
+    /// The address at which others reach it.
     pub address: Sourced<Ipv4Addr>,
     /// The MTU of its network, in bytes.
     pub mtu: Sourced<u32>,
-    /// The file whose name servers its pods' names are looked up at, where the cluster's own does not
-    /// know them: the kubelet starts no pod without such a file.
+    /// The file with the name servers for names outside the cluster. The kubelet starts no pod without
+    /// such a file.
     pub resolv_conf: Sourced<String>,
-    /// The floating IP it is also reached by from outside its network.
+    /// The floating IP at which it is also reached from outside its network.
     pub floating_ip: Option<Sourced<Ipv4Addr>>,
-    /// The labels it registers with, where it runs pods.
+    /// The labels with which it registers, if it runs pods.
     pub labels: Sourced<Vec<Label>>,
-    /// The taints it registers with, where it runs pods.
+    /// The taints with which it registers, if it runs pods.
     pub taints: Sourced<Vec<Taint>>,
-    /// The files of the authority the master is to use, where it is not to make one.
+    /// The files of the operator's certificate authority, if the master does not create one.
     pub ca: Option<Sourced<CaSettings>>,
     /// How workers join.
     pub join: JoinSpec,
-    /// What runs in the cluster besides its own parts.
+    /// The add-ons of the cluster.
     pub addons: AddonSpec,
-    /// What the cluster agrees on.
+    /// The values that all nodes have in common.
     pub cluster: ClusterSpec,
-    /// What an operator should know of, though it stops nothing: one sentence each.
+    /// Problems that the operator should know, but that stop nothing: one sentence each.
     pub warnings: Vec<String>,
 }
 
@@ -285,7 +284,7 @@ impl NodeSpec {
         self.profile.value == Profile::WithCa
     }
 
-    /// How its parts are reached.
+    /// How its components are reached.
     pub fn reach(&self) -> Reach {
         Reach {
             address: *self.address,
@@ -311,7 +310,7 @@ impl NodeSpec {
         }
     }
 
-    /// Whether the cluster goes on when a master is lost.
+    /// Whether the cluster has several masters, and so survives the loss of one.
     pub fn has_several_masters(&self) -> bool {
         self.cluster.masters.len() > 1
     }
@@ -329,29 +328,29 @@ impl NodeSpec {
         masters.map(|master| master.address).collect()
     }
 
-    /// The masters besides itself.
+    /// The addresses of the other masters.
     pub fn other_masters(&self) -> Vec<Ipv4Addr> {
         let mut addresses = self.master_addresses();
         addresses.retain(|address| *address != *self.address);
         addresses
     }
 
-    /// Whether it is the master that makes the cluster's authority, if no other has one.
+    /// Whether this master creates the cluster's certificate authority, if no other has one.
     pub fn is_founder(&self) -> bool {
         let first = self.cluster.masters.first();
         self.role.is_master() && first.is_none_or(|first| first.name == *self.name)
     }
 }
 
-/// Input that no node can be made from: every problem found, each naming its place and the next step.
+/// Input that is refused: all problems found. Each names its place and the next step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refused {
-    /// One sentence a problem.
+    /// One sentence for each problem.
     pub problems: Vec<String>,
 }
 
 impl Refused {
-    /// Input refused for what `error` says.
+    /// Input that is refused because of `error`.
     #[expect(clippy::needless_pass_by_value, reason = "the form `map_err` wants")]
     pub fn because(error: anyhow::Error) -> Refused {
         Refused {

@@ -1,4 +1,4 @@
-//! The MTU of the node's network, and what Neutron has to let pass.
+//! The MTU of the node's network, and the addresses that Neutron must allow.
 
 use core::net::{IpAddr, Ipv4Addr};
 
@@ -7,14 +7,14 @@ use super::value::{Origin, Sourced};
 use super::{ClusterSpec, HostInterface, Ipip};
 use crate::metadata::{Interface, Metadata};
 
-/// Ethernet's MTU in bytes, where neither OpenStack nor the kernel nor the operator says another.
+/// Ethernet's MTU in bytes: the default if OpenStack, the kernel and the operator give none.
 const DEFAULT_MTU: u32 = 1500;
-/// The least MTU IPv4 and Calico's tunnel can do with, and the most Neutron offers (jumbo frames).
+/// The smallest MTU for IPv4 and Calico's tunnel, and the largest that Neutron offers (jumbo frames).
 const MTU_RANGE: std::ops::RangeInclusive<u32> = 576..=9216;
 
 impl Resolver<'_> {
-    /// The MTU that was set, else the least of what OpenStack and the kernel say of the interface
-    /// with the node's address: what is bigger than either does not get through.
+    /// The configured MTU, else the smaller of OpenStack's and the kernel's value for the interface
+    /// with the node's address: larger packets would be lost.
     pub(super) fn mtu(&mut self, address: Option<Ipv4Addr>) -> Option<Sourced<u32>> {
         let mut offered = self.offered_mtus(address);
         offered.sort_by_key(|mtu| mtu.value);
@@ -30,7 +30,7 @@ impl Resolver<'_> {
         least.overrode = others.iter().map(Sourced::overridden).collect();
         if let Some(other) = others.last().filter(|other| other.value != least.value) {
             self.warnings.push(format!(
-                "{} is {}, {} is {}: the smaller counts (another can be set with `mtu`)",
+                "{} is {}, but {} is {}; the smaller one is used (set another with `mtu`)",
                 least.origin, least.value, other.origin, other.value
             ));
         }
@@ -65,7 +65,7 @@ impl Resolver<'_> {
         interfaces.find(|i| i.addresses.iter().any(|net| Some(net.addr()) == address))
     }
 
-    /// What OpenStack says of the interface with the node's address: the one with its MAC address,
+    /// OpenStack's entry for the interface with the node's address: the one with its MAC address,
     /// else the one with the address itself, else the only one.
     fn metadata_interface(&self, address: Option<Ipv4Addr>) -> Option<(&Metadata, &Interface)> {
         let metadata = self.describing_metadata()?;
@@ -82,7 +82,7 @@ impl Resolver<'_> {
         Some((metadata, found))
     }
 
-    /// Without tunnels, Neutron drops what pods send unless the port lets it pass.
+    /// Without tunnels, Neutron drops packets of pods unless the port allows their addresses.
     pub(super) fn warn_of_address_pairs(&mut self, cluster: &ClusterSpec, address: Ipv4Addr) {
         if *cluster.ipip != Ipip::Off || self.inputs.metadata.is_empty() {
             return;
@@ -90,9 +90,9 @@ impl Resolver<'_> {
         let interface = self.metadata_interface(Some(address));
         let port = interface.and_then(|(_, interface)| interface.port.clone());
         self.warnings.push(format!(
-            "ipip is off ({}): Neutron drops what pods send, unless this server's port lets it \
-             pass: `openstack port set --allowed-address ip-address={} --allowed-address \
-             ip-address={} {}`; or set ipip to always or cross-subnet",
+            "ipip is off ({}), so Neutron drops packets of pods unless this server's port allows \
+             their addresses; run `openstack port set --allowed-address ip-address={} \
+             --allowed-address ip-address={} {}`, or set ipip to always or cross-subnet",
             cluster.ipip.origin,
             *cluster.pod_cidr,
             *cluster.service_cidr,
@@ -101,11 +101,11 @@ impl Resolver<'_> {
     }
 }
 
-/// An MTU that a node's network can have.
+/// Parses the MTU of a node's network.
 pub(super) fn parse_mtu(text: &str) -> Result<u32, String> {
     let (least, most) = (MTU_RANGE.start(), MTU_RANGE.end());
     text.parse()
         .ok()
         .filter(|mtu| MTU_RANGE.contains(mtu))
-        .ok_or_else(|| format!("expected bytes between {least} and {most}"))
+        .ok_or_else(|| format!("expected a number of bytes between {least} and {most}"))
 }

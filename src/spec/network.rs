@@ -1,4 +1,4 @@
-//! Checks of addresses, ranges and names: text in, a value that needs no more care out.
+//! Checks of addresses, ranges and names: text in, a checked value out.
 
 use core::net::{IpAddr, Ipv4Addr};
 use std::fmt;
@@ -11,13 +11,13 @@ const MAX_LABEL: usize = 63;
 /// The longest DNS name, in bytes, as Kubernetes counts it.
 const MAX_NAME: usize = 253;
 
-/// An IPv4 range whose address is the first of it; otherwise why it is none.
+/// Parses an IPv4 range. Its address must be the first of the range.
 pub fn cidr(text: &str) -> Result<Ipv4Net, String> {
     let net = Ipv4Net::from_str(text)
         .map_err(|_| "expected an IPv4 range such as 172.20.0.0/16".to_owned())?;
     if net.network() != net.addr() {
         return Err(format!(
-            "has bits set behind its prefix; did you mean {}?",
+            "the address is not the first one of its range; did you mean {}?",
             net.trunc()
         ));
     }
@@ -45,7 +45,7 @@ pub fn node_address(text: &str) -> Result<Ipv4Addr, String> {
     Ok(address)
 }
 
-/// A name every part of Kubernetes accepts for a node: DNS labels joined by dots, in lower case.
+/// A name that all of Kubernetes accepts for a node: DNS labels joined by dots, in lower case.
 pub fn dns_name(text: &str) -> Result<String, String> {
     let is_label = |label: &str| {
         let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
@@ -67,8 +67,8 @@ pub fn dns_name(text: &str) -> Result<String, String> {
     Err(format!("{expected}; did you mean {:?}?", fit.join(".")))
 }
 
-/// The DNS label most like `text`: in lower case, with `-` for what a label cannot hold; empty if
-/// nothing is left.
+/// The DNS label closest to `text`: in lower case, with `-` for characters that a label cannot have;
+/// empty if nothing is left.
 pub fn as_dns_label(text: &str) -> String {
     let fit = |c: char| match c.to_ascii_lowercase() {
         c @ ('a'..='z' | '0'..='9') => c,
@@ -78,7 +78,7 @@ pub fn as_dns_label(text: &str) -> String {
     label.trim_matches('-').to_owned()
 }
 
-/// A name or address a certificate may bear.
+/// A name or address in a certificate.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum SubjectAltName {
     /// A DNS name.
@@ -97,7 +97,7 @@ impl SubjectAltName {
     }
 }
 
-/// The ports services may open on every node, both ends included.
+/// The ports that services may open on every node, both ends included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PortRange {
     /// The lowest port.

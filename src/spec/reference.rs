@@ -1,4 +1,4 @@
-//! The settings described: for people, for editors, and as a file to begin with.
+//! The description of the settings: for people, for editors, and as an example file.
 
 use std::fmt::Write;
 
@@ -8,13 +8,14 @@ use serde_json::Value;
 
 use super::settings::{PLAIN, Plain, Settings};
 
-/// Where a person reads what an editor shows.
+/// The head of the example file.
 const EXAMPLE_HEADER: &str = "\
-# Settings of an appliance node: /etc/appliance/config.yaml, or the section `appliance:` of
-# user-data. Every setting is optional; those below that are commented out are defaults or examples.
+# Settings of an appliance node, for /etc/appliance/config.yaml or the section `appliance:` of
+# user-data. Every setting is optional. The values below are defaults or examples: remove the `#`
+# before those that you change.
 ";
 
-/// What the settings that are no plain text look like.
+/// Examples of the settings that are lists or maps.
 const EXAMPLE_LISTS: &str = "\
 inventory:
 - name: server02
@@ -82,7 +83,7 @@ impl Plain {
     }
 }
 
-/// What the setting means: the text beside it in the schema.
+/// The description of the setting in the schema.
 fn meaning(schema: &mut Schema, key: &str) -> String {
     let text = property(schema, key).and_then(|property| property.get("description")?.as_str());
     text.unwrap_or_default().to_owned()
@@ -113,7 +114,7 @@ pub fn example() -> String {
         let meaning = meaning(&mut schema, plain.key);
         let _ = write!(
             text,
-            "\n# {meaning}\n# Default: {}. Also {}, or a server property.\n#{}: {}\n",
+            "\n# {meaning}\n# Default: {}. Environment variable: {}. Server property: {}.\n#{2}: {}\n",
             plain.default, plain.variable, plain.key, plain.example
         );
     }
@@ -127,7 +128,7 @@ pub fn example() -> String {
     text
 }
 
-/// The top-level keys of a YAML text, each with what belongs to it.
+/// The top-level keys of a YAML text, each with its value.
 fn parts(text: &str) -> Vec<String> {
     let mut parts: Vec<String> = Vec::new();
     for line in text.lines() {
@@ -140,7 +141,7 @@ fn parts(text: &str) -> Vec<String> {
     parts
 }
 
-/// The example with every setting in force.
+/// The example with no setting commented out.
 #[cfg(test)]
 pub(super) fn in_force() -> String {
     let text = example();

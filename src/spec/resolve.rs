@@ -1,4 +1,4 @@
-//! From what the sources said to one checked specification.
+//! Makes one checked specification from the settings of all sources.
 
 use core::net::Ipv4Addr;
 use std::collections::BTreeMap;
@@ -15,22 +15,21 @@ use super::settings::{CaSettings, Settings};
 use super::value::{Layer, Origin, Overridden, Sourced};
 use super::{ClusterSpec, Inputs, NO_NAME_SERVERS, NodeSpec, Profile, Refused};
 
-/// This program is not older than that: a clock that shows an earlier day is wrong.
+/// This program was released after this day: a clock that shows an earlier one is wrong.
 const RELEASED: Date = match Date::from_calendar_date(2026, Month::January, 1) {
     Ok(date) => date,
     Err(_) => panic!("the first of January exists"),
 };
-/// How far this machine's clock may be from the metadata service's before that is said.
+/// How far this machine's clock may differ from the metadata service's without a warning.
 const CLOCK_TOLERANCE: Duration = Duration::minutes(5);
-/// How far it may be before certificates would be of no use.
+/// How far it may differ before certificates would be unusable.
 const CLOCK_LIMIT: Duration = Duration::days(1);
 /// How many characters of a value an error message repeats.
 const QUOTE_LIMIT: usize = 80;
 
 impl NodeSpec {
-    /// Takes each value from the strongest layer that says it, else from what OpenStack says of
-    /// the VM, else from what the machine shows, else its default; and checks it. All problems are
-    /// returned together.
+    /// Takes each value from the strongest layer that sets it, else from the metadata, else from the
+    /// machine, else its default; and checks it. All problems are returned together.
     pub fn resolve(inputs: &Inputs) -> Result<NodeSpec, Refused> {
         let mut layers = inputs.layers.clone();
         Layer::sort(&mut layers);
@@ -59,7 +58,7 @@ pub(super) struct Resolver<'a> {
 /// Picks one setting out of a layer's.
 pub(super) type Pick = fn(&Settings) -> &Option<String>;
 
-/// How a setting's text becomes its value, or why it does not.
+/// Parses a setting's text; the error says why that is not possible.
 type Parse<T> = fn(&str) -> Result<T, String>;
 
 impl<'a> Resolver<'a> {
@@ -124,7 +123,7 @@ impl<'a> Resolver<'a> {
             .push(format!("{origin} is {short:?}{rest}: {why}{remedy}"));
     }
 
-    /// What the strongest layer says of the setting `key`, and what it overrode.
+    /// The strongest layer's value of the setting `key`, and what it overrode.
     pub(super) fn said(&mut self, key: &'static str, pick: Pick) -> Option<Sourced<String>> {
         let layers = self.layers;
         let mut saying = layers
@@ -135,8 +134,8 @@ impl<'a> Resolver<'a> {
         for (other, theirs) in saying {
             if layer.place.is_like(&other.place) && theirs != value && is_of_weight(key) {
                 self.warnings.push(format!(
-                    "{} is {value:?}, {} is {theirs:?}: the former counts (--metadata-source \
-                     changes the order)",
+                    "{} is {value:?}, but {} is {theirs:?}; the first one is used (to change the \
+                     order, list the sources with --metadata-source)",
                     said.origin,
                     other.origin(key)
                 ));
@@ -184,8 +183,8 @@ impl<'a> Resolver<'a> {
         self.setting("profile", |s| &s.profile, "with-ca", str::parse)
     }
 
-    /// The master's address: the one that was set, else that of the first of several, else that of
-    /// the inventory's only master.
+    /// The master's address: the configured one, else that of the first of several, else that of the
+    /// inventory's only master.
     pub(super) fn master(
         &mut self,
         inventory: Option<&Inventory<'_>>,
@@ -203,13 +202,16 @@ impl<'a> Resolver<'a> {
             && first.is_some()
             && masters.iter().all(|master| master.address != *said)
         {
-            let why = format!("none of the masters has it ({})", masters.origin);
+            let why = format!(
+                "none of the masters has this address ({}); use one of theirs",
+                masters.origin
+            );
             self.refuse(&said.origin, &said.to_string(), why);
         }
         Some(said)
     }
 
-    /// The authority an operator brings: absolute paths.
+    /// The operator's own certificate authority. Its paths must be absolute.
     pub(super) fn ca(&mut self) -> Option<Option<Sourced<CaSettings>>> {
         let mut layers = self.layers.iter();
         let said = layers.find_map(|layer| Some((layer, layer.settings.ca.as_ref()?)));
@@ -236,10 +238,10 @@ impl<'a> Resolver<'a> {
         })
     }
 
-    /// The machine's own file of name servers, or one without any.
+    /// The machine's own file with name servers, or one without any.
     fn resolv_conf(&self) -> Sourced<String> {
         match &self.inputs.host.resolv_conf {
-            Some(path) => Sourced::new(path.clone(), Origin::Host("its name servers".to_owned())),
+            Some(path) => Sourced::new(path.clone(), Origin::Host("name servers".to_owned())),
             None => Sourced::new(NO_NAME_SERVERS.to_owned(), Origin::Default),
         }
     }
@@ -275,7 +277,7 @@ impl<'a> Resolver<'a> {
         })
     }
 
-    /// The machines that were set, and the nodes of the inventory.
+    /// The configured machines, and the nodes of the inventory.
     fn hosts(
         &mut self,
         inventory: Option<&Inventory<'_>>,
@@ -299,7 +301,8 @@ impl<'a> Resolver<'a> {
         for (name, address) in inventory.iter().flat_map(|inventory| inventory.hosts()) {
             let other = hosts.value.insert(name.to_owned(), *address);
             if let Some(other) = other.filter(|other| *other != *address) {
-                let why = format!("`hosts` gives {name} the address {other}; keep one");
+                let why =
+                    format!("`hosts` gives {name} the address {other}; remove one of the two");
                 self.refuse(&address.origin, &address.to_string(), why);
             }
             if hosts.origin == Origin::Default {
@@ -309,16 +312,17 @@ impl<'a> Resolver<'a> {
         Some(hosts)
     }
 
-    /// A clock that is far off makes certificates that nobody will believe.
+    /// With a clock that is far off, the certificates would not be valid on other machines.
     fn check_clock(&mut self) {
         let Some(clock) = self.inputs.host.clock else {
             return;
         };
-        let remedy = "set it with `timedatectl set-time` or let chrony or ntpd do so";
+        let remedy =
+            "set it with `timedatectl set-time 'YYYY-MM-DD HH:MM:SS'`, or start chrony or ntpd";
         if clock.date() < RELEASED {
             self.problems.push(format!(
-                "this machine's clock says {}, which was before this program was made: its \
-                 certificates would be of no use; {remedy}",
+                "this machine's clock shows {}, a day before this program was released, so other \
+                 machines would not accept its certificates; {remedy}",
                 clock.date()
             ));
             return;
@@ -330,7 +334,7 @@ impl<'a> Resolver<'a> {
         let distance = (clock - date).abs();
         if distance > CLOCK_TOLERANCE {
             let text = format!(
-                "this machine's clock says {}, that of {source} says {}; {remedy}",
+                "this machine's clock shows {}, but that of {source} shows {}; {remedy}",
                 shown(clock),
                 shown(date)
             );
@@ -377,12 +381,12 @@ impl<'a> Resolver<'a> {
     }
 }
 
-/// A range with the words an error names it by.
+/// A range, with its name in errors.
 pub(super) fn named_range(name: &str, range: &Sourced<Ipv4Net>) -> (String, Ipv4Net) {
     (format!("{name} {} ({})", **range, range.origin), **range)
 }
 
-/// Whether sources that disagree on the setting should be looked at.
+/// Whether to warn if sources disagree on this setting.
 fn is_of_weight(key: &str) -> bool {
     matches!(key, "role" | "address" | "master")
 }

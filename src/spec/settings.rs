@@ -1,4 +1,4 @@
-//! The settings an operator can make, as typed. The same names serve the configuration file
+//! The settings of an operator, as typed. The names are the same in the configuration file
 //! (`podCIDR: 172.20.0.0/16`), the `appliance:` section of user-data, server properties
 //! (`appliance.podCIDR`, or `podCIDR`) and the environment (`APPLIANCE_POD_CIDR`).
 
@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 
 use super::{Ipip, Profile, Role};
 
-/// How unlike a known key a misspelt one may be (in edits) to be suggested.
+/// How many edits a misspelt key may differ from a known one to get a suggestion.
 pub(super) const SUGGESTION_DISTANCE: usize = 2;
 
 /// Settings of one layer, not yet checked.
@@ -22,23 +22,23 @@ pub(super) const SUGGESTION_DISTANCE: usize = 2;
     description = "/etc/appliance/config.yaml, or the section `appliance:` of user-data"
 )]
 pub struct Settings {
-    /// What this node is to be.
+    /// The role of this node: master, worker or single (both).
     #[schemars(with = "Option<Role>")]
     pub role: Option<String>,
-    /// How the cluster's parts trust each other; `simple` has no TLS and no authorization.
+    /// The security profile: `with-ca` has TLS and authorization, `simple` has neither.
     #[schemars(with = "Option<Profile>")]
     pub profile: Option<String>,
-    /// This node's name in the cluster, if not its host name.
+    /// This node's name in the cluster, if it is not the host name.
     pub node_name: Option<String>,
-    /// The IPv4 address other nodes reach this one by, where it has several.
+    /// The IPv4 address at which other nodes reach this one, if it has several.
     pub address: Option<String>,
-    /// The IPv4 address of the master. The VM that has it is the master.
+    /// The IPv4 address of the master. The VM that has this address becomes the master.
     pub master: Option<String>,
-    /// The masters, where there are several, the founding one first: `NAME=ADDRESS` by commas, or a list.
+    /// All masters, if there are several: `NAME=ADDRESS`, separated by commas, or a list. The first one creates the certificate authority.
     #[schemars(with = "Option<OneOrMany>")]
     #[serde(deserialize_with = "one_or_many")]
     pub masters: Option<String>,
-    /// The port on 127.0.0.1 at which each node reaches the API servers, where there are several.
+    /// The port on 127.0.0.1 at which each node reaches the API servers, if there are several.
     #[schemars(with = "Option<u16>", range(min = 1024))]
     pub balancer_port: Option<String>,
     /// The cluster's name in kubeconfigs.
@@ -51,47 +51,47 @@ pub struct Settings {
     pub service_cidr: Option<String>,
     /// The DNS domain of services.
     pub cluster_domain: Option<String>,
-    /// The ports a service may open on every node.
+    /// The ports that services may open on every node.
     pub node_port_range: Option<String>,
     /// Further names and addresses of the API server, separated by commas, or a list.
     #[schemars(with = "Option<OneOrMany>")]
     #[serde(rename = "apiServerSANs", deserialize_with = "one_or_many")]
     pub api_server_sans: Option<String>,
-    /// When Calico tunnels between nodes. With `off`, Neutron has to let the pods' addresses pass.
+    /// When Calico uses IP-in-IP tunnels between nodes. With `off`, Neutron must allow the pods' addresses.
     #[schemars(with = "Option<Ipip>")]
     pub ipip: Option<String>,
-    /// The MTU of the nodes' network, in bytes, if it is not what OpenStack and the kernel say.
+    /// The MTU of the nodes' network, in bytes, if OpenStack and the kernel report a wrong one.
     #[schemars(with = "Option<u32>", range(min = 576, max = 9216))]
     pub mtu: Option<String>,
-    /// Labels the node registers with: `KEY=VALUE`, separated by commas, or a list.
+    /// Labels of the node: `KEY=VALUE`, separated by commas, or a list.
     #[schemars(with = "Option<OneOrMany>")]
     #[serde(deserialize_with = "one_or_many")]
     pub node_labels: Option<String>,
-    /// Taints the node registers with: `KEY=VALUE:EFFECT`, separated by commas, or a list.
+    /// Taints of the node: `KEY=VALUE:EFFECT`, separated by commas, or a list.
     #[schemars(with = "Option<OneOrMany>")]
     #[serde(deserialize_with = "one_or_many")]
     pub node_taints: Option<String>,
     /// Whether the cluster has the dashboard.
     #[schemars(with = "Option<OnOff>")]
     pub dashboard: Option<String>,
-    /// Whether pods of the namespace default take only connections that a NetworkPolicy lets in.
+    /// Whether pods of the namespace default accept only connections that a NetworkPolicy allows.
     #[schemars(with = "Option<OnOff>")]
     pub default_deny: Option<String>,
-    /// Whether pods may ask OpenStack's metadata service, which knows user-data and its secrets.
+    /// Whether pods may reach OpenStack's metadata service, which shows user-data and its secrets.
     pub pod_metadata_access: Option<String>,
-    /// The registry that manifests of workloads call {{ HUB }}.
+    /// The registry that replaces {{ HUB }} in manifests of workloads.
     pub hub: Option<String>,
-    /// Manifests to apply once the cluster works, in this order, and the images they need.
+    /// Manifests to apply once the cluster works, in this order, and their images.
     pub workloads: Option<Vec<WorkloadSettings>>,
-    /// The certificate authority the master is to use, in the place of one it makes itself.
+    /// Your own certificate authority (CA). Without it, the master creates one.
     pub ca: Option<CaSettings>,
     /// How workers join the cluster.
     pub join: Option<JoinSettings>,
-    /// The cluster's nodes, so that all VMs can share one file: each finds itself in it.
+    /// All nodes of the cluster. All VMs can have the same list: each finds its own entry.
     pub inventory: Option<Vec<InventoryEntry>>,
-    /// Rules that give a role to VMs nobody named. The first that fits counts.
+    /// Rules for the role of VMs without an inventory entry. The first rule that matches is used.
     pub role_rules: Option<Vec<RoleRule>>,
-    /// Other machines for /etc/hosts: name to IPv4 address.
+    /// Other machines to add to /etc/hosts: name and IPv4 address.
     pub hosts: Option<BTreeMap<String, String>>,
 }
 
@@ -100,59 +100,59 @@ pub struct Settings {
 #[serde(deny_unknown_fields)]
 #[schemars(inline)]
 pub struct CaSettings {
-    /// The file of its certificates (PEM): the one that issues first, the root last.
+    /// The file with its certificates (PEM): the issuing CA first, the root last.
     pub certificate: String,
-    /// The file of the issuing one's private key (PEM), RSA or ECDSA.
+    /// The file with the private key of the issuing CA (PEM), RSA or ECDSA.
     pub key: String,
 }
 
-/// How workers join: the same for the master and the workers.
+/// How workers join. Use the same values on the master and the workers.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 #[schemars(inline)]
 pub struct JoinSettings {
-    /// The token that proves a worker and its master to each other, as
-    /// `appliance token create --offline` makes it. A secret.
+    /// The join token, from `appliance token create --offline`. A worker and its master prove
+    /// to each other that they know it. Keep it secret.
     #[schemars(with = "Option<String>")]
     pub token: Option<SecretText>,
-    /// How long the master takes the token, from when it first sees it: `24h`, or `never`.
+    /// How long the master accepts the token, from the first time it sees it: `24h`, or `never`.
     pub ttl: Option<String>,
     /// How many workers may join with the token.
     #[schemars(with = "Option<u32>", range(min = 1))]
     pub uses: Option<String>,
-    /// The TCP port of the master's join service; the next one serves renewals.
+    /// The TCP port of the master's join service. The next port is for renewals of certificates.
     #[schemars(with = "Option<u16>", range(min = 1024, max = 65534))]
     pub port: Option<String>,
 }
 
-/// One workload: a manifest, given as text or as a file, and what it needs.
+/// One workload: a manifest, given as text or as a file, and its requirements.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(inline)]
 pub struct WorkloadSettings {
-    /// What people call it.
+    /// Its name.
     pub name: String,
-    /// The manifest itself. `{{ NAME }}` in it stands for a value of the cluster.
+    /// The manifest itself. A value of the cluster replaces each `{{ NAME }}` in it.
     #[serde(default)]
     pub manifest: Option<String>,
-    /// The file the manifest is in, on the master.
+    /// The file with the manifest, on the master.
     #[serde(default)]
     pub file: Option<String>,
-    /// The workloads that have to be available before it is applied.
+    /// The workloads that must be available before it is applied.
     #[serde(default)]
     pub after: Vec<String>,
-    /// Tarballs of images, as `docker save` writes them, on every node that runs pods.
+    /// Tarballs of images, from `docker save`, on every node that runs pods.
     #[serde(default)]
     pub images: Vec<String>,
 }
 
-/// Text that nobody may see.
+/// Secret text, which is never printed.
 #[derive(Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(from = "String")]
 pub struct SecretText(Zeroizing<String>);
 
 impl SecretText {
-    /// The text, for whoever has to use it.
+    /// The text, for the code that needs it.
     pub fn expose(&self) -> &str {
         &self.0
     }
@@ -164,7 +164,7 @@ impl From<String> for SecretText {
     }
 }
 
-/// What is written without thinking of it must not tell: see [`super::written`].
+/// Serializing hides the text. Only [`super::written`] writes it, on purpose.
 impl Serialize for SecretText {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str("<secret>")
@@ -177,7 +177,7 @@ impl std::fmt::Debug for SecretText {
     }
 }
 
-/// One node of the inventory, told by the first of `uuid`, `name` and `address` it has.
+/// One node of the inventory. The first of `uuid`, `name` and `address` that it has identifies it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(inline)]
@@ -188,32 +188,32 @@ pub struct InventoryEntry {
     /// The server's UUID.
     #[serde(default)]
     pub uuid: Option<String>,
-    /// The IPv4 address other nodes reach it by.
+    /// The IPv4 address at which other nodes reach it.
     #[serde(default)]
     pub address: Option<String>,
-    /// What it is to be.
+    /// Its role.
     #[schemars(with = "Role")]
     pub role: String,
 }
 
-/// Gives VMs of a launch index or a host name their role.
+/// Gives a role to VMs with a certain launch index or host name.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 #[schemars(inline)]
 pub struct RoleRule {
-    /// The VM's place among those that one request created, from 0.
+    /// The VM's number among those that one request created, from 0.
     #[schemars(with = "Option<u32>")]
     #[serde(default)]
     pub launch_index: Option<String>,
     /// A pattern of host names: `*` stands for anything, `?` for one character.
     #[serde(default)]
     pub host_name: Option<String>,
-    /// What such a VM is to be.
+    /// The role of such a VM.
     #[schemars(with = "Role")]
     pub role: String,
 }
 
-/// What a switch may be set to.
+/// The values of a switch.
 #[derive(JsonSchema)]
 #[schemars(inline, rename_all = "lowercase")]
 #[expect(dead_code, reason = "for the schema alone")]
@@ -239,15 +239,15 @@ fn one_or_many<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Stri
     }))
 }
 
-/// A setting that is one piece of text: it can also be a server property, a variable or a flag.
+/// A setting that is one piece of text: a server property, a variable or a flag can set it, too.
 pub struct Plain {
     /// Its name.
     pub key: &'static str,
     /// Its variable in the environment.
     pub variable: &'static str,
-    /// What counts where nobody says anything, for people.
+    /// Its default, in words.
     pub default: &'static str,
-    /// A value it may have.
+    /// An example of a value.
     pub example: &'static str,
 }
 
@@ -275,7 +275,7 @@ pub const PLAIN: &[Plain] = &[
         "its host name",
         "server02",
     ),
-    plain("address", "APPLIANCE_ADDRESS", "found", "192.168.1.102"),
+    plain("address", "APPLIANCE_ADDRESS", "detected", "192.168.1.102"),
     plain(
         "master",
         "APPLIANCE_MASTER",
@@ -326,7 +326,7 @@ pub const PLAIN: &[Plain] = &[
         "k8s.example.org,203.0.113.7",
     ),
     plain("ipip", "APPLIANCE_IPIP", "off", "off"),
-    plain("mtu", "APPLIANCE_MTU", "found, else 1500", "1450"),
+    plain("mtu", "APPLIANCE_MTU", "detected, else 1500", "1450"),
     plain(
         "nodeLabels",
         "APPLIANCE_NODE_LABELS",
@@ -364,7 +364,7 @@ pub fn variable_of(key: &str) -> Option<&'static str> {
     plain_of(key).map(|plain| plain.variable)
 }
 
-/// A value the plain setting may have.
+/// An example of a value of the plain setting.
 pub fn example_of(key: &str) -> Option<&'static str> {
     plain_of(key).map(|plain| plain.example)
 }
@@ -381,7 +381,7 @@ impl Settings {
     }
 }
 
-/// Refuses a name that no plain setting has.
+/// Refuses names that are not those of plain settings.
 pub fn check_names<K: AsRef<str>>(keys: impl IntoIterator<Item = K>) -> Result<()> {
     for key in keys {
         let key = key.as_ref();
@@ -400,7 +400,7 @@ pub(super) fn names() -> String {
     names.join(", ")
 }
 
-/// The plain setting whose name is most like `name`, if one is like it at all.
+/// The plain setting whose name is closest to `name`, if any is close.
 pub fn closest(name: &str) -> Option<&'static str> {
     PLAIN
         .iter()
@@ -413,15 +413,15 @@ pub fn closest(name: &str) -> Option<&'static str> {
         .map(|(_, key)| key)
 }
 
-/// Reads YAML that may hold settings. The error tells line and column, but shows none of the
-/// lines around: in user-data they may be passwords.
+/// Reads YAML that may hold settings. The error gives line and column, but quotes no lines: in
+/// user-data they may be passwords.
 pub(super) fn parse_yaml<T: serde::de::DeserializeOwned>(text: &str) -> Result<T> {
     let options = serde_saphyr::options! { with_snippet: false };
     serde_saphyr::from_str_with_options(text, options)
         .map_err(|error| anyhow!("{}", suggest(&error.to_string())))
 }
 
-/// Adds the likeliest setting to the parser's complaint about an unknown one.
+/// Adds a suggestion to the parser's error about an unknown setting.
 pub(super) fn suggest(complaint: &str) -> String {
     let misspelt = complaint
         .split_once("unknown field `")

@@ -1,5 +1,5 @@
-//! The `appliance:` section of user-data and vendor-data, in the forms cloud-init takes them.
-//! What holds no such section is no concern of this program and is passed over.
+//! The `appliance:` section of user-data and vendor-data, in all formats that cloud-init accepts.
+//! Data without such a section is ignored.
 
 use std::io::Read;
 
@@ -13,7 +13,7 @@ use super::settings::{Settings, parse_yaml, suggest};
 use super::value::{Layer, Place};
 use crate::metadata::{Metadata, VendorFormat};
 
-/// The most bytes user-data may have once unpacked. Nova takes 49,149, which gzip may swell.
+/// The maximum size of unpacked user-data, in bytes. Nova accepts 49,149 bytes, which may be gzip.
 const SIZE_LIMIT: u64 = 1 << 20;
 const CLOUD_CONFIG: &str = "#cloud-config";
 const ARCHIVE: &str = "#cloud-config-archive";
@@ -24,7 +24,7 @@ const SECTION: &str = "appliance";
 /// The key under which clouds put cloud-init's part of their vendor-data.
 const FOR_CLOUD_INIT: &str = "cloud-init";
 
-/// The one key of a cloud-config that is of use here.
+/// The one key of a cloud-config that this program uses.
 #[derive(Deserialize)]
 struct CloudConfig {
     appliance: Option<Settings>,
@@ -38,7 +38,7 @@ enum ArchivePart {
     Typed { content: String },
 }
 
-/// The settings in what one metadata source says: properties, user-data, vendor-data.
+/// The settings in the data of one metadata source: properties, user-data, vendor-data.
 ///
 /// # Errors
 /// As the functions for each; the error names the source.
@@ -67,8 +67,8 @@ pub fn layers(metadata: &Metadata) -> Result<Vec<Layer>> {
 /// The settings in user-data; nothing if it has no `appliance:` section.
 ///
 /// # Errors
-/// If it mentions `appliance` and is not what its first line says, if two parts of it have such a
-/// section, or if the section holds what is no setting.
+/// If it has an `appliance` key and is not in the format that its first line announces, if two parts
+/// of it have such a section, or if the section holds an unknown setting.
 pub fn settings(data: &[u8]) -> Result<Option<Settings>> {
     if data.starts_with(&GZIP) {
         return plain(&unpack(data)?);
@@ -98,12 +98,12 @@ fn plain(data: &[u8]) -> Result<Option<Settings>> {
         Err(error) if data.starts_with(CLOUD_CONFIG.as_bytes()) => {
             bail!("byte {} is not UTF-8", error.valid_up_to() + 1)
         }
-        // Someone else's program.
+        // A program for cloud-init.
         Err(_) => Ok(None),
     }
 }
 
-/// One document, told by its first line.
+/// One document. Its first line names the format.
 fn document(text: &str) -> Result<Option<Settings>> {
     let text = text.trim_start_matches('\u{feff}');
     let first = text.lines().next().unwrap_or_default().trim_end();
@@ -118,8 +118,8 @@ fn document(text: &str) -> Result<Option<Settings>> {
     }
 }
 
-/// Whether a key is called so, however it is written. What only runs this program is not parsed:
-/// cloud-init takes some YAML that is none.
+/// Whether the text may have such a key, in any spelling. Text that only runs this program is not
+/// parsed, because cloud-init accepts some text that is not valid YAML.
 fn may_have_section(text: &str) -> bool {
     let mut rest = text;
     while let Some((_, after)) = rest.split_once(SECTION) {
@@ -158,7 +158,7 @@ fn archive(text: &str) -> Result<Option<Settings>> {
     only(documents)
 }
 
-/// cloud-init's own tool begins a message with either.
+/// Whether the data is a MIME message. Messages of cloud-init's own tool begin with these headers.
 fn is_mime(data: &[u8]) -> bool {
     let start = data.trim_ascii_start();
     ["content-type:", "mime-version:", "from "]
@@ -210,17 +210,17 @@ fn only(documents: impl Iterator<Item = Result<Option<Settings>>>) -> Result<Opt
 }
 
 /// The settings in `vendor_data.json`, or in one service's part of `vendor_data2.json`: the key
-/// `appliance`, or the `appliance:` section of what is meant for cloud-init.
+/// `appliance`, or the `appliance:` section of the part for cloud-init.
 ///
 /// # Errors
-/// If it is not JSON, or the section holds what is no setting.
+/// If it is not JSON, or the section holds an unknown setting.
 pub fn vendor_settings(data: &[u8]) -> Result<Option<Settings>> {
     let value: Value = serde_json::from_slice(data)?;
     vendor_section(&value)
 }
 
-/// The settings in `vendor_data2.json`, which has a part for each service that adds to it; what
-/// the cloud itself says is under `static`.
+/// The settings in `vendor_data2.json`, which has a part for each service that adds to it. The part
+/// of the cloud itself is `static`.
 ///
 /// # Errors
 /// As [`vendor_settings`], naming the part; and if two parts have such a section.
@@ -252,7 +252,7 @@ fn vendor_section(value: &Value) -> Result<Option<Settings>> {
     }
 }
 
-/// The value with its numbers as the text they are written as, which settings are made of.
+/// The value with its numbers as text, because settings are text.
 fn texts(value: &Value) -> Value {
     match value {
         Value::Number(number) => number.to_string().into(),

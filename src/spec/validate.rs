@@ -1,4 +1,4 @@
-//! Settings checked by themselves, far from the node they are for.
+//! Checks settings without the node that they are for.
 
 use super::identity::Inventory;
 use super::mtu::parse_mtu;
@@ -7,8 +7,8 @@ use super::resolve::{Resolver, named_range};
 use super::value::Layer;
 use super::{Inputs, Refused, Role};
 
-/// Checks every setting that can be checked without the VM. Where several layers make one, that of
-/// the strongest counts.
+/// Checks every setting that can be checked without the VM. If several layers set one, the value of
+/// the strongest is used.
 ///
 /// # Errors
 /// All problems together, each with its place.

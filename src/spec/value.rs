@@ -1,4 +1,4 @@
-//! Values that remember who said them, and whom they overrode.
+//! Values that record where they came from, and what they overrode.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -6,7 +6,7 @@ use std::ops::Deref;
 
 use super::settings::{self, Settings};
 
-/// Who makes settings. The order is that of precedence: the first wins.
+/// Where settings come from, in order of precedence: the first wins.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Place {
     /// The command line.
@@ -38,8 +38,8 @@ impl Place {
         }
     }
 
-    /// Whether a person would look through all of it for a missing setting. Server properties
-    /// are named by their source, and flags and variables one by one.
+    /// Whether an error about a missing setting names this place. Server properties are named by
+    /// their source, and flags and variables one by one.
     pub fn is_read_whole(&self) -> bool {
         matches!(
             self,
@@ -47,25 +47,25 @@ impl Place {
         )
     }
 
-    /// Whether both are of the same kind: of these, the order of the metadata sources decides.
+    /// Whether both are of the same kind: then the order of the metadata sources decides.
     pub fn is_like(&self, other: &Place) -> bool {
         self.rank() == other.rank()
     }
 }
 
-/// The settings one place makes.
+/// The settings from one place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Layer {
     /// The place.
     pub place: Place,
     /// Its settings.
     pub settings: Settings,
-    /// How a key is spelled there, where that is not how the place spells it by itself.
+    /// The keys that are spelled there in another way than usual.
     pub spelled: BTreeMap<String, String>,
 }
 
 impl Layer {
-    /// The settings of `place`, with every key spelled as usual there.
+    /// The settings from `place`, with every key spelled as usual.
     pub fn new(place: Place, settings: Settings) -> Layer {
         Layer {
             place,
@@ -74,7 +74,7 @@ impl Layer {
         }
     }
 
-    /// Puts the layer that wins first. Of layers of one kind, the order stays.
+    /// Sorts the layers by precedence. Layers of one kind keep their order.
     pub fn sort(layers: &mut [Layer]) {
         layers.sort_by_key(|layer| layer.place.rank());
     }
@@ -102,25 +102,25 @@ impl Layer {
 /// Where a value came from, as a person would look it up.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// Someone set it.
+    /// A setting.
     Setting {
-        /// Who.
+        /// Where it was set.
         place: Place,
         /// The setting, or the part of one: `podCIDR`, `inventory[2].address`.
         key: String,
-        /// What it is called there.
+        /// Its name there.
         field: String,
     },
-    /// What this metadata source says of the VM under this name.
+    /// The value with this name in this metadata source.
     Metadata(String, &'static str),
-    /// What the machine itself shows.
+    /// The machine itself.
     Host(String),
-    /// Nobody said anything.
+    /// The default, because nothing else was set.
     Default,
 }
 
 impl Origin {
-    /// How to change the value there, as the end of a sentence; nothing where that is plain.
+    /// How to change the value there, as the end of a sentence; `None` if that is obvious.
     pub fn remedy(&self) -> Option<String> {
         let set = |key: &str, prefix: &str| {
             let example = settings::example_of(key).unwrap_or("VALUE");
@@ -137,20 +137,22 @@ impl Origin {
                     )
                 )),
                 Place::Config(path) => Some(format!(
-                    "edit {path}, then try it with `appliance config validate {path}`"
+                    "edit {path}, then check it with `appliance config validate {path}`"
                 )),
                 Place::UserData(_) | Place::VendorData(_) if settings::is_plain(key) => {
                     Some(format!(
-                        "data of a running server cannot be changed; override it with {}",
+                        "this data of a running server cannot be changed; override it with {}",
                         set(key, "appliance.")
                     ))
                 }
                 Place::UserData(_) | Place::VendorData(_) => Some(
-                    "data of a running server cannot be changed; override it in \
+                    "this data of a running server cannot be changed; override it in \
                      /etc/appliance/config.yaml"
                         .to_owned(),
                 ),
-                Place::Bundle(_) => Some("pack the bundle again with another".to_owned()),
+                Place::Bundle(_) => {
+                    Some("correct it in bundle.toml and pack the bundle again".to_owned())
+                }
             },
             Origin::Metadata(_, field) => {
                 let key = match *field {
@@ -184,16 +186,16 @@ impl fmt::Display for Origin {
     }
 }
 
-/// What would have counted, had nobody of more weight said something.
+/// A value that a stronger place overrode.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Overridden {
-    /// The value as it was said.
+    /// The value as it was set.
     pub value: String,
-    /// Who said it.
+    /// Where it came from.
     pub origin: Origin,
 }
 
-/// A value that remembers who said it.
+/// A value, and where it came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sourced<T> {
     /// The checked value.
@@ -214,7 +216,7 @@ impl<T> Sourced<T> {
         }
     }
 
-    /// The value `make` makes of this one, of the same origin; or why it makes none.
+    /// Converts the value with `make`. The origin stays.
     pub fn try_map<U, E>(self, make: impl FnOnce(T) -> Result<U, E>) -> Result<Sourced<U>, E> {
         Ok(Sourced {
             value: make(self.value)?,
@@ -225,7 +227,7 @@ impl<T> Sourced<T> {
 }
 
 impl<T: fmt::Display> Sourced<T> {
-    /// What it is called where something of more weight overrides it.
+    /// The record of this value if a stronger place overrides it.
     pub fn overridden(&self) -> Overridden {
         Overridden {
             value: self.value.to_string(),

@@ -1,4 +1,4 @@
-//! Settings written down again, for a server that is yet to be.
+//! Writes settings, for the user-data of a new server.
 
 use anyhow::Result;
 use serde_json::{Map, Value};
@@ -9,8 +9,7 @@ use super::settings::{SecretText, Settings};
 pub struct Written(Value);
 
 impl Written {
-    /// What these settings say together, the strongest first: of each setting the first that is
-    /// made counts.
+    /// Merges these settings, the strongest first: the first value of each setting is used.
     pub fn of(layers: &[&Settings]) -> Result<Written> {
         let mut all = Map::new();
         for settings in layers {
@@ -21,7 +20,7 @@ impl Written {
         Ok(Written(Value::Object(all)))
     }
 
-    /// The map, for whoever has to write it.
+    /// The map, for the code that writes it.
     pub fn expose(&self) -> &Value {
         &self.0
     }
@@ -32,7 +31,7 @@ impl Written {
     }
 }
 
-/// The settings that are made.
+/// The settings that have a value.
 fn exposed(settings: &Settings) -> Result<Map<String, Value>> {
     let mut value = serde_json::to_value(settings)?;
     let token = settings.join.as_ref().and_then(|join| join.token.as_ref());
@@ -45,7 +44,7 @@ fn exposed(settings: &Settings) -> Result<Map<String, Value>> {
     }
 }
 
-/// The value without what nobody said: no setting is null or an empty list.
+/// The value without everything that is not set: no setting is null or an empty list.
 fn made(value: Value) -> Value {
     let is_said = |value: &Value| !value.is_null() && *value != Value::Array(Vec::new());
     match value {

@@ -260,7 +260,7 @@ fn workloads_that_cannot_be_are_refused_before_the_first_write() {
         ),
         (
             "[{name: a}]",
-            "either `manifest`, the YAML itself, or `file`",
+            "either `manifest` (the YAML itself) or `file`",
         ),
         ("[{name: a, file: app.yaml}]", "expected an absolute path"),
         (
