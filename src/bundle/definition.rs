@@ -1,4 +1,4 @@
-//! `bundle.toml`: what a bundle is made of, as its author wrote it.
+//! `bundle.toml`: the components of a bundle, as its author wrote them.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -19,7 +19,7 @@ pub const FILE_NAME: &str = "bundle.toml";
 /// The directories a component may be unpacked to.
 const PLACES: [&str; 4] = ["bin/", "cni/bin/", "docker/", "images/"];
 
-/// The bundles of this source tree, so that a program alone knows them by name.
+/// The bundles of this source tree, which are built into the program.
 #[derive(RustEmbed)]
 #[folder = "$CARGO_MANIFEST_DIR/bundle"]
 #[include = "*/bundle.*"]
@@ -34,7 +34,7 @@ pub struct Definition {
     pub components: Vec<Source>,
     /// The `[[workload]]` tables, in their order, each with its manifest.
     pub workloads: Vec<Workload>,
-    /// What is known of upstream artifacts.
+    /// The known checksums of upstream artifacts.
     pub lock: Lock,
     /// The text of `bundle.toml`.
     pub text: String,
@@ -63,11 +63,11 @@ pub struct Source {
     pub path: String,
     /// Its name in a directory of components.
     pub file: String,
-    /// Where it is published: a file, an archive that has it, or an image.
+    /// Where it is published: a file, an archive that contains it, or an image.
     pub source: Option<Upstream>,
-    /// Its path in the archive that `source` is.
+    /// Its path in the archive `source`.
     pub member: Option<String>,
-    /// For an image: the reference it is known by to docker.
+    /// For an image: its reference in docker.
     pub reference: Option<String>,
     /// For an image: the nodes it is loaded on.
     #[serde(default)]
@@ -80,13 +80,12 @@ pub struct Source {
     pub on_path: bool,
     /// Its licence, as an SPDX expression.
     pub license: Option<String>,
-    /// Who it comes from.
+    /// Its supplier.
     pub supplier: Option<String>,
 }
 
 impl Definition {
-    /// The bundle that `text` means: the directory of that path, or else the bundle of that
-    /// name that this program knows.
+    /// The bundle `text`: the directory of that path, or else the built-in bundle of that name.
     pub fn find(text: &str) -> Result<Definition> {
         let dir = Path::new(text);
         if dir.join(FILE_NAME).exists() || !is_file_name(text) {
@@ -98,7 +97,10 @@ impl Definition {
                 .filter_map(|path| Some(path.split_once('/')?.0.to_owned()))
                 .collect();
             let known = known.into_iter().collect::<Vec<_>>().join(", ");
-            format!("{text} is neither a directory with a {FILE_NAME} nor a known bundle ({known})")
+            format!(
+                "{text} is neither a directory with a {FILE_NAME} nor a built-in bundle; the \
+                 built-in bundles are {known}"
+            )
         })?;
         let lock = file(lock::FILE_NAME)
             .map(|text| Lock::parse(str::from_utf8(text.as_ref())?))
@@ -144,7 +146,7 @@ impl Definition {
 }
 
 impl Source {
-    /// What the lock knows of the artifact it comes from.
+    /// The entry of its artifact in the lock.
     pub fn locked<'a>(&self, lock: &'a Lock) -> Option<&'a Artifact> {
         lock.get(self.source.as_ref()?)
     }
@@ -157,12 +159,12 @@ fn parse(text: &str, lock: Lock, dir: Option<&Path>) -> Result<Definition> {
         check(component).with_context(|| format!("component {}", component.name))?;
         ensure!(
             names.insert(&component.name),
-            "component {} is there twice",
+            "component {} is defined twice",
             component.name
         );
         ensure!(
             paths.insert(&component.path),
-            "two components go to {}",
+            "two components have the path {}",
             component.path
         );
     }
@@ -189,16 +191,19 @@ fn check(component: &Source) -> Result<()> {
     );
     let is_image = component.kind == Kind::Image;
     match &component.source {
-        Some(Upstream::File(_)) => ensure!(!is_image, "an image comes from docker://"),
+        Some(Upstream::File(_)) => ensure!(
+            !is_image,
+            "the `source` of an image must begin with docker://"
+        ),
         Some(Upstream::Image(_)) => ensure!(
             is_image && component.member.is_none(),
-            "only an image comes from docker://"
+            "only an image without `member` may have a `source` that begins with docker://"
         ),
         None => ensure!(component.member.is_none(), "`member` needs a `source`"),
     }
     ensure!(
         is_image == component.reference.is_some(),
-        "images, and only they, have a `reference`"
+        "an image must have a `reference`, and other components must not"
     );
     if let Some(license) = &component.license {
         SpdxExpression::try_from(license.clone())
@@ -206,16 +211,16 @@ fn check(component: &Source) -> Result<()> {
     }
     ensure!(
         component.kind == Kind::Program || (component.arguments.is_empty() && !component.on_path),
-        "only programs have `arguments` or `on-path`"
+        "only programs may have `arguments` or `on-path`"
     );
     ensure!(
         is_image || component.nodes == Nodes::All,
-        "only images have `nodes`"
+        "only images may have `nodes`"
     );
     Ok(())
 }
 
-/// Refuses a path that would leave the bundle's directory or lies outside of its known parts.
+/// Refuses a path that leads outside the bundle's directory or is not in one of its known parts.
 pub fn check_path(path: &str) -> Result<()> {
     let normal = Path::new(path)
         .components()
@@ -223,7 +228,7 @@ pub fn check_path(path: &str) -> Result<()> {
     let canonical = !path.ends_with('/') && !path.contains("//") && !path.contains("/./");
     ensure!(
         normal && canonical && !path.contains(char::is_control),
-        "path {path:?} would escape the bundle"
+        "path {path:?} leads outside the bundle"
     );
     let inside = |place: &str| path.strip_prefix(place).is_some_and(is_file_name);
     ensure!(
@@ -234,7 +239,7 @@ pub fn check_path(path: &str) -> Result<()> {
     Ok(())
 }
 
-/// Whether the text names a file and no directory, not even the one it is in.
+/// Whether the text is a plain file name, without any directory.
 pub fn is_file_name(name: &str) -> bool {
     !name.is_empty()
         && name != "."
@@ -295,7 +300,7 @@ mod tests {
             definition(&two)
                 .unwrap_err()
                 .to_string()
-                .contains("two components go to bin/etcd")
+                .contains("two components have the path bin/etcd")
         );
     }
 
@@ -303,7 +308,7 @@ mod tests {
     fn two_components_of_one_name_are_refused() {
         let two = program("bin/etcd") + &program("bin/other");
         let error = definition(&two).unwrap_err().to_string();
-        assert!(error.contains("component etcd is there twice"), "{error}");
+        assert!(error.contains("component etcd is defined twice"), "{error}");
     }
 
     #[test]
@@ -327,7 +332,7 @@ mod tests {
         let component = program("bin/etcd") + "source = \"docker://quay.io/calico/node:v1\"\n";
         let error = format!("{:#}", definition(&component).unwrap_err());
         assert!(
-            error.contains("only an image comes from docker://"),
+            error.contains("only an image without `member` may have a `source`"),
             "{error}"
         );
     }
