@@ -1,4 +1,4 @@
-//! A directory that stands for `/`, and the only ways this program writes below it.
+//! A directory that stands for `/`, and the functions through which this program writes below it.
 
 use std::ffi::OsStr;
 use std::fs::{self, File, Permissions};
@@ -12,8 +12,8 @@ use tempfile::{NamedTempFile, PersistError};
 /// As many symbolic links as Linux itself follows in one path.
 const MAX_LINKS: usize = 40;
 
-/// A directory that stands for `/`. Paths given to it are absolute as the node sees
-/// them, and no symbolic link below it leads outside.
+/// A directory that stands for `/`. All paths are absolute, as on the node itself, and no symbolic
+/// link below it leads outside.
 #[derive(Clone, Debug)]
 pub struct Root {
     dir: PathBuf,
@@ -35,8 +35,8 @@ impl Root {
         self.dir == Path::new("/")
     }
 
-    /// Where the absolute `path` really lies, symbolic links followed as they would be
-    /// after a chroot. The last components need not exist.
+    /// The real location of the absolute `path`. Symbolic links are followed as after a chroot. The
+    /// last components need not exist.
     pub fn resolve(&self, path: &str) -> Result<PathBuf> {
         self.walk(path, true)
     }
@@ -75,8 +75,8 @@ impl Root {
         Ok(resolved)
     }
 
-    /// The bytes of the regular file at `path`; `None` if nothing is there. Anything else that is
-    /// there is an error: a device must be neither read nor replaced.
+    /// The bytes of the regular file at `path`; `None` if nothing is there. Anything else is an
+    /// error: a device must be neither read nor replaced.
     pub fn read(&self, path: &str) -> Result<Option<Vec<u8>>> {
         let at = self.resolve(path)?;
         match fs::metadata(&at) {
@@ -86,11 +86,11 @@ impl Root {
                 at.display()
             ),
             Err(error) if is_absent(&error) => return Ok(None),
-            Err(error) => return Err(error).with_context(|| format!("inspect {path}")),
+            Err(error) => return Err(error).with_context(|| format!("cannot inspect {path}")),
         }
         fs::read(at)
             .map(Some)
-            .with_context(|| format!("read {path}"))
+            .with_context(|| format!("cannot read {path}"))
     }
 
     /// The permission bits of what is at `path`; `None` if nothing is there.
@@ -98,11 +98,11 @@ impl Root {
         match fs::metadata(self.resolve(path)?) {
             Ok(metadata) => Ok(Some(metadata.permissions().mode() & 0o7777)),
             Err(error) if is_absent(&error) => Ok(None),
-            Err(error) => Err(error).with_context(|| format!("inspect {path}")),
+            Err(error) => Err(error).with_context(|| format!("cannot inspect {path}")),
         }
     }
 
-    /// The names of all that is in the directory at `path`, sorted; none if there is no directory.
+    /// The names of all entries of the directory at `path`, sorted; empty if there is no directory.
     pub fn list(&self, path: &str) -> Result<Vec<String>> {
         let dir = self.resolve(path)?;
         let list = || -> io::Result<Vec<String>> {
@@ -116,16 +116,16 @@ impl Root {
         };
         match list() {
             Err(error) if is_absent(&error) => Ok(vec![]),
-            listed => listed.with_context(|| format!("list {path}")),
+            listed => listed.with_context(|| format!("cannot list {path}")),
         }
     }
 
-    /// What is at `path` itself, be it a symbolic link; `None` if nothing is.
+    /// What is at `path` itself, even a symbolic link; `None` if nothing is there.
     pub fn entry(&self, path: &str) -> Result<Option<fs::Metadata>> {
         match fs::symlink_metadata(self.resolve_entry(path)?) {
             Ok(metadata) => Ok(Some(metadata)),
             Err(error) if is_absent(&error) => Ok(None),
-            Err(error) => Err(error).with_context(|| format!("inspect {path}")),
+            Err(error) => Err(error).with_context(|| format!("cannot inspect {path}")),
         }
     }
 
@@ -134,13 +134,13 @@ impl Root {
         Ok(self.resolve(path)?.is_dir())
     }
 
-    /// Whether anything is at `path`, be it a symbolic link that leads nowhere.
+    /// Whether anything is at `path`, even a broken symbolic link.
     pub fn exists(&self, path: &str) -> Result<bool> {
         Ok(fs::symlink_metadata(self.resolve_entry(path)?).is_ok())
     }
 
-    /// What the symbolic link at `path` points to; `None` if nothing is there.
-    /// Anything else that is there is an error: it is not ours to replace.
+    /// The target of the symbolic link at `path`; `None` if nothing is there. Anything else is an
+    /// error, because this program must not replace it.
     pub fn link(&self, path: &str) -> Result<Option<PathBuf>> {
         match fs::read_link(self.resolve_entry(path)?) {
             Ok(target) => Ok(Some(target)),
@@ -148,18 +148,18 @@ impl Root {
             Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
                 bail!("{path} exists and is not a symbolic link; move it away and run this again")
             }
-            Err(error) => Err(error).with_context(|| format!("inspect {path}")),
+            Err(error) => Err(error).with_context(|| format!("cannot inspect {path}")),
         }
     }
 
-    /// Puts `content` at `path` with permission bits `mode`, all or nothing: a reader,
-    /// or the system after a power cut, sees the old file or the whole new one.
-    /// Missing parent directories are made (0755).
+    /// Writes `content` to `path` with permission bits `mode`, all or nothing: a reader, or the
+    /// system after a power cut, sees the old file or the whole new one. Creates missing parent
+    /// directories (0755).
     pub fn write(&self, path: &str, content: &[u8], mode: u32) -> Result<()> {
         self.put(path, content, mode, |file, target| file.persist(target))
     }
 
-    /// Like [`Root::write`], but what is at `path` by now is never replaced: that is an error.
+    /// Like [`Root::write`], but fails if anything is at `path` already.
     pub fn create(&self, path: &str, content: &[u8], mode: u32) -> Result<()> {
         self.put(path, content, mode, |file, target| {
             file.persist_noclobber(target)
@@ -175,7 +175,7 @@ impl Root {
     ) -> Result<()> {
         let target = self.resolve(path)?;
         let put = || -> Result<()> {
-            let parent = target.parent().context("the root has no content")?;
+            let parent = target.parent().context("/ is not a file")?;
             fs::create_dir_all(parent)?;
             // The temporary file is 0600 from the start, so that no secret is ever readable.
             let mut file = tempfile::Builder::new()
@@ -188,10 +188,10 @@ impl Root {
             persist(file, &target)?;
             sync_directory(parent)
         };
-        put().with_context(|| format!("write {path}"))
+        put().with_context(|| format!("cannot write {path}"))
     }
 
-    /// Makes the directory at `path`, with `mode`, and its parents; one that exists gets `mode`.
+    /// Creates the directory at `path`, with `mode`, and its parents. An existing one gets `mode`.
     pub fn create_dir(&self, path: &str, mode: u32) -> Result<()> {
         let target = self.resolve(path)?;
         let make = || -> Result<()> {
@@ -202,34 +202,34 @@ impl Root {
             fs::set_permissions(&target, Permissions::from_mode(mode))?;
             sync_directory(target.parent().unwrap_or(&self.dir))
         };
-        make().with_context(|| format!("make directory {path}"))
+        make().with_context(|| format!("cannot make directory {path}"))
     }
 
-    /// Removes the file at `path`; one that is not there is as good as removed.
+    /// Removes the file at `path`, if it exists.
     pub fn remove_file(&self, path: &str) -> Result<()> {
         match fs::remove_file(self.resolve_entry(path)?) {
             Err(error) if !is_absent(&error) => {
-                Err(error).with_context(|| format!("remove {path}"))
+                Err(error).with_context(|| format!("cannot remove {path}"))
             }
             _ => Ok(()),
         }
     }
 
-    /// Removes what is at `path`, if anything, with all that is in it. Symbolic links are not
-    /// followed.
+    /// Removes the file or the directory with all its content at `path`, if it exists. Symbolic links
+    /// are not followed.
     pub fn remove_tree(&self, path: &str) -> Result<()> {
         match self.entry(path)? {
             Some(metadata) if metadata.is_dir() => fs::remove_dir_all(self.resolve_entry(path)?)
-                .with_context(|| format!("remove {path}")),
+                .with_context(|| format!("cannot remove {path}")),
             _ => self.remove_file(path),
         }
     }
 
-    /// Puts `content` in the place of that of the file at `path`, all or nothing; the file keeps its
-    /// owner and its permission bits.
+    /// Replaces the content of the file at `path`, all or nothing. The file keeps its owner and its
+    /// permission bits.
     pub fn rewrite(&self, path: &str, content: &[u8]) -> Result<()> {
         let metadata =
-            fs::metadata(self.resolve(path)?).with_context(|| format!("inspect {path}"))?;
+            fs::metadata(self.resolve(path)?).with_context(|| format!("cannot inspect {path}"))?;
         self.put(
             path,
             content,
@@ -242,7 +242,7 @@ impl Root {
         )
     }
 
-    /// Removes all that is in the directory at `path`, if there is one. Symbolic links are not
+    /// Removes the content of the directory at `path`, if there is one. Symbolic links are not
     /// followed.
     pub fn remove_content(&self, path: &str) -> Result<()> {
         let dir = self.resolve(path)?;
@@ -259,28 +259,28 @@ impl Root {
         };
         match remove() {
             Err(error) if !is_absent(&error) => {
-                Err(error).with_context(|| format!("remove what is in {path}"))
+                Err(error).with_context(|| format!("cannot remove the content of {path}"))
             }
             _ => Ok(()),
         }
     }
 
-    /// Gives what is at `path`, if anything, the name `to`, which nothing may have yet.
+    /// Renames `path`, if it exists, to `to`, which must not exist yet.
     pub fn rename(&self, path: &str, to: &str) -> Result<()> {
         let (from, target) = (self.resolve_entry(path)?, self.resolve_entry(to)?);
         if !self.exists(path)? {
             return Ok(());
         }
-        ensure!(!self.exists(to)?, "{to} is there already; move it away");
-        fs::rename(&from, &target).with_context(|| format!("rename {path} to {to}"))?;
+        ensure!(!self.exists(to)?, "{to} exists already; move it away");
+        fs::rename(&from, &target).with_context(|| format!("cannot rename {path} to {to}"))?;
         sync_directory(target.parent().unwrap_or(&self.dir))
     }
 
-    /// Points the symbolic link at `path` to `target`, replacing a link that is there in one step.
+    /// Points the symbolic link at `path` to `target`. Replaces an existing link in one step.
     pub fn set_link(&self, path: &str, target: &str) -> Result<()> {
         let at = self.resolve_entry(path)?;
         let make = || -> Result<()> {
-            let parent = at.parent().context("the root cannot be a link")?;
+            let parent = at.parent().context("/ cannot be a link")?;
             fs::create_dir_all(parent)?;
             let name = at.file_name().unwrap_or(OsStr::new("link"));
             let staging = tempfile::Builder::new()
@@ -291,7 +291,7 @@ impl Root {
             fs::rename(&staged, &at)?;
             sync_directory(parent)
         };
-        make().with_context(|| format!("link {path} to {target}"))
+        make().with_context(|| format!("cannot link {path} to {target}"))
     }
 }
 
