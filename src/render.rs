@@ -43,7 +43,7 @@ fn source(template: &str) -> Result<String> {
 enum Syntax {
     /// A systemd unit: values are words of `ExecStart=`.
     Unit,
-    /// YAML or JSON: values stand inside double quotes.
+    /// YAML or JSON: values are inside double quotes.
     Quoted,
     /// A shell script: values are words.
     Shell,
@@ -178,8 +178,8 @@ fn encode_body(text: &str) -> String {
 }
 
 /// `{{ value | yaml(indent=2) }}`: the value as YAML, lists and maps in block style, text with
-/// quotes wherever a reader could take it for something else. All lines but the first are
-/// indented by that many spaces.
+/// quotes if it could be read as another type. All lines except the first are indented by that
+/// many spaces.
 struct Yaml;
 
 impl Filter for Yaml {

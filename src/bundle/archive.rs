@@ -16,7 +16,7 @@ const BASE_LIMIT: u64 = 64 * 1024 * 1024;
 /// How many times its own size a file may unpack to. Programs reach 5, text 20; gzip allows 1,000.
 const MAX_RATIO: u64 = 100;
 
-/// How much may come out of a compressed file of `size` bytes.
+/// The maximum unpacked size of a compressed file of `size` bytes.
 pub fn unpacked_limit(size: u64) -> u64 {
     size.saturating_mul(MAX_RATIO).saturating_add(BASE_LIMIT)
 }

@@ -25,7 +25,7 @@ const PLACES: [&str; 4] = ["bin/", "cni/bin/", "docker/", "images/"];
 #[include = "*/bundle.*"]
 struct BuiltIn;
 
-/// A bundle: its `bundle.toml`, and its `bundle.lock` where it has one.
+/// A bundle: its `bundle.toml`, and its `bundle.lock` if it has one.
 #[derive(Clone, Debug)]
 pub struct Definition {
     /// The `[bundle]` table.

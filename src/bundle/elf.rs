@@ -15,7 +15,7 @@ const START: u64 = 64 * 1024;
 
 type Header = FileHeader64<LittleEndian>;
 
-/// What an ELF file's headers say.
+/// The facts in the headers of an ELF file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Program {
     /// The bytes that are loaded as machine code; empty if there are none.

@@ -99,7 +99,7 @@ impl Lock {
 }
 
 impl Artifact {
-    /// An artifact of which nothing but its address is known.
+    /// An artifact with a known address, but without a checksum.
     pub fn unverified(upstream: &Upstream) -> Artifact {
         Artifact {
             url: upstream.to_string(),

@@ -129,7 +129,7 @@ impl Payload {
     }
 }
 
-/// Whether the file begins like a payload that stands alone.
+/// Whether the file begins like a payload that is a file of its own.
 pub fn is_payload(path: &Path) -> Result<bool> {
     if !path.is_file() {
         return Ok(false);

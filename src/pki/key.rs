@@ -12,8 +12,8 @@ use sec1::{EcParameters, EcPrivateKey};
 const RSA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
 const EC: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
 
-/// Reads the first private key of a PEM file: PKCS#8, or what openssl and cfssl call `RSA PRIVATE
-/// KEY` and `EC PRIVATE KEY`. The error never quotes the key.
+/// Reads the first private key of a PEM file: PKCS#8, or `RSA PRIVATE KEY` and `EC PRIVATE KEY` of
+/// openssl and cfssl. The error never quotes the key.
 pub fn read(pem: &[u8]) -> Result<KeyPair> {
     let key = PrivateKeyDer::from_pem_slice(pem)
         .map_err(|_| anyhow!("it has no private key in PEM, or the key has a password; remove that with `openssl pkey -in FILE -out NEW`"))?;

@@ -34,7 +34,7 @@ pub struct Fetcher<'a> {
     pub begin: &'a (dyn Fn(&str, u64) -> Box<dyn Progress> + Sync),
 }
 
-/// What a run did.
+/// The result of a run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
     /// Artifacts that were fetched.

@@ -92,7 +92,7 @@ impl Puller<'_> {
             let one = self.image.clone_with_digest(format!("sha256:{digest}"));
             let (digest, inner) = self.manifest(&one)?;
             parsed = inner;
-            // A published checksum may be that of the list; nothing else needs the list.
+            // A published checksum may be that of the list, which is not needed for anything else.
             manifest = expected.cloned().unwrap_or(digest);
         }
         match parsed {
