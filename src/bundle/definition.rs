@@ -1,4 +1,4 @@
-//! `bundle.toml`: what a bundle is made of, as its author wrote it.
+//! `bundle.toml`: the components of a bundle, as its author wrote them.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -22,13 +22,13 @@ use crate::sys::read::bounded;
 /// The file's name.
 pub const FILE_NAME: &str = "bundle.toml";
 
-/// The bundles of this source tree, so that a program alone knows them by name.
+/// The bundles of this source tree, which are built into the program.
 #[derive(RustEmbed)]
 #[folder = "$CARGO_MANIFEST_DIR/bundle"]
 #[include = "*/bundle.*"]
 struct BuiltIn;
 
-/// A bundle: its `bundle.toml`, and its `bundle.lock` where it has one.
+/// A bundle: its `bundle.toml`, and its `bundle.lock` if it has one.
 #[derive(Clone, Debug)]
 pub struct Definition {
     /// The `[bundle]` table.
@@ -37,7 +37,7 @@ pub struct Definition {
     pub components: Vec<Source>,
     /// The `[[workload]]` tables, in their order, each with its manifest.
     pub workloads: Vec<Workload>,
-    /// What is known of upstream artifacts.
+    /// The known checksums of upstream artifacts.
     pub lock: Lock,
     /// The text of `bundle.toml`.
     pub text: String,
@@ -66,11 +66,11 @@ pub struct Source {
     pub path: String,
     /// Its name in a directory of components.
     pub file: String,
-    /// Where it is published: a file, an archive that has it, or an image.
+    /// Where it is published: a file, an archive that contains it, or an image.
     pub source: Option<Upstream>,
-    /// Its path in the archive that `source` is.
+    /// Its path in the archive `source`.
     pub member: Option<String>,
-    /// For an image: the reference it is known by to docker.
+    /// For an image: its reference in docker.
     pub reference: Option<String>,
     /// For an image: the nodes it is loaded on.
     #[serde(default)]
@@ -83,13 +83,12 @@ pub struct Source {
     pub on_path: bool,
     /// Its licence, as an SPDX expression.
     pub license: Option<String>,
-    /// Who it comes from.
+    /// Its supplier.
     pub supplier: Option<String>,
 }
 
 impl Definition {
-    /// The bundle that `text` means: the directory of that path, or else the bundle of that
-    /// name that this program knows.
+    /// The bundle `text`: the directory of that path, or else the built-in bundle of that name.
     pub fn find(text: &str) -> Result<Definition> {
         let dir = Path::new(text);
         if dir.join(FILE_NAME).exists() || !is_file_name(text) {
@@ -101,7 +100,10 @@ impl Definition {
                 .filter_map(|path| Some(path.split_once('/')?.0.to_owned()))
                 .collect();
             let known = known.into_iter().collect::<Vec<_>>().join(", ");
-            format!("{text} is neither a directory with a {FILE_NAME} nor a known bundle ({known})")
+            format!(
+                "{text} is neither a directory with a {FILE_NAME} nor a built-in bundle; the \
+                 built-in bundles are {known}"
+            )
         })?;
         let lock = file(lock::FILE_NAME)
             .map(|text| Lock::parse(str::from_utf8(text.as_ref())?))
@@ -147,7 +149,7 @@ impl Definition {
 }
 
 impl Source {
-    /// What the lock knows of the artifact it comes from.
+    /// The entry of its artifact in the lock.
     pub fn locked<'a>(&self, lock: &'a Lock) -> Option<&'a Artifact> {
         lock.get(self.source.as_ref()?)
     }
@@ -160,12 +162,12 @@ fn parse(text: &str, lock: Lock, dir: Option<&Path>) -> Result<Definition> {
         check(component).with_context(|| format!("component {}", component.name))?;
         ensure!(
             names.insert(&component.name),
-            "component {} is there twice",
+            "component {} is defined twice",
             component.name
         );
         ensure!(
             paths.insert(&component.path),
-            "two components go to {}",
+            "two components have the path {}",
             component.path
         );
     }
@@ -192,16 +194,19 @@ fn check(component: &Source) -> Result<()> {
     );
     let is_image = component.kind == Kind::Image;
     match &component.source {
-        Some(Upstream::File(_)) => ensure!(!is_image, "an image comes from docker://"),
+        Some(Upstream::File(_)) => ensure!(
+            !is_image,
+            "the `source` of an image must begin with docker://"
+        ),
         Some(Upstream::Image(_)) => ensure!(
             is_image && component.member.is_none(),
-            "only an image comes from docker://"
+            "only an image without `member` may have a `source` that begins with docker://"
         ),
         None => ensure!(component.member.is_none(), "`member` needs a `source`"),
     }
     ensure!(
         is_image == component.reference.is_some(),
-        "images, and only they, have a `reference`"
+        "an image must have a `reference`, and other components must not"
     );
     if let Some(license) = &component.license {
         SpdxExpression::try_from(license.clone())
@@ -209,11 +214,11 @@ fn check(component: &Source) -> Result<()> {
     }
     ensure!(
         component.kind == Kind::Program || (component.arguments.is_empty() && !component.on_path),
-        "only programs have `arguments` or `on-path`"
+        "only programs may have `arguments` or `on-path`"
     );
     ensure!(
         is_image || component.nodes == Nodes::All,
-        "only images have `nodes`"
+        "only images may have `nodes`"
     );
     Ok(())
 }
@@ -224,7 +229,7 @@ fn check(component: &Source) -> Result<()> {
 struct WorkloadSource {
     /// What people call it.
     name: String,
-    /// The file of its manifest, beside `bundle.toml`.
+    /// The file with its manifest, beside `bundle.toml`.
     file: String,
     /// The workloads that have to be available before this one is applied.
     #[serde(default)]
@@ -240,7 +245,7 @@ fn workloads(sources: &[WorkloadSource], dir: Option<&Path>) -> Result<Vec<Workl
         dns_name(name)
             .map_err(anyhow::Error::msg)
             .with_context(|| format!("workload {name:?}"))?;
-        ensure!(names.insert(name), "workload {name} is there twice");
+        ensure!(names.insert(name), "workload {name} is defined twice");
         let place = || format!("workload {name}");
         let manifest = manifest(&source.file, dir).with_context(place)?;
         workloads.push(Workload {
@@ -258,7 +263,7 @@ fn manifest(file: &str, dir: Option<&Path>) -> Result<String> {
         is_file_name(file),
         "{file:?} is not the name of a file beside bundle.toml"
     );
-    let dir = dir.context("only a bundle in a directory has workloads")?;
+    let dir = dir.context("only a bundle in a directory can have workloads")?;
     let path = dir.join(file);
     let text = bounded(&path, MAX_MANIFEST)?
         .with_context(|| format!("{}: there is no such file", path.display()))?;
@@ -340,7 +345,7 @@ mod tests {
             definition(&two)
                 .unwrap_err()
                 .to_string()
-                .contains("two components go to bin/etcd")
+                .contains("two components have the path bin/etcd")
         );
     }
 
@@ -348,7 +353,7 @@ mod tests {
     fn two_components_of_one_name_are_refused() {
         let two = program("bin/etcd") + &program("bin/other");
         let error = definition(&two).unwrap_err().to_string();
-        assert!(error.contains("component etcd is there twice"), "{error}");
+        assert!(error.contains("component etcd is defined twice"), "{error}");
     }
 
     #[test]
@@ -372,7 +377,7 @@ mod tests {
         let component = program("bin/etcd") + "source = \"docker://quay.io/calico/node:v1\"\n";
         let error = format!("{:#}", definition(&component).unwrap_err());
         assert!(
-            error.contains("only an image comes from docker://"),
+            error.contains("only an image without `member` may have a `source`"),
             "{error}"
         );
     }

@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 /// The directories a component may be unpacked to.
 const PLACES: [&str; 4] = ["bin/", "cni/bin/", "docker/", "images/"];
 
-/// Refuses a path that would leave the bundle's directory or lies outside of its known parts.
+/// Refuses a path that leads outside the bundle's directory or is not in one of its known parts.
 pub fn check_path(path: &str) -> Result<()> {
     let normal = Path::new(path)
         .components()
@@ -15,7 +15,7 @@ pub fn check_path(path: &str) -> Result<()> {
     let canonical = !path.ends_with('/') && !path.contains("//") && !path.contains("/./");
     ensure!(
         normal && canonical && !path.contains(char::is_control),
-        "path {path:?} would escape the bundle"
+        "path {path:?} leads outside the bundle"
     );
     let inside = |place: &str| path.strip_prefix(place).is_some_and(is_file_name);
     ensure!(
@@ -26,7 +26,7 @@ pub fn check_path(path: &str) -> Result<()> {
     Ok(())
 }
 
-/// Whether the text names a file and no directory, not even the one it is in.
+/// Whether the text is a plain file name, without any directory.
 pub fn is_file_name(name: &str) -> bool {
     !name.is_empty()
         && name != "."

@@ -1,21 +1,21 @@
-//! Workloads: manifests that a bundle brings for the cluster, applied once it works.
+//! Workloads: manifests in a bundle, which are applied once the cluster works.
 
 use serde::{Deserialize, Serialize};
 
-/// More than any manifest for people has, in bytes.
+/// The maximum size of a manifest, in bytes.
 pub const MAX_MANIFEST: u64 = 1024 * 1024;
 
-/// A workload with its manifest as its author wrote it: templates are filled in on the node.
+/// A workload with its manifest as its author wrote it: the node fills in its values.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Workload {
-    /// What people call it.
+    /// Its name.
     pub name: String,
-    /// The file the manifest was in, for errors.
+    /// The file with the manifest, for errors.
     pub file: String,
-    /// The manifest: YAML, with `{{ NAME }}` where a value of the cluster goes.
+    /// The manifest: YAML, in which a value of the cluster replaces each `{{ NAME }}`.
     pub manifest: String,
-    /// The workloads that have to be available before this one is applied.
+    /// The workloads that must be available before this one is applied.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub after: Vec<String>,
 }

@@ -1,4 +1,4 @@
-//! The machine: files, processes, devices. Knows nothing of Kubernetes.
+//! The machine: files, processes, devices. Nothing here depends on Kubernetes.
 
 pub mod atomic;
 pub mod block;

@@ -97,7 +97,7 @@ fn a_payload_is_used_only_if_the_trusted_key_signed_it() {
     let output = verify("@mine.pub");
     assert_eq!(output.status.code(), Some(2));
     assert!(
-        said(&output).contains("the payload is not signed, but has to be"),
+        said(&output).contains("the payload is not signed, but a signature of key"),
         "{}",
         said(&output)
     );
@@ -139,7 +139,7 @@ fn install_refuses_what_the_trusted_key_did_not_sign() {
     let key = workshop.path("mine.pub");
     let said = machine.refusal(&["--trust-key", key.to_str().unwrap()]);
     assert!(
-        said.contains("the payload is not signed, but has to be"),
+        said.contains("the payload is not signed, but a signature of key"),
         "{said}"
     );
 }

@@ -117,7 +117,7 @@ fn a_file_that_rotted_in_the_cache_is_not_exported() {
     here.put(&format!("cache/blobs/sha256/{name}"), b"rotten");
     let said = here.fail(&["bundle", "export", "--output", "@all.tar"]);
     assert!(
-        said.contains(&name) && said.contains("has changed"),
+        said.contains(&name) && said.contains("is damaged"),
         "{said}"
     );
     assert!(!here.path("all.tar").exists());
@@ -147,7 +147,7 @@ fn an_import_takes_all_or_nothing() {
             tarball(&[(&good.0, good.1), (&wrong, b"changed")]),
         ),
         (
-            "nothing that `appliance bundle export` writes",
+            "which `appliance bundle export` does not write",
             tarball(&[(&good.0, good.1), ("etc/passwd", b"x")]),
         ),
         (
@@ -155,11 +155,11 @@ fn an_import_takes_all_or_nothing() {
             tarball(&[(&good.0, good.1), ("blobs/sha256/abc", b"x")]),
         ),
         (
-            "nothing that `appliance bundle export` writes",
+            "which `appliance bundle export` does not write",
             link(&good.0),
         ),
         (
-            "is there twice",
+            " twice; export it again",
             tarball(&[(&good.0, good.1), (&good.0, good.1)]),
         ),
         ("carried.tar", whole[..whole.len() - 1200].to_vec()),

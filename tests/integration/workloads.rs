@@ -280,11 +280,11 @@ fn workloads_that_cannot_be_are_refused_before_the_first_write() {
         ),
         (
             "[{name: a, manifest: x}, {name: a, manifest: x}]",
-            "workloads[0] has it too",
+            "workloads[0] has the same name",
         ),
         (
             "[{name: a, images: [/mnt/bad.tar], manifest: '{apiVersion: v1, kind: X, metadata: {name: x}}'}]",
-            "not a tarball as docker save writes it",
+            "not a tarball from `docker save`",
         ),
     ];
     for (workloads, expected) in cases {
@@ -323,7 +323,7 @@ fn the_switches_of_add_ons_are_checked_and_do_what_they_say() {
     assert_holds(&said, &["without https://"]);
     let simple = ["--profile", "simple", "--set", "defaultDeny=on"];
     let said = Machine::new().refusal(&simple);
-    assert_holds(&said, &["simple enforces no policy"]);
+    assert_holds(&said, &["simple enforces no NetworkPolicy"]);
 }
 
 /// The example as its README adds it to a bundle, with nothing else in it.
