@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
-# Prints the accelerator to run QEMU with: kvm if a guest really runs with it, else tcg. That
-# /dev/kvm can be opened proves nothing.
+# Prints the accelerator to run QEMU with: kvm if a guest really runs with it, otherwise tcg. It is not
+# enough that /dev/kvm can be opened.
 # usage: accelerator.sh [ACCELERATOR TO TRY]
 set -euo pipefail
 
 wanted=${1:-kvm}
-# How long the guest may take for its few instructions, in seconds.
+# How long the guest can take for its three instructions, in seconds.
 limit=${TRIAL_SECONDS:-10}
 sector=$(mktemp)
 trap 'rm -f "$sector"' EXIT
 
-# A boot sector that ends the VM through a port: QEMU's exit code is twice the number and one more.
+# A boot sector that ends the VM by writing to a port. QEMU's exit code is twice the number, plus one.
 #   mov al, 0x31; out 0xf4, al; hlt
 printf '\xb0\x31\xe6\xf4\xf4' >"$sector"
 truncate -s 510 "$sector"

@@ -1,4 +1,4 @@
-# Bakes the appliance in: a VM of the image finds its role in the metadata and comes up by itself.
+# Puts the appliance into the image. A VM of this image finds its role in the metadata and becomes a node.
 
 build {
   sources = ["source.qemu.appliance", "source.openstack.appliance"]

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes a golden image with Packer, of any version since 1.6.6, or only looks whether it would.
+# Makes a golden image with Packer 1.6.6 or newer, or only validates the templates.
 # usage: build.sh [build|validate] qemu|openstack [ARGUMENTS OF PACKER, such as -var NAME=VALUE]
 set -euo pipefail
 cd "$(dirname "$0")"
@@ -15,17 +15,16 @@ target=${1:-}
 case $target in
 qemu | openstack) shift ;;
 *)
-    echo "say where the image is made: qemu or openstack" >&2
+    echo "error: no target; run: make image TARGET=qemu, or TARGET=openstack" >&2
     exit 2
     ;;
 esac
 command -v packer >/dev/null || {
-    echo "packer is missing: Debian's package packer, or https://developer.hashicorp.com/packer" >&2
+    echo "error: packer is missing; install the package packer, or see https://developer.hashicorp.com/packer" >&2
     exit 1
 }
 
-# Newer ones keep builders outside of the program, and have to be told which; Packer 1.6 cannot read
-# that file.
+# Newer versions need a file that lists the plugins with the builders. Packer 1.6 cannot read that file.
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 cp ./*.pkr.hcl "$folder"

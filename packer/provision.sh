@@ -1,8 +1,8 @@
 #!/bin/sh
-# Runs as root inside the VM that becomes the image. PACKAGES are installed where they are missing.
+# Runs as root inside the VM that becomes the image. Installs those of PACKAGES that are missing.
 set -eu
 
-# It would go on writing what is removed below. That it found something to complain of is no matter.
+# Wait for cloud-init: it would write again what is removed below. Its warnings do not matter here.
 cloud-init status --wait >/dev/null || true
 
 missing=

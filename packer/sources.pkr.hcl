@@ -1,4 +1,4 @@
-# The two places an image is made: a QEMU VM on this machine, a server in an OpenStack cloud.
+# The two ways to make an image: in a QEMU VM on this machine, or in a server of an OpenStack cloud.
 
 source "qemu" "appliance" {
   disk_image       = true
@@ -12,7 +12,7 @@ source "qemu" "appliance" {
   disk_discard     = "unmap"
   output_directory = "../out/packer/${var.image_name}"
   vm_name          = "${var.image_name}.qcow2"
-  # The cloud image lets a user in only with cloud-init's help.
+  # A cloud image allows a login only after cloud-init has set it up.
   cd_files         = ["seed/meta-data", "seed/user-data"]
   cd_label         = "cidata"
   ssh_username     = var.ssh_username

@@ -1,27 +1,32 @@
 //! Turns an OpenStack VM into a Kubernetes v1.9 node with no network beyond the cluster's own.
 //!
-//! Data flows one way: sources → [`metadata::Metadata`] → [`spec::NodeSpec`] → files and
-//! certificates ([`desired::Desired`]) → [`plan::Plan`] → [`apply`] → [`verify`].
+//! Data flows one way: sources → [`metadata::Metadata`] → [`nodespec::NodeSpec`] → files and
+//! certificates ([`desired::Desired`]) → [`plan::Plan`] → [`apply`] → [`status`].
 
-pub mod access;
 pub mod addons;
 pub mod apply;
 pub mod balance;
 pub mod bundle;
 pub mod check;
 pub mod cli;
+pub mod clients;
 pub mod commands;
 pub mod components;
 pub mod desired;
+pub mod digest;
+pub mod enroll;
 pub mod image;
 pub mod join;
 pub mod metadata;
+pub mod nodespec;
+pub mod observe;
+pub mod paths;
 pub mod pki;
 pub mod plan;
 pub mod preflight;
+pub mod records;
 pub mod render;
-pub mod spec;
+pub mod status;
 pub mod sys;
 pub mod user_data;
-pub mod verify;
 pub mod workloads;

@@ -1,26 +1,27 @@
-//! What must be true of the machine before anything is written: a table of small checks.
+//! Checks the machine before anything is written: a table of small checks.
 
 use crate::bundle::manifest::Manifest;
+use crate::nodespec::{NodeSpec, Profile, Refused};
+use crate::records::state::State;
 
-/// The room left over on a file system after all that is written, in bytes: etcd, logs
-/// and the system itself need some.
+/// The space in bytes that must stay free on a file system, for etcd, logs and the system itself.
 pub const RESERVE: u64 = 256 * 1024 * 1024;
 
 /// Where docker comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DockerSource {
-    /// The machine has it.
+    /// From the machine.
     Machine,
-    /// The machine has none, and the payload brings it.
+    /// From the payload: the machine has none.
     Payload,
-    /// Nobody has it.
+    /// Neither has it.
     Nowhere,
 }
 
-/// What is to be written to one file system, and the room there.
+/// The space that one file system needs, and the space it has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Room {
-    /// The directories that get it, as a person knows them.
+    /// The directories on it, for the message.
     pub place: String,
     /// Bytes that will be written.
     pub needed: u64,
@@ -28,22 +29,22 @@ pub struct Room {
     pub free: u64,
 }
 
-/// What was found out about the machine.
+/// The facts about the machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Facts {
     /// Whether systemd manages the system.
     pub has_systemd: bool,
     /// Where docker comes from.
     pub docker: DockerSource,
-    /// Kernel modules that are neither loaded nor to be found.
+    /// Kernel modules that are neither loaded nor installed.
     pub missing_modules: Vec<String>,
-    /// Programs that pods need and that are nowhere on the PATH.
+    /// Programs that pods need and that are missing on the PATH.
     pub missing_tools: Vec<&'static Tool>,
     /// Each file system that is written to.
     pub room: Vec<Room>,
-    /// The port of the balancer, where another program has it.
+    /// The port of the balancer, if another program uses it.
     pub taken_port: Option<u16>,
-    /// Whether programs may be run from where the bundle is unpacked.
+    /// Whether programs may run in the directory of unpacked bundles.
     pub exec: bool,
 }
 
@@ -59,14 +60,14 @@ const CHECKS: &[Check] = &[
     there_is_room,
 ];
 
-/// Every reason not to begin, each with its next step. Empty if there is none.
+/// Every reason to refuse this machine, each with its next step. Empty if there is none.
 pub fn problems(facts: &Facts) -> Vec<String> {
     CHECKS.iter().filter_map(|check| check(facts)).collect()
 }
 
 fn systemd_is_there(facts: &Facts) -> Option<String> {
     (!facts.has_systemd).then(|| {
-        "systemd does not manage this system, and the node's services are systemd units; \
+        "systemd does not run on this system, but the node's services are systemd units; \
          use a distribution with systemd 229 or newer"
             .to_owned()
     })
@@ -75,7 +76,8 @@ fn systemd_is_there(facts: &Facts) -> Option<String> {
 fn docker_is_there(facts: &Facts) -> Option<String> {
     (facts.docker == DockerSource::Nowhere).then(|| {
         "docker is neither on this machine (/usr/bin/docker and docker.service) nor in the bundle; \
-         install docker.io or docker-ce in the image, or build the appliance with docker's static build"
+         install docker.io or docker-ce in the image (`apt-get install docker.io` on Debian and \
+         Ubuntu), or build the appliance with docker's static binaries"
             .to_owned()
     })
 }
@@ -83,8 +85,8 @@ fn docker_is_there(facts: &Facts) -> Option<String> {
 fn modules_are_there(facts: &Facts) -> Option<String> {
     (!facts.missing_modules.is_empty()).then(|| {
         format!(
-            "the running kernel lacks the modules {}; install its full module package \
-             (linux-modules-extra on Ubuntu) or boot a kernel that has them",
+            "the running kernel has no modules {}; install its full module package (`apt-get \
+             install linux-modules-extra-$(uname -r)` on Ubuntu), or boot a kernel that has them",
             facts.missing_modules.join(", ")
         )
     })
@@ -103,10 +105,10 @@ const fn tool(name: &'static str, package: &'static str) -> Tool {
     Tool { name, package }
 }
 
-/// What docker confines containers with: where the kernel has AppArmor, it starts none without.
+/// Docker needs this program if the kernel has AppArmor: it starts no container without.
 pub const APPARMOR: Tool = tool("apparmor_parser", "apparmor");
 
-/// What a node that runs pods has to have (kubelet and kube-proxy v1.9, Calico v2.6).
+/// The programs that a node with pods needs (kubelet and kube-proxy v1.9, Calico v2.6).
 pub const TOOLS: &[Tool] = &[
     APPARMOR,
     tool("conntrack", "conntrack"),
@@ -129,7 +131,8 @@ fn tools_are_there(facts: &Facts) -> Option<String> {
         words.join(between)
     };
     Some(format!(
-        "pods need {}, which this machine lacks; install {} in the image (packages of Debian and Ubuntu)",
+        "pods need programs that this machine lacks: {}; on Debian and Ubuntu, add their packages \
+         to the image: `apt-get install {}`",
         list(|tool| tool.name, ", "),
         list(|tool| tool.package, " ")
     ))
@@ -138,15 +141,16 @@ fn tools_are_there(facts: &Facts) -> Option<String> {
 fn port_is_free(facts: &Facts) -> Option<String> {
     let port = facts.taken_port?;
     Some(format!(
-        "the balancer is to listen at 127.0.0.1:{port}, and another program has that port \
-         (`ss -ltnp sport = :{port}`); stop it, or set `balancerPort` to another, the same on all nodes"
+        "the balancer cannot listen at 127.0.0.1:{port}: another program uses this port; find it \
+         with `ss -ltnp sport = :{port}` and stop it, or set `balancerPort` to another port on all \
+         nodes"
     ))
 }
 
 fn programs_may_run(facts: &Facts) -> Option<String> {
     (!facts.exec).then(|| {
-        "/opt/appliance is on a file system mounted noexec, so the node's programs could not run; \
-         remount it with exec"
+        "/opt/appliance is on a file system mounted noexec, so the node's programs cannot run; \
+         remount it: `mount -o remount,exec $(findmnt -no TARGET -T /opt)`, and change /etc/fstab"
             .to_owned()
     })
 }
@@ -157,7 +161,8 @@ fn there_is_room(facts: &Facts) -> Option<String> {
         .iter()
         .find(|room| room.needed + RESERVE > room.free)?;
     Some(format!(
-        "{} needs {} MiB and {} MiB to spare, but only {} MiB are free; make room or use a bigger disk",
+        "{} needs {} MiB and {} MiB to spare, but only {} MiB are free; delete files there, or \
+         boot this VM with a flavor or volume that has a bigger disk",
         short.place,
         mebibytes(short.needed),
         mebibytes(RESERVE),
@@ -165,12 +170,34 @@ fn there_is_room(facts: &Facts) -> Option<String> {
     ))
 }
 
+/// Refuses to install a node with another profile than it has: its data and its peers are of that one.
+pub fn profile_stays(state: &State, spec: &NodeSpec) -> Result<(), Refused> {
+    let (was, wanted) = (&state.profile, spec.profile.to_string());
+    if *was == wanted {
+        return Ok(());
+    }
+    Err(Refused {
+        problems: vec![format!(
+            "this node is installed with profile {was}, but {} says {wanted}; {}",
+            spec.profile.origin,
+            match spec.profile.value {
+                Profile::WithCa =>
+                    "run `appliance convert`: it asks first, takes the old cluster down and \
+                     installs this profile",
+                Profile::Simple =>
+                    "a node with certificates cannot go back to profile simple: change the \
+                     profile there to with-ca, or make a new VM",
+            }
+        )],
+    })
+}
+
 /// Bytes in MiB, rounded up.
 pub fn mebibytes(bytes: u64) -> u64 {
     bytes.div_ceil(1024 * 1024)
 }
 
-/// Bytes the payload takes: unpacked, and again inside docker for the images.
+/// The space that the payload takes, in bytes: unpacked, and again in docker for the images.
 pub fn needed(manifest: &Manifest, unpacked: bool) -> (u64, u64) {
     let images = manifest.images().map(|image| image.size).sum();
     if unpacked {

@@ -8,17 +8,18 @@ use anyhow::{Context, Result, ensure};
 use reqwest::Url;
 use serde_json::{Value, json};
 
-use crate::components::{BOOT_UNIT, PROGRAM, unit_path};
+use crate::components::BOOT_UNIT;
+use crate::nodespec::settings::Settings;
+use crate::nodespec::user_data;
+use crate::nodespec::written::Written;
+use crate::paths;
 use crate::render::render;
-use crate::spec::settings::Settings;
-use crate::spec::user_data;
-use crate::spec::written::Written;
 
 /// The most bytes of user-data that Nova takes: 65,535 of base64
 /// (`nova/api/openstack/compute/schemas/servers.py`), which are so many of anything.
 pub const SIZE_LIMIT: usize = 49_149;
 /// The script that brings the appliance, on the server.
-const DELIVER: &str = "/usr/local/sbin/appliance-deliver";
+
 /// The longest label of a CD (ISO 9660), in bytes. Those of other file systems are shorter.
 const MAX_LABEL: usize = 32;
 
@@ -128,7 +129,7 @@ pub fn compose(settings: &Written, delivery: &Delivery, form: Form) -> Result<St
         "cloud-init/user-data.cfg.tera",
         &json!({
             "settings": settings.expose(),
-            "deliver": DELIVER,
+            "deliver": paths::DELIVER,
             "script": if boothook.is_some() { None } else { script.as_ref() },
         }),
     )?;
@@ -166,8 +167,8 @@ fn script(delivery: &Delivery) -> Result<Option<String>> {
         Delivery::Volume { label, sha256 } => (None, None, Some(&label.0), sha256.as_ref()),
     };
     let values = json!({
-        "program": PROGRAM,
-        "unit": unit_path(BOOT_UNIT),
+        "program": paths::PROGRAM,
+        "unit": paths::unit(BOOT_UNIT),
         "url": url,
         "place": place,
         "label": label,

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use crate::spec::{NodeSpec, Refused};
+use crate::nodespec::{NodeSpec, Refused};
 
 /// A manifest as its author wrote it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,5 +1,5 @@
-# For Packer 1.7 and later, which keep builders outside of the program. Packer 1.6 cannot read it;
-# build.sh shows it only to those that can.
+# For Packer 1.7 and newer, which have the builders in plugins. Packer 1.6 cannot read this file, so
+# build.sh adds it only for newer versions.
 
 packer {
   required_plugins {

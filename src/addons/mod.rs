@@ -10,13 +10,6 @@ mod state;
 
 pub use state::{Cluster, Standing, judge, namespaces, peers_up};
 
-/// Where the manifests lie, one file an add-on.
-pub const DIRECTORY: &str = "/etc/kubernetes/addons";
-/// What there is to apply, and in which order.
-pub const INDEX: &str = "/etc/kubernetes/addons/index.json";
-/// What came of applying each, for `appliance status`.
-pub const NOTES: &str = "/var/lib/appliance/addons.json";
-
 /// One manifest.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]

@@ -1,39 +1,32 @@
-//! Gives the cluster its add-ons and workloads, each as soon as what it needs is available, and
-//! tells how they stand.
+//! Applies add-ons and workloads to the cluster, each as soon as the ones before it are available,
+//! and reports their state.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow};
-use serde_json::Value;
+use anyhow::{Result, anyhow};
 
-use crate::addons::object::listed;
-use crate::addons::{
-    Addon, Cluster, INDEX, NOTES, Note, Notes, Standing, explained, is_refusal, judge, missing,
-    namespaces,
-};
-use crate::apply::{kubectl, state};
+use super::records;
+use crate::addons::{Addon, Cluster, Note, Standing, explained, is_refusal, missing};
+use crate::clients::kubectl;
+use crate::observe::addons;
+use crate::paths;
 use crate::sys::process::Runner;
 use crate::sys::retry::{Failure, Schedule, permanent, retried, transient};
 use crate::sys::root::Root;
 
-/// The longest pause between two looks.
+/// The longest pause between two checks.
 const PAUSE: Duration = Duration::from_secs(10);
 
-/// What there is to apply on this machine, in order; nothing where it is no master.
-pub fn index(root: &Root) -> Result<Vec<Addon>> {
-    Ok(state::read_json(root, INDEX)?.unwrap_or_default())
-}
-
-/// Applies everything and waits until all of it is available, however long that takes. What it
-/// waits for is said whenever it changes.
+/// Applies everything and waits without limit until all of it is available. It logs what it waits
+/// for whenever that changes.
 pub fn settle(root: &Root, runner: &dyn Runner) -> Result<()> {
-    let addons = index(root)?;
+    let addons = addons::index(root)?;
     let mut applied = BTreeSet::new();
     retried("add-ons", Schedule::endless(PAUSE), || {
         let began = Instant::now();
         let outcome = round(root, runner, &addons, &mut applied);
-        // Half of the time at most goes into asking: a slow machine needs it for the cluster.
+        // Spend at most half of the time on requests: a slow machine needs it for the cluster.
         outcome.map_err(|failure| failure.after(began.elapsed()))
     })
     .map_err(Failure::into_error)?;
@@ -41,7 +34,7 @@ pub fn settle(root: &Root, runner: &dyn Runner) -> Result<()> {
     Ok(())
 }
 
-/// Applies what can be applied now. A failure says what is not available yet.
+/// Applies what can be applied now. A failure names what is not available yet.
 fn round(
     root: &Root,
     runner: &dyn Runner,
@@ -69,7 +62,7 @@ fn round(
             log::info!("applied {} ({})", addon.name, addon.path);
             applied.insert(addon.name.clone());
         }
-        match standing(runner, addon, &cluster) {
+        match addons::standing(runner, addon, &cluster) {
             Ok(Standing::Available(_)) => drop(available.insert(addon.name.as_str())),
             Ok(Standing::Waiting(why) | Standing::Stuck(why)) => {
                 waiting.push(format!("{}: {why}", addon.name));
@@ -83,15 +76,15 @@ fn round(
     Err(transient(anyhow!("{}", waiting.join("; "))))
 }
 
-/// Applies one, and notes what came of it. The inner error is what was said: nothing has come of it
-/// yet where the API server did not answer.
+/// Applies one add-on and records the result. The inner error is the answer of kubectl. If the API
+/// server did not answer, there is no result to record yet.
 fn apply(root: &Root, runner: &dyn Runner, addon: &Addon) -> Result<Result<(), String>> {
     let answer =
         kubectl::apply_now(runner, &addon.path).map_err(|error| explained(&format!("{error:#}")));
     if answer.as_ref().is_err_and(|said| !is_refusal(said)) {
         return Ok(answer);
     }
-    let mut notes = notes(root)?;
+    let mut notes = addons::notes(root)?;
     let note = notes.entry(addon.name.clone()).or_default();
     let now = match &answer {
         Ok(()) => Note {
@@ -105,30 +98,7 @@ fn apply(root: &Root, runner: &dyn Runner, addon: &Addon) -> Result<Result<(), S
     };
     if *note != now {
         *note = now;
-        state::write_json(root, NOTES, &notes)?;
+        records::write_json(root, paths::ADDONS_NOTES, &notes)?;
     }
     Ok(answer)
-}
-
-/// What came of applying each so far.
-pub fn notes(root: &Root) -> Result<Notes> {
-    Ok(state::read_json(root, NOTES)?.unwrap_or_default())
-}
-
-/// How an add-on stands in the cluster.
-pub fn standing(runner: &dyn Runner, addon: &Addon, cluster: &Cluster) -> Result<Standing> {
-    let Some(objects) = kubectl::get_file(runner, &addon.path)? else {
-        return Ok(Standing::Waiting("not applied yet".to_owned()));
-    };
-    let first = judge(&objects, &[], cluster);
-    if matches!(first, Standing::Available(_)) || cluster.able.is_empty() {
-        return Ok(first);
-    }
-    let mut lists: Vec<Value> = Vec::new();
-    for namespace in namespaces(&objects) {
-        let pods = kubectl::get(runner, &["pods", "--namespace", &namespace]);
-        lists.push(pods.context("its pods")?);
-    }
-    let pods: Vec<&Value> = lists.iter().flat_map(listed).collect();
-    Ok(judge(&objects, &pods, cluster))
 }

@@ -1,43 +1,38 @@
-//! How a member comes into etcd's cluster: with the others when they all begin, or in the place of
-//! one that lost its data.
+//! How a member joins etcd's cluster: together with the others when the cluster starts for the
+//! first time, or as the replacement of a member that lost its data.
 
-use core::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
-use reqwest::blocking::{Client, RequestBuilder};
-use serde::Deserialize;
+use anyhow::{Result, ensure};
 use serde_json::json;
 
-use crate::access;
+use crate::clients::etcd::{Member, change, known_members, peer_url};
+use crate::clients::mtls;
 use crate::components::ETCD_CERTIFICATE;
 use crate::desired::EtcdMember;
-use crate::sys::http;
 use crate::sys::retry::{Failure, Schedule, retried, transient};
 use crate::sys::root::Root;
 
-/// How long a member may take to answer: one that waits for others answers nobody.
+/// How long a member may take to answer. A member that waits for others does not answer.
 const ANSWER: Duration = Duration::from_secs(5);
-/// How long a change of the cluster may take: its members have to agree.
-const CHANGE: Duration = Duration::from_secs(30);
-/// How long is waited for members that are to be there.
+/// How long to wait for the other members.
 const PATIENCE: Duration = Duration::from_secs(900);
-/// The longest pause between two tries.
+/// The longest pause between two attempts.
 const PAUSE: Duration = Duration::from_secs(5);
-/// How long the founding master looks for others before it begins alone.
+/// How long the founding master looks for others before it starts alone.
 const ALONE: Duration = Duration::from_secs(30);
 
-/// How a member begins (etcd's `--initial-cluster-state`).
+/// How a member starts (etcd's `--initial-cluster-state`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Beginning {
-    /// With all others, which have never run either.
+    /// Together with all others: none of them has run before.
     New,
-    /// As one more of a cluster that runs.
+    /// As a member that was added to a running cluster.
     Existing,
 }
 
 impl Beginning {
-    /// As etcd takes it.
+    /// The value of etcd's flag.
     pub fn as_str(self) -> &'static str {
         match self {
             Beginning::New => "new",
@@ -46,17 +41,18 @@ impl Beginning {
     }
 }
 
-/// How a member comes into its cluster.
+/// How a member joins its cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// How it begins.
+    /// How it starts.
     pub beginning: Beginning,
-    /// The members it begins with: of a cluster that runs, exactly those it has, or etcd ends.
+    /// The members it starts with. For a running cluster these are exactly its present members;
+    /// otherwise etcd exits.
     pub cluster: String,
 }
 
 impl Entry {
-    /// What etcd's unit is given of it.
+    /// The environment of etcd's unit.
     pub fn environment(&self) -> String {
         format!(
             "ETCD_INITIAL_CLUSTER_STATE={}\nETCD_INITIAL_CLUSTER={}\n",
@@ -66,35 +62,18 @@ impl Entry {
     }
 }
 
-/// A member as etcd tells of it.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-pub struct Member {
-    /// Its identifier, in hexadecimal.
-    #[serde(deserialize_with = "identifier")]
-    pub id: String,
-    /// Its name; empty until it has started, where it was added to a cluster that ran.
-    #[serde(default)]
-    pub name: String,
-    /// Where other members reach it.
-    #[serde(rename = "peerURLs")]
-    pub peer_urls: Vec<String>,
-    /// Where clients reach it; none until it has started.
-    #[serde(default, rename = "clientURLs")]
-    pub client_urls: Vec<String>,
-}
-
-/// What is to be done before a member starts without data.
+/// The next step before a member without data starts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Next {
-    /// Start it so.
+    /// Start it this way.
     Begin(Beginning),
     /// Add it first.
     Add,
-    /// It lost its data: remove what the others know of it, then add it.
+    /// It lost its data: remove the old member of this identifier, then add it again.
     Replace(String),
 }
 
-/// What `members`, as another member tells, mean for the one at `peer_url`.
+/// The next step for the member at `peer_url`, from the list of `members` of another member.
 fn next(members: &[Member], peer_url: &str) -> Next {
     let own = members
         .iter()
@@ -107,7 +86,8 @@ fn next(members: &[Member], peer_url: &str) -> Next {
     }
 }
 
-/// Finds out how `member`, which has no data, has to begin, and makes the others ready for it.
+/// Finds out how `member`, which has no data, has to start, and adds it to the running cluster
+/// if necessary.
 pub fn prepare(root: &Root, member: &EtcdMember) -> Result<Entry> {
     let began = Instant::now();
     let schedule = Schedule::until(began + PATIENCE, PAUSE);
@@ -131,9 +111,10 @@ pub fn prepare(root: &Root, member: &EtcdMember) -> Result<Entry> {
     prepared.map_err(Failure::into_error)
 }
 
-/// The members of a cluster that runs, to which `member` was added; `None` of one that begins.
+/// The members of the running cluster, including `member`; `None` if the cluster has not started
+/// yet.
 fn attempt(root: &Root, member: &EtcdMember) -> Result<Option<Vec<Member>>> {
-    let client = access::client(root, ETCD_CERTIFICATE, ANSWER)?;
+    let client = mtls::client(root, ETCD_CERTIFICATE, ANSWER)?;
     let members = known_members(&client, &member.others)?;
     let peer_url = peer_url(member.address);
     match next(&members, &peer_url) {
@@ -142,8 +123,8 @@ fn attempt(root: &Root, member: &EtcdMember) -> Result<Option<Vec<Member>>> {
         Next::Add => {}
         Next::Replace(id) => {
             log::warn!(
-                "etcd's member {} had data and has none: it is replaced by a new one, which gets \
-                 the data from the others",
+                "etcd's member {} lost its data; replacing it by a new member, which copies the \
+                 data from the others",
                 member.name
             );
             change(root, &member.others, |client, url| {
@@ -161,14 +142,14 @@ fn attempt(root: &Root, member: &EtcdMember) -> Result<Option<Vec<Member>>> {
     known_members(&client, &member.others).map(Some)
 }
 
-/// The members as etcd takes them. Those that have not started have no name yet: any one does,
-/// for etcd tells them by their URLs.
+/// The members in the form of `--initial-cluster`. Members that have not started have no name yet.
+/// Any name does, because etcd identifies them by their URLs.
 fn cluster_of(members: &[Member], own: &EtcdMember) -> Result<String> {
     let own_url = peer_url(own.address);
     let is_own = |member: &Member| member.peer_urls.contains(&own_url);
     ensure!(
         members.iter().any(is_own),
-        "etcd's other members do not know of {} yet",
+        "the member list of etcd's other members does not include {} yet",
         own.name
     );
     let mut listed = Vec::new();
@@ -183,7 +164,8 @@ fn cluster_of(members: &[Member], own: &EtcdMember) -> Result<String> {
             let plain = |c: char| c.is_ascii_alphanumeric() || "-._:/[]".contains(c);
             ensure!(
                 name.chars().all(plain) && url.chars().all(plain),
-                "etcd has a member whose name or URL is none: {name:?} at {url:?}"
+                "etcd lists a member with an invalid name or URL: {name:?} at {url:?}; find its ID \
+                 with `etcdctl member list` on a master, and remove it: `etcdctl member remove ID`"
             );
             listed.push(format!("{name}={url}"));
         }
@@ -191,63 +173,11 @@ fn cluster_of(members: &[Member], own: &EtcdMember) -> Result<String> {
     Ok(listed.join(","))
 }
 
-/// The members, as the first one says that answers. A member that waits for others tells of them
-/// at its port for members only.
-fn known_members(client: &Client, others: &[Ipv4Addr]) -> Result<Vec<Member>> {
-    let ask = |address| {
-        let response = http::send(client.get(format!("{}/members", peer_url(address))))?;
-        serde_json::from_str(&response.text()?).context("etcd's list of its members")
-    };
-    at_any(others, ask).context("none of etcd's other members answers")
-}
-
-/// Has one of the others change the list of members.
-fn change(
-    root: &Root,
-    others: &[Ipv4Addr],
-    request: impl Fn(&Client, &str) -> RequestBuilder,
-) -> Result<()> {
-    let client = access::client(root, ETCD_CERTIFICATE, CHANGE)?;
-    let ask = |address| {
-        let url = format!("https://{address}:2379/v2/members");
-        http::send(request(&client, &url)).map(drop)
-    };
-    at_any(others, ask).context("etcd's members do not change their list")
-}
-
-/// Asks the members in turn until one gives what is wanted.
-fn at_any<T>(others: &[Ipv4Addr], ask: impl Fn(Ipv4Addr) -> Result<T>) -> Result<T> {
-    let mut failures = Vec::new();
-    for &address in others {
-        match ask(address) {
-            Ok(value) => return Ok(value),
-            Err(error) => failures.push(format!("{address}: {error:#}")),
-        }
-    }
-    bail!("{}", failures.join("; "))
-}
-
-fn peer_url(address: Ipv4Addr) -> String {
-    format!("https://{address}:2380")
-}
-
-/// Members tell their identifiers as numbers to each other, and in hexadecimal to clients.
-fn identifier<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Identifier {
-        Number(u64),
-        Text(String),
-    }
-    Ok(match Identifier::deserialize(deserializer)? {
-        Identifier::Number(number) => format!("{number:x}"),
-        Identifier::Text(text) => text,
-    })
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use core::net::Ipv4Addr;
+
     use super::*;
 
     const OWN: &str = "https://192.168.1.104:2380";

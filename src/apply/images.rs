@@ -1,36 +1,29 @@
-//! Keeps the images of this node in docker: there is nowhere to pull one from again.
+//! Keeps the images of this node in docker. An air-gapped node cannot pull them again.
 
 use anyhow::{Result, bail};
 
-use crate::apply::docker::Docker;
-use crate::apply::state;
-use crate::components::IMAGES;
-use crate::desired::Image;
+use crate::clients::docker::Docker;
+use crate::observe::records;
 use crate::sys::process::Runner;
 use crate::sys::root::Root;
 
-/// The images docker is to have on this node; nothing before it was installed.
-pub fn wanted(root: &Root) -> Result<Vec<Image>> {
-    Ok(state::read_json(root, IMAGES)?.unwrap_or_default())
-}
-
-/// Loads what docker has lost. A docker that does not run is left alone: nothing can run on it.
+/// Loads the images that docker has lost. Does nothing while docker does not run.
 ///
 /// # Errors
-/// If an image is missing and cannot be loaded; the others are loaded all the same.
+/// If an image is missing and cannot be loaded. The other images are still loaded.
 pub fn ensure(root: &Root, runner: &dyn Runner, docker: &Docker) -> Result<()> {
     if !docker.is_running(runner) {
-        log::info!("docker does not run");
+        log::info!("docker does not run, so its images cannot be checked: systemctl status docker");
         return Ok(());
     }
-    let wanted = wanted(root)?;
+    let wanted = records::images(root)?;
     let mut lost = 0;
     for image in &wanted {
         if docker.image_id(runner, &image.reference)?.as_ref() == Some(&image.id) {
             continue;
         }
         log::warn!(
-            "docker has lost {}; loading it from {}",
+            "image {} is missing in docker; loading it from {}",
             image.reference,
             image.tarball
         );
@@ -38,17 +31,17 @@ pub fn ensure(root: &Root, runner: &dyn Runner, docker: &Docker) -> Result<()> {
             .resolve(&image.tarball)
             .and_then(|tarball| docker.load(runner, &tarball));
         match loaded {
-            Ok(()) => log::info!("loaded {}", image.reference),
+            Ok(()) => log::info!("loaded image {}", image.reference),
             Err(error) => {
                 lost += 1;
-                log::error!("{}: {error:#}", image.reference);
+                log::error!("cannot load image {}: {error:#}", image.reference);
             }
         }
     }
     if lost > 0 {
         bail!(
-            "{lost} of {} images cannot be loaded again; `appliance install` unpacks the bundle \
-             again",
+            "{lost} of {} images cannot be loaded; run `appliance install`, which unpacks the \
+             bundle again",
             wanted.len()
         );
     }

@@ -1,57 +1,20 @@
-//! Kernel modules and settings of the running system.
+//! Loads kernel modules and changes settings of the running system.
 
 use std::fs;
-use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
+use crate::clients::kernel::sysctl_path;
 use crate::sys::process::{Command, Runner};
-
-/// Whether the module is loaded or built into the running kernel.
-pub fn has_module(module: &str) -> bool {
-    let plain = module.replace('-', "_");
-    if Path::new("/sys/module").join(&plain).exists() {
-        return true;
-    }
-    let release = nix::sys::utsname::uname()
-        .map(|uname| uname.release().to_string_lossy().into_owned())
-        .unwrap_or_default();
-    let built_in = fs::read_to_string(format!("/lib/modules/{release}/modules.builtin"));
-    built_in.unwrap_or_default().lines().any(|line| {
-        let name = line.rsplit('/').next().unwrap_or_default();
-        name.trim_end_matches(".ko").replace('-', "_") == plain
-    })
-}
-
-/// Whether `modprobe` could load the module, without loading it.
-pub fn can_load_module(runner: &dyn Runner, module: &str) -> bool {
-    let probe = Command::new("modprobe", &["--dry-run", "--quiet", module]);
-    runner.run(&probe).is_ok_and(|output| output.success())
-}
-
-/// Whether the running kernel confines programs with AppArmor, as docker asks it.
-pub fn has_apparmor() -> bool {
-    let enabled = fs::read_to_string("/sys/module/apparmor/parameters/enabled");
-    enabled.is_ok_and(|enabled| enabled.starts_with('Y'))
-}
 
 /// Loads a module.
 pub fn load_module(runner: &dyn Runner, module: &str) -> Result<()> {
     runner.check(&Command::new("modprobe", &[module])).map(drop)
 }
 
-/// The value of a setting such as `net.ipv4.ip_forward`; `None` if the kernel has none of that name.
-pub fn sysctl(key: &str) -> Option<String> {
-    let value = fs::read_to_string(sysctl_path(key)).ok()?;
-    Some(value.trim().to_owned())
-}
-
 /// Sets a setting until the next boot.
 pub fn set_sysctl(key: &str, value: &str) -> Result<()> {
     let path = sysctl_path(key);
-    fs::write(&path, value).with_context(|| format!("set {key} to {value} ({})", path.display()))
-}
-
-fn sysctl_path(key: &str) -> PathBuf {
-    Path::new("/proc/sys").join(key.replace('.', "/"))
+    fs::write(&path, value)
+        .with_context(|| format!("cannot set sysctl {key} to {value} ({})", path.display()))
 }

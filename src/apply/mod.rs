@@ -1,52 +1,51 @@
-//! Carries a plan out: the only part of the program that changes the machine.
+//! Carries out a plan. Only this part of the program changes the machine.
 
 use anyhow::{Context, Result};
 
-use crate::apply::docker::Docker;
-use crate::components::{ETCD_ENVIRONMENT, JOIN_DIR, PROGRAM};
-use crate::desired::{BUNDLES, Content, Image};
+use crate::clients::docker::Docker;
+use crate::clients::{kubectl, systemd};
+use crate::paths;
+
+use crate::desired::Content;
 use crate::join::tokens::Tokens;
 use crate::plan::{OBJECTS, Plan, Step};
+use crate::records::images::NodeImage;
+use crate::sys::change::Change;
 use crate::sys::mount;
 use crate::sys::process::{Command, Runner, argument};
 use crate::sys::root::Root;
 
 pub mod addons;
-pub mod docker;
 pub mod etcd;
 pub mod images;
-pub mod kernel;
-pub mod kubectl;
-pub mod observe;
-pub mod software;
-pub mod state;
-pub mod systemd;
+mod kernel;
+pub mod records;
 
-/// Unpacks the bundle to the directory given, an absolute path on this machine.
+/// Unpacks the bundle to the given directory, an absolute path on this machine.
 pub type Unpack<'a> = dyn Fn(&std::path::Path) -> Result<()> + 'a;
 
-/// Told of each step before it is carried out: its number from 1, how many there are, and the step.
+/// Called before each step with its number (from 1), the number of steps, and the step.
 pub type Announce<'a> = dyn Fn(usize, usize, &Step) + 'a;
 
-/// What a plan is carried out with.
+/// Carries out a plan with these tools.
 pub struct Executor<'a> {
     /// Where files go.
     pub root: &'a Root,
     /// What runs programs.
     pub runner: &'a dyn Runner,
-    /// The docker that images are loaded into.
+    /// The docker that loads the images.
     pub docker: &'a Docker,
     /// What unpacks the bundle.
     pub unpack: &'a Unpack<'a>,
-    /// What copies the running program to the path given.
+    /// What copies the running program to the given path.
     pub install_program: &'a Unpack<'a>,
-    /// What tells the user.
+    /// What reports each step to the user.
     pub announce: &'a Announce<'a>,
 }
 
 impl Executor<'_> {
-    /// Carries out every step in order and stops at the first that fails. Running the
-    /// same command again goes on from there.
+    /// Carries out every step in order and stops at the first failure. The same command, run
+    /// again, continues there.
     pub fn run(&self, plan: &Plan) -> Result<()> {
         let count = plan.steps.len();
         for (index, step) in plan.steps.iter().enumerate() {
@@ -60,8 +59,8 @@ impl Executor<'_> {
     fn carry_out(&self, step: &Step) -> Result<()> {
         match step {
             Step::Unpack { .. } => {
-                self.root.create_dir(BUNDLES, 0o755)?;
-                (self.unpack)(&self.root.resolve(BUNDLES)?)
+                self.root.create_dir(paths::BUNDLES, 0o755)?;
+                (self.unpack)(&self.root.resolve(paths::BUNDLES)?)
             }
             Step::CreateDirectory(directory) => {
                 self.root.create_dir(&directory.path, directory.mode)
@@ -76,22 +75,23 @@ impl Executor<'_> {
             Step::SetLink(link) => self.root.set_link(&link.path, &link.target),
             Step::LoadModule(module) => kernel::load_module(self.runner, module),
             Step::SetSysctl { key, value } => kernel::set_sysctl(key, value),
-            Step::InstallProgram => (self.install_program)(&self.root.resolve(PROGRAM)?),
+            Step::InstallProgram => (self.install_program)(&self.root.resolve(paths::PROGRAM)?),
             Step::CreateUsers(path) => self
                 .runner
                 .check(&Command::new("systemd-sysusers", &[path]))
                 .map(drop),
             Step::AddToken(token) => {
-                let dir = self.root.resolve(JOIN_DIR)?;
+                let dir = self.root.resolve(paths::JOIN_DIR)?;
                 Tokens::new(&dir).add(&token.id, &token.record).map(drop)
             }
             Step::PrepareEtcd(member) => {
                 let text = etcd::prepare(self.root, member)?.environment();
-                self.root.write(ETCD_ENVIRONMENT, text.as_bytes(), 0o644)
+                self.root
+                    .write(paths::ETCD_ENVIRONMENT, text.as_bytes(), 0o644)
             }
             Step::ApplyObjects(objects) => {
                 kubectl::apply(self.runner, &objects.path)?;
-                state::note_started(self.root, OBJECTS, &objects.digest)
+                records::note_started(self.root, OBJECTS, &objects.digest)
             }
             Step::Stop(service) => systemd::stop(self.runner, service),
             Step::EndContainers(name) => self.docker.end_containers(self.runner, name),
@@ -99,22 +99,23 @@ impl Executor<'_> {
             Step::RemoveContent(path) => self.remove_content(path),
             Step::RemoveFile(path) => self.root.remove_file(path),
             Step::PutAside { path, to } => self.root.rename(path, to),
-            Step::ForgetNode => state::forget(self.root),
+            Step::ForgetNode => records::forget(self.root),
             Step::ReloadUnits => systemd::daemon_reload(self.runner),
             Step::LoadImage(image) => self.load_image(image),
             Step::Start { service, restart } => {
-                // Images can be loaded only into a docker that answers; nobody waits for the others.
+                // Docker has to run before it can load images. No step waits for other services.
                 if service.name == "docker" {
                     systemd::start(self.runner, service.name, *restart)?;
                 } else {
                     systemd::start_without_waiting(self.runner, service.name, *restart)?;
                 }
-                state::note_started(self.root, service.name, &service.inputs)
+                records::note_started(self.root, service.name, &service.inputs)
             }
         }
     }
 
-    /// What is mounted below goes first: a pod's volume may be somewhere else's data.
+    /// Removes the content of a directory. It unmounts everything below first: the volume of a pod
+    /// may hold data from another place.
     fn remove_content(&self, path: &str) -> Result<()> {
         let dir = self.root.resolve(path)?;
         for mounted in mount::below(&dir)? {
@@ -124,7 +125,8 @@ impl Executor<'_> {
         self.root.remove_content(path)
     }
 
-    /// A file that was not there when the plan was made is created, never replaced: it could be a key.
+    /// Writes a file. A file that was absent when the plan was made is created, never replaced: it
+    /// could be a key.
     fn write(&self, path: &str, mode: u32, content: &Content, new: bool) -> Result<()> {
         let bytes = content.bytes();
         if new {
@@ -134,7 +136,7 @@ impl Executor<'_> {
         }
     }
 
-    fn load_image(&self, image: &Image) -> Result<()> {
+    fn load_image(&self, image: &NodeImage) -> Result<()> {
         if self
             .docker
             .image_id(self.runner, &image.reference)?

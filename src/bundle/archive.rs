@@ -8,7 +8,7 @@ use std::path::{Component, Path};
 use anyhow::{Context, Result, bail, ensure};
 use flate2::read::MultiGzDecoder;
 
-use crate::sys::digest::Sha256;
+use crate::digest::Sha256;
 use crate::sys::stream::{Bounded, Hashing};
 
 /// What may be unpacked from a file of no size at all, in bytes.

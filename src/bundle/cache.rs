@@ -11,7 +11,7 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use sha2::Digest;
 
-use crate::sys::digest::Sha256;
+use crate::digest::Sha256;
 use crate::sys::stream::Hashing;
 
 /// Where whole files are, each named by its digest.

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::archive::unpacked_limit;
 use super::cache::Cache;
 use super::tarball::append_file;
-use crate::sys::digest::Sha256;
+use crate::digest::Sha256;
 use crate::sys::stream::{Bounded, Hashing};
 
 /// The most a manifest or a configuration may be, in bytes.

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 
 use super::upstream::Upstream;
-use crate::sys::digest::Sha256;
+use crate::digest::Sha256;
 
 /// The file's name.
 pub const FILE_NAME: &str = "bundle.lock";

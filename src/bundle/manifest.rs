@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::definition::{check_path, is_file_name};
 use super::workload::Workload;
-use crate::spec::Role;
-use crate::sys::digest::Sha256;
+use crate::digest::Sha256;
+use crate::nodespec::Role;
 
 /// The name of the manifest in a payload, and on a node.
 pub const FILE_NAME: &str = "manifest.json";

@@ -13,7 +13,7 @@ use zip::{CompressionMethod, ZipArchive, ZipWriter};
 use super::elf::Program;
 use super::manifest::{FILE_NAME, Manifest};
 use super::signature::TrustKey;
-use crate::sys::digest::Sha256;
+use crate::digest::Sha256;
 
 /// The entry that signs the manifest, as minisign names such files.
 pub const SIGNATURE: &str = "manifest.json.minisig";

@@ -11,7 +11,7 @@ use super::definition::Definition;
 use super::image::{self, Image, MAX_DOCUMENT};
 use super::tarball::append_file;
 use super::upstream::Upstream;
-use crate::sys::digest::Sha256;
+use crate::digest::Sha256;
 use crate::sys::progress::Progress;
 use crate::sys::stream::{Counting, Hashing};
 

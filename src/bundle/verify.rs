@@ -15,7 +15,7 @@ use super::manifest::{Component, Kind, Manifest};
 use super::payload::Payload;
 use super::unpack;
 use super::workload::Workload;
-use crate::sys::digest::Sha256;
+use crate::digest::Sha256;
 use crate::sys::progress::Progress;
 use crate::sys::stream::Hashing;
 

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 
 use super::definition::is_file_name;
-use crate::spec::network::dns_name;
+use crate::nodespec::network::dns_name;
 use crate::sys::read::bounded;
 
 /// More than any manifest for people has, in bytes.

@@ -1,7 +1,8 @@
-//! The table: each check makes one verdict of what was found out.
+//! The table of checks: each check makes one verdict from the facts.
 
+use super::Verdict;
 use super::facts::{Facts, Node, Probes};
-use super::{Expected, Verdict};
+use crate::records::expected::Expected;
 
 /// Makes a verdict.
 type Check = fn(&Expected, &Facts) -> Verdict;
@@ -24,24 +25,24 @@ pub const CHECKS: &[(&str, Check)] = &[
 fn versions(expected: &Expected, facts: &Facts) -> Verdict {
     let versions = match &facts.versions {
         Ok(versions) => versions,
-        Err(why) => return Verdict::failed(why, "`journalctl -u kube-apiserver` says why"),
+        Err(why) => return Verdict::failed(why, "see `journalctl -u kube-apiserver`"),
     };
     let found = format!("client {}, server {}", versions.client, versions.server);
-    // What stands behind the version, such as a build's name, is not compared.
+    // Suffixes of the version, such as a build's name, are not compared.
     let same = |version: &str| version.split([' ', '+', '-']).next() == Some(&expected.kubernetes);
     if same(&versions.client) && same(&versions.server) {
         return Verdict::passed(found);
     }
     Verdict::failed(
         format!("{found}; the bundle has {}", expected.kubernetes),
-        "`appliance install` brings this master to the bundle's version",
+        "run `appliance install` on this master to get the bundle's version",
     )
 }
 
 fn components(_expected: &Expected, facts: &Facts) -> Verdict {
     let components = match &facts.components {
         Ok(components) => components,
-        Err(why) => return Verdict::failed(why, "`kubectl get componentstatuses` shows more"),
+        Err(why) => return Verdict::failed(why, "see `kubectl get componentstatuses`"),
     };
     let sick = components.iter().filter(|component| !component.healthy);
     let sick: Vec<String> = sick
@@ -49,13 +50,13 @@ fn components(_expected: &Expected, facts: &Facts) -> Verdict {
         .collect();
     if components.is_empty() || !sick.is_empty() {
         let found = if sick.is_empty() {
-            "none is listed".to_owned()
+            "the API server lists none".to_owned()
         } else {
             sick.join("; ")
         };
         return Verdict::failed(
             found,
-            "`appliance status` on the masters shows which service fails",
+            "run `appliance status` on the masters to see which service fails",
         );
     }
     let names: Vec<&str> = components.iter().map(|c| c.name.as_str()).collect();
@@ -65,7 +66,7 @@ fn components(_expected: &Expected, facts: &Facts) -> Verdict {
 fn nodes(expected: &Expected, facts: &Facts) -> Verdict {
     let nodes = match &facts.nodes {
         Ok(nodes) => nodes,
-        Err(why) => return Verdict::failed(why, "`kubectl get nodes` shows more"),
+        Err(why) => return Verdict::failed(why, "see `kubectl get nodes`"),
     };
     let not_ready = nodes.iter().filter(|node| !node.ready);
     let not_ready: Vec<&str> = not_ready.map(|node| node.name.as_str()).collect();
@@ -74,26 +75,26 @@ fn nodes(expected: &Expected, facts: &Facts) -> Verdict {
     };
     let joined = match &facts.joined {
         Ok(joined) => joined,
-        Err(why) => return Verdict::failed(why, "`appliance node list` shows who joined"),
+        Err(why) => return Verdict::failed(why, "see `appliance node list` for the joined nodes"),
     };
     let absent: Vec<&str> = joined.iter().filter(unknown).map(String::as_str).collect();
     if !not_ready.is_empty() {
         return Verdict::failed(
             format!("not ready: {}", not_ready.join(", ")),
-            "`appliance status` there, and `journalctl -u kubelet`, say why",
+            "run `appliance status` and `journalctl -u kubelet` on these nodes to see why",
         );
     }
     if !absent.is_empty() {
         return Verdict::failed(
             format!("joined, but not in the cluster: {}", absent.join(", ")),
-            "see `journalctl -u kubelet` there; `appliance node release NAME` forgets one that is \
-             gone for good",
+            "see `journalctl -u kubelet` on these nodes; if a node is gone for good, remove its \
+             record here: `appliance node release NAME`",
         );
     }
     if nodes.is_empty() {
         return Verdict::failed(
-            "there is none",
-            "let a worker join: `appliance token create`",
+            "the cluster has no nodes",
+            "run `appliance token create` and boot a worker with this token in its user-data",
         );
     }
     Verdict::passed(format!("{} of {} ready", nodes.len(), nodes.len()))
@@ -102,7 +103,7 @@ fn nodes(expected: &Expected, facts: &Facts) -> Verdict {
 fn peers(_expected: &Expected, facts: &Facts) -> Verdict {
     let peers = match &facts.peers {
         Ok(peers) => peers,
-        Err(why) => return Verdict::failed(why, "`docker logs calico-node` says why"),
+        Err(why) => return Verdict::failed(why, "see `docker logs calico-node`"),
     };
     let down: Vec<String> = peers
         .iter()
@@ -117,8 +118,8 @@ fn peers(_expected: &Expected, facts: &Facts) -> Verdict {
                 peers.len(),
                 down.join(", ")
             ),
-            "let TCP 179 pass between nodes: `openstack security group rule create --protocol tcp \
-             --dst-port 179 --remote-group GROUP GROUP`; of a node that is gone for good: \
+            "allow TCP 179 between nodes: `openstack security group rule create --protocol tcp \
+             --dst-port 179 --remote-group GROUP GROUP`; if a node is gone for good: \
              `calicoctl delete node NAME`",
         );
     }
@@ -131,7 +132,7 @@ fn peers(_expected: &Expected, facts: &Facts) -> Verdict {
 fn pool(expected: &Expected, facts: &Facts) -> Verdict {
     let pools = match &facts.pools {
         Ok(pools) => pools,
-        Err(why) => return Verdict::failed(why, "`calicoctl get ipPool` shows more"),
+        Err(why) => return Verdict::failed(why, "see `calicoctl get ipPool`"),
     };
     let found = pools.join(", ");
     if *pools == [expected.pod_cidr.as_str()] {
@@ -140,17 +141,18 @@ fn pool(expected: &Expected, facts: &Facts) -> Verdict {
     let found = if pools.is_empty() { "none" } else { &found };
     Verdict::failed(
         format!("{found}; podCIDR is {}", expected.pod_cidr),
-        "Calico keeps the pool it made first: set podCIDR to it, or make another with `calicoctl \
-         create` and delete the old one",
+        "Calico keeps the pool from the first installation: set podCIDR to that pool, or create \
+         the new pool with `calicoctl create -f FILE` and delete the old one with `calicoctl \
+         delete ipPool CIDR`",
     )
 }
 
-/// What the probes found, or why there are none.
+/// The results of the probes, or a skipped verdict if there are none.
 fn probes(facts: &Facts) -> Result<&Probes, Verdict> {
     facts
         .probes
         .as_ref()
-        .map_err(|why| Verdict::skipped(format!("no pods to ask with: {why}")))
+        .map_err(|why| Verdict::skipped(format!("the probes do not run: {why}")))
 }
 
 fn deployment(_expected: &Expected, facts: &Facts) -> Verdict {
@@ -158,8 +160,8 @@ fn deployment(_expected: &Expected, facts: &Facts) -> Verdict {
         Ok(probes) => Verdict::passed(format!("{} pods, one on each node", probes.pods.len())),
         Err(why) => Verdict::failed(
             why,
-            "`kubectl describe pods --all-namespaces` and `journalctl -u kubelet` on the node say \
-             more; run the check again afterwards",
+            "see `kubectl describe pods --all-namespaces`, and `journalctl -u kubelet` on the \
+             node; then run `appliance check` again",
         ),
     }
 }
@@ -170,14 +172,14 @@ fn dns(expected: &Expected, facts: &Facts) -> Verdict {
         Err(skipped) => return skipped,
     };
     for answer in &probes.dns {
-        let hint = "`kubectl -n kube-system get pods -l k8s-app=kube-dns` shows whether it runs, \
-                    `appliance status` what it waits for";
+        let hint = "see `kubectl -n kube-system get pods -l k8s-app=kube-dns` for the state of \
+                    DNS, and `appliance status` for what it waits for";
         match &answer.found {
             Err(why) => return Verdict::failed(format!("pod on {}: {why}", answer.node), hint),
             Ok(addresses) if !addresses.contains(&expected.api_server_ip) => {
                 return Verdict::failed(
                     format!(
-                        "pod on {}: kubernetes.default is {}, not {}",
+                        "pod on {}: kubernetes.default resolves to {}, not {}",
                         answer.node,
                         addresses.join(", "),
                         expected.api_server_ip
@@ -189,7 +191,7 @@ fn dns(expected: &Expected, facts: &Facts) -> Verdict {
         }
     }
     Verdict::passed(format!(
-        "kubernetes.default.svc.{} is {}",
+        "kubernetes.default.svc.{} resolves to {}",
         expected.domain, expected.api_server_ip
     ))
 }
@@ -203,8 +205,8 @@ fn node_ports(_expected: &Expected, facts: &Facts) -> Verdict {
         if let Err(why) = &answer.found {
             return Verdict::failed(
                 format!("{}: {why}", answer.node),
-                "let the nodePortRange pass to the nodes (security group), and see `journalctl -u \
-                 kube-proxy` there",
+                "allow the ports of nodePortRange to the nodes in the security group, and see \
+                 `journalctl -u kube-proxy` on that node",
             );
         }
     }
@@ -212,19 +214,19 @@ fn node_ports(_expected: &Expected, facts: &Facts) -> Verdict {
     Verdict::passed(format!("answers at {}", places.join(", ")))
 }
 
-/// What lets the packets of pods pass between nodes.
+/// How to allow the packets of pods between nodes.
 fn passage(expected: &Expected, nodes: &[&Node]) -> String {
     if expected.ipip != "off" {
-        return "packets are tunnelled, so let IP protocol 4 pass between nodes: `openstack \
+        return "pods use IP-in-IP tunnels, so allow IP protocol 4 between nodes: `openstack \
                 security group rule create --protocol 4 --remote-group GROUP GROUP`"
             .to_owned();
     }
     let addresses: Vec<&str> = nodes.iter().map(|node| node.address.as_str()).collect();
     format!(
-        "Neutron drops what pods send unless the port of each node lets it pass: `openstack port \
-         set PORT --allowed-address ip-address={} --allowed-address ip-address={}` (`openstack \
-         port list --fixed-ip ip-address={}` shows PORT; likewise for {}); or set ipip to \
-         cross-subnet or always on all nodes",
+        "Neutron drops packets of pods unless the port of each node allows their addresses: \
+         `openstack port set PORT --allowed-address ip-address={} --allowed-address ip-address={}` \
+         (`openstack port list --fixed-ip ip-address={}` shows PORT; do this for {}); or \
+         set ipip to cross-subnet or always on all nodes",
         expected.pod_cidr,
         expected.service_cidr,
         addresses.first().unwrap_or(&"ADDRESS"),
@@ -238,7 +240,7 @@ fn pod_to_pod(expected: &Expected, facts: &Facts) -> Verdict {
         Err(skipped) => return skipped,
     };
     if probes.pairs.is_empty() {
-        return Verdict::skipped("pods run on one node only");
+        return Verdict::skipped("only one node runs pods");
     }
     for pair in &probes.pairs {
         if let Err(why) = &pair.connected {
@@ -248,7 +250,7 @@ fn pod_to_pod(expected: &Expected, facts: &Facts) -> Verdict {
             );
         }
     }
-    Verdict::passed(format!("{} ways between nodes", probes.pairs.len()))
+    Verdict::passed(format!("{} connections between nodes", probes.pairs.len()))
 }
 
 fn path_mtu(expected: &Expected, facts: &Facts) -> Verdict {
@@ -263,17 +265,20 @@ fn path_mtu(expected: &Expected, facts: &Facts) -> Verdict {
         match &pair.passes {
             Err(why) => {
                 let hint =
-                    "let UDP between pods pass: a NetworkPolicy or the nodes' firewall may drop it";
+                    "allow UDP between pods: a NetworkPolicy or the nodes' firewall may drop it";
                 return Verdict::failed(format!("{way}: {why}"), hint);
             }
             Ok(bytes) if *bytes < expected.pod_mtu => {
                 let mtu = bytes + expected.tunnel;
                 return Verdict::failed(
                     format!(
-                        "{way}: packets of {bytes} bytes pass, not of {}, the MTU of pods",
+                        "{way}: packets of {bytes} bytes pass, but the MTU of pods is {}",
                         expected.pod_mtu
                     ),
-                    format!("say `mtu: {mtu}` in the settings of all nodes and install them again"),
+                    format!(
+                        "set `mtu: {mtu}` in the settings of all nodes, and run `appliance \
+                         install` on each"
+                    ),
                 );
             }
             Ok(bytes) => least = Some(least.map_or(*bytes, |least: u32| least.min(*bytes))),
@@ -281,7 +286,7 @@ fn path_mtu(expected: &Expected, facts: &Facts) -> Verdict {
     }
     match least {
         Some(bytes) => Verdict::passed(format!("packets of {bytes} bytes pass unfragmented")),
-        None => Verdict::skipped("no pod reaches one of another node"),
+        None => Verdict::skipped("no pod reaches a pod on another node"),
     }
 }
 
@@ -291,14 +296,15 @@ fn metadata(expected: &Expected, facts: &Facts) -> Verdict {
         Err(skipped) => return skipped,
     };
     if expected.pod_metadata {
-        return Verdict::skipped("pods may ask it (podMetadataAccess: allow)");
+        return Verdict::skipped("the settings allow it (podMetadataAccess: allow)");
     }
     for answer in &probes.metadata {
         match &answer.found {
             Ok(true) => {
                 return Verdict::failed(
                     format!("a pod on {} reaches 169.254.169.254", answer.node),
-                    "`systemctl restart appliance-pod-metadata` there, and `appliance status`",
+                    "run `systemctl restart appliance-pod-metadata` on that node, then \
+                     `appliance status`",
                 );
             }
             Ok(false) => {}

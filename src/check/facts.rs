@@ -1,4 +1,4 @@
-//! Finds out about the cluster what the checks judge: kubectl, calicoctl, BIRD and the probes.
+//! Collects the facts that the checks need, from kubectl, calicoctl, BIRD and the probes.
 
 use std::collections::BTreeSet;
 
@@ -7,21 +7,21 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::addons::object::{condition, listed, of_type, text};
-use crate::apply::kubectl;
-use crate::desired::CURRENT;
+use crate::clients::bird::{self, Peer};
+use crate::clients::kubectl;
+use crate::paths::{BIN_DIR, BIRD_SOCKET};
 use crate::sys::process::{Command, Runner};
 use crate::sys::root::Root;
-use crate::verify::{self, Peer};
 
-/// What was found out, or why it could not be.
+/// A fact, or the reason why it is unknown.
 pub type Found<T> = Result<T, String>;
 
-/// All that was found out.
+/// All facts about the cluster.
 #[derive(Clone, Debug)]
 pub struct Facts {
     /// The versions of client and server.
     pub versions: Found<Versions>,
-    /// What the control plane says of itself.
+    /// The component statuses of the control plane.
     pub components: Found<Vec<Component>>,
     /// The nodes of the cluster.
     pub nodes: Found<Vec<Node>>,
@@ -29,18 +29,18 @@ pub struct Facts {
     pub joined: Found<BTreeSet<String>>,
     /// The BGP peers of this node.
     pub peers: Found<Vec<Peer>>,
-    /// The ranges Calico gives addresses of.
+    /// The address ranges of Calico's IP pools.
     pub pools: Found<Vec<String>>,
-    /// What the probes say.
+    /// The results of the probes.
     pub probes: Found<Probes>,
 }
 
 /// Two versions of Kubernetes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Versions {
-    /// That of kubectl.
+    /// The version of kubectl.
     pub client: String,
-    /// That of the API server.
+    /// The version of the API server.
     pub server: String,
 }
 
@@ -49,9 +49,9 @@ pub struct Versions {
 pub struct Component {
     /// Its name.
     pub name: String,
-    /// Whether it says that it is healthy.
+    /// Whether it reports that it is healthy.
     pub healthy: bool,
-    /// What it says.
+    /// Its status message.
     pub message: String,
 }
 
@@ -68,55 +68,56 @@ pub struct Node {
     pub schedulable: bool,
 }
 
-/// What a probe says, and where it is.
+/// The result of one probe.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer<T> {
-    /// The node, by name, or by address where that matters.
+    /// The node: its name, or its address for a test of that address.
     pub node: String,
     /// What was found.
     pub found: Found<T>,
 }
 
-/// The way from one node's pod to another's.
+/// The connection from a pod on one node to a pod on another.
 #[derive(Clone, Debug)]
 pub struct Pair {
-    /// The node of the pod that asks.
+    /// The node of the sending pod.
     pub from: Node,
-    /// The node of the pod that is asked.
+    /// The node of the receiving pod.
     pub to: Node,
-    /// Whether a connection comes about.
+    /// Whether they can connect.
     pub connected: Found<()>,
-    /// The biggest packet that passes unfragmented, of those as big as the MTU of pods, in bytes.
+    /// The size of the biggest packet that passes unfragmented, in bytes; at most the MTU of pods.
     pub passes: Found<u32>,
 }
 
-/// What the probes say.
+/// The results of the probes.
 #[derive(Clone, Debug, Default)]
 pub struct Probes {
-    /// The nodes that have one.
+    /// The nodes that run a probe.
     pub pods: Vec<Node>,
-    /// The addresses of `kubernetes.default`, as each finds them.
+    /// The addresses that each probe gets for `kubernetes.default`.
     pub dns: Vec<Answer<Vec<String>>>,
-    /// Whether the service is reached at each node's address.
+    /// Whether the service answers at each node's address.
     pub node_ports: Vec<Answer<()>>,
-    /// Ways between nodes: each node is the start of one and the end of another.
+    /// Connections between nodes: each node sends in one and receives in another.
     pub pairs: Vec<Pair>,
-    /// Whether each reaches the metadata service.
+    /// Whether each probe reaches the metadata service.
     pub metadata: Vec<Answer<bool>>,
 }
 
-/// An error in one line, as a fact.
+/// Turns an error into one line.
 pub fn told<T>(result: Result<T>) -> Found<T> {
     result.map_err(|error| format!("{error:#}"))
 }
 
-/// The versions in what `kubectl version --short` prints.
+/// The versions that `kubectl version --short` prints.
 pub fn versions(runner: &dyn Runner) -> Result<Versions> {
     let text = kubectl::text(runner, &["version", "--short"])?;
     let version = |side: &str| {
         let mut lines = text.lines();
         let found = lines.find_map(|line| line.trim().strip_prefix(side));
-        let found = found.with_context(|| format!("kubectl does not say its {side}"))?;
+        let found =
+            found.with_context(|| format!("`kubectl version --short` printed no line `{side}`"))?;
         Ok::<_, anyhow::Error>(found.trim().to_owned())
     };
     Ok(Versions {
@@ -125,7 +126,7 @@ pub fn versions(runner: &dyn Runner) -> Result<Versions> {
     })
 }
 
-/// What the control plane says of itself.
+/// The component statuses of the control plane.
 pub fn components(runner: &dyn Runner) -> Result<Vec<Component>> {
     let list = kubectl::get(runner, &["componentstatuses"])?;
     let component = |item: &Value| {
@@ -160,11 +161,11 @@ pub fn nodes(runner: &dyn Runner) -> Result<Vec<Node>> {
 
 /// The BGP peers of this node.
 pub fn peers(root: &Root) -> Result<Vec<Peer>> {
-    verify::ask_bird(&root.resolve(verify::BIRD)?)?
-        .with_context(|| format!("no BIRD listens at {}", verify::BIRD))
+    bird::ask(&root.resolve(BIRD_SOCKET)?)?
+        .with_context(|| format!("no BIRD listens at {BIRD_SOCKET}; is kube-calico running?"))
 }
 
-/// The ranges Calico gives pods addresses of, as `calicoctl` v1 lists them.
+/// The address ranges of Calico's IP pools, as `calicoctl` v1 lists them.
 pub fn pools(runner: &dyn Runner) -> Result<Vec<String>> {
     #[derive(Deserialize)]
     struct Pool {
@@ -174,11 +175,11 @@ pub fn pools(runner: &dyn Runner) -> Result<Vec<String>> {
     struct Metadata {
         cidr: String,
     }
-    let program = format!("{CURRENT}/bin/calicoctl");
+    let program = format!("{BIN_DIR}/calicoctl");
     let output = runner.check(&Command::new(&program, &["get", "ipPool", "-o", "json"]))?;
-    let pools: Vec<Pool> =
-        serde_json::from_str(&output.stdout).context("what `calicoctl get ipPool` prints")?;
+    let pools: Vec<Pool> = serde_json::from_str(&output.stdout)
+        .context("`calicoctl get ipPool` printed invalid JSON")?;
     let cidrs = pools.into_iter().map(|pool| pool.metadata.cidr);
-    // Pods have IPv4 addresses; Calico makes a pool of IPv6 ones by itself.
+    // Pods have IPv4 addresses. Calico also creates an IPv6 pool by itself.
     Ok(cidrs.filter(|cidr| !cidr.contains(':')).collect())
 }

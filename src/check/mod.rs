@@ -1,62 +1,39 @@
-//! The tutorial's checks of a cluster, and those of the network below it: a table of small checks
-//! over what was found out. [`facts`] finds it out, [`workload`] brings pods to ask with, [`serve`]
-//! runs in them.
+//! Checks a cluster as the tutorial does, and its network: a table of small checks over collected
+//! facts. [`facts`] collects them, [`workload`] starts pods as probes, and [`serve`] runs in these
+//! pods.
 
 use std::fmt::Display;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
+use crate::records::expected::Expected;
+
+mod ask;
 mod checks;
 pub mod facts;
 pub mod probe;
 pub mod serve;
 pub mod workload;
 
-/// What the cluster should be, as the last installation left it on the master.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub struct Expected {
-    /// The version of Kubernetes.
-    pub kubernetes: String,
-    /// The addresses of pods.
-    pub pod_cidr: String,
-    /// The addresses of services.
-    pub service_cidr: String,
-    /// When Calico tunnels.
-    pub ipip: String,
-    /// The MTU of pods, in bytes.
-    pub pod_mtu: u32,
-    /// What a tunnel takes of the nodes' MTU, in bytes.
-    pub tunnel: u32,
-    /// The DNS domain of services.
-    pub domain: String,
-    /// The API server's address for pods.
-    pub api_server_ip: String,
-    /// The image of pods that do nothing.
-    pub pause: String,
-    /// The names of the masters: they join each other, and are no nodes of the cluster.
-    pub masters: Vec<String>,
-    /// Whether pods may ask OpenStack's metadata service.
-    pub pod_metadata: bool,
-}
+pub use ask::find_out;
 
-/// How a check came out.
+/// The result of a check.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase", tag = "result")]
 pub enum Verdict {
-    /// It is as it should be.
+    /// The check passed.
     Passed {
         /// What was found.
         found: String,
     },
-    /// It is not.
+    /// The check failed.
     Failed {
         /// What was found.
         found: String,
-        /// What mends it.
+        /// How to fix it.
         hint: String,
     },
-    /// It could not be found out, or does not apply.
+    /// The check could not run, or does not apply.
     Skipped {
         /// Why.
         found: String,
@@ -89,7 +66,7 @@ impl Verdict {
 pub struct Checked {
     /// What was checked.
     pub check: &'static str,
-    /// How it came out.
+    /// Its result.
     #[serde(flatten)]
     pub verdict: Verdict,
 }

@@ -1,4 +1,4 @@
-//! Asks the probes in their pods.
+//! Sends requests to the probes in their pods.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -7,16 +7,16 @@ use anyhow::{Context, Result, anyhow, ensure};
 use reqwest::blocking::Client;
 use serde::de::DeserializeOwned;
 
-use super::Expected;
 use super::facts::{Answer, Found, Node, Pair, Probes, told};
 use super::serve::Health;
+use crate::records::expected::Expected;
 use crate::sys::http;
 
-/// Where a probe listens in its pod, over HTTP and UDP.
+/// The port of a probe in its pod, for HTTP and UDP.
 pub const PORT: u16 = 8080;
-/// How long a probe may take to be reached.
+/// How long a connection to a probe may take.
 const REACH: Duration = Duration::from_secs(3);
-/// How long it may take to answer: it waits itself for what it looks for.
+/// How long a probe may take to answer: it waits for other servers itself.
 const ANSWER: Duration = Duration::from_secs(80);
 
 /// A probe.
@@ -31,13 +31,13 @@ pub struct Pod {
 /// The node ports of the services in front of the probes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NodePorts {
-    /// The one behind which any probe answers.
+    /// The port of the service that any probe answers.
     pub any: u16,
-    /// The one behind which only that of the same node does.
+    /// The port of the service that only the probe of the same node answers.
     pub local: u16,
 }
 
-/// A way to a probe: its own address, or its node's.
+/// How to reach a probe: at its own address, or at its node's address.
 struct Way {
     client: Client,
     base: String,
@@ -53,15 +53,15 @@ impl Way {
             .map_err(|e| http::root_cause(&e))?;
         ensure!(
             answer.status().is_success(),
-            "it answers {}",
+            "the probe answers {}",
             answer.status()
         );
         let answer = answer.bytes().map_err(|e| http::root_cause(&e))?;
-        serde_json::from_slice(&answer).context("what the probe answers")
+        serde_json::from_slice(&answer).context("the answer of the probe is not valid JSON")
     }
 }
 
-/// Asks every probe everything. `nodes` are those at whose addresses the service has to answer.
+/// Sends every request to every probe. The service has to answer at the addresses of `nodes`.
 pub fn ask(pods: &[Pod], ports: NodePorts, nodes: &[Node], expected: &Expected) -> Result<Probes> {
     let mut probes = Probes {
         pods: pods.iter().map(|pod| pod.node.clone()).collect(),
@@ -76,7 +76,7 @@ pub fn ask(pods: &[Pod], ports: NodePorts, nodes: &[Node], expected: &Expected) 
     }
     let name = format!("kubernetes.default.svc.{}", expected.domain);
     for (index, pod) in pods.iter().enumerate() {
-        let way = way(pod, ports).map_err(|error| format!("the probe cannot be asked: {error:#}"));
+        let way = way(pod, ports).map_err(|error| format!("the probe is not reached: {error:#}"));
         probes.dns.push(Answer {
             node: pod.node.name.clone(),
             found: put(&way, &format!("/dns?name={name}")),
@@ -88,7 +88,7 @@ pub fn ask(pods: &[Pod], ports: NodePorts, nodes: &[Node], expected: &Expected) 
                 .map_err(Clone::clone)
                 .and_then(|way| told(way.ask("/metadata"))),
         });
-        // The next one, so that each node sends and receives.
+        // Each probe sends to the next one, so that each node sends and receives.
         let other = &pods[(index + 1) % pods.len()];
         if other.node.name != pod.node.name {
             let to = SocketAddr::from((other.ip, PORT));
@@ -103,14 +103,14 @@ pub fn ask(pods: &[Pod], ports: NodePorts, nodes: &[Node], expected: &Expected) 
     Ok(probes)
 }
 
-/// Puts a question whose answer may itself be that it could not be found out.
+/// Sends a request whose answer may itself be an error.
 fn put<T: DeserializeOwned>(way: &Found<Way>, question: &str) -> Found<T> {
     let way = way.as_ref().map_err(Clone::clone)?;
     told(way.ask::<Found<T>>(question))?
 }
 
-/// The way to a pod that its own probe answers on: straight, or, where the network between pods
-/// does not let that pass, through its node.
+/// Finds how to reach the probe of a pod: directly, or through its node if the network drops
+/// packets to the pod.
 fn way(pod: &Pod, ports: NodePorts) -> Result<Way> {
     let bases = [
         format!("http://{}:{PORT}", pod.ip),
@@ -123,14 +123,14 @@ fn way(pod: &Pod, ports: NodePorts) -> Result<Way> {
                 let client = http::client(&[], None, ANSWER)?;
                 return Ok(Way { client, base });
             }
-            Ok(health) => last = anyhow!("{base} is the probe on {}", health.node),
+            Ok(health) => last = anyhow!("the probe on {} answers at {base}", health.node),
             Err(error) => last = error.context(base),
         }
     }
     Err(last)
 }
 
-/// Which probe answers at `base`.
+/// The probe that answers at `base`.
 fn reach(base: &str) -> Result<Health> {
     let way = Way {
         client: http::client(&[], None, REACH)?,

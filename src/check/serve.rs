@@ -1,6 +1,6 @@
-//! The probe: this program inside a pod. It answers over HTTP what only a pod can find out, and
-//! sends every UDP packet back. It listens in the pod's own network, does nothing but what is
-//! here, and has no secret.
+//! The probe: this program inside a pod. Over HTTP it runs tests that only a pod can run, and it
+//! sends every UDP packet back. It listens in the pod's network, can do only these tests, and has
+//! no secrets.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::sync::Arc;
@@ -20,19 +20,19 @@ use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-/// How long anything may take to answer.
+/// How long any server may take to answer.
 const ANSWER: Duration = Duration::from_secs(5);
-/// How long one packet may be on its way.
+/// How long to wait for one packet.
 const PACKET: Duration = Duration::from_secs(1);
 /// How often a packet is sent before it counts as lost.
 const TRIES: usize = 3;
-/// How long a connection may take altogether.
+/// How long a connection may last in total.
 const CONNECTION: Duration = Duration::from_secs(90);
-/// How many connections may be open.
+/// How many connections may be open at a time.
 const MOST_CONNECTIONS: usize = 32;
-/// The headers of IPv4 and UDP, in bytes: what a datagram takes besides its content.
+/// The size of the headers of IPv4 and UDP, in bytes.
 const HEADERS: u32 = 28;
-/// The least MTU that is looked for, in bytes: every IPv4 network has it.
+/// The smallest MTU to test, in bytes. Every IPv4 network supports it.
 const LEAST_MTU: u32 = 576;
 /// The biggest packet of IPv4, in bytes.
 const MOST_MTU: u32 = 65_535;
@@ -40,14 +40,14 @@ const MOST_MTU: u32 = 65_535;
 const METADATA: SocketAddr =
     SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::new(169, 254, 169, 254), 80));
 
-/// Which probe this is.
+/// The answer to a health request.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Health {
     /// The node it runs on.
     pub node: String,
 }
 
-/// What was found, or why it could not be.
+/// A result, or the reason why it is unknown.
 pub type Found<T> = Result<T, String>;
 
 #[derive(Deserialize)]
@@ -62,7 +62,7 @@ struct Target {
     mtu: u32,
 }
 
-/// Answers at `port`, over HTTP and UDP, until it is ended. `node` is what the node is called.
+/// Answers at `port`, over HTTP and UDP, until the process ends. `node` is the node's name.
 pub fn run(port: u16, node: &str) -> Result<()> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -72,7 +72,7 @@ pub fn run(port: u16, node: &str) -> Result<()> {
 
 async fn serve(port: u16, node: &str) -> Result<()> {
     let place = SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
-    let at = || format!("listen at {place}");
+    let at = || format!("cannot listen at {place}");
     let listener = TcpListener::bind(place).await.with_context(at)?;
     let udp = UdpSocket::bind(place).await.with_context(at)?;
     log::info!("listening at {place}");
@@ -84,7 +84,7 @@ async fn serve(port: u16, node: &str) -> Result<()> {
         let (stream, _) = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
-                log::warn!("accept: {error}");
+                log::warn!("cannot accept a connection: {error}");
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;
             }
@@ -104,7 +104,7 @@ async fn serve(port: u16, node: &str) -> Result<()> {
     }
 }
 
-/// The questions a probe answers.
+/// The requests that a probe answers.
 pub fn router(node: &str) -> Router {
     let health = Health {
         node: node.to_owned(),
@@ -122,7 +122,7 @@ async fn healthz(State(health): State<Health>) -> Json<Health> {
     Json(health)
 }
 
-/// The addresses of a name, by the name servers and search domains of the pod.
+/// The addresses of a name, from the name servers and search domains of the pod.
 async fn dns(Query(query): Query<Name>) -> Json<Found<Vec<IpAddr>>> {
     Json(told(look_up(&query.name).await))
 }
@@ -144,7 +144,7 @@ async fn reach(to: SocketAddr) -> Result<()> {
     Ok(())
 }
 
-/// Whether the metadata service answers. One that refuses the connection is reached, too.
+/// Whether the metadata service is reachable. A refused connection counts as reachable.
 async fn metadata() -> Json<bool> {
     let connected = timeout(PACKET * 3, TcpStream::connect(METADATA)).await;
     Json(match connected {
@@ -154,7 +154,7 @@ async fn metadata() -> Json<bool> {
     })
 }
 
-/// The size of the biggest packet, of at most the MTU asked for, that comes back unfragmented.
+/// The size of the biggest packet that comes back unfragmented; at most the MTU of the request.
 async fn mtu(Query(target): Query<Target>) -> Json<Found<u32>> {
     Json(told(biggest(target.to, target.mtu).await))
 }
@@ -165,7 +165,7 @@ async fn biggest(to: SocketAddr, wanted: u32) -> Result<u32> {
         return Ok(wanted);
     }
     let (mut least, mut most) = (0, wanted);
-    // The last bytes do not matter, and each lost packet takes its time.
+    // The last bytes do not matter, and each lost packet costs a timeout.
     while most - least > 8 {
         let middle = if least == 0 {
             LEAST_MTU.min(most - 1)
@@ -185,9 +185,9 @@ async fn biggest(to: SocketAddr, wanted: u32) -> Result<u32> {
     Ok(least)
 }
 
-/// Whether a packet of `size` bytes comes back whole. Linux lets no UDP packet be fragmented that
-/// fits the path as far as it knows that, and learns the path's MTU from who drops the first one:
-/// a path that has become narrower than the packet is a path it does not pass.
+/// Whether a packet of `size` bytes comes back unfragmented. Linux does not fragment a UDP packet
+/// that fits the path MTU it knows, and it learns a smaller path MTU when a router drops the first
+/// packet. If the path MTU is then smaller than the packet, the packet does not pass.
 async fn passes(to: SocketAddr, size: u32) -> Result<bool> {
     let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).await?;
     socket.connect(to).await?;
@@ -206,7 +206,7 @@ async fn passes(to: SocketAddr, size: u32) -> Result<bool> {
     Ok(false)
 }
 
-/// The MTU of the way to the socket's peer, in bytes, as far as the kernel knows it.
+/// The path MTU to the socket's peer that the kernel knows, in bytes.
 fn path_mtu(socket: &UdpSocket) -> Result<u32> {
     Ok(u32::try_from(getsockopt(socket, sockopt::IpMtu)?)?)
 }
@@ -217,7 +217,7 @@ async fn echo(socket: UdpSocket) {
     loop {
         match socket.recv_from(&mut packet).await {
             Ok((length, from)) => drop(socket.send_to(&packet[..length], from).await),
-            // What another host says of an earlier answer comes here, too.
+            // ICMP errors about earlier answers also arrive here.
             Err(error) => log::debug!("echo: {error}"),
         }
     }
@@ -250,7 +250,7 @@ mod tests {
         });
     }
 
-    /// Bigger packets than this are lost, and nobody says so.
+    /// Drops bigger packets than this without an ICMP error.
     async fn narrow_echo(socket: UdpSocket, mtu: usize) {
         let mut packet = vec![0; MOST_MTU as usize];
         loop {

@@ -1,10 +1,11 @@
-//! Each check with what it passes on, what it fails on, and the hint that mends that.
+//! Tests when each check passes, when it fails, and the hint for each failure.
 
 #![allow(clippy::unwrap_used)]
 
 use super::super::facts::{Answer, Component, Facts, Node, Pair, Probes, Versions};
-use super::super::{Checked, Expected, Verdict, is_sound, judge};
-use crate::verify::Peer;
+use super::super::{Checked, Verdict, is_sound, judge};
+use crate::clients::bird::Peer;
+use crate::records::expected::Expected;
 
 fn expected() -> Expected {
     Expected {
@@ -90,7 +91,7 @@ fn verdict(expected: &Expected, facts: &Facts, check: &str) -> Verdict {
         .verdict
 }
 
-/// What the only failing check found, and its hint.
+/// The finding and the hint of the only check that fails.
 #[track_caller]
 fn failure(check: &str, change: impl Fn(&mut Facts)) -> String {
     failure_of(&expected(), check, change)
@@ -203,7 +204,7 @@ fn without_probes_the_deployment_fails_and_what_needs_them_is_skipped() {
     let mut facts = sound();
     facts.probes = Err(why.to_owned());
     match verdict(&expected(), &facts, "pod to pod") {
-        Verdict::Skipped { found } => assert_holds(&found, &["no pods to ask with", why]),
+        Verdict::Skipped { found } => assert_holds(&found, &["the probes do not run", why]),
         other => panic!("{other:?}"),
     }
 }
@@ -223,7 +224,7 @@ fn a_name_that_is_not_found_or_another_address_fails() {
     let text = failure("DNS from pods", |facts| {
         probes(facts).dns[0].found = Ok(vec!["10.68.0.9".to_owned()]);
     });
-    assert_holds(&text, &["is 10.68.0.9, not 10.68.0.1"]);
+    assert_holds(&text, &["resolves to 10.68.0.9, not 10.68.0.1"]);
 }
 
 #[test]
@@ -273,7 +274,7 @@ fn a_narrower_path_is_told_with_the_mtu_to_set() {
     assert_holds(
         &text,
         &[
-            "from server03 to server01: packets of 1430 bytes pass, not of 1450",
+            "from server03 to server01: packets of 1430 bytes pass, but the MTU of pods is 1450",
             "`mtu: 1450`",
         ],
     );

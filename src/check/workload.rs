@@ -1,4 +1,4 @@
-//! Brings the probes to the nodes, waits for them, and takes them away again, whatever happens.
+//! Starts the probes on the nodes, waits for them, and always removes them again.
 
 use std::io::Write;
 use std::net::Ipv4Addr;
@@ -7,31 +7,31 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
-use super::Expected;
 use super::facts::Node;
 use super::probe::{NodePorts, Pod};
 use crate::addons::object::listed;
 use crate::addons::{Cluster, Standing, judge};
-use crate::apply::kubectl;
-use crate::components::PROGRAM;
+use crate::clients::kubectl;
+use crate::paths;
+use crate::records::expected::Expected;
 use crate::render::render;
 use crate::sys::process::{Runner, argument};
 
 /// The namespace of everything the check makes.
 pub const NAMESPACE: &str = "appliance-check";
-/// What the probes are labelled with.
+/// The label of the probes.
 const SELECTOR: &str = "app=appliance-check";
-/// How long the probes may take to be ready: their image is on every node already.
+/// How long the probes may take to be ready. Their image is already on every node.
 const READY: Duration = Duration::from_secs(180);
-/// How long the leftovers of an earlier run may take to go.
+/// How long the removal of an earlier check's probes may take.
 const GONE: Duration = Duration::from_secs(120);
-/// Between two looks.
+/// The pause between two requests.
 const POLL: Duration = Duration::from_secs(1);
 
-/// Whether somebody wants the check to end.
+/// Whether the user interrupted the check.
 pub type Interrupted<'a> = dyn Fn() -> bool + 'a;
 
-/// The probes in the cluster. They are taken away when this is dropped.
+/// The probes in the cluster. Dropping this removes them.
 pub struct Workload<'a> {
     runner: &'a dyn Runner,
     interrupted: &'a Interrupted<'a>,
@@ -41,15 +41,15 @@ impl Drop for Workload<'_> {
     fn drop(&mut self) {
         if let Err(error) = remove(self.runner) {
             log::warn!(
-                "the probes are not removed ({error:#}); `kubectl delete namespace {NAMESPACE}` \
-                 does so"
+                "cannot remove the probes ({error:#}); run `kubectl delete namespace {NAMESPACE}`"
             );
         }
     }
 }
 
 impl<'a> Workload<'a> {
-    /// Brings a probe to each of `nodes` nodes. What an interrupted run left is taken away first.
+    /// Starts a probe on each of `nodes` nodes. It first removes the probes of an interrupted
+    /// check.
     pub fn bring(
         runner: &'a dyn Runner,
         interrupted: &'a Interrupted<'a>,
@@ -64,7 +64,7 @@ impl<'a> Workload<'a> {
         let values = json!({
             "replicas": nodes,
             "image": expected.pause,
-            "program": PROGRAM,
+            "program": paths::PROGRAM,
         });
         let mut file = tempfile::Builder::new().suffix(".yaml").tempfile()?;
         file.write_all(render("manifests/check.yaml", &values)?.as_bytes())?;
@@ -76,14 +76,15 @@ impl<'a> Workload<'a> {
         if !self.is_there()? {
             return Ok(());
         }
-        log::info!("removing what an earlier check left");
+        log::info!("removing the probes of an earlier check");
         remove(self.runner)?;
         let start = Instant::now();
         while self.is_there()? {
             if start.elapsed() > GONE {
                 bail!(
-                    "the namespace {NAMESPACE} of an earlier check does not go away; `kubectl get \
-                     namespace {NAMESPACE} -o yaml` shows what holds it"
+                    "the namespace {NAMESPACE} of an earlier check still exists {} s after its \
+                     removal; see why: `kubectl get namespace {NAMESPACE} -o yaml`",
+                    GONE.as_secs()
                 );
             }
             self.pause()?;
@@ -105,13 +106,13 @@ impl<'a> Workload<'a> {
 
     fn pause(&self) -> Result<()> {
         if (self.interrupted)() {
-            bail!("interrupted");
+            bail!("the check was interrupted");
         }
         std::thread::sleep(POLL);
         Ok(())
     }
 
-    /// Waits until all probes are ready, and tells where each is.
+    /// Waits until all probes are ready, and returns the node and address of each.
     pub fn ready(&self, nodes: &[Node]) -> Result<Vec<Pod>> {
         let (start, mut said) = (Instant::now(), String::new());
         loop {
@@ -120,7 +121,10 @@ impl<'a> Workload<'a> {
                 Err(why) => why,
             };
             if start.elapsed() > READY {
-                bail!("not ready after {} s: {why}", READY.as_secs());
+                bail!(
+                    "the probes are not ready after {} s: {why}",
+                    READY.as_secs()
+                );
             }
             if why != said {
                 log::info!("waiting for the probes: {why}");
@@ -130,7 +134,7 @@ impl<'a> Workload<'a> {
         }
     }
 
-    /// The probes, or what they wait for.
+    /// The probes, or the reason why they are not ready.
     fn look(&self, nodes: &[Node]) -> Result<Result<Vec<Pod>, String>> {
         let in_namespace = ["--namespace", NAMESPACE];
         let get = |what: &[&str]| kubectl::get(self.runner, &[what, &in_namespace[..]].concat());
@@ -162,7 +166,7 @@ impl<'a> Workload<'a> {
             let service = kubectl::get(self.runner, &arguments)?;
             let port = service["spec"]["ports"][0]["nodePort"].as_u64();
             let port = port.and_then(|port| u16::try_from(port).ok());
-            port.context("the service has no node port")
+            port.context("the service of the probes has no node port")
         };
         Ok(NodePorts {
             any: port("probe")?,
@@ -181,7 +185,7 @@ fn pod_of(pod: &Value, nodes: &[Node]) -> Option<Pod> {
     })
 }
 
-/// Takes everything away that a check makes: the parts first, since a namespace takes its time.
+/// Removes everything that a check creates. It removes the parts first: the namespace takes longer.
 fn remove(runner: &dyn Runner) -> Result<()> {
     for part in ["deployment/probe", "service/probe", "service/probe-local"] {
         kubectl::delete(runner, &["--namespace", NAMESPACE, part])?;

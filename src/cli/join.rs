@@ -7,8 +7,8 @@ use clap::{Args, Subcommand};
 
 use super::{NodeInputs, Output};
 use crate::components;
-use crate::join::signer;
-use crate::spec::join::Ttl;
+use crate::nodespec::join::Ttl;
+use crate::paths;
 
 /// Tokens by which workers join.
 #[derive(Debug, Subcommand)]
@@ -142,7 +142,7 @@ pub enum Join {
     /// Keep the authority's key, and sign what may be signed
     Sign {
         /// Where to listen for the other parts
-        #[arg(long, value_name = "PATH", default_value = signer::SOCKET)]
+        #[arg(long, value_name = "PATH", default_value = paths::SIGNER_SOCKET)]
         socket: PathBuf,
         /// Who may ask there
         #[arg(long, value_name = "USER", default_value = components::JOIN_USER)]
@@ -159,7 +159,7 @@ pub enum Join {
         #[command(flatten)]
         serve: Serve,
         /// The authorities whose nodes are served
-        #[arg(long, value_name = "FILE", default_value = components::CA_CERTIFICATE)]
+        #[arg(long, value_name = "FILE", default_value = paths::CA_CERTIFICATE)]
         authority: PathBuf,
     },
 }
@@ -171,6 +171,6 @@ pub struct Serve {
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub listen: SocketAddr,
     /// The socket of the part that signs
-    #[arg(long, value_name = "PATH", default_value = signer::SOCKET)]
+    #[arg(long, value_name = "PATH", default_value = paths::SIGNER_SOCKET)]
     pub socket: PathBuf,
 }

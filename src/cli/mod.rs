@@ -8,7 +8,7 @@ use clap_complete::Shell;
 
 use crate::check::probe;
 use crate::metadata::Source;
-use crate::spec::reference;
+use crate::nodespec::reference;
 
 mod bundle;
 mod image;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{ArgGroup, Args};
 
-use crate::sys::digest::Sha256;
+use crate::digest::Sha256;
 use crate::user_data::{Delivery, Download, Form, Label};
 
 /// What `appliance user-data --help` ends with.

@@ -2,10 +2,11 @@
 
 use anyhow::Result;
 
-use super::preflight::check_user;
-use super::{Outcome, status};
+use super::Outcome;
+use super::user::check_user;
 use crate::apply::{addons, images};
 use crate::cli::{Addons, Images};
+use crate::observe::software::docker_of_node;
 use crate::sys::process::System;
 use crate::sys::root::Root;
 
@@ -25,7 +26,7 @@ pub fn run_images(command: &Images) -> Result<Outcome> {
     check_user(&root)?;
     match command {
         Images::Ensure => {
-            let Some(docker) = status::docker_of_node(&root)? else {
+            let Some(docker) = docker_of_node(&root)? else {
                 // The timer may be earlier than the end of the installation that started it.
                 log::info!("this machine is no node yet");
                 return Ok(Outcome::Done);

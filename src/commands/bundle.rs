@@ -17,9 +17,9 @@ use crate::bundle::pack::{self, Places, Signer};
 use crate::bundle::payload::Payload;
 use crate::bundle::{sbom, transfer, verify};
 use crate::cli::{Bundle, CacheDir, Carrier, Fetch, Ingredients, Output, Trust};
-use crate::spec::Refused;
-use crate::spec::validate::validate;
-use crate::spec::value::Layer;
+use crate::nodespec::Refused;
+use crate::nodespec::validate::validate;
+use crate::nodespec::value::Layer;
 use crate::sys::atomic;
 use crate::sys::progress;
 

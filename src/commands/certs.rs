@@ -2,26 +2,25 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::Result;
 use serde_json::json;
-use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::preflight::check_user;
-use super::{Outcome, inputs, install, print};
+use super::user::check_user;
+use super::{Outcome, install, print};
 use crate::cli::{Certs, Output};
-use crate::components::{self, BALANCER_NAME, CA_CERTIFICATE, Shape};
-use crate::desired::{Content, Desired, File};
-use crate::pki::inspect::{self, CertificateInfo};
-use crate::pki::{self, AuthorityRequest, Existing, Pki, PkiRequest};
-use crate::spec::value::{Layer, Place};
-use crate::spec::{HostFacts, Inputs, NodeSpec, Profile, Refused, Role};
+use crate::enroll::by_hand;
+use crate::nodespec::value::{Layer, Place};
+use crate::nodespec::{HostFacts, Inputs, NodeSpec, Refused};
+use crate::observe::inputs::read_config;
+use crate::paths;
+use crate::status::certificates::{self, HeldCertificate};
 use crate::sys::root::Root;
 
 /// Makes, lists or renews certificates.
 pub fn run(command: &Certs, required_key: Option<&str>) -> Result<Outcome> {
     match command {
-        Certs::Init { ca, common_name } => init(ca, common_name),
+        Certs::Init { ca, common_name } => by_hand::init(ca, common_name)?,
         Certs::Issue {
             ca,
             output,
@@ -30,52 +29,11 @@ pub fn run(command: &Certs, required_key: Option<&str>) -> Result<Outcome> {
             config,
         } => {
             let spec = spec(role, set, config.as_deref())?;
-            issue(ca, output, &spec)
+            by_hand::issue(ca, output, &spec)?;
         }
-        Certs::Show { root, output } => show(&Root::open(root)?, *output),
-        Certs::Renew { inputs } => install::renew(inputs, required_key),
+        Certs::Show { root, output } => return show(&Root::open(root)?, *output),
+        Certs::Renew { inputs } => return install::renew(inputs, required_key),
     }
-}
-
-const CA: &str = "/ca.pem";
-const CA_KEY: &str = "/ca-key.pem";
-
-fn request(authority: &str, common_name: &str) -> PkiRequest {
-    PkiRequest {
-        authority: AuthorityRequest {
-            common_name: common_name.to_owned(),
-            path: authority.to_owned(),
-            given: None,
-        },
-        certificates: vec![],
-        service_account: components::service_account(),
-    }
-}
-
-fn init(dir: &Path, common_name: &str) -> Result<Outcome> {
-    std::fs::create_dir_all(dir).with_context(|| dir.display().to_string())?;
-    let root = Root::open(dir)?;
-    for path in [CA, CA_KEY] {
-        if root.exists(path)? {
-            bail!(Refused {
-                problems: vec![format!(
-                    "{}{path} is there, and an authority is never overwritten; choose another \
-                     directory",
-                    dir.display()
-                )],
-            });
-        }
-    }
-    let made = pki::resolve(&request(CA, common_name), &root, OffsetDateTime::now_utc())?;
-    let authority = Pki {
-        service_account: None,
-        ..made
-    };
-    write(&root, &Desired::of_pki(&authority))?;
-    log::info!(
-        "made {}{CA} and its key; keep the key where nobody else can read it",
-        dir.display()
-    );
     Ok(Outcome::Done)
 }
 
@@ -85,7 +43,7 @@ fn spec(role: &str, set: &[String], config: Option<&Path>) -> Result<NodeSpec> {
         let mut layers = vec![Layer::of_flags(set, &[("role", Some(&role.to_owned()))])?];
         if let Some(path) = config {
             let shown = path.display().to_string();
-            let settings = inputs::read_config(path, &shown)?;
+            let settings = read_config(path, &shown)?;
             layers.push(Layer::new(Place::Config(shown), settings));
         }
         Ok(layers)
@@ -101,150 +59,32 @@ fn spec(role: &str, set: &[String], config: Option<&Path>) -> Result<NodeSpec> {
     Ok(NodeSpec::resolve(&inputs)?)
 }
 
-/// The authority's files, and the node's own.
-struct ByHand<'a> {
-    authority: &'a Root,
-    node: &'a Root,
-}
-
-impl Existing for ByHand<'_> {
-    fn read(&self, path: &str) -> Result<Option<Vec<u8>>> {
-        if path == CA_CERTIFICATE {
-            return self.authority.read(CA);
-        }
-        if path == components::key_path("ca") {
-            return self.authority.read(CA_KEY);
-        }
-        self.node.read(path)
-    }
-}
-
-fn issue(ca: &Path, output: &Path, spec: &NodeSpec) -> Result<Outcome> {
-    let authority = Root::open(ca).map_err(Refused::because)?;
-    if !authority.exists(CA)? {
-        bail!(Refused {
-            problems: vec![format!(
-                "{}{CA}: there is no authority; `appliance certs init --ca {0}` makes one",
-                ca.display()
-            )],
-        });
-    }
-    if !spec.tls() {
-        bail!(Refused {
-            problems: vec![format!(
-                "{}: the profile simple has no certificates",
-                spec.profile.origin
-            )],
-        });
-    }
-    std::fs::create_dir_all(output).with_context(|| output.display().to_string())?;
-    let node = Root::open(output)?;
-    let existing = ByHand {
-        authority: &authority,
-        node: &node,
-    };
-    let wanted = components::pki_request(spec).unwrap_or_else(|| PkiRequest {
-        certificates: components::worker(&spec.name, *spec.address),
-        ..request(CA_CERTIFICATE, "")
-    });
-    let now = OffsetDateTime::now_utc();
-    let mut made = pki::resolve(&wanted, &existing, now).map_err(Refused::because)?;
-    if !spec.role.is_master() {
-        made.authority.key_pem = None;
-        made.service_account = None;
-    }
-    for issued in &made.certificates {
-        if let Some(reason) = &issued.reason {
-            log::info!("made {}: {reason}", issued.name);
-        }
-    }
-    write(&node, &Desired::of_pki(&made))?;
-    log::info!(
-        "{} has what the {} {} needs",
-        output.display(),
-        *spec.role,
-        *spec.name
-    );
-    Ok(Outcome::Done)
-}
-
-/// Writes what is not yet so. A key that is there is never replaced.
-fn write(root: &Root, files: &[File]) -> Result<()> {
-    for file in files {
-        let bytes = file.content.bytes();
-        match root.read(&file.path)? {
-            Some(found) if found == bytes => {}
-            None => root.create(&file.path, bytes, file.mode)?,
-            Some(_) if matches!(file.content, Content::Secret(_)) => {
-                bail!("{}: another key is there; move it away", file.path)
-            }
-            Some(_) => root.write(&file.path, bytes, file.mode)?,
-        }
-    }
-    Ok(())
-}
-
-/// One certificate, and what goes with it.
-pub struct Shown {
-    /// Its name.
-    pub name: &'static str,
-    /// What it says.
-    pub info: CertificateInfo,
-    /// Whether the authority beside it signed it.
-    pub signed: bool,
-    /// What renewing it would restart.
-    pub restarts: Vec<&'static str>,
-}
-
 fn show(root: &Root, output: Output) -> Result<Outcome> {
     check_user(root)?;
-    let authority = root.read(CA_CERTIFICATE)?.unwrap_or_default();
-    let balancer = components::unit_path(&format!("{BALANCER_NAME}.service"));
-    let shape = Shape {
-        role: match root.exists(&components::certificate_path("kubernetes"))? {
-            true => Role::Single,
-            false => Role::Worker,
-        },
-        profile: Profile::WithCa,
-        balanced: root.exists(&balancer)?,
-    };
-    let mut shown = Vec::new();
-    for name in components::certificate_names(Role::Single) {
-        let path = components::certificate_path(name);
-        let Some(pem) = root.read(&path)? else {
-            continue;
-        };
-        let info = inspect::inspect(&pem).with_context(|| path.clone())?;
-        shown.push(Shown {
-            name,
-            signed: inspect::is_signed_by(&pem, &authority).unwrap_or(false) || name == "ca",
-            restarts: components::restarted_for(name, shape),
-            info,
-        });
-    }
-    if shown.is_empty() {
-        log::warn!("there are no certificates below {}", components::CA_DIR);
+    let held = certificates::held(root)?;
+    if held.is_empty() {
+        log::warn!("there are no certificates below {}", paths::CA_DIR);
         return Ok(Outcome::NotInstalled);
     }
     match output {
-        Output::Text => print::certificates_of(&shown),
+        Output::Text => print::certificates_of(&held),
         Output::Json => {
-            let rows = shown.iter().map(as_json).collect::<Result<Vec<_>>>()?;
+            let rows = held.iter().map(as_json).collect::<Result<Vec<_>>>()?;
             println!("{}", serde_json::to_string_pretty(&rows)?);
         }
     }
     Ok(Outcome::Done)
 }
 
-fn as_json(shown: &Shown) -> Result<serde_json::Value> {
+fn as_json(held: &HeldCertificate) -> Result<serde_json::Value> {
     Ok(json!({
-        "name": shown.name,
-        "path": components::certificate_path(shown.name),
-        "subject": shown.info.subject,
-        "sans": shown.info.sans(),
-        "notBefore": shown.info.not_before.format(&Rfc3339)?,
-        "notAfter": shown.info.not_after.format(&Rfc3339)?,
-        "signedByAuthority": shown.signed,
-        "restarts": shown.restarts,
+        "name": held.name,
+        "path": paths::certificate(held.name),
+        "subject": held.info.subject,
+        "sans": held.info.sans(),
+        "notBefore": held.info.not_before.format(&Rfc3339)?,
+        "notAfter": held.info.not_after.format(&Rfc3339)?,
+        "signedByAuthority": held.signed,
+        "restarts": held.restarts,
     }))
 }

@@ -1,19 +1,14 @@
 //! `appliance check`.
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 
-use super::preflight::check_user;
+use super::user::check_user;
 use super::{Outcome, print};
-use crate::apply::state::State;
-use crate::check::facts::{self, Facts, Node, Probes, told};
-use crate::check::workload::Workload;
-use crate::check::{self, Expected, probe, serve};
+use crate::check::{self, find_out, serve};
 use crate::cli::{Check, CheckCommand};
-use crate::components::EXPECTED;
-use crate::join::registry;
-use crate::spec::Refused;
-use crate::sys::interrupt::Interruption;
-use crate::sys::process::{Runner, System};
+use crate::nodespec::Refused;
+use crate::observe::records;
+use crate::sys::process::System;
 use crate::sys::root::Root;
 
 /// Checks the cluster, or serves as a probe of a check.
@@ -24,11 +19,11 @@ pub fn run(arguments: &Check) -> Result<Outcome> {
     }
     let root = Root::open("/".as_ref())?;
     check_user(&root)?;
-    let Some(state) = State::read(&root)? else {
+    let Some(state) = records::state(&root)? else {
         log::warn!("this machine is no node: run `appliance install`");
         return Ok(Outcome::NotInstalled);
     };
-    let Some(expected) = root.read(EXPECTED)? else {
+    let Some(expected) = records::expected(&root)? else {
         bail!(Refused {
             problems: vec![format!(
                 "this is a {}, and the cluster is checked on its master",
@@ -36,7 +31,6 @@ pub fn run(arguments: &Check) -> Result<Outcome> {
             )],
         });
     };
-    let expected: Expected = serde_json::from_slice(&expected).context(EXPECTED)?;
     let facts = find_out(&root, &System, &expected, arguments.no_pods)?;
     let checked = check::judge(&expected, &facts);
     print::checked(&checked, arguments.output)?;
@@ -45,42 +39,4 @@ pub fn run(arguments: &Check) -> Result<Outcome> {
     } else {
         Outcome::Degraded
     })
-}
-
-fn find_out(root: &Root, runner: &dyn Runner, expected: &Expected, no_pods: bool) -> Result<Facts> {
-    let nodes = told(facts::nodes(runner));
-    let probes = match &nodes {
-        _ if no_pods => Err("--no-pods".to_owned()),
-        Ok(nodes) => told(probes(runner, expected, nodes)),
-        Err(why) => Err(why.clone()),
-    };
-    let joined = told(registry::open(root).and_then(|(_, nodes)| nodes.all()));
-    Ok(Facts {
-        versions: told(facts::versions(runner)),
-        components: told(facts::components(runner)),
-        nodes,
-        joined: joined.map(|nodes| nodes.into_keys().collect()),
-        peers: told(facts::peers(root)),
-        pools: told(facts::pools(runner)),
-        probes,
-    })
-}
-
-/// Brings the probes, asks them, and takes them away, also where somebody ends the check.
-fn probes(runner: &dyn Runner, expected: &Expected, nodes: &[Node]) -> Result<Probes> {
-    let able: Vec<Node> = nodes
-        .iter()
-        .filter(|node| node.ready && node.schedulable)
-        .cloned()
-        .collect();
-    if able.is_empty() {
-        bail!("no node can run pods");
-    }
-    let interruption = Interruption::watch("removing the probes")?;
-    let interrupted = || interruption.has_come();
-    let workload = Workload::bring(runner, &interrupted, expected, able.len())?;
-    let pods = workload.ready(&able)?;
-    let ports = workload.node_ports()?;
-    log::info!("asking {} probes", pods.len());
-    probe::ask(&pods, ports, &able, expected)
 }

@@ -5,10 +5,10 @@ use std::path::Path;
 use anyhow::{Context, Result, anyhow};
 
 use super::Outcome;
-use super::inputs::{MAX_CONFIG, parse_config};
 use crate::cli::Config;
-use crate::spec::value::{Layer, Place};
-use crate::spec::{Refused, reference, user_data, validate};
+use crate::nodespec::value::{Layer, Place};
+use crate::nodespec::{Refused, reference, user_data, validate};
+use crate::observe::inputs::{MAX_CONFIG, parse_config};
 use crate::sys::read::bounded;
 
 /// Runs the command.

@@ -5,49 +5,48 @@ use anyhow::{Result, bail};
 use time::OffsetDateTime;
 
 use super::{Outcome, ask, install};
-use crate::apply::state::State;
 use crate::cli::Convert;
+use crate::nodespec::{Profile, Refused};
+use crate::observe::records;
 use crate::plan::{Plan, teardown};
-use crate::spec::{Profile, Refused};
 use crate::sys::lock::Lock;
 use crate::sys::root::Root;
 
 /// Takes the node down and installs it anew.
 pub fn run(arguments: &Convert, required_key: Option<&str>) -> Result<Outcome> {
     let root = Root::open(&arguments.install.root).map_err(Refused::because)?;
-    let Some(state) = State::read(&root)? else {
+    let Some(state) = records::state(&root)? else {
         return Ok(Outcome::NotInstalled);
     };
-    install::with_node(&arguments.install, required_key, |node| {
-        let wanted = node.spec.profile.value;
-        if state.profile != Profile::Simple.to_string() || wanted != Profile::WithCa {
-            bail!(Refused {
-                problems: vec![format!(
-                    "this node is of the profile {}, and {} is {wanted}: only a simple one becomes \
-                     one with certificates (set the profile to with-ca)",
-                    state.profile, node.spec.profile.origin
-                )],
-            });
-        }
-        let plan = teardown(state.shape()?, &stamp());
-        tell(&plan);
-        if arguments.install.dry_run {
-            return Ok(Outcome::Done);
-        }
-        if !arguments.yes {
-            ask()?;
-        }
-        if !root.is_live() {
-            bail!(refused(
-                "services can be stopped on the running system only"
-            ));
-        }
-        {
-            let _lock = Lock::take(&root)?;
-            node.carry_out(&plan)?;
-        }
-        node.install(&arguments.install)
-    })
+    let machine = install::prepare(&install::request(&arguments.install), required_key)?;
+    let wanted = machine.spec.profile.value;
+    if state.profile != Profile::Simple.to_string() || wanted != Profile::WithCa {
+        bail!(Refused {
+            problems: vec![format!(
+                "this node is of the profile {}, and {} is {wanted}: only a simple one becomes \
+                 one with certificates (set the profile to with-ca)",
+                state.profile, machine.spec.profile.origin
+            )],
+        });
+    }
+    let plan = teardown(state.shape()?, &stamp());
+    tell(&plan);
+    if arguments.install.dry_run {
+        return Ok(Outcome::Done);
+    }
+    if !arguments.yes {
+        ask()?;
+    }
+    if !root.is_live() {
+        bail!(refused(
+            "services can be stopped on the running system only"
+        ));
+    }
+    {
+        let _lock = Lock::take(&root)?;
+        machine.take_down(&plan)?;
+    }
+    install::install(&machine, &arguments.install)
 }
 
 fn stamp() -> String {

@@ -3,13 +3,14 @@
 use anyhow::Result;
 use serde_json::{Value, json};
 
-use super::inputs::{self, Collected};
-use super::{Outcome, print};
+use super::{Outcome, inputs, print};
 use crate::bundle::payload::Payload;
 use crate::cli::{Detect, Output};
-use crate::metadata::{Asked, Metadata};
-use crate::spec::explain::Row;
-use crate::spec::{NodeSpec, Refused};
+use crate::metadata::Asked;
+use crate::metadata::model::Metadata;
+use crate::nodespec::explain::Row;
+use crate::nodespec::{NodeSpec, Refused};
+use crate::observe::inputs::{Collected, collect};
 use crate::sys::root::Root;
 
 /// Runs the command.
@@ -17,7 +18,7 @@ pub fn run(arguments: &Detect) -> Result<Outcome> {
     let root = Root::open(&arguments.root).map_err(Refused::because)?;
     let payload = Payload::of_this_program()?;
     let manifest = payload.as_ref().map(Payload::manifest);
-    let collected = inputs::collect(&arguments.inputs, &root, manifest)?;
+    let collected = collect(&inputs::typed(&arguments.inputs), &root, manifest)?;
     let spec = NodeSpec::resolve(&collected.inputs);
     match arguments.output {
         Output::Json => {

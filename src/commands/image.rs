@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::preflight::check_user;
+use super::user::check_user;
 use super::{Outcome, ask, payload, print};
 use crate::bundle::payload::Payload;
 use crate::check::is_sound;
@@ -10,7 +10,7 @@ use crate::cli::{Image, ImageBuild, ImageCheck, ImagePayload, ImagePrepare, Outp
 use crate::image::build::{Build, build};
 use crate::image::checks::{self, Subject};
 use crate::image::prepare::Preparation;
-use crate::spec::Refused;
+use crate::nodespec::Refused;
 use crate::sys::interrupt::Interruption;
 use crate::sys::lock::Lock;
 use crate::sys::process::System;

@@ -7,8 +7,8 @@ use anyhow::{Result, bail};
 use clap::CommandFactory;
 
 use crate::cli::{Cli, Command};
-use crate::spec::Refused;
-use crate::verify::Overall;
+use crate::nodespec::Refused;
+use crate::status::Overall;
 
 mod addons;
 mod balance;
@@ -25,11 +25,11 @@ mod join;
 pub mod log;
 mod node;
 mod payload;
-mod preflight;
 mod print;
 mod repack;
 mod status;
 mod token;
+mod user;
 mod user_data;
 mod version;
 

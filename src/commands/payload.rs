@@ -8,8 +8,8 @@ use crate::bundle::manifest::{self, Manifest};
 use crate::bundle::payload::Payload;
 use crate::bundle::signature::TrustKey;
 use crate::cli::{Carrier, Trust};
-use crate::desired::CURRENT;
-use crate::spec::Refused;
+use crate::nodespec::Refused;
+use crate::paths::CURRENT;
 use crate::sys::root::Root;
 
 const BUILDER: &str = "this program is the builder and carries no bundle; make an appliance of it with \

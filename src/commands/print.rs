@@ -6,18 +6,19 @@ use anyhow::Result;
 use comfy_table::{ContentArrangement, Table, presets};
 use serde_json::json;
 
-use crate::apply::state::State;
 use crate::bundle::manifest::Manifest;
 use crate::bundle::verify::{Audit, Difference, Measure};
 use crate::check::{Checked, Verdict, is_sound};
 use crate::cli::Output;
-use crate::commands::certs::Shown;
-use crate::join::nodes::NodeRecord;
-use crate::join::token::TokenId;
-use crate::join::tokens::{Standing, TokenRecord};
+use crate::clients::bird::Peer;
+use crate::nodespec::NodeSpec;
+use crate::nodespec::token::TokenId;
 use crate::plan::Plan;
-use crate::spec::NodeSpec;
-use crate::verify::{MastersReport, Overall, Peer, Report};
+use crate::records::nodes::NodeRecord;
+use crate::records::state::State;
+use crate::records::tokens::{Standing, TokenRecord};
+use crate::status::certificates::HeldCertificate;
+use crate::status::{MastersReport, Overall, Report};
 use time::OffsetDateTime;
 
 /// How much of a digest tells it from others.
@@ -85,6 +86,19 @@ fn verdict(report: &Report) -> &'static str {
     }
 }
 
+/// Says what an installation changed; `noted` tells whether the node's state is news.
+pub fn changes(state: &State, plan: &Plan, noted: bool) {
+    let is = format!(
+        "{} is a {} of bundle {}",
+        state.node, state.role, state.bundle
+    );
+    if plan.is_empty() && !noted {
+        log::info!("nothing to change: {is}");
+    } else {
+        log::info!("{} changes made: {is}", plan.steps.len());
+    }
+}
+
 /// Prints the tokens a master knows, without their secrets.
 pub fn tokens(all: &BTreeMap<TokenId, TokenRecord>, now: OffsetDateTime) {
     let mut rows = table(&["TOKEN", "STANDING", "ENDS", "USED", "FROM"]);
@@ -106,7 +120,7 @@ pub fn tokens(all: &BTreeMap<TokenId, TokenRecord>, now: OffsetDateTime) {
 }
 
 /// Prints certificates, and what renewing each would restart.
-pub fn certificates_of(shown: &[Shown]) {
+pub fn certificates_of(shown: &[HeldCertificate]) {
     let mut rows = table(&[
         "CERTIFICATE",
         "SUBJECT",

@@ -5,16 +5,18 @@ use serde_json::json;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::preflight::check_user;
+use super::user::check_user;
 use super::{Outcome, print};
-use crate::apply::state::State;
-use crate::apply::systemd;
 use crate::cli::{Output, Token as Command};
+use crate::clients::systemd;
 use crate::join::registry;
-use crate::join::token::{Token, TokenId};
-use crate::join::tokens::{TokenRecord, Tokens};
-use crate::spec::join::Ttl;
-use crate::spec::{Profile, Refused, Role};
+use crate::join::tokens::Tokens;
+use crate::nodespec::join::Ttl;
+use crate::nodespec::token::{Token, TokenId};
+use crate::nodespec::{Profile, Refused, Role};
+use crate::observe::records;
+use crate::records::state::State;
+use crate::records::tokens::TokenRecord;
 use crate::sys::process::System;
 use crate::sys::root::Root;
 
@@ -43,7 +45,7 @@ fn tokens() -> Result<Tokens> {
 pub fn master() -> Result<Root> {
     let root = Root::open("/".as_ref())?;
     check_user(&root)?;
-    let state = State::read(&root)?;
+    let state = records::state(&root)?;
     let is_master = |state: &State| {
         state.role != Role::Worker.to_string() && state.profile == Profile::WithCa.to_string()
     };

@@ -6,10 +6,10 @@ use anyhow::Result;
 
 use super::{Outcome, config};
 use crate::cli::UserData;
-use crate::spec::Refused;
-use crate::spec::validate::validate;
-use crate::spec::value::Layer;
-use crate::spec::written::Written;
+use crate::nodespec::Refused;
+use crate::nodespec::validate::validate;
+use crate::nodespec::value::Layer;
+use crate::nodespec::written::Written;
 use crate::sys::atomic;
 use crate::user_data::{advice, compose, secrets};
 

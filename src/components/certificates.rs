@@ -1,32 +1,32 @@
-//! The table of a node's certificates: whose names they bear, and what each may be used for. Pure.
+//! The table of a node's certificates: their names, and what each may be used for. Pure.
 
 use core::net::{IpAddr, Ipv4Addr};
 
-use super::{CA_CERTIFICATE, CA_DIR, SERVICE_ACCOUNT_PRIVATE, SERVICE_ACCOUNT_PUBLIC, Shape};
+use crate::nodespec::network::SubjectAltName;
+use crate::nodespec::{NodeSpec, Role, Shape};
+use crate::paths;
 use crate::pki::{AuthorityRequest, CertificateRequest, KeyPairRequest, PkiRequest, Usage};
-use crate::spec::network::SubjectAltName;
-use crate::spec::{NodeSpec, Role};
 
-/// The certificate a kubelet shows when it asks for its own: its node's name is in it, so that
-/// nobody can ask for another node's.
+/// The client certificate with which a kubelet requests its own certificate. It contains the name
+/// of its node, so that no node can request the certificate of another.
 pub const KUBELET_CLIENT: &str = "kubelet-client";
 
-/// The certificate of a member of etcd, by whose key a master is known to the others.
+/// The certificate of a member of etcd. The other masters recognize a master by its key.
 pub const ETCD_CERTIFICATE: &str = "etcd";
 
 /// One certificate of a master.
 struct Certificate {
-    /// Its name, and its directory's.
+    /// Its name, and the name of its directory.
     name: &'static str,
-    /// The user it makes its holder, to Kubernetes.
+    /// The user in Kubernetes.
     common_name: &'static str,
-    /// That user's group.
+    /// The group of this user in Kubernetes.
     organization: &'static str,
-    /// For a server: its names besides the node's own.
+    /// For a server: its names in addition to the node's name.
     serves: Option<Names>,
 }
 
-/// The names and addresses a server has besides its node's own.
+/// The names and addresses of a server in addition to those of its node.
 type Names = fn(&NodeSpec) -> (Vec<String>, Vec<IpAddr>);
 
 const ETCD_MEMBER: Certificate = Certificate {
@@ -70,7 +70,7 @@ const MASTER: &[Certificate] = &[
     },
 ];
 
-/// The names of the certificates of a node of that role, the authority's own first.
+/// The names of the certificates of a node of this role. The CA comes first.
 pub fn certificate_names(role: Role) -> Vec<&'static str> {
     let mut names = vec!["ca"];
     if role.is_master() {
@@ -83,13 +83,13 @@ pub fn certificate_names(role: Role) -> Vec<&'static str> {
     without_repeats(names)
 }
 
-/// The certificates and key pairs a master makes for itself; `None` in the profile that has none,
-/// and on a worker, which gets its own by joining.
+/// The certificates and key pairs that a master makes for itself; `None` in profile simple, which
+/// has none, and on a worker, which gets its certificates when it joins.
 pub fn pki_request(spec: &NodeSpec) -> Option<PkiRequest> {
     (spec.tls() && spec.role.is_master()).then(|| PkiRequest {
         authority: AuthorityRequest {
             common_name: "kubernetes".to_owned(),
-            path: CA_CERTIFICATE.to_owned(),
+            path: paths::CA_CERTIFICATE.to_owned(),
             given: None,
         },
         certificates: master(spec),
@@ -97,11 +97,11 @@ pub fn pki_request(spec: &NodeSpec) -> Option<PkiRequest> {
     })
 }
 
-/// The pair that signs and checks service accounts' tokens.
+/// The key pair that signs and verifies the tokens of service accounts.
 pub fn service_account() -> KeyPairRequest {
     KeyPairRequest {
-        private: SERVICE_ACCOUNT_PRIVATE.to_owned(),
-        public: SERVICE_ACCOUNT_PUBLIC.to_owned(),
+        private: paths::SERVICE_ACCOUNT_PRIVATE.to_owned(),
+        public: paths::SERVICE_ACCOUNT_PUBLIC.to_owned(),
         given: None,
     }
 }
@@ -126,13 +126,13 @@ pub fn etcd_member(name: &str, address: Ipv4Addr) -> CertificateRequest {
     ETCD_MEMBER.served_by(name, address, (vec![], vec![]))
 }
 
-/// The certificates of the worker called `name` at `address`. This is what it asks for, and all
-/// that a master gives to it.
+/// The certificates of the worker called `name` at `address`. A worker requests exactly these, and
+/// a master issues no others to it.
 pub fn worker(name: &str, address: Ipv4Addr) -> Vec<CertificateRequest> {
     let client =
         |certificate: &'static str, common_name: String, organization: &str| CertificateRequest {
             name: certificate,
-            path: certificate_path(certificate),
+            path: paths::certificate(certificate),
             common_name,
             organization: organization.to_owned(),
             dns_names: vec![],
@@ -161,7 +161,7 @@ impl Certificate {
         }
     }
 
-    /// With the names of the node called `name` at `address`, and `more`.
+    /// Adds the names of the node called `name` at `address`, and `more`.
     fn served_by(
         &self,
         name: &str,
@@ -178,13 +178,13 @@ impl Certificate {
     fn bearing(&self, dns_names: Vec<String>, ip_addresses: Vec<IpAddr>) -> CertificateRequest {
         CertificateRequest {
             name: self.name,
-            path: certificate_path(self.name),
+            path: paths::certificate(self.name),
             common_name: self.common_name.to_owned(),
             organization: self.organization.to_owned(),
             dns_names: without_repeats(dns_names),
             ip_addresses: without_repeats(ip_addresses),
-            // etcd's gateway dials itself with its server certificate, and kube-apiserver shows
-            // its own to etcd and to kubelets.
+            // etcd's gateway connects to etcd with the server certificate, and kube-apiserver uses
+            // its server certificate as a client of etcd and of kubelets.
             usage: match self.serves {
                 Some(_) => Usage::Both,
                 None => Usage::Client,
@@ -193,8 +193,8 @@ impl Certificate {
     }
 }
 
-/// What clients call the API server besides the node: what pods know it by, and what the
-/// operator adds, such as a floating IP.
+/// The names of the API server in addition to the node's name: those that pods use, and those that
+/// the operator adds, such as a floating IP.
 fn api_server_names(spec: &NodeSpec) -> (Vec<String>, Vec<IpAddr>) {
     let mut names: Vec<String> = ["kubernetes", "kubernetes.default", "kubernetes.default.svc"]
         .map(str::to_owned)
@@ -208,7 +208,7 @@ fn api_server_names(spec: &NodeSpec) -> (Vec<String>, Vec<IpAddr>) {
     }
     let mut addresses = vec![IpAddr::V4(spec.cluster.api_server_ip())];
     addresses.extend(spec.cluster.masters.iter().map(|m| IpAddr::V4(m.address)));
-    // Clients may reach the API server by an address that other machines share or translate.
+    // Clients may reach the API server at a shared or translated address.
     let others = [&spec.cluster.master, &spec.floating_ip];
     addresses.extend(others.into_iter().flatten().map(|ip| IpAddr::V4(ip.value)));
     for san in &*spec.cluster.api_server_sans {
@@ -220,12 +220,12 @@ fn api_server_names(spec: &NodeSpec) -> (Vec<String>, Vec<IpAddr>) {
     (names, addresses)
 }
 
-/// The services, each with the containers beside it, that are restarted when the certificate of that
-/// name is renewed.
+/// The services, each with the containers that use its certificates, that are restarted when the
+/// certificate of this name is renewed.
 pub fn restarted_for(name: &str, shape: Shape) -> Vec<&'static str> {
     let services = super::services(shape);
     let uses = |service: &&&super::Service| {
-        // A component with a kubeconfig of its own has a certificate of its own name in it.
+        // The kubeconfig of a component contains the certificate of the same name.
         service.certificates.contains(&name) || service.name == name
     };
     services
@@ -236,19 +236,6 @@ pub fn restarted_for(name: &str, shape: Shape) -> Vec<&'static str> {
             std::iter::once(service.name).chain(beside)
         })
         .collect()
-}
-
-/// Where the certificate of that name lies: `ca/NAME/NAME.pem`, the authority's `ca/ca.pem`.
-pub fn certificate_path(name: &str) -> String {
-    match name {
-        "ca" => CA_CERTIFICATE.to_owned(),
-        _ => format!("{CA_DIR}/{name}/{name}.pem"),
-    }
-}
-
-/// The private key that goes with [`certificate_path`].
-pub fn key_path(name: &str) -> String {
-    certificate_path(name).replace(".pem", "-key.pem")
 }
 
 /// The first of equal items, in order.

@@ -1,33 +1,35 @@
-//! The manifests a master applies to its cluster, in their order.
+//! The manifests that a master applies to its cluster, in order.
 
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 
 use super::files::{public, secret, values, with};
 use super::{File, Sources};
-use crate::addons::{Addon, DIRECTORY, INDEX};
+use crate::addons::Addon;
 use crate::bundle::manifest::Kind;
+use crate::nodespec::NodeSpec;
+use crate::nodespec::addons::Switch;
+use crate::paths::{self, ADDONS_DIR};
 use crate::pki::Secret;
 use crate::render::render;
-use crate::spec::NodeSpec;
-use crate::spec::addons::Switch;
 
-/// Where workloads begin to be numbered: their own order is kept behind the cluster's add-ons.
+/// The number of the first workload. Workloads come after the cluster's add-ons, in their own
+/// order.
 const FIRST_WORKLOAD: usize = 50;
-/// The add-on that every workload waits for.
+/// The add-on that has to be available before every workload.
 const DNS: &str = "kube-dns";
 
 /// One of the cluster's own add-ons.
 struct Own {
     name: &'static str,
     number: usize,
-    /// The template it is made of.
+    /// Its template.
     template: &'static str,
-    /// The images its template names, as the bundle calls them.
+    /// The names of its images in the bundle.
     images: &'static [&'static str],
-    /// What has to be available before.
+    /// The add-ons that have to be available before it.
     after: &'static [&'static str],
-    /// Whether a cluster has it.
+    /// Whether a cluster of this specification has it.
     wanted: fn(&NodeSpec) -> bool,
 }
 
@@ -66,7 +68,7 @@ const OWN: &[Own] = &[
     },
 ];
 
-/// The manifests, and the file that tells their order; nothing on a node that is no master.
+/// The manifests, and the file with their order; none on a node that is no master.
 pub fn files(sources: &Sources<'_>) -> Result<Vec<File>> {
     let spec = sources.spec;
     if !spec.role.is_master() {
@@ -92,7 +94,7 @@ pub fn files(sources: &Sources<'_>) -> Result<Vec<File>> {
     for (place, workload) in sources.workloads.iter().enumerate() {
         ensure!(
             OWN.iter().all(|own| own.name != workload.name),
-            "workload {}: the cluster's own add-on has this name; choose another",
+            "workload {}: an add-on of the cluster has this name; change `name` of the workload",
             workload.name
         );
         let after = [&[DNS.to_owned()], &workload.after[..]].concat();
@@ -107,7 +109,10 @@ pub fn files(sources: &Sources<'_>) -> Result<Vec<File>> {
             after,
         );
     }
-    files.push(public(INDEX, serde_json::to_string_pretty(&index)? + "\n"));
+    files.push(public(
+        paths::ADDONS_INDEX,
+        serde_json::to_string_pretty(&index)? + "\n",
+    ));
     Ok(files)
 }
 
@@ -118,7 +123,7 @@ fn add(
     make: impl FnOnce(&str) -> File,
     after: Vec<String>,
 ) {
-    let path = format!("{DIRECTORY}/{number:02}-{name}.yaml");
+    let path = format!("{ADDONS_DIR}/{number:02}-{name}.yaml");
     let file = make(&path);
     index.push(Addon {
         name: name.to_owned(),
@@ -129,7 +134,7 @@ fn add(
     files.push(file);
 }
 
-/// The values every template has, and the images of this one.
+/// The values of every template, and the images of this one.
 fn own_values(sources: &Sources<'_>, own: &Own) -> Result<Value> {
     let mut images = serde_json::Map::new();
     for name in own.images {

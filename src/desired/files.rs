@@ -1,6 +1,7 @@
 //! The content of every file of a node.
 
 use core::net::Ipv4Addr;
+use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
 use base64::Engine;
@@ -9,32 +10,28 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::addons;
-use super::{
-    CURRENT, Content, DOCKER_OF_MACHINE, DOCKER_OF_PAYLOAD, File, HOSTS_FILE, MODULES_FILE,
-    SYSCTL_FILE, Sources, USERS_FILE,
-};
+use super::{Content, File, Purpose, Sources, kernel};
 use crate::bundle::manifest::Kind;
-use crate::check::Expected;
 use crate::components::{self, Runs, Service};
-use crate::join::gate::Names;
+use crate::nodespec::NodeSpec;
+use crate::nodespec::addons::Access;
+use crate::nodespec::ports::{self, API_SERVER, API_SERVER_SIMPLE, ETCD_CLIENTS, ETCD_PEERS};
+use crate::paths::{self};
 use crate::pki::{Pki, Secret, inspect};
+use crate::records::expected::Expected;
+use crate::records::names::NodeNames;
 use crate::render::render;
-use crate::spec::addons::Access;
-use crate::spec::{Ipip, NO_NAME_SERVERS, NodeSpec};
 
-const CALICOCTL_CONFIG: &str = "/etc/calico/calicoctl.cfg";
-const CNI_CONFIG: &str = "/etc/cni/net.d/10-calico.conf";
-
-/// Every file, units last: what a unit reads is there before systemd can start it.
+/// Every file. Units come last, so that the files they read exist before systemd can start them.
 pub fn all(sources: &Sources<'_>, services: &[&Service]) -> Result<Vec<File>> {
     let mut files = config_files(sources)?;
     if let Some(pki) = sources.pki {
         files.extend(pki_files(pki));
         let issuer = issuer(Some(pki)).filter(|_| sources.spec.role.is_master());
-        files.extend(issuer.map(|pem| public(components::ISSUER_CERTIFICATE, pem)));
+        files.extend(issuer.map(|pem| identity(public(paths::ISSUER_CERTIFICATE, pem))));
     }
     let tokens = sources.tokens.filter(|_| sources.spec.role.is_master());
-    files.extend(tokens.map(|tokens| secret(components::TOKEN_FILE, tokens.clone())));
+    files.extend(tokens.map(|tokens| identity(secret(paths::TOKEN_FILE, tokens.clone()))));
     files.extend(kubeconfigs(sources)?);
     files.extend(addons::files(sources)?);
     files.push(images(sources)?);
@@ -47,6 +44,7 @@ pub(super) fn public(path: &str, text: String) -> File {
         path: path.to_owned(),
         mode: 0o644,
         content: Content::Whole(text.into_bytes()),
+        purpose: Purpose::Other,
     }
 }
 
@@ -55,29 +53,52 @@ pub(super) fn secret(path: &str, secret: Secret) -> File {
         path: path.to_owned(),
         mode: 0o600,
         content: Content::Secret(secret),
+        purpose: Purpose::Other,
     }
 }
 
-/// The values every template may use.
+/// The file as part of what a node shows to others.
+fn identity(file: File) -> File {
+    File {
+        purpose: Purpose::Identity,
+        ..file
+    }
+}
+
+/// The unit, or what belongs to one, of that path.
+fn unit(path: &str, text: String) -> File {
+    File {
+        purpose: Purpose::Unit,
+        ..public(path, text)
+    }
+}
+
+/// The values that every template may use.
 pub(super) fn values(sources: &Sources<'_>) -> Value {
     let spec = sources.spec;
     let cluster = &spec.cluster;
-    let docker_dir = format!("{CURRENT}/docker");
     let docker = if sources.bundled_docker {
-        DOCKER_OF_PAYLOAD
+        paths::DOCKER_OF_PAYLOAD
     } else {
-        DOCKER_OF_MACHINE
+        paths::DOCKER_OF_MACHINE
     };
+    let sysctls = kernel::settings(spec);
+    let sysctls = sysctls
+        .iter()
+        .map(|(key, value)| json!({ "key": key, "value": value }));
+    let sysctls: Vec<Value> = sysctls.collect();
     json!({
-        "bin": format!("{CURRENT}/bin"),
+        "paths": paths::for_templates().collect::<BTreeMap<_, _>>(),
+        "certificate": by_name(sources, paths::certificate),
+        "key": by_name(sources, paths::key),
+        "ports": ports::for_templates().collect::<BTreeMap<_, _>>(),
+        "modules": kernel::modules(spec),
+        "sysctls": sysctls,
         "docker": docker,
-        "docker_dir": docker_dir,
         "tls": spec.tls(),
         "scheme": spec.reach().scheme(),
-        "ipip": *cluster.ipip != Ipip::Off,
         "pod_mtu": spec.pod_mtu(),
         "pod_metadata": spec.addons.pod_metadata.to_string(),
-        "calico_kubeconfig": components::CALICO_KUBECONFIG,
         "node": {
             "name": *spec.name,
             "address": spec.address.to_string(),
@@ -93,14 +114,12 @@ pub(super) fn values(sources: &Sources<'_>) -> Value {
         "balancer_port": *cluster.balancer_port,
         "api_server": api_server(spec),
         "issuer_certificate": match issuer(sources.pki) {
-            Some(_) => components::ISSUER_CERTIFICATE,
-            None => components::CA_CERTIFICATE,
+            Some(_) => paths::ISSUER_CERTIFICATE,
+            None => paths::CA_CERTIFICATE,
         },
         "join_port": *spec.join.port,
         "renew_port": spec.join.renew_port(),
-        "program": components::PROGRAM,
         "join_user": components::JOIN_USER,
-        "cni_plugins": format!("{CURRENT}/cni/bin"),
         "cluster": {
             "name": *cluster.name,
             "pod_cidr": cluster.pod_cidr.to_string(),
@@ -114,18 +133,27 @@ pub(super) fn values(sources: &Sources<'_>) -> Value {
     })
 }
 
-/// Every member of etcd, as its clients take them.
+/// The paths of a node's certificates or keys, by the names of the certificates.
+fn by_name(sources: &Sources<'_>, path: fn(&str) -> String) -> BTreeMap<&'static str, String> {
+    let names = components::certificate_names(*sources.spec.role);
+    names.into_iter().map(|name| (name, path(name))).collect()
+}
+
+/// Every member of etcd, in the form for its clients.
 fn etcd_endpoints(spec: &NodeSpec) -> String {
     let scheme = spec.reach().scheme();
     let addresses = spec.master_addresses();
-    let urls = addresses.iter().map(|a| format!("{scheme}://{a}:2379"));
+    let urls = addresses
+        .iter()
+        .map(|a| format!("{scheme}://{a}:{ETCD_CLIENTS}"));
     urls.collect::<Vec<_>>().join(",")
 }
 
-/// Every member of etcd, as its members take them.
+/// Every member of etcd, in the form for its members.
 pub(super) fn initial_cluster(spec: &NodeSpec) -> String {
     let scheme = spec.reach().scheme();
-    let member = |name: &str, address: Ipv4Addr| format!("{name}={scheme}://{address}:2380");
+    let member =
+        |name: &str, address: Ipv4Addr| format!("{name}={scheme}://{address}:{ETCD_PEERS}");
     if !spec.has_several_masters() {
         return member(&spec.name, *spec.address);
     }
@@ -134,24 +162,24 @@ pub(super) fn initial_cluster(spec: &NodeSpec) -> String {
     members.collect::<Vec<_>>().join(",")
 }
 
-/// Where a node reaches the API server.
+/// The URL at which a node reaches the API server.
 fn api_server(spec: &NodeSpec) -> String {
     let port = *spec.cluster.balancer_port;
     match (&spec.master_addresses()[..], spec.tls()) {
-        ([address], true) => format!("https://{address}:6443"),
-        ([address], false) => format!("http://{address}:8080"),
+        ([address], true) => format!("https://{address}:{API_SERVER}"),
+        ([address], false) => format!("http://{address}:{API_SERVER_SIMPLE}"),
         _ => format!("https://127.0.0.1:{port}"),
     }
 }
 
-/// The issuing authority's own certificate, where it is not the only one.
+/// The certificate of the issuing CA, if there are other CA certificates above it.
 fn issuer(pki: Option<&Pki>) -> Option<String> {
-    // A file that is no chain of certificates was refused before.
+    // A file that is not a certificate chain was refused before.
     let mut chain = inspect::certificates(&pki?.authority.certificate_pem).ok()?;
     (chain.len() > 1).then(|| chain.swap_remove(0).0)
 }
 
-/// Labels or taints as the kubelet takes them.
+/// Labels or taints in the form for the kubelet.
 fn joined<T: ToString>(items: &[T]) -> String {
     let items: Vec<String> = items.iter().map(ToString::to_string).collect();
     items.join(",")
@@ -163,7 +191,7 @@ struct Host {
     address: String,
 }
 
-/// This node and the ones it is told of, sorted by name.
+/// This node and the nodes in its settings, sorted by name.
 fn hosts(spec: &NodeSpec) -> Vec<Host> {
     let mut entries = spec.cluster.hosts.value.clone();
     entries.insert(spec.name.value.clone(), *spec.address);
@@ -187,47 +215,48 @@ fn config_files(sources: &Sources<'_>) -> Result<Vec<File>> {
         Ok::<_, anyhow::Error>(public(path, render(template, &values)?))
     };
     let hosts = File {
-        path: HOSTS_FILE.to_owned(),
+        path: paths::HOSTS.to_owned(),
         mode: 0o644,
         content: Content::Block(render("config/hosts.block", &values)?),
+        purpose: Purpose::Other,
     };
     let mut files = vec![
-        file(MODULES_FILE, "config/modules.conf")?,
-        file(SYSCTL_FILE, "config/sysctl.conf")?,
+        file(paths::MODULES, "config/modules.conf")?,
+        file(paths::SYSCTL, "config/sysctl.conf")?,
         hosts,
-        file(CALICOCTL_CONFIG, "config/calicoctl.cfg.yaml")?,
-        file(CNI_CONFIG, "config/10-calico.json")?,
+        file(paths::CALICOCTL_CONFIG, "config/calicoctl.cfg.yaml")?,
+        file(paths::CNI_CONFIG, "config/10-calico.json")?,
     ];
     if sources.spec.role.is_worker() {
         files.push(File {
             mode: 0o755,
-            ..file(components::IPTABLES_RESTORE, "config/iptables-restore.sh")?
+            ..file(paths::IPTABLES_RESTORE, "config/iptables-restore.sh")?
         });
-        if *sources.spec.resolv_conf == NO_NAME_SERVERS {
-            files.push(file(NO_NAME_SERVERS, "config/resolv.conf")?);
+        if *sources.spec.resolv_conf == paths::NO_NAME_SERVERS {
+            files.push(file(paths::NO_NAME_SERVERS, "config/resolv.conf")?);
         }
     }
     if sources.spec.role.is_master() {
-        files.push(file(components::AUDIT_POLICY, "config/audit-policy.yaml")?);
-        files.push(public(components::EXPECTED, expected(sources)?));
+        files.push(file(paths::AUDIT_POLICY, "config/audit-policy.yaml")?);
+        files.push(public(paths::EXPECTED, expected(sources)?));
         if sources.spec.tls() {
-            files.push(file(USERS_FILE, "config/sysusers.conf")?);
+            files.push(file(paths::USERS, "config/sysusers.conf")?);
             let objects = "config/cluster-objects.yaml";
-            files.push(file(components::CLUSTER_OBJECTS, objects)?);
-            files.push(public(components::JOIN_NAMES, join_names(sources.spec)?));
+            files.push(file(paths::CLUSTER_OBJECTS, objects)?);
+            files.push(public(paths::JOIN_NAMES, join_names(sources.spec)?));
         }
     }
     Ok(files)
 }
 
-/// What `appliance images ensure` loads again, and `appliance status` looks for.
+/// The list of images for `appliance images ensure` and `appliance status`.
 fn images(sources: &Sources<'_>) -> Result<File> {
     let images = super::images(sources);
     let text = serde_json::to_string_pretty(&images)? + "\n";
-    Ok(public(components::IMAGES, text))
+    Ok(public(paths::IMAGES, text))
 }
 
-/// What `appliance check` holds the cluster to.
+/// The expected state of the cluster for `appliance check`.
 fn expected(sources: &Sources<'_>) -> Result<String> {
     let (spec, cluster) = (sources.spec, &sources.spec.cluster);
     let pause = sources.manifest.require(Kind::Image, "pause")?;
@@ -248,7 +277,7 @@ fn expected(sources: &Sources<'_>) -> Result<String> {
 }
 
 fn join_names(spec: &NodeSpec) -> Result<String> {
-    let names = Names {
+    let names = NodeNames {
         name: spec.name.value.clone(),
         address: *spec.address,
         hosts: spec.cluster.hosts.value.clone(),
@@ -257,32 +286,30 @@ fn join_names(spec: &NodeSpec) -> Result<String> {
     Ok(serde_json::to_string_pretty(&names)? + "\n")
 }
 
-/// Keys before the certificates made for them: a run that is cut between the two finds
-/// the key and makes the certificate again.
+/// The files of keys and certificates. Keys come first: if a run is interrupted between the two,
+/// the next run finds the key and makes the certificate again.
 pub(super) fn pki_files(pki: &Pki) -> Vec<File> {
     let mut files = Vec::new();
     for issued in pki.issued() {
         let key = issued.key_pem.as_ref();
         files.extend(key.map(|key| secret(&issued.key_path, key.clone())));
-        files.push(public(
-            &issued.certificate_path,
-            issued.certificate_pem.clone(),
-        ));
+        let pem = issued.certificate_pem.clone();
+        files.push(public(&issued.certificate_path, pem));
     }
     if let Some(account) = &pki.service_account {
         files.push(secret(&account.private_path, account.private_pem.clone()));
         files.push(public(&account.public_path, account.public_pem.clone()));
     }
-    files
+    files.into_iter().map(identity).collect()
 }
 
-/// Who has a kubeconfig.
+/// The owner of a kubeconfig.
 struct Kubeconfig {
     path: &'static str,
-    /// The user, and the certificate that shows it, where that has the same name.
+    /// The user. The certificate usually has the same name.
     user: &'static str,
     certificate: &'static str,
-    /// Whether it goes through the loopback interface, on a master.
+    /// Whether it uses the loopback interface, on a master.
     local: bool,
 }
 
@@ -300,36 +327,30 @@ const fn kubeconfig_of(
     }
 }
 
-const ADMIN: Kubeconfig = kubeconfig_of(components::ADMIN_KUBECONFIG, "admin", "admin", false);
+const ADMIN: Kubeconfig = kubeconfig_of(paths::ADMIN_KUBECONFIG, "admin", "admin", false);
 const MASTERS: &[Kubeconfig] = &[
     kubeconfig_of(
-        components::CONTROLLER_MANAGER_KUBECONFIG,
+        paths::CONTROLLER_MANAGER_KUBECONFIG,
         "kube-controller-manager",
         "kube-controller-manager",
         true,
     ),
     kubeconfig_of(
-        components::SCHEDULER_KUBECONFIG,
+        paths::SCHEDULER_KUBECONFIG,
         "kube-scheduler",
         "kube-scheduler",
         true,
     ),
 ];
-const PROXY: Kubeconfig = kubeconfig_of(
-    components::PROXY_KUBECONFIG,
-    "kube-proxy",
-    "kube-proxy",
-    false,
-);
-const CALICO: Kubeconfig = kubeconfig_of(components::CALICO_KUBECONFIG, "calico", "calico", false);
+const PROXY: Kubeconfig = kubeconfig_of(paths::PROXY_KUBECONFIG, "kube-proxy", "kube-proxy", false);
+const CALICO: Kubeconfig = kubeconfig_of(paths::CALICO_KUBECONFIG, "calico", "calico", false);
 const BOOTSTRAP: Kubeconfig = kubeconfig_of(
-    components::BOOTSTRAP_KUBECONFIG,
+    paths::BOOTSTRAP_KUBECONFIG,
     "kubelet-bootstrap",
     components::KUBELET_CLIENT,
     false,
 );
-const KUBELET: Kubeconfig =
-    kubeconfig_of(components::KUBELET_KUBECONFIG, "kubelet", "kubelet", false);
+const KUBELET: Kubeconfig = kubeconfig_of(paths::KUBELET_KUBECONFIG, "kubelet", "kubelet", false);
 
 fn kubeconfigs(sources: &Sources<'_>) -> Result<Vec<File>> {
     let (role, tls) = (*sources.spec.role, sources.spec.tls());
@@ -341,7 +362,7 @@ fn kubeconfigs(sources: &Sources<'_>) -> Result<Vec<File>> {
     }
     if role.is_worker() {
         wanted.push(&PROXY);
-        // With TLS, the kubelet writes its own once it has its certificate.
+        // With TLS, the kubelet writes its kubeconfig when it gets its certificate.
         wanted.push(if tls { &BOOTSTRAP } else { &KUBELET });
     }
     wanted
@@ -352,10 +373,10 @@ fn kubeconfigs(sources: &Sources<'_>) -> Result<Vec<File>> {
 
 fn kubeconfig(sources: &Sources<'_>, wanted: &Kubeconfig) -> Result<File> {
     let server = api_server(sources.spec);
-    let identity = match sources.pki {
+    let shown = match sources.pki {
         Some(pki) => {
             let server = if wanted.local {
-                "https://127.0.0.1:6443".to_owned()
+                format!("https://127.0.0.1:{API_SERVER}")
             } else {
                 server
             };
@@ -374,12 +395,12 @@ fn kubeconfig(sources: &Sources<'_>, wanted: &Kubeconfig) -> Result<File> {
         }
         None => json!({ "server": server }),
     };
-    let values = with(
-        with(values(sources), json!({ "user": wanted.user })),
-        identity,
-    );
+    let values = with(with(values(sources), json!({ "user": wanted.user })), shown);
     let text = render("config/kubeconfig.yaml", &values)?;
-    Ok(secret(wanted.path, Secret::new(text.into_bytes())))
+    Ok(identity(secret(
+        wanted.path,
+        Secret::new(text.into_bytes()),
+    )))
 }
 
 fn units(sources: &Sources<'_>, services: &[&Service]) -> Result<Vec<File>> {
@@ -387,8 +408,8 @@ fn units(sources: &Sources<'_>, services: &[&Service]) -> Result<Vec<File>> {
     let mut files = Vec::new();
     for service in services {
         if service.runs == Runs::Docker {
-            files.push(public(
-                components::DOCKER_DROP_IN,
+            files.push(unit(
+                paths::DOCKER_DROP_IN,
                 render("units/docker-forward.conf", &values)?,
             ));
             if !sources.bundled_docker {
@@ -396,15 +417,15 @@ fn units(sources: &Sources<'_>, services: &[&Service]) -> Result<Vec<File>> {
             }
         }
         let values = with(values.clone(), own_values(sources, service)?);
-        for unit in service.units() {
-            let text = render(&format!("units/{unit}"), &values)?;
-            files.push(public(&components::unit_path(&unit), text));
+        for name in service.units() {
+            let text = render(&format!("units/{name}"), &values)?;
+            files.push(unit(&paths::unit(&name), text));
         }
     }
     Ok(files)
 }
 
-/// The values only this service's unit has.
+/// The values that only the unit of this service uses.
 fn own_values(sources: &Sources<'_>, service: &Service) -> Result<Value> {
     Ok(match service.runs {
         Runs::Program(name) => {

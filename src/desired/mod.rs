@@ -1,45 +1,25 @@
-//! Everything a node of a given specification has: directories, files, links, kernel
+//! Everything that a node of a given specification has: directories, files, links, kernel
 //! settings, images and services. Pure.
 
 use core::net::Ipv4Addr;
 use std::fmt;
 
 use anyhow::Result;
-use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::bundle::manifest::{Component, Kind, Manifest};
 use crate::components::{self, Runs, Service, UnitKind};
-use crate::join::token::TokenId;
-use crate::join::tokens::TokenRecord;
+use crate::nodespec::NodeSpec;
+use crate::nodespec::token::TokenId;
+use crate::paths::{self, CURRENT, PATH_DIR};
 use crate::pki::{Pki, Secret};
-use crate::spec::NodeSpec;
+use crate::records::images::NodeImage;
+use crate::records::tokens::TokenRecord;
 use crate::workloads::Workload;
 
 mod addons;
 mod files;
-
-/// Where bundles are unpacked, each in a directory of its digest.
-pub const BUNDLES: &str = "/opt/appliance";
-/// The link to the bundle in use.
-pub const CURRENT: &str = "/opt/appliance/current";
-/// The machine's own docker.
-pub const DOCKER_OF_MACHINE: &str = "/usr/bin/docker";
-/// The docker that a payload brings to a machine without one.
-pub const DOCKER_OF_PAYLOAD: &str = "/opt/appliance/current/docker/docker";
-/// Where programs for people are linked.
-const PATH_DIR: &str = "/usr/local/bin";
-
-/// The modules to load at every boot.
-pub const MODULES_FILE: &str = "/etc/modules-load.d/kubernetes.conf";
-/// The kernel settings of every boot.
-pub const SYSCTL_FILE: &str = "/etc/sysctl.d/k8s.conf";
-/// The node's host table, of which this program keeps a marked part.
-pub const HOSTS_FILE: &str = "/etc/hosts";
-/// The system users this program needs, for `systemd-sysusers`.
-pub const USERS_FILE: &str = "/etc/sysusers.d/appliance.conf";
-/// What `kubectl` reads when root says nothing else.
-const ROOT_KUBECONFIG: &str = "/root/.kube/config";
+mod kernel;
 
 /// A directory with its permission bits.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,19 +30,19 @@ pub struct Directory {
     pub mode: u32,
 }
 
-/// What a file holds.
+/// The content of a file.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Content {
     /// The whole file.
     Whole(Vec<u8>),
     /// A marked part of a file that belongs to the distribution.
     Block(String),
-    /// The whole file, never to be shown.
+    /// The whole file, which must never be shown.
     Secret(Secret),
 }
 
 impl Content {
-    /// The bytes it holds.
+    /// Its bytes.
     pub fn bytes(&self) -> &[u8] {
         match self {
             Content::Whole(bytes) => bytes,
@@ -71,7 +51,7 @@ impl Content {
         }
     }
 
-    /// SHA-256 of the bytes it holds.
+    /// SHA-256 of its bytes.
     pub fn sha256(&self) -> [u8; 32] {
         Sha256::digest(self.bytes()).into()
     }
@@ -87,6 +67,17 @@ impl fmt::Debug for Content {
     }
 }
 
+/// What a file or a link is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// It is, or holds, a key, a certificate or a token: a renewal writes these only.
+    Identity,
+    /// It is a unit, or belongs to one: systemd has to read it.
+    Unit,
+    /// Anything else.
+    Other,
+}
+
 /// A file with its permission bits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct File {
@@ -94,8 +85,10 @@ pub struct File {
     pub path: String,
     /// Its permission bits.
     pub mode: u32,
-    /// What it holds.
+    /// Its content.
     pub content: Content,
+    /// What it is for.
+    pub purpose: Purpose,
 }
 
 /// A symbolic link.
@@ -103,47 +96,38 @@ pub struct File {
 pub struct Link {
     /// Its absolute path.
     pub path: String,
-    /// What it points to.
+    /// Its target.
     pub target: String,
-    /// Whether it gives way to whatever is there already: that is the operator's.
+    /// Whether it yields to an existing file or link, which belongs to the operator.
     pub yields: bool,
+    /// What it is for.
+    pub purpose: Purpose,
 }
 
-/// An image docker is to have.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
-pub struct Image {
-    /// The reference it is known by.
-    pub reference: String,
-    /// Docker's identifier of it.
-    pub id: String,
-    /// The tarball it is loaded from.
-    pub tarball: String,
-}
-
-/// A service that is to run, with a digest of all it is started with.
+/// A service of the node, with a digest of all its inputs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RunningService {
     /// The unit's name without `.service`.
     pub name: &'static str,
-    /// Whether it needs docker to have the images first.
+    /// Whether docker must have the images before it starts.
     pub needs_images: bool,
-    /// Whether it may have ended because there was nothing left for it to do.
+    /// Whether it may end when it has nothing left to do.
     pub may_end: bool,
-    /// SHA-256 over its unit, its files and its program: where it differs from the one
-    /// it was last started with, it must be restarted.
+    /// SHA-256 over its unit, its files and its program. If it differs from the digest at its last
+    /// start, the service must be restarted.
     pub inputs: String,
 }
 
-/// A token the master is to take.
+/// A join token that the master accepts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JoinToken {
-    /// Its name.
+    /// Its ID.
     pub id: TokenId,
-    /// What is kept of it.
+    /// Its stored record.
     pub record: TokenRecord,
 }
 
-/// A member of etcd that is one of several.
+/// One of several members of etcd.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EtcdMember {
     /// Its name.
@@ -152,25 +136,25 @@ pub struct EtcdMember {
     pub address: Ipv4Addr,
     /// The addresses of the others.
     pub others: Vec<Ipv4Addr>,
-    /// All members, as etcd takes them (`NAME=URL,…`), where they begin together.
+    /// All members in the form for etcd (`NAME=URL,…`), for their first start together.
     pub cluster: String,
-    /// Whether it may begin before any other.
+    /// Whether it may start before any other.
     pub founds: bool,
 }
 
-/// Objects the cluster is to have.
+/// Objects that the cluster needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Objects {
-    /// The file they are in, for `kubectl apply`.
+    /// The file with the objects, for `kubectl apply`.
     pub path: String,
     /// SHA-256 of the file.
     pub digest: String,
 }
 
-/// Everything a node has.
+/// Everything that a node has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Desired {
-    /// The digest of the bundle that is to be unpacked and in use.
+    /// The digest of the bundle to unpack and use.
     pub bundle: String,
     /// Directories, parents first.
     pub directories: Vec<Directory>,
@@ -183,44 +167,44 @@ pub struct Desired {
     /// Kernel settings: key with dots, value.
     pub sysctls: Vec<(String, String)>,
     /// Images.
-    pub images: Vec<Image>,
-    /// System users, described in [`USERS_FILE`].
+    pub images: Vec<NodeImage>,
+    /// System users, described in [`paths::USERS`].
     pub users: Vec<&'static str>,
-    /// The tokens workers may join with.
+    /// The tokens that workers may join with.
     pub tokens: Vec<JoinToken>,
     /// Services, in starting order.
     pub services: Vec<RunningService>,
-    /// Its member of etcd, where that is one of several.
+    /// Its member of etcd, if there are several.
     pub etcd: Option<EtcdMember>,
-    /// What the cluster is to have once its API answers.
+    /// The objects to apply as soon as the cluster's API answers.
     pub objects: Option<Objects>,
 }
 
-/// What the files are made from.
+/// The inputs of the files.
 pub struct Sources<'a> {
-    /// What the node is to be.
+    /// The specification of the node.
     pub spec: &'a NodeSpec,
-    /// What the payload holds.
+    /// The manifest of the payload.
     pub manifest: &'a Manifest,
     /// The payload's digest.
     pub digest: &'a str,
-    /// Keys and certificates, where the profile has them.
+    /// Keys and certificates, if the profile uses them.
     pub pki: Option<&'a Pki>,
-    /// The tokens kube-apiserver knows, where the profile has them.
+    /// The tokens that kube-apiserver accepts, if the profile uses them.
     pub tokens: Option<&'a Secret>,
-    /// The token workers may join with, where one was given.
+    /// The token that workers may join with, if the settings have one.
     pub join_token: Option<JoinToken>,
-    /// Whether docker comes from the payload, since the machine has none.
+    /// Whether docker comes from the payload because the machine has none.
     pub bundled_docker: bool,
-    /// What is applied to the cluster besides its own add-ons, on a master.
+    /// The workloads that a master applies in addition to its add-ons.
     pub workloads: &'a [Workload],
-    /// Images from tarballs that are not the payload's.
-    pub images: &'a [Image],
+    /// Images from tarballs outside the payload.
+    pub images: &'a [NodeImage],
 }
 
 impl Desired {
-    /// All that a node of `sources` has. Fails if a template does not fit the values or
-    /// the payload lacks a program the role needs.
+    /// Builds everything that a node of `sources` has. Fails if a template does not fit the values,
+    /// or if the payload lacks a program that the role needs.
     pub fn build(sources: &Sources<'_>) -> Result<Desired> {
         let services = components::services(sources.spec.shape());
         let files = files::all(sources, &services)?;
@@ -234,8 +218,8 @@ impl Desired {
         Ok(Desired {
             bundle: sources.digest.to_owned(),
             directories: directories(sources.spec),
-            modules: words_of(&files, MODULES_FILE),
-            sysctls: settings_of(&files, SYSCTL_FILE),
+            modules: kernel::modules(sources.spec),
+            sysctls: kernel::settings(sources.spec),
             links: links(sources, &services),
             users: has_join
                 .then_some(components::JOIN_USER)
@@ -255,12 +239,12 @@ impl Desired {
         })
     }
 
-    /// The files of keys and certificates alone, keys before their certificates.
+    /// Only the files of keys and certificates, keys before their certificates.
     pub fn of_pki(pki: &Pki) -> Vec<File> {
         files::pki_files(pki)
     }
 
-    /// The file at `path`, if there is to be one.
+    /// The file at `path`, if the node has one.
     pub fn file(&self, path: &str) -> Option<&File> {
         self.files.iter().find(|file| file.path == path)
     }
@@ -270,14 +254,14 @@ fn directories(spec: &NodeSpec) -> Vec<Directory> {
     let (all, master, worker) = (true, spec.role.is_master(), spec.role.is_worker());
     let directories = [
         (all, "/etc/kubernetes", 0o755),
-        (all, components::CA_DIR, 0o755),
+        (all, paths::CA_DIR, 0o755),
         (all, "/etc/calico", 0o755),
         (all, "/etc/cni/net.d", 0o755),
         (all, "/var/log/calico", 0o755),
         (master, "/var/lib/etcd", 0o700),
         (master, "/var/log/kubernetes", 0o700),
-        (master && spec.tls(), components::JOIN_DIR, 0o700),
-        (master, crate::addons::DIRECTORY, 0o755),
+        (master && spec.tls(), paths::JOIN_DIR, 0o700),
+        (master, paths::ADDONS_DIR, 0o755),
         (worker, "/var/lib/kubelet", 0o700),
     ];
     let wanted = directories.iter().filter(|(wanted, ..)| *wanted);
@@ -302,19 +286,21 @@ fn etcd_member(spec: &NodeSpec) -> Option<EtcdMember> {
 fn objects(files: &[File]) -> Option<Objects> {
     let file = files
         .iter()
-        .find(|file| file.path == components::CLUSTER_OBJECTS)?;
+        .find(|file| file.path == paths::CLUSTER_OBJECTS)?;
     Some(Objects {
         path: file.path.clone(),
         digest: hex::encode(file.content.sha256()),
     })
 }
 
-/// The bundle in use, the programs on the PATH, the units enabled, and root's kubeconfig.
+/// The links: to the bundle in use, to programs on the PATH, to enabled units, and root's
+/// kubeconfig.
 fn links(sources: &Sources<'_>, services: &[&Service]) -> Vec<Link> {
     let link = |path: String, target: String| Link {
         path,
         target,
         yields: false,
+        purpose: Purpose::Other,
     };
     let mut links = vec![link(CURRENT.to_owned(), sources.digest.to_owned())];
     for program in sources.manifest.components.iter().filter(|c| c.on_path) {
@@ -327,24 +313,25 @@ fn links(sources: &Sources<'_>, services: &[&Service]) -> Vec<Link> {
     for service in services.iter().filter(ours) {
         let unit = service.unit();
         let wants = format!("{}.wants/{unit}", service.wanted_by());
-        links.push(link(
-            components::unit_path(&wants),
-            components::unit_path(&unit),
-        ));
+        links.push(Link {
+            purpose: Purpose::Unit,
+            ..link(paths::unit(&wants), paths::unit(&unit))
+        });
     }
     if sources.spec.role.is_master() {
         links.push(Link {
-            path: ROOT_KUBECONFIG.to_owned(),
-            target: components::ADMIN_KUBECONFIG.to_owned(),
+            path: paths::ROOT_KUBECONFIG.to_owned(),
+            target: paths::ADMIN_KUBECONFIG.to_owned(),
             yields: true,
+            purpose: Purpose::Other,
         });
     }
     links
 }
 
-fn images(sources: &Sources<'_>) -> Vec<Image> {
+fn images(sources: &Sources<'_>) -> Vec<NodeImage> {
     let image = |component: &Component| {
-        Some(Image {
+        Some(NodeImage {
             reference: component.reference.clone()?,
             id: component.image_id.clone()?,
             tarball: format!("{CURRENT}/{}", component.path),
@@ -362,15 +349,9 @@ fn running_service(
     files: &[File],
 ) -> Result<RunningService> {
     let units = service.units();
-    let mut paths: Vec<String> = units
-        .iter()
-        .map(|unit| components::unit_path(unit))
-        .collect();
+    let mut paths: Vec<String> = units.iter().map(|unit| paths::unit(unit)).collect();
     for name in service.certificates {
-        paths.extend([
-            components::certificate_path(name),
-            components::key_path(name),
-        ]);
+        paths.extend([paths::certificate(name), paths::key(name)]);
     }
     paths.extend(service.files.iter().map(|&path| path.to_owned()));
     let mut hash = Sha256::new();
@@ -395,34 +376,9 @@ fn running_service(
     }
     Ok(RunningService {
         name: service.name,
-        // The kubelet's first pod needs the pause image, and there is nowhere to pull it from.
+        // The kubelet's first pod needs the pause image, and an air-gapped node cannot pull it.
         needs_images: matches!(service.runs, Runs::Image(_) | Runs::Program("kubelet")),
         may_end: service.unit == UnitKind::MayEnd,
         inputs: hex::encode(hash.finalize()),
     })
-}
-
-/// The content of one of our own plain files, line by line, comments left out.
-fn lines_of<'a>(files: &'a [File], path: &str) -> impl Iterator<Item = &'a str> {
-    let text = files
-        .iter()
-        .find(|file| file.path == path)
-        .and_then(|file| match &file.content {
-            Content::Whole(bytes) => str::from_utf8(bytes).ok(),
-            _ => None,
-        });
-    text.unwrap_or_default()
-        .lines()
-        .filter(|line| !line.starts_with('#') && !line.trim().is_empty())
-}
-
-fn words_of(files: &[File], path: &str) -> Vec<String> {
-    lines_of(files, path).map(str::to_owned).collect()
-}
-
-fn settings_of(files: &[File], path: &str) -> Vec<(String, String)> {
-    lines_of(files, path)
-        .filter_map(|line| line.split_once(" = "))
-        .map(|(key, value)| (key.to_owned(), value.to_owned()))
-        .collect()
 }

@@ -1,4 +1,4 @@
-//! Ways to get at the file systems inside an image, and always out again.
+//! Attaches an image to reach its file systems, and always detaches it again.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -9,16 +9,16 @@ use anyhow::{Context, Result, bail, ensure};
 use nix::mount::{MntFlags, umount2};
 
 use super::partitions::{self, Part};
-use crate::spec::Refused;
+use crate::nodespec::Refused;
 use crate::sys::process::{Command, Runner, System, argument};
 
-/// How long the kernel may take to see a disk, or a program to let one go. It bounds what hangs.
+/// How long the kernel may take to see a disk, or a program to release one.
 const LIMIT: Duration = Duration::from_secs(60);
-/// Between two looks.
+/// The pause between two checks.
 const POLL: Duration = Duration::from_millis(50);
-/// The most devices that are tried.
+/// How many devices to try at most.
 const DEVICES: usize = 64;
-/// Nothing in an image is run here, and its devices are not ours.
+/// Mount options: programs and devices of an image must not be used here.
 const OPTIONS: &str = "nodev,nosuid,noexec";
 
 /// A way to attach an image.
@@ -28,12 +28,12 @@ pub enum Means {
     Nbd,
     /// The kernel's loop devices.
     Loop,
-    /// libguestfs: the image's file systems are read in a VM of its own.
+    /// libguestfs: it reads the image's file systems in its own VM.
     Guestfs,
 }
 
 impl Means {
-    /// The format the copy has to have.
+    /// The required format of the copy.
     pub fn format(self) -> &'static str {
         match self {
             Means::Loop => "raw",
@@ -62,7 +62,7 @@ impl FromStr for Means {
     }
 }
 
-/// What the machine has of each.
+/// Finds out which ways this machine supports.
 pub struct Machine<'a> {
     /// What runs programs.
     pub runner: &'a dyn Runner,
@@ -73,11 +73,12 @@ pub struct Machine<'a> {
 }
 
 impl Machine<'_> {
-    /// The way that was asked for, or the best there is: nbd writes into the copy itself, loop takes
-    /// a raw one, and libguestfs starts a VM for it.
+    /// The requested way, or the best one that this machine supports: nbd writes into the copy
+    /// directly, loop needs a raw copy, and libguestfs starts a VM.
     ///
     /// # Errors
-    /// A [`Refused`] if it, or every one, is missing here; it says what each lacks.
+    /// A [`Refused`] if this machine does not support it, or supports none; it says what is missing
+    /// for each.
     pub fn choose(&self, asked: Option<Means>) -> Result<Means> {
         let all = [Means::Nbd, Means::Loop, Means::Guestfs];
         let mut lacks = Vec::new();
@@ -97,7 +98,7 @@ impl Machine<'_> {
         Err(Refused { problems }.into())
     }
 
-    /// What it lacks for that way; `None` if nothing.
+    /// What is missing for this way; `None` if nothing.
     fn lack(&self, means: Means) -> Option<String> {
         let has = |program: &str| {
             let version = Command::new(program, &["--version"]);
@@ -107,14 +108,16 @@ impl Machine<'_> {
         };
         match means {
             Means::Nbd if !has("qemu-nbd") => {
-                Some("qemu-nbd is missing (Debian package qemu-utils)".to_owned())
+                Some("qemu-nbd is missing (apt-get install qemu-utils)".to_owned())
             }
-            Means::Nbd if !self.has_nbd() => Some("this kernel has no module nbd".to_owned()),
+            Means::Nbd if !self.has_nbd() => {
+                Some("this kernel has no module nbd (modprobe nbd)".to_owned())
+            }
             Means::Loop if !self.dev.join("loop-control").exists() => {
                 Some("this kernel has no loop devices (modprobe loop)".to_owned())
             }
             Means::Guestfs if !has("guestmount") => {
-                Some("guestmount is missing (Debian package libguestfs-tools)".to_owned())
+                Some("guestmount is missing (apt-get install libguestfs-tools)".to_owned())
             }
             _ => None,
         }
@@ -128,7 +131,7 @@ impl Machine<'_> {
         }
     }
 
-    /// Attaches the disk in the file `copy` by that way.
+    /// Attaches the disk in the file `copy` in this way.
     pub fn attach(&self, means: Means, copy: &Path) -> Result<Disk> {
         let path = argument(copy)?;
         match means {
@@ -138,9 +141,9 @@ impl Machine<'_> {
         }
     }
 
-    /// Connects the first network block device that is free.
+    /// Connects the first free network block device.
     fn connect(&self, path: &str) -> Result<Disk> {
-        let mut said = "none is free".to_owned();
+        let mut said = "all are in use".to_owned();
         for number in 0..DEVICES {
             let entry = self.sys_class_block.join(format!("nbd{number}"));
             if !entry.exists() {
@@ -157,13 +160,16 @@ impl Machine<'_> {
             if output.success() {
                 let mut disk = Disk::new(Means::Nbd, device);
                 disk.is_connected = true;
-                wait("the kernel sees the disk", || size_of(&entry) > 0)?;
+                wait("the kernel did not find the disk", || size_of(&entry) > 0)?;
                 return Ok(disk);
             }
-            // Another run may have taken it since.
+            // Another process may have taken the device in the meantime.
             said = output.stderr.trim().to_owned();
         }
-        bail!("no network block device can be connected: {said}")
+        bail!(
+            "cannot connect a network block device (/dev/nbd*): {said}; disconnect one with \
+             `qemu-nbd --disconnect /dev/nbd0`, or use `--attach loop`"
+        )
     }
 }
 
@@ -176,7 +182,7 @@ fn size_of(entry: &Path) -> u64 {
 #[derive(Debug)]
 pub struct Disk {
     means: Means,
-    /// The device, or the file where there is none.
+    /// The device, or the file if there is no device.
     path: String,
     is_connected: bool,
 }
@@ -193,7 +199,7 @@ impl Disk {
     /// Mounts its Linux root file system at `dir`.
     ///
     /// # Errors
-    /// A [`Refused`] if there is none; it names every part of the disk and what is there instead.
+    /// A [`Refused`] if there is none; it names every part of the disk and why it is not one.
     pub fn mount(&self, runner: &dyn Runner, dir: &Path) -> Result<Mounted> {
         if self.means == Means::Guestfs {
             return self.mount_guestfs(runner, dir);
@@ -213,8 +219,8 @@ impl Disk {
             }
         }
         let problem = format!(
-            "the base image has no Linux root file system that can be mounted here ({}); give a \
-             distribution's cloud image",
+            "no Linux root file system in the base image can be mounted here ({}); use a \
+             distribution's cloud image as `--base`",
             seen.join("; ")
         );
         Err(Refused {
@@ -256,8 +262,8 @@ impl Disk {
         let output = runner.run(&Command::new("guestmount", &mount))?;
         if !output.success() {
             let problem = format!(
-                "libguestfs finds no Linux root file system in the base image ({}); give a \
-                 distribution's cloud image",
+                "libguestfs finds no Linux root file system in the base image ({}); use a \
+                 distribution's cloud image as `--base`",
                 output.stderr.trim()
             );
             return Err(Refused {
@@ -265,7 +271,8 @@ impl Disk {
             }
             .into());
         }
-        let pid = std::fs::read_to_string(&pid_file).context("the process of guestmount")?;
+        let pid = std::fs::read_to_string(&pid_file)
+            .with_context(|| format!("cannot read {}", pid_file.display()))?;
         Ok(Mounted::new(dir, Some(pid.trim().to_owned())))
     }
 }
@@ -275,10 +282,13 @@ impl Drop for Disk {
         if !self.is_connected {
             return;
         }
-        // Also where this run was told to end: so not by its own runner.
+        // This has to work after an interruption too, so it does not use the runner of this run.
         let disconnect = Command::new("qemu-nbd", &["--disconnect", &self.path]);
         if let Err(error) = System.check(&disconnect) {
-            log::error!("{error:#}; do it by hand");
+            log::error!(
+                "cannot detach the image ({error:#}); run `qemu-nbd --disconnect {}`",
+                self.path
+            );
         }
     }
 }
@@ -287,7 +297,7 @@ impl Drop for Disk {
 #[derive(Debug)]
 pub struct Mounted {
     dir: PathBuf,
-    /// The process of guestmount, if that has mounted it.
+    /// The process of guestmount, if guestmount mounted it.
     guestfs: Option<String>,
     is_mounted: bool,
 }
@@ -301,19 +311,19 @@ impl Mounted {
         }
     }
 
-    /// Where it is.
+    /// The directory where it is mounted.
     pub fn dir(&self) -> &Path {
         &self.dir
     }
 
     fn is_linux(&self) -> bool {
-        // A link to the other is common, and does not lead anywhere from here.
+        // It is often a link to the other file, which does not resolve here.
         ["etc/os-release", "usr/lib/os-release"]
             .iter()
             .any(|path| self.dir.join(path).symlink_metadata().is_ok())
     }
 
-    /// Writes out what is still to be written, and unmounts it.
+    /// Writes all pending data, and unmounts it.
     pub fn unmount(mut self) -> Result<()> {
         self.leave()
     }
@@ -324,19 +334,19 @@ impl Mounted {
         }
         let Some(pid) = &self.guestfs else {
             return umount2(&self.dir, MntFlags::empty())
-                .with_context(|| format!("unmount {}", self.dir.display()));
+                .with_context(|| format!("cannot unmount {}", self.dir.display()));
         };
         System.check(&Command::new("guestunmount", &[argument(&self.dir)?]))?;
-        // Only when its process has ended is everything written.
+        // All data is written only when its process has ended.
         let process = Path::new("/proc").join(pid);
-        wait("guestmount ends", || !process.exists())
+        wait("guestmount did not end", || !process.exists())
     }
 }
 
 impl Drop for Mounted {
     fn drop(&mut self) {
         if let Err(error) = self.leave() {
-            log::warn!("{error:#}");
+            log::warn!("{error:#}; run `umount {}`", self.dir.display());
         }
     }
 }
@@ -346,7 +356,7 @@ fn wait(what: &str, is_so: impl Fn() -> bool) -> Result<()> {
     while !is_so() {
         ensure!(
             start.elapsed() < LIMIT,
-            "not within {} s: {what}",
+            "{what} within {} s",
             LIMIT.as_secs()
         );
         std::thread::sleep(POLL);

@@ -1,23 +1,23 @@
-//! The image that a golden one is made of, as `qemu-img` sees it.
+//! Inspects the base of a golden image with `qemu-img`.
 
 use anyhow::{Context, Result, anyhow};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::spec::Refused;
+use crate::nodespec::Refused;
 use crate::sys::process::{Command, Runner};
 
 /// The formats in which distributions publish their images.
 const FORMATS: [&str; 2] = ["qcow2", "raw"];
 
-/// What `qemu-img info` and `qemu-img measure` say.
+/// The facts from `qemu-img info` and `qemu-img measure`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Base {
-    /// Its format, as `qemu-img` calls it.
+    /// Its format, by its name in `qemu-img`.
     pub format: String,
     /// The size of its disk, in bytes.
     pub size: u64,
-    /// The bytes of that which hold anything.
+    /// The used part of this size, in bytes.
     pub used: u64,
 }
 
@@ -36,20 +36,20 @@ struct Measured {
     required: u64,
 }
 
-/// Looks at the image at `path`.
+/// Inspects the image at `path`.
 ///
 /// # Errors
-/// A [`Refused`] if it is no image, is of another format, is in use, or if parts of it are in other
-/// files: those would be read as the image says, whatever they are.
+/// A [`Refused`] if it is no image, has another format, is in use, or refers to other files: it
+/// could name any file of this machine.
 pub fn inspect(runner: &dyn Runner, path: &str) -> Result<Base> {
     let said = runner
         .run(&Command::new("qemu-img", &["info", "--output=json", path]))
-        .context("qemu-img (Debian package qemu-utils)")?;
+        .context("cannot run qemu-img; install it: `apt-get install qemu-utils`")?;
     if !said.success() {
         return Err(Refused::because(anyhow!("{}", reason(path, &said.stderr))).into());
     }
     let info: Info = serde_json::from_str(&said.stdout)
-        .with_context(|| format!("what qemu-img says of {path}"))?;
+        .with_context(|| format!("`qemu-img info {path}` printed invalid JSON"))?;
     if let Some(problem) = problem(path, &info) {
         return Err(Refused::because(anyhow!("{problem}")).into());
     }
@@ -64,7 +64,7 @@ pub fn inspect(runner: &dyn Runner, path: &str) -> Result<Base> {
     ];
     let said = runner.check(&Command::new("qemu-img", &measure))?;
     let measured: Measured = serde_json::from_str(&said.stdout)
-        .with_context(|| format!("what qemu-img measures of {path}"))?;
+        .with_context(|| format!("`qemu-img measure {path}` printed invalid JSON"))?;
     Ok(Base {
         format: info.format,
         size: info.virtual_size,
@@ -72,22 +72,23 @@ pub fn inspect(runner: &dyn Runner, path: &str) -> Result<Base> {
     })
 }
 
-/// Why qemu-img does not open it, and what to do.
+/// Why qemu-img cannot open the image, and what to do.
 fn reason(path: &str, said: &str) -> String {
     let said = said.trim();
     if said.contains("lock") {
         return format!(
-            "{path} is in use by another process, which may be changing it: shut its VM down, or give \
-             a copy ({said})"
+            "{path} is in use by another process, which may change it: shut down its VM, or use a \
+             copy ({said})"
         );
     }
-    format!("{path} cannot be read as an image: {said}")
+    format!("{path} cannot be read as an image: {said}; use a qcow2 or raw image as `--base`")
 }
 
 fn problem(path: &str, info: &Info) -> Option<String> {
     if !FORMATS.contains(&info.format.as_str()) {
         return Some(format!(
-            "{path} is of the format {}; convert it to qcow2 first (qemu-img convert -O qcow2)",
+            "{path} has the format {}; convert it first: `qemu-img convert -O qcow2 {path} \
+             base.qcow2`",
             info.format
         ));
     }
@@ -97,8 +98,8 @@ fn problem(path: &str, info: &Info) -> Option<String> {
         .as_deref()
         .or(data.and_then(Value::as_str))?;
     Some(format!(
-        "{path} has parts of it in another file ({}); make one that stands alone first \
-         (qemu-img convert -O qcow2)",
+        "{path} has parts of it in another file ({}); make an image without such parts first: \
+         `qemu-img convert -O qcow2 {path} base.qcow2`",
         elsewhere.escape_debug()
     ))
 }

@@ -1,5 +1,5 @@
-//! From a distribution's image to a golden one, offline: copy, attach, prepare, check, detach, and
-//! only then the name it is to have.
+//! Builds a golden image from a distribution's image, without booting it: copy, attach, prepare,
+//! check, detach. The image gets its final name only after all of this.
 
 use std::fs::{self, File, Permissions};
 use std::io;
@@ -17,39 +17,39 @@ use super::checks::{self, Subject};
 use super::prepare::Preparation;
 use crate::bundle::payload::Payload;
 use crate::check::{Checked, Verdict, is_sound};
+use crate::digest::Sha256;
+use crate::nodespec::Refused;
 use crate::preflight::{RESERVE, mebibytes};
-use crate::spec::Refused;
-use crate::sys::digest::Sha256;
 use crate::sys::interrupt::Interruption;
 use crate::sys::process::{Command, Interruptible, Runner, argument};
 use crate::sys::root::Root;
 use crate::sys::stream::{Counting, Hashing};
 use crate::sys::{atomic, host, mount, progress};
 
-/// Between two looks how far another program is.
+/// The pause between two checks of another program's progress.
 const POLL: Duration = Duration::from_millis(500);
-/// Permission bits of what is made.
+/// Permission bits of the image.
 const MODE: u32 = 0o644;
 
-/// What is made of what.
+/// The inputs of a build.
 pub struct Build<'a> {
     /// The distribution's image.
     pub base: &'a Path,
     /// The image to make, in the format qcow2.
     pub output: &'a Path,
-    /// What it is to carry.
+    /// The payload that it carries.
     pub payload: &'a Payload,
-    /// The file the payload is in, where that is not this program.
+    /// The file with the payload, if it is not this program.
     pub carrier: Option<&'a Path>,
-    /// How the copy is attached; the best way there is if `None`.
+    /// How to attach the copy; `None` for the best way that this machine supports.
     pub means: Option<Means>,
-    /// Whether the image is compressed: smaller, and slower to make.
+    /// Whether to compress the image: it gets smaller, but the build takes longer.
     pub compress: bool,
-    /// Whether this process was told to end.
+    /// Whether the user interrupted this process.
     pub interruption: Interruption,
 }
 
-/// What was made.
+/// The finished image.
 #[derive(Debug)]
 pub struct Built {
     /// Every check of the finished image.
@@ -58,16 +58,16 @@ pub struct Built {
     pub size: u64,
     /// Its digest.
     pub sha256: Sha256,
-    /// The seconds each part took.
+    /// The duration of each part in seconds.
     pub stages: Vec<(&'static str, u64)>,
 }
 
-/// Makes the image.
+/// Builds the image.
 ///
 /// # Errors
-/// A [`Refused`] where the base cannot become one, or the machine lacks what that takes; it says
-/// why. Whatever goes wrong, nothing is under the output's name that was not there before, and
-/// nothing stays attached.
+/// A [`Refused`] if the base is not suitable, or if this machine lacks what the build needs; it
+/// says why. After any error, the file with the output's name is unchanged, and nothing stays
+/// attached.
 pub fn build(build: &Build<'_>) -> Result<Built> {
     let runner = Interruptible(build.interruption.clone());
     let machine = Machine {
@@ -80,7 +80,7 @@ pub fn build(build: &Build<'_>) -> Result<Built> {
     let means = machine.choose(build.means)?;
     build.check_room(&base)?;
     log::info!(
-        "{}: {}, attached by {means}",
+        "base image {} has format {}; attached by {means}",
         build.base.display(),
         base.format
     );
@@ -121,21 +121,34 @@ pub fn build(build: &Build<'_>) -> Result<Built> {
 impl Build<'_> {
     fn check_names(&self) -> Result<()> {
         let (base, output) = (self.base.display(), self.output.display());
-        ensure!(self.base.exists(), "the base image {base} is not there");
+        ensure!(
+            self.base.exists(),
+            "the base image {base} does not exist; check `--base`"
+        );
         let dir = atomic::parent(self.output);
-        ensure!(dir.is_dir(), "the directory {} is not there", dir.display());
-        ensure!(self.output.file_name().is_some(), "{output} names no file");
-        ensure!(!self.output.is_dir(), "{output} is a directory");
+        ensure!(
+            dir.is_dir(),
+            "the directory {0} does not exist; create it: `mkdir -p {0}`",
+            dir.display()
+        );
+        ensure!(
+            self.output.file_name().is_some(),
+            "{output} is not the name of a file; give one with `--output`"
+        );
+        ensure!(
+            !self.output.is_dir(),
+            "{output} is a directory; give the name of a file with `--output`"
+        );
         let same =
             self.output.exists() && self.output.canonicalize()? == self.base.canonicalize()?;
         ensure!(
             !same,
-            "{output} is the base image itself; give the new one another name"
+            "{output} is the base image itself; give another name with `--output`"
         );
         Ok(())
     }
 
-    /// The copy and the image are there at once, each with the bundle in it.
+    /// Checks the free space: the copy and the image exist at the same time, each with the bundle.
     fn check_room(&self, base: &Base) -> Result<()> {
         let dir = atomic::parent(self.output);
         let needed = 2 * (base.used + Preparation::needed(self.payload, self.carrier)?) + RESERVE;
@@ -144,7 +157,8 @@ impl Build<'_> {
             return Ok(());
         }
         let problem = anyhow!(
-            "making the image takes {} MiB in {}, and {} MiB are free; make room, or write it elsewhere",
+            "the build needs {} MiB in {}, but only {} MiB are free; delete files there, or write \
+             the image to another file system with `--output`",
             mebibytes(needed),
             dir.display(),
             free / (1024 * 1024)
@@ -152,7 +166,7 @@ impl Build<'_> {
         Err(Refused::because(problem).into())
     }
 
-    /// Attaches the copy in `staging`, prepares and checks it, and detaches it, whatever happens.
+    /// Attaches the copy in `staging`, prepares and checks it, and always detaches it.
     fn bake(&self, machine: &Machine<'_>, means: Means, staging: &Path) -> Result<Vec<Checked>> {
         let dir = staging.join("root");
         fs::create_dir(&dir)?;
@@ -161,7 +175,7 @@ impl Build<'_> {
             let runner = Interruptible(self.interruption.clone());
             let mounted = disk.mount(&runner, &dir)?;
             let checked = self.prepare(&runner, mounted.dir())?;
-            // What was deleted would be part of the image for ever.
+            // Without this, deleted data would stay in the image.
             let trim = Command::new("fstrim", &[argument(mounted.dir())?]);
             if let Err(error) = runner.check(&trim) {
                 self.interruption.check()?;
@@ -170,7 +184,8 @@ impl Build<'_> {
             mounted.unmount()?;
             Ok(checked)
         };
-        mount::with_own(inside).context("only root can mount the image; run this as root")?
+        mount::with_own(inside)
+            .context("only root can mount the image; run the same command with `sudo`")?
     }
 
     fn prepare(&self, runner: &dyn Runner, dir: &Path) -> Result<Vec<Checked>> {
@@ -188,7 +203,7 @@ impl Build<'_> {
         preparation.check()?;
         preparation.run()?;
         self.interruption.check()?;
-        log::info!("check the image");
+        log::info!("checking the image");
         let manifest = checks::manifest(&root)?;
         let checked = checks::all(&Subject {
             root: &root,
@@ -196,7 +211,10 @@ impl Build<'_> {
             manifest: manifest.as_ref(),
         });
         if !is_sound(&checked) {
-            bail!("the image is not what it should be: {}", failures(&checked));
+            bail!(
+                "the finished image fails its checks: {}",
+                failures(&checked)
+            );
         }
         Ok(checked)
     }
@@ -210,8 +228,8 @@ fn failures(checked: &[Checked]) -> String {
     failed.collect::<Vec<_>>().join("; ")
 }
 
-/// Copies an image, and tells how far that is. Each is a path and a format; about `size` bytes are
-/// written.
+/// Copies an image and shows the progress. Each image is a path and a format. The copy has about
+/// `size` bytes.
 fn convert(
     runner: &dyn Runner,
     (from, from_format): (&Path, &str),
@@ -241,14 +259,14 @@ fn convert(
         watcher.thread().unpark();
         outcome
     })?;
-    // The image is only as good as what is on the disk.
+    // Make sure that the image is on the disk.
     Ok(File::open(to)?.sync_all()?)
 }
 
-/// The bytes the file takes on its disk.
+/// The space that the file takes on its disk, in bytes.
 fn written(path: &Path) -> u64 {
     use std::os::unix::fs::MetadataExt;
-    /// What `st_blocks` counts in.
+    /// The unit of `st_blocks`.
     const BLOCK: u64 = 512;
     fs::metadata(path).map_or(0, |metadata| metadata.blocks() * BLOCK)
 }
@@ -261,17 +279,17 @@ fn sha256(path: &Path, size: u64) -> Result<Sha256> {
     Ok(reader.finish().1)
 }
 
-/// Gives the image its name. No digest of another image is ever beside it.
+/// Gives the image its name. At no time is the checksum of another image next to it.
 fn publish(image: &Path, output: &Path, sha256: &Sha256) -> Result<()> {
     let beside = digest_file(output);
     match fs::remove_file(&beside) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            return Err(error).with_context(|| format!("remove {}", beside.display()));
+            return Err(error).with_context(|| format!("cannot remove {}", beside.display()));
         }
         _ => {}
     }
     fs::set_permissions(image, Permissions::from_mode(MODE))?;
-    fs::rename(image, output).with_context(|| output.display().to_string())?;
+    fs::rename(image, output).with_context(|| format!("cannot write {}", output.display()))?;
     File::open(atomic::parent(output))?.sync_all()?;
     let name = output.file_name().unwrap_or_default().display();
     atomic::replace(&beside, MODE, |file| {
@@ -282,21 +300,22 @@ fn publish(image: &Path, output: &Path, sha256: &Sha256) -> Result<()> {
     })
 }
 
-/// Where the image's digest is, in the form `sha256sum --check` reads.
+/// The file with the image's checksum, in the format of `sha256sum --check`.
 fn digest_file(output: &Path) -> PathBuf {
     let mut name = output.as_os_str().to_owned();
     name.push(".sha256");
     PathBuf::from(name)
 }
 
-/// A directory beside the output that holds everything unfinished. Dropping it removes it.
+/// A directory next to the output, for all unfinished files. Dropping it removes it.
 struct Staging {
     dir: PathBuf,
     _lock: Flock<File>,
 }
 
 impl Staging {
-    /// Its name is the same in every run, so that the next one finds what one left that was killed.
+    /// Creates it. Its name is the same in every run, so that the next run finds and removes the
+    /// files of a killed run.
     fn make(output: &Path) -> Result<Staging> {
         let name = output.file_name().unwrap_or_default().display();
         let dir = atomic::parent(output).join(format!(".{name}.building"));
@@ -317,13 +336,16 @@ impl Staging {
 impl Drop for Staging {
     fn drop(&mut self) {
         if let Err(error) = empty(&self.dir).and_then(|()| fs::remove_dir(&self.dir)) {
-            log::warn!("{}: {error}; remove it by hand", self.dir.display());
+            log::warn!(
+                "cannot remove {0}: {error}; run `rm -r {0}`",
+                self.dir.display()
+            );
         }
     }
 }
 
-/// Removes what is in the directory: files, and mount points with nothing in them. What is in one
-/// is an image's, and not for removal.
+/// Removes the content of the directory: files, and empty mount points. A mount point that is not
+/// empty contains the files of an image, which must not be removed.
 fn empty(dir: &Path) -> io::Result<()> {
     for entry in fs::read_dir(dir)? {
         let path = entry?.path();
@@ -336,7 +358,7 @@ fn empty(dir: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// The parts of a run with the seconds each took.
+/// The parts of a run with the duration of each in seconds.
 #[derive(Default)]
 struct Stages(Vec<(&'static str, u64)>);
 

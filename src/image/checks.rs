@@ -1,39 +1,39 @@
-//! What has to be in an image, and what must not: a table of small checks over a root directory, be
-//! it this machine's or that of an image. They change nothing.
+//! Checks what an image must contain, and what it must not: a table of small checks of a root
+//! directory, of this machine or of an image. They change nothing.
 
 use anyhow::{Context, Result};
 
 use super::traces::{Running, TRACES, Trace, matching};
 use super::{ENABLED, UNIT_TEXT};
-use crate::apply::docker::Docker;
-use crate::apply::software::{docker_source, has_systemd, missing_tools};
 use crate::bundle::elf::Program;
 use crate::bundle::manifest::{FILE_NAME, Kind, Manifest};
 use crate::bundle::payload::Payload;
 use crate::check::{Checked, Verdict};
-use crate::components::{BOOT_UNIT, PROGRAM, unit_path};
-use crate::desired::CURRENT;
+use crate::clients::docker::Docker;
+use crate::components::BOOT_UNIT;
+use crate::observe::software::{docker_source, has_systemd, missing_tools};
+use crate::paths::{self, CURRENT, PROGRAM};
 use crate::preflight::DockerSource;
 use crate::sys::process::Runner;
 use crate::sys::root::Root;
 use crate::sys::stream::sha256_of_file;
 
-/// How many paths are named where there are many.
+/// How many paths a message names at most.
 const NAMED: usize = 4;
 
-/// What is looked at.
+/// The system to check.
 pub struct Subject<'a> {
     /// The system.
     pub root: &'a Root,
-    /// What runs programs, where the system runs.
+    /// What runs programs, if the system is the running one.
     pub runner: &'a dyn Runner,
-    /// The bundle it has, or is to get.
+    /// The bundle that it has, or will get.
     pub manifest: Option<&'a Manifest>,
 }
 
 type Check = fn(&Subject<'_>) -> Result<Verdict>;
 
-/// What has to be so before an image is made.
+/// The checks before an image is made.
 const BASE: &[(&str, Check)] = &[
     ("operating system", operating_system),
     ("architecture", architecture),
@@ -44,7 +44,7 @@ const BASE: &[(&str, Check)] = &[
     ("no node of a cluster", no_member),
 ];
 
-/// What makes it an image that carries the appliance.
+/// The checks of an image that carries the appliance.
 const BAKED: &[(&str, Check)] = &[
     ("bundle", bundle),
     ("container images", images),
@@ -52,12 +52,12 @@ const BAKED: &[(&str, Check)] = &[
     ("first boot", first_boot),
 ];
 
-/// Whether an image can be made of the system.
+/// Checks whether the system can become an image.
 pub fn base(subject: &Subject<'_>) -> Vec<Checked> {
     judged(BASE, subject)
 }
 
-/// Whether the system is an image that can be booted many times.
+/// Checks whether the system is an image for many VMs.
 pub fn all(subject: &Subject<'_>) -> Vec<Checked> {
     let mut checked = judged(BASE, subject);
     checked.extend(judged(BAKED, subject));
@@ -68,7 +68,7 @@ pub fn all(subject: &Subject<'_>) -> Vec<Checked> {
     checked
 }
 
-/// The manifest of the bundle that is unpacked below the root; `None` if none is.
+/// The manifest of the unpacked bundle below the root; `None` if there is none.
 pub fn manifest(root: &Root) -> Result<Option<Manifest>> {
     let path = format!("{CURRENT}/{FILE_NAME}");
     let text = root.read(&path)?;
@@ -84,10 +84,10 @@ fn judged(checks: &[(&'static str, Check)], subject: &Subject<'_>) -> Vec<Checke
     checks.iter().map(judge).collect()
 }
 
-/// What cannot be looked at is not as it should be; the other checks go on.
+/// A check that cannot be carried out counts as failed. The other checks continue.
 fn of(outcome: Result<Verdict>) -> Verdict {
     outcome
-        .unwrap_or_else(|error| Verdict::failed(format!("{error:#}"), "look at that place by hand"))
+        .unwrap_or_else(|error| Verdict::failed(format!("{error:#}"), "see this path with `ls -l`"))
 }
 
 fn operating_system(subject: &Subject<'_>) -> Result<Verdict> {
@@ -98,7 +98,7 @@ fn operating_system(subject: &Subject<'_>) -> Result<Verdict> {
     let Some(text) = text else {
         return Ok(Verdict::failed(
             "/etc/os-release is missing: this is not the root file system of a Linux distribution",
-            "give a distribution's cloud image",
+            "use a distribution's cloud image",
         ));
     };
     let text = String::from_utf8_lossy(&text).into_owned();
@@ -111,7 +111,7 @@ fn operating_system(subject: &Subject<'_>) -> Result<Verdict> {
 }
 
 fn architecture(subject: &Subject<'_>) -> Result<Verdict> {
-    const HINT: &str = "the appliance is for x86-64: take the distribution's image for amd64";
+    const HINT: &str = "the appliance runs on x86-64: use the distribution's image for amd64";
     let candidates = [
         "/usr/lib/systemd/systemd",
         "/lib/systemd/systemd",
@@ -126,17 +126,17 @@ fn architecture(subject: &Subject<'_>) -> Result<Verdict> {
             Err(error) => Verdict::failed(format!("{candidate}: {error:#}"), HINT),
         });
     }
-    let found = format!("none of {} is there to tell it by", candidates.join(", "));
+    let found = format!("unknown: none of {} exists", candidates.join(", "));
     Ok(Verdict::failed(found, HINT))
 }
 
 fn systemd(subject: &Subject<'_>) -> Result<Verdict> {
     Ok(if has_systemd(subject.root)? {
-        Verdict::passed("manages the system")
+        Verdict::passed("installed")
     } else {
         Verdict::failed(
-            "not there",
-            "the node's services are its units: use a distribution with systemd 229 or newer",
+            "systemd is missing",
+            "the node's services are systemd units: use a distribution with systemd 229 or newer",
         )
     })
 }
@@ -146,29 +146,31 @@ fn cloud_init(subject: &Subject<'_>) -> Result<Verdict> {
     if !subject.root.exists("/usr/bin/cloud-init")? {
         return Ok(Verdict::failed(
             "/usr/bin/cloud-init is missing",
-            "without cloud-init a VM gets neither its name nor SSH keys: take the distribution's \
-             cloud image, or install the package in the base",
+            "without cloud-init a VM gets neither its name nor SSH keys: use the distribution's \
+             cloud image, or install the package cloud-init in the base",
         ));
     }
     Ok(if subject.root.exists(DISABLED)? {
         Verdict::failed(
-            format!("{DISABLED} is there"),
-            "remove that file from the base",
+            format!("{DISABLED} disables cloud-init"),
+            format!("remove this file from the base: `rm {DISABLED}`"),
         )
     } else {
-        Verdict::passed("there")
+        Verdict::passed("installed")
     })
 }
 
 fn docker(subject: &Subject<'_>) -> Result<Verdict> {
-    const HINT: &str = "install docker.io or docker-ce in the base, or build the appliance with docker's \
-                        static build";
+    const HINT: &str = "install docker.io or docker-ce in the base, or build the appliance with \
+                        docker's static binaries";
     let Some(manifest) = subject.manifest else {
-        return Ok(Verdict::skipped("no bundle says whether it brings docker"));
+        return Ok(Verdict::skipped(
+            "no bundle is known that could include docker",
+        ));
     };
     Ok(match docker_source(subject.root, manifest)? {
-        DockerSource::Machine => Verdict::passed("the system's own"),
-        DockerSource::Payload => Verdict::passed("that of the bundle"),
+        DockerSource::Machine => Verdict::passed("from the system"),
+        DockerSource::Payload => Verdict::passed("from the bundle"),
         DockerSource::Nowhere => Verdict::failed("neither in the system nor in the bundle", HINT),
     })
 }
@@ -176,20 +178,20 @@ fn docker(subject: &Subject<'_>) -> Result<Verdict> {
 fn tools(subject: &Subject<'_>) -> Result<Verdict> {
     let missing = missing_tools(subject.root)?;
     if missing.is_empty() {
-        return Ok(Verdict::passed("all there"));
+        return Ok(Verdict::passed("all installed"));
     }
     let names: Vec<&str> = missing.iter().map(|tool| tool.name).collect();
     let packages: Vec<&str> = missing.iter().map(|tool| tool.package).collect();
     Ok(Verdict::failed(
         format!("missing: {}", names.join(", ")),
         format!(
-            "install {} in the base (packages of Debian and Ubuntu)",
+            "on Debian and Ubuntu, add their packages to the base: `apt-get install {}`",
             packages.join(" ")
         ),
     ))
 }
 
-/// What only a node of a cluster has, ours or another's.
+/// Paths that only a node of a cluster has, whether the appliance installed it or not.
 const MEMBERS: &[&str] = &[
     "/etc/kubernetes/ca/*",
     "/etc/kubernetes/pki/*",
@@ -207,15 +209,18 @@ fn no_member(subject: &Subject<'_>) -> Result<Verdict> {
         found.extend(matching(subject.root, pattern)?);
     }
     if found.is_empty() {
-        return Ok(Verdict::passed("neither certificates nor data of one"));
+        return Ok(Verdict::passed("no certificates and no data of a cluster"));
     }
     Ok(Verdict::failed(
-        format!("this is a node of a cluster already: {}", some(&found)),
-        "its keys and data would be in every VM: make the image of a machine that never was one",
+        format!(
+            "this machine is a node of a cluster already: {}",
+            some(&found)
+        ),
+        "its keys and data would be in every VM: use a machine that never was a node",
     ))
 }
 
-/// A few of the paths, and how many there are.
+/// Some of the paths, and how many more there are.
 fn some(paths: &[String]) -> String {
     let named = paths[..paths.len().min(NAMED)].join(", ");
     match paths.len().saturating_sub(NAMED) {
@@ -247,7 +252,7 @@ fn bundle(subject: &Subject<'_>) -> Result<Verdict> {
 
 fn images(subject: &Subject<'_>) -> Result<Verdict> {
     let Some(manifest) = subject.manifest else {
-        return Ok(Verdict::failed("there is no bundle", PREPARE));
+        return Ok(Verdict::failed("no bundle is unpacked", PREPARE));
     };
     let damaged = damaged(subject.root, manifest, |kind| kind == Kind::Image)?;
     if !damaged.is_empty() {
@@ -270,11 +275,11 @@ fn images(subject: &Subject<'_>) -> Result<Verdict> {
     Ok(if missing.is_empty() {
         Verdict::passed(format!("{count} loaded into docker"))
     } else {
-        Verdict::failed(format!("docker lacks {}", some(&missing)), PREPARE)
+        Verdict::failed(format!("missing in docker: {}", some(&missing)), PREPARE)
     })
 }
 
-/// The bundle's files of those kinds that are not what was packed.
+/// The bundle's files of this kind that are missing or damaged.
 fn damaged(root: &Root, manifest: &Manifest, kind: fn(Kind) -> bool) -> Result<Vec<String>> {
     let mut damaged = Vec::new();
     for component in manifest.components.iter().filter(|c| kind(c.kind)) {
@@ -293,7 +298,7 @@ fn program(subject: &Subject<'_>) -> Result<Verdict> {
         .mode(PROGRAM)?
         .is_none_or(|mode| mode & 0o111 == 0)
     {
-        let found = format!("{PROGRAM} is missing or cannot be run");
+        let found = format!("{PROGRAM} is missing or not executable");
         return Ok(Verdict::failed(found, PREPARE));
     }
     let payload = match Payload::open(&subject.root.resolve(PROGRAM)?) {
@@ -305,17 +310,17 @@ fn program(subject: &Subject<'_>) -> Result<Verdict> {
     Ok(if same {
         Verdict::passed(format!("carries bundle {}", payload.manifest().bundle.name))
     } else {
-        Verdict::failed("it carries another bundle than is unpacked", PREPARE)
+        Verdict::failed("it carries another bundle than the unpacked one", PREPARE)
     })
 }
 
 fn first_boot(subject: &Subject<'_>) -> Result<Verdict> {
-    let path = unit_path(BOOT_UNIT);
+    let path = paths::unit(BOOT_UNIT);
     let text = subject.root.read(&path)?;
     Ok(match text {
         None => Verdict::failed(format!("{path} is missing"), PREPARE),
         Some(text) if text != UNIT_TEXT.as_bytes() => {
-            Verdict::failed(format!("{path} is not that of this version"), PREPARE)
+            Verdict::failed(format!("{path} is of another version"), PREPARE)
         }
         Some(_) if subject.root.link(ENABLED)?.is_none() => {
             Verdict::failed(format!("{BOOT_UNIT} is not enabled"), PREPARE)
@@ -327,7 +332,7 @@ fn first_boot(subject: &Subject<'_>) -> Result<Verdict> {
 fn without(trace: &Trace, root: &Root) -> Result<Verdict> {
     if root.is_live() && trace.running != Running::Leaves {
         return Ok(Verdict::skipped(
-            "the running system goes on with them; the finished image can be checked",
+            "the running system still uses them; check the finished image instead",
         ));
     }
     let found: Vec<String> = trace

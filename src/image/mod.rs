@@ -1,9 +1,9 @@
-//! Golden images: systems that carry the appliance unpacked, and nothing of the machine they were
-//! made on. Every VM that boots one becomes a node by what OpenStack says of it.
+//! Golden images: systems that carry the unpacked appliance, and no traces of the machine on which
+//! they were made. Every VM that boots one becomes a node according to its OpenStack metadata.
 //!
-//! [`build`] copies a distribution's image and attaches the copy ([`attach`]); [`prepare`] changes
-//! what is below a root directory, this machine's or that of an image; [`traces`] is what must not
-//! be in one, [`checks`] what has to.
+//! [`build`] copies a distribution's image and attaches the copy ([`attach`]). [`prepare`] changes
+//! a root directory, of this machine or of an image. [`traces`] lists what an image must not
+//! contain, and [`checks`] verifies an image.
 
 pub mod attach;
 pub mod base;
@@ -13,7 +13,7 @@ pub mod partitions;
 pub mod prepare;
 pub mod traces;
 
-/// What is in the unit of the first boot.
+/// The content of the unit of the first boot.
 pub const UNIT_TEXT: &str = include_str!("../../cloud-init/appliance-install.service");
-/// Where a link to it enables it.
+/// The link that enables it.
 pub const ENABLED: &str = "/etc/systemd/system/multi-user.target.wants/appliance-install.service";

@@ -1,4 +1,4 @@
-//! Where on a disk a root file system may be: its partitions, or the whole of it.
+//! The parts of a disk that may contain a root file system: its partitions, or the whole disk.
 
 use std::fmt;
 
@@ -12,9 +12,9 @@ use crate::sys::process::{Command, Runner};
 pub struct Part {
     /// Its number, from 1; 0 is the whole disk.
     pub number: usize,
-    /// Where it begins, in bytes.
+    /// Its start, in bytes.
     pub start: u64,
-    /// Its size in bytes; `None` where it goes to the disk's end.
+    /// Its size in bytes; `None` if it extends to the end of the disk.
     pub size: Option<u64>,
 }
 
@@ -27,14 +27,14 @@ impl fmt::Display for Part {
     }
 }
 
-/// The whole disk, where there is no table of partitions.
+/// The whole disk, if it has no partition table.
 const WHOLE: Part = Part {
     number: 0,
     start: 0,
     size: None,
 };
 
-/// What `sfdisk --json` prints (util-linux 2.27 and later).
+/// The output of `sfdisk --json` (util-linux 2.27 and later).
 #[derive(Deserialize)]
 struct Printed {
     partitiontable: Table,
@@ -54,22 +54,24 @@ struct Entry {
     size: u64,
 }
 
-/// The parts of the disk at `path`, a device or a raw image. One without a table of partitions is
+/// The parts of the disk at `path`, a device or a raw image. A disk without a partition table is
 /// one part.
 ///
 /// # Errors
-/// If `sfdisk` cannot be run, or says what it never does.
+/// If `sfdisk` cannot run, or if its output is invalid.
 pub fn of(runner: &dyn Runner, path: &str) -> Result<Vec<Part>> {
     let output = runner.run(&Command::new("sfdisk", &["--json", path]))?;
     if !output.success() {
         log::debug!("{path}: {}", output.stderr.trim());
         return Ok(vec![WHOLE]);
     }
-    parse(&output.stdout).context("what sfdisk says of the partitions")
+    parse(&output.stdout).with_context(|| {
+        format!("cannot read the partition table of {path} (`sfdisk --json {path}`)")
+    })
 }
 
 fn parse(text: &str) -> Result<Vec<Part>> {
-    /// As all but a few disks have it.
+    /// The sector size of nearly all disks.
     const SECTOR: u64 = 512;
     let table = serde_json::from_str::<Printed>(text)?.partitiontable;
     let sector = table.sectorsize.unwrap_or(SECTOR);

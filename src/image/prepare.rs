@@ -1,5 +1,5 @@
-//! Makes an image of the system below a root directory: this machine's, that of an image that is
-//! mounted, or a mere directory. First everything is looked at; then it is changed.
+//! Prepares the system below a root directory as an image: of this machine, of a mounted image, or
+//! of any directory. It first checks everything; then it makes changes.
 
 use std::path::Path;
 
@@ -8,36 +8,38 @@ use anyhow::Result;
 use super::checks::{self, Subject};
 use super::traces;
 use super::{ENABLED, UNIT_TEXT};
-use crate::apply::docker::Docker;
-use crate::apply::software::docker_source;
 use crate::bundle::payload::{Payload, this_program};
 use crate::bundle::repack::repack;
 use crate::bundle::unpack;
 use crate::check::Verdict;
-use crate::components::{BOOT_UNIT, PROGRAM, unit_path};
-use crate::desired::{BUNDLES, CURRENT};
+use crate::clients::docker::Docker;
+use crate::components::BOOT_UNIT;
+use crate::observe::software::docker_source;
+use crate::paths::{self, CURRENT};
+
+use crate::nodespec::Refused;
 use crate::preflight::{RESERVE, mebibytes};
-use crate::spec::Refused;
+use crate::sys::change::Change;
 use crate::sys::process::{Command, Runner};
 use crate::sys::root::Root;
 use crate::sys::{atomic, host, progress};
 
-/// What an image is made of.
+/// The inputs of a preparation.
 pub struct Preparation<'a> {
     /// The system.
     pub root: &'a Root,
-    /// What runs programs, where the system runs.
+    /// What runs programs, if the system is the running one.
     pub runner: &'a dyn Runner,
-    /// What it is to carry.
+    /// The payload that it carries.
     pub payload: &'a Payload,
-    /// The file the payload is in, where that is not this program.
+    /// The file with the payload, if it is not this program.
     pub carrier: Option<&'a Path>,
-    /// Told of each step before it is done; an error ends it there.
+    /// Called before each step. An error ends the preparation there.
     pub announce: &'a dyn Fn(&str) -> Result<()>,
 }
 
 impl Preparation<'_> {
-    /// Refuses a system no image can be made of, with every reason. Changes nothing.
+    /// Refuses a system that cannot become an image, and lists every reason. Changes nothing.
     pub fn check(&self) -> Result<()> {
         let subject = Subject {
             root: self.root,
@@ -61,7 +63,7 @@ impl Preparation<'_> {
         }
     }
 
-    /// The bytes that are written: what is unpacked, and the program with its payload.
+    /// The space for the unpacked bundle, and for the program with its payload, in bytes.
     pub fn needed(payload: &Payload, carrier: Option<&Path>) -> Result<u64> {
         let program = carrier.map_or_else(this_program, |carrier| Ok(carrier.to_owned()))?;
         Ok(payload.manifest().unpacked_size() + std::fs::metadata(program)?.len())
@@ -72,12 +74,12 @@ impl Preparation<'_> {
             return Ok(None);
         }
         let needed = Preparation::needed(self.payload, self.carrier)?;
-        let free = host::file_system(&self.root.resolve(BUNDLES)?)?.free;
+        let free = host::file_system(&self.root.resolve(paths::BUNDLES)?)?.free;
         Ok((needed + RESERVE > free).then(|| {
             format!(
-                "room: the system has {} MiB free, and the bundle needs {} MiB and {} MiB to spare: \
-                 it is too small; enlarge its disk first (qemu-img resize, then growpart and \
-                 resize2fs inside), or take a bigger flavor",
+                "disk space: the system has {} MiB free, but the bundle needs {} MiB and {} MiB to \
+                 spare; enlarge its disk first (for an image: `qemu-img resize`, then growpart and \
+                 resize2fs inside it; for a VM: a bigger flavor)",
                 free / (1024 * 1024),
                 mebibytes(needed),
                 mebibytes(RESERVE),
@@ -87,21 +89,21 @@ impl Preparation<'_> {
 
     fn is_unpacked(&self) -> Result<bool> {
         Ok(unpack::is_complete(
-            &self.root.resolve(BUNDLES)?,
+            &self.root.resolve(paths::BUNDLES)?,
             self.payload,
         ))
     }
 
-    /// Puts in what an image has, and takes out what it must not have. A run that was cut can be
-    /// done again.
+    /// Installs what an image needs, and removes what it must not contain. An interrupted run can
+    /// be repeated.
     pub fn run(&self) -> Result<()> {
         self.unpack()?;
         self.load_images()?;
         (self.announce)("install the program and the unit of the first boot")?;
         self.install_program()?;
         self.root
-            .write(&unit_path(BOOT_UNIT), UNIT_TEXT.as_bytes(), 0o644)?;
-        self.root.set_link(ENABLED, &unit_path(BOOT_UNIT))?;
+            .write(&paths::unit(BOOT_UNIT), UNIT_TEXT.as_bytes(), 0o644)?;
+        self.root.set_link(ENABLED, &paths::unit(BOOT_UNIT))?;
         (self.announce)("remove every trace of this machine")?;
         if self.root.is_live() {
             self.settle();
@@ -115,21 +117,25 @@ impl Preparation<'_> {
         let digest = self.payload.digest().as_str();
         if !self.is_unpacked()? {
             (self.announce)("unpack the bundle")?;
-            self.root.create_dir(BUNDLES, 0o755)?;
+            self.root.create_dir(paths::BUNDLES, 0o755)?;
             let total = self.payload.manifest().unpacked_size();
             let progress = progress::standard_error("unpack", total);
-            unpack::unpack(self.payload, &self.root.resolve(BUNDLES)?, &*progress)?;
+            unpack::unpack(
+                self.payload,
+                &self.root.resolve(paths::BUNDLES)?,
+                &*progress,
+            )?;
         }
         self.root.set_link(CURRENT, digest)
     }
 
-    /// Only a docker that runs can load images. Elsewhere they lie unpacked, and the first boot
+    /// Loads the images if docker runs. Otherwise the images stay unpacked, and the first boot
     /// loads them.
     fn load_images(&self) -> Result<()> {
         let manifest = self.payload.manifest();
         let docker = Docker::of(docker_source(self.root, manifest)?);
         if !self.root.is_live() || !docker.is_running(self.runner) {
-            log::info!("docker does not run here: the first boot loads the images");
+            log::info!("docker does not run here; the first boot loads the images");
             return Ok(());
         }
         for image in manifest.images() {
@@ -144,9 +150,9 @@ impl Preparation<'_> {
         Ok(())
     }
 
-    /// A program without a payload could not tell a first boot what is unpacked.
+    /// Installs the program with its payload, which the first boot needs to know the bundle.
     fn install_program(&self) -> Result<()> {
-        let target = self.root.resolve(PROGRAM)?;
+        let target = self.root.resolve(paths::PROGRAM)?;
         if let Some(parent) = target.parent() {
             std::fs::create_dir_all(parent)?;
         }
@@ -157,7 +163,7 @@ impl Preparation<'_> {
         }
     }
 
-    /// A service that is stopped after the cleaning would write what was cleaned.
+    /// Stops services that would write traces again when they stop after the cleaning.
     fn settle(&self) {
         let stop = Command::new("systemctl", &["stop", "systemd-random-seed.service"]);
         if let Err(error) = self.runner.check(&stop) {

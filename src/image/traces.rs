@@ -1,37 +1,39 @@
-//! What an image must not carry over from the machine it was made on: a table of small functions
-//! that look below a root directory. Cleaning mends what they find; checking counts it.
+//! Traces of the machine on which an image was made, which the image must not contain: a table of
+//! small functions that search below a root directory. `image prepare` removes what they find,
+//! `image check` reports it.
 //!
-//! A copy of any of it would make all VMs of the image the same machine, let somebody in, tell of
-//! somebody, or only take room.
+//! A trace in an image would give all its VMs the same identity, allow someone to log in, reveal
+//! private data, or waste space.
 
 use anyhow::Result;
 use wildmatch::WildMatch;
 
+use crate::sys::change::Change;
 use crate::sys::root::Root;
 
 /// A kind of trace.
 pub struct Trace {
-    /// What a person calls it.
+    /// Its name for the operator.
     pub name: &'static str,
-    /// What comes of a copy of it.
+    /// The consequence of a copy in every VM.
     pub why: &'static str,
-    /// How a running system goes on with it.
+    /// What a running system does with it.
     pub running: Running,
     find: fn(&Root) -> Result<Vec<Found>>,
 }
 
-/// How a running system goes on with what is cleaned.
+/// What a running system does with a trace that was removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Running {
-    /// It leaves it as it is until its next boot.
+    /// It does not write it again before its next boot.
     Leaves,
     /// It may write it again at any time.
     Rewrites,
-    /// It works with it: there it is not cleaned.
+    /// It uses it, so it is not removed there.
     Uses,
 }
 
-/// One trace, and how it goes.
+/// One trace, and how to remove it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found {
     /// Its path.
@@ -41,23 +43,23 @@ pub struct Found {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Mend {
-    /// It goes, with all that is in it.
+    /// Remove it with everything in it.
     Remove,
-    /// It stays, without content.
+    /// Keep the file without content.
     Empty,
-    /// It stays, with this content.
+    /// Keep the file with this content.
     Rewrite(String),
 }
 
 impl Trace {
-    /// All of it that is below the root. Changes nothing.
+    /// All traces of this kind below the root. Changes nothing.
     pub fn find(&self, root: &Root) -> Result<Vec<Found>> {
         (self.find)(root)
     }
 }
 
 impl Found {
-    /// Makes it go.
+    /// Removes it.
     pub fn mend(&self, root: &Root) -> Result<()> {
         match &self.mend {
             Mend::Remove => root.remove_tree(&self.path),
@@ -72,19 +74,19 @@ impl Found {
 pub const TRACES: &[Trace] = &[
     Trace {
         name: "machine ID",
-        why: "all VMs would be one machine to systemd, DHCP and the journal",
+        why: "systemd, DHCP and the journal would take all VMs for the same machine",
         running: Running::Leaves,
         find: machine_id,
     },
     Trace {
         name: "host name",
-        why: "a VM that nobody names would bear that of the machine the image was made on",
+        why: "a VM without a name would get the name of the machine on which the image was made",
         running: Running::Leaves,
         find: host_name,
     },
     Trace {
         name: "SSH host keys",
-        why: "whoever has one VM could pose as all others",
+        why: "the owner of one VM could impersonate all others",
         running: Running::Leaves,
         find: |root| removed(root, &["/etc/ssh/ssh_host_*"]),
     },
@@ -102,73 +104,73 @@ pub const TRACES: &[Trace] = &[
     },
     Trace {
         name: "passwords",
-        why: "whoever knows one could log in to every VM",
+        why: "everyone who knows one could log in to every VM",
         running: Running::Leaves,
         find: passwords,
     },
     Trace {
         name: "cloud-init's state",
-        why: "cloud-init could take a VM for the one it has set up already",
+        why: "cloud-init could take a new VM for one that it has already set up",
         running: Running::Leaves,
         find: cloud_init,
     },
     Trace {
         name: "network settings",
-        why: "a VM would look for another's interfaces and addresses",
+        why: "a VM would use the interfaces and addresses of another machine",
         running: Running::Leaves,
         find: |root| removed(root, NETWORK),
     },
     Trace {
         name: "DHCP leases",
-        why: "a VM would ask for another's address",
+        why: "a VM would request the address of another machine",
         running: Running::Rewrites,
         find: |root| removed(root, LEASES),
     },
     Trace {
         name: "random seeds",
-        why: "all VMs would begin with the same",
+        why: "all VMs would start with the same seed",
         running: Running::Leaves,
         find: |root| removed(root, SEEDS),
     },
     Trace {
         name: "docker's identity",
-        why: "all VMs would be one docker",
+        why: "docker would have the same identity on all VMs",
         running: Running::Leaves,
         find: |root| removed(root, &["/etc/docker/key.json", "/var/lib/docker/engine-id"]),
     },
     Trace {
         name: "iSCSI name",
-        why: "two VMs with one name corrupt what they share",
+        why: "two VMs with the same name corrupt their shared disks",
         running: Running::Leaves,
         find: iscsi,
     },
     Trace {
         name: "shell histories",
-        why: "they tell what was typed, passwords included",
+        why: "they contain typed commands, possibly with passwords",
         running: Running::Leaves,
         find: |root| removed(root, HISTORIES),
     },
     Trace {
         name: "logs",
-        why: "they tell of another machine",
+        why: "they are the logs of another machine",
         running: Running::Rewrites,
         find: logs,
     },
     Trace {
         name: "package caches",
-        why: "they take room, and are old when the image boots",
+        why: "they waste space, and are outdated when the image boots",
         running: Running::Rewrites,
         find: package_caches,
     },
     Trace {
         name: "temporary files",
-        why: "they take room, and may hold anything",
+        why: "they waste space, and may contain private data",
         running: Running::Uses,
         find: |root| removed(root, &["/tmp/*", "/var/tmp/*"]),
     },
 ];
 
-/// What cloud-init and udev write for the interfaces of one machine.
+/// Files that cloud-init and udev write for the interfaces of one machine.
 const NETWORK: &[&str] = &[
     "/etc/netplan/50-cloud-init.yaml",
     "/etc/network/interfaces.d/50-cloud-init*",
@@ -188,7 +190,7 @@ const LEASES: &[&str] = &[
     "/var/lib/NetworkManager/secret_key",
 ];
 
-/// The last one encrypts credentials for systemd, of one machine alone.
+/// Random seeds. The last file is the key that encrypts systemd credentials of one machine.
 const SEEDS: &[&str] = &[
     "/var/lib/systemd/random-seed",
     "/var/lib/urandom/random-seed",
@@ -207,7 +209,7 @@ const HISTORIES: &[&str] = &[
     "/home/*/.wget-hsts",
 ];
 
-/// Removes every trace below the root that can be removed there, telling `note` what went.
+/// Removes every trace below the root that can be removed there, and calls `note` for each.
 pub fn clean(root: &Root, note: impl Fn(&Trace, &Found)) -> Result<()> {
     for trace in TRACES {
         if root.is_live() && trace.running == Running::Uses {
@@ -221,7 +223,7 @@ pub fn clean(root: &Root, note: impl Fn(&Trace, &Found)) -> Result<()> {
     Ok(())
 }
 
-/// The paths below the root that match the pattern, in which `*` stands for any part of a name.
+/// The paths below the root that match the pattern; `*` matches any part of a name.
 pub fn matching(root: &Root, pattern: &str) -> Result<Vec<String>> {
     let mut paths = vec![String::new()];
     for part in pattern.split('/').skip(1) {
@@ -257,7 +259,7 @@ fn gone(path: String) -> Found {
     }
 }
 
-/// An empty file: systemd 229 takes one that is missing, or says `uninitialized`, for an error.
+/// Empties the file: for systemd 229, a missing file or the word `uninitialized` is an error.
 fn machine_id(root: &Root) -> Result<Vec<Found>> {
     const OWN: &str = "/etc/machine-id";
     const OF_DBUS: &str = "/var/lib/dbus/machine-id";
@@ -268,7 +270,7 @@ fn machine_id(root: &Root) -> Result<Vec<Found>> {
             mend: Mend::Empty,
         });
     }
-    // Where it is a link to the other, it may stay.
+    // A link to the other file may stay.
     if root.entry(OF_DBUS)?.is_some_and(|entry| entry.is_file()) {
         found.push(gone(OF_DBUS.to_owned()));
     }
@@ -298,7 +300,7 @@ fn passwords(root: &Root) -> Result<Vec<Found>> {
             mend: Mend::Rewrite(locked),
         });
     }
-    // The copy that shadow's tools keep of what was before.
+    // The backup that the tools of shadow keep.
     let old = format!("{PATH}-");
     if locked(root, &old)?.is_some() {
         found.push(gone(old));
@@ -306,14 +308,15 @@ fn passwords(root: &Root) -> Result<Vec<Found>> {
     Ok(found)
 }
 
-/// The table of passwords (shadow(5)) with every user locked; `None` if every one is already.
+/// The table of passwords (shadow(5)) with every user locked; `None` if every user already is.
 fn locked(root: &Root, path: &str) -> Result<Option<String>> {
     let table = root.read(path)?.unwrap_or_default();
     let table = String::from_utf8_lossy(&table);
     let mut changed = false;
     let mut lock = |line: &str| {
         let mut fields: Vec<&str> = line.split(':').collect();
-        // Only those two can be no hash; behind them one may be kept that only sleeps.
+        // Only these two values are no hash. A value that starts with one of them may still contain
+        // one.
         let is_locked = |hash: &str| !hash.is_empty() && hash.chars().all(|c| "!*".contains(c));
         if let Some(hash) = fields.get_mut(1).filter(|hash| !is_locked(hash)) {
             *hash = "!";
@@ -325,13 +328,13 @@ fn locked(root: &Root, path: &str) -> Result<Option<String>> {
     Ok(changed.then_some(locked))
 }
 
-/// All but the seed, which whoever made the base may have put there on purpose.
+/// Everything except the seed, which may be in the base on purpose.
 fn cloud_init(root: &Root) -> Result<Vec<Found>> {
     let mut found = removed(
         root,
         &[
             "/var/lib/cloud/*",
-            // With it a password got in that was set for the making of the image.
+            // This file allowed logins with the password that was set while the image was made.
             "/etc/ssh/sshd_config.d/50-cloud-init.conf",
         ],
     )?;
@@ -339,7 +342,7 @@ fn cloud_init(root: &Root) -> Result<Vec<Found>> {
     Ok(found)
 }
 
-/// The line that lets open-iscsi make a name of the machine's own.
+/// The line with which open-iscsi makes a new name for each machine.
 fn iscsi(root: &Root) -> Result<Vec<Found>> {
     const PATH: &str = "/etc/iscsi/initiatorname.iscsi";
     let text = root.read(PATH)?.unwrap_or_default();
@@ -353,8 +356,8 @@ fn iscsi(root: &Root) -> Result<Vec<Found>> {
     }])
 }
 
-/// Logs are emptied, since some programs do not make the file anew; journals, crashes and what was
-/// rotated go.
+/// Empties logs, because some programs do not create the file again. Removes journals, crash dumps
+/// and rotated logs.
 fn logs(root: &Root) -> Result<Vec<Found>> {
     let whole = [
         "/var/log/journal/*",

@@ -1,4 +1,4 @@
-//! The worker's side: gets its certificates from a master that proves to know the token.
+//! The worker's side: gets its certificates from a master that proves that it knows the token.
 
 use core::net::Ipv4Addr;
 use std::sync::Arc;
@@ -20,18 +20,18 @@ use super::message::{
 };
 use super::proof::{Asked, Transcript};
 use super::sealed::{self, Half, MasterKeys};
-use super::token::{Bytes32, Token};
 use super::trust::FirstSeen;
+use crate::nodespec::token::{Bytes32, Token};
 use crate::pki::{Held, inspect};
 use crate::sys::http::{self, Identity};
 use crate::sys::retry::{Failure, permanent, transient};
 
-/// How long the master may take for one answer.
+/// How long the master may take to answer a request.
 const ANSWER: Duration = Duration::from_secs(20);
-/// How long to leave a master alone that has another machine by this node's name.
+/// How long to wait before the next attempt if another machine has this node's name.
 const NAME_TAKEN: Duration = Duration::from_secs(20);
 
-/// A worker that is to join, and whom it joins.
+/// A worker that joins, and the master that it joins.
 pub struct Worker<'a> {
     /// The node's name.
     pub name: &'a str,
@@ -41,11 +41,11 @@ pub struct Worker<'a> {
     pub master: Ipv4Addr,
     /// The port of its join service.
     pub port: u16,
-    /// The authorities (PEM) it trusts since it joined before.
+    /// The CA certificates (PEM) that it trusts, if it joined before.
     pub trusted: Option<&'a str>,
 }
 
-/// Nobody answers where a master should be: of another one, this says nothing.
+/// No master answers at the address. This says nothing about other masters.
 #[derive(Debug)]
 struct NotReached(String);
 
@@ -57,9 +57,9 @@ impl std::fmt::Display for NotReached {
 
 impl std::error::Error for NotReached {}
 
-/// Asks `masters` in turn until one gives what is wanted. One that refuses for good does not have
-/// the last word: another may know more. Only where every one that is reached refuses is that the
-/// answer, and it names them all.
+/// Asks `masters` in turn until one answers `ask` with success. If one master refuses permanently,
+/// it still asks the next one, which may know more. It fails permanently only if every master that
+/// answers refuses; the error then names them all.
 pub fn in_turn<M, T>(
     masters: impl IntoIterator<Item = M>,
     mut ask: impl FnMut(M) -> Result<T, Failure>,
@@ -94,40 +94,40 @@ pub fn in_turn<M, T>(
     Err(Failure::Transient(error, pause))
 }
 
-/// What both sides said before the proofs.
+/// The messages of both sides before the proofs.
 struct Exchanged {
     hello: Hello,
     welcome: Welcome,
 }
 
-/// What a machine gets that is to be a master too.
+/// What a further master gets.
 #[derive(Debug)]
 pub struct JoinedMaster {
-    /// The cluster's authorities in PEM.
+    /// The CA certificates of the cluster, in PEM.
     pub authority: String,
-    /// The keys that all masters have.
+    /// The keys that all masters share.
     pub keys: MasterKeys,
 }
 
 /// What a worker gets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Joined {
-    /// The cluster's authorities in PEM.
+    /// The CA certificates of the cluster, in PEM.
     pub authority: String,
-    /// Its certificates in PEM, in the order in which they were asked for.
+    /// Its certificates in PEM, in the order of its requests.
     pub certificates: Vec<String>,
 }
 
 impl Worker<'_> {
-    /// Goes through the exchange once. A failure that is transient is worth another try; the
-    /// others need somebody to do something.
+    /// Runs the exchange once. After a transient failure, another attempt may succeed. After a
+    /// permanent one, the operator has to act first.
     pub fn join(&self, token: &Token, held: &[Held<'_>]) -> Result<Joined, Failure> {
         let (exchange, answer) = self.exchange(token, held, None)?;
         checked(held, exchange.welcome.authority, answer).map_err(permanent)
     }
 
-    /// Goes through the exchange once as a machine that is to be a master too: `held` is what it
-    /// will be known by. Failures are as of [`Worker::join`].
+    /// Runs the exchange once as a further master, which is identified by `held`. Failures are the
+    /// same as for [`Worker::join`].
     pub fn join_as_master(
         &self,
         token: &Token,
@@ -135,16 +135,19 @@ impl Worker<'_> {
     ) -> Result<JoinedMaster, Failure> {
         let own = Half::new().map_err(permanent)?;
         let (exchange, answer) = self.exchange(token, held, Some(own.public))?;
-        let sealed = answer
-            .master
-            .ok_or_else(|| permanent(anyhow!("{self} answers a worker, and a master had asked")))?;
+        let sealed = answer.master.ok_or_else(|| {
+            permanent(anyhow!(
+                "{self} sent no keys of masters, although a master asked; the appliance there may \
+                     be of an older version: see `appliance version` on both"
+            ))
+        })?;
         let opened = sealed::Exchange {
             worker_nonce: &exchange.hello.nonce,
             master_nonce: &exchange.welcome.nonce,
             token_key: &token.worker_key(),
         }
         .open(&sealed, own);
-        let keys = opened.with_context(|| format!("the keys that {self} gave"));
+        let keys = opened.with_context(|| format!("cannot open the keys that {self} sent"));
         Ok(JoinedMaster {
             authority: exchange.welcome.authority,
             keys: keys.map_err(permanent)?,
@@ -177,8 +180,10 @@ impl Worker<'_> {
         };
         if !token.accepts(&transcript, &welcome.proof) {
             return Err(permanent(anyhow!(
-                "{self} does not prove that it knows the token {}: either the secret part of the \
-                 token is another there, or another machine stands between; nothing was told to it",
+                "{self} does not prove that it knows token {}: either its copy of the token has a \
+                 different secret, or another machine intercepts the connection; this node sent it \
+                 no secret. Compare the tokens in both user-data, or make a new one on the master: \
+                 `appliance token create`",
                 token.id()
             )));
         }
@@ -198,7 +203,7 @@ impl Worker<'_> {
         Ok((Exchanged { hello, welcome }, answer))
     }
 
-    /// Asks for all certificates again, showing the one in `identity`.
+    /// Requests all certificates again. It authenticates with the certificate in `identity`.
     pub fn renew(&self, identity: &Identity<'_>, held: &[Held<'_>]) -> Result<Joined, Failure> {
         let authority = self.trusted.unwrap_or_default();
         let client =
@@ -208,15 +213,16 @@ impl Worker<'_> {
         checked(held, authority.to_owned(), answer).map_err(permanent)
     }
 
-    /// A master that was rebuilt has another authority. It may know the token all the same, and is
-    /// still not the one this node belongs to.
+    /// Refuses a master with a different CA. A rebuilt master may know the token, but it is not the
+    /// master of this node's cluster.
     fn check_authority(&self, welcome: &Welcome) -> Result<(), Failure> {
         let described = describe(&welcome.authority).map_err(permanent)?;
         if let Some(trusted) = self.trusted.filter(|trusted| *trusted != welcome.authority) {
             return Err(permanent(anyhow!(
                 "{self} has another certificate authority ({described}) than the one this node \
-                 trusts ({}): it was rebuilt, or it is another cluster's. To leave the old cluster \
-                 and join this one, move /etc/kubernetes/ca away and run this again",
+                 trusts ({}): this master was rebuilt, or it belongs to another cluster. To leave \
+                 the old cluster and join this one, move /etc/kubernetes/ca away: `mv \
+                 /etc/kubernetes/ca /etc/kubernetes/ca.old`, then run `appliance install`",
                 describe(trusted).unwrap_or_default()
             )));
         }
@@ -225,22 +231,23 @@ impl Worker<'_> {
         let clocks = || {
             let shown = |time: OffsetDateTime| time.format(&Rfc3339).unwrap_or_default();
             format!(
-                "this machine's clock says {}, the master's {}",
+                "this machine's clock says {}, the master's clock says {}",
                 shown(now),
                 shown(welcome.time)
             )
         };
         if now < info.not_before {
-            // The clock may yet be set, as by chrony when it first reaches its server.
+            // The clock may still be corrected, for example by chrony.
             return Err(transient(anyhow!(
-                "the certificate authority of {self} is not yet valid: {}; set the clock that is \
-                 wrong (timedatectl set-time)",
+                "the certificate authority of {self} is not yet valid: {}; correct the clock that \
+                 is wrong: `timedatectl set-time 'YYYY-MM-DD hh:mm:ss'`",
                 clocks()
             )));
         }
         if now > info.not_after {
             return Err(permanent(anyhow!(
-                "the certificate authority of {self} has expired: {}",
+                "the certificate authority of {self} has expired: {}; if the clock here is wrong, \
+                 correct it: `timedatectl set-time 'YYYY-MM-DD hh:mm:ss'`",
                 clocks()
             )));
         }
@@ -272,7 +279,8 @@ impl Worker<'_> {
             let answer = serde_json::from_slice(&answer);
             return answer.map_err(|_| {
                 permanent(anyhow!(
-                    "{self} answers something else than a join service would"
+                    "{self} does not answer like a join service; check the addresses of the \
+                     masters and the port `join.port` in the settings"
                 ))
             });
         }
@@ -286,8 +294,8 @@ impl Worker<'_> {
         let cause = http::root_cause(error);
         if http::is_tls_refusal(error) {
             return transient(anyhow!(
-                "{self}: {cause}. If another machine answers there than a moment ago, two of them \
-                 have that address"
+                "{self}: {cause}. If a different machine answers there now than a moment ago, two \
+                 machines use this address"
             ));
         }
         transient(NotReached(format!("{self} is not reached: {cause}")))
@@ -310,7 +318,7 @@ impl std::fmt::Display for Worker<'_> {
     }
 }
 
-/// A client for a master whose certificate nobody can check yet.
+/// A client for a master whose certificate cannot be verified yet.
 fn unknown_master() -> Result<(Client, Arc<FirstSeen>)> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let first_seen = Arc::new(FirstSeen::new(provider.clone()));
@@ -326,7 +334,10 @@ fn read(response: reqwest::blocking::Response) -> Result<Vec<u8>> {
     use std::io::Read;
     let mut answer = Vec::new();
     response.take(MAX_ANSWER + 1).read_to_end(&mut answer)?;
-    ensure!(answer.len() as u64 <= MAX_ANSWER, "answers too much");
+    ensure!(
+        answer.len() as u64 <= MAX_ANSWER,
+        "the answer is longer than {MAX_ANSWER} bytes"
+    );
     Ok(answer)
 }
 
@@ -340,12 +351,14 @@ fn signing_requests(held: &[Held<'_>]) -> Result<Vec<CertificateSigningRequest>>
     held.iter().map(request).collect()
 }
 
-/// Holds what the master gave to what it was asked for.
+/// Verifies the master's certificates against the requests.
 fn checked(held: &[Held<'_>], authority: String, answer: Certificates) -> Result<Joined> {
     let given = answer.certificates;
     ensure!(
         given.len() == held.len(),
-        "the master gave another number of certificates"
+        "the master sent {} certificates for {} requests",
+        given.len(),
+        held.len()
     );
     for (held, certificate) in held.iter().zip(&given) {
         held.check(&certificate.pem, &authority, OffsetDateTime::now_utc())?;
@@ -359,9 +372,10 @@ fn checked(held: &[Held<'_>], authority: String, answer: Certificates) -> Result
     })
 }
 
-/// An authority as people tell it from another.
+/// A short description of a CA, to tell it from others.
 fn describe(pem: &str) -> Result<String> {
-    let info = inspect::inspect(pem.as_bytes()).context("the authority's certificate")?;
+    let info =
+        inspect::inspect(pem.as_bytes()).context("the certificate of the certificate authority")?;
     let digest = hex::encode(Sha256::digest(pem.trim()));
     Ok(format!(
         "SHA-256 {}…, made on {}",
@@ -375,7 +389,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    /// What three masters answer, and what becomes of it: in words, and whether it is for good.
+    /// Asks three masters with these answers. Returns the error and whether it is permanent.
     fn asked(answers: [Result<u8, Failure>; 3]) -> Result<u8, (String, bool)> {
         in_turn(answers, |answer| answer).map_err(|failure| {
             let permanent = matches!(failure, Failure::Permanent(_));

@@ -1,4 +1,4 @@
-//! Finds out whether a node or a master is there.
+//! Finds out whether a node or a master exists and is up.
 
 use core::net::Ipv4Addr;
 use std::time::Duration;
@@ -9,13 +9,14 @@ use serde::Deserialize;
 use time::OffsetDateTime;
 
 use super::nodes::Presence;
-use crate::access;
+use crate::clients::mtls;
+use crate::nodespec::ports::ETCD_PEERS;
 use crate::sys::http;
 use crate::sys::root::Root;
 
 /// How long the API server may take to answer.
 const ANSWER: Duration = Duration::from_secs(5);
-/// The API server of this machine, as its own certificate calls it.
+/// The API server of this machine, with an address that its certificate contains.
 const SERVER: &str = "https://127.0.0.1:6443";
 
 #[derive(Deserialize)]
@@ -39,24 +40,24 @@ struct Condition {
     last_heartbeat_time: OffsetDateTime,
 }
 
-/// Whether the cluster has a node of that name, which has to be a DNS name.
+/// Whether the cluster has a node of this name, which must be a valid DNS name.
 pub fn presence(root: &Root, name: &str) -> Result<Presence> {
-    let response = access::client(root, "admin", ANSWER)?
+    let response = mtls::client(root, "admin", ANSWER)?
         .get(format!("{SERVER}/api/v1/nodes/{name}"))
         .send()
         .map_err(|error| http::root_cause(&error))?;
     match response.status() {
         StatusCode::NOT_FOUND => Ok(Presence::Absent),
         StatusCode::OK => presence_of(&response.bytes()?),
-        other => bail!("the API server answers {other}"),
+        other => bail!("the API server at {SERVER} answers {other}"),
     }
 }
 
-/// Whether the machine at `address` is a master of this cluster: one that was rebuilt and has none
-/// of the cluster's certificates cannot serve etcd's port for members.
+/// Whether the machine at `address` is a master of this cluster. A rebuilt machine without the
+/// cluster's certificates cannot serve etcd's port for members.
 pub fn master_presence(root: &Root, address: Ipv4Addr) -> Result<Presence> {
-    let answer = access::client(root, "admin", ANSWER)?
-        .get(format!("https://{address}:2380/version"))
+    let answer = mtls::client(root, "admin", ANSWER)?
+        .get(format!("https://{address}:{ETCD_PEERS}/version"))
         .send();
     Ok(match answer {
         Ok(_) => Presence::Ready,
@@ -65,13 +66,14 @@ pub fn master_presence(root: &Root, address: Ipv4Addr) -> Result<Presence> {
 }
 
 fn presence_of(node: &[u8]) -> Result<Presence> {
-    let node: Node = serde_json::from_slice(node).context("the node as the API server has it")?;
+    let node: Node =
+        serde_json::from_slice(node).context("the API server sent an invalid node object")?;
     let mut conditions = node.status.conditions.into_iter();
     let ready = conditions.find(|condition| condition.kind == "Ready");
     Ok(match ready {
         Some(ready) if ready.status == "True" => Presence::Ready,
         Some(ready) => Presence::Silent(ready.last_heartbeat_time),
-        // Somebody made the node, and no kubelet ever spoke for it.
+        // Someone created the node object, but no kubelet ever reported for it.
         None => Presence::Silent(OffsetDateTime::UNIX_EPOCH),
     })
 }

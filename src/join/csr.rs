@@ -1,6 +1,6 @@
-//! What a node may ask to have signed. Nothing but the public key is ever taken from a request
-//! into a certificate; that a request says exactly what its sender may have is checked so that a
-//! wrong one is noticed.
+//! Checks certificate signing requests. A certificate takes only the public key from a request. The
+//! rest of the request must still match exactly what its sender may have, so that errors are
+//! noticed.
 
 use core::net::{IpAddr, Ipv4Addr};
 use std::collections::BTreeSet;
@@ -20,29 +20,29 @@ use crate::components::{self, ETCD_CERTIFICATE, KUBELET_CLIENT};
 use crate::pki::CertificateRequest;
 use crate::pki::issue::Signer;
 
-/// How long a node's certificates last. It renews them by itself.
+/// How long a node's certificates are valid. The node renews them by itself.
 const LIFETIME: Duration = Duration::days(365);
-/// The least bits of an RSA key.
+/// The minimum size of an RSA key, in bits.
 const LEAST_RSA_BITS: usize = 2048;
 const RSA: Oid<'static> = oid!(1.2.840.113549.1.1.1);
 const EC: Oid<'static> = oid!(1.2.840.10045.2.1);
 
-/// Requests that were found good.
+/// Requests that passed the checks.
 pub struct Checked {
     checked: Vec<(CertificateRequest, CertificateSigningRequestParams)>,
-    /// SHA-256 of the public key by which the node is known, in hexadecimal.
+    /// SHA-256 of the public key that identifies the node, in hexadecimal.
     pub key: String,
 }
 
-/// What a machine may ask for.
+/// The certificates that a machine may request.
 pub struct Allowed {
     certificates: Vec<CertificateRequest>,
-    /// The one by whose key it is known.
+    /// The certificate whose key identifies the machine.
     known_by: &'static str,
 }
 
 impl Allowed {
-    /// What the worker called `name` at `address` may ask for.
+    /// The certificates that the worker called `name` at `address` may request.
     pub fn worker(name: &str, address: Ipv4Addr) -> Allowed {
         Allowed {
             certificates: components::worker(name, address),
@@ -50,7 +50,8 @@ impl Allowed {
         }
     }
 
-    /// What the master called `name` at `address` is known by. It issues its certificates itself.
+    /// The certificate that identifies the master called `name` at `address`. A master issues its
+    /// own certificates.
     pub fn master(name: &str, address: Ipv4Addr) -> Allowed {
         Allowed {
             certificates: vec![components::etcd_member(name, address)],
@@ -59,8 +60,8 @@ impl Allowed {
     }
 }
 
-/// Checks that these are what their sender may ask for: each certificate at most once, and among
-/// them the one by which it is known.
+/// Checks that the sender may request these certificates: each at most once, including the one
+/// that identifies it.
 pub fn check(
     requests: &[CertificateSigningRequest],
     allowed: &Allowed,
@@ -75,7 +76,8 @@ pub fn check(
             .ok_or_else(|| {
                 let names: Vec<&str> = allowed.iter().map(|allowed| allowed.name).collect();
                 bad(format!(
-                    "certificate {:?}: expected each of {} at most once",
+                    "certificate {:?} is requested twice or is not allowed; expected each of {} at \
+                     most once",
                     shown(&request.name),
                     names.join(", ")
                 ))
@@ -83,13 +85,14 @@ pub fn check(
         let refused = |why: String| bad(format!("certificate {}: {why}", wanted.name));
         let fingerprint = check_one(&request.csr, wanted).map_err(refused)?;
         let parsed = CertificateSigningRequestParams::from_pem(&request.csr)
-            .map_err(|_| refused("the request could not be read".to_owned()))?;
+            .map_err(|_| refused("the request is not a valid PKCS#10 request".to_owned()))?;
         if wanted.name == known_by {
             key = Some(fingerprint);
         }
         checked.push((wanted.clone(), parsed));
     }
-    let key = key.ok_or_else(|| bad(format!("the certificate {known_by} is missing")))?;
+    let key =
+        key.ok_or_else(|| bad(format!("the request for certificate {known_by} is missing")))?;
     Ok(Checked { checked, key })
 }
 
@@ -97,7 +100,7 @@ fn bad(why: String) -> Refusal {
     Refusal::new(Reason::BadCertificateRequest, why)
 }
 
-/// The beginning of text from the network, harmless in a log.
+/// The beginning of a text from the network, escaped for a log.
 fn shown(text: &str) -> String {
     text.chars()
         .take(40)
@@ -106,12 +109,12 @@ fn shown(text: &str) -> String {
         .to_string()
 }
 
-/// Compares a request with what it has to be. Gives SHA-256 of its public key.
+/// Compares a request with the allowed certificate. Returns SHA-256 of its public key.
 fn check_one(pem: &str, wanted: &CertificateRequest) -> Result<String, String> {
-    let broken = |_| "the request could not be read".to_owned();
+    let broken = |_| "the request is not a valid PKCS#10 request".to_owned();
     let (_, pem) = parse_x509_pem(pem.as_bytes()).map_err(|_| broken(()))?;
     if pem.label != "CERTIFICATE REQUEST" {
-        return Err("expected a PEM block CERTIFICATE REQUEST".to_owned());
+        return Err("expected a PEM block of type CERTIFICATE REQUEST".to_owned());
     }
     let (rest, request) =
         X509CertificationRequest::from_der(&pem.contents).map_err(|_| broken(()))?;
@@ -132,7 +135,7 @@ fn check_one(pem: &str, wanted: &CertificateRequest) -> Result<String, String> {
     }
     request
         .verify_signature()
-        .map_err(|_| "its signature is not its own key's".to_owned())?;
+        .map_err(|_| "its signature does not match its key".to_owned())?;
     check_subject(&request, wanted)?;
     check_extensions(&request, wanted)?;
     Ok(hex::encode(Sha256::digest(key.raw)))
@@ -157,7 +160,7 @@ fn check_subject(
         return Ok(());
     }
     Err(format!(
-        "its subject is {:?}, expected O={}, CN={} and nothing more",
+        "its subject is {:?}; expected O={}, CN={} and nothing else",
         shown(&subject.to_string()),
         wanted.organization,
         wanted.common_name
@@ -179,7 +182,7 @@ fn check_extensions(
                     && usage.other.is_empty() => {}
             ParsedExtension::BasicConstraints(constraints) if !constraints.ca => {}
             ParsedExtension::BasicConstraints(_) => {
-                return Err("it asks to be a certificate authority".to_owned());
+                return Err("it requests a CA certificate".to_owned());
             }
             ParsedExtension::SubjectAlternativeName(sans) => {
                 for name in &sans.general_names {
@@ -195,23 +198,23 @@ fn check_extensions(
                     }
                 }
             }
-            _ => return Err("it asks for an extension or a usage it may not have".to_owned()),
+            _ => return Err("it requests an extension or a usage that is not allowed".to_owned()),
         }
     }
     if names == wanted.dns_names && addresses == wanted.ip_addresses {
         return Ok(());
     }
-    Err("its subject alternative names are not those of its node".to_owned())
+    Err("its subject alternative names are not the names and address of its node".to_owned())
 }
 
 fn ip(bytes: &[u8]) -> Result<IpAddr, String> {
     let address = <[u8; 4]>::try_from(bytes).map(IpAddr::from);
     let address = address.or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from));
-    address.map_err(|_| "it has a broken address".to_owned())
+    address.map_err(|_| "it has an invalid IP address".to_owned())
 }
 
 impl Checked {
-    /// Signs them all with the authority whose certificates are `authority` (PEM, the issuing one
+    /// Signs all requests with the CA whose certificates are `authority` (PEM, the issuing CA
     /// first) and whose key is `key`.
     pub fn issue(
         &self,

@@ -1,78 +1,50 @@
-//! Who is let in. Every decision of the join service is made here, in the process that has the
-//! authority's key; nothing here speaks to the network.
+//! Decides who may join. The process with the CA's key makes every decision of the join service
+//! here. This code has no access to the network.
 
 use core::net::{IpAddr, Ipv4Addr};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use anyhow::Result;
 use rcgen::KeyPair;
-use serde::{Deserialize, Serialize};
 use time::{Duration, OffsetDateTime};
 
 use super::csr::{self, Allowed, Checked};
 use super::message::{
     CertificateSigningRequest, Certificates, Hello, Join, Reason, Refusal, Renew, Welcome,
 };
-use super::nodes::{AskCluster, NodeRecord, Nodes, may_have};
+use super::nodes::{AskCluster, Nodes, may_have};
 use super::proof::{Asked, Transcript};
 use super::sealed::{Exchange, MasterKeys, Sealed};
-use super::token::{Bytes32, KEY_BYTES, TokenId, Verifier};
 use super::tokens::Tokens;
+use crate::nodespec::network::dns_name;
+use crate::nodespec::token::{Bytes32, KEY_BYTES, TokenId, Verifier};
 use crate::pki::inspect;
-use crate::spec::masters::Master;
-use crate::spec::network::dns_name;
+use crate::records::names::NodeNames;
+use crate::records::nodes::NodeRecord;
 
-/// How long an exchange may take from the first word to the last.
+/// How long an exchange may take in total.
 const SESSION: Duration = Duration::minutes(2);
-/// How many exchanges may be under way. The oldest gives way: whoever opens many and finishes
-/// none must not keep others out.
+/// How many exchanges may be open. At the limit, the oldest is dropped: a client that opens many
+/// and finishes none must not block others.
 const MOST_SESSIONS: usize = 4096;
 
-/// What a master knows of names and addresses.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Names {
-    /// Its own name.
-    pub name: String,
-    /// Its own address.
-    pub address: Ipv4Addr,
-    /// The addresses that names have, where the operator has said so.
-    pub hosts: BTreeMap<String, Ipv4Addr>,
-    /// All masters, where there are several.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub masters: Vec<Master>,
-}
-
-impl Names {
-    fn is_master(&self, name: &str) -> bool {
-        self.masters.iter().any(|master| master.name == name)
-    }
-
-    /// The address the name has to have, if that is known.
-    fn address_of(&self, name: &str) -> Option<Ipv4Addr> {
-        let master = self.masters.iter().find(|master| master.name == name);
-        let address = master.map(|master| master.address);
-        address.or_else(|| self.hosts.get(name).copied())
-    }
-}
-
-/// What does not change while the gate is open.
+/// The constant facts about the cluster.
 pub struct Cluster {
-    /// The authorities' certificates in PEM, the issuing one first.
+    /// The CA certificates in PEM, the issuing CA first.
     pub authority: String,
-    /// The issuing authority's key.
+    /// The key of the issuing CA.
     pub key: KeyPair,
-    /// What another master is given.
+    /// The keys that another master gets.
     pub master_keys: MasterKeys,
-    /// Which names and addresses are whose.
-    pub names: Names,
+    /// The names and addresses in the settings.
+    pub names: NodeNames,
 }
 
-/// Where a request came from, as the HTTPS service saw it.
+/// The sender of a request, as the HTTPS service saw it.
 pub struct Asker<'a> {
-    /// The other end of the connection.
+    /// The address at the other end of the connection.
     pub address: IpAddr,
-    /// The certificate the service showed in this connection, in DER.
+    /// The server certificate in this connection, in DER.
     pub server_certificate: &'a [u8],
 }
 
@@ -83,25 +55,25 @@ struct Session {
     verifier: Verifier,
 }
 
-/// Who is asked whether a machine is still there.
+/// How to find out whether a machine is still up.
 #[derive(Clone, Copy)]
 pub struct Ask<'a> {
-    /// Whether the cluster has a node of that name.
+    /// Whether the cluster has a node of this name.
     pub node: &'a AskCluster<'a>,
-    /// Whether the master of that name is there.
+    /// Whether the master of this name is up.
     pub master: &'a AskCluster<'a>,
 }
 
-/// Lets workers and masters in, or does not.
+/// Accepts or refuses workers and masters.
 pub struct Gate<'a> {
     cluster: Cluster,
     tokens: Tokens,
     nodes: Nodes,
     ask: Ask<'a>,
     sessions: BTreeMap<Bytes32, Session>,
-    /// What began within the time of a session, the oldest first, ended or not.
+    /// The exchanges that began within the time of a session, ended or not. The oldest comes first.
     begun: VecDeque<Begun>,
-    /// The workers' nonces of these.
+    /// The workers' nonces of these exchanges.
     nonces: BTreeSet<Bytes32>,
 }
 
@@ -111,10 +83,11 @@ struct Begun {
     at: OffsetDateTime,
 }
 
-/// What came of a request: an answer, or a refusal to tell. An error is the master's own trouble.
-pub type Outcome<T> = Result<Result<T, Refusal>>;
+/// The result of a request: an answer, or a refusal for the sender. An error is a problem of the
+/// master itself.
+pub type Decision<T> = Result<Result<T, Refusal>>;
 
-/// Leaves a function whose outcome is an [`Outcome`] with a refusal.
+/// Leaves a function whose outcome is an [`Decision`] with a refusal.
 macro_rules! allowed {
     ($result:expr) => {
         match $result {
@@ -125,7 +98,7 @@ macro_rules! allowed {
 }
 
 impl<'a> Gate<'a> {
-    /// A gate to `cluster`.
+    /// A gate for `cluster`.
     pub fn new(cluster: Cluster, tokens: Tokens, nodes: Nodes, ask: Ask<'a>) -> Gate<'a> {
         Gate {
             cluster,
@@ -138,28 +111,28 @@ impl<'a> Gate<'a> {
         }
     }
 
-    /// Whether anybody could join at `now`.
+    /// Whether any token allows a node to join at `now`.
     pub fn is_needed(&self, now: OffsetDateTime) -> Result<bool> {
         self.tokens.any_live(now)
     }
 
-    /// What it lets nodes into.
+    /// The cluster that nodes join.
     pub fn cluster(&self) -> &Cluster {
         &self.cluster
     }
 
-    /// Begins an exchange: proves to know the token, if it is known.
+    /// Begins an exchange: if the master knows the token, it proves that.
     pub fn hello(
         &mut self,
         asker: &Asker<'_>,
         hello: Hello,
         now: OffsetDateTime,
-    ) -> Outcome<Welcome> {
+    ) -> Decision<Welcome> {
         allowed!(self.check_name(asker, &hello.node_name, hello.node_address));
         let token = allowed!(self.tokens.usable(&hello.token_id, now)?);
         self.forget_old(now);
         if !self.nonces.insert(hello.nonce) {
-            let why = "the nonce was used before";
+            let why = "the nonce was used before; begin a new exchange";
             return Ok(Err(Refusal::new(Reason::BadRequest, why)));
         }
         let (session, nonce) = (Bytes32::random()?, Bytes32::random()?);
@@ -187,17 +160,17 @@ impl<'a> Gate<'a> {
         Ok(Ok(welcome))
     }
 
-    /// Ends an exchange: issues the certificates to whoever proves to know the token.
+    /// Ends an exchange: issues the certificates if the sender proves that it knows the token.
     pub fn join(
         &mut self,
         asker: &Asker<'_>,
         join: &Join,
         now: OffsetDateTime,
-    ) -> Outcome<Certificates> {
+    ) -> Decision<Certificates> {
         self.forget_old(now);
-        // Whatever comes of it, no session serves twice.
+        // A session is used only once, whatever the result.
         let Some(session) = self.sessions.remove(&join.session) else {
-            let why = "there is no such exchange, or it took too long; begin another";
+            let why = "this exchange does not exist, or took too long; begin a new exchange";
             return Ok(Err(Refusal::new(Reason::UnknownSession, why)));
         };
         let hello = &session.hello;
@@ -210,7 +183,8 @@ impl<'a> Gate<'a> {
         let accepted = session.verifier.accepts(&transcript, &asked, &join.proof);
         let Some(token_key) = accepted.filter(|_| same_connection) else {
             let why = format!(
-                "the proof does not fit the token {}: its secret is another",
+                "the proof does not match token {}: the secret of the token is different on the \
+                 master",
                 hello.token_id
             );
             return Ok(Err(Refusal::new(Reason::WrongProof, why)));
@@ -247,14 +221,15 @@ impl<'a> Gate<'a> {
         Ok(Ok(given))
     }
 
-    /// Issues the certificates of a node again that shows one it has, in DER.
+    /// Renews the certificates of a node, which authenticates with one of them (`certificate`,
+    /// DER).
     pub fn renew(
         &mut self,
         asker: &Asker<'_>,
         certificate: &[u8],
         renew: &Renew,
         now: OffsetDateTime,
-    ) -> Outcome<Certificates> {
+    ) -> Decision<Certificates> {
         let not_yours = |why: String| Ok(Err(Refusal::new(Reason::NotYours, why)));
         let shown = inspect::inspect_der(certificate)?;
         let signed = inspect::is_der_signed_by(certificate, self.cluster.authority.as_bytes())?;
@@ -264,20 +239,24 @@ impl<'a> Gate<'a> {
             signed,
         ) else {
             return not_yours(
-                "a node renews with the certificate kubelet-client it has".to_owned(),
+                "renewal needs the certificate kubelet-client of a node of this cluster".to_owned(),
             );
         };
         if shown.not_after < now {
             return not_yours(format!(
-                "the certificate of {name} has expired: join again with a token"
+                "the certificate of {name} has expired; join again with a token: `appliance token \
+                 create` on a master makes one"
             ));
         }
         let Some(record) = self.nodes.all()?.remove(name) else {
-            return not_yours(format!("{name} did not join here: join again with a token"));
+            return not_yours(format!(
+                "{name} did not join here; join again with a token: `appliance token create` on a \
+                 master makes one"
+            ));
         };
         if record.key != inspect::fingerprint(&shown) {
             return not_yours(format!(
-                "another machine has the name {name} since {}",
+                "another machine has the name {name} since {}; give this machine another name",
                 record.seen.date()
             ));
         }
@@ -288,7 +267,7 @@ impl<'a> Gate<'a> {
         ));
         if checked.key != record.key {
             return not_yours(format!(
-                "the certificate kubelet-client of {name} keeps its key"
+                "the renewed certificate kubelet-client of {name} must keep its key"
             ));
         }
         let certificates = self.issue(&checked, now)?;
@@ -321,49 +300,54 @@ impl<'a> Gate<'a> {
         self.nodes.note(name, &record)
     }
 
-    /// Whether the asker may have that name and that address at all.
+    /// Checks whether the sender may use this name and address at all.
     fn check_name(&self, asker: &Asker<'_>, name: &str, address: Ipv4Addr) -> Result<(), Refusal> {
         if dns_name(name).is_err() {
-            return Err(Refusal::new(Reason::BadRequest, "the name is no DNS name"));
+            let why = "the name of the node is not a valid DNS name";
+            return Err(Refusal::new(Reason::BadRequest, why));
         }
         let not_yours = |why: String| Err(Refusal::new(Reason::NotYours, why));
         if asker.address != IpAddr::V4(address) {
             return not_yours(format!(
-                "{name} says that its address is {address}, but it comes from {}; give it the \
-                 setting `address`",
+                "{name} says that its address is {address}, but its connection comes from {}; set \
+                 `address` in the settings of {name} to the address that the master sees",
                 asker.address
             ));
         }
         let known = &self.cluster.names;
         if name == known.name {
             return not_yours(format!(
-                "{name} is the master's own name; give the worker another"
+                "{name} is the name of the master; give the worker another name"
             ));
         }
         if address == known.address {
-            return not_yours(format!("{address} is the master's own address"));
+            return not_yours(format!(
+                "{address} is the address of the master; give the worker another address"
+            ));
         }
         match known.address_of(name) {
             Some(known) if known != address => not_yours(format!(
-                "{name} has the address {known} in the inventory or in `hosts`, not {address}"
+                "the master's settings (`inventory` or `hosts`) give {name} the address {known}, \
+                 not {address}; correct them on the master, or the address of {name}"
             )),
             _ => Ok(()),
         }
     }
 
-    /// A master's name is a master's alone, and only these may have what masters share.
+    /// Only a master in the settings may use a master's name, and get the keys that masters share.
     fn check_kind(&self, name: &str, is_master: bool) -> Result<(), Refusal> {
         let why = match (is_master, self.cluster.names.is_master(name)) {
             (true, false) => {
-                "is none of the cluster's masters, as this master's settings name them"
+                "is none of the cluster's masters in the settings of this master; add it to \
+                 `masters` there, or install it as a worker"
             }
-            (false, true) => "is a master's name; give the worker another",
+            (false, true) => "is the name of a master; give the worker another name",
             _ => return Ok(()),
         };
         Err(Refusal::new(Reason::NotYours, format!("{name} {why}")))
     }
 
-    /// Drops the sessions whose time is over, and the oldest where there are too many.
+    /// Drops expired sessions, and the oldest sessions if there are too many.
     fn forget_old(&mut self, now: OffsetDateTime) {
         while let Some(oldest) = self.begun.front() {
             if now - oldest.at < SESSION && self.begun.len() < MOST_SESSIONS {
@@ -404,7 +388,7 @@ impl Session {
     }
 }
 
-/// What a log line says of the certificates asked for.
+/// The names of the requested certificates, for a log line.
 pub fn names(requests: &[CertificateSigningRequest]) -> String {
     let names: Vec<&str> = requests
         .iter()

@@ -1,5 +1,5 @@
-//! What the worker and the master tell each other: JSON over HTTPS. `docs/join.md` describes the
-//! exchange. Whatever comes from the network is read into these types, and no field more.
+//! The messages between worker and master: JSON over HTTPS. `docs/join.md` describes the exchange.
+//! All data from the network is read into these types; unknown fields are refused.
 
 use core::net::Ipv4Addr;
 
@@ -7,31 +7,31 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
 use super::sealed::Sealed;
-use super::token::{Bytes32, TokenId};
+use crate::nodespec::token::{Bytes32, TokenId};
 
-/// Where a worker begins an exchange.
+/// The path at which a worker begins an exchange.
 pub const HELLO: &str = "/v1/hello";
-/// Where it proves to have the token and asks for certificates.
+/// The path at which it proves that it has the token, and requests certificates.
 pub const JOIN: &str = "/v1/join";
-/// Where a node asks for its certificates again, showing one it has.
+/// The path at which a node renews its certificates. It authenticates with its present one.
 pub const RENEW: &str = "/v1/renew";
 
 /// The longest request, in bytes. A worker's requests take some 3 KiB.
 pub const MAX_REQUEST: usize = 64 * 1024;
-/// The longest answer, in bytes: certificates, each perhaps with those of its authorities.
+/// The longest answer, in bytes: certificates, each possibly with the CA certificates above it.
 pub const MAX_ANSWER: u64 = 256 * 1024;
 
-/// A worker's first word.
+/// A worker's first message.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Hello {
-    /// The token it knows.
+    /// The ID of its token.
     pub token_id: TokenId,
-    /// The name it asks for.
+    /// The node name it requests.
     pub node_name: String,
-    /// The address it is reached by.
+    /// The address at which it is reached.
     pub node_address: Ipv4Addr,
-    /// Random bytes of its own.
+    /// Its random bytes.
     pub nonce: Bytes32,
 }
 
@@ -39,60 +39,60 @@ pub struct Hello {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Welcome {
-    /// Names the exchange.
+    /// The identifier of the exchange.
     pub session: Bytes32,
-    /// Random bytes of the master's own.
+    /// The master's random bytes.
     pub nonce: Bytes32,
-    /// The cluster's authorities, the issuing one first, in PEM.
+    /// The CA certificates of the cluster in PEM, the issuing CA first.
     pub authority: String,
-    /// That it knows the token.
+    /// The proof that it knows the token.
     pub proof: Bytes32,
-    /// The time by its clock.
+    /// The time of its clock.
     #[serde(with = "time::serde::rfc3339")]
     pub time: OffsetDateTime,
 }
 
-/// One certificate asked for.
+/// One requested certificate.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CertificateSigningRequest {
-    /// Which of the node's certificates, such as `kubelet`.
+    /// The name of the node's certificate, such as `kubelet`.
     pub name: String,
     /// The request (PKCS#10), in PEM.
     pub csr: String,
 }
 
-/// The worker's proof, and what it asks for.
+/// The worker's proof and its requests.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Join {
-    /// The exchange it belongs to.
+    /// The identifier of its exchange.
     pub session: Bytes32,
-    /// That it knows the token.
+    /// The proof that it knows the token.
     pub proof: Bytes32,
-    /// The certificates it asks for.
+    /// The certificates it requests.
     pub requests: Vec<CertificateSigningRequest>,
-    /// Of a machine that is to be a master too: what the keys that masters share are to be sealed
-    /// for (X25519).
+    /// From a further master: the public key (X25519) for which to seal the keys that masters
+    /// share.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub master: Option<Bytes32>,
 }
 
-/// What a node asks for whose certificates come to their end.
+/// A node's request to renew its certificates.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Renew {
-    /// The certificates it asks for.
+    /// The certificates it requests.
     pub requests: Vec<CertificateSigningRequest>,
 }
 
-/// One certificate issued.
+/// One issued certificate.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Certificate {
-    /// The name it was asked for by.
+    /// The name in the request.
     pub name: String,
-    /// The certificate, and those of the authorities between it and the root, in PEM.
+    /// The certificate, and the CA certificates between it and the root, in PEM.
     pub pem: String,
 }
 
@@ -100,45 +100,45 @@ pub struct Certificate {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Certificates {
-    /// One for each request of a worker, in the same order. A master issues its own.
+    /// One certificate for each request of a worker, in the same order. A master issues its own.
     pub certificates: Vec<Certificate>,
-    /// For a machine that is to be a master too: the keys that all masters have.
+    /// For a further master: the keys that all masters share.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub master: Option<Sealed>,
 }
 
-/// Why something is refused, in a word a program understands.
+/// The reason of a refusal, for programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Reason {
-    /// It cannot be read, or holds what no worker sends.
+    /// The request is invalid.
     BadRequest,
-    /// The master knows no such token.
+    /// The master does not know this token.
     UnknownToken,
-    /// The token's time is over.
+    /// The token has expired.
     ExpiredToken,
     /// An operator revoked the token.
     RevokedToken,
-    /// As many workers have joined with it as may.
+    /// The token was used as often as it may be.
     UsedUpToken,
     /// The proof is wrong.
     WrongProof,
-    /// There is no such exchange, or it is over.
+    /// The exchange does not exist, or is over.
     UnknownSession,
-    /// The name or address is not the asker's to have.
+    /// The sender may not use this name or address.
     NotYours,
-    /// Another machine has the name, and is not gone.
+    /// Another machine uses the name.
     NameTaken,
-    /// A certificate asked for may not be had.
+    /// A requested certificate is not allowed.
     BadCertificateRequest,
-    /// It asks too often.
+    /// The sender makes too many requests.
     TooManyRequests,
     /// The master cannot answer now.
     Unavailable,
 }
 
 impl Reason {
-    /// The HTTP status that goes with it.
+    /// The HTTP status of a refusal with this reason.
     pub fn status(self) -> u16 {
         match self {
             Reason::BadRequest | Reason::BadCertificateRequest => 400,
@@ -155,7 +155,7 @@ impl Reason {
         }
     }
 
-    /// Whether the same may be asked again, later.
+    /// Whether the same request may succeed later.
     pub fn is_transient(self) -> bool {
         matches!(
             self,
@@ -167,18 +167,18 @@ impl Reason {
     }
 }
 
-/// The answer where something is refused.
+/// A refusal.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Refusal {
-    /// Why, for programs.
+    /// The reason, for programs.
     pub reason: Reason,
-    /// Why, and what to do, for people.
+    /// The reason and the next step, for the operator.
     pub error: String,
 }
 
 impl Refusal {
-    /// A refusal for `reason`, told as `error`.
+    /// A refusal with this reason and text.
     pub fn new(reason: Reason, error: impl Into<String>) -> Refusal {
         Refusal {
             reason,

@@ -1,14 +1,15 @@
-//! How a worker becomes part of the cluster. `docs/join.md` describes the exchange and what it
-//! withstands.
+//! How a worker joins the cluster. `docs/join.md` describes the exchange and the attacks that it
+//! resists.
 //!
-//! On the master, two processes share the work. [`service`] speaks HTTPS with the world and knows
-//! no secret but its TLS key; [`signer`] has the authority's key and listens on a local socket
-//! only. Every decision is [`gate`]'s, in the signer.
+//! On the master, two processes share the work. [`service`] serves HTTPS to the network and has no
+//! secret except its TLS key. [`signer`] has the CA's key and listens only on a local socket. It
+//! makes every decision, in [`gate`].
 
 pub mod client;
 pub mod cluster;
 pub mod csr;
 pub mod gate;
+pub mod master;
 pub mod message;
 pub mod nodes;
 pub mod proof;
@@ -18,6 +19,5 @@ pub mod service;
 pub mod shared;
 pub mod signer;
 pub mod store;
-pub mod token;
 pub mod tokens;
 pub mod trust;

@@ -1,65 +1,49 @@
-//! The nodes a master has let in: which machine has which name.
+//! The nodes that joined a master: which machine has which name.
 
 use core::net::Ipv4Addr;
 use std::path::Path;
 
 use anyhow::Result;
-use serde::{Deserialize, Serialize};
 use time::{Duration, OffsetDateTime};
 
 use super::message::{Reason, Refusal};
 use super::shared::Etcd;
 use super::store::{self, Record, Records};
-use super::token::TokenId;
+use crate::records::nodes::NodeRecord;
 
 const KIND: &str = "nodes";
-/// How long a worker that was let in may take until the cluster knows it. As long, its name is
-/// kept for it.
+/// How long a worker that joined may take to register with the API server. Its name stays reserved
+/// that long.
 const REGISTRATION: Duration = Duration::minutes(15);
-/// How long the cluster has not heard of a node that is believed to be gone.
+/// A node counts as gone if the cluster has not heard from it for this long.
 const GONE: Duration = Duration::minutes(5);
 
-/// A node that was let in.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct NodeRecord {
-    /// Its address.
-    pub address: Ipv4Addr,
-    /// SHA-256 of the public key of its kubelet-client certificate, in hexadecimal.
-    pub key: String,
-    /// The token it joined with.
-    pub token: TokenId,
-    /// When it last joined or renewed.
-    #[serde(with = "time::serde::rfc3339")]
-    pub seen: OffsetDateTime,
-}
-
-/// What the cluster says of a node.
+/// The state of a node in the cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Presence {
-    /// It has no node of that name.
+    /// There is no node of this name.
     Absent,
-    /// It heard of it just now.
+    /// The node is ready.
     Ready,
-    /// It has not heard of it since then.
+    /// The cluster has not heard from it since then.
     Silent(OffsetDateTime),
 }
 
-/// Asks the cluster for a node.
+/// Finds out the state of a node in the cluster.
 pub type AskCluster<'a> = dyn Fn(&str) -> Result<Presence> + 'a;
 
 impl Record for NodeRecord {
-    /// Whoever releases a name takes it away.
+    /// `node release` removes a record.
     const STAYS: bool = false;
 
-    /// Who joined later has the name.
+    /// The machine that joined later has the name.
     fn joined(&self, own: &NodeRecord, first: bool) -> NodeRecord {
         let later = first && own.seen > self.seen;
         if later { own.clone() } else { self.clone() }
     }
 }
 
-/// The nodes by their names.
+/// The nodes by name.
 pub type All = store::All<String, NodeRecord>;
 
 /// The nodes of a master, or of all masters.
@@ -67,22 +51,22 @@ pub type All = store::All<String, NodeRecord>;
 pub struct Nodes(Records<String, NodeRecord>);
 
 impl Nodes {
-    /// Those in the directory `dir`: of a single master, or what this one knows by itself.
+    /// The nodes in the directory `dir`: of a single master, or the records of this master alone.
     pub fn new(dir: &Path) -> Nodes {
         Nodes(Records::new(dir, KIND, None))
     }
 
-    /// Those that masters share in `etcd`, and `dir` for what this one knows by itself.
+    /// The nodes that masters share in `etcd`, with `dir` for the records of this master.
     pub fn shared(dir: &Path, etcd: Etcd) -> Nodes {
         Nodes(Records::new(dir, KIND, Some(etcd)))
     }
 
-    /// All of them.
+    /// All nodes.
     pub fn all(&self) -> Result<All> {
         self.0.read()
     }
 
-    /// Notes that the machine of this key and address has the name now.
+    /// Records that the machine with this key and address now has the name.
     pub fn note(&self, name: &str, record: &NodeRecord) -> Result<()> {
         self.0.change(&name.to_owned(), |found| {
             *found = Some(record.clone());
@@ -90,16 +74,16 @@ impl Nodes {
         })?
     }
 
-    /// Forgets who had the name. Tells whether anybody had.
+    /// Removes the record of a name. Returns whether there was one.
     pub fn release(&self, name: &str) -> Result<bool> {
         let name = name.to_owned();
         self.0.change(&name, |found| Ok(found.take().is_some()))?
     }
 }
 
-/// Whether the machine of the key `key` at `address` may have the name `name`, of which `record`
-/// is known. One that was rebuilt has another key: it may, once the cluster knows that the old one
-/// is gone.
+/// Checks whether the machine with the key `key` at `address` may have the name `name`; `record` is
+/// the present record of this name. A rebuilt machine has a different key: it may have the name as
+/// soon as the old node counts as gone.
 pub fn may_have(
     name: &str,
     record: Option<&NodeRecord>,
@@ -112,25 +96,28 @@ pub fn may_have(
         return Ok(());
     }
     let presence = cluster(name).map_err(|error| {
-        log::warn!("whether a node {name} is there cannot be found out: {error:#}");
+        log::warn!("cannot find out whether a node {name} exists: {error:#}");
         Refusal::new(
             Reason::Unavailable,
-            format!("the API server does not say whether a node {name} is there already"),
+            format!(
+                "the API server of the master does not answer, so it is unknown whether a node \
+                 {name} exists; try again"
+            ),
         )
     })?;
     let next = format!(
-        "wait until it is gone, or say so on the master: kubectl delete node {name}; appliance \
-         node release {name}"
+        "if that machine is gone, wait until its node counts as gone (5 minutes), or run this on \
+         the master: kubectl delete node {name}; appliance node release {name}"
     );
     let taken = |what: String| Err(Refusal::new(Reason::NameTaken, format!("{what}; {next}")));
     match (presence, record) {
         (Presence::Absent, None) => Ok(()),
-        // It may be on its way: what it was told last was to register.
+        // It may still be on its way: after it joined, it has to register.
         (Presence::Absent, Some(old))
             if old.address != address && now - old.seen < REGISTRATION =>
         {
             taken(format!(
-                "the machine at {} joined as {name} only {} ago",
+                "the machine at {} joined with the name {name} only {} ago",
                 old.address,
                 minutes(now - old.seen)
             ))
@@ -138,7 +125,7 @@ pub fn may_have(
         (Presence::Absent, Some(_)) => Ok(()),
         (Presence::Ready, _) => taken(format!("a node {name} is in the cluster, and ready")),
         (Presence::Silent(since), _) if now - since < GONE => taken(format!(
-            "a node {name} is in the cluster, and was heard of {} ago",
+            "a node {name} is in the cluster, and last reported {} ago",
             minutes(now - since)
         )),
         (Presence::Silent(_), _) => Ok(()),
@@ -191,7 +178,7 @@ mod tests {
         let long_ago = Presence::Silent(NOW - GONE);
         assert!(may(Some(&record), "new", THERE, long_ago));
         assert!(may(Some(&record), "new", THERE, Presence::Absent));
-        // Rebuilt at once, in its old place, before it had ever registered.
+        // A machine that was rebuilt with its old address before it ever registered.
         assert!(may(Some(&known(1)), "new", HERE, Presence::Absent));
         assert!(!may(Some(&known(1)), "new", THERE, Presence::Absent));
     }

@@ -1,8 +1,8 @@
-//! How each side proves to the other that it knows the token. Pure.
+//! The proofs of both sides that they know the token. Pure.
 //!
-//! Both proofs cover everything the two have told each other, and the certificate the master
-//! showed in this very TLS connection: whoever stands between them has to show another one, and
-//! can pass on neither proof.
+//! Both proofs cover all messages between the two sides, and the master's certificate in this TLS
+//! connection. A machine that intercepts the connection has to use another certificate, so it
+//! cannot forward either proof.
 
 use core::net::Ipv4Addr;
 
@@ -11,14 +11,14 @@ use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use super::message::CertificateSigningRequest;
-use super::token::{Bytes32, KEY_BYTES, Token, TokenId, Verifier};
+use crate::nodespec::token::{Bytes32, KEY_BYTES, Token, TokenId, Verifier};
 
-/// What both sides have seen of an exchange before anybody proves anything.
+/// The facts of an exchange that both sides know before the proofs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Transcript<'a> {
-    /// The token both speak of.
+    /// The ID of the token.
     pub token: &'a TokenId,
-    /// The name the worker asks for.
+    /// The node name that the worker requests.
     pub node_name: &'a str,
     /// The worker's address.
     pub node_address: Ipv4Addr,
@@ -26,23 +26,23 @@ pub struct Transcript<'a> {
     pub worker_nonce: &'a Bytes32,
     /// The master's nonce.
     pub master_nonce: &'a Bytes32,
-    /// The authorities' certificates, as the master sent them.
+    /// The CA certificates, as the master sent them.
     pub authority: &'a str,
-    /// The server's certificate in this TLS connection, in DER.
+    /// The server certificate in this TLS connection, in DER.
     pub server_certificate: &'a [u8],
 }
 
-/// What the worker's proof covers besides.
+/// What the worker's proof covers in addition.
 #[derive(Clone, Copy, Debug)]
 pub struct Asked<'a> {
-    /// The certificates it asks for.
+    /// The certificates it requests.
     pub requests: &'a [CertificateSigningRequest],
-    /// What the keys of masters are to be sealed for, if it asks for these.
+    /// The public key for which to seal the keys of masters, if it requests them.
     pub master: Option<&'a Bytes32>,
 }
 
-/// Bytes to be authenticated. Each field goes with its length, so that no two different lists
-/// give the same bytes.
+/// The bytes to authenticate. Each field has its length, so that different lists always give
+/// different bytes.
 struct Fields(Vec<u8>);
 
 impl Fields {
@@ -95,8 +95,8 @@ impl Verifier {
         hmac(&self.master_key.0, &transcript.fields("master"))
     }
 
-    /// The token's key for workers, if `proof` comes from someone who has the token's secret and
-    /// asked for that.
+    /// Verifies the proof of a worker for these requests. Returns the token's key for workers if
+    /// the sender has the token's secret.
     pub fn accepts(
         &self,
         transcript: &Transcript<'_>,
@@ -111,7 +111,7 @@ impl Verifier {
 }
 
 impl Token {
-    /// The worker's proof, for exactly what it asks.
+    /// The worker's proof, for exactly these requests.
     pub fn prove(&self, transcript: &Transcript<'_>, asked: &Asked<'_>) -> Bytes32 {
         let key = self.worker_key();
         let stored: [u8; KEY_BYTES] = Sha256::digest(*key).into();

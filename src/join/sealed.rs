@@ -1,9 +1,9 @@
-//! How the keys that all masters share come to a new one: sealed for it alone, so that the process
-//! on the network, which passes them on, cannot read them. Pure, but for randomness.
+//! How a new master gets the keys that all masters share. They are encrypted for it alone, so that
+//! the HTTPS service, which forwards them, cannot read them. Pure except for randomness.
 //!
-//! The key is made of an agreement of two keys that live as long as the exchange (X25519, RFC 7748)
-//! and of the token's own key, which nobody has who was not told the token: to open it, one would
-//! have to have both.
+//! The encryption key is derived from a key agreement that lasts only for the exchange (X25519, RFC
+//! 7748) and from the token's key, which only holders of the token have. An attacker would need
+//! both.
 
 use std::fmt;
 
@@ -18,20 +18,20 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
-use super::token::{Bytes32, KEY_BYTES};
+use crate::nodespec::token::{Bytes32, KEY_BYTES};
 
-/// What the derived key is for.
+/// The purpose of the derived key.
 const PURPOSE: &[u8] = b"appliance join v1 keys of masters";
 
-/// The keys that all masters of a cluster have.
+/// The keys that all masters of a cluster share.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct MasterKeys {
-    /// The authority's private key, in PEM.
+    /// The CA's private key, in PEM.
     pub authority: Zeroizing<String>,
     /// The service accounts' private key, in PEM.
     pub service_account: Zeroizing<String>,
-    /// The tokens kube-apiserver knows, as in `token.csv`.
+    /// The tokens that kube-apiserver accepts, as in `token.csv`.
     pub tokens: Zeroizing<String>,
 }
 
@@ -41,27 +41,27 @@ impl fmt::Debug for MasterKeys {
     }
 }
 
-/// Keys of masters that only one machine can read.
+/// Keys of masters, encrypted for one machine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Sealed {
-    /// The sealing side's public key of this exchange (X25519).
+    /// The sender's public key in this exchange (X25519).
     pub public_key: Bytes32,
     /// [`MasterKeys`] as JSON under AES-256-GCM, in base64.
     pub content: String,
 }
 
-/// The half of an agreement that is one side's secret.
+/// The secret half of a key agreement.
 pub struct Half {
     private: EphemeralPrivateKey,
-    /// The half the other side is told.
+    /// The public half, for the other side.
     pub public: Bytes32,
 }
 
 impl Half {
-    /// A new one.
+    /// Makes a new key pair.
     pub fn new() -> Result<Half> {
-        let broken = || anyhow!("no key could be made");
+        let broken = || anyhow!("the system provides no random numbers for a key");
         let private = EphemeralPrivateKey::generate(&X25519, &SystemRandom::new());
         let private = private.map_err(|_| broken())?;
         let public = private.compute_public_key().map_err(|_| broken())?;
@@ -72,7 +72,7 @@ impl Half {
         })
     }
 
-    /// The key both sides make of their halves and the token's key.
+    /// The key that both sides derive from their halves and the token's key.
     fn agree(
         self,
         other: &Bytes32,
@@ -91,29 +91,31 @@ impl Half {
         let key = derived
             .ok()
             .and_then(Result::ok)
-            .context("the other side's key is none")?;
+            .context("the public key of the other side is invalid")?;
         let key = UnboundKey::new(&AES_256_GCM, &*key);
-        Ok(LessSafeKey::new(key.map_err(|_| anyhow!("no cipher"))?))
+        Ok(LessSafeKey::new(
+            key.map_err(|_| anyhow!("cannot derive the key"))?,
+        ))
     }
 }
 
-/// The key serves for one message.
+/// A constant nonce: each key encrypts only one message.
 fn nonce() -> Nonce {
     Nonce::assume_unique_for_key([0; 12])
 }
 
-/// What both sides have of an exchange when keys are passed on in it.
+/// The facts of an exchange that both sides know when one sends keys.
 pub struct Exchange<'a> {
     /// The joining side's nonce.
     pub worker_nonce: &'a Bytes32,
-    /// The other side's.
+    /// The other side's nonce.
     pub master_nonce: &'a Bytes32,
-    /// The token's key, which only who knows the token has.
+    /// The token's key, which only holders of the token have.
     pub token_key: &'a [u8; KEY_BYTES],
 }
 
 impl Exchange<'_> {
-    /// What both sides have seen of it.
+    /// The salt from the nonces of both sides.
     fn salt(&self) -> [u8; KEY_BYTES] {
         let mut hash = Sha256::new();
         hash.update(self.worker_nonce.0);
@@ -121,14 +123,14 @@ impl Exchange<'_> {
         hash.finalize().into()
     }
 
-    /// Seals `keys` for the machine whose half is `theirs`.
+    /// Encrypts `keys` for the machine whose public half is `theirs`.
     pub fn seal(&self, keys: &MasterKeys, theirs: &Bytes32) -> Result<Sealed> {
         let half = Half::new()?;
         let public_key = half.public;
         let key = half.agree(theirs, self.token_key, &self.salt())?;
         let mut content = Zeroizing::new(serde_json::to_vec(keys)?);
         let tag = key.seal_in_place_separate_tag(nonce(), Aad::empty(), &mut content);
-        let tag = tag.map_err(|_| anyhow!("the keys could not be sealed"))?;
+        let tag = tag.map_err(|_| anyhow!("cannot encrypt the keys"))?;
         let mut sealed = content.to_vec();
         sealed.extend(tag.as_ref());
         Ok(Sealed {
@@ -137,14 +139,14 @@ impl Exchange<'_> {
         })
     }
 
-    /// Opens what was sealed for this machine's half.
+    /// Decrypts what was encrypted for this machine's half.
     pub fn open(&self, sealed: &Sealed, own: Half) -> Result<MasterKeys> {
         let key = own.agree(&sealed.public_key, self.token_key, &self.salt())?;
         let mut content = Zeroizing::new(BASE64.decode(&sealed.content)?);
         let opened = key.open_in_place(nonce(), Aad::empty(), &mut content);
-        let opened = opened.map_err(|_| anyhow!("they were not sealed for this machine"))?;
-        // What the parser would complain of may be a key.
-        serde_json::from_slice(opened).map_err(|_| anyhow!("they are none of a master"))
+        let opened = opened.map_err(|_| anyhow!("they are not encrypted for this machine"))?;
+        // Drop the parser's error: its text may contain a key.
+        serde_json::from_slice(opened).map_err(|_| anyhow!("they are not the keys of a master"))
     }
 }
 

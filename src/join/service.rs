@@ -1,5 +1,5 @@
-//! The HTTPS side of joining: reads what comes from the network, holds it to its limits, and
-//! passes it to the signer. It runs as a user of its own and has nothing worth stealing.
+//! The HTTPS service for joining: it reads requests from the network, enforces limits, and forwards
+//! them to the signer. It runs as a separate user and has no secrets.
 
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
@@ -34,28 +34,28 @@ use tokio_rustls::TlsAcceptor;
 use super::message::{HELLO, JOIN, MAX_REQUEST, RENEW, Reason, Refusal};
 use super::signer::{Answer, Der, MAX_MESSAGE, Message, Question, Visit};
 
-/// How long a connection may take altogether: to shake hands, to ask, to be answered.
+/// How long a connection may take in total: handshake, request and answer.
 const CONNECTION: Duration = Duration::from_secs(30);
-/// How long the signer may take.
+/// How long the signer may take to answer.
 const SIGNER: Duration = Duration::from_secs(20);
-/// How many connections may be open.
+/// How many connections may be open at a time.
 const MOST_CONNECTIONS: usize = 256;
-/// How many requests an address may make at once, and then each second. An exchange takes two.
+/// How many requests an address may send at once, and then per second. An exchange takes two.
 const BURST: NonZeroU32 = NonZeroU32::new(20).unwrap();
 const EACH_SECOND: NonZeroU32 = NonZeroU32::new(2).unwrap();
-/// The same for connections. One more is closed before it costs a handshake; up to that, whoever
-/// asks too often is told.
+/// The same limit for connections. Further connections are closed before the handshake. Below this
+/// limit, too many requests get an answer that says so.
 const CONNECTION_BURST: NonZeroU32 = NonZeroU32::new(60).unwrap();
 const CONNECTIONS_EACH_SECOND: NonZeroU32 = NonZeroU32::new(6).unwrap();
-/// How often it is looked whether a token is left, and old addresses are forgotten.
+/// How often the service checks whether a token is left, and drops old addresses.
 const HOUSEKEEPING: Duration = Duration::from_secs(10);
 
-/// What it serves.
+/// What a listener serves.
 #[derive(Clone, Debug)]
 pub enum Doors {
-    /// To workers that have a token, as long as there is one.
+    /// Workers with a token, as long as a valid token exists.
     Join,
-    /// To nodes that show a certificate of these authorities (PEM), always.
+    /// Nodes with a certificate of these CAs (PEM), always.
     Renew(Vec<u8>),
 }
 
@@ -65,15 +65,15 @@ struct Shared {
     limiter: DefaultKeyedRateLimiter<IpAddr>,
 }
 
-/// Who is at the other end of a connection.
+/// The client of a connection.
 #[derive(Clone)]
 struct Peer {
     address: IpAddr,
     certificate: Option<Vec<u8>>,
 }
 
-/// Serves `doors` at `listener`, asking the signer at the socket `signer`. Returns when no token
-/// is left to join with.
+/// Serves `doors` at `listener`, and asks the signer at the socket `signer`. Returns when no valid
+/// token is left.
 pub fn run(listener: std::net::TcpListener, signer: &Path, doors: &Doors) -> Result<()> {
     listener.set_nonblocking(true)?;
     tokio::runtime::Builder::new_current_thread()
@@ -84,7 +84,7 @@ pub fn run(listener: std::net::TcpListener, signer: &Path, doors: &Doors) -> Res
 
 async fn serve(listener: std::net::TcpListener, signer: &Path, doors: &Doors) -> Result<()> {
     let (chain, key) = certificate(signer).await?;
-    let first = chain.first().context("the signer gave no certificate")?;
+    let first = chain.first().context("the signer sent no certificate")?;
     let shared = Arc::new(Shared {
         signer: signer.to_owned(),
         server_certificate: first.to_vec(),
@@ -104,14 +104,14 @@ async fn serve(listener: std::net::TcpListener, signer: &Path, doors: &Doors) ->
             shared.limiter.retain_recent();
             connections.retain_recent();
             if matches!(doors, Doors::Join) && !is_needed(signer).await? {
-                log::info!("no token is left to join with: `appliance token create` makes one");
+                log::info!("no valid join token is left; make one with `appliance token create`");
                 return Ok(());
             }
         }
         let (stream, address) = match timeout(HOUSEKEEPING, listener.accept()).await {
             Ok(Ok(accepted)) => accepted,
             Ok(Err(error)) => {
-                // Too many open files, or a connection that was gone before it was taken.
+                // Too many open files, or a connection that was closed before it was accepted.
                 log::warn!("accept: {error}");
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;
@@ -121,7 +121,7 @@ async fn serve(listener: std::net::TcpListener, signer: &Path, doors: &Doors) ->
         if connections.check_key(&address.ip()).is_err() {
             continue;
         }
-        // Those who find no room come again.
+        // Clients that find no free slot try again.
         let Ok(permit) = room.clone().try_acquire_owned() else {
             continue;
         };
@@ -170,7 +170,7 @@ fn router(shared: &Arc<Shared>, doors: &Doors) -> Router {
         .with_state(shared.clone())
 }
 
-/// Turns away whoever asks too often, before anything is read.
+/// Refuses clients that send too many requests, before it reads anything.
 async fn limit(
     State(shared): State<Arc<Shared>>,
     Extension(peer): Extension<Peer>,
@@ -180,7 +180,7 @@ async fn limit(
     if shared.limiter.check_key(&peer.address).is_ok() {
         return next.run(request).await;
     }
-    let why = "too many requests; wait a little";
+    let why = "too many requests from this address; wait a few seconds and try again";
     let refusal = refused(Refusal::new(Reason::TooManyRequests, why));
     ([(header::RETRY_AFTER, "5")], refusal).into_response()
 }
@@ -206,7 +206,7 @@ async fn renew(
     Extension(peer): Extension<Peer>,
     body: Bytes,
 ) -> Response {
-    // Without a certificate no connection comes about at all.
+    // Without a client certificate, the TLS handshake already fails.
     let certificate = Der(peer.certificate.clone().unwrap_or_default());
     let message = parse(&body).map(|renew| Message::Renew(certificate, renew));
     pass(&shared, &peer, message).await
@@ -214,7 +214,7 @@ async fn renew(
 
 fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
     serde_json::from_slice(body)
-        .map_err(|error| Refusal::new(Reason::BadRequest, format!("the request: {error}")))
+        .map_err(|error| Refusal::new(Reason::BadRequest, format!("invalid request: {error}")))
 }
 
 fn refused(refusal: Refusal) -> Response {
@@ -238,14 +238,15 @@ async fn pass(shared: &Shared, peer: &Peer, message: Result<Message, Refusal>) -
         Ok(Answer::Certificates(certificates)) => Json(certificates).into_response(),
         Ok(Answer::Refused(refusal)) => refused(refusal),
         other => {
-            log::error!("the signer: {other:?}");
-            let why = "the master cannot answer now; its journal says why";
+            log::error!("the signer does not answer as expected: {other:?}");
+            let why = "the master cannot answer now; see `journalctl -u appliance-join -u \
+                       appliance-signer` there";
             refused(Refusal::new(Reason::Unavailable, why))
         }
     }
 }
 
-/// Asks the signer one question.
+/// Sends one question to the signer.
 async fn ask(signer: &Path, question: &Question) -> Result<Answer> {
     let asked = async {
         let mut stream = UnixStream::connect(signer).await?;
@@ -258,17 +259,22 @@ async fn ask(signer: &Path, question: &Question) -> Result<Answer> {
     timeout(SIGNER, asked)
         .await
         .context("the signer does not answer in time")?
-        .with_context(|| format!("ask the signer at {}", signer.display()))
+        .with_context(|| {
+            format!(
+                "cannot reach the signer at {}; see `systemctl status appliance-signer`",
+                signer.display()
+            )
+        })
 }
 
 async fn is_needed(signer: &Path) -> Result<bool> {
     match ask(signer, &Question::IsNeeded).await? {
         Answer::IsNeeded(needed) => Ok(needed),
-        other => bail!("the signer answers {other:?}"),
+        other => bail!("unexpected answer of the signer: {other:?}"),
     }
 }
 
-/// A certificate for a key that is made now and never leaves this process.
+/// A certificate for a new key, which never leaves this process.
 async fn certificate(
     signer: &Path,
 ) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)> {
@@ -277,10 +283,10 @@ async fn certificate(
         .serialize_request(&key)?
         .pem()?;
     let Answer::Serve(pem) = ask(signer, &Question::Serve(csr)).await? else {
-        bail!("the signer gives no certificate");
+        bail!("the signer sent no certificate");
     };
     let chain = CertificateDer::pem_slice_iter(pem.as_bytes()).collect::<Result<Vec<_>, _>>()?;
-    ensure!(!chain.is_empty(), "the signer gives no certificate");
+    ensure!(!chain.is_empty(), "the signer sent an empty certificate");
     let key = PrivateKeyDer::from_pem_slice(key.serialize_pem().as_bytes())?;
     Ok((chain, key))
 }

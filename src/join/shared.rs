@@ -1,9 +1,10 @@
-//! What masters share: records in etcd, as Calico keeps its own there (API v2, which every etcd of
+//! The records that masters share in etcd (API v2, which Calico also uses and which every etcd of
 //! this age serves).
 //!
-//! Whoever has a certificate of the cluster can write to etcd, Calico on every node for one. So a
-//! record is sealed with a key that only masters can make, of the authority's own, for the place it
-//! stands at: nobody else can read it, make one, or put it elsewhere.
+//! Every holder of a certificate of the cluster can write to etcd, for example Calico on every
+//! node. So each record is encrypted with a key that is derived from the CA's key, which only
+//! masters have. The encryption covers the record's path: nobody else can read, create or move a
+//! record.
 
 use core::net::Ipv4Addr;
 use std::collections::BTreeMap;
@@ -24,23 +25,25 @@ use ring::rand::{SecureRandom, SystemRandom};
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
-use super::token::KEY_BYTES;
-use crate::access;
+use crate::clients::mtls;
 use crate::components::ETCD_CERTIFICATE;
+use crate::nodespec::ports::ETCD_CLIENTS;
+use crate::nodespec::token::KEY_BYTES;
 use crate::sys::http;
 use crate::sys::root::Root;
 
-/// Where the records stand in etcd.
+/// The directory of the records in etcd.
 const DIRECTORY: &str = "/appliance/join";
-/// What the sealing key is for.
+/// The purpose of the encryption key.
 const SALT: &[u8] = b"appliance join v1 records";
-/// How long a member may take. Without a majority it answers nothing at all.
+/// How long a member may take to answer. Without a majority it does not answer at all.
 const ANSWER: Duration = Duration::from_secs(2);
-/// How long nobody is asked again, where none answered: an exchange asks several times.
+/// How long to wait after no member answered, before etcd is asked again: an exchange asks it
+/// several times.
 const DOWN: Duration = Duration::from_secs(10);
-/// More than a thousand nodes' records, in bytes.
+/// The size limit of an answer, in bytes. The records of a thousand nodes take less.
 const MOST: u64 = 16 * 1024 * 1024;
-/// etcd's codes: no such key; the key is not as the condition says; the key is there already.
+/// etcd's error codes: no such key; the condition is not met; the key already exists.
 const NOT_FOUND: u32 = 100;
 const CONFLICTS: [u32; 2] = [101, 105];
 
@@ -52,7 +55,8 @@ impl fmt::Display for Unreachable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "etcd, where the masters keep tokens and names, does not answer: {}",
+            "etcd does not answer, so the tokens and node names of the masters are not available; \
+             run `appliance status` on a master to see which members are down: {}",
             self.0
         )
     }
@@ -60,7 +64,7 @@ impl fmt::Display for Unreachable {
 
 impl std::error::Error for Unreachable {}
 
-/// Etcd as the place of records.
+/// The records in etcd.
 #[derive(Clone)]
 pub struct Etcd(Arc<Inner>);
 
@@ -77,18 +81,18 @@ impl fmt::Debug for Etcd {
     }
 }
 
-/// A record where it stands.
+/// A record in etcd.
 #[derive(Clone, Debug)]
 pub struct Found {
-    /// What counts its changes.
+    /// The number of its last change.
     pub index: u64,
-    /// The record's text; `None` if no master wrote what stands there.
+    /// The record's text; `None` if no master wrote it.
     pub text: Option<Vec<u8>>,
 }
 
-/// What a listing found, and which member told it: what is changed then is changed there.
+/// The result of a listing, and the member it came from: later changes go to the same member.
 pub struct Listing {
-    /// By their names.
+    /// The records by name.
     pub records: BTreeMap<String, Found>,
     member: Ipv4Addr,
 }
@@ -114,13 +118,13 @@ struct Node {
 }
 
 impl Etcd {
-    /// That of `members`, asked in this order with the certificates below `root`, sealing with what
-    /// is made of the authority's key.
+    /// The etcd with these `members`. It asks them in this order, with the certificates below
+    /// `root`, and encrypts with a key derived from the CA's key.
     pub fn new(root: &Root, members: Vec<Ipv4Addr>, authority: &KeyPair) -> Result<Etcd> {
         let secret = Zeroizing::new(authority.serialize_der());
         let mut key = Zeroizing::new([0; KEY_BYTES]);
         let made = Salt::new(HKDF_SHA256, SALT).extract(&secret);
-        let broken = || anyhow!("no key could be made");
+        let broken = || anyhow!("cannot derive the key for records from the key of the CA");
         made.expand(&[b"seal"], HKDF_SHA256)
             .and_then(|made| made.fill(&mut *key))
             .map_err(|_| broken())?;
@@ -133,7 +137,7 @@ impl Etcd {
         })))
     }
 
-    /// All records of a kind. Fails with [`Unreachable`] where no member has a majority.
+    /// All records of a kind. Fails with [`Unreachable`] if no member has a majority.
     pub fn list(&self, kind: &str) -> Result<Listing> {
         let mut down = self.0.down.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((since, why)) = &*down
@@ -162,13 +166,13 @@ impl Etcd {
         if answer.error == Some(NOT_FOUND) {
             return Ok(BTreeMap::new());
         }
-        let directory = answer.node.context("an answer without content")?;
+        let directory = answer.node.context("etcd sent an answer without content")?;
         let record = |node: Node| {
             let name = node.key.rsplit('/').next().unwrap_or_default().to_owned();
             let text = self.open(&node.key, &node.value);
             if text.is_none() {
                 log::warn!(
-                    "etcd: {}: no master of this cluster wrote that; it does not count",
+                    "etcd: no master of this cluster wrote the record {}; ignoring it",
                     node.key.escape_debug()
                 );
             }
@@ -178,7 +182,7 @@ impl Etcd {
         Ok(directory.nodes.into_iter().map(record).collect())
     }
 
-    /// Writes a record, if it is still as `listing` has it. Tells whether it was.
+    /// Writes a record if it is unchanged since `listing`. Returns whether it was.
     pub fn put(&self, listing: &Listing, kind: &str, name: &str, text: &[u8]) -> Result<bool> {
         let condition = match listing.records.get(name) {
             Some(found) => format!("prevIndex={}", found.index),
@@ -193,18 +197,21 @@ impl Etcd {
         changed(send(request))
     }
 
-    /// Removes a record, if it is still as `listing` has it. Tells whether it was.
+    /// Removes a record if it is unchanged since `listing`. Returns whether it was.
     pub fn remove(&self, listing: &Listing, kind: &str, name: &str) -> Result<bool> {
-        let found = listing.records.get(name).context("nothing to remove")?;
+        let found = listing
+            .records
+            .get(name)
+            .with_context(|| format!("there is no record {name} to remove"))?;
         let url = url(listing.member, kind, Some(name));
         let request = self.client()?;
         let request = request.delete(format!("{url}?prevIndex={}", found.index));
         changed(send(request))
     }
 
-    /// With the certificate of this machine's member.
+    /// A client with the certificate of this machine's member.
     fn client(&self) -> Result<Client> {
-        access::client(&self.0.root, ETCD_CERTIFICATE, ANSWER)
+        mtls::client(&self.0.root, ETCD_CERTIFICATE, ANSWER)
     }
 
     fn seal(&self, key: &str, text: &[u8]) -> Result<String> {
@@ -217,7 +224,7 @@ impl Etcd {
                 .seal_in_place_append_tag(at, Aad::from(key), &mut sealed)?;
             Ok(sealed)
         });
-        let sealed = sealed.map_err(|_| anyhow!("{key} could not be sealed"))?;
+        let sealed = sealed.map_err(|_| anyhow!("cannot encrypt the record {key}"))?;
         Ok(URL_SAFE_NO_PAD.encode([&nonce[..], &sealed].concat()))
     }
 
@@ -241,16 +248,19 @@ fn key(kind: &str, name: Option<&str>) -> String {
 }
 
 fn url(member: Ipv4Addr, kind: &str, name: Option<&str>) -> String {
-    format!("https://{member}:2379/v2/keys{}", key(kind, name))
+    format!("https://{member}:{ETCD_CLIENTS}/v2/keys{}", key(kind, name))
 }
 
-/// What etcd answers: a success, or one of the failures that are answers too.
+/// Sends a request. Some failures of etcd, such as a missing key, are also answers.
 fn send(request: RequestBuilder) -> Result<Answer> {
     let response = request.send().map_err(|error| http::root_cause(&error))?;
     let status = response.status();
     let mut text = Vec::new();
     response.take(MOST + 1).read_to_end(&mut text)?;
-    ensure!(text.len() as u64 <= MOST, "etcd answers too much");
+    ensure!(
+        text.len() as u64 <= MOST,
+        "etcd's answer is longer than {MOST} bytes"
+    );
     let answer: Option<Answer> = serde_json::from_slice(&text).ok();
     match answer {
         Some(answer) if status.is_success() => Ok(answer),
@@ -262,8 +272,8 @@ fn send(request: RequestBuilder) -> Result<Answer> {
         {
             Ok(answer)
         }
-        Some(answer) => bail!("answers {status}: {}", answer.message.escape_debug()),
-        None => bail!("answers {status}"),
+        Some(answer) => bail!("etcd answers {status}: {}", answer.message.escape_debug()),
+        None => bail!("etcd answers {status}"),
     }
 }
 
@@ -271,7 +281,7 @@ fn changed(answer: Result<Answer>) -> Result<bool> {
     match answer?.error {
         None => Ok(true),
         Some(code) if code == NOT_FOUND || CONFLICTS.contains(&code) => Ok(false),
-        Some(code) => bail!("etcd answers with its code {code}"),
+        Some(code) => bail!("etcd answers with error code {code}"),
     }
 }
 

@@ -1,5 +1,5 @@
-//! The process that has the authority's key. It takes questions from the HTTPS service on a local
-//! socket, one a connection, and answers them in turn.
+//! The process with the CA's key. It answers questions of the HTTPS service on a local socket, one
+//! per connection, one after the other.
 
 use std::fs::{self, Permissions};
 use std::io::{BufReader, Read, Write};
@@ -17,21 +17,19 @@ use rcgen::CertificateSigningRequestParams;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
-use super::gate::{Asker, Gate, Outcome, names};
+use super::gate::{Asker, Decision, Gate, names};
 use super::message::{Certificates, Hello, Join, Refusal, Renew, Welcome};
 use crate::pki::issue::{self, Signer};
 use crate::pki::{CertificateRequest, Usage, inspect};
 
-/// Where it listens.
-pub const SOCKET: &str = "/run/appliance-signer/socket";
 /// The longest question and answer, in bytes.
 pub const MAX_MESSAGE: u64 = 1024 * 1024;
-/// How long the other side may keep it waiting.
+/// How long the other side may take to send or receive.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// The name in the HTTPS service's own certificate.
+/// The name in the certificate of the HTTPS service.
 const SERVICE_NAME: &str = "appliance-join";
 
-/// Bytes that travel as base64.
+/// Bytes that are sent as base64.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Der(pub Vec<u8>);
@@ -50,63 +48,63 @@ impl From<Der> for String {
     }
 }
 
-/// What the HTTPS service asks.
+/// A question of the HTTPS service.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Question {
-    /// Whether any token can be used.
+    /// Whether any token is valid.
     IsNeeded,
-    /// For a certificate to serve with: a request (PKCS#10, PEM).
+    /// A request (PKCS#10, PEM) for the server certificate of the service.
     Serve(String),
-    /// To pass on what came from the network.
+    /// A message from the network.
     From(Visit),
 }
 
-/// What came from the network.
+/// A message from the network, with its sender.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Visit {
-    /// The other end of the connection.
+    /// The address at the other end of the connection.
     pub address: IpAddr,
-    /// The certificate the service showed in it.
+    /// The server certificate in this connection.
     pub server_certificate: Der,
-    /// What was said.
+    /// The message.
     pub message: Message,
 }
 
-/// What a worker or a node says.
+/// A message of a worker or a node.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Message {
     /// Begins an exchange.
     Hello(Hello),
-    /// Ends it.
+    /// Ends an exchange.
     Join(Join),
-    /// Asks for certificates again, showing one.
+    /// Renews certificates. The node authenticates with its present one.
     Renew(Der, Renew),
 }
 
-/// What the signer answers.
+/// An answer of the signer.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Answer {
-    /// Whether any token can be used.
+    /// Whether any token is valid.
     IsNeeded(bool),
-    /// A certificate to serve with, in PEM.
+    /// The server certificate, in PEM.
     Serve(String),
-    /// The answer to a first word.
+    /// The answer to the first message.
     Welcome(Welcome),
     /// Certificates.
     Certificates(Certificates),
-    /// Why not.
+    /// A refusal.
     Refused(Refusal),
-    /// The master's own trouble; its journal says which.
+    /// A problem of the master itself, which is in its journal.
     Failed,
 }
 
-/// Listens at `socket` for the user `user` alone, and answers for ever.
+/// Listens at `socket`, which only `user` may open, and answers without end.
 pub fn serve(socket: &Path, user: Option<&str>, gate: &mut Gate<'_>) -> Result<()> {
-    let place = || format!("listen at {}", socket.display());
+    let place = || format!("cannot listen at {}", socket.display());
     if let Err(error) = fs::remove_file(socket)
         && error.kind() != std::io::ErrorKind::NotFound
     {
@@ -115,7 +113,9 @@ pub fn serve(socket: &Path, user: Option<&str>, gate: &mut Gate<'_>) -> Result<(
     let listener = UnixListener::bind(socket).with_context(place)?;
     fs::set_permissions(socket, Permissions::from_mode(0o600)).with_context(place)?;
     if let Some(name) = user {
-        let user = User::from_name(name)?.with_context(|| format!("there is no user {name}"))?;
+        let user = User::from_name(name)?.with_context(|| {
+            format!("there is no user {name}; run `appliance install`, which creates it")
+        })?;
         chown(socket, Some(user.uid), None).with_context(place)?;
     }
     log::info!("ready to sign for the join service");
@@ -124,7 +124,7 @@ pub fn serve(socket: &Path, user: Option<&str>, gate: &mut Gate<'_>) -> Result<(
             .map_err(Into::into)
             .and_then(|stream| handle(&stream, gate));
         if let Err(error) = handled {
-            log::warn!("a question could not be answered: {error:#}");
+            log::warn!("cannot answer a question of the join service: {error:#}");
         }
     }
     Ok(())
@@ -137,7 +137,7 @@ fn handle(stream: &UnixStream, gate: &mut Gate<'_>) -> Result<()> {
     BufReader::new(stream)
         .take(MAX_MESSAGE)
         .read_to_end(&mut text)?;
-    let question = serde_json::from_slice(&text).context("the question")?;
+    let question = serde_json::from_slice(&text).context("the question is not valid JSON")?;
     let answer = answer(gate, question, OffsetDateTime::now_utc()).unwrap_or_else(|error| {
         log::error!("{error:#}");
         Answer::Failed
@@ -147,7 +147,7 @@ fn handle(stream: &UnixStream, gate: &mut Gate<'_>) -> Result<()> {
     Ok(stream.shutdown(Shutdown::Write)?)
 }
 
-/// The answer to a question at `now`. An error is the master's own trouble.
+/// The answer to a question at `now`. An error is a problem of the master itself.
 pub fn answer(gate: &mut Gate<'_>, question: Question, now: OffsetDateTime) -> Result<Answer> {
     match question {
         Question::IsNeeded => Ok(Answer::IsNeeded(gate.is_needed(now)?)),
@@ -187,8 +187,8 @@ fn receive(
     }
 }
 
-/// Writes the line by which an operator learns later who came and what became of it.
-fn audited<T>(what: &str, outcome: Outcome<T>, answer: fn(T) -> Answer) -> Result<Answer> {
+/// Writes the audit line of a request: who sent it, and the result.
+fn audited<T>(what: &str, outcome: Decision<T>, answer: fn(T) -> Answer) -> Result<Answer> {
     Ok(match outcome? {
         Ok(value) => {
             log::info!("audit: {what}: allowed");
@@ -217,13 +217,13 @@ fn server_certificate(gate: &Gate<'_>, csr: &str, now: OffsetDateTime) -> Result
     signer.certificate(&request, &key, now, issue::LIFETIME)
 }
 
-/// The certificate that the proofs cover has to be the service's own.
+/// Checks that the certificate that the proofs cover is the certificate of the service.
 fn check_server_certificate(gate: &Gate<'_>, der: &[u8]) -> Result<()> {
     let authority = gate.cluster().authority.as_bytes();
     let info = inspect::inspect_der(der)?;
     ensure!(
         info.common_name == SERVICE_NAME && inspect::is_der_signed_by(der, authority)?,
-        "the service shows a certificate that was not made for it"
+        "the join service uses a certificate that was not issued for it"
     );
     Ok(())
 }

@@ -1,5 +1,6 @@
-//! Records of the join service's own: a file for root only, one writer at a time. Where several
-//! masters share them they stand in etcd, and the file has what this machine saw there last.
+//! The records of the join service: a file for root only, with one writer at a time. If several
+//! masters share the records, they are in etcd, and the file is a copy of what this machine saw
+//! last.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -17,28 +18,28 @@ use serde::de::DeserializeOwned;
 use super::shared::{Etcd, Listing, Unreachable};
 use crate::sys::atomic;
 
-/// How often a change is tried that others come before.
+/// How often to retry a change after other masters changed the same record.
 const TRIES: usize = 50;
 
-/// What names a record.
+/// The name of a record.
 pub trait Name: Ord + Clone + Display + FromStr + Serialize + DeserializeOwned {}
 impl<T: Ord + Clone + Display + FromStr + Serialize + DeserializeOwned> Name for T {}
 
 /// A record that masters can share.
 pub trait Record: PartialEq + Clone + Serialize + DeserializeOwned {
-    /// Whether one that was made is never taken away: one that etcd has lost is put there again.
+    /// Whether records are never removed. If etcd lost such a record, this machine writes it again.
     const STAYS: bool;
 
-    /// What the record in etcd becomes, where this machine has its `own`. `first` tells that this
-    /// machine meets etcd for the first time: what it noted so far, nobody else knows.
+    /// Merges the record in etcd with the `own` record of this machine. `first` is true if this
+    /// machine uses etcd for the first time: no other master knows its records yet.
     #[must_use]
     fn joined(&self, own: &Self, first: bool) -> Self;
 }
 
-/// Records by their names.
+/// Records by name.
 pub type All<N, R> = BTreeMap<N, R>;
 
-/// Records that several processes change, and perhaps several masters.
+/// Records that several processes change, and possibly several masters.
 #[derive(Clone, Debug)]
 pub struct Records<N, R> {
     path: PathBuf,
@@ -48,8 +49,8 @@ pub struct Records<N, R> {
 }
 
 impl<N: Name, R: Record> Records<N, R> {
-    /// Those of that kind, in a file in the directory `dir`, which need not exist yet; and in
-    /// `etcd`, where masters share them.
+    /// The records of this kind in a file in the directory `dir`, which need not exist yet, and in
+    /// `etcd` if masters share them.
     pub fn new(dir: &Path, kind: &'static str, etcd: Option<Etcd>) -> Records<N, R> {
         Records {
             path: dir.join(format!("{kind}.json")),
@@ -59,12 +60,13 @@ impl<N: Name, R: Record> Records<N, R> {
         }
     }
 
-    /// What this machine knows by itself: of records that masters share, what it saw last.
+    /// The records in the file of this machine; for shared records, the copy it saw last.
     pub fn known(&self) -> Result<All<N, R>> {
         match fs::read(&self.path) {
             Ok(bytes) => serde_json::from_slice(&bytes).with_context(|| {
                 format!(
-                    "{} is damaged; mend it or move it away",
+                    "{} is not valid JSON; correct it, or move it away to start without these \
+                     records",
                     self.path.display()
                 )
             }),
@@ -73,7 +75,7 @@ impl<N: Name, R: Record> Records<N, R> {
         }
     }
 
-    /// All there are.
+    /// All records.
     pub fn read(&self) -> Result<All<N, R>> {
         Ok(match self.meet()? {
             Some((_, all)) => all,
@@ -81,7 +83,7 @@ impl<N: Name, R: Record> Records<N, R> {
         })
     }
 
-    /// Changes one record, with nobody else in between. Where `change` fails, nothing is written.
+    /// Changes one record atomically. If `change` fails, nothing is written.
     pub fn change<T, E>(
         &self,
         name: &N,
@@ -98,7 +100,7 @@ impl<N: Name, R: Record> Records<N, R> {
                 return Ok(outcome);
             }
             let (etcd, key) = (self.etcd.as_ref(), name.to_string());
-            let etcd = etcd.context("no etcd")?;
+            let etcd = etcd.context("these records are not shared in etcd")?;
             let done = match &record {
                 Some(record) => etcd.put(&listing, self.kind, &key, &text(record)?)?,
                 None => etcd.remove(&listing, self.kind, &key)?,
@@ -111,7 +113,8 @@ impl<N: Name, R: Record> Records<N, R> {
             }
         }
         bail!(
-            "{} {name}: other masters change it all the time; try again",
+            "{} {name}: other masters changed this record {TRIES} times during this run; run the \
+             command again",
             self.kind
         )
     }
@@ -133,8 +136,8 @@ impl<N: Name, R: Record> Records<N, R> {
         Ok(outcome)
     }
 
-    /// Tells etcd what this machine knows and etcd does not, and the other way round. `None` where records are not shared, or not yet: the master that founds a cluster lets others in
-    /// before etcd can answer.
+    /// Synchronizes the records of this machine and of etcd. `None` if records are not shared, or
+    /// not yet: nodes may join the founding master before etcd can answer.
     fn meet(&self) -> Result<Option<(Listing, All<N, R>)>> {
         let Some(etcd) = &self.etcd else {
             return Ok(None);
@@ -161,12 +164,12 @@ impl<N: Name, R: Record> Records<N, R> {
                     continue;
                 }
                 if etcd.put(&listing, self.kind, &name.to_string(), &text(&wanted)?)? {
-                    // What was told is not told again.
+                    // Mark this as done, so that it is not repeated.
                     let mut known = self.known()?;
                     known.remove(&name);
                     self.write(&known)?;
                 }
-                // The listing is an old one now; or another master came before.
+                // The listing is now outdated, or another master made a change first.
                 continue 'tries;
             }
             self.write(&all)?;
@@ -176,12 +179,13 @@ impl<N: Name, R: Record> Records<N, R> {
             return Ok(Some((listing, all)));
         }
         bail!(
-            "{}: other masters change them all the time; try again",
+            "{}: other masters changed these records {TRIES} times during this run; run the \
+             command again",
             self.kind
         )
     }
 
-    /// The file that says that etcd has what this machine noted before there was etcd.
+    /// The marker file: etcd has all records that this machine made before etcd was up.
     fn has_met(&self) -> PathBuf {
         self.path.with_extension("shared")
     }
@@ -207,7 +211,7 @@ impl<N: Name, R: Record> Records<N, R> {
             .open(&path)
             .with_context(|| path.display().to_string())?;
         Flock::lock(file, FlockArg::LockExclusive)
-            .map_err(|(_, error)| anyhow!(error).context(format!("lock {}", path.display())))
+            .map_err(|(_, error)| anyhow!(error).context(format!("cannot lock {}", path.display())))
     }
 }
 
@@ -222,7 +226,7 @@ fn text(record: &impl Serialize) -> Result<Vec<u8>> {
     Ok(serde_json::to_vec(record)?)
 }
 
-/// The records of a listing; what no master wrote is none.
+/// The records of a listing. Entries that no master wrote are ignored.
 fn read_all<N: Name, R: Record>(listing: &Listing) -> All<N, R> {
     let records = listing.records.iter();
     let record = |(name, found): (&String, &super::shared::Found)| {

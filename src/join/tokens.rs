@@ -1,89 +1,42 @@
-//! The tokens a master takes. A token that has ended stays known: user-data that still names it
-//! must not bring it back.
+//! The tokens that a master accepts. Records of expired tokens stay: user-data that still contains
+//! such a token must not make it valid again.
 
 use std::path::Path;
 
 use anyhow::Result;
-use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
 use super::message::{Reason, Refusal};
 use super::shared::{Etcd, Unreachable};
 use super::store::{self, Record, Records};
-use super::token::{TokenId, Verifier};
+use crate::nodespec::token::TokenId;
+use crate::records::tokens::{Standing, TokenRecord};
 
 const KIND: &str = "tokens";
 
-/// What is known of one token.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct TokenRecord {
-    /// What checks its bearer's proof.
-    pub verifier: Verifier,
-    /// Since when it is known.
-    #[serde(with = "time::serde::rfc3339")]
-    pub created: OffsetDateTime,
-    /// When it ends.
-    #[serde(with = "time::serde::rfc3339::option")]
-    pub expires: Option<OffsetDateTime>,
-    /// How many workers may join with it.
-    pub uses: Option<u32>,
-    /// How many have.
-    pub used: u32,
-    /// When an operator revoked it.
-    #[serde(with = "time::serde::rfc3339::option")]
-    pub revoked: Option<OffsetDateTime>,
-    /// Who made it, in words.
-    pub from: String,
-}
-
-/// How a token stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Standing {
-    /// It can be used.
-    Live,
-    /// Its time is over.
-    Expired,
-    /// It was revoked.
-    Revoked,
-    /// It was used as often as it may.
-    UsedUp,
-}
-
-impl TokenRecord {
-    /// How it stands at `now`.
-    pub fn standing(&self, now: OffsetDateTime) -> Standing {
-        if self.revoked.is_some() {
-            Standing::Revoked
-        } else if self.expires.is_some_and(|end| end <= now) {
-            Standing::Expired
-        } else if self.uses.is_some_and(|uses| self.used >= uses) {
-            Standing::UsedUp
-        } else {
-            Standing::Live
-        }
-    }
-
-    /// Whether it can be used at `now`; else what its bearer is told. A worker that joined with it
-    /// before may come again when it is used up: its answer may have been lost.
-    fn check(&self, id: &TokenId, now: OffsetDateTime, again: bool) -> Result<(), Refusal> {
-        const NEXT: &str = "make another on the master with `appliance token create`";
-        let (reason, what) = match self.standing(now) {
-            Standing::Live => return Ok(()),
-            Standing::UsedUp if again => return Ok(()),
-            Standing::Expired => (Reason::ExpiredToken, "has expired"),
-            Standing::Revoked => (Reason::RevokedToken, "was revoked"),
-            Standing::UsedUp => (Reason::UsedUpToken, "was used as often as it may be"),
-        };
-        Err(Refusal::new(reason, format!("token {id} {what}; {NEXT}")))
-    }
+/// Checks whether it is valid at `now`, or returns the refusal. A worker that joined with it
+/// before (`again`) may use it even when it is used up: the answer may have been lost.
+fn check(
+    record: &TokenRecord,
+    id: &TokenId,
+    now: OffsetDateTime,
+    again: bool,
+) -> Result<(), Refusal> {
+    const NEXT: &str = "make another on a master with `appliance token create`";
+    let (reason, what) = match record.standing(now) {
+        Standing::Live => return Ok(()),
+        Standing::UsedUp if again => return Ok(()),
+        Standing::Expired => (Reason::ExpiredToken, "has expired"),
+        Standing::Revoked => (Reason::RevokedToken, "was revoked"),
+        Standing::UsedUp => (Reason::UsedUpToken, "was used as often as it may be"),
+    };
+    Err(Refusal::new(reason, format!("token {id} {what}; {NEXT}")))
 }
 
 impl Record for TokenRecord {
     const STAYS: bool = true;
 
-    /// No use is forgotten and no revocation taken back, whoever put an old record there again.
+    /// Keeps every use and every revocation, even if someone restored an old record.
     fn joined(&self, own: &TokenRecord, first: bool) -> TokenRecord {
         TokenRecord {
             used: match first {
@@ -96,7 +49,7 @@ impl Record for TokenRecord {
     }
 }
 
-/// Tokens by their names.
+/// Tokens by ID.
 pub type All = store::All<TokenId, TokenRecord>;
 
 /// The tokens of a master, or of all masters.
@@ -104,35 +57,35 @@ pub type All = store::All<TokenId, TokenRecord>;
 pub struct Tokens(Records<TokenId, TokenRecord>);
 
 impl Tokens {
-    /// Those in the directory `dir`: of a single master, or what this one knows by itself.
+    /// The tokens in the directory `dir`: of a single master, or the records of this master alone.
     pub fn new(dir: &Path) -> Tokens {
         Tokens(Records::new(dir, KIND, None))
     }
 
-    /// Those that masters share in `etcd`, and `dir` for what this one knows by itself.
+    /// The tokens that masters share in `etcd`, with `dir` for the records of this master.
     pub fn shared(dir: &Path, etcd: Etcd) -> Tokens {
         Tokens(Records::new(dir, KIND, Some(etcd)))
     }
 
-    /// All that were ever known.
+    /// All tokens that were ever added.
     pub fn all(&self) -> Result<All> {
         self.0.read()
     }
 
-    /// Those that this machine knows by itself and that can be used at `now`.
+    /// The tokens in the file of this machine that are valid at `now`.
     pub fn live(&self, now: OffsetDateTime) -> Result<Vec<TokenId>> {
         let known = self.0.known()?.into_iter();
         let live = known.filter(|(_, token)| token.standing(now) == Standing::Live);
         Ok(live.map(|(id, _)| id).collect())
     }
 
-    /// Whether there is one of these.
+    /// Whether there is a valid token.
     pub fn any_live(&self, now: OffsetDateTime) -> Result<bool> {
         Ok(!self.live(now)?.is_empty())
     }
 
-    /// Adds one, unless it is known already. Tells whether it was new. Where the other masters
-    /// cannot be told now, they are told later.
+    /// Adds a token if it is new. Returns whether it was. If etcd is not available, the other
+    /// masters get the token later.
     pub fn add(&self, id: &TokenId, record: &TokenRecord) -> Result<bool> {
         let add = |found: &mut Option<TokenRecord>| {
             let is_new = found.is_none();
@@ -142,7 +95,8 @@ impl Tokens {
         match self.0.change(id, add) {
             Err(error) if error.is::<Unreachable>() => {
                 log::warn!(
-                    "{error:#}; this master keeps the token {id} and tells the others later"
+                    "{error:#}; this master stores token {id} and shares it with the other \
+                     masters when etcd answers again"
                 );
                 self.0.change_here(id, add)?
             }
@@ -150,7 +104,7 @@ impl Tokens {
         }
     }
 
-    /// Makes one useless. Tells whether there was one.
+    /// Revokes a token. Returns whether there was one.
     pub fn revoke(&self, id: &TokenId, now: OffsetDateTime) -> Result<bool> {
         self.0.change(id, |found| {
             let token = found.as_mut();
@@ -158,7 +112,7 @@ impl Tokens {
         })?
     }
 
-    /// The one a worker speaks of, if it can be used.
+    /// The token with this ID, if it is valid.
     pub fn usable(
         &self,
         id: &TokenId,
@@ -170,14 +124,14 @@ impl Tokens {
         };
         let token = all.remove(id);
         Ok(token.ok_or_else(|| unknown(id)).and_then(|token| {
-            // Whether it may be used again is seen when it is.
-            token.check(id, now, true)?;
+            // Accept a token that is used up here: the number of uses is checked when it is spent.
+            check(&token, id, now, true)?;
             Ok(token)
         }))
     }
 
-    /// Counts one worker more, if one more may join; `again` is one that joined before, which is
-    /// not counted.
+    /// Counts one more use, if one more node may join. A node that joined before (`again`) is not
+    /// counted.
     pub fn spend(
         &self,
         id: &TokenId,
@@ -186,7 +140,7 @@ impl Tokens {
     ) -> Result<Result<(), Refusal>> {
         self.0.change(id, |found| {
             let token = found.as_mut().ok_or_else(|| unknown(id))?;
-            token.check(id, now, again)?;
+            check(token, id, now, again)?;
             token.used += u32::from(!again);
             Ok(())
         })
@@ -195,7 +149,8 @@ impl Tokens {
 
 fn unreachable(error: &anyhow::Error) -> Refusal {
     log::warn!("{error:#}");
-    let why = "etcd, where the masters keep their tokens, does not answer this one; try again";
+    let why = "etcd does not answer this master, so it cannot check the token; try again, or \
+    run `appliance status` on a master to see which members are down";
     Refusal::new(Reason::Unavailable, why)
 }
 
@@ -203,8 +158,8 @@ fn unknown(id: &TokenId) -> Refusal {
     Refusal::new(
         Reason::UnknownToken,
         format!(
-            "token {id} is not known here; `appliance token list` on the master shows those that \
-             are"
+            "token {id} is not known here; `appliance token list` on a master shows the known \
+             tokens, and `appliance token create` makes a new one"
         ),
     )
 }
@@ -213,7 +168,7 @@ fn unknown(id: &TokenId) -> Refusal {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::join::token::Token;
+    use crate::nodespec::token::Token;
     use time::Duration;
 
     const NOW: OffsetDateTime = OffsetDateTime::UNIX_EPOCH;

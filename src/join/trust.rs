@@ -1,4 +1,4 @@
-//! Which server certificates a worker believes before it knows the cluster's authority.
+//! The server certificates that a worker accepts before it knows the cluster's CA.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,8 +8,8 @@ use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signat
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{CertificateError, DigitallySignedStruct, Error, SignatureScheme};
 
-/// Takes any certificate at first and remembers it, then no other. Whether the first one was the
-/// master's is what the exchange proves: both proofs cover it.
+/// Accepts any certificate at first, remembers it, and then accepts no other. The exchange proves
+/// that the first one is the master's: both proofs cover it.
 #[derive(Debug)]
 pub struct FirstSeen {
     provider: Arc<CryptoProvider>,
@@ -26,7 +26,7 @@ impl fmt::Debug for Certificate {
 }
 
 impl FirstSeen {
-    /// One that has seen none.
+    /// One that has seen no certificate yet.
     pub fn new(provider: Arc<CryptoProvider>) -> FirstSeen {
         FirstSeen {
             provider,
@@ -34,7 +34,7 @@ impl FirstSeen {
         }
     }
 
-    /// The certificate it saw, in DER.
+    /// The certificate that it saw, in DER.
     pub fn seen(&self) -> Option<Vec<u8>> {
         let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         seen.as_ref().map(|certificate| certificate.0.clone())
@@ -58,7 +58,7 @@ impl ServerCertVerifier for FirstSeen {
         Err(CertificateError::ApplicationVerificationFailure.into())
     }
 
-    // That the server has the certificate's key is checked as always.
+    // TLS still verifies that the server has the key of the certificate.
     fn verify_tls12_signature(
         &self,
         message: &[u8],

@@ -1,5 +1,5 @@
-//! What cloud-init found by itself and keeps for others: `/run/cloud-init/instance-data.json` of
-//! this boot, and user-data and vendor-data of this instance below `/var/lib/cloud/instance`.
+//! cloud-init's cache on disk: `/run/cloud-init/instance-data.json` of this boot, and user-data and
+//! vendor-data of this instance below `/var/lib/cloud/instance`.
 
 use std::path::Path;
 
@@ -7,23 +7,24 @@ use anyhow::{Context, Result, anyhow, ensure};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::Answer;
+use super::model::VendorFormat;
 use super::openstack::{self, RawFile, RawFiles, SIZE_LIMIT};
-use super::{Answer, VendorFormat};
 use crate::sys::read::bounded;
 
-/// What errors call it.
+/// The name of this source in errors.
 const SOURCE: &str = "cloud-init's cache";
-/// Everything it knows. Of a datasource other than OpenStack's, only `v1` has a known form.
+/// Everything cloud-init found. For datasources other than OpenStack, only `v1` has a known format.
 const INSTANCE_DATA: &str = "run/cloud-init/instance-data.json";
-/// The instance that `/var/lib/cloud/instance` is of.
+/// The ID of the instance that `/var/lib/cloud/instance` belongs to.
 const INSTANCE_ID: &str = "var/lib/cloud/data/instance-id";
 const USER_DATA: &str = "var/lib/cloud/instance/user-data.txt";
-/// The newer format counts before the older.
+/// The newer format takes precedence over the older one.
 const VENDOR_DATA: [&str; 2] = [
     "var/lib/cloud/instance/vendor-data2.txt",
     "var/lib/cloud/instance/vendor-data.txt",
 ];
-/// The most bytes of instance data, in which cloud-init repeats its whole configuration.
+/// The maximum size of instance data, in bytes. cloud-init repeats its whole configuration there.
 const INSTANCE_DATA_LIMIT: u64 = 8 * SIZE_LIMIT;
 
 #[derive(Deserialize)]
@@ -41,7 +42,7 @@ struct Standard {
     availability_zone: Option<String>,
 }
 
-/// What the datasource found, in its own form.
+/// What the datasource found, in its own format.
 #[derive(Default, Deserialize)]
 struct DataSource {
     #[serde(default)]
@@ -50,10 +51,10 @@ struct DataSource {
     ec2_metadata: Option<Value>,
 }
 
-/// Reads what cloud-init keeps below the directory `root`, which is `/` but in tests.
+/// Reads cloud-init's cache below the directory `root`, which is `/` except in tests.
 ///
 /// # Errors
-/// If a file is there and is too big, not JSON, or not what cloud-init writes.
+/// If a file exists but is too big, is not JSON, or is not in cloud-init's format.
 pub fn read(root: &Path) -> Result<Answer> {
     let path = root.join(INSTANCE_DATA);
     let Some(content) = bounded(&path, INSTANCE_DATA_LIMIT)? else {
@@ -74,21 +75,21 @@ pub fn read(root: &Path) -> Result<Answer> {
     Ok(Answer::Found(Box::new(metadata)))
 }
 
-/// Whether `/var/lib/cloud/instance` is of the instance that booted: in a cloned image it is of
-/// another until cloud-init has seen the new one.
+/// Whether `/var/lib/cloud/instance` belongs to the instance that booted. In a cloned image, it
+/// belongs to the original VM until cloud-init has run.
 fn is_of_this_boot(root: &Path, instance_id: &str) -> Result<bool> {
     let known = bounded(&root.join(INSTANCE_ID), SIZE_LIMIT)?.unwrap_or_default();
     Ok(String::from_utf8_lossy(&known).trim() == instance_id)
 }
 
-/// The instance's identifier, and what is known of it as OpenStack would have said it.
+/// The instance's ID, and its data in OpenStack's format.
 ///
 /// # Errors
-/// If it is not what cloud-init writes. The error repeats no value, which may be a password.
+/// If it is not in cloud-init's format. The error repeats no values: they may be passwords.
 pub fn parse(content: &[u8]) -> Result<(String, RawFiles)> {
     let data: InstanceData = serde_json::from_slice(content).map_err(|e| {
         anyhow!(
-            "line {} column {}: not what cloud-init writes; look at `cloud-init status --long`",
+            "line {} column {}: not in cloud-init's format; look at `cloud-init status --long`",
             e.line(),
             e.column()
         )
@@ -151,7 +152,7 @@ fn raw(path: &Path) -> Result<Option<RawFile>> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::metadata::Metadata;
+    use crate::metadata::model::Metadata;
     use std::fs;
 
     const OPENSTACK: &str = r#"{

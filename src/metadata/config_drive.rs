@@ -1,5 +1,5 @@
 //! The config drive: a small disk or CD that OpenStack attaches, labelled `config-2`. It is read
-//! without cloud-init, udev or a mount that anyone else could see or that could be left behind.
+//! without cloud-init and udev, through a private mount that no other process sees.
 
 use std::path::Path;
 use std::thread;
@@ -10,26 +10,27 @@ use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
 
 use super::hardware::Hardware;
-use super::{Answer, Metadata, directory};
+use super::model::Metadata;
+use super::{Answer, directory};
 use crate::sys::block::{LabelledDevice, labelled_devices};
 use crate::sys::mount::with_own;
 use crate::sys::process::{Command, Runner, System};
 
 /// The label, in either case: FAT tools may write it in capitals.
 const LABEL: &str = "config-2";
-/// How long a drive may take to appear after the boot got as far as starting this program.
+/// How long to wait for a drive that appears after this program has started.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How long to wait between two looks.
+/// The pause between two searches.
 const PAUSE: Duration = Duration::from_millis(200);
-/// Where a drive is mounted, out of everyone else's sight: a directory that every systemd machine
-/// has, so that none must be made and removed.
+/// Where a drive is mounted, in a private mount namespace. Every systemd machine has this
+/// directory, so none must be created and removed.
 const MOUNT_POINT: &str = "/run";
 
 /// Reads this machine's config drive.
 ///
 /// # Errors
-/// If there are two, or there is one that cannot be mounted (this needs root) or does not hold
-/// what OpenStack writes. Each names the device.
+/// If there are two drives, or if the drive cannot be mounted (this needs root) or does not have
+/// OpenStack's files. Each error names the device.
 pub fn read() -> Result<Answer> {
     let start = Instant::now();
     let mut settled = false;
@@ -48,8 +49,8 @@ pub fn read() -> Result<Answer> {
     })
 }
 
-/// Waits until udev has dealt with the devices the kernel has found so far. A drive can appear
-/// after that, and a machine may have no udev: then the looks that follow have to do.
+/// Waits until udev has processed the devices that the kernel has found so far. A drive can appear
+/// later, and a machine may have no udev: the searches that follow cover both.
 fn settle() {
     let seconds = format!("--timeout={}", PATIENCE.as_secs());
     if let Err(error) = System.check(&Command::new("udevadm", &["settle", &seconds])) {
@@ -57,8 +58,8 @@ fn settle() {
     }
 }
 
-/// As [`read`], on the given hardware. When an OpenStack guest shows no drive, `look_again` is
-/// asked, after it has waited as it sees fit, whether to look once more: a drive can appear late.
+/// As [`read`], on the given hardware. If an OpenStack VM shows no drive, `look_again` decides
+/// whether to search once more, and may wait before: a drive can appear late.
 ///
 /// # Errors
 /// As [`read`].
@@ -78,12 +79,17 @@ pub fn find(hardware: &Hardware, look_again: impl FnMut() -> bool) -> Result<Opt
             file_system.module()
         ),
         Failure::Mount(Errno::EBUSY) => {
-            anyhow!("{source}: it is mounted for writing; unmount it first")
+            let path = drive.path.display();
+            anyhow!("{source}: it is mounted for writing; run `umount {path}`")
         }
-        Failure::Mount(errno) => anyhow!("{source}: cannot mount it as {file_system}: {errno}"),
-        Failure::Namespace(Errno::EPERM) => anyhow!("{source}: only root can mount it"),
+        Failure::Mount(errno) => anyhow!(
+            "{source}: cannot mount it as {file_system}: {errno}; look for the cause in `dmesg`"
+        ),
+        Failure::Namespace(Errno::EPERM) => {
+            anyhow!("{source}: only root can mount it; run this command as root")
+        }
         Failure::Namespace(errno) => {
-            anyhow!("{source}: cannot get a mount namespace for it: {errno}")
+            anyhow!("{source}: cannot create a mount namespace to mount it in: {errno}")
         }
         Failure::Read(error) => error,
     })
@@ -100,12 +106,12 @@ pub fn locate(
 ) -> Result<Option<LabelledDevice>> {
     let devices = || labelled_devices(&hardware.sys.join("class/block"), &hardware.dev);
     loop {
-        let mut drives = devices().context("cannot look for a config drive")?;
+        let mut drives = devices().context("cannot search for a config drive")?;
         drives.retain(|device| device.label.eq_ignore_ascii_case(LABEL));
         if drives.len() > 1 {
             bail!(
-                "{} config drives: {}; detach all but one, or copy openstack/latest of the right \
-                 one into a directory and give that with --metadata-dir",
+                "found {} config drives, but only one is allowed: {}; detach the others, or copy \
+                 openstack/latest of the right one into a directory DIR and add `--metadata-dir DIR`",
                 drives.len(),
                 names(&drives)
             );
@@ -144,7 +150,7 @@ enum Failure {
     Read(Error),
 }
 
-/// Mounts the device read-only, gives `read` the mount point, and leaves nothing behind.
+/// Mounts the device read-only, passes the mount point to `read`, and leaves nothing behind.
 fn with_mounted<T: Send>(
     device: &Path,
     file_system: &str,
@@ -239,7 +245,7 @@ mod tests {
         insert(&hardware, "sr1", "CONFIG-2");
         let error = locate(&hardware, || false).unwrap_err().to_string();
         let expected = format!(
-            "2 config drives: {0}/sr0 (iso9660, label \"config-2\") and {0}/sr1 (iso9660, label \"CONFIG-2\")",
+            "found 2 config drives, but only one is allowed: {0}/sr0 (iso9660, label \"config-2\") and {0}/sr1 (iso9660, label \"CONFIG-2\")",
             hardware.dev.display()
         );
         assert!(error.starts_with(&expected), "{error}");

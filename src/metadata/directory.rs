@@ -13,11 +13,11 @@ use nix::sys::stat::Mode;
 
 use serde::Deserialize;
 
+use super::model::{Metadata, VendorFormat};
 use super::openstack::{
     self, META_DATA, NETWORK_DATA, RawFile, RawFiles, SIZE_LIMIT, USER_DATA, VENDOR_DATA,
     VENDOR_DATA_2,
 };
-use super::{Metadata, VendorFormat};
 use crate::sys::read::regular;
 
 /// Where the files are on a config drive; `latest` is the newest format the cloud knows.
@@ -50,14 +50,13 @@ pub fn read(dir: &Path) -> Result<Metadata> {
     let files = files.with_context(|| {
         format!(
             "{source}: has neither openstack/latest/{META_DATA} nor {META_DATA}; \
-             give the root of a config drive or its openstack/latest"
+             name the root of a config drive, or its openstack/latest"
         )
     })?;
     openstack::parse(&source, &files)
 }
 
-/// Reads the metadata of the config drive that is mounted at `root` and that errors are to call
-/// `source`.
+/// Reads the metadata of the config drive that is mounted at `root`. Errors call it `source`.
 ///
 /// # Errors
 /// As [`read`], but the files must be in `openstack/latest`.
@@ -67,8 +66,8 @@ pub fn read_drive(source: &str, root: &Path) -> Result<Metadata> {
         .with_context(|| source.to_owned())?
         .with_context(|| {
             format!(
-                "{source}: openstack/latest/{META_DATA} is missing, so it is not a drive that \
-                 OpenStack wrote; detach it, or give the metadata with --metadata-dir"
+                "{source}: openstack/latest/{META_DATA} is missing, so this is not a config drive \
+                 of OpenStack; detach it, or give the metadata with `--metadata-dir DIR`"
             )
         })?;
     openstack::parse(source, &files)
@@ -119,7 +118,7 @@ fn read_files(folder: &Folder, prefix: &str) -> Result<Option<RawFiles>> {
     }))
 }
 
-/// The floating IP, which is empty on a drive unless the server had one before it was built.
+/// The floating IP. It is empty on a drive unless the server had one before it was built.
 fn public_ipv4(root: &Folder) -> Result<Option<RawFile>> {
     let name = format!("{}/{EC2_META_DATA}", EC2_LATEST.join("/"));
     let Some(latest) = root.descend(EC2_LATEST)? else {
@@ -132,7 +131,7 @@ fn public_ipv4(root: &Folder) -> Result<Option<RawFile>> {
     let data: Ec2MetaData = serde_json::from_slice(&content)
         .map_err(|e| {
             anyhow!(
-                "line {} column {}: not what EC2 writes",
+                "line {} column {}: not in EC2's format",
                 e.line(),
                 e.column()
             )
@@ -144,11 +143,11 @@ fn public_ipv4(root: &Folder) -> Result<Option<RawFile>> {
     }))
 }
 
-/// An open directory, from which one goes down a step at a time and never through a link.
+/// An open directory. Its entries are opened one level at a time, and never through a link.
 struct Folder(OwnedFd);
 
 impl Folder {
-    /// Opens the directory itself; it was named by the operator, so a link to it is fine.
+    /// Opens the directory itself. The operator named it, so it may be a symbolic link.
     fn open(path: &Path) -> Result<Self> {
         match openat(
             AT_FDCWD,
@@ -194,7 +193,9 @@ impl Folder {
             Ok(fd) => Ok(Some(fd)),
             Err(Errno::ENOENT) => Ok(None),
             Err(Errno::ELOOP) => {
-                bail!("a symbolic link, which is not followed here; copy the file")
+                bail!(
+                    "a symbolic link, which is not followed here; replace it by a copy of the file"
+                )
             }
             Err(Errno::ENOTDIR) => bail!("not a directory (a symbolic link is not followed here)"),
             Err(e) => Err(e).context("cannot open it"),

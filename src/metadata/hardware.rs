@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::PathBuf;
 
-/// What clouds that run OpenStack put into the firmware's product name or asset tag: Nova itself,
-/// and those that renamed it (cloud-init knows the same).
+/// The product names and asset tags in the firmware of OpenStack VMs: Nova's own, and those of
+/// clouds that renamed it (the same list as cloud-init's).
 const OPENSTACK: [&str; 6] = [
     "OpenStack Nova",
     "OpenStack Compute",
@@ -33,7 +33,7 @@ impl Default for Hardware {
 }
 
 impl Hardware {
-    /// Whether the firmware says that OpenStack runs this machine.
+    /// Whether the firmware shows that this machine is an OpenStack VM.
     pub fn is_openstack_guest(&self) -> bool {
         let dmi = self.sys.join("class/dmi/id");
         ["product_name", "chassis_asset_tag"].iter().any(|name| {

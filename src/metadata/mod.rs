@@ -1,35 +1,33 @@
-//! What OpenStack says about this VM. Sources only find and return data; they write nothing.
+//! OpenStack's metadata of this VM. Sources only find and return data; they write nothing.
 
-use std::collections::BTreeMap;
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Error, Result, anyhow, ensure};
+use model::Metadata;
 use reqwest::Url;
-use time::OffsetDateTime;
-
 use service::Service;
 
 pub mod cloud_init;
 pub mod config_drive;
 pub mod directory;
 pub mod hardware;
+pub mod model;
 pub mod openstack;
 pub mod service;
 
 /// A place where metadata may be found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
-    /// A directory the operator named; that it holds none is an error.
+    /// A directory that the operator named. If it has no metadata, that is an error.
     Directory(PathBuf),
     /// The block device labelled `config-2`.
     ConfigDrive,
     /// The metadata service.
     Service(Service),
-    /// What cloud-init keeps below this root directory of what it found itself.
+    /// cloud-init's cache below this root directory.
     CloudInit(PathBuf),
 }
 
@@ -76,42 +74,42 @@ impl FromStr for Source {
     }
 }
 
-/// What a source answers that is not broken.
+/// The answer of a source that works.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// It knows this VM.
+    /// The source knows this VM.
     Found(Box<Metadata>),
-    /// There is no such source here, and why that seems so.
+    /// The source does not exist here; the text says why this program thinks so.
     Missing(String),
 }
 
-/// How asking one source ended.
+/// The result of asking one source.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Asked {
     /// The source, as an error message names it.
     pub source: String,
-    /// Why it was passed over; nothing if its word counts.
+    /// Why the source was skipped; `None` if its data is used.
     pub passed_over: Option<String>,
-    /// Whether it was passed over because it is broken: someone should look at it.
+    /// Whether it was skipped because it is broken, which someone should look at.
     pub broken: bool,
     /// How long it took.
     pub took: Duration,
 }
 
-/// What the sources said.
+/// The answers of the sources.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Found {
-    /// What each that knows this VM said, in the order they were asked.
+    /// The metadata of each source that knows this VM, in the order they were asked.
     pub metadata: Vec<Metadata>,
     /// Every source that was asked.
     pub asked: Vec<Asked>,
 }
 
-/// Asks the sources in that order. Each value is taken from the first that says it.
+/// Asks the sources in this order. Each value comes from the first source that has it.
 ///
 /// # Errors
-/// If a source is there but broken, and none before it knew this VM: the word of those behind it
-/// may be older. Once one has answered, a broken one is only named.
+/// If a source exists but is broken, and no source before it knew this VM: later sources may have
+/// older data. After one source has answered, a broken one is only reported.
 pub fn find(sources: &[Source], patience: Duration) -> Result<Found> {
     let mut found = Found::default();
     for source in sources {
@@ -130,7 +128,7 @@ pub fn find(sources: &[Source], patience: Duration) -> Result<Found> {
                 found.metadata.push(*metadata);
             }
             Ok(Answer::Missing(why)) => asked.passed_over = Some(why),
-            Err(error) if found.metadata.is_empty() => return Err(error),
+            Err(error) if found.metadata.is_empty() => return Err(source.skippable(error)),
             Err(error) => {
                 asked.passed_over = Some(format!("{error:#}"));
                 asked.broken = true;
@@ -141,12 +139,12 @@ pub fn find(sources: &[Source], patience: Duration) -> Result<Found> {
     Ok(found)
 }
 
-/// Refuses what was said of another VM: a cache in a cloned image, or a drive that was moved.
+/// Refuses metadata of another VM: a cache in a cloned image, or a drive that was moved.
 fn of_same_instance(answer: Answer, first: Option<&Metadata>) -> Result<Answer> {
     if let (Answer::Found(metadata), Some(first)) = (&answer, first) {
         ensure!(
             metadata.uuid.eq_ignore_ascii_case(&first.uuid),
-            "{} is of another instance: its UUID is {:?}, that of {} is {:?}",
+            "{} is of another instance: its UUID is {:?}, but that of {} is {:?}",
             metadata.source,
             metadata.uuid,
             first.source,
@@ -157,6 +155,17 @@ fn of_same_instance(answer: Answer, first: Option<&Metadata>) -> Result<Answer> 
 }
 
 impl Source {
+    /// The error of this source, with the flag that skips the source.
+    fn skippable(&self, error: Error) -> Error {
+        let others = match self {
+            Source::Directory(_) => return error,
+            Source::ConfigDrive => "service,cloud-init",
+            Source::Service(_) => "config-drive,cloud-init",
+            Source::CloudInit(_) => "config-drive,service",
+        };
+        anyhow!("{error:#}; to skip this source, add `--metadata-source {others}`")
+    }
+
     /// Asks this source; `needed` says whether no other has answered yet.
     fn read(&self, patience: Duration, needed: bool) -> Result<Answer> {
         match self {
@@ -167,92 +176,4 @@ impl Source {
             Source::CloudInit(root) => cloud_init::read(root),
         }
     }
-}
-
-/// What one source said about this VM.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Metadata {
-    /// The source, as an error message names it: `config drive /dev/sr0`.
-    pub source: String,
-    /// The instance's UUID.
-    pub uuid: String,
-    /// The server's display name.
-    pub name: String,
-    /// The host name: display name and DHCP domain.
-    pub hostname: String,
-    /// The server's properties (`openstack server set --property KEY=VALUE`).
-    pub meta: BTreeMap<String, String>,
-    /// The availability zone.
-    pub availability_zone: Option<String>,
-    /// The project the server belongs to.
-    pub project_id: Option<String>,
-    /// The server's place among those that one request created, from 0.
-    pub launch_index: Option<u64>,
-    /// The network interfaces OpenStack gave this VM, in its order; empty if it said nothing.
-    pub interfaces: Vec<Interface>,
-    /// The floating IP. It is seen on the metadata service only.
-    pub public_ipv4: Option<Ipv4Addr>,
-    /// What the user gave the server, as it is.
-    pub user_data: Option<Vec<u8>>,
-    /// What the cloud gives all its servers: the file's name and content, the newer format first.
-    pub vendor_data: Vec<VendorData>,
-    /// The time by the source's clock, if it told.
-    pub date: Option<OffsetDateTime>,
-}
-
-/// Shows no properties' values, which people also use for passwords, and no user-data.
-impl fmt::Debug for Metadata {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Metadata")
-            .field("source", &self.source)
-            .field("uuid", &self.uuid)
-            .field("name", &self.name)
-            .field("hostname", &self.hostname)
-            .field("meta", &self.meta.keys())
-            .field("availability_zone", &self.availability_zone)
-            .field("project_id", &self.project_id)
-            .field("launch_index", &self.launch_index)
-            .field("interfaces", &self.interfaces)
-            .field("public_ipv4", &self.public_ipv4)
-            .field("user_data", &self.user_data.as_ref().map(Vec::len))
-            .field("date", &self.date)
-            .finish_non_exhaustive()
-    }
-}
-
-/// A format of vendor-data.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum VendorFormat {
-    /// `vendor_data.json`: what the cloud says.
-    First,
-    /// `vendor_data2.json`: one part for each service that says something.
-    Second,
-    /// What cloud-init kept of either for itself, in a form of user-data.
-    CloudInit,
-}
-
-/// Vendor-data, as it is.
-#[derive(Clone, PartialEq, Eq)]
-pub struct VendorData {
-    /// The file, as an error message names it.
-    pub name: String,
-    /// Its format.
-    pub format: VendorFormat,
-    /// Its bytes.
-    pub content: Vec<u8>,
-}
-
-/// One network interface as `network_data.json` describes it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Interface {
-    /// Its MAC address in lower case; the only thing that identifies it inside the VM.
-    pub mac: String,
-    /// The MTU in bytes, if OpenStack said one (it says null on DHCP subnets).
-    pub mtu: Option<u32>,
-    /// Its static addresses; a DHCP network has none here.
-    pub addresses: Vec<IpAddr>,
-    /// Whether a default route goes out here.
-    pub default_route: bool,
-    /// The UUID of its Neutron port, if it has the form of one.
-    pub port: Option<String>,
 }

@@ -1,5 +1,5 @@
-//! The format OpenStack describes a server in: `meta_data.json`, `network_data.json` and what
-//! stands beside them, the same on a config drive and on the metadata service. Pure: bytes in,
+//! OpenStack's description of a server: `meta_data.json`, `network_data.json` and the files beside
+//! them, in the same format on a config drive and on the metadata service. Pure: bytes in,
 //! [`Metadata`] out.
 
 use std::collections::BTreeMap;
@@ -12,19 +12,19 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::error::Category;
 
-use super::{Interface, Metadata, VendorData, VendorFormat};
+use super::model::{Interface, Metadata, VendorData, VendorFormat};
 
 /// The file that describes the server.
 pub const META_DATA: &str = "meta_data.json";
 /// The file that describes its network interfaces.
 pub const NETWORK_DATA: &str = "network_data.json";
-/// The file with what the user gave the server, in any form cloud-init takes.
+/// The file with the user-data, in any format that cloud-init accepts.
 pub const USER_DATA: &str = "user_data";
-/// The file with what the cloud gives all its servers.
+/// The file with the vendor-data, which is the same for all servers of the cloud.
 pub const VENDOR_DATA: &str = "vendor_data.json";
 /// The same, with a part for each service that adds to it.
 pub const VENDOR_DATA_2: &str = "vendor_data2.json";
-/// The most bytes any of them may have; Nova writes a few KiB.
+/// The maximum size of each file, in bytes; Nova writes a few KiB.
 pub const SIZE_LIMIT: u64 = 1 << 20;
 
 /// The least MTU an IPv4 link may have (RFC 791), and the most an IP packet can fill.
@@ -32,30 +32,30 @@ const MTU_RANGE: std::ops::RangeInclusive<u32> = 68..=65_535;
 /// How many characters of the input an error message repeats.
 const QUOTE_LIMIT: usize = 80;
 
-/// A file as a source gave it. It may hold the administrator's password, so it has no `Debug`.
+/// A file from a source. It may hold the administrator's password, so it has no `Debug`.
 #[derive(Clone)]
 pub struct RawFile {
-    /// Its name as an error message is to show it: `openstack/latest/meta_data.json`.
+    /// Its name in error messages: `openstack/latest/meta_data.json`.
     pub name: String,
     /// Its bytes.
     pub content: Vec<u8>,
 }
 
-/// What a source found, not yet understood.
+/// The files of a source, not yet parsed.
 pub struct RawFiles {
     /// `meta_data.json`.
     pub meta_data: RawFile,
     /// `network_data.json`, which clouds older than Liberty do not write.
     pub network_data: Option<RawFile>,
-    /// `user_data`, which a server without it lacks.
+    /// `user_data`, if the server has any.
     pub user_data: Option<RawFile>,
-    /// `vendor_data2.json` and `vendor_data.json`, as far as the cloud writes them.
+    /// `vendor_data2.json` and `vendor_data.json`, if the cloud writes them.
     pub vendor_data: Vec<(VendorFormat, RawFile)>,
-    /// The floating IP as text; clouds write an empty one for none.
+    /// The floating IP as text; empty if the server has none.
     pub public_ipv4: Option<RawFile>,
 }
 
-/// The keys of `meta_data.json` that are of use here; what else a cloud writes is passed over.
+/// The keys of `meta_data.json` that this program uses. All others are ignored.
 #[derive(serde::Deserialize)]
 struct MetaData {
     uuid: String,
@@ -100,7 +100,7 @@ struct Route {
     netmask: Option<String>,
 }
 
-/// A value that must be a JSON object: left to itself, serde also takes a struct's fields from a list.
+/// A value that must be a JSON object: by default, serde also reads a struct's fields from a list.
 struct Object<T>(T);
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
@@ -123,7 +123,7 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
     }
 }
 
-/// Understands the files of `source` (named as [`Metadata::source`] is to name it).
+/// Parses the files of `source`, which is the later [`Metadata::source`].
 ///
 /// # Errors
 /// If a file is not UTF-8, not JSON, lacks a key or has a value of the wrong type or out of
@@ -189,7 +189,7 @@ fn decode<'a, T: Deserialize<'a>>(file: &'a RawFile) -> Result<T> {
     Ok(value)
 }
 
-/// Says where and why, without the value itself: a property may be a password.
+/// Describes the place and the cause, without the value itself: a property may be a password.
 fn describe(path: Option<&serde_path_to_error::Path>, error: &serde_json::Error) -> Error {
     let (line, column) = (error.line(), error.column());
     let text = error.to_string();
@@ -286,7 +286,7 @@ fn is_mac(text: &str) -> bool {
 }
 
 /// The address of a network of type `ipv4` or `ipv6`. With every other type (`ipv4_dhcp`,
-/// `ipv6_slaac` and so on) the machine learns its address from the network.
+/// `ipv6_slaac` and so on) the machine gets its address from the network.
 fn static_address(network: &Network) -> Result<Option<IpAddr>> {
     let is_version_6 = match network.kind.as_str() {
         "ipv4" => false,
@@ -312,7 +312,7 @@ fn static_address(network: &Network) -> Result<Option<IpAddr>> {
     }
 }
 
-/// Makes a piece of the input fit to stand in an error message: one line, of bounded length.
+/// Makes a piece of the input safe for an error message: one line, of limited length.
 fn shorten(text: &str) -> String {
     let mut short: String = text
         .chars()

@@ -13,30 +13,31 @@ use reqwest::redirect::Policy;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc2822;
 
+use super::Answer;
 use super::hardware::Hardware;
+use super::model::{Metadata, VendorFormat};
 use super::openstack::{
     self, META_DATA, NETWORK_DATA, RawFile, RawFiles, SIZE_LIMIT, USER_DATA, VENDOR_DATA,
     VENDOR_DATA_2,
 };
-use super::{Answer, Metadata, VendorFormat};
 use crate::sys::retry::{Failure, Schedule, permanent, retried, transient};
 use crate::sys::{host, http};
 
 /// Where the service is (Nova's documentation, "Metadata service").
 const LINK_LOCAL: &str = "http://169.254.169.254";
-/// Where it is since Victoria on networks without IPv4, on any interface.
+/// Where it is on networks without IPv4 since Victoria, on any interface.
 const LINK_LOCAL_V6: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0xa9fe, 0xa9fe);
 const PORT: u16 = 80;
 /// A name for the IPv6 address: a URL cannot hold its zone.
 const NAME_V6: &str = "metadata.invalid";
 
-/// How long the service may take to be reached.
+/// The timeout for a connection to the service.
 const CONNECT: Duration = Duration::from_secs(3);
 /// How long one answer may take.
 const REQUEST: Duration = Duration::from_secs(10);
 /// The longest pause between two attempts.
 const MAX_DELAY: Duration = Duration::from_secs(5);
-/// How long the service is asked when another source has answered already.
+/// How long to ask the service if another source has answered already.
 const GLANCE: Duration = Duration::from_secs(5);
 
 /// The newest format this program was written for; a service that lists newer ones has it, too.
@@ -54,9 +55,9 @@ const PUBLIC_IPV4: &str = "latest/meta-data/public-ipv4";
 /// A metadata service.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Service {
-    /// Where it is, if not at the link-local addresses.
+    /// Its address, if it is not at the link-local addresses.
     pub url: Option<Url>,
-    /// Whether it is asked even where nothing says that OpenStack runs this machine.
+    /// Whether to ask it even if the firmware does not show an OpenStack VM.
     pub asked_for: bool,
 }
 
@@ -69,7 +70,7 @@ impl fmt::Display for Service {
     }
 }
 
-/// Nobody answered at all; the service may simply not exist.
+/// There was no answer at all; the service may not exist.
 #[derive(Debug)]
 struct NoAnswer(String);
 
@@ -81,18 +82,18 @@ impl fmt::Display for NoAnswer {
 
 impl std::error::Error for NoAnswer {}
 
-/// An answer with success.
+/// A successful answer.
 struct Body {
     content: Vec<u8>,
     date: Option<OffsetDateTime>,
 }
 
 impl Service {
-    /// Asks the service for all it knows, for as long as `patience` where it cannot be reached or
-    /// says that it has trouble.
+    /// Reads all data of the service. Retries for up to `patience` while the service is
+    /// unreachable or reports trouble.
     ///
     /// # Errors
-    /// If it answers, but not as OpenStack's does; the error names the address and what came.
+    /// If the answer is not that of OpenStack's service. The error names the address and the answer.
     pub fn read(&self, patience: Duration) -> Result<Answer> {
         let deadline = Instant::now() + patience;
         self.ask(patience, Schedule::until(deadline, MAX_DELAY))
@@ -114,8 +115,8 @@ impl Service {
     fn ask(&self, patience: Duration, schedule: Schedule) -> Result<Answer> {
         if !self.asked_for && !Hardware::default().is_openstack_guest() {
             return Ok(Answer::Missing(
-                "not asked, since the firmware does not say that OpenStack runs this machine; \
-                 --metadata-source service asks all the same"
+                "not asked, because the firmware does not show an OpenStack VM; to ask it anyway, \
+                 add `--metadata-source service`"
                     .to_owned(),
             ));
         }
@@ -129,7 +130,7 @@ impl Service {
         match session.read() {
             Ok(Some(metadata)) => Ok(Answer::Found(Box::new(metadata))),
             Ok(None) => Ok(Answer::Missing(
-                "answers, but is not OpenStack's".to_owned(),
+                "something answers, but it is not OpenStack's service".to_owned(),
             )),
             Err(error) if error.is::<NoAnswer>() => Ok(Answer::Missing(format!(
                 "no answer within {} s: {error}",
@@ -139,7 +140,7 @@ impl Service {
         }
     }
 
-    /// Every way to the service, the likeliest first.
+    /// All ways to reach the service, the most likely first.
     fn doors(&self) -> Result<Vec<Door>> {
         if let Some(url) = &self.url {
             return Ok(vec![Door::new(url.clone(), None)?]);
@@ -158,15 +159,15 @@ impl Service {
     }
 }
 
-/// One way to the service.
+/// One way to reach the service.
 struct Door {
     client: Client,
     base: Url,
 }
 
 impl Door {
-    /// To `base`, or to `address` in its place. Link-local addresses are never asked through a
-    /// proxy: it would answer with its own metadata.
+    /// To `base`, or to `address` instead. Link-local addresses are never asked through a proxy:
+    /// the proxy would return its own metadata.
     fn new(base: Url, address: Option<SocketAddrV6>) -> Result<Door> {
         http::use_ring();
         let mut builder = Client::builder()
@@ -181,7 +182,7 @@ impl Door {
         Ok(Door { client, base })
     }
 
-    /// What is at `path`; nothing if the service says that there is nothing.
+    /// The content at `path`; `None` if the service answers 404.
     fn get(&self, path: &str, timeout: Duration) -> Result<Option<Body>, Failure> {
         let base = self.base.as_str().trim_end_matches('/');
         let request = self.client.get(format!("{base}/{path}")).timeout(timeout);
@@ -193,7 +194,7 @@ impl Door {
         if status.is_redirection() {
             let location = headers.get(LOCATION).map(|to| format!(" to {to:?}"));
             return Err(permanent(anyhow!(
-                "redirects{}; a metadata service never does, so something else answers",
+                "redirects{}; a metadata service never redirects, so another server answers here",
                 location.unwrap_or_default()
             )));
         }
@@ -202,7 +203,7 @@ impl Door {
         }
         if http::is_web_page(headers) {
             return Err(permanent(anyhow!(
-                "answers with a web page, so something else than the metadata service answers"
+                "answers with a web page, so another server answers here than the metadata service"
             )));
         }
         let date = date(headers);
@@ -232,7 +233,7 @@ fn date(headers: &HeaderMap) -> Option<OffsetDateTime> {
     OffsetDateTime::parse(text, &Rfc2822).ok()
 }
 
-/// The body, of which no more is taken than any file may have.
+/// The body, up to the maximum size of a file.
 fn content(response: Response) -> Result<Vec<u8>, Failure> {
     let mut content = Vec::new();
     response
@@ -246,7 +247,9 @@ fn content(response: Response) -> Result<Vec<u8>, Failure> {
             ))
         })?;
     if content.len() as u64 > SIZE_LIMIT {
-        return Err(permanent(anyhow!("sends more than {SIZE_LIMIT} bytes")));
+        return Err(permanent(anyhow!(
+            "sends more than {SIZE_LIMIT} bytes, which is the limit"
+        )));
     }
     Ok(content)
 }
@@ -301,8 +304,8 @@ impl Session {
         Ok(Some(metadata))
     }
 
-    /// The door that opens, with the list of formats; nothing if none of those behind a door is
-    /// OpenStack's.
+    /// The first way on which the service answers, with its list of formats; `None` if the server
+    /// there is not OpenStack's.
     fn knock(&self) -> Result<Option<(&Door, Body)>, Failure> {
         let mut unanswered = None;
         for door in &self.doors {
@@ -310,14 +313,14 @@ impl Session {
                 Ok(Some(list)) => return Ok(Some((door, list))),
                 Ok(None) => return Ok(None),
                 Err(Failure::Transient(error, _)) if error.is::<NoAnswer>() => {
-                    // Of several doors that stay shut, the first is the one people know.
+                    // If none answers, report the error of the first one: it is the usual address.
                     unanswered.get_or_insert(error);
                 }
                 Err(failure) => return Err(failure),
             }
         }
         Err(transient(unanswered.unwrap_or_else(|| {
-            NoAnswer("there is no way to it".to_owned()).into()
+            NoAnswer("no network interface leads to it".to_owned()).into()
         })))
     }
 
@@ -332,7 +335,7 @@ impl Session {
         }))
     }
 
-    /// How long one answer may take, so that the last attempt ends in time.
+    /// The timeout of one request, so that the last attempt ends in time.
     fn timeout(&self) -> Duration {
         let left = self.schedule.deadline.map(|deadline| {
             deadline
@@ -345,8 +348,8 @@ impl Session {
     fn give_up(&self, path: &str, failure: Failure) -> Error {
         match failure {
             Failure::Transient(error, _) => anyhow!(
-                "{path}: {error:#}; tried for up to {} s. Look at the logs of neutron-metadata-agent \
-                 and nova-api-metadata, or choose the sources with --metadata-source",
+                "{path}: {error:#}; tried for up to {} s; look at the logs of \
+                 neutron-metadata-agent and nova-api-metadata",
                 self.patience.as_secs()
             ),
             Failure::Permanent(error) => error.context(path.to_owned()),
@@ -354,7 +357,7 @@ impl Session {
     }
 }
 
-/// Whether a format of that version has what came with `since`.
+/// Whether a format of that version includes what `since` added.
 fn has(version: &str, since: &str) -> bool {
     version >= since
 }
@@ -362,7 +365,7 @@ fn has(version: &str, since: &str) -> bool {
 /// The newest format on the service's list that this program was written for.
 ///
 /// # Errors
-/// If the list has none: something else than OpenStack answers.
+/// If the list has none: then another server than OpenStack's answers.
 pub fn negotiate(list: &[u8]) -> Result<String> {
     let text = String::from_utf8_lossy(list);
     let is_date = |line: &&str| {
@@ -380,8 +383,8 @@ pub fn negotiate(list: &[u8]) -> Result<String> {
         .with_context(|| {
             let shown: String = text.chars().take(60).flat_map(char::escape_debug).collect();
             format!(
-                "expected a list of formats such as {NEWEST}; the answer is \"{shown}\", so \
-                 something else than the metadata service answers"
+                "expected a list of formats such as {NEWEST}, but the answer is \"{shown}\", so \
+                 another server answers here than the metadata service"
             )
         })
 }
@@ -407,7 +410,7 @@ mod tests {
     fn a_list_without_a_format_is_shown() {
         let error = negotiate(b"<html>\xffPlease log in</html>").unwrap_err();
         assert!(error.to_string().contains("Please log in"), "{error}");
-        assert!(error.to_string().contains("something else"), "{error}");
+        assert!(error.to_string().contains("another server"), "{error}");
         assert!(negotiate(b"../../etc\n2012-08-1x").is_err());
     }
 

@@ -1,12 +1,13 @@
-//! Keeping a marked part of a file that belongs to someone else.
+//! Writes a marked part of a file that belongs to the distribution.
 
 const BEGIN: &str = "# BEGIN appliance: kept by `appliance install`; edit outside of this part";
 const END: &str = "# END appliance";
 
-/// `text` with the marked part holding `lines`: in its place if it is there, else at the end.
+/// Returns `text` with `lines` as its marked part. The part keeps its place; if it is missing, it
+/// comes at the end.
 ///
-/// Where only one of the marks is left, the file was edited by hand: the stray mark is
-/// dropped and the lines around it are kept.
+/// If only one of the marks is left, someone edited the file by hand: this removes the single mark
+/// and keeps the lines around it.
 pub fn replace(text: &str, lines: &str) -> String {
     let block = format!("{BEGIN}\n{lines}{END}\n");
     let begin = text.lines().position(|line| line == BEGIN);

@@ -1,22 +1,24 @@
-//! What has to change so that the machine becomes what it is to be. Pure: compares
-//! [`Desired`] with [`Current`]; an unchanged machine yields an empty plan.
+//! The plan: the changes that a machine needs. Pure: it compares [`Desired`] with [`Current`]. A
+//! machine that already is as desired needs an empty plan.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use crate::components::{self, PROGRAM};
+use crate::components;
 use crate::desired::{
-    Content, Desired, Directory, EtcdMember, File, Image, JoinToken, Link, Objects, RunningService,
-    USERS_FILE,
+    Content, Desired, Directory, EtcdMember, File, JoinToken, Link, Objects, Purpose,
+    RunningService,
 };
-use crate::join::token::TokenId;
+use crate::nodespec::token::TokenId;
+use crate::paths::{self, PROGRAM};
+use crate::records::images::NodeImage;
 
 mod block;
 mod teardown;
 
 pub use teardown::teardown;
 
-/// What the cluster's objects are noted as among the services.
+/// The name of the cluster's objects in the record of started services.
 pub const OBJECTS: &str = "cluster-objects";
 
 /// A file on the machine.
@@ -30,16 +32,16 @@ pub struct CurrentFile {
     pub text: Option<String>,
 }
 
-/// The state of a unit, as systemd tells it.
+/// The state of a unit in systemd.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UnitState {
-    /// Running, or about to: systemd sees to it.
+    /// Running, or starting.
     Running,
     /// Not running.
     Stopped,
 }
 
-/// The parts of a running system that a directory being prepared does not have.
+/// The state of a running system. A directory that is being prepared has none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Live {
     /// Kernel modules that are loaded or built in.
@@ -48,17 +50,17 @@ pub struct Live {
     pub sysctls: BTreeMap<String, String>,
     /// The state of each service that is known to systemd.
     pub units: BTreeMap<String, UnitState>,
-    /// Docker's identifier of each reference it has; `None` if docker does not run.
+    /// Docker's identifier of each image reference; `None` if docker does not run.
     pub images: Option<BTreeMap<String, String>>,
     /// The users that exist.
     pub users: BTreeSet<String>,
-    /// Whether the program at its place on a node is the one that runs.
+    /// Whether the installed program is the same as the running one.
     pub program_is_there: bool,
-    /// Whether the API server answers that it lacks an object it had been given.
+    /// Whether the API server reports that an applied object is missing.
     pub lacks_objects: bool,
 }
 
-/// What the machine has of all that it is to have.
+/// The present state of the machine.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Current {
     /// The mode of each directory that exists.
@@ -69,28 +71,28 @@ pub struct Current {
     pub links: BTreeMap<String, String>,
     /// Whether the bundle is unpacked and whole.
     pub bundle_is_whole: bool,
-    /// For each service, the digest of what it was last started with; and that of the objects
-    /// the cluster was given.
+    /// For each service, the digest of its inputs at its last start; also the digest of the
+    /// applied objects.
     pub started_with: BTreeMap<String, String>,
-    /// The tokens that are or were known.
+    /// The tokens that the master knows, valid or not.
     pub tokens: BTreeSet<TokenId>,
-    /// Whether any token can be used.
+    /// Whether any token is valid.
     pub any_live_token: bool,
     /// Whether its member of etcd has data.
     pub etcd_has_data: bool,
-    /// The running system; `None` if the root is a directory being prepared.
+    /// The running system; `None` if the root is a directory that is being prepared.
     pub live: Option<Live>,
 }
 
-/// One change. Carried out in the plan's order, each of them can be cut and done again.
+/// One change. Each step of a plan is idempotent: if it is interrupted, it can run again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
     /// Unpack the bundle.
     Unpack {
-        /// The digest whose directory it goes to.
+        /// The digest that names its directory.
         digest: String,
     },
-    /// Make a directory, or give it its mode.
+    /// Create a directory, or set its mode.
     CreateDirectory(Directory),
     /// Write a file.
     WriteFile {
@@ -100,12 +102,14 @@ pub enum Step {
         mode: u32,
         /// Its whole new content.
         content: Content,
-        /// The text it replaces, where a person may see both.
+        /// The text that it replaces, if neither text is secret.
         replaces: Option<String>,
-        /// Whether nothing is there yet.
+        /// Whether the file does not exist yet.
         new: bool,
+        /// What it is for.
+        purpose: Purpose,
     },
-    /// Point a link.
+    /// Create or change a link.
     SetLink(Link),
     /// Load a kernel module.
     LoadModule(String),
@@ -116,45 +120,45 @@ pub enum Step {
         /// The value.
         value: String,
     },
-    /// Copy the running program to where the units look for it.
+    /// Copy the running program to the path that the units use.
     InstallProgram,
-    /// Make the system users that the file at this path describes.
+    /// Create the system users that the file at this path describes.
     CreateUsers(String),
-    /// Take a token to join with.
+    /// Add a join token.
     AddToken(JoinToken),
     /// Make systemd read the units again.
     ReloadUnits,
-    /// Load an image into docker, unless it has it.
-    LoadImage(Image),
+    /// Load an image into docker if it is missing.
+    LoadImage(NodeImage),
     /// Start or restart a service.
     Start {
         /// The service.
         service: RunningService,
-        /// Whether it runs with older inputs now.
+        /// Whether it runs now with older inputs.
         restart: bool,
     },
-    /// Find out how the member of etcd begins, and make the others ready for it.
+    /// Find out how the member of etcd starts, and add it to the running cluster if necessary.
     PrepareEtcd(EtcdMember),
-    /// Give the cluster its objects, once its API answers.
+    /// Apply the cluster's objects as soon as its API answers.
     ApplyObjects(Objects),
-    /// End the containers of that name in pods: the kubelet starts them anew.
+    /// Stop the containers of this name in pods. The kubelet then restarts them.
     EndContainers(&'static str),
     /// Stop a service.
     Stop(&'static str),
     /// Remove the containers of all pods.
     RemovePods,
-    /// Remove all that is in a directory, and what is mounted there.
+    /// Unmount everything below a directory, and remove its content.
     RemoveContent(&'static str),
     /// Remove a file.
     RemoveFile(&'static str),
-    /// Give a directory another name, under which nothing looks for it.
+    /// Rename a directory, so that nothing uses it any more.
     PutAside {
         /// Its path.
         path: &'static str,
         /// Its new path.
         to: String,
     },
-    /// Forget what earlier runs made of the machine.
+    /// Remove the records of earlier runs.
     ForgetNode,
 }
 
@@ -166,7 +170,7 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// What `current` lacks to be `desired`.
+    /// The changes from `current` to `desired`.
     pub fn build(desired: &Desired, current: &Current) -> Plan {
         let mut steps = Vec::new();
         if !current.bundle_is_whole {
@@ -195,7 +199,17 @@ impl Plan {
         Plan { steps }
     }
 
-    /// Whether the machine is already as it should be.
+    /// The part of the plan that renews certificates: the files that hold them, and the services and
+    /// containers that read these files only when they start.
+    #[must_use]
+    pub fn of_renewal(self) -> Plan {
+        let steps = self.steps.into_iter().filter(Step::is_of_renewal);
+        Plan {
+            steps: steps.collect(),
+        }
+    }
+
+    /// Whether the machine needs no changes.
     pub fn is_empty(&self) -> bool {
         self.steps.is_empty()
     }
@@ -221,7 +235,7 @@ fn write(file: &File, current: &Current) -> Option<Step> {
         }
         content => content.clone(),
     };
-    // A file we share keeps the mode it has.
+    // A file that belongs to the distribution keeps its mode.
     let mode = match (&file.content, before) {
         (Content::Block(_), Some(before)) => before.mode,
         _ => file.mode,
@@ -234,6 +248,7 @@ fn write(file: &File, current: &Current) -> Option<Step> {
         content,
         replaces: text,
         new: before.is_none(),
+        purpose: file.purpose,
     })
 }
 
@@ -248,22 +263,22 @@ fn links(desired: &Desired, current: &Current) -> impl Iterator<Item = Step> {
 }
 
 fn changes_units(step: &Step) -> bool {
-    const UNITS: &str = "/etc/systemd/system/";
     match step {
-        Step::WriteFile { path, .. } => path.starts_with(UNITS),
-        Step::SetLink(link) => link.path.starts_with(UNITS),
+        Step::WriteFile { purpose, .. } | Step::SetLink(Link { purpose, .. }) => {
+            *purpose == Purpose::Unit
+        }
         _ => false,
     }
 }
 
-/// What the units need of the system.
+/// The changes of the system that the units need.
 fn system(desired: &Desired, live: &Live) -> Vec<Step> {
     let mut steps = Vec::new();
     if !live.program_is_there {
         steps.push(Step::InstallProgram);
     }
     if desired.users.iter().any(|user| !live.users.contains(*user)) {
-        steps.push(Step::CreateUsers(USERS_FILE.to_owned()));
+        steps.push(Step::CreateUsers(paths::USERS.to_owned()));
     }
     steps
 }
@@ -274,7 +289,7 @@ fn objects(desired: &Desired, current: &Current, live: &Live) -> Option<Step> {
     (!given || live.lacks_objects).then(|| Step::ApplyObjects(objects.clone()))
 }
 
-/// Modules first: the settings of bridges exist only with `br_netfilter` loaded.
+/// Modules come first: the settings of bridges exist only while `br_netfilter` is loaded.
 fn kernel(desired: &Desired, live: &Live) -> Vec<Step> {
     let modules = desired
         .modules
@@ -295,9 +310,9 @@ fn kernel(desired: &Desired, live: &Live) -> Vec<Step> {
         .collect()
 }
 
-/// Services in their order, and before the first that needs images: the cluster's objects, then the
-/// images. Loading them takes long enough for a kubelet to ask for its certificate, and where the
-/// roles for that are missing v1.9's approver looks again only minutes later.
+/// Services in their order. The cluster's objects, then the images come before the first service
+/// that needs images. While images load, kubelets already ask for their certificates. If the roles
+/// for that were still missing, the approver of v1.9 would try again only minutes later.
 fn services(desired: &Desired, current: &Current, live: &Live, any_token: bool) -> Vec<Step> {
     let mut steps = Vec::new();
     let mut before_images: Vec<Step> = objects(desired, current, live).into_iter().collect();
@@ -307,7 +322,7 @@ fn services(desired: &Desired, current: &Current, live: &Live, any_token: bool) 
             steps.append(&mut before_images);
         }
         let running = live.units.get(service.name) == Some(&UnitState::Running);
-        // It has nothing to do, and if a boot has just started it, it finds that out by itself.
+        // Do not start it: it has nothing to do. If a boot has just started it, it ends itself.
         if service.may_end && !any_token {
             continue;
         }
@@ -328,7 +343,7 @@ fn services(desired: &Desired, current: &Current, live: &Live, any_token: bool) 
 }
 
 fn images(desired: &Desired, live: &Live) -> Vec<Step> {
-    let present = |image: &Image| {
+    let present = |image: &NodeImage| {
         live.images
             .as_ref()
             .and_then(|images| images.get(&image.reference))
@@ -365,19 +380,19 @@ impl fmt::Display for Step {
             Step::LoadModule(module) => write!(f, "load kernel module {module}"),
             Step::SetSysctl { key, value } => write!(f, "set {key} = {value}"),
             Step::InstallProgram => write!(f, "install {PROGRAM}"),
-            Step::CreateUsers(path) => write!(f, "create the users of {path}"),
-            Step::AddToken(token) => write!(f, "take join token {}", token.id),
+            Step::CreateUsers(path) => write!(f, "create the system users in {path}"),
+            Step::AddToken(token) => write!(f, "add join token {}", token.id),
             Step::PrepareEtcd(member) => {
-                write!(f, "prepare etcd's members for {}", member.name)
+                write!(f, "find out how etcd's member {} starts", member.name)
             }
             Step::ApplyObjects(objects) => write!(f, "apply {} to the cluster", objects.path),
-            Step::EndContainers(name) => write!(f, "have {name} started anew"),
+            Step::EndContainers(name) => write!(f, "restart the containers {name}"),
             Step::Stop(service) => write!(f, "stop {service}"),
             Step::RemovePods => write!(f, "remove the containers of all pods"),
             Step::RemoveContent(path) => write!(f, "remove everything in {path}"),
             Step::RemoveFile(path) => write!(f, "remove {path}"),
-            Step::PutAside { path, to } => write!(f, "put {path} aside as {to}"),
-            Step::ForgetNode => write!(f, "forget what this node was"),
+            Step::PutAside { path, to } => write!(f, "rename {path} to {to}"),
+            Step::ForgetNode => write!(f, "remove the records of the installation"),
             Step::ReloadUnits => write!(f, "reload systemd's units"),
             Step::LoadImage(image) => write!(f, "load image {}", image.reference),
             Step::Start { service, restart } => {
@@ -393,8 +408,17 @@ impl fmt::Display for Step {
 }
 
 impl Step {
-    /// What the change looks like to a person: the lines that go (`-`) and come (`+`).
-    /// Empty for anything but a change of a file's public text.
+    fn is_of_renewal(&self) -> bool {
+        match self {
+            Step::WriteFile { purpose, .. } => *purpose == Purpose::Identity,
+            Step::Start { restart, .. } => *restart,
+            Step::EndContainers(_) => true,
+            _ => false,
+        }
+    }
+
+    /// The change as a diff: removed lines (`-`) and added lines (`+`). Empty unless the step
+    /// changes a file whose text may be shown.
     pub fn diff(&self) -> String {
         let Step::WriteFile {
             content: Content::Whole(new),

@@ -1,14 +1,15 @@
-//! What is taken down of a node that is to become one of another profile: what the tutorial takes
-//! down between its two clusters, except that etcd's data is put aside and not removed. Pure.
+//! Takes a node down before it gets another profile, as the tutorial does between its two clusters,
+//! but renames the directory of etcd's data instead of removing it. Pure.
 
 use super::{Plan, Step};
-use crate::components::{self, KUBELET_KUBECONFIG, Runs, Shape};
+use crate::components::{self, Runs};
+use crate::nodespec::Shape;
+use crate::paths::{self, ETCD_DIR};
 
-const ETCD_DATA: &str = "/var/lib/etcd";
-/// What pods and their proxy leave. Nothing of it serves another cluster.
-const OF_PODS: &[&str] = &["/var/lib/kubelet", "/var/lib/kube-proxy"];
+/// Directories with data of pods and of kube-proxy. Another cluster cannot use it.
+const OF_PODS: &[&str] = &[paths::KUBELET_DIR, paths::PROXY_DIR];
 
-/// Takes down a node of that shape. What is put aside gets `stamp` to its name.
+/// The plan to take down a node of this shape. The renamed directory gets `stamp` in its name.
 pub fn teardown(shape: Shape, stamp: &str) -> Plan {
     let (role, profile) = (shape.role, shape.profile);
     let mut steps: Vec<Step> = components::services(shape)
@@ -20,13 +21,13 @@ pub fn teardown(shape: Shape, stamp: &str) -> Plan {
     if role.is_worker() {
         steps.push(Step::RemovePods);
         steps.extend(OF_PODS.iter().map(|&path| Step::RemoveContent(path)));
-        // With it, a kubelet would not ask for a certificate.
-        steps.push(Step::RemoveFile(KUBELET_KUBECONFIG));
+        // With this file, a kubelet would not ask for a certificate.
+        steps.push(Step::RemoveFile(paths::KUBELET_KUBECONFIG));
     }
     if role.is_master() {
         steps.push(Step::PutAside {
-            path: ETCD_DATA,
-            to: format!("{ETCD_DATA}.{profile}-{stamp}"),
+            path: ETCD_DIR,
+            to: format!("{ETCD_DIR}.{profile}-{stamp}"),
         });
     }
     steps.push(Step::ForgetNode);

@@ -2,7 +2,7 @@
 
 pub mod atomic;
 pub mod block;
-pub mod digest;
+pub mod change;
 pub mod host;
 pub mod http;
 pub mod interrupt;

@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use sha2::Digest;
 
-use super::digest::Sha256;
+use crate::digest::Sha256;
 
 /// Counts and hashes everything that is read through it.
 pub struct Hashing<R> {

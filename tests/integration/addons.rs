@@ -5,14 +5,15 @@ use std::cell::RefCell;
 
 use anyhow::Result;
 use appliance::addons::Addon;
-use appliance::apply::docker::Docker;
-use appliance::apply::state::State;
 use appliance::apply::{addons, images};
 use appliance::bundle::manifest::Manifest;
 use appliance::check::facts;
+use appliance::clients::docker::Docker;
+use appliance::observe::records;
+use appliance::status::{AddonReport, InstalledNode, Overall};
+use appliance::sys::change::Change;
 use appliance::sys::process::{Command, Output, Runner};
 use appliance::sys::root::Root;
-use appliance::verify::{AddonReport, Asker, Overall};
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 
@@ -117,7 +118,7 @@ fn each_is_applied_once_and_after_what_it_needs_is_available() {
         looks[1] < place("apply -f /etc/kubernetes/addons/app.yaml"),
         "{ran:?}"
     );
-    let notes = addons::notes(&root).unwrap();
+    let notes = appliance::observe::addons::notes(&root).unwrap();
     assert_eq!(notes["app"].applied.as_deref(), Some("digest of app"));
 }
 
@@ -142,18 +143,15 @@ fn reported(
 }
 
 fn report(root: &Root, answers: &[(&'static str, i32, &str)]) -> (Overall, Vec<AddonReport>) {
-    let state = State::read(root).unwrap().unwrap();
+    let state = records::state(root).unwrap().unwrap();
     let path = "/opt/appliance/current/manifest.json";
     let manifest = Manifest::parse(&root.read(path).unwrap().unwrap()).unwrap();
     let cluster = Cluster::answering(answers);
-    let asker = Asker {
-        root,
-        runner: &cluster,
-        docker: &Docker::new("/usr/bin/docker"),
-    };
+    let docker = Docker::new("/usr/bin/docker");
+    let node = InstalledNode::with(root, &cluster, &state, manifest, docker);
     let now = OffsetDateTime::now_utc();
-    let report = asker.ask(&state, &manifest, now).unwrap();
-    let report = report.with_cluster(asker.ask_cluster(&state, now).unwrap());
+    let report = node.report(now).unwrap();
+    let report = report.with_cluster(node.cluster(now).unwrap());
     (report.overall, report.addons)
 }
 
@@ -256,7 +254,7 @@ fn images_that_docker_lost_are_loaded_again_and_only_those() {
     let machine = Machine::new();
     machine.installed(&["--role", "single"]);
     let root = Root::open(&machine.root()).unwrap();
-    let wanted = images::wanted(&root).unwrap();
+    let wanted = records::images(&root).unwrap();
     assert!(wanted.len() > 5, "{wanted:?}");
     let answers: Vec<(String, String)> = wanted
         .iter()

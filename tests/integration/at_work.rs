@@ -31,7 +31,7 @@ const FAULTS: [(&str, &str, &[&str]); 2] = [
     (
         "what is big is lost on the way",
         "-m length --length 1401:",
-        &["the MTU of pods", "say `mtu: 1"],
+        &["the MTU of pods", "set `mtu: 1"],
     ),
 ];
 

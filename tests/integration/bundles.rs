@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use appliance::bundle::definition::Definition;
 use appliance::bundle::upstream::Upstream;
-use appliance::sys::digest::Sha256;
+use appliance::digest::Sha256;
 
 use crate::harness::{config, program, said, tarball};
 use crate::workshop::{Workshop, gzip};

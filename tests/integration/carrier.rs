@@ -6,7 +6,7 @@ use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 
-use appliance::sys::digest::Sha256;
+use appliance::digest::Sha256;
 
 use crate::harness::{program, said};
 use crate::workshop::Workshop;

@@ -24,14 +24,14 @@ fn a_simple_node_says_what_goes_and_asks() {
     let before = machine.snapshot();
     let refusal = machine.refusal(&["--profile", "with-ca"]);
     assert!(
-        refusal.contains("`appliance convert` takes the old one down"),
+        refusal.contains("run `appliance convert`: it asks first, takes the old cluster down"),
         "{refusal}"
     );
     let shown = convert(&machine, &["--profile", "with-ca", "--dry-run"]);
     assert!(shown.status.success(), "{}", said(&shown));
     for step in [
         "stop kube-apiserver",
-        "put /var/lib/etcd aside as /var/lib/etcd.simple-",
+        "rename /var/lib/etcd to /var/lib/etcd.simple-",
     ] {
         assert!(said(&shown).contains(step), "{}", said(&shown));
     }
@@ -55,7 +55,7 @@ fn what_is_not_simple_is_not_converted() {
     );
     let refusal = machine.refusal(&["--profile", "simple"]);
     assert!(
-        refusal.contains("there is no way back from certificates"),
+        refusal.contains("a node with certificates cannot go back to profile simple"),
         "{refusal}"
     );
 }

@@ -258,7 +258,7 @@ fn a_worker_made_anew_gets_its_name_once_the_old_one_is_gone(site: &Site, bed: &
     let name = "server03";
     bed.cluster.member(name).unwrap().machine = None;
     bed.switch_on(&[name]);
-    let let_in = "has let this node in";
+    let let_in = "issued certificates for this node";
     bed.wait_at(name, "it is told that the name is taken", |machine| {
         journal(machine).is_ok_and(|said| {
             said.contains("a node server03 is in the cluster") || said.contains(let_in)

@@ -8,9 +8,11 @@ use std::thread;
 use std::time::Duration;
 
 use appliance::apply::etcd::{Beginning, Entry, prepare};
-use appliance::components::{self, CA_CERTIFICATE, CA_DIR};
+use appliance::components;
 use appliance::desired::{Desired, EtcdMember};
+use appliance::paths;
 use appliance::pki::{self, AuthorityRequest, PkiRequest};
+use appliance::sys::change::Change;
 use appliance::sys::root::Root;
 use time::OffsetDateTime;
 
@@ -81,10 +83,10 @@ impl Member {
         let own = self.address();
         let entry = entry.environment();
         let entry = entry.lines().map(|line| line.split_once('=').unwrap());
-        let certificate = self.file(&components::certificate_path("etcd"));
+        let certificate = self.file(&paths::certificate("etcd"));
         let (key, ca) = (
-            self.file(&components::key_path("etcd")),
-            self.file(CA_CERTIFICATE),
+            self.file(&paths::key("etcd")),
+            self.file(paths::CA_CERTIFICATE),
         );
         let child = Command::new("etcd")
             .envs(entry)
@@ -117,15 +119,9 @@ impl Member {
             .env("ETCDCTL_API", "3")
             .arg("--command-timeout=2s")
             .arg(format!("--endpoints=https://{}:2379", self.address()))
-            .arg(format!("--cacert={}", self.file(CA_CERTIFICATE)))
-            .arg(format!(
-                "--cert={}",
-                self.file(&components::certificate_path("etcd"))
-            ))
-            .arg(format!(
-                "--key={}",
-                self.file(&components::key_path("etcd"))
-            ))
+            .arg(format!("--cacert={}", self.file(paths::CA_CERTIFICATE)))
+            .arg(format!("--cert={}", self.file(&paths::certificate("etcd"))))
+            .arg(format!("--key={}", self.file(&paths::key("etcd"))))
             .args(arguments)
             .output()
             .unwrap();
@@ -154,16 +150,16 @@ pub fn masters(dir: &Path, network: u8) -> Vec<Member> {
             number,
             runs: None,
         };
-        std::fs::create_dir_all(member.dir.join(&CA_DIR[1..])).unwrap();
+        std::fs::create_dir_all(member.dir.join(&paths::CA_DIR[1..])).unwrap();
         if let Some(first) = members.first() {
-            for path in [CA_CERTIFICATE, &components::key_path("ca")] {
+            for path in [paths::CA_CERTIFICATE, &paths::key("ca")] {
                 std::fs::copy(first.file(path), member.file(path)).unwrap();
             }
         }
         let request = PkiRequest {
             authority: AuthorityRequest {
                 common_name: "kubernetes".to_owned(),
-                path: CA_CERTIFICATE.to_owned(),
+                path: paths::CA_CERTIFICATE.to_owned(),
                 given: None,
             },
             certificates: vec![components::etcd_member(name, member.address())],

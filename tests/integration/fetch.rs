@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use appliance::bundle::lock::Lock;
 use appliance::bundle::upstream::Upstream;
-use appliance::sys::digest::Sha256;
+use appliance::digest::Sha256;
 
 use crate::harness::{SmallDisk, program, said, tarball};
 use crate::workshop::{PACK, Workshop, gzip, names};

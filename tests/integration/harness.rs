@@ -9,8 +9,8 @@ use std::sync::OnceLock;
 
 use appliance::bundle::definition::Definition;
 use appliance::bundle::pack::{Places, pack};
+use appliance::digest::Sha256;
 use appliance::preflight::TOOLS;
-use appliance::sys::digest::Sha256;
 use appliance::sys::progress::Silent;
 use serde_json::Value;
 

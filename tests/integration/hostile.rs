@@ -5,10 +5,10 @@ use std::process::Command;
 
 use appliance::desired::Desired;
 use appliance::metadata::openstack::{self, RawFile, RawFiles};
+use appliance::nodespec::settings::{PLAIN, Settings};
+use appliance::nodespec::value::{Layer, Place};
+use appliance::nodespec::{HostFacts, Inputs, NodeSpec, user_data};
 use appliance::render::{escape_shell_word, escape_unit_word};
-use appliance::spec::settings::{PLAIN, Settings};
-use appliance::spec::value::{Layer, Place};
-use appliance::spec::{HostFacts, Inputs, NodeSpec, user_data};
 use proptest::prelude::{
     Just, ProptestConfig, Strategy, any, prop_assert_eq, prop_oneof, proptest,
 };

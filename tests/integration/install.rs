@@ -167,7 +167,7 @@ fn the_simple_profile_has_no_keys_and_says_what_that_means() {
     let machine = Machine::new();
     let said = machine.installed(&["--profile", "simple"]);
     assert!(
-        said.contains("anyone who reaches this machine may do anything"),
+        said.contains("anyone who reaches this machine over the network has full control"),
         "{said}"
     );
     assert!(!machine.root().join("etc/kubernetes/ca/ca-key.pem").exists());
@@ -254,7 +254,7 @@ fn a_machine_without_systemd_or_docker_is_refused_with_both_reasons() {
     }
     let said = machine.refusal(&[]);
     assert!(
-        said.contains("systemd does not manage this system"),
+        said.contains("systemd does not run on this system"),
         "{said}"
     );
     assert!(said.contains("install docker.io or docker-ce"), "{said}");

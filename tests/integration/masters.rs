@@ -2,9 +2,9 @@
 
 use std::net::Ipv4Addr;
 
-use appliance::spec::settings::Settings;
-use appliance::spec::value::{Layer, Place};
-use appliance::spec::{HostFacts, HostInterface, Inputs, NodeSpec, Role};
+use appliance::nodespec::settings::Settings;
+use appliance::nodespec::value::{Layer, Place};
+use appliance::nodespec::{HostFacts, HostInterface, Inputs, NodeSpec, Role};
 
 use crate::harness::Machine;
 
@@ -111,17 +111,17 @@ fn masters_that_cannot_be_are_refused_with_the_reason() {
         (
             2,
             THREE.replace("name: server05, ", ""),
-            "each needs its `name` and its `address`",
+            "with several masters, each needs both",
         ),
         (
             2,
             format!("master: 192.168.1.101\n{THREE}"),
-            "none of the masters has it",
+            "none of the masters has this address",
         ),
         (
             2,
             format!("balancerPort: 6444\n{THREE}"),
-            "the join service has it",
+            "the join service uses this port",
         ),
     ] {
         let text = refusal(number, &yaml);
@@ -136,7 +136,8 @@ fn etcds_data_of_another_cluster_is_neither_served_nor_lost() {
     machine.put("var/lib/etcd/member/snap/db", "another cluster's");
     let told = machine.refusal(&[]);
     assert!(
-        told.contains("/var/lib/etcd/member holds data") && told.contains("Move it away"),
+        told.contains("/var/lib/etcd/member holds etcd data")
+            && told.contains("move it away: `mv /var/lib/etcd/member "),
         "{told}"
     );
     assert_eq!(

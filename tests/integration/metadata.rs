@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use appliance::metadata::config_drive;
 use appliance::metadata::hardware::Hardware;
-use appliance::metadata::{Metadata, Source, directory};
+use appliance::metadata::model::Metadata;
+use appliance::metadata::{Source, directory};
 use appliance::sys::block::{FileSystem, LabelledDevice, labelled_devices};
 use tempfile::TempDir;
 
@@ -188,7 +189,10 @@ fn the_label_of_every_kind_of_image_is_read() {
 /// The error of a machine with more than one config drive.
 fn config_drive_error(machine: &Machine) -> String {
     let error = machine.find().unwrap_err();
-    assert!(error.contains("2 config drives: "), "{error}");
+    assert!(
+        error.contains("found 2 config drives, but only one is allowed: "),
+        "{error}"
+    );
     error
 }
 

@@ -3,7 +3,7 @@
 use std::fs;
 
 use appliance::bundle::lock::Lock;
-use appliance::sys::digest::Sha256;
+use appliance::digest::Sha256;
 
 use crate::harness::{config, image, program, tarball};
 use crate::workshop::{Workshop, gzip};

@@ -4,13 +4,15 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use anyhow::Result;
-use appliance::apply::docker::Docker;
-use appliance::apply::{Executor, state};
-use appliance::components::Shape;
-use appliance::desired::{Content, Desired, Image, Objects, RunningService};
+use appliance::apply::Executor;
+use appliance::clients::docker::Docker;
+use appliance::desired::{Content, Desired, Objects, Purpose, RunningService};
+use appliance::nodespec::{Profile, Role, Shape};
+use appliance::observe::records;
 use appliance::pki::Secret;
 use appliance::plan::{Current, Live, OBJECTS, Plan, Step, UnitState, teardown};
-use appliance::spec::{Profile, Role};
+use appliance::records::images::NodeImage;
+use appliance::sys::change::Change;
 use appliance::sys::process::{Command, Output, Runner};
 use appliance::sys::root::Root;
 
@@ -37,7 +39,7 @@ fn desired() -> Desired {
             "net.bridge.bridge-nf-call-iptables".to_owned(),
             "1".to_owned(),
         )],
-        images: vec![Image {
+        images: vec![NodeImage {
             reference: "example.org/calico/node:v2.6.2".to_owned(),
             id: "sha256:ab".to_owned(),
             tarball: "/opt/appliance/current/images/calico-node.tar".to_owned(),
@@ -150,7 +152,7 @@ fn a_service_that_was_started_with_other_inputs_is_restarted() {
             "restart docker",
             APPLY,
             "restart kube-calico",
-            "have calico-kube-controllers started anew",
+            "restart the containers calico-kube-controllers",
         ]
     );
 }
@@ -332,6 +334,7 @@ fn a_file_that_appeared_after_the_plan_was_made_is_not_replaced() {
         content: Content::Secret(Secret::new(content.into())),
         replaces: None,
         new,
+        purpose: Purpose::Identity,
     };
     let run = |step: Step| carry_out_plan(&root, &Recorder::default(), &Plan { steps: vec![step] });
     run(write("one run's key", true)).unwrap();
@@ -365,7 +368,7 @@ fn only_docker_is_waited_for() {
             "systemctl --no-block start kube-calico.service".to_owned(),
         ]
     );
-    assert_eq!(state::started_with(&root).unwrap().len(), 3);
+    assert_eq!(records::started_with(&root).unwrap().len(), 3);
 }
 
 #[test]
@@ -383,6 +386,6 @@ fn a_step_that_fails_is_named_and_ends_the_run() {
         "{error}"
     );
     // What was started is known; what was not will be tried again.
-    let started = state::started_with(&root).unwrap();
+    let started = records::started_with(&root).unwrap();
     assert_eq!(started.keys().collect::<Vec<_>>(), ["etcd"]);
 }

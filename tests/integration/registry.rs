@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::sync::{Arc, Condvar, Mutex};
 
-use appliance::sys::digest::Sha256;
+use appliance::digest::Sha256;
 
 use crate::docker::{Docker, Registry};
 use crate::harness::{config, said, tarball};

@@ -8,12 +8,13 @@ use std::path::{Path, PathBuf};
 
 use appliance::bundle::definition::Definition;
 use appliance::bundle::manifest::{BundleInfo, Component, Kind, Manifest, Nodes};
-use appliance::components::{self, Runs, Shape};
+use appliance::components::{self, Runs};
 use appliance::desired::{Content, Desired, Sources};
+use appliance::nodespec::settings::Settings;
+use appliance::nodespec::value::{Layer, Place};
+use appliance::nodespec::{HostFacts, Inputs, NodeSpec, Profile, Role, Shape};
+use appliance::paths;
 use appliance::pki::{self, AuthorityRequest, Existing, PkiRequest};
-use appliance::spec::settings::Settings;
-use appliance::spec::value::{Layer, Place};
-use appliance::spec::{HostFacts, Inputs, NodeSpec, Profile, Role};
 
 use crate::harness::PROGRAMS;
 
@@ -141,7 +142,7 @@ fn request(spec: &NodeSpec) -> Option<PkiRequest> {
         spec.tls().then(|| PkiRequest {
             authority: AuthorityRequest {
                 common_name: "kubernetes".to_owned(),
-                path: components::CA_CERTIFICATE.to_owned(),
+                path: paths::CA_CERTIFICATE.to_owned(),
                 given: None,
             },
             certificates: components::worker(&spec.name, *spec.address),
@@ -184,7 +185,7 @@ fn texts(desired: &Desired) -> BTreeMap<String, String> {
     desired
         .files
         .iter()
-        .filter(|file| !file.path.starts_with(components::CA_DIR))
+        .filter(|file| !file.path.starts_with(paths::CA_DIR))
         .filter_map(|file| Some((file.path.clone(), text(&file.content)?)))
         .collect()
 }
@@ -259,8 +260,7 @@ fn every_flag_is_one_the_real_program_knows() {
             "kubelet",
             "kube-proxy",
         ] {
-            let Some(unit) =
-                units(&desired).remove(&components::unit_path(&format!("{program}.service")))
+            let Some(unit) = units(&desired).remove(&paths::unit(&format!("{program}.service")))
             else {
                 continue;
             };

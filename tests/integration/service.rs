@@ -220,7 +220,10 @@ fn a_service_that_is_not_there_is_passed_over_and_named() {
 
     let other = Server::start(|_| appliance_cloud::server::Answer::status("404 Not Found"));
     let text = said(&detect(&other, &[]));
-    assert!(text.contains("answers, but is not OpenStack's"), "{text}");
+    assert!(
+        text.contains("something answers, but it is not OpenStack's service"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -386,5 +389,8 @@ fn where_there_is_no_ipv4_way_the_ipv6_link_local_address_is_asked() {
     let document = document(&output);
     assert_eq!(document["instance"]["name"], "server03");
     let text = said(&output);
-    assert!(text.contains("no interface of this machine"), "{text}");
+    assert!(
+        text.contains("no network interface of this machine"),
+        "{text}"
+    );
 }

@@ -4,14 +4,14 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
 use anyhow::Result;
-use appliance::apply::docker::Docker;
-use appliance::apply::state::State;
 use appliance::bundle::manifest::Manifest;
+use appliance::clients::docker::Docker;
 use appliance::components;
-use appliance::spec::Role;
+use appliance::nodespec::Role;
+use appliance::observe::records;
+use appliance::status::{InstalledNode, Overall, Report};
 use appliance::sys::process::{Command, Output, Runner};
 use appliance::sys::root::Root;
-use appliance::verify::{Asker, Overall, Report};
 use time::{Duration, OffsetDateTime};
 
 use crate::harness::Machine;
@@ -52,13 +52,10 @@ fn manifest(machine: &Machine) -> Manifest {
 
 fn ask(machine: &Machine, fake: &Fake, now: OffsetDateTime) -> Report {
     let root = Root::open(&machine.root()).unwrap();
-    let state = State::read(&root).unwrap().unwrap();
-    let asker = Asker {
-        root: &root,
-        runner: fake,
-        docker: &Docker::new("/usr/bin/docker"),
-    };
-    asker.ask(&state, &manifest(machine), now).unwrap()
+    let state = records::state(&root).unwrap().unwrap();
+    let docker = Docker::new("/usr/bin/docker");
+    let node = InstalledNode::with(&root, fake, &state, manifest(machine), docker);
+    node.report(now).unwrap()
 }
 
 fn certificate_problem(report: &Report, name: &str) -> String {

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use appliance::sys::digest::Sha256;
+use appliance::digest::Sha256;
 
 use crate::harness::{program, tarball};
 use crate::workshop::{PACK, Workshop, gzip, names};

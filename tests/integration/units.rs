@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use appliance::spec::settings::Settings;
+use appliance::nodespec::settings::Settings;
 
 use crate::rendered::{NODES, desired, manifest, spec, units};
 use crate::systemd_229;

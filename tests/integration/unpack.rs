@@ -5,7 +5,7 @@ use std::io::Write;
 
 use appliance::bundle::manifest::{FILE_NAME, Manifest};
 use appliance::bundle::unpack::is_complete;
-use appliance::sys::digest::Sha256;
+use appliance::digest::Sha256;
 
 use crate::harness::{SmallDisk, program};
 use crate::workshop::{Workshop, names};

@@ -5,8 +5,8 @@ use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Output, Stdio};
 
-use appliance::spec::settings::Settings;
-use appliance::spec::user_data;
+use appliance::nodespec::settings::Settings;
+use appliance::nodespec::user_data;
 use proptest::prelude::{ProptestConfig, prop_assert_eq, proptest};
 use serde_json::{Value, json};
 

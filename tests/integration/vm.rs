@@ -275,7 +275,9 @@ fn one_vm_of_an_older_cloud_is_a_simple_cluster_and_then_one_with_certificates()
     let again = machine.run(&[APPLIANCE, "install"]).unwrap();
     assert_eq!(again.code, 2, "{again:?}");
     assert!(
-        again.stderr.contains("no way back from certificates"),
+        again
+            .stderr
+            .contains("a node with certificates cannot go back to profile simple"),
         "{again:?}"
     );
 }

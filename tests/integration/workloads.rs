@@ -5,9 +5,9 @@ use std::fs;
 use std::path::Path;
 
 use appliance::bundle::definition::Definition;
-use appliance::spec::settings::Settings;
-use appliance::spec::value::{Layer, Place};
-use appliance::spec::{HostFacts, Inputs, NodeSpec};
+use appliance::nodespec::settings::Settings;
+use appliance::nodespec::value::{Layer, Place};
+use appliance::nodespec::{HostFacts, Inputs, NodeSpec};
 use appliance::workloads::{Given, Images, prepare};
 
 use crate::harness::{Machine, image};
@@ -260,7 +260,7 @@ fn workloads_that_cannot_be_are_refused_before_the_first_write() {
         ),
         (
             "[{name: a}]",
-            "either `manifest`, the YAML itself, or `file`",
+            "either `manifest` (the YAML itself) or `file`",
         ),
         ("[{name: a, file: app.yaml}]", "expected an absolute path"),
         (
@@ -273,7 +273,7 @@ fn workloads_that_cannot_be_are_refused_before_the_first_write() {
         ),
         (
             "[{name: kube-dns, manifest: '{apiVersion: v1, kind: X, metadata: {name: x}}'}]",
-            "own add-on has this name",
+            "an add-on of the cluster has this name",
         ),
         (
             "[{name: a, manifest: x}, {name: a, manifest: x}]",

@@ -8,7 +8,7 @@ use reqwest::header::{CONTENT_RANGE, RANGE};
 use reqwest::{StatusCode, Url};
 
 use crate::bundle::cache::{Cache, Incoming};
-use crate::sys::digest::Sha256;
+use crate::digest::Sha256;
 use crate::sys::http;
 use crate::sys::progress::Progress;
 use crate::sys::retry::{Failure, Schedule, permanent, retried, transient};

@@ -18,7 +18,7 @@ use super::definition::Definition;
 use super::image::Image;
 use super::lock::{Artifact, Checksum, Lock};
 use super::upstream::Upstream;
-use crate::sys::digest::Sha256;
+use crate::digest::Sha256;
 use crate::sys::parallel;
 use crate::sys::progress::Progress;
 

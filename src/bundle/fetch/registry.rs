@@ -16,7 +16,7 @@ use oci_client::{Client, Reference};
 use super::mirror::Mirrors;
 use crate::bundle::cache::{Cache, Incoming};
 use crate::bundle::image::{MAX_DOCUMENT, blob_of, for_this_platform, parse_manifest};
-use crate::sys::digest::Sha256;
+use crate::digest::Sha256;
 use crate::sys::http;
 use crate::sys::progress::Progress;
 use crate::sys::retry::{Failure, Schedule, retried};

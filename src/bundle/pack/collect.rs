@@ -16,7 +16,7 @@ use crate::bundle::image::{self, Image};
 use crate::bundle::lock;
 use crate::bundle::manifest::Kind;
 use crate::bundle::upstream::Upstream;
-use crate::sys::digest::Sha256;
+use crate::digest::Sha256;
 use crate::sys::stream::Hashing;
 
 /// Where components are looked for: first in the directory, then in the cache.

@@ -1,9 +1,9 @@
 //! Any bytes as a configuration file, and its settings checked.
 #![no_main]
 
-use appliance::spec::settings::Settings;
-use appliance::spec::validate::validate;
-use appliance::spec::value::{Layer, Place};
+use appliance::nodespec::settings::Settings;
+use appliance::nodespec::validate::validate;
+use appliance::nodespec::value::{Layer, Place};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {

@@ -3,8 +3,8 @@
 #![no_main]
 
 use appliance::metadata::openstack::{self, RawFile, RawFiles};
+use appliance::nodespec::{HostFacts, HostInterface, Inputs, NodeSpec, user_data};
 use appliance::render::render;
-use appliance::spec::{HostFacts, HostInterface, Inputs, NodeSpec, user_data};
 use libfuzzer_sys::fuzz_target;
 use serde_json::json;
 

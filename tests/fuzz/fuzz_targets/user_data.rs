@@ -1,7 +1,7 @@
 //! Any bytes as user-data and as vendor-data of either format.
 #![no_main]
 
-use appliance::spec::user_data;
+use appliance::nodespec::user_data;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {

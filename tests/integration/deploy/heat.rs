@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use appliance::spec::Ipip;
+use appliance::nodespec::Ipip;
 use appliance::user_data::SIZE_LIMIT;
 use serde_json::{Value, json};
 

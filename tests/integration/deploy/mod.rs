@@ -6,8 +6,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use appliance::components::ports::{OPENINGS, Opening, Peer};
-use appliance::spec::{Ipip, Profile};
+use appliance::nodespec::ports::{OPENINGS, Opening, Peer};
+use appliance::nodespec::{Ipip, Profile};
 
 mod heat;
 mod script;

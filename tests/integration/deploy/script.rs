@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Output};
 
-use appliance::spec::Ipip;
+use appliance::nodespec::Ipip;
 use appliance::user_data::SIZE_LIMIT;
 
 use super::{CLIENTS, EVERY_IPIP, Rule, peer_of_range, project, protocol, wanted};

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use appliance::components::ports::OPENINGS;
+use appliance::nodespec::ports::OPENINGS;
 use serde_json::{Value, json};
 
 use super::{Rule, protocol, python, rule};

@@ -26,7 +26,7 @@ fn refusal(change: impl Fn(&Machine)) -> String {
 fn a_base_that_is_too_small_is_refused() {
     let refusal = Site::with(&system(), SMALL).refusal(&[]);
     assert!(
-        refusal.contains("it is too small; enlarge its disk"),
+        refusal.contains("MiB to spare; enlarge its disk first"),
         "{refusal}"
     );
 }
@@ -139,7 +139,7 @@ fn a_builder_without_room_is_refused() {
     let output = site.build(&[]).output().unwrap();
     assert_eq!(output.status.code(), Some(2), "{}", said(&output));
     assert!(
-        said(&output).contains("MiB are free; make room"),
+        said(&output).contains("MiB are free; delete files there"),
         "{}",
         said(&output)
     );

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use appliance::sys::digest::Sha256;
+use appliance::digest::Sha256;
 use appliance_vm::cluster::{TUTORIAL, journal};
 use appliance_vm::drive::{self, Addressing, ConfigDrive};
 use appliance_vm::image::Image;

@@ -12,17 +12,20 @@ use std::time::Duration as StdDuration;
 
 use appliance::components;
 use appliance::join::client::{Joined, Worker};
-use appliance::join::gate::{Ask, Cluster, Gate, Names};
+use appliance::join::gate::{Ask, Cluster, Gate};
 use appliance::join::nodes::{Nodes, Presence};
 use appliance::join::sealed::MasterKeys;
 use appliance::join::service::{self, Doors};
 use appliance::join::signer;
-use appliance::join::token::Token;
-use appliance::join::tokens::{TokenRecord, Tokens};
+use appliance::join::tokens::Tokens;
+use appliance::nodespec::masters::Master;
+use appliance::nodespec::token::Token;
+use appliance::paths;
 use appliance::pki::{
     self, AuthorityRequest, CertificateRequest, Existing, Held, KeyPairRequest, PkiRequest,
 };
-use appliance::spec::masters::Master;
+use appliance::records::names::NodeNames;
+use appliance::records::tokens::TokenRecord;
 use appliance::sys::retry::Failure;
 use rcgen::KeyPair;
 use time::{Duration, OffsetDateTime};
@@ -75,7 +78,7 @@ pub fn cluster((authority, key): (String, KeyPair)) -> Cluster {
     Cluster {
         authority,
         key,
-        names: Names {
+        names: NodeNames {
             name: "server02".to_owned(),
             address: MASTER,
             hosts: BTreeMap::from([("server09".to_owned(), Ipv4Addr::new(192, 168, 1, 109))]),
@@ -232,7 +235,7 @@ impl Node {
             files: Files::default(),
         };
         for held in node.held(None) {
-            let path = components::key_path(held.request.name);
+            let path = paths::key(held.request.name);
             node.files.put(&path, held.key_pem.expose());
         }
         node
@@ -260,7 +263,7 @@ impl Node {
     /// Keeps what it was given.
     pub fn keep(&self, joined: &Joined) {
         self.files
-            .put(components::CA_CERTIFICATE, joined.authority.as_bytes());
+            .put(paths::CA_CERTIFICATE, joined.authority.as_bytes());
         for (request, pem) in self.requests.iter().zip(&joined.certificates) {
             self.files.put(&request.path, pem.as_bytes());
         }

@@ -11,8 +11,9 @@ use appliance::join::gate::{Ask, Asker, Gate};
 use appliance::join::message::{CertificateSigningRequest, Hello, Join, Reason, Refusal, Welcome};
 use appliance::join::nodes::{Nodes, Presence};
 use appliance::join::proof::{Asked, Transcript};
-use appliance::join::token::{Bytes32, Token};
-use appliance::join::tokens::{TokenRecord, Tokens};
+use appliance::join::tokens::Tokens;
+use appliance::nodespec::token::{Bytes32, Token};
+use appliance::records::tokens::TokenRecord;
 use time::{Duration, OffsetDateTime};
 
 use super::bed::{Bed, MASTER, Node, WORKER, authority, cluster, record, told};
@@ -50,7 +51,7 @@ fn a_token_that_does_not_count_is_told_with_the_next_step() {
     let mistyped = format!("{}.{}", bed.token.id(), secret.split_once('.').unwrap().1);
     refused(
         &mistyped.parse().unwrap(),
-        "does not prove that it knows the token",
+        "does not prove that it knows token",
     );
     assert!(bed.nodes().all().unwrap().is_empty());
 }
@@ -407,7 +408,7 @@ fn two_masters_at_one_address_are_noticed() {
     let joined = Node::new("server01").join(&beds[0].token, port, None);
     let (error, transient) = told(joined.unwrap_err());
     assert!(
-        transient && error.contains("two of them have that address"),
+        transient && error.contains("two machines use this address"),
         "{error}"
     );
 }
@@ -421,7 +422,7 @@ fn a_man_in_the_middle_learns_nothing_and_is_found_out() {
     let node = Node::new("server01");
     let (error, transient) = told(node.join(&bed.token, between, None).unwrap_err());
     assert!(
-        !transient && error.contains("another machine stands between"),
+        !transient && error.contains("another machine intercepts the connection"),
         "{error}"
     );
     let heard = String::from_utf8_lossy(&heard.lock().unwrap()).into_owned();

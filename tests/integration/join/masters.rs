@@ -32,7 +32,7 @@ fn a_token_does_not_make_a_master_of_a_machine_that_the_settings_do_not_name() {
     assert!(error.contains("is none of the cluster"), "{error}");
     // The right name, at an address that is another's.
     let error = refused(&bed, &Node::master("server02"));
-    assert!(error.contains("own name"), "{error}");
+    assert!(error.contains("is the name of the master"), "{error}");
     assert_eq!(bed.tokens().all().unwrap()[bed.token.id()].used, 0);
 }
 

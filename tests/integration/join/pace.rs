@@ -5,7 +5,8 @@
 use std::time::Duration;
 
 use appliance::join::message::Hello;
-use appliance::join::nodes::{All, NodeRecord};
+use appliance::join::nodes::All;
+use appliance::records::nodes::NodeRecord;
 
 use super::bed::{Node, WORKER};
 use super::faults::{Direct, NOW, asker, requests};

@@ -103,7 +103,7 @@ fn no_other_name_or_group_may_be_had() {
     let mut more = client();
     more.distinguished_name
         .push(DnType::OrganizationalUnitName, "system:masters");
-    assert!(refusal("kubelet-client", csr(&more)).contains("nothing more"));
+    assert!(refusal("kubelet-client", csr(&more)).contains("nothing else"));
 }
 
 /// A subject with the same attribute twice, which not every library can even say.
@@ -137,7 +137,7 @@ fn a_second_group_beside_the_right_one_is_noticed() {
 fn nobody_becomes_an_authority_or_gets_other_usages() {
     let mut authority = client();
     authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    assert!(refusal("kubelet-client", csr(&authority)).contains("certificate authority"));
+    assert!(refusal("kubelet-client", csr(&authority)).contains("requests a CA certificate"));
     let mut signs = client();
     signs.key_usages = vec![KeyUsagePurpose::KeyCertSign];
     refusal("kubelet-client", csr(&signs));

@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 
 use appliance::components::{self, KUBELET_CLIENT};
 use appliance::join::message::{HELLO, MAX_REQUEST};
-use appliance::join::token::Token;
 use appliance::join::trust::FirstSeen;
+use appliance::nodespec::token::Token;
+use appliance::paths;
 use appliance::sys::http::{self, Identity};
 use reqwest::blocking::Client;
 use time::OffsetDateTime;
@@ -61,7 +62,7 @@ fn who_comes_again_with_the_same_key_is_not_counted_twice() {
 fn a_token_serves_no_more_workers_than_it_may() {
     let bed = Bed::new();
     let once = Token::generate().unwrap();
-    let record = appliance::join::tokens::TokenRecord {
+    let record = appliance::records::tokens::TokenRecord {
         uses: Some(1),
         ..record(&once)
     };
@@ -104,10 +105,8 @@ fn the_service_ends_with_the_last_token_and_renewals_go_on() {
 /// Renews with the certificate that the node has.
 fn renew(bed: &Bed, node: &Node) -> Result<(), String> {
     use appliance::pki::Existing;
-    let certificate = node
-        .files
-        .read(&components::certificate_path(KUBELET_CLIENT));
-    let key = node.files.read(&components::key_path(KUBELET_CLIENT));
+    let certificate = node.files.read(&paths::certificate(KUBELET_CLIENT));
+    let key = node.files.read(&paths::key(KUBELET_CLIENT));
     let (certificate, key) = (certificate.unwrap().unwrap(), key.unwrap().unwrap());
     let identity = Identity {
         certificate: &certificate,
@@ -163,7 +162,7 @@ fn without_a_nodes_certificate_nobody_renews_anything() {
         .renew(&identity, &held);
     let (error, _) = told(renewed.unwrap_err());
     assert!(
-        error.contains("renews with the certificate kubelet-client"),
+        error.contains("renewal needs the certificate kubelet-client"),
         "{error}"
     );
 }

@@ -3,15 +3,19 @@
 use std::net::Ipv4Addr;
 use std::thread;
 
-use appliance::access;
-use appliance::components::{ETCD_CERTIFICATE, JOIN_DIR, JOIN_NAMES};
-use appliance::join::gate::Names;
+use appliance::clients::mtls;
+use appliance::components::ETCD_CERTIFICATE;
 use appliance::join::message::{Reason, Refusal};
-use appliance::join::nodes::{NodeRecord, Nodes};
+use appliance::join::nodes::Nodes;
 use appliance::join::registry;
-use appliance::join::token::Token;
-use appliance::join::tokens::{TokenRecord, Tokens};
-use appliance::spec::masters::Master;
+use appliance::join::tokens::Tokens;
+use appliance::nodespec::masters::Master;
+use appliance::nodespec::token::Token;
+use appliance::paths;
+use appliance::records::names::NodeNames;
+use appliance::records::nodes::NodeRecord;
+use appliance::records::tokens::TokenRecord;
+use appliance::sys::change::Change;
 use serde_json::Value;
 use time::{Duration, OffsetDateTime};
 
@@ -35,7 +39,7 @@ impl Shared {
             })
             .collect();
         for (member, name) in members.iter().zip(NAMES) {
-            let names = Names {
+            let names = NodeNames {
                 name: name.to_owned(),
                 address: member.address(),
                 hosts: [].into(),
@@ -43,8 +47,8 @@ impl Shared {
             };
             let names = serde_json::to_vec(&names).unwrap();
             let root = member.root();
-            root.write(JOIN_NAMES, &names, 0o644).unwrap();
-            root.create_dir(JOIN_DIR, 0o700).unwrap();
+            root.write(paths::JOIN_NAMES, &names, 0o644).unwrap();
+            root.create_dir(paths::JOIN_DIR, 0o700).unwrap();
         }
         Shared { members, _dir: dir }
     }
@@ -64,13 +68,18 @@ impl Shared {
 
     /// What a master has in its own file.
     fn alone(&self, master: usize) -> Tokens {
-        Tokens::new(&self.members[master].root().resolve(JOIN_DIR).unwrap())
+        Tokens::new(
+            &self.members[master]
+                .root()
+                .resolve(paths::JOIN_DIR)
+                .unwrap(),
+        )
     }
 
     /// Asks etcd as anybody may who has a certificate of the cluster.
     fn etcd(&self, method: reqwest::Method, path: &str, body: String) -> Value {
         let root = self.members[0].root();
-        let client = access::client(&root, ETCD_CERTIFICATE, std::time::Duration::from_secs(5));
+        let client = mtls::client(&root, ETCD_CERTIFICATE, std::time::Duration::from_secs(5));
         let url = format!("https://{}:2379{path}", self.members[0].address());
         let response = client
             .unwrap()

@@ -1,8 +1,8 @@
 //! Which of its addresses is the node's own, and what hangs on the interface that has it.
 
 use appliance::components::pki_request;
-use appliance::spec::Inputs;
-use appliance::spec::value::Origin;
+use appliance::nodespec::Inputs;
+use appliance::nodespec::value::Origin;
 
 use super::{
     DRIVE, PORT, SERVICE, assert_holds, config, configured, interface, master, metadata, nic,
@@ -62,7 +62,7 @@ fn the_masters_subnet_then_the_default_route_decide_between_interfaces() {
     assert_eq!(by_subnet.address.to_string(), "192.168.1.102");
     assert_holds(
         &by_subnet.address.origin.to_string(),
-        &["subnet holds the master"],
+        &["subnet contains the master"],
     );
     assert_eq!(by_subnet.address.overrode[0].value, "10.0.0.5");
 
@@ -133,7 +133,7 @@ fn the_mtu_is_that_of_the_interface_with_the_address() {
     assert_eq!((*spec.mtu, spec.pod_mtu()), (1442, 1422));
     assert_holds(
         &spec.warnings.join("\n"),
-        &["is 1442", "is 9000", "the smaller counts"],
+        &["is 1442", "is 9000", "the smaller one is used"],
     );
 
     inputs.layers.push(config("mtu: 1400"));

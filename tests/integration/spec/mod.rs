@@ -1,9 +1,9 @@
 //! What is refused before anything is written, and what a node is made of when nothing is.
 
-use appliance::metadata::{Interface, Metadata};
-use appliance::spec::settings::{InventoryEntry, RoleRule, Settings};
-use appliance::spec::value::{Layer, Origin, Place};
-use appliance::spec::{HostFacts, HostInterface, Inputs, NodeSpec, Role};
+use appliance::metadata::model::{Interface, Metadata};
+use appliance::nodespec::settings::{InventoryEntry, RoleRule, Settings};
+use appliance::nodespec::value::{Layer, Origin, Place};
+use appliance::nodespec::{HostFacts, HostInterface, Inputs, NodeSpec, Role};
 use time::{Duration, OffsetDateTime};
 
 mod address;

@@ -1,6 +1,6 @@
 //! Which role a node gets, and who says so: properties, the inventory, rules, the master's address.
 
-use appliance::spec::Role;
+use appliance::nodespec::Role;
 
 use super::{
     DRIVE, assert_holds, config, interface, master, nameless, property, refusal, resolved,
@@ -47,7 +47,7 @@ fn without_a_role_every_place_that_was_looked_at_is_listed() {
             "flag --role",
             "APPLIANCE_ROLE",
             DRIVE,
-            "`meta.rloe` is there: is it misspelt?",
+            "found `meta.rloe`: is it misspelt?",
             "configuration site.yaml: `role`",
             "`inventory` (knows no Server 02, server02.novalocal, server02)",
             "`roleRules` (none fits)",
@@ -110,7 +110,7 @@ inventory:
             "`appliance.inventory[1].name` is \"server02\": inventory[0] has it too",
             "`appliance.inventory[2].address` is \"192.168.1.102\": inventory[0] has it too",
             "`appliance.inventory[3].name` is \"../../etc/passwd\"",
-            "`appliance.inventory[4]`: says no `name`, `uuid` or `address`",
+            "`appliance.inventory[4]`: add `name`, `uuid` or `address`",
             "`appliance.inventory[5].role` is \"boss\"",
             "`appliance.inventory[5].address` is \"127.0.0.1\"",
             "/etc/appliance/config.yaml",
@@ -150,7 +150,7 @@ fn rules_give_a_role_by_launch_index_and_host_name() {
     for (bad, why) in [
         (
             "roleRules: [{role: master}]",
-            "says neither `launchIndex` nor `hostName`",
+            "add `launchIndex` or `hostName`",
         ),
         (
             "roleRules: [{launchIndex: first, role: master}]",

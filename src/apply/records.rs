@@ -1,0 +1,39 @@
+//! Notes on this node what a run did ([`crate::records`]).
+
+use anyhow::Result;
+use serde::Serialize;
+
+use crate::observe::records::{self, started_with};
+use crate::paths;
+use crate::records::state::State;
+use crate::sys::change::Change;
+use crate::sys::root::Root;
+
+/// Writes the state, unless it is the same already. Returns whether it wrote.
+pub fn write_state(root: &Root, state: &State) -> Result<bool> {
+    if records::state(root).ok().flatten().as_ref() == Some(state) {
+        return Ok(false);
+    }
+    write_json(root, paths::STATE, state)?;
+    Ok(true)
+}
+
+/// Removes the state and the notes of started services: the next run installs the node anew.
+pub fn forget(root: &Root) -> Result<()> {
+    root.remove_file(paths::STARTED_WITH)?;
+    root.remove_file(paths::STATE)
+}
+
+/// Records that `service` was started with inputs of the digest `inputs`.
+pub fn note_started(root: &Root, service: &str, inputs: &str) -> Result<()> {
+    let mut all = started_with(root)?;
+    all.insert(service.to_owned(), inputs.to_owned());
+    write_json(root, paths::STARTED_WITH, &all)
+}
+
+/// Writes a JSON document to `path`.
+pub(super) fn write_json(root: &Root, path: &str, value: &impl Serialize) -> Result<()> {
+    let mut text = serde_json::to_vec_pretty(value)?;
+    text.push(b'\n');
+    root.write(path, &text, 0o644)
+}

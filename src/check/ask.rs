@@ -1,0 +1,56 @@
+//! Finds out everything that the checks judge.
+
+use anyhow::{Result, bail};
+
+use super::facts::{self, Facts, Node, Probes, told};
+use super::probe;
+use super::workload::Workload;
+use crate::join::registry;
+use crate::records::expected::Expected;
+use crate::sys::interrupt::Interruption;
+use crate::sys::process::Runner;
+use crate::sys::root::Root;
+
+/// Asks the cluster of the master at `root`; with `no_pods` only what needs no probes.
+pub fn find_out(
+    root: &Root,
+    runner: &dyn Runner,
+    expected: &Expected,
+    no_pods: bool,
+) -> Result<Facts> {
+    let nodes = told(facts::nodes(runner));
+    let probes = match &nodes {
+        _ if no_pods => Err("--no-pods".to_owned()),
+        Ok(nodes) => told(probes(runner, expected, nodes)),
+        Err(why) => Err(why.clone()),
+    };
+    let joined = told(registry::open(root).and_then(|(_, nodes)| nodes.all()));
+    Ok(Facts {
+        versions: told(facts::versions(runner)),
+        components: told(facts::components(runner)),
+        nodes,
+        joined: joined.map(|nodes| nodes.into_keys().collect()),
+        peers: told(facts::peers(root)),
+        pools: told(facts::pools(runner)),
+        probes,
+    })
+}
+
+/// Brings the probes, asks them, and takes them away, also where somebody ends the check.
+fn probes(runner: &dyn Runner, expected: &Expected, nodes: &[Node]) -> Result<Probes> {
+    let able: Vec<Node> = nodes
+        .iter()
+        .filter(|node| node.ready && node.schedulable)
+        .cloned()
+        .collect();
+    if able.is_empty() {
+        bail!("no node can run pods");
+    }
+    let interruption = Interruption::watch("removing the probes")?;
+    let interrupted = || interruption.has_come();
+    let workload = Workload::bring(runner, &interrupted, expected, able.len())?;
+    let pods = workload.ready(&able)?;
+    let ports = workload.node_ports()?;
+    log::info!("asking {} probes", pods.len());
+    probe::ask(&pods, ports, &able, expected)
+}

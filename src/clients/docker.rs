@@ -1,0 +1,80 @@
+//! Runs docker through its command line (docker 1.11 or later).
+
+use std::path::Path;
+
+use anyhow::Result;
+
+use crate::paths;
+use crate::preflight::DockerSource;
+use crate::sys::process::{Command, Runner, argument};
+
+/// The docker of this machine, or the docker of the payload if the machine has none.
+#[derive(Clone, Debug)]
+pub struct Docker {
+    program: String,
+}
+
+impl Docker {
+    /// Docker with the command line program at `program`.
+    pub fn new(program: &str) -> Docker {
+        Docker {
+            program: program.to_owned(),
+        }
+    }
+
+    /// The docker of that source.
+    pub fn of(source: DockerSource) -> Docker {
+        Docker::new(match source {
+            DockerSource::Payload => paths::DOCKER_OF_PAYLOAD,
+            DockerSource::Machine | DockerSource::Nowhere => paths::DOCKER_OF_MACHINE,
+        })
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        Command::new(&self.program, arguments)
+    }
+
+    /// Whether the daemon answers.
+    pub fn is_running(&self, runner: &dyn Runner) -> bool {
+        let version = self.command(&["version", "--format", "{{.Server.Version}}"]);
+        runner.run(&version).is_ok_and(|output| output.success())
+    }
+
+    /// The identifier of the image known as `reference`; `None` if there is none.
+    pub fn image_id(&self, runner: &dyn Runner, reference: &str) -> Result<Option<String>> {
+        let inspect = self.command(&["inspect", "--type=image", "--format={{.Id}}", reference]);
+        let output = runner.run(&inspect)?;
+        Ok(output.success().then(|| output.stdout.trim().to_owned()))
+    }
+
+    /// Removes every container that a kubelet created.
+    pub fn remove_pods(&self, runner: &dyn Runner) -> Result<()> {
+        let list = ["--all", "--filter=label=io.kubernetes.pod.uid"];
+        self.each(runner, &list, &["rm", "--force", "--volumes"])
+    }
+
+    /// Stops the running containers of this name that a kubelet created, so that the kubelet starts
+    /// new ones. A container that just ended by itself counts as stopped.
+    pub fn end_containers(&self, runner: &dyn Runner, name: &str) -> Result<()> {
+        let named = format!("--filter=label=io.kubernetes.container.name={name}");
+        self.each(runner, &[&named], &["stop", "--time=1"])
+    }
+
+    /// Runs `command` on the containers that `ps` lists with `filters`.
+    fn each(&self, runner: &dyn Runner, filters: &[&str], command: &[&str]) -> Result<()> {
+        let list = [&["ps", "--quiet"], filters].concat();
+        let listed = runner.check(&self.command(&list))?;
+        let containers: Vec<&str> = listed.stdout.split_whitespace().collect();
+        if containers.is_empty() {
+            return Ok(());
+        }
+        let all = [command, &containers].concat();
+        runner.check(&self.command(&all)).map(drop)
+    }
+
+    /// Loads the images of a tarball in the format of `docker save`.
+    pub fn load(&self, runner: &dyn Runner, tarball: &Path) -> Result<()> {
+        let load = self.command(&["load", "--input", argument(tarball)?]);
+        runner.check(&load).map(drop)
+    }
+}

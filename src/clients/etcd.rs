@@ -1,0 +1,93 @@
+//! Talking to etcd about its members, with a certificate of this node.
+
+use core::net::Ipv4Addr;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use reqwest::blocking::{Client, RequestBuilder};
+use serde::Deserialize;
+
+use super::mtls;
+use crate::components::ETCD_CERTIFICATE;
+use crate::nodespec::ports::{ETCD_CLIENTS, ETCD_PEERS};
+use crate::sys::http;
+use crate::sys::root::Root;
+
+/// How long a change of the cluster may take. Its members have to agree.
+const CHANGE: Duration = Duration::from_secs(30);
+
+/// A member, as etcd lists it.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Member {
+    /// Its identifier, in hexadecimal.
+    #[serde(deserialize_with = "identifier")]
+    pub id: String,
+    /// Its name. It is empty until a member that was added to a running cluster has started.
+    #[serde(default)]
+    pub name: String,
+    /// The URLs at which other members reach it.
+    #[serde(rename = "peerURLs")]
+    pub peer_urls: Vec<String>,
+    /// The URLs at which clients reach it; none until it has started.
+    #[serde(default, rename = "clientURLs")]
+    pub client_urls: Vec<String>,
+}
+
+/// The members, from the first member that answers. A member that waits for others lists them
+/// only at its port for members.
+pub fn known_members(client: &Client, others: &[Ipv4Addr]) -> Result<Vec<Member>> {
+    let ask = |address| {
+        let response = http::send(client.get(format!("{}/members", peer_url(address))))?;
+        serde_json::from_str(&response.text()?).context("the member list of etcd is not valid")
+    };
+    at_any(others, ask)
+        .context("none of etcd's other members answers; TCP port 2380 has to pass between masters")
+}
+
+/// Changes the member list through one of the other members.
+pub fn change(
+    root: &Root,
+    others: &[Ipv4Addr],
+    request: impl Fn(&Client, &str) -> RequestBuilder,
+) -> Result<()> {
+    let client = mtls::client(root, ETCD_CERTIFICATE, CHANGE)?;
+    let ask = |address| {
+        let url = format!("https://{address}:{ETCD_CLIENTS}/v2/members");
+        http::send(request(&client, &url)).map(drop)
+    };
+    at_any(others, ask).context(
+        "none of etcd's other members accepts the change of the member list; TCP port 2379 has to \
+         pass between masters, and etcd needs a majority of its members",
+    )
+}
+
+/// Asks the members in turn until one answers `ask` with success.
+fn at_any<T>(others: &[Ipv4Addr], ask: impl Fn(Ipv4Addr) -> Result<T>) -> Result<T> {
+    let mut failures = Vec::new();
+    for &address in others {
+        match ask(address) {
+            Ok(value) => return Ok(value),
+            Err(error) => failures.push(format!("{address}: {error:#}")),
+        }
+    }
+    bail!("{}", failures.join("; "))
+}
+
+/// Where a member at `address` is reached by the others.
+pub fn peer_url(address: Ipv4Addr) -> String {
+    format!("https://{address}:{ETCD_PEERS}")
+}
+
+/// Reads an identifier. etcd sends it as a number to members, and in hexadecimal to clients.
+fn identifier<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Identifier {
+        Number(u64),
+        Text(String),
+    }
+    Ok(match Identifier::deserialize(deserializer)? {
+        Identifier::Number(number) => format!("{number:x}"),
+        Identifier::Text(text) => text,
+    })
+}

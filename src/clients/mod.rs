@@ -1,0 +1,9 @@
+//! The programs and servers that a node talks to, for those who read it and those who change it.
+
+pub mod bird;
+pub mod docker;
+pub mod etcd;
+pub mod kernel;
+pub mod kubectl;
+pub mod mtls;
+pub mod systemd;

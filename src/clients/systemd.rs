@@ -1,0 +1,147 @@
+//! Runs systemd through `systemctl` (systemd 229 or later).
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+
+use crate::plan::UnitState;
+use crate::sys::process::{Command, Runner};
+
+/// The state of a unit in systemd.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Unit {
+    /// `loaded`, `not-found`, `error`, …
+    pub load_state: String,
+    /// `active`, `activating`, `failed`, `inactive`, …
+    pub active_state: String,
+    /// `running`, `auto-restart`, `dead`, …
+    pub sub_state: String,
+    /// Whether a start or stop of it is queued or under way.
+    pub has_job: bool,
+}
+
+impl Unit {
+    /// Whether it runs, or systemd is starting it.
+    pub fn state(&self) -> UnitState {
+        match self.active_state.as_str() {
+            "active" | "activating" | "reloading" => UnitState::Running,
+            // During a boot, a unit that waits for others is inactive with a job.
+            _ if self.has_job => UnitState::Running,
+            _ => UnitState::Stopped,
+        }
+    }
+
+    /// Whether systemd is still starting it.
+    pub fn is_coming_up(&self) -> bool {
+        self.state() == UnitState::Running && (self.active_state != "active" || self.has_job)
+    }
+}
+
+/// The state of the services with these names. A service without a unit is `not-found`.
+pub fn show(runner: &dyn Runner, names: &[&str]) -> Result<BTreeMap<String, Unit>> {
+    let units: Vec<String> = names.iter().map(|name| unit(name)).collect();
+    let mut arguments = vec!["show", "--property=Id,LoadState,ActiveState,SubState,Job"];
+    arguments.extend(units.iter().map(String::as_str));
+    let output = runner.check(&Command::new("systemctl", &arguments))?;
+    Ok(output.stdout.split("\n\n").filter_map(parse_unit).collect())
+}
+
+fn parse_unit(block: &str) -> Option<(String, Unit)> {
+    let properties: BTreeMap<&str, &str> = block
+        .lines()
+        .filter_map(|line| line.split_once('='))
+        .collect();
+    let property = |key| {
+        properties
+            .get(key)
+            .map_or(String::new(), |&value| value.to_owned())
+    };
+    let name = properties
+        .get("Id")?
+        .trim_end_matches(".service")
+        .to_owned();
+    let unit = Unit {
+        load_state: property("LoadState"),
+        active_state: property("ActiveState"),
+        sub_state: property("SubState"),
+        has_job: properties
+            .get("Job")
+            .is_some_and(|job| !matches!(*job, "" | "0")),
+    };
+    Some((name, unit))
+}
+
+/// Makes systemd read all units again.
+pub fn daemon_reload(runner: &dyn Runner) -> Result<()> {
+    runner
+        .check(&Command::new("systemctl", &["daemon-reload"]))
+        .map(drop)
+}
+
+/// Starts or restarts a service and waits until systemd reports that it is up.
+pub fn start(runner: &dyn Runner, name: &str, restart: bool) -> Result<()> {
+    runner
+        .check(&Command::new("systemctl", &[verb(restart), &unit(name)]))
+        .map(drop)
+}
+
+/// Starts or restarts a service without waiting. During a boot, systemd may start it only after
+/// the caller's own unit has ended; waiting for it would block the boot.
+pub fn start_without_waiting(runner: &dyn Runner, name: &str, restart: bool) -> Result<()> {
+    runner
+        .check(&Command::new(
+            "systemctl",
+            &["--no-block", verb(restart), &unit(name)],
+        ))
+        .map(drop)
+}
+
+/// Stops a service, and waits until it has ended.
+pub fn stop(runner: &dyn Runner, name: &str) -> Result<()> {
+    runner
+        .check(&Command::new("systemctl", &["stop", &unit(name)]))
+        .map(drop)
+}
+
+/// The full name of the unit: a service, unless the name ends with `.timer`.
+fn unit(name: &str) -> String {
+    if name.ends_with(".timer") {
+        name.to_owned()
+    } else {
+        format!("{name}.service")
+    }
+}
+
+fn verb(restart: bool) -> &'static str {
+    if restart { "restart" } else { "start" }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::sys::process::Output;
+
+    struct Says(&'static str);
+
+    impl Runner for Says {
+        fn run(&self, _command: &Command) -> Result<Output> {
+            Ok(Output {
+                code: Some(0),
+                stdout: self.0.to_owned(),
+                stderr: String::new(),
+            })
+        }
+    }
+
+    #[test]
+    fn several_units_are_told_apart() {
+        let shown = "Id=etcd.service\nLoadState=loaded\nActiveState=activating\nSubState=auto-restart\n\nId=kubelet.service\nLoadState=not-found\nActiveState=inactive\nSubState=dead\n\nId=kube-calico.service\nLoadState=loaded\nActiveState=inactive\nSubState=dead\nJob=119\n";
+        let units = show(&Says(shown), &["etcd", "kubelet", "kube-calico"]).unwrap();
+        assert_eq!(units["etcd"].state(), UnitState::Running);
+        assert_eq!(units["etcd"].sub_state, "auto-restart");
+        assert_eq!(units["kubelet"].load_state, "not-found");
+        assert_eq!(units["kubelet"].state(), UnitState::Stopped);
+        assert!(units["kube-calico"].is_coming_up());
+    }
+}

@@ -1,0 +1,182 @@
+//! The machine that becomes a node, and the stages it goes through.
+
+use std::path::Path;
+
+use anyhow::Result;
+
+use crate::apply::{Executor, records as notes};
+use crate::bundle::payload::{Payload, this_program};
+use crate::bundle::unpack;
+use crate::cli::{NodeInputs, Trust};
+use crate::clients::docker::Docker;
+use crate::commands::user::check_user;
+use crate::commands::{inputs, payload};
+use crate::desired::{Desired, Sources};
+use crate::enroll::{self, Context, Identity, Joining};
+use crate::nodespec::{NodeSpec, Refused};
+use crate::observe::node::{Observer, observe};
+use crate::observe::software::docker_source;
+use crate::observe::workloads::{self, Place};
+use crate::observe::{self, records};
+use crate::paths::BUNDLES;
+use crate::plan::{Plan, Step};
+use crate::preflight::{self, DockerSource};
+use crate::records::state::State;
+use crate::sys::process::{Runner, System};
+use crate::sys::root::Root;
+use crate::sys::{atomic, progress};
+
+/// What an operator asks for.
+#[derive(Clone, Copy)]
+pub struct Request<'a> {
+    /// The system to install.
+    pub root: &'a Path,
+    /// The payload, if not this program's own.
+    pub payload: Option<&'a Path>,
+    /// Who must have signed the payload.
+    pub trust: &'a Trust,
+    /// Where settings come from.
+    pub inputs: &'a NodeInputs,
+}
+
+/// A machine with everything that is known before it is looked at.
+pub struct Machine {
+    /// The system.
+    pub root: Root,
+    /// What runs programs.
+    pub runner: &'static dyn Runner,
+    /// What it is installed from.
+    pub payload: Payload,
+    /// What it becomes.
+    pub spec: NodeSpec,
+}
+
+/// Finds out what the machine becomes, and from which payload. Writes nothing.
+pub fn prepare(request: &Request<'_>, required_key: Option<&str>) -> Result<Machine> {
+    let root = Root::open(request.root).map_err(Refused::because)?;
+    check_user(&root)?;
+    let payload = payload::to_install(request.payload)?;
+    payload::check_signature(&payload, request.trust, required_key)?;
+    let typed = inputs::typed(request.inputs);
+    let collected = observe::inputs::collect(&typed, &root, Some(payload.manifest()))?;
+    let spec = NodeSpec::resolve(&collected.inputs)?;
+    for warning in &spec.warnings {
+        log::warn!("{warning}");
+    }
+    Ok(Machine {
+        root,
+        runner: &System,
+        payload,
+        spec,
+    })
+}
+
+impl Machine {
+    /// What its keys and certificates are found with.
+    pub fn context(&self) -> Context<'_> {
+        Context {
+            root: &self.root,
+            spec: &self.spec,
+        }
+    }
+
+    /// Its keys and certificates.
+    pub fn identity(&self, joining: Joining) -> Result<Identity> {
+        enroll::resolve(&self.context(), joining)
+    }
+
+    /// Refuses a profile other than the one it was installed with.
+    pub fn check_profile(&self) -> Result<()> {
+        match records::state(&self.root)? {
+            Some(state) => Ok(preflight::profile_stays(&state, &self.spec)?),
+            None => Ok(()),
+        }
+    }
+
+    /// The changes it needs, and the docker that takes its images.
+    pub fn plan(&self, identity: &Identity) -> Result<(Plan, Docker)> {
+        let manifest = self.payload.manifest();
+        let whole = unpack::is_complete(&self.root.resolve(BUNDLES)?, &self.payload);
+        let source = docker_source(&self.root, manifest)?;
+        let desired = self.desired(source, identity)?;
+        let machine = observe::preflight::Machine {
+            root: &self.root,
+            runner: self.runner,
+            manifest,
+            unpacked: whole,
+            spec: &self.spec,
+        };
+        machine.check(&desired)?;
+        let docker = Docker::of(source);
+        let observer = Observer {
+            root: &self.root,
+            runner: self.runner,
+            docker: &docker,
+            program: &this_program()?,
+            bundle_is_whole: whole,
+        };
+        let current = observe(&desired, &observer).map_err(Refused::because)?;
+        Ok((Plan::build(&desired, &current), docker))
+    }
+
+    fn desired(&self, source: DockerSource, identity: &Identity) -> Result<Desired> {
+        let found = workloads::find(Place {
+            root: &self.root,
+            manifest: self.payload.manifest(),
+            spec: &self.spec,
+        })?;
+        let desired = Desired::build(&Sources {
+            spec: &self.spec,
+            manifest: self.payload.manifest(),
+            digest: self.payload.digest().as_str(),
+            pki: identity.pki.as_ref(),
+            tokens: identity.tokens.as_ref(),
+            join_token: identity.join_token.clone(),
+            bundled_docker: source == DockerSource::Payload,
+            workloads: &found.workloads,
+            images: &found.images,
+        });
+        Ok(desired.map_err(Refused::because)?)
+    }
+
+    /// Carries out a plan that has nothing to do with its images, such as one that takes it down.
+    pub fn take_down(&self, plan: &Plan) -> Result<()> {
+        let source = docker_source(&self.root, self.payload.manifest())?;
+        self.apply(plan, &Docker::of(source))
+    }
+
+    /// Carries a plan out.
+    pub fn apply(&self, plan: &Plan, docker: &Docker) -> Result<()> {
+        let unpack = |bundles: &Path| {
+            let size = self.payload.manifest().unpacked_size();
+            let progress = progress::standard_error("unpack", size);
+            unpack::unpack(&self.payload, bundles, &*progress).map(drop)
+        };
+        let announce =
+            |number: usize, count: usize, step: &Step| log::info!("[{number}/{count}] {step}");
+        let install_program = |path: &Path| atomic::copy(&this_program()?, path, 0o755);
+        Executor {
+            root: &self.root,
+            runner: self.runner,
+            docker,
+            unpack: &unpack,
+            install_program: &install_program,
+            announce: &announce,
+        }
+        .run(plan)
+    }
+
+    /// What it is once it is installed.
+    pub fn state(&self) -> State {
+        State::of(
+            &self.spec,
+            self.payload.manifest(),
+            self.payload.digest().as_str(),
+        )
+    }
+
+    /// Notes that it is installed. Returns whether that was news.
+    pub fn note(&self) -> Result<bool> {
+        notes::write_state(&self.root, &self.state())
+    }
+}

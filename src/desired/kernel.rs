@@ -1,0 +1,42 @@
+//! The kernel modules and settings of a node.
+
+use crate::nodespec::{Ipip, NodeSpec};
+
+const MODULES: &[&str] = &[
+    "br_netfilter",
+    "ip_tables",
+    "ip6_tables",
+    "ip_set",
+    "xt_set",
+    "xt_mark",
+    "xt_addrtype",
+    "xt_multiport",
+    "ipt_rpfilter",
+    "ipt_REJECT",
+    "nf_conntrack_netlink",
+];
+/// The module of Calico's tunnels.
+const TUNNEL: &str = "ipip";
+
+/// The modules, in the order in which they are loaded.
+pub fn modules(spec: &NodeSpec) -> Vec<String> {
+    let tunnel = (*spec.cluster.ipip != Ipip::Off).then_some(TUNNEL);
+    let all = MODULES.iter().copied().chain(tunnel);
+    all.map(str::to_owned).collect()
+}
+
+/// The settings: key with dots, value.
+pub fn settings(spec: &NodeSpec) -> Vec<(String, String)> {
+    let ports = spec.cluster.node_ports.to_string();
+    [
+        ("net.ipv4.ip_forward", "1"),
+        ("net.bridge.bridge-nf-call-iptables", "1"),
+        ("net.bridge.bridge-nf-call-ip6tables", "1"),
+        // Felix exits where this is 2, the default of newer distributions.
+        ("net.ipv4.conf.all.rp_filter", "1"),
+        // A node port that is in use as an ephemeral port cannot be opened.
+        ("net.ipv4.ip_local_reserved_ports", &ports),
+    ]
+    .map(|(key, value)| (key.to_owned(), value.to_owned()))
+    .to_vec()
+}

@@ -1,0 +1,29 @@
+//! The certificates of this node that are due for renewal.
+
+use anyhow::{Context as _, Result};
+use time::OffsetDateTime;
+
+use crate::records::state::State;
+use crate::sys::root::Root;
+use crate::{components, paths, pki};
+
+/// The certificates of this node that are due for renewal.
+pub fn due(root: &Root, state: &State) -> Result<Vec<&'static str>> {
+    let role = state.role.parse().map_err(anyhow::Error::msg)?;
+    let now = OffsetDateTime::now_utc();
+    let authority = root
+        .read(paths::CA_CERTIFICATE)?
+        .context(paths::CA_CERTIFICATE)?;
+    let mut due = Vec::new();
+    for name in components::certificate_names(role) {
+        let path = paths::certificate(name);
+        let Some(pem) = root.read(&path)? else {
+            due.push(name);
+            continue;
+        };
+        if pki::is_due(&pem, &authority, now).with_context(|| path.clone())? {
+            due.push(name);
+        }
+    }
+    Ok(due)
+}

@@ -1,0 +1,159 @@
+//! This node's keys and certificates: found on its disk, made, or fetched from a master.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use time::OffsetDateTime;
+
+use crate::components;
+use crate::desired::JoinToken;
+use crate::join::client::JoinedMaster;
+use crate::nodespec::{NodeSpec, Refused};
+use crate::paths;
+use crate::pki::{self, Existing, GivenAuthority, Pki, Secret};
+use crate::records::tokens::TokenRecord;
+use crate::sys::root::Root;
+
+mod ask;
+pub mod by_hand;
+mod due;
+mod masters;
+mod worker;
+
+pub use due::due;
+
+/// The node whose keys and certificates these are.
+#[derive(Clone, Copy)]
+pub struct Context<'a> {
+    /// Where its files are.
+    pub root: &'a Root,
+    /// What it becomes.
+    pub spec: &'a NodeSpec,
+}
+
+/// The keys and certificates on a disk.
+struct OnDisk<'a>(&'a Root);
+
+impl Existing for OnDisk<'_> {
+    fn read(&self, path: &str) -> Result<Option<Vec<u8>>> {
+        self.0.read(path)
+    }
+}
+
+/// The keys, certificates and tokens of a node.
+#[derive(Default)]
+pub struct Identity {
+    /// Keys and certificates, where the profile has them.
+    pub pki: Option<Pki>,
+    /// The tokens that kube-apiserver accepts, on a master.
+    pub tokens: Option<Secret>,
+    /// The token that workers join with, on a master.
+    pub join_token: Option<JoinToken>,
+}
+
+/// Whether a worker that has not joined yet joins now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Joining {
+    /// It joins. It waits for its master without limit, or gives up after the given time.
+    Now(Option<Duration>),
+    /// It does not join. It makes placeholder certificates, only to show what would change.
+    Pretended,
+}
+
+/// Finds, makes or fetches the keys and certificates of the node.
+pub fn resolve(context: &Context<'_>, joining: Joining) -> Result<Identity> {
+    if !context.spec.tls() {
+        return Ok(Identity::default());
+    }
+    let now = OffsetDateTime::now_utc();
+    if !context.spec.role.is_master() {
+        return Ok(Identity {
+            pki: Some(worker::certificates(context, joining, now)?),
+            ..Identity::default()
+        });
+    }
+    let shared = masters::shared_keys(context, joining)?;
+    let mut request = components::pki_request(context.spec);
+    if let Some(request) = &mut request {
+        request.authority.given = given_authority(context).map_err(Refused::because)?;
+        if let Some(shared) = &shared {
+            request.authority.given = Some(authority_of(shared));
+            let key = shared.keys.service_account.as_bytes().to_vec();
+            request.service_account.given = Some(Secret::new(key));
+        }
+    }
+    let pki = request
+        .map(|request| pki::resolve(&request, &OnDisk(context.root), now))
+        .transpose();
+    let mut file = context.root.read(paths::TOKEN_FILE)?;
+    if let Some(shared) = &shared {
+        file = Some(shared.keys.tokens.as_bytes().to_vec());
+    }
+    let tokens = pki::token::resolve_token_csv(file.as_deref())
+        .context(paths::TOKEN_FILE)
+        .map_err(Refused::because)?;
+    Ok(Identity {
+        pki: pki.map_err(Refused::because)?,
+        tokens: Some(tokens),
+        join_token: join_token(context, now),
+    })
+}
+
+/// Whether this machine needs certificates or keys of a master, for which it may have to wait.
+pub fn has_to_join(context: &Context<'_>) -> Result<bool> {
+    let is_worker = context.spec.tls() && !context.spec.role.is_master();
+    let has_to = is_worker && !context.root.exists(paths::CA_CERTIFICATE)?;
+    Ok(has_to || masters::lacks_shared_keys(context)?)
+}
+
+/// The certificate authority that another master sent.
+fn authority_of(shared: &JoinedMaster) -> GivenAuthority {
+    let place = "the certificate authority that another master sent".to_owned();
+    GivenAuthority {
+        certificates: shared.authority.clone(),
+        key: Secret::new(shared.keys.authority.as_bytes().to_vec()),
+        key_place: place.clone(),
+        place,
+    }
+}
+
+/// The certificate authority that the settings name.
+fn given_authority(context: &Context<'_>) -> Result<Option<GivenAuthority>> {
+    let Some(ca) = &context.spec.ca else {
+        return Ok(None);
+    };
+    let place = |field: &str, path: &str| format!("{}: {field} {path}", ca.origin);
+    let read = |field: &str, path: &str| {
+        let bytes = context
+            .root
+            .read(path)
+            .with_context(|| place(field, path))?;
+        bytes.with_context(|| format!("{}: there is no such file", place(field, path)))
+    };
+    let certificates = String::from_utf8(read("certificate", &ca.certificate)?);
+    let place_of_certificate = place("certificate", &ca.certificate);
+    Ok(Some(GivenAuthority {
+        certificates: certificates.with_context(|| place_of_certificate.clone())?,
+        place: place_of_certificate,
+        key: Secret::new(read("key", &ca.key)?),
+        key_place: place("key", &ca.key),
+    }))
+}
+
+/// The token from user-data, in the form in which a master stores it.
+fn join_token(context: &Context<'_>, now: OffsetDateTime) -> Option<JoinToken> {
+    let join = &context.spec.join;
+    let token = join.token.as_ref()?;
+    Some(JoinToken {
+        id: token.id().clone(),
+        record: TokenRecord {
+            verifier: token.verifier(),
+            created: now,
+            expires: join.ttl.0.map(|ttl| now + ttl),
+            uses: join.uses.as_ref().map(|uses| uses.value),
+            used: 0,
+            revoked: None,
+            from: token.origin.to_string(),
+        },
+    })
+}

@@ -1,0 +1,420 @@
+//! Who this VM is: its entry in the inventory, its role and its name.
+
+use core::net::{IpAddr, Ipv4Addr};
+use std::collections::BTreeMap;
+
+use wildmatch::WildMatch;
+
+use super::Role;
+use super::masters::Master;
+use super::network;
+use super::resolve::Resolver;
+use super::settings::{InventoryEntry, closest};
+use super::value::{Layer, Origin, Sourced};
+
+/// Picks a field that can identify an entry of the inventory.
+type Field = fn(&InventoryEntry) -> &Option<String>;
+
+/// One node of the inventory, checked.
+pub(super) struct Node {
+    role: Role,
+    name: Option<String>,
+    uuid: Option<String>,
+    address: Option<Ipv4Addr>,
+    index: usize,
+}
+
+/// The inventory of the strongest layer that has one.
+pub(super) struct Inventory<'a> {
+    layer: &'a Layer,
+    nodes: Vec<Node>,
+}
+
+impl Inventory<'_> {
+    fn origin(&self, node: &Node, field: &str) -> Origin {
+        self.layer
+            .origin(&format!("inventory[{}].{field}", node.index))
+    }
+
+    fn sourced<T>(&self, node: &Node, field: &str, value: T) -> Sourced<T> {
+        Sourced::new(value, self.origin(node, field))
+    }
+
+    /// Names and addresses of all nodes that have both.
+    pub(super) fn hosts(&self) -> impl Iterator<Item = (&str, Sourced<Ipv4Addr>)> {
+        self.nodes.iter().filter_map(|node| {
+            let address = self.sourced(node, "address", node.address?);
+            Some((node.name.as_deref()?, address))
+        })
+    }
+
+    /// The masters, if there are several; or an error that names one without name or address.
+    pub(super) fn masters(&self) -> Option<Result<Sourced<Vec<Master>>, String>> {
+        let nodes: Vec<&Node> = self
+            .nodes
+            .iter()
+            .filter(|node| node.role.is_master())
+            .collect();
+        if nodes.len() < 2 {
+            return None;
+        }
+        let master = |node: &&Node| match (&node.name, node.address) {
+            (Some(name), Some(address)) => Ok(Master {
+                name: name.clone(),
+                address,
+            }),
+            _ => Err(format!(
+                "{}: add `name` and `address`: with several masters, each needs both",
+                self.layer.origin(&format!("inventory[{}]", node.index))
+            )),
+        };
+        let masters: Result<Vec<Master>, String> = nodes.iter().map(master).collect();
+        Some(masters.map(|masters| Sourced::new(masters, self.layer.origin("inventory"))))
+    }
+
+    /// The address of the master, if there is exactly one.
+    pub(super) fn master(&self) -> Option<Sourced<Ipv4Addr>> {
+        let mut masters = self.nodes.iter().filter(|node| node.role.is_master());
+        let master = masters.next().filter(|_| masters.next().is_none())?;
+        Some(self.sourced(master, "address", master.address?))
+    }
+}
+
+/// This VM's entry in the inventory.
+#[derive(Default)]
+pub(super) struct Entry {
+    pub(super) role: Option<Sourced<Role>>,
+    pub(super) name: Option<Sourced<String>>,
+    pub(super) address: Option<Sourced<Ipv4Addr>>,
+}
+
+impl<'a> Resolver<'a> {
+    /// The inventory, with every entry checked.
+    pub(super) fn inventory(&mut self) -> Option<Inventory<'a>> {
+        let layers: &'a [Layer] = self.layers;
+        let (layer, entries) = layers
+            .iter()
+            .find_map(|layer| Some((layer, layer.settings.inventory.as_ref()?)))?;
+        let mut nodes = Vec::new();
+        for (index, entry) in entries.iter().enumerate() {
+            nodes.extend(self.inventory_node(layer, index, entry));
+        }
+        self.refuse_repeats(layer, entries);
+        Some(Inventory { layer, nodes })
+    }
+
+    fn inventory_node(
+        &mut self,
+        layer: &Layer,
+        index: usize,
+        entry: &InventoryEntry,
+    ) -> Option<Node> {
+        let problems = self.problems.len();
+        let field = |field: &str| layer.origin(&format!("inventory[{index}].{field}"));
+        let said = |name: &str, value: &Option<String>| {
+            value.clone().map(|value| Sourced::new(value, field(name)))
+        };
+        let role = self.parsed(Sourced::new(entry.role.clone(), field("role")), str::parse);
+        let name = said("name", &entry.name).and_then(|name| self.parsed(name, network::dns_name));
+        let address = said("address", &entry.address)
+            .and_then(|address| self.parsed(address, network::node_address));
+        if entry.name.is_none() && entry.uuid.is_none() && entry.address.is_none() {
+            let origin = layer.origin(&format!("inventory[{index}]"));
+            self.problems.push(format!(
+                "{origin}: add `name`, `uuid` or `address`: without one of them, no VM can match it"
+            ));
+        }
+        (self.problems.len() == problems).then_some(())?;
+        Some(Node {
+            role: role?.value,
+            name: name.map(|name| name.value),
+            uuid: entry.uuid.clone(),
+            address: address.map(|address| address.value),
+            index,
+        })
+    }
+
+    fn refuse_repeats(&mut self, layer: &Layer, entries: &[InventoryEntry]) {
+        let fields: [(&str, Field); 3] = [
+            ("name", |entry| &entry.name),
+            ("uuid", |entry| &entry.uuid),
+            ("address", |entry| &entry.address),
+        ];
+        for (name, pick) in fields {
+            let mut seen: BTreeMap<String, usize> = BTreeMap::new();
+            for (index, entry) in entries.iter().enumerate() {
+                let Some(value) = pick(entry) else { continue };
+                if let Some(first) = seen.insert(value.to_lowercase(), index) {
+                    let origin = layer.origin(&format!("inventory[{index}].{name}"));
+                    let why =
+                        format!("inventory[{first}] has the same one; each node needs its own");
+                    self.refuse(&origin, value, why);
+                }
+            }
+        }
+    }
+
+    /// This VM's entry in the inventory. The first of these fields that an entry has decides whether
+    /// it matches: UUID, name, address.
+    pub(super) fn entry(&mut self, inventory: Option<&Inventory<'_>>) -> Entry {
+        let Some(inventory) = inventory else {
+            return Entry::default();
+        };
+        let (names, addresses) = (self.own_names(), self.own_addresses());
+        let uuid = self.inputs.metadata.first().map(|m| m.uuid.to_lowercase());
+        let is_this = |node: &&Node| match (&node.uuid, &uuid, &node.name, node.address) {
+            (Some(theirs), Some(own), ..) => theirs.to_lowercase() == *own,
+            (_, _, Some(name), _) => names.contains(name),
+            (_, _, None, Some(address)) => addresses.contains(&address),
+            (_, _, None, None) => false,
+        };
+        let mut fitting = inventory.nodes.iter().filter(is_this);
+        let Some(node) = fitting.next() else {
+            return Entry::default();
+        };
+        if let Some(other) = fitting.next() {
+            self.problems.push(format!(
+                "{}: inventory[{}] matches this VM, too; keep one of the two",
+                inventory
+                    .layer
+                    .origin(&format!("inventory[{}]", node.index)),
+                other.index
+            ));
+        }
+        Entry {
+            role: Some(inventory.sourced(node, "role", node.role)),
+            name: node
+                .name
+                .clone()
+                .map(|name| inventory.sourced(node, "name", name)),
+            address: node
+                .address
+                .map(|address| inventory.sourced(node, "address", address)),
+        }
+    }
+
+    /// The names of this VM that may be in an inventory: display name, host name, its first label.
+    fn own_names(&self) -> Vec<String> {
+        let Some(metadata) = self.inputs.metadata.first() else {
+            return vec![first_label(&self.inputs.host.hostname)];
+        };
+        vec![
+            metadata.name.clone(),
+            metadata.hostname.clone(),
+            first_label(&metadata.hostname),
+        ]
+    }
+
+    /// The IPv4 addresses of this VM, those it shows itself and those from OpenStack.
+    pub(super) fn own_addresses(&self) -> Vec<Ipv4Addr> {
+        let interfaces = self.inputs.host.interfaces.iter().flatten();
+        let present = interfaces
+            .flat_map(|i| &i.addresses)
+            .map(ipnet::Ipv4Net::addr);
+        let assigned = self.inputs.metadata.iter().flat_map(|m| &m.interfaces);
+        let assigned = assigned
+            .flat_map(|i| &i.addresses)
+            .filter_map(|address| match address {
+                IpAddr::V4(address) => Some(*address),
+                IpAddr::V6(_) => None,
+            });
+        present.chain(assigned).collect()
+    }
+
+    /// The role: the configured one, else the inventory's, else that of the first rule that
+    /// matches, else master for the VM that has the master's address. Otherwise this is an error:
+    /// there is no guess.
+    pub(super) fn role(
+        &mut self,
+        entry: Option<Sourced<Role>>,
+        master: Option<&Sourced<Ipv4Addr>>,
+        masters: Option<&Sourced<Vec<Master>>>,
+    ) -> Option<Sourced<Role>> {
+        let said = self.said("role", |s| &s.role);
+        let was_said = said.is_some();
+        let said = said.and_then(|said| self.parsed(said, str::parse));
+        let found = [
+            said,
+            entry,
+            self.role_by_rule(),
+            self.role_by_address(master, masters),
+        ];
+        let mut found = found.into_iter().flatten();
+        let Some(mut role) = found.next() else {
+            if !was_said {
+                self.problems.push(self.no_role());
+            }
+            return None;
+        };
+        for weaker in found {
+            if weaker.value != role.value {
+                self.warnings.push(format!(
+                    "{} is {}, but {} is {}; the first one is used",
+                    role.origin, role.value, weaker.origin, weaker.value
+                ));
+            }
+            role.overrode.push(weaker.overridden());
+        }
+        Some(role)
+    }
+
+    pub(super) fn role_by_rule(&mut self) -> Option<Sourced<Role>> {
+        let layers = self.layers;
+        let (layer, rules) = layers
+            .iter()
+            .find_map(|layer| Some((layer, layer.settings.role_rules.as_ref()?)))?;
+        let metadata = self.inputs.metadata.first();
+        let index = metadata.and_then(|metadata| metadata.launch_index);
+        let host_name = metadata.map_or(self.inputs.host.hostname.as_str(), |m| &m.hostname);
+        let mut chosen = None;
+        for (number, rule) in rules.iter().enumerate() {
+            let origin = |field: &str| layer.origin(&format!("roleRules[{number}].{field}"));
+            let role = self.parsed(Sourced::new(rule.role.clone(), origin("role")), str::parse)?;
+            if rule.launch_index.is_none() && rule.host_name.is_none() {
+                let place = layer.origin(&format!("roleRules[{number}]"));
+                self.problems.push(format!(
+                    "{place}: add `launchIndex` or `hostName`: without one of them, no VM can match it"
+                ));
+            }
+            let wanted = match &rule.launch_index {
+                Some(text) => {
+                    let said = Sourced::new(text.clone(), origin("launchIndex"));
+                    let parse =
+                        |text: &str| text.parse().map_err(|_| "expected a number".to_owned());
+                    Some(self.parsed::<u64>(said, parse)?.value)
+                }
+                None => None,
+            };
+            let fits = wanted.is_none_or(|wanted| index == Some(wanted))
+                && rule
+                    .host_name
+                    .as_ref()
+                    .is_none_or(|pattern| is_like(host_name, pattern));
+            if fits && chosen.is_none() {
+                chosen = Some(role);
+            }
+        }
+        chosen
+    }
+
+    fn role_by_address(
+        &self,
+        master: Option<&Sourced<Ipv4Addr>>,
+        masters: Option<&Sourced<Vec<Master>>>,
+    ) -> Option<Sourced<Role>> {
+        let own = self.own_addresses();
+        let is_one = |masters: &&Sourced<Vec<Master>>| {
+            masters.iter().any(|master| own.contains(&master.address))
+        };
+        let master = master.filter(|master| own.contains(&master.value));
+        let origin = match master {
+            Some(master) => &master.origin,
+            None => &masters.filter(is_one)?.origin,
+        };
+        Some(Sourced::new(Role::Master, origin.clone()))
+    }
+
+    fn no_role(&self) -> String {
+        let mut looked_at = vec![
+            "flag --role".to_owned(),
+            "environment APPLIANCE_ROLE".to_owned(),
+        ];
+        for metadata in &self.inputs.metadata {
+            let mut place = format!("{}: `meta.role`, `meta.appliance.role`", metadata.source);
+            let alike = metadata
+                .meta
+                .keys()
+                .find(|key| closest(key) == Some("role"));
+            if let Some(key) = alike {
+                place += &format!(" (found `meta.{}`: is it misspelt?)", key.escape_debug());
+            }
+            looked_at.push(place);
+        }
+        for layer in self.layers {
+            if layer.place.is_read_whole() {
+                looked_at.push(layer.origin("role").to_string());
+            }
+            if layer.settings.inventory.is_some() {
+                let who = self.own_names().join(", ");
+                looked_at.push(format!(
+                    "{} (no entry for {who})",
+                    layer.origin("inventory")
+                ));
+            }
+            if layer.settings.role_rules.is_some() {
+                looked_at.push(format!("{} (no rule matches)", layer.origin("roleRules")));
+            }
+        }
+        looked_at.extend(self.inputs.looked_at.iter().cloned());
+        format!(
+            "no role found; looked at {}; add `--role master`, `worker` or `single`, or run \
+             `openstack server set --property role=master SERVER`",
+            looked_at.join("; ")
+        )
+    }
+
+    /// The node's name: the configured one, else the inventory's, else the first label of the host
+    /// name. OpenStack's display name may be any text, and its host name ends with the cloud's DHCP
+    /// domain.
+    pub(super) fn name(&mut self, entry: Option<Sourced<String>>) -> Option<Sourced<String>> {
+        let explicit = match self.said("nodeName", |s| &s.node_name) {
+            Some(said) => Some(self.parsed(said, network::dns_name)?),
+            None => entry,
+        };
+        let hostname = self.hostname();
+        let Some(mut name) = explicit else {
+            return self.corrected(hostname);
+        };
+        if name.as_str() == "localhost" {
+            let why = "every machine has this name; set another one with `nodeName`";
+            self.refuse(&name.origin, "localhost", why);
+        }
+        name.overrode.push(hostname.overridden());
+        Some(name)
+    }
+
+    fn hostname(&self) -> Sourced<String> {
+        let mut metadata = self.inputs.metadata.iter();
+        match metadata.find(|metadata| !metadata.hostname.is_empty()) {
+            Some(metadata) => Sourced::new(
+                first_label(&metadata.hostname),
+                Origin::Metadata(metadata.source.clone(), "hostname"),
+            ),
+            None => Sourced::new(
+                first_label(&self.inputs.host.hostname),
+                Origin::Host("host name".to_owned()),
+            ),
+        }
+    }
+
+    /// The host name in a form that Kubernetes accepts. Warns if it had to be changed.
+    fn corrected(&mut self, hostname: Sourced<String>) -> Option<Sourced<String>> {
+        let fit = network::as_dns_label(&hostname);
+        if fit.is_empty() || fit == "localhost" {
+            let why = "this cannot be the name of a node; set a name with `nodeName`";
+            self.refuse(&hostname.origin, &hostname, why);
+            return None;
+        }
+        if fit == *hostname {
+            return Some(hostname);
+        }
+        self.warnings.push(format!(
+            "{} is {:?}, which Kubernetes does not accept as a name; the node gets the name {fit} \
+             (set another one with `nodeName`)",
+            hostname.origin, *hostname
+        ));
+        Some(Sourced {
+            overrode: vec![hostname.overridden()],
+            ..Sourced::new(fit, hostname.origin)
+        })
+    }
+}
+
+fn is_like(host_name: &str, pattern: &str) -> bool {
+    let pattern = WildMatch::new(pattern);
+    pattern.matches(host_name) || pattern.matches(&first_label(host_name))
+}
+
+fn first_label(hostname: &str) -> String {
+    hostname.split('.').next().unwrap_or_default().to_owned()
+}

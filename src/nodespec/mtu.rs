@@ -1,0 +1,111 @@
+//! The MTU of the node's network, and the addresses that Neutron must allow.
+
+use core::net::{IpAddr, Ipv4Addr};
+
+use super::resolve::Resolver;
+use super::value::{Origin, Sourced};
+use super::{ClusterSpec, HostInterface, Ipip};
+use crate::metadata::model::{Interface, Metadata};
+
+/// Ethernet's MTU in bytes: the default if OpenStack, the kernel and the operator give none.
+const DEFAULT_MTU: u32 = 1500;
+/// The smallest MTU for IPv4 and Calico's tunnel, and the largest that Neutron offers (jumbo frames).
+const MTU_RANGE: std::ops::RangeInclusive<u32> = 576..=9216;
+
+impl Resolver<'_> {
+    /// The configured MTU, else the smaller of OpenStack's and the kernel's value for the interface
+    /// with the node's address: larger packets would be lost.
+    pub(super) fn mtu(&mut self, address: Option<Ipv4Addr>) -> Option<Sourced<u32>> {
+        let mut offered = self.offered_mtus(address);
+        offered.sort_by_key(|mtu| mtu.value);
+        if let Some(said) = self.said("mtu", |s| &s.mtu) {
+            let mut mtu = self.parsed(said, parse_mtu)?;
+            mtu.overrode.extend(offered.iter().map(Sourced::overridden));
+            return Some(mtu);
+        }
+        let Some((least, others)) = offered.split_first() else {
+            return Some(Sourced::new(DEFAULT_MTU, Origin::Default));
+        };
+        let mut least = least.clone();
+        least.overrode = others.iter().map(Sourced::overridden).collect();
+        if let Some(other) = others.last().filter(|other| other.value != least.value) {
+            self.warnings.push(format!(
+                "{} is {}, but {} is {}; the smaller one is used (set another with `mtu`)",
+                least.origin, least.value, other.origin, other.value
+            ));
+        }
+        let text = Sourced {
+            value: least.to_string(),
+            origin: least.origin,
+            overrode: least.overrode,
+        };
+        self.parsed(text, parse_mtu)
+    }
+
+    fn offered_mtus(&self, address: Option<Ipv4Addr>) -> Vec<Sourced<u32>> {
+        let host = self.host_interface(address);
+        let mut offered = Vec::new();
+        if let Some((metadata, mtu)) = self
+            .metadata_interface(address)
+            .and_then(|(metadata, interface)| Some((metadata, interface.mtu?)))
+        {
+            let field = "network_data.links.mtu";
+            let origin = Origin::Metadata(metadata.source.clone(), field);
+            offered.push(Sourced::new(mtu, origin));
+        }
+        if let Some((host, mtu)) = host.and_then(|host| Some((host, host.mtu?))) {
+            let origin = Origin::Host(format!("MTU of interface {}", host.name));
+            offered.push(Sourced::new(mtu, origin));
+        }
+        offered
+    }
+
+    fn host_interface(&self, address: Option<Ipv4Addr>) -> Option<&HostInterface> {
+        let mut interfaces = self.inputs.host.interfaces.iter().flatten();
+        interfaces.find(|i| i.addresses.iter().any(|net| Some(net.addr()) == address))
+    }
+
+    /// OpenStack's entry for the interface with the node's address: the one with its MAC address,
+    /// else the one with the address itself, else the only one.
+    fn metadata_interface(&self, address: Option<Ipv4Addr>) -> Option<(&Metadata, &Interface)> {
+        let metadata = self.describing_metadata()?;
+        let mac = self.host_interface(address).and_then(|i| i.mac.as_deref());
+        let by_mac = |i: &&Interface| Some(i.mac.as_str()) == mac;
+        let by_address =
+            |i: &&Interface| address.is_some_and(|a| i.addresses.contains(&IpAddr::V4(a)));
+        let interfaces = &metadata.interfaces;
+        let found = interfaces
+            .iter()
+            .find(by_mac)
+            .or_else(|| interfaces.iter().find(by_address))
+            .or_else(|| interfaces.first().filter(|_| interfaces.len() == 1))?;
+        Some((metadata, found))
+    }
+
+    /// Without tunnels, Neutron drops packets of pods unless the port allows their addresses.
+    pub(super) fn warn_of_address_pairs(&mut self, cluster: &ClusterSpec, address: Ipv4Addr) {
+        if *cluster.ipip != Ipip::Off || self.inputs.metadata.is_empty() {
+            return;
+        }
+        let interface = self.metadata_interface(Some(address));
+        let port = interface.and_then(|(_, interface)| interface.port.clone());
+        self.warnings.push(format!(
+            "ipip is off ({}), so Neutron drops packets of pods unless this server's port allows \
+             their addresses; run `openstack port set --allowed-address ip-address={} \
+             --allowed-address ip-address={} {}`, or set ipip to always or cross-subnet",
+            cluster.ipip.origin,
+            *cluster.pod_cidr,
+            *cluster.service_cidr,
+            port.as_deref().unwrap_or("PORT")
+        ));
+    }
+}
+
+/// Parses the MTU of a node's network.
+pub(super) fn parse_mtu(text: &str) -> Result<u32, String> {
+    let (least, most) = (MTU_RANGE.start(), MTU_RANGE.end());
+    text.parse()
+        .ok()
+        .filter(|mtu| MTU_RANGE.contains(mtu))
+        .ok_or_else(|| format!("expected a number of bytes between {least} and {most}"))
+}

@@ -1,0 +1,203 @@
+//! Checks of addresses, ranges and names: text in, a checked value out.
+
+use core::net::{IpAddr, Ipv4Addr};
+use std::fmt;
+use std::str::FromStr;
+
+use ipnet::Ipv4Net;
+
+/// The longest DNS label, in bytes (RFC 1035).
+const MAX_LABEL: usize = 63;
+/// The longest DNS name, in bytes, as Kubernetes counts it.
+const MAX_NAME: usize = 253;
+
+/// Parses an IPv4 range. Its address must be the first of the range.
+pub fn cidr(text: &str) -> Result<Ipv4Net, String> {
+    let net = Ipv4Net::from_str(text)
+        .map_err(|_| "expected an IPv4 range such as 172.20.0.0/16".to_owned())?;
+    if net.network() != net.addr() {
+        return Err(format!(
+            "the address is not the first one of its range; did you mean {}?",
+            net.trunc()
+        ));
+    }
+    Ok(net)
+}
+
+/// Whether the two ranges share an address.
+pub fn overlap(a: &Ipv4Net, b: &Ipv4Net) -> bool {
+    a.contains(b) || b.contains(a)
+}
+
+/// An IPv4 address that a node can have.
+pub fn node_address(text: &str) -> Result<Ipv4Addr, String> {
+    let address = Ipv4Addr::from_str(text)
+        .map_err(|_| "expected an IPv4 address such as 192.168.1.102".to_owned())?;
+    if address.is_loopback()
+        || address.is_unspecified()
+        || address.is_multicast()
+        || address.is_broadcast()
+    {
+        return Err(
+            "other nodes cannot reach it; expected an address of a network interface".to_owned(),
+        );
+    }
+    Ok(address)
+}
+
+/// A name that all of Kubernetes accepts for a node: DNS labels joined by dots, in lower case.
+pub fn dns_name(text: &str) -> Result<String, String> {
+    let is_label = |label: &str| {
+        let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+        let bytes = label.as_bytes();
+        (1..=MAX_LABEL).contains(&bytes.len())
+            && bytes.iter().all(|&b| inner(b) || b == b'-')
+            && inner(bytes[0])
+            && inner(bytes[bytes.len() - 1])
+    };
+    if text.len() <= MAX_NAME && text.split('.').all(is_label) {
+        return Ok(text.to_owned());
+    }
+    let expected =
+        "expected a DNS name: lower-case letters, digits and `-`, with `.` between labels";
+    let fit: Vec<String> = text.split('.').map(as_dns_label).collect();
+    if fit.iter().any(String::is_empty) {
+        return Err(expected.to_owned());
+    }
+    Err(format!("{expected}; did you mean {:?}?", fit.join(".")))
+}
+
+/// The DNS label closest to `text`: in lower case, with `-` for characters that a label cannot have;
+/// empty if nothing is left.
+pub fn as_dns_label(text: &str) -> String {
+    let fit = |c: char| match c.to_ascii_lowercase() {
+        c @ ('a'..='z' | '0'..='9') => c,
+        _ => '-',
+    };
+    let label: String = text.chars().map(fit).take(MAX_LABEL).collect();
+    label.trim_matches('-').to_owned()
+}
+
+/// A name or address in a certificate.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum SubjectAltName {
+    /// A DNS name.
+    Dns(String),
+    /// An IP address.
+    Ip(IpAddr),
+}
+
+impl SubjectAltName {
+    /// Reads either form.
+    pub fn parse(text: &str) -> Result<SubjectAltName, String> {
+        match IpAddr::from_str(text) {
+            Ok(address) => Ok(SubjectAltName::Ip(address)),
+            Err(_) => dns_name(text).map(SubjectAltName::Dns),
+        }
+    }
+}
+
+/// The ports that services may open on every node, both ends included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PortRange {
+    /// The lowest port.
+    pub first: u16,
+    /// The highest port.
+    pub last: u16,
+}
+
+impl PortRange {
+    /// Reads `FIRST-LAST`.
+    pub fn parse(text: &str) -> Result<PortRange, String> {
+        let expected = "expected two ports such as 20000-40000, the lower one first";
+        let (first, last) = text.split_once('-').ok_or(expected)?;
+        let port = |text: &str| {
+            text.parse::<u16>()
+                .ok()
+                .filter(|&port| port > 0)
+                .ok_or(expected)
+        };
+        let range = PortRange {
+            first: port(first)?,
+            last: port(last)?,
+        };
+        if range.first > range.last {
+            return Err(expected.to_owned());
+        }
+        Ok(range)
+    }
+}
+
+impl fmt::Display for PortRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.first, self.last)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_range_with_host_bits_is_refused_with_the_range_that_was_meant() {
+        let error = cidr("172.20.1.0/16").unwrap_err();
+        assert!(error.contains("172.20.0.0/16"), "{error}");
+    }
+
+    #[test]
+    fn ranges_overlap_when_one_holds_the_other() {
+        let (pods, inside) = (
+            cidr("172.20.0.0/16").unwrap(),
+            cidr("172.20.8.0/24").unwrap(),
+        );
+        assert!(overlap(&pods, &inside) && overlap(&inside, &pods));
+        assert!(!overlap(&pods, &cidr("10.68.0.0/16").unwrap()));
+    }
+
+    #[test]
+    fn names_that_could_break_a_unit_are_refused() {
+        for hostile in [
+            "", "a\nb", "50%", "a\"b", "a'b", "$HOME", "a b", "-a", "a-", "A", "a..b", "ä",
+        ] {
+            assert!(dns_name(hostile).is_err(), "{hostile:?}");
+        }
+        assert_eq!(
+            dns_name("server02.novalocal").unwrap(),
+            "server02.novalocal"
+        );
+    }
+
+    #[test]
+    fn port_ranges_are_ordered_and_never_zero() {
+        for bad in [
+            "",
+            "20000",
+            "40000-20000",
+            "0-10",
+            "1-70000",
+            "1-2-3",
+            "a-b",
+        ] {
+            assert!(PortRange::parse(bad).is_err(), "{bad:?}");
+        }
+        assert_eq!(
+            PortRange::parse("20000-40000").unwrap().to_string(),
+            "20000-40000"
+        );
+    }
+
+    #[test]
+    fn addresses_no_other_node_can_reach_are_refused() {
+        for bad in [
+            "127.0.0.1",
+            "0.0.0.0",
+            "224.0.0.1",
+            "fe80::1",
+            "192.168.1",
+            "server02",
+        ] {
+            assert!(node_address(bad).is_err(), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! The description of the settings: for people, for editors, and as an example file.
+
+use std::fmt::Write;
+
+use schemars::transform::{RecursiveTransform, Transform};
+use schemars::{Schema, schema_for};
+use serde_json::Value;
+
+use super::settings::{PLAIN, Plain, Settings};
+
+/// The head of the example file.
+const EXAMPLE_HEADER: &str = "\
+# Settings of an appliance node, for /etc/appliance/config.yaml or the section `appliance:` of
+# user-data. Every setting is optional. The values below are defaults or examples: remove the `#`
+# before those that you change.
+";
+
+/// Examples of the settings that are lists or maps.
+const EXAMPLE_LISTS: &str = "\
+inventory:
+- name: server02
+  role: master
+  address: 192.168.1.102
+- name: server01
+  role: worker
+  address: 192.168.1.101
+- name: server03
+  role: worker
+  address: 192.168.1.103
+ca:
+  certificate: /etc/appliance/ca.pem
+  key: /etc/appliance/ca-key.pem
+join:
+  ttl: 24h
+  uses: 10
+  port: 6444
+workloads:
+- name: message-service
+  file: /etc/appliance/message-service.yaml
+  images: [/mnt/images/message-service.tar]
+- name: api-gateway
+  after: [message-service]
+  file: /etc/appliance/api-gateway.yaml
+roleRules:
+- launchIndex: 0
+  role: master
+- hostName: worker-*
+  role: worker
+hosts:
+  registry.example.org: 192.168.1.200
+";
+
+/// The JSON Schema (2020-12) of a configuration file, with every default.
+pub fn schema() -> Schema {
+    let mut schema = schema_for!(Settings);
+    let mut without_null = RecursiveTransform(|schema: &mut Schema| {
+        if schema.get("default") == Some(&Value::Null) {
+            schema.remove("default");
+        }
+    });
+    without_null.transform(&mut schema);
+    for plain in PLAIN {
+        if let Some(property) = property(&mut schema, plain.key)
+            && plain.is_default(plain.example)
+        {
+            property.insert("default".to_owned(), plain.example.into());
+        }
+    }
+    schema
+}
+
+fn property<'a>(
+    schema: &'a mut Schema,
+    key: &str,
+) -> Option<&'a mut serde_json::Map<String, Value>> {
+    let properties = schema.ensure_object().get_mut("properties")?;
+    properties.get_mut(key)?.as_object_mut()
+}
+
+impl Plain {
+    fn is_default(&self, value: &str) -> bool {
+        self.default == value
+    }
+}
+
+/// The description of the setting in the schema.
+fn meaning(schema: &mut Schema, key: &str) -> String {
+    let text = property(schema, key).and_then(|property| property.get("description")?.as_str());
+    text.unwrap_or_default().to_owned()
+}
+
+/// A list of the plain settings for `--help`.
+pub fn help() -> String {
+    let mut schema = schema();
+    let mut text = String::new();
+    for plain in PLAIN {
+        let meaning = meaning(&mut schema, plain.key);
+        let meaning = meaning.trim_end_matches('.');
+        // Writing to a string cannot fail.
+        let _ = writeln!(
+            text,
+            "  {:<17} {meaning} [default: {}]",
+            plain.key, plain.default
+        );
+    }
+    text
+}
+
+/// A configuration file with every setting in it, each explained and commented out.
+pub fn example() -> String {
+    let mut schema = schema();
+    let mut text = EXAMPLE_HEADER.to_owned();
+    for plain in PLAIN {
+        let meaning = meaning(&mut schema, plain.key);
+        let _ = write!(
+            text,
+            "\n# {meaning}\n# Default: {}. Environment variable: {}. Server property: {}.\n#{2}: {}\n",
+            plain.default, plain.variable, plain.key, plain.example
+        );
+    }
+    for part in parts(EXAMPLE_LISTS) {
+        let key = part.split(':').next().unwrap_or_default();
+        let _ = write!(text, "\n# {}\n", meaning(&mut schema, key));
+        for line in part.lines() {
+            let _ = writeln!(text, "#{line}");
+        }
+    }
+    text
+}
+
+/// The top-level keys of a YAML text, each with its value.
+fn parts(text: &str) -> Vec<String> {
+    let mut parts: Vec<String> = Vec::new();
+    for line in text.lines() {
+        let continues = line.starts_with([' ', '-']);
+        match parts.last_mut() {
+            Some(part) if continues => *part += &format!("\n{line}"),
+            _ => parts.push(line.to_owned()),
+        }
+    }
+    parts
+}
+
+/// The example with no setting commented out.
+#[cfg(test)]
+pub(super) fn in_force() -> String {
+    let text = example();
+    let settings = text.lines().filter_map(|line| {
+        let setting = line.strip_prefix('#')?;
+        let is_prose = setting.starts_with(' ') && !setting.starts_with("  ");
+        (!is_prose).then_some(setting)
+    });
+    settings.collect::<Vec<_>>().join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::nodespec::validate::validate;
+    use crate::nodespec::value::{Layer, Place};
+
+    #[test]
+    fn the_example_has_every_setting_and_is_valid() {
+        let text = in_force();
+        let settings = Settings::from_yaml("example", &text).unwrap();
+        let layer = Layer::new(Place::Config("example".to_owned()), settings);
+        validate(&[layer]).unwrap();
+        let schema = schema();
+        let properties = schema.get("properties").unwrap().as_object().unwrap();
+        for key in properties.keys() {
+            assert!(
+                text.contains(&format!("{key}:")),
+                "{key} is not in the example"
+            );
+        }
+    }
+
+    #[test]
+    fn every_setting_is_explained() {
+        let mut schema = schema();
+        for plain in PLAIN {
+            assert!(!meaning(&mut schema, plain.key).is_empty(), "{}", plain.key);
+        }
+        assert!(
+            help().contains("podCIDR           The addresses of pods [default: 172.20.0.0/16]")
+        );
+    }
+
+    #[test]
+    fn the_schema_refuses_what_is_misspelt_and_knows_the_roles() {
+        let text = serde_json::to_string(&schema()).unwrap();
+        assert!(text.contains(r#""additionalProperties":false"#), "{text}");
+        assert!(text.contains(r#""const":"worker""#), "{text}");
+        assert!(!text.contains(r#""default":null"#), "{text}");
+        assert!(text.contains(r#""default":"172.20.0.0/16""#), "{text}");
+    }
+}

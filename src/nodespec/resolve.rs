@@ -1,0 +1,416 @@
+//! Makes one checked specification from the settings of all sources.
+
+use core::net::Ipv4Addr;
+use std::collections::BTreeMap;
+use std::fmt::Display;
+
+use ipnet::Ipv4Net;
+use time::{Date, Duration, Month, OffsetDateTime};
+
+use super::identity::Inventory;
+use super::join::own_port;
+use super::masters::Master;
+use super::network::{self, PortRange, SubjectAltName};
+use super::settings::{self, CaSettings, Settings};
+use super::value::{Layer, Origin, Overridden, Sourced};
+use super::{ClusterSpec, Inputs, NodeSpec, Profile, Refused};
+use crate::paths;
+
+/// This program was released after this day: a clock that shows an earlier one is wrong.
+const RELEASED: Date = match Date::from_calendar_date(2026, Month::January, 1) {
+    Ok(date) => date,
+    Err(_) => panic!("the first of January exists"),
+};
+/// How far this machine's clock may differ from the metadata service's without a warning.
+const CLOCK_TOLERANCE: Duration = Duration::minutes(5);
+/// How far it may differ before certificates would be unusable.
+const CLOCK_LIMIT: Duration = Duration::days(1);
+/// How many characters of a value an error message repeats.
+const QUOTE_LIMIT: usize = 80;
+
+impl NodeSpec {
+    /// Takes each value from the strongest layer that sets it, else from the metadata, else from the
+    /// machine, else its default; and checks it. All problems are returned together.
+    pub fn resolve(inputs: &Inputs) -> Result<NodeSpec, Refused> {
+        let mut layers = inputs.layers.clone();
+        Layer::sort(&mut layers);
+        let mut resolver = Resolver::new(inputs, &layers);
+        let spec = resolver.node();
+        match spec {
+            Some(spec) if resolver.problems.is_empty() => Ok(NodeSpec {
+                warnings: resolver.warnings,
+                ..spec
+            }),
+            _ => Err(Refused {
+                problems: resolver.problems,
+            }),
+        }
+    }
+}
+
+pub(super) struct Resolver<'a> {
+    pub(super) inputs: &'a Inputs,
+    /// The settings, the strongest first.
+    pub(super) layers: &'a [Layer],
+    pub(super) problems: Vec<String>,
+    pub(super) warnings: Vec<String>,
+}
+
+/// Picks one setting out of a layer's.
+pub(super) type Pick = fn(&Settings) -> &Option<String>;
+
+/// Parses a setting's text; the error says why that is not possible.
+type Parse<T> = fn(&str) -> Result<T, String>;
+
+impl<'a> Resolver<'a> {
+    pub(super) fn new(inputs: &'a Inputs, layers: &'a [Layer]) -> Resolver<'a> {
+        Resolver {
+            inputs,
+            layers,
+            problems: Vec::new(),
+            warnings: Vec::new(),
+        }
+    }
+
+    fn node(&mut self) -> Option<NodeSpec> {
+        let inventory = self.inventory();
+        let entry = self.entry(inventory.as_ref());
+        let masters = self.masters(inventory.as_ref());
+        let master = self.master(inventory.as_ref(), masters.as_ref());
+        let role = self.role(entry.role, master.as_ref(), masters.as_ref());
+        let profile = self.profile();
+        let name = self.name(entry.name);
+        let address = self.address(entry.address, master.as_ref());
+        let mtu = self.mtu(address.as_ref().map(|address| address.value));
+        let labels = self.labels(role.as_ref().map(|role| role.value));
+        let taints = self.taints();
+        let ca = self.ca();
+        let join = self.join();
+        let addons = self.addons();
+        let cluster = self.cluster(inventory.as_ref(), master, masters);
+        self.check_clock();
+        let spec = NodeSpec {
+            role: role?,
+            profile: profile?,
+            name: name?,
+            address: address?,
+            mtu: mtu?,
+            resolv_conf: self.resolv_conf(),
+            floating_ip: self.floating_ip(),
+            ca: ca?,
+            labels: labels?,
+            taints: taints?,
+            join: join?,
+            addons: addons?,
+            cluster: cluster?,
+            warnings: Vec::new(),
+        };
+        self.check_ranges(&spec);
+        self.check_master(&spec);
+        self.check_masters(&spec);
+        self.check_ports(&spec);
+        self.check_policy(&spec);
+        self.warn_of_address_pairs(&spec.cluster, *spec.address);
+        Some(spec)
+    }
+
+    pub(super) fn refuse(&mut self, origin: &Origin, value: &str, why: impl Display) {
+        let short: String = value.chars().take(QUOTE_LIMIT).collect();
+        let rest = if short.len() < value.len() { "…" } else { "" };
+        let remedy = origin
+            .remedy()
+            .map_or(String::new(), |remedy| format!(" ({remedy})"));
+        self.problems
+            .push(format!("{origin} is {short:?}{rest}: {why}{remedy}"));
+    }
+
+    /// The strongest layer's value of the setting `key`, and what it overrode.
+    pub(super) fn said(&mut self, key: &'static str, pick: Pick) -> Option<Sourced<String>> {
+        let layers = self.layers;
+        let mut saying = layers
+            .iter()
+            .filter_map(|layer| Some((layer, pick(&layer.settings).as_ref()?)));
+        let (layer, value) = saying.next()?;
+        let mut said = Sourced::new(value.clone(), layer.origin(key));
+        for (other, theirs) in saying {
+            if layer.place.is_like(&other.place) && theirs != value && is_of_weight(key) {
+                self.warnings.push(format!(
+                    "{} is {value:?}, but {} is {theirs:?}; the first one is used (to change the \
+                     order, list the sources with --metadata-source)",
+                    said.origin,
+                    other.origin(key)
+                ));
+            }
+            said.overrode.push(Overridden {
+                value: theirs.clone(),
+                origin: other.origin(key),
+            });
+        }
+        Some(said)
+    }
+
+    pub(super) fn parsed<T>(
+        &mut self,
+        said: Sourced<String>,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Option<Sourced<T>> {
+        let (origin, text) = (said.origin.clone(), said.value.clone());
+        said.try_map(|text| parse(&text))
+            .map_err(|why| self.refuse(&origin, &text, why))
+            .ok()
+    }
+
+    /// The setting `key`, checked by `parse`, or its default.
+    pub(super) fn setting<T>(
+        &mut self,
+        key: &'static str,
+        pick: Pick,
+        parse: Parse<T>,
+    ) -> Option<Sourced<T>> {
+        let default = settings::default_of(key).unwrap_or_default();
+        let default = Sourced::new(default.to_owned(), Origin::Default);
+        let said = match self.said(key, pick) {
+            Some(mut said) if !default.is_empty() => {
+                said.overrode.push(default.overridden());
+                said
+            }
+            Some(said) => said,
+            None => default,
+        };
+        self.parsed(said, parse)
+    }
+
+    pub(super) fn profile(&mut self) -> Option<Sourced<Profile>> {
+        self.setting("profile", |s| &s.profile, str::parse)
+    }
+
+    /// The master's address: the configured one, else that of the first of several, else that of the
+    /// inventory's only master.
+    pub(super) fn master(
+        &mut self,
+        inventory: Option<&Inventory<'_>>,
+        masters: Option<&Sourced<Vec<Master>>>,
+    ) -> Option<Sourced<Ipv4Addr>> {
+        let first = masters.and_then(|masters| {
+            let first = masters.first()?;
+            Some(Sourced::new(first.address, masters.origin.clone()))
+        });
+        let Some(said) = self.said("master", |s| &s.master) else {
+            return first.or_else(|| inventory.and_then(Inventory::master));
+        };
+        let said = self.parsed(said, network::node_address)?;
+        if let Some(masters) = masters
+            && first.is_some()
+            && masters.iter().all(|master| master.address != *said)
+        {
+            let why = format!(
+                "none of the masters has this address ({}); use one of theirs",
+                masters.origin
+            );
+            self.refuse(&said.origin, &said.to_string(), why);
+        }
+        Some(said)
+    }
+
+    /// The operator's own certificate authority. Its paths must be absolute.
+    pub(super) fn ca(&mut self) -> Option<Option<Sourced<CaSettings>>> {
+        let mut layers = self.layers.iter();
+        let said = layers.find_map(|layer| Some((layer, layer.settings.ca.as_ref()?)));
+        let Some((layer, ca)) = said else {
+            return Some(None);
+        };
+        let problems = self.problems.len();
+        for (field, path) in [("certificate", &ca.certificate), ("key", &ca.key)] {
+            if !path.starts_with('/') {
+                let origin = layer.origin(&format!("ca.{field}"));
+                self.refuse(&origin, path, "expected an absolute path");
+            }
+        }
+        (self.problems.len() == problems)
+            .then(|| Some(Sourced::new(ca.clone(), layer.origin("ca"))))
+    }
+
+    /// The floating IP of the first source that knows one.
+    fn floating_ip(&self) -> Option<Sourced<Ipv4Addr>> {
+        let mut metadata = self.inputs.metadata.iter();
+        metadata.find_map(|metadata| {
+            let origin = Origin::Metadata(metadata.source.clone(), "public-ipv4");
+            Some(Sourced::new(metadata.public_ipv4?, origin))
+        })
+    }
+
+    /// The machine's own file with name servers, or one without any.
+    fn resolv_conf(&self) -> Sourced<String> {
+        match &self.inputs.host.resolv_conf {
+            Some(path) => Sourced::new(path.clone(), Origin::Host("name servers".to_owned())),
+            None => Sourced::new(paths::NO_NAME_SERVERS.to_owned(), Origin::Default),
+        }
+    }
+
+    #[rustfmt::skip]
+    pub(super) fn cluster(
+        &mut self,
+        inventory: Option<&Inventory<'_>>,
+        master: Option<Sourced<Ipv4Addr>>,
+        masters: Option<Sourced<Vec<Master>>>,
+    ) -> Option<ClusterSpec> {
+        let name = self.setting("clusterName", |s| &s.cluster_name, network::dns_name);
+        let pod_cidr = self.setting("podCIDR", |s| &s.pod_cidr, network::cidr);
+        let service_cidr = self.setting("serviceCIDR", |s| &s.service_cidr, service_range);
+        let domain = self.setting("clusterDomain", |s| &s.cluster_domain, network::dns_name);
+        let node_ports = self.setting("nodePortRange", |s| &s.node_port_range, PortRange::parse);
+        let api_server_sans = self.setting("apiServerSANs", |s| &s.api_server_sans, alt_names);
+        let ipip = self.setting("ipip", |s| &s.ipip, str::parse);
+        let balancer_port = self.setting("balancerPort", |s| &s.balancer_port, own_port);
+        let hosts = self.hosts(inventory);
+        Some(ClusterSpec {
+            name: name?,
+            pod_cidr: pod_cidr?,
+            service_cidr: service_cidr?,
+            domain: domain?,
+            node_ports: node_ports?,
+            api_server_sans: api_server_sans?,
+            ipip: ipip?,
+            balancer_port: balancer_port?,
+            master,
+            masters: masters?,
+            hosts: hosts?,
+        })
+    }
+
+    /// The configured machines, and the nodes of the inventory.
+    fn hosts(
+        &mut self,
+        inventory: Option<&Inventory<'_>>,
+    ) -> Option<Sourced<BTreeMap<String, Ipv4Addr>>> {
+        let mut hosts = Sourced::new(BTreeMap::new(), Origin::Default);
+        let layers = self.layers;
+        let said = layers
+            .iter()
+            .find_map(|layer| Some((layer, layer.settings.hosts.as_ref()?)));
+        if let Some((layer, entries)) = said {
+            hosts.origin = layer.origin("hosts");
+            for (name, address) in entries {
+                let origin = layer.origin(&format!("hosts.{name}"));
+                match (network::dns_name(name), network::node_address(address)) {
+                    (Ok(name), Ok(address)) => drop(hosts.value.insert(name, address)),
+                    (Err(why), _) => self.refuse(&layer.origin("hosts"), name, why),
+                    (_, Err(why)) => self.refuse(&origin, address, why),
+                }
+            }
+        }
+        for (name, address) in inventory.iter().flat_map(|inventory| inventory.hosts()) {
+            let other = hosts.value.insert(name.to_owned(), *address);
+            if let Some(other) = other.filter(|other| *other != *address) {
+                let why =
+                    format!("`hosts` gives {name} the address {other}; remove one of the two");
+                self.refuse(&address.origin, &address.to_string(), why);
+            }
+            if hosts.origin == Origin::Default {
+                hosts.origin = address.origin;
+            }
+        }
+        Some(hosts)
+    }
+
+    /// With a clock that is far off, the certificates would not be valid on other machines.
+    fn check_clock(&mut self) {
+        let Some(clock) = self.inputs.host.clock else {
+            return;
+        };
+        let remedy =
+            "set it with `timedatectl set-time 'YYYY-MM-DD HH:MM:SS'`, or start chrony or ntpd";
+        if clock.date() < RELEASED {
+            self.problems.push(format!(
+                "this machine's clock shows {}, a day before this program was released, so other \
+                 machines would not accept its certificates; {remedy}",
+                clock.date()
+            ));
+            return;
+        }
+        let mut told = self.inputs.metadata.iter();
+        let Some((source, date)) = told.find_map(|m| Some((&m.source, m.date?))) else {
+            return;
+        };
+        let distance = (clock - date).abs();
+        if distance > CLOCK_TOLERANCE {
+            let text = format!(
+                "this machine's clock shows {}, but that of {source} shows {}; {remedy}",
+                shown(clock),
+                shown(date)
+            );
+            if distance > CLOCK_LIMIT {
+                self.problems.push(text);
+            } else {
+                self.warnings.push(text);
+            }
+        }
+    }
+
+    /// Pods, services and the nodes' own networks must not share an address.
+    fn check_ranges(&mut self, spec: &NodeSpec) {
+        let cluster = &spec.cluster;
+        let own = Ipv4Net::from(*spec.address);
+        let interfaces = self.inputs.host.interfaces.iter().flatten();
+        let mut subnets = interfaces.flat_map(|i| i.addresses.iter().map(|net| (&i.name, net)));
+        let subnet = subnets.find(|(_, net)| net.addr() == *spec.address);
+        let own = match subnet {
+            Some((name, net)) => {
+                let subnet = net.trunc();
+                (format!("this node's subnet {subnet} ({name})"), subnet)
+            }
+            None => (format!("this node's address {}", *spec.address), own),
+        };
+        let ranges = [
+            named_range("podCIDR", &cluster.pod_cidr),
+            named_range("serviceCIDR", &cluster.service_cidr),
+            own,
+        ];
+        self.refuse_overlaps(&ranges);
+    }
+
+    pub(super) fn refuse_overlaps(&mut self, ranges: &[(String, Ipv4Net)]) {
+        for (i, (name, range)) in ranges.iter().enumerate() {
+            for (other_name, other) in &ranges[i + 1..] {
+                if network::overlap(range, other) {
+                    self.problems.push(format!(
+                        "{name} overlaps {other_name}; choose another range"
+                    ));
+                }
+            }
+        }
+    }
+}
+
+/// A range, with its name in errors.
+pub(super) fn named_range(name: &str, range: &Sourced<Ipv4Net>) -> (String, Ipv4Net) {
+    (format!("{name} {} ({})", **range, range.origin), **range)
+}
+
+/// Whether to warn if sources disagree on this setting.
+fn is_of_weight(key: &str) -> bool {
+    matches!(key, "role" | "address" | "master")
+}
+
+fn shown(time: OffsetDateTime) -> String {
+    let utc = time.to_offset(time::UtcOffset::UTC);
+    format!("{} {:02}:{:02} UTC", utc.date(), utc.hour(), utc.minute())
+}
+
+fn service_range(text: &str) -> Result<Ipv4Net, String> {
+    let net = network::cidr(text)?;
+    // kube-apiserver v1.9 refuses less than 8 addresses and more than 2^20.
+    if (12..=29).contains(&net.prefix_len()) {
+        return Ok(net);
+    }
+    Err("expected a prefix between /12 and /29".to_owned())
+}
+
+/// Names and addresses separated by commas.
+fn alt_names(text: &str) -> Result<Vec<SubjectAltName>, String> {
+    let items = text
+        .split(',')
+        .map(str::trim)
+        .filter(|item| !item.is_empty());
+    items.map(SubjectAltName::parse).collect()
+}

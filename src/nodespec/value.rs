@@ -1,0 +1,245 @@
+//! Values that record where they came from, and what they overrode.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::ops::Deref;
+
+use super::settings::{self, Settings};
+
+/// Where settings come from, in order of precedence: the first wins.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Place {
+    /// The command line.
+    Flag,
+    /// The environment.
+    Environment,
+    /// The server's properties, as this metadata source reports them.
+    Property(String),
+    /// The configuration file at this path.
+    Config(String),
+    /// The `appliance:` section of the user-data in this metadata source.
+    UserData(String),
+    /// The `appliance` section of the vendor-data in this file of a metadata source.
+    VendorData(String),
+    /// The bundle of this name.
+    Bundle(String),
+}
+
+impl Place {
+    fn rank(&self) -> u8 {
+        match self {
+            Place::Flag => 0,
+            Place::Environment => 1,
+            Place::Property(_) => 2,
+            Place::Config(_) => 3,
+            Place::UserData(_) => 4,
+            Place::VendorData(_) => 5,
+            Place::Bundle(_) => 6,
+        }
+    }
+
+    /// Whether an error about a missing setting names this place. Server properties are named by
+    /// their source, and flags and variables one by one.
+    pub fn is_read_whole(&self) -> bool {
+        matches!(
+            self,
+            Place::Config(_) | Place::UserData(_) | Place::VendorData(_)
+        )
+    }
+
+    /// Whether both are of the same kind: then the order of the metadata sources decides.
+    pub fn is_like(&self, other: &Place) -> bool {
+        self.rank() == other.rank()
+    }
+}
+
+/// The settings from one place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Layer {
+    /// The place.
+    pub place: Place,
+    /// Its settings.
+    pub settings: Settings,
+    /// The keys that are spelled there in another way than usual.
+    pub spelled: BTreeMap<String, String>,
+}
+
+impl Layer {
+    /// The settings from `place`, with every key spelled as usual.
+    pub fn new(place: Place, settings: Settings) -> Layer {
+        Layer {
+            place,
+            settings,
+            spelled: BTreeMap::new(),
+        }
+    }
+
+    /// Sorts the layers by precedence. Layers of one kind keep their order.
+    pub fn sort(layers: &mut [Layer]) {
+        layers.sort_by_key(|layer| layer.place.rank());
+    }
+
+    /// Where a value of `key` in this layer comes from.
+    pub fn origin(&self, key: &str) -> Origin {
+        let spelled = self.spelled.get(key).cloned();
+        let field = spelled.unwrap_or_else(|| match &self.place {
+            Place::Flag if matches!(key, "role" | "profile") => format!("--{key}"),
+            Place::Flag => format!("--set {key}"),
+            Place::Environment => settings::variable_of(key).unwrap_or(key).to_owned(),
+            Place::Property(_) => format!("meta.{key}"),
+            Place::Config(_) => key.to_owned(),
+            Place::UserData(_) | Place::VendorData(_) => format!("appliance.{key}"),
+            Place::Bundle(_) => format!("settings.{key}"),
+        });
+        Origin::Setting {
+            place: self.place.clone(),
+            key: key.to_owned(),
+            field,
+        }
+    }
+}
+
+/// Where a value came from, as a person would look it up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// A setting.
+    Setting {
+        /// Where it was set.
+        place: Place,
+        /// The setting, or the part of one: `podCIDR`, `inventory[2].address`.
+        key: String,
+        /// Its name there.
+        field: String,
+    },
+    /// The value with this name in this metadata source.
+    Metadata(String, &'static str),
+    /// The machine itself.
+    Host(String),
+    /// The default, because nothing else was set.
+    Default,
+}
+
+impl Origin {
+    /// How to change the value there, as the end of a sentence; `None` if that is obvious.
+    pub fn remedy(&self) -> Option<String> {
+        let set = |key: &str, prefix: &str| {
+            let example = settings::example_of(key).unwrap_or("VALUE");
+            format!("`openstack server set --property {prefix}{key}={example} SERVER`")
+        };
+        match self {
+            Origin::Setting { place, key, field } => match place {
+                Place::Flag | Place::Environment => None,
+                Place::Property(_) => Some(format!(
+                    "set it with {}",
+                    set(
+                        key,
+                        field.strip_prefix("meta.")?.strip_suffix(key.as_str())?
+                    )
+                )),
+                Place::Config(path) => Some(format!(
+                    "edit {path}, then check it with `appliance config validate {path}`"
+                )),
+                Place::UserData(_) | Place::VendorData(_) if settings::is_plain(key) => {
+                    Some(format!(
+                        "this data of a running server cannot be changed; override it with {}",
+                        set(key, "appliance.")
+                    ))
+                }
+                Place::UserData(_) | Place::VendorData(_) => Some(
+                    "this data of a running server cannot be changed; override it in \
+                     /etc/appliance/config.yaml"
+                        .to_owned(),
+                ),
+                Place::Bundle(_) => {
+                    Some("correct it in bundle.toml and pack the bundle again".to_owned())
+                }
+            },
+            Origin::Metadata(_, field) => {
+                let key = match *field {
+                    "hostname" => "nodeName",
+                    "network_data.links.mtu" => "mtu",
+                    _ => "address",
+                };
+                Some(format!("override it with {}", set(key, "")))
+            }
+            Origin::Host(_) | Origin::Default => None,
+        }
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Origin::Setting { place, field, .. } => match place {
+                Place::Flag => write!(f, "flag {field}"),
+                Place::Environment => write!(f, "environment {field}"),
+                Place::Property(source) => write!(f, "{source}: `{field}`"),
+                Place::Config(path) => write!(f, "configuration {path}: `{field}`"),
+                Place::UserData(source) => write!(f, "{source}: user-data: `{field}`"),
+                Place::VendorData(source) => write!(f, "{source}: `{field}`"),
+                Place::Bundle(name) => write!(f, "bundle {name}: `{field}`"),
+            },
+            Origin::Metadata(source, field) => write!(f, "{source}: `{field}`"),
+            Origin::Host(what) => write!(f, "this machine's {what}"),
+            Origin::Default => write!(f, "default"),
+        }
+    }
+}
+
+/// A value that a stronger place overrode.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Overridden {
+    /// The value as it was set.
+    pub value: String,
+    /// Where it came from.
+    pub origin: Origin,
+}
+
+/// A value, and where it came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sourced<T> {
+    /// The checked value.
+    pub value: T,
+    /// Where it came from.
+    pub origin: Origin,
+    /// What it overrode, the strongest first.
+    pub overrode: Vec<Overridden>,
+}
+
+impl<T> Sourced<T> {
+    /// A value that overrode nothing.
+    pub fn new(value: T, origin: Origin) -> Sourced<T> {
+        Sourced {
+            value,
+            origin,
+            overrode: Vec::new(),
+        }
+    }
+
+    /// Converts the value with `make`. The origin stays.
+    pub fn try_map<U, E>(self, make: impl FnOnce(T) -> Result<U, E>) -> Result<Sourced<U>, E> {
+        Ok(Sourced {
+            value: make(self.value)?,
+            origin: self.origin,
+            overrode: self.overrode,
+        })
+    }
+}
+
+impl<T: fmt::Display> Sourced<T> {
+    /// The record of this value if a stronger place overrides it.
+    pub fn overridden(&self) -> Overridden {
+        Overridden {
+            value: self.value.to_string(),
+            origin: self.origin.clone(),
+        }
+    }
+}
+
+impl<T> Deref for Sourced<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.value
+    }
+}

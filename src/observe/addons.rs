@@ -1,0 +1,40 @@
+//! Reads which add-ons and workloads this node applies, and how they stand in the cluster.
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+
+use super::records;
+use crate::addons::object::listed;
+use crate::addons::{Addon, Cluster, Notes, Standing, judge, namespaces};
+use crate::clients::kubectl;
+use crate::paths;
+use crate::sys::process::Runner;
+use crate::sys::root::Root;
+
+/// The add-ons and workloads to apply on this machine, in order; none if it is no master.
+pub fn index(root: &Root) -> Result<Vec<Addon>> {
+    Ok(records::json(root, paths::ADDONS_INDEX)?.unwrap_or_default())
+}
+
+/// The results of applying so far.
+pub fn notes(root: &Root) -> Result<Notes> {
+    Ok(records::json(root, paths::ADDONS_NOTES)?.unwrap_or_default())
+}
+
+/// The state of an add-on in the cluster.
+pub fn standing(runner: &dyn Runner, addon: &Addon, cluster: &Cluster) -> Result<Standing> {
+    let Some(objects) = kubectl::get_file(runner, &addon.path)? else {
+        return Ok(Standing::Waiting("not applied yet".to_owned()));
+    };
+    let first = judge(&objects, &[], cluster);
+    if matches!(first, Standing::Available(_)) || cluster.able.is_empty() {
+        return Ok(first);
+    }
+    let mut lists: Vec<Value> = Vec::new();
+    for namespace in namespaces(&objects) {
+        let pods = kubectl::get(runner, &["pods", "--namespace", &namespace]);
+        lists.push(pods.with_context(|| format!("pods of namespace {namespace}"))?);
+    }
+    let pods: Vec<&Value> = lists.iter().flat_map(listed).collect();
+    Ok(judge(&objects, &pods, cluster))
+}

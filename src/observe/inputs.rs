@@ -1,0 +1,217 @@
+//! Collects what a node specification is made from: flags, environment, configuration,
+//! metadata, bundle, machine.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow};
+use ipnet::IpNet;
+use time::OffsetDateTime;
+
+use crate::bundle::manifest::Manifest;
+use crate::metadata::service::Service;
+use crate::metadata::{self, Asked, Found, Source};
+use crate::nodespec::settings::Settings;
+use crate::nodespec::value::{Layer, Place};
+use crate::nodespec::{HostFacts, HostInterface, Inputs, Refused, user_data};
+use crate::paths::CONFIG;
+use crate::sys::host;
+use crate::sys::read::bounded;
+use crate::sys::root::Root;
+
+/// More than any configuration needs, in bytes: a device or log given by mistake ends here.
+pub const MAX_CONFIG: u64 = 1024 * 1024;
+
+/// What the operator typed.
+#[derive(Clone, Debug, Default)]
+pub struct Typed {
+    /// The role; `auto` is the same as none.
+    pub role: Option<String>,
+    /// The profile.
+    pub profile: Option<String>,
+    /// Settings, each as `KEY=VALUE`.
+    pub set: Vec<String>,
+    /// A file of settings instead of [`paths::CONFIG`].
+    pub config: Option<PathBuf>,
+    /// The metadata sources, in order; none for the usual ones.
+    pub sources: Vec<Source>,
+    /// How long to try to reach a metadata service.
+    pub patience: Duration,
+}
+
+/// What was found, and where it was looked for.
+pub struct Collected {
+    /// What the specification is made from.
+    pub inputs: Inputs,
+    /// Every metadata source that was asked.
+    pub asked: Vec<Asked>,
+}
+
+/// Looks everywhere that `typed` allows. Input that cannot be read is a [`Refused`].
+pub fn collect(typed: &Typed, root: &Root, manifest: Option<&Manifest>) -> Result<Collected> {
+    gather(typed, root, manifest).map_err(|error| Refused::because(error).into())
+}
+
+fn gather(typed: &Typed, root: &Root, manifest: Option<&Manifest>) -> Result<Collected> {
+    // What is quickly found wrong comes before what may take a minute.
+    let mut layers = vec![Layer::of_flags(
+        &typed.set,
+        &[
+            ("role", typed.role.as_ref().filter(|role| *role != "auto")),
+            ("profile", typed.profile.as_ref()),
+        ],
+    )?];
+    let variables: Vec<(String, String)> = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect();
+    layers.push(Layer::of_environment(&variables)?);
+    let mut looked_at = Vec::new();
+    match config(typed, root)? {
+        Some(layer) => layers.push(layer),
+        None => looked_at.push(format!("no {CONFIG}")),
+    }
+    if let Some(manifest) = manifest {
+        layers.push(Layer::of_bundle(
+            &manifest.bundle.name,
+            &manifest.bundle.settings,
+        )?);
+    }
+    let found = metadata(typed, root)?;
+    for metadata in &found.metadata {
+        layers.extend(user_data::layers(metadata)?);
+    }
+    for asked in &found.asked {
+        if let Some(why) = &asked.passed_over {
+            looked_at.push(format!("{}: {why}", asked.source));
+        }
+    }
+    Ok(Collected {
+        inputs: Inputs {
+            layers,
+            metadata: found.metadata,
+            looked_at,
+            host: host_facts(root)?,
+        },
+        asked: found.asked,
+    })
+}
+
+fn config(typed: &Typed, root: &Root) -> Result<Option<Layer>> {
+    let (path, shown) = match &typed.config {
+        Some(path) => (path.clone(), path.display().to_string()),
+        None => (root.resolve(CONFIG)?, CONFIG.to_owned()),
+    };
+    if typed.config.is_none() && !path.exists() {
+        return Ok(None);
+    }
+    let settings = read_config(&path, &shown)?;
+    Ok(Some(Layer::new(Place::Config(shown), settings)))
+}
+
+/// The settings in the configuration file at `path`; errors call it `shown`.
+pub fn read_config(path: &Path, shown: &str) -> Result<Settings> {
+    let content = bounded(path, MAX_CONFIG).with_context(|| format!("configuration {shown}"))?;
+    let content =
+        content.with_context(|| format!("configuration {shown}: there is no such file"))?;
+    parse_config(content, shown)
+}
+
+/// The settings in a configuration file's content; errors call the file `shown`.
+pub fn parse_config(content: Vec<u8>, shown: &str) -> Result<Settings> {
+    let place = format!("configuration {shown}");
+    let text = String::from_utf8(content).map_err(|error| {
+        let byte = error.utf8_error().valid_up_to() + 1;
+        anyhow!("{place}: byte {byte} is not UTF-8")
+    })?;
+    Settings::from_yaml(&place, &text)
+}
+
+fn metadata(typed: &Typed, root: &Root) -> Result<Found> {
+    let mut sources = typed.sources.clone();
+    // A directory that is being prepared belongs to another machine, of which the devices here
+    // say nothing.
+    if sources.is_empty() && root.is_live() {
+        sources = vec![
+            Source::ConfigDrive,
+            Source::Service(Service::default()),
+            Source::CloudInit(PathBuf::from("/")),
+        ];
+    }
+    let found = metadata::find(&sources, typed.patience)?;
+    for asked in found.asked.iter().filter(|asked| asked.broken) {
+        if let Some(why) = &asked.passed_over {
+            log::warn!("{why}; what the other sources say counts");
+        }
+    }
+    Ok(found)
+}
+
+fn host_facts(root: &Root) -> Result<HostFacts> {
+    let clock = Some(OffsetDateTime::now_utc());
+    let resolv_conf = resolv_conf(root)?;
+    if !root.is_live() {
+        let hostname = root.read("/etc/hostname")?.unwrap_or_default();
+        let hostname = String::from_utf8_lossy(&hostname).trim().to_owned();
+        return Ok(HostFacts {
+            hostname,
+            interfaces: None,
+            clock,
+            resolv_conf,
+        });
+    }
+    let interfaces = host::interfaces()?;
+    let any_device = interfaces
+        .iter()
+        .any(|i| i.has_device && !i.addresses.is_empty());
+    let interfaces = interfaces
+        .into_iter()
+        // Where there are real interfaces, docker's bridge and tunnels are not the node's.
+        .filter(|interface| interface.has_device || !any_device)
+        .map(host_interface)
+        .collect();
+    Ok(HostFacts {
+        hostname: host::hostname()?,
+        interfaces: Some(interfaces),
+        clock,
+        resolv_conf,
+    })
+}
+
+/// The file with this machine's name servers. Where systemd-resolved stands before them, at an
+/// address that a pod has for itself, that is the one in which it lists them.
+fn resolv_conf(root: &Root) -> Result<Option<String>> {
+    const USUAL: &str = "/etc/resolv.conf";
+    const OF_RESOLVED: &str = "/run/systemd/resolve/resolv.conf";
+    const STUB: &str = "127.0.0.53";
+    let Some(text) = root.read(USUAL)? else {
+        return Ok(None);
+    };
+    let text = String::from_utf8_lossy(&text);
+    let mut servers = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("nameserver"));
+    let is_stub = servers.any(|server| server.trim() == STUB);
+    let path = if is_stub && root.exists(OF_RESOLVED)? {
+        OF_RESOLVED
+    } else {
+        USUAL
+    };
+    Ok(Some(path.to_owned()))
+}
+
+fn host_interface(interface: host::Interface) -> HostInterface {
+    let is_global =
+        |net: &IpNet| matches!(net, IpNet::V6(net) if !net.addr().is_unicast_link_local());
+    let ipv4 = |net: &IpNet| match net {
+        IpNet::V4(net) => Some(*net),
+        IpNet::V6(_) => None,
+    };
+    HostInterface {
+        has_ipv6: interface.addresses.iter().any(is_global),
+        addresses: interface.addresses.iter().filter_map(ipv4).collect(),
+        name: interface.name,
+        mac: interface.mac,
+        mtu: interface.mtu,
+        has_default_route: interface.has_default_route,
+    }
+}

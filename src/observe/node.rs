@@ -1,0 +1,172 @@
+//! Reads the present state of the machine, to compare it with the desired one. Writes nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use sha2::{Digest, Sha256};
+use time::OffsetDateTime;
+
+use super::records;
+use crate::clients::docker::Docker;
+use crate::clients::{kernel, kubectl, systemd};
+use crate::paths;
+
+use crate::desired::{Content, Desired, Link};
+use crate::join::tokens::Tokens;
+use crate::plan::{Current, CurrentFile, Live, OBJECTS, UnitState};
+use crate::sys::process::Runner;
+use crate::sys::root::Root;
+use crate::sys::stream::sha256_of_file;
+
+/// Reads the machine with these tools.
+pub struct Observer<'a> {
+    /// The system.
+    pub root: &'a Root,
+    /// What runs programs.
+    pub runner: &'a dyn Runner,
+    /// The docker with the images.
+    pub docker: &'a Docker,
+    /// The path of the running program.
+    pub program: &'a Path,
+    /// Whether the payload is unpacked.
+    pub bundle_is_whole: bool,
+}
+
+/// Reads what the machine already has of `desired`.
+pub fn observe(desired: &Desired, observer: &Observer<'_>) -> Result<Current> {
+    let root = observer.root;
+    let tokens = Tokens::new(&root.resolve(paths::JOIN_DIR)?);
+    let mut current = Current {
+        bundle_is_whole: observer.bundle_is_whole,
+        started_with: records::started_with(root)?,
+        tokens: tokens.all()?.into_keys().collect(),
+        any_live_token: tokens.any_live(OffsetDateTime::now_utc())?,
+        etcd_has_data: root.exists(paths::ETCD_MEMBER_DATA)?,
+        ..Current::default()
+    };
+    for directory in &desired.directories {
+        if root.is_dir(&directory.path)? {
+            let mode = root.mode(&directory.path)?;
+            current
+                .directories
+                .extend(mode.map(|mode| (directory.path.clone(), mode)));
+        }
+    }
+    for file in &desired.files {
+        let is_secret = matches!(file.content, Content::Secret(_));
+        let found = current_file(root, &file.path, is_secret)?;
+        current
+            .files
+            .extend(found.map(|found| (file.path.clone(), found)));
+    }
+    for link in &desired.links {
+        current
+            .links
+            .extend(current_link(root, link)?.map(|target| (link.path.clone(), target)));
+    }
+    if root.is_live() {
+        current.live = Some(live(desired, observer, &current.started_with)?);
+    }
+    Ok(current)
+}
+
+fn current_link(root: &Root, link: &Link) -> Result<Option<String>> {
+    if link.yields && root.exists(&link.path)? {
+        return Ok(Some(link.target.clone()));
+    }
+    Ok(root
+        .link(&link.path)?
+        .map(|target| target.to_string_lossy().into_owned()))
+}
+
+fn current_file(root: &Root, path: &str, is_secret: bool) -> Result<Option<CurrentFile>> {
+    let Some(bytes) = root.read(path)? else {
+        return Ok(None);
+    };
+    let mode = root
+        .mode(path)?
+        .with_context(|| format!("{path} disappeared during this run; run the command again"))?;
+    let sha256 = Sha256::digest(&bytes).into();
+    let text = if is_secret {
+        None
+    } else {
+        String::from_utf8(bytes).ok()
+    };
+    Ok(Some(CurrentFile { mode, sha256, text }))
+}
+
+fn live(
+    desired: &Desired,
+    observer: &Observer<'_>,
+    started_with: &BTreeMap<String, String>,
+) -> Result<Live> {
+    let (runner, docker) = (observer.runner, observer.docker);
+    let names: Vec<&str> = desired
+        .services
+        .iter()
+        .map(|service| service.name)
+        .collect();
+    let units = systemd::show(runner, &names)?;
+    let docker_unit = units.get("docker");
+    if docker_unit.is_some_and(systemd::Unit::is_coming_up) {
+        // Wait for the start that is under way: docker cannot list its images before.
+        systemd::start(runner, "docker", false)?;
+    }
+    let docker_runs = docker_unit.is_some_and(|unit| unit.state() == UnitState::Running)
+        && docker.is_running(runner);
+    let given = desired
+        .objects
+        .as_ref()
+        .filter(|_| started_with.contains_key(OBJECTS));
+    let mut live = Live {
+        users: users(observer.root)?,
+        program_is_there: is_same_file(observer.program, &observer.root.resolve(paths::PROGRAM)?)?,
+        lacks_objects: match given {
+            Some(objects) => kubectl::lacks(runner, &objects.path)?,
+            None => false,
+        },
+        modules: desired
+            .modules
+            .iter()
+            .filter(|module| kernel::has_module(module))
+            .cloned()
+            .collect(),
+        units: units
+            .into_iter()
+            .map(|(name, unit)| (name, unit.state()))
+            .collect(),
+        ..Live::default()
+    };
+    for (key, _) in &desired.sysctls {
+        live.sysctls
+            .extend(kernel::sysctl(key).map(|value| (key.clone(), value)));
+    }
+    if docker_runs {
+        let images = live.images.insert(Default::default());
+        for image in &desired.images {
+            let id = docker.image_id(runner, &image.reference)?;
+            images.extend(id.map(|id| (image.reference.clone(), id)));
+        }
+    }
+    Ok(live)
+}
+
+/// The users of this machine.
+fn users(root: &Root) -> Result<BTreeSet<String>> {
+    let table = root.read("/etc/passwd")?.unwrap_or_default();
+    let table = String::from_utf8_lossy(&table).into_owned();
+    let names = table.lines().filter_map(|line| line.split(':').next());
+    Ok(names.map(str::to_owned).collect())
+}
+
+/// Whether both paths are the same file, or have the same content.
+fn is_same_file(one: &Path, other: &Path) -> Result<bool> {
+    if !other.exists() {
+        return Ok(false);
+    }
+    if one.canonicalize()? == other.canonicalize()? {
+        return Ok(true);
+    }
+    Ok(sha256_of_file(one)? == sha256_of_file(other)?)
+}

@@ -1,0 +1,43 @@
+//! Reads what earlier runs noted on this node ([`crate::records`]).
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result};
+use serde::de::DeserializeOwned;
+
+use crate::paths;
+use crate::records::expected::Expected;
+use crate::records::images::NodeImage;
+use crate::records::state::State;
+use crate::sys::root::Root;
+
+/// The state of an installed node; `None` before the first installation succeeded.
+pub fn state(root: &Root) -> Result<Option<State>> {
+    json(root, paths::STATE)
+}
+
+/// For each service, the digest of its inputs at its last start.
+pub fn started_with(root: &Root) -> Result<BTreeMap<String, String>> {
+    Ok(json(root, paths::STARTED_WITH)?.unwrap_or_default())
+}
+
+/// The images that docker needs on this node; none before it was installed.
+pub fn images(root: &Root) -> Result<Vec<NodeImage>> {
+    Ok(json(root, paths::IMAGES)?.unwrap_or_default())
+}
+
+/// What the cluster is compared with; `None` on a node that is not a master.
+pub fn expected(root: &Root) -> Result<Option<Expected>> {
+    json(root, paths::EXPECTED)
+}
+
+/// The JSON document at `path`; `None` if there is no file.
+pub fn json<T: DeserializeOwned>(root: &Root, path: &str) -> Result<Option<T>> {
+    let Some(bytes) = root.read(path)? else {
+        return Ok(None);
+    };
+    let value = serde_json::from_slice(&bytes).with_context(|| {
+        format!("{path} is not valid JSON; remove it (`rm {path}`) and run `appliance install`")
+    })?;
+    Ok(Some(value))
+}

@@ -1,0 +1,93 @@
+//! Finds the software on a machine that a node needs.
+
+use anyhow::{Context, Result};
+
+use super::records;
+use crate::bundle::manifest::{self, Manifest};
+use crate::clients::docker::Docker;
+use crate::clients::kernel;
+use crate::paths::{self, BUNDLES};
+use crate::preflight::{APPARMOR, DockerSource, TOOLS, Tool};
+use crate::records::state::State;
+use crate::sys::root::Root;
+
+/// A payload that has this program includes docker.
+const DOCKER_DAEMON: &str = "dockerd";
+
+/// Where the node's docker comes from.
+pub fn docker_source(root: &Root, manifest: &Manifest) -> Result<DockerSource> {
+    let units = [
+        "/etc/systemd/system",
+        "/lib/systemd/system",
+        "/usr/lib/systemd/system",
+    ];
+    let mut has_unit = false;
+    for directory in units {
+        has_unit |= root.exists(&format!("{directory}/docker.service"))?;
+    }
+    Ok(if root.exists(paths::DOCKER_OF_MACHINE)? && has_unit {
+        DockerSource::Machine
+    } else if manifest.component(DOCKER_DAEMON).is_some() {
+        DockerSource::Payload
+    } else {
+        DockerSource::Nowhere
+    })
+}
+
+/// The programs that pods need and that are missing on systemd's PATH. If the system is only being
+/// prepared, its kernel is not known; the kernels of Debian and Ubuntu have AppArmor.
+pub fn missing_tools(root: &Root) -> Result<Vec<&'static Tool>> {
+    // The default PATH of systemd, and the directories of older systems.
+    const PATH: [&str; 6] = [
+        "/usr/local/sbin",
+        "/usr/local/bin",
+        "/usr/sbin",
+        "/usr/bin",
+        "/sbin",
+        "/bin",
+    ];
+    let mut missing = Vec::new();
+    for tool in TOOLS {
+        if *tool == APPARMOR && root.is_live() && !kernel::has_apparmor() {
+            continue;
+        }
+        let mut found = false;
+        for dir in PATH {
+            found = found || root.exists(&format!("{dir}/{}", tool.name))?;
+        }
+        if !found {
+            missing.push(tool);
+        }
+    }
+    Ok(missing)
+}
+
+/// Whether systemd is there: systemd's own test on a running system (sd_booted(3)), or its program
+/// in a system that is being prepared.
+pub fn has_systemd(root: &Root) -> Result<bool> {
+    if root.is_live() {
+        return root.exists("/run/systemd/system");
+    }
+    Ok(root.exists("/lib/systemd/systemd")? || root.exists("/usr/lib/systemd/systemd")?)
+}
+
+/// The manifest of the bundle that an installed node uses.
+///
+/// # Errors
+/// If it is missing or damaged.
+pub fn installed_manifest(root: &Root, state: &State) -> Result<Manifest> {
+    let path = format!("{BUNDLES}/{}/{}", state.digest, manifest::FILE_NAME);
+    let text = root.read(&path)?.with_context(|| {
+        format!("{path} is missing; run `appliance install` to unpack it again")
+    })?;
+    serde_json::from_slice(&text).with_context(|| path.clone())
+}
+
+/// The docker of an installed node; `None` where there is no node yet.
+pub fn docker_of_node(root: &Root) -> Result<Option<Docker>> {
+    let Some(state) = records::state(root)? else {
+        return Ok(None);
+    };
+    let manifest = installed_manifest(root, &state)?;
+    Ok(Some(Docker::of(docker_source(root, &manifest)?)))
+}

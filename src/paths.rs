@@ -1,0 +1,194 @@
+//! Every path on a node, once: for the code, and for the templates ([`for_templates`]). Pure.
+
+/// The directory of everything that Kubernetes reads.
+pub const KUBERNETES_DIR: &str = "/etc/kubernetes";
+/// The directory of all certificates. The tutorial uses the same path.
+pub const CA_DIR: &str = "/etc/kubernetes/ca";
+/// The cluster's certificate authority.
+pub const CA_CERTIFICATE: &str = "/etc/kubernetes/ca/ca.pem";
+/// The certificate of the issuing CA alone, where [`CA_CERTIFICATE`] holds its parents too:
+/// the controller manager v1.9 takes exactly one.
+pub const ISSUER_CERTIFICATE: &str = "/etc/kubernetes/ca/ca-issuer.pem";
+/// The tokens that kube-apiserver accepts (`--token-auth-file`).
+pub const TOKEN_FILE: &str = "/etc/kubernetes/ca/kubernetes/token.csv";
+/// The public key of the service accounts' key pair.
+pub const SERVICE_ACCOUNT_PUBLIC: &str = "/etc/kubernetes/ca/service-account/service-account.pub";
+/// The private key of the service accounts' key pair.
+pub const SERVICE_ACCOUNT_PRIVATE: &str =
+    "/etc/kubernetes/ca/service-account/service-account-key.pem";
+/// The audit policy of kube-apiserver: which requests it logs.
+pub const AUDIT_POLICY: &str = "/etc/kubernetes/audit-policy.yaml";
+/// The audit log of kube-apiserver.
+pub const AUDIT_LOG: &str = "/var/log/kubernetes/audit.log";
+/// The administrator's kubeconfig.
+pub const ADMIN_KUBECONFIG: &str = "/etc/kubernetes/admin.kubeconfig";
+/// The controller manager's kubeconfig.
+pub const CONTROLLER_MANAGER_KUBECONFIG: &str =
+    "/etc/kubernetes/kube-controller-manager.kubeconfig";
+/// The scheduler's kubeconfig.
+pub const SCHEDULER_KUBECONFIG: &str = "/etc/kubernetes/kube-scheduler.kubeconfig";
+/// The kubelet's kubeconfig. The kubelet writes it when it gets its certificate.
+pub const KUBELET_KUBECONFIG: &str = "/etc/kubernetes/kubelet.kubeconfig";
+/// The kubeconfig with which a kubelet asks for its certificate.
+pub const BOOTSTRAP_KUBECONFIG: &str = "/etc/kubernetes/bootstrap.kubeconfig";
+/// kube-proxy's kubeconfig.
+pub const PROXY_KUBECONFIG: &str = "/etc/kubernetes/kube-proxy.kubeconfig";
+/// The kubeconfig of Calico's CNI plugin.
+pub const CALICO_KUBECONFIG: &str = "/etc/kubernetes/calico.kubeconfig";
+/// What `appliance check` compares the cluster with, on a master.
+pub const EXPECTED: &str = "/etc/kubernetes/appliance-check.json";
+/// The images that docker needs on this node, and the tarball of each.
+pub const IMAGES: &str = "/etc/kubernetes/appliance-images.json";
+/// The cluster's objects that joining needs.
+pub const CLUSTER_OBJECTS: &str = "/etc/kubernetes/appliance-objects.yaml";
+/// The names and addresses that the join service knows.
+pub const JOIN_NAMES: &str = "/etc/kubernetes/appliance-join.json";
+/// How etcd enters its cluster, where that has several members.
+pub const ETCD_ENVIRONMENT: &str = "/etc/kubernetes/etcd.env";
+/// A file like resolv.conf(5) without a name server, for machines that have none.
+pub const NO_NAME_SERVERS: &str = "/etc/kubernetes/resolv.conf";
+/// The manifests of add-ons and workloads, on a master.
+pub const ADDONS_DIR: &str = "/etc/kubernetes/addons";
+/// The order in which the manifests are applied.
+pub const ADDONS_INDEX: &str = "/etc/kubernetes/addons/index.json";
+
+/// The directory of Calico's certificate and key.
+pub const CALICO_IDENTITY_DIR: &str = "/etc/kubernetes/ca/calico";
+/// Calico's settings.
+pub const CALICO_DIR: &str = "/etc/calico";
+/// calicoctl's settings.
+pub const CALICOCTL_CONFIG: &str = "/etc/calico/calicoctl.cfg";
+/// The log of Calico.
+pub const CALICO_LOG_DIR: &str = "/var/log/calico";
+/// The sockets of Calico's daemons.
+pub const CALICO_RUN_DIR: &str = "/var/run/calico";
+/// The socket of BIRD. The path is the same on the node and in its container.
+pub const BIRD_SOCKET: &str = "/var/run/calico/bird.ctl";
+/// The directory of CNI configurations.
+pub const CNI_DIR: &str = "/etc/cni/net.d";
+/// The CNI configuration.
+pub const CNI_CONFIG: &str = "/etc/cni/net.d/10-calico.conf";
+
+/// etcd's directory.
+pub const ETCD_DIR: &str = "/var/lib/etcd";
+/// The data of this machine's member of etcd.
+pub const ETCD_MEMBER_DATA: &str = "/var/lib/etcd/member";
+/// The kubelet's directory.
+pub const KUBELET_DIR: &str = "/var/lib/kubelet";
+/// Where the kubelet keeps its own certificate.
+pub const KUBELET_PKI_DIR: &str = "/var/lib/kubelet/pki";
+/// kube-proxy's directory.
+pub const PROXY_DIR: &str = "/var/lib/kube-proxy";
+/// The directory of kube-apiserver's logs.
+pub const KUBERNETES_LOG_DIR: &str = "/var/log/kubernetes";
+/// docker's directory.
+pub const DOCKER_DIR: &str = "/var/lib/docker";
+
+/// Where bundles are unpacked, each into a directory of its digest.
+pub const BUNDLES: &str = "/opt/appliance";
+/// The link to the bundle in use.
+pub const CURRENT: &str = "/opt/appliance/current";
+/// The programs of the bundle in use.
+pub const BIN_DIR: &str = "/opt/appliance/current/bin";
+/// The CNI plugins of the bundle in use.
+pub const CNI_BIN_DIR: &str = "/opt/appliance/current/cni/bin";
+/// Programs that come before the machine's own, for kubelet and kube-proxy.
+pub const SHIMS_DIR: &str = "/opt/appliance/shims";
+/// The program that comes before the machine's own iptables-restore.
+pub const IPTABLES_RESTORE: &str = "/opt/appliance/shims/iptables-restore";
+/// The machine's own docker.
+pub const DOCKER_OF_MACHINE: &str = "/usr/bin/docker";
+/// docker's programs in the bundle in use, where it has them.
+pub const DOCKER_BIN_DIR: &str = "/opt/appliance/current/docker";
+/// The docker of a payload, for a machine without docker.
+pub const DOCKER_OF_PAYLOAD: &str = "/opt/appliance/current/docker/docker";
+
+/// The directory of links to programs for people.
+pub const PATH_DIR: &str = "/usr/local/bin";
+/// This program on a node.
+pub const PROGRAM: &str = "/usr/local/bin/appliance";
+/// The script by which a server gets this program.
+pub const DELIVER: &str = "/usr/local/sbin/appliance-deliver";
+/// The file of settings that is read where none is named.
+pub const CONFIG: &str = "/etc/appliance/config.yaml";
+/// What an installed node is.
+pub const STATE: &str = "/var/lib/appliance/state.json";
+/// For each service, the digest of its inputs at its last start.
+pub const STARTED_WITH: &str = "/var/lib/appliance/services.json";
+/// The result of applying each add-on.
+pub const ADDONS_NOTES: &str = "/var/lib/appliance/addons.json";
+/// The join service's tokens and nodes.
+pub const JOIN_DIR: &str = "/var/lib/appliance/join";
+/// Where the signer listens.
+pub const SIGNER_SOCKET: &str = "/run/appliance-signer/socket";
+
+/// The directory of units.
+pub const UNITS_DIR: &str = "/etc/systemd/system";
+/// The appliance's drop-in for the distribution's docker unit.
+pub const DOCKER_DROP_IN: &str = "/etc/systemd/system/docker.service.d/appliance-forward.conf";
+/// The kernel modules to load at every boot.
+pub const MODULES: &str = "/etc/modules-load.d/kubernetes.conf";
+/// The kernel settings of every boot.
+pub const SYSCTL: &str = "/etc/sysctl.d/k8s.conf";
+/// The node's host table. The appliance keeps a marked part of it.
+pub const HOSTS: &str = "/etc/hosts";
+/// The system users that the appliance needs, for `systemd-sysusers`.
+pub const USERS: &str = "/etc/sysusers.d/appliance.conf";
+/// The kubeconfig that `kubectl` reads by default, as root.
+pub const ROOT_KUBECONFIG: &str = "/root/.kube/config";
+
+/// The path of a unit file.
+pub fn unit(name: &str) -> String {
+    format!("{UNITS_DIR}/{name}")
+}
+
+/// The path of the certificate of that name; `ca` is the CA's own.
+pub fn certificate(name: &str) -> String {
+    match name {
+        "ca" => CA_CERTIFICATE.to_owned(),
+        _ => format!("{CA_DIR}/{name}/{name}.pem"),
+    }
+}
+
+/// The path of the private key of the certificate of that name.
+pub fn key(name: &str) -> String {
+    match name {
+        "ca" => format!("{CA_DIR}/ca-key.pem"),
+        _ => format!("{CA_DIR}/{name}/{name}-key.pem"),
+    }
+}
+
+/// The paths that templates use, by the name they have there (`paths.NAME`).
+pub fn for_templates() -> impl Iterator<Item = (&'static str, &'static str)> {
+    FOR_TEMPLATES.iter().copied()
+}
+
+const FOR_TEMPLATES: &[(&str, &str)] = &[
+    ("audit_log", AUDIT_LOG),
+    ("audit_policy", AUDIT_POLICY),
+    ("bin", BIN_DIR),
+    ("bootstrap_kubeconfig", BOOTSTRAP_KUBECONFIG),
+    ("calico_identity", CALICO_IDENTITY_DIR),
+    ("calico_kubeconfig", CALICO_KUBECONFIG),
+    ("calico_log", CALICO_LOG_DIR),
+    ("calico_run", CALICO_RUN_DIR),
+    ("cni", CNI_DIR),
+    ("cni_bin", CNI_BIN_DIR),
+    (
+        "controller_manager_kubeconfig",
+        CONTROLLER_MANAGER_KUBECONFIG,
+    ),
+    ("docker_bin", DOCKER_BIN_DIR),
+    ("etcd", ETCD_DIR),
+    ("etcd_environment", ETCD_ENVIRONMENT),
+    ("kubelet", KUBELET_DIR),
+    ("kubelet_kubeconfig", KUBELET_KUBECONFIG),
+    ("kubelet_pki", KUBELET_PKI_DIR),
+    ("program", PROGRAM),
+    ("proxy_kubeconfig", PROXY_KUBECONFIG),
+    ("scheduler_kubeconfig", SCHEDULER_KUBECONFIG),
+    ("service_account_private", SERVICE_ACCOUNT_PRIVATE),
+    ("service_account_public", SERVICE_ACCOUNT_PUBLIC),
+    ("shims", SHIMS_DIR),
+    ("tokens", TOKEN_FILE),
+];

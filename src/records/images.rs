@@ -1,0 +1,14 @@
+//! What is kept of an image of the node. Pure.
+
+use serde::{Deserialize, Serialize};
+
+/// An image that docker needs.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub struct NodeImage {
+    /// The reference it is known by.
+    pub reference: String,
+    /// Its identifier in docker.
+    pub id: String,
+    /// The tarball that contains it.
+    pub tarball: String,
+}

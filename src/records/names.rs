@@ -1,0 +1,37 @@
+//! The names and addresses that the join service knows. Pure.
+
+use core::net::Ipv4Addr;
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::nodespec::masters::Master;
+
+/// The names and addresses in a master's settings.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NodeNames {
+    /// Its own name.
+    pub name: String,
+    /// Its own address.
+    pub address: Ipv4Addr,
+    /// The addresses of names in the inventory and in `hosts`.
+    pub hosts: BTreeMap<String, Ipv4Addr>,
+    /// All masters, if there are several.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub masters: Vec<Master>,
+}
+
+impl NodeNames {
+    /// Whether a master has that name.
+    pub fn is_master(&self, name: &str) -> bool {
+        self.masters.iter().any(|master| master.name == name)
+    }
+
+    /// The required address of this name, if the settings have one.
+    pub fn address_of(&self, name: &str) -> Option<Ipv4Addr> {
+        let master = self.masters.iter().find(|master| master.name == name);
+        let address = master.map(|master| master.address);
+        address.or_else(|| self.hosts.get(name).copied())
+    }
+}

@@ -1,0 +1,23 @@
+//! What is kept of a node that joined. Pure.
+
+use core::net::Ipv4Addr;
+
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+
+use crate::nodespec::token::TokenId;
+
+/// A node that joined.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct NodeRecord {
+    /// Its address.
+    pub address: Ipv4Addr,
+    /// SHA-256 of the public key of its kubelet-client certificate, in hexadecimal.
+    pub key: String,
+    /// The token it joined with.
+    pub token: TokenId,
+    /// When it last joined or renewed.
+    #[serde(with = "time::serde::rfc3339")]
+    pub seen: OffsetDateTime,
+}

@@ -1,0 +1,75 @@
+//! What an installed node is. Pure.
+
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+
+use crate::bundle::manifest::Manifest;
+use crate::nodespec::masters::Master;
+use crate::nodespec::{NodeSpec, Shape};
+use crate::paths::STATE;
+
+/// How to repair a damaged record.
+pub const REPAIR: &str = "remove the file and run `appliance install`";
+
+/// The state of an installed node. The file exists only after a run has completed.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct State {
+    /// The version of the program that wrote it.
+    pub appliance: String,
+    /// The name of the bundle in use.
+    pub bundle: String,
+    /// The bundle's Kubernetes version.
+    pub kubernetes: String,
+    /// The digest of the bundle in use.
+    pub digest: String,
+    /// Whether the bundle contains stand-ins.
+    pub demonstration: bool,
+    /// The node's role.
+    pub role: String,
+    /// The cluster's profile.
+    pub profile: String,
+    /// The node's name.
+    pub node: String,
+    /// The node's address.
+    pub address: String,
+    /// All masters of its cluster, if there are several.
+    #[serde(default)]
+    pub masters: Vec<Master>,
+    /// The port of its balancer, if there are several masters.
+    #[serde(default)]
+    pub balancer_port: Option<u16>,
+}
+
+impl State {
+    /// The state of a node of `spec` that was installed from the bundle of `manifest`, whose
+    /// payload has that digest.
+    pub fn of(spec: &NodeSpec, manifest: &Manifest, digest: &str) -> State {
+        let bundle = &manifest.bundle;
+        State {
+            appliance: env!("CARGO_PKG_VERSION").to_owned(),
+            bundle: bundle.name.clone(),
+            kubernetes: bundle.kubernetes.clone(),
+            digest: digest.to_owned(),
+            demonstration: bundle.demonstration,
+            role: spec.role.to_string(),
+            profile: spec.profile.to_string(),
+            node: spec.name.value.clone(),
+            address: spec.address.to_string(),
+            masters: spec.cluster.masters.value.clone(),
+            balancer_port: (spec.has_several_masters()).then_some(*spec.cluster.balancer_port),
+        }
+    }
+
+    /// The facts that decide which services the node has. Fails if the file has an invalid role or
+    /// profile.
+    pub fn shape(&self) -> Result<Shape> {
+        let role = self.role.parse().map_err(anyhow::Error::msg);
+        let profile = self.profile.parse().map_err(anyhow::Error::msg);
+        Ok(Shape {
+            role: role.with_context(|| format!("invalid `role` in {STATE}; {REPAIR}"))?,
+            profile: profile.with_context(|| format!("invalid `profile` in {STATE}; {REPAIR}"))?,
+            balanced: self.balancer_port.is_some(),
+        })
+    }
+}

@@ -1,0 +1,55 @@
+//! The certificates on a node, whatever its state says.
+
+use anyhow::{Context, Result};
+
+use crate::components::{self, BALANCER_NAME};
+use crate::nodespec::{Profile, Role, Shape};
+use crate::paths;
+use crate::pki::inspect::{self, CertificateInfo};
+use crate::sys::root::Root;
+
+/// One certificate, and what goes with it.
+pub struct HeldCertificate {
+    /// Its name.
+    pub name: &'static str,
+    /// What it says.
+    pub info: CertificateInfo,
+    /// Whether the authority beside it signed it.
+    pub signed: bool,
+    /// What renewing it would restart.
+    pub restarts: Vec<&'static str>,
+}
+
+/// Every certificate below `root`, in the order of the table; none where nothing is installed.
+pub fn held(root: &Root) -> Result<Vec<HeldCertificate>> {
+    let authority = root.read(paths::CA_CERTIFICATE)?.unwrap_or_default();
+    let shape = shape(root)?;
+    let mut held = Vec::new();
+    for name in components::certificate_names(Role::Single) {
+        let path = paths::certificate(name);
+        let Some(pem) = root.read(&path)? else {
+            continue;
+        };
+        let info = inspect::inspect(&pem).with_context(|| path.clone())?;
+        held.push(HeldCertificate {
+            name,
+            signed: inspect::is_signed_by(&pem, &authority).unwrap_or(false) || name == "ca",
+            restarts: components::restarted_for(name, shape),
+            info,
+        });
+    }
+    Ok(held)
+}
+
+/// What the node of these files does, as far as they show it.
+fn shape(root: &Root) -> Result<Shape> {
+    let balancer = paths::unit(&format!("{BALANCER_NAME}.service"));
+    Ok(Shape {
+        role: match root.exists(&paths::certificate("kubernetes"))? {
+            true => Role::Single,
+            false => Role::Worker,
+        },
+        profile: Profile::WithCa,
+        balanced: root.exists(&balancer)?,
+    })
+}

@@ -1,0 +1,169 @@
+//! Checks the cluster around a node: its BGP peers, and on a master the add-ons and workloads.
+
+use anyhow::Result;
+use serde::Serialize;
+use time::OffsetDateTime;
+
+use super::{InstalledNode, Overall, Report};
+use crate::addons::{Addon, Cluster, Notes, Standing, peers_up};
+use crate::clients::bird::{self, Peer};
+use crate::clients::kubectl;
+use crate::observe::addons;
+use crate::paths;
+
+/// One BGP peer.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PeerReport {
+    /// Its session in BIRD.
+    #[serde(flatten)]
+    pub peer: Peer,
+    /// What is wrong, if anything is.
+    pub problem: Option<String>,
+}
+
+/// One add-on or workload.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AddonReport {
+    /// Its name.
+    pub name: String,
+    /// Its state in words: `available, 1 of 1`.
+    pub state: String,
+    /// Whether all of it is available.
+    pub available: bool,
+    /// What is wrong, if anything is. While it can still become available by itself, nothing is.
+    pub problem: Option<String>,
+}
+
+/// The state of the cluster around a node.
+#[derive(Clone, Debug)]
+pub struct ClusterReport {
+    /// The node's BGP peers.
+    pub peers: Vec<PeerReport>,
+    /// Add-ons and workloads, on a master.
+    pub addons: Vec<AddonReport>,
+}
+
+/// The cluster as a master sees it; `None` if the API server cannot be asked.
+struct Seen {
+    cluster: Option<Cluster>,
+    now: OffsetDateTime,
+}
+
+impl InstalledNode<'_> {
+    /// Checks the cluster around an installed node. On a master, it asks the API for every add-on.
+    pub fn cluster(&self, now: OffsetDateTime) -> Result<ClusterReport> {
+        let seen = self.see(self.state.shape()?.role.is_master(), now);
+        Ok(ClusterReport {
+            peers: self.peers(&seen),
+            addons: self.addons(&seen)?,
+        })
+    }
+
+    /// Lists the nodes of the cluster, if this node is allowed to.
+    fn see(&self, is_master: bool, now: OffsetDateTime) -> Seen {
+        let nodes = || kubectl::get(self.runner, &["nodes"]);
+        let list = is_master.then(nodes).and_then(Result::ok);
+        Seen {
+            cluster: list
+                .filter(|list| list["items"].is_array())
+                .as_ref()
+                .map(Cluster::of),
+            now,
+        }
+    }
+
+    /// The BGP peers of this node. A session that is not established is a problem only if its peer
+    /// is a node that has been ready for long: other peers may be nodes that no longer exist.
+    fn peers(&self, seen: &Seen) -> Vec<PeerReport> {
+        let asked = self
+            .root
+            .resolve(paths::BIRD_SOCKET)
+            .and_then(|socket| bird::ask(&socket));
+        let peers = match asked {
+            Ok(peers) => peers.unwrap_or_default(),
+            Err(error) => {
+                log::warn!("{error:#}");
+                vec![]
+            }
+        };
+        let report = |peer: Peer| {
+            let cluster = seen.cluster.as_ref();
+            let counts = cluster.is_some_and(|c| peers_up(c, &peer.address, seen.now));
+            let problem = (counts && !peer.is_established()).then(|| {
+                format!(
+                    "no BGP session, although this node is ready; allow TCP port 179 between nodes \
+                     in the security group ({})",
+                    peer.info
+                )
+            });
+            PeerReport { peer, problem }
+        };
+        peers.into_iter().map(report).collect()
+    }
+
+    /// The state of the add-ons and workloads, on a master.
+    fn addons(&self, seen: &Seen) -> Result<Vec<AddonReport>> {
+        let index = addons::index(self.root)?;
+        let notes = addons::notes(self.root)?;
+        let report = |addon: &Addon| self.addon(addon, &notes, seen);
+        Ok(index.iter().map(report).collect())
+    }
+
+    fn addon(&self, addon: &Addon, notes: &Notes, seen: &Seen) -> AddonReport {
+        let of = |state: String, available: bool, problem: Option<String>| AddonReport {
+            name: addon.name.clone(),
+            state,
+            available,
+            problem,
+        };
+        let Some(cluster) = &seen.cluster else {
+            return of("the API server does not answer".to_owned(), false, None);
+        };
+        let note = notes.get(&addon.name);
+        if let Some(refused) = note.and_then(|note| note.refused.clone()) {
+            return of("refused".to_owned(), false, Some(refused));
+        }
+        let late = cluster.is_up(seen.now);
+        let see = "see journalctl -u appliance-addons";
+        match addons::standing(self.runner, addon, cluster) {
+            Ok(Standing::Available(words)) => {
+                let applied = note.and_then(|note| note.applied.as_deref());
+                let current = applied.is_none_or(|digest| digest == addon.digest);
+                let words = if current {
+                    words
+                } else {
+                    format!("{words}; an older manifest is applied")
+                };
+                of(words, true, None)
+            }
+            Ok(Standing::Waiting(why)) => of(
+                format!("waiting: {why}"),
+                false,
+                late.then(|| see.to_owned()),
+            ),
+            Ok(Standing::Stuck(why)) => of("stuck".to_owned(), false, Some(why)),
+            Err(error) => of(
+                format!("unknown: {error:#}"),
+                false,
+                late.then(|| see.to_owned()),
+            ),
+        }
+    }
+}
+
+impl Report {
+    /// The report with the state of the cluster.
+    #[must_use]
+    pub fn with_cluster(mut self, cluster: ClusterReport) -> Report {
+        let ClusterReport { peers, addons } = cluster;
+        let sound = peers.iter().all(|peer| peer.problem.is_none())
+            && addons.iter().all(|addon| addon.problem.is_none());
+        if !sound {
+            self.overall = Overall::Degraded;
+        }
+        (self.peers, self.addons) = (peers, addons);
+        self
+    }
+}

@@ -1,0 +1,372 @@
+//! Checks the running node: services, health endpoints, images, certificates.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use serde::Serialize;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use crate::bundle::manifest::Manifest;
+use crate::clients::docker::Docker;
+use crate::clients::mtls;
+use crate::clients::systemd::{self, Unit};
+use crate::components::{self, Health, Service, UnitKind};
+use crate::join::tokens::Tokens;
+use crate::nodespec::{Profile, Reach, Role, Shape};
+use crate::observe::records;
+use crate::observe::software::{docker_source, installed_manifest};
+use crate::paths::{self, CA_CERTIFICATE};
+use crate::pki::inspect;
+use crate::records::state::{REPAIR, State};
+use crate::sys::http;
+use crate::sys::process::Runner;
+use crate::sys::root::Root;
+
+pub mod certificates;
+mod cluster;
+mod coming_up;
+mod masters;
+
+pub use cluster::{AddonReport, ClusterReport, PeerReport};
+pub use coming_up::until_healthy;
+pub use masters::{MasterReport, MastersReport, ask as ask_masters};
+
+/// How long a health endpoint may take to answer.
+const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
+/// A certificate that expires sooner is reported while there is still time to renew it.
+const EXPIRES_SOON: time::Duration = time::Duration::days(30);
+
+/// The overall state of the node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Overall {
+    /// Every check passes.
+    Healthy,
+    /// At least one check fails.
+    Degraded,
+    /// No installation has completed on this machine.
+    NotInstalled,
+}
+
+/// The report on the running node.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Report {
+    /// The overall state, from everything below.
+    pub overall: Overall,
+    /// The version of this program.
+    pub appliance: &'static str,
+    /// The recorded state of the node; absent if it is not installed.
+    pub node: Option<State>,
+    /// The node's services.
+    pub services: Vec<ServiceReport>,
+    /// The images that docker needs.
+    pub images: Vec<ImageReport>,
+    /// The node's certificates.
+    pub certificates: Vec<CertificateReport>,
+    /// The node's BGP peers.
+    pub peers: Vec<PeerReport>,
+    /// Add-ons and workloads of the cluster, on a master.
+    pub addons: Vec<AddonReport>,
+    /// The masters, if there are several. An installation does not check them: it waits only for
+    /// its own node.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub masters: Option<MastersReport>,
+}
+
+/// One service.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ServiceReport {
+    /// The unit's name without `.service`.
+    pub name: String,
+    /// Its state in systemd, such as `active (running)`.
+    pub state: String,
+    /// The URL of its health endpoint.
+    pub endpoint: Option<String>,
+    /// What is wrong, if anything is.
+    pub problem: Option<String>,
+}
+
+/// One image.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ImageReport {
+    /// The reference it is known by.
+    pub reference: String,
+    /// Docker's identifier of the image with that reference.
+    pub id: Option<String>,
+    /// What is wrong, if anything is.
+    pub problem: Option<String>,
+}
+
+/// One certificate.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CertificateReport {
+    /// Its name, such as `etcd`.
+    pub name: String,
+    /// Its path.
+    pub path: String,
+    /// Its subject, such as `O=system:masters, CN=admin`.
+    pub subject: String,
+    /// Its subject alternative names.
+    pub sans: Vec<String>,
+    /// When it expires, in the format of RFC 3339.
+    pub not_after: String,
+    /// What is wrong, if anything is.
+    pub problem: Option<String>,
+}
+
+/// An installed node, to ask as often as you like.
+pub struct InstalledNode<'a> {
+    root: &'a Root,
+    runner: &'a dyn Runner,
+    state: &'a State,
+    manifest: Manifest,
+    docker: Docker,
+}
+
+impl<'a> InstalledNode<'a> {
+    /// The node of `state`.
+    ///
+    /// # Errors
+    /// If the manifest of its bundle is missing or damaged.
+    pub fn of(
+        root: &'a Root,
+        runner: &'a dyn Runner,
+        state: &'a State,
+    ) -> Result<InstalledNode<'a>> {
+        let manifest = installed_manifest(root, state)?;
+        let docker = Docker::of(docker_source(root, &manifest)?);
+        Ok(InstalledNode::with(root, runner, state, manifest, docker))
+    }
+
+    /// The node of `state`, whose bundle has `manifest` and whose images are in `docker`.
+    pub fn with(
+        root: &'a Root,
+        runner: &'a dyn Runner,
+        state: &'a State,
+        manifest: Manifest,
+        docker: Docker,
+    ) -> InstalledNode<'a> {
+        InstalledNode {
+            root,
+            runner,
+            state,
+            manifest,
+            docker,
+        }
+    }
+
+    /// Asks the node about itself at the time `now`.
+    pub fn report(&self, now: OffsetDateTime) -> Result<Report> {
+        let shape = self.state.shape()?;
+        let address = self.state.address.parse();
+        let reach = Reach {
+            address: address
+                .with_context(|| format!("invalid `address` in {}; {REPAIR}", paths::STATE))?,
+            tls: shape.profile == Profile::WithCa,
+            balancer: self.state.balancer_port.unwrap_or_default(),
+        };
+        let services = self.services(shape, reach)?;
+        let images = self.images(shape.role)?;
+        let certificates = if reach.tls {
+            self.certificates(shape.role, now)
+        } else {
+            Vec::new()
+        };
+        let sound = services.iter().all(|service| service.problem.is_none())
+            && images.iter().all(|image| image.problem.is_none())
+            && certificates
+                .iter()
+                .all(|certificate| certificate.problem.is_none());
+        Ok(Report {
+            overall: if sound {
+                Overall::Healthy
+            } else {
+                Overall::Degraded
+            },
+            node: Some(self.state.clone()),
+            services,
+            images,
+            certificates,
+            ..Report::not_installed()
+        })
+    }
+
+    fn services(&self, shape: Shape, reach: Reach) -> Result<Vec<ServiceReport>> {
+        let services = components::services(shape);
+        let names: Vec<&str> = services.iter().map(|service| service.name).collect();
+        let units = systemd::show(self.runner, &names)?;
+        let report = |service: &&Service| {
+            let unit = units.get(service.name).cloned().unwrap_or_default();
+            self.service(service, &unit, reach)
+        };
+        Ok(services.iter().map(report).collect())
+    }
+
+    fn service(&self, service: &Service, unit: &Unit, reach: Reach) -> ServiceReport {
+        let health = service.health.map(|health| health(reach));
+        let resting = service.unit == UnitKind::MayEnd && unit.active_state == "inactive";
+        let problem = if resting && !self.any_live_token() {
+            None
+        } else if unit.active_state == "active" {
+            health
+                .as_ref()
+                .and_then(|health| self.health(health, reach).err())
+                .map(|e| format!("{e:#}"))
+        } else {
+            Some(format!("see journalctl -u {}", service.name))
+        };
+        ServiceReport {
+            name: service.name.to_owned(),
+            state: format!("{} ({})", unit.active_state, unit.sub_state),
+            endpoint: health.map(|health| health.url),
+            problem,
+        }
+    }
+
+    fn any_live_token(&self) -> bool {
+        let dir = self.root.resolve(paths::JOIN_DIR);
+        // If this is unknown, report a service that has ended as a problem.
+        dir.and_then(|dir| Tokens::new(&dir).any_live(OffsetDateTime::now_utc()))
+            .unwrap_or(true)
+    }
+
+    /// Requests the health endpoint over TLS with the node's certificates.
+    fn health(&self, health: &Health, reach: Reach) -> Result<()> {
+        let client = match health.client.filter(|_| reach.tls) {
+            Some(name) => mtls::client(self.root, name, HEALTH_TIMEOUT)?,
+            None => http::client(&[], None, HEALTH_TIMEOUT)?,
+        };
+        http::get(&client, &health.url)
+    }
+
+    /// The images that the last run recorded, or those of the bundle if there is no record.
+    fn images(&self, role: Role) -> Result<Vec<ImageReport>> {
+        let wanted = records::images(self.root)?;
+        let mut wanted: Vec<_> = wanted
+            .into_iter()
+            .map(|image| (image.reference, Some(image.id)))
+            .collect();
+        if wanted.is_empty() {
+            let of_bundle = self.manifest.images_of(role);
+            let named = of_bundle.filter_map(|i| Some((i.reference.clone()?, i.image_id.clone())));
+            wanted.extend(named);
+        }
+        let mut reports = Vec::new();
+        for (reference, wanted) in wanted {
+            let id = self.docker.image_id(self.runner, &reference)?;
+            let problem = match &id {
+                None => Some("not loaded; run `appliance images ensure`".to_owned()),
+                Some(_) if id != wanted => {
+                    Some("not the bundle's image; run `appliance images ensure`".to_owned())
+                }
+                Some(_) => None,
+            };
+            reports.push(ImageReport {
+                reference,
+                id,
+                problem,
+            });
+        }
+        Ok(reports)
+    }
+
+    fn certificates(&self, role: Role, now: OffsetDateTime) -> Vec<CertificateReport> {
+        let authority = self
+            .root
+            .read(CA_CERTIFICATE)
+            .ok()
+            .flatten()
+            .unwrap_or_default();
+        let names = components::certificate_names(role);
+        names
+            .into_iter()
+            .map(|name| self.certificate(name, role, &authority, now))
+            .collect()
+    }
+
+    fn certificate(
+        &self,
+        name: &str,
+        role: Role,
+        authority: &[u8],
+        now: OffsetDateTime,
+    ) -> CertificateReport {
+        let path = paths::certificate(name);
+        let mut report = CertificateReport {
+            name: name.to_owned(),
+            path: path.clone(),
+            subject: String::new(),
+            sans: Vec::new(),
+            not_after: String::new(),
+            problem: None,
+        };
+        let inspected = self.root.read(&path).and_then(|pem| {
+            let pem = pem.context("missing; run `appliance install`")?;
+            Ok((
+                inspect::inspect(&pem)?,
+                inspect::is_signed_by(&pem, authority)?,
+            ))
+        });
+        match inspected {
+            Err(error) => report.problem = Some(format!("{error:#}")),
+            Ok((info, signed)) => {
+                report.problem = if !signed {
+                    Some(format!(
+                        "not signed by {CA_CERTIFICATE}; run `appliance install` to issue a new one"
+                    ))
+                } else if now < info.not_before {
+                    Some("not yet valid; is the clock right? see `timedatectl`".to_owned())
+                } else if now > info.not_after {
+                    Some("expired; run `appliance install` to renew it".to_owned())
+                } else if info.not_after - now < EXPIRES_SOON {
+                    Some("expires soon; run `appliance install` to renew it".to_owned())
+                } else if name == "ca" && !role.is_master() {
+                    // Only masters have the key of the CA.
+                    None
+                } else {
+                    self.key_problem(name)
+                };
+                report.not_after = info.not_after.format(&Rfc3339).unwrap_or_default();
+                report.sans = info.sans();
+                report.subject = info.subject;
+            }
+        }
+        report
+    }
+
+    fn key_problem(&self, name: &str) -> Option<String> {
+        let path = paths::key(name);
+        match self.root.mode(&path) {
+            Ok(Some(0o600)) => None,
+            Ok(Some(mode)) => Some(format!(
+                "its key {path} has mode {mode:04o}; expected 0600: chmod 0600 {path}"
+            )),
+            Ok(None) => Some(format!(
+                "its key {path} is missing; run `appliance install`"
+            )),
+            Err(error) => Some(format!("{error:#}")),
+        }
+    }
+}
+
+impl Report {
+    /// The report of a machine on which no installation has completed.
+    pub fn not_installed() -> Report {
+        Report {
+            overall: Overall::NotInstalled,
+            appliance: env!("CARGO_PKG_VERSION"),
+            node: None,
+            services: Vec::new(),
+            images: Vec::new(),
+            certificates: Vec::new(),
+            peers: Vec::new(),
+            addons: Vec::new(),
+            masters: None,
+        }
+    }
+}

@@ -1,0 +1,286 @@
+//! The only ways this program writes below a [`Root`]. Whoever writes has to import [`Change`].
+
+use std::ffi::OsStr;
+use std::fs::{self, File, Permissions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, fchown, symlink};
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use tempfile::{NamedTempFile, PersistError};
+
+use super::root::{Root, is_absent};
+
+/// Changes files below a root. Each change is done as a whole or not at all.
+pub trait Change {
+    /// Puts `content` at `path` with permission bits `mode`, all or nothing: a reader,
+    /// or the system after a power cut, sees the old file or the whole new one.
+    /// Missing parent directories are made (0755).
+    fn write(&self, path: &str, content: &[u8], mode: u32) -> Result<()>;
+
+    /// Like [`Root::write`], but what is at `path` by now is never replaced: that is an error.
+    fn create(&self, path: &str, content: &[u8], mode: u32) -> Result<()>;
+
+    /// Makes the directory at `path`, with `mode`, and its parents; one that exists gets `mode`.
+    fn create_dir(&self, path: &str, mode: u32) -> Result<()>;
+
+    /// Removes the file at `path`; one that is not there is as good as removed.
+    fn remove_file(&self, path: &str) -> Result<()>;
+
+    /// Removes what is at `path`, if anything, with all that is in it. Symbolic links are not
+    /// followed.
+    fn remove_tree(&self, path: &str) -> Result<()>;
+
+    /// Puts `content` in the place of that of the file at `path`, all or nothing; the file keeps its
+    /// owner and its permission bits.
+    fn rewrite(&self, path: &str, content: &[u8]) -> Result<()>;
+
+    /// Removes all that is in the directory at `path`, if there is one. Symbolic links are not
+    /// followed.
+    fn remove_content(&self, path: &str) -> Result<()>;
+
+    /// Gives what is at `path`, if anything, the name `to`, which nothing may have yet.
+    fn rename(&self, path: &str, to: &str) -> Result<()>;
+
+    /// Points the symbolic link at `path` to `target`, replacing a link that is there in one step.
+    fn set_link(&self, path: &str, target: &str) -> Result<()>;
+}
+
+impl Change for Root {
+    fn write(&self, path: &str, content: &[u8], mode: u32) -> Result<()> {
+        put(self, path, content, mode, |file, target| {
+            file.persist(target)
+        })
+    }
+
+    fn create(&self, path: &str, content: &[u8], mode: u32) -> Result<()> {
+        put(self, path, content, mode, |file, target| {
+            file.persist_noclobber(target)
+        })
+    }
+
+    fn create_dir(&self, path: &str, mode: u32) -> Result<()> {
+        let target = self.resolve(path)?;
+        let make = || -> Result<()> {
+            fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o755)
+                .create(&target)?;
+            fs::set_permissions(&target, Permissions::from_mode(mode))?;
+            sync_directory(target.parent().unwrap_or(&self.dir))
+        };
+        make().with_context(|| format!("make directory {path}"))
+    }
+
+    fn remove_file(&self, path: &str) -> Result<()> {
+        match fs::remove_file(self.resolve_entry(path)?) {
+            Err(error) if !is_absent(&error) => {
+                Err(error).with_context(|| format!("remove {path}"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn remove_tree(&self, path: &str) -> Result<()> {
+        match self.entry(path)? {
+            Some(metadata) if metadata.is_dir() => fs::remove_dir_all(self.resolve_entry(path)?)
+                .with_context(|| format!("remove {path}")),
+            _ => self.remove_file(path),
+        }
+    }
+
+    fn rewrite(&self, path: &str, content: &[u8]) -> Result<()> {
+        let metadata =
+            fs::metadata(self.resolve(path)?).with_context(|| format!("inspect {path}"))?;
+        put(
+            self,
+            path,
+            content,
+            metadata.permissions().mode() & 0o7777,
+            |file, target| match fchown(file.as_file(), Some(metadata.uid()), Some(metadata.gid()))
+            {
+                Ok(()) => file.persist(target),
+                Err(error) => Err(PersistError { error, file }),
+            },
+        )
+    }
+
+    fn remove_content(&self, path: &str) -> Result<()> {
+        let dir = self.resolve(path)?;
+        let remove = || -> io::Result<()> {
+            for entry in fs::read_dir(&dir)? {
+                let entry = entry?;
+                if entry.file_type()?.is_dir() {
+                    fs::remove_dir_all(entry.path())?;
+                } else {
+                    fs::remove_file(entry.path())?;
+                }
+            }
+            Ok(())
+        };
+        match remove() {
+            Err(error) if !is_absent(&error) => {
+                Err(error).with_context(|| format!("remove what is in {path}"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn rename(&self, path: &str, to: &str) -> Result<()> {
+        let (from, target) = (self.resolve_entry(path)?, self.resolve_entry(to)?);
+        if !self.exists(path)? {
+            return Ok(());
+        }
+        ensure!(!self.exists(to)?, "{to} is there already; move it away");
+        fs::rename(&from, &target).with_context(|| format!("rename {path} to {to}"))?;
+        sync_directory(target.parent().unwrap_or(&self.dir))
+    }
+
+    fn set_link(&self, path: &str, target: &str) -> Result<()> {
+        let at = self.resolve_entry(path)?;
+        let make = || -> Result<()> {
+            let parent = at.parent().context("the root cannot be a link")?;
+            fs::create_dir_all(parent)?;
+            let name = at.file_name().unwrap_or(OsStr::new("link"));
+            let staging = tempfile::Builder::new()
+                .prefix(".appliance-")
+                .tempdir_in(parent)?;
+            let staged = staging.path().join(name);
+            symlink(target, &staged)?;
+            fs::rename(&staged, &at)?;
+            sync_directory(parent)
+        };
+        make().with_context(|| format!("link {path} to {target}"))
+    }
+}
+
+fn put(
+    root: &Root,
+    path: &str,
+    content: &[u8],
+    mode: u32,
+    persist: impl Fn(NamedTempFile, &Path) -> Result<File, PersistError>,
+) -> Result<()> {
+    let target = root.resolve(path)?;
+    let put = || -> Result<()> {
+        let parent = target.parent().context("the root has no content")?;
+        fs::create_dir_all(parent)?;
+        // The temporary file is 0600 from the start, so that no secret is ever readable.
+        let mut file = tempfile::Builder::new()
+            .prefix(".appliance-")
+            .tempfile_in(parent)?;
+        file.write_all(content)?;
+        file.as_file()
+            .set_permissions(Permissions::from_mode(mode))?;
+        file.as_file().sync_all()?;
+        persist(file, &target)?;
+        sync_directory(parent)
+    };
+    put().with_context(|| format!("write {path}"))
+}
+
+fn sync_directory(dir: &Path) -> Result<()> {
+    Ok(File::open(dir)?.sync_all()?)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::path::PathBuf;
+
+    use super::*;
+
+    fn root() -> (tempfile::TempDir, Root) {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Root::open(dir.path()).unwrap();
+        (dir, root)
+    }
+
+    #[test]
+    fn a_written_file_has_its_mode_and_leaves_no_temporary_file() {
+        let (dir, root) = root();
+        root.write("/etc/kubernetes/ca/ca-key.pem", b"key", 0o600)
+            .unwrap();
+        assert_eq!(
+            root.mode("/etc/kubernetes/ca/ca-key.pem").unwrap(),
+            Some(0o600)
+        );
+        let entries = fs::read_dir(dir.path().join("etc/kubernetes/ca")).unwrap();
+        assert_eq!(entries.count(), 1);
+    }
+
+    #[test]
+    fn what_is_there_is_replaced_by_a_write_but_never_by_a_creation() {
+        let (_dir, root) = root();
+        root.create("/etc/key.pem", b"first", 0o600).unwrap();
+        assert!(root.create("/etc/key.pem", b"second", 0o600).is_err());
+        assert_eq!(root.read("/etc/key.pem").unwrap().unwrap(), b"first");
+        root.write("/etc/key.pem", b"third", 0o600).unwrap();
+        assert_eq!(root.read("/etc/key.pem").unwrap().unwrap(), b"third");
+    }
+
+    #[test]
+    fn a_device_is_neither_read_nor_replaced() {
+        // As where an operator has masked a unit, on the running system.
+        let (dir, _root) = root();
+        let unit = dir.path().join("etcd.service");
+        symlink("/dev/null", &unit).unwrap();
+        let live = Root::open(Path::new("/")).unwrap();
+        let error = live.read(unit.to_str().unwrap()).unwrap_err().to_string();
+        assert!(
+            error.contains("leads to /dev/null, which is not a regular file"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_rewritten_file_keeps_its_owner_and_mode() {
+        let (dir, root) = root();
+        root.write("/etc/shadow", b"old", 0o640).unwrap();
+        let path = dir.path().join("etc/shadow");
+        // Only root can give files away.
+        let owner = if nix::unistd::geteuid().is_root() {
+            42
+        } else {
+            fs::metadata(&path).unwrap().gid()
+        };
+        fchown(File::open(&path).unwrap(), None, Some(owner)).unwrap();
+        root.rewrite("/etc/shadow", b"new").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"new");
+        let metadata = fs::metadata(&path).unwrap();
+        assert_eq!((metadata.gid(), metadata.mode() & 0o777), (owner, 0o640));
+    }
+
+    #[test]
+    fn what_a_link_leads_to_stays_when_the_link_is_removed_with_a_tree() {
+        let (dir, root) = root();
+        root.write("/srv/data", b"mine", 0o644).unwrap();
+        root.create_dir("/tmp/tree", 0o755).unwrap();
+        symlink("/srv", dir.path().join("tmp/tree/link")).unwrap();
+        root.remove_tree("/tmp/tree").unwrap();
+        assert!(!root.exists("/tmp/tree").unwrap());
+        assert!(root.exists("/srv/data").unwrap());
+        assert_eq!(root.list("/").unwrap(), ["srv", "tmp"]);
+        assert_eq!(root.list("/none").unwrap(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_file_in_the_place_of_a_link_is_not_replaced() {
+        let (_dir, root) = root();
+        root.write("/usr/local/bin/kubectl", b"mine", 0o755)
+            .unwrap();
+        let error = root.link("/usr/local/bin/kubectl").unwrap_err();
+        assert!(error.to_string().contains("not a symbolic link"), "{error}");
+    }
+
+    #[test]
+    fn a_link_is_replaced_in_one_step() {
+        let (_dir, root) = root();
+        root.set_link("/opt/current", "old").unwrap();
+        root.set_link("/opt/current", "new").unwrap();
+        assert_eq!(
+            root.link("/opt/current").unwrap(),
+            Some(PathBuf::from("new"))
+        );
+    }
+}
