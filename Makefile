@@ -2,6 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
+.NOTPARALLEL:
 
 # How long each target is fuzzed.
 FUZZ_SECONDS ?= 10
@@ -9,51 +10,82 @@ FUZZ_SECONDS ?= 10
 BUNDLE ?= demo
 # The directory of the bundle's components; the demonstration makes its own where none is given.
 COMPONENTS = out/components/$(BUNDLE)
+# How the program is built: `release` makes it small and takes long. The demonstration and the tests build
+# everything once, as `dev`.
+PROFILE ?= release
+demo test test-more e2e e2e-single e2e-ha test-image e2e-image: PROFILE = dev
 
 # Where the build's directories lie must not be in what is built.
 REMAP := --remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)=/cargo
-CARGO := cargo --config 'target.x86_64-unknown-linux-gnu.rustflags = ["$(REMAP)"]'
+RELEASE_FLAGS := --config 'target.x86_64-unknown-linux-gnu.rustflags = ["$(REMAP)"]' --release -p appliance
 
-TRIPLE := x86_64-unknown-linux-gnu
-RELEASE := target/$(TRIPLE)/release
+# Always together, so that the crates that they share are compiled once.
+BUILD_DEV := cargo build --locked -p appliance -p appliance-sim -p appliance-vm
+
+TARGET_DIR := target/x86_64-unknown-linux-gnu
 BUILDER := out/builder
-SIM := $(RELEASE)/sim
-VM := $(RELEASE)/vm
+SIM := out/sim
+VM := $(TARGET_DIR)/debug/vm
 PAYLOAD := out/payloads/$(BUNDLE)
 # The images of the tutorial's own services, for the workloads of the tests.
 SERVICES := out/services
+# Runs a command with the programs of out/debian.
+WITH_TOOLS := tests/with-tools.sh
+
+# Says which part of a run begins and how long it usually takes, and notes the seconds it took.
+PART := tests/part.sh
+export RUN ?= $(firstword $(MAKECMDGOALS))
+export TIMINGS := $(CURDIR)/out/timings
 
 .PHONY: help
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: tools
-tools: ## Install the Debian packages that building and testing need, if some are missing
-	tests/vm/install-tools.sh
+tools: ## Get the packages that the tests need; tests/vm/install-tools.sh test --dry-run lists them
+	@$(PART) packages tests/vm/install-tools.sh test
 
-.PHONY: builder
-builder: ## Build out/builder: the program without a bundle
-	$(CARGO) build --release --locked
-	install -D -m 0755 $(RELEASE)/appliance $(BUILDER)
+.PHONY: demo-tools
+demo-tools:
+	@$(PART) packages tests/vm/install-tools.sh demo
+
+# Made while cargo compiles. What needs it waits for it.
+.PHONY: vm-image
+vm-image:
+	@mkdir -p out/vm
+	@tests/vm/image.sh out/vm >out/vm/log 2>&1 </dev/null &
 
 .PHONY: harness
 harness:
-	$(CARGO) build --release --locked -p appliance-sim -p appliance-vm
+	@$(PART) build $(BUILD_DEV)
+	@install -D -s -m 0755 $(TARGET_DIR)/debug/sim $(SIM)
+
+.PHONY: builder
+builder: ## Build out/builder: the program without a bundle
+	@if [ $(PROFILE) = dev ]; then \
+		$(BUILD_DEV) && \
+		install -D -s -m 0755 $(TARGET_DIR)/debug/appliance $(BUILDER); \
+	else \
+		cargo build --locked $(RELEASE_FLAGS) && \
+		install -D -m 0755 $(TARGET_DIR)/release/appliance $(BUILDER); \
+	fi
 
 .PHONY: components
-components: builder harness
 ifeq ($(BUNDLE) $(origin COMPONENTS),demo file)
-	tests/sim/components.sh $(SIM) $(COMPONENTS)
+components: harness builder
+	@$(WITH_TOOLS) tests/sim/components.sh $(SIM) $(COMPONENTS)
+else
+components: builder
 endif
 
 .PHONY: bundle
-bundle: components ## Pack BUNDLE (default: demo) into out/payload, from COMPONENTS or what is fetched
+bundle: components ## Pack BUNDLE (default: demo) into out/payloads, from COMPONENTS or what is fetched
 ifneq ($(BUNDLE) $(origin COMPONENTS),demo file)
 ifeq ($(origin COMPONENTS),file)
 	$(BUILDER) bundle fetch --bundle bundle/$(BUNDLE)
 endif
 endif
-	$(BUILDER) bundle pack --bundle bundle/$(BUNDLE) $(if $(wildcard $(COMPONENTS)),--components $(COMPONENTS)) --output $(PAYLOAD)
+	@$(PART) pack $(BUILDER) bundle pack --bundle bundle/$(BUNDLE) $(if $(wildcard $(COMPONENTS)),--components $(COMPONENTS)) --output $(PAYLOAD)
 
 .PHONY: appliance
 appliance: bundle ## Build out/appliance: one static program with BUNDLE inside
@@ -61,22 +93,32 @@ appliance: bundle ## Build out/appliance: one static program with BUNDLE inside
 	@ls -l out/appliance
 
 .PHONY: demo
-demo: tools ## Build the appliance; a VM with no network becomes a cluster of its own: its status, its pods
-	tests/vm/demo.sh
+demo: demo-tools vm-image appliance ## Build the appliance; a VM with no network becomes a cluster of its own: its status, its pods
+	@$(VM) demo --appliance out/appliance
+	@tests/timings.sh demo
+
+.PHONY: timings
+timings: ## Print how long each part of the last `make demo` and `make test` took
+	@tests/timings.sh demo test
 
 .PHONY: reproducible
-reproducible: builder ## Build the program again elsewhere and compare the bytes
+reproducible: ## Build the program again elsewhere and compare the bytes
+	$(MAKE) builder PROFILE=release
 	tests/reproducible.sh $(BUILDER)
 
 .PHONY: lint
 lint: ## Format, clippy, shellcheck
 	cargo fmt --all --check
-	cargo clippy --workspace --all-targets --locked -- -D warnings
 	shellcheck $$(git ls-files '*.sh') .ci/run
+	@$(PART) clippy cargo clippy --workspace --all-targets --locked -- -D warnings
 
 .PHONY: docs
 docs: ## The documentation of the code, with every link checked
-	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --locked
+	@$(PART) documentation env RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --locked
+
+.PHONY: audit
+audit: tools ## The licences and the sources of all crates, and crates that are forbidden (deny.toml)
+	@$(PART) audit out/tools/bin/cargo-deny --workspace --locked check bans licenses sources
 
 .PHONY: fuzz
 fuzz: ## Feed what reads hostile input with any bytes, FUZZ_SECONDS for each target
@@ -84,16 +126,18 @@ fuzz: ## Feed what reads hostile input with any bytes, FUZZ_SECONDS for each tar
 
 # In this order: what ends soon first.
 .PHONY: test
-test: tools lint docs appliance host-tests vms ## Format, clippy, documentation, all tests without VMs, and two VMs, a master and a worker
+test: tools vm-image audit lint docs appliance host-tests vms ## Format, clippy, licences, documentation, all tests without VMs, and two VMs, a master and a worker
+	@tests/timings.sh test
 
 .PHONY: host-tests
 host-tests:
-	APPLIANCE=$(CURDIR)/out/appliance cargo test --workspace --locked
+	@$(PART) 'build of the tests' cargo test --workspace --locked --no-run
+	@$(PART) 'tests without VMs' env APPLIANCE=$(CURDIR)/out/appliance cargo test --workspace --locked
 
 .PHONY: vms
-vms:
-	$(SIM) services $(SERVICES)
-	APPLIANCE=$(CURDIR)/out/appliance SERVICES=$(CURDIR)/$(SERVICES) THOROUGH=$(THOROUGH) \
+vms: harness
+	@$(SIM) services $(SERVICES)
+	@$(PART) 'tests in VMs' env APPLIANCE=$(CURDIR)/out/appliance SERVICES=$(CURDIR)/$(SERVICES) THOROUGH=$(THOROUGH) \
 		cargo test --locked --test integration e2e:: -- --ignored --nocapture
 
 # Left out of `test`, which is to end within the hour on two cores without KVM.
@@ -106,7 +150,7 @@ e2e: THOROUGH = yes
 e2e: tools appliance vms ## The tutorial's three VMs: one user-data, nobody logs in; COMPONENTS=DIR for real programs
 
 .PHONY: e2e-single
-e2e-single: tools appliance ## One VM of role single: add-ons, checks, services; COMPONENTS=DIR for real programs
+e2e-single: tools harness appliance ## One VM of role single: add-ons, checks, services; COMPONENTS=DIR for real programs
 	$(SIM) services $(SERVICES)
 	APPLIANCE=$(CURDIR)/out/appliance SERVICES=$(CURDIR)/$(SERVICES) \
 		cargo test --locked --test integration single:: -- --ignored --nocapture
@@ -117,7 +161,7 @@ e2e-ha: tools appliance ## Five VMs, three of them masters: cut one off, kill an
 
 .PHONY: image
 image: ## Make a golden image with Packer: TARGET=qemu|openstack PACKER_ARGS='-var …' (packer/variables.pkr.hcl)
-	packer/build.sh $(TARGET) $(PACKER_ARGS)
+	$(WITH_TOOLS) packer/build.sh $(TARGET) $(PACKER_ARGS)
 
 .PHONY: test-image
 test-image: tools appliance ## Golden images, built offline and by Packer; boot the first, and a plain one beside it
@@ -129,7 +173,7 @@ e2e-image: tools appliance ## Base, golden image, three VMs cloned from it with 
 
 .PHONY: bench
 bench: tools appliance ## Figures, one `name value` a line; PROGRAMS is a directory of programs to pack
-	tests/bench.sh $(BUILDER) out/appliance $(PROGRAMS)
+	$(WITH_TOOLS) tests/bench.sh $(BUILDER) out/appliance $(PROGRAMS)
 
 .PHONY: clean
 clean: ## Remove what was built; cached VM images stay in out/vm

@@ -27,11 +27,21 @@ fn nothing_waits_for_a_unit_during_the_boot() {
     }
 }
 
+/// Debian's Python with the modules of cloud-init, also where the package is only unpacked.
+pub fn python_of_cloud_init() -> Command {
+    let mut python = Command::new("/usr/bin/python3");
+    if let Some(unpacked) = std::env::var_os("UNPACKED") {
+        let modules = Path::new(&unpacked).join("usr/lib/python3/dist-packages");
+        python.env("PYTHONPATH", modules);
+    }
+    python
+}
+
 /// What `detect` finds in what cloud-init itself keeps of that fixture.
 fn detected_in_cache(fixture: &str, address: &str) -> Value {
     let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
     let cache = tempfile::tempdir().unwrap();
-    let kept = Command::new("/usr/bin/python3")
+    let kept = python_of_cloud_init()
         .arg(tests.join("cloud/cloud-init-cache.py"))
         .arg(tests.join("fixtures/metadata").join(fixture))
         .arg(cache.path())

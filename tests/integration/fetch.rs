@@ -12,7 +12,7 @@ use appliance::bundle::upstream::Upstream;
 use appliance::digest::Sha256;
 
 use crate::harness::{SmallDisk, program, said, tarball};
-use crate::workshop::{Workshop, gzip, names};
+use crate::workshop::{PACK, Workshop, gzip, names};
 use appliance_cloud::server::{Answer, Request, Server};
 
 const URL: &str = "https://example.org/etcd.tar.gz";
@@ -36,6 +36,12 @@ fn workshop(sha256: Option<&str>) -> (Workshop, Arc<Vec<u8>>) {
         format!("[[artifact]]\nurl = \"{URL}\"\nsha256 = \"{sha256}\"\n").as_bytes(),
     );
     (workshop, Arc::new(archive))
+}
+
+/// A download of the archive that stopped after these bytes.
+fn begin(workshop: &Workshop, archive: &[u8], bytes: &[u8]) {
+    fs::create_dir_all(workshop.path("cache/partial")).unwrap();
+    workshop.put(&format!("cache/partial/{}", Sha256::of(archive)), bytes);
 }
 
 fn fetch(workshop: &Workshop, server: &Server, verb: &[&str]) -> (bool, String) {
@@ -85,14 +91,7 @@ fn what_is_fetched_is_packed_and_not_asked_for_again() {
     assert_eq!(server.asked().len(), 1);
     assert_eq!(server.asked()[0].target, "/etcd.tar.gz");
 
-    workshop.succeed(&[
-        "bundle",
-        "pack",
-        "--bundle",
-        "@definition",
-        "--output",
-        "@payload",
-    ]);
+    workshop.succeed(&PACK);
     let etcd = fs::read(workshop.unpack().unwrap().join("bin/etcd")).unwrap();
     assert_eq!(etcd, program("etcd", 400_000));
 }
@@ -131,8 +130,7 @@ fn a_run_that_ended_is_gone_on_with_by_the_next() {
 #[test]
 fn a_file_that_came_whole_is_not_asked_for_again() {
     let (workshop, archive) = workshop(None);
-    fs::create_dir_all(workshop.path("cache/partial")).unwrap();
-    workshop.put(&format!("cache/partial/{}", Sha256::of(&archive)), &archive);
+    begin(&workshop, &archive, &archive);
     let server = Server::start(|_| Answer::status("500 Internal Server Error"));
     let (success, said) = fetch(&workshop, &server, &["fetch"]);
     assert!(success, "{said}");
@@ -142,11 +140,7 @@ fn a_file_that_came_whole_is_not_asked_for_again() {
 #[test]
 fn a_part_of_another_file_is_found_and_all_of_it_asked_for() {
     let (workshop, archive) = workshop(None);
-    fs::create_dir_all(workshop.path("cache/partial")).unwrap();
-    workshop.put(
-        &format!("cache/partial/{}", Sha256::of(&archive)),
-        &[b'x'; 1000],
-    );
+    begin(&workshop, &archive, &[b'x'; 1000]);
     let served = Arc::clone(&archive);
     let server = Server::start(move |request| Answer::file(&served, request));
     let (success, said) = fetch(&workshop, &server, &["fetch"]);
@@ -158,11 +152,7 @@ fn a_part_of_another_file_is_found_and_all_of_it_asked_for() {
 #[test]
 fn a_server_without_ranges_is_asked_for_all_of_it() {
     let (workshop, archive) = workshop(None);
-    fs::create_dir_all(workshop.path("cache/partial")).unwrap();
-    workshop.put(
-        &format!("cache/partial/{}", Sha256::of(&archive)),
-        &archive[..1000],
-    );
+    begin(&workshop, &archive, &archive[..1000]);
     let served = Arc::clone(&archive);
     let server = Server::start(move |_| Answer::status("200 OK").body(&served));
     let (success, said) = fetch(&workshop, &server, &["fetch"]);

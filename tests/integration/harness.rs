@@ -172,6 +172,17 @@ kubernetes = "v1.9.0"
 description = "Files that only look like programs."
 "#;
 
+/// The programs of a payload.
+pub const PROGRAMS: [&str; 7] = [
+    "etcd",
+    "kube-apiserver",
+    "kube-controller-manager",
+    "kube-scheduler",
+    "kubelet",
+    "kube-proxy",
+    "kubectl",
+];
+
 /// A payload with everything a master needs, packed once.
 pub fn payload() -> PathBuf {
     static PAYLOAD: OnceLock<tempfile::TempDir> = OnceLock::new();
@@ -186,16 +197,7 @@ fn make_payload() -> anyhow::Result<tempfile::TempDir> {
     let components = dir.path().join("components");
     fs::create_dir(&components)?;
     let mut definition = DEFINITION.to_owned();
-    let programs = [
-        "etcd",
-        "kube-apiserver",
-        "kube-controller-manager",
-        "kube-scheduler",
-        "kubelet",
-        "kube-proxy",
-        "kubectl",
-    ];
-    for name in programs {
+    for name in PROGRAMS {
         fs::write(components.join(name), program(name, 4096))?;
         definition += &format!(
             "[[component]]\nname = \"{name}\"\nkind = \"program\"\nversion = \"1\"\npath = \"bin/{name}\"\n\

@@ -45,6 +45,7 @@ mod site;
 mod spec;
 mod status;
 mod systemd_229;
+mod tools;
 mod transfer;
 mod units;
 mod unpack;

@@ -8,7 +8,7 @@ use appliance::digest::Sha256;
 
 use crate::docker::{Docker, Registry};
 use crate::harness::{config, said, tarball};
-use crate::workshop::{Workshop, gzip, names};
+use crate::workshop::{PACK, Workshop, gzip, names};
 use appliance_cloud::server::{Answer, Request, Server};
 
 const REFERENCE: &str = "example.org/google/pause:3.0";
@@ -48,14 +48,7 @@ fn lock_command(mirror: &str) -> [&str; 7] {
 /// Locks, packs and unpacks; returns the image's tarball as a node gets it.
 fn tarball_of(workshop: &Workshop, address: &str) -> Vec<u8> {
     workshop.succeed(&lock_command(&format!("example.org=http://{address}")));
-    workshop.succeed(&[
-        "bundle",
-        "pack",
-        "--bundle",
-        "@definition",
-        "--output",
-        "@payload",
-    ]);
+    workshop.succeed(&PACK);
     fs::read(workshop.unpack().unwrap().join("images/pause.tar")).unwrap()
 }
 
@@ -286,14 +279,7 @@ fn a_layer_that_is_not_what_its_image_says_is_refused() {
         ]));
         let workshop = workshop();
         workshop.succeed(&lock_command(&format!("example.org={}", server.url())));
-        let said = workshop.fail(&[
-            "bundle",
-            "pack",
-            "--bundle",
-            "@definition",
-            "--output",
-            "@payload",
-        ]);
+        let said = workshop.fail(&PACK);
         assert!(said.contains(expected), "{expected}: {said}");
         assert!(!workshop.path("payload").exists());
     }

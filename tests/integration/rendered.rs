@@ -16,6 +16,8 @@ use appliance::nodespec::{HostFacts, Inputs, NodeSpec, Profile, Role, Shape};
 use appliance::paths;
 use appliance::pki::{self, AuthorityRequest, Existing, PkiRequest};
 
+use crate::harness::PROGRAMS;
+
 const DIGEST: &str = "2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae";
 /// The images that nodes have which run pods.
 const IMAGES_OF_WORKERS: [&str; 6] = [
@@ -77,16 +79,7 @@ fn component(name: &str, kind: Kind) -> Component {
 }
 
 pub fn manifest() -> Manifest {
-    let programs = [
-        "etcd",
-        "kube-apiserver",
-        "kube-controller-manager",
-        "kube-scheduler",
-        "kubelet",
-        "kube-proxy",
-        "kubectl",
-    ];
-    let mut components: Vec<Component> = programs
+    let mut components: Vec<Component> = PROGRAMS
         .iter()
         .map(|name| component(name, Kind::Program))
         .collect();

@@ -1,7 +1,7 @@
 //! Signatures: minisign's own program accepts them, and what is not signed is not used.
 
 use std::fs;
-use std::process::Command;
+use std::process::{Command, Output};
 
 use appliance::cli::Cli;
 use appliance::commands;
@@ -45,6 +45,11 @@ fn public_key(workshop: &Workshop, name: &str) -> String {
     text.lines().nth(1).unwrap().to_owned()
 }
 
+fn assert_refused(output: &Output, reason: &str) {
+    assert_eq!(output.status.code(), Some(2));
+    assert!(said(output).contains(reason), "{}", said(output));
+}
+
 #[test]
 fn minisign_itself_accepts_the_signature() {
     let workshop = Workshop::new();
@@ -84,23 +89,13 @@ fn a_payload_is_used_only_if_the_trusted_key_signed_it() {
     assert!(verify("@mine.pub").status.success());
     assert!(verify(&public_key(&workshop, "mine.pub")).status.success());
     let output = verify("@theirs.pub");
-    assert_eq!(output.status.code(), Some(2));
-    assert!(
-        said(&output).contains("is not signed by key RW"),
-        "{}",
-        said(&output)
-    );
+    assert_refused(&output, "is not signed by key RW");
 
     // Whoever changes the payload can make its manifest agree, but not sign it.
     workshop.pack("unsigned").unwrap();
     fs::rename(workshop.path("unsigned"), workshop.path("payload")).unwrap();
     let output = verify("@mine.pub");
-    assert_eq!(output.status.code(), Some(2));
-    assert!(
-        said(&output).contains("the payload is not signed, but a signature of key"),
-        "{}",
-        said(&output)
-    );
+    assert_refused(&output, "the payload is not signed, but a signature of key");
 
     let output = verify("nonsense");
     assert!(
@@ -123,12 +118,7 @@ fn a_changed_manifest_has_no_valid_signature() {
     bytes[place + 1] = b'f';
     workshop.put("payload", &bytes);
     let output = workshop.run(&["bundle", "verify", "@payload", "--trust-key", "@mine.pub"]);
-    assert_eq!(output.status.code(), Some(2));
-    assert!(
-        said(&output).contains("not signed by key"),
-        "{}",
-        said(&output)
-    );
+    assert_refused(&output, "not signed by key");
 }
 
 #[test]

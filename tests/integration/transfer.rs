@@ -5,7 +5,7 @@ use std::fs;
 use appliance::digest::Sha256;
 
 use crate::harness::{program, tarball};
-use crate::workshop::{Workshop, gzip, names};
+use crate::workshop::{PACK, Workshop, gzip, names};
 
 const URL: &str = "https://example.org/etcd.tar.gz";
 
@@ -51,14 +51,7 @@ fn a_carried_cache_packs_to_the_same_payload() {
     here.succeed(&["bundle", "export", "--output", "@all.tar"]);
     here.succeed(&["bundle", "export", "--output", "@again.tar"]);
     assert_eq!(here.get("all.tar"), here.get("again.tar"));
-    here.succeed(&[
-        "bundle",
-        "pack",
-        "--bundle",
-        "@definition",
-        "--output",
-        "@payload",
-    ]);
+    here.succeed(&PACK);
 
     let there = disconnected();
     there.put(
@@ -71,14 +64,7 @@ fn a_carried_cache_packs_to_the_same_payload() {
     assert_eq!(blobs(&there), blobs(&here));
     let said = there.succeed(&["bundle", "import", "@carried.tar"]);
     assert!(said.contains("added 0 new files to the cache"), "{said}");
-    there.succeed(&[
-        "bundle",
-        "pack",
-        "--bundle",
-        "@definition",
-        "--output",
-        "@payload",
-    ]);
+    there.succeed(&PACK);
     assert_eq!(there.get("payload"), here.get("payload"));
 }
 

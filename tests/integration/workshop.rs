@@ -49,6 +49,16 @@ file = "pause.tar"
 reference = "example.org/google/pause:3.0"
 "#;
 
+/// Packs what the definition names, from what was fetched, into the payload.
+pub const PACK: [&str; 6] = [
+    "bundle",
+    "pack",
+    "--bundle",
+    "@definition",
+    "--output",
+    "@payload",
+];
+
 /// Where a bundle is built.
 pub struct Workshop {
     dir: tempfile::TempDir,

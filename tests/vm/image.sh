@@ -97,7 +97,10 @@ image=$cache/$name
 mkdir -p "$cache"
 # Whoever comes second waits for the image instead of making another.
 exec 9>"$cache/.lock"
-flock 9
+if ! flock --nonblock 9; then
+    say "wait for the image that is being made"
+    flock 9
+fi
 if [ -e "$image/root.img" ]; then
     echo "$image"
     exit 0

@@ -1,85 +1,177 @@
 #!/usr/bin/env bash
-# Installs the Debian or Ubuntu packages, and the Python ones, that building and testing need, if
-# some are missing.
-# Rust is not among them: it comes from rustup.
+# Gets the Debian or Ubuntu packages that the demonstration or the tests need. Rust is not among them: it
+# comes from rustup.
+#
+# Only common tools are installed. Packages with a service, and packages that change the machine, such as
+# cloud-init and docker, are unpacked below out/debian: tests/with-tools.sh runs a command with them.
+# usage: install-tools.sh demo|test [--dry-run]
+# --dry-run prints the lists, and changes nothing.
 set -euo pipefail
+export LC_ALL=C DEBIAN_FRONTEND=noninteractive
 
-packages=(
-    bird # BGP, for the stand-in of calico/node
-    cloud-init # its schema check
-    curl
-    debootstrap
-    dnsmasq-base # the DHCP of the VMs' network
-    docker-registry
-    docker.io # a daemon and a registry of the tests' own
-    dosfstools
+# What `make demo` installs.
+installed=(
+    debootstrap # makes the VM image
     e2fsprogs
-    fdisk # sfdisk: partitions of images
-    etcd-client
-    etcd-server
-    g++ # libFuzzer
     gcc
-    golang-cfssl # reads our certificates as the tutorial's tool does
-    genisoimage
+    genisoimage # config drives and volumes
     iproute2
-    iptables
+    iptables # in the image of calico/node
     libc6-dev
     make
-    minisign
-    mtools
-    openssl
-    packer # reads its templates
-    python3-venv
     qemu-system-x86
     qemu-utils
+)
+# What `make demo` unpacks.
+unpacked=(
+    bird # BGP, for the stand-in of calico/node
+    etcd-client
+    etcd-server
+)
+# What `make test` adds to each.
+installed_for_tests=(
+    curl
+    dnsmasq-base # the DHCP of the VMs' network
+    dosfstools
+    fdisk # sfdisk: partitions of images
+    g++ # libFuzzer
+    mtools
+    openssl
+    python3-venv
     shellcheck
-    systemd
+    systemd # systemd-analyze
     xz-utils
     zstd # to compare with
 )
-# Python packages of the tests' own.
+unpacked_for_tests=(
+    cloud-init # its schema check, and its cache
+    docker-registry
+    docker.io # a daemon of the tests' own
+    golang-cfssl # reads certificates as the tutorial's tool does
+    minisign
+    packer # reads its templates
+)
+# The packages of Python, in an environment of their own below out/.
 venv=out/tools
+requirements=(tests/deploy/requirements.txt tests/sbom/requirements.txt)
+# Those of which each file has a checksum.
+checked=tests/audit/requirements.txt
+# Where packages are unpacked.
+debian=out/debian
+
+usage() {
+    echo "usage: install-tools.sh demo|test [--dry-run]" >&2
+    exit 2
+}
+
+is_installed() {
+    dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null | grep -qx installed
+}
 
 missing() {
     local package
-    for package in "${packages[@]}"; do
-        dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null | grep -qx installed || echo "$package"
+    for package in "${installed[@]}"; do
+        is_installed "$package" || echo "$package"
     done
 }
 
-# A service that a package would start here, such as etcd, could take a port that a test uses.
-forbid_services() {
-    [ -e /usr/sbin/policy-rc.d ] && return
-    printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d
-    chmod +x /usr/sbin/policy-rc.d
-    trap 'rm -f /usr/sbin/policy-rc.d' EXIT
+not_unpacked() {
+    local package
+    for package in "${unpacked[@]}"; do
+        is_installed "$package" || grep -qsx "$package" "$debian/packages" || echo "$package"
+    done
 }
 
-# All packages are named to apt, the installed ones too: what is not named it may remove.
+apt() {
+    apt-get --yes --quiet=2 --no-install-recommends --no-remove -o DPkg::Lock::Timeout=600 "$@"
+}
+
+# The arguments of `apt-get install`. apt refuses qemu-system-x86 beside a qemu-utils that is newer than
+# the archive's: only there qemu-utils goes back to the archive's version, and nothing else does.
+plan() {
+    local version
+    if apt --simulate install "$@" >/dev/null 2>&1; then
+        echo "$@"
+        return
+    fi
+    version=$(apt-cache madison qemu-system-x86 | awk 'NR == 1 { print $3 }')
+    set -- --allow-downgrades "$@" "qemu-utils=$version"
+    [ "$(downgraded "$@")" = qemu-utils ] || return 1
+    echo "$@"
+}
+
+# The packages that apt would take back to an older version.
+downgraded() {
+    apt-get --simulate --yes --no-install-recommends --no-remove install "$@" |
+        awk '/^The following packages will be DOWNGRADED:/ { on = 1; next } /^[^ ]/ { on = 0 } on { for (i = 1; i <= NF; i++) print $i }'
+}
+
 install_packages() {
-    if [ "$(id -u)" -ne 0 ]; then
-        echo "missing packages: $*; run as root, or: sudo apt-get install $*" >&2
+    local arguments
+    if ! arguments=$(plan "$@"); then
+        echo "error: apt cannot install these packages; see why with: apt-get --simulate install $*" >&2
         exit 1
     fi
-    echo "installing: $*"
-    forbid_services
-    export DEBIAN_FRONTEND=noninteractive
-    apt-get update -qq
-    # A qemu-utils from elsewhere, newer than the archive's qemu-system-x86, would keep that out.
-    apt-get install -y -qq --no-install-recommends --allow-downgrades "${packages[@]}" ||
-        apt-get install -y -qq --no-install-recommends --allow-downgrades "${packages[@]}" \
-            "qemu-utils=$(apt-cache madison qemu-system-x86 | awk 'NR == 1 { print $3 }')"
+    if [ "$(id -u)" -ne 0 ]; then
+        echo "error: packages are missing; run: sudo apt-get install --no-install-recommends $arguments" >&2
+        exit 1
+    fi
+    echo "installing on this machine, to build programs and to boot virtual machines: $*"
+    [ "$arguments" = "$*" ] || echo "qemu-utils is too new for the archive's qemu-system-x86 and is replaced: ${arguments##* }"
+    # shellcheck disable=SC2086 # words
+    apt install $arguments >/dev/null
+}
+
+# Downloads packages, and those of their dependencies that this machine lacks, and unpacks them.
+unpack_packages() {
+    local archives=$PWD/$debian/archives archive
+    echo "unpacking below $debian, not installed: $*"
+    rm -rf "$archives"
+    mkdir -p "$archives/partial" "$debian/root"
+    apt -o "Dir::Cache::archives=$archives" -o APT::Sandbox::User=root -o Debug::NoLocking=yes \
+        --download-only install "$@" >/dev/null
+    for archive in "$archives"/*.deb; do
+        dpkg-deb --extract "$archive" "$debian/root"
+    done
+    printf '%s\n' "$@" >>"$debian/packages"
+    rm -rf "$archives"
 }
 
 install_python() {
-    local wanted=(tests/sbom/requirements.txt tests/deploy/requirements.txt)
-    cmp -s <(cat "${wanted[@]}") "$venv/installed" && return
+    cmp -s <(cat "$checked" "${requirements[@]}") "$venv/installed" && return
+    echo "installing Python packages below $venv"
     python3 -m venv --clear "$venv"
-    "$venv/bin/pip" install --quiet --disable-pip-version-check "${wanted[@]/#/--requirement=}"
-    cat "${wanted[@]}" >"$venv/installed"
+    "$venv/bin/pip" install --quiet --disable-pip-version-check "${requirements[@]/#/--requirement=}"
+    "$venv/bin/pip" install --quiet --disable-pip-version-check --require-hashes --requirement="$checked"
+    cat "$checked" "${requirements[@]}" >"$venv/installed"
 }
 
 cd "$(dirname "$0")/../.."
-mapfile -t wanted < <(missing)
-[ "${#wanted[@]}" -eq 0 ] || install_packages "${wanted[@]}"
-install_python
+case ${1:-} in
+demo) ;;
+test)
+    installed+=("${installed_for_tests[@]}")
+    unpacked+=("${unpacked_for_tests[@]}")
+    ;;
+*) usage ;;
+esac
+case ${2:-} in
+'') ;;
+--dry-run)
+    echo "installed on this machine: ${installed[*]}"
+    echo "unpacked below $debian: ${unpacked[*]}"
+    exit 0
+    ;;
+*) usage ;;
+esac
+
+mkdir -p out
+# Whoever comes second waits.
+exec 9>out/.tools.lock
+flock 9
+mapfile -t to_install < <(missing)
+mapfile -t to_unpack < <(not_unpacked)
+[ $((${#to_install[@]} + ${#to_unpack[@]})) -eq 0 ] || [ "$(id -u)" -ne 0 ] || apt update
+[ "${#to_install[@]}" -eq 0 ] || install_packages "${to_install[@]}"
+[ "${#to_unpack[@]}" -eq 0 ] || unpack_packages "${to_unpack[@]}"
+[ "$1" = demo ] || install_python

@@ -24,23 +24,46 @@ pub const OF_CALICO_NODE: [(&str, &str); 6] = [
 const EXTENSIONS: &str = "/usr/lib/x86_64-linux-gnu/xtables";
 const NEEDED_EXTENSIONS: [&str; 2] = ["libxt_MASQUERADE.so", "libxt_standard.so"];
 
+/// Where Debian packages are unpacked that are not installed; `tests/with-tools.sh` sets it.
+const UNPACKED: &str = "UNPACKED";
+
 /// The programs, the libraries and the loader that they name, and iptables' extensions.
 ///
 /// # Errors
-/// A program that this machine does not have, with the package to install.
+/// A program that this machine does not have, with its package.
 pub fn programs(wanted: &[(&str, &str)]) -> Result<Vec<Extra>> {
+    let unpacked = std::env::var(UNPACKED).ok();
     let mut paths = BTreeSet::new();
     for (program, package) in wanted {
-        if !Path::new(program).exists() {
-            bail!("{program} is missing: apt-get install {package}");
-        }
-        paths.insert((*program).to_owned());
-        paths.extend(libraries(program)?);
+        let at = candidates(unpacked.as_deref(), program)
+            .find(|path| Path::new(path).exists())
+            .with_context(|| {
+                format!("{program} of Debian's {package} is missing; run: make tools")
+            })?;
+        paths.extend(libraries(&at)?);
+        paths.insert(at);
     }
     for extension in NEEDED_EXTENSIONS {
         paths.insert(format!("{EXTENSIONS}/{extension}"));
     }
+    let read = |path: String| read(&path, name_in_image(unpacked.as_deref(), &path));
     paths.into_iter().map(read).collect()
+}
+
+/// Where a program may be: on this machine, or unpacked.
+fn candidates<'a>(
+    unpacked: Option<&str>,
+    program: &'a str,
+) -> impl Iterator<Item = String> + use<'a> {
+    let unpacked = unpacked.map(|directory| format!("{directory}{program}"));
+    std::iter::once(program.to_owned()).chain(unpacked)
+}
+
+/// The path that a file has once its package is installed.
+fn name_in_image<'a>(unpacked: Option<&str>, path: &'a str) -> &'a str {
+    unpacked
+        .and_then(|directory| path.strip_prefix(directory))
+        .unwrap_or(path)
 }
 
 /// What `ldd` lists: lines such as `libc.so.6 => /lib/…/libc.so.6 (0x…)`, and the loader
@@ -58,9 +81,26 @@ fn libraries(program: &str) -> Result<Vec<String>> {
         .collect())
 }
 
-/// A file, through links, under the name it was asked for by.
-fn read(path: String) -> Result<Extra> {
-    let bytes = fs::read(&path).with_context(|| path.clone())?;
-    let mode = fs::metadata(&path)?.permissions().mode() & 0o755;
-    Ok(Extra { path, mode, bytes })
+/// A file, through links, under that name.
+fn read(path: &str, name: &str) -> Result<Extra> {
+    let bytes = fs::read(path).with_context(|| path.to_owned())?;
+    let mode = fs::metadata(path)?.permissions().mode() & 0o755;
+    Ok(Extra {
+        path: name.to_owned(),
+        mode,
+        bytes,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::name_in_image;
+
+    #[test]
+    fn an_unpacked_file_has_its_own_path_in_the_image() {
+        let name = |path| name_in_image(Some("/somewhere/root"), path);
+        assert_eq!(name("/somewhere/root/usr/sbin/bird"), "/usr/sbin/bird");
+        assert_eq!(name("/usr/sbin/ip"), "/usr/sbin/ip");
+        assert_eq!(name_in_image(None, "/usr/sbin/ip"), "/usr/sbin/ip");
+    }
 }

@@ -43,17 +43,9 @@ enum Command {
         /// Keep the VM's disk and console log in this directory
         #[arg(long, value_name = "DIR")]
         keep: Option<PathBuf>,
-        /// Seconds already spent on an earlier stage, for the table at the end: NAME=SECONDS
-        #[arg(long, value_name = "NAME=SECONDS", value_parser = parse_spent)]
-        spent: Vec<(String, u64)>,
     },
     /// Boot the tutorial's three VMs on one network, show what became of each (needs root)
     Cluster(show_cluster::Arguments),
-}
-
-fn parse_spent(text: &str) -> Result<(String, u64)> {
-    let (name, seconds) = text.split_once('=').context("expected NAME=SECONDS")?;
-    Ok((name.to_owned(), seconds.parse()?))
 }
 
 fn main() -> ExitCode {
@@ -63,8 +55,7 @@ fn main() -> ExitCode {
             appliance,
             cache,
             keep,
-            spent,
-        } => demo(&appliance, &cache, keep.as_deref(), spent),
+        } => demo(&appliance, &cache, keep.as_deref()),
         Command::Cluster(arguments) => show_cluster::run(&arguments),
     };
     match outcome {
@@ -76,23 +67,10 @@ fn main() -> ExitCode {
     }
 }
 
-fn demo(
-    appliance: &Path,
-    cache: &Path,
-    keep: Option<&Path>,
-    spent: Vec<(String, u64)>,
-) -> Result<()> {
-    let mut stages = Stages::new(spent);
-    let outcome = show(&mut stages, appliance, cache, keep);
-    stages.print();
-    outcome
-}
-
-fn show(stages: &mut Stages, appliance: &Path, cache: &Path, keep: Option<&Path>) -> Result<()> {
+fn demo(appliance: &Path, cache: &Path, keep: Option<&Path>) -> Result<()> {
+    let mut stages = Stages::new("demo");
     let began = stages.began();
-    let image = stages.run("VM image from the distribution's packages (cached)", || {
-        Image::ensure(cache)
-    })?;
+    let image = stages.run("VM image", || Image::ensure(cache))?;
     let config_drive = ConfigDrive::of_tutorial(2, "single", &user_data(appliance, DEFAULTS)?);
     let spec = MachineSpec {
         image: &image,
@@ -112,10 +90,8 @@ fn show(stages: &mut Stages, appliance: &Path, cache: &Path, keep: Option<&Path>
         })?;
         Ok(machine)
     })?;
-    stages.run("bring-up: from nothing to a healthy node", || {
-        bring_up(&mut machine, began)
-    })?;
-    stages.run("the add-ons, until their pods run", || {
+    stages.run("bring-up", || bring_up(&mut machine, began))?;
+    stages.run("add-ons, until their pods run", || {
         pods(&mut machine, began)
     })?;
     stages.run("appliance status, inside the VM", || status(&mut machine))?;

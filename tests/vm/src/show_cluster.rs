@@ -42,7 +42,7 @@ pub struct Arguments {
 
 /// Boots the VMs and shows what became of each.
 pub fn run(arguments: &Arguments) -> Result<()> {
-    let mut stages = Stages::new(vec![]);
+    let mut stages = Stages::new("cluster");
     let outcome = show(&mut stages, arguments);
     stages.print();
     outcome
@@ -56,9 +56,7 @@ fn show(stages: &mut Stages, arguments: &Arguments) -> Result<()> {
     };
     let temporary = tempfile::tempdir()?;
     let keep = arguments.keep.as_deref().unwrap_or(temporary.path());
-    let image = stages.run("VM image from the distribution's packages (cached)", || {
-        Image::ensure(&arguments.cache)
-    })?;
+    let image = stages.run("VM image", || Image::ensure(&arguments.cache))?;
     let spec = ClusterSpec {
         servers: &TUTORIAL,
         image: &image,

@@ -1,6 +1,7 @@
 //! Objects through kubectl, the apiserver and etcd.
 
 use std::fs;
+use std::path::Path;
 
 use crate::harness::{Cluster, eventually, flag, free_port, run, said};
 
@@ -23,15 +24,18 @@ rules:
 - {apiGroups: [''], resources: [nodes], verbs: [get]}
 ";
 
+/// What kubectl says to a command line without quotes.
+fn kubectl(cluster: &Cluster, kubeconfig: &Path, line: &str) -> String {
+    let words: Vec<&str> = line.split_whitespace().collect();
+    said(&cluster.kubectl(kubeconfig, &words))
+}
+
 #[test]
 fn apply_says_what_it_did_and_get_shows_it() {
     let cluster = Cluster::start();
     let _server = cluster.apiserver(&[]);
     let admin = cluster.kubeconfig("admin", "system:masters");
-    let kubectl = |line: &str| {
-        let words: Vec<&str> = line.split_whitespace().collect();
-        said(&cluster.kubectl(&admin, &words))
-    };
+    let kubectl = |line: &str| kubectl(&cluster, &admin, line);
     let path = cluster.directory.path().join("manifests.yaml");
     let apply = |text: &str| {
         fs::write(&path, text).unwrap();
@@ -63,10 +67,7 @@ fn get_finds_and_delete_removes() {
     let cluster = Cluster::start();
     let _server = cluster.apiserver(&[]);
     let admin = cluster.kubeconfig("admin", "system:masters");
-    let kubectl = |line: &str| {
-        let words: Vec<&str> = line.split_whitespace().collect();
-        said(&cluster.kubectl(&admin, &words))
-    };
+    let kubectl = |line: &str| kubectl(&cluster, &admin, line);
     let path = cluster.directory.path().join("manifests.yaml");
     fs::write(&path, MANIFESTS).unwrap();
     kubectl(&format!("apply -f {}", path.display()));

@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# Runs a command with the packages that install-tools.sh unpacked below out/debian. What this machine has
+# itself comes first.
+# usage: with-tools.sh COMMAND…
+set -euo pipefail
+
+unpacked=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)/out/debian/root
+if [ -d "$unpacked" ]; then
+    export UNPACKED=$unpacked
+    export PATH=$PATH:$unpacked/usr/sbin:$unpacked/usr/bin:$unpacked/sbin:$unpacked/bin
+    libraries=$unpacked/usr/lib/x86_64-linux-gnu:$unpacked/lib/x86_64-linux-gnu
+    export LD_LIBRARY_PATH=${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}$libraries
+fi
+exec "$@"
