@@ -304,8 +304,9 @@ More: appliance help kubectl";
 
 /// clap does not wrap this line.
 pub const BALANCE_USAGE: &str = "\
-appliance balance [OPTIONS] --listen <ADDRESS:PORT> --server <ADDRESS:PORT>
-       --authority <FILE> --certificate <FILE> --key <FILE>";
+appliance balance [OPTIONS] --listen <ADDRESS:PORT>
+       --server <ADDRESS:PORT> --authority <FILE> --certificate <FILE>
+       --key <FILE>";
 
 pub const BALANCE: &str = "\
 Examples:
