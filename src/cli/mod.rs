@@ -42,7 +42,7 @@ pub use user_data::UserData;
 )]
 pub struct Cli {
     /// Also show which programs are run
-    #[arg(short, long, global = true)]
+    #[arg(short, long, global = true, display_order = 900)]
     pub verbose: bool,
 
     /// The command to run

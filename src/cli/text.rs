@@ -1,7 +1,7 @@
 //! What help pages end with: examples, which a test runs, and the topic that tells more. No line is
 //! longer than 80 characters.
 
-use textwrap::Options;
+use textwrap::{Options, WordSplitter};
 
 use crate::spec::reference;
 use crate::topics;
@@ -16,6 +16,7 @@ fn entry(name: &str, meaning: &str, column: usize) -> String {
     let options = Options::new(WIDTH)
         .initial_indent(&first)
         .subsequent_indent(&rest)
+        .word_splitter(WordSplitter::NoHyphenation)
         .break_words(false);
     textwrap::fill(meaning, options)
 }
@@ -294,7 +295,6 @@ More: appliance help certificates";
 
 pub const KUBECONFIG: &str = "\
 Examples:
-  appliance kubeconfig > admin.kubeconfig
   appliance kubeconfig --server 192.168.1.102 -o admin.kubeconfig
   appliance kubeconfig --server k8s.example.org:443 -o admin.kubeconfig --force
   # on the other machine
