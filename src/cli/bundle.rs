@@ -15,10 +15,10 @@ pub enum Bundle {
     /// The checksums are in bundle.lock. An interrupted download continues where it stopped. Proxies
     /// are taken from HTTPS_PROXY, HTTP_PROXY and NO_PROXY, credentials for registries from the file
     /// that `docker login` writes.
-    #[command(after_long_help = text::BUNDLE_FETCH)]
+    #[command(after_long_help = text::bundle::FETCH)]
     Fetch(Fetch),
     /// Download, and record sizes and checksums in bundle.lock
-    #[command(after_long_help = text::BUNDLE_LOCK)]
+    #[command(after_long_help = text::bundle::LOCK)]
     Lock {
         /// What to fetch and how
         #[command(flatten)]
@@ -32,7 +32,7 @@ pub enum Bundle {
         output: Option<PathBuf>,
     },
     /// Write the downloads into one tar, to carry it to an air-gapped machine
-    #[command(after_long_help = text::BUNDLE_EXPORT)]
+    #[command(after_long_help = text::bundle::EXPORT)]
     Export {
         /// Only what this bundle needs: a directory, or the name of a built-in bundle
         #[arg(long, value_name = "BUNDLE")]
@@ -45,7 +45,7 @@ pub enum Bundle {
         output: PathBuf,
     },
     /// Add a tar that `bundle export` wrote to the cache, and verify its checksums
-    #[command(after_long_help = text::BUNDLE_IMPORT)]
+    #[command(after_long_help = text::bundle::IMPORT)]
     Import {
         /// Tar file to read
         file: PathBuf,
@@ -56,7 +56,7 @@ pub enum Bundle {
     /// Pack the components of a bundle into one file, the payload
     ///
     /// The same components give the same bytes.
-    #[command(after_long_help = text::BUNDLE_PACK)]
+    #[command(after_long_help = text::bundle::PACK)]
     Pack {
         /// Directory of bundle.toml and bundle.lock, or the name of a built-in bundle
         #[arg(long, value_name = "BUNDLE")]
@@ -72,7 +72,7 @@ pub enum Bundle {
     ///
     /// Unpacks every file into a temporary directory and verifies it against the payload's manifest
     /// and, with --bundle, against bundle.toml and bundle.lock. Exit code 1: something differs.
-    #[command(after_long_help = text::BUNDLE_VERIFY)]
+    #[command(after_long_help = text::bundle::VERIFY)]
     Verify {
         /// An appliance, or a payload
         file: PathBuf,
@@ -87,7 +87,7 @@ pub enum Bundle {
         output: Output,
     },
     /// List the components of an appliance, a payload or this node
-    #[command(after_long_help = text::BUNDLE_LIST)]
+    #[command(after_long_help = text::bundle::LIST)]
     List {
         /// Where to look
         #[command(flatten)]
@@ -97,7 +97,7 @@ pub enum Bundle {
         output: Output,
     },
     /// Print the software bill of materials (CycloneDX 1.5, JSON)
-    #[command(after_long_help = text::BUNDLE_SBOM)]
+    #[command(after_long_help = text::bundle::SBOM)]
     Sbom {
         /// Where to look
         #[command(flatten)]

@@ -15,7 +15,7 @@ pub enum Image {
     /// Copies the base, attaches the copy, prepares it and checks it. The output appears only if all
     /// of this succeeds; its SHA-256 checksum is written next to it. Runs nothing of the base and
     /// does not change it. Needs root and qemu-utils.
-    #[command(after_long_help = text::IMAGE_BUILD)]
+    #[command(after_long_help = text::image::BUILD)]
     Build(ImageBuild),
     /// Turn this machine, or the system below a directory, into an image
     ///
@@ -23,12 +23,12 @@ pub enum Image {
     /// the manual pages, and removes every trace of this machine: its ID, SSH host keys and
     /// authorized keys, passwords, cloud-init's state, logs, shell histories and more. `appliance
     /// image check` lists all of them. Refuses a machine that is a node of a cluster.
-    #[command(after_long_help = text::IMAGE_PREPARE)]
+    #[command(after_long_help = text::image::PREPARE)]
     Prepare(ImagePrepare),
     /// Check what an image must contain, and what it must not contain
     ///
     /// Changes nothing. Exit codes: 0 all checks passed, 1 a check failed.
-    #[command(after_long_help = text::IMAGE_CHECK)]
+    #[command(after_long_help = text::image::CHECK)]
     Check(ImageCheck),
 }
 

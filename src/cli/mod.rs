@@ -42,7 +42,7 @@ pub use user_data::UserData;
 )]
 pub struct Cli {
     /// Also show which programs are run
-    #[arg(short, long, global = true)]
+    #[arg(short, long, global = true, display_order = 900)]
     pub verbose: bool,
 
     /// The command to run
@@ -114,13 +114,13 @@ pub enum Command {
     #[command(subcommand, after_long_help = text::IMAGES)]
     Images(Images),
     /// Build, prepare and check golden images
-    #[command(subcommand, after_long_help = text::IMAGE)]
+    #[command(subcommand, after_long_help = text::image::IMAGE)]
     Image(Image),
     /// Download, pack, verify and list the components of an appliance
-    #[command(subcommand, after_long_help = text::BUNDLE)]
+    #[command(subcommand, after_long_help = text::bundle::BUNDLE)]
     Bundle(Bundle),
     /// Build an appliance from this program and a bundle; no compiler needed
-    #[command(after_long_help = text::REPACK)]
+    #[command(after_long_help = text::bundle::REPACK)]
     Repack(Repack),
     /// Print the version of the program and of the bundle it carries
     #[command(after_long_help = text::VERSION)]

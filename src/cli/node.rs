@@ -143,8 +143,8 @@ pub struct Status {
 pub struct Kubeconfig {
     /// Where the other machine reaches the API server [default: as on this node]
     ///
-    /// An IPv4 address or a DNS name, which must be in the API server's certificate. The port is
-    /// that of this node's kubeconfig, unless you give another.
+    /// An IPv4 address or a DNS name, which must be in the API server's certificate. The default
+    /// port is 6443.
     #[arg(long, value_name = "ADDRESS[:PORT]")]
     pub server: Option<String>,
 

@@ -35,12 +35,16 @@ pub fn removes(word: &str) -> bool {
 /// # Errors
 /// What to show instead, which may be the help that was asked for.
 pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
-    Cli::try_parse_from(words).map_err(|error| {
+    let words: Vec<OsString> = words.into_iter().collect();
+    Cli::try_parse_from(&words).map_err(|error| {
         let unknown = match error.get(ContextKind::InvalidSubcommand) {
             Some(ContextValue::String(word)) => word.as_str(),
             _ => return error,
         };
-        if removes(unknown) {
+        // Another may be a part of a command: `appliance token delete`.
+        let mut names = words.iter().skip(1).filter_map(|word| word.to_str());
+        let first = names.find(|word| !word.starts_with('-'));
+        if first == Some(unknown) && removes(unknown) {
             clap::Error::raw(ErrorKind::InvalidSubcommand, format!("{NOT_YET}\n"))
         } else {
             error
@@ -53,9 +57,9 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    fn refusal(word: &str) -> String {
-        let words = ["appliance", word].map(OsString::from);
-        let error = parse(words).unwrap_err();
+    fn refusal(words: &str) -> String {
+        let words = ["appliance"].into_iter().chain(words.split(' '));
+        let error = parse(words.map(OsString::from)).unwrap_err();
         assert_eq!(error.exit_code(), 2);
         error.render().to_string()
     }
@@ -67,6 +71,9 @@ mod tests {
             assert!(said.contains("cannot remove a node yet"), "{said}");
             assert!(!said.contains("install"), "{said}");
         }
+        assert!(refusal("-v uninstall").contains("cannot remove a node yet"));
         assert!(refusal("instal").contains("'install'"));
+        let said = refusal("token delete abcdef");
+        assert!(!said.contains("cannot remove a node yet"), "{said}");
     }
 }

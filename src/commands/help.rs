@@ -53,7 +53,7 @@ fn page(names: &[String]) -> Result<StyledStr> {
 
 /// What to say of a name that is neither a topic nor a command.
 fn unknown(command: &Command, above: &[String], name: &str) -> Refused {
-    let problem = if cli::removes(name) {
+    let problem = if above.is_empty() && cli::removes(name) {
         cli::NOT_YET.to_owned()
     } else {
         let commands = command.get_subcommands().map(|c| c.get_name().to_owned());

@@ -22,20 +22,11 @@ pub fn run(output: &Path) -> Result<Outcome> {
 
 /// Every page: its file's name, such as `appliance-bundle-fetch.1`, and its content.
 pub fn pages() -> Result<Vec<(String, Vec<u8>)>> {
-    // A page for `help` of every command would tell nothing.
     let mut root = Cli::command();
-    disable_help_commands(&mut root);
     root.build();
     let mut pages = Vec::new();
     collect(&root, &mut pages).context("make the manual pages")?;
     Ok(pages)
-}
-
-fn disable_help_commands(command: &mut Command) {
-    for below in command.get_subcommands_mut() {
-        *below = std::mem::take(below).disable_help_subcommand(true);
-        disable_help_commands(below);
-    }
 }
 
 fn collect(command: &Command, pages: &mut Vec<(String, Vec<u8>)>) -> io::Result<()> {

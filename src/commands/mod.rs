@@ -82,14 +82,16 @@ fn ask() -> Result<()> {
         problems: vec![why.to_owned()],
     };
     if !io::stdin().is_terminal() {
-        bail!(refused("nobody can be asked here; give --yes"));
+        bail!(refused(
+            "this needs your confirmation, and standard input is not a terminal; use --yes"
+        ));
     }
     out::text("Type yes to go on: ");
     out::flush();
     let mut answer = String::new();
     io::stdin().lock().read_line(&mut answer)?;
     if answer.trim() != "yes" {
-        bail!(refused("it was not wanted"));
+        bail!(refused("you did not type yes: nothing was changed"));
     }
     Ok(())
 }

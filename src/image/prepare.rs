@@ -106,9 +106,7 @@ impl Preparation<'_> {
         self.load_images()?;
         (self.announce)("install the program and the unit of the first boot")?;
         self.install_program()?;
-        for (name, page) in self.manuals {
-            self.root.write(&format!("{MANUALS}/{name}"), page, 0o644)?;
-        }
+        self.install_manuals()?;
         self.root
             .write(&paths::unit(BOOT_UNIT), UNIT_TEXT.as_bytes(), 0o644)?;
         self.root.set_link(ENABLED, &paths::unit(BOOT_UNIT))?;
@@ -169,6 +167,16 @@ impl Preparation<'_> {
             Some(carrier) if self.payload.start() > 0 => atomic::copy(carrier, &target, 0o755),
             Some(payload) => repack(&this_program()?, payload, &target),
         }
+    }
+
+    fn install_manuals(&self) -> Result<()> {
+        for (name, page) in self.manuals {
+            let path = format!("{MANUALS}/{name}");
+            if self.root.read(&path)?.as_ref() != Some(page) {
+                self.root.write(&path, page, 0o644)?;
+            }
+        }
+        Ok(())
     }
 
     /// Stops services that would write traces again when they stop after the cleaning.

@@ -23,7 +23,7 @@ macro_rules! say {
 }
 pub(crate) use say;
 
-/// Writes a line. What [`say!`] stands for.
+/// Writes a line. This is what the macro `say!` calls.
 pub fn line(text: fmt::Arguments<'_>) {
     write(|out| writeln!(out, "{text}"));
 }

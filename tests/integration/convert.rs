@@ -37,7 +37,7 @@ fn a_simple_node_says_what_goes_and_asks() {
     }
     let nobody = convert(&machine, &["--profile", "with-ca"]);
     assert_eq!(nobody.status.code(), Some(2), "{}", said(&nobody));
-    assert!(said(&nobody).contains("nobody can be asked here; give --yes"));
+    assert!(said(&nobody).contains("standard input is not a terminal; use --yes"));
     assert_eq!(machine.snapshot(), before);
 }
 

@@ -1,10 +1,13 @@
 //! What help pages end with: examples, which a test runs, and the topic that tells more. No line is
 //! longer than 80 characters.
 
-use textwrap::Options;
+use textwrap::{Options, WordSplitter};
 
 use crate::nodespec::reference;
 use crate::topics;
+
+pub mod bundle;
+pub mod image;
 
 /// How wide help pages are.
 const WIDTH: usize = 80;
@@ -16,6 +19,7 @@ fn entry(name: &str, meaning: &str, column: usize) -> String {
     let options = Options::new(WIDTH)
         .initial_indent(&first)
         .subsequent_indent(&rest)
+        .word_splitter(WordSplitter::NoHyphenation)
         .break_words(false);
     textwrap::fill(meaning, options)
 }
@@ -294,7 +298,6 @@ More: appliance help certificates";
 
 pub const KUBECONFIG: &str = "\
 Examples:
-  appliance kubeconfig > admin.kubeconfig
   appliance kubeconfig --server 192.168.1.102 -o admin.kubeconfig
   appliance kubeconfig --server k8s.example.org:443 -o admin.kubeconfig --force
   # on the other machine
@@ -304,8 +307,9 @@ More: appliance help kubectl";
 
 /// clap does not wrap this line.
 pub const BALANCE_USAGE: &str = "\
-appliance balance [OPTIONS] --listen <ADDRESS:PORT> --server <ADDRESS:PORT>
-       --authority <FILE> --certificate <FILE> --key <FILE>";
+appliance balance [OPTIONS] --listen <ADDRESS:PORT>
+       --server <ADDRESS:PORT> --authority <FILE> --certificate <FILE>
+       --key <FILE>";
 
 pub const BALANCE: &str = "\
 Examples:
@@ -352,123 +356,6 @@ Examples:
   appliance images ensure
 
 More: appliance help workloads";
-
-pub const IMAGE: &str = "\
-Examples:
-  appliance image build --base debian-12.qcow2 -o golden.qcow2
-  appliance image prepare --root /mnt
-  appliance image check --root /mnt
-
-More: appliance help images";
-
-pub const IMAGE_BUILD: &str = "\
-Examples:
-  appliance image build --base debian-12.qcow2 -o golden.qcow2
-  appliance image build --base ubuntu.img -o golden.qcow2 --compress
-  sha256sum --check golden.qcow2.sha256
-
-The base must have cloud-init. For nodes that run pods it must also have
-apparmor, conntrack, ethtool, ipset, iptables and socat, and docker unless the
-bundle contains it.
-
-More: appliance help images";
-
-pub const IMAGE_PREPARE: &str = "\
-Examples:
-  # in a VM that is there only to become an image
-  appliance image prepare --yes && poweroff
-  # an image that is mounted at /mnt
-  appliance image prepare --root /mnt
-
-More: appliance help images";
-
-pub const IMAGE_CHECK: &str = "\
-Examples:
-  appliance image prepare --root /mnt
-  appliance image check --root /mnt
-  appliance image check --root /mnt -o json |
-    jq '.checks[] | select(.result == \"failed\")'
-
-More: appliance help images";
-
-pub const BUNDLE: &str = "\
-Examples:
-  appliance bundle fetch --bundle my-v1.9
-  appliance bundle pack --bundle my-v1.9 -o payload
-  appliance bundle list my-appliance
-
-More: appliance help bundles";
-
-pub const BUNDLE_FETCH: &str = "\
-Examples:
-  # once, for artifacts without a published checksum
-  appliance bundle lock --bundle v1.9 --trust-on-first-use -o my-v1.9
-  appliance bundle fetch --bundle my-v1.9
-  appliance bundle fetch --bundle my-v1.9 --mirror gcr.io=https://mirror.example
-  HTTPS_PROXY=http://proxy.example:3128 appliance bundle fetch --bundle my-v1.9
-
-More: appliance help bundles";
-
-pub const BUNDLE_LOCK: &str = "\
-Examples:
-  appliance bundle lock --bundle v1.9 --trust-on-first-use -o my-v1.9
-
-More: appliance help bundles";
-
-pub const BUNDLE_EXPORT: &str = "\
-Examples:
-  appliance bundle export -o downloads.tar
-  appliance bundle export --bundle my-v1.9 -o my-v1.9.tar
-
-More: appliance help bundles";
-
-pub const BUNDLE_IMPORT: &str = "\
-Examples:
-  appliance bundle import downloads.tar
-
-More: appliance help bundles";
-
-pub const BUNDLE_PACK: &str = "\
-Examples:
-  appliance bundle pack --bundle my-v1.9 -o payload
-  appliance bundle pack --bundle my-v1.9 --components ./files -o payload
-
-More: appliance help bundles";
-
-pub const BUNDLE_VERIFY: &str = "\
-Examples:
-  appliance bundle verify my-appliance
-  appliance bundle verify my-appliance --bundle my-v1.9
-  appliance bundle verify my-appliance --trust-key my.pub -o json
-
-More: appliance help bundles";
-
-pub const BUNDLE_LIST: &str = "\
-Examples:
-  appliance bundle list
-  appliance bundle list my-appliance -o json
-  appliance bundle list --installed
-
-More: appliance help bundles";
-
-pub const BUNDLE_SBOM: &str = "\
-Examples:
-  appliance bundle sbom my-appliance > sbom.cdx.json
-
-More: appliance help bundles";
-
-pub const REPACK: &str = "\
-Examples:
-  appliance repack --bundle my-v1.9 -o my-appliance
-  appliance repack --bundle my-v1.9 --components ./files -o my-appliance
-  appliance repack --bundle my-v1.9 --components ./files --sign-key my.key \\
-    -o my-appliance
-  appliance repack --payload payload -o my-appliance
-
-Download the components first with `appliance bundle fetch`, or give them with
---components.
-
-More: appliance help bundles";
 
 pub const VERSION: &str = "\
 Examples:
