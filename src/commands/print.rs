@@ -93,7 +93,7 @@ fn verdict(report: &Report) -> &'static str {
     }
 }
 
-/// Says what an installation changed; `noted` tells whether the node's state is news.
+/// Logs what an installation changed. `noted` says whether the record of the node's state changed.
 pub fn changes(state: &State, plan: &Plan, noted: bool) {
     let is = format!(
         "{} is a {} of bundle {}",

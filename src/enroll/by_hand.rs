@@ -29,7 +29,7 @@ fn request(authority: &str, common_name: &str) -> PkiRequest {
     }
 }
 
-/// Makes a CA in the directory `dir`, with that common name. One that is there is never replaced.
+/// Makes a CA with this common name in the directory `dir`. It never replaces an existing CA.
 pub fn init(dir: &Path, common_name: &str) -> Result<()> {
     std::fs::create_dir_all(dir).with_context(|| dir.display().to_string())?;
     let root = Root::open(dir)?;
@@ -79,8 +79,8 @@ impl Existing for ByHand<'_> {
     }
 }
 
-/// Issues what the node of `spec` needs, from the CA in the directory `ca`, below the directory
-/// `output`.
+/// Issues the certificates that the node of `spec` needs, from the CA in the directory `ca`, into
+/// the directory `output`.
 pub fn issue(ca: &Path, output: &Path, spec: &NodeSpec) -> Result<()> {
     let authority = Root::open(ca).map_err(Refused::because)?;
     if !authority.exists(CA)? {

@@ -1,4 +1,4 @@
-//! The signer of a master: what it reads from the disk, and how it follows the other masters.
+//! The signer of a master: the files it reads, and how it follows the records of other masters.
 
 use std::path::Path;
 use std::thread;

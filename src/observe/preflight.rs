@@ -18,7 +18,7 @@ use crate::sys::host;
 use crate::sys::process::Runner;
 use crate::sys::root::Root;
 
-/// What is looked at before anything is written.
+/// The machine and the node to check before anything is written.
 #[derive(Clone, Copy)]
 pub struct Machine<'a> {
     /// The system.
