@@ -25,14 +25,14 @@ pub enum Standing {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Cluster {
     /// The nodes that accept pods.
-    pub able: Vec<Node>,
+    pub able: Vec<ClusterNode>,
     /// How many nodes there are.
     pub known: usize,
 }
 
 /// A node that accepts pods.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Node {
+pub struct ClusterNode {
     /// Its name.
     pub name: String,
     /// Its address.
@@ -65,14 +65,14 @@ pub fn peers_up(cluster: &Cluster, address: &str, now: OffsetDateTime) -> bool {
         .is_some_and(|since| now - since > BRING_UP)
 }
 
-fn able(node: &Value) -> Option<Node> {
+fn able(node: &Value) -> Option<ClusterNode> {
     let ready = condition(&node["status"]["conditions"], "Ready", "True")?;
     if node["spec"]["unschedulable"] == true {
         return None;
     }
     let internal = of_type(&node["status"]["addresses"], "InternalIP");
     let since = text(&ready["lastTransitionTime"]);
-    Some(Node {
+    Some(ClusterNode {
         name: text(&node["metadata"]["name"]).to_owned(),
         address: internal.map_or("", |a| text(&a["address"])).to_owned(),
         since: OffsetDateTime::parse(since, &Rfc3339).ok(),

@@ -2,7 +2,7 @@
 
 use anyhow::{Result, bail};
 
-use super::facts::{self, Facts, Node, Probes, told};
+use super::facts::{self, CheckedNode, Facts, Probes, told};
 use super::probe;
 use super::workload::Workload;
 use crate::join::registry;
@@ -37,8 +37,8 @@ pub fn find_out(
 }
 
 /// Starts the probes, sends requests to them, and removes them, even after an interruption.
-fn probes(runner: &dyn Runner, expected: &Expected, nodes: &[Node]) -> Result<Probes> {
-    let able: Vec<Node> = nodes
+fn probes(runner: &dyn Runner, expected: &Expected, nodes: &[CheckedNode]) -> Result<Probes> {
+    let able: Vec<CheckedNode> = nodes
         .iter()
         .filter(|node| node.ready && node.schedulable)
         .cloned()

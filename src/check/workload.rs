@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
-use super::facts::Node;
+use super::facts::CheckedNode;
 use super::probe::{NodePorts, Pod};
 use crate::addons::object::listed;
 use crate::addons::{Cluster, Standing, judge};
@@ -113,7 +113,7 @@ impl<'a> Workload<'a> {
     }
 
     /// Waits until all probes are ready, and returns the node and address of each.
-    pub fn ready(&self, nodes: &[Node]) -> Result<Vec<Pod>> {
+    pub fn ready(&self, nodes: &[CheckedNode]) -> Result<Vec<Pod>> {
         let (start, mut said) = (Instant::now(), String::new());
         loop {
             let why = match self.look(nodes)? {
@@ -135,7 +135,7 @@ impl<'a> Workload<'a> {
     }
 
     /// The probes, or the reason why they are not ready.
-    fn look(&self, nodes: &[Node]) -> Result<Result<Vec<Pod>, String>> {
+    fn look(&self, nodes: &[CheckedNode]) -> Result<Result<Vec<Pod>, String>> {
         let in_namespace = ["--namespace", NAMESPACE];
         let get = |what: &[&str]| kubectl::get(self.runner, &[what, &in_namespace[..]].concat());
         let deployment = get(&["deployment", "probe"])?;
@@ -175,7 +175,7 @@ impl<'a> Workload<'a> {
     }
 }
 
-fn pod_of(pod: &Value, nodes: &[Node]) -> Option<Pod> {
+fn pod_of(pod: &Value, nodes: &[CheckedNode]) -> Option<Pod> {
     let name = pod["spec"]["nodeName"].as_str()?;
     let ip: Ipv4Addr = pod["status"]["podIP"].as_str()?.parse().ok()?;
     let node = nodes.iter().find(|node| node.name == name)?;

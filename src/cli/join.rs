@@ -48,7 +48,7 @@ pub enum Token {
 
 /// The nodes that joined this master.
 #[derive(Debug, Subcommand)]
-pub enum Node {
+pub enum NodeCommand {
     /// List the nodes: name, address, when the join service last saw them
     #[command(after_long_help = text::NODE_LIST)]
     List {

@@ -18,7 +18,7 @@ mod user_data;
 pub use bundle::{Bundle, CacheDir, Carrier, Fetch, Ingredients, Repack, Trust};
 pub use check::{Addons, Balance, Check, CheckCommand, Images};
 pub use image::{Image, ImageBuild, ImageCheck, ImagePayload, ImagePrepare};
-pub use join::{Certs, Join, Node, Serve, Token};
+pub use join::{Certs, Join, NodeCommand, Serve, Token};
 pub use node::{Config, Convert, Detect, Install, Kubeconfig, NodeInputs, Status};
 pub use parse::{NOT_YET, parse, removes};
 pub use user_data::UserData;
@@ -91,7 +91,7 @@ pub enum Command {
     Token(Token),
     /// List and release the names of nodes that joined, on a master
     #[command(subcommand, after_long_help = text::NODE)]
-    Node(Node),
+    Node(NodeCommand),
     /// Create, show and renew certificates
     #[command(subcommand, after_long_help = text::CERTS)]
     Certs(Certs),

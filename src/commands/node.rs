@@ -4,22 +4,22 @@ use anyhow::{Result, bail};
 
 use super::token::master;
 use super::{Outcome, print};
-use crate::cli::{Node as Command, Output};
+use crate::cli::{NodeCommand, Output};
 use crate::join::registry;
 use crate::sys::out::say;
 
 /// Lists the nodes that joined, or removes the record of one.
-pub fn run(command: &Command) -> Result<Outcome> {
+pub fn run(command: &NodeCommand) -> Result<Outcome> {
     let (_, nodes) = registry::open(&master()?)?;
     match command {
-        Command::List { output } => {
+        NodeCommand::List { output } => {
             let all = nodes.all()?;
             match output {
                 Output::Text => print::nodes(&all),
                 Output::Json => say!("{}", serde_json::to_string_pretty(&all)?),
             }
         }
-        Command::Release { name } => {
+        NodeCommand::Release { name } => {
             if !nodes.release(name)? {
                 bail!("no node {name} joined here; see the names with `appliance node list`");
             }

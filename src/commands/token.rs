@@ -182,7 +182,7 @@ fn revoke(token: &str) -> Result<Outcome> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::nodespec::masters::Master;
+    use crate::nodespec::master::Master;
     use crate::nodespec::settings::Settings;
     use crate::nodespec::user_data;
     use crate::nodespec::validate::validate;

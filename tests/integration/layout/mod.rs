@@ -10,8 +10,9 @@ use std::path::Path;
 use std::sync::LazyLock;
 
 use rules::{
-    RULES, Rule, no_circle_between_rooms, only_commands_know_the_command_line, only_writers_write,
-    pure_rooms_stay_pure, readers_do_not_reach_the_writer, sys_is_a_leaf,
+    RULES, Rule, no_circle_between_files, no_circle_between_rooms,
+    only_commands_know_the_command_line, only_writers_write, pure_rooms_stay_pure,
+    readers_do_not_reach_the_writer, sys_is_a_leaf,
 };
 use tree::{Tree, sources};
 
@@ -61,6 +62,16 @@ fn a_circle_between_rooms_is_found() {
         "sys::http",
         "fn f() { crate::join::registry::open(); }",
         "sys::http imports join",
+    );
+}
+
+#[test]
+fn a_circle_between_files_is_found() {
+    plant(
+        no_circle_between_files,
+        "nodespec::network",
+        "use super::labels::Label;",
+        "nodespec::network imports nodespec::labels -> nodespec::network",
     );
 }
 

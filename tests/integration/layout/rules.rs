@@ -78,6 +78,7 @@ pub type Rule = fn(&Tree) -> Vec<String>;
 /// All rules.
 pub const RULES: &[Rule] = &[
     no_circle_between_rooms,
+    no_circle_between_files,
     pure_rooms_stay_pure,
     only_commands_know_the_command_line,
     only_writers_write,
@@ -94,6 +95,26 @@ pub fn no_circle_between_rooms(tree: &Tree) -> Vec<String> {
             if let Some(way) = way(&named, other, room) {
                 let way = way.join(" -> ");
                 broken.push(format!("{file} imports {other}, but {way}"));
+            }
+        }
+    }
+    broken
+}
+
+/// Files import each other in one direction only; a module and those below it are one.
+pub fn no_circle_between_files(tree: &Tree) -> Vec<String> {
+    let is_part = |one: &str, other: &str| one.starts_with(&format!("{other}::"));
+    let mut named: BTreeMap<&str, BTreeMap<&str, &str>> = BTreeMap::new();
+    for (name, module) in tree.modules() {
+        let others = module.own.iter().map(String::as_str);
+        let others = others.filter(|other| !is_part(other, name) && !is_part(name, other));
+        named.insert(name, others.map(|other| (other, name.as_str())).collect());
+    }
+    let mut broken = Vec::new();
+    for (name, others) in &named {
+        for other in others.keys() {
+            if let Some(way) = way(&named, other, name) {
+                broken.push(format!("{name} imports {}", way.join(" -> ")));
             }
         }
     }
