@@ -1,31 +1,31 @@
 #!/usr/bin/env bash
-# Makes a cluster of appliance nodes, or removes one, with the openstack client. See --help.
+# Creates or removes a cluster of appliance nodes with the openstack client. See --help.
 set -euo pipefail
 
 usage() {
     cat <<'USAGE'
-Makes a Kubernetes v1.9 cluster of appliance nodes with the openstack client: security groups, server
-groups, ports, servers that all boot with one user-data, and a floating IP for the API server.
+Creates a Kubernetes v1.9 cluster of appliance nodes with the openstack client: security groups, server
+groups, ports, servers that all boot with the same user-data, and a floating IP for the API server.
 
   cluster.sh create --user-data FILE --image IMAGE --flavor FLAVOR --network NETWORK --subnet SUBNET
                     --clients RANGE [option …]
   cluster.sh delete [--name NAME]
 
-Run again after a failure, it goes on: what is there by its name is taken as it is.
+If it fails, run it again: it continues, and uses every resource that has the right name as it is.
 
-  --user-data FILE       what `appliance user-data` wrote
-  --image IMAGE          a golden image, or a cloud image where the user-data brings the appliance
-  --flavor FLAVOR        for all servers; the masters' is 2 CPUs, 2 GiB and 20 GB of disk or more
-  --master-flavor FLAVOR for masters, if it is another
-  --network NETWORK      the network of the servers, and
-  --subnet SUBNET        its IPv4 subnet; both exist already
-  --clients RANGE        from where people reach the API server and NodePorts, such as 192.0.2.0/24
-  --name NAME            what the cluster is called [kubernetes]
-  --masters N            1 or 3; three bear the loss of one [1]
-  --workers N            [2]
-  --external-network NET where a floating IP for the first master comes from [none]
-  --key NAME             a key pair for SSH; nothing here opens its port
-  --security-group ID    one more for every server, such as for SSH; may be given several times
+  --user-data FILE       the user-data of all servers, written by `appliance user-data`
+  --image IMAGE          a golden image, or a cloud image if the user-data delivers the appliance
+  --flavor FLAVOR        for all servers; masters need at least 2 CPUs, 2 GiB of memory and 20 GB of disk
+  --master-flavor FLAVOR for masters [the same]
+  --network NETWORK      the network of the servers, which exists already
+  --subnet SUBNET        the IPv4 subnet of that network, which exists already
+  --clients RANGE        the clients that may reach the API server and NodePorts, such as 192.0.2.0/24
+  --name NAME            the name of the cluster [kubernetes]
+  --masters N            the number of masters: 1 or 3; with three, the cluster continues when one is lost [1]
+  --workers N            the number of workers [2]
+  --external-network NET the external network of a floating IP for the first master [no floating IP]
+  --key NAME             a key pair for SSH; no rule here opens the SSH port
+  --security-group ID    one more security group for every server, such as one for SSH; can be repeated
   --policy POLICY        anti-affinity or soft-anti-affinity [anti-affinity]
   --pod-cidr RANGE       the setting podCIDR [172.20.0.0/16]
   --service-cidr RANGE   the setting serviceCIDR [10.68.0.0/16]
@@ -35,12 +35,12 @@ USAGE
 }
 
 refuse() {
-    echo "cluster.sh: $*; nothing was made (--help tells more)" >&2
+    echo "cluster.sh: $*; nothing was changed; for help, run: cluster.sh --help" >&2
     exit 2
 }
 
-# What nodes let in: the table in src/components/ports.rs, which a test holds this to.
-# name, who lets it in, whom, protocol, ports, when
+# The open ports of nodes. A test compares them with the table in src/nodespec/ports.rs.
+# Columns: name, role of the node with the open port, source, protocol, ports, when
 openings() {
     cat <<TABLE
 bgp nodes nodes tcp 179:179 always
@@ -69,7 +69,7 @@ holds() {
     esac
 }
 
-# The identifier of the thing of that kind and name, made with the other arguments if there is none.
+# KIND NAME ARGUMENT…: the identifier of the resource. If none has this name, creates it with these arguments.
 ensure() {
     local kind=$1 name=$2
     shift 2
@@ -89,7 +89,7 @@ make_rule() {
     esac
     said=$(openstack security group rule create -f value -c id "${rule[@]}" "${groups[$on]}" 2>&1) ||
         [[ $said == *"already exists"* ]] || {
-        echo "cluster.sh: rule $name: $said" >&2
+        echo "cluster.sh: cannot create the security group rule $name: $said" >&2
         return 1
     }
 }
@@ -111,7 +111,7 @@ make_port() {
     for group in "${groups[nodes]}" "${groups[$2]}" "${security_groups[@]}"; do
         wanted+=(--security-group "$group")
     done
-    # With tunnels everywhere no packet has a pod's address on the network.
+    # If all traffic goes through tunnels, no packet on the network has the address of a pod.
     if holds routed; then
         wanted+=(--allowed-address "ip-address=$pod_cidr" --allowed-address "ip-address=$service_cidr")
     fi
@@ -129,7 +129,7 @@ address_of() {
     echo "$address"
 }
 
-# The floating IP of the port, one for it if it has none.
+# The floating IP of the port. If the port has none, creates one.
 make_floating_ip() {
     local address
     address=$(openstack floating ip list --port "$1" -f value -c "Floating IP Address")
@@ -157,7 +157,7 @@ create() {
     make_groups
     master_group=$(ensure "server group" "$cluster-masters" --policy "$policy")
     worker_group=$(ensure "server group" "$cluster-workers" --policy "$policy")
-    # The addresses of all masters have to be known before the first of them boots.
+    # Every server property `masters` contains the addresses of all masters, so create their ports first.
     for ((number = 1; number <= masters; number++)); do
         name=$cluster-master-$number
         port=$(make_port "$name" masters)
@@ -169,7 +169,7 @@ create() {
     address=""
     if [ -n "$external_network" ]; then
         address=$(make_floating_ip "${ports[0]}")
-        # It is on no interface: the API server's certificate bears it only if it is told.
+        # It is on no interface: apiServerSANs puts it into the API server's certificate.
         properties+=("apiServerSANs=$address")
     fi
     for ((number = 1; number <= masters; number++)); do
@@ -185,7 +185,7 @@ create() {
     echo "API server: https://$address:6443"
 }
 
-# Whatever is called as the cluster's parts are, the servers first.
+# Deletes every resource that has the name of a part of the cluster, the servers first.
 delete() {
     local kind name port role
     for port in $(named port "$cluster-(master|worker)-[0-9]+"); do
@@ -202,7 +202,7 @@ delete() {
             fi
         done
     done
-    # Before the groups whose members their rules let in.
+    # Delete a group before the groups that its rules refer to.
     for role in workers masters nodes; do
         for kind in "server group" "security group"; do
             for name in $(named "$kind" "$cluster-$role"); do
@@ -213,7 +213,7 @@ delete() {
     done
 }
 
-# The identifiers of the things of that kind whose whole names are like the pattern.
+# KIND PATTERN: the identifiers of the resources of this kind whose names match the pattern.
 named() {
     # shellcheck disable=SC2086 # a kind is several words
     openstack $1 list -f value -c ID -c Name | awk -v pattern="^$2\$" '$2 ~ pattern { print $1 }'
@@ -226,19 +226,19 @@ is_range() {
 check() {
     local option size
     [[ $cluster =~ ^[a-z]([a-z0-9-]{0,28}[a-z0-9])?$ ]] ||
-        refuse "--name $cluster: at most 30 lower-case letters, digits and dashes, a letter first, no dash last"
+        refuse "--name $cluster: use at most 30 lower-case letters, digits and dashes; start with a letter and do not end with a dash"
     [ "$command" = create ] || return 0
     for option in user_data image flavor network subnet clients; do
         [ -n "${!option}" ] || refuse "--${option//_/-} is missing"
     done
-    [ -r "$user_data" ] || refuse "--user-data $user_data: there is no such file"
+    [ -r "$user_data" ] || refuse "--user-data $user_data: no such file, or it is not readable"
     size=$(wc -c <"$user_data")
-    [ "$size" -le 49149 ] || refuse "--user-data $user_data: $size bytes; Nova takes no more than 49149"
-    [[ $masters == [13] ]] || refuse "--masters $masters: say 1 or 3"
+    [ "$size" -le 49149 ] || refuse "--user-data $user_data: $size bytes; Nova accepts at most 49149"
+    [[ $masters == [13] ]] || refuse "--masters $masters: use 1 or 3"
     [[ $workers =~ ^[0-9]{1,4}$ ]] || refuse "--workers $workers: not a number"
-    [[ $ipip =~ ^(off|cross-subnet|always)$ ]] || refuse "--ipip $ipip: say off, cross-subnet or always"
-    [[ $policy =~ ^(soft-)?anti-affinity$ ]] || refuse "--policy $policy: say anti-affinity or soft-anti-affinity"
-    [[ $node_ports =~ ^[0-9]{1,5}-[0-9]{1,5}$ ]] || refuse "--node-ports $node_ports: not such as 20000-40000"
+    [[ $ipip =~ ^(off|cross-subnet|always)$ ]] || refuse "--ipip $ipip: use off, cross-subnet or always"
+    [[ $policy =~ ^(soft-)?anti-affinity$ ]] || refuse "--policy $policy: use anti-affinity or soft-anti-affinity"
+    [[ $node_ports =~ ^[0-9]{1,5}-[0-9]{1,5}$ ]] || refuse "--node-ports $node_ports: not a range of ports such as 20000-40000"
     for option in clients pod_cidr service_cidr; do
         is_range "${!option}" || refuse "--${option//_/-} ${!option}: not an IPv4 range such as 192.0.2.0/24"
     done
@@ -249,7 +249,7 @@ command=${1:-}
 case $command in
     create | delete) ;;
     -h | --help) usage && exit ;;
-    *) refuse "say create or delete" ;;
+    *) refuse "the first argument must be create or delete" ;;
 esac
 cluster=kubernetes user_data="" image="" flavor="" master_flavor="" network="" subnet="" clients=""
 external_network="" key="" masters=1 workers=2 policy=anti-affinity ipip=off
@@ -267,7 +267,7 @@ while [ "$#" -gt 0 ]; do
             option=${1#--}
             printf -v "${option//-/_}" %s "$2"
             ;;
-        *) refuse "$1 is no option" ;;
+        *) refuse "$1: no such option" ;;
     esac
     shift 2
 done

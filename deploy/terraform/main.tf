@@ -1,7 +1,7 @@
-# A cluster: masters and workers that boot with one user-data, each told by its properties what it is.
+# A cluster of masters and workers. All boot with the same user-data; the properties of each server set its role.
 
 locals {
-  # With tunnels everywhere no packet has a pod's address on the network.
+  # If all traffic goes through tunnels, no packet on the network has the address of a pod.
   pairs = var.ipip == "always" ? [] : [var.pod_cidr, var.service_cidr]
 
   master_names = [for index in range(var.masters) : "${var.name}-master-${index + 1}"]
@@ -13,8 +13,8 @@ locals {
   master_addresses = [for port in openstack_networking_port_v2.masters : port.all_fixed_ips[0]]
   floating_ip      = one(openstack_networking_floatingip_v2.api[*].address)
 
-  # What the servers' properties say, so that user-data need not, nor can say otherwise. Of the
-  # masters the founding one is the first.
+  # These settings are server properties, which override user-data. The first master in the list
+  # creates the cluster.
   settings = {
     masters       = join(",", [for index, name in local.master_names : "${name}=${local.master_addresses[index]}"])
     podCIDR       = var.pod_cidr
@@ -23,7 +23,7 @@ locals {
     nodePortRange = join("-", var.node_ports)
   }
 
-  # The floating IP is on no interface: the API server's certificate bears it only if it is told.
+  # The floating IP is on no interface: apiServerSANs puts it into the API server's certificate.
   sans = local.floating_ip == null ? {} : { apiServerSANs = local.floating_ip }
 }
 
@@ -111,7 +111,7 @@ resource "openstack_compute_instance_v2" "masters" {
     group = openstack_compute_servergroup_v2.masters.id
   }
 
-  # New user-data is for new servers: those that are there have read theirs.
+  # New user-data is for new servers only: the existing servers have read theirs already.
   lifecycle {
     ignore_changes = [user_data]
   }

@@ -1,4 +1,4 @@
-# What nodes let in: the table in src/components/ports.rs, which a test holds this to.
+# The open ports of nodes. A test compares them with the table in src/nodespec/ports.rs.
 
 locals {
   openings = {

@@ -1,120 +1,120 @@
 variable "name" {
   type        = string
   default     = "kubernetes"
-  description = "What the cluster is called; all that is made has names that begin so."
+  description = "The name of the cluster; the names of all its resources begin with it."
 
   validation {
     condition     = can(regex("^[a-z]([a-z0-9-]{0,28}[a-z0-9])?$", var.name))
-    error_message = "The name becomes part of the nodes' names: at most 30 lower-case letters, digits and dashes, a letter first, no dash last."
+    error_message = "The name must have at most 30 lower-case letters, digits and dashes, start with a letter and not end with a dash: the names of the nodes contain it."
   }
 }
 
 variable "user_data" {
   type        = string
   sensitive   = true
-  description = "What all servers boot with, as `appliance user-data` writes it: file(\"user-data\")."
+  description = "The user-data of all servers, which `appliance user-data` writes: file(\"user-data\")."
 
   validation {
     condition     = length(var.user_data) > 0
-    error_message = "Without user-data no server has a join token: make it with `appliance user-data`."
+    error_message = "The user-data is empty, so the servers have no join token. Write it with `appliance user-data --cluster cluster.yaml -o user-data`."
   }
 }
 
 variable "masters" {
   type        = number
   default     = 1
-  description = "How many masters there are: one, or three, which bear the loss of one."
+  description = "The number of masters: 1 or 3. A cluster with three continues when one is lost."
 
   validation {
     condition     = contains([1, 3], var.masters)
-    error_message = "Say 1 or 3: two masters are worse than one."
+    error_message = "The number of masters must be 1 or 3: a cluster of two masters stops when either is lost."
   }
 }
 
 variable "workers" {
   type        = number
   default     = 2
-  description = "How many workers there are."
+  description = "The number of workers."
 
   validation {
     condition     = var.workers >= 0 && floor(var.workers) == var.workers
-    error_message = "The number of workers is 0 or more."
+    error_message = "The number of workers must be a whole number, 0 or more."
   }
 }
 
 variable "image" {
   type        = string
-  description = "The name of the image in Glance: a golden image, or a cloud image where user_data brings the appliance."
+  description = "The name of the image in Glance: a golden image, or a cloud image if user_data delivers the appliance."
 }
 
 variable "master_flavor" {
   type        = string
-  description = "The name of the masters' flavor: 2 CPUs, 2 GiB and 20 GB of disk or more."
+  description = "The name of the flavor of the masters; at least 2 CPUs, 2 GiB of memory and 20 GB of disk."
 }
 
 variable "worker_flavor" {
   type        = string
-  description = "The name of the workers' flavor."
+  description = "The name of the flavor of the workers."
 }
 
 variable "network_id" {
   type        = string
-  description = "The network of the servers, which exists already."
+  description = "The identifier of the network of the servers, which exists already."
 }
 
 variable "subnet_id" {
   type        = string
-  description = "The IPv4 subnet of that network."
+  description = "The identifier of the IPv4 subnet of that network."
 }
 
 variable "external_network" {
   type        = string
   default     = ""
-  description = "The name of the network that floating IPs come from; empty for a cluster without one."
+  description = "The name of the external network of the floating IP; empty for a cluster without a floating IP."
 }
 
 variable "clients" {
   type        = string
-  description = "From where people reach the API server and services of type NodePort: an IPv4 range."
+  description = "The IPv4 range of the clients that may reach the API server and services of type NodePort."
 
   validation {
     condition     = can(cidrnetmask(var.clients))
-    error_message = "This is an IPv4 range such as 192.0.2.0/24."
+    error_message = "The value of clients must be an IPv4 range such as 192.0.2.0/24."
   }
 }
 
 variable "key_pair" {
   type        = string
   default     = null
-  description = "The key pair for SSH; nothing here opens its port, see security_groups."
+  description = "The key pair for SSH. No rule here opens the SSH port; use security_groups for that."
 }
 
 variable "security_groups" {
   type        = list(string)
   default     = []
-  description = "Identifiers of further security groups of every server, such as one for SSH."
+  description = "The identifiers of more security groups for every server, such as one for SSH."
 }
 
 variable "pod_cidr" {
   type        = string
   default     = "172.20.0.0/16"
-  description = "The addresses of pods: the setting podCIDR."
+  description = "The range of the pods' addresses: the setting podCIDR."
 }
 
 variable "service_cidr" {
   type        = string
   default     = "10.68.0.0/16"
-  description = "The addresses of services: the setting serviceCIDR."
+  description = "The range of the services' addresses: the setting serviceCIDR."
 }
 
 variable "ipip" {
   type        = string
   default     = "off"
-  description = "When Calico tunnels: the setting ipip."
+  description = "When Calico uses IP-in-IP tunnels: the setting ipip."
 
   validation {
     condition     = contains(["off", "cross-subnet", "always"], var.ipip)
-    error_message = "The setting ipip is off, cross-subnet or always."
+    error_message = "The value of ipip must be off, cross-subnet or always."
   }
 }
 
@@ -127,10 +127,10 @@ variable "node_ports" {
 variable "server_group_policy" {
   type        = string
   default     = "anti-affinity"
-  description = "anti-affinity: never two masters, nor two workers, on one hypervisor; soft-anti-affinity: where it can be helped."
+  description = "With anti-affinity, two masters, or two workers, never run on the same hypervisor. With soft-anti-affinity, they do only if there are too few hypervisors."
 
   validation {
     condition     = contains(["anti-affinity", "soft-anti-affinity"], var.server_group_policy)
-    error_message = "The policy is anti-affinity or soft-anti-affinity."
+    error_message = "The value of server_group_policy must be anti-affinity or soft-anti-affinity."
   }
 }

@@ -217,7 +217,7 @@ fn the_script_refuses_what_cannot_be_before_it_asks_for_anything() {
     let large = cloud.dir.path().join("large");
     fs::write(&large, "x".repeat(SIZE_LIMIT + 1)).unwrap();
     let cases: [(&[&str], &str); 9] = [
-        (&["--masters", "2"], "say 1 or 3"),
+        (&["--masters", "2"], "use 1 or 3"),
         (&["--ipip", "sometimes"], "cross-subnet"),
         (&["--clients", "everyone"], "not an IPv4 range"),
         (&["--name", "Big Cluster"], "lower-case"),
@@ -225,7 +225,7 @@ fn the_script_refuses_what_cannot_be_before_it_asks_for_anything() {
         (&["--user-data", "none"], "no such file"),
         (&["--user-data", large.to_str().unwrap()], "49149"),
         (&["--node-ports", "30000"], "20000-40000"),
-        (&["--colour", "blue"], "no option"),
+        (&["--colour", "blue"], "no such option"),
     ];
     for (arguments, why) in cases {
         let output = cloud.create(arguments);
