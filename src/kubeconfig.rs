@@ -134,8 +134,8 @@ struct User {
 impl Kubeconfig {
     /// Reads the admin's kubeconfig of a master.
     ///
-    /// # Errors
-    /// If it is none. The error says nothing of what is in it: that is secret.
+    /// # Errors If the text is not one. The error contains nothing of the text, because that is
+    /// secret.
     pub fn parse(text: &[u8]) -> Result<Kubeconfig> {
         let text = str::from_utf8(text).ok();
         let options = serde_saphyr::options! { with_snippet: false };
@@ -160,7 +160,7 @@ impl Kubeconfig {
         address: &str,
         certificate: &CertificateInfo,
     ) -> Result<String> {
-        // Where there are several masters, the node goes through a port of its own.
+        // If there are several masters, the node connects to the balancer's port on 127.0.0.1.
         let own = self.server().filter(|server| !server.is_loopback());
         let own_port = own.as_ref().and_then(|server| server.port);
         let mut server = match (wanted, own) {

@@ -111,7 +111,7 @@ pub const PROGRAM: &str = "/usr/local/bin/appliance";
 pub const DELIVER: &str = "/usr/local/sbin/appliance-deliver";
 /// The default file of settings.
 pub const CONFIG: &str = "/etc/appliance/config.yaml";
-/// What an installed node is.
+/// The state of an installed node.
 pub const STATE: &str = "/var/lib/appliance/state.json";
 /// For each service, the digest of its inputs at its last start.
 pub const STARTED_WITH: &str = "/var/lib/appliance/services.json";

@@ -112,7 +112,7 @@ struct Checker<'a> {
 }
 
 impl Checker<'_> {
-    /// The manifest with every `{{ NAME }}` replaced; `{{ "{{" }}` stands for two braces.
+    /// The manifest with every `{{ NAME }}` replaced; `{{ "{{" }}` becomes two braces.
     fn fill(&mut self, workload: &Given) -> Option<String> {
         let problems = self.problems.len();
         let mut text = String::with_capacity(workload.manifest.len());

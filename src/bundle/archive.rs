@@ -30,9 +30,9 @@ fn open(path: &Path) -> Result<tar::Archive<Reader>> {
     Ok(tar::Archive::new(Bounded::new(reader, limit)))
 }
 
-/// Reads the whole gzipped tar at `path` and returns the digests of its members `wanted`. If none is
-/// wanted, the file need not be an archive. Fails if a path leads outside the archive, or if a wanted
-/// member is missing, is a link, or is there twice.
+/// Reads the whole gzipped tar at `path` and returns the digests of its members `wanted`. If none
+/// is wanted, the file need not be an archive. Fails if a path leads outside the archive, or if a
+/// wanted member is missing, is a link, or appears twice.
 pub fn inspect(path: &Path, wanted: &[&str]) -> Result<BTreeMap<String, Sha256>> {
     let mut found = BTreeMap::new();
     if wanted.is_empty() {

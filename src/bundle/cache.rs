@@ -46,12 +46,12 @@ impl Cache {
         &self.dir
     }
 
-    /// Where the file of that digest is, or would be.
+    /// The path of the file with this digest, whether the file exists or not.
     pub fn path(&self, sha256: &Sha256) -> PathBuf {
         self.dir.join(BLOBS).join(sha256.as_str())
     }
 
-    /// Whether the file of that digest is there.
+    /// Whether the file with this digest exists.
     pub fn contains(&self, sha256: &Sha256) -> bool {
         self.path(sha256).is_file()
     }

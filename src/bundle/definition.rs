@@ -58,7 +58,7 @@ struct DefinitionFile {
 pub struct Source {
     /// The name that templates, checks and people use.
     pub name: String,
-    /// What the file is.
+    /// The kind of file.
     pub kind: Kind,
     /// The component's own version.
     pub version: String,

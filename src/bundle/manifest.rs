@@ -58,7 +58,7 @@ pub struct BundleInfo {
 pub struct Component {
     /// The name that templates, checks and people use, such as `kube-apiserver`.
     pub name: String,
-    /// What the file is.
+    /// The kind of file.
     pub kind: Kind,
     /// The component's own version, such as `3.1.10`.
     pub version: String,

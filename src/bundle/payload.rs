@@ -1,4 +1,4 @@
-//! The packed bundle: one ZIP file with uncompressed entries. It is a file of its own, or it is
+//! The packed bundle: one ZIP file with uncompressed entries. It is either a separate file, or
 //! appended to a program, which then is an appliance. One reader reads both.
 
 use std::collections::BTreeMap;
@@ -42,7 +42,7 @@ impl Payload {
         Payload::of_program(&program).context("the payload of this program")
     }
 
-    /// The payload at the end of the program at `path`; `None` if nothing is there.
+    /// The payload at the end of the program at `path`; `None` if the program has none.
     pub fn of_program(path: &Path) -> Result<Option<Payload>> {
         let end = Program::read(path)?.end;
         let size = std::fs::metadata(path)?.len();
@@ -129,7 +129,7 @@ impl Payload {
     }
 }
 
-/// Whether the file begins like a payload that is a file of its own.
+/// Whether the file begins like a payload in a separate file.
 pub fn is_payload(path: &Path) -> Result<bool> {
     if !path.is_file() {
         return Ok(false);

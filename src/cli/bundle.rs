@@ -61,7 +61,7 @@ pub enum Bundle {
         /// Directory of bundle.toml and bundle.lock, or the name of a built-in bundle
         #[arg(long, value_name = "BUNDLE")]
         bundle: String,
-        /// What the payload is packed from
+        /// The inputs of the payload
         #[command(flatten)]
         ingredients: Ingredients,
         /// Payload to write; an existing file is replaced
@@ -124,7 +124,7 @@ pub struct Fetch {
     #[command(flatten)]
     pub cache: CacheDir,
 
-    /// Download from URL what bundle.toml has below HOST[/PATH]; you can repeat this option
+    /// Download the sources below HOST[/PATH] from URL instead; you can repeat this option
     #[arg(long, value_name = "HOST[/PATH]=URL")]
     pub mirror: Vec<Mirror>,
 
@@ -133,7 +133,7 @@ pub struct Fetch {
     pub jobs: u8,
 }
 
-/// What a payload is packed from, and who signs it.
+/// The inputs of a payload, and the key that signs it.
 #[derive(Args, Debug)]
 pub struct Ingredients {
     /// Directory with components or their archives; it is searched before the cache
@@ -164,7 +164,7 @@ pub struct Repack {
     #[arg(long, value_name = "FILE", conflicts_with_all = ["bundle", "components", "sign_key"])]
     pub payload: Option<PathBuf>,
 
-    /// What the payload is packed from
+    /// The inputs of the payload
     #[command(flatten)]
     pub ingredients: Ingredients,
 

@@ -88,7 +88,7 @@ pub enum Certs {
         /// Directory of the CA: ca.pem and ca-key.pem
         #[arg(long, value_name = "DIR")]
         ca: PathBuf,
-        /// Directory to write to; it stands for the node's `/`
+        /// Directory to write to, in place of the node's `/`
         #[arg(short, long, value_name = "DIR")]
         output: PathBuf,
         /// The node's role: master, worker or single
@@ -118,7 +118,7 @@ pub enum Certs {
     /// certificate. A master signs its own certificates. Services that are stopped stay stopped.
     #[command(after_long_help = text::CERTS_RENEW)]
     Renew {
-        /// What the node specification is made from
+        /// The settings of the node and their sources
         #[command(flatten)]
         inputs: NodeInputs,
     },

@@ -98,7 +98,7 @@ pub enum Command {
     /// Write a kubeconfig for the admin, to use from another machine
     ///
     /// Run this on a master as root. The kubeconfig contains the cluster's CA certificate and the
-    /// admin's certificate and key: whoever has it controls the cluster.
+    /// admin's certificate and key: anyone who has it controls the cluster.
     #[command(after_long_help = text::KUBECONFIG)]
     Kubeconfig(Kubeconfig),
     /// Forward connections to healthy API servers (run by a unit)

@@ -46,7 +46,7 @@ pub struct NodeInputs {
 /// Arguments of `detect`.
 #[derive(Args, Debug)]
 pub struct Detect {
-    /// What the node specification is made from
+    /// The settings of the node and their sources
     #[command(flatten)]
     pub inputs: NodeInputs,
 
@@ -85,7 +85,7 @@ pub enum Config {
 /// Arguments of `install`.
 #[derive(Args, Debug)]
 pub struct Install {
-    /// What the node specification is made from
+    /// The settings of the node and their sources
     #[command(flatten)]
     pub inputs: NodeInputs,
 

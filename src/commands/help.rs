@@ -19,9 +19,9 @@ use crate::topics::{self, Topic};
 
 /// The longest lines that are easy to read.
 const WIDEST: usize = 100;
-/// The width where nobody says one.
+/// The default width.
 const USUAL: usize = 80;
-/// How alike a name has to be to be suggested.
+/// How similar a name must be to be suggested.
 const ALIKE: f64 = 0.7;
 
 /// Shows everything there is help for, a topic, or the help of a command.
@@ -51,7 +51,7 @@ fn page(names: &[String]) -> Result<StyledStr> {
     Ok(command.clone().render_long_help())
 }
 
-/// What to say of a name that is neither a topic nor a command.
+/// The error for a name that is neither a topic nor a command.
 fn unknown(command: &Command, above: &[String], name: &str) -> Refused {
     let problem = if above.is_empty() && cli::removes(name) {
         cli::NOT_YET.to_owned()
@@ -119,7 +119,7 @@ fn show(topic: &Topic) {
     out::text(&text);
 }
 
-/// The pager the user wants, if it is there. Like git, `less` ends by itself where the text fits on the
+/// The user's pager, if it is installed. Like git, `less` ends by itself if the text fits on the
 /// screen.
 fn pager() -> Option<String> {
     let pager = env::var("PAGER").unwrap_or_else(|_| "less -R".to_owned());

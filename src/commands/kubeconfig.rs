@@ -70,7 +70,8 @@ fn check_node(state: &State) -> Result<()> {
     })
 }
 
-/// Writes the file, readable by its owner only. Another file that is there stays, unless `force`.
+/// Writes the file, readable by its owner only. Does not replace another existing file, except with
+/// `force`.
 fn write(path: &Path, text: &str, force: bool) -> Result<()> {
     let shown = path.display();
     match fs::read(path) {

@@ -62,7 +62,7 @@ pub fn end(ended: Result<Outcome>) -> ExitCode {
 
 /// Shows what stands in the place of a command: help, or what is wrong with the command line.
 pub fn end_with(shown: &clap::Error) -> ExitCode {
-    // Whoever closed the pipe reads no error either.
+    // If standard output is closed, this error cannot be shown either.
     drop(shown.print());
     ExitCode::from(u8::try_from(shown.exit_code()).unwrap_or(2))
 }
@@ -74,7 +74,7 @@ pub fn causes(error: &anyhow::Error) -> String {
         if said.iter().any(|said| said.contains(&cause)) {
             continue;
         }
-        // A cause that repeats what stands before it and goes on takes its place.
+        // A cause that contains the one before it, and adds something, replaces it.
         while said
             .last()
             .is_some_and(|last| cause.contains(last.as_str()))

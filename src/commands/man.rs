@@ -1,4 +1,4 @@
-//! `appliance man`: the manual pages, made of the help of every command.
+//! `appliance man`: the manual pages, made from the help of every command.
 
 use std::io;
 use std::path::Path;

@@ -44,9 +44,9 @@ pub enum Outcome {
     Done,
     /// The node is not healthy.
     Degraded,
-    /// There is no node.
+    /// This machine is not a node.
     NotInstalled,
-    /// What was looked at is not what it should be.
+    /// The checked object has a problem.
     Unsound,
 }
 
@@ -76,7 +76,7 @@ pub fn exit_code_of(error: &anyhow::Error) -> ExitCode {
     ExitCode::from(if error.is::<Refused>() { 2 } else { 1 })
 }
 
-/// Goes on only if a person says so.
+/// Continues only if the user confirms.
 fn ask() -> Result<()> {
     let refused = |why: &str| Refused {
         problems: vec![why.to_owned()],

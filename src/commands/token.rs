@@ -117,7 +117,7 @@ workers, with the master's address:
 On a machine without user-data, write the lines below `appliance:` to /etc/appliance/config.yaml,
 without the four blanks in front, before you run `appliance install`.";
 
-/// What to do with a token on a worker that is to join the cluster of this master.
+/// How to use a token on a new worker of this master's cluster.
 fn for_workers(state: &State, expires: Option<OffsetDateTime>) -> String {
     let until = match expires {
         Some(end) => format!("until {}", print::moment(end)),
@@ -175,7 +175,7 @@ fn revoke(token: &str) -> Result<Outcome> {
         log::info!("token {id} is revoked");
         return Ok(Outcome::Done);
     }
-    bail!("there is no token {id}; `appliance token list` shows those there are")
+    bail!("there is no token {id}; `appliance token list` shows all tokens")
 }
 
 #[cfg(test)]

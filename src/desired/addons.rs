@@ -16,7 +16,7 @@ use crate::render::render;
 /// The number of the first workload. Workloads come after the cluster's add-ons, in their own
 /// order.
 const FIRST_WORKLOAD: usize = 50;
-/// The add-on that has to be available before every workload.
+/// The add-on that must be available before every workload.
 const DNS: &str = "kube-dns";
 
 /// One of the cluster's own add-ons.

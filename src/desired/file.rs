@@ -43,7 +43,7 @@ impl fmt::Debug for Content {
     }
 }
 
-/// What a file or a link is for.
+/// The purpose of a file or a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
     /// It is, or holds, a key, a certificate or a token: a renewal writes these only.
@@ -63,7 +63,7 @@ pub struct File {
     pub mode: u32,
     /// Its content.
     pub content: Content,
-    /// What it is for.
+    /// Its purpose.
     pub purpose: Purpose,
 }
 

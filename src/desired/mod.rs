@@ -42,7 +42,7 @@ pub struct Link {
     pub target: String,
     /// Whether it yields to an existing file or link, which belongs to the operator.
     pub yields: bool,
-    /// What it is for.
+    /// Its purpose.
     pub purpose: Purpose,
 }
 

@@ -182,7 +182,7 @@ fn size_of(entry: &Path) -> u64 {
 #[derive(Debug)]
 pub struct Disk {
     means: Means,
-    /// The device, or the file if there is no device.
+    /// The device, or the file if the image has no device.
     path: String,
     is_connected: bool,
 }

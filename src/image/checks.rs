@@ -25,7 +25,7 @@ const NAMED: usize = 4;
 pub struct Subject<'a> {
     /// The system.
     pub root: &'a Root,
-    /// What runs programs, if the system is the running one.
+    /// How to run programs, if the system is the running one.
     pub runner: &'a dyn Runner,
     /// The bundle that it has, or will get.
     pub manifest: Option<&'a Manifest>,

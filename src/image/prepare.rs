@@ -31,7 +31,7 @@ const MANUALS: &str = "/usr/local/share/man/man1";
 pub struct Preparation<'a> {
     /// The system.
     pub root: &'a Root,
-    /// What runs programs, if the system is the running one.
+    /// How to run programs, if the system is the running one.
     pub runner: &'a dyn Runner,
     /// The payload that it carries.
     pub payload: &'a Payload,

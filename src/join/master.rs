@@ -66,7 +66,7 @@ pub fn sign(socket: &Path, user: &str, root: &Root) -> Result<()> {
 }
 
 /// Reads the records of other masters, without end. When one of them has made a token, it starts
-/// the join service here again: that service ends while there is no valid token.
+/// the join service here again, because that service ends when no token is valid.
 fn follow_other_masters(tokens: &Tokens, nodes: &Nodes) {
     let mut served = tokens.live(OffsetDateTime::now_utc()).unwrap_or_default();
     let mut was_told = false;

@@ -21,7 +21,7 @@ const GONE: Duration = Duration::minutes(5);
 /// The state of a node in the cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Presence {
-    /// There is no node of this name.
+    /// No node has this name.
     Absent,
     /// The node is ready.
     Ready,

@@ -44,7 +44,7 @@ const MOST_CONNECTIONS: usize = 256;
 const BURST: NonZeroU32 = NonZeroU32::new(20).unwrap();
 const EACH_SECOND: NonZeroU32 = NonZeroU32::new(2).unwrap();
 /// The same limit for connections. Further connections are closed before the handshake. Below this
-/// limit, too many requests get an answer that says so.
+/// limit, requests beyond the other one get an answer with the reason.
 const CONNECTION_BURST: NonZeroU32 = NonZeroU32::new(60).unwrap();
 const CONNECTIONS_EACH_SECOND: NonZeroU32 = NonZeroU32::new(6).unwrap();
 /// How often the service checks whether a token is left, and drops old addresses.

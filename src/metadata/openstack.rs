@@ -297,7 +297,7 @@ fn static_address(network: &Network) -> Result<Option<IpAddr>> {
         .ip_address
         .as_deref()
         .with_context(|| format!("type {} without `ip_address`", network.kind))?;
-    // The format allows a prefix length after the address as well as a netmask of its own.
+    // The format allows a prefix length after the address, or a separate netmask.
     let address = match text.parse::<ipnet::IpNet>() {
         Ok(net) => Some(net.addr()),
         Err(_) => text.parse().ok(),

@@ -24,7 +24,7 @@ struct Candidate {
 impl Resolver<'_> {
     /// The address at which other nodes reach this one: the configured one, else the only one, else
     /// the one in the master's subnet, else the one of the default route. Otherwise this is an
-    /// error: there is no guess among several.
+    /// error: this program does not guess among several.
     pub(super) fn address(
         &mut self,
         entry: Option<Sourced<Ipv4Addr>>,

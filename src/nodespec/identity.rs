@@ -223,7 +223,7 @@ impl<'a> Resolver<'a> {
 
     /// The role: the configured one, else the inventory's, else that of the first rule that
     /// matches, else master for the VM that has the master's address. Otherwise this is an error:
-    /// there is no guess.
+    /// this program does not guess.
     pub(super) fn role(
         &mut self,
         entry: Option<Sourced<Role>>,

@@ -100,10 +100,9 @@ impl Layer {
         ))
     }
 
-    /// The settings of flags: each `KEY=VALUE`; `more` are those with a flag of their own.
+    /// The settings of flags: each `KEY=VALUE`; `more` are those that have a separate flag.
     ///
-    /// # Errors
-    /// If one is not a plain setting, has no value, or is given twice.
+    /// # Errors If one is not a plain setting, has no value, or is given twice.
     pub fn of_flags(set: &[String], more: &[(&'static str, Option<&String>)]) -> Result<Layer> {
         let mut found: BTreeMap<&str, &str> = more
             .iter()

@@ -190,7 +190,7 @@ impl NodeSpec {
         }
     }
 
-    /// What decides which services it has.
+    /// The values that decide which services it has.
     pub fn shape(&self) -> Shape {
         Shape {
             role: *self.role,

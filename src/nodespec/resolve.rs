@@ -23,7 +23,7 @@ const RELEASED: Date = match Date::from_calendar_date(2026, Month::January, 1) {
 };
 /// How far this machine's clock may differ from the metadata service's without a warning.
 const CLOCK_TOLERANCE: Duration = Duration::minutes(5);
-/// How far it may differ before certificates would be unusable.
+/// With a larger difference, certificates would be unusable.
 const CLOCK_LIMIT: Duration = Duration::days(1);
 
 impl NodeSpec {

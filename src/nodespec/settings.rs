@@ -205,7 +205,7 @@ pub struct RoleRule {
     #[schemars(with = "Option<u32>")]
     #[serde(default)]
     pub launch_index: Option<String>,
-    /// A pattern of host names: `*` stands for anything, `?` for one character.
+    /// A pattern of host names: `*` matches any characters, `?` one character.
     #[serde(default)]
     pub host_name: Option<String>,
     /// The role of such a VM.
@@ -370,7 +370,7 @@ fn plain_of(key: &str) -> Option<&'static Plain> {
     PLAIN.iter().find(|plain| plain.key == key)
 }
 
-/// The value of the plain setting `key` where nobody says another; `None` where it has none.
+/// The default of the plain setting `key`; `None` if it has none.
 pub fn default_of(key: &str) -> Option<&'static str> {
     plain_of(key)?.default_value
 }

@@ -25,7 +25,7 @@ impl Written {
         &self.0
     }
 
-    /// The settings it is made of.
+    /// The settings in it.
     pub fn settings(&self) -> Result<Settings> {
         Ok(serde_json::from_value(self.0.clone())?)
     }

@@ -1,4 +1,4 @@
-//! Reads the machine and writes nothing: what a node has of all that it needs.
+//! Reads the machine and writes nothing: which parts of the desired node exist already.
 
 pub mod addons;
 pub mod inputs;

@@ -33,7 +33,7 @@ pub struct Observer<'a> {
     pub bundle_is_whole: bool,
 }
 
-/// Reads what the machine already has of `desired`.
+/// Reads which parts of `desired` the machine has already.
 pub fn observe(desired: &Desired, observer: &Observer<'_>) -> Result<Current> {
     let root = observer.root;
     let tokens = Tokens::new(&root.resolve(paths::JOIN_DIR)?);

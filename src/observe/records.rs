@@ -31,7 +31,7 @@ pub fn expected(root: &Root) -> Result<Option<Expected>> {
     json(root, paths::EXPECTED)
 }
 
-/// The JSON document at `path`; `None` if there is no file.
+/// The JSON document at `path`; `None` if the file does not exist.
 pub fn json<T: DeserializeOwned>(root: &Root, path: &str) -> Result<Option<T>> {
     let Some(bytes) = root.read(path)? else {
         return Ok(None);

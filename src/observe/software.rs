@@ -62,8 +62,8 @@ pub fn missing_tools(root: &Root) -> Result<Vec<&'static Tool>> {
     Ok(missing)
 }
 
-/// Whether systemd is there: systemd's own test on a running system (sd_booted(3)), or its program
-/// in a system that is being prepared.
+/// Whether the machine uses systemd: systemd's own test on a running system (sd_booted(3)), or its
+/// program in a system that is being prepared.
 pub fn has_systemd(root: &Root) -> Result<bool> {
     if root.is_live() {
         return root.exists("/run/systemd/system");
@@ -83,7 +83,7 @@ pub fn installed_manifest(root: &Root, state: &State) -> Result<Manifest> {
     serde_json::from_slice(&text).with_context(|| path.clone())
 }
 
-/// The docker of an installed node; `None` where there is no node yet.
+/// The docker of an installed node; `None` if this machine is not a node yet.
 pub fn docker_of_node(root: &Root) -> Result<Option<Docker>> {
     let Some(state) = records::state(root)? else {
         return Ok(None);

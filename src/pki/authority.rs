@@ -129,7 +129,8 @@ fn check(place: &str, pem: &str, key: &KeyPair, now: OffsetDateTime) -> Result<(
         );
         ensure!(
             info.not_after > now,
-            "{name} expired on {}; the cluster needs a new one",
+            "{name} expired on {} and cannot be renewed; make a new cluster with another certificate \
+             authority",
             info.not_after.date()
         );
         let above = chain.get(number + 1).map_or(own, |(above, _)| above);

@@ -106,7 +106,7 @@ pub enum Step {
         replaces: Option<String>,
         /// Whether the file does not exist yet.
         new: bool,
-        /// What it is for.
+        /// Its purpose.
         purpose: Purpose,
     },
     /// Create or change a link.

@@ -1,4 +1,4 @@
-//! What an installed node is. Pure.
+//! The state of an installed node. Pure.
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};

@@ -1,4 +1,4 @@
-//! The certificates on a node, whatever its state says.
+//! The certificates on a node, independent of its state.
 
 use anyhow::{Context, Result};
 

@@ -18,7 +18,7 @@ pub struct PeerReport {
     /// Its session in BIRD.
     #[serde(flatten)]
     pub peer: Peer,
-    /// What is wrong, if anything is.
+    /// The problem, if it has one.
     pub problem: Option<String>,
 }
 
@@ -32,7 +32,7 @@ pub struct AddonReport {
     pub state: String,
     /// Whether all of it is available.
     pub available: bool,
-    /// What is wrong, if anything is. While it can still become available by itself, nothing is.
+    /// The problem, if it has one. It has none while it can still become available by itself.
     pub problem: Option<String>,
 }
 

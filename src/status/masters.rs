@@ -45,7 +45,7 @@ pub struct MasterReport {
     pub etcd: String,
     /// The state of its API server, in words.
     pub api_server: String,
-    /// What is wrong, if anything is. Only a master reports it: other nodes keep working.
+    /// The problem, if it has one. Only a master reports it: other nodes keep working.
     pub problem: Option<String>,
 }
 
@@ -158,8 +158,8 @@ fn is_at(member: &Member, address: Ipv4Addr) -> bool {
     member.peer_urls.contains(&peer_url(address))
 }
 
-/// The state of a master's etcd member, and what to do. `member` is its entry in etcd's member
-/// list, if there is a list.
+/// The state of a master's etcd member, and the next step. `member` is its entry in etcd's member
+/// list, if that list is known.
 fn standing(
     answers: &Answers,
     member: Option<Option<&Member>>,

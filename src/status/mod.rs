@@ -85,7 +85,7 @@ pub struct ServiceReport {
     pub state: String,
     /// The URL of its health endpoint.
     pub endpoint: Option<String>,
-    /// What is wrong, if anything is.
+    /// The problem, if it has one.
     pub problem: Option<String>,
 }
 
@@ -97,7 +97,7 @@ pub struct ImageReport {
     pub reference: String,
     /// Docker's identifier of the image with that reference.
     pub id: Option<String>,
-    /// What is wrong, if anything is.
+    /// The problem, if it has one.
     pub problem: Option<String>,
 }
 
@@ -115,7 +115,7 @@ pub struct CertificateReport {
     pub sans: Vec<String>,
     /// When it expires, in the format of RFC 3339.
     pub not_after: String,
-    /// What is wrong, if anything is.
+    /// The problem, if it has one.
     pub problem: Option<String>,
 }
 
@@ -244,7 +244,7 @@ impl<'a> InstalledNode<'a> {
         http::get(&client, &health.url)
     }
 
-    /// The images that the last run recorded, or those of the bundle if there is no record.
+    /// The images that the last run recorded, or those of the bundle without such a record.
     fn images(&self, role: Role) -> Result<Vec<ImageReport>> {
         let wanted = records::images(self.root)?;
         let mut wanted: Vec<_> = wanted

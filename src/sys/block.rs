@@ -130,7 +130,7 @@ fn is_empty(entry: &Path) -> bool {
     fs::read_to_string(entry.join("size")).is_ok_and(|size| size.trim() == "0")
 }
 
-/// The disk a partition is on: in sysfs its directory lies inside the disk's.
+/// The disk of a partition: in sysfs, the directory of a partition is inside that of its disk.
 fn disk_of(entry: &Path) -> Option<String> {
     if !entry.join("partition").exists() {
         return None;

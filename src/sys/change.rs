@@ -1,4 +1,5 @@
-//! The only ways this program writes below a [`Root`]. Whoever writes has to import [`Change`].
+//! The only ways in which this program writes below a [`Root`]. Code that writes must import
+//! [`Change`].
 
 use std::ffi::OsStr;
 use std::fs::{self, File, Permissions};

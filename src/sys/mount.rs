@@ -8,11 +8,11 @@ use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use procfs::process::Process;
 
-/// Does `work` on a thread with a mount namespace of its own. The kernel unmounts everything when the
+/// Runs `work` on a thread with a separate mount namespace. The kernel unmounts everything when the
 /// thread ends or the program is killed; no other process sees these mounts.
 ///
-/// # Errors
-/// If the thread cannot get its own mount namespace, which needs root. Then `work` is not done.
+/// # Errors If the thread cannot get its own mount namespace, which needs root. Then `work` does
+/// not run.
 pub fn with_own<T: Send>(work: impl FnOnce() -> T + Send) -> nix::Result<T> {
     let work = || {
         unshare(CloneFlags::CLONE_NEWNS)?;

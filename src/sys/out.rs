@@ -1,7 +1,6 @@
-//! What a command prints: to standard output, or to the file that the user names with `--output`.
-//! Nothing here panics: whoever reads may close the pipe
-//! at any time (`appliance help | head -1`), and the command then does its work to the end, as if
-//! it were read.
+//! The output of a command: to standard output, or to the file that the user names with `--output`.
+//! Nothing here panics: the reader may close the pipe at any time (`appliance help | head -1`). The
+//! command then completes its work without output.
 
 use std::fmt;
 use std::fs;
@@ -58,8 +57,8 @@ pub fn flush() {
     write(Write::flush);
 }
 
-/// The end of the output: an error if some of it could not be written, as on a disk that is full.
-/// A reader that closed the pipe has what it wanted, and is no error.
+/// The end of the output: an error if some of it could not be written, for example because the disk
+/// is full. It is no error if the reader closed the pipe.
 pub fn end() -> io::Result<()> {
     flush();
     let failed = FAILED.lock().unwrap_or_else(PoisonError::into_inner).take();

@@ -47,8 +47,8 @@ pub fn standard_error(what: &str, total: u64) -> Box<dyn Progress> {
     }
 }
 
-/// Prints a line to standard error, above the bars that are there. Work does not end because nobody
-/// reads what it says.
+/// Prints a line to standard error, above the progress bars. If standard error is closed, the work
+/// continues.
 pub fn print_line(line: &str) {
     BARS.suspend(|| drop(writeln!(std::io::stderr(), "{line}")));
 }

@@ -1,4 +1,4 @@
-//! A directory that stands for `/`, and reading below it. [`super::change`] writes.
+//! A directory in place of `/`, and reading below it. [`super::change`] writes.
 
 use std::fs;
 use std::io;
@@ -10,8 +10,8 @@ use anyhow::{Context, Result, bail, ensure};
 /// As many symbolic links as Linux itself follows in one path.
 const MAX_LINKS: usize = 40;
 
-/// A directory that stands for `/`. All paths are absolute, as on the node itself, and no symbolic
-/// link below it leads outside.
+/// A directory in place of `/`. All paths are absolute, as on the node itself, and no symbolic link
+/// below it leads outside.
 #[derive(Clone, Debug)]
 pub struct Root {
     pub(super) dir: PathBuf,
@@ -73,8 +73,8 @@ impl Root {
         Ok(resolved)
     }
 
-    /// The bytes of the regular file at `path`; `None` if nothing is there. Anything else is an
-    /// error: a device must be neither read nor replaced.
+    /// The bytes of the regular file at `path`; `None` if nothing has this path. Anything else is
+    /// an error: a device must be neither read nor replaced.
     pub fn read(&self, path: &str) -> Result<Option<Vec<u8>>> {
         let at = self.resolve(path)?;
         match fs::metadata(&at) {
@@ -91,7 +91,7 @@ impl Root {
             .with_context(|| format!("cannot read {path}"))
     }
 
-    /// The permission bits of what is at `path`; `None` if nothing is there.
+    /// The permission bits of the file at `path`; `None` if nothing has this path.
     pub fn mode(&self, path: &str) -> Result<Option<u32>> {
         match fs::metadata(self.resolve(path)?) {
             Ok(metadata) => Ok(Some(metadata.permissions().mode() & 0o7777)),
@@ -100,7 +100,7 @@ impl Root {
         }
     }
 
-    /// The names of all entries of the directory at `path`, sorted; empty if there is no directory.
+    /// The names of all entries of the directory at `path`, sorted; empty if it does not exist.
     pub fn list(&self, path: &str) -> Result<Vec<String>> {
         let dir = self.resolve(path)?;
         let list = || -> io::Result<Vec<String>> {
@@ -118,7 +118,8 @@ impl Root {
         }
     }
 
-    /// What is at `path` itself, even a symbolic link; `None` if nothing is there.
+    /// The type of the file at `path`, without following a symbolic link; `None` if nothing has
+    /// this path.
     pub fn entry(&self, path: &str) -> Result<Option<fs::Metadata>> {
         match fs::symlink_metadata(self.resolve_entry(path)?) {
             Ok(metadata) => Ok(Some(metadata)),
@@ -137,8 +138,8 @@ impl Root {
         Ok(fs::symlink_metadata(self.resolve_entry(path)?).is_ok())
     }
 
-    /// The target of the symbolic link at `path`; `None` if nothing is there. Anything else is an
-    /// error, because this program must not replace it.
+    /// The target of the symbolic link at `path`; `None` if nothing has this path. Anything else is
+    /// an error, because this program must not replace it.
     pub fn link(&self, path: &str) -> Result<Option<PathBuf>> {
         match fs::read_link(self.resolve_entry(path)?) {
             Ok(target) => Ok(Some(target)),

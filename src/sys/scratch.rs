@@ -1,4 +1,4 @@
-//! Files for the time a command runs: nobody else needs them, and they vanish with it.
+//! Files that only the running command needs; they vanish when it ends.
 
 use std::fs::File;
 use std::io::{self, Seek, Write};

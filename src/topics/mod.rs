@@ -39,7 +39,7 @@ pub fn find(name: &str) -> Option<Topic> {
 }
 
 impl Topic {
-    /// What the topic is about: the first sentence below the title.
+    /// The subject of the topic: the first sentence below the title.
     pub fn summary(&self) -> String {
         let paragraph = first_paragraph(&self.text);
         let sentence = paragraph

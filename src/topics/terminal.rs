@@ -13,7 +13,7 @@ const BOLD: &str = "1";
 const EMPHASIS: &str = "3";
 const CODE_COLOUR: &str = "36";
 
-/// What the text is for.
+/// The form of the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Form {
     /// How many characters fit into a line.
@@ -262,7 +262,7 @@ impl Writer {
         self.indents.iter().map(|indent| indent.rest.len()).sum()
     }
 
-    /// Writes lines, each behind what its list or quotation has before it.
+    /// Writes lines, each after the prefix of its list or quotation.
     fn block(&mut self, lines: &[String]) {
         if self.gap && !self.out.is_empty() {
             self.out.push('\n');
@@ -337,8 +337,8 @@ impl Writer {
     }
 }
 
-/// How wide each column of a table has to be so that no word is broken, as far as the width allows,
-/// with the blanks behind it.
+/// The width of each column of a table, with the blanks after it. No word is broken if the width
+/// allows.
 fn least_widths(rows: &[Vec<String>], width: usize) -> Vec<u16> {
     let longest = |column: usize| {
         let cells = rows.iter().filter_map(|row| row.get(column));

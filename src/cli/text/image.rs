@@ -22,7 +22,7 @@ More: appliance help images";
 
 pub const PREPARE: &str = "\
 Examples:
-  # in a VM that is there only to become an image
+  # in a VM whose only purpose is to become an image
   appliance image prepare --yes && poweroff
   # an image that is mounted at /mnt
   appliance image prepare --root /mnt

@@ -1,5 +1,5 @@
-//! What help pages end with: examples, which a test runs, and the topic that tells more. No line is
-//! longer than 80 characters.
+//! The last part of help pages: examples, which a test runs, and the topic with more about the
+//! command. No line is longer than 80 characters.
 
 use textwrap::{Options, WordSplitter};
 

@@ -27,7 +27,7 @@ use crate::sys::process::{Runner, System};
 use crate::sys::progress;
 use crate::sys::root::Root;
 
-/// What an operator asks for.
+/// The operator's request.
 #[derive(Clone, Copy)]
 pub struct Request<'a> {
     /// The system to install.
@@ -46,7 +46,7 @@ pub struct Machine {
     pub root: Root,
     /// What runs programs.
     pub runner: &'static dyn Runner,
-    /// What it is installed from.
+    /// The payload to install.
     pub payload: Payload,
     /// What it becomes.
     pub spec: NodeSpec,
@@ -73,7 +73,7 @@ pub fn prepare(request: &Request<'_>, required_key: Option<&str>) -> Result<Mach
 }
 
 impl Machine {
-    /// What its keys and certificates are found with.
+    /// The inputs for its keys and certificates.
     pub fn context(&self) -> Context<'_> {
         Context {
             root: &self.root,
@@ -166,7 +166,7 @@ impl Machine {
         .run(plan)
     }
 
-    /// What it is once it is installed.
+    /// Its state after the installation.
     pub fn state(&self) -> State {
         State::of(
             &self.spec,
