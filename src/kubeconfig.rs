@@ -16,7 +16,7 @@ use crate::pki::inspect::CertificateInfo;
 /// The API server's port on every master.
 pub const PORT: u16 = 6443;
 
-/// Where an API server is reached.
+/// The address of an API server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Server {
     /// An IPv4 address or a DNS name.
@@ -26,7 +26,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Whether it is of the machine itself.
+    /// Whether it is a loopback address.
     fn is_loopback(&self) -> bool {
         let address = self
             .host
@@ -35,7 +35,7 @@ impl Server {
         address.unwrap_or(self.host == "localhost")
     }
 
-    /// Whether a server with that certificate proves to be this one.
+    /// Whether that certificate is valid for this server.
     fn is_in(&self, certificate: &CertificateInfo) -> bool {
         certificate.sans().contains(&self.host)
     }
@@ -58,7 +58,7 @@ impl FromStr for Server {
             Some(_) => bail!("--server {text:?}: expected {expected}"),
         };
         let host = host.to_ascii_lowercase();
-        // What has only numbers between its dots is an address, or nothing.
+        // A text with only numbers between its dots must be an IPv4 address.
         let is_number = |label: &str| label.bytes().all(|byte| byte.is_ascii_digit());
         let is_valid = if host.split('.').all(is_number) {
             host.parse::<Ipv4Addr>().is_ok()
@@ -143,7 +143,7 @@ impl Kubeconfig {
             .ok_or_else(|| anyhow!("not a kubeconfig with embedded certificates"))
     }
 
-    /// Where the node itself reaches the API server.
+    /// The address at which the node itself reaches the API server.
     fn server(&self) -> Option<Server> {
         let url = &self.clusters.first()?.cluster.server;
         url.strip_prefix("https://")?.parse().ok()

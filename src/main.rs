@@ -1,11 +1,10 @@
-//! The `appliance` program: parse, run a command, turn its end into an exit code.
+//! The `appliance` program: parses the command line, runs a command, and exits with its exit code.
 
 use std::process::ExitCode;
 
 use appliance::{cli, commands};
 
-/// The minisign public key that has to have signed every payload, where the program was built
-/// with one.
+/// The minisign public key that must have signed every payload, if the program was built with one.
 const REQUIRED_KEY: Option<&str> = option_env!("APPLIANCE_TRUST_KEY");
 
 fn main() -> ExitCode {

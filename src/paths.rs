@@ -1,4 +1,5 @@
-//! Every path on a node, once: for the code, and for the templates ([`for_templates`]). Pure.
+//! Every path on a node, in one place: for the code, and for the templates ([`for_templates`]).
+//! Pure.
 
 /// The directory of everything that Kubernetes reads.
 pub const KUBERNETES_DIR: &str = "/etc/kubernetes";
@@ -35,15 +36,15 @@ pub const BOOTSTRAP_KUBECONFIG: &str = "/etc/kubernetes/bootstrap.kubeconfig";
 pub const PROXY_KUBECONFIG: &str = "/etc/kubernetes/kube-proxy.kubeconfig";
 /// The kubeconfig of Calico's CNI plugin.
 pub const CALICO_KUBECONFIG: &str = "/etc/kubernetes/calico.kubeconfig";
-/// What `appliance check` compares the cluster with, on a master.
+/// The expected state of the cluster for `appliance check`, on a master.
 pub const EXPECTED: &str = "/etc/kubernetes/appliance-check.json";
 /// The images that docker needs on this node, and the tarball of each.
 pub const IMAGES: &str = "/etc/kubernetes/appliance-images.json";
-/// The cluster's objects that joining needs.
+/// The objects that the cluster needs before nodes can join.
 pub const CLUSTER_OBJECTS: &str = "/etc/kubernetes/appliance-objects.yaml";
-/// The names and addresses that the join service knows.
+/// The names and addresses in the settings, for the join service.
 pub const JOIN_NAMES: &str = "/etc/kubernetes/appliance-join.json";
-/// How etcd enters its cluster, where that has several members.
+/// How etcd joins its cluster, if it has several members.
 pub const ETCD_ENVIRONMENT: &str = "/etc/kubernetes/etcd.env";
 /// A file like resolv.conf(5) without a name server, for machines that have none.
 pub const NO_NAME_SERVERS: &str = "/etc/kubernetes/resolv.conf";
@@ -113,13 +114,13 @@ pub const DELIVER: &str = "/usr/local/sbin/appliance-deliver";
 pub const CONFIG: &str = "/etc/appliance/config.yaml";
 /// The state of an installed node.
 pub const STATE: &str = "/var/lib/appliance/state.json";
-/// For each service, the digest of its inputs at its last start.
+/// The digest of the inputs of each service at its last start.
 pub const STARTED_WITH: &str = "/var/lib/appliance/services.json";
 /// The result of applying each add-on.
 pub const ADDONS_NOTES: &str = "/var/lib/appliance/addons.json";
 /// The join service's tokens and nodes.
 pub const JOIN_DIR: &str = "/var/lib/appliance/join";
-/// Where the signer listens.
+/// The socket of the signer.
 pub const SIGNER_SOCKET: &str = "/run/appliance-signer/socket";
 
 /// The directory of units.

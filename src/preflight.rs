@@ -14,7 +14,7 @@ pub enum DockerSource {
     Machine,
     /// From the payload: the machine has none.
     Payload,
-    /// Neither has it.
+    /// Neither has docker.
     Nowhere,
 }
 
@@ -105,7 +105,7 @@ const fn tool(name: &'static str, package: &'static str) -> Tool {
     Tool { name, package }
 }
 
-/// Docker needs this program if the kernel has AppArmor: it starts no container without.
+/// Docker needs this program if the kernel has AppArmor: without it, docker starts no container.
 pub const APPARMOR: Tool = tool("apparmor_parser", "apparmor");
 
 /// The programs that a node with pods needs (kubelet and kube-proxy v1.9, Calico v2.6).
@@ -170,7 +170,8 @@ fn there_is_room(facts: &Facts) -> Option<String> {
     ))
 }
 
-/// Refuses to install a node with another profile than it has: its data and its peers are of that one.
+/// Refuses to install a node with another profile than it has: its data and the other nodes of the
+/// cluster use that profile.
 pub fn profile_stays(state: &State, spec: &NodeSpec) -> Result<(), Refused> {
     let (was, wanted) = (&state.profile, spec.profile.to_string());
     if *was == wanted {

@@ -32,15 +32,15 @@ pub type Announce<'a> = dyn Fn(usize, usize, &Step) + 'a;
 pub struct Executor<'a> {
     /// Where files go.
     pub root: &'a Root,
-    /// What runs programs.
+    /// How to run programs.
     pub runner: &'a dyn Runner,
     /// The docker that loads the images.
     pub docker: &'a Docker,
-    /// What unpacks the bundle.
+    /// Unpacks the bundle.
     pub unpack: &'a Unpack<'a>,
-    /// What copies the running program to the given path.
+    /// Copies the running program to the given path.
     pub install_program: &'a Unpack<'a>,
-    /// What reports each step to the user.
+    /// Reports each step to the user.
     pub announce: &'a Announce<'a>,
 }
 

@@ -1,4 +1,4 @@
-//! The command line of what builds appliances and looks into them.
+//! The command line of the commands that build and inspect appliances.
 
 use std::path::PathBuf;
 
@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use super::{Output, text};
 use crate::bundle::fetch::mirror::Mirror;
 
-/// Building what an appliance carries.
+/// Commands that build the payload of an appliance.
 #[derive(Debug, Subcommand)]
 pub enum Bundle {
     /// Download the artifacts of a bundle and verify their checksums
@@ -79,7 +79,7 @@ pub enum Bundle {
         /// Bundle to compare with: a directory, or the name of a built-in bundle
         #[arg(long, value_name = "BUNDLE")]
         bundle: Option<String>,
-        /// Whose signature it must have
+        /// The key that must have signed it
         #[command(flatten)]
         trust: Trust,
         /// Output format
@@ -177,7 +177,7 @@ pub struct Repack {
     pub output: PathBuf,
 }
 
-/// What carries a bundle.
+/// An appliance, a payload, or this node.
 #[derive(Args, Debug)]
 pub struct Carrier {
     /// Appliance or payload [default: this program; for the builder: this node]
@@ -189,7 +189,7 @@ pub struct Carrier {
     pub installed: bool,
 }
 
-/// Whose signature a payload must have.
+/// The key that must have signed a payload.
 #[derive(Args, Clone, Debug, Default)]
 pub struct Trust {
     /// Minisign public key, or a file with it; refuse a payload it did not sign

@@ -1,4 +1,4 @@
-//! The command line of checks of the cluster, and of what runs on nodes as units.
+//! The command line of checks of the cluster, and of commands that units of nodes run.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

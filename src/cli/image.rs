@@ -32,14 +32,14 @@ pub enum Image {
     Check(ImageCheck),
 }
 
-/// What an image carries.
+/// The payload of an image.
 #[derive(Args, Clone, Debug)]
 pub struct ImagePayload {
     /// Use this payload or appliance, not the payload of this program
     #[arg(long, value_name = "FILE")]
     pub payload: Option<PathBuf>,
 
-    /// Whose signature the payload must have
+    /// The key that must have signed the payload
     #[command(flatten)]
     pub trust: Trust,
 }
@@ -55,7 +55,7 @@ pub struct ImageBuild {
     #[arg(short, long, value_name = "FILE")]
     pub output: PathBuf,
 
-    /// What the image carries
+    /// The payload of the image
     #[command(flatten)]
     pub carried: ImagePayload,
 
@@ -75,7 +75,7 @@ pub struct ImagePrepare {
     #[arg(long, value_name = "DIR", default_value = "/")]
     pub root: PathBuf,
 
-    /// What the image carries
+    /// The payload of the image
     #[command(flatten)]
     pub carried: ImagePayload,
 

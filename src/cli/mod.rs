@@ -154,7 +154,7 @@ pub enum Command {
     },
 }
 
-/// For people or for programs.
+/// The output format.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Output {
     /// Tables and sentences

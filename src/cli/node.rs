@@ -1,4 +1,4 @@
-//! The command line of one node: installing it and looking at it.
+//! The command line of one node: how to install and inspect it.
 
 use std::path::PathBuf;
 
@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use super::{Output, Trust};
 use crate::metadata::Source;
 
-/// Where a node's settings come from.
+/// The settings of a node and their sources.
 #[derive(Args, Clone, Debug)]
 pub struct NodeInputs {
     /// The node's role: master, worker or single [default: from the metadata]
@@ -97,7 +97,7 @@ pub struct Install {
     #[arg(long, value_name = "FILE")]
     pub payload: Option<PathBuf>,
 
-    /// Whose signature the payload must have
+    /// The key that must have signed the payload
     #[command(flatten)]
     pub trust: Trust,
 
@@ -121,7 +121,7 @@ pub struct Install {
 /// Arguments of `convert`.
 #[derive(Args, Debug)]
 pub struct Convert {
-    /// How the node is installed then
+    /// The options of the installation with the new profile
     #[command(flatten)]
     pub install: Install,
 

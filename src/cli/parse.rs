@@ -1,4 +1,4 @@
-//! From words to a command, and the answer to commands that do not exist.
+//! Parses the command line, and answers commands that do not exist.
 
 use std::ffi::OsString;
 
@@ -30,10 +30,9 @@ pub fn removes(word: &str) -> bool {
     REMOVERS.contains(&word)
 }
 
-/// The command that these words stand for, the program's name first.
+/// The command of these words; the first word is the program's name.
 ///
-/// # Errors
-/// What to show instead, which may be the help that was asked for.
+/// # Errors What to show instead, which may be the help that the user asked for.
 pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
     let words: Vec<OsString> = words.into_iter().collect();
     Cli::try_parse_from(&words).map_err(|error| {
@@ -41,7 +40,7 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Err
             Some(ContextValue::String(word)) => word.as_str(),
             _ => return error,
         };
-        // Another may be a part of a command: `appliance token delete`.
+        // For example, `delete` is a part of another command: `appliance token delete`.
         let mut names = words.iter().skip(1).filter_map(|word| word.to_str());
         let first = names.find(|word| !word.starts_with('-'));
         if first == Some(unknown) && removes(unknown) {

@@ -1,4 +1,4 @@
-//! The command line of what servers boot with.
+//! The command line of user-data.
 
 use std::path::PathBuf;
 
@@ -53,7 +53,7 @@ pub struct UserData {
 }
 
 impl UserData {
-    /// How the servers come to the appliance.
+    /// How the servers get the appliance.
     pub fn delivery(&self) -> Delivery {
         let sha256 = self
             .sha256

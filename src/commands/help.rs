@@ -24,7 +24,7 @@ const USUAL: usize = 80;
 /// How similar a name must be to be suggested.
 const ALIKE: f64 = 0.7;
 
-/// Shows everything there is help for, a topic, or the help of a command.
+/// Shows all commands and topics, one topic, or the help of a command.
 pub fn run(names: &[String]) -> Result<Outcome> {
     let topic = match names {
         [name] => topics::find(name),
@@ -37,7 +37,7 @@ pub fn run(names: &[String]) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-/// The help page of the command of these names.
+/// The help page of the command of these words.
 fn page(names: &[String]) -> Result<StyledStr> {
     let mut root = Cli::command();
     root.build();
@@ -133,8 +133,8 @@ fn pager() -> Option<String> {
     is_there.then_some(pager)
 }
 
-/// Becomes the pager, so that the terminal and its signals are the pager's alone. Comes back only
-/// if that cannot be.
+/// Replaces this process by the pager, so that the pager alone controls the terminal and its
+/// signals. Returns only if that fails.
 fn page_through(text: &str, pager: &str) {
     let Ok(input) = scratch::unnamed(text.as_bytes()) else {
         return;

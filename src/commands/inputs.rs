@@ -6,7 +6,7 @@ use crate::cli::NodeInputs;
 use crate::metadata::Source;
 use crate::observe::inputs::Typed;
 
-/// What the flags say.
+/// The settings from the flags.
 pub fn typed(flags: &NodeInputs) -> Typed {
     Typed {
         role: flags.role.clone(),

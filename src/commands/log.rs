@@ -45,7 +45,7 @@ pub fn start(verbose: bool) {
     }
 }
 
-/// The exit code of a command that ended so. An error is printed, once, with its causes.
+/// The exit code for this result of a command. Prints an error once, with its causes.
 pub fn end(ended: Result<Outcome>) -> ExitCode {
     match ended.and_then(|outcome| {
         out::end()
@@ -60,7 +60,7 @@ pub fn end(ended: Result<Outcome>) -> ExitCode {
     }
 }
 
-/// Shows what stands in the place of a command: help, or what is wrong with the command line.
+/// Shows help or an error in the command line, instead of running a command.
 pub fn end_with(shown: &clap::Error) -> ExitCode {
     // If standard output is closed, this error cannot be shown either.
     drop(shown.print());

@@ -49,7 +49,8 @@ fn collect(command: &Command, pages: &mut Vec<(String, Vec<u8>)>) -> io::Result<
         .try_for_each(|below| collect(below, pages))
 }
 
-/// What a help page ends with: a list below a title becomes a section, its lines as they are.
+/// The last part of a help page: a list below a title becomes a section, with its lines as they
+/// are.
 fn end_of_page(help: &str) -> Roff {
     let mut roff = Roff::new();
     for block in help.split("\n\n") {

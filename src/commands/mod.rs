@@ -1,4 +1,5 @@
-//! One file a command; each wires stages together and owns no logic of theirs.
+//! One file for each command. A command calls one stage after the other, and contains no logic of
+//! its stages.
 
 use std::io::{self, BufRead, IsTerminal};
 use std::process::ExitCode;
@@ -37,10 +38,10 @@ mod user;
 mod user_data;
 mod version;
 
-/// How a command ended that did not fail.
+/// The result of a command that did not fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// It did what it was asked.
+    /// It succeeded.
     Done,
     /// The node is not healthy.
     Degraded,

@@ -8,7 +8,7 @@ use crate::bundle::repack;
 use crate::cli::Repack;
 use crate::sys::scratch;
 
-/// Makes an appliance of a program and a bundle.
+/// Makes an appliance from a program and a bundle.
 pub fn run(arguments: &Repack) -> Result<Outcome> {
     let program = match &arguments.program {
         Some(program) => program.clone(),

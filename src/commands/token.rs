@@ -37,7 +37,7 @@ pub fn run(command: &Command) -> Result<Outcome> {
     }
 }
 
-/// The tokens of the master that this machine is.
+/// The tokens of this master.
 fn tokens() -> Result<Tokens> {
     Ok(registry::open(&master()?)?.0)
 }
@@ -104,7 +104,7 @@ fn show(
     Ok(Outcome::Done)
 }
 
-/// What to do with a token before there is a master.
+/// How to use a token before the cluster has a master.
 const NEW_CLUSTER: &str = "\
 This token is shown only once. Put it in the place of TOKEN in the user-data of the master and of all
 workers, with the master's address:

@@ -29,7 +29,7 @@ pub use due::due;
 pub struct Context<'a> {
     /// Where its files are.
     pub root: &'a Root,
-    /// What it becomes.
+    /// The specification of the node.
     pub spec: &'a NodeSpec,
 }
 

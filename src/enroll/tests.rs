@@ -16,7 +16,7 @@ const TOKEN: &str = "abcdef.a1b2c3d4e5f6g7h8i9j0k1l2m3n4";
 const MASTERS: &str =
     "masters=server02=192.168.1.102,server04=192.168.1.104,server05=192.168.1.105";
 
-/// A machine without a command: a directory, and what it becomes.
+/// A machine without a command: a directory, and the specification of its node.
 struct Machine {
     _dir: tempfile::TempDir,
     root: Root,
@@ -44,7 +44,7 @@ impl Machine {
         resolve(&self.context(), joining)
     }
 
-    /// Puts what was found or made where the node has it.
+    /// Writes the keys and certificates to their paths on the node.
     fn keep(&self, identity: &Identity) {
         for file in Desired::of_pki(identity.pki.as_ref().unwrap()) {
             let bytes = file.content.bytes();

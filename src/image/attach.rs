@@ -64,7 +64,7 @@ impl FromStr for Means {
 
 /// Finds out which ways this machine supports.
 pub struct Machine<'a> {
-    /// What runs programs.
+    /// How to run programs.
     pub runner: &'a dyn Runner,
     /// `/sys/class/block`.
     pub sys_class_block: &'a Path,

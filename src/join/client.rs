@@ -100,7 +100,7 @@ struct Exchanged {
     welcome: Welcome,
 }
 
-/// What a further master gets.
+/// The data that a further master gets.
 #[derive(Debug)]
 pub struct JoinedMaster {
     /// The CA certificates of the cluster, in PEM.
@@ -109,7 +109,7 @@ pub struct JoinedMaster {
     pub keys: MasterKeys,
 }
 
-/// What a worker gets.
+/// The data that a worker gets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Joined {
     /// The CA certificates of the cluster, in PEM.

@@ -87,7 +87,7 @@ struct Begun {
 /// master itself.
 pub type Decision<T> = Result<Result<T, Refusal>>;
 
-/// Leaves a function whose outcome is an [`Decision`] with a refusal.
+/// Returns from a function with a refusal, if its outcome is a [`Decision`].
 macro_rules! allowed {
     ($result:expr) => {
         match $result {

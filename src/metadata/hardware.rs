@@ -1,4 +1,4 @@
-//! What the kernel shows of the machine's hardware.
+//! The machine's hardware, as the kernel shows it.
 
 use std::fs;
 use std::path::PathBuf;

@@ -1,4 +1,4 @@
-//! What a source says about this VM, as data. Pure.
+//! The metadata of this VM from one source, as data. Pure.
 
 use core::net::{IpAddr, Ipv4Addr};
 use std::collections::BTreeMap;

@@ -1,4 +1,4 @@
-//! The kinds a node and its cluster come in: roles, profiles, and what follows from them. Pure.
+//! The kinds of nodes and clusters: roles, profiles, and their consequences. Pure.
 
 use core::net::Ipv4Addr;
 use std::fmt;
@@ -7,7 +7,7 @@ use std::str::FromStr;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-/// What a node does in the cluster.
+/// The role of a node in the cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 #[schemars(inline)]
@@ -53,7 +53,7 @@ impl FromStr for Role {
     }
 }
 
-/// How the cluster's parts trust each other.
+/// How the components of the cluster authenticate each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 #[schemars(inline)]
@@ -141,7 +141,7 @@ impl Reach {
 pub struct Shape {
     /// The role of the node.
     pub role: Role,
-    /// How the cluster's parts trust each other.
+    /// How the components of the cluster authenticate each other.
     pub profile: Profile,
     /// Whether the cluster has several API servers, and the node a balancer to reach them.
     pub balanced: bool,

@@ -60,7 +60,7 @@ impl Label {
 pub struct Taint {
     /// Its key and value.
     pub label: Label,
-    /// What it does to pods that do not tolerate it.
+    /// Its effect on pods that do not tolerate it.
     pub effect: &'static str,
 }
 

@@ -1,4 +1,5 @@
-//! The specification of this node. Only here do defaults apply, and is bad input refused.
+//! The specification of this node. All defaults are applied here, and all bad input is refused
+//! here.
 //!
 //! Pure: [`NodeSpec::resolve`] gets all its input as arguments.
 
@@ -44,7 +45,7 @@ pub mod written;
 
 pub use kinds::{Ipip, Profile, Reach, Role, Shape};
 
-/// IP-in-IP's header, in bytes: what a tunnel takes from the network's MTU.
+/// The size of IP-in-IP's header in bytes: a tunnel reduces the network's MTU by it.
 const IPIP_OVERHEAD: u32 = 20;
 
 /// A network interface of this machine, except loopback.
@@ -173,7 +174,7 @@ impl NodeSpec {
         self.profile.value == Profile::WithCa
     }
 
-    /// How its components are reached.
+    /// How to reach its components.
     pub fn reach(&self) -> Reach {
         Reach {
             address: *self.address,

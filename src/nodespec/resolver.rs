@@ -23,7 +23,7 @@ pub(super) struct Resolver<'a> {
 /// Picks one setting out of a layer's.
 pub(super) type Pick = fn(&Settings) -> &Option<String>;
 
-/// Parses a setting's text; the error says why that is not possible.
+/// Parses the text of a setting, or returns the reason why that is not possible.
 type Parse<T> = fn(&str) -> Result<T, String>;
 
 impl<'a> Resolver<'a> {

@@ -268,7 +268,8 @@ const fn plain(
     }
 }
 
-/// A setting whose default is described, because it is no value or differs from node to node.
+/// A setting whose default is described in words, because it is not a value or differs from node to
+/// node.
 const fn described(
     key: &'static str,
     variable: &'static str,

@@ -219,7 +219,8 @@ fn random_text(length: usize) -> Result<Zeroizing<String>> {
     Ok(text)
 }
 
-/// What the master stores of a token: enough to verify a worker's proof and to make its own.
+/// The part of a token that the master stores: enough to verify a worker's proof and to make its
+/// own.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Verifier {

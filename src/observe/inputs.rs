@@ -22,7 +22,7 @@ use crate::sys::root::Root;
 /// The size limit of a configuration, in bytes, in case someone names a device or log by mistake.
 pub const MAX_CONFIG: u64 = 1024 * 1024;
 
-/// What the operator typed.
+/// The settings on the command line.
 #[derive(Clone, Debug, Default)]
 pub struct Typed {
     /// The role; `auto` is the same as none.
@@ -47,7 +47,7 @@ pub struct Collected {
     pub asked: Vec<Asked>,
 }
 
-/// Looks everywhere that `typed` allows. Input that cannot be read is a [`Refused`].
+/// Reads all sources that `typed` allows. Input that cannot be read is a [`Refused`].
 pub fn collect(typed: &Typed, root: &Root, manifest: Option<&Manifest>) -> Result<Collected> {
     gather(typed, root, manifest).map_err(|error| Refused::because(error).into())
 }

@@ -23,7 +23,7 @@ use crate::sys::stream::sha256_of_file;
 pub struct Observer<'a> {
     /// The system.
     pub root: &'a Root,
-    /// What runs programs.
+    /// How to run programs.
     pub runner: &'a dyn Runner,
     /// The docker with the images.
     pub docker: &'a Docker,

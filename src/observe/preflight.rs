@@ -23,13 +23,13 @@ use crate::sys::root::Root;
 pub struct Machine<'a> {
     /// The system.
     pub root: &'a Root,
-    /// What runs programs.
+    /// How to run programs.
     pub runner: &'a dyn Runner,
     /// The manifest of the payload.
     pub manifest: &'a Manifest,
     /// Whether the payload is unpacked already.
     pub unpacked: bool,
-    /// What the machine becomes.
+    /// The specification of the node.
     pub spec: &'a NodeSpec,
 }
 

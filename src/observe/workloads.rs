@@ -23,7 +23,7 @@ pub struct Place<'a> {
     pub root: &'a Root,
     /// The manifest of the bundle.
     pub manifest: &'a Manifest,
-    /// What the node becomes.
+    /// The specification of the node.
     pub spec: &'a NodeSpec,
 }
 

@@ -68,7 +68,8 @@ pub struct KeyPairRequest {
     pub given: Option<Secret>,
 }
 
-/// A certificate that this node needs. Pure: not how it is stored, nor when it was made.
+/// A certificate that this node needs. It says neither how it is stored, nor when it was made.
+/// Pure.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CertificateRequest {
     /// The name people and checks use, such as `etcd`.
@@ -84,11 +85,11 @@ pub struct CertificateRequest {
     pub dns_names: Vec<String>,
     /// Subject alternative names of type IP address.
     pub ip_addresses: Vec<IpAddr>,
-    /// What it may be used for.
+    /// Its purpose.
     pub usage: Usage,
 }
 
-/// What a certificate may be used for (RFC 5280, 4.2.1.12).
+/// The purpose of a certificate (RFC 5280, 4.2.1.12).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Usage {
     /// For a client.

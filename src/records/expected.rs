@@ -1,4 +1,4 @@
-//! What `appliance check` compares the cluster with. Pure.
+//! The expected state of the cluster, for `appliance check`. Pure.
 
 use serde::{Deserialize, Serialize};
 

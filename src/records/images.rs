@@ -1,4 +1,4 @@
-//! What is kept of an image of the node. Pure.
+//! The record of an image of the node. Pure.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,4 +1,4 @@
-//! What is kept on disk and read back, as data. Pure: `observe` reads it, `apply` writes it.
+//! The records that a node keeps on disk, as data. Pure: `observe` reads them, `apply` writes them.
 
 pub mod expected;
 pub mod images;

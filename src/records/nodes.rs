@@ -1,4 +1,4 @@
-//! What is kept of a node that joined. Pure.
+//! The record of a node that joined. Pure.
 
 use core::net::Ipv4Addr;
 

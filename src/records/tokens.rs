@@ -1,4 +1,4 @@
-//! What is kept of a join token. Pure.
+//! The record of a join token. Pure.
 
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;

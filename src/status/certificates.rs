@@ -12,7 +12,7 @@ use crate::sys::root::Root;
 pub struct HeldCertificate {
     /// Its name.
     pub name: &'static str,
-    /// What it says.
+    /// Its content.
     pub info: CertificateInfo,
     /// Whether the CA of this node signed it.
     pub signed: bool,
@@ -41,7 +41,7 @@ pub fn held(root: &Root) -> Result<Vec<HeldCertificate>> {
     Ok(held)
 }
 
-/// What the node of these files does, as far as they show it.
+/// The shape of the node with these files, as far as they show it.
 fn shape(root: &Root) -> Result<Shape> {
     let balancer = paths::unit(&format!("{BALANCER_NAME}.service"));
     Ok(Shape {

@@ -1,4 +1,4 @@
-//! Waiting for a node that comes up.
+//! Waits for a node that comes up.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -11,8 +11,8 @@ use super::{InstalledNode, Report};
 /// The pause between two checks of the node.
 const POLL: Duration = Duration::from_secs(2);
 
-/// Waits until the node is healthy, for `limit` at most, and returns its last report. A report that
-/// comes after `limit` says what is wrong.
+/// Waits until the node is healthy, for `limit` at most, and returns its last report. A report
+/// after `limit` contains the problems.
 pub fn until_healthy(node: &InstalledNode<'_>, limit: Duration) -> Result<Report> {
     let start = Instant::now();
     let mut waited_for = String::new();
@@ -21,8 +21,8 @@ pub fn until_healthy(node: &InstalledNode<'_>, limit: Duration) -> Result<Report
         let report = node.report(now)?;
         let waiting_for = waiting_for(&report);
         if start.elapsed() >= limit || waiting_for.is_empty() {
-            // Asked once, at the end: a master asks the API for every add-on, and that takes the
-            // API server's time while it comes up.
+            // Ask about add-ons only once, at the end: a master asks the API for each of them, and
+            // that takes time from an API server that is still coming up.
             return Ok(report.with_cluster(node.cluster(now)?));
         }
         if waiting_for != waited_for {

@@ -29,7 +29,7 @@ const DOCUMENT: &str = "\"When most masters are lost\" in `appliance help high-a
 pub struct MastersReport {
     /// All masters that the settings name.
     pub masters: Vec<MasterReport>,
-    /// What is wrong with the whole group, if anything is.
+    /// The problem of the whole group, if it has one.
     pub problem: Option<String>,
 }
 

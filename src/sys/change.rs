@@ -222,7 +222,7 @@ mod tests {
 
     #[test]
     fn a_device_is_neither_read_nor_replaced() {
-        // As where an operator has masked a unit, on the running system.
+        // Like a unit that an operator has masked, on the running system.
         let (dir, _root) = root();
         let unit = dir.path().join("etcd.service");
         symlink("/dev/null", &unit).unwrap();
@@ -239,7 +239,7 @@ mod tests {
         let (dir, root) = root();
         root.write("/etc/shadow", b"old", 0o640).unwrap();
         let path = dir.path().join("etc/shadow");
-        // Only root can give files away.
+        // Only root can change the owner of files.
         let owner = if nix::unistd::geteuid().is_root() {
             42
         } else {

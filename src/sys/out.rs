@@ -12,7 +12,7 @@ use anyhow::{Context, Result};
 
 use super::atomic;
 
-/// Why nothing more is written, once a write failed.
+/// The reason why nothing more is written, after a write failed.
 static FAILED: Mutex<Option<io::Error>> = Mutex::new(None);
 
 /// Prints a line to standard output, as `println!` does, but never panics.
@@ -52,7 +52,7 @@ pub fn files(dir: &Path, mode: u32, files: &[(String, Vec<u8>)]) -> Result<()> {
         .try_for_each(|(name, content)| file(&dir.join(name), mode, content))
 }
 
-/// Writes out what is held back, as before a question to the user.
+/// Writes out buffered output, for example before a question to the user.
 pub fn flush() {
     write(Write::flush);
 }

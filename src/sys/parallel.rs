@@ -1,4 +1,4 @@
-//! The same work on many things at once.
+//! Does the same work on many items at once.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 

@@ -10,7 +10,7 @@ use indicatif::{HumanBytes, MultiProgress, ProgressBar, ProgressStyle};
 /// The least time between two lines.
 const QUIET_MILLISECONDS: u64 = 2000;
 
-/// One piece of work that is counted in bytes.
+/// One piece of work whose progress is counted in bytes.
 pub trait Progress: Send + Sync {
     /// This many more bytes are done.
     fn advance(&self, bytes: u64);

@@ -1,17 +1,17 @@
-//! Retries what may succeed later.
+//! Retries work that may succeed later.
 
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use backon::{BackoffBuilder, ExponentialBuilder};
 
-/// The longest a server's `Retry-After` is honoured.
+/// The longest `Retry-After` of a server that is obeyed.
 const MAX_PAUSE: Duration = Duration::from_secs(120);
 
-/// How long the same warning is not repeated.
+/// How long to wait before the same warning is repeated.
 const REPEAT: Duration = Duration::from_secs(60);
 
-/// The least time for an attempt.
+/// The minimum time for an attempt.
 const LEAST: Duration = Duration::from_secs(1);
 
 /// Why an attempt failed.
@@ -69,7 +69,7 @@ impl Schedule {
         deadline: None,
     };
 
-    /// For ever.
+    /// Without limit.
     pub fn endless(max_delay: Duration) -> Schedule {
         Schedule {
             attempts: usize::MAX,

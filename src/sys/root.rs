@@ -7,7 +7,7 @@ use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 
-/// As many symbolic links as Linux itself follows in one path.
+/// The maximum number of symbolic links in one path, as in Linux.
 const MAX_LINKS: usize = 40;
 
 /// A directory in place of `/`. All paths are absolute, as on the node itself, and no symbolic link
@@ -118,8 +118,8 @@ impl Root {
         }
     }
 
-    /// The type of the file at `path`, without following a symbolic link; `None` if nothing has
-    /// this path.
+    /// The metadata of the file at `path`, even of a symbolic link; `None` if nothing has this
+    /// path.
     pub fn entry(&self, path: &str) -> Result<Option<fs::Metadata>> {
         match fs::symlink_metadata(self.resolve_entry(path)?) {
             Ok(metadata) => Ok(Some(metadata)),

@@ -1,4 +1,4 @@
-//! What the help of bundles ends with.
+//! The last part of the help of commands for bundles.
 
 pub const BUNDLE: &str = "\
 Examples:

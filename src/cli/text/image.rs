@@ -1,4 +1,4 @@
-//! What the help of golden images ends with.
+//! The last part of the help of commands for golden images.
 
 pub const IMAGE: &str = "\
 Examples:

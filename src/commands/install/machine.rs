@@ -40,19 +40,19 @@ pub struct Request<'a> {
     pub inputs: &'a NodeInputs,
 }
 
-/// A machine with everything that is known before it is looked at.
+/// A machine, and all facts that are known before the machine is inspected.
 pub struct Machine {
     /// The system.
     pub root: Root,
-    /// What runs programs.
+    /// How to run programs.
     pub runner: &'static dyn Runner,
     /// The payload to install.
     pub payload: Payload,
-    /// What it becomes.
+    /// The specification of its node.
     pub spec: NodeSpec,
 }
 
-/// Finds out what the machine becomes, and from which payload. Writes nothing.
+/// Finds the specification of the node and its payload. Writes nothing.
 pub fn prepare(request: &Request<'_>, required_key: Option<&str>) -> Result<Machine> {
     let root = Root::open(request.root).map_err(Refused::because)?;
     check_user(&root)?;
@@ -140,7 +140,7 @@ impl Machine {
         Ok(desired.map_err(Refused::because)?)
     }
 
-    /// Carries out a plan that has nothing to do with its images, such as one that takes it down.
+    /// Carries out a plan that changes no images, for example one that takes the node down.
     pub fn take_down(&self, plan: &Plan) -> Result<()> {
         let source = docker_source(&self.root, self.payload.manifest())?;
         self.apply(plan, &Docker::of(source))
@@ -175,7 +175,7 @@ impl Machine {
         )
     }
 
-    /// Notes that it is installed. Returns whether that was news.
+    /// Records that the node is installed. Returns whether the record changed.
     pub fn note(&self) -> Result<bool> {
         notes::write_state(&self.root, &self.state())
     }

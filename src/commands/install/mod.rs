@@ -31,7 +31,7 @@ pub fn run(arguments: &Install, required_key: Option<&str>) -> Result<Outcome> {
     install(&machine, arguments)
 }
 
-/// What the flags of `install` ask for.
+/// The flags of `install`.
 pub fn request(arguments: &Install) -> Request<'_> {
     Request {
         root: &arguments.root,
