@@ -87,7 +87,8 @@ struct Begun {
 /// master itself.
 pub type Decision<T> = Result<Result<T, Refusal>>;
 
-/// Returns from a function with a refusal, if its outcome is a [`Decision`].
+/// Returns the allowed value. On a refusal, returns it from the calling function, whose result is a
+/// [`Decision`].
 macro_rules! allowed {
     ($result:expr) => {
         match $result {

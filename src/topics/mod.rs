@@ -14,7 +14,7 @@ struct Docs;
 /// One page of documentation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Topic {
-    /// What to type: `join` for `docs/join.md`.
+    /// Its name: `join` for `docs/join.md`.
     pub name: String,
     /// The page, in Markdown.
     pub text: String,

@@ -1,14 +1,14 @@
-//! Markdown as text for a terminal, or for anything else that shows characters.
+//! Markdown as text for a terminal, or for any other output of characters.
 
 use comfy_table::{ColumnConstraint, ContentArrangement, Table, TableComponent, Width, presets};
 use pulldown_cmark::{CodeBlockKind, Event, HeadingLevel, Options, Parser, Tag, TagEnd};
 use textwrap::{WordSeparator, WordSplitter};
 
-/// How far code stands in.
+/// The indentation of code.
 const CODE: &str = "    ";
-/// Blanks behind every cell of a table, and between its columns.
+/// The number of blanks between the columns of a table.
 const GUTTER: u16 = 1;
-/// What begins and ends a style on a terminal.
+/// The start and the end of each style on a terminal.
 const BOLD: &str = "1";
 const EMPHASIS: &str = "3";
 const CODE_COLOUR: &str = "36";
@@ -44,18 +44,18 @@ pub fn render(markdown: &str, form: Form) -> String {
     writer.out
 }
 
-/// What stands before the lines of a list's item or a quotation.
+/// The prefixes of the lines of a list's item or a quotation.
 struct Indent {
-    /// Before the first line, until that is written.
+    /// The prefix of the first line, until it is written.
     first: Option<String>,
-    /// Before every other.
+    /// The prefix of every other line.
     rest: String,
 }
 
-/// A link that has begun.
+/// A link whose end is not read yet.
 struct Link {
     destination: String,
-    /// Where its text begins in the styled text, and in the plain one.
+    /// The start of its text in the styled text, and in the plain one.
     start: (usize, usize),
 }
 
@@ -64,12 +64,12 @@ struct Writer {
     out: String,
     /// Whether an empty line comes before the next block.
     gap: bool,
-    /// The text of the block that is being read, with and without styles.
+    /// The text of the block so far, with and without styles.
     inline: String,
     raw: String,
     styles: Vec<&'static str>,
     indents: Vec<Indent>,
-    /// The next number of each list that is open, if it has numbers.
+    /// The next number of each open list, if the list has numbers.
     lists: Vec<Option<u64>>,
     links: Vec<Link>,
     code: Option<String>,
@@ -93,7 +93,7 @@ impl Writer {
                 self.block(&[line]);
                 self.gap = true;
             }
-            // Comments, and what only a browser shows.
+            // Comments, and parts that only a browser shows.
             _ => {}
         }
     }
@@ -176,8 +176,8 @@ impl Writer {
         }
     }
 
-    /// Adds text in the style that is in force. Every word has the style for itself: pagers forget
-    /// a style at the end of a line.
+    /// Adds text in the current style. Every word is styled separately: pagers forget a style at
+    /// the end of a line.
     fn push(&mut self, text: &str) {
         self.raw += text;
         let styles = self.styles.join(";");
@@ -199,7 +199,7 @@ impl Writer {
         }
     }
 
-    /// Code in a line: coloured where that can be, else between backticks.
+    /// Code in a line: coloured if the terminal has colours, else between backticks.
     fn push_code(&mut self, code: &str) {
         self.raw += &format!("`{code}`");
         if self.form.styled {
@@ -209,7 +209,7 @@ impl Writer {
         }
     }
 
-    /// Text of a link leads to a topic, an address, or nowhere from here.
+    /// The text of a link: the target is a topic, an address, or not available here.
     fn end_link(&mut self) {
         let Some(Link { destination, start }) = self.links.pop() else {
             return;
@@ -240,7 +240,7 @@ impl Writer {
         )
     }
 
-    /// Writes the text that was read, as a paragraph.
+    /// Writes the text so far as a paragraph.
     fn flush(&mut self) {
         let (text, _) = self.taken();
         if text.trim().is_empty() {
@@ -279,7 +279,7 @@ impl Writer {
         }
     }
 
-    /// A heading is bold; without styles a line below shows it.
+    /// A heading is bold; without styles, a line is drawn below it.
     fn heading(&mut self, level: HeadingLevel) {
         self.gap = true;
         let width = textwrap::core::display_width(&self.raw).min(self.form.width);
@@ -326,7 +326,8 @@ impl Writer {
             column.set_padding((0, GUTTER));
             column.set_constraint(ColumnConstraint::LowerBoundary(Width::Fixed(least)));
         }
-        // The header, the line below it and the rows: where that is all, no cell takes two lines.
+        // The header, the line below it and the rows. With only these lines, no cell takes two
+        // lines.
         if table.lines().count() > table.row_count() + 2 {
             table.set_style(TableComponent::HorizontalLines, ' ');
         }

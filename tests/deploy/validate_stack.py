@@ -56,7 +56,7 @@ def validated(wanted):
     user = context.RequestContext(project_id="project", username="user", is_admin=False)
     made = stack.Stack(user, "stack", wanted)
     made.parameters.validate(context=user, validate_value=True)
-    # What resources say of each other has no values yet.
+    # References between resources have no values yet.
     made.strict_validate = False
     made.validate()
     return made

@@ -1,5 +1,5 @@
-//! As much of Keystone as a client needs that only logs in: one user of one project, and where the
-//! other services would be.
+//! The part of Keystone that a client needs to log in: one user of one project, and a catalogue
+//! with the addresses of other services.
 
 use serde_json::{Value, json};
 
@@ -11,10 +11,10 @@ pub const USER: &str = "operator";
 pub const PASSWORD: &str = "opensesame";
 /// Its project.
 pub const PROJECT: &str = "cluster";
-/// The region the services are in.
+/// The region of the services.
 pub const REGION: &str = "RegionOne";
 
-/// What it answers to a request; it is reached at `url`.
+/// The answer to a request; `url` is the address of this Keystone.
 pub fn answer(url: &str, request: &Request) -> Answer {
     match (request.method.as_str(), request.target.as_str()) {
         ("POST", "/v3/auth/tokens") => log_in(url, &request.body),
@@ -46,7 +46,7 @@ fn log_in(url: &str, body: &[u8]) -> Answer {
         .body(token(url).to_string().as_bytes())
 }
 
-/// A token with the services of which clients look for endpoints.
+/// A token with the services in whose catalogue entries clients look for endpoints.
 fn token(url: &str) -> Value {
     let service = |name: &str, kind: &str, path: &str| {
         let endpoint = |interface: &str| {

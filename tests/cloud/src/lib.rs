@@ -1,6 +1,6 @@
-//! Servers on this machine that answer as a test says, well or badly.
+//! Servers on this machine whose answers a test chooses, good or bad.
 
-// A test that cannot go on says where.
+// A test that cannot continue panics with the place.
 #![allow(clippy::unwrap_used)]
 
 pub mod keystone;

@@ -11,10 +11,10 @@ use clap::Parser;
 /// Serves a directory laid out like a config drive as OpenStack's metadata service does.
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// The directory; openstack/versions in it lists the formats the cloud knows
+    /// The directory; its file openstack/versions lists the formats of this cloud
     fixture: PathBuf,
 
-    /// Where to listen
+    /// Address and port to listen on
     #[arg(long, default_value = "169.254.169.254:80")]
     listen: SocketAddr,
 
@@ -22,11 +22,11 @@ struct Arguments {
     #[arg(long)]
     fault: Option<Fault>,
 
-    /// Fail only at what ends so, such as meta_data.json
+    /// Fail only for paths with this end, such as meta_data.json
     #[arg(long, default_value = "")]
     at: String,
 
-    /// How often to fail before all is well
+    /// How many requests fail before all succeed
     #[arg(long, default_value_t = usize::MAX)]
     times: usize,
 }

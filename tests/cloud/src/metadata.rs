@@ -1,5 +1,5 @@
 //! The metadata service of a cloud of any age, from a directory laid out like a config drive.
-//! `openstack/versions` lists the formats the cloud knows, as the service itself does.
+//! `openstack/versions` lists the formats of the cloud, as the service itself does.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,14 +12,15 @@ use serde_json::Value;
 use crate::server::{Answer, Request};
 
 const LATEST: &str = "latest";
-/// What `meta_data.json` gained, and since which format (Nova's `api/metadata/base.py`).
+/// The new keys of `meta_data.json`, each with the first format that has it (Nova's
+/// `api/metadata/base.py`).
 const KEYS_SINCE: [(&str, &str); 4] = [
     ("random_seed", "2013-04-04"),
     ("project_id", "2015-10-15"),
     ("devices", "2016-06-30"),
     ("dedicated_cpus", "2020-10-14"),
 ];
-/// The files, and since which format there are.
+/// The files, each with the first format that has it.
 const FILES_SINCE: [(&str, &str); 5] = [
     ("meta_data.json", "2012-08-10"),
     ("user_data", "2012-08-10"),
@@ -27,23 +28,23 @@ const FILES_SINCE: [(&str, &str); 5] = [
     ("network_data.json", "2015-10-15"),
     ("vendor_data2.json", "2016-10-06"),
 ];
-/// A gibibyte and more: what no metadata has.
+/// More than a gibibyte: larger than any metadata.
 const ENDLESS: u64 = 1 << 30;
 
 /// How a service fails.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// It takes the question and never answers.
+    /// It accepts the request and never answers.
     Silent,
     /// It closes the connection.
     Drop,
-    /// It answers with this status, and perhaps after how many seconds to come again.
+    /// It answers with this status, and possibly with the number of seconds until a retry.
     Status(&'static str, Option<u32>),
-    /// It is a captive portal.
+    /// It answers like a captive portal.
     Html,
-    /// It ends in the middle of the body.
+    /// It closes the connection in the middle of the body.
     Cut,
-    /// It sends elsewhere.
+    /// It redirects to another address.
     Redirect,
     /// It sends a gibibyte.
     Endless,
@@ -79,14 +80,14 @@ pub struct Service {
     fixture: PathBuf,
     versions: Vec<String>,
     fault: Option<Fault>,
-    /// What the questions it fails at end with.
+    /// The end of the paths for which it fails.
     at: String,
-    /// How often it still fails.
+    /// How many requests still fail.
     left: AtomicUsize,
 }
 
 impl Service {
-    /// The service that says what the config drive `fixture` says.
+    /// A service with the data of the config drive `fixture`.
     pub fn new(fixture: &Path) -> Result<Service> {
         let list = fixture.join("openstack/versions");
         let text = fs::read_to_string(&list).with_context(|| list.display().to_string())?;
@@ -99,7 +100,7 @@ impl Service {
         })
     }
 
-    /// Fails so many times at questions that end with `at`.
+    /// Fails for the first requests whose paths end with `at`, this number of times.
     pub fn failing(self, fault: Fault, at: &str, times: usize) -> Service {
         Service {
             fault: Some(fault),
@@ -109,7 +110,7 @@ impl Service {
         }
     }
 
-    /// What it answers.
+    /// The answer to a request.
     pub fn answer(&self, request: &Request) -> Answer {
         let proper = self.proper(request.target.trim_matches('/'));
         let Some(fault) = &self.fault else {
@@ -171,7 +172,7 @@ impl Service {
     }
 }
 
-/// The keys that format had.
+/// The keys that this format has.
 fn of_version(content: &[u8], version: &str) -> Vec<u8> {
     let mut data: Value = serde_json::from_slice(content).unwrap();
     let keys = data.as_object_mut().unwrap();

@@ -1,4 +1,4 @@
-//! An HTTP server on this machine that answers as a test says, well or badly.
+//! An HTTP server on this machine whose answers a test chooses, good or bad.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -10,12 +10,12 @@ use rcgen::{CertificateParams, KeyPair};
 use rustls::pki_types::PrivatePkcs8KeyDer;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
-/// What was asked.
+/// A request.
 #[derive(Clone, Debug)]
 pub struct Request {
     /// The method, such as `GET`.
     pub method: String,
-    /// The path, or to a proxy the whole URL.
+    /// The path, or the whole URL if the server is used as a proxy.
     pub target: String,
     /// Headers by their names in lower case.
     pub headers: BTreeMap<String, String>,
@@ -24,7 +24,7 @@ pub struct Request {
 }
 
 impl Request {
-    /// Where the range begins that is asked for.
+    /// The start of the requested range.
     pub fn range_start(&self) -> Option<usize> {
         let range = self.headers.get("range")?;
         range
@@ -35,21 +35,21 @@ impl Request {
     }
 }
 
-/// What is answered.
+/// An answer.
 #[derive(Clone, Debug)]
 pub struct Answer {
     status: &'static str,
     headers: Vec<(String, String)>,
     body: Vec<u8>,
-    /// The connection ends after so many bytes of the body.
+    /// The connection ends after this many bytes of the body.
     cut: Option<usize>,
-    /// The body is followed by so many blanks.
+    /// This many blanks follow the body.
     more: u64,
-    /// What happens in place of an answer.
+    /// A fault instead of an answer.
     none: Option<NoAnswer>,
 }
 
-/// What happens in place of an answer.
+/// A fault instead of an answer.
 #[derive(Clone, Copy, Debug)]
 enum NoAnswer {
     /// The connection stays open until the client closes it.
@@ -59,7 +59,7 @@ enum NoAnswer {
 }
 
 impl Answer {
-    /// Only a status, such as `404 Not Found`.
+    /// An answer with only a status, such as `404 Not Found`.
     pub fn status(status: &'static str) -> Answer {
         Answer {
             status,
@@ -71,25 +71,25 @@ impl Answer {
         }
     }
 
-    /// No answer at all, until the client goes away.
+    /// No answer at all, until the client closes the connection.
     pub fn silent(mut self) -> Answer {
         self.none = Some(NoAnswer::Silence);
         self
     }
 
-    /// No answer at all: the connection is closed.
+    /// No answer at all: the server closes the connection.
     pub fn dropped(mut self) -> Answer {
         self.none = Some(NoAnswer::Drop);
         self
     }
 
-    /// With so many blanks behind the body.
+    /// Appends this many blanks to the body.
     pub fn followed_by(mut self, bytes: u64) -> Answer {
         self.more = bytes;
         self
     }
 
-    /// The file, or the part of it that is asked for.
+    /// The file, or the requested part of it.
     pub fn file(content: &[u8], request: &Request) -> Answer {
         match request.range_start() {
             Some(start) if start < content.len() => {
@@ -103,19 +103,19 @@ impl Answer {
         }
     }
 
-    /// With this body.
+    /// Sets the body.
     pub fn body(mut self, body: &[u8]) -> Answer {
         self.body = body.to_vec();
         self
     }
 
-    /// With one more header.
+    /// Adds a header.
     pub fn header(mut self, name: &str, value: &str) -> Answer {
         self.headers.push((name.to_owned(), value.to_owned()));
         self
     }
 
-    /// With an end to the connection after so many bytes of the body.
+    /// Closes the connection after this many bytes of the body.
     pub fn cut(mut self, bytes: usize) -> Answer {
         self.cut = Some(bytes);
         self
@@ -163,7 +163,7 @@ impl Server {
         Server::run(listener, Arc::new(handler), None, None)
     }
 
-    /// Answers over TLS, with a certificate of its own.
+    /// Answers over TLS, with its own certificate.
     pub fn start_tls(handler: impl Fn(&Request) -> Answer + Send + Sync + 'static) -> Server {
         let key = KeyPair::generate().unwrap();
         let names = vec!["127.0.0.1".to_owned()];
@@ -215,7 +215,7 @@ impl Server {
                     continue;
                 };
                 let tls = tls.clone();
-                // A client that goes away in the middle is what some tests are about.
+                // In some tests, the client closes the connection in the middle.
                 std::thread::spawn(move || match tls {
                     None => drop(serve(stream, &*handler, &asked)),
                     Some(config) => {
@@ -247,12 +247,12 @@ impl Server {
         format!("{scheme}://{}", self.address)
     }
 
-    /// The file of the certificate to trust, of a server with TLS.
+    /// The file with the certificate to trust, if the server uses TLS.
     pub fn authority(&self) -> &std::path::Path {
         self.authority.as_ref().unwrap().path()
     }
 
-    /// What was asked so far.
+    /// The requests so far.
     pub fn asked(&self) -> Vec<Request> {
         self.asked.lock().unwrap().clone()
     }

@@ -1,4 +1,4 @@
-//! Any bytes as cloud-init's instance data.
+//! Parses any bytes as cloud-init's instance data.
 #![no_main]
 
 use appliance::metadata::{cloud_init, openstack};

@@ -1,4 +1,4 @@
-//! Any bytes as a configuration file, and its settings checked.
+//! Parses any bytes as a configuration file, and checks its settings.
 #![no_main]
 
 use appliance::nodespec::settings::Settings;

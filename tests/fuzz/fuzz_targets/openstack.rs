@@ -1,4 +1,4 @@
-//! Any bytes as the files of a config drive: `meta_data.json`, `network_data.json` and EC2's
+//! Parses any bytes as the files of a config drive: `meta_data.json`, `network_data.json` and EC2's
 //! floating IP, separated by a NUL; and as the metadata service's list of formats.
 #![no_main]
 
@@ -27,7 +27,7 @@ fuzz_target!(|data: &[u8]| {
         vendor_data: vec![],
         public_ipv4: file("public-ipv4"),
     };
-    // An error is as good as an answer; a panic is not.
+    // The parser may return an error, but must not panic.
     if let Err(error) = openstack::parse("fuzz", &files) {
         assert!(format!("{error:#}").len() < 2_000);
     }

@@ -1,5 +1,6 @@
-//! A whole VM from any bytes: `meta_data.json`, `network_data.json`, user-data, the machine's host
-//! name and its address, separated by a NUL. What resolves has to render.
+//! Makes a whole VM from any bytes: `meta_data.json`, `network_data.json`, user-data, the machine's
+//! host name and its address, separated by a NUL. If the specification resolves, its files must
+//! render.
 #![no_main]
 
 use appliance::metadata::openstack::{self, RawFile, RawFiles};

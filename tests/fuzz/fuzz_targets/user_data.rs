@@ -1,4 +1,4 @@
-//! Any bytes as user-data and as vendor-data of either format.
+//! Parses any bytes as user-data and as vendor-data of either format.
 #![no_main]
 
 use appliance::nodespec::user_data;

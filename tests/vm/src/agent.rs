@@ -11,9 +11,10 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::{Value, json};
 
-/// How long the agent may take for one answer. It bounds a VM that hangs; nothing is measured.
+/// How long the agent may take for one answer. This limit only ends a VM that hangs; it measures
+/// nothing.
 const ANSWER: Duration = Duration::from_secs(60);
-/// Between two questions whether a program has ended.
+/// The pause between two checks whether a program has ended.
 const POLL: Duration = Duration::from_millis(200);
 
 /// How a program inside the VM ended.
@@ -21,21 +22,21 @@ const POLL: Duration = Duration::from_millis(200);
 pub struct Output {
     /// Its exit code.
     pub code: i64,
-    /// What it wrote to standard output.
+    /// Its standard output.
     pub stdout: String,
-    /// What it wrote to standard error.
+    /// Its standard error.
     pub stderr: String,
 }
 
 /// A connection to the agent inside one VM.
 pub struct Agent {
     stream: BufReader<UnixStream>,
-    /// Whether an answer is still to come that nobody waits for any more.
+    /// Whether an answer that is no longer needed may still arrive.
     is_behind: bool,
 }
 
 impl Agent {
-    /// Connects to the agent behind the socket of QEMU; fails if it does not answer yet.
+    /// Connects to the agent through the socket of QEMU; fails if it does not answer yet.
     pub fn connect(socket: &Path) -> Result<Agent> {
         let stream = UnixStream::connect(socket).with_context(|| socket.display().to_string())?;
         stream.set_read_timeout(Some(Duration::from_secs(2)))?;
@@ -48,7 +49,7 @@ impl Agent {
         Ok(agent)
     }
 
-    /// Passes over the answers to earlier questions, which the agent still sends.
+    /// Skips the answers to earlier requests, which the agent still sends.
     fn synchronize(&mut self) -> Result<()> {
         static CONNECTIONS: AtomicU64 = AtomicU64::new(1);
         let id = CONNECTIONS.fetch_add(1, Ordering::Relaxed) << 32 | u64::from(std::process::id());

@@ -1,4 +1,5 @@
-//! VMs on one network, told apart only by what OpenStack says of each: the tutorial's three, or more.
+//! VMs on one network, which differ only in their OpenStack metadata: the tutorial's three, or
+//! more.
 
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -11,10 +12,10 @@ use crate::image::Image;
 use crate::machine::{Clock, Machine, MachineSpec};
 use crate::network::{Network, Port};
 
-/// How long the cluster may take to come up, for each of its VMs, which share the machine's cores,
-/// and once besides. It bounds one that hangs; nothing is measured by it.
+/// How long the bring-up of the cluster may take: this long for each of its VMs, which share the
+/// machine's cores, and once more. This limit only ends a cluster that hangs; it measures nothing.
 const BRING_UP: Duration = Duration::from_secs(800);
-/// Between two rounds of looking at all VMs, at least.
+/// The minimum pause between two rounds of checks of all VMs.
 const POLL: Duration = Duration::from_secs(2);
 
 /// One server of a cluster.
@@ -22,7 +23,7 @@ const POLL: Duration = Duration::from_secs(2);
 pub struct Server {
     /// Its number in the tutorial's network: 2 is `server02`, 192.168.1.102.
     pub number: u8,
-    /// Its role, where the server's properties say it; else the user-data has to.
+    /// Its role, if a server property sets it; otherwise the user-data must set it.
     pub role: Option<&'static str>,
     /// How it gets its address.
     pub addressing: Addressing,
@@ -37,7 +38,7 @@ impl Server {
         }
     }
 
-    /// One without a config drive: it asks DHCP and the metadata service.
+    /// A server without a config drive: it uses DHCP and the metadata service.
     const fn served(self) -> Server {
         Server {
             addressing: Addressing::Dhcp,
@@ -62,15 +63,15 @@ impl Server {
     }
 }
 
-/// The tutorial's three: workers server01 and server03, master server02.
+/// The tutorial's three servers: workers server01 and server03, master server02.
 pub const TUTORIAL: [Server; 3] = [
     Server::new(1, Some("worker")),
     Server::new(2, Some("master")),
     Server::new(3, Some("worker")).served(),
 ];
-/// The tutorial's master, with the workers' part as well.
+/// The tutorial's master, which is a worker, too.
 pub const SINGLE: [Server; 1] = [Server::new(2, Some("single"))];
-/// Two more, for clusters with three masters. Nothing but the user-data says what each is.
+/// Two more servers, for clusters with three masters. Only the user-data sets their roles.
 pub const FIVE: [Server; 5] = [
     Server::new(1, None),
     Server::new(2, None),
@@ -78,28 +79,29 @@ pub const FIVE: [Server; 5] = [
     Server::new(4, None),
     Server::new(5, None),
 ];
-/// Why a VM is looked at.
+/// The reason for a check of a VM.
 pub const UNIT: &str = "appliance-install.service";
 
-/// What a cluster is booted with.
+/// The inputs of a cluster.
 pub struct ClusterSpec<'a> {
-    /// Its servers. One at most can be without a config drive: the metadata service speaks for one.
+    /// Its servers. At most one can be without a config drive, because the metadata service serves
+    /// one server.
     pub servers: &'a [Server],
-    /// The base image of all.
+    /// The base image of all VMs.
     pub image: &'a Image,
-    /// The appliance on each one's second volume.
+    /// The appliance on the second volume of each VM.
     pub appliance: &'a Path,
-    /// A directory whose files lie there too.
+    /// A directory whose files are copied to that volume.
     pub beside: Option<&'a Path>,
-    /// The user-data of all.
+    /// The user-data of all VMs.
     pub user_data: &'a str,
-    /// The memory of each, in MiB.
+    /// The memory of each VM, in MiB.
     pub memory: u32,
-    /// The processors of each.
+    /// The processors of each VM.
     pub cpus: u32,
-    /// What each one's clock goes by.
+    /// The source of each VM's time.
     pub clock: Clock,
-    /// Each one's disk, console log and captured packets go to a directory of its name below this.
+    /// The directory with a subdirectory for each VM: its disk, console log and captured packets.
     pub keep: &'a Path,
 }
 
@@ -107,7 +109,7 @@ pub struct ClusterSpec<'a> {
 pub struct Member {
     /// The server's name.
     pub name: String,
-    /// Where it is plugged in.
+    /// Its connection to the network.
     pub port: Port,
     /// The VM; `None` while it is switched off.
     pub machine: Option<Machine>,
@@ -124,7 +126,7 @@ impl Member {
 
 /// The VMs.
 pub struct Cluster {
-    /// In the order in which they were given.
+    /// In the order of the servers.
     pub members: Vec<Member>,
     image: Image,
     appliance: PathBuf,
@@ -173,8 +175,8 @@ impl Cluster {
         })
     }
 
-    /// Switches all on and waits until programs can be run inside, showing `note` what their
-    /// consoles say.
+    /// Switches all VMs on and waits until programs can run inside. Passes the output of their
+    /// consoles to `note`.
     pub fn boot(spec: &ClusterSpec<'_>, note: impl FnMut(&str, Duration, &str)) -> Result<Cluster> {
         let mut cluster = Cluster::new(spec)?;
         for name in cluster.names() {
@@ -192,7 +194,7 @@ impl Cluster {
         members.map(|member| member.name.clone()).collect()
     }
 
-    /// When it was made.
+    /// The time when it was made.
     pub fn began(&self) -> Instant {
         self.began
     }
@@ -248,7 +250,7 @@ impl Cluster {
         name: &str,
         boot: fn(&MachineSpec<'_>) -> Result<Machine>,
     ) -> Result<()> {
-        // Two at once would write to one disk.
+        // Two VMs at once would write to the same disk.
         self.power_off(name)?;
         let (image, appliance) = (self.image.clone(), self.appliance.clone());
         let (beside, clock) = (self.beside.clone(), self.clock);
@@ -267,7 +269,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// Waits until programs can be run inside all VMs that are on.
+    /// Waits until programs can run inside all VMs that are on.
     pub fn wait_for_agents(&mut self) -> Result<()> {
         let wait = |member: &mut Member| match &mut member.machine {
             Some(machine) => machine
@@ -285,8 +287,8 @@ impl Cluster {
         })
     }
 
-    /// Looks at the VMs in turn until `is_done` has been true of each, showing `note` what their
-    /// consoles say.
+    /// Checks the VMs in turn until `is_done` has been true for each. Passes the output of their
+    /// consoles to `note`.
     pub fn wait_for_all(
         &mut self,
         what: &str,
@@ -325,7 +327,7 @@ impl Cluster {
                     waiting.join(", ")
                 );
             }
-            // Half of the time at most is spent on looking, where a look is much work for the VMs.
+            // Spend at most half of the time on checks: a check can be much work for the VMs.
             thread::sleep(POLL.max(round.elapsed()));
         }
     }
@@ -337,19 +339,19 @@ pub fn unit_state(machine: &mut Machine) -> Option<String> {
     Some(shown.ok()?.trim().strip_prefix("ActiveState=")?.to_owned())
 }
 
-/// Whether a machine at that address answers the VM over TCP; that the port is closed is an answer.
+/// Whether a machine at that address answers the VM over TCP. A closed port counts as an answer.
 pub fn reaches(machine: &mut Machine, address: &str, port: u16) -> Result<bool> {
     let connect = format!("LC_ALL=C timeout 5 bash -c '</dev/tcp/{address}/{port}' 2>&1");
     let output = machine.run(&["/bin/sh", "-c", &connect])?;
     Ok(output.code == 0 || output.stdout.contains("Connection refused"))
 }
 
-/// What the unit that makes a node of a VM said in this boot.
+/// The journal of the unit that turns a VM into a node, since this boot.
 pub fn journal(machine: &mut Machine) -> Result<String> {
     journal_of(machine, UNIT)
 }
 
-/// What any unit said in this boot.
+/// The journal of any unit, since this boot.
 pub fn journal_of(machine: &mut Machine, unit: &str) -> Result<String> {
     machine.shell(&format!("journalctl -b --no-pager -o cat -u {unit}"))
 }

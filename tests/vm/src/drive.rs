@@ -1,5 +1,5 @@
-//! What OpenStack says of a server, and the disks it attaches: a config drive, and a volume with
-//! the appliance.
+//! The metadata of a server, and the disks that OpenStack attaches: a config drive, and a volume
+//! with the appliance.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,13 +10,13 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-/// The memory of a server, in MiB, if nothing else is said.
+/// The default memory of a server, in MiB.
 pub const MEMORY: u32 = 2048;
-/// The processors of a server, if nothing else is said.
+/// The default number of processors of a server.
 pub const CPUS: u32 = 2;
 /// The label of the volume with the appliance.
 pub const LABEL: &str = "APPLIANCE";
-/// Settings that change nothing: the server's role is a property.
+/// Settings without an effect: the server's role is a property.
 pub const DEFAULTS: &str = "clusterName: kubernetes\n";
 
 /// The file system of a config drive.
@@ -24,20 +24,20 @@ pub const DEFAULTS: &str = "clusterName: kubernetes\n";
 pub enum Format {
     /// ISO 9660, Nova's default.
     Iso9660,
-    /// VFAT, as older clouds have it, labelled in capitals as its tools do.
+    /// VFAT, as in older clouds, with the label in capital letters as its tools write it.
     Vfat,
 }
 
 /// How a server gets its address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Addressing {
-    /// The metadata says it.
+    /// From the metadata.
     Static,
-    /// The network's DHCP says it.
+    /// From the network's DHCP.
     Dhcp,
 }
 
-/// What OpenStack says about a server, on its config drive or by the metadata service.
+/// The metadata of a server, on its config drive or from the metadata service.
 #[derive(Clone, Debug)]
 pub struct ConfigDrive {
     /// The server's name.
@@ -50,7 +50,7 @@ pub struct ConfigDrive {
     pub mac: String,
     /// Its IPv4 address, in a /24 network.
     pub address: String,
-    /// How it gets it.
+    /// How it gets its address.
     pub addressing: Addressing,
     /// Its user-data.
     pub user_data: String,
@@ -62,13 +62,13 @@ pub struct ConfigDrive {
     pub format: Format,
 }
 
-/// The name of the tutorial's server of that number.
+/// The name of the tutorial's server with that number.
 pub fn server_name(number: u8) -> String {
     format!("server{number:02}")
 }
 
 impl ConfigDrive {
-    /// The tutorial's server of that number: `server01`, 192.168.1.101 and so on.
+    /// The tutorial's server with that number: `server01`, 192.168.1.101 and so on.
     pub fn of_tutorial(number: u8, role: &str, user_data: &str) -> ConfigDrive {
         ConfigDrive {
             name: server_name(number),
@@ -89,7 +89,7 @@ impl ConfigDrive {
         ConfigDrive::of_tutorial(2, "master", user_data)
     }
 
-    /// Writes the files below `dir` as a cloud of Kubernetes v1.9's age lays them out.
+    /// Writes the files below `dir` in the layout of a cloud from the time of Kubernetes v1.9.
     pub fn write_tree(&self, dir: &Path) -> Result<()> {
         const VERSIONS: [&str; 2] = ["latest", "2017-02-22"];
         for version in VERSIONS {
@@ -100,12 +100,12 @@ impl ConfigDrive {
             fs::write(dir.join("network_data.json"), network)?;
             fs::write(dir.join("user_data"), &self.user_data)?;
         }
-        // What the metadata service lists.
+        // The list of the metadata service.
         let list = "2012-08-10\n2013-04-04\n2013-10-17\n2015-10-15\n2016-06-30\n2016-10-06\n2017-02-22\nlatest\n";
         Ok(fs::write(dir.join("openstack/versions"), list)?)
     }
 
-    /// Writes it as Nova does, labelled `config-2`.
+    /// Writes the drive as Nova does, with the label `config-2`.
     pub fn write(&self, image: &Path) -> Result<()> {
         let tree = tempfile::tempdir()?;
         self.write_tree(tree.path())?;
@@ -162,8 +162,8 @@ impl ConfigDrive {
     }
 }
 
-/// What `appliance user-data` writes for servers with these settings (YAML) that have it on the
-/// volume of [`write_volume`].
+/// The output of `appliance user-data` for servers with these settings (YAML), which have the
+/// appliance on the volume of [`write_volume`].
 pub fn user_data(appliance: &Path, settings: &str) -> Result<String> {
     let mut cluster = tempfile::NamedTempFile::new()?;
     cluster.write_all(settings.as_bytes())?;
@@ -181,8 +181,8 @@ pub fn user_data(appliance: &Path, settings: &str) -> Result<String> {
     Ok(String::from_utf8(output.stdout)?)
 }
 
-/// Writes a volume labelled `APPLIANCE` that brings the program to a VM, and the files of the
-/// directory `beside`.
+/// Writes a volume with the label `APPLIANCE`: it contains the program for a VM, and the files of
+/// the directory `beside`.
 pub fn write_volume(appliance: &Path, beside: Option<&Path>, image: &Path) -> Result<()> {
     let tree = tempfile::tempdir()?;
     if let Some(directory) = beside {
@@ -207,7 +207,7 @@ fn iso(tree: &Path, label: &str, image: &Path) -> Result<()> {
 }
 
 fn vfat(tree: &Path, label: &str, image: &Path) -> Result<()> {
-    // Nova's size.
+    // The size that Nova uses.
     fs::File::create(image)?.set_len(64 * 1024 * 1024)?;
     run(
         Command::new("mkfs.vfat").args(["-n", label]).arg(image),

@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 
-/// A disk with a distribution on it, and the kernel to boot it with.
+/// A disk with a distribution, and the kernel to boot it.
 #[derive(Clone, Debug)]
 pub struct Image {
     dir: PathBuf,
@@ -14,8 +14,8 @@ pub struct Image {
 }
 
 impl Image {
-    /// The image below the directory `cache`; made from the distribution's packages if it is
-    /// not there yet, which takes minutes and needs root and the distribution's archive.
+    /// The image below the directory `cache`. If it does not exist yet, it is made from the
+    /// distribution's packages: this takes minutes, and needs root and the distribution's archive.
     pub fn ensure(cache: &Path) -> Result<Image> {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("image.sh");
         let output = Command::new(&script)
@@ -31,7 +31,7 @@ impl Image {
         })
     }
 
-    /// The golden image at `disk`, which was made of this one and boots with its kernel.
+    /// The golden image at `disk`, which was made from this one and boots with its kernel.
     pub fn golden(&self, disk: &Path) -> Result<Image> {
         Ok(Image {
             golden: Some(disk.canonicalize()?),
@@ -39,7 +39,7 @@ impl Image {
         })
     }
 
-    /// Whether it carries the appliance, so that none has to be brought to it.
+    /// Whether it contains the appliance, so that no volume needs to provide it.
     pub fn is_golden(&self) -> bool {
         self.golden.is_some()
     }
@@ -50,7 +50,7 @@ impl Image {
         self.golden.clone().unwrap_or_else(own)
     }
 
-    /// The format of the disk, as QEMU calls it.
+    /// The format of the disk, by its name in QEMU.
     pub fn format(&self) -> &'static str {
         if self.is_golden() { "qcow2" } else { "raw" }
     }
@@ -60,7 +60,7 @@ impl Image {
         self.dir.join("vmlinuz")
     }
 
-    /// The kernel's first file system.
+    /// The initial RAM file system of the kernel.
     pub fn initrd(&self) -> PathBuf {
         self.dir.join("initrd.img")
     }

@@ -1,5 +1,5 @@
-//! Boots the appliance in QEMU virtual machines made from Debian packages: with an OpenStack
-//! config drive, on a network that leads nowhere, watched through the QEMU guest agent.
+//! Boots the appliance in QEMU virtual machines made from Debian packages: with an OpenStack config
+//! drive, on an isolated network, observed through the QEMU guest agent.
 
 pub mod agent;
 pub mod cluster;

@@ -14,48 +14,49 @@ use crate::drive::{self, ConfigDrive};
 use crate::image::Image;
 use crate::network::Port;
 
-/// How long a VM may take to answer after power-on. It bounds one that hangs; nothing is measured.
+/// How long a VM may take to answer after power-on. This limit only ends a VM that hangs; it
+/// measures nothing.
 const BOOT: Duration = Duration::from_secs(600);
-/// How long a guest with KVM may take to say its first word, before that is given up.
+/// How long a guest with KVM may take for its first output. After that, KVM is not used.
 const KVM_TRIAL: Duration = Duration::from_secs(10);
-/// What a VM's console shows.
+/// The file with the output of a VM's console.
 const CONSOLE: &str = "console.log";
-/// The packets of a VM on a network.
+/// The file with the packets of a VM on a network.
 const CAPTURE: &str = "capture.pcap";
-/// Between two looks at a VM.
+/// The pause between two checks of a VM.
 const POLL: Duration = Duration::from_millis(500);
 
-/// What a VM's clock goes by where it is emulated.
+/// The source of time for an emulated VM.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Clock {
-    /// The time, whether the VM gets the processor or not.
+    /// Real time, even while the VM gets no processor.
     OfTheWall,
-    /// The instructions it executes, and the time while it has nothing to do: it finds its processor
-    /// fast enough however many VMs share one, but falls behind.
+    /// The number of executed instructions, and real time while the VM is idle. Its processor then
+    /// seems fast enough even if many VMs share one, but its clock is slow.
     OfWork,
 }
 
-/// What a VM is booted with.
+/// The inputs of a VM.
 pub struct MachineSpec<'a> {
     /// Its base image.
     pub image: &'a Image,
-    /// What OpenStack says of it.
+    /// Its OpenStack metadata.
     pub server: &'a ConfigDrive,
-    /// What its clock goes by.
+    /// The source of its time.
     pub clock: Clock,
-    /// Whether it has a config drive; else its network has a metadata service.
+    /// Whether it has a config drive; otherwise its network has a metadata service.
     pub has_config_drive: bool,
-    /// Its network; it leads nowhere if `None`.
+    /// Its network; `None` for a network without any other machine.
     pub port: Option<&'a Port>,
-    /// The appliance on its second volume, which it has unless the image carries one.
+    /// The appliance on its second volume; not needed if the image contains one.
     pub appliance: &'a Path,
-    /// A directory whose files lie there too.
+    /// A directory whose files are copied to that volume.
     pub beside: Option<&'a Path>,
-    /// Where its disk and its console's log are kept; a temporary directory if `None`.
+    /// The directory of its disk and its console log; a temporary directory if `None`.
     pub keep: Option<&'a Path>,
 }
 
-/// A running virtual machine. Dropping it switches it off.
+/// A running virtual machine. It is switched off when this is dropped.
 pub struct Machine {
     dir: PathBuf,
     qemu: Child,
@@ -70,7 +71,7 @@ impl Machine {
         Machine::start(spec, |disk| make_overlay(spec.image, disk))
     }
 
-    /// Switches a VM on again that was switched off, with the disk that is kept.
+    /// Switches a VM on again, with the disk that was kept when it was switched off.
     pub fn boot_again(spec: &MachineSpec<'_>) -> Result<Machine> {
         Machine::start(spec, |disk| {
             ensure!(
@@ -120,12 +121,12 @@ impl Machine {
     }
 
     /// Every packet it has sent and received since it was switched on, as a capture file (pcap).
-    /// Those of earlier lives with the same directory are `1.capture.pcap` and so on.
+    /// Files of earlier runs in the same directory are `1.capture.pcap` and so on.
     pub fn capture(&self) -> PathBuf {
         self.dir.join(CAPTURE)
     }
 
-    /// The lines the console has shown since this was last asked.
+    /// The new lines on the console since the last call.
     pub fn console(&mut self) -> Vec<String> {
         let bytes = fs::read(self.dir.join(CONSOLE)).unwrap_or_default();
         let fresh = &bytes[self.console_read.min(bytes.len())..];
@@ -139,7 +140,7 @@ impl Machine {
             .collect()
     }
 
-    /// Waits until `condition` gives a value, calling `meanwhile` at every look. Ends with an
+    /// Waits until `condition` gives a value, and calls `meanwhile` at every check. Returns an
     /// error if the VM ends, its kernel panics, or `limit` has passed.
     pub fn wait_for<T>(
         &mut self,
@@ -166,7 +167,7 @@ impl Machine {
         }
     }
 
-    /// Fails if the VM has ended; `what` was waited for.
+    /// Fails if the VM has ended; `what` names the awaited event.
     pub fn ensure_running(&mut self, what: &str) -> Result<()> {
         if let Some(status) = self.qemu.try_wait()? {
             bail!(
@@ -177,9 +178,9 @@ impl Machine {
         Ok(())
     }
 
-    /// Whether programs can be run inside now.
+    /// Whether programs can run inside now.
     pub fn has_agent(&mut self) -> bool {
-        // QEMU serves one connection at a time: one that has failed has to go first.
+        // QEMU serves one connection at a time, so close a failed one first.
         if !self.agent.as_mut().is_some_and(Agent::answers) {
             self.agent = None;
             self.agent = Agent::connect(&self.dir.join("agent.sock")).ok();
@@ -187,7 +188,7 @@ impl Machine {
         self.agent.is_some()
     }
 
-    /// Waits until programs can be run inside, calling `meanwhile` at every look.
+    /// Waits until programs can run inside, and calls `meanwhile` at every check.
     pub fn wait_for_agent(&mut self, meanwhile: impl FnMut(&mut Machine)) -> Result<()> {
         self.wait_for("the guest agent answers", BOOT, meanwhile, |machine| {
             machine.has_agent().then_some(())
@@ -200,7 +201,7 @@ impl Machine {
         agent.run(command).with_context(|| command.join(" "))
     }
 
-    /// Runs a shell command inside and returns what it printed; any exit code but 0 is an error.
+    /// Runs a shell command inside and returns its output. Any exit code other than 0 is an error.
     pub fn shell(&mut self, command: &str) -> Result<String> {
         let output = self.run(&["/bin/sh", "-c", command])?;
         ensure!(
@@ -212,12 +213,12 @@ impl Machine {
         Ok(output.stdout)
     }
 
-    /// Shuts the system inside down in good order, starts it again on the same disk, and waits
-    /// until programs can be run, calling `meanwhile` at every look.
+    /// Reboots the system inside with the same disk, and waits until programs can run. Calls
+    /// `meanwhile` at every check.
     pub fn reboot(&mut self, meanwhile: impl FnMut(&mut Machine)) -> Result<()> {
         const BOOT_ID: &str = "cat /proc/sys/kernel/random/boot_id";
         let before = self.shell(BOOT_ID)?;
-        // The agent may be gone before it can answer.
+        // The agent may end before it can answer.
         let _ = self.shell("systemctl --no-block reboot");
         self.agent = None;
         self.wait_for("the VM has rebooted", BOOT, meanwhile, |machine| {
@@ -241,13 +242,13 @@ impl Machine {
 
 impl Drop for Machine {
     fn drop(&mut self) {
-        // It may have ended by itself; then there is nothing to do.
+        // If it has ended by itself, there is nothing to do.
         let _ = self.qemu.kill();
         let _ = self.qemu.wait();
     }
 }
 
-/// Keeps the record of an earlier life, which QEMU would write over.
+/// Keeps the record of an earlier run, which QEMU would overwrite.
 fn set_aside(dir: &Path, record: &str) -> Result<()> {
     let path = dir.join(record);
     let mut unused = (1..).map(|number: u32| dir.join(format!("{number}.{record}")));
@@ -257,7 +258,7 @@ fn set_aside(dir: &Path, record: &str) -> Result<()> {
     }
 }
 
-/// The line without the terminal's control sequences.
+/// The line without control sequences of the terminal.
 fn plain(line: &str) -> String {
     let mut text = String::with_capacity(line.len());
     let mut chars = line.chars();
@@ -271,9 +272,9 @@ fn plain(line: &str) -> String {
     text
 }
 
-/// What the kernel of an image is started with. With KERNEL_ARGUMENTS, such as
-/// `systemd.setenv=NAME=VALUE` for every service, where programs that are tried need more than the
-/// distribution gives.
+/// The kernel arguments of an image. KERNEL_ARGUMENTS adds more, such as
+/// `systemd.setenv=NAME=VALUE` for every service, if tested programs need more than the
+/// distribution provides.
 pub fn kernel_arguments() -> String {
     let more = std::env::var("KERNEL_ARGUMENTS").unwrap_or_default();
     format!(
@@ -318,7 +319,7 @@ fn qemu(spec: &MachineSpec<'_>, dir: &Path) -> Command {
         .arg("-initrd")
         .arg(spec.image.initrd())
         .args(["-append", &kernel_arguments()])
-        // What the guest has flushed is safe with this machine's kernel, whatever becomes of QEMU.
+        // Data that the guest has flushed is safe in this machine's kernel, even if QEMU is killed.
         .args([
             "-drive",
             &format!("{},cache=unsafe", disk("disk.qcow2", "qcow2")),
@@ -358,13 +359,14 @@ fn qemu(spec: &MachineSpec<'_>, dir: &Path) -> Command {
     command
 }
 
-/// KVM if a guest really runs with it, else software emulation: that `/dev/kvm` opens proves nothing.
+/// KVM if a guest really runs with it, else software emulation. It is not enough that `/dev/kvm`
+/// can be opened.
 fn accelerator(image: &Image, clock: Clock) -> &'static [&'static str] {
     static KVM_WORKS: OnceLock<bool> = OnceLock::new();
     if *KVM_WORKS.get_or_init(|| kvm_works(image).unwrap_or(false)) {
         &["-accel", "kvm", "-cpu", "host"]
     } else if clock == Clock::OfWork {
-        // Two nanoseconds an instruction.
+        // Two nanoseconds for each instruction.
         &[
             "-accel",
             "tcg,thread=single",
@@ -378,7 +380,7 @@ fn accelerator(image: &Image, clock: Clock) -> &'static [&'static str] {
     }
 }
 
-/// Lets a guest with KVM boot the kernel until it says its first word.
+/// Boots the kernel in a guest with KVM until its first output.
 fn kvm_works(image: &Image) -> Result<bool> {
     if File::options()
         .read(true)
@@ -415,7 +417,7 @@ fn kvm_works(image: &Image) -> Result<bool> {
         std::thread::sleep(POLL);
         works = fs::read_to_string(&console).is_ok_and(|log| log.contains("Memory:"));
     }
-    // It has shown what it was asked for, or never will.
+    // It has shown the requested output, or never will.
     let _ = guest.kill();
     guest.wait()?;
     Ok(works)

@@ -1,4 +1,4 @@
-//! `vm`: boots the appliance in virtual machines and shows what it does.
+//! `vm`: boots the appliance in virtual machines and shows the results.
 
 mod show_cluster;
 
@@ -14,10 +14,10 @@ use appliance_vm::machine::{Clock, Machine, MachineSpec};
 use appliance_vm::stages::Stages;
 use clap::{Parser, Subcommand};
 
-/// How long the bring-up may take. It bounds one that hangs; nothing is measured by it.
+/// How long the bring-up may take. This limit only ends one that hangs; it measures nothing.
 const BRING_UP: Duration = Duration::from_secs(1500);
 
-/// Boots the appliance in QEMU, with what OpenStack says and no network that leads out.
+/// Boots the appliance in QEMU, with OpenStack metadata and without access to the internet.
 #[derive(Parser)]
 struct Cli {
     #[command(subcommand)]
@@ -28,23 +28,23 @@ struct Cli {
 enum Command {
     /// Make the base image from the distribution's packages, unless it is cached
     Image {
-        /// Where images are kept
+        /// Directory of the images
         #[arg(long, default_value = "out/vm")]
         cache: PathBuf,
     },
     /// Make a cluster of one VM, show its status and pods, reboot it, show that nothing changed
     Demo {
-        /// The appliance to boot with
+        /// Appliance to boot
         #[arg(long, default_value = "out/appliance")]
         appliance: PathBuf,
-        /// Where images are kept
+        /// Directory of the images
         #[arg(long, default_value = "out/vm")]
         cache: PathBuf,
         /// Keep the VM's disk and console log in this directory
         #[arg(long, value_name = "DIR")]
         keep: Option<PathBuf>,
     },
-    /// Boot the tutorial's three VMs on one network, show what became of each (needs root)
+    /// Boot the tutorial's three VMs on one network and show the result of each (needs root)
     Cluster(show_cluster::Arguments),
 }
 
@@ -105,7 +105,7 @@ fn demo(appliance: &Path, cache: &Path, keep: Option<&Path>) -> Result<()> {
     })
 }
 
-/// Shows what a person watching the boot would look for.
+/// Shows the important lines of the console.
 fn show_console(machine: &mut Machine, began: Instant) {
     const TELLING: [&str; 5] = [
         "Linux version",

@@ -1,5 +1,5 @@
-//! A tenant's network with no way out: a bridge in a network namespace of its own, with what a
-//! cloud has there, DHCP and the metadata service. Needs root.
+//! A tenant's network without internet access: a bridge in a separate network namespace, with DHCP
+//! and the metadata service. Needs root.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
@@ -21,15 +21,15 @@ use tempfile::TempDir;
 
 use crate::drive::ConfigDrive;
 
-/// What the names of namespaces begin with; the process that made one, and its number there, follow.
+/// The start of the names of namespaces; the ID of the process that made one, and a number, follow.
 const PREFIX: &str = "appliance-vm";
-/// The network's own address, where DHCP is.
+/// The network's own address, where DHCP answers.
 const OWN_ADDRESS: &str = "192.168.1.2";
 const METADATA_ADDRESS: &str = "169.254.169.254";
 const MTU: &str = "1450";
-/// How long the processes of a killed run may take to end. It bounds what hangs.
+/// How long the processes of a killed run may take to end. This limit only ends a run that hangs.
 const ENDING: Duration = Duration::from_secs(10);
-/// Between two looks whether they have ended.
+/// The pause between two checks whether they have ended.
 const POLL: Duration = Duration::from_millis(50);
 
 /// One network. Dropping it removes it.
@@ -40,7 +40,7 @@ pub struct Network {
     directory: TempDir,
 }
 
-/// Where a VM is plugged in.
+/// The connection of a VM to the network.
 #[derive(Clone, Debug)]
 pub struct Port {
     namespace: String,
@@ -55,32 +55,33 @@ impl Port {
         command
     }
 
-    /// QEMU's description of it. Frames are as on a wire, none larger than the MTU: with
-    /// `vnet_hdr` each one of a capture would begin with a header that is not Ethernet's.
+    /// The network device as an argument of QEMU. No frame is larger than the MTU, as on a wire:
+    /// with `vnet_hdr`, each frame in a capture would begin with a header that is not Ethernet's.
     pub fn netdev(&self, id: &str) -> String {
         let tap = &self.tap;
         format!("tap,id={id},ifname={tap},script=no,downscript=no,vnet_hdr=off")
     }
 
-    /// Cuts the VM off, as if its cable was pulled.
+    /// Disconnects the VM from the network, like a pulled cable.
     pub fn cut(&self) -> Result<()> {
         ip(&self.namespace, &["link", "set", &self.tap, "down"])
     }
 
-    /// Connects it again.
+    /// Connects the VM again.
     pub fn restore(&self) -> Result<()> {
         ip(&self.namespace, &["link", "set", &self.tap, "up"])
     }
 }
 
 impl Network {
-    /// A network for `servers`, whose DHCP knows each by its MAC address, and whose metadata
-    /// service speaks for `served`.
+    /// A network for `servers`: its DHCP knows the MAC address of each, and its metadata service
+    /// serves `served`.
     pub fn create(servers: &[&ConfigDrive], served: &ConfigDrive) -> Result<Network> {
         Network::with_late_metadata(servers, served, 0)
     }
 
-    /// As [`Network::create`], but so many first questions to the metadata service get no answer.
+    /// Like [`Network::create`], but this many first requests to the metadata service get no
+    /// answer.
     pub fn with_late_metadata(
         servers: &[&ConfigDrive],
         served: &ConfigDrive,
@@ -93,7 +94,7 @@ impl Network {
         let directory = tempfile::tempdir()?;
         served.write_tree(directory.path())?;
         run(Command::new("ip").args(["netns", "add", &namespace]))?;
-        // From here on dropping it removes what there is so far.
+        // From here on, dropping it removes the parts that exist so far.
         let mut network = Network {
             namespace,
             dhcp: None,
@@ -111,7 +112,7 @@ impl Network {
 
     fn set_up(&mut self, servers: &[&ConfigDrive], unanswered: usize) -> Result<()> {
         let namespace = &self.namespace;
-        // A new namespace forwards where its maker's does.
+        // A new namespace copies the forwarding settings of the namespace that makes it.
         inside(namespace, || {
             fs::write("/proc/sys/net/ipv4/ip_forward", "0")
         })?
@@ -133,7 +134,7 @@ impl Network {
         Ok(())
     }
 
-    /// Plugs a VM in.
+    /// Connects a VM.
     pub fn plug(&self, server: &ConfigDrive) -> Result<Port> {
         let tap = format!("tap-{}", server.name);
         let namespace = &self.namespace;
@@ -152,12 +153,12 @@ impl Network {
 impl Drop for Network {
     fn drop(&mut self) {
         if let Some(server) = self.metadata.take() {
-            // It ends by a connection to itself, which no other network may see.
+            // The server ends when a client connects to it, which only works inside its namespace.
             let server = ManuallyDrop::new(server);
             let end = move || drop(ManuallyDrop::into_inner(server));
             let _ = inside(&self.namespace, end);
         }
-        // What cannot be removed now is removed by the next run.
+        // If something cannot be removed now, the next run removes it.
         if let Some(dhcp) = &mut self.dhcp {
             let _ = dhcp.kill();
             let _ = dhcp.wait();
@@ -166,8 +167,8 @@ impl Drop for Network {
     }
 }
 
-/// Serves DHCP as Neutron does: an address for each MAC address it knows, the MTU, and a route to
-/// the metadata service; no way out.
+/// Serves DHCP as Neutron does: an address for each MAC address in its list, the MTU, and a route
+/// to the metadata service, but no default route.
 fn start_dhcp(namespace: &str, servers: &[&ConfigDrive]) -> Result<Child> {
     let mut dnsmasq = Command::new("ip");
     dnsmasq
@@ -204,13 +205,13 @@ fn wait_for_dhcp(dnsmasq: &mut Child) -> Result<()> {
         }
         heard += &line;
     }
-    // Nobody reads on; its later lines must not fill the pipe.
+    // Read the later output, too: otherwise it would fill the pipe.
     thread::spawn(move || lines.for_each(drop));
     Ok(())
 }
 
-/// Serves the metadata in `directory` at the usual address inside the namespace, once so many
-/// questions have had no answer.
+/// Serves the metadata in `directory` at the usual address inside the namespace, after this many
+/// requests without an answer.
 fn metadata(namespace: &str, directory: &Path, unanswered: usize) -> Result<Server> {
     // A listener stays in the namespace of the thread that made it.
     let listener = inside(namespace, || TcpListener::bind((METADATA_ADDRESS, 80)))??;
@@ -220,7 +221,7 @@ fn metadata(namespace: &str, directory: &Path, unanswered: usize) -> Result<Serv
     }))
 }
 
-/// Does `work` on a thread inside the namespace.
+/// Runs `work` on a thread inside the namespace.
 fn inside<T: Send>(namespace: &str, work: impl FnOnce() -> T + Send) -> Result<T> {
     let path = Path::new("/run/netns").join(namespace);
     let entered = || -> Result<T> {
@@ -251,7 +252,7 @@ fn remove(namespace: &str) -> Result<()> {
     run(Command::new("ip").args(["netns", "delete", namespace])).map(drop)
 }
 
-/// Removes the namespaces of runs that were killed, and ends what still runs in them.
+/// Removes the namespaces of killed runs, and ends the processes that still run in them.
 fn remove_leftovers() -> Result<()> {
     let Ok(entries) = fs::read_dir("/run/netns") else {
         return Ok(());
@@ -260,7 +261,7 @@ fn remove_leftovers() -> Result<()> {
         let name = entry?.file_name().to_string_lossy().into_owned();
         if is_leftover(&name, |process| Path::new("/proc").join(process).exists()) {
             let outcome = end_processes(&name).and_then(|()| remove(&name));
-            // Another run that starts now may have removed it first.
+            // Another run that starts at the same time may have removed it first.
             if Path::new("/run/netns").join(&name).exists() {
                 outcome?;
             }
@@ -269,7 +270,7 @@ fn remove_leftovers() -> Result<()> {
     Ok(())
 }
 
-/// Whether a namespace of that name is one of ours, whose maker does not live any more.
+/// Whether this program made the namespace of that name, in a process that has ended.
 fn is_leftover(namespace: &str, lives: impl Fn(&str) -> bool) -> bool {
     let Some(rest) = namespace.strip_prefix(PREFIX) else {
         return false;
@@ -282,7 +283,7 @@ fn is_leftover(namespace: &str, lives: impl Fn(&str) -> bool) -> bool {
         .is_some_and(|process| rest.starts_with('-') && !lives(process))
 }
 
-/// Ends the VMs and the servers that a killed run left in its namespace.
+/// Ends the VMs and the servers of a killed run in its namespace.
 fn end_processes(namespace: &str) -> Result<()> {
     let start = Instant::now();
     loop {

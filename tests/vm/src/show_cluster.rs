@@ -1,4 +1,4 @@
-//! `vm cluster`: the tutorial's three VMs on one network, and what became of each.
+//! `vm cluster`: the tutorial's three VMs on one network, and the result of each.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,26 +13,26 @@ use appliance_vm::stages::Stages;
 use clap::Args;
 use serde_json::Value;
 
-/// The last lines of a unit's journal that are shown.
+/// How many last lines of a unit's journal to show.
 const LAST: usize = 15;
-/// Where nobody listens, so that a VM that is reached refuses.
+/// A port without a listener: a VM that can be reached refuses the connection.
 const CLOSED_PORT: u16 = 9;
-/// What is not there: the first addresses of the documentation's networks.
+/// Addresses that must not be reachable: the first addresses of the documentation's networks.
 const OUTSIDE: [&str; 2] = ["192.0.2.1", "203.0.113.1"];
 
-/// What the three VMs are booted with.
+/// The inputs of the three VMs.
 #[derive(Args)]
 pub struct Arguments {
-    /// The appliance to boot with
+    /// Appliance to boot
     #[arg(long, default_value = "out/appliance")]
     appliance: PathBuf,
-    /// The user-data of all three [default: one without a join token]
+    /// User-data of all three VMs [default: one without a join token]
     #[arg(long, value_name = "FILE")]
     user_data: Option<PathBuf>,
-    /// The memory of each VM
+    /// Memory of each VM
     #[arg(long, value_name = "MIB", default_value_t = 1792)]
     memory: u32,
-    /// Where images are kept
+    /// Directory of the images
     #[arg(long, default_value = "out/vm")]
     cache: PathBuf,
     /// Keep the VMs' disks, console logs and captured packets below this directory
@@ -40,7 +40,7 @@ pub struct Arguments {
     keep: Option<PathBuf>,
 }
 
-/// Boots the VMs and shows what became of each.
+/// Boots the VMs and shows the result of each.
 pub fn run(arguments: &Arguments) -> Result<()> {
     let mut stages = Stages::new("cluster");
     let outcome = show(&mut stages, arguments);
@@ -97,7 +97,7 @@ fn show(stages: &mut Stages, arguments: &Arguments) -> Result<()> {
     outcome
 }
 
-/// Shows what a person watching the consoles would look for.
+/// Shows the important lines of the consoles.
 fn note(name: &str, since: Duration, line: &str) {
     const TELLING: [&str; 4] = ["Linux version", "cloud-init", "appliance", "Failed"];
     if TELLING.iter().any(|word| line.contains(word)) {
@@ -105,7 +105,7 @@ fn note(name: &str, since: Duration, line: &str) {
     }
 }
 
-/// Shows which source cloud-init took each VM's metadata from, once it has done so.
+/// Shows the source of each VM's metadata, as soon as cloud-init has found it.
 fn origins(cluster: &mut Cluster) -> Result<()> {
     let mut rows = Vec::new();
     cluster.wait_for_all("cloud-init has metadata", note, |name, machine| {
@@ -156,7 +156,7 @@ fn neighbours(cluster: &mut Cluster) -> Result<()> {
     Ok(())
 }
 
-/// Waits until the bring-up has ended on each VM, and shows how.
+/// Waits until the bring-up has ended on each VM, and shows the result.
 fn bring_up(cluster: &mut Cluster) -> Result<()> {
     let waited = cluster.wait_for_all("appliance-install.service has ended", note, |_, machine| {
         has_ended(machine)
@@ -178,9 +178,9 @@ fn bring_up(cluster: &mut Cluster) -> Result<()> {
     Ok(())
 }
 
-/// Whether the unit has ended, or will not be started any more.
+/// Whether the unit has ended, or will never start again.
 fn has_ended(machine: &mut Machine) -> Result<bool> {
-    // In this order: cloud-init's last act is to start it.
+    // Check in this order: cloud-init starts the unit as its last action.
     let is_last = machine
         .run(&["/bin/ls", "/run/cloud-init/result.json"])?
         .code
@@ -192,7 +192,7 @@ fn has_ended(machine: &mut Machine) -> Result<bool> {
     })
 }
 
-/// Shows how a VM's bring-up ended, and the node's status.
+/// Shows the result of a VM's bring-up, and the node's status.
 fn report(name: &str, machine: &mut Machine) -> Result<String> {
     let state = unit_state(machine).unwrap_or_else(|| "unknown".to_owned());
     println!("\n{name}: {UNIT} is {state}; its journal ends:");

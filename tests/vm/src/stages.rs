@@ -1,4 +1,4 @@
-//! Telling what a long run is doing and how long each part of it took.
+//! Shows the current part of a long run, and how long each part took.
 
 use std::fs::File;
 use std::io::Write;
@@ -20,7 +20,7 @@ pub struct Stages {
 }
 
 impl Stages {
-    /// A run of that name that begins now.
+    /// A run of that name, which begins now.
     pub fn new(run: &'static str) -> Stages {
         Stages {
             run,
@@ -29,10 +29,9 @@ impl Stages {
         }
     }
 
-    /// Does one part of the run.
+    /// Runs one part.
     ///
-    /// # Errors
-    /// Those of the part, or the file of timings cannot be written.
+    /// # Errors The error of the part, or an error of the file of timings.
     pub fn run<T>(&mut self, name: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
         match usual(self.run, name) {
             Some(seconds) => println!("== {name}, usually {seconds} s"),
@@ -48,7 +47,7 @@ impl Stages {
         outcome
     }
 
-    /// Shows one line of what happens inside a part, with the seconds since the run began.
+    /// Shows one line about a part, with the seconds since the run began.
     pub fn note(start: Instant, line: &str) {
         println!("{:>5} s  {line}", start.elapsed().as_secs());
     }

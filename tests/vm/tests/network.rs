@@ -1,6 +1,6 @@
-//! The VMs' network by itself, without VMs. Only root can make one.
+//! Tests the VMs' network without VMs. Needs root.
 
-// A test that cannot go on says where.
+// A test that cannot continue panics with the place.
 #![allow(clippy::unwrap_used)]
 
 use std::path::{Path, PathBuf};
@@ -26,7 +26,7 @@ fn ip(arguments: &[&str]) -> Output {
     output
 }
 
-/// What a shell in the network's namespace prints.
+/// The output of a shell command in the network's namespace.
 fn said(port: &Port, command: &str) -> String {
     let output = port.command("bash").args(["-c", command]).output().unwrap();
     String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
@@ -65,7 +65,7 @@ fn a_network_serves_metadata_leads_nowhere_and_goes_without_a_trace() {
 
 #[test]
 fn what_a_killed_run_left_is_removed_with_its_processes() {
-    // The number of a process that has ended.
+    // The ID of a process that has ended.
     let mut ended = Command::new("true").spawn().unwrap();
     ended.wait().unwrap();
     let leftover = format!("appliance-vm-{}-0", ended.id());
