@@ -1,5 +1,5 @@
-//! What is applied to the cluster and what `appliance status` says of it, with recorded answers of
-//! kubectl in the place of a cluster.
+//! What is applied to the cluster and what `appliance status` shows of it, with recorded answers of
+//! kubectl instead of a cluster.
 
 use std::cell::RefCell;
 
@@ -23,12 +23,12 @@ const NODES: &str = r#"{"items": [{"metadata": {"name": "server01"}, "spec": {},
     "addresses": [{"type": "InternalIP", "address": "192.168.1.101"}],
     "conditions": [{"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"}]}}]}"#;
 
-/// A cluster whose kubectl answers so: what a command line holds, exit code, what is printed.
+/// A cluster with these answers of kubectl: a part of the command line, the exit code, the output.
 #[derive(Default)]
 struct Cluster {
     answers: Vec<(&'static str, i32, String)>,
     ran: RefCell<Vec<String>>,
-    /// How often each add-on is looked at before it is available.
+    /// How many requests for each add-on come before it is available.
     delay: usize,
 }
 
@@ -124,7 +124,7 @@ fn each_is_applied_once_and_after_what_it_needs_is_available() {
 
 const REFUSAL: &str = "The Service \"app\" is invalid: spec.ports[0].nodePort: Invalid value: 30080: provided port is already allocated";
 
-/// A master that was installed long before the cluster gave those answers.
+/// A master that was installed long before the recorded answers of the cluster.
 fn reported(
     answers: &[(&'static str, i32, &str)],
     settings: &[&str],

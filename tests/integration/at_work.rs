@@ -1,5 +1,5 @@
-//! What a cluster is for, on the tutorial's VMs: its checks, its last chapter's services, and
-//! images that stay.
+//! The cluster in use, on the tutorial's VMs: its checks, the services of the tutorial's last
+//! chapter, and images that stay.
 
 use std::path::Path;
 
@@ -13,12 +13,12 @@ use crate::vms::{APPLIANCE, Bed, address};
 const ADDONS: usize = 2;
 /// The checks that need several nodes: BGP peers, pod to pod, path MTU.
 const OF_SEVERAL: usize = 3;
-/// The door to the services, at every node.
+/// The service in front of the others, at every node.
 const NODE_PORT: u16 = 30080;
-/// What a cloud does to the packets of pods, as a firewall on one worker does it; and what has to be
-/// said of it.
+/// Faults of a cloud's network, which a firewall on one worker imitates; and the messages that must
+/// report each.
 const FAULTS: [(&str, &str, &[&str]); 2] = [
-    // As Neutron does where the port was told of no other addresses.
+    // Neutron, if the port has no allowed address pairs.
     (
         "what comes from pods is dropped",
         "",
@@ -27,7 +27,7 @@ const FAULTS: [(&str, &str, &[&str]); 2] = [
             "set ipip to cross-subnet or always",
         ],
     ),
-    // As a network does whose tunnels nobody counted.
+    // A network whose MTU leaves no space for tunnels.
     (
         "what is big is lost on the way",
         "-m length --length 1401:",
@@ -35,7 +35,7 @@ const FAULTS: [(&str, &str, &[&str]); 2] = [
     ),
 ];
 
-/// Add-ons and workloads, each after what it needs.
+/// Add-ons and workloads are applied, each after the ones it needs.
 pub fn everything_is_available(site: &Site, bed: &mut Bed) {
     let manifests = ADDONS + site.workloads.len();
     let available = format!("all {manifests} add-ons and workloads are available");
@@ -66,7 +66,7 @@ pub fn everything_is_available(site: &Site, bed: &mut Bed) {
     );
 }
 
-/// The tutorial's checks, from pods of their own, which are gone afterwards.
+/// The tutorial's checks, from their own pods, which are removed afterwards.
 pub fn every_check_passes(site: &Site, bed: &mut Bed) {
     let table = bed.machine(site.master).run(&[APPLIANCE, "check"]).unwrap();
     println!("{}{}", table.stdout, table.stderr);
@@ -81,7 +81,7 @@ pub fn every_check_passes(site: &Site, bed: &mut Bed) {
     });
 }
 
-/// Each is found by the probes, and the check says how it is mended.
+/// The probes find each fault, and the check shows how to fix it.
 pub fn faults_of_the_network_are_told(site: &Site, bed: &mut Bed) {
     let name = site.workers[0];
     for (fault, which, hints) in FAULTS {
@@ -103,7 +103,7 @@ pub fn faults_of_the_network_are_told(site: &Site, bed: &mut Bed) {
     every_check_passes(site, bed);
 }
 
-/// As docs/checks.md has them, word for word: those that need no image of an operator's own.
+/// The checks in docs/checks.md, word for word: those that need no image of the operator.
 pub fn the_commands_of_the_documentation_work(site: &Site, bed: &mut Bed) {
     let project = Path::new(env!("CARGO_MANIFEST_DIR"));
     let text = std::fs::read_to_string(project.join("docs/checks.md")).unwrap();
@@ -128,7 +128,7 @@ pub fn the_commands_of_the_documentation_work(site: &Site, bed: &mut Bed) {
     }
 }
 
-/// A session with each of the others, in `appliance status` as in `calicoctl node status`.
+/// A session with each of the other nodes, in `appliance status` as in `calicoctl node status`.
 pub fn every_node_knows_its_peers(site: &Site, bed: &mut Bed) {
     let nodes = site.nodes();
     let others = nodes.len() - 1;
@@ -155,7 +155,7 @@ pub fn every_node_knows_its_peers(site: &Site, bed: &mut Bed) {
     }
 }
 
-/// At every worker's port, from the master.
+/// At the port of every worker, from the master.
 pub fn the_services_are_reached_from_outside(site: &Site, bed: &mut Bed) {
     for name in site.workers {
         let address = address(name);
@@ -171,7 +171,7 @@ pub fn the_services_are_reached_from_outside(site: &Site, bed: &mut Bed) {
     }
 }
 
-/// Nowhere could docker pull the pause image from again.
+/// Docker cannot pull the pause image again from anywhere.
 pub fn an_image_that_docker_lost_comes_back(site: &Site, bed: &mut Bed) {
     let image = "gcr.io/google_containers/pause-amd64:3.0";
     let name = site.workers[0];

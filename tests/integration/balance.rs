@@ -1,4 +1,4 @@
-//! The way to several API servers: TLS servers that are healthy or not, and clients in between.
+//! The forwarder to several API servers: TLS servers that are healthy or not, and clients.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -17,7 +17,7 @@ use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 use crate::harness::said;
 
-/// A server that answers with its name as long as it is healthy.
+/// A server that answers with its name while it is healthy.
 struct ApiServer {
     address: SocketAddr,
     healthy: Arc<AtomicBool>,
@@ -75,7 +75,7 @@ fn answer(mut stream: StreamOwned<ServerConnection, TcpStream>, name: &str, heal
     }
 }
 
-/// A port that leads to `servers`, and a client that trusts them.
+/// A port that forwards to `servers`, and a client that trusts them.
 fn balanced(servers: &[&ApiServer]) -> (SocketAddr, reqwest::blocking::Client) {
     let authorities: String = servers.iter().map(|s| s.certificate.as_str()).collect();
     let client = http::client(authorities.as_bytes(), None, Duration::from_secs(5)).unwrap();
@@ -87,7 +87,7 @@ fn balanced(servers: &[&ApiServer]) -> (SocketAddr, reqwest::blocking::Client) {
     (place, client)
 }
 
-/// What somebody answers; nothing, where the connection is closed meanwhile.
+/// The answer of a server; empty if the connection is closed before the answer.
 fn ask(client: &reqwest::blocking::Client, place: SocketAddr) -> String {
     let response = client.get(format!("https://{place}/")).send();
     response
@@ -95,7 +95,7 @@ fn ask(client: &reqwest::blocking::Client, place: SocketAddr) -> String {
         .unwrap_or_default()
 }
 
-/// The names of who answers some connections of their own.
+/// The names of the servers that answer several new connections.
 fn answering(place: SocketAddr, servers: &[&ApiServer]) -> Vec<String> {
     let authorities: String = servers.iter().map(|s| s.certificate.as_str()).collect();
     let name = |_| {
@@ -108,7 +108,7 @@ fn answering(place: SocketAddr, servers: &[&ApiServer]) -> Vec<String> {
     names
 }
 
-/// Waits for a condition that other threads bring about.
+/// Waits for a condition that other threads make true.
 fn until(what: &str, mut condition: impl FnMut() -> bool) {
     for _ in 0..600 {
         if condition() {
@@ -124,7 +124,7 @@ fn connections_go_to_servers_that_are_healthy_and_leave_those_that_are_not() {
     let (a, b) = (ApiServer::start("a"), ApiServer::start("b"));
     let (place, client) = balanced(&[&a, &b]);
     assert_eq!(answering(place, &[&a, &b]), ["a", "b"]);
-    // A connection that stays open, with whom it leads to.
+    // A connection that stays open, and the name of its server.
     let (dead, living) = match ask(&client, place).as_str() {
         "a" => (&a, "b"),
         _ => (&b, "a"),
@@ -140,7 +140,7 @@ fn connections_go_to_servers_that_are_healthy_and_leave_those_that_are_not() {
     });
 }
 
-/// Slow answers everywhere are no reason to refuse everybody.
+/// If all servers answer slowly, connections are still forwarded.
 #[test]
 fn where_no_server_is_healthy_each_is_used_and_connections_stay() {
     let (a, b) = (ApiServer::start("a"), ApiServer::start("b"));

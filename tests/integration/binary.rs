@@ -1,4 +1,4 @@
-//! The program as a file: static, and at home anywhere.
+//! The program as a file: static, and it runs on any Linux.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -7,7 +7,7 @@ use std::process::Command;
 
 use crate::harness::said;
 
-/// The program under test, and the appliance with its bundle where there is one.
+/// The program under test, and the appliance with its bundle if there is one.
 fn programs() -> Vec<PathBuf> {
     let mut programs = vec![PathBuf::from(env!("CARGO_BIN_EXE_appliance"))];
     programs.extend(std::env::var_os("APPLIANCE").map(PathBuf::from));
@@ -34,7 +34,7 @@ fn it_needs_no_interpreter_and_no_library() {
     }
 }
 
-/// glibc ends a program at once on a kernel older than this note says.
+/// glibc ends a program at once if the kernel is older than this note requires.
 #[test]
 fn its_c_library_takes_the_kernel_of_ubuntu_16_04() {
     for program in programs() {
@@ -97,7 +97,7 @@ fn a_machine_that_is_no_node_says_so_with_its_own_exit_code() {
 
 #[test]
 fn any_other_user_than_root_is_refused() {
-    // Where that user can reach it.
+    // In a place that this user can read.
     let dir = tempfile::tempdir().unwrap();
     fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let program = dir.path().join("appliance");

@@ -1,5 +1,5 @@
 //! The bundles of this tree, from their sources to an appliance: every artifact of v1.9 is served
-//! here under its own path, and only its content is made up.
+//! here under its own path, but with made-up content.
 
 use std::collections::BTreeMap;
 
@@ -17,7 +17,7 @@ fn v1_9() -> Definition {
     Definition::find(concat!(env!("CARGO_MANIFEST_DIR"), "/bundle/v1.9")).unwrap()
 }
 
-/// What the servers have, by path: each archive with its members, each image with one layer.
+/// The files of the servers, by path: each archive with its members, each image with one layer.
 fn contents(definition: &Definition) -> BTreeMap<String, (&'static str, Vec<u8>)> {
     let mut contents = BTreeMap::new();
     for upstream in definition.upstreams() {
@@ -75,7 +75,7 @@ fn serve_image(reference: &str, contents: &mut BTreeMap<String, (&'static str, V
     }
 }
 
-/// A copy of v1.9 that trusts nobody yet, since here its checksums would be wrong.
+/// A copy of v1.9 without checksums, because they would be wrong for the made-up content.
 fn workshop() -> Workshop {
     let workshop = Workshop::empty();
     workshop.put("definition/bundle.toml", v1_9().text.as_bytes());
@@ -174,7 +174,7 @@ fn v1_9_asks_before_it_believes_what_nobody_published_a_checksum_for() {
         .map(ToString::to_string)
         .collect();
     assert!(!unverified.is_empty());
-    // By name, as whoever has nothing but the program does.
+    // By name, like a user who has only the program.
     let workshop = Workshop::empty();
     let output = workshop.run(&["bundle", "fetch", "--bundle", "v1.9"]);
     assert_eq!(output.status.code(), Some(2));

@@ -1,5 +1,5 @@
-//! What carries a bundle, made and looked at without running it: repacking, verifying, listing and
-//! the bill of materials.
+//! Appliances and payloads, made and inspected without running them: repacking, verifying, listing
+//! and the bill of materials.
 
 use std::fs;
 use std::io::Write;
@@ -46,7 +46,7 @@ fn an_appliance_is_made_of_the_program_and_a_payload() {
 fn an_appliance_is_made_of_an_appliance_without_keeping_its_payload() {
     let workshop = Workshop::packed();
     workshop.succeed(&["repack", "--payload", "@payload", "--output", "@one"]);
-    // The appliance itself does it, with another bundle.
+    // The appliance itself repacks, with another bundle.
     workshop.put("components/kubectl", &program("another", 100_000));
     let mut command = Command::new(workshop.path("one"));
     command
@@ -69,7 +69,7 @@ fn an_appliance_is_made_of_an_appliance_without_keeping_its_payload() {
         workshop.get("two"),
         [program, workshop.get("payload")].concat()
     );
-    // In the place of itself, too.
+    // It can also replace itself.
     let output = Command::new(workshop.path("one"))
         .args(["repack", "--payload"])
         .arg(workshop.path("payload"))
@@ -183,11 +183,11 @@ fn an_appliance_is_held_to_its_definition_and_lock() {
     );
 }
 
-/// Their manifests are code that the cluster runs, and no component's digest covers them.
+/// Their manifests are code that the cluster runs, but no component's digest covers them.
 #[test]
 fn workloads_that_the_definition_has_otherwise_are_told() {
     let workshop = Workshop::new();
-    // Without a source there is nothing that the lock would have to say.
+    // A component without a source has no entry in the lock.
     let components = String::from_utf8(workshop.get("definition/bundle.toml")).unwrap();
     let has_no_source = |line: &&str| !line.starts_with("source") && !line.starts_with("member");
     let components: Vec<&str> = components.lines().filter(has_no_source).collect();
@@ -323,7 +323,7 @@ fn the_bill_of_materials_is_what_the_published_schema_wants() {
 
 #[test]
 fn an_installed_node_lists_the_same() {
-    // As root of a directory that has what an install leaves there.
+    // With the root at a directory that contains the files of an installation.
     let workshop = Workshop::packed();
     let unpacked = workshop.unpack().unwrap();
     let node = tempfile::tempdir().unwrap();

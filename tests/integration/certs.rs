@@ -1,4 +1,4 @@
-//! Certificates by hand, and authorities that operators bring: what openssl and cfssl say of them.
+//! Certificates by hand, and CAs of the operator: verified with openssl and cfssl.
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -35,8 +35,8 @@ fn tool(program: &str, arguments: &[&str], dir: &Path) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-/// cfssl reads the certificate and finds the authority that signed it; it follows the chain of a
-/// server's to the root.
+/// cfssl reads the certificate and finds the CA that signed it; for a server, it follows the chain
+/// to the root.
 fn cfssl_follows(leaf: &str, roots: &str, between: &str, dir: &Path) {
     let read = |path: &str| -> Value {
         serde_json::from_str(&tool("cfssl", &["certinfo", "-cert", path], dir)).unwrap()
@@ -98,7 +98,7 @@ const WORKER: [&str; 14] = [
     "server01",
 ];
 
-/// Every certificate below `tree`, the authority's own left out.
+/// Every certificate below `tree`, except the CA's own.
 fn leaves(dir: &Path, tree: &str) -> Vec<String> {
     let found = tool(
         "find",
@@ -239,7 +239,7 @@ fn a_node_takes_what_was_made_by_hand() {
             "master=192.168.1.102",
         ]);
         let after = sums();
-        // A master also has the token of kubelets that are joined by hand.
+        // A master also has the token of kubelets that someone joins by hand.
         let new: Vec<&str> = after
             .lines()
             .filter(|line| !before.contains(line))
@@ -291,7 +291,7 @@ fn show_tells_names_ends_and_what_renewing_restarts() {
     }
 }
 
-/// An operator's own authority: an RSA root, and an ECDSA one below it that issues.
+/// The operator's own CA: an RSA root, and below it an ECDSA CA that issues.
 fn existing_authority(dir: &Path) {
     let script = "
         openssl genrsa -traditional -out root-key.pem 2048
@@ -305,7 +305,7 @@ fn existing_authority(dir: &Path) {
     tool("sh", &["-ec", &format!("exec 2>/dev/null\n{script}")], dir);
 }
 
-/// A machine whose master is to use the authority in these files.
+/// A machine whose master uses the CA in these files.
 fn with_authority(certificate: &str, key: &str) -> Machine {
     let machine = Machine::new();
     let dir = machine.root().join("etc/site");
@@ -339,7 +339,7 @@ fn an_authority_with_an_intermediate_is_used_as_it_is() {
     assert_eq!(issuer.matches("BEGIN CERTIFICATE").count(), 1);
     let root = machine.root();
     for leaf in leaves(&root, "etc/kubernetes/ca") {
-        // Whoever trusts the root alone can follow what a server shows.
+        // A client that trusts only the root can verify a server's chain.
         tool(
             "openssl",
             &[
@@ -363,7 +363,7 @@ fn an_authority_with_an_intermediate_is_used_as_it_is() {
     assert!(key.starts_with("-----BEGIN PRIVATE KEY-----"));
     assert_eq!(machine.mode("etc/kubernetes/ca/ca-key.pem"), 0o600);
     assert!(machine.installed(&[]).contains("nothing to change"));
-    // Later, the operator's files may be gone from the settings, but not be others.
+    // Later, the settings may omit the operator's files, but must not name others.
     std::fs::remove_file(root.join("etc/appliance/config.yaml")).unwrap();
     assert!(machine.installed(&[]).contains("nothing to change"));
     use_authority(&machine, "root.pem", "root-key.pem");

@@ -1,4 +1,4 @@
-//! What holds for every command: closed pipes, full disks, errors, names that do not exist.
+//! Rules for every command: closed pipes, full disks, errors, names that do not exist.
 
 use std::fs::File;
 use std::process::{Command, Output, Stdio};
@@ -34,7 +34,7 @@ fn a_closed_pipe_ends_no_command_in_a_panic() {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        // Closed before the program can have written.
+        // The pipe is closed before the program can write.
         drop(child.stdout.take());
         let ended = child.wait_with_output().unwrap();
         assert_eq!(
@@ -129,7 +129,7 @@ fn a_token_is_alone_on_standard_output_and_told_what_it_is_for() {
     ] {
         assert!(told.contains(part), "{part} is not in: {told}");
     }
-    // What is told may end up in a log.
+    // The advice may end up in a log.
     assert!(!told.contains(token), "{told}");
     let json = output(&["token", "create", "--offline", "-o", "json"]);
     assert!(json.stderr.is_empty(), "{}", said(&json));

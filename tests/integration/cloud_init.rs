@@ -1,4 +1,4 @@
-//! What operators hand to cloud-init, and what cloud-init keeps for others.
+//! The user-data that operators give to cloud-init, and the cache that cloud-init keeps.
 
 use std::fs;
 use std::path::Path;
@@ -27,7 +27,7 @@ fn nothing_waits_for_a_unit_during_the_boot() {
     }
 }
 
-/// Debian's Python with the modules of cloud-init, also where the package is only unpacked.
+/// Debian's Python with the modules of cloud-init, even if the package is only unpacked.
 pub fn python_of_cloud_init() -> Command {
     let mut python = Command::new("/usr/bin/python3");
     if let Some(unpacked) = std::env::var_os("UNPACKED") {
@@ -37,7 +37,7 @@ pub fn python_of_cloud_init() -> Command {
     python
 }
 
-/// What `detect` finds in what cloud-init itself keeps of that fixture.
+/// The result of `detect` with cloud-init's own cache of that fixture.
 fn detected_in_cache(fixture: &str, address: &str) -> Value {
     let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
     let cache = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! `appliance config` and what `detect` says where the input is bad.
+//! `appliance config`, and the errors of `detect` for bad input.
 
 use std::fs;
 use std::path::Path;
@@ -79,7 +79,7 @@ fn the_schema_is_json_that_names_every_setting() {
     assert_eq!(schema["properties"]["podCIDR"]["default"], "172.20.0.0/16");
 }
 
-/// What `detect` says of a VM with these files of `openstack/latest`.
+/// The output of `detect` for a VM with these files of `openstack/latest`.
 fn detected(files: &[(&str, &[u8])], variables: &[(&str, &str)]) -> Output {
     let dir = tempfile::tempdir().unwrap();
     for (name, content) in files {

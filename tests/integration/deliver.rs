@@ -1,5 +1,5 @@
-//! The script that brings the appliance to a server, run as it is in the user-data: in a mount
-//! namespace of its own, where `systemctl` and `mount` are stand-ins.
+//! The script that brings the appliance to a server, run exactly as it is in the user-data: in a
+//! separate mount namespace, where `systemctl` and `mount` are stand-ins.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -15,7 +15,7 @@ use crate::harness::{program, said};
 use crate::user_data::{made, parts};
 
 const UNIT: &str = "appliance-install.service";
-/// What the script changes: the directories that stand for `/usr/local/bin` and for the units'.
+/// The directories that the script changes, instead of `/usr/local/bin` and that of the units.
 const CHANGED: [(&str, &str); 2] = [("bin", "/usr/local/bin"), ("units", "/etc/systemd/system")];
 
 /// A server that has booted with user-data.
@@ -33,7 +33,7 @@ impl Bed {
         }
         bed.fake("systemctl", "echo \"systemctl $*\" >>\"$BED/called\"");
         bed.fake("sleep", "echo \"sleep $*\" >>\"$BED/called\"");
-        // Mounts nothing but the one volume there is, whose files it copies.
+        // A stand-in that only mounts the one volume: it copies the volume's files.
         bed.fake(
             "mount",
             "echo \"mount $*\" >>\"$BED/called\"\n\
@@ -58,7 +58,7 @@ impl Bed {
         self.path("bin").join("appliance")
     }
 
-    /// Everything it has been told to do, a line each.
+    /// All calls of the stand-ins, one per line.
     fn called(&self) -> String {
         fs::read_to_string(self.path("called")).unwrap_or_default()
     }
@@ -83,7 +83,7 @@ impl Bed {
             .unwrap()
     }
 
-    /// The script has to fail with these words, and to leave nothing behind but what was there.
+    /// The script must fail with these words, and leave only the files that existed before.
     fn refusal(&self, script: &str) -> String {
         let before = self.files();
         let output = self.run(script);
@@ -95,7 +95,7 @@ impl Bed {
         text
     }
 
-    /// The files in what it may change.
+    /// The files in the directories that it may change.
     fn files(&self) -> BTreeMap<PathBuf, Vec<u8>> {
         let dirs = CHANGED.iter().map(|(name, _)| self.path(name));
         let entries = dirs.flat_map(|dir| fs::read_dir(dir).unwrap());
@@ -105,7 +105,7 @@ impl Bed {
             .collect()
     }
 
-    /// The script has to bring `content`, and to start what makes a node of it.
+    /// The script must install `content`, and start the unit that turns the server into a node.
     fn assert_brought(&self, script: &str, content: &[u8]) {
         let output = self.run(script);
         assert!(output.status.success(), "{}", said(&output));
@@ -131,7 +131,7 @@ fn project(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
-/// The script in user-data that is made with these arguments, as cloud-init would write it.
+/// The script in user-data made with these arguments, as cloud-init would write it.
 fn script(arguments: &[&str]) -> String {
     let text = made(&[&["--role", "master"], arguments].concat());
     let (kind, content) = parts(&text).swap_remove(0);
@@ -173,7 +173,7 @@ fn a_second_run_changes_nothing_and_asks_for_nothing() {
     let script = download(&server.url(), &content, &["--boothook"]);
     let bed = Bed::new();
     bed.assert_brought(&script, &content);
-    // An operator has brought another one since.
+    // An operator has installed another appliance in the meantime.
     fs::write(bed.appliance(), "newer").unwrap();
     let output = bed.run(&script);
     assert!(output.status.success(), "{}", said(&output));

@@ -1,4 +1,4 @@
-//! A real docker, and a real registry of Debian's, for one test; both end with it.
+//! A real docker, and Debian's real registry, for one test; both end with the test.
 
 use std::fs;
 use std::net::TcpListener;
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::harness::said;
 
-/// How long either may take to answer.
+/// How long each may take to answer.
 const START: Duration = Duration::from_secs(60);
 
 /// A docker daemon with nothing in it.
@@ -56,7 +56,7 @@ impl Docker {
         command
     }
 
-    /// Runs `docker` with these arguments; it has to succeed. Returns what it printed.
+    /// Runs `docker` with these arguments, which must succeed. Returns its output.
     pub fn run(&self, arguments: &[&str]) -> String {
         let output = self.command(arguments).output().unwrap();
         assert!(
@@ -85,7 +85,7 @@ impl Registry {
     /// Starts one.
     pub fn start() -> Registry {
         let dir = tempfile::tempdir().unwrap();
-        // Free now; nobody else here asks for ports by number.
+        // The port is free now, and nothing else here requests ports by number.
         let port = TcpListener::bind("127.0.0.1:0")
             .unwrap()
             .local_addr()
@@ -135,7 +135,7 @@ impl Drop for Registry {
 
 fn end(child: &mut Child) {
     let pid = nix::unistd::Pid::from_raw(child.id() as i32);
-    // A daemon that has ended already cannot be told to.
+    // A daemon that has already ended cannot get a signal.
     if nix::sys::signal::kill(pid, nix::sys::signal::SIGTERM).is_ok() {
         drop(child.wait());
     }

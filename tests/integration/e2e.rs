@@ -1,7 +1,7 @@
 //! The tutorial's cluster: VMs boot with one user-data and nobody logs in.
 //!
 //! `make e2e` runs it with all three, THOROUGH; `make test` with two. APPLIANCE names the appliance
-//! to boot with, KEEP a directory for disks, console logs and captured packets.
+//! to boot, KEEP a directory for disks, console logs and captured packets.
 
 use appliance_vm::cluster::{journal, journal_of};
 use appliance_vm::machine::Machine;
@@ -10,12 +10,12 @@ use crate::at_work;
 use crate::site::{SMALL, Site, WHOLE};
 use crate::vms::{APPLIANCE, Bed, address};
 
-/// Whether all is done that takes its time: THOROUGH.
+/// Whether to run the parts that take long, too: THOROUGH.
 fn thorough() -> bool {
     std::env::var_os("THOROUGH").is_some_and(|value| !value.is_empty())
 }
 
-/// How often a worker joins.
+/// The message of each attempt of a worker to join.
 fn uses(site: &Site) -> usize {
     site.workers.len() + usize::from(thorough())
 }
@@ -64,7 +64,7 @@ fn vms_become_a_cluster_by_themselves() {
     println!("kept: {}", bed.keep.display());
 }
 
-/// They say what they wait for, for as long as there is no master.
+/// Workers log what they wait for, as long as there is no master.
 fn workers_wait_for_their_master(site: &Site, bed: &mut Bed) {
     bed.switch_on(site.workers);
     bed.wait("the workers wait for their master", |_, machine| {
@@ -74,7 +74,7 @@ fn workers_wait_for_their_master(site: &Site, bed: &mut Bed) {
     bed.switch_on(&[site.master]);
 }
 
-/// What is slow is waited for: on two cores without KVM, a leader may lose its lease now and then.
+/// Wait for slow reactions: on two cores without KVM, a leader may lose its lease sometimes.
 fn everything_is_healthy(site: &Site, bed: &mut Bed) {
     bed.wait_until_healthy();
     for name in site.nodes() {
@@ -99,7 +99,8 @@ fn everything_is_healthy(site: &Site, bed: &mut Bed) {
             })
         },
     );
-    // The API server shows each kubelet a certificate it takes, and takes the kubelet's.
+    // The API server shows each kubelet a certificate that the kubelet accepts, and accepts the
+    // kubelet's.
     for name in site.workers {
         let ask = format!("HOME=/root kubectl get --raw /api/v1/nodes/{name}/proxy/healthz");
         bed.wait_at(
@@ -116,7 +117,7 @@ fn everything_is_healthy(site: &Site, bed: &mut Bed) {
     );
 }
 
-/// Whether a list of nodes, as kubectl prints it, has that one as ready.
+/// Whether a list of nodes, as kubectl prints it, shows that node as ready.
 fn is_ready(said: &str, name: &str) -> bool {
     let mut lines = said.lines();
     lines.any(|line| line.starts_with(name) && line.contains(" Ready "))
@@ -136,7 +137,7 @@ fn certificates_are_each_nodes_own(site: &Site, bed: &mut Bed) {
             server.contains(&format!("DNS:{name}, IP Address:{address}")),
             "{server}"
         );
-        // The authority's key and others' names are the master's.
+        // Only the master has the CA's key and the names of others.
         let strangers = "ls /etc/kubernetes/ca/ca-key.pem /etc/kubernetes/admin.kubeconfig \
                          /etc/kubernetes/ca/admin /etc/kubernetes/ca/kubernetes 2>/dev/null; true";
         assert_eq!(machine.shell(strangers).unwrap(), "", "{name}");
@@ -146,7 +147,7 @@ fn certificates_are_each_nodes_own(site: &Site, bed: &mut Bed) {
     }
 }
 
-/// Neither on the wire, nor in a journal, a process list or a unit.
+/// The secret appears neither in packets, nor in a journal, a process list or a unit.
 fn nothing_secret_was_said(site: &Site, bed: &mut Bed) {
     let secret = bed.token.split_once('.').unwrap().1.to_owned();
     for name in site.nodes() {
@@ -162,7 +163,7 @@ fn nothing_secret_was_said(site: &Site, bed: &mut Bed) {
             .map(str::to_owned)
             .collect();
         assert!(secrets.len() >= 4, "{name}");
-        // The metadata service sends user-data in the clear, as every cloud does.
+        // The metadata service sends user-data unencrypted, as in every cloud.
         if name != "server03" {
             secrets.push(secret.clone());
         }
@@ -179,7 +180,7 @@ fn nothing_secret_was_said(site: &Site, bed: &mut Bed) {
             "ps -eo args",
             "cat /etc/systemd/system/*.service",
         ] {
-            // Written so that the search does not find itself: the agent logs what it runs.
+            // The pattern does not match itself: the agent logs the commands that it runs.
             let (start, end) = secret.split_at(16);
             let counted =
                 format!("{place} > /tmp/said; grep -c '{start}''{end}' /tmp/said; rm /tmp/said");
@@ -200,7 +201,7 @@ fn holds(haystack: &[u8], needle: &[u8]) -> bool {
         .any(|window| window == needle)
 }
 
-/// The join service lives as long as the tokens do.
+/// The join service runs as long as a token is valid.
 fn tokens_come_and_go(site: &Site, bed: &mut Bed) {
     let id = bed.token.split('.').next().unwrap().to_owned();
     let machine = bed.machine(site.master);
@@ -253,7 +254,7 @@ fn a_second_run_changes_nothing(site: &Site, bed: &mut Bed) {
     }
 }
 
-/// The same server with an empty disk: other keys, the same name.
+/// The same server with an empty disk: the same name with other keys.
 fn a_worker_made_anew_gets_its_name_once_the_old_one_is_gone(site: &Site, bed: &mut Bed) {
     let name = "server03";
     bed.cluster.member(name).unwrap().machine = None;
@@ -264,7 +265,7 @@ fn a_worker_made_anew_gets_its_name_once_the_old_one_is_gone(site: &Site, bed: &
             said.contains("a node server03 is in the cluster") || said.contains(let_in)
         })
     });
-    // A slow boot takes the time after which nobody has to say that the old one is gone.
+    // A slow boot takes long enough for the old node to count as gone.
     if !journal(bed.machine(name)).unwrap().contains(let_in) {
         bed.shell(site.master, "HOME=/root kubectl delete node server03");
     }

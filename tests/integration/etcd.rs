@@ -1,5 +1,5 @@
-//! Three members of a real etcd, on addresses of the loopback interface: how they begin, and how
-//! one that lost its data comes back.
+//! Three members of a real etcd, on loopback addresses: how they start, and how a member that lost
+//! its data returns.
 
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
@@ -27,7 +27,7 @@ impl pki::Existing for OnDisk<'_> {
 
 pub const NAMES: [&str; 3] = ["server02", "server04", "server05"];
 
-/// A machine with a member of etcd. The members of a test are in a network of its own.
+/// A machine with a member of etcd. The members of a test are in their own network.
 pub struct Member {
     dir: PathBuf,
     network: u8,
@@ -46,7 +46,7 @@ impl Member {
         Root::open(&self.dir).unwrap()
     }
 
-    /// The address of a master in this one's network.
+    /// The address of a master in the network of this one.
     fn address_of(&self, number: usize) -> Ipv4Addr {
         Ipv4Addr::new(127, 86, self.network, 2 + u8::try_from(number).unwrap())
     }
@@ -71,7 +71,7 @@ impl Member {
         prepare(&self.root(), &member).unwrap()
     }
 
-    /// These masters, as etcd takes its members.
+    /// These masters in the form for etcd's members.
     fn cluster_of(&self, numbers: &[usize]) -> String {
         let member =
             |&number: &usize| format!("{}=https://{}:2380", NAMES[number], self.address_of(number));
@@ -79,7 +79,7 @@ impl Member {
         all.join(",")
     }
 
-    /// Starts it in a new cluster of the masters of these numbers.
+    /// Starts it in a new cluster of the masters with these numbers.
     pub fn start_among(&mut self, numbers: &[usize]) {
         let entry = Entry {
             beginning: Beginning::New,
@@ -149,7 +149,7 @@ impl Member {
     }
 }
 
-/// The machines of three masters that share an authority, in the network of that number.
+/// The machines of three masters that share a CA, in the network with that number.
 pub fn masters(dir: &Path, network: u8) -> Vec<Member> {
     let mut members: Vec<Member> = Vec::new();
     for (number, name) in NAMES.iter().enumerate() {
@@ -190,7 +190,7 @@ fn members_begin_together_and_one_that_lost_its_data_is_replaced() {
     let dir = tempfile::tempdir().unwrap();
     let mut members = masters(dir.path(), 0);
     members[0].start_among(&[0, 1, 2]);
-    // The first waits for another one, and tells of the cluster that is to be.
+    // The first member waits for another one, and announces the new cluster.
     for member in &mut members[1..] {
         let entry = member.prepare();
         assert_eq!(entry.beginning, Beginning::New);
@@ -205,7 +205,7 @@ fn members_begin_together_and_one_that_lost_its_data_is_replaced() {
     std::fs::remove_dir_all(members[2].file("/var/lib/etcd")).unwrap();
     let entry = members[2].prepare();
     assert_eq!(entry.beginning, Beginning::Existing);
-    // Cut before it had started, it finds itself added already.
+    // It was interrupted before etcd started, and finds itself added already.
     assert_eq!(members[2].prepare(), entry);
     members[2].start(&entry, &[]);
     members[2].wait_until_healthy();
@@ -215,7 +215,7 @@ fn members_begin_together_and_one_that_lost_its_data_is_replaced() {
     assert_eq!(list.lines().count(), 3, "{list}");
 }
 
-/// What docs/join.md says to do when the disks of most masters are gone.
+/// The procedure of docs/high-availability.md if the disks of most masters are lost.
 #[test]
 fn the_member_that_is_left_goes_on_alone_with_all_data_and_others_join_it() {
     let dir = tempfile::tempdir().unwrap();
@@ -238,7 +238,7 @@ fn the_member_that_is_left_goes_on_alone_with_all_data_and_others_join_it() {
     };
     members[0].start(&entry, &[("ETCD_FORCE_NEW_CLUSTER", "true")]);
     members[0].wait_until_healthy();
-    // Started again as ever, it stays alone until others come.
+    // Started again as usual, it stays alone until others come.
     members[0].stop();
     members[0].start(&entry, &[]);
     members[0].wait_until_healthy();

@@ -1,5 +1,5 @@
-//! Fetching: every byte is held to the lock, what was cut goes on, and what cannot be had
-//! is told clearly and leaves nothing half written.
+//! Fetching: every byte is verified against the lock, interrupted downloads resume, and errors are
+//! clear and leave no partial file.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -17,7 +17,7 @@ use appliance_cloud::server::{Answer, Request, Server};
 
 const URL: &str = "https://example.org/etcd.tar.gz";
 
-/// A workshop whose only component is in an archive that is published, and that archive.
+/// A workshop whose only component is in a published archive, and that archive.
 fn workshop(sha256: Option<&str>) -> (Workshop, Arc<Vec<u8>>) {
     let workshop = Workshop::empty();
     workshop.put(
@@ -38,7 +38,7 @@ fn workshop(sha256: Option<&str>) -> (Workshop, Arc<Vec<u8>>) {
     (workshop, Arc::new(archive))
 }
 
-/// A download of the archive that stopped after these bytes.
+/// An interrupted download of the archive after these bytes.
 fn begin(workshop: &Workshop, archive: &[u8], bytes: &[u8]) {
     fs::create_dir_all(workshop.path("cache/partial")).unwrap();
     workshop.put(&format!("cache/partial/{}", Sha256::of(archive)), bytes);
@@ -60,7 +60,7 @@ fn fetch(workshop: &Workshop, server: &Server, verb: &[&str]) -> (bool, String) 
     (output.status.success(), said(&output))
 }
 
-/// Fetching has to fail with these words, and to leave no file that looks whole.
+/// Fetching must fail with these words, and leave no file that looks complete.
 fn refusal(workshop: &Workshop, server: &Server) -> String {
     let (success, said) = fetch(workshop, server, &["fetch"]);
     assert!(!success, "{said}");
@@ -451,7 +451,7 @@ fn a_download_of_another_run_is_waited_for() {
         first.contains("waiting for another process that downloads"),
         "{first}"
     );
-    // The other run ends: it writes the rest, gives the file its name, and lets it go.
+    // The other run ends: it writes the rest, gives the file its name, and releases the lock.
     fs::write(&partial, archive.as_slice()).unwrap();
     fs::rename(
         &partial,

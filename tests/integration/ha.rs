@@ -1,7 +1,7 @@
-//! Three masters and two workers: one user-data, nobody logs in; then masters are cut off, killed,
-//! replaced and lost, while writers count what the API acknowledges.
+//! Three masters and two workers: one user-data, nobody logs in; then the test cuts off, kills,
+//! replaces and loses masters, while writers count what the API acknowledges.
 //!
-//! `make e2e-ha` runs it; APPLIANCE names the appliance to boot with, KEEP a directory for disks,
+//! `make e2e-ha` runs it; APPLIANCE names the appliance to boot, KEEP a directory for disks,
 //! console logs and captured packets.
 
 use std::collections::BTreeSet;
@@ -12,20 +12,20 @@ use serde_json::Value;
 
 use crate::vms::{APPLIANCE, Bed, Flavor, address};
 
-/// The first founds the cluster.
+/// The first master creates the cluster.
 const MASTERS: [&str; 3] = ["server02", "server04", "server05"];
 const WORKERS: [&str; 2] = ["server01", "server03"];
-/// What an administrator has on a master.
+/// The administrator's kubeconfig on a master.
 const ADMIN: &str = "/etc/kubernetes/admin.kubeconfig";
-/// As little as works: five VMs share a machine. Were their clocks to go on while others have its
-/// processors, nothing would answer in time.
+/// The least memory that works: five VMs share a machine. The clocks stand still while a VM has no
+/// processor; otherwise every request would time out.
 const FLAVOR: Flavor = Flavor {
     memory: 1792,
     cpus: 1,
     clock: Clock::OfWork,
     beside: None,
 };
-/// Writes numbered objects until it is told to stop, and notes which were acknowledged.
+/// Writes numbered objects until it is stopped, and records which were acknowledged.
 const WRITER: &str = r#"
 n=0
 while [ ! -e /run/writer-stop ]; do
@@ -41,10 +41,10 @@ data: {number: "%d"}
     sleep 1
 done
 "#;
-/// How many more writes show that a writer goes on.
+/// How many more writes show that a writer continues.
 const SOME: usize = 15;
 
-/// Nothing in it says which server reads it.
+/// The user-data does not depend on the server.
 fn settings(token: &str) -> String {
     let entry = |name: &&str, role| {
         format!(
@@ -58,7 +58,7 @@ fn settings(token: &str) -> String {
     format!("  inventory:\n{inventory}  join: {{token: {token}, ttl: 8h, uses: 5}}")
 }
 
-/// A kubeconfig on `name` that leads an administrator to `server`.
+/// A kubeconfig on `name` with which an administrator uses `server`.
 fn kubeconfig(bed: &mut Bed, name: &str, server: &str) -> String {
     let text = bed.shell(MASTERS[1], &format!("cat {ADMIN}"));
     let change = |line: &str| match line.trim_start().starts_with("server:") {
@@ -74,7 +74,7 @@ fn kubeconfig(bed: &mut Bed, name: &str, server: &str) -> String {
     path
 }
 
-/// What writes, where, and how it reaches the API.
+/// One writer: its name, its VM, and its way to the API.
 struct Writer {
     name: &'static str,
     at: &'static str,
@@ -93,7 +93,7 @@ impl Writer {
         Writer { name, at }
     }
 
-    /// Waits until so many more of its writes were acknowledged.
+    /// Waits until this many more of its writes were acknowledged.
     fn goes_on(&self, bed: &mut Bed) {
         let count = |machine: &mut Machine| {
             let count = format!("wc -l </var/tmp/{}.acknowledged", self.name);
@@ -114,7 +114,7 @@ impl Writer {
         failed.lines().map(str::to_owned).collect()
     }
 
-    /// Ends it after the write it is at, and gives the numbers that were acknowledged.
+    /// Ends it after its current write, and returns the numbers that were acknowledged.
     fn stop(&self, bed: &mut Bed) -> BTreeSet<u32> {
         bed.shell(self.at, "touch /run/writer-stop");
         let active = format!("systemctl is-active writer-{}", self.name);
@@ -129,7 +129,7 @@ impl Writer {
     }
 }
 
-/// What one master's API has of a writer, by what the objects themselves hold.
+/// The objects of a writer in the API of one master, by their content.
 fn found(bed: &mut Bed, master: &str, writer: &str) -> BTreeSet<u32> {
     let kubeconfig = kubeconfig(bed, master, &format!("{}:6443", address(master)));
     let list = bed.shell(
@@ -150,7 +150,7 @@ fn found(bed: &mut Bed, master: &str, writer: &str) -> BTreeSet<u32> {
         .collect()
 }
 
-/// Every acknowledged write is there, through every master that is on.
+/// Every acknowledged write exists, as seen through every master that is on.
 fn nothing_is_lost(bed: &mut Bed, writer: &str, acknowledged: &BTreeSet<u32>) {
     for master in bed.running() {
         if !MASTERS.contains(&master.as_str()) {
@@ -170,7 +170,7 @@ fn nothing_is_lost(bed: &mut Bed, writer: &str, acknowledged: &BTreeSet<u32>) {
     }
 }
 
-/// Who holds a lease, as `at` is told.
+/// The holder of a lease, according to the API at `at`.
 fn leader(bed: &mut Bed, at: &str, lease: &str) -> String {
     let kubeconfig = kubeconfig(bed, at, &format!("{}:6443", address(at)));
     let object = bed.shell(
@@ -183,7 +183,7 @@ fn leader(bed: &mut Bed, at: &str, lease: &str) -> String {
     note["holderIdentity"].as_str().unwrap().to_owned()
 }
 
-/// The master whose program holds the lease: each runs one.
+/// The master whose program holds the lease: each master runs one.
 fn leading_master(bed: &mut Bed, at: &str, lease: &str) -> &'static str {
     let holder = leader(bed, at, lease);
     let leads = |master: &&&str| holder.starts_with(**master);
@@ -203,7 +203,7 @@ fn members(bed: &mut Bed, at: &str) -> String {
     )
 }
 
-/// What `appliance status` says to people, and its exit code.
+/// The output of `appliance status` for people, and its exit code.
 fn status(machine: &mut Machine) -> (i64, String) {
     match machine.run(&[APPLIANCE, "status"]) {
         Ok(output) => (output.code, format!("{}{}", output.stdout, output.stderr)),
@@ -211,7 +211,7 @@ fn status(machine: &mut Machine) -> (i64, String) {
     }
 }
 
-/// Waits until the status of `name` says all `words`, then shows it.
+/// Waits until the status of `name` contains all `words`, then shows it.
 fn status_says(bed: &mut Bed, name: &str, words: &[&str]) {
     let mut said = (0, String::new());
     bed.wait_at(name, &format!("its status says {words:?}"), |machine| {
@@ -238,7 +238,7 @@ fn three_masters_bear_the_loss_of_one() {
     println!("kept: {}", bed.keep.display());
 }
 
-/// Every master tells the same of the token that all have joined with.
+/// Every master shows the same state of the token with which all nodes joined.
 fn token_was_used(bed: &mut Bed, times: &str) {
     let id = bed.token.split('.').next().unwrap().to_owned();
     for master in MASTERS {
@@ -252,7 +252,7 @@ fn token_was_used(bed: &mut Bed, times: &str) {
     }
 }
 
-/// A token that is made on one master is known on the others, and revoked there.
+/// A token that is made on one master is known on the others, and can be revoked there.
 fn tokens_are_common(bed: &mut Bed) {
     token_was_used(bed, "4 of 5");
     let [_, maker, other] = MASTERS;
@@ -266,7 +266,7 @@ fn tokens_are_common(bed: &mut Bed) {
 }
 
 fn all_five_come_up(bed: &mut Bed) {
-    // Fewer VMs at once boot sooner where they share two cores.
+    // Fewer VMs at once boot sooner if they share two cores.
     for (what, names) in [("masters", &MASTERS[..]), ("workers", &WORKERS)] {
         for name in names {
             bed.cluster.power_on(name).unwrap();
@@ -297,7 +297,7 @@ fn all_five_come_up(bed: &mut Bed) {
     assert_eq!(nodes.matches(" Ready ").count(), WORKERS.len(), "{nodes}");
 }
 
-/// The one that leads: the others have to take over.
+/// This master is the leader: the others must take over.
 fn one_master_is_cut_off_and_comes_back(bed: &mut Bed) {
     let cut = leading_master(bed, MASTERS[0], "kube-controller-manager");
     let mut left = MASTERS.into_iter().filter(|master| *master != cut);
@@ -330,7 +330,7 @@ fn one_master_is_cut_off_and_comes_back(bed: &mut Bed) {
     }
 }
 
-/// The master that is cut off still runs, and must not say yes to anything.
+/// The master that is cut off still runs, but must not acknowledge any write.
 fn the_minority_acknowledges_nothing(bed: &mut Bed, cut: &str) {
     let kubeconfig = kubeconfig_there(bed, cut);
     let write = format!(
@@ -349,7 +349,7 @@ fn kubeconfig_there(bed: &mut Bed, master: &str) -> String {
     kubeconfig(bed, master, &format!("{}:6443", address(master)))
 }
 
-/// The one that founded the cluster, whose place is taken by a machine with an empty disk.
+/// The founder of the cluster is replaced by a machine with an empty disk.
 fn one_master_is_lost_for_good_and_replaced(bed: &mut Bed) {
     let [lost, other, _] = MASTERS;
     let writer = Writer::start("replaced", WORKERS[1], bed, "127.0.0.1:6440");

@@ -1,4 +1,4 @@
-//! A machine to install on: a directory that stands for `/`, a small payload, and metadata.
+//! A machine to install on: a directory in place of `/`, a small payload, and metadata.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,16 +14,16 @@ use appliance::preflight::TOOLS;
 use appliance::sys::progress::Silent;
 use serde_json::Value;
 
-/// The root directory of a machine with systemd and docker, and what OpenStack says of it.
+/// The root directory of a machine with systemd and docker, and its OpenStack metadata.
 pub struct Machine {
     dir: tempfile::TempDir,
 }
 
-/// What tells a file that was written from one that was not.
+/// The attributes that differ if a file was written.
 pub type Snapshot = BTreeMap<PathBuf, (u64, i64, i64, u32)>;
 
 impl Machine {
-    /// The tutorial's master before anything was done to it.
+    /// The tutorial's master before the installation.
     pub fn new() -> Machine {
         let machine = Machine {
             dir: tempfile::tempdir().unwrap(),
@@ -54,12 +54,12 @@ impl Machine {
         machine
     }
 
-    /// The directory that stands for `/`.
+    /// The directory in place of `/`.
     pub fn root(&self) -> PathBuf {
         self.dir.path().join("root")
     }
 
-    /// The directory that stands for the config drive.
+    /// The directory in place of the config drive.
     pub fn metadata(&self) -> PathBuf {
         self.dir.path().join("config-drive")
     }
@@ -115,14 +115,14 @@ impl Machine {
         command.output().unwrap()
     }
 
-    /// Like [`Machine::install`], and it has to succeed. Returns what it said.
+    /// Like [`Machine::install`], but it must succeed. Returns its output.
     pub fn installed(&self, arguments: &[&str]) -> String {
         let output = self.install(arguments);
         assert!(output.status.success(), "{}", said(&output));
         said(&output)
     }
 
-    /// Like [`Machine::install`], and it has to refuse and to write nothing. Returns what it said.
+    /// Like [`Machine::install`], but it must refuse and write nothing. Returns its output.
     pub fn refusal(&self, arguments: &[&str]) -> String {
         let before = self.snapshot();
         let output = self.install(arguments);
@@ -160,7 +160,7 @@ fn collect(path: &Path, all: &mut Snapshot) {
     }
 }
 
-/// Everything a program printed.
+/// The whole output of a program.
 pub fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
 }
@@ -243,8 +243,8 @@ fn make_payload() -> anyhow::Result<tempfile::TempDir> {
     Ok(dir)
 }
 
-/// A file that begins like a program for x86-64, with half of its `length` bytes as code. What
-/// follows differs with `seed`, and compresses neither too well nor too badly.
+/// A file that begins like a program for x86-64, with half of its `length` bytes as code. The rest
+/// depends on `seed`, and compresses about as well as a real program.
 pub fn program(seed: &str, length: usize) -> Vec<u8> {
     const HEADERS: u64 = 120;
     let code = length as u64 / 2;
@@ -308,7 +308,7 @@ pub fn tarball(files: &[(&str, &[u8])]) -> Vec<u8> {
     archive.into_inner().unwrap()
 }
 
-/// A file system of its own, with too little room.
+/// A separate file system that is too small.
 pub struct SmallDisk(PathBuf);
 
 impl SmallDisk {
@@ -346,7 +346,7 @@ pub fn detected(arguments: &[&str]) -> Output {
         .unwrap()
 }
 
-/// The JSON document it printed.
+/// The JSON document that it printed.
 pub fn document(output: &Output) -> Value {
     serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", said(output)))
 }

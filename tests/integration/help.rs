@@ -24,7 +24,7 @@ fn text(arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// The words of every command, hidden ones too; the program itself has none.
+/// The words of every command, including hidden ones; the program itself has none.
 fn commands() -> Vec<Vec<String>> {
     fn collect(command: &clap::Command, words: &[String], all: &mut Vec<Vec<String>>) {
         all.push(words.to_vec());
@@ -122,7 +122,7 @@ fn help_shows_commands_and_topics() {
             !page.contains('\x1b'),
             "{topic}: styles where there is no terminal"
         );
-        // Only code and what has no blank may be longer.
+        // Only code and words without a blank may be longer.
         for line in page.lines().filter(|line| !line.starts_with(' ')) {
             let is_one_word = !line.contains(' ');
             assert!(line.chars().count() <= 80 || is_one_word, "{topic}: {line}");
@@ -151,7 +151,7 @@ fn a_name_that_is_neither_leads_to_the_nearest() {
     }
 }
 
-/// What a terminal shows of a command, run with these variables.
+/// The terminal output of a command, run with these variables.
 fn on_a_terminal(command: &str, variables: &[(&str, &str)]) -> String {
     let program = env!("CARGO_BIN_EXE_appliance");
     let output = Command::new("script")
@@ -171,7 +171,7 @@ fn on_a_terminal_a_topic_goes_through_the_pager() {
     let shown = on_a_terminal("help join", &[("PAGER", "tr a-z A-Z")]);
     assert!(shown.contains("HOW"), "{shown}");
     assert!(!shown.contains("how"), "{shown}");
-    // A pager that is not there is no reason to show nothing.
+    // Without the pager, the text is shown all the same.
     for pager in ["no-such-pager -x", "/nonexistent/pager", ""] {
         let shown = on_a_terminal("help join", &[("PAGER", pager)]);
         assert!(shown.contains("\x1b[1mHow\x1b[0m"), "{pager}: {shown}");

@@ -1,4 +1,4 @@
-//! Whatever is in the metadata, it reaches the node's units as the value it is, or not at all.
+//! Any text in the metadata reaches the node's units as exactly this value, or not at all.
 
 use std::collections::BTreeMap;
 use std::process::Command;
@@ -45,7 +45,7 @@ fn systemd_words(line: &str) -> Vec<String> {
     words
 }
 
-/// The argument vector of every program the unit runs, as systemd sees it.
+/// The argument vector of every program of the unit, as systemd sees it.
 fn argument_vectors(unit: &str) -> Vec<Vec<String>> {
     let joined = unit.replace("\\\n", "");
     let commands = joined
@@ -62,7 +62,7 @@ fn vectors(desired: &Desired) -> BTreeMap<String, Vec<Vec<String>>> {
         .collect()
 }
 
-/// Values that are told from each other and from all other text of a unit.
+/// Values that differ from each other and from all other text of a unit.
 const MARKS: [(&str, &str); 6] = [
     ("nodeName", "mark-node"),
     ("address", "198.51.100.77"),
@@ -72,7 +72,7 @@ const MARKS: [(&str, &str); 6] = [
     ("clusterName", "mark-cluster"),
 ];
 
-/// A VM with these server properties, user-data and host name; the flags say what is missing.
+/// A VM with these server properties, user-data and host name; flags provide the rest.
 fn vm(meta: &Map<String, Value>, data: Option<&str>, hostname: &str) -> Option<NodeSpec> {
     let meta_data = json!({"uuid": "u", "name": hostname, "hostname": hostname, "meta": meta});
     let file = |name: &str, content: String| RawFile {
@@ -104,7 +104,7 @@ fn vm(meta: &Map<String, Value>, data: Option<&str>, hostname: &str) -> Option<N
     NodeSpec::resolve(&inputs).ok()
 }
 
-/// What the units' vectors have to be: those with marks, each mark replaced by the value.
+/// The expected vectors of the units: those with marks, each mark replaced by the value.
 fn intended(spec: &NodeSpec) -> BTreeMap<String, Vec<Vec<String>>> {
     let mut marks: Map<String, Value> = MARKS
         .iter()
@@ -130,7 +130,7 @@ fn intended(spec: &NodeSpec) -> BTreeMap<String, Vec<Vec<String>>> {
     vectors
 }
 
-/// Text that is a value, nearly one, or anything.
+/// Text that is a valid value, an almost valid one, or anything.
 fn text() -> impl Strategy<Value = String> {
     prop_oneof![
         "[a-z0-9.-]{1,20}",

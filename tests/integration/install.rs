@@ -1,4 +1,4 @@
-//! `appliance install` on a directory that stands for `/`.
+//! `appliance install` on a directory in place of `/`.
 
 use std::fs;
 
@@ -122,7 +122,7 @@ fn a_run_that_was_cut_is_taken_up_again() {
     let machine = Machine::new();
     machine.installed(&[]);
     let key = machine.read("etc/kubernetes/ca/ca-key.pem");
-    // As after a cut between keys and everything that follows.
+    // As after an interruption between the keys and everything after them.
     for gone in [
         "etc/kubernetes/ca/ca.pem",
         "etc/kubernetes/ca/kubernetes/kubernetes.pem",
@@ -303,7 +303,7 @@ fn a_masked_unit_is_refused_and_stays_masked() {
     let machine = Machine::new();
     let unit = machine.root().join("etc/systemd/system/etcd.service");
     fs::create_dir_all(unit.parent().unwrap()).unwrap();
-    // What /dev/null is to a running system, a directory is to one that is being prepared.
+    // In a system that is being prepared, a directory plays the part of /dev/null.
     fs::create_dir_all(machine.root().join("dev/null")).unwrap();
     std::os::unix::fs::symlink("/dev/null", &unit).unwrap();
     let said = machine.refusal(&[]);

@@ -19,7 +19,7 @@ fn kubeconfig(machine: &Machine, arguments: &[&str]) -> Output {
         .unwrap()
 }
 
-/// What was written, once read back.
+/// The file that was written, parsed.
 fn parsed(text: &str) -> Value {
     serde_saphyr::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
 }
@@ -52,7 +52,7 @@ fn another_machine_gets_its_address_and_all_certificates() {
         assert!(output.status.success(), "{}", said(&output));
         let mut made = parsed(&String::from_utf8(output.stdout).unwrap());
         assert_eq!(server(&made), url);
-        // All else is what the node itself has.
+        // Everything else is as on the node itself.
         made["clusters"][0]["cluster"]["server"] = server(&own).into();
         assert_eq!(made, own);
         for data in ["client-certificate-data", "client-key-data"] {
@@ -66,7 +66,7 @@ fn with_several_masters_it_does_not_lead_to_the_nodes_own_port() {
     const MASTERS: &str =
         "masters=server02=192.168.1.102,server04=192.168.1.104,server05=192.168.1.105";
     let machine = Machine::new();
-    // The keys of a cluster, which it would else have to join for.
+    // The keys of a cluster; without them, the machine would have to join.
     machine.installed(&[]);
     machine.installed(&["--set", MASTERS]);
     let own = parsed(&machine.read("etc/kubernetes/admin.kubeconfig"));
@@ -127,7 +127,7 @@ fn a_file_is_its_owners_and_another_is_not_overwritten() {
     );
     assert_eq!(mode(&file), 0o600);
     let text = fs::read_to_string(&file).unwrap();
-    // The same again is no conflict, and only its owner can read it then.
+    // Writing the same again is no conflict, and then only its owner can read it.
     fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
     assert!(write(&[]).status.success());
     assert_eq!(mode(&file), 0o600);

@@ -1,6 +1,6 @@
 //! The integration tests: one binary, one module for each part of the product.
 
-// A test that cannot go on says where.
+// A test that cannot continue panics with the place.
 #![allow(clippy::unwrap_used)]
 
 mod addons;

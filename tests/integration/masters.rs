@@ -1,4 +1,4 @@
-//! Who the masters of a cluster are, and what a node of it has.
+//! Which machines are the masters of a cluster, and what their nodes have.
 
 use std::net::Ipv4Addr;
 
@@ -16,7 +16,7 @@ inventory:
 - {name: server05, role: single, address: 192.168.1.105}
 ";
 
-/// The VM of that number in the tutorial's network, with that user-data.
+/// The VM with that number in the tutorial's network, with that user-data.
 fn vm(number: u8, yaml: &str) -> Inputs {
     let settings = Settings::from_yaml("test", yaml).unwrap();
     let place = Place::UserData("config drive".to_owned());

@@ -21,7 +21,7 @@ fn fixture(name: &str) -> PathBuf {
         .join(name)
 }
 
-/// Runs a program to its end and gives what it printed.
+/// Runs a program to its end and returns its output.
 fn run(program: &str, args: &[&str]) -> Result<String, String> {
     let output = Command::new(program)
         .args(args)
@@ -96,14 +96,14 @@ impl Machine {
         image
     }
 
-    /// Makes the image appear as the block device of that name.
+    /// Makes the image available as the block device with that name.
     fn attach(&self, device: &str, image: &Path) {
         let hardware = self.hardware();
         fs::create_dir(hardware.sys.join("class/block").join(device)).unwrap();
         symlink(image, hardware.dev.join(device)).unwrap();
     }
 
-    /// As [`attach`](Self::attach), with a real block device, where this machine can make one.
+    /// Like [`attach`](Self::attach), with a real block device, if this machine can make one.
     fn attach_loop(&mut self, device: &str, image: &Path) -> Result<(), String> {
         let node = run(
             "losetup",
@@ -241,8 +241,8 @@ fn two_drives_are_refused_and_both_named() {
     assert!(error.contains("--metadata-dir"), "{error}");
 }
 
-/// Reads a drive on a real block device, or checks the error of a kernel that cannot.
-/// Says so and returns nothing where that is not possible.
+/// Reads a drive on a real block device, or checks the error of a kernel that cannot. If this is
+/// not possible here, prints that and returns nothing.
 fn read_mounted(machine: &mut Machine, image: &Path, file_system: FileSystem) -> Option<Metadata> {
     if let Err(e) = machine.attach_loop("sr0", image) {
         eprintln!("not tested: this machine gives no loop device: {e}");
@@ -257,7 +257,7 @@ fn read_mounted(machine: &mut Machine, image: &Path, file_system: FileSystem) ->
             .any(|node| mounts.contains(node.as_str())),
         "{mounts}"
     );
-    // Looked at afterwards: mount(2) loads the module if it can.
+    // Check this afterwards: mount(2) loads the module if it can.
     let kernel = fs::read_to_string("/proc/filesystems").unwrap();
     if kernel
         .split_whitespace()
@@ -278,7 +278,7 @@ fn read_mounted(machine: &mut Machine, image: &Path, file_system: FileSystem) ->
     None
 }
 
-/// Checks that this is the server of the fixture `queens-static`, from a drive called `sr0`.
+/// Checks that this is the server of the fixture `queens-static`, from a drive named `sr0`.
 fn assert_queens(metadata: &Metadata) {
     assert!(metadata.source.ends_with("/dev/sr0"), "{}", metadata.source);
     assert_eq!(metadata.name, "server02");
@@ -311,7 +311,7 @@ fn a_vfat_drive_is_mounted_and_read() {
 #[test]
 fn a_drive_that_cannot_be_mounted_is_named() {
     let machine = Machine::new();
-    // A regular file in the place of the device: found by its label, but not to be mounted.
+    // A regular file in place of the device: its label is found, but it cannot be mounted.
     machine.attach(
         "sr0",
         &machine.iso9660("iso", "config-2", &fixture("queens-static")),

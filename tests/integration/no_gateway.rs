@@ -1,5 +1,5 @@
-//! A network without a gateway: a node without a default route is every pod's gateway all the same, and
-//! reaches services itself.
+//! A network without a gateway: a node without a default route is still the gateway of every pod,
+//! and reaches services itself.
 
 use std::path::Path;
 use std::process::{self, Command, Output};
@@ -11,17 +11,19 @@ use crate::harness::said;
 const NODE: &str = "192.0.2.101";
 /// The pod's.
 const POD: &str = "172.20.0.5";
-/// A port of the node that nobody listens at.
+/// A port of the node without a listener.
 const CLOSED: u16 = 9;
 
-/// Two network namespaces that are gone afterwards: a node's, and that of a pod of it.
+/// Two network namespaces, which are removed afterwards: that of a node, and that of one of its
+/// pods.
 struct Pair {
     node: String,
     pod: String,
 }
 
 impl Pair {
-    /// As Calico's plugin and Felix set them up: no default route, and the kernel answers for others.
+    /// The settings of Calico's plugin and Felix: no default route, and the kernel answers ARP
+    /// requests for other addresses.
     fn new() -> Pair {
         static PAIRS: AtomicUsize = AtomicUsize::new(0);
         let id = format!(
@@ -59,7 +61,7 @@ impl Pair {
     }
 }
 
-/// What became of a connection that nobody takes.
+/// The result of a connection to a port without a listener.
 fn connection(from: &str, address: &str, port: u16) -> String {
     let connect = format!("exec 3<>/dev/tcp/{address}/{port}");
     let output = inside(from, &["timeout", "20", "bash", "-c", &connect]);
@@ -67,7 +69,7 @@ fn connection(from: &str, address: &str, port: u16) -> String {
     said(&output)
 }
 
-/// What a unit has ip do before it starts its program.
+/// The `ip` commands of a unit before it starts its program.
 fn route(unit: &str) -> String {
     let units = Path::new(env!("CARGO_MANIFEST_DIR")).join("bundle/templates/units");
     let unit = std::fs::read_to_string(units.join(unit)).unwrap();
@@ -119,7 +121,7 @@ fn a_pod_reaches_its_gateway_though_its_node_has_no_default_route() {
 #[test]
 fn a_node_reaches_services_though_it_has_no_default_route() {
     let pair = Pair::new();
-    // As kube-proxy leads to the API server.
+    // Like kube-proxy's rule for the API server.
     let rule = format!(
         "iptables -t nat -A OUTPUT -d 10.68.0.1/32 -p tcp --dport 443 \
          -j DNAT --to-destination {NODE}:{CLOSED}"

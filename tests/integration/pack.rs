@@ -1,4 +1,4 @@
-//! Packing: the same files give the same bytes, and only what should be packed is.
+//! Packing: the same files give the same bytes, and only the right files are packed.
 
 use std::fs;
 
@@ -15,7 +15,7 @@ fn lock_of(url: &str, sha256: &str) -> String {
 #[test]
 fn the_same_files_give_the_same_bytes() {
     let workshop = Workshop::packed();
-    // Neither times nor the order in a directory nor where it lies may matter.
+    // Neither times nor the order in a directory nor its path may matter.
     let other = Workshop::empty();
     for name in [
         "components/pause.tar",
@@ -257,7 +257,7 @@ fn an_archive_that_could_lead_astray_is_refused() {
         fs::remove_file(workshop.path("components/etcd")).unwrap();
         let mut content = content;
         if expected.contains("unpacks") {
-            // A member whose zeros take a thousandth of their room.
+            // A member with many zeros, which compress to a thousandth of their size.
             let mut archive = tar::Builder::new(Vec::new());
             let mut header = tar::Header::new_gnu();
             header.set_size(content.len() as u64);

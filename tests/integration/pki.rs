@@ -1,4 +1,4 @@
-//! Keys and certificates: what openssl says of them, and that nothing that exists is lost.
+//! Keys and certificates: openssl accepts them, and nothing that exists is lost.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -32,7 +32,7 @@ impl Existing for Files {
 }
 
 impl Files {
-    /// Resolves and keeps the outcome, as a run of the program does.
+    /// Resolves and keeps the result, as a run of the program does.
     fn run(&self, request: &PkiRequest, now: OffsetDateTime) -> anyhow::Result<Pki> {
         let pki = resolve(request, self, now)?;
         for issued in pki.issued() {
@@ -307,7 +307,7 @@ fn a_certificate_is_made_again_for_its_key_when_it_will_not_do() {
         assert!(reason.contains(expected), "{expected}: {reason}");
         assert_eq!(files.get(ETCD_KEY), key);
     }
-    // At the end of the authority's own life there is nothing to gain.
+    // At the end of the CA's own validity, a renewal would not help.
     let files = Files::default();
     files.run(&request(), now()).unwrap();
     assert_eq!(
@@ -358,7 +358,7 @@ fn another_key_in_a_keys_place_is_kept_and_gets_its_own_certificate() {
 fn a_certificate_of_an_older_authority_is_renewed_before_it_ends() {
     let files = Files::default();
     files.run(&request(), now() - Duration::days(3640)).unwrap();
-    // The operator renewed the authority with its key, and the leaf is about to end.
+    // The operator renewed the CA with its key, and the leaf certificate expires soon.
     files.remove(CA);
     let pki = files.run(&request(), now()).unwrap();
     assert_eq!(reason(&pki, "etcd"), Some("it would expire soon"));

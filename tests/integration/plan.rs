@@ -1,4 +1,4 @@
-//! Plans for a running system, and what carrying them out runs, without one.
+//! Plans for a running system, and the programs that they run, without such a system.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -128,7 +128,7 @@ fn a_service_that_ends_by_itself_is_left_to_do_so_while_nobody_needs_it() {
             .map(ToString::to_string)
             .collect::<Vec<_>>()
     };
-    // A boot starts it, and it looks for a token before it ends.
+    // A boot starts it; it checks for a token and ends.
     for state in [UnitState::Running, UnitState::Stopped] {
         assert_eq!(plan(state, false), Vec::<String>::new(), "{state:?}");
     }
@@ -143,7 +143,7 @@ fn a_service_that_was_started_with_other_inputs_is_restarted() {
         .started_with
         .insert("etcd".to_owned(), "older".to_owned());
     assert_eq!(steps(&current), ["restart etcd"]);
-    // Also where a run was cut between writing the files and restarting.
+    // Also if a run was interrupted between writing the files and restarting.
     current.started_with.clear();
     assert_eq!(
         steps(&current),
@@ -165,7 +165,7 @@ fn a_stopped_service_is_started() {
     assert_eq!(stopped, ["start etcd"]);
 }
 
-/// Workers ask for certificates while the master loads images: their roles have to be there.
+/// Workers request certificates while the master loads images, so the roles must exist.
 #[test]
 fn objects_are_applied_and_images_loaded_when_docker_runs_and_before_images_are_needed() {
     let fresh = Current {
@@ -197,7 +197,8 @@ fn another_image_under_the_same_reference_is_replaced() {
     assert_eq!(other, ["load image example.org/calico/node:v2.6.2"]);
 }
 
-/// Notes what would have run. Docker knows no image but two containers, and `fails` ends with an error.
+/// Records the commands instead of running them. Docker has no image but two containers, and
+/// `fails` returns an error.
 #[derive(Default)]
 struct Recorder {
     ran: RefCell<Vec<String>>,
@@ -231,7 +232,7 @@ fn carry_out(root: &Root, recorder: &Recorder) -> Result<()> {
             ..Current::default()
         },
     );
-    // The kernel's settings are this machine's own.
+    // The kernel's settings are those of the test machine.
     plan.steps
         .retain(|step| matches!(step, Step::Start { .. } | Step::LoadImage(_)));
     carry_out_plan(root, recorder, &plan)
@@ -292,7 +293,7 @@ fn a_simple_node_is_taken_down_and_nothing_of_worth_is_removed() {
     }
     assert!(root.exists("/etc/kubernetes/ca/ca-key.pem").unwrap());
     assert!(outside.path().join("kept").exists(), "a link was followed");
-    // Cut anywhere and run again, it goes through.
+    // Interrupted after any step and run again, it completes.
     carry_out_plan(&root, &recorder, &plan).unwrap();
 }
 
@@ -385,7 +386,7 @@ fn a_step_that_fails_is_named_and_ends_the_run() {
         error.contains("`systemctl start docker.service` ended with status 1: no such luck"),
         "{error}"
     );
-    // What was started is known; what was not will be tried again.
+    // Started services are recorded; the others are tried again.
     let started = records::started_with(&root).unwrap();
     assert_eq!(started.keys().collect::<Vec<_>>(), ["etcd"]);
 }

@@ -104,7 +104,7 @@ fn an_image_pushed_by_a_real_docker_is_loaded_by_one() {
     assert_eq!(fs::read_to_string(copy).unwrap(), REFERENCE);
 }
 
-/// What a registry has, by path.
+/// The content of a registry, by path.
 type Contents = BTreeMap<String, (&'static str, Vec<u8>)>;
 
 fn blob(bytes: &[u8]) -> (String, (&'static str, Vec<u8>)) {
@@ -120,7 +120,7 @@ fn descriptor(kind: &str, bytes: &[u8]) -> String {
     )
 }
 
-/// The manifest of an image of that configuration and those layers, and what is at its path.
+/// The manifest of an image with that configuration and those layers, and the files by path.
 fn manifest(kind: &'static str, config: &[u8], layers: &[(&str, &[u8])]) -> Vec<u8> {
     let layers: Vec<String> = layers
         .iter()
@@ -443,7 +443,7 @@ fn a_layer_that_two_images_have_is_fetched_once() {
             .find(|(_, (_, bytes))| bytes.starts_with(&[0x1f, 0x8b]));
         gzipped.unwrap().0.rsplit('/').next().unwrap().to_owned()
     };
-    // The layer comes only when both images have been asked for.
+    // The layer is served only after both images have been requested.
     let manifests = Arc::new((Mutex::new(0), Condvar::new()));
     let name = layer.clone();
     let server = Server::start(move |request| {

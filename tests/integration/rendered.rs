@@ -1,6 +1,6 @@
-//! The files a node gets: compared with golden files, and with the real programs' flags.
+//! The files of a node: compared with golden files, and with the flags of the real programs.
 //!
-//! After a wanted change, `APPLIANCE_BLESS=1 cargo test` writes the golden files anew.
+//! After an intended change, `APPLIANCE_BLESS=1 cargo test` writes the golden files again.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -19,7 +19,7 @@ use appliance::pki::{self, AuthorityRequest, Existing, PkiRequest};
 use crate::harness::PROGRAMS;
 
 const DIGEST: &str = "2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae";
-/// The images that nodes have which run pods.
+/// The images of nodes that run pods.
 const IMAGES_OF_WORKERS: [&str; 6] = [
     "pause",
     "calico-kube-controllers",
@@ -28,9 +28,9 @@ const IMAGES_OF_WORKERS: [&str; 6] = [
     "dns-sidecar",
     "dashboard",
 ];
-/// A kind of node: its role, and its profile or what else makes its cluster different.
+/// A kind of node: its role, and its profile or another difference of its cluster.
 pub type Node = (&'static str, &'static str);
-/// A cluster with three masters, which is one with certificates.
+/// A cluster with three masters, which has certificates.
 const THREE_MASTERS: &str = "three-masters";
 /// Every kind of node.
 pub const NODES: [Node; 8] = [
@@ -135,7 +135,7 @@ pub fn spec((role, profile): Node, settings: Settings) -> NodeSpec {
     .unwrap()
 }
 
-/// What a node's certificates are, be they the master's to make or to ask for.
+/// The names of a node's certificates, whether the master makes them or the node requests them.
 fn request(spec: &NodeSpec) -> Option<PkiRequest> {
     let own = components::pki_request(spec);
     own.or_else(|| {
@@ -175,7 +175,7 @@ pub fn desired(spec: &NodeSpec, manifest: &Manifest, bundled_docker: bool) -> De
     .unwrap()
 }
 
-/// The public files that do not differ from run to run, by path.
+/// The public files that are the same in every run, by path.
 fn texts(desired: &Desired) -> BTreeMap<String, String> {
     let text = |content: &Content| match content {
         Content::Whole(bytes) => Some(String::from_utf8(bytes.clone()).unwrap()),

@@ -1,4 +1,5 @@
-//! The metadata service, well and badly: what a VM finds out, and what its operator reads.
+//! The metadata service, with and without faults: the result on the VM, and the messages for its
+//! operator.
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -27,7 +28,8 @@ fn appliance(arguments: &[&str]) -> Command {
     command
 }
 
-/// Detects what a machine that is being prepared elsewhere would become by this server's word.
+/// Detects what a machine that is being prepared elsewhere would become with the metadata of this
+/// server.
 fn detect(server: &Server, arguments: &[&str]) -> Output {
     let source = format!("service={}", server.url());
     let mut all = vec!["--output", "json", "--metadata-source", &source];
@@ -276,7 +278,7 @@ fn sources_that_disagree_are_said_and_the_order_counts() {
         "{warnings}"
     );
 
-    // What is said of another VM does not count at all.
+    // Metadata of another VM is not used at all.
     std::fs::write(
         latest.join("meta_data.json"),
         r#"{"uuid": "another", "name": "a", "hostname": "a", "meta": {"role": "worker"}}"#,
@@ -290,8 +292,8 @@ fn sources_that_disagree_are_said_and_the_order_counts() {
     );
 }
 
-/// Runs `work` on a VM's network: one interface with that MAC address, nothing else, and no way
-/// out. Only root can make one.
+/// Runs `work` on a VM's network: one interface with that MAC address, and no connection to any
+/// other network. Needs root.
 fn on_a_network_of_its_own<T: Send>(mac: &str, work: impl FnOnce() -> T + Send) -> T {
     let network = || {
         unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS).expect("run the tests as root");
@@ -335,7 +337,7 @@ fn ip(arguments: &str) {
     assert!(output.status.success(), "ip {arguments}: {}", said(&output));
 }
 
-/// A service at that address of this thread's network.
+/// A service at that address in the network of this thread.
 fn serve_at(address: &str, service: Service) -> Server {
     let listener = TcpListener::bind(address).unwrap();
     Server::start_at(listener, move |request| service.answer(request))

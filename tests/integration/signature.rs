@@ -1,4 +1,4 @@
-//! Signatures: minisign's own program accepts them, and what is not signed is not used.
+//! Signatures: minisign accepts them, and a payload without a valid signature is not used.
 
 use std::fs;
 use std::process::{Command, Output};
@@ -91,7 +91,7 @@ fn a_payload_is_used_only_if_the_trusted_key_signed_it() {
     let output = verify("@theirs.pub");
     assert_refused(&output, "is not signed by key RW");
 
-    // Whoever changes the payload can make its manifest agree, but not sign it.
+    // Someone who changes the payload can adapt its manifest, but cannot sign it.
     workshop.pack("unsigned").unwrap();
     fs::rename(workshop.path("unsigned"), workshop.path("payload")).unwrap();
     let output = verify("@mine.pub");

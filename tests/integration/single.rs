@@ -1,7 +1,7 @@
 //! Role `single`: one VM that is a whole cluster, with the tutorial's first and last service.
 //!
-//! `make e2e-single` runs it; APPLIANCE names the appliance to boot with, KEEP a directory for the
-//! disk, the console's log and captured packets.
+//! `make e2e-single` runs it; APPLIANCE names the appliance to boot, KEEP a directory for the disk,
+//! the console's log and captured packets.
 
 use crate::at_work;
 use crate::site::ALONE;

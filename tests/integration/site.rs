@@ -1,4 +1,4 @@
-//! Which VMs make a cluster, and which services of the tutorial's last chapter it is to run.
+//! The VMs of a cluster, and the services of the tutorial's last chapter that run on it.
 
 use std::path::{Path, PathBuf};
 
@@ -8,7 +8,7 @@ use appliance_vm::machine::Clock;
 
 use crate::vms::{Bed, Flavor, VOLUME};
 
-/// Where the services' manifests lie, below the project.
+/// The directory of the services' manifests, in the project.
 const EXAMPLE: &str = "bundle/examples/micro-services";
 
 /// One of the tutorial's manifests.
@@ -21,7 +21,7 @@ pub struct Workload {
 /// A cluster of the tutorial's VMs.
 pub struct Site {
     pub master: &'static str,
-    /// Those that run pods; the one without a config drive comes last.
+    /// The VMs that run pods; the one without a config drive comes last.
     pub workers: &'static [&'static str],
     pub workloads: &'static [Workload],
     servers: &'static [Server],
@@ -47,14 +47,14 @@ pub const WHOLE: Site = Site {
         gateway(&["user-service", "course-service"]),
     ],
 };
-/// The master and the worker that has nothing but DHCP and the metadata service: one VM for each of
-/// two cores. The first and the last of the services.
+/// The master, and the worker that has only DHCP and the metadata service: one VM for each of two
+/// cores. The first and the last of the services.
 pub const SMALL: Site = Site {
     workers: &["server03"],
     servers: TUTORIAL.split_at(1).1,
     ..SERVICES_OF_TWO
 };
-/// One VM that is all of a cluster.
+/// One VM that is a whole cluster.
 pub const ALONE: Site = Site {
     workers: &["server02"],
     servers: &SINGLE,
@@ -71,7 +71,7 @@ const MESSAGE: Workload = Workload {
     images: &["message-service"],
 };
 
-/// The door to the others.
+/// The service in front of the others.
 const fn gateway(after: &'static [&'static str]) -> Workload {
     Workload {
         name: "api-gateway",
@@ -87,7 +87,7 @@ impl Site {
         [self.master].iter().chain(others).copied().collect()
     }
 
-    /// Its VMs, switched off. `joining` makes the settings by which workers join, with a token.
+    /// Its VMs, switched off. `joining` makes the settings by which workers join, from a token.
     pub fn bed(&self, joining: impl FnOnce(&str) -> String) -> Bed {
         let flavor = Flavor {
             memory: drive::MEMORY,
@@ -95,13 +95,13 @@ impl Site {
             clock: Clock::OfTheWall,
             beside: Some(self.services()),
         };
-        // Nothing in it says which server reads it.
+        // The user-data does not depend on the server.
         Bed::new(self.servers, &flavor, |token| {
             format!("{}{}", joining(token), self.settings())
         })
     }
 
-    /// A directory with the services' images, and their manifests beside them.
+    /// A directory with the services' images, and their manifests.
     fn services(&self) -> PathBuf {
         let images = std::env::var_os("SERVICES").expect("SERVICES names it: run `make e2e`");
         let images = PathBuf::from(images);
@@ -113,7 +113,7 @@ impl Site {
         images
     }
 
-    /// What the user-data of all says of the services.
+    /// The settings of the services in the user-data of all VMs.
     fn settings(&self) -> String {
         let list = |words: &[&str], shape: &dyn Fn(&str) -> String| {
             let words: Vec<String> = words.iter().map(|word| shape(word)).collect();

@@ -1,4 +1,4 @@
-//! What `appliance status` makes of certificates, images and units.
+//! What `appliance status` reports about certificates, images and units.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -16,7 +16,7 @@ use time::{Duration, OffsetDateTime};
 
 use crate::harness::Machine;
 
-/// A machine on which systemd has started nothing but docker, and docker has the image `id`.
+/// A machine on which systemd has started only docker, and docker has the image `id`.
 struct Fake {
     id: Option<String>,
 }

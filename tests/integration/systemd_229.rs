@@ -1,10 +1,10 @@
-//! systemd 229, of Ubuntu 16.04, is the oldest one supported. What it does not know it passes over with
-//! a line in the journal, and a newer systemd's own check says nothing of it.
+//! systemd 229, of Ubuntu 16.04, is the oldest supported version. It ignores unknown settings and
+//! writes a line to the journal. The check of a newer systemd does not report such settings.
 
 use std::fs;
 use std::path::Path;
 
-/// What systemd 229 knows of the settings in use (its manual pages).
+/// The settings in use that systemd 229 knows (its manual pages).
 const KNOWN: &[(&str, &[&str])] = &[
     (
         "Unit",
@@ -58,7 +58,7 @@ const KNOWN: &[(&str, &[&str])] = &[
     ("Install", &["WantedBy"]),
 ];
 
-/// Holds a unit's text to what systemd 229 knows.
+/// Checks a unit's text against the settings that systemd 229 knows.
 pub fn assert_known(name: &str, unit: &str) {
     let mut known: &[&str] = &[];
     for line in unit.replace("\\\n", " ").lines() {
@@ -79,14 +79,15 @@ pub fn assert_known(name: &str, unit: &str) {
     }
 }
 
-/// Whatever a template can make, of nodes that no test makes too.
+/// Everything that a template can produce, also for nodes that no test makes.
 #[test]
 fn every_template_of_a_unit_holds_to_systemd_229() {
     let units = Path::new(env!("CARGO_MANIFEST_DIR")).join("bundle/templates/units");
     for entry in fs::read_dir(units).unwrap() {
         let path = entry.unwrap().path();
         let text = fs::read_to_string(&path).unwrap();
-        // Without conditions, of which both sides count, and without the rest of long commands.
+        // The template without its conditions, so that both branches count, and without the rest of
+        // long commands.
         let lines = text.lines().filter(|line| !line.starts_with(['{', ' ']));
         let unit: String = lines
             .map(|line| format!("{}\n", line.trim_end_matches('\\')))

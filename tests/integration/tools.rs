@@ -1,4 +1,4 @@
-//! What `make demo` and `make test` do to the machine that they run on.
+//! How `make demo` and `make test` change the machine on which they run.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -43,7 +43,7 @@ fn installed(run: &str) -> Vec<String> {
     list.split_whitespace().map(str::to_owned).collect()
 }
 
-/// What apt would install on a machine with nothing on it.
+/// The packages that apt would install on an empty machine.
 fn with_dependencies(packages: &[String]) -> Vec<String> {
     let output = Command::new("apt-get")
         .args(["--simulate", "--no-install-recommends"])
@@ -70,14 +70,13 @@ fn no_package_that_changes_the_machine_is_installed() {
     }
 }
 
-/// The script on a machine that lacks only QEMU, with an apt that writes down what it is asked.
+/// The script on a machine that lacks only QEMU, with an apt that records its arguments.
 struct Bed {
     dir: tempfile::TempDir,
 }
 
 impl Bed {
-    /// `downgraded` is what apt says it would take back to an older version; without it, apt
-    /// needs to take back nothing.
+    /// `downgraded` is the package that apt would downgrade; without it, apt downgrades nothing.
     fn new(downgraded: Option<&str>) -> Bed {
         let bed = Bed {
             dir: tempfile::tempdir().unwrap(),
@@ -128,7 +127,7 @@ impl Bed {
             .unwrap()
     }
 
-    /// What apt was asked to install.
+    /// The packages that apt was told to install.
     fn asked(&self) -> Vec<String> {
         let log = fs::read_to_string(self.log()).unwrap_or_default();
         let lines = log.lines().filter(|line| !line.ends_with(" update"));
@@ -177,7 +176,7 @@ fn whoever_is_not_root_gets_the_command_to_run() {
     assert!(said(&output).contains(command), "{}", said(&output));
 }
 
-/// The parts of a run that the table of usual times has.
+/// The parts of a run in the table of usual times.
 fn usual(run: &str) -> Vec<String> {
     let table = fs::read_to_string(project().join("tests/usual.tsv")).unwrap();
     let rows = table.lines().map(|line| line.split('\t'));

@@ -1,4 +1,4 @@
-//! Over the air gap: what was exported is imported, and nothing else.
+//! Over the air gap: exported files are imported, and nothing else.
 
 use std::fs;
 
@@ -9,7 +9,7 @@ use crate::workshop::{PACK, Workshop, gzip, names};
 
 const URL: &str = "https://example.org/etcd.tar.gz";
 
-/// A workshop whose cache has all the bundle needs, and a file more.
+/// A workshop whose cache has all files that the bundle needs, and one more.
 fn connected() -> Workshop {
     let workshop = disconnected();
     let archive = gzip(&tarball(&[("etcd-v3/etcd", &program("etcd", 50_000))]));

@@ -1,4 +1,4 @@
-//! The units a node gets hold to what systemd accepts.
+//! systemd accepts the units of a node.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -60,7 +60,7 @@ fn every_unit_passes_systemd_analyze() {
         {
             continue;
         }
-        // The programs are not on this machine: any that is there stands in for them.
+        // The programs are not on this machine, so any program that exists stands in for them.
         let unit: String = unit
             .lines()
             .map(|line| match line.split_once("/opt/appliance/current/") {

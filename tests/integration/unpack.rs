@@ -1,4 +1,4 @@
-//! Unpacking: what went in comes out, and nothing else ever does.
+//! Unpacking: the packed files come out unchanged, and nothing else.
 
 use std::fs;
 use std::io::Write;

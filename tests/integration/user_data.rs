@@ -1,4 +1,4 @@
-//! `appliance user-data`: what cloud-init and this program make of it, and what is refused.
+//! `appliance user-data`: how cloud-init and this program read it, and the input that is refused.
 
 use std::fs;
 use std::io::Write;
@@ -36,7 +36,7 @@ fn user_data(arguments: &[&str]) -> Output {
         .unwrap()
 }
 
-/// What it wrote; it has to have succeeded.
+/// The output of a run that must succeed.
 pub fn made(arguments: &[&str]) -> String {
     let output = user_data(arguments);
     assert!(output.status.success(), "{}", said(&output));
@@ -62,7 +62,7 @@ fn path(file: &tempfile::NamedTempFile) -> &str {
     file.path().to_str().unwrap()
 }
 
-/// What cloud-init's own parser makes of it: the parts' types and contents.
+/// The result of cloud-init's own parser: the types and contents of the parts.
 pub fn parts(text: &str) -> Vec<(String, String)> {
     const READ: &str = "\
 import json, sys
@@ -93,13 +93,13 @@ fn python(program: &str, input: &str) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// What the YAML parser that cloud-init has reads in it.
+/// The result of cloud-init's YAML parser.
 fn yaml(text: &str) -> Value {
     let read = "import json, sys, yaml; print(json.dumps(yaml.safe_load(sys.stdin.buffer)))";
     serde_json::from_str(&python(read, text)).unwrap()
 }
 
-/// Every way to the appliance and every form.
+/// Every delivery and every form.
 fn forms() -> Vec<Vec<String>> {
     let digest = "0".repeat(64);
     let ways: [&[&str]; 4] = [

@@ -1,6 +1,7 @@
-//! Real systemd, docker, cloud-init and etcd: a master that boots with no network.
+//! Real systemd, docker, cloud-init and etcd: a master that boots without a network.
 //!
-//! These boot virtual machines, which takes minutes; `make test-more` runs them, plain `cargo test` does not.
+//! These tests boot virtual machines, which takes minutes; `make test-more` runs them, plain `cargo
+//! test` does not.
 
 use std::path::Path;
 use std::time::Duration;
@@ -12,15 +13,15 @@ use serde_json::Value;
 
 use crate::vms::{APPLIANCE, appliance, brought_up};
 
-/// Bounds a bring-up that hangs.
+/// This limit only ends a bring-up that hangs.
 const LIMIT: Duration = Duration::from_secs(1500);
-/// As the tutorial calls etcdctl.
+/// How the tutorial calls etcdctl.
 const ETCDCTL: &str = "ETCDCTL_API=3 etcdctl --endpoints=https://192.168.1.102:2379 \
                        --cacert=/etc/kubernetes/ca/ca.pem";
 const ETCD_CERTIFICATE: &str =
     "--cert=/etc/kubernetes/ca/etcd/etcd.pem --key=/etc/kubernetes/ca/etcd/etcd-key.pem";
 
-/// What a master runs, in the order in which it is started.
+/// The services of a master, in starting order.
 const SERVICES: [&str; 12] = [
     "etcd",
     "kube-apiserver",
@@ -192,7 +193,7 @@ fn secrets_are_kept(machine: &mut Machine) {
         "ps -eo args",
         "cat /etc/systemd/system/*.service",
     ] {
-        // Written so that the search does not find itself: the guest agent logs what it runs.
+        // The pattern does not match itself: the guest agent logs the commands that it runs.
         let counts = machine.shell(&format!(
             "{place} > /tmp/said; cut -d, -f1 /etc/kubernetes/ca/kubernetes/token.csv | \
              grep -c -F -f - /tmp/said; grep -c 'PRIVATE KE[Y]' /tmp/said; rm /tmp/said"
@@ -271,7 +272,7 @@ fn one_vm_of_an_older_cloud_is_a_simple_cluster_and_then_one_with_certificates()
     machine
         .shell("ls -d /var/lib/etcd.simple-*/member")
         .unwrap();
-    // The server's property still says simple, and nothing goes back by itself.
+    // The server's property is still simple, but nothing goes back to this profile by itself.
     let again = machine.run(&[APPLIANCE, "install"]).unwrap();
     assert_eq!(again.code, 2, "{again:?}");
     assert!(

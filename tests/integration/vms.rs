@@ -1,4 +1,4 @@
-//! Clusters of VMs that boot with one user-data, and how a test looks at them.
+//! Clusters of VMs that boot with one user-data, and tools for tests to inspect them.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -13,9 +13,9 @@ use serde_json::Value;
 use crate::harness::said;
 
 pub const APPLIANCE: &str = "/usr/local/bin/appliance";
-/// Where the volume that brings the appliance stays mounted, if there is more to be found on it.
+/// The mount point of the volume with the appliance, if it has more files.
 pub const VOLUME: &str = "/run/appliance-volume";
-/// What tells why a node is not what it should be, where a test ends there.
+/// A command that shows why a node is not as it should be, for a test that fails.
 const LAST_WORDS: &str = "\
     systemctl --no-pager --failed; \
     appliance status; \
@@ -23,17 +23,17 @@ const LAST_WORDS: &str = "\
     appliance-signer appliance-join appliance-balancer kubelet kube-calico; do \
     echo \"--- $unit\"; journalctl -b --no-pager -o short-monotonic -n 40 -u $unit; done";
 
-/// What the VMs are.
+/// The image of the VMs.
 pub struct Flavor {
-    /// In MiB.
+    /// The memory of each VM, in MiB.
     pub memory: u32,
     pub cpus: u32,
     pub clock: Clock,
-    /// A directory whose files each finds at [`VOLUME`].
+    /// A directory whose files each VM finds at [`VOLUME`].
     pub beside: Option<PathBuf>,
 }
 
-/// A cluster that is up, and what it was made with. Where a test fails, it shows what each VM says.
+/// A cluster that is up, and its inputs. If a test fails, it shows the journal of each VM.
 pub struct Bed {
     pub cluster: Cluster,
     pub token: String,
@@ -49,12 +49,12 @@ pub fn appliance() -> PathBuf {
         .into()
 }
 
-/// The address of the tutorial's server of that name.
+/// The address of the tutorial's server with that name.
 pub fn address(name: &str) -> String {
     format!("192.168.1.1{}", &name["server".len()..])
 }
 
-/// What the unit of a VM's bring-up said, once it has ended; it has to have ended well.
+/// The journal of the bring-up unit of a VM, after it has ended; it must have succeeded.
 pub fn brought_up(machine: &mut Machine, limit: Duration) -> String {
     let ended = |machine: &mut Machine| {
         unit_state(machine).filter(|state| matches!(state.as_str(), "active" | "failed"))
@@ -76,7 +76,7 @@ fn token() -> String {
     String::from_utf8(made.stdout).unwrap().trim().to_owned()
 }
 
-/// Shows what a person watching the consoles would look for.
+/// Shows the important lines of the consoles.
 fn note(name: &str, since: Duration, line: &str) {
     const TELLING: [&str; 4] = ["Linux version", "appliance", "] Started", "Failed"];
     if TELLING.iter().any(|word| line.contains(word)) {
@@ -86,14 +86,14 @@ fn note(name: &str, since: Duration, line: &str) {
 
 impl Bed {
     /// VMs that are switched off. `settings` makes the settings in the user-data, which is the same
-    /// for all, with a token.
+    /// for all, from a token.
     pub fn new(servers: &[Server], flavor: &Flavor, settings: impl FnOnce(&str) -> String) -> Bed {
         let project = Path::new(env!("CARGO_MANIFEST_DIR"));
         let image = Image::ensure(&project.join("out/vm")).unwrap();
         let beside = flavor.beside.is_some();
         Bed::of(&image, servers, flavor, |token| {
             let user_data = drive::user_data(&appliance(), &settings(token)).unwrap();
-            // The volume stays mounted where there is more on it.
+            // The volume stays mounted if it has more files.
             let mount = format!("[mount, -o, ro, LABEL={}, {VOLUME}]", drive::LABEL);
             let mount = format!("bootcmd:\n- [mkdir, -p, {VOLUME}]\n- {mount}\n");
             if beside {
@@ -104,7 +104,8 @@ impl Bed {
         })
     }
 
-    /// VMs of that image that are switched off. `user_data` makes that of all, with a token.
+    /// VMs with that image that are switched off. `user_data` makes the user-data of all, from a
+    /// token.
     pub fn of(
         image: &Image,
         servers: &[Server],
@@ -137,7 +138,7 @@ impl Bed {
         self.cluster.machine(name).unwrap()
     }
 
-    /// Switches VMs on, with new disks, and waits until programs can be run inside.
+    /// Switches VMs on, with new disks, and waits until programs can run inside.
     pub fn switch_on(&mut self, names: &[&str]) {
         for name in names {
             self.cluster.power_on(name).unwrap();
@@ -145,7 +146,7 @@ impl Bed {
         self.cluster.wait_for_agents().unwrap();
     }
 
-    /// What a shell command inside a VM prints; it has to succeed.
+    /// The output of a shell command inside a VM, which must succeed.
     pub fn shell(&mut self, name: &str, command: &str) -> String {
         self.machine(name).shell(command).unwrap()
     }
@@ -157,13 +158,13 @@ impl Bed {
         on.map(|member| member.name.clone()).collect()
     }
 
-    /// Looks at the VMs that are on in turn, until `is_done` has been true of each.
+    /// Checks the VMs that are on in turn, until `is_done` has been true for each.
     pub fn wait(&mut self, what: &str, mut is_done: impl FnMut(&str, &mut Machine) -> bool) {
         let done = |name: &str, machine: &mut Machine| Ok(is_done(name, machine));
         self.cluster.wait_for_all(what, note, done).unwrap();
     }
 
-    /// Waits until `is_done` is true of one VM.
+    /// Waits until `is_done` is true for one VM.
     pub fn wait_at(
         &mut self,
         name: &str,
@@ -174,7 +175,7 @@ impl Bed {
         self.wait(&what, |other, machine| other != name || is_done(machine));
     }
 
-    /// Waits until the bring-up of every VM that is on has ended, and ended well.
+    /// Waits until the bring-up of every VM that is on has succeeded.
     pub fn wait_for_bring_up(&mut self) {
         self.wait("every node is up", |_, machine| {
             matches!(unit_state(machine).as_deref(), Some("active" | "failed"))
@@ -190,8 +191,8 @@ impl Bed {
         }
     }
 
-    /// Waits until every VM that is on says that it is healthy. A bring-up that gave up waiting for
-    /// that may have been too slow only.
+    /// Waits until every VM that is on reports that it is healthy. If a bring-up gave up waiting
+    /// for that, it may only have been too slow.
     pub fn wait_until_healthy(&mut self) {
         self.wait("every node is healthy", |name, machine| {
             if unit_state(machine).as_deref() == Some("failed") {
@@ -204,7 +205,7 @@ impl Bed {
         });
     }
 
-    /// The status of a node that has to be healthy.
+    /// The status of a node that must be healthy.
     pub fn status(&mut self, name: &str) -> Value {
         let output = self
             .machine(name)
@@ -215,7 +216,7 @@ impl Bed {
         report
     }
 
-    /// One line of the run's story.
+    /// One line of the log of the run.
     pub fn say(&self, text: &str) {
         println!("{:>5} s  {text}", self.cluster.began().elapsed().as_secs());
     }

@@ -1,4 +1,5 @@
-//! Manifests that operators write: filled in, checked, and refused before anything is written.
+//! The operator's manifests: variables are filled in, and errors are found before anything is
+//! written.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -127,7 +128,7 @@ fn an_image_that_is_nowhere_is_refused_with_those_there_are() {
             "example.org/a:1",
         ],
     );
-    // Wherever it is nested.
+    // At any depth.
     let nested = "apiVersion: batch/v1beta1\nkind: CronJob\nmetadata: {name: j}\nspec: {jobTemplate: \
                   {spec: {template: {spec: {initContainers: [{name: i, image: example.org/c:1}]}}}}}\n";
     assert_holds(&refusal(nested), &["example.org/c:1"]);
@@ -229,7 +230,7 @@ fn settings_bring_workloads_to_the_master_in_their_order() {
         &machine.read("etc/kubernetes/addons/50-app.yaml"),
         &["image: example.org/app:1"],
     );
-    // A master runs no pods, and needs none of their images.
+    // A master runs no pods, so it needs none of their images.
     let images = machine.read("etc/kubernetes/appliance-images.json");
     assert!(!images.contains("example.org/app"), "{images}");
     assert!(!images.contains("example.org/kube-dns"), "{images}");
@@ -326,7 +327,7 @@ fn the_switches_of_add_ons_are_checked_and_do_what_they_say() {
     assert_holds(&said, &["simple enforces no NetworkPolicy"]);
 }
 
-/// The example as its README adds it to a bundle, with nothing else in it.
+/// The example as its README adds it to a bundle, with nothing else in the bundle.
 fn example() -> tempfile::TempDir {
     let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("bundle/examples/micro-services");
     let dir = tempfile::tempdir().unwrap();

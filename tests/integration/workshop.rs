@@ -1,4 +1,4 @@
-//! A place to build bundles in: a definition, a directory of components, a cache, a payload.
+//! A place to build bundles: a definition, a directory of components, a cache, a payload.
 
 use std::fs;
 use std::io::Write;
@@ -49,7 +49,7 @@ file = "pause.tar"
 reference = "example.org/google/pause:3.0"
 "#;
 
-/// Packs what the definition names, from what was fetched, into the payload.
+/// Packs the components of the definition, from the downloads, into the payload.
 pub const PACK: [&str; 6] = [
     "bundle",
     "pack",
@@ -65,7 +65,7 @@ pub struct Workshop {
 }
 
 impl Workshop {
-    /// One with a definition and all components, and nothing made of them yet.
+    /// A workshop with a definition and all components, from which nothing is made yet.
     pub fn new() -> Workshop {
         let workshop = Workshop::empty();
         workshop.put("definition/bundle.toml", DEFINITION.as_bytes());
@@ -78,7 +78,7 @@ impl Workshop {
         workshop
     }
 
-    /// One with directories and nothing in them.
+    /// A workshop with empty directories.
     pub fn empty() -> Workshop {
         let workshop = Workshop {
             dir: tempfile::tempdir().unwrap(),
@@ -89,14 +89,14 @@ impl Workshop {
         workshop
     }
 
-    /// One whose payload is packed.
+    /// A workshop whose payload is packed.
     pub fn packed() -> Workshop {
         let workshop = Workshop::new();
         workshop.pack("payload").unwrap();
         workshop
     }
 
-    /// The path of something in it.
+    /// The path of a file in it.
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
@@ -111,7 +111,7 @@ impl Workshop {
         fs::read(self.path(name)).unwrap()
     }
 
-    /// Takes the component `name` away and puts it into the archive it is published in.
+    /// Moves the component `name` into the archive in which it is published.
     pub fn archive_etcd(&self) -> Vec<u8> {
         let etcd = self.get("components/etcd");
         fs::remove_file(self.path("components/etcd")).unwrap();
@@ -135,7 +135,7 @@ impl Workshop {
         })
     }
 
-    /// Packing fails, leaves nothing behind, and says why.
+    /// Packing must fail, leave nothing behind, and report the reason.
     pub fn pack_refusal(&self) -> String {
         let before = names(self.dir.path());
         let error = format!("{:#}", self.pack("payload").unwrap_err());
@@ -157,15 +157,15 @@ impl Workshop {
         )
     }
 
-    /// Unpacking fails, leaves nothing behind, and says why.
+    /// Unpacking must fail, leave nothing behind, and report the reason.
     pub fn unpack_refusal(&self) -> String {
         let error = format!("{:#}", self.unpack().unwrap_err());
         assert_eq!(names(&self.path("opt")), Vec::<String>::new(), "{error}");
         error
     }
 
-    /// Changes the payload as an attacker would, who cannot change this program: its manifest,
-    /// and the stream of one pack.
+    /// Changes the payload like an attacker who cannot change this program: its manifest, and the
+    /// stream of one pack.
     pub fn forge(&self, change: impl Fn(&mut Manifest), stream: Option<(&str, &[u8])>) {
         let payload = self.payload();
         let mut manifest = payload.manifest().clone();
@@ -192,7 +192,7 @@ impl Workshop {
         fs::rename(forged, self.path("payload")).unwrap();
     }
 
-    /// Where the compressed stream of that name is in the payload's file.
+    /// The position of the compressed stream with that name in the payload's file.
     pub fn stream(&self, name: &str) -> std::ops::Range<usize> {
         let mut bytes = Vec::new();
         std::io::Read::read_to_end(&mut self.payload().pack(name).unwrap(), &mut bytes).unwrap();
@@ -204,12 +204,12 @@ impl Workshop {
         start..start + bytes.len()
     }
 
-    /// Runs `appliance` with these arguments; `@NAME` stands for a path in this place.
+    /// Runs `appliance` with these arguments; `@NAME` is replaced by a path in this place.
     pub fn run(&self, arguments: &[&str]) -> Output {
         self.command(arguments).output().unwrap()
     }
 
-    /// The command of [`Workshop::run`], to be changed before it is run.
+    /// The command of [`Workshop::run`], before it runs.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_appliance"));
         for argument in arguments {
@@ -225,14 +225,14 @@ impl Workshop {
         command
     }
 
-    /// Like [`Workshop::run`], and it has to succeed. Returns what it said.
+    /// Like [`Workshop::run`], but it must succeed. Returns its output.
     pub fn succeed(&self, arguments: &[&str]) -> String {
         let output = self.run(arguments);
         assert!(output.status.success(), "{}", said(&output));
         said(&output)
     }
 
-    /// Like [`Workshop::run`], and it has to fail. Returns what it said.
+    /// Like [`Workshop::run`], but it must fail. Returns its output.
     pub fn fail(&self, arguments: &[&str]) -> String {
         let output = self.run(arguments);
         assert!(!output.status.success(), "{}", said(&output));
@@ -250,7 +250,7 @@ pub fn names(dir: &Path) -> Vec<String> {
     names
 }
 
-/// The bytes, as gzip writes them.
+/// The bytes, compressed with gzip.
 pub fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     encoder.write_all(bytes).unwrap();

@@ -1,4 +1,4 @@
-//! The Heat stack, as Heat's own engine sees it.
+//! The Heat stack, evaluated by Heat's own engine.
 
 use std::collections::BTreeSet;
 
@@ -11,7 +11,7 @@ use super::{
 };
 use crate::harness::said;
 
-/// What Heat's engine makes of the stack; `Err` is what it says of one it refuses.
+/// The stack as Heat's engine evaluates it; `Err` contains the error of a stack that it refuses.
 fn stack(parameters: &Value) -> Result<Value, String> {
     let mut all = json!({
         "user_data": "#cloud-config\n", "image": "image", "master_flavor": "m", "worker_flavor": "w",
@@ -41,7 +41,7 @@ fn rules_of_stack(stack: &Value) -> BTreeSet<Rule> {
                 (&json!("ingress"), &json!("IPv4"))
             );
             let from = match rule["remote_mode"].as_str().unwrap() {
-                // Without a name it is the group itself.
+                // Without a name it means the group itself.
                 "remote_group_id" => rule["remote_group_id"]
                     .as_str()
                     .map_or(own, |group| group.strip_suffix("_group").unwrap())

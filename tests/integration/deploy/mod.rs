@@ -1,5 +1,5 @@
-//! What is in `deploy/`: each way to a cluster opens exactly the ports of the code's table, and is
-//! what its own tool takes for valid.
+//! The templates in `deploy/`: each opens exactly the ports of the table in the code, and is valid
+//! for its own tool.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -18,14 +18,14 @@ const POD_CIDR: &str = "172.20.0.0/16";
 const SERVICE_CIDR: &str = "10.68.0.0/16";
 const CLIENTS: &str = "192.0.2.0/24";
 
-/// A rule of a security group: whose group, whom it lets in, the protocol's number, ports.
+/// A rule of a security group: the group, the source, the protocol's number, ports.
 type Rule = (String, String, Option<u8>, Option<(u16, u16)>);
 
 fn project(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
-/// What the code's table opens.
+/// The rules of the table in the code.
 fn wanted(ipip: Ipip) -> BTreeSet<Rule> {
     let openings = OPENINGS.iter();
     let openings = openings.filter(|opening| opening.when.holds(Profile::WithCa, ipip));
@@ -41,7 +41,7 @@ fn rule(opening: &Opening) -> Rule {
     )
 }
 
-/// A protocol as a tool calls it.
+/// The number of a protocol, from its name in a tool.
 fn protocol(name: &str) -> Option<u8> {
     match name {
         "tcp" => Some(6),
@@ -51,7 +51,7 @@ fn protocol(name: &str) -> Option<u8> {
     }
 }
 
-/// Whom a range of addresses stands for.
+/// The name of the source that a range of addresses belongs to.
 fn peer_of_range(range: &str) -> String {
     match range {
         POD_CIDR => Peer::Pods.to_string(),
@@ -60,7 +60,7 @@ fn peer_of_range(range: &str) -> String {
     }
 }
 
-/// Runs a script of `tests/deploy` with the Python that has Heat and the parser of HCL.
+/// Runs a script of `tests/deploy` with the Python that has Heat and the HCL parser.
 fn python(script: &str, arguments: &[&str]) -> Output {
     Command::new(project("out/tools/bin/python"))
         .arg(project("tests/deploy").join(script))

@@ -1,4 +1,4 @@
-//! The script for the openstack client, run with a stand-in that notes down what it is asked for.
+//! The script for the openstack client, run with a stand-in that records every call.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -11,17 +11,17 @@ use appliance::user_data::SIZE_LIMIT;
 use super::{CLIENTS, EVERY_IPIP, Rule, peer_of_range, project, protocol, wanted};
 use crate::harness::said;
 
-/// A cloud that the `openstack` on PATH notes down what it is asked for.
+/// A cloud: the `openstack` on PATH records every call.
 struct Cloud {
     dir: tempfile::TempDir,
 }
 
 impl Cloud {
-    /// One in which nothing exists yet.
+    /// A cloud in which nothing exists yet.
     fn new() -> Cloud {
         let dir = tempfile::tempdir().unwrap();
         let openstack = dir.path().join("openstack");
-        // A thing exists from when it was created; its identifier is its name.
+        // A resource exists as soon as it is created; its identifier is its name.
         let script = r#"#!/bin/bash
 set -euo pipefail
 dir=${0%/*}
@@ -48,7 +48,7 @@ esac
         Cloud { dir }
     }
 
-    /// Runs `cluster.sh create` with what it has to have, and more arguments.
+    /// Runs `cluster.sh create` with the required options, and with more arguments.
     fn create(&self, arguments: &[&str]) -> Output {
         let needed = [
             "--user-data",
@@ -77,7 +77,7 @@ esac
             .unwrap()
     }
 
-    /// Everything it was asked for that begins with these words.
+    /// All calls that begin with these words.
     fn asked(&self, words: &[&str]) -> Vec<Vec<String>> {
         let asked = fs::read_to_string(self.dir.path().join("asked")).unwrap_or_default();
         let calls = asked.lines().map(|line| {

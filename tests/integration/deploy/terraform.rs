@@ -1,4 +1,4 @@
-//! The Terraform module, as a parser of its language reads it.
+//! The Terraform module, read by a parser of its language.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::{Rule, protocol, python, rule};
 use crate::harness::said;
 
-/// The text of a quoted string, as the parser gives it.
+/// The text of a quoted string of the parser.
 fn unquoted(value: &Value) -> Option<&str> {
     value.as_str()?.strip_prefix('"')?.strip_suffix('"')
 }

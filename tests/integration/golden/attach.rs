@@ -1,4 +1,4 @@
-//! The other ways to attach an image: their programs stand in, and keep to what the real ones do.
+//! The other ways to attach an image: stand-ins for their programs behave like the real ones.
 
 use std::fs;
 use std::process::Command;
@@ -6,7 +6,8 @@ use std::process::Command;
 use super::bed::{ROOMY, START, Site, failed, system, used};
 use crate::harness::said;
 
-/// libguestfs reads the image in a VM; here the kernel does. A process lives as long as the mount.
+/// libguestfs reads the image in a VM; here the kernel does it. A process lives as long as the
+/// mount.
 fn fake_guestfs(site: &Site) {
     let guestmount = format!(
         "case \"$1\" in --version) exit 0;; esac\n\
@@ -59,7 +60,7 @@ fn with_nbd(site: &Site, build: &Command) -> Command {
         log = site.path("nbd").display()
     );
     site.fake("qemu-nbd", &nbd);
-    // The nodes of the real /dev that are needed, in one that may be changed.
+    // The required nodes of the real /dev, in a directory that may be changed.
     let enter = "set -e; mount -t tmpfs none /sys/class/block; mkdir /sys/class/block/nbd0\n\
                  echo 0 >/sys/class/block/nbd0/size; mkdir \"$1\"; mount -t tmpfs none \"$1\"\n\
                  cp -a /dev/null /dev/urandom /dev/loop-control /dev/loop[0-9]* \"$1\"\n\

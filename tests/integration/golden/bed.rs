@@ -1,5 +1,5 @@
-//! A distribution's image in small, with traces of a machine that has run, and an appliance that is
-//! small enough to bake.
+//! A small image like that of a distribution, with traces of a machine that has run, and an
+//! appliance small enough to include.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -12,14 +12,14 @@ use serde_json::Value;
 
 use crate::harness::{Machine, document, payload, program, said};
 
-/// Where the root file system begins in an image, in bytes, behind a partition for the boot loader.
+/// The start of the root file system in an image, in bytes, after a partition for the boot loader.
 pub const START: u64 = 4 * 1024 * 1024;
-/// A disk with room for the bundle and what is spared.
+/// A disk with space for the bundle and the reserve.
 pub const ROOMY: u64 = 420 * 1024 * 1024;
-/// One without.
+/// A disk without this space.
 pub const SMALL: u64 = 64 * 1024 * 1024;
 
-/// Traces that any machine has which has run, each with the check that finds it.
+/// Traces of any machine that has run, each with the check that finds it.
 pub const TRACES: &[(&str, &str, &str)] = &[
     (
         "machine ID",
@@ -108,7 +108,7 @@ pub const TRACES: &[(&str, &str, &str)] = &[
     ("temporary files", "var/tmp/left", "x"),
 ];
 
-/// A system as a distribution's image has it, that was never booted.
+/// A system as in a distribution's image, which was never booted.
 pub fn system() -> Machine {
     let machine = Machine::new();
     machine.put(
@@ -145,7 +145,7 @@ pub fn used() -> Machine {
     machine
 }
 
-/// An appliance whose program is none that could run, and whose bundle is that of the harness.
+/// An appliance whose program cannot run, and whose bundle is that of the harness.
 pub fn appliance() -> PathBuf {
     static MADE: OnceLock<tempfile::TempDir> = OnceLock::new();
     let made = MADE.get_or_init(|| {
@@ -175,7 +175,7 @@ pub fn prepare(machine: &Machine) -> Output {
         .unwrap()
 }
 
-/// What `appliance image check` says of the system below `root`.
+/// The output of `appliance image check` for the system below `root`.
 pub fn checked(root: &Path) -> Value {
     let output = image(&["check", "--output", "json", "--root"])
         .arg(root)
@@ -196,7 +196,7 @@ pub fn failed(document: &Value) -> Vec<String> {
         .collect()
 }
 
-/// Runs a program that has to succeed, and returns what it printed.
+/// Runs a program that must succeed, and returns its output.
 pub fn run(program: &str, arguments: &[&str]) -> String {
     let output = Command::new(program).args(arguments).output().unwrap();
     assert!(
@@ -207,8 +207,8 @@ pub fn run(program: &str, arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// Makes a qcow2 image of `size` bytes at `path`: a table of partitions, a small one for the boot
-/// loader, and `tree` on the other.
+/// Makes a qcow2 image of `size` bytes at `path` with two partitions: a small one for the boot
+/// loader, and one with `tree`.
 pub fn make_image(tree: &Path, path: &Path, size: u64) {
     let raw = path.with_extension("raw");
     make_disk(tree, &raw, size);
@@ -261,13 +261,13 @@ fn make_disk(tree: &Path, raw: &Path, size: u64) {
     fs::remove_file(script).unwrap();
 }
 
-/// Where an image is built: a directory with a base, and what is beside the output.
+/// The place of an image build: a directory with a base and the output.
 pub struct Site {
     dir: tempfile::TempDir,
 }
 
 impl Site {
-    /// A site whose base is made of that system.
+    /// A site whose base is made from that system.
     pub fn with(machine: &Machine, size: u64) -> Site {
         let site = Site {
             dir: tempfile::tempdir().unwrap(),
@@ -287,12 +287,13 @@ impl Site {
         self.path("base.qcow2")
     }
 
-    /// The image to be made, in a directory of its own.
+    /// The output of the build, in its own directory.
     pub fn output(&self) -> PathBuf {
         self.path("made/golden.qcow2")
     }
 
-    /// `appliance image build`, with more arguments. Programs in `fakes` come first.
+    /// `appliance image build`, with more arguments. The programs in `fakes` come first on the
+    /// PATH.
     pub fn build(&self, arguments: &[&str]) -> Command {
         let mut command = image(&["build", "--base"]);
         let path = format!(
@@ -310,7 +311,7 @@ impl Site {
         command
     }
 
-    /// Puts a shell script in the place of a program.
+    /// Replaces a program by a shell script.
     pub fn fake(&self, program: &str, script: &str) {
         use std::os::unix::fs::PermissionsExt;
         let path = self.path("fakes").join(program);
@@ -319,7 +320,7 @@ impl Site {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
     }
 
-    /// Builds, which has to be refused with nothing written or attached. Returns what it said.
+    /// Runs a build that must be refused, with nothing written or attached. Returns its output.
     pub fn refusal(&self, arguments: &[&str]) -> String {
         let output = self.build(arguments).output().unwrap();
         assert_eq!(output.status.code(), Some(2), "{}", said(&output));
@@ -327,8 +328,8 @@ impl Site {
         said(&output)
     }
 
-    /// Asserts that beside the output there is nothing else than `names`, and that no image of
-    /// this site is attached.
+    /// Asserts that next to the output there are only `names`, and that no image of this site is
+    /// attached.
     pub fn assert_clean(&self, names: &[&str]) {
         let mut there: Vec<String> = fs::read_dir(self.path("made"))
             .unwrap()
@@ -351,8 +352,8 @@ impl Site {
         assert!(!mounts.contains(site), "{mounts}");
     }
 
-    /// Runs a shell script with the root file system of the made image at `$1` and the appliance
-    /// program at `$2`. Returns what it printed.
+    /// Runs a shell script with the root file system of the built image as `$1` and the appliance
+    /// program as `$2`. Returns its output.
     pub fn inside(&self, script: &str) -> String {
         let raw = self.path("look.raw");
         let (output, raw) = (self.output(), raw.to_str().unwrap());

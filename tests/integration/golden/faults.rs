@@ -1,4 +1,4 @@
-//! Bad bases, bad machines and bad moments: a reason is told, and nothing is left.
+//! Bad bases, bad machines and interruptions: the error has a reason, and nothing is left behind.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -12,10 +12,10 @@ use nix::unistd::Pid;
 use super::bed::{ROOMY, SMALL, Site, run, system};
 use crate::harness::{Machine, SmallDisk, program, said};
 
-/// Bounds what hangs.
+/// This limit only ends a test that hangs.
 const LIMIT: Duration = Duration::from_secs(300);
 
-/// What is said of a base that was changed so.
+/// The error for a base with this change.
 fn refusal(change: impl Fn(&Machine)) -> String {
     let machine = system();
     change(&machine);
@@ -104,7 +104,7 @@ fn the_base_is_never_its_own_output() {
     );
 }
 
-/// Ends with the test.
+/// It ends with the test.
 struct Process(Child);
 
 impl Drop for Process {
@@ -118,7 +118,7 @@ impl Drop for Process {
 fn a_base_that_a_vm_is_using_is_refused() {
     let site = Site::with(&system(), SMALL);
     let socket = site.path("socket");
-    // It holds the image as a VM does.
+    // It opens the image as a VM does.
     let _user = Process(
         Command::new("qemu-nbd")
             .args(["--persistent", "--socket"])
@@ -158,7 +158,7 @@ fn a_machine_without_the_means_asked_for_is_refused() {
     );
 }
 
-/// Waits until there is something at `path`.
+/// Waits until `path` exists.
 fn wait_for(path: &Path) {
     let start = Instant::now();
     while !path.exists() {
@@ -167,7 +167,7 @@ fn wait_for(path: &Path) {
     }
 }
 
-/// Begins a build that stops in `program` for as long as it is let, at the arguments of `at`.
+/// Starts a build that stops in `program` at the arguments of `at`, until it may continue.
 fn stopped_in(site: &Site, program: &str, at: &str) -> Child {
     let real = run(
         "sh",
@@ -224,7 +224,7 @@ fn a_build_that_is_killed_leaves_nothing_attached_and_the_next_one_cleans_up() {
     let mut build = stopped_in(&site, "fstrim", "*");
     signal(build.id(), Signal::SIGKILL);
     build.wait().unwrap();
-    // What it had started goes, too, when a person looks at it.
+    // The processes that it started are gone, too.
     let stopped = fs::read_to_string(site.path("reached")).unwrap();
     signal(stopped.trim().parse().unwrap(), Signal::SIGKILL);
     let start = Instant::now();

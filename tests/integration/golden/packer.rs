@@ -1,4 +1,5 @@
-//! Packer's templates, as Packer itself reads them; the cloud is a Keystone that only logs in.
+//! Packer's templates, read by Packer itself. The cloud is a Keystone where a client can only log
+//! in.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -17,7 +18,7 @@ fn packer_file(name: &str) -> std::path::PathBuf {
         .join(name)
 }
 
-/// `packer/build.sh validate`, which speaks to nobody but the cloud it is given.
+/// `packer/build.sh validate`, which connects only to the given cloud.
 fn validate(target: &str, variables: &[&str]) -> Command {
     let mut command = Command::new(packer_file("build.sh"));
     command
@@ -115,7 +116,7 @@ fn every_variable_of_packer_is_described() {
             "{block}"
         );
     }
-    // Where the old Packer reads it, it would stop there.
+    // The old Packer reads this file, and would stop there.
     for entry in fs::read_dir(packer_file("")).unwrap() {
         let path = entry.unwrap().path();
         if path.extension().is_some_and(|extension| extension == "hcl") {
@@ -125,7 +126,7 @@ fn every_variable_of_packer_is_described() {
     }
 }
 
-/// What `accelerator.sh` finds with a QEMU that does this.
+/// The result of `accelerator.sh` with a QEMU of this behaviour.
 fn accelerator(qemu: &str, seconds: u32) -> String {
     let dir = tempfile::tempdir().unwrap();
     let fake = dir.path().join("qemu-system-x86_64");
@@ -152,7 +153,7 @@ fn kvm_counts_only_where_a_guest_runs_with_it() {
 
 #[test]
 fn the_trial_of_an_accelerator_runs_a_real_guest() {
-    // The same guest in software, with what the host would say of KVM left out.
+    // The same guest in software, without the host's information about KVM.
     let output = accelerator(
         "exec /usr/bin/qemu-system-x86_64 $(echo \"$@\" | sed s/kvm/tcg/)",
         300,

@@ -1,4 +1,4 @@
-//! What `image prepare` puts in and takes out, and what `image check` finds.
+//! What `image prepare` adds and removes, and what `image check` finds.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
@@ -37,7 +37,7 @@ fn a_machine_that_has_run_becomes_an_image() {
         machine.read("etc/iscsi/initiatorname.iscsi"),
         "GenerateName=yes\n"
     );
-    // Programs that log go on only where the file is.
+    // Some programs write their logs only if the file exists.
     assert_eq!(machine.read("var/log/syslog"), "");
     for kept in [
         "var/lib/cloud/seed/nocloud/meta-data",
@@ -139,7 +139,7 @@ fn each_trace_alone_fails_its_own_check_and_no_other() {
             .iter()
             .find(|c| c["check"] == *check);
         assert!(!row.unwrap()["hint"].as_str().unwrap().is_empty());
-        // Directories that stay behind are no trace, except of those that go as a whole.
+        // Directories that stay are no trace, except those that are removed as a whole.
         match before {
             Some(before) => fs::write(&at, before).unwrap(),
             None if path.contains("journal") || path.contains("cloud/data") => {
@@ -201,7 +201,7 @@ fn no_link_in_an_image_leads_the_cleaning_out_of_it() {
     fs::remove_dir_all(machine.root().join("etc/ssh")).unwrap();
     symlink(outside.path(), machine.root().join("var/log")).unwrap();
     symlink(outside.path(), machine.root().join("etc/ssh")).unwrap();
-    // Up more often than there are directories, as a link in a hostile image may go.
+    // More `..` than there are directories, as in a link of a hostile image.
     let up = format!("{}{}", "../".repeat(30), outside.path().display());
     symlink(up, machine.root().join("var/tmp")).unwrap();
     prepared(&machine);
@@ -227,7 +227,7 @@ fn the_first_boot_of_an_image_unpacks_nothing_again() {
         all
     };
     let before = files(&unpacked);
-    // The payload of the harness is the one that was baked in.
+    // The payload in the image is that of the harness.
     let said = machine.installed(&[]);
     assert!(!said.contains("unpack"), "{said}");
     assert!(said.contains("changes made"), "{said}");

@@ -21,13 +21,14 @@ use crate::harness::said;
 use crate::site::WHOLE;
 use crate::vms::{APPLIANCE, Bed, Flavor, appliance, brought_up};
 
-/// Bounds a bring-up that hangs.
+/// This limit only ends a bring-up that hangs.
 const LIMIT: Duration = Duration::from_secs(2400);
-/// How many questions get no answer: more than cloud-init asks before it gives up (one probe, five
-/// repetitions a second apart, for each of two kinds of cloud), fewer than this program does.
+/// How many requests get no answer: more than cloud-init sends before it gives up (one probe and
+/// five repetitions, one per second, for each of two kinds of cloud), but fewer than this program
+/// sends.
 const UNANSWERED: usize = 24;
 
-/// What a test boots with.
+/// The inputs of a test's VM.
 struct Bench {
     appliance: PathBuf,
     base: Image,
@@ -47,7 +48,7 @@ impl Bench {
         }
     }
 
-    /// Makes a golden image of the base, as an operator does, and shows what was said.
+    /// Makes a golden image from the base, as an operator does, and prints the output.
     fn golden(&self) -> Image {
         let disk = self.keep.join("golden.qcow2");
         let began = Instant::now();
@@ -118,8 +119,8 @@ fn assert_healthy(machine: &mut Machine) {
     );
 }
 
-/// The seconds from the start of its kernel until the node was healthy, and of those until the unit
-/// began: systemd's own record.
+/// The seconds from the start of the kernel until the node was healthy, and until the unit started,
+/// from systemd's own record.
 fn seconds(machine: &mut Machine) -> (u64, u64) {
     let shown = machine
         .shell(
@@ -166,7 +167,8 @@ fn a_golden_image_boots_into_a_node_though_cloud_init_missed_the_metadata() {
     it_is_a_machine_of_its_own(&mut machine);
 }
 
-/// The same server of the same base: with all baked in, and with the appliance on a volume.
+/// The same server with the same base: once with everything in the image, and once with the
+/// appliance on a volume.
 #[test]
 #[ignore = "boots virtual machines; make test-image runs it"]
 fn a_golden_image_and_a_plain_one_side_by_side() {
@@ -190,7 +192,8 @@ fn a_golden_image_and_a_plain_one_side_by_side() {
     );
 }
 
-/// As `make image TARGET=qemu` does. The base has no boot loader: QEMU is handed its kernel.
+/// Like `make image TARGET=qemu`. The base has no boot loader, so QEMU gets the kernel as an
+/// argument.
 #[test]
 #[ignore = "boots a virtual machine; make test-image runs it"]
 fn a_golden_image_is_made_by_packer() {
@@ -238,7 +241,7 @@ fn a_golden_image_is_made_by_packer() {
     clean();
 }
 
-/// A QEMU in `dir` that boots with the image's kernel, before the machine's own on the PATH.
+/// A QEMU in `dir` that boots with the image's kernel, first on the PATH.
 fn with_kernel(image: &Image, dir: &Path) {
     let real = Command::new("sh")
         .args(["-c", "command -v qemu-system-x86_64"])
@@ -265,7 +268,7 @@ fn nothing_was_unpacked(machine: &mut Machine, said: &str) {
     assert_eq!(machine.shell(fresh).unwrap(), "");
 }
 
-/// What the node knows, the program found out by itself.
+/// The program found out everything about the node by itself.
 fn cloud_init_missed_it(machine: &mut Machine) {
     let platform = machine.shell("cloud-init query platform").unwrap();
     assert!(platform.contains("none"), "cloud-init found it: {platform}");

@@ -1,5 +1,5 @@
-//! Every example of every help page: each is a command line that parses, and each that needs no node,
-//! no download and no virtual machine is run.
+//! Every example of every help page: each must parse. Examples that need no node, no download and
+//! no virtual machine also run.
 
 use std::ffi::OsString;
 use std::fs;
@@ -17,7 +17,7 @@ use super::{commands, page};
 use crate::golden::bed::system;
 use crate::harness::{Machine, payload, program, said};
 
-/// Examples that are only parsed: what they begin with, and what running them would take.
+/// Examples that are only parsed: their beginning, and what they would need to run.
 const ONLY_PARSED: &[(&str, &str)] = &[
     ("appliance install ", "this machine would become a node"),
     ("appliance convert ", "this machine would have to be a node"),
@@ -60,7 +60,7 @@ const ONLY_PARSED: &[(&str, &str)] = &[
     ("appliance repack --bundle my-v1.9 -o", "downloads"),
 ];
 
-/// What running an example would take, if it is not run.
+/// What an example needs to run, if it does not run here.
 fn only_parsed(example: &str) -> Option<&'static str> {
     if example.contains("--root") {
         return None;
@@ -71,7 +71,7 @@ fn only_parsed(example: &str) -> Option<&'static str> {
     entry.map(|(start, _)| *start)
 }
 
-/// The examples of a page, each in one line as a shell takes it, without comments.
+/// The examples of a page, each in one line as in a shell, without comments.
 fn examples(page: &str) -> Vec<String> {
     let lines = page
         .lines()
@@ -116,7 +116,7 @@ fn every_page_has_an_example_of_its_own_command() {
     }
 }
 
-/// A directory with all that examples name, and a system where they say /mnt.
+/// A directory with all files that examples name, and a system in place of /mnt.
 struct Bench {
     dir: tempfile::TempDir,
     machine: Machine,
@@ -137,7 +137,7 @@ fn copy(from: &Path, to: &Path) {
     assert!(copied.unwrap().success());
 }
 
-/// What every bench begins with, made once.
+/// The start of every bench, made once.
 fn stock() -> &'static Path {
     static STOCK: OnceLock<tempfile::TempDir> = OnceLock::new();
     STOCK.get_or_init(make_stock).path()
@@ -192,7 +192,7 @@ fn make_stock() -> tempfile::TempDir {
     dir
 }
 
-/// Runs a line in a directory, with programs of these directories before all others.
+/// Runs a line in a directory. The programs of these directories come first on the PATH.
 fn shell(line: &str, dir: &Path, programs: &[PathBuf]) -> Output {
     let path = std::env::var("PATH").unwrap();
     let path = programs.iter().cloned().chain(std::env::split_paths(&path));
@@ -231,7 +231,7 @@ impl Bench {
         Bench { dir, machine }
     }
 
-    /// Runs a line here, and this program if it is in the directory `program` of the stock.
+    /// Runs a line here. If the directory `program` of the stock has this program, runs that.
     fn shell(&self, line: &str, program: &str) -> Output {
         let here = self.dir.path().to_str().unwrap();
         let line = line
@@ -242,7 +242,7 @@ impl Bench {
         shell(&line, self.dir.path(), &programs)
     }
 
-    /// The words that the shell gives to this program, which is not run.
+    /// The words that the shell would pass to this program. The program does not run.
     fn words(&self, example: &str) -> Vec<OsString> {
         let output = self.shell(example, "recorder");
         assert!(output.status.success(), "{example}: {}", said(&output));
@@ -263,7 +263,7 @@ fn every_example_works() {
         let bench = Bench::new(words.first().map_or("", String::as_str));
         for example in examples(&page).into_iter().filter(|line| is_ours(line)) {
             match parse(bench.words(&example)) {
-                // `--help` is an error to clap, but no failure.
+                // For clap, `--help` is an error, but not a failure.
                 Err(error) if error.exit_code() != 0 => failed.push(format!("{example}\n{error}")),
                 _ => {}
             }

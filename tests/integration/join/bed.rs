@@ -30,7 +30,7 @@ use appliance::sys::retry::Failure;
 use rcgen::KeyPair;
 use time::{Duration, OffsetDateTime};
 
-/// Where the service of a bed listens; what is sent there comes from [`WORKER`].
+/// The address of the service of a bed; requests to it come from [`WORKER`].
 pub const MASTER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 /// The address of this process, as the service sees it.
 pub const WORKER: Ipv4Addr = Ipv4Addr::LOCALHOST;
@@ -51,7 +51,7 @@ impl Files {
     }
 }
 
-/// An authority made at `now`: certificate and key.
+/// A CA made at `now`: certificate and key.
 pub fn authority(now: OffsetDateTime) -> (String, KeyPair) {
     let request = PkiRequest {
         authority: AuthorityRequest {
@@ -95,7 +95,7 @@ fn master(name: &str, address: Ipv4Addr) -> Master {
     }
 }
 
-/// What a master gives to another one.
+/// The keys that a master passes to another one.
 pub fn master_keys() -> MasterKeys {
     MasterKeys {
         authority: "the authority's key".to_owned().into(),
@@ -161,11 +161,11 @@ impl Bed {
         bed
     }
 
-    /// Starts one of the services. Connections wait until it takes them.
+    /// Starts one of the services. Connections wait until it accepts them.
     fn open(&self, listener: TcpListener, doors: Doors) {
         let (socket, joining) = (self.socket(), self.joining.clone());
         thread::spawn(move || {
-            // The file is there a moment before anybody listens.
+            // The file exists a moment before the service listens.
             while UnixStream::connect(&socket).is_err() {
                 thread::sleep(StdDuration::from_millis(5));
             }
@@ -223,7 +223,7 @@ impl Node {
         Node::asking(name, components::worker(name, WORKER))
     }
 
-    /// One that is to be a master too.
+    /// A machine that becomes a further master.
     pub fn master(name: &'static str) -> Node {
         Node::asking(name, vec![components::etcd_member(name, WORKER)])
     }
@@ -260,7 +260,7 @@ impl Node {
         self.worker(port, trusted).join(token, &self.held(None))
     }
 
-    /// Keeps what it was given.
+    /// Keeps the certificates that it got.
     pub fn keep(&self, joined: &Joined) {
         self.files
             .put(paths::CA_CERTIFICATE, joined.authority.as_bytes());
@@ -270,7 +270,7 @@ impl Node {
     }
 }
 
-/// What a failure says; whether it is worth another try.
+/// The text of a failure; and whether another try may help.
 pub fn told(failure: Failure) -> (String, bool) {
     let transient = matches!(failure, Failure::Transient(..));
     (format!("{:#}", failure.into_error()), transient)

@@ -1,5 +1,4 @@
-//! Tokens that do not count, masters that are not what they seem, and machines that are not
-//! whose name they bear.
+//! Invalid tokens, masters that are not what they seem, and machines with the name of another.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
@@ -56,7 +55,7 @@ fn a_token_that_does_not_count_is_told_with_the_next_step() {
     assert!(bed.nodes().all().unwrap().is_empty());
 }
 
-/// A gate without a network, and what goes through it.
+/// A gate without a network, and the messages that go through it.
 pub struct Direct {
     pub dir: tempfile::TempDir,
     token: Token,
@@ -167,7 +166,7 @@ fn what_was_heard_once_serves_nobody_again() {
         reason(gate.join(&asker, &join, NOW)),
         Reason::UnknownSession
     );
-    // In another exchange, the same proof proves nothing.
+    // The same proof is not valid in another exchange.
     let again = gate.hello(&asker, bed.hello(), NOW).unwrap().unwrap();
     let replayed = Join {
         session: again.session,
@@ -266,7 +265,7 @@ fn a_worker_gets_neither_the_masters_names_nor_anothers() {
         reason(gate.hello(&masters, at_the_masters, NOW)),
         Reason::NotYours
     );
-    // Begun as one node, asking for another's certificates.
+    // The exchange began as one node, and requests the certificate of another.
     let hello = bed.hello();
     let welcome = gate.hello(&asker, hello.clone(), NOW).unwrap().unwrap();
     let join = bed.prove(&hello, &welcome, requests(&Node::new("server03")));
@@ -286,7 +285,7 @@ fn exchanges_that_nobody_ends_do_not_pile_up() {
     for _ in 0..5_000 {
         gate.hello(&asker, bed.hello(), NOW).unwrap().unwrap();
     }
-    // The oldest had to give way; the newest has not.
+    // The oldest exchange was dropped; the newest still exists.
     let join = bed.prove(&hello, &welcome, requests(&Node::new("server01")));
     assert_eq!(
         reason(gate.join(&asker, &join, NOW)),
@@ -338,7 +337,7 @@ fn an_authority_that_is_not_yet_valid_is_said_and_waited_for() {
     );
 }
 
-/// A listener at the master's address that gives each connection to `serve`, with its number.
+/// A listener at the master's address that passes each connection to `serve`, with its number.
 fn stand_in(serve: impl Fn(TcpStream, usize) + Send + Sync + 'static) -> u16 {
     let listener = TcpListener::bind((MASTER, 0)).unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -352,7 +351,7 @@ fn stand_in(serve: impl Fn(TcpStream, usize) + Send + Sync + 'static) -> u16 {
     port
 }
 
-/// Passes everything both ways until one side ends, or `limit` bytes went to the client.
+/// Forwards everything both ways until one side ends, or `limit` bytes went to the client.
 fn relay(client: &TcpStream, port: u16, limit: usize) {
     let server = TcpStream::connect((MASTER, port)).unwrap();
     thread::scope(|scope| {
@@ -371,7 +370,7 @@ fn a_network_cut_in_mid_exchange_leaves_nothing_half_done() {
     let bed = Bed::new();
     let (port, cuts) = (bed.port, Arc::new(AtomicUsize::new(0)));
     let counted = cuts.clone();
-    // The exchange takes some 7 KiB; each try gets a little further than the one before.
+    // The exchange takes some 7 KiB; each attempt gets a little further than the one before.
     let through = stand_in(move |client, number| {
         counted.fetch_add(1, Ordering::SeqCst);
         relay(&client, port, 500 + 500 * number);
@@ -387,7 +386,7 @@ fn a_network_cut_in_mid_exchange_leaves_nothing_half_done() {
                 assert!(transient && tries < 60, "{error}");
             }
         }
-        // The service takes only so many requests of one address at a time.
+        // The service accepts only this many requests from one address at a time.
         thread::sleep(std::time::Duration::from_millis(300));
     };
     assert!(tries > 2, "nothing was ever cut");
@@ -435,7 +434,7 @@ fn a_man_in_the_middle_learns_nothing_and_is_found_out() {
     assert!(!heard.contains(secret.split_once('.').unwrap().1));
 }
 
-/// Speaks TLS to both sides, with a certificate of his own to the worker, and notes what passes.
+/// Uses TLS with both sides, with its own certificate for the worker, and records everything.
 fn eavesdrop(client: TcpStream, port: u16, heard: &std::sync::Mutex<Vec<u8>>) {
     use rustls::pki_types::{PrivateKeyDer, pem::PemObject};
     let own = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();

@@ -1,4 +1,4 @@
-//! A machine that becomes a master too gets the keys that masters share, and nobody else does.
+//! A machine that becomes a further master gets the keys that masters share; no other machine does.
 
 use appliance::join::nodes::Presence;
 use appliance::sys::retry::Failure;
@@ -20,7 +20,7 @@ fn a_master_of_the_inventory_gets_the_keys_that_masters_share() {
     let joined = worker.join_as_master(&bed.token, &node.held(None)).unwrap();
     assert_eq!(joined.authority, bed.authority);
     assert_eq!(joined.keys, master_keys());
-    // Cut before it had written them, it comes again.
+    // It was interrupted before it wrote them, and asks again.
     worker.join_as_master(&bed.token, &node.held(None)).unwrap();
     assert_eq!(bed.tokens().all().unwrap()[bed.token.id()].used, 1);
 }
@@ -30,7 +30,7 @@ fn a_token_does_not_make_a_master_of_a_machine_that_the_settings_do_not_name() {
     let bed = Bed::new();
     let error = refused(&bed, &Node::master("server05"));
     assert!(error.contains("is none of the cluster"), "{error}");
-    // The right name, at an address that is another's.
+    // The right name, at the address of another master.
     let error = refused(&bed, &Node::master("server02"));
     assert!(error.contains("is the name of the master"), "{error}");
     assert_eq!(bed.tokens().all().unwrap()[bed.token.id()].used, 0);

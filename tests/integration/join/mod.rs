@@ -1,4 +1,4 @@
-//! Joining: the exchange over real TLS, and everything that may go wrong with it.
+//! Joining: the exchange over real TLS, and everything that can go wrong with it.
 
 mod bed;
 mod faults;

@@ -1,4 +1,4 @@
-//! How many workers a master can let in: a measurement for docs/scale.md, not a test.
+//! How many workers a master can accept: a measurement for docs/scale.md, not a test.
 //!
 //! `cargo test --test integration join::pace -- --ignored --nocapture`
 
@@ -11,7 +11,7 @@ use appliance::records::nodes::NodeRecord;
 use super::bed::{Node, WORKER};
 use super::faults::{Direct, NOW, asker, requests};
 
-/// The time this thread has had a processor: other programs do not count.
+/// The processor time of this thread: other programs do not count.
 fn spent() -> Duration {
     let stat = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
     Duration::from_nanos(stat.split(' ').next().unwrap().parse().unwrap())

@@ -1,4 +1,4 @@
-//! What a node may ask to have signed.
+//! The certificate requests that a node may make.
 
 use std::net::Ipv4Addr;
 
@@ -28,7 +28,7 @@ fn good() -> Vec<CertificateSigningRequest> {
     held.iter().map(request).collect()
 }
 
-/// Why requests are refused of which the one for `name` is another.
+/// The reason for refusing the requests, if the one for `name` is replaced by another.
 fn refusal(name: &str, csr: String) -> String {
     let mut requests = good();
     let other = requests.iter_mut().find(|r| r.name == name).unwrap();
@@ -106,7 +106,7 @@ fn no_other_name_or_group_may_be_had() {
     assert!(refusal("kubelet-client", csr(&more)).contains("nothing else"));
 }
 
-/// A subject with the same attribute twice, which not every library can even say.
+/// A subject with the same attribute twice, which not every library can express.
 #[test]
 fn a_second_group_beside_the_right_one_is_noticed() {
     let dir = tempfile::tempdir().unwrap();
@@ -180,7 +180,7 @@ fn broken_weak_and_strange_requests_are_refused() {
     ] {
         refusal("kubelet", broken.to_owned());
     }
-    // Signed by one key, bearing another.
+    // Signed by one key, but with the public key of another.
     let (one, other) = (csr(&client()), csr(&client()));
     let mixed = one.len() / 2;
     refusal("kubelet-client", one[..mixed].to_owned() + &other[mixed..]);

@@ -1,4 +1,4 @@
-//! The exchange as it should be, and the limits of the service.
+//! The exchange without faults, and the limits of the service.
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, TcpStream};
@@ -69,7 +69,7 @@ fn a_token_serves_no_more_workers_than_it_may() {
     bed.tokens().add(once.id(), &record).unwrap();
     let first = Node::new("server01");
     first.join(&once, bed.port, None).unwrap();
-    // Its answer may have been lost.
+    // The answer to it may have been lost.
     first.join(&once, bed.port, None).unwrap();
     let (error, transient) = told(
         Node::new("server03")
@@ -123,7 +123,8 @@ fn a_node_renews_with_its_certificate_until_another_machine_has_its_name() {
     let node = Node::new("server01");
     node.keep(&bed.join(&node).unwrap());
     renew(&bed, &node).unwrap();
-    // The cluster knows no server01, so the machine at the same address may be it again.
+    // The cluster does not know server01, so the machine at the same address may use the name
+    // again.
     bed.join(&Node::new("server01")).unwrap();
     let error = renew(&bed, &node).unwrap_err();
     assert!(
@@ -147,7 +148,7 @@ fn without_a_nodes_certificate_nobody_renews_anything() {
     let node = Node::new("server01");
     let joined = bed.join(&node).unwrap();
     node.keep(&joined);
-    // kube-proxy's certificate is the cluster's too, but names no node.
+    // kube-proxy's certificate is also from this cluster, but does not name a node.
     let held = node.held(None);
     let proxy = held
         .iter()
@@ -193,7 +194,7 @@ fn ten_thousand_requests_from_one_address_keep_nobody_else_out() {
     let flood = anonymous(Some(Ipv4Addr::new(127, 0, 0, 9)));
     let mut turned_away = 0;
     for _ in 0..10_000 {
-        // Told so at first, and then not even that.
+        // At first the service refuses with a reason, and then without an answer.
         let answer = flood.post(hello_url(&bed)).body("{}").send();
         turned_away += u32::from(answer.map_or(true, |answer| answer.status() == 429));
     }
@@ -215,7 +216,7 @@ fn a_body_of_a_gigabyte_is_not_read() {
             1 << 30,
         ))
         .send();
-    // It may have hung up before the answer could be read.
+    // It may have closed the connection before the answer could be read.
     if let Ok(answer) = answer {
         assert_eq!(answer.status(), 413);
     }
@@ -230,7 +231,7 @@ fn a_body_of_a_gigabyte_is_not_read() {
     bed.join(&Node::new("server01")).unwrap();
 }
 
-/// A body without end, which fails the test where it is really read.
+/// A body without end, which fails the test if the service really reads it.
 struct Endless {
     sent: usize,
 }

@@ -22,7 +22,7 @@ use time::{Duration, OffsetDateTime};
 use super::bed::record;
 use crate::etcd::{Member, NAMES, masters};
 
-/// Three masters, of which the first runs etcd: what they share, they share there.
+/// Three masters, of which the first runs etcd, where they all keep their records.
 struct Shared {
     members: Vec<Member>,
     _dir: tempfile::TempDir,
@@ -66,7 +66,7 @@ impl Shared {
         registry::open(&self.members[master].root()).unwrap().1
     }
 
-    /// What a master has in its own file.
+    /// The content of a master's own file.
     fn alone(&self, master: usize) -> Tokens {
         Tokens::new(
             &self.members[master]
@@ -76,7 +76,7 @@ impl Shared {
         )
     }
 
-    /// Asks etcd as anybody may who has a certificate of the cluster.
+    /// A request to etcd as everyone with a certificate of the cluster can send it.
     fn etcd(&self, method: reqwest::Method, path: &str, body: String) -> Value {
         let root = self.members[0].root();
         let client = mtls::client(&root, ETCD_CERTIFICATE, std::time::Duration::from_secs(5));
@@ -126,7 +126,7 @@ fn a_token_made_on_one_master_serves_at_the_others_as_often_as_it_may_in_all() {
     };
     assert!(shared.tokens(0).add(token.id(), &limited).unwrap());
     assert!(!shared.tokens(1).add(token.id(), &limited).unwrap());
-    // All masters at once, more often than it may.
+    // All masters at once, more often than the token allows.
     let served: u32 = thread::scope(|scope| {
         let spend = |master: usize| {
             let (tokens, id) = (shared.tokens(master), token.id());
@@ -164,7 +164,7 @@ fn whoever_can_only_write_to_etcd_makes_no_token_and_brings_none_back() {
     let text = serde_json::to_string(&tokens.all().unwrap()[token.id()]).unwrap();
     let live = shared.value(&format!("tokens/{}", token.id()));
     assert!(!live.contains("verifier") && !live.contains('{'), "{live}");
-    // A copy under another name, a record as it is, and anything else.
+    // A copy under another name, the unchanged record, and anything else.
     shared.set("tokens/copied", &live);
     shared.set("tokens/bbbbbb", &hex::encode(&text));
     shared.set("tokens/cccccc", "anything");
@@ -173,7 +173,7 @@ fn whoever_can_only_write_to_etcd_makes_no_token_and_brings_none_back() {
         let refused = shared.tokens(1).usable(&id, now()).unwrap().unwrap_err();
         assert_eq!(refused.reason, Reason::UnknownToken, "{id}");
     }
-    // What was revoked stays so at every master that knew, whatever is put there again.
+    // A revocation stays at every master that knew it, whatever someone writes there.
     shared.tokens(1).revoke(token.id(), now()).unwrap();
     shared.set(&format!("tokens/{}", token.id()), &live);
     assert_eq!(
@@ -184,7 +184,7 @@ fn whoever_can_only_write_to_etcd_makes_no_token_and_brings_none_back() {
         reason(shared.tokens(0).spend(token.id(), now(), false)),
         Reason::RevokedToken
     );
-    // A record that was damaged is made good.
+    // A damaged record is repaired.
     shared.set(&format!("tokens/{}", token.id()), "damaged");
     assert_eq!(
         reason(shared.tokens(0).spend(token.id(), now(), false)),
@@ -200,7 +200,7 @@ fn the_founder_lets_masters_in_before_there_is_etcd_and_no_use_is_forgotten() {
         uses: Some(3),
         ..record(&token)
     };
-    // As user-data brings it to all.
+    // Like a token that all masters get from user-data.
     for master in 0..3 {
         shared.alone(master).add(token.id(), &limited).unwrap();
     }
@@ -264,7 +264,7 @@ fn a_node_is_known_at_every_master_and_released_at_any() {
         token: "abcdef".parse().unwrap(),
         seen: now() - Duration::minutes(ago),
     };
-    // Noted by the founder before there was etcd.
+    // Recorded by the founder before etcd was up.
     shared.nodes(0).note("server04", &joined("old", 9)).unwrap();
     shared.start();
     shared.nodes(1).note("server01", &joined("new", 0)).unwrap();

@@ -1,4 +1,4 @@
-//! The layout of the source: which room imports which, to the end of every way.
+//! The layout of the source: which room imports which, directly or through others.
 
 mod paths;
 mod rules;
@@ -23,7 +23,7 @@ fn the_layout_holds() {
     assert!(broken.is_empty(), "{}", broken.join("\n"));
 }
 
-/// The rule has to find what `text` adds to the module, and to say `complaint`.
+/// With `text` added to the module, the rule must fail with `complaint`.
 #[track_caller]
 fn plant(rule: Rule, module: &str, text: &str, complaint: &str) {
     static READ: LazyLock<(BTreeMap<String, String>, Tree)> = LazyLock::new(|| {
@@ -103,7 +103,7 @@ fn a_pure_room_that_reaches_the_machine_is_found() {
         ),
         ("paths", "use std::*;", "paths reaches std::*"),
         ("paths", "use nix::unistd::getuid;", "nix::unistd::getuid"),
-        // Two rooms further on: what `desired` takes from `addons`, and `plan` from `desired`.
+        // Through two more rooms: `desired` imports `addons`, and `plan` imports `desired`.
         (
             "addons::object",
             "use reqwest::blocking::Client;",

@@ -1,4 +1,4 @@
-//! Every path on a node stands once: in `paths.rs`.
+//! Every path on a node exists only once: in `paths.rs`.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -76,7 +76,7 @@ fn files(dir: &Path) -> Vec<PathBuf> {
 fn no_path_stands_a_second_time_in_a_template() {
     let templates = Path::new(env!("CARGO_MANIFEST_DIR")).join("bundle/templates");
     let constants = constants();
-    // Where a program looks for others is a list of the system's own directories.
+    // The search path of a program is a list of the system's own directories.
     let own = constants
         .iter()
         .filter(|(name, _)| !matches!(name.as_str(), "PATH_DIR" | "DOCKER_OF_MACHINE"));

@@ -1,10 +1,10 @@
-//! The rules of the layout. Each returns what breaks it, in words; nothing if it holds.
+//! The rules of the layout. Each returns its violations, in words; nothing if there are none.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::tree::{Segments, Tree, room};
 
-/// The rooms that are given everything they look at.
+/// The pure rooms, which get all their input as arguments.
 pub const PURE: &[&str] = &[
     "addons",
     "components",
@@ -22,7 +22,7 @@ pub const PURE: &[&str] = &[
 ];
 /// The rooms that reach the machine or the network.
 const MACHINE: &[&str] = &["apply", "clients", "observe", "sys"];
-/// What reaches them without a room of the program.
+/// The imports that reach them directly.
 const MACHINE_CRATES: &[&str] = &[
     "axum",
     "docker_credential",
@@ -44,12 +44,12 @@ const MACHINE_CRATES: &[&str] = &[
     "tokio",
     "tokio_rustls",
 ];
-/// The rooms that know how the command line is read.
+/// The rooms that know clap.
 const COMMAND_LINE: &[&str] = &["cli", "commands"];
-/// The rooms that write files: `apply` the node's, `enroll` its keys, `image` golden images and
-/// `bundle` payloads. `join` notes tokens and nodes while it serves, when no command runs.
+/// The rooms that write files: `apply` those of the node, `enroll` its keys, `image` golden images
+/// and `bundle` payloads. `join` records tokens and nodes while it serves, when no command runs.
 const WRITERS: &[&str] = &["apply", "bundle", "enroll", "image", "join", "sys"];
-/// What writes.
+/// The imports that write.
 const WRITING: &[&str] = &[
     "crate::sys::atomic",
     "crate::sys::change",
@@ -72,7 +72,7 @@ const WRITING: &[&str] = &[
     "tempfile",
 ];
 
-/// A rule: what breaks it in a tree.
+/// A rule: its violations in a tree.
 pub type Rule = fn(&Tree) -> Vec<String>;
 
 /// All rules.
@@ -101,7 +101,7 @@ pub fn no_circle_between_rooms(tree: &Tree) -> Vec<String> {
     broken
 }
 
-/// Files import each other in one direction only; a module and those below it are one.
+/// Files import each other in one direction only; a module and the modules below it count as one.
 pub fn no_circle_between_files(tree: &Tree) -> Vec<String> {
     let is_part = |one: &str, other: &str| one.starts_with(&format!("{other}::"));
     let mut named: BTreeMap<&str, BTreeMap<&str, &str>> = BTreeMap::new();
@@ -142,7 +142,7 @@ fn way<'a>(
     None
 }
 
-/// Pure rooms reach neither the machine nor the network, by any way.
+/// Pure rooms reach neither the machine nor the network, also not through other rooms.
 pub fn pure_rooms_stay_pure(tree: &Tree) -> Vec<String> {
     let modules: BTreeMap<_, _> = tree.modules().collect();
     let mut broken = Vec::new();
@@ -161,7 +161,7 @@ pub fn pure_rooms_stay_pure(tree: &Tree) -> Vec<String> {
     broken
 }
 
-/// Only `cli` and `commands` know the command line, and nobody imports those two.
+/// Only `cli` and `commands` import clap, and no other room imports those two.
 pub fn only_commands_know_the_command_line(tree: &Tree) -> Vec<String> {
     let mut broken = Vec::new();
     for (name, module) in tree.modules() {
@@ -178,7 +178,7 @@ pub fn only_commands_know_the_command_line(tree: &Tree) -> Vec<String> {
     broken
 }
 
-/// Only the writers' rooms write files.
+/// Only the rooms that may write do so.
 pub fn only_writers_write(tree: &Tree) -> Vec<String> {
     let mut broken = Vec::new();
     for (name, module) in tree.modules() {
@@ -195,7 +195,7 @@ pub fn only_writers_write(tree: &Tree) -> Vec<String> {
     broken
 }
 
-/// `sys` knows the machine, and nothing of Kubernetes: it imports digests only.
+/// `sys` depends on the machine, not on Kubernetes: it imports digests only.
 pub fn sys_is_a_leaf(tree: &Tree) -> Vec<String> {
     let named = tree.rooms_named();
     let others = named.get("sys").into_iter().flatten();
@@ -205,7 +205,7 @@ pub fn sys_is_a_leaf(tree: &Tree) -> Vec<String> {
         .collect()
 }
 
-/// Whoever only reads does not reach what writes the node.
+/// Rooms that only read do not reach the code that changes the node.
 pub fn readers_do_not_reach_the_writer(tree: &Tree) -> Vec<String> {
     const READERS: &[&str] = &["check", "clients", "metadata", "observe", "status"];
     let mut broken = Vec::new();
@@ -222,7 +222,7 @@ pub fn readers_do_not_reach_the_writer(tree: &Tree) -> Vec<String> {
     broken
 }
 
-/// Whether the path is one of `names` or leads into one, or takes all of what one is in.
+/// Whether the path is one of `names` or is below one, or imports everything of its parent.
 fn is_any(path: &[String], names: &[&str]) -> bool {
     names.iter().any(|name| {
         let name: Vec<&str> = name.split("::").collect();

@@ -1,4 +1,4 @@
-//! The source files of the program, and what each of them names.
+//! The source files of the program, and the names that each of them uses.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs;
@@ -11,18 +11,18 @@ use syn::{Attribute, Item, UseTree};
 /// The segments of a path, such as `["std", "fs", "write"]`.
 pub type Segments = Vec<String>;
 
-/// The modules of the program by their paths, such as `bundle::fetch`; those of tests left out.
+/// The modules of the program by their paths, such as `bundle::fetch`, without those of tests.
 #[derive(Clone, Debug)]
 pub struct Tree {
     modules: BTreeMap<String, Module>,
 }
 
-/// What one file names.
+/// The names that one file uses.
 #[derive(Clone, Debug, Default)]
 pub struct Module {
     /// Other modules of the program.
     pub own: BTreeSet<String>,
-    /// Everything of other crates, the standard library included.
+    /// Names of other crates, including the standard library.
     pub foreign: BTreeSet<Segments>,
 }
 
@@ -65,7 +65,7 @@ pub fn room(module: &str) -> &str {
 }
 
 impl Tree {
-    /// Reads what each of the sources names.
+    /// Reads the names that each of the sources uses.
     pub fn of(sources: &BTreeMap<String, String>) -> Tree {
         let read = |(name, text): (&String, &String)| {
             let file = syn::parse_file(text).unwrap_or_else(|error| panic!("{name}: {error}"));
@@ -95,14 +95,14 @@ impl Tree {
         self.modules.keys().map(|name| room(name)).collect()
     }
 
-    /// For each module that `start` reaches, itself included: the way there.
+    /// For each module that `start` reaches, including itself: the path to it.
     pub fn reached<'a>(&'a self, start: &'a str) -> BTreeMap<&'a str, Vec<&'a str>> {
         self.ways(start, |name| {
             self.modules[name].own.iter().map(String::as_str).collect()
         })
     }
 
-    /// The rooms that the modules of each room name, and a module that does.
+    /// The rooms that each room uses, each with a module that does so.
     pub fn rooms_named(&self) -> BTreeMap<&str, BTreeMap<&str, &str>> {
         let mut named: BTreeMap<&str, BTreeMap<&str, &str>> = BTreeMap::new();
         for (name, module) in &self.modules {
@@ -134,7 +134,7 @@ impl Tree {
     }
 }
 
-/// What the file of the module `name` names.
+/// The names that the file of the module `name` uses.
 fn names(name: &str, mut file: syn::File, sources: &BTreeMap<String, String>) -> Module {
     without_tests(&mut file.items);
     let mut reader = Reader::default();
@@ -150,7 +150,7 @@ fn names(name: &str, mut file: syn::File, sources: &BTreeMap<String, String>) ->
     module
 }
 
-/// The module of the program that a path leads to, as seen in the module `here`.
+/// The module of the program that a path refers to, seen from the module `here`.
 fn own(here: &str, path: &[String], sources: &BTreeMap<String, String>) -> Option<String> {
     let mut place: Vec<&str> = here.split("::").collect();
     let mut rest = path.iter().map(String::as_str).peekable();
@@ -175,7 +175,7 @@ fn own(here: &str, path: &[String], sources: &BTreeMap<String, String>) -> Optio
             found = Some(place.join("::"));
         }
     }
-    // A name of the module itself, or of the one above it.
+    // A name of the module itself, or of its parent.
     let above = path.iter().filter(|part| *part == "super").count();
     let upper: Vec<&str> = here.split("::").collect();
     let upper = upper[..upper.len().saturating_sub(above)].join("::");
@@ -220,7 +220,7 @@ fn is_for_tests(attribute: &Attribute) -> bool {
 #[derive(Default)]
 struct Reader {
     paths: BTreeSet<Segments>,
-    /// The names that imports give, and what they stand for.
+    /// The names that imports define, and the paths that they refer to.
     imported: BTreeMap<String, Segments>,
 }
 
@@ -254,7 +254,7 @@ impl Reader {
         }
     }
 
-    /// The paths, with imported names replaced by what they stand for.
+    /// The paths, with imported names replaced by their paths.
     fn resolved(&self) -> Vec<Segments> {
         let resolve = |path: &Segments| match self.imported.get(&path[0]) {
             Some(whole) if path.len() > 1 => [whole, &path[1..]].concat(),

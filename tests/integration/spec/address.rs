@@ -1,4 +1,5 @@
-//! Which of its addresses is the node's own, and what hangs on the interface that has it.
+//! Which of its addresses a node uses, and the settings that depend on the interface with this
+//! address.
 
 use appliance::components::pki_request;
 use appliance::nodespec::Inputs;
@@ -23,7 +24,7 @@ fn an_address_this_machine_does_not_have_is_refused_with_those_it_has() {
     );
 }
 
-/// A VM with two interfaces, of which OpenStack knows the MAC addresses only.
+/// A VM with two interfaces; OpenStack knows only their MAC addresses.
 fn two_nics() -> Inputs {
     let mut inputs = master();
     inputs.metadata[0].interfaces = vec![nic(2, &[]), nic(3, &[])];
@@ -118,7 +119,7 @@ fn the_mtu_is_that_of_the_interface_with_the_address() {
     let spec = resolved(&inputs);
     assert_eq!((*spec.mtu, spec.pod_mtu()), (1442, 1442));
 
-    // DHCP networks have none in the metadata: the kernel knows.
+    // The metadata has no addresses of DHCP networks: the kernel has them.
     inputs.metadata[0].interfaces[0].mtu = None;
     let spec = resolved(&inputs);
     assert_eq!(*spec.mtu, 1442);

@@ -1,4 +1,4 @@
-//! What is refused before anything is written, and what a node is made of when nothing is.
+//! The input that is refused before anything is written, and the specification of valid input.
 
 use appliance::metadata::model::{Interface, Metadata};
 use appliance::nodespec::settings::{InventoryEntry, RoleRule, Settings};
@@ -13,7 +13,7 @@ const DRIVE: &str = "config drive /dev/sr0";
 const SERVICE: &str = "metadata service http://169.254.169.254";
 const PORT: &str = "2d3e4f50-0303-4a4a-8b8b-000000000003";
 
-/// What a source says of the tutorial's master.
+/// The metadata of the tutorial's master from one source.
 pub fn metadata(source: &str) -> Metadata {
     Metadata {
         source: source.to_owned(),
@@ -32,7 +32,7 @@ pub fn metadata(source: &str) -> Metadata {
     }
 }
 
-/// An interface with a MAC address that ends so, and these static addresses.
+/// An interface whose MAC address ends like this, with these static addresses.
 fn nic(end: u8, addresses: &[&str]) -> Interface {
     Interface {
         mac: mac(end),
@@ -78,7 +78,7 @@ fn user_data(yaml: &str) -> Layer {
     layer(Place::UserData(DRIVE.to_owned()), yaml)
 }
 
-/// What the tutorial's master is given: its role as a server property, a static address.
+/// The input of the tutorial's master: its role as a server property, a static address.
 fn master() -> Inputs {
     Inputs {
         layers: vec![property(DRIVE, "role: master")],
@@ -98,7 +98,7 @@ fn configured(yaml: &str) -> Inputs {
     inputs
 }
 
-/// A VM that nobody gave a role, with this user-data.
+/// A VM without a role, with this user-data.
 fn nameless(yaml: &str) -> Inputs {
     Inputs {
         layers: vec![user_data(yaml)],
@@ -137,7 +137,7 @@ fn the_tutorials_master_needs_its_role_only() {
 
 #[test]
 fn the_stronger_layer_wins_and_remembers_what_it_overrode() {
-    // From the weakest to the strongest, as they might be found in any order.
+    // From the weakest to the strongest. They may be found in any order.
     let places = [
         Place::Bundle("v1.9".to_owned()),
         Place::VendorData(format!("{DRIVE}: vendor_data.json")),

@@ -1,4 +1,5 @@
-//! Which role a node gets, and who says so: properties, the inventory, rules, the master's address.
+//! The role of a node, and where it is from: properties, the inventory, rules, the master's
+//! address.
 
 use appliance::nodespec::Role;
 
