@@ -33,7 +33,7 @@ impl Bed {
         }
         bed.fake("systemctl", "echo \"systemctl $*\" >>\"$BED/called\"");
         bed.fake("sleep", "echo \"sleep $*\" >>\"$BED/called\"");
-        // A stand-in that only mounts the one volume: it copies the volume's files.
+        // The stand-in mounts only the one volume: it copies the volume's files.
         bed.fake(
             "mount",
             "echo \"mount $*\" >>\"$BED/called\"\n\

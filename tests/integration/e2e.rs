@@ -15,7 +15,7 @@ fn thorough() -> bool {
     std::env::var_os("THOROUGH").is_some_and(|value| !value.is_empty())
 }
 
-/// The message of each attempt of a worker to join.
+/// How often the token is used: once for each worker, and once more for a rebuilt one.
 fn uses(site: &Site) -> usize {
     site.workers.len() + usize::from(thorough())
 }

@@ -74,7 +74,7 @@ fn kubeconfig(bed: &mut Bed, name: &str, server: &str) -> String {
     path
 }
 
-/// One writer: its name, its VM, and its way to the API.
+/// One writer: its name, and the VM on which it runs.
 struct Writer {
     name: &'static str,
     at: &'static str,

@@ -1,5 +1,5 @@
-//! Docker image archives made without docker: what `docker save` writes, in both
-//! its layouts, so that `docker load` of 1.13 and of 20.10 takes them.
+//! Docker image archives made without docker: the format of `docker save` in both its layouts,
+//! which `docker load` of 1.13 and of 20.10 accepts.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -11,13 +11,13 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tar::{Builder, EntryType, Header};
 
-/// A file that an image holds beside its program.
+/// A file in an image, in addition to its program.
 pub struct Extra {
-    /// Where it stands, absolute.
+    /// Its absolute path.
     pub path: String,
     /// Its permissions.
     pub mode: u32,
-    /// What is in it.
+    /// Its content.
     pub bytes: Vec<u8>,
 }
 
@@ -29,22 +29,21 @@ pub struct Image {
     pub repository: &'static str,
     /// The image's tag.
     pub tag: &'static str,
-    /// Where the program stands in the image.
+    /// The path of the program in the image.
     pub program: &'static str,
-    /// What is run; an image has this or a command.
+    /// The entrypoint; an image has this or a command.
     pub entrypoint: &'static [&'static str],
     /// The default command.
     pub command: &'static [&'static str],
-    /// Variables beside the search path, as `NAME=value`.
+    /// Variables in addition to the search path, as `NAME=value`.
     pub environment: &'static [&'static str],
 }
 
 impl Image {
-    /// Writes the archive of the image, with `program` as its program and `extra` beside
-    /// it. The same files give the same bytes.
+    /// Writes the archive of the image, with `program` as its program and with the files `extra`.
+    /// The same files give the same bytes.
     ///
-    /// # Errors
-    /// A directory that cannot be written to.
+    /// # Errors A directory that cannot be written to.
     pub fn write(&self, directory: &Path, program: &[u8], extra: &[Extra]) -> Result<()> {
         // All images share the first layer, so that docker unpacks it once.
         let layers = [base_layer(program)?, self.layer(extra)?];
@@ -94,8 +93,8 @@ impl Image {
         Ok(())
     }
 
-    /// What this image has of its own: the files, the directories above them, and last its
-    /// program, which is a name for the stand-in.
+    /// The files of this image alone: the extra files, the directories above them, and last its
+    /// program, which is a link to the stand-in.
     fn layer(&self, extra: &[Extra]) -> Result<Vec<u8>> {
         let mut archive = Builder::new(Vec::new());
         let mut directories = BTreeSet::new();
@@ -156,7 +155,7 @@ impl Image {
 const EPOCH: &str = "1970-01-01T00:00:00Z";
 const NOTE: &str = "appliance test stand-in; not the real image";
 
-/// Where the stand-in is in every image; its names lead to it.
+/// The path of the stand-in in every image; the names of programs are links to it.
 const STAND_IN: &str = "stand-in";
 
 fn base_layer(program: &[u8]) -> Result<Vec<u8>> {

@@ -1,4 +1,4 @@
-//! `sim components DIR` and `sim images DIR`: what a bundle is packed from; `sim services DIR`: the
+//! `sim components DIR` and `sim images DIR`: the components of a bundle; `sim services DIR`: the
 //! images of the tutorial's own services.
 
 use std::fs;
@@ -24,7 +24,7 @@ const COMPONENTS: [&str; 10] = [
     "loopback",
 ];
 
-/// The image of one of the tutorial's own services, with the port it has there.
+/// The image of one of the tutorial's own services, with its port.
 macro_rules! example {
     ($name:literal, $port:literal) => {
         Image {
@@ -118,8 +118,7 @@ const USAGE: &str = "usage: sim components DIR | sim images DIR | sim services D
 
 /// Runs one command.
 ///
-/// # Errors
-/// Another command line, or a directory that cannot be written to.
+/// # Errors An unknown command line, or a directory that cannot be written to.
 pub fn run(arguments: &[String]) -> Result<()> {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let ["components" | "images" | "services", directory] = words[..] else {
@@ -148,8 +147,8 @@ pub fn run(arguments: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// What an image holds beside the stand-in: calico/node has BIRD, and what it sets up
-/// the kernel with.
+/// The files of an image in addition to the stand-in: calico/node has BIRD, and the programs that
+/// configure the kernel.
 fn beside(image: &Image) -> Result<Vec<Extra>> {
     if image.repository == "quay.io/calico/node" {
         return gather::programs(&gather::OF_CALICO_NODE);

@@ -1,4 +1,4 @@
-//! Checks of values, as the real programs make them.
+//! Checks of values, with the rules of the real programs.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -15,8 +15,8 @@ pub fn boolean(value: &str) -> Option<bool> {
     }
 }
 
-/// A duration as Go's `time.ParseDuration` reads it: numbers with units, or 0. A
-/// negative one counts as none at all.
+/// A duration as Go's `time.ParseDuration` reads it: numbers with units, or 0. A negative one
+/// counts as no duration.
 pub fn duration(value: &str) -> Option<Duration> {
     const UNITS: [(&str, f64); 7] = [
         ("ns", 1e-9),
@@ -53,8 +53,7 @@ pub fn duration(value: &str) -> Option<Duration> {
 
 /// A port range `FIRST-LAST` or `FIRST+COUNT`.
 ///
-/// # Errors
-/// A range of another form, upside down, or past 65535.
+/// # Errors A range in another form, in the wrong order, or beyond 65535.
 pub fn port_range(value: &str) -> Result<RangeInclusive<u16>> {
     let (first, last) = if let Some((first, last)) = value.split_once('-') {
         (number(first)?, number(last)?)
@@ -76,11 +75,10 @@ fn number(text: &str) -> Result<u32> {
         .map_err(|_| anyhow::anyhow!("{text:?} is no port number"))
 }
 
-/// Checks the range services get their addresses from: the real apiserver
-/// refuses more than 20 bits of addresses.
+/// Checks the range of services' addresses: the real apiserver refuses more than 20 bits of
+/// addresses.
 ///
-/// # Errors
-/// A range that is too large.
+/// # Errors A range that is too large.
 pub fn service_range(range: &IpNet) -> Result<()> {
     if range.max_prefix_len() - range.prefix_len() > 20 {
         bail!("specified --service-cluster-ip-range is too large: {range}");

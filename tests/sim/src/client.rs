@@ -1,5 +1,5 @@
-//! A small JSON client over HTTP and TLS. Hosts are IP addresses: a static
-//! program must not ask glibc for names.
+//! A small JSON client over HTTP and TLS. Hosts are IP addresses: a static program cannot use glibc
+//! to resolve names.
 
 use std::io::Read;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
@@ -14,13 +14,13 @@ use serde_json::Value;
 /// How long one request may take.
 const REQUEST_LIMIT: Duration = Duration::from_secs(9);
 
-/// How long it may take to be connected, where that is all that is asked for.
+/// How long a connection may take, for requests that only need a connection.
 const CONNECT_LIMIT: Duration = Duration::from_secs(1);
 
-/// What a query holds that takes a list as the API server last heard of it.
+/// The query for a list from the API server's cache.
 pub const ANY_VERSION: &str = "resourceVersion=0";
 
-/// A client of one server; a clone shares its connections.
+/// A client of one server; clones share its connections.
 #[derive(Clone)]
 pub struct Client {
     http: reqwest::blocking::Client,
@@ -28,7 +28,7 @@ pub struct Client {
     token: Option<String>,
 }
 
-/// What a server answered.
+/// The answer of a server.
 pub struct Reply {
     /// The HTTP status.
     pub status: u16,
@@ -44,8 +44,7 @@ impl Reply {
 
     /// The body as JSON, if the request succeeded.
     ///
-    /// # Errors
-    /// Any status but 2xx, or a body that is not JSON.
+    /// # Errors Any status other than 2xx, or a body that is not JSON.
     pub fn json(&self) -> Result<Value> {
         if !(200..300).contains(&self.status) {
             bail!("answered {}: {}", self.status, self.text().trim());
@@ -61,7 +60,7 @@ impl Client {
     /// A URL whose host is neither an IP address nor localhost.
     pub fn new(base: &str, tls: ClientConfig, token: Option<String>) -> Result<Self> {
         let base = parse(base)?;
-        // Port 0 stands for the URL's own.
+        // Port 0 means the port of the URL.
         let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let http = reqwest::blocking::Client::builder()
             .tls_backend_preconfigured(tls)
@@ -81,17 +80,16 @@ impl Client {
         Self::new(base, crate::tls::client(None, None)?, None)
     }
 
-    /// Where the server is, as `host:port`.
+    /// The server's `host:port`.
     pub fn place(&self) -> String {
         let host = self.base.host_str().unwrap_or_default();
         let port = self.base.port_or_known_default().unwrap_or_default();
         format!("{host}:{port}")
     }
 
-    /// Whether the server takes connections; nothing is asked of it.
+    /// Checks whether the server accepts connections; sends no request.
     ///
-    /// # Errors
-    /// It does not.
+    /// # Errors It does not.
     pub fn connect(&self) -> Result<()> {
         let address = self.place().replace("localhost", "127.0.0.1");
         let address = address.parse().context(address)?;
@@ -101,17 +99,15 @@ impl Client {
 
     /// Gets `path`.
     ///
-    /// # Errors
-    /// Only what keeps an answer from coming; a refusal is a [`Reply`].
+    /// # Errors Only if no answer comes; a refusal is a [`Reply`].
     pub fn get(&self, path: &str) -> Result<Reply> {
         self.send(Method::GET, path, None)
     }
 
-    /// The objects of the list at `path` of an API server, as that last heard of them: what
-    /// suffices for a program that asks again and again.
+    /// The objects of the list at `path`, from the API server's cache: enough for a program that
+    /// asks again and again.
     ///
-    /// # Errors
-    /// The API does not answer or refuses.
+    /// # Errors The API does not answer or refuses.
     pub fn list(&self, path: &str) -> Result<Vec<Value>> {
         let sign = if path.contains('?') { '&' } else { '?' };
         let reply = self.get(&format!("{path}{sign}{ANY_VERSION}"))?;
@@ -146,19 +142,17 @@ impl Client {
         )
     }
 
-    /// Patches what is at `path` with a merge patch.
+    /// Sends a merge patch for the object at `path`.
     ///
-    /// # Errors
-    /// As for [`Client::get`].
+    /// # Errors As for [`Client::get`].
     pub fn patch(&self, path: &str, body: &Value) -> Result<Reply> {
         let kind = "application/strategic-merge-patch+json";
         self.send(Method::PATCH, path, Some((kind, body.to_string())))
     }
 
-    /// Deletes what is at `path`.
+    /// Deletes the object at `path`.
     ///
-    /// # Errors
-    /// As for [`Client::get`].
+    /// # Errors As for [`Client::get`].
     pub fn delete(&self, path: &str) -> Result<Reply> {
         self.send(Method::DELETE, path, None)
     }
@@ -175,11 +169,10 @@ impl Client {
         )
     }
 
-    /// Posts JSON to `path`, for an answer that is read while it comes. A read fails
-    /// when nothing came for as long as a request may take.
+    /// Posts JSON to `path`, for an answer that is read while it arrives. A read fails if nothing
+    /// arrives for as long as a request may take.
     ///
-    /// # Errors
-    /// What keeps an answer from coming, or any status but 2xx.
+    /// # Errors No answer, or any status other than 2xx.
     pub fn stream(&self, path: &str, body: &Value) -> Result<impl Read + use<>> {
         let body = Some(("application/json", body.to_string()));
         let reply = self.begin(Method::POST, path, body)?;

@@ -10,10 +10,10 @@ use x509_parser::certification_request::X509CertificationRequest;
 use x509_parser::extensions::{GeneralName, ParsedExtension};
 use x509_parser::prelude::FromDer;
 
-/// What a kubelet's client certificate is for; exactly that.
+/// The usages of a kubelet's client certificate; exactly these.
 pub const CLIENT_USAGES: [&str; 3] = ["digital signature", "key encipherment", "client auth"];
 
-/// A request whose signature holds.
+/// A request with a valid signature.
 pub struct Request {
     /// The request.
     pub der: CertificateSigningRequestDer<'static>,
@@ -21,15 +21,14 @@ pub struct Request {
     pub name: String,
     /// The organizations.
     pub organizations: Vec<String>,
-    /// Whether it asks for other names: of hosts, addresses or people.
+    /// Whether it requests other names: of hosts, addresses or people.
     pub has_other_names: bool,
 }
 
 impl Request {
     /// The request in a `CertificateSigningRequest`.
     ///
-    /// # Errors
-    /// No request in it, a broken one, or one whose signature is not its key's.
+    /// # Errors It has no request, an invalid one, or one whose signature does not match its key.
     pub fn of(object: &Value) -> Result<Self> {
         let text = object["spec"]["request"].as_str().unwrap_or_default();
         let text = STANDARD.decode(text).context("not base64")?;

@@ -1,4 +1,4 @@
-//! What the kubelet asks of docker, over its unix socket.
+//! The kubelet's requests to docker, over its unix socket.
 
 use std::time::Duration;
 
@@ -8,10 +8,10 @@ use serde_json::{Value, json};
 
 use crate::tls;
 
-/// How long docker may take: it waits for containers that end, and for registries.
+/// How long docker may take: it waits for containers to end, and for registries.
 const LIMIT: Duration = Duration::from_secs(150);
 
-/// How long it may take to tell about itself.
+/// How long it may take for its version and info.
 const SHORT: Duration = Duration::from_secs(10);
 
 /// A docker daemon.
@@ -47,8 +47,7 @@ impl Answer {
 impl Docker {
     /// The daemon at `endpoint`.
     ///
-    /// # Errors
-    /// An endpoint that is no unix socket.
+    /// # Errors An endpoint that is not a unix socket.
     pub fn new(endpoint: &str) -> Result<Self> {
         let path = endpoint
             .strip_prefix("unix://")
@@ -65,12 +64,11 @@ impl Docker {
         })
     }
 
-    /// Checks that docker answers and uses the kubelet's cgroup driver. Returns its
-    /// version, as a node shows it.
+    /// Checks that docker answers and uses the kubelet's cgroup driver. Returns its version, as a
+    /// node shows it.
     ///
-    /// # Errors
-    /// A docker that does not answer, or uses another driver, as the real kubelet
-    /// words it.
+    /// # Errors A docker that does not answer, or uses another driver, in the words of the real
+    /// kubelet.
     pub fn check(&self, cgroup_driver: &str) -> Result<String> {
         let asked = self.send(Method::GET, "/info", None, SHORT);
         let info = asked
@@ -87,10 +85,9 @@ impl Docker {
         Ok(format!("docker://{version}"))
     }
 
-    /// The containers that have a label, which is `NAME` or `NAME=VALUE`.
+    /// The containers with a label, which is `NAME` or `NAME=VALUE`.
     ///
-    /// # Errors
-    /// Docker does not answer or refuses.
+    /// # Errors Docker does not answer or refuses.
     pub fn labelled(&self, label: &str) -> Result<Vec<Value>> {
         let filters = json!({"label": [label]}).to_string();
         let path = query("/containers/json", &[("all", "1"), ("filters", &filters)])?;
@@ -108,10 +105,9 @@ impl Docker {
         self.ask(Method::GET, &format!("/containers/{id}/json"), None)
     }
 
-    /// Makes a container. Returns its id.
+    /// Creates a container. Returns its id.
     ///
-    /// # Errors
-    /// Docker does not answer or refuses.
+    /// # Errors Docker does not answer or refuses.
     pub fn create(&self, name: &str, settings: &Value) -> Result<String> {
         let path = query("/containers/create", &[("name", name)])?;
         let made = self.ask(Method::POST, &path, Some(settings))?;
@@ -128,19 +124,17 @@ impl Docker {
         self.ask(Method::POST, &path, None).map(drop)
     }
 
-    /// Ends a container: asks it to, and kills it after so many seconds.
+    /// Ends a container: sends it a signal, and kills it after this many seconds.
     ///
-    /// # Errors
-    /// Docker does not answer or refuses. A container that is gone is none.
+    /// # Errors Docker does not answer or refuses. A missing container is no error.
     pub fn stop(&self, id: &str, seconds: u64) -> Result<()> {
         let path = format!("/containers/{id}/stop?t={seconds}");
         self.gone_is_well(Method::POST, &path)
     }
 
-    /// Removes a container, with what runs in it.
+    /// Removes a container, and ends its processes.
     ///
-    /// # Errors
-    /// Docker does not answer or refuses. A container that is gone is none.
+    /// # Errors Docker does not answer or refuses. A missing container is no error.
     pub fn remove(&self, id: &str) -> Result<()> {
         let path = format!("/containers/{id}?force=1&v=1");
         self.gone_is_well(Method::DELETE, &path)
@@ -171,8 +165,7 @@ impl Docker {
 
     /// Pulls an image.
     ///
-    /// # Errors
-    /// What docker says against it.
+    /// # Errors The error of docker.
     pub fn pull(&self, image: &str) -> Result<()> {
         let last = image.rsplit('/').next().unwrap_or_default();
         let tag = if last.contains([':', '@']) {
@@ -185,7 +178,7 @@ impl Docker {
         if answer.status >= 300 {
             bail!("Error response from daemon: {}", answer.message());
         }
-        // Failures come in the midst of what it tells of its progress.
+        // Failures arrive in the middle of the progress messages.
         let text = String::from_utf8_lossy(&answer.body);
         let lines = text
             .lines()
@@ -198,10 +191,9 @@ impl Docker {
         Ok(())
     }
 
-    /// The last lines a container printed; all of them without a number.
+    /// The last lines of a container's log; all of them without a number.
     ///
-    /// # Errors
-    /// Docker does not answer or refuses.
+    /// # Errors Docker does not answer or refuses.
     pub fn logs(&self, id: &str, tail: Option<&str>) -> Result<Vec<u8>> {
         let pairs = [
             ("stdout", "1"),
@@ -216,10 +208,9 @@ impl Docker {
         Ok(plain(&answer.body))
     }
 
-    /// Runs a command in a container. Returns its exit code and what it printed.
+    /// Runs a command in a container. Returns its exit code and its output.
     ///
-    /// # Errors
-    /// Docker does not answer or refuses, or the command takes longer than `limit`.
+    /// # Errors Docker does not answer or refuses, or the command takes longer than `limit`.
     pub fn exec(&self, id: &str, command: &[String], limit: Duration) -> Result<(i64, Vec<u8>)> {
         let settings = json!({"Cmd": command, "AttachStdout": true, "AttachStderr": true});
         let path = format!("/containers/{id}/exec");
@@ -272,8 +263,8 @@ fn query(path: &str, pairs: &[(&str, &str)]) -> Result<String> {
     Ok(format!("{path}?{}", url.query().unwrap_or_default()))
 }
 
-/// What containers print comes in pieces, each after a head of eight bytes that ends in
-/// its length.
+/// Output of containers comes in pieces. Each has a header of eight bytes, which ends with its
+/// length.
 fn plain(mut stream: &[u8]) -> Vec<u8> {
     let mut text = Vec::new();
     while let [0..=2, 0, 0, 0, a, b, c, d, rest @ ..] = stream {

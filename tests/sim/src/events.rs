@@ -1,4 +1,4 @@
-//! Events: what happened to an object.
+//! Events of objects.
 
 use serde_json::{Value, json};
 
@@ -6,8 +6,7 @@ use crate::client::Client;
 use crate::lifecycle;
 use crate::names;
 
-/// Writes down what happened to a pod. That it cannot be written is only logged: events
-/// are for people.
+/// Records an event of a pod. If it cannot be written, that is only logged: events are for people.
 pub fn record(api: &Client, component: &str, pod: &Value, what: (&str, &str, &str)) {
     let (kind, reason, message) = what;
     let metadata = &pod["metadata"];

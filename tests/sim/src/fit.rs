@@ -1,4 +1,4 @@
-//! Which nodes a pod may run on.
+//! The nodes on which a pod may run.
 
 use serde_json::Value;
 
@@ -9,8 +9,8 @@ pub fn is_ready(node: &Value) -> bool {
     conditions.any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
 }
 
-/// Why a pod with this spec cannot be on the node, if it cannot, in the words of the
-/// scheduler.
+/// The reason why a pod with this spec cannot run on the node, in the words of the scheduler;
+/// `None` if it can.
 pub fn unfit(spec: &Value, node: &Value) -> Option<&'static str> {
     let labels = &node["metadata"]["labels"];
     let mut wanted = spec["nodeSelector"].as_object().into_iter().flatten();
@@ -41,7 +41,7 @@ fn tolerates(toleration: &Value, taint: &Value) -> bool {
         && (exists || text(&toleration["value"]) == text(&taint["value"]))
 }
 
-/// The ports of the host a pod with this spec takes.
+/// The host ports of a pod with this spec.
 pub fn host_ports(spec: &Value) -> Vec<(String, u64)> {
     let containers = spec["containers"].as_array().into_iter().flatten();
     let ports =

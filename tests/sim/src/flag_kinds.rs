@@ -1,5 +1,5 @@
-//! What a flag's value must look like, by its name: the types the v1.9.0
-//! programs declare. A name has the same type in every program.
+//! The type of a flag's value, by its name, as the v1.9.0 programs declare it. A name has the same
+//! type in every program.
 
 /// The type of a flag's value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,7 +48,7 @@ pv-recycler-minimum-timeout-hostpath pv-recycler-minimum-timeout-nfs
 pv-recycler-timeout-increment-hostpath read-only-port registry-burst registry-qps secure-port
 target-ram-mb terminated-pod-gc-threshold v";
 
-/// Flags whose names end like a duration's but are something else.
+/// Flags whose names end like those of durations, but have another type.
 const NOT_DURATIONS: &str = "eviction-soft-grace-period";
 
 const DURATION_ENDS: [&str; 9] = [
@@ -77,9 +77,8 @@ pub fn kind(name: &str) -> Kind {
     }
 }
 
-/// Whether the value of the flag `name` is the path of a file that must be
-/// readable. Not among them: files the program itself makes, and lists of
-/// candidates of which any may be missing.
+/// Whether the value of the flag `name` is the path of a file that must be readable. This excludes
+/// files that the program itself makes, and lists of candidates of which any may be missing.
 pub fn names_file(name: &str) -> bool {
     const ENDS: [&str; 5] = ["-file", "-cafile", "-certfile", "-keyfile", "kubeconfig"];
     const OTHERS: [&str; 6] = [

@@ -1,5 +1,4 @@
-//! A command line parsed as pflag parses it, against the list of flags the
-//! v1.9.0 program has.
+//! Parses a command line like pflag, with the list of flags of the v1.9.0 program.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -24,7 +23,7 @@ pub enum Parsed {
     Run(Flags),
 }
 
-/// The flags given, each with every value it was given.
+/// The flags on the command line, each with all its values.
 #[derive(Debug)]
 pub struct Flags {
     known: &'static str,
@@ -32,11 +31,10 @@ pub struct Flags {
 }
 
 impl Flags {
-    /// Parses `arguments`; `known` lists the program's flags, one a line, as `--name`.
+    /// Parses `arguments`; `known` lists the program's flags, one per line, as `--name`.
     ///
-    /// # Errors
-    /// A usage error for an unknown flag, a value of the wrong type, a missing
-    /// value or an argument that is no flag.
+    /// # Errors A usage error for an unknown flag, a value of the wrong type, a missing value or an
+    /// argument that is not a flag.
     pub fn parse(known: &'static str, arguments: &[String]) -> Result<Parsed> {
         let mut flags = Self {
             known,
@@ -82,7 +80,7 @@ impl Flags {
             Some((name, value)) => (name, Some(value.to_owned())),
             None => (flag, None),
         };
-        // The real programs take `_` for `-` in a flag's name.
+        // The real programs accept `_` instead of `-` in a flag's name.
         let name = name.replace('_', "-");
         if !self.knows(&name) {
             return Err(usage(format!("unknown flag: --{name}")));
@@ -96,8 +94,8 @@ impl Flags {
             .any(|line| line.strip_prefix("--") == Some(name))
     }
 
-    /// The last value of `name`; none if it was not given or is empty, which
-    /// the real programs treat alike.
+    /// The last value of `name`; `None` if it is missing or empty, which the real programs treat
+    /// alike.
     pub fn text(&self, name: &str) -> Option<&str> {
         debug_assert!(self.knows(name), "--{name} is no flag of this program");
         self.values
@@ -107,14 +105,14 @@ impl Flags {
             .filter(|value| !value.is_empty())
     }
 
-    /// Whether the last value of `name` is empty, for the few flags where that is
-    /// something else than not to give them.
+    /// Whether the last value of `name` is empty, for the few flags for which that differs from a
+    /// missing flag.
     pub fn is_emptied(&self, name: &str) -> bool {
         let last = self.values.get(name).and_then(|values| values.last());
         last.is_some_and(String::is_empty)
     }
 
-    /// Every value of a flag that may be given more than once.
+    /// Every value of a flag that may be repeated.
     pub fn all(&self, name: &str) -> Vec<&str> {
         self.values
             .get(name)
@@ -140,10 +138,9 @@ impl Flags {
         }
     }
 
-    /// A TCP port, or `default`; 0 is given back as it is.
+    /// A TCP port, or `default`; 0 is returned as it is.
     ///
-    /// # Errors
-    /// A number that is no port.
+    /// # Errors A number that is not a port.
     pub fn port(&self, name: &str, default: u16) -> Result<u16> {
         self.text(name).map_or(Ok(default), |value| {
             value
@@ -184,10 +181,9 @@ impl Flags {
             .transpose()
     }
 
-    /// Opens every file the flags name, except those of the flags in `but`.
+    /// Opens every file that the flags name, except those of the flags in `but`.
     ///
-    /// # Errors
-    /// The first flag whose file cannot be read, with its path.
+    /// # Errors The first flag whose file cannot be read, with its path.
     pub fn check_files(&self, but: &[&str]) -> Result<()> {
         for (name, values) in &self.values {
             if !names_file(name) || but.contains(&name.as_str()) {
@@ -218,7 +214,7 @@ fn check(name: &str, value: &str) -> Result<()> {
     Err(invalid(name, value, problem))
 }
 
-/// The usage error for a value that a flag cannot take.
+/// The usage error for a value that a flag cannot have.
 pub fn invalid(name: &str, value: &str, problem: &str) -> anyhow::Error {
     usage(format!(
         "invalid argument {value:?} for --{name}: {problem}"

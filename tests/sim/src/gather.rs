@@ -1,4 +1,4 @@
-//! Programs of the build machine, with all they need to run where nothing else is.
+//! Programs of the build machine, with all files that they need in an empty image.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::archive::Extra;
 
-/// What calico/node's image holds, with the Debian package of each.
+/// The programs in calico/node's image, with the Debian package of each.
 pub const OF_CALICO_NODE: [(&str, &str); 6] = [
     ("/usr/sbin/bird", "bird"),
     ("/usr/sbin/birdc", "bird"),
@@ -20,17 +20,17 @@ pub const OF_CALICO_NODE: [(&str, &str); 6] = [
     ("/usr/sbin/iptables-save", "iptables"),
 ];
 
-/// Where iptables has a file for each target and match.
+/// The directory in which iptables has a file for each target and match.
 const EXTENSIONS: &str = "/usr/lib/x86_64-linux-gnu/xtables";
 const NEEDED_EXTENSIONS: [&str; 2] = ["libxt_MASQUERADE.so", "libxt_standard.so"];
 
-/// Where Debian packages are unpacked that are not installed; `tests/with-tools.sh` sets it.
+/// The directory with Debian packages that are unpacked, but not installed; `tests/with-tools.sh`
+/// sets it.
 const UNPACKED: &str = "UNPACKED";
 
 /// The programs, the libraries and the loader that they name, and iptables' extensions.
 ///
-/// # Errors
-/// A program that this machine does not have, with its package.
+/// # Errors A program that is missing on this machine, with its package.
 pub fn programs(wanted: &[(&str, &str)]) -> Result<Vec<Extra>> {
     let unpacked = std::env::var(UNPACKED).ok();
     let mut paths = BTreeSet::new();
@@ -50,7 +50,7 @@ pub fn programs(wanted: &[(&str, &str)]) -> Result<Vec<Extra>> {
     paths.into_iter().map(read).collect()
 }
 
-/// Where a program may be: on this machine, or unpacked.
+/// The possible paths of a program: on this machine, or unpacked.
 fn candidates<'a>(
     unpacked: Option<&str>,
     program: &'a str,
@@ -59,15 +59,15 @@ fn candidates<'a>(
     std::iter::once(program.to_owned()).chain(unpacked)
 }
 
-/// The path that a file has once its package is installed.
+/// The path of a file when its package is installed.
 fn name_in_image<'a>(unpacked: Option<&str>, path: &'a str) -> &'a str {
     unpacked
         .and_then(|directory| path.strip_prefix(directory))
         .unwrap_or(path)
 }
 
-/// What `ldd` lists: lines such as `libc.so.6 => /lib/…/libc.so.6 (0x…)`, and the loader
-/// without an arrow.
+/// The output of `ldd`: lines such as `libc.so.6 => /lib/…/libc.so.6 (0x…)`, and the loader without
+/// an arrow.
 fn libraries(program: &str) -> Result<Vec<String>> {
     let output = Command::new("ldd").arg(program).output().context("ldd")?;
     if !output.status.success() {
@@ -81,7 +81,7 @@ fn libraries(program: &str) -> Result<Vec<String>> {
         .collect())
 }
 
-/// A file, through links, under that name.
+/// A file with that name, after following links.
 fn read(path: &str, name: &str) -> Result<Extra> {
     let bytes = fs::read(path).with_context(|| path.to_owned())?;
     let mode = fs::metadata(path)?.permissions().mode() & 0o755;

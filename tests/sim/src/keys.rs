@@ -1,4 +1,4 @@
-//! Which PEM forms of keys and certificates each v1.9.0 program reads.
+//! The PEM forms of keys and certificates that each v1.9.0 program reads.
 
 use std::fs;
 use std::path::Path;
@@ -25,8 +25,7 @@ fn sections(path: &Path) -> Result<Vec<Section>> {
 
 /// Every certificate in the file.
 ///
-/// # Errors
-/// An unreadable file, or one with no certificate or a broken one.
+/// # Errors An unreadable file, or one with no certificate or an invalid one.
 pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
     let text = fs::read(path).with_context(|| path.display().to_string())?;
     certificates_in(&text).with_context(|| path.display().to_string())
@@ -34,8 +33,7 @@ pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
 
 /// Every certificate in a PEM text.
 ///
-/// # Errors
-/// No certificate in it, or a broken one.
+/// # Errors No certificate in it, or an invalid one.
 pub fn certificates_in(text: &[u8]) -> Result<Vec<CertificateDer<'static>>> {
     let found: Vec<_> = CertificateDer::pem_slice_iter(text)
         .collect::<Result<_, _>>()
@@ -51,8 +49,7 @@ pub fn certificates_in(text: &[u8]) -> Result<Vec<CertificateDer<'static>>> {
 
 /// The first private key in a PEM text.
 ///
-/// # Errors
-/// No private key in it, or one no program of that age reads.
+/// # Errors No private key in it, or one that no program of that time reads.
 pub fn private_key_in(text: &[u8]) -> Result<PrivateKeyDer<'static>> {
     let key = PrivateKeyDer::from_pem_slice(text).context("holds no private key")?;
     algorithm(&key)?;
@@ -72,7 +69,7 @@ pub fn pem(label: &str, der: &[u8]) -> String {
     text + &format!("-----END {label}-----\n")
 }
 
-/// The kind of a private key; Ed25519 was not known to programs of that age.
+/// The kind of a private key; programs of that time did not know Ed25519.
 fn algorithm(key: &PrivateKeyDer<'_>) -> Result<SignatureAlgorithm> {
     let algorithm = any_supported_type(key)
         .context("holds a broken private key")?
@@ -85,8 +82,7 @@ fn algorithm(key: &PrivateKeyDer<'_>) -> Result<SignatureAlgorithm> {
 
 /// Checks that `key` is the key of `certificate`.
 ///
-/// # Errors
-/// Another key's certificate.
+/// # Errors The certificate has another key.
 pub fn check_pair(certificate: &Path, key: &Path) -> Result<()> {
     let chain = certificates(certificate)?;
     let text = fs::read(key).with_context(|| key.display().to_string())?;
@@ -113,19 +109,18 @@ pub fn check_signing_key(path: &Path) -> Result<()> {
         .with_context(|| path.display().to_string())
 }
 
-/// A public key that tokens are checked with.
+/// A public key that verifies tokens.
 pub struct VerifyingKey {
-    /// The algorithm as the head of a token names it.
+    /// The algorithm, by its name in the header of a token.
     pub algorithm: &'static str,
     /// The key: an RSA key in DER, or a point on a curve.
     pub bytes: Vec<u8>,
 }
 
-/// The keys in a file for the apiserver's `--service-account-key-file`: it reads public
-/// keys, certificates and private keys, but no ECDSA key in PKCS#8 form.
+/// The keys in a file for the apiserver's `--service-account-key-file`: it reads public keys,
+/// certificates and private keys, but no ECDSA key in PKCS#8 form.
 ///
-/// # Errors
-/// A file with nothing in it that the apiserver reads.
+/// # Errors A file without any key that the apiserver reads.
 pub fn verifying_keys(path: &Path) -> Result<Vec<VerifyingKey>> {
     let keys: Vec<_> = sections(path)?.iter().filter_map(verifying_key).collect();
     if keys.is_empty() {

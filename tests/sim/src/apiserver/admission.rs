@@ -1,4 +1,4 @@
-//! What the server does to objects on their way into the store, by kind.
+//! The changes and checks of objects before they are stored, by kind.
 
 use anyhow::Result;
 use serde_json::{Value, json};
@@ -11,20 +11,19 @@ use crate::server::Response;
 use super::services::Ranges;
 use super::{answers, pods};
 
-/// What the flags say of objects.
+/// The settings of objects from the flags.
 #[derive(Clone)]
 pub struct Rules {
-    /// Where services get addresses and ports from.
+    /// The ranges of services' addresses and ports.
     pub ranges: Ranges,
     accounts: bool,
     privileged: bool,
 }
 
 impl Rules {
-    /// As the flags say.
+    /// From the flags.
     ///
-    /// # Errors
-    /// Ranges that are none.
+    /// # Errors Invalid ranges.
     pub fn read(flags: &Flags) -> Result<Self> {
         Ok(Self {
             ranges: Ranges::read(flags)?,
@@ -66,10 +65,9 @@ impl Rules {
         }
     }
 
-    /// Completes and checks an object that was `old` before.
+    /// Completes and checks the new state of the object `old`.
     ///
-    /// # Errors
-    /// etcd does not answer.
+    /// # Errors etcd does not answer.
     pub fn amend(
         &self,
         store: &Store,
@@ -148,7 +146,7 @@ impl Rules {
                 ));
             }
         }
-        // Only the first versions took the labels of the template for the selector.
+        // Only the first versions used the labels of the template as the selector.
         if kind.version == "v1beta1" && spec["selector"].is_null() && labels.is_object() {
             spec["selector"] = json!({"matchLabels": labels});
         }
@@ -183,7 +181,7 @@ impl Rules {
     }
 }
 
-/// The refusal of an object for a namespace that is not there or on its way out.
+/// The refusal of an object whose namespace does not exist or is being deleted.
 fn namespace(store: &Store, kind: &Kind, object: &Value) -> Result<Option<Response>> {
     if !kind.namespaced {
         return Ok(None);

@@ -1,4 +1,4 @@
-//! Failures and successes as the API words them.
+//! Failures and successes in the API's words.
 
 use serde_json::{Value, json};
 
@@ -14,7 +14,7 @@ pub fn status(code: u16, reason: &str, message: &str) -> Response {
     Response::json(code, &body)
 }
 
-/// Nothing is served at this path.
+/// This path does not exist.
 pub fn no_path(path: &str) -> Response {
     status(
         404,
@@ -23,13 +23,13 @@ pub fn no_path(path: &str) -> Response {
     )
 }
 
-/// There is no such object.
+/// The object does not exist.
 pub fn not_found(kind: &Kind, name: &str) -> Response {
     let resource = kind.full_resource();
     status(404, "NotFound", &format!("{resource} \"{name}\" not found"))
 }
 
-/// There is such an object already.
+/// The object exists already.
 pub fn already_exists(kind: &Kind, name: &str) -> Response {
     let message = format!("{} \"{name}\" already exists", kind.full_resource());
     status(409, "AlreadyExists", &message)
@@ -58,12 +58,12 @@ pub fn invalid(kind: &Kind, name: &str, problem: &str) -> Response {
     )
 }
 
-/// A body that is not what it should be.
+/// An invalid body.
 pub fn bad_request(message: &str) -> Response {
     status(400, "BadRequest", message)
 }
 
-/// What a deletion answers.
+/// The answer to a deletion.
 pub fn success() -> Value {
     json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"})
 }

@@ -1,21 +1,21 @@
-//! What a request asks for, as the API's authorizers see it.
+//! The attributes of a request, as the API's authorizers use them.
 
 use serde::Deserialize;
 
 use crate::server::Request;
 
-/// A verb and what it is done to.
+/// A verb and its object.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Attributes {
     /// `get`, `list`, `create`, …
     pub verb: String,
     /// The whole path.
     pub path: String,
-    /// What is asked for, if the path names a resource.
+    /// The resource, if the path names one.
     pub resource: Option<Resource>,
 }
 
-/// A resource that is asked for.
+/// The resource of a request.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(default)]
 pub struct Resource {
@@ -27,17 +27,17 @@ pub struct Resource {
     pub namespace: String,
     /// The resource's name, a plural.
     pub resource: String,
-    /// What of the object is asked for; empty for the object.
+    /// The subresource; empty for the object itself.
     pub subresource: String,
     /// The object's name; empty for none.
     pub name: String,
-    /// What follows the subresource in the path.
+    /// The rest of the path after the subresource.
     #[serde(skip)]
     pub rest: String,
 }
 
 impl Attributes {
-    /// What `request` asks for.
+    /// The attributes of `request`.
     pub fn of(request: &Request) -> Self {
         let resource = resource(&request.path);
         let named = resource.as_ref().is_none_or(|found| !found.name.is_empty());
@@ -84,8 +84,8 @@ fn watches(query: &str) -> bool {
         .any(|pair| matches!(pair, "watch" | "watch=1" | "watch=true"))
 }
 
-/// Takes a path apart: `/api/VERSION` or `/apis/GROUP/VERSION`, then maybe
-/// `namespaces/NAME`, then the resource, its name and its subresource.
+/// Splits a path: `/api/VERSION` or `/apis/GROUP/VERSION`, then possibly `namespaces/NAME`, then
+/// the resource, its name and its subresource.
 fn resource(path: &str) -> Option<Resource> {
     let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
     let (group, version, rest) = match parts[..] {

@@ -1,4 +1,4 @@
-//! The audit log: without a policy v1.9.0 records nothing.
+//! The audit log: without a policy, v1.9.0 records nothing.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
@@ -36,10 +36,9 @@ pub struct Audit {
 }
 
 impl Audit {
-    /// Checks the policy and opens the log; none unless both are given.
+    /// Checks the policy and opens the log; `None` unless both are given.
     ///
-    /// # Errors
-    /// A policy v1.9.0 does not read, or a log that cannot be written.
+    /// # Errors A policy that v1.9.0 cannot read, or a log that cannot be written.
     pub fn open(policy: Option<&Path>, log: Option<&str>) -> Result<Option<Self>> {
         let Some(policy) = policy else {
             return Ok(None);
@@ -62,7 +61,7 @@ impl Audit {
         }))
     }
 
-    /// Appends one line about an answered request.
+    /// Appends one line for an answered request.
     pub fn record(&self, request: &Request, user: &User, status: u16) {
         let line = json!({
             "kind": "Event",
@@ -91,7 +90,7 @@ fn read(path: &Path) -> Result<Policy> {
     if policy.kind != "Policy" {
         bail!("kind is {:?}, expected Policy", policy.kind);
     }
-    // audit.k8s.io/v1 came with 1.12.
+    // audit.k8s.io/v1 exists since 1.12.
     if !["audit.k8s.io/v1alpha1", "audit.k8s.io/v1beta1"].contains(&policy.api_version.as_str()) {
         bail!("v1.9.0 does not know apiVersion {:?}", policy.api_version);
     }

@@ -1,4 +1,4 @@
-//! Who asks: client certificates and bearer tokens.
+//! Authentication: client certificates and bearer tokens.
 
 use std::collections::HashMap;
 use std::fs;
@@ -13,7 +13,7 @@ use crate::user::User;
 
 use super::tokens;
 
-/// Tells who asks.
+/// Finds the user of a request.
 pub struct Authenticator {
     tokens: HashMap<String, User>,
     keys: Vec<VerifyingKey>,
@@ -43,10 +43,9 @@ impl Authenticator {
         })
     }
 
-    /// Who asks; none if that must be answered 401.
+    /// The user of a request; `None` for an answer with 401.
     ///
-    /// # Errors
-    /// etcd does not answer.
+    /// # Errors etcd does not answer.
     pub fn user(&self, store: &Store, request: &Request) -> Result<Option<User>> {
         if let Some(certificate) = &request.certificate {
             return Ok(User::of_certificate(certificate));
@@ -57,10 +56,9 @@ impl Authenticator {
         }
     }
 
-    /// Whose bearer token this is.
+    /// The user of this bearer token.
     ///
-    /// # Errors
-    /// etcd does not answer.
+    /// # Errors etcd does not answer.
     pub fn token_user(&self, store: &Store, token: &str) -> Result<Option<User>> {
         match self.tokens.get(token) {
             Some(user) => Ok(Some(user.clone())),

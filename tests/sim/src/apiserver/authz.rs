@@ -1,4 +1,4 @@
-//! Who may: the modes, and what each of them allows.
+//! Authorization: the modes, and what each of them allows.
 
 use anyhow::Result;
 use serde::Deserialize;
@@ -10,7 +10,7 @@ use super::attributes::Attributes;
 use super::defaults;
 use super::rbac::{Policy, Rule};
 
-/// Tells who may.
+/// Decides what a user may do.
 pub struct Authorizer {
     open: bool,
     roles: bool,
@@ -47,15 +47,15 @@ impl Authorizer {
         asked: &Attributes,
         policy: impl FnOnce() -> Result<Policy>,
     ) -> Result<bool> {
-        // In every mode the real server lets this group do everything.
+        // In every mode, the real server allows everything to this group.
         if self.open || user.is_in("system:masters") || (self.node && self.as_node(user, asked)) {
             return Ok(true);
         }
         Ok(self.roles && policy()?.allows(user, asked))
     }
 
-    /// The Node mode, with what the admission plugin `NodeRestriction` adds to it: a
-    /// kubelet writes its own node only.
+    /// The Node mode, with the restrictions of the admission plugin `NodeRestriction`: a kubelet
+    /// may only write its own node.
     fn as_node(&self, user: &User, asked: &Attributes) -> bool {
         let (Some(node), Some(resource)) = (user.node(), &asked.resource) else {
             return false;
@@ -67,7 +67,7 @@ impl Authorizer {
     }
 }
 
-/// The refusal, worded as the real server words it.
+/// The refusal, in the words of the real server.
 pub fn refusal(user: &User, asked: &Attributes) -> String {
     let (name, verb) = (&user.name, &asked.verb);
     let Some(resource) = &asked.resource else {

@@ -1,4 +1,4 @@
-//! What the server makes of objects before it stores them.
+//! Completes and checks objects before they are stored.
 
 use serde_json::{Value, json};
 
@@ -11,7 +11,7 @@ use crate::user::User;
 
 use super::{answers, rbac};
 
-/// Whether a text can be the name of such an object. Names become part of a key.
+/// Whether an object can have this name. Names become part of a key.
 pub fn is_name(kind: &Kind, name: &str) -> bool {
     let free = kind.group == "rbac.authorization.k8s.io" || kind.group == "certificates.k8s.io";
     let bounded = !name.is_empty() && name.len() <= 253 && name != "." && name != "..";
@@ -26,16 +26,15 @@ pub fn is_name(kind: &Kind, name: &str) -> bool {
         }
 }
 
-/// Whether a PUT makes an object of this kind if there is none.
+/// Whether a PUT creates a missing object of this kind.
 pub fn created_by_update(kind: &Kind) -> bool {
     kind.group == "rbac.authorization.k8s.io"
         || ["endpoints", "services", "events"].contains(&kind.resource)
 }
 
-/// Checks an object a client sent to be in `namespace`.
+/// Checks an object from a client for `namespace`.
 ///
-/// # Errors
-/// The refusal: an object of another kind or namespace, or a broken one.
+/// # Errors The refusal: an object of another kind or namespace, or an invalid one.
 pub fn object(kind: &Kind, namespace: &str, mut object: Value) -> Result<Value, Response> {
     let of = |name: &str, expected: &str| object[name].is_null() || object[name] == json!(expected);
     if !object.is_object() || !of("kind", kind.kind) || !of("apiVersion", &kind.api_version()) {
@@ -89,8 +88,8 @@ pub fn object(kind: &Kind, namespace: &str, mut object: Value) -> Result<Value, 
 
 /// Completes a new object.
 ///
-/// # Errors
-/// The refusal: a name or a part it must have, or somebody else's node.
+/// # Errors The refusal: a required name or part is missing, or the node belongs to another
+/// kubelet.
 pub fn new(kind: &Kind, mut object: Value, user: &User) -> Result<Value, Response> {
     let metadata = &mut object["metadata"];
     if let (None, Some(start)) = (metadata["name"].as_str(), metadata["generateName"].as_str()) {
@@ -118,7 +117,7 @@ pub fn new(kind: &Kind, mut object: Value, user: &User) -> Result<Value, Respons
     Ok(object)
 }
 
-/// Who asks for a certificate is never taken from the object.
+/// The requester of a certificate is never read from the object.
 fn request(kind: &Kind, name: &str, object: &mut Value, user: &User) -> Result<(), Response> {
     if let Err(problem) = csr::Request::of(object) {
         let problem = format!("spec.request: Invalid value: {problem:#}");
@@ -139,8 +138,8 @@ fn request(kind: &Kind, name: &str, object: &mut Value, user: &User) -> Result<(
     Ok(())
 }
 
-/// Joins an object and what a client would make of it: each part of an object is
-/// written by requests of its own.
+/// Combines an object with a client's new state of it: separate requests write separate parts of an
+/// object.
 pub fn changed(kind: &Kind, part: &str, old: &Value, new: Value) -> Value {
     let requested = kind.kind == "CertificateSigningRequest";
     let mut object = match part {
@@ -165,7 +164,8 @@ pub fn changed(kind: &Kind, part: &str, old: &Value, new: Value) -> Value {
     if requested {
         object["spec"] = old["spec"].clone();
     }
-    // A node may be written with its status, all others only without.
+    // A request for a node may write its status, too; for all other objects, a separate request
+    // writes it.
     if kind.has_status() && kind.kind != "Node" {
         object["status"] = old["status"].clone();
     }

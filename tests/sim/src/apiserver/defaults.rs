@@ -1,5 +1,5 @@
-//! What a new cluster holds: the namespaces, roles and bindings the real server
-//! makes, as far as the stand-ins use them.
+//! The objects of a new cluster: the namespaces, roles and bindings that the real server makes, as
+//! far as the stand-ins use them.
 
 use anyhow::Result;
 use serde_json::{Value, json};
@@ -13,10 +13,9 @@ const READ: [&str; 3] = ["get", "list", "watch"];
 const CERTIFICATES: &str = "certificates.k8s.io";
 const CONTROLLER_MANAGER: &str = "system:kube-controller-manager";
 
-/// Writes what is missing; what is there is left as it is.
+/// Writes missing objects; existing ones stay as they are.
 ///
-/// # Errors
-/// etcd does not take it.
+/// # Errors etcd does not accept them.
 pub fn write(store: &Store) -> Result<()> {
     let roles = roles();
     let bindings = bindings();
@@ -48,8 +47,7 @@ fn role(name: &str, rules: &[Value]) -> Value {
     })
 }
 
-/// The rules of the Node authorizer, and of the role `system:node` that v1.9 binds
-/// to nobody.
+/// The rules of the Node authorizer, and of the role `system:node`, which v1.9 binds to no user.
 pub fn node_rules() -> Vec<Value> {
     vec![
         rule(&["create"], "authentication.k8s.io", &["tokenreviews"]),
@@ -154,7 +152,7 @@ type Rules = &'static [(
 
 const APPS: &[&str] = &["apps", "extensions"];
 
-/// The controllers that make pods and what belongs to them, and what each may.
+/// The controllers that make pods and the objects for them, and what each may do.
 const WORKLOAD_CONTROLLERS: [(&str, Rules); 6] = [
     (
         "deployment-controller",
@@ -310,9 +308,8 @@ fn certificate_controller() -> Value {
     )
 }
 
-/// The default bindings. The controllers' roles are bound to the controller-manager
-/// itself, beside the service accounts the real one would act as: the stand-in has
-/// no tokens for these.
+/// The default bindings. The controllers' roles are bound to the controller-manager itself, and to
+/// the service accounts that the real one uses: the stand-in has no tokens for these.
 pub fn bindings() -> Vec<Value> {
     let user = |name: &str| json!({"kind": "User", "name": name});
     let group = |name: &str| json!({"kind": "Group", "name": name});

@@ -1,5 +1,5 @@
-//! What the server tells of itself in the cluster: the service `kubernetes`, and the
-//! addresses of the servers that live as its endpoints.
+//! The server's own objects in the cluster: the service `kubernetes`, and as its endpoints the
+//! addresses of the servers that are alive.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -17,7 +17,7 @@ use crate::lifecycle;
 use super::admission::Rules;
 use super::objects;
 
-/// How often a server says that it lives, and how long it is believed.
+/// How often a server renews its lease, and how long the lease is valid.
 const PERIOD: Duration = Duration::from_secs(5);
 const LIFE: Duration = Duration::from_secs(15);
 
@@ -25,20 +25,19 @@ const SERVICE: &str = "/services/specs/default/kubernetes";
 const ENDPOINTS: &str = "/services/endpoints/default/kubernetes";
 const LEASES: &str = "/masterleases/";
 
-/// Where this server is reached by others.
+/// The address at which others reach this server.
 pub struct Itself {
     address: Option<IpAddr>,
     port: u16,
 }
 
-/// What was last seen of each server, and when.
+/// The last lease of each server, and when it was seen.
 type Seen = HashMap<String, (i64, Instant)>;
 
 impl Itself {
-    /// As the flags say.
+    /// From the flags.
     ///
-    /// # Errors
-    /// An address or port that is none.
+    /// # Errors An invalid address or port.
     pub fn read(flags: &Flags) -> Result<Self> {
         let none = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
         let mut address = flags.address("advertise-address", none)?;
@@ -51,11 +50,10 @@ impl Itself {
         })
     }
 
-    /// Keeps the service and its endpoints as long as the program runs. An etcd that
-    /// does not answer is asked again.
+    /// Keeps the service and its endpoints up to date as long as the program runs. If etcd does not
+    /// answer, it tries again.
     ///
-    /// # Errors
-    /// None that would end it; they are logged.
+    /// # Errors None: errors are only logged.
     pub fn keep(&self, store: &Store, rules: &Rules) -> Result<()> {
         let mut seen = Seen::new();
         loop {
@@ -132,7 +130,7 @@ fn write_endpoints(store: &Store, subsets: &Value) -> Result<()> {
     }
     eprintln!("the API servers changed at {}: {subsets}", lifecycle::now());
     object["subsets"] = subsets.clone();
-    // Another server may have been faster with the same.
+    // Another server may have made the same change first.
     store.replace(ENDPOINTS, object.to_string().as_bytes(), entry.revision)?;
     Ok(())
 }

@@ -1,5 +1,5 @@
-//! The stand-in for kube-apiserver: real TLS, real etcd, real authentication, and
-//! as much of the API as its peers among the stand-ins use.
+//! The stand-in for kube-apiserver: real TLS, real etcd, real authentication, and the part of the
+//! API that the other stand-ins use.
 
 mod admission;
 mod answers;
@@ -41,13 +41,12 @@ use authz::Authorizer;
 use node_proxy::Kubelets;
 use options::Options;
 
-/// How many times, a second apart, etcd is asked before giving up.
+/// How many times, a second apart, etcd is tried before giving up.
 const ETCD_TRIES: u32 = 20;
 
-/// Runs until told to stop.
+/// Runs until it is stopped.
 ///
-/// # Errors
-/// Flags, files or an etcd that the real program would not run with.
+/// # Errors Flags, files or an etcd with which the real program would not run.
 pub fn run(flags: &Flags) -> Result<()> {
     let options = Options::read(flags)?;
     lifecycle::run_until_stopped(move || serve(options))
@@ -97,7 +96,7 @@ fn listen(
         .context("failed to create listener")
 }
 
-/// What a request passes on its way to an answer.
+/// The stages of a request on the way to an answer.
 struct Gate {
     store: Store,
     rules: Rules,
@@ -128,7 +127,7 @@ impl Gate {
         self.audited(request, &user, answer)
     }
 
-    /// The insecure port skips authentication and authorization, as the real one.
+    /// The insecure port skips authentication and authorization, like the real one.
     fn insecure(&self, request: &Request) -> Response {
         let (user, asked) = (User::unsecured(), Attributes::of(request));
         let answer = routes::answer(self, &user, &asked, request);

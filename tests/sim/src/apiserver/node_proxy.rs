@@ -1,4 +1,4 @@
-//! `/api/v1/nodes/NAME/proxy/…`: the apiserver asks the node's kubelet.
+//! `/api/v1/nodes/NAME/proxy/…`: the apiserver forwards requests to the node's kubelet.
 
 use std::path::Path;
 
@@ -23,10 +23,9 @@ pub struct Kubelets {
 }
 
 impl Kubelets {
-    /// As the flags `--kubelet-*` say.
+    /// From the flags `--kubelet-*`.
     ///
-    /// # Errors
-    /// Broken files.
+    /// # Errors Invalid files.
     pub fn read(flags: &Flags) -> Result<Self> {
         let file = |name| flags.text(name).map(Path::new);
         let identity = match (
@@ -42,10 +41,9 @@ impl Kubelets {
         Ok(Self { config })
     }
 
-    /// Answers with what the node's kubelet answers.
+    /// Forwards the answer of the node's kubelet.
     ///
-    /// # Errors
-    /// etcd does not answer.
+    /// # Errors etcd does not answer.
     pub fn answer(&self, store: &Store, asked: &Resource, request: &Request) -> Result<Response> {
         if request.method != "GET" {
             let message = "the stand-in only gets from kubelets";
@@ -73,10 +71,9 @@ impl Kubelets {
         })
     }
 
-    /// Answers with a container's log, or with what a command in it printed.
+    /// Answers with a container's log, or with the output of a command in it.
     ///
-    /// # Errors
-    /// etcd does not answer.
+    /// # Errors etcd does not answer.
     pub fn of_pod(&self, store: &Store, asked: &Resource, request: &Request) -> Result<Response> {
         let (namespace, name) = (&asked.namespace, &asked.name);
         let Some(entry) = store.get(&format!("/pods/{namespace}/{name}"))? else {
@@ -131,7 +128,7 @@ impl Kubelets {
     }
 }
 
-/// The container a request is for: the one it names, or the only one.
+/// The container of a request: the one that it names, or the only one.
 fn container(pod: &Value, query: &str) -> Result<String> {
     let url = Url::parse(&format!("http://query/?{query}"))?;
     let stated = url.query_pairs().find(|(name, _)| name == "container");
@@ -149,8 +146,8 @@ fn container(pod: &Value, query: &str) -> Result<String> {
     }
 }
 
-/// Where the node's kubelet is. The stand-ins resolve no names: the real server would
-/// try the host name first.
+/// The address of the node's kubelet. The stand-ins resolve no names: the real server would try the
+/// host name first.
 fn place(node: &Value) -> Result<String> {
     let addresses = node["status"]["addresses"].as_array();
     let address = addresses

@@ -18,20 +18,20 @@ use super::checked::{self, is_name};
 use super::selector::Selector;
 use super::{answers, removal};
 
-/// How often a change is tried again that another one overtook.
+/// How often a change is tried again after another change came first.
 const TRIES: u32 = 5;
 
 /// A request for objects of a kind.
 pub struct Asked<'a> {
     /// Where the objects are kept.
     pub store: &'a Store,
-    /// What the flags say of objects.
+    /// The settings of objects from the flags.
     pub rules: &'a Rules,
     /// The kind of the objects.
     pub kind: &'static Kind,
-    /// Which object and what of it.
+    /// The object, and its subresource.
     pub resource: &'a Resource,
-    /// Who asks.
+    /// The user.
     pub user: &'a User,
     /// The request.
     pub request: &'a Request,
@@ -75,7 +75,7 @@ pub fn answer(asked: &Asked<'_>) -> Result<Response> {
 }
 
 impl Asked<'_> {
-    /// Whether the subresource asked for can be written.
+    /// Whether the requested subresource can be written.
     fn has_part(&self) -> bool {
         match self.resource.subresource.as_str() {
             "" => true,
@@ -90,10 +90,9 @@ impl Asked<'_> {
         key(self.kind, &self.resource.namespace, &self.resource.name)
     }
 
-    /// The object and the revision that wrote it, if it is there.
+    /// The object and the revision that wrote it, if it exists.
     ///
-    /// # Errors
-    /// etcd does not answer.
+    /// # Errors etcd does not answer.
     pub fn read(&self) -> Result<Option<(Value, i64)>> {
         let entry = self.store.get(&self.key())?;
         entry.map(|entry| decode(&entry)).transpose()
@@ -121,8 +120,8 @@ fn decode(entry: &Entry) -> Result<(Value, i64)> {
     Ok((value, entry.revision))
 }
 
-/// An object as it is shown: with its kind, which may be served in several groups,
-/// and the revision that wrote it.
+/// An object in the form for answers: with its kind, which may be served in several groups, and the
+/// revision that wrote it.
 fn shown(kind: &Kind, mut object: Value, revision: i64) -> Value {
     object["kind"] = json!(kind.kind);
     object["apiVersion"] = json!(kind.api_version());
@@ -141,10 +140,9 @@ fn stored(mut object: Value) -> Vec<u8> {
     object.to_string().into_bytes()
 }
 
-/// Writes an object where none is. Returns it as it is shown, or none if there is one.
+/// Creates an object. Returns it in the form for answers, or `None` if it exists already.
 ///
-/// # Errors
-/// etcd does not answer.
+/// # Errors etcd does not answer.
 pub fn write_new(store: &Store, kind: &Kind, mut object: Value) -> Result<Option<Value>> {
     let uid = std::fs::read_to_string("/proc/sys/kernel/random/uuid").context("a new uid")?;
     object["metadata"]["uid"] = json!(uid.trim());
@@ -213,7 +211,7 @@ fn create(asked: &Asked<'_>) -> Answer {
 fn written(asked: &Asked<'_>, object: Value) -> Answer {
     let text = |name: &str| object["metadata"][name].as_str().unwrap_or_default();
     let (namespace, name) = (text("namespace").to_owned(), text("name").to_owned());
-    // Nothing is given out for an object that cannot be made.
+    // An object that cannot be created gets no address and no port.
     if asked
         .store
         .get(&key(asked.kind, &namespace, &name))?
@@ -274,7 +272,7 @@ fn patch(asked: &Asked<'_>) -> Answer {
     })
 }
 
-/// Replaces an object by what `make` makes of it, as far as the request may.
+/// Replaces an object by the result of `make`, as far as the request may.
 fn change(asked: &Asked<'_>, make: impl Fn(&Value) -> Result<Value, Response>) -> Answer {
     let (name, part) = (&asked.resource.name, &asked.resource.subresource);
     replace(asked, |old, revision| {
@@ -298,10 +296,9 @@ fn change(asked: &Asked<'_>, make: impl Fn(&Value) -> Result<Value, Response>) -
     })
 }
 
-/// Replaces an object by what `make` makes of it, whatever the request says.
+/// Replaces an object by the result of `make`, whatever the request contains.
 ///
-/// # Errors
-/// etcd does not answer.
+/// # Errors etcd does not answer.
 pub fn change_to(asked: &Asked<'_>, make: impl Fn(&Value) -> Result<Value, Response>) -> Answer {
     replace(asked, |old, _| Ok(make(old)))
 }
@@ -328,8 +325,8 @@ fn replace(
     Ok(Err(answers::conflict(asked.kind, name)))
 }
 
-/// Merges a patch into an object: objects member by member, null removes a member,
-/// anything else replaces what was there.
+/// Merges a patch into an object: objects member by member; null removes a member; any other value
+/// replaces the old one.
 fn merge(target: &mut Value, patch: &Value) {
     let Value::Object(members) = patch else {
         *target = patch.clone();

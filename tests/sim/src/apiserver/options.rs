@@ -19,7 +19,7 @@ use super::authz::Authorizer;
 use super::itself::Itself;
 use super::node_proxy::Kubelets;
 
-/// Everything the apiserver needs to run.
+/// Everything that the apiserver needs to run.
 pub struct Options {
     /// Where to serve TLS, if at all.
     pub secure: Option<(SocketAddr, ServerConfig)>,
@@ -27,27 +27,26 @@ pub struct Options {
     pub insecure: Option<SocketAddr>,
     /// Clients of etcd's members.
     pub etcd: Vec<Client>,
-    /// What all keys in etcd start with.
+    /// The prefix of all keys in etcd.
     pub etcd_prefix: String,
-    /// Tells who asks.
+    /// Finds the user of a request.
     pub authenticator: Authenticator,
-    /// Tells who may.
+    /// Decides what a user may do.
     pub authorizer: Authorizer,
-    /// What is done to objects.
+    /// Completes and checks objects.
     pub rules: Rules,
-    /// What the server tells of itself in the cluster.
+    /// The server's own objects in the cluster.
     pub itself: Itself,
-    /// How kubelets are reached.
+    /// How to reach kubelets.
     pub kubelets: Kubelets,
-    /// Writes down what was asked, if configured.
+    /// Records the requests, if configured.
     pub audit: Option<Audit>,
 }
 
 impl Options {
-    /// Reads and checks the flags and the files they name.
+    /// Reads and checks the flags and the files that they name.
     ///
-    /// # Errors
-    /// What the real program refuses to start with.
+    /// # Errors Everything with which the real program does not start.
     pub fn read(flags: &Flags) -> Result<Self> {
         flags.check_files(&[])?;
         let servers = flags.list("etcd-servers");
@@ -87,8 +86,8 @@ fn etcd_files(flags: &Flags) -> etcd::Files<'_> {
     }
 }
 
-/// The keys of service accounts' tokens; without the flag that of the server's own
-/// certificate, where it can be one.
+/// The keys of service accounts' tokens; without the flag, that of the server's own certificate, if
+/// its kind allows that.
 fn account_keys(flags: &Flags) -> Result<Vec<VerifyingKey>> {
     let files = flags.all("service-account-key-file");
     if files.is_empty() {
@@ -113,7 +112,7 @@ fn modes(flags: &Flags) -> Vec<&str> {
     }
 }
 
-/// Names that must be from a fixed set, as of v1.9.0.
+/// Values that must be from a fixed set, as of v1.9.0.
 fn check_names(flags: &Flags) -> Result<()> {
     const MODES: &str = "AlwaysAllow AlwaysDeny ABAC Webhook RBAC Node";
     const PLUGINS: &str = "AlwaysAdmit AlwaysDeny AlwaysPullImages DefaultStorageClass
@@ -150,7 +149,7 @@ fn check_advertised(flags: &Flags) -> Result<()> {
     Ok(())
 }
 
-/// Certificates whose key is given too must belong together.
+/// A certificate and its key, if both are given, must belong together.
 fn check_pairs(flags: &Flags) -> Result<()> {
     for (certificate, key) in [
         ("etcd-certfile", "etcd-keyfile"),
@@ -175,8 +174,7 @@ fn check_pairs(flags: &Flags) -> Result<()> {
     Ok(())
 }
 
-/// The real program would make a certificate of its own where none is given; the
-/// stand-in then serves no TLS.
+/// Without a certificate, the real program would make one; the stand-in then serves no TLS.
 fn secure(flags: &Flags) -> Result<Option<(SocketAddr, ServerConfig)>> {
     let port = flags.port("secure-port", 6443)?;
     let address = flags.address("bind-address", IpAddr::V4(Ipv4Addr::UNSPECIFIED))?;

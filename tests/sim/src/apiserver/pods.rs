@@ -1,4 +1,4 @@
-//! Pods as the server stores them: what they lack is added, what cannot be is refused.
+//! Pods as the server stores them: missing parts are added, invalid pods are refused.
 
 use anyhow::Result;
 use serde_json::{Value, json};
@@ -9,16 +9,15 @@ use crate::server::Response;
 
 use super::answers;
 
-/// Where a service account's token stands in every container.
+/// The path of a service account's token in every container.
 const TOKEN: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 
-/// Where a pod's containers are in its spec.
+/// The place of a pod's containers in its spec.
 const LISTS: [&str; 2] = ["initContainers", "containers"];
 
-/// Completes and checks a pod's spec, which stands at `path` in its object.
+/// Completes and checks a pod's spec, which is at `path` in its object.
 ///
-/// # Errors
-/// What is wrong with it, as the real server words it.
+/// # Errors The problem with it, in the words of the real server.
 pub fn complete(spec: &mut Value, path: &str, privileged: bool) -> Result<(), String> {
     for (member, value) in [
         ("restartPolicy", json!("Always")),
@@ -106,7 +105,7 @@ fn container_of(
     Ok(())
 }
 
-/// What a name that is a DNS label consists of, as the real server tells it.
+/// The characters of a DNS label, in the words of the real server.
 pub const LABEL: &str = "a DNS-1123 label must consist of lower case alphanumeric characters or \
     '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', \
     regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')";
@@ -206,10 +205,9 @@ fn push_into(list: &mut Value) -> &mut Vec<Value> {
     }
 }
 
-/// A pod that is changed: only its images may be.
+/// A changed pod: only its images may differ.
 ///
-/// # Errors
-/// What is wrong with the change.
+/// # Errors The problem with the change.
 pub fn amend(old: &Value, new: &mut Value) -> Result<(), String> {
     let rest = |pod: &Value| {
         let mut spec = pod["spec"].clone();
@@ -250,8 +248,8 @@ pub fn amend(old: &Value, new: &mut Value) -> Result<(), String> {
     Ok(())
 }
 
-/// Whether `wanted` says nothing that `found` does not say too. A list may be shorter
-/// than what the server made of it.
+/// Whether everything in `wanted` is also in `found`. A list may be shorter than the one that the
+/// server made of it.
 fn covers(wanted: &Value, found: &Value) -> bool {
     match (wanted, found) {
         (Value::Object(wanted), _) => wanted
@@ -266,8 +264,7 @@ fn covers(wanted: &Value, found: &Value) -> bool {
 
 /// Binds a pod to a node.
 ///
-/// # Errors
-/// Why it cannot be: it is bound to one.
+/// # Errors The pod is bound already.
 pub fn bind(pod: &mut Value, node: &str) -> Result<(), String> {
     let name = pod["metadata"]["name"].as_str().unwrap_or_default();
     if let Some(bound) = pod["spec"]["nodeName"].as_str() {

@@ -1,5 +1,4 @@
-//! Role-based access control: rules, who they are bound to, and whether they
-//! allow what is asked.
+//! Role-based access control: rules, their bindings, and whether they allow a request.
 
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
@@ -11,7 +10,7 @@ use crate::user::User;
 
 use super::attributes::Attributes;
 
-/// What a role allows.
+/// A rule of a role.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Rule {
@@ -24,7 +23,7 @@ pub struct Rule {
 }
 
 impl Rule {
-    /// Whether the rule allows what is asked.
+    /// Whether the rule allows the request.
     pub fn allows(&self, asked: &Attributes) -> bool {
         let lists = |list: &[String], wanted: &str| list.iter().any(|l| l == "*" || l == wanted);
         if !lists(&self.verbs, &asked.verb) {
@@ -112,8 +111,7 @@ impl Binding {
 
 /// Checks an object of RBAC before it is stored.
 ///
-/// # Errors
-/// An object that is no role or binding the authorizer can read.
+/// # Errors The authorizer cannot read it as a role or binding.
 pub fn check(kind: &str, object: &Value) -> Result<()> {
     match kind {
         "ClusterRole" | "Role" => Role::deserialize(object).map(|_| ())?,
@@ -139,7 +137,7 @@ pub fn check(kind: &str, object: &Value) -> Result<()> {
     Ok(())
 }
 
-/// Every role and binding there is.
+/// Every role and binding.
 #[derive(Default)]
 pub struct Policy {
     cluster_roles: Vec<Role>,
@@ -149,10 +147,9 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// Reads what matters for requests in `namespace`, or for cluster-wide ones.
+    /// Reads the roles and bindings for requests in `namespace`, or for cluster-wide ones.
     ///
-    /// # Errors
-    /// etcd does not answer, or holds something that is no role or binding.
+    /// # Errors etcd does not answer, or has an invalid role or binding.
     pub fn read(store: &Store, namespace: &str) -> Result<Self> {
         let mut policy = Self {
             cluster_roles: stored(store, "/clusterroles/")?,
@@ -168,8 +165,7 @@ impl Policy {
 
     /// A policy of cluster roles and their bindings.
     ///
-    /// # Errors
-    /// Objects that are no roles or bindings.
+    /// # Errors Invalid roles or bindings.
     #[cfg(test)]
     pub fn of(roles: &[Value], bindings: &[Value]) -> Result<Self> {
         Ok(Self {
@@ -185,7 +181,7 @@ impl Policy {
         })
     }
 
-    /// Whether some role bound to the user allows what is asked.
+    /// Whether a role that is bound to the user allows the request.
     pub fn allows(&self, user: &User, asked: &Attributes) -> bool {
         let namespace = asked.resource.as_ref().map(|resource| &resource.namespace);
         let everywhere = self.cluster_bindings.iter().map(|binding| (binding, true));

@@ -1,5 +1,5 @@
-//! Deletion: pods end gracefully, namespaces with everything in them, services give
-//! back what they had.
+//! Deletion: pods end gracefully, namespaces with everything in them, and services release their
+//! addresses and ports.
 
 use reqwest::Url;
 use serde_json::{Value, json};
@@ -11,13 +11,12 @@ use crate::server::Response;
 use super::answers;
 use super::objects::{Answer, Asked, answer_shown, change_to};
 
-/// The namespaces every cluster has.
+/// The namespaces of every cluster.
 const LASTING: [&str; 3] = ["default", "kube-public", "kube-system"];
 
-/// Deletes the object that is asked for.
+/// Deletes the requested object.
 ///
-/// # Errors
-/// etcd does not answer.
+/// # Errors etcd does not answer.
 pub fn delete(asked: &Asked<'_>) -> Answer {
     let name = &asked.resource.name;
     let Some((object, _)) = asked.read()? else {
@@ -41,7 +40,7 @@ pub fn delete(asked: &Asked<'_>) -> Answer {
     }
 }
 
-/// How many seconds a pod gets to end, if the request says.
+/// The number of seconds for a pod to end, if the request has one.
 fn grace(asked: &Asked<'_>) -> Option<u64> {
     let url = Url::parse(&format!("http://query/?{}", asked.request.query)).ok()?;
     let mut pairs = url.query_pairs();
@@ -51,7 +50,7 @@ fn grace(asked: &Asked<'_>) -> Option<u64> {
     stated.or_else(|| body["gracePeriodSeconds"].as_u64())
 }
 
-/// A pod no kubelet has goes at once.
+/// A pod without a kubelet is removed at once.
 fn at_once(asked: &Asked<'_>, pod: &Value) -> bool {
     grace(asked) == Some(0) || pod["spec"]["nodeName"].is_null()
 }
@@ -69,7 +68,7 @@ fn gracefully(asked: &Asked<'_>, pod: &Value) -> Answer {
     })
 }
 
-/// What is in the namespace goes with it; kubelets end pods that are gone.
+/// Objects in the namespace are removed with it; kubelets end pods that no longer exist.
 fn namespace(asked: &Asked<'_>, object: &Value) -> Answer {
     let name = &asked.resource.name;
     let mut dying = object.clone();

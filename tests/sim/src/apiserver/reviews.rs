@@ -1,4 +1,4 @@
-//! Reviews: whether somebody may do something, and whose a token is.
+//! Reviews: whether a user may do something, and to whom a token belongs.
 
 use serde::Deserialize;
 use serde_json::{Value, json};

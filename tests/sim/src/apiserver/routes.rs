@@ -1,4 +1,4 @@
-//! What the apiserver answers to an authorized request.
+//! The apiserver's answers to authorized requests.
 
 use anyhow::Result;
 use serde_json::{Value, json};
@@ -102,7 +102,7 @@ fn bind(asked: &Asked<'_>) -> Result<Response> {
     })
 }
 
-/// As v1.9's: an etcd that takes connections will do, whether or not it has a leader.
+/// As in v1.9: it is enough that etcd accepts connections, with or without a leader.
 fn healthz(store: &Store) -> Response {
     match store.reach() {
         Ok(()) => Response::text(200, "ok"),
@@ -124,8 +124,8 @@ fn version() -> Value {
     })
 }
 
-/// Asks the scheduler and the controller-manager on this machine, as the real
-/// server does, and etcd's members.
+/// Asks the scheduler and the controller-manager on this machine, like the real server, and etcd's
+/// members.
 fn component_statuses(store: &Store) -> Result<Response> {
     let mut items = Vec::new();
     for (name, port) in [("scheduler", 10251), ("controller-manager", 10252)] {
@@ -134,7 +134,7 @@ fn component_statuses(store: &Store) -> Result<Response> {
     }
     for (index, asked) in store.health().into_iter().enumerate() {
         items.push(component_status(&format!("etcd-{index}"), asked, |reply| {
-            // etcd has answered "true" since 3.0 and true before.
+            // etcd answers "true" since 3.0, and true before.
             reply.json().is_ok_and(|health| {
                 health["health"] == json!("true") || health["health"] == json!(true)
             })

@@ -5,7 +5,7 @@ use anyhow::{Result, bail};
 use reqwest::Url;
 use serde_json::Value;
 
-/// The fields the stand-in selects by.
+/// The fields that the stand-in can select by.
 const FIELDS: [&str; 7] = [
     "involvedObject.kind",
     "involvedObject.name",
@@ -16,7 +16,7 @@ const FIELDS: [&str; 7] = [
     "status.phase",
 ];
 
-/// What a list is narrowed to.
+/// The conditions for the objects of a list.
 #[derive(Default)]
 pub struct Selector {
     labels: Vec<Term>,
@@ -25,7 +25,7 @@ pub struct Selector {
 
 struct Term {
     name: String,
-    /// Values of which it must have one; none if any will do.
+    /// The allowed values; `None` if any value is allowed.
     values: Option<Vec<String>>,
     negated: bool,
 }
@@ -44,8 +44,7 @@ impl Term {
 impl Selector {
     /// The selector in a request's query.
     ///
-    /// # Errors
-    /// A selector that cannot be read, or by other fields.
+    /// # Errors A selector that cannot be read, or that uses other fields.
     pub fn of(query: &str) -> Result<Self> {
         let mut selector = Self::default();
         let url = Url::parse(&format!("http://query/?{query}"))?;

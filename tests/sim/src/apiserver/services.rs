@@ -1,5 +1,4 @@
-//! Addresses and ports of services: given out once each, whichever of several
-//! servers is asked.
+//! Addresses and ports of services: each is assigned once, even with several servers.
 
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
@@ -17,13 +16,13 @@ use crate::server::Response;
 
 use super::answers;
 
-/// A claim without its service is somebody's who is just making it, for so long.
+/// A claim without a service may belong to a service that is just being created, for this time.
 const MAKING: Duration = Duration::from_secs(60);
 
 const ADDRESSES: &str = "/ranges/serviceips";
 const PORTS: &str = "/ranges/servicenodeports";
 
-/// What services get their addresses and ports from.
+/// The ranges of services' addresses and ports.
 #[derive(Clone)]
 pub struct Ranges {
     addresses: Option<IpNet>,
@@ -33,10 +32,9 @@ pub struct Ranges {
 type Checked = Result<Result<Value, Response>>;
 
 impl Ranges {
-    /// As the flags say.
+    /// From the flags.
     ///
-    /// # Errors
-    /// No networks or ports, or too many of them.
+    /// # Errors Invalid networks or ports, or too many of them.
     pub fn read(flags: &Flags) -> Result<Self> {
         let addresses = flags.network("service-cluster-ip-range")?;
         if let Some(range) = &addresses {
@@ -56,11 +54,10 @@ impl Ranges {
         self.addresses.and_then(|range| range.hosts().next())
     }
 
-    /// Gives a service what it lacks, and claims what it asks for. What `old` has, a
-    /// service that says nothing of it keeps.
+    /// Gives a service the values that it lacks, and claims those that it requests. Values of `old`
+    /// stay if the new service does not set them.
     ///
-    /// # Errors
-    /// etcd does not answer.
+    /// # Errors etcd does not answer.
     pub fn complete(&self, store: &Store, old: Option<&Value>, mut service: Value) -> Checked {
         let metadata = &service["metadata"];
         let owner = format!(
@@ -185,15 +182,14 @@ impl Ranges {
         Ok(None)
     }
 
-    /// Gives back what a service had.
+    /// Releases everything of a service.
     ///
-    /// # Errors
-    /// etcd does not answer.
+    /// # Errors etcd does not answer.
     pub fn release(&self, store: &Store, service: &Value) -> Result<()> {
         self.release_but(store, service, &Value::Null)
     }
 
-    /// Gives back what `old` had and `new` has not.
+    /// Releases what `old` had and `new` does not have.
     fn release_but(&self, store: &Store, old: &Value, new: &Value) -> Result<()> {
         let metadata = &old["metadata"];
         let owner = format!(
@@ -212,7 +208,7 @@ impl Ranges {
     }
 }
 
-/// The claims' keys a service stands for.
+/// The keys of a service's claims.
 fn held(service: &Value) -> Vec<String> {
     let address = text(&service["spec"]["clusterIP"]);
     let mut keys = Vec::new();
@@ -228,14 +224,14 @@ fn held(service: &Value) -> Vec<String> {
     keys
 }
 
-/// What the service of `owner` claims.
+/// The claims of the service `owner`.
 struct Claims<'a> {
     store: &'a Store,
     owner: String,
 }
 
 impl Claims<'_> {
-    /// Claims `what`; whether it is the owner's now.
+    /// Claims `what`. Returns whether it belongs to the owner now.
     fn claim(&self, among: &str, what: &str) -> Result<bool> {
         let key = format!("{among}/{what}");
         let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
@@ -287,8 +283,7 @@ fn ports(service: &mut Value) -> &mut [Value] {
         .map_or(&mut [], Vec::as_mut_slice)
 }
 
-/// Checks the ports, completes them, and takes over what `old` has and `service` leaves
-/// open.
+/// Checks and completes the ports. Values of `old` stay if `service` does not set them.
 fn keep(old: Option<&Value>, service: &mut Value) -> Result<(), String> {
     let spec = &mut service["spec"];
     if spec["type"].is_null() {

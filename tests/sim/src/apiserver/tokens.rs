@@ -1,5 +1,5 @@
-//! Tokens of service accounts: signed by the controller-manager's key, and good as
-//! long as the secret they are kept in and the account are there.
+//! Tokens of service accounts: signed by the controller-manager's key, and valid as long as their
+//! secret and the account exist.
 
 use anyhow::Result;
 use base64::Engine;
@@ -20,7 +20,7 @@ struct Head {
     alg: String,
 }
 
-/// What a token claims.
+/// The claims of a token.
 #[derive(Deserialize)]
 struct Claims {
     iss: String,
@@ -35,10 +35,9 @@ struct Claims {
     uid: String,
 }
 
-/// Whose token this is, if one of the keys signed it and its account still has it.
+/// The owner of this token, if one of the keys signed it and its account still has it.
 ///
-/// # Errors
-/// etcd does not answer.
+/// # Errors etcd does not answer.
 pub fn user(keys: &[VerifyingKey], store: &Store, token: &str) -> Result<Option<User>> {
     let Some(claims) = claims(keys, token) else {
         return Ok(None);
@@ -77,7 +76,7 @@ pub fn user(keys: &[VerifyingKey], store: &Store, token: &str) -> Result<Option<
     Ok(Some(User::authenticated(name, groups)))
 }
 
-/// The claims of a token one of the keys signed.
+/// The claims of a token that one of the keys signed.
 fn claims(keys: &[VerifyingKey], token: &str) -> Option<Claims> {
     let (signed, signature) = token.rsplit_once('.')?;
     let (head, body) = signed.split_once('.')?;
@@ -129,7 +128,8 @@ mod tests {
             body[name(part)] = json!("x");
         }
         let (signer, own) = key();
-        // Leading zeros make numbers of a signature shorter: some of these have them.
+        // A number of a signature is shorter if it has leading zeros: some of these signatures have
+        // them.
         for round in 0..300 {
             body["round"] = json!(round);
             let token = signer.token(&body).unwrap();

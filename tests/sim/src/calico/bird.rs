@@ -14,31 +14,31 @@ use ipnet::Ipv4Net;
 /// How long BIRD may take to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Which routes of other nodes BIRD gives to the kernel.
+/// The routes of other nodes that BIRD gives to the kernel.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Direct {
     /// All: no tunnel.
     All,
-    /// Those of nodes in this network; the others' go through the tunnel.
+    /// Those of nodes in this network; the others go through the tunnel.
     Within(Ipv4Net),
     /// None: all go through the tunnel.
     None,
 }
 
-/// What BIRD is to do on a node.
+/// The configuration of BIRD on a node.
 #[derive(Debug, PartialEq)]
 pub struct Routing {
-    /// The node's address, which is the router's identity too.
+    /// The node's address, which is also its router ID.
     pub address: Ipv4Addr,
     /// The node's autonomous system.
     pub system: u32,
-    /// The node's blocks: what it tells the peers.
+    /// The node's blocks, which it announces to the peers.
     pub blocks: Vec<Ipv4Net>,
     /// The other nodes.
     pub mesh: Vec<Peer>,
-    /// Routers that every node peers with.
+    /// Routers that are peers of every node.
     pub global: Vec<Peer>,
-    /// What goes to the kernel.
+    /// The routes for the kernel.
     pub direct: Direct,
 }
 
@@ -88,7 +88,7 @@ impl Routing {
         )
     }
 
-    /// Protocols whose names tell calicoctl what kind of peer each is.
+    /// From the names of protocols, calicoctl learns the kind of each peer.
     fn peers(&self, kind: &str, peers: &[Peer]) -> String {
         let others = peers.iter().filter(|peer| peer.address != self.address);
         others
@@ -103,11 +103,10 @@ impl Routing {
     }
 }
 
-/// What BIRD answers to `command` on its control socket: the lines without their
-/// codes, as `birdc` shows them.
+/// BIRD's answer to `command` on its control socket: the lines without their codes, as `birdc`
+/// shows them.
 ///
-/// # Errors
-/// No BIRD at the socket, or a command it refuses.
+/// # Errors No BIRD at the socket, or a command that it refuses.
 pub fn ask(socket: &Path, command: &str) -> Result<Vec<String>> {
     let mut stream =
         UnixStream::connect(socket).with_context(|| format!("BIRD at {}", socket.display()))?;
@@ -118,7 +117,7 @@ pub fn ask(socket: &Path, command: &str) -> Result<Vec<String>> {
     let mut said = Vec::new();
     for line in lines {
         let line = line?;
-        // `1234-text`, ` text` for more of the same code, `1234 text` at the end.
+        // `1234-text`; ` text` for more with the same code; `1234 text` at the end.
         let Some(code) = line.get(..4).filter(|_| !line.starts_with(' ')) else {
             said.push(line.trim_start().to_owned());
             continue;
@@ -159,10 +158,9 @@ impl Bird {
         }
     }
 
-    /// Makes BIRD run, and run with this configuration.
+    /// Starts BIRD, or reloads its configuration.
     ///
-    /// # Errors
-    /// A missing program, or a configuration that BIRD refuses.
+    /// # Errors A missing program, or a configuration that BIRD refuses.
     pub fn apply(&self, text: &str) -> Result<()> {
         let old = std::fs::read_to_string(&self.configuration).unwrap_or_default();
         if old != text {
@@ -177,7 +175,7 @@ impl Bird {
         Ok(())
     }
 
-    /// Starts BIRD where it does not run; whether that was so.
+    /// Starts BIRD if it does not run. Returns whether it did.
     fn start(&self) -> Result<bool> {
         let mut process = self.process.lock().unwrap_or_else(PoisonError::into_inner);
         match &mut *process {
@@ -188,7 +186,7 @@ impl Bird {
             },
             State::Waiting => {}
         }
-        // What a container that was killed left behind.
+        // The files of a container that was killed.
         let _ = std::fs::remove_file(&self.socket);
         let child = Command::new("bird")
             .arg("-f")
@@ -202,15 +200,14 @@ impl Bird {
         Ok(true)
     }
 
-    /// Whether BIRD answers.
+    /// Checks whether BIRD answers.
     ///
-    /// # Errors
-    /// Why it does not.
+    /// # Errors The reason if not.
     pub fn check(&self) -> Result<()> {
         ask(&self.socket, "show status").map(|_| ())
     }
 
-    /// Ends BIRD, for good.
+    /// Ends BIRD, without a restart.
     pub fn stop(&self) {
         let mut process = self.process.lock().unwrap_or_else(PoisonError::into_inner);
         let State::Running(mut child) = std::mem::replace(&mut *process, State::Ended) else {

@@ -1,5 +1,5 @@
-//! calico/kube-controllers: mirrors the API's network policies to etcd, where the real
-//! Felix would find them. Which peers and ports a rule allows is left out.
+//! calico/kube-controllers: copies the API's network policies to etcd, where the real Felix would
+//! find them. It leaves out the peers and ports that a rule allows.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -17,16 +17,15 @@ use crate::{kubeconfig, lifecycle, tls};
 const ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 const LIST: &str = "/apis/networking.k8s.io/v1/networkpolicies";
 const POLICIES: &str = "/calico/v1/policy/tier/default/policy";
-/// Those of policies that the API has, among others.
+/// The prefix of the names of policies from the API.
 const PREFIX: &str = "knp.default.";
-/// All that v1.0.0 has.
+/// All settings of v1.0.0.
 const CONTROLLERS: [&str; 3] = ["policy", "profile", "workloadendpoint"];
 const PERIOD: Duration = Duration::from_secs(3);
 
-/// Runs until told to stop.
+/// Runs until it is stopped.
 ///
-/// # Errors
-/// An environment the real program would not run with, missing files.
+/// # Errors An environment with which the real program would not run, or missing files.
 pub fn run(arguments: &[String]) -> Result<()> {
     if let Some(argument) = arguments.first() {
         return Err(usage(format!("unexpected argument {argument:?}")));
@@ -56,7 +55,7 @@ pub fn run(arguments: &[String]) -> Result<()> {
     })
 }
 
-/// The API as a kubeconfig, `K8S_API` or the pod's own environment names it.
+/// The API that a kubeconfig, `K8S_API` or the pod's own environment names.
 fn api() -> Result<Client> {
     if let Some(path) = variable("KUBECONFIG") {
         return kubeconfig::client(path.as_ref()).context("KUBECONFIG");
@@ -65,7 +64,7 @@ fn api() -> Result<Client> {
     let port = variable("KUBERNETES_SERVICE_PORT").unwrap_or("443".to_owned());
     let own = host.map(|host| format!("https://{host}:{port}"));
     let server = match variable("K8S_API") {
-        // With CONFIGURE_ETC_HOSTS the real one writes this name into its /etc/hosts.
+        // With CONFIGURE_ETC_HOSTS, the real one writes this name into its /etc/hosts.
         Some(url) if url.contains("//kubernetes.default") => {
             if variable("CONFIGURE_ETC_HOSTS").as_deref() != Some("true") {
                 bail!("K8S_API: {url} needs CONFIGURE_ETC_HOSTS=true: the stand-in asks no DNS");

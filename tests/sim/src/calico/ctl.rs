@@ -58,7 +58,7 @@ pub fn run(arguments: &[String]) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Takes an option and its value out of the words.
+/// Removes an option and its value from the words.
 fn take(words: &mut Vec<&str>, names: &[&str]) -> Result<Option<String>> {
     let Some(place) = words.iter().position(|word| {
         let name = word.split('=').next().unwrap_or_default();
@@ -97,7 +97,7 @@ struct Spec {
     key: Option<PathBuf>,
 }
 
-/// The store that the configuration names; without one, the environment.
+/// The store that the configuration names; without a configuration, the one of the environment.
 fn open(path: &Path) -> Result<Datastore> {
     if !path.exists() {
         return Datastore::of_environment()
@@ -221,8 +221,8 @@ fn peer_rows(store: &Datastore) -> Result<Vec<Vec<String>>> {
     Ok(rows.collect())
 }
 
-/// A table as calicoctl aligns it: three blanks after the widest cell of each column,
-/// the last one too, and an empty line at the end.
+/// A table with calicoctl's alignment: three blanks after the widest cell of each column, including
+/// the last, and an empty line at the end.
 fn columns(head: &[&str], rows: &[Vec<String>]) -> String {
     let width = |column: usize| {
         let cells = rows.iter().map(|row| row[column].len());

@@ -8,21 +8,21 @@ use serde_json::Value;
 use crate::client::{Client, Reply};
 use crate::etcd::{self, Files, Members};
 
-/// etcd says this of a key that is not there.
+/// etcd's error code for a missing key.
 const KEY_NOT_FOUND: u64 = 100;
 
-/// The store of all of Calico's parts.
+/// The store that all parts of Calico share.
 pub struct Datastore {
     members: Members,
 }
 
-/// A value and where it stands.
+/// A value and its key.
 pub struct Leaf {
     /// The whole path.
     pub key: String,
     /// The value.
     pub value: String,
-    /// The index of the write that made it so.
+    /// The index of the write.
     index: u64,
 }
 
@@ -42,10 +42,9 @@ pub fn variable(name: &str) -> Option<String> {
 }
 
 impl Datastore {
-    /// Of the members in `endpoints`, URLs with commas between.
+    /// The store with the members in `endpoints`, URLs separated by commas.
     ///
-    /// # Errors
-    /// Something that is no URL, an https one without its three files, broken files.
+    /// # Errors An invalid URL, an https URL without its three files, or invalid files.
     pub fn new(endpoints: &str, files: Files<'_>) -> Result<Self> {
         let servers: Vec<&str> = endpoints.split(',').map(str::trim).collect();
         let secure = servers.iter().any(|url| url.starts_with("https://"));
@@ -62,10 +61,9 @@ impl Datastore {
         Ok(Self { members })
     }
 
-    /// As the variables say that all of Calico's containers have.
+    /// The store that the variables of all Calico containers name.
     ///
-    /// # Errors
-    /// As for [`Datastore::new`], and no endpoints.
+    /// # Errors As for [`Datastore::new`], and no endpoints.
     pub fn of_environment() -> Result<Self> {
         let endpoints = variable("ETCD_ENDPOINTS").context("ETCD_ENDPOINTS is not set")?;
         let files = ["ETCD_CA_CERT_FILE", "ETCD_CERT_FILE", "ETCD_KEY_FILE"].map(variable);
@@ -87,10 +85,9 @@ impl Datastore {
         Ok(found.and_then(|answer| Leaf::of(&answer["node"])))
     }
 
-    /// Every value below `key`, in no order.
+    /// Every value below `key`, in no particular order.
     ///
-    /// # Errors
-    /// No member answers.
+    /// # Errors No member answers.
     pub fn tree(&self, key: &str) -> Result<Vec<Leaf>> {
         let path = format!("/v2/keys{key}?recursive=true&quorum=true");
         let Some(answer) = self.ask(|member| member.get(&path))? else {
@@ -107,38 +104,34 @@ impl Datastore {
 
     /// Writes a value.
     ///
-    /// # Errors
-    /// No member takes it.
+    /// # Errors No member accepts it.
     pub fn put(&self, key: &str, value: &str) -> Result<()> {
         self.write(key, "", value).map(|_| ())
     }
 
-    /// Writes a value where none is; whether it did.
+    /// Writes a value if the key does not exist. Returns whether it did.
     ///
-    /// # Errors
-    /// No member answers.
+    /// # Errors No member answers.
     pub fn create(&self, key: &str, value: &str) -> Result<bool> {
         self.write(key, "?prevExist=false", value)
     }
 
-    /// Writes a value where `old` still is; whether it did.
+    /// Writes a value if the current one is `old`. Returns whether it did.
     ///
-    /// # Errors
-    /// No member answers.
+    /// # Errors No member answers.
     pub fn replace(&self, old: &Leaf, value: &str) -> Result<bool> {
         self.write(&old.key, &format!("?prevIndex={}", old.index), value)
     }
 
-    /// Removes a value, if it is there.
+    /// Removes a value, if it exists.
     ///
-    /// # Errors
-    /// No member answers.
+    /// # Errors No member answers.
     pub fn delete(&self, key: &str) -> Result<()> {
         self.ask(|member| member.delete(&format!("/v2/keys{key}")))
             .map(|_| ())
     }
 
-    /// Whether etcd took the value; not, where its condition does not hold.
+    /// Whether etcd accepted the value; false if its condition was not met.
     fn write(&self, key: &str, condition: &str, value: &str) -> Result<bool> {
         let encoded: String = value.bytes().map(|byte| format!("%{byte:02X}")).collect();
         let path = format!("/v2/keys{key}{condition}");
@@ -147,7 +140,7 @@ impl Datastore {
         Ok(answer.is_some())
     }
 
-    /// An answer; none where the key is not there, or is not as the condition says.
+    /// An answer; `None` if the key does not exist, or the condition is not met.
     fn ask(&self, ask: impl Fn(&Client) -> Result<Reply>) -> Result<Option<Value>> {
         self.members.ask(|member| {
             let reply = ask(member)?;

@@ -1,4 +1,4 @@
-//! Felix's part: what the kernel must do for pods, besides the routes that BIRD learns.
+//! Felix's part: the kernel settings that pods need, in addition to the routes from BIRD.
 
 use std::net::Ipv4Addr;
 
@@ -9,15 +9,14 @@ use super::datastore::variable;
 use super::ipam::Pool;
 use crate::net::{ip, iptables};
 
-/// The routing protocol number under which the tunnel's routes stand, not BIRD's own,
-/// which BIRD would remove.
+/// The routing protocol number of the tunnel's routes. It differs from BIRD's, because BIRD would
+/// remove them.
 const PROTOCOL: u8 = 80;
 const TUNNEL: &str = "tunl0";
 
-/// Felix 2.6 ends where the kernel filters loosely and it was not told to bear it.
+/// Felix 2.6 exits if the kernel uses loose reverse path filtering, unless a setting allows that.
 ///
-/// # Errors
-/// Settings with which pods reach nobody.
+/// # Errors Settings with which pods cannot reach anything.
 pub fn check_kernel() -> Result<()> {
     let value = |setting: &str| {
         let text = std::fs::read_to_string(format!("/proc/sys/net/ipv4/{setting}"));
@@ -36,17 +35,16 @@ pub fn check_kernel() -> Result<()> {
     Ok(())
 }
 
-/// Lets pods' packets through, and gives those that leave the pools the node's address.
+/// Accepts pods' packets, and masquerades those that leave the pools.
 ///
-/// # Errors
-/// What `iptables` refuses.
+/// # Errors An error of `iptables`.
 pub fn filter(pools: &[Pool]) -> Result<()> {
     iptables::restore(&rules(pools))?;
     iptables::jump("filter", "FORWARD", "cali-FORWARD")?;
     iptables::jump("nat", "POSTROUTING", "cali-nat-outgoing")
 }
 
-/// Docker drops what is forwarded, so what comes from pods or goes to them is accepted.
+/// Docker drops forwarded packets, so accept those from and to pods.
 fn rules(pools: &[Pool]) -> String {
     let inside: String = pools
         .iter()
@@ -64,13 +62,12 @@ fn rules(pools: &[Pool]) -> String {
     )
 }
 
-/// Makes the tunnel's device, with this address and MTU.
+/// Creates the tunnel's device, with this address and MTU.
 ///
-/// # Errors
-/// A kernel without IPIP.
+/// # Errors A kernel without IPIP.
 pub fn set_up_tunnel(address: Ipv4Addr, mtu: u32) -> Result<()> {
     if ip::ip(&format!("link show {TUNNEL}")).is_err() {
-        // Loading the module makes the device, before this adds it.
+        // Loading the module creates the device, before this adds it.
         let added = ip::ip(&format!("link add {TUNNEL} type ipip"));
         if ip::ip(&format!("link show {TUNNEL}")).is_err() {
             added?;
@@ -87,8 +84,7 @@ pub fn set_up_tunnel(address: Ipv4Addr, mtu: u32) -> Result<()> {
 
 /// Makes these the tunnel's only routes: to each block through its node.
 ///
-/// # Errors
-/// What `ip` refuses.
+/// # Errors An error of `ip`.
 pub fn route_through_tunnel(wanted: &[(Ipv4Net, Ipv4Addr)]) -> Result<()> {
     let found = ip::ip(&format!(
         "-4 route show dev {TUNNEL} proto {PROTOCOL} table main"
@@ -106,7 +102,7 @@ pub fn route_through_tunnel(wanted: &[(Ipv4Net, Ipv4Addr)]) -> Result<()> {
     Ok(())
 }
 
-/// The destinations among `found`, as `ip route` lists them, that are not wanted.
+/// The destinations among `found`, in the format of `ip route`, that are not wanted.
 fn gone<'a>(found: &'a str, wanted: &[(Ipv4Net, Ipv4Addr)]) -> Vec<&'a str> {
     let destinations = found
         .lines()

@@ -1,5 +1,5 @@
-//! Which addresses are whose: pools, the nodes' blocks and the pods' addresses, under
-//! the keys and in the forms of Calico 2.6.
+//! The owners of addresses: pools, the nodes' blocks and the pods' addresses, with the keys and
+//! formats of Calico 2.6.
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -15,7 +15,7 @@ const BLOCKS: &str = "/calico/ipam/v2/assignment/ipv4/block";
 const HOSTS: &str = "/calico/ipam/v2/host";
 /// A node's share of a pool.
 const BLOCK_PREFIX: u8 = 26;
-/// How often an address is tried for while others change the same block.
+/// How often to retry for an address while others change the same block.
 const TRIES: usize = 100;
 
 /// A pool of addresses for pods.
@@ -23,13 +23,13 @@ const TRIES: usize = 100;
 pub struct Pool {
     /// The addresses.
     pub cidr: Ipv4Net,
-    /// The tunnel's device, or nothing.
+    /// The tunnel's device, or empty.
     #[serde(default)]
     pub ipip: String,
-    /// `always`, `cross-subnet`, or nothing.
+    /// `always`, `cross-subnet`, or empty.
     #[serde(default)]
     pub ipip_mode: String,
-    /// Whether what leaves the pool gets the node's address.
+    /// Whether packets that leave the pool get the node's address.
     #[serde(default)]
     pub masquerade: bool,
     /// Whether addresses are assigned from it.
@@ -46,8 +46,7 @@ fn yes() -> bool {
 
 /// Every pool.
 ///
-/// # Errors
-/// No etcd, or a pool that is none.
+/// # Errors No etcd, or an invalid pool.
 pub fn pools(store: &Datastore) -> Result<Vec<Pool>> {
     let mut pools: Vec<Pool> = Vec::new();
     for leaf in store.tree(POOLS)? {
@@ -57,10 +56,9 @@ pub fn pools(store: &Datastore) -> Result<Vec<Pool>> {
     Ok(pools)
 }
 
-/// Makes a pool where none is; `ipip` is `off`, `always` or `cross-subnet`.
+/// Creates a pool if there is none; `ipip` is `off`, `always` or `cross-subnet`.
 ///
-/// # Errors
-/// No etcd.
+/// # Errors No etcd.
 pub fn create_pool(store: &Datastore, cidr: Ipv4Net, ipip: &str, masquerade: bool) -> Result<()> {
     if !pools(store)?.is_empty() {
         return Ok(());
@@ -75,7 +73,7 @@ pub fn create_pool(store: &Datastore, cidr: Ipv4Net, ipip: &str, masquerade: boo
         disabled: false,
     };
     let key = format!("{POOLS}/{}", dashed(pool.cidr));
-    // Where another node is first, its pool holds.
+    // If another node is faster, its pool is used.
     store.create(&key, &serde_json::to_string(&pool)?)?;
     Ok(())
 }
@@ -115,7 +113,7 @@ impl Block {
         serde_json::from_str(&leaf.value).with_context(|| leaf.key.clone())
     }
 
-    /// Takes the address that is free for the longest time.
+    /// Assigns the address that has been free for the longest time.
     fn assign(&mut self, handle: &str, node: &str, pod: &str) -> Option<Ipv4Addr> {
         if self.unallocated.is_empty() {
             return None;
@@ -143,13 +141,13 @@ impl Block {
             .collect()
     }
 
-    /// Frees the addresses of `handle`; whether there were any.
+    /// Frees the addresses of `handle`. Returns whether there were any.
     fn release(&mut self, handle: &str) -> bool {
         let freed = self.of_handle(handle);
         for &ordinal in &freed {
             if let Some(index) = self.allocations[ordinal as usize].take() {
                 self.attributes.remove(index);
-                // Those behind it moved.
+                // The indexes behind it changed.
                 for other in self.allocations.iter_mut().flatten() {
                     *other -= usize::from(*other > index);
                 }
@@ -164,7 +162,7 @@ fn affinity(node: &str) -> String {
     format!("host:{node}")
 }
 
-/// A network as it stands in a key.
+/// A network in the form for a key.
 fn dashed(network: Ipv4Net) -> String {
     network.to_string().replace('/', "-")
 }
@@ -191,10 +189,9 @@ pub fn blocks(store: &Datastore) -> Result<Vec<(String, Ipv4Net)>> {
     Ok(blocks)
 }
 
-/// The blocks of `node`; where it has none, it gets one.
+/// The blocks of `node`. A node without a block gets one.
 ///
-/// # Errors
-/// No etcd, no pool, or no block left in any pool.
+/// # Errors No etcd, no pool, or no block left in any pool.
 pub fn own_blocks(store: &Datastore, node: &str) -> Result<Vec<Ipv4Net>> {
     let mine = owned(store, node)?;
     if mine.is_empty() {
@@ -203,7 +200,7 @@ pub fn own_blocks(store: &Datastore, node: &str) -> Result<Vec<Ipv4Net>> {
     Ok(mine)
 }
 
-/// What the blocks themselves say: a key of the node may be missing when a claim was cut.
+/// From the blocks themselves: a key of the node may be missing if a claim was interrupted.
 fn owned(store: &Datastore, node: &str) -> Result<Vec<Ipv4Net>> {
     let mut mine = Vec::new();
     for leaf in store.tree(BLOCKS)? {
@@ -229,7 +226,7 @@ fn claim(store: &Datastore, node: &str) -> Result<Ipv4Net> {
         for cidr in pool.cidr.subnets(prefix)? {
             let key = format!("{BLOCKS}/{}", dashed(cidr));
             let block = serde_json::to_string(&Block::new(cidr, node))?;
-            // Of two nodes that see it free, etcd lets one have it.
+            // If two nodes claim the same free block, etcd accepts only one.
             if !taken.contains(&key.as_str()) && store.create(&key, &block)? {
                 store.put(&affinity_key(node, cidr), "")?;
                 return Ok(cidr);
@@ -239,11 +236,10 @@ fn claim(store: &Datastore, node: &str) -> Result<Ipv4Net> {
     bail!("no block of addresses is left in any Calico pool");
 }
 
-/// Gives `handle` an address of the node's blocks, or of a further one where they are
-/// full; `pod` is kept beside it.
+/// Gives `handle` an address from the node's blocks, or from a new block if they are full; `pod` is
+/// stored with it.
 ///
-/// # Errors
-/// No etcd, or no address left.
+/// # Errors No etcd, or no address left.
 pub fn assign(store: &Datastore, node: &str, handle: &str, pod: &str) -> Result<Ipv4Addr> {
     for _ in 0..TRIES {
         let mut lost = false;
@@ -267,10 +263,9 @@ pub fn assign(store: &Datastore, node: &str, handle: &str, pod: &str) -> Result<
     bail!("others kept changing the blocks of {node}");
 }
 
-/// The address that `handle` has among the node's.
+/// The address of `handle` in the node's blocks.
 ///
-/// # Errors
-/// No etcd.
+/// # Errors No etcd.
 pub fn address(store: &Datastore, node: &str, handle: &str) -> Result<Option<Ipv4Addr>> {
     for cidr in own_blocks(store, node)? {
         let Some(leaf) = store.get(&format!("{BLOCKS}/{}", dashed(cidr)))? else {

@@ -13,14 +13,14 @@ mod status;
 
 use std::path::PathBuf;
 
-/// BIRD's control socket, through which calicoctl asks. `SIM_CALICO_RUN` moves the
-/// directory, so that a test may run several nodes on one machine.
+/// The directory of BIRD's control socket, which calicoctl uses. `SIM_CALICO_RUN` changes it, so
+/// that a test can run several nodes on one machine.
 fn socket() -> PathBuf {
     let directory = std::env::var_os("SIM_CALICO_RUN").unwrap_or("/var/run/calico".into());
     PathBuf::from(directory).join("bird.ctl")
 }
 
-/// BIRD's configuration: where the real container has it, or in the directory that
+/// The path of BIRD's configuration: as in the real container, or in the directory that
 /// `SIM_CALICO_RUN` names.
 fn configuration() -> PathBuf {
     let directory = std::env::var_os("SIM_CALICO_RUN").unwrap_or("/etc/calico/confd/config".into());

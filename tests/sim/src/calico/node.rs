@@ -1,5 +1,5 @@
-//! calico/node's entry point: registers the node in etcd, gives it a block of the pool,
-//! keeps BIRD and the kernel as etcd says, and answers Felix's health checks.
+//! calico/node's entry point: registers the node in etcd, gives it a block of the pool, keeps BIRD
+//! and the kernel in the state that etcd describes, and answers Felix's health checks.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -19,16 +19,16 @@ use crate::net::ip;
 use crate::program::usage;
 use crate::server::{Request, Response, Server};
 
-/// How many times, a second apart, etcd is asked before giving up.
+/// How many times, a second apart, etcd is tried before giving up.
 const ETCD_TRIES: u32 = 20;
-/// How often etcd is asked for changes.
+/// How often to read changes from etcd.
 const PERIOD: Duration = Duration::from_secs(3);
-/// The tunnel's MTU where none is set, as Felix has it.
+/// The default MTU of the tunnel, as in Felix.
 const DEFAULT_TUNNEL_MTU: u32 = 1440;
-/// Calico's pool where none is set.
+/// The default pool of Calico.
 const DEFAULT_POOL: &str = "192.168.0.0/16";
 
-/// What the environment says.
+/// The settings from the environment.
 struct Settings {
     name: String,
     address: Ipv4Addr,
@@ -39,10 +39,9 @@ struct Settings {
     health: Option<u16>,
 }
 
-/// Runs until told to stop, and BIRD with it.
+/// Runs until it is stopped, and BIRD with it.
 ///
-/// # Errors
-/// An environment the real program would not run with, or no etcd.
+/// # Errors An environment with which the real program would not run, or no etcd.
 pub fn run(arguments: &[String]) -> Result<()> {
     if let Some(argument) = arguments.first() {
         return Err(usage(format!("unexpected argument {argument:?}")));
@@ -64,7 +63,7 @@ fn is_set(name: &str, default: bool) -> bool {
     })
 }
 
-/// One of the values that a variable may have; the first where it is not set.
+/// One of the values that a variable may have; by default the first one.
 fn one_of(name: &str, values: &[&str]) -> Result<String> {
     let default = values.first().copied().unwrap_or_default();
     let value = variable(name).map_or(default.to_owned(), |value| value.to_lowercase());
@@ -128,7 +127,7 @@ impl Settings {
             thread::sleep(PERIOD);
             match self.apply(store, bird, Some(&applied)) {
                 Ok(state) => applied = state,
-                // What the node has holds while etcd is away.
+                // While etcd is down, the node keeps its state.
                 Err(error) => eprintln!("{error:#}; trying again"),
             }
         }
@@ -157,7 +156,8 @@ impl Settings {
         Ok(found.unwrap_or(self.address.into()))
     }
 
-    /// Makes BIRD and the kernel as etcd says, where that is not what was applied last.
+    /// Brings BIRD and the kernel into the state that etcd describes, if it differs from the last
+    /// one.
     fn apply(&self, store: &Datastore, bird: &Bird, last: Option<&State>) -> Result<State> {
         let state = self.read_state(store)?;
         bird.apply(&state.routing.configuration())?;
@@ -235,7 +235,7 @@ impl Settings {
     }
 }
 
-/// What etcd says that the node must be.
+/// The node's state that etcd describes.
 #[derive(PartialEq)]
 struct State {
     pools: Vec<Pool>,

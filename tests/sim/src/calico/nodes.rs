@@ -1,4 +1,4 @@
-//! What etcd says of BGP: the nodes, and what holds for all of them.
+//! etcd's data about BGP: the nodes, and the settings of all nodes.
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -9,39 +9,38 @@ use serde_json::{Value, json};
 use super::bird::Peer;
 use super::datastore::Datastore;
 
-/// The nodes; in each directory its `ip_addr_v4` and more.
+/// The nodes; each has a directory with its `ip_addr_v4` and more.
 pub const HOSTS: &str = "/calico/bgp/v1/host";
 const GLOBAL: &str = "/calico/bgp/v1/global";
 const MESH: &str = "/calico/bgp/v1/global/node_mesh";
-/// Calico's autonomous system where none is set.
+/// The default autonomous system of Calico.
 const DEFAULT_SYSTEM: u32 = 64512;
 
 /// A node.
 #[derive(Debug, Default)]
 pub struct Node {
-    /// Its address, once it is there.
+    /// Its address, if it is known yet.
     pub address: Option<Ipv4Addr>,
     /// Its address with the length of its network's prefix.
     pub network: String,
-    /// Its autonomous system, if not that of all.
+    /// Its autonomous system, if it differs from the default.
     pub system: Option<u32>,
 }
 
-/// What holds for all nodes.
+/// The settings of all nodes.
 #[derive(Debug)]
 pub struct Global {
     /// Whether every node peers with every other.
     pub mesh: bool,
     /// The autonomous system.
     pub system: u32,
-    /// The routers that every node peers with.
+    /// The routers that are peers of every node.
     pub peers: Vec<Peer>,
 }
 
 /// Every node by its name.
 ///
-/// # Errors
-/// No etcd, or a value that is none.
+/// # Errors No etcd, or an invalid value.
 pub fn nodes(store: &Datastore) -> Result<BTreeMap<String, Node>> {
     let mut nodes: BTreeMap<String, Node> = BTreeMap::new();
     for leaf in store.tree(HOSTS)? {
@@ -66,10 +65,9 @@ pub fn nodes(store: &Datastore) -> Result<BTreeMap<String, Node>> {
     Ok(nodes)
 }
 
-/// What holds for all nodes.
+/// The settings of all nodes.
 ///
-/// # Errors
-/// No etcd, or a value that is none.
+/// # Errors No etcd, or an invalid value.
 pub fn global(store: &Datastore) -> Result<Global> {
     let mut global = Global {
         mesh: true,
@@ -105,7 +103,7 @@ pub fn set_mesh(store: &Datastore, enabled: bool) -> Result<()> {
     store.put(MESH, &json!({"enabled": enabled}).to_string())
 }
 
-/// A system's number, which Calico writes as a text.
+/// The number of an autonomous system, which Calico writes as text.
 fn number(value: &Value) -> Result<u32> {
     let text = value
         .as_str()

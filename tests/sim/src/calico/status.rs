@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 
 use super::bird;
 
-/// The names of BIRD's protocols tell what a peer is.
+/// The names of BIRD's protocols show the kind of a peer.
 const KINDS: [(&str, &str); 3] = [
     ("Mesh_", "node-to-node mesh"),
     ("Node_", "node specific"),
@@ -14,10 +14,9 @@ const KINDS: [(&str, &str); 3] = [
 ];
 const HEAD: [&str; 5] = ["PEER ADDRESS", "PEER TYPE", "STATE", "SINCE", "INFO"];
 
-/// Prints the table; fails where no BIRD runs.
+/// Prints the table; fails if no BIRD runs.
 ///
-/// # Errors
-/// A BIRD that answers nonsense.
+/// # Errors An invalid answer of BIRD.
 pub fn show() -> Result<ExitCode> {
     let socket = super::socket();
     if std::os::unix::net::UnixStream::connect(&socket).is_err() {
@@ -36,7 +35,7 @@ pub fn show() -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// A peer's row, of a line such as `Mesh_192_0_2_2 BGP master up 13:24:30 Established`.
+/// A peer's row, from a line such as `Mesh_192_0_2_2 BGP master up 13:24:30 Established`.
 fn peer(line: &str) -> Option<[String; 5]> {
     let mut words = line.split_whitespace();
     let name = words.next()?;

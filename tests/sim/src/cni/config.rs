@@ -14,8 +14,8 @@ use crate::client::Client;
 use crate::etcd::Files;
 use crate::kubeconfig;
 
-/// The keys that cni-plugin v1.11.0 reads, and those every plugin may be given. The real
-/// one passes over others in silence; here a mistyped one is told.
+/// The keys that cni-plugin v1.11.0 reads, and those that every plugin may get. The real one
+/// ignores other keys silently; here a misspelt key is an error.
 const KEYS: [&str; 18] = [
     "args",
     "capabilities",
@@ -37,7 +37,7 @@ const KEYS: [&str; 18] = [
     "type",
 ];
 
-/// The MTU of pods where none is set, as the real plugin has it.
+/// The default MTU of pods, as in the real plugin.
 const DEFAULT_MTU: u32 = 1500;
 
 /// A configuration that was accepted.
@@ -109,17 +109,15 @@ struct Kubernetes {
 
 /// The JSON of any plugin's configuration.
 ///
-/// # Errors
-/// A text that is none.
+/// # Errors Text that is not JSON.
 pub fn parse(text: &str) -> Result<Value> {
     serde_json::from_str(text)
         .map_err(|error| coded(UNDECODABLE, format!("failed to load netconf: {error}")))
 }
 
-/// The protocol's version that a configuration asks for; none is the first.
+/// The protocol's version in a configuration; without one, the first.
 ///
-/// # Errors
-/// One the plugins do not speak.
+/// # Errors A version that the plugins do not support.
 pub fn version(config: &Value) -> Result<String> {
     let version = config["cniVersion"].as_str().unwrap_or_default();
     let version = if version.is_empty() { "0.1.0" } else { version };
@@ -135,10 +133,9 @@ pub fn version(config: &Value) -> Result<String> {
 }
 
 impl Config {
-    /// Reads and checks.
+    /// Reads and checks a configuration.
     ///
-    /// # Errors
-    /// A key no plugin knows, a value of the wrong form, a missing node or network name.
+    /// # Errors An unknown key, a value of the wrong type, a missing node or network name.
     pub fn read(text: &str) -> Result<Self> {
         let value = parse(text)?;
         let version = version(&value)?;
@@ -164,8 +161,7 @@ impl Config {
 
     /// Calico's store.
     ///
-    /// # Errors
-    /// Broken endpoints or files.
+    /// # Errors Invalid endpoints or files.
     pub fn store(&self) -> Result<Datastore> {
         let file = |path: &'_ PathBuf| (!path.as_os_str().is_empty()).then(|| path.clone());
         let raw = &self.raw;
@@ -182,11 +178,10 @@ impl Config {
         Datastore::new(&raw.etcd_endpoints, files)
     }
 
-    /// With `policy.type` k8s the real plugin asks the API for the pod's labels, and
-    /// fails where it gets none.
+    /// With `policy.type` k8s, the real plugin asks the API for the pod's labels, and fails without
+    /// them.
     ///
-    /// # Errors
-    /// No API, or no such pod in it.
+    /// # Errors No API, or no such pod in it.
     pub fn check_pod(&self, pod: Option<(&str, &str)>) -> Result<()> {
         let (Some((namespace, name)), "k8s") = (pod, self.raw.policy.r#type.as_str()) else {
             return Ok(());

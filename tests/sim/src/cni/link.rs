@@ -1,5 +1,5 @@
-//! A pod's link to its node: a pair of virtual interfaces, with a route to the pod on
-//! the node's side and a gateway that is no real address on the pod's.
+//! A pod's link to its node: a pair of virtual interfaces. The node has a route to the pod; the pod
+//! has a gateway whose address does not really exist.
 
 use std::net::Ipv4Addr;
 use std::path::Path;
@@ -8,26 +8,25 @@ use anyhow::Result;
 
 use crate::net::ip::{ip, ip_in};
 
-/// The gateway of every pod, as with the real plugin.
+/// The gateway of every pod, as in the real plugin.
 const GATEWAY: &str = "169.254.1.1";
 
-/// The node's end of every link, which only its pod sees. One that the kernel chose would be changed by
-/// udev (`MACAddressPolicy=persistent`, systemd 242 and newer) at some time after the pod learnt it.
+/// The MAC address of the node's end of every link, which only its pod sees. If the kernel chose
+/// one, udev would change it (`MACAddressPolicy=persistent`, systemd 242 and newer) some time after
+/// the pod learnt it.
 const HARDWARE: &str = "ee:ee:ee:ee:ee:ee";
 
 /// Sets `lo` up or down.
 ///
-/// # Errors
-/// What `ip` refuses.
+/// # Errors An error of `ip`.
 pub fn set_loopback(namespace: &Path, up: bool) -> Result<()> {
     let state = if up { "up" } else { "down" };
     ip_in(namespace, &format!("link set lo {state}")).map(|_| ())
 }
 
-/// Connects a namespace; what was made is removed again where a part of it fails.
+/// Connects a namespace. If a part of it fails, removes the rest again.
 ///
-/// # Errors
-/// An interface that is there already, and what `ip` refuses.
+/// # Errors An interface that exists already, and errors of `ip`.
 pub fn connect(
     namespace: &Path,
     interface: &str,
@@ -35,7 +34,7 @@ pub fn connect(
     address: Ipv4Addr,
     mtu: u32,
 ) -> Result<()> {
-    // That of a former container of the same pod.
+    // The interface of an earlier container of the same pod.
     if ip(&format!("link show {host}")).is_ok() {
         ip(&format!("link delete {host}"))?;
     }
@@ -45,7 +44,7 @@ pub fn connect(
     ))?;
     let made = set_up(namespace, interface, host, address);
     if made.is_err() {
-        // The first failure is the one to tell.
+        // Report the first failure.
         let _ = ip(&format!("link delete {host}"));
     }
     made
@@ -58,7 +57,7 @@ fn set_up(namespace: &Path, interface: &str, host: &str, address: Ipv4Addr) -> R
         format!("address add {address}/32 dev {interface}"),
         format!("route add {GATEWAY} dev {interface} scope link"),
         format!("route add default via {GATEWAY} dev {interface}"),
-        // The node answers for the gateway only where it has a default route of its own.
+        // The node answers ARP requests for the gateway only if it has a default route itself.
         format!("neighbour replace {GATEWAY} lladdr {HARDWARE} dev {interface} nud permanent"),
     ] {
         ip_in(namespace, &words)?;
@@ -66,10 +65,9 @@ fn set_up(namespace: &Path, interface: &str, host: &str, address: Ipv4Addr) -> R
     ip(&format!("route replace {address}/32 dev {host} scope link")).map(|_| ())
 }
 
-/// Removes the pod's end, and with it the node's and its route.
+/// Removes the pod's end, and with it the node's end and its route.
 ///
-/// # Errors
-/// What `ip` refuses; that the interface is gone is no error.
+/// # Errors An error of `ip`. A missing interface is no error.
 pub fn remove(namespace: &Path, interface: &str) -> Result<()> {
     if ip_in(namespace, &format!("link show {interface}")).is_err() {
         return Ok(());

@@ -19,10 +19,10 @@ use sha2::{Digest, Sha256};
 use crate::calico::ipam;
 use config::Config;
 
-/// The versions of the protocol that the plugins of that age speak.
+/// The versions of the protocol that the plugins of that time support.
 const VERSIONS: [&str; 4] = ["0.1.0", "0.2.0", "0.3.0", "0.3.1"];
 
-/// An error with a code of the CNI specification; others get 100.
+/// An error with a code of the CNI specification; other errors have the code 100.
 #[derive(Debug)]
 struct Coded(u32, String);
 
@@ -44,7 +44,7 @@ fn coded(code: u32, message: impl Into<String>) -> anyhow::Error {
     Coded(code, message.into()).into()
 }
 
-/// Acts on `CNI_COMMAND` as the plugin `name`.
+/// Carries out `CNI_COMMAND` as the plugin `name`.
 pub fn run(name: &str) -> ExitCode {
     match answer(name) {
         Ok(Some(result)) => println!("{result}"),
@@ -98,11 +98,11 @@ fn variable(name: &str) -> Result<String> {
     Ok(value)
 }
 
-/// What the environment says.
+/// The arguments from the environment.
 struct Call {
     adds: bool,
     container: String,
-    /// Empty where the namespace is gone already.
+    /// Empty if the namespace no longer exists.
     namespace: PathBuf,
     interface: String,
     arguments: BTreeMap<String, String>,
@@ -126,7 +126,7 @@ impl Call {
             arguments.insert(key.to_owned(), value.to_owned());
         }
         let interface = variable("CNI_IFNAME")?;
-        // The kernel's own limits; what passes is one word for `ip`.
+        // The kernel's own limits; a valid name is one word for `ip`.
         if interface.len() > 15 || interface.contains(|c: char| c == '/' || c.is_whitespace()) {
             return Err(coded(
                 INVALID_ENVIRONMENT,
@@ -142,7 +142,7 @@ impl Call {
         })
     }
 
-    /// Whether there is a namespace to act in.
+    /// Checks whether there is a namespace.
     fn inside(&self) -> Option<&Path> {
         let there = !self.namespace.as_os_str().is_empty() && self.namespace.exists();
         there.then_some(&self.namespace)
@@ -153,7 +153,7 @@ impl Call {
         Some((argument("K8S_POD_NAMESPACE")?, argument("K8S_POD_NAME")?))
     }
 
-    /// The pod, or the container where there is none.
+    /// The pod, or the container if there is no pod.
     fn workload(&self) -> String {
         match self.pod() {
             Some((namespace, name)) => format!("{namespace}.{name}"),
@@ -181,7 +181,7 @@ fn result(config: &Config, address: Ipv4Addr, interfaces: &Value) -> Value {
     json!({"cniVersion": config.version, "ip4": {"ip": network}, "dns": {}})
 }
 
-/// The address in the result of an address plugin, of either form.
+/// The address in the result of an address plugin, in either form.
 fn address_of(result: &Value) -> Result<Ipv4Addr> {
     let text = result["ip4"]["ip"].as_str();
     let text = text.or(result["ips"][0]["address"].as_str());
@@ -235,14 +235,14 @@ fn calico(call: &Call, text: &str) -> Result<Option<Value>> {
         ]);
         return Ok(Some(result(&config, address, &interfaces)));
     };
-    // What is not connected must not keep its address.
+    // A pod that is not connected must not keep its address.
     if let Err(second) = release(&config, text) {
         return Err(error.context(format!("the address stays taken: {second:#}")));
     }
     Err(error)
 }
 
-/// Asks the address plugin for what this plugin was asked for.
+/// Calls the address plugin with the same command.
 fn delegate(config: &Config, text: &str) -> Result<Option<Value>> {
     call_ipam(config, text, None)
 }

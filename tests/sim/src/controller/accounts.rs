@@ -22,8 +22,7 @@ const UID: &str = "kubernetes.io/service-account.uid";
 
 /// Gives every namespace the account `default`.
 ///
-/// # Errors
-/// The first namespace that could not be dealt with; the others are.
+/// # Errors The first namespace that failed; the others are still processed.
 pub fn defaults(api: &Client) -> Result<()> {
     let namespaces = list(api, "namespaces")?;
     let accounts = list(api, "serviceaccounts")?;
@@ -51,10 +50,9 @@ pub struct Tokens {
 }
 
 impl Tokens {
-    /// As the flags say; none without a key.
+    /// From the flags; `None` without a key.
     ///
-    /// # Errors
-    /// A key that cannot be read or does not sign.
+    /// # Errors A key that cannot be read or cannot sign.
     pub fn read(flags: &Flags) -> Result<Option<Self>> {
         let Some(path) = flags.text("service-account-private-key-file") else {
             return Ok(None);
@@ -69,14 +67,13 @@ impl Tokens {
         Ok(Some(Self { key, authority }))
     }
 
-    /// Gives every account a token, and takes those of accounts that are gone.
+    /// Gives every account a token, and removes tokens of accounts that no longer exist.
     ///
-    /// # Errors
-    /// The first account or token that could not be dealt with; the others are.
+    /// # Errors The first account or token that failed; the others are still processed.
     pub fn look(&self, api: &Client) -> Result<()> {
         let secrets = list(api, "secrets")?;
         let tokens: Vec<&Value> = secrets.iter().filter(|one| one["type"] == KIND).collect();
-        // An account is there before its token: one that is not listed now is gone.
+        // An account exists before its token: a token without an account in the list is outdated.
         let accounts = list(api, "serviceaccounts")?;
         let made = each(&accounts, |account| self.give(api, account, &tokens));
         let removed = each(tokens, |token| {

@@ -15,10 +15,9 @@ pub fn list(api: &Client, resource: &str) -> Result<Vec<Value>> {
     api.list(&kind.path(None, None))
 }
 
-/// The path of an object, or of a part of it.
+/// The path of an object, or of a subresource.
 ///
-/// # Errors
-/// An object of an unknown kind.
+/// # Errors An object of an unknown kind.
 pub fn path(object: &Value, part: &str) -> Result<String> {
     let kind = Kind::of(&text(&object["apiVersion"]), &text(&object["kind"]));
     let kind = kind.context("an object of an unknown kind")?;
@@ -31,30 +30,27 @@ pub fn path(object: &Value, part: &str) -> Result<String> {
     })
 }
 
-/// Writes an object, or a part of it.
+/// Writes an object, or a subresource.
 ///
-/// # Errors
-/// The API does not answer or refuses.
+/// # Errors The API does not answer or refuses.
 pub fn put(api: &Client, object: &Value, part: &str) -> Result<()> {
     let path = path(object, part)?;
     api.put(&path, object)?.json().context(path)?;
     Ok(())
 }
 
-/// Makes an object.
+/// Creates an object.
 ///
-/// # Errors
-/// The API does not answer or refuses.
+/// # Errors The API does not answer or refuses.
 pub fn create(api: &Client, resource: &str, object: &Value) -> Result<Value> {
     let kind = Kind::named(resource).with_context(|| format!("no kind of {resource}"))?;
     let path = kind.path(object["metadata"]["namespace"].as_str(), None);
     api.post(&path, object)?.json().context(path)
 }
 
-/// Deletes an object. One that is gone already is none to complain of.
+/// Deletes an object. A missing object is no error.
 ///
-/// # Errors
-/// The API does not answer or refuses.
+/// # Errors The API does not answer or refuses.
 pub fn delete(api: &Client, object: &Value, at_once: bool) -> Result<()> {
     let mut path = path(object, "")?;
     if at_once {
@@ -67,10 +63,9 @@ pub fn delete(api: &Client, object: &Value, at_once: bool) -> Result<()> {
     Ok(())
 }
 
-/// Does the same to every object, and fails with the first failure.
+/// Does the same with every object, and returns the first failure.
 ///
-/// # Errors
-/// What the first object that failed said.
+/// # Errors The error of the first object that failed.
 pub fn each<'a>(
     objects: impl IntoIterator<Item = &'a Value>,
     mut act: impl FnMut(&Value) -> Result<()>,
@@ -94,12 +89,12 @@ pub fn named(object: &Value) -> String {
     )
 }
 
-/// A text, empty if it is none.
+/// The text of a value; empty if it is not text.
 pub fn text(value: &Value) -> String {
     value.as_str().unwrap_or_default().to_owned()
 }
 
-/// The reference that makes `owner` the one an object belongs to.
+/// The owner reference that names `owner`.
 pub fn owner_reference(owner: &Value) -> Value {
     json!([{
         "apiVersion": owner["apiVersion"], "kind": owner["kind"],
@@ -108,7 +103,7 @@ pub fn owner_reference(owner: &Value) -> Value {
     }])
 }
 
-/// The uid of the object that another belongs to.
+/// The uid of an object's owner.
 pub fn owner(object: &Value) -> Option<&str> {
     let references = object["metadata"]["ownerReferences"].as_array()?;
     let mut owners = references.iter().filter(|one| one["controller"] == true);
@@ -129,13 +124,13 @@ pub fn is_ready(pod: &Value) -> bool {
     conditions.any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
 }
 
-/// Whether the pod runs or will run: it neither ended nor is to end.
+/// Whether the pod runs or will run: it has not ended and is not being deleted.
 pub fn is_active(pod: &Value) -> bool {
     let ended = ["Failed", "Succeeded"].contains(&text(&pod["status"]["phase"]).as_str());
     !ended && pod["metadata"]["deletionTimestamp"].is_null()
 }
 
-/// A pod of a template that belongs to `owner`.
+/// A pod from a template, with the owner `owner`.
 pub fn pod_of(owner: &Value, template: &Value) -> Value {
     let metadata = &template["metadata"];
     json!({
@@ -150,10 +145,9 @@ pub fn pod_of(owner: &Value, template: &Value) -> Value {
     })
 }
 
-/// Writes an object's status, if it is another.
+/// Writes an object's status, if it has changed.
 ///
-/// # Errors
-/// The API does not answer or refuses.
+/// # Errors The API does not answer or refuses.
 pub fn put_status(api: &Client, object: &Value, status: Value) -> Result<()> {
     if object["status"] == status {
         return Ok(());

@@ -1,5 +1,5 @@
-//! The controller `csrapproving`: approves requests for kubelets' client
-//! certificates, if the API says that who asked may have them.
+//! The controller `csrapproving`: approves requests for kubelets' client certificates, if the API
+//! says that the sender may have them.
 
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
@@ -9,8 +9,7 @@ use crate::csr::{CLIENT_USAGES, Request, has_condition};
 
 use super::api::put;
 
-/// The subresources that stand for the right to a certificate, and what is said of a
-/// request that is approved by them.
+/// The subresources for the right to a certificate, and the message of an approval for each.
 const SELF: (&str, &str) = (
     "selfnodeclient",
     "Auto approving self kubelet client certificate after SubjectAccessReview.",
@@ -20,10 +19,9 @@ const OTHER: (&str, &str) = (
     "Auto approving kubelet client certificate after SubjectAccessReview.",
 );
 
-/// Approves a request, if it is one of those and who asked may have it.
+/// Approves a request, if it is one of those and its sender may have the certificate.
 ///
-/// # Errors
-/// A request that cannot be read, or whose sender may not have the certificate.
+/// # Errors A request that cannot be read, or whose sender may not have the certificate.
 pub fn handle(api: &Client, object: &Value) -> Result<()> {
     let decided = ["Approved", "Denied"]
         .iter()
@@ -48,8 +46,8 @@ pub fn handle(api: &Client, object: &Value) -> Result<()> {
     Ok(())
 }
 
-/// The rights of which one suffices for this request; none if it asks for something
-/// else than a kubelet's client certificate.
+/// The rights, any of which is enough for this request; empty for anything other than a kubelet's
+/// client certificate.
 fn rights(object: &Value) -> Result<Vec<(&'static str, &'static str)>> {
     let request = Request::of(object).context("unable to parse csr")?;
     let usages = object["spec"]["usages"].as_array();

@@ -1,4 +1,4 @@
-//! The controller `daemonset`: a pod on every node that it may be on.
+//! The controller `daemonset`: a pod on every suitable node.
 
 use anyhow::Result;
 use serde_json::{Value, json};
@@ -8,13 +8,12 @@ use crate::{fit, names};
 
 use super::api::{create, delete, each, is_active, is_ready, list, owned, pod_of, put_status};
 
-/// The label that tells of which template a pod is.
+/// The label with the hash of a pod's template.
 const HASH: &str = "controller-revision-hash";
 
-/// Looks at every daemon set.
+/// Processes every daemon set.
 ///
-/// # Errors
-/// The first set that could not be dealt with; the others are.
+/// # Errors The first set that failed; the others are still processed.
 pub fn sets(api: &Client) -> Result<()> {
     let sets = list(api, "daemonsets")?;
     if sets.is_empty() {
@@ -78,7 +77,7 @@ fn pod_on(set: &Value, node: &Value, hash: &str) -> Value {
     pod
 }
 
-/// Takes one pod of another template away, as long as no other pod is missing.
+/// Removes one pod of another template, as long as no other pod is missing.
 fn replace_one(
     api: &Client,
     set: &Value,

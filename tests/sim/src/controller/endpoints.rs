@@ -1,4 +1,4 @@
-//! The controller `endpoint`: where the pods behind a service are.
+//! The controller `endpoint`: the addresses of the pods behind a service.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -9,17 +9,16 @@ use crate::client::Client;
 
 use super::api::{create, each, is_active, is_ready, list, put, text};
 
-/// The services that were seen, by namespace and name.
+/// The known services, by namespace and name.
 #[derive(Default)]
 pub struct Endpoints {
     seen: HashSet<(String, String)>,
 }
 
 impl Endpoints {
-    /// Looks at every service.
+    /// Processes every service.
     ///
-    /// # Errors
-    /// The first service that could not be dealt with; the others are.
+    /// # Errors The first service that failed; the others are still processed.
     pub fn look(&mut self, api: &Client) -> Result<()> {
         let services = list(api, "services")?;
         let pods = list(api, "pods")?;
@@ -65,8 +64,7 @@ fn place(object: &Value) -> (String, String) {
     (text(&metadata["namespace"]), text(&metadata["name"]))
 }
 
-/// The addresses of the pods behind a service, together with those that have the same
-/// ports.
+/// The addresses of the pods behind a service, grouped by their ports.
 fn subsets(service: &Value, pods: &[Value]) -> Value {
     let mut groups: BTreeMap<String, (Value, Vec<Value>, Vec<Value>)> = BTreeMap::new();
     let unready = service["spec"]["publishNotReadyAddresses"] == true;
@@ -123,8 +121,7 @@ fn address(service: &Value, pod: &Value) -> Value {
     address
 }
 
-/// The ports of the pod that those of the service stand for. A name no container has
-/// stands for none.
+/// The ports of the pod for the ports of the service. A name that no container has is left out.
 fn ports(service: &Value, pod: &Value) -> Value {
     let listed = service["spec"]["ports"].as_array().into_iter().flatten();
     let ports = listed.filter_map(|port| {

@@ -1,5 +1,4 @@
-//! The controllers `podgc` and `garbagecollector`: what belongs to something that is
-//! gone goes too.
+//! The controllers `podgc` and `garbagecollector`: objects without an owner are removed.
 
 use std::collections::HashSet;
 
@@ -10,13 +9,12 @@ use crate::client::Client;
 
 use super::api::{delete, each, list, owner, text};
 
-/// Removes pods of nodes that are gone.
+/// Removes pods of nodes that no longer exist.
 ///
-/// # Errors
-/// The first pod that could not be removed; the others are.
+/// # Errors The first pod that could not be removed; the others still are.
 pub fn pods_of_gone_nodes(api: &Client) -> Result<()> {
     let pods = list(api, "pods")?;
-    // A pod is bound to a node that was there: one that is not listed now is gone.
+    // A pod is bound to a node that existed: a node that is not in the list now was deleted.
     let nodes = list(api, "nodes")?;
     let lost = pods.iter().filter(|pod| {
         let node = &pod["spec"]["nodeName"];
@@ -25,14 +23,13 @@ pub fn pods_of_gone_nodes(api: &Client) -> Result<()> {
     each(lost, |pod| delete(api, pod, true))
 }
 
-/// Removes pods and replica sets whose owners are gone.
+/// Removes pods and replica sets whose owners no longer exist.
 ///
-/// # Errors
-/// The first object that could not be removed; the others are.
+/// # Errors The first object that could not be removed; the others still are.
 pub fn orphans(api: &Client) -> Result<()> {
     let mut dependents = list(api, "pods")?;
     dependents.extend(list(api, "replicasets")?);
-    // Owners are there before what belongs to them.
+    // Owners exist before their objects.
     let mut owners: HashSet<String> = HashSet::new();
     for resource in ["replicasets", "daemonsets", "deployments"] {
         let listed = list(api, resource)?;

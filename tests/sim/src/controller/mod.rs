@@ -1,7 +1,7 @@
-//! The stand-in for kube-controller-manager: checks its keys and ranges, and while it
-//! holds its lease approves and signs requests for certificates, tells which nodes went
-//! silent, makes the pods of workloads, endpoints, service accounts and their tokens,
-//! and removes what belongs to nothing.
+//! The stand-in for kube-controller-manager. It checks its keys and ranges. While it holds its
+//! lease, it approves and signs certificate requests, marks nodes that went silent, makes the pods
+//! of workloads, endpoints, service accounts and their tokens, and removes objects without an
+//! owner.
 
 mod accounts;
 mod api;
@@ -32,13 +32,12 @@ use endpoints::Endpoints;
 use nodes::Monitor;
 use sign::Signer;
 
-/// How often requests for certificates are looked at: the real program watches them.
+/// How often to read certificate requests: the real program watches them.
 const LOOK: Duration = Duration::from_secs(3);
 
-/// Runs until told to stop.
+/// Runs until it is stopped.
 ///
-/// # Errors
-/// Flags or files the real program would not run with.
+/// # Errors Flags or files with which the real program would not run.
 pub fn run(flags: &Flags) -> Result<()> {
     flags.check_files(&[])?;
     check_networks(flags)?;
@@ -62,7 +61,7 @@ pub fn run(flags: &Flags) -> Result<()> {
     })
 }
 
-/// A controller that remembers nothing.
+/// A controller without any state.
 type Plain = (&'static str, fn(&Client) -> Result<()>);
 
 const PLAIN: [Plain; 6] = [
@@ -74,7 +73,7 @@ const PLAIN: [Plain; 6] = [
     ("garbagecollector", garbage::orphans),
 ];
 
-/// The controllers that are on.
+/// The enabled controllers.
 struct Controllers {
     plain: Vec<Plain>,
     tokens: Option<Tokens>,
@@ -170,8 +169,7 @@ impl Controllers {
     }
 }
 
-/// Whether `--controllers` turns a controller on: by name, or with `*` all that are
-/// not turned off.
+/// Whether `--controllers` enables a controller: by name, or with `*` all that are not disabled.
 fn is_on(flags: &Flags, name: &str) -> bool {
     let listed = flags.list("controllers");
     if listed.contains(&name) {

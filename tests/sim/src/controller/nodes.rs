@@ -1,5 +1,5 @@
-//! The controller `node`: tells that a kubelet went silent, that its pods are not ready
-//! then, and takes them away when it stays so.
+//! The controller `node`: marks a node whose kubelet went silent and its pods as not ready, and
+//! removes the pods if it stays silent.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ use crate::{fit, lifecycle};
 
 use super::api::{delete, each, is_ready, list, put};
 
-/// What is known of the nodes' kubelets.
+/// The state of the nodes' kubelets.
 pub struct Monitor {
     grace: Duration,
     eviction: Duration,
@@ -21,8 +21,8 @@ pub struct Monitor {
 }
 
 impl Monitor {
-    /// A monitor that waits as long as `grace` for a kubelet's next word, and as long as
-    /// `eviction` for a node to become ready again.
+    /// A monitor that waits for `grace` until a kubelet's next heartbeat, and for `eviction` until
+    /// a node becomes ready again.
     pub fn new(grace: Duration, eviction: Duration) -> Self {
         Self {
             grace,
@@ -32,10 +32,9 @@ impl Monitor {
         }
     }
 
-    /// Looks at every node, and marks those whose kubelet went silent.
+    /// Checks every node, and marks those whose kubelet went silent.
     ///
-    /// # Errors
-    /// The nodes cannot be listed or written.
+    /// # Errors The nodes cannot be listed or written.
     pub fn look(&mut self, api: &Client) -> Result<()> {
         let nodes = list(api, "nodes")?;
         let mut lost = Vec::new();
@@ -77,7 +76,7 @@ impl Monitor {
         now.duration_since(*since) > self.eviction
     }
 
-    /// What counts is when a new heartbeat was seen here: the nodes' clocks may differ.
+    /// The time when a new heartbeat was seen here counts: the nodes' clocks may differ.
     fn is_silent(&mut self, node: &Value, now: Instant) -> bool {
         let name = node["metadata"]["name"].as_str().unwrap_or_default();
         let beat = ready(node).and_then(|condition| condition["lastHeartbeatTime"].as_str());
@@ -93,7 +92,7 @@ impl Monitor {
     }
 }
 
-/// Marks a pod of a lost node as not ready; `over` takes it away, as far as it can be
+/// Marks a pod of a lost node as not ready. `over` also deletes it, as far as that is possible
 /// without its kubelet. Pods of daemon sets stay.
 fn lose(api: &Client, pod: &Value, over: bool) -> Result<()> {
     let mut changed = pod.clone();
@@ -135,7 +134,7 @@ fn ready(node: &Value) -> Option<&Value> {
         .find(|condition| condition["type"] == "Ready")
 }
 
-/// The node, marked as not heard of; none if it is so marked already.
+/// The node, marked as silent; `None` if it is marked already.
 fn unknown(node: &Value) -> Option<Value> {
     if ready(node)?["status"] == "Unknown" {
         return None;

@@ -1,5 +1,5 @@
-//! The controllers `deployment` and `replicaset`: as many pods as are wanted, and of
-//! the template that is wanted.
+//! The controllers `deployment` and `replicaset`: the right number of pods, from the right
+//! template.
 
 use std::cmp::Reverse;
 
@@ -14,16 +14,15 @@ use super::api::{
     put_status, text,
 };
 
-/// The label that tells the sets of a deployment apart.
+/// The label that differs between the sets of a deployment.
 const HASH: &str = "pod-template-hash";
 
-/// The most pods of a set that are made at once.
+/// The most pods of a set that are created at once.
 const BURST: usize = 50;
 
-/// Looks at every replica set.
+/// Processes every replica set.
 ///
-/// # Errors
-/// The first set that could not be dealt with; the others are.
+/// # Errors The first set that failed; the others are still processed.
 pub fn sets(api: &Client) -> Result<()> {
     let sets = list(api, "replicasets")?;
     let pods = list(api, "pods")?;
@@ -35,7 +34,8 @@ pub fn sets(api: &Client) -> Result<()> {
         for _ in own.len()..wanted.min(own.len() + BURST) {
             create(api, "pods", &pod_of(set, &set["spec"]["template"]))?;
         }
-        // The first to go: those without a node, then those not ready, then the youngest.
+        // The order of removal: pods without a node, then pods that are not ready, then the
+        // youngest.
         own.sort_by_key(|pod| {
             let bound = !pod["spec"]["nodeName"].is_null();
             (
@@ -62,10 +62,9 @@ fn count(value: &Value) -> usize {
     usize::try_from(value.as_u64().unwrap_or(0)).unwrap_or(0)
 }
 
-/// Looks at every deployment.
+/// Processes every deployment.
 ///
-/// # Errors
-/// The first deployment that could not be dealt with; the others are.
+/// # Errors The first deployment that failed; the others are still processed.
 pub fn deployments(api: &Client) -> Result<()> {
     let deployments = list(api, "deployments")?;
     let sets = list(api, "replicasets")?;
@@ -83,8 +82,8 @@ pub fn deployments(api: &Client) -> Result<()> {
     })
 }
 
-/// Brings the new set to its size, and takes the others away: before that where the
-/// strategy is to recreate, else once the new pods are ready.
+/// Scales the new set up and the old ones down: before that with the strategy Recreate, else as
+/// soon as the new pods are ready.
 fn roll(api: &Client, deployment: &Value, new: Option<&Value>, old: &[&Value]) -> Result<()> {
     let replicas = &deployment["spec"]["replicas"];
     let recreates = deployment["spec"]["strategy"]["type"] == "Recreate";
@@ -167,7 +166,8 @@ fn status(deployment: &Value, new: Option<&Value>, old: &[&Value]) -> Value {
     })
 }
 
-/// Whether enough pods are available and whether all are new; each holds since it changed.
+/// Conditions: whether enough pods are available, and whether all are new. Each keeps the time of
+/// its last change.
 fn conditions(deployment: &Value, enough: bool, complete: bool) -> Value {
     let conditions = [
         if enough {

@@ -23,11 +23,11 @@ use crate::signing::SigningKey;
 
 use super::api::put;
 
-/// How long certificates live, and how much earlier than now they begin, by default.
+/// The default validity of certificates, and how long before now it begins.
 const LIFETIME: Duration = Duration::from_secs(365 * 24 * 3600);
 const BACKDATE: Duration = Duration::from_secs(5 * 60);
 
-/// Where the authority is looked for by default.
+/// The default path of the CA.
 const CERTIFICATE: &str = "/etc/kubernetes/ca/ca.pem";
 const KEY: &str = "/etc/kubernetes/ca/ca.key";
 
@@ -38,12 +38,9 @@ pub struct Signer {
 }
 
 impl Signer {
-    /// As the flags say; none if they are empty, or if there is no authority where it
-    /// is looked for by default.
+    /// From the flags; `None` if they are empty, or if the CA is not at the default path.
     ///
-    /// # Errors
-    /// Files that are missing or broken, or a certificate file that holds more than
-    /// one certificate.
+    /// # Errors Missing or invalid files, or a certificate file with more than one certificate.
     pub fn read(flags: &Flags) -> Result<Option<Self>> {
         let stated = |name, default| Path::new(flags.text(name).unwrap_or(default));
         let certificate = stated("cluster-signing-cert-file", CERTIFICATE);
@@ -82,8 +79,7 @@ impl Signer {
 
     /// Signs a request, if it is approved and not signed.
     ///
-    /// # Errors
-    /// A request that cannot be signed, or a server that does not take the certificate.
+    /// # Errors A request that cannot be signed, or a server that does not accept the certificate.
     pub fn handle(&self, api: &Client, object: &Value) -> Result<()> {
         let approved = has_condition(object, "Approved") && !has_condition(object, "Denied");
         if !approved || object["status"]["certificate"].is_string() {

@@ -1,5 +1,5 @@
-//! The stand-ins for the three programs of kube-dns 1.14.5: the server that knows the
-//! cluster's names, the forwarder that pods ask, and what tells whether both answer.
+//! The stand-ins for the three programs of kube-dns 1.14.5: the server with the cluster's names,
+//! the forwarder for pods, and the program that checks both.
 
 pub mod nanny;
 mod options;

@@ -1,5 +1,5 @@
-//! dnsmasq-nanny, and dnsmasq in it: forwards what pods ask to the servers it is given by
-//! domain, and everything else to the host's.
+//! dnsmasq-nanny, and dnsmasq in it: forwards queries of pods to the given servers by domain, and
+//! all other queries to the host's.
 
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
@@ -18,7 +18,7 @@ use super::zone::is_below;
 
 const FLAGS: &str = "configDir dnsmasqExec kubednsServer restartDnsmasq syncInterval";
 
-/// What of dnsmasq's flags changes nothing here.
+/// Flags of dnsmasq that have no effect here.
 const IGNORED: [&str; 16] = [
     "-d",
     "-k",
@@ -38,7 +38,7 @@ const IGNORED: [&str; 16] = [
     "--no-daemon",
 ];
 
-/// Where questions go.
+/// The targets of queries.
 #[derive(Debug, Default)]
 struct Servers {
     by_domain: Vec<(String, Option<SocketAddr>)>,
@@ -46,10 +46,9 @@ struct Servers {
     port: u16,
 }
 
-/// Runs until told to stop.
+/// Runs until it is stopped.
 ///
-/// # Errors
-/// Flags the real programs would not run with.
+/// # Errors Flags with which the real programs would not run.
 pub fn run(arguments: &[String]) -> Result<()> {
     let own = arguments.iter().position(|argument| argument == "--");
     let (own, dnsmasq) = arguments.split_at(own.unwrap_or(arguments.len()));
@@ -96,7 +95,7 @@ impl Servers {
         Ok(servers)
     }
 
-    /// `ADDRESS#PORT`, `/DOMAIN/ADDRESS#PORT`, or `/DOMAIN/` for what is asked nowhere.
+    /// `ADDRESS#PORT`, `/DOMAIN/ADDRESS#PORT`, or `/DOMAIN/` for names that are not forwarded.
     fn add(&mut self, value: &str) -> Result<()> {
         let (domains, server) = match value.strip_prefix('/') {
             Some(rest) => rest.rsplit_once('/').context("--server: no address")?,
@@ -121,7 +120,7 @@ impl Servers {
         Ok(())
     }
 
-    /// The servers for a name: those of the longest domain it is in.
+    /// The servers for a name: those of the longest matching domain.
     fn of(&self, name: &str) -> Vec<SocketAddr> {
         let fitting = || {
             self.by_domain

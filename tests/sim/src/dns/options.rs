@@ -1,16 +1,16 @@
-//! Command lines as these programs parse them: `-name=value`, `--name=value`, or a value
-//! that follows.
+//! Command lines as these programs parse them: `-name=value`, `--name=value`, or the value as the
+//! next word.
 
 use anyhow::Result;
 
 use crate::program::usage;
 
-/// The flags of a command line, in their order.
+/// The flags of a command line, in order.
 pub struct Options {
     given: Vec<(String, String)>,
 }
 
-/// Flags every one of the programs has.
+/// Flags that all of these programs have.
 const LOGS: &str = "v logtostderr alsologtostderr stderrthreshold vmodule log_dir version";
 
 /// Flags that need no value.
@@ -66,8 +66,7 @@ impl Options {
 
     /// A port, or `default`.
     ///
-    /// # Errors
-    /// A usage error if it is none.
+    /// # Errors A usage error if it is invalid.
     pub fn port(&self, name: &str, default: u16) -> Result<u16> {
         self.last(name).map_or(Ok(default), |text| {
             text.parse()

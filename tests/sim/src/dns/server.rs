@@ -1,4 +1,4 @@
-//! kube-dns: answers for the names of the cluster, which it has from the API.
+//! kube-dns: answers for the names of the cluster, which it reads from the API.
 
 use std::env;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -21,16 +21,15 @@ const FLAGS: &str = "config-dir config-map config-map-namespace config-period dn
     dns-port domain federations healthz-port initial-sync-timeout kube-master-url kubecfg-file \
     nameservers";
 
-/// How often the API is asked: the real program watches it.
+/// How often to read from the API: the real program watches it.
 const LOOK: Duration = Duration::from_secs(2);
 
-/// Where a pod finds the token of its account.
+/// The path of the token of a pod's account.
 const ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 
-/// Runs until told to stop.
+/// Runs until it is stopped.
 ///
-/// # Errors
-/// Flags or files the real program would not run with.
+/// # Errors Flags or files with which the real program would not run.
 pub fn run(arguments: &[String]) -> Result<()> {
     let options = Options::parse(FLAGS, arguments)?;
     let domain = options.last("domain").unwrap_or("cluster.local.");
@@ -87,7 +86,7 @@ fn in_cluster() -> Result<Client> {
     let variable = |name: &str| env::var(name).with_context(|| format!("{name} is not set"));
     let host = variable("KUBERNETES_SERVICE_HOST")?;
     let port = variable("KUBERNETES_SERVICE_PORT")?;
-    // Tests have no pod.
+    // Tests run it without a pod.
     let account = env::var("SIM_SERVICE_ACCOUNT").unwrap_or(ACCOUNT.to_owned());
     let path = Path::new(&account).join("token");
     let token = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;

@@ -1,4 +1,4 @@
-//! sidecar: asks the other two again and again, and tells whether they answer.
+//! sidecar: checks the other two again and again, and reports whether they answer.
 
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -19,7 +19,7 @@ use super::transport::{self, Way};
 const FLAGS: &str = "dnsmasq-addr dnsmasq-port dnsmasq-poll-interval-ms probe prometheus-addr \
     prometheus-path prometheus-port prometheus-namespace";
 
-/// Something that is asked.
+/// The target of a check.
 #[derive(Clone, Debug)]
 struct Probe {
     label: String,
@@ -29,13 +29,12 @@ struct Probe {
     interval: Duration,
 }
 
-/// How often each answered and did not, and whether it did at last.
+/// How often each answered and did not, and the last result.
 type Counts = Arc<Mutex<HashMap<String, (u64, u64, bool)>>>;
 
-/// Runs until told to stop.
+/// Runs until it is stopped.
 ///
-/// # Errors
-/// Flags the real program would not run with.
+/// # Errors Flags with which the real program would not run.
 pub fn run(arguments: &[String]) -> Result<()> {
     let options = Options::parse(FLAGS, arguments)?;
     let probes: Vec<Probe> = options

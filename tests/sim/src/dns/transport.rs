@@ -14,10 +14,10 @@ const LIMIT: Duration = Duration::from_secs(5);
 /// The largest message.
 const LARGEST: usize = 65535;
 
-/// The largest answer over UDP that everybody takes.
+/// The largest answer over UDP that every client accepts.
 const SMALL: usize = 512;
 
-/// How a question came.
+/// The transport of a query.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Way {
     /// In one packet.
@@ -26,13 +26,12 @@ pub enum Way {
     Tcp,
 }
 
-/// What answers messages; none stands for silence.
+/// Answers messages; `None` means no answer.
 pub type Handler = Arc<dyn Fn(&[u8], Way) -> Option<Vec<u8>> + Send + Sync>;
 
-/// Answers on `port` of all addresses, over both, from threads of their own.
+/// Answers on `port` of all addresses, over both transports, from its own threads.
 ///
-/// # Errors
-/// A port that cannot be bound.
+/// # Errors A port that cannot be bound.
 pub fn listen(port: u16, handler: &Handler) -> Result<()> {
     let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
     let socket = UdpSocket::bind(address).with_context(|| format!("listen on {address}/udp"))?;
@@ -43,7 +42,7 @@ pub fn listen(port: u16, handler: &Handler) -> Result<()> {
     thread::spawn(move || {
         for stream in listener.incoming().flatten() {
             let handler = connections.clone();
-            // A client that hangs up is its own affair.
+            // A client may close its connection.
             thread::spawn(move || drop(by_connection(stream, &handler)));
         }
     });
@@ -66,15 +65,15 @@ fn by_packets(socket: &Arc<UdpSocket>, handler: &Handler) {
                 } else {
                     answer
                 };
-                // Who asked may be gone.
+                // The sender may be gone.
                 let _ = socket.send_to(&answer, peer);
             }
         });
     }
 }
 
-/// The head of an answer that is too long, with the bit that says so: the client then asks
-/// over TCP.
+/// The header of an answer that is too long, with the truncation bit: the client then asks over
+/// TCP.
 fn cut(answer: &[u8]) -> Vec<u8> {
     let mut head = answer[..12].to_vec();
     head[2] |= 2;
@@ -108,10 +107,9 @@ fn write(stream: &mut TcpStream, message: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// What a server answers to a message.
+/// A server's answer to a message.
 ///
-/// # Errors
-/// It does not answer.
+/// # Errors It does not answer.
 pub fn ask(server: SocketAddr, question: &[u8], way: Way) -> Result<Vec<u8>> {
     if way == Way::Tcp {
         let mut stream = TcpStream::connect_timeout(&server, LIMIT)?;

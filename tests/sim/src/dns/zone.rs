@@ -1,4 +1,4 @@
-//! The names of a cluster, as kube-dns makes them of services and endpoints.
+//! The names of a cluster, which kube-dns makes from services and endpoints.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -10,10 +10,10 @@ use serde_json::Value;
 
 use crate::names;
 
-/// How long answers are kept, in seconds, as in the real program.
+/// How long clients cache answers, in seconds, as in the real program.
 const TTL: u32 = 30;
 
-/// What is known of each name, which is in small letters with a dot at its end.
+/// The records of each name, which is in lower case with a dot at its end.
 #[derive(Default)]
 pub struct Zone {
     domain: String,
@@ -61,7 +61,7 @@ impl Zone {
         zone
     }
 
-    /// A service without an address of its own has those of its pods.
+    /// A service without its own address has the addresses of its pods.
     fn headless(&mut self, base: &str, subsets: &Value) {
         for subset in subsets.as_array().into_iter().flatten() {
             for one in subset["addresses"].as_array().into_iter().flatten() {
@@ -121,7 +121,7 @@ impl Zone {
         self.names.contains_key(&name)
     }
 
-    /// The answer to a question; none to what is no question.
+    /// The answer to a query; `None` if the message is not a query.
     pub fn answer(&self, question: &[u8]) -> Option<Vec<u8>> {
         let asked = Message::from_vec(question).ok()?;
         if asked.metadata.message_type != MessageType::Query {

@@ -17,10 +17,10 @@ use crate::keys;
 use crate::tls::{self, Identity};
 use recent::Recent;
 
-/// The files a client of etcd is given.
+/// The files for a client of etcd.
 #[derive(Clone, Copy, Default)]
 pub struct Files<'a> {
-    /// The authority of etcd's certificate.
+    /// The CA of etcd's certificate.
     pub authority: Option<&'a Path>,
     /// The client's certificate.
     pub certificate: Option<&'a Path>,
@@ -30,8 +30,7 @@ pub struct Files<'a> {
 
 /// Clients of each of etcd's members.
 ///
-/// # Errors
-/// A server that is no URL, an https one without an authority, or broken files.
+/// # Errors An invalid URL, an https URL without a CA, or invalid files.
 pub fn members(servers: &[&str], files: Files<'_>) -> Result<Vec<Client>> {
     if servers.is_empty() {
         bail!("no etcd server is given");
@@ -53,14 +52,14 @@ pub fn members(servers: &[&str], files: Files<'_>) -> Result<Vec<Client>> {
     Ok(members)
 }
 
-/// etcd's members, of which any will do: the one that answered last is asked first.
+/// etcd's members, any of which can answer: the one that answered last is asked first.
 pub struct Members {
     clients: Vec<Client>,
     current: AtomicUsize,
 }
 
 impl Members {
-    /// Of clients as [`members`] makes them.
+    /// With clients from [`members`].
     pub fn new(clients: Vec<Client>) -> Self {
         Self {
             clients,
@@ -68,10 +67,9 @@ impl Members {
         }
     }
 
-    /// What the first member says that answers.
+    /// The answer of the first member that answers.
     ///
-    /// # Errors
-    /// The last one's failure, if all fail.
+    /// # Errors The last one's failure, if all fail.
     pub fn ask<T>(&self, ask: impl Fn(&Client) -> Result<T>) -> Result<T> {
         let start = self.current.load(Ordering::Relaxed);
         let mut failure = anyhow::anyhow!("no etcd server is given");
@@ -107,10 +105,9 @@ pub struct Store {
 }
 
 impl Store {
-    /// Connects, and finds out under which path this etcd serves its gateway.
+    /// Connects, and finds the path of the gateway in this version of etcd.
     ///
-    /// # Errors
-    /// No member answers.
+    /// # Errors No member answers.
     pub fn connect(members: &[Client], prefix: &str) -> Result<Self> {
         let members = Members::new(members.to_vec());
         let version = members.ask(|member| member.get("/version")?.json())?;
@@ -131,8 +128,7 @@ impl Store {
 
     /// Writes a value.
     ///
-    /// # Errors
-    /// No member takes it.
+    /// # Errors No member accepts it.
     pub fn put(&self, key: &str, value: &[u8]) -> Result<()> {
         let body = json!({"key": self.encode(key), "value": STANDARD.encode(value)});
         self.call("put", &body)?;
@@ -157,28 +153,25 @@ impl Store {
         self.range(&self.below(start))
     }
 
-    /// As [`Store::list`], but what others wrote just now may be missing: for as long as
-    /// [`Store::watch`] takes to tell it, or some seconds where nothing is watched.
+    /// Like [`Store::list`], but may miss recent writes of others: for as long as [`Store::watch`]
+    /// takes to report them, or for some seconds without a watch.
     ///
-    /// # Errors
-    /// No member answers.
+    /// # Errors No member answers.
     pub fn recent(&self, start: &str) -> Result<Arc<Vec<Entry>>> {
         self.recent.get(start, || self.list(start))
     }
 
-    /// Writes a value where none is. Returns the revision, or none if one is there.
+    /// Writes a value if the key does not exist. Returns the revision, or `None` if it exists.
     ///
-    /// # Errors
-    /// No member answers.
+    /// # Errors No member answers.
     pub fn create(&self, key: &str, value: &[u8]) -> Result<Option<i64>> {
         self.replace(key, value, 0)
     }
 
-    /// Writes a value if the key's revision is still `revision`; 0 is that of a key
-    /// that is not there. Returns the new revision, or none if it is another.
+    /// Writes a value if the key's revision is still `revision`; 0 means that the key does not
+    /// exist. Returns the new revision, or `None` if the revision differs.
     ///
-    /// # Errors
-    /// No member answers.
+    /// # Errors No member answers.
     pub fn replace(&self, key: &str, value: &[u8], revision: i64) -> Result<Option<i64>> {
         let encoded = self.encode(key);
         let answer = self.call(
@@ -198,34 +191,31 @@ impl Store {
         number(&answer["header"]["revision"]).map(Some)
     }
 
-    /// Removes a key; whether it was there.
+    /// Removes a key. Returns whether it existed.
     ///
-    /// # Errors
-    /// No member answers.
+    /// # Errors No member answers.
     pub fn delete(&self, key: &str) -> Result<bool> {
         let answer = self.call("deleterange", &json!({"key": self.encode(key)}))?;
         self.recent.forget(key);
         Ok(answer["deleted"].is_string())
     }
 
-    /// What each member's health endpoint answers.
+    /// The answer of each member's health endpoint.
     pub fn health(&self) -> Vec<Result<Reply>> {
         let members = self.members.clients.iter();
         members.map(|member| member.get("/health")).collect()
     }
 
-    /// Whether a member takes connections.
+    /// Checks whether a member accepts connections.
     ///
-    /// # Errors
-    /// None does.
+    /// # Errors None does.
     pub fn reach(&self) -> Result<()> {
         self.members.ask(Client::connect)
     }
 
     /// Writes a value and reads it back.
     ///
-    /// # Errors
-    /// etcd does not keep it.
+    /// # Errors etcd does not return it.
     pub fn check(&self) -> Result<()> {
         let stamp = crate::lifecycle::now();
         self.put("/stand-in/check", stamp.as_bytes())?;
@@ -235,10 +225,10 @@ impl Store {
         Ok(())
     }
 
-    /// The range of all keys that start with `start`, as requests name it.
+    /// The range of all keys that start with `start`, in the form for requests.
     fn below(&self, start: &str) -> Value {
         let mut end = format!("{}{start}", self.prefix).into_bytes();
-        // The keys are ASCII: the last byte can be counted up.
+        // The keys are ASCII, so the last byte can be incremented.
         if let Some(last) = end.last_mut() {
             *last += 1;
         }
@@ -270,7 +260,7 @@ impl Store {
     }
 }
 
-/// The gateway writes 64-bit numbers as texts.
+/// The gateway writes 64-bit numbers as text.
 fn number(value: &Value) -> Result<i64> {
     let text = value.as_str().context("etcd told no revision")?;
     text.parse().context("etcd's revision")

@@ -1,4 +1,4 @@
-//! Lists that were read lately, kept so that etcd is not asked for each request.
+//! Lists that were read recently, cached so that not every request needs etcd.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,27 +8,27 @@ use anyhow::Result;
 
 use super::Entry;
 
-/// How old a list may be while nobody tells of changes.
+/// The maximum age of a list while nothing reports changes.
 const LIFE: Duration = Duration::from_secs(3);
 
-/// The lists, for many threads.
+/// The lists, for several threads.
 #[derive(Default)]
 pub struct Recent(Mutex<Known>);
 
 #[derive(Default)]
 struct Known {
-    /// By the start of their keys.
+    /// By the prefix of their keys.
     lists: HashMap<String, List>,
-    /// Whether every change is told: lists then last until one is.
+    /// Whether every change is reported: lists then stay until a change.
     watched: bool,
 }
 
 #[derive(Default)]
 struct List {
     kept: Option<(Instant, Arc<Vec<Entry>>)>,
-    /// How often it was changed: what was read before a change is not kept after it.
+    /// The number of changes: a list that was read before a change is not cached after it.
     changes: u64,
-    /// Whoever reads it holds this: the others wait for what is read.
+    /// Held while a list is read: other threads wait for the result.
     reading: Arc<Mutex<()>>,
 }
 
@@ -40,10 +40,9 @@ impl List {
 }
 
 impl Recent {
-    /// The list of keys that start with `start`, read where none is known.
+    /// The list of keys that start with `start`; read with `read` if it is not cached.
     ///
-    /// # Errors
-    /// What `read` fails with.
+    /// # Errors The error of `read`.
     pub fn get(
         &self,
         start: &str,
@@ -72,7 +71,7 @@ impl Recent {
         Ok(entries)
     }
 
-    /// Forgets the lists that `key` is on: it was changed.
+    /// Drops the lists that contain `key`, because it was changed.
     pub fn forget(&self, key: &str) {
         let mut known = self.lock();
         let lists = known.lists.iter_mut();
@@ -81,7 +80,7 @@ impl Recent {
             .for_each(|(_, list)| list.forget());
     }
 
-    /// From now on every change is told, or no longer. What was read before is forgotten.
+    /// Whether every change is reported from now on. Drops all lists that were read before.
     pub fn set_watched(&self, watched: bool) {
         let mut known = self.lock();
         known.lists.values_mut().for_each(List::forget);

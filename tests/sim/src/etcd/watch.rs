@@ -1,4 +1,4 @@
-//! Hearing of every change in etcd, as the real API server does.
+//! Watches every change in etcd, as the real API server does.
 
 use std::io::{BufReader, Read};
 use std::thread;
@@ -11,13 +11,13 @@ use serde_json::{Deserializer, Value, json};
 
 use super::Store;
 
-/// How long a watch that broke off rests before the next.
+/// How long to wait before an interrupted watch starts again.
 const REST: Duration = Duration::from_secs(1);
 
 impl Store {
-    /// Watches the keys for as long as the program runs, so that [`Store::recent`] asks
-    /// etcd again only for what was changed. A watch that hears nothing for the time one
-    /// request may take is begun anew: each API server writes its lease more often.
+    /// Watches the keys for as long as the program runs, so that [`Store::recent`] reads only
+    /// changed lists from etcd. A watch that gets nothing for the timeout of a request is started
+    /// again: each API server writes its lease more often.
     pub fn watch(&self) -> ! {
         loop {
             let ended = self.watch_once();
@@ -36,7 +36,7 @@ impl Store {
         self.hear(stream)
     }
 
-    /// Takes what a watch tells until it ends.
+    /// Processes the events of a watch until it ends.
     fn hear(&self, stream: impl Read) -> Result<()> {
         for told in Deserializer::from_reader(BufReader::new(stream)).into_iter::<Value>() {
             let told = told?;
@@ -54,7 +54,7 @@ impl Store {
         Ok(())
     }
 
-    /// A key as the store's users name it.
+    /// A key in the form that users of the store use.
     fn decode(&self, key: &Value) -> Result<String> {
         let key = STANDARD.decode(key.as_str().unwrap_or_default())?;
         let key = String::from_utf8(key).context("a key in etcd")?;
