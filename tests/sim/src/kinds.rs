@@ -1,4 +1,4 @@
-//! The kinds of objects the stand-ins know: how the API, etcd and kubectl name them.
+//! The kinds of objects that the stand-ins know: their names in the API, etcd and kubectl.
 
 /// A kind of object in one version of one group of the API.
 #[derive(Debug, PartialEq, Eq)]
@@ -13,16 +13,16 @@ pub struct Kind {
     pub kind: &'static str,
     /// Whether its objects are in namespaces.
     pub namespaced: bool,
-    /// What kubectl takes for the resource's name beside it: the singular first.
+    /// Other names of the resource in kubectl: the singular first.
     pub names: &'static [&'static str],
-    /// The directory in etcd, as the real server names it.
+    /// The directory in etcd, as in the real server.
     pub directory: &'static str,
 }
 
 const RBAC: &str = "rbac.authorization.k8s.io";
 const CERTIFICATES: &str = "certificates.k8s.io";
 
-/// Where one kind is served in several groups, kubectl takes the first.
+/// If a kind is served in several groups, kubectl uses the first.
 pub const KINDS: [Kind; 26] = [
     core("nodes", "Node", false, &["node", "no"], "minions"),
     core("namespaces", "Namespace", false, &["namespace", "ns"], ""),
@@ -160,21 +160,21 @@ const fn grouped(
 }
 
 impl Kind {
-    /// The kind a path of the API names.
+    /// The kind that a path of the API names.
     pub fn at(group: &str, version: &str, resource: &str) -> Option<&'static Self> {
         KINDS.iter().find(|known| {
             known.group == group && known.version == version && known.resource == resource
         })
     }
 
-    /// The kind an object says it is.
+    /// The kind that an object names.
     pub fn of(api_version: &str, kind: &str) -> Option<&'static Self> {
         KINDS
             .iter()
             .find(|known| known.kind == kind && known.api_version() == api_version)
     }
 
-    /// The kind kubectl's user names.
+    /// The kind that a user of kubectl names.
     pub fn named(word: &str) -> Option<&'static Self> {
         let word = word.to_lowercase();
         KINDS
@@ -191,7 +191,7 @@ impl Kind {
         }
     }
 
-    /// The resource with its group, as messages name it.
+    /// The resource with its group, in the form for messages.
     pub fn full_resource(&self) -> String {
         if self.group.is_empty() {
             self.resource.to_owned()
@@ -200,7 +200,7 @@ impl Kind {
         }
     }
 
-    /// Whether its objects say with a number which of their specs is meant.
+    /// Whether its objects have a generation, which counts changes of the spec.
     pub fn has_generation(&self) -> bool {
         let workloads = [
             "deployments",
@@ -211,7 +211,7 @@ impl Kind {
         workloads.contains(&self.resource)
     }
 
-    /// What kubectl calls one object of it.
+    /// The name of one object in kubectl's output.
     pub fn singular(&self) -> &'static str {
         self.names.first().copied().unwrap_or(self.resource)
     }
@@ -232,7 +232,7 @@ impl Kind {
         format!("{root}{namespace}/{}{name}", self.resource)
     }
 
-    /// Whether an object's status is written by a request of its own.
+    /// Whether a separate request writes an object's status.
     pub fn has_status(&self) -> bool {
         const WITH: [&str; 8] = [
             "nodes",

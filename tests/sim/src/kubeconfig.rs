@@ -33,7 +33,7 @@ struct NamedCluster {
     cluster: Cluster,
 }
 
-/// A cluster, as a kubeconfig describes it.
+/// A cluster in a kubeconfig.
 #[derive(Clone, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Cluster {
@@ -66,7 +66,7 @@ struct NamedContext {
     context: ContextEntry,
 }
 
-/// The cluster and user a context joins.
+/// The cluster and user of a context.
 #[derive(Deserialize)]
 struct ContextEntry {
     cluster: String,
@@ -74,20 +74,18 @@ struct ContextEntry {
     user: String,
 }
 
-/// A client as the kubeconfig at `path` says, in its current context.
+/// A client for the current context of the kubeconfig at `path`.
 ///
-/// # Errors
-/// A file that cannot be read or parsed, a context, cluster or user it lacks, and
-/// certificates or keys that are broken. Secrets are never quoted.
+/// # Errors A file that cannot be read or parsed, a missing context, cluster or user, and invalid
+/// certificates or keys. Secrets are never quoted.
 pub fn client(path: &Path) -> Result<Client> {
     open(path).with_context(|| format!("kubeconfig {}", path.display()))
 }
 
-/// A client of the server the kubeconfig at `path` names, which shows the certificate
-/// and key in the file `pair` instead of those the kubeconfig names.
+/// A client of the server in the kubeconfig at `path`, with the certificate and key in the file
+/// `pair` instead of those in the kubeconfig.
 ///
-/// # Errors
-/// As for [`client`].
+/// # Errors As for [`client`].
 pub fn client_with(path: &Path, pair: &Path) -> Result<Client> {
     let text = fs::read(pair).with_context(|| pair.display().to_string())?;
     let identity = Identity::from_pem(&text, &text).with_context(|| pair.display().to_string())?;
@@ -101,8 +99,8 @@ pub fn client_with(path: &Path, pair: &Path) -> Result<Client> {
     )
 }
 
-/// Whether the kubeconfig at `path` can be used and its certificates are not expired.
-/// One with a token alone is none, as for the real kubelet.
+/// Whether the kubeconfig at `path` is usable and its certificates have not expired. One with only
+/// a token does not count, as for the real kubelet.
 pub fn has_valid_certificate(path: &Path) -> bool {
     if !path.exists() {
         return false;
@@ -146,11 +144,10 @@ fn expiries(path: &Path) -> Result<Vec<i64>> {
         .collect()
 }
 
-/// Which cluster the kubeconfig at `path` names in its current context; the path of
-/// the authority's certificate is made absolute.
+/// The cluster of the current context of the kubeconfig at `path`; the path of the CA's certificate
+/// is made absolute.
 ///
-/// # Errors
-/// A file that cannot be read or parsed, or that lacks its context.
+/// # Errors A file that cannot be read or parsed, or that lacks its context.
 pub fn cluster(path: &Path) -> Result<Cluster> {
     let config = Kubeconfig::read(path)?;
     let (cluster, _) = config.current()?;
@@ -165,8 +162,8 @@ pub fn cluster(path: &Path) -> Result<Cluster> {
     Ok(cluster)
 }
 
-/// The text of a kubeconfig for a cluster that refers to a certificate and its key,
-/// as the real kubelet writes it after its bootstrap.
+/// The text of a kubeconfig for a cluster that refers to a certificate and its key, as the real
+/// kubelet writes it after its bootstrap.
 pub fn of_certificate(cluster: &Cluster, certificate: &Path, key: &Path) -> String {
     let authority = match (
         &cluster.certificate_authority,
@@ -240,7 +237,7 @@ fn identity(beside: &Path, user: &User) -> Result<Option<Identity>> {
 impl Kubeconfig {
     fn read(path: &Path) -> Result<Self> {
         let text = fs::read_to_string(path)?;
-        // The parser's message may quote the text, which holds keys: say only where.
+        // The parser's message may quote the text, which contains keys: report only the place.
         serde_saphyr::from_str(&text)
             .map_err(|_| anyhow::anyhow!("not the YAML or JSON of a kubeconfig"))
     }
@@ -267,7 +264,7 @@ impl Kubeconfig {
     }
 }
 
-/// The embedded data, else the file, whose path is relative to the kubeconfig's
+/// The embedded data, else the content of the file, whose path is relative to the kubeconfig's
 /// directory.
 fn load(beside: &Path, data: Option<&str>, file: Option<&str>) -> Result<Option<Vec<u8>>> {
     if let Some(data) = data.filter(|data| !data.is_empty()) {

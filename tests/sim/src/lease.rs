@@ -1,5 +1,5 @@
-//! The leader's lease: an annotation on an Endpoints object, as in v1.9.0, and
-//! the health endpoint that tells whether it is held.
+//! The leader's lease: an annotation on an Endpoints object, as in v1.9.0, and the health endpoint
+//! that reports whether it is held.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,20 +16,19 @@ use crate::kubeconfig;
 use crate::lifecycle;
 use crate::server::{Response, Server, only};
 
-/// How often the lease is renewed, and how long renewing may fail: longer than with the real
-/// programs (2 and 10 seconds), for clusters of them that share a slow machine.
+/// How often to renew the lease, and how long renewing may fail: longer than in the real programs
+/// (2 and 10 seconds), for several of them that share a slow machine.
 const RETRY_PERIOD: Duration = Duration::from_secs(4);
 const RENEW_DEADLINE: Duration = Duration::from_secs(40);
 
-/// How long a lease that is not renewed is another's.
+/// After this time without a renewal, another program may take the lease.
 const DURATION: Duration = Duration::from_secs(60);
 
 const LEADER: &str = "control-plane.alpha.kubernetes.io/leader";
 
 /// The API client that `--kubeconfig` and `--master` describe.
 ///
-/// # Errors
-/// Neither is given (the stand-ins are never in a pod), or the kubeconfig is broken.
+/// # Errors Neither is set (the stand-ins never run in a pod), or the kubeconfig is invalid.
 pub fn api_client(flags: &Flags) -> Result<Client> {
     match (flags.text("kubeconfig"), flags.text("master")) {
         (Some(path), _) => kubeconfig::client(path.as_ref()).context("--kubeconfig"),
@@ -41,11 +40,10 @@ pub fn api_client(flags: &Flags) -> Result<Client> {
     }
 }
 
-/// Serves `/healthz` on `address` and keeps or awaits the lease `name` through `api`; `held`
-/// tells whether it is held.
+/// Serves `/healthz` on `address` and holds the lease `name` through `api`, or waits for it; `held`
+/// reports whether it is held.
 ///
-/// # Errors
-/// An address that cannot be bound; a lease that was held and could not be renewed.
+/// # Errors An address that cannot be bound; a lease that was held and could not be renewed.
 pub fn hold(
     name: &'static str,
     api: &Client,
@@ -53,7 +51,7 @@ pub fn hold(
     held: &Arc<AtomicBool>,
 ) -> Result<()> {
     let server = Server::new()?;
-    // One that waits for another's lease is healthy too.
+    // A program that waits for the lease of another is healthy, too.
     let asked = Arc::new(AtomicBool::new(false));
     let told = asked.clone();
     let handler = only("/healthz", move || {
@@ -97,17 +95,17 @@ pub fn hold(
     }
 }
 
-/// A lease one of several programs holds.
+/// A lease that one of several programs holds.
 struct Lease {
     name: &'static str,
     identity: String,
-    /// What another holder last wrote, and since when it is known here: clocks differ.
+    /// The last record of another holder, and when it was first seen here: clocks differ.
     other: Option<(String, Instant)>,
 }
 
 impl Lease {
-    /// Takes or renews the lease; whether it is held now. The API must also let the
-    /// component read what it works on.
+    /// Takes or renews the lease. Returns whether it is held now. The component must also be able
+    /// to read its objects from the API.
     fn renew(&mut self, api: &Client) -> Result<bool> {
         api.list("/api/v1/nodes")?;
         let directory = "/api/v1/namespaces/kube-system/endpoints";
@@ -124,7 +122,7 @@ impl Lease {
             return Ok(false);
         }
         let written = api.put(&path, &self.record(&found["metadata"]["resourceVersion"]))?;
-        // One that another overtook fails, and is tried again.
+        // If another program was faster, this fails and is tried again.
         self.check(&written.json()?)?;
         Ok(true)
     }

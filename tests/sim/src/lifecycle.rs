@@ -1,4 +1,4 @@
-//! Running until told to stop, and telling systemd about it.
+//! Runs until it is stopped, and notifies systemd.
 
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
@@ -11,17 +11,16 @@ use anyhow::{Context, Result};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-/// Waits for SIGTERM or SIGINT, while `work` runs on a thread of its own.
+/// Waits for SIGTERM or SIGINT, while `work` runs on its own thread.
 ///
-/// # Errors
-/// What `work` failed with. Work that ends well leaves the program waiting.
+/// # Errors The error of `work`. If `work` succeeds, the program keeps waiting.
 pub fn run_until_stopped(work: impl FnOnce() -> Result<()> + Send + 'static) -> Result<()> {
     let mut signals = Signals::new([SIGTERM, SIGINT])?;
     let (ended, end) = mpsc::channel();
     let failed = ended.clone();
     thread::spawn(move || {
         if let Err(error) = work() {
-            // The receiver is gone only when the program ends anyway.
+            // The receiver is gone only when the program ends.
             let _ = failed.send(Err(error));
         }
     });
@@ -34,10 +33,9 @@ pub fn run_until_stopped(work: impl FnOnce() -> Result<()> + Send + 'static) -> 
     end.recv().context("both waiting threads ended")?
 }
 
-/// Tells systemd that the program is ready, if it was started with `Type=notify`.
+/// Notifies systemd that the program is ready, if it was started with `Type=notify`.
 ///
-/// # Errors
-/// A notification socket that cannot be written to.
+/// # Errors A notification socket that cannot be written to.
 pub fn notify_ready() -> Result<()> {
     let Some(path) = std::env::var_os("NOTIFY_SOCKET") else {
         return Ok(());
@@ -71,14 +69,13 @@ pub fn retry<T>(times: u32, what: &str, mut attempt: impl FnMut() -> Result<T>) 
 
 /// This machine's host name.
 ///
-/// # Errors
-/// The kernel does not tell.
+/// # Errors The kernel does not return it.
 pub fn host_name() -> Result<String> {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").context("host name")?;
     Ok(name.trim().to_lowercase())
 }
 
-/// Now, as Kubernetes writes times.
+/// The present time, in the format of Kubernetes.
 pub fn now() -> String {
     time::OffsetDateTime::now_utc()
         .replace_nanosecond(0)

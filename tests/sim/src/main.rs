@@ -1,7 +1,6 @@
-//! Stand-ins for the Kubernetes v1.9 programs, for tests and the demonstration
-//! bundle. One static program acts as the one whose name it is called by. It
-//! is as strict about flags, files, certificates, keys and
-//! addresses as the real programs, so that what starts it wrongly fails.
+//! Stand-ins for the Kubernetes v1.9 programs, for tests and the demonstration bundle. The name of
+//! this static program decides which of them it is. It checks flags, files, certificates, keys and
+//! addresses as strictly as the real programs, so that a wrong start fails.
 
 mod apiserver;
 mod archive;
@@ -56,7 +55,7 @@ fn main() -> ExitCode {
     match program::run(&name, &arguments) {
         Ok(code) => code,
         Err(error) => {
-            // kubectl alone does not say who speaks.
+            // kubectl is the only one that does not log its name.
             if name == "kubectl" {
                 eprintln!("{error:#}");
             } else {

@@ -1,18 +1,18 @@
-//! Names nobody chooses.
+//! Generated names.
 
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-/// What they are made of, as in the real programs: no vowels.
+/// Their characters, as in the real programs: no vowels.
 const LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
 
-/// Five letters that are others each time.
+/// Five letters, different each time.
 pub fn random_end() -> String {
     let random = std::fs::read("/proc/sys/kernel/random/uuid").unwrap_or_default();
     letters(&Sha256::digest(random), 5)
 }
 
-/// Ten letters that are the same for the same object.
+/// Ten letters, which are the same for the same object.
 pub fn hash(object: &Value) -> String {
     letters(&Sha256::digest(canonical(object)), 10)
 }
@@ -22,7 +22,7 @@ fn letters(bytes: &[u8], count: usize) -> String {
     bytes.iter().take(count).map(letter).collect()
 }
 
-/// An object's text, in which the order of members does not matter.
+/// An object's text, independent of the order of its members.
 fn canonical(value: &Value) -> String {
     match value {
         Value::Object(members) => {

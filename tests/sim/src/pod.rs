@@ -4,10 +4,9 @@ use anyhow::Result;
 
 use crate::lifecycle;
 
-/// Waits. The arguments are the real programs' affair.
+/// Waits. Ignores the arguments of the real programs.
 ///
-/// # Errors
-/// Signals cannot be waited for.
+/// # Errors It cannot wait for signals.
 pub fn run(name: &str, arguments: &[String]) -> Result<()> {
     eprintln!(
         "{name}: appliance test stand-in, waiting ({} arguments)",

@@ -1,4 +1,4 @@
-//! Which program the stand-in is, by the name it was called under.
+//! The program that the stand-in acts as, by the name under which it was started.
 
 use std::fmt;
 use std::process::ExitCode;
@@ -10,10 +10,10 @@ use crate::{
     apiserver, assemble, calico, cni, controller, dns, kubectl, kubelet, pod, proxy, scheduler, web,
 };
 
-/// The version all Kubernetes stand-ins claim.
+/// The version that all Kubernetes stand-ins report.
 pub const VERSION: &str = "v1.9.0";
 
-/// A command line the real program's flag parser refuses: exit code 2.
+/// A command line that the real program's flag parser refuses: exit code 2.
 #[derive(Debug)]
 pub struct UsageError(pub String);
 
@@ -30,8 +30,8 @@ pub fn usage(message: impl Into<String>) -> anyhow::Error {
     UsageError(message.into()).into()
 }
 
-/// A program whose flags are those of the v1.9.0 one: its name, the names of its
-/// flags, and what runs it until it is told to stop.
+/// A program with the flags of v1.9.0: its name, the names of its flags, and the function that runs
+/// it until it is stopped.
 struct Component {
     name: &'static str,
     flags: &'static str,
@@ -68,9 +68,8 @@ const COMPONENTS: [Component; 5] = [
 
 /// Acts as the program `name` with these arguments; returns its exit code.
 ///
-/// # Errors
-/// [`UsageError`] for a command line the program refuses; anything else that
-/// keeps it from running.
+/// # Errors [`UsageError`] for a command line that the program refuses; any other error that
+/// prevents it from running.
 pub fn run(name: &str, arguments: &[String]) -> Result<ExitCode> {
     if let Some(component) = COMPONENTS.iter().find(|component| component.name == name) {
         return run_component(component, arguments);

@@ -1,5 +1,5 @@
-//! The stand-in for kube-scheduler: while it holds its lease, it binds pods to nodes they
-//! fit on, the emptiest first.
+//! The stand-in for kube-scheduler: while it holds its lease, it binds pods to suitable nodes, the
+//! emptiest first.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -15,13 +15,12 @@ use crate::client::Client;
 use crate::flags::Flags;
 use crate::{events, fit, lease, lifecycle};
 
-/// How often pods are looked for: the real program watches them.
+/// How often to look for pods: the real program watches them.
 const LOOK: Duration = Duration::from_secs(3);
 
-/// Runs until told to stop.
+/// Runs until it is stopped.
 ///
-/// # Errors
-/// Flags or files the real program would not run with.
+/// # Errors Flags or files with which the real program would not run.
 pub fn run(flags: &Flags) -> Result<()> {
     flags.check_files(&[])?;
     let api = lease::api_client(flags)?;
@@ -45,7 +44,7 @@ pub fn run(flags: &Flags) -> Result<()> {
     })
 }
 
-/// Binds every pod that waits; `told` is what was said of pods that fit nowhere.
+/// Binds every pod that waits; `told` are the messages about pods without a suitable node.
 fn schedule(api: &Client, told: &mut HashMap<String, String>) -> Result<()> {
     let mut pods = api.list("/api/v1/pods")?;
     let waits = |pod: &Value| {
@@ -92,10 +91,9 @@ fn path(pod: &Value) -> String {
     )
 }
 
-/// The node with the fewest pods of those the pod fits on.
+/// The suitable node with the fewest pods.
 ///
-/// # Errors
-/// Why it fits on none.
+/// # Errors The reason if no node is suitable.
 fn choose(pod: &Value, nodes: &[Value], pods: &[Value]) -> Result<String, String> {
     let mut reasons: BTreeMap<&str, usize> = BTreeMap::new();
     let mut best: Option<(usize, &str)> = None;
@@ -154,7 +152,7 @@ fn bind(api: &Client, path: &str, pod: &Value, node: &str) -> Result<()> {
         "target": {"kind": "Node", "apiVersion": "v1", "name": node},
     });
     let reply = api.post(&format!("{path}/binding"), &binding)?;
-    // Bound already, or gone: the next look tells.
+    // It is bound already, or deleted: the next round shows that.
     if matches!(reply.status, 404 | 409) {
         return Ok(());
     }

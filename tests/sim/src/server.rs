@@ -1,4 +1,4 @@
-//! An HTTP/1.1 server with or without TLS, whose handler is plain blocking code.
+//! An HTTP/1.1 server with or without TLS. Its handler is plain blocking code.
 
 use std::convert::Infallible;
 use std::net::{SocketAddr, TcpListener};
@@ -27,11 +27,11 @@ pub struct Request {
     pub path: String,
     /// The query, without the question mark.
     pub query: String,
-    /// What the body is said to be, without parameters.
+    /// The content type of the body, without parameters.
     pub content_type: String,
-    /// The bearer token, if one was sent.
+    /// The bearer token, if the request has one.
     pub bearer: Option<String>,
-    /// The client's certificate, verified against the client authority.
+    /// The client's certificate, verified against the client CA.
     pub certificate: Option<CertificateDer<'static>>,
     /// The body.
     pub body: Vec<u8>,
@@ -57,7 +57,7 @@ impl Request {
 pub struct Response {
     /// The HTTP status.
     pub status: u16,
-    /// What the body is.
+    /// The content type of the body.
     pub content_type: &'static str,
     /// The body.
     pub body: Vec<u8>,
@@ -83,10 +83,10 @@ impl Response {
     }
 }
 
-/// What answers requests.
+/// A handler of requests.
 pub type Handler = Arc<dyn Fn(Request) -> Response + Send + Sync>;
 
-/// The threads that serve; one for all of a program's sockets.
+/// The threads that serve; the same for all sockets of a program.
 pub struct Server {
     runtime: Runtime,
 }
@@ -94,8 +94,7 @@ pub struct Server {
 impl Server {
     /// Starts the threads.
     ///
-    /// # Errors
-    /// The system refuses them.
+    /// # Errors The system does not allow them.
     pub fn new() -> Result<Self> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
@@ -128,7 +127,7 @@ impl Server {
 async fn accept(socket: tokio::net::TcpListener, tls: Option<TlsAcceptor>, handler: Handler) {
     loop {
         let Ok((stream, peer)) = socket.accept().await else {
-            // Out of file descriptors: let the connections at hand end.
+            // Out of file descriptors: wait for open connections to end.
             tokio::task::yield_now().await;
             continue;
         };
@@ -157,7 +156,7 @@ where
         let (handler, certificate) = (handler.clone(), certificate.clone());
         async move { Ok::<_, Infallible>(encode(answer(request, certificate, handler).await)) }
     });
-    // A client that hangs up is its own affair.
+    // A client may close its connection.
     let _ = hyper::server::conn::http1::Builder::new()
         .serve_connection(TokioIo::new(stream), service)
         .await;
@@ -206,7 +205,7 @@ fn encode(response: Response) -> hyper::Response<Full<Bytes>> {
     encoded
 }
 
-/// A handler that answers only `path`, with what `answer` says.
+/// A handler that answers only `path`, with the result of `answer`.
 pub fn only(path: &'static str, answer: impl Fn() -> Response + Send + Sync + 'static) -> Handler {
     Arc::new(move |request| {
         if request.path == path {

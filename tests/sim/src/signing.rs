@@ -1,4 +1,4 @@
-//! Keys that sign, in every PEM form programs of that age read.
+//! Signing keys, in every PEM form that programs of that time read.
 
 use anyhow::{Context, Result};
 use base64::Engine;
@@ -14,14 +14,14 @@ use x509_parser::prelude::{FromDer, SubjectPublicKeyInfo};
 
 use crate::keys;
 
-/// The start of a P-256 key as `EC PRIVATE KEY`, up to the secret, and what stands
-/// between the secret and the public key: the curve's name.
+/// The start of a P-256 key as `EC PRIVATE KEY`, up to the secret; and the bytes between the secret
+/// and the public key: the curve's name.
 const SEC1_START: [u8; 7] = [0x30, 0x77, 2, 1, 1, 4, 0x20];
 const SEC1_MIDDLE: [u8; 17] = [
     0xa0, 0x0a, 6, 8, 0x2a, 0x86, 0x48, 0xce, 0x3d, 3, 1, 7, 0xa1, 0x44, 3, 0x42, 0,
 ];
 
-/// Where the secret of a P-256 key stands in what rcgen makes.
+/// The position of the secret in a P-256 key from rcgen.
 const SECRET: std::ops::Range<usize> = 36..68;
 
 /// A private key that signs requests and certificates.
@@ -34,8 +34,7 @@ pub struct SigningKey {
 impl SigningKey {
     /// The key in a PEM text.
     ///
-    /// # Errors
-    /// No key in it, or one that cannot sign. It is never quoted.
+    /// # Errors No key in it, or one that cannot sign. The key is never quoted.
     pub fn from_pem(text: &[u8]) -> Result<Self> {
         let key = any_supported_type(&keys::private_key_in(text)?)?;
         let known = [
@@ -66,8 +65,7 @@ impl SigningKey {
 impl SigningKey {
     /// A token with these claims, as a JSON Web Token.
     ///
-    /// # Errors
-    /// The key does not sign.
+    /// # Errors The key cannot sign.
     pub fn token(&self, claims: &Value) -> Result<String> {
         let (name, size) = if self.algorithm == &PKCS_RSA_SHA256 {
             ("RS256", None)
@@ -125,10 +123,9 @@ impl rcgen::SigningKey for SigningKey {
     }
 }
 
-/// A new ECDSA key on P-256 in the PEM form the v1.9.0 kubelet writes.
+/// A new ECDSA key on P-256 in the PEM form of the v1.9.0 kubelet.
 ///
-/// # Errors
-/// No key can be made.
+/// # Errors No key can be made.
 pub fn new_key() -> Result<String> {
     let key = KeyPair::generate()?;
     let pkcs8 = key.serialized_der();
@@ -152,7 +149,7 @@ mod tests {
         let text = new_key().unwrap();
         assert!(text.starts_with("-----BEGIN EC PRIVATE KEY-----\n"));
         let key = SigningKey::from_pem(text.as_bytes()).unwrap();
-        // A request is refused if its signature is not that of its key.
+        // A request whose signature does not match its key is refused.
         let request = CertificateParams::default()
             .serialize_request(&key)
             .unwrap();

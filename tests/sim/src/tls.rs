@@ -1,4 +1,4 @@
-//! TLS configurations from the files the programs are given.
+//! TLS configurations from the files of the programs.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -43,10 +43,9 @@ impl Identity {
     }
 }
 
-/// A store of certificate authorities.
+/// A store of CAs.
 ///
-/// # Errors
-/// A certificate that cannot be a trust anchor.
+/// # Errors A certificate that cannot be a trust anchor.
 pub fn authorities(certificates: Vec<CertificateDer<'static>>) -> Result<RootCertStore> {
     let mut store = RootCertStore::empty();
     for certificate in certificates {
@@ -57,10 +56,9 @@ pub fn authorities(certificates: Vec<CertificateDer<'static>>) -> Result<RootCer
     Ok(store)
 }
 
-/// A client that trusts only `authorities` and shows `identity`.
+/// A client that trusts only `authorities` and presents `identity`.
 ///
-/// # Errors
-/// A key that does not match its certificate.
+/// # Errors A key that does not match its certificate.
 pub fn client(
     authorities: Option<RootCertStore>,
     identity: Option<Identity>,
@@ -82,11 +80,10 @@ pub fn client(
     })
 }
 
-/// A server with `identity`; a client may show a certificate, which must then be
-/// signed by `client_authority`.
+/// A server with `identity`; a client may present a certificate, which must then be signed by
+/// `client_authority`.
 ///
-/// # Errors
-/// A key that does not match its certificate, or a broken authority.
+/// # Errors A key that does not match its certificate, or an invalid CA.
 pub fn server(identity: Identity, client_authority: Option<&Path>) -> Result<ServerConfig> {
     let provider = Arc::new(default_provider());
     let builder = ServerConfig::builder_with_provider(provider.clone())

@@ -1,8 +1,8 @@
-//! Who asks, as the API and the kubelet tell it from a certificate.
+//! The user of a request, whom the API and the kubelet identify by a certificate.
 
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-/// Who asks.
+/// A user.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct User {
     /// The user's name.
@@ -12,13 +12,13 @@ pub struct User {
 }
 
 impl User {
-    /// Somebody who showed who they are.
+    /// An authenticated user.
     pub fn authenticated(name: String, mut groups: Vec<String>) -> Self {
         groups.push("system:authenticated".to_owned());
         Self { name, groups }
     }
 
-    /// Somebody who shows nothing.
+    /// A user without authentication.
     pub fn anonymous() -> Self {
         Self {
             name: "system:anonymous".to_owned(),
@@ -26,7 +26,7 @@ impl User {
         }
     }
 
-    /// Anybody on the insecure port.
+    /// Every user of the insecure port.
     pub fn unsecured() -> Self {
         Self::authenticated(
             "system:unsecured".to_owned(),
@@ -53,7 +53,7 @@ impl User {
         self.groups.iter().any(|own| own == group)
     }
 
-    /// The node whose kubelet this is.
+    /// The node of this kubelet.
     pub fn node(&self) -> Option<&str> {
         let name = self.name.strip_prefix("system:node:")?;
         (self.is_in("system:nodes") && !name.is_empty()).then_some(name)

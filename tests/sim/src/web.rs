@@ -1,5 +1,5 @@
-//! The stand-ins that are only there to be asked: the dashboard, and the example
-//! services of the tutorial's last chapter.
+//! The stand-ins that only answer requests: the dashboard, and the example services of the
+//! tutorial's last chapter.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -22,7 +22,7 @@ pub const SERVICES: [&str; 6] = [
     "api-gateway-zuul",
 ];
 
-/// The dashboard's flags that the stand-in bears; only the port has an effect.
+/// The dashboard's flags that the stand-in accepts; only the port has an effect.
 const DASHBOARD_FLAGS: [&str; 9] = [
     "--apiserver-host",
     "--authentication-mode",
@@ -37,8 +37,7 @@ const DASHBOARD_FLAGS: [&str; 9] = [
 
 /// Serves a page over HTTPS, with a certificate made at the start.
 ///
-/// # Errors
-/// Arguments the real dashboard does not know; a port that cannot be bound.
+/// # Errors Arguments that the real dashboard does not know; a port that cannot be bound.
 pub fn dashboard(arguments: &[String]) -> Result<()> {
     let mut port = 8443;
     for argument in arguments {
@@ -69,8 +68,7 @@ pub fn dashboard(arguments: &[String]) -> Result<()> {
 
 /// Answers every request with `name`, on the port that `PORT` names.
 ///
-/// # Errors
-/// A port that is none or cannot be bound.
+/// # Errors A port that is invalid or cannot be bound.
 pub fn service(name: &'static str) -> Result<()> {
     let port = std::env::var("PORT").ok().filter(|port| !port.is_empty());
     let port = port.map_or(Ok(8080), |port| {
@@ -86,7 +84,7 @@ pub fn service(name: &'static str) -> Result<()> {
     })
 }
 
-/// Keeps what serves alive; the program ends by a signal.
+/// Keeps the server alive; a signal ends the program.
 fn wait_forever() -> ! {
     loop {
         thread::park();

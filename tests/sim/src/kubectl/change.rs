@@ -15,8 +15,7 @@ fn patch(command: &Command, kind: &Kind, name: &str, patch: &Value) -> Result<()
 
 /// `scale KIND NAME --replicas=COUNT`.
 ///
-/// # Errors
-/// No number, or an object that is not there.
+/// # Errors No number, or a missing object.
 pub fn scale(command: &Command, wanted: &[&str]) -> Result<()> {
     let replicas = command.option("--replicas");
     let Some(replicas) = replicas.and_then(|text| text.parse::<u64>().ok()) else {
@@ -42,8 +41,7 @@ pub fn scale(command: &Command, wanted: &[&str]) -> Result<()> {
 
 /// `label KIND NAME LABEL=VALUE… LABEL-…`.
 ///
-/// # Errors
-/// A label that is there with another value, without `--overwrite`.
+/// # Errors A label that exists with another value, without `--overwrite`.
 pub fn label(command: &Command, wanted: &[&str]) -> Result<()> {
     let is_change = |word: &&&str| word.contains('=') || word.ends_with('-');
     let changes: Vec<&str> = wanted.iter().filter(is_change).copied().collect();
@@ -104,8 +102,7 @@ fn nodes() -> Result<&'static Kind> {
 
 /// `taint nodes NAME KEY=VALUE:EFFECT… KEY[:EFFECT]-…`.
 ///
-/// # Errors
-/// A taint that is none, or a node that is not there.
+/// # Errors An invalid taint, or a missing node.
 pub fn taint(command: &Command, name: &str, changes: &[&str]) -> Result<()> {
     let kind = nodes()?;
     let node = command.ask(&kind.path(None, Some(name)))?.json()?;
@@ -159,8 +156,7 @@ pub fn taint(command: &Command, name: &str, changes: &[&str]) -> Result<()> {
 
 /// `cordon NODE` and `uncordon NODE`.
 ///
-/// # Errors
-/// A node that is not there.
+/// # Errors A missing node.
 pub fn cordon(command: &Command, name: &str, on: bool) -> Result<()> {
     let value = if on { json!(true) } else { Value::Null };
     let kind = nodes()?;

@@ -1,4 +1,4 @@
-//! kubectl's command line, and how it asks the server.
+//! kubectl's command line, and its requests to the server.
 
 use std::path::PathBuf;
 
@@ -9,7 +9,7 @@ use crate::client::{Client, Reply};
 use crate::kubeconfig;
 use crate::program::usage;
 
-/// Flags with a value that only some commands look at.
+/// Flags with a value that only some commands use.
 const OPTIONS: [&str; 15] = [
     "--container",
     "--env",
@@ -28,36 +28,36 @@ const OPTIONS: [&str; 15] = [
     "--type",
 ];
 
-/// A command line, taken apart.
+/// A parsed command line.
 #[derive(Default)]
 pub struct Command {
-    /// What is no flag.
+    /// The arguments that are not flags.
     pub words: Vec<String>,
     /// The files of `-f`.
     pub files: Vec<String>,
     /// The namespace of `-n`.
     pub namespace: Option<String>,
-    /// Whether objects of all namespaces are asked for.
+    /// Whether to use objects of all namespaces.
     pub everywhere: bool,
     /// The label selector of `-l`.
     pub selector: Option<String>,
-    /// The form of the output.
+    /// The output format.
     pub output: Option<String>,
     /// The path of `--raw`.
     pub raw: Option<String>,
-    /// Whether a table goes without its head.
+    /// Whether to omit the header of a table.
     pub no_headers: bool,
-    /// Whether only the client's version is asked for.
+    /// Whether to print only the client's version.
     pub client_only: bool,
-    /// Whether it is no failure to delete what is not there.
+    /// Whether deleting a missing object succeeds.
     pub ignore_not_found: bool,
-    /// Whether all objects of a kind are meant.
+    /// Whether to use all objects of a kind.
     pub all: bool,
-    /// Whether labels may be changed that are there.
+    /// Whether existing labels may be changed.
     pub overwrite: bool,
-    /// Whether a table has a column of labels.
+    /// Whether to add a column of labels to a table.
     pub show_labels: bool,
-    /// What follows `--`.
+    /// The words after `--`.
     pub rest: Vec<String>,
     options: Vec<(String, String)>,
     kubeconfig: Option<PathBuf>,
@@ -65,10 +65,9 @@ pub struct Command {
 }
 
 impl Command {
-    /// Takes a command line apart.
+    /// Parses a command line.
     ///
-    /// # Errors
-    /// A flag it does not know, or one without its value.
+    /// # Errors An unknown flag, or one without its value.
     pub fn parse(arguments: &[String]) -> Result<Self> {
         let mut command = Self::default();
         let mut rest = arguments.iter();
@@ -99,7 +98,7 @@ impl Command {
                 "-l" | "--selector" => command.selector = Some(value()?),
                 "-f" | "--filename" => command.files.push(value()?),
                 "--raw" => command.raw = Some(value()?),
-                // Every request has a limit of its own.
+                // Every request has its own timeout.
                 "--request-timeout" => drop(value()?),
                 "-c" => command.options.push(("--container".to_owned(), value()?)),
                 known if OPTIONS.contains(&known) => {
@@ -112,7 +111,7 @@ impl Command {
         Ok(command)
     }
 
-    /// Sets a flag that takes no separate value; whether it is one.
+    /// Sets a flag that takes no separate value. Returns whether it is one.
     fn switch(&mut self, name: &str, value: Option<&str>) -> bool {
         let on = value != Some("false");
         match name {
@@ -129,7 +128,7 @@ impl Command {
             }
             "--all-namespaces" => self.everywhere = on,
             "--ignore-not-found" => self.ignore_not_found = on,
-            // What these change, the stand-in does not do.
+            // The stand-in does not support the effect of these flags.
             "--short" | "--cascade" | "--force" | "--now" | "--record" | "--validate"
             | "--show-all" | "-a" | "-i" | "-t" | "--stdin" | "--tty" => {}
             _ => return false,
@@ -144,13 +143,13 @@ impl Command {
         found.map(|(_, value)| value.as_str())
     }
 
-    /// Every value of a flag that may be given more than once.
+    /// Every value of a flag that may be repeated.
     pub fn options(&self, name: &str) -> impl Iterator<Item = &str> {
         let given = self.options.iter().filter(move |(given, _)| given == name);
         given.map(|(_, value)| value.as_str())
     }
 
-    /// The namespace objects are in that name none.
+    /// The default namespace of objects.
     pub fn namespace(&self) -> &str {
         self.namespace.as_deref().unwrap_or("default")
     }
@@ -179,10 +178,9 @@ impl Command {
         Client::plain("http://localhost:8080")
     }
 
-    /// What the server answers to one request.
+    /// The server's answer to one request.
     ///
-    /// # Errors
-    /// A server that cannot be reached.
+    /// # Errors A server that cannot be reached.
     pub fn send(&self, request: impl Fn(&Client) -> Result<Reply>) -> Result<Reply> {
         let client = self.client()?;
         request(&client).with_context(|| {
@@ -194,10 +192,9 @@ impl Command {
         })
     }
 
-    /// What the server answers to a GET.
+    /// The server's answer to a GET.
     ///
-    /// # Errors
-    /// A server that cannot be reached or refuses.
+    /// # Errors A server that cannot be reached or refuses.
     pub fn ask(&self, path: &str) -> Result<Reply> {
         accepted(self.send(|client| client.get(path))?)
     }
@@ -218,8 +215,7 @@ fn split(argument: &str) -> (String, Option<String>) {
 
 /// The answer, unless it is a refusal.
 ///
-/// # Errors
-/// The refusal, worded as kubectl words it.
+/// # Errors The refusal, in the words of kubectl.
 pub fn accepted(reply: Reply) -> Result<Reply> {
     match reply.status {
         200..300 => Ok(reply),

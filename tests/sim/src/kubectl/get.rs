@@ -13,18 +13,17 @@ use super::command::{Command, accepted};
 use super::table::{self, Table};
 use super::{jsonpath, manifests, views};
 
-/// The objects of one kind that are shown together.
+/// The objects of one kind, which are shown together.
 struct Group {
     kind: &'static Kind,
     items: Vec<Value>,
-    /// Whether the objects were asked for one by one.
+    /// Whether the objects were named one by one.
     named: bool,
 }
 
 /// `get KIND [NAME…]`, `get KIND/NAME…`, `get KIND,KIND` or `get -f FILE`.
 ///
-/// # Errors
-/// A kind nobody knows, or an object that is not there.
+/// # Errors An unknown kind, or a missing object.
 pub fn run(command: &Command, wanted: &[&str]) -> Result<()> {
     let mut groups: Vec<Group> = Vec::new();
     let mut add = |kind: &'static Kind, items: Vec<Value>, named| match groups.last_mut() {
@@ -56,7 +55,7 @@ pub fn run(command: &Command, wanted: &[&str]) -> Result<()> {
     print(command, &groups)
 }
 
-/// The object at a path; with `--ignore-not-found` there may be none.
+/// The object at a path; `None` if it is missing and `--ignore-not-found` is set.
 fn object(command: &Command, path: &str) -> Result<Option<Value>> {
     let reply = command.send(|client| client.get(path))?;
     if reply.status == 404 && command.ignore_not_found {
@@ -67,8 +66,7 @@ fn object(command: &Command, path: &str) -> Result<Option<Value>> {
 
 /// The kinds and names on a command line.
 ///
-/// # Errors
-/// A kind nobody knows.
+/// # Errors An unknown kind.
 pub fn named<'a>(words: &[&'a str]) -> Result<Vec<(&'static Kind, Option<&'a str>)>> {
     let kind = |word: &str| {
         let kind = Kind::named(word);
@@ -109,10 +107,9 @@ fn path(command: &Command, kind: &Kind, name: Option<&str>) -> Result<String> {
     Ok(kind.path(namespace, name))
 }
 
-/// The objects of a kind that are asked for.
+/// The requested objects of a kind.
 ///
-/// # Errors
-/// A server that cannot be reached or refuses.
+/// # Errors A server that cannot be reached or refuses.
 pub fn list(command: &Command, kind: &Kind) -> Result<Vec<Value>> {
     let mut path = path(command, kind, None)?;
     if let Some(selector) = &command.selector {
@@ -199,8 +196,7 @@ fn print(command: &Command, groups: &[Group]) -> Result<()> {
     Ok(())
 }
 
-/// Names the kind of each object where there are several, and the namespace where
-/// there may be several.
+/// Adds the kind of each object if there are several, and the namespace if there may be several.
 fn adorn(command: &Command, table: &mut Table, group: &Group, several: bool) {
     if several {
         let kind = group.kind;
@@ -219,7 +215,7 @@ fn adorn(command: &Command, table: &mut Table, group: &Group, several: bool) {
     }
 }
 
-/// One object asked for by its name is shown as it is, all others in a list.
+/// One object that was named is printed alone, all others in a list.
 fn joined(groups: &[Group]) -> Value {
     if let [group] = groups
         && let [object] = &group.items[..]
@@ -236,8 +232,7 @@ fn joined(groups: &[Group]) -> Value {
 
 /// YAML of an object.
 ///
-/// # Errors
-/// An object that has no YAML.
+/// # Errors An object that cannot be written as YAML.
 pub fn yaml(value: &Value) -> Result<String> {
     Ok(serde_saphyr::to_string(value)?)
 }

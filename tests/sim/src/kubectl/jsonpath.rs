@@ -4,10 +4,9 @@
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-/// What a template makes of an object.
+/// The output of a template for an object.
 ///
-/// # Errors
-/// A template that cannot be read.
+/// # Errors A template that cannot be read.
 pub fn evaluate(template: &str, object: &Value) -> Result<String> {
     // A path alone needs no braces.
     let whole = if template.contains('{') {
@@ -23,7 +22,7 @@ pub fn evaluate(template: &str, object: &Value) -> Result<String> {
     Ok(text)
 }
 
-/// Evaluates up to the end or to what follows `{end}`, which it gives back.
+/// Evaluates up to the end, or up to `{end}`; returns the rest after it.
 fn block<'a>(mut rest: &'a str, object: &Value, text: &mut String) -> Result<&'a str> {
     while let Some((before, after)) = rest.split_once('{') {
         text.push_str(before);
@@ -54,7 +53,7 @@ fn block<'a>(mut rest: &'a str, object: &Value, text: &mut String) -> Result<&'a
     Ok("")
 }
 
-/// What follows the `{end}` of a range that has no items.
+/// The rest after the `{end}` of a range without items.
 fn skip(rest: &str) -> Result<&str> {
     let (_, after) = rest.split_once("{end}").context("{range} without {end}")?;
     Ok(after)

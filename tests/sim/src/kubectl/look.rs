@@ -28,8 +28,7 @@ fn path(command: &Command, name: &str, part: &str, pairs: &[(&str, &str)]) -> Re
 
 /// `logs POD [CONTAINER]`.
 ///
-/// # Errors
-/// A pod or container that is not there, or a kubelet that does not answer.
+/// # Errors A missing pod or container, or a kubelet that does not answer.
 pub fn logs(command: &Command, name: &str, container: &[&str]) -> Result<()> {
     let mut pairs = Vec::new();
     let container = command.option("--container").or(container.first().copied());
@@ -44,8 +43,7 @@ pub fn logs(command: &Command, name: &str, container: &[&str]) -> Result<()> {
 
 /// `exec POD -- COMMAND`: without a terminal.
 ///
-/// # Errors
-/// No command, a pod that is not there, or a command that fails.
+/// # Errors No command, a missing pod, or a command that fails.
 pub fn exec(command: &Command, name: &str, words: &[&str]) -> Result<()> {
     let rest = command.rest.iter().map(String::as_str);
     let words: Vec<&str> = words.iter().copied().chain(rest).collect();
@@ -61,10 +59,9 @@ pub fn exec(command: &Command, name: &str, words: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// `describe KIND [NAME…]`: the object, and what happened to it.
+/// `describe KIND [NAME…]`: the object, and its events.
 ///
-/// # Errors
-/// A kind nobody knows, or an object that is not there.
+/// # Errors An unknown kind, or a missing object.
 pub fn describe(command: &Command, wanted: &[&str]) -> Result<()> {
     for (kind, name) in get::named(wanted)? {
         let objects = match name {

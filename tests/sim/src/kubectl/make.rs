@@ -1,4 +1,4 @@
-//! `run`, `expose` and `create namespace`: objects made of a command line.
+//! `run`, `expose` and `create namespace`: objects made from a command line.
 
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
@@ -20,8 +20,7 @@ fn make(command: &Command, object: &Value, done: &str) -> Result<()> {
 
 /// `create namespace NAME`.
 ///
-/// # Errors
-/// The server does not take it.
+/// # Errors The server does not accept it.
 pub fn namespace(command: &Command, name: &str) -> Result<()> {
     let object = json!({"kind": "Namespace", "apiVersion": "v1", "metadata": {"name": name}});
     make(command, &object, "created")
@@ -34,8 +33,7 @@ fn number(command: &Command, option: &str) -> Result<Option<u64>> {
 
 /// `run NAME --image=IMAGE`: a deployment, or with `--restart=Never` a pod.
 ///
-/// # Errors
-/// No image, or a server that does not take it.
+/// # Errors No image, or a server that does not accept the object.
 pub fn run(command: &Command, name: &str) -> Result<()> {
     let Some(image) = command.option("--image") else {
         bail!("error: --image is required");
@@ -91,8 +89,8 @@ pub fn run(command: &Command, name: &str) -> Result<()> {
 
 /// `expose KIND NAME --port=PORT`: a service for the pods of an object.
 ///
-/// # Errors
-/// An object that is not there or selects no pods, or a server that does not take it.
+/// # Errors A missing object, one that selects no pods, or a server that does not accept the
+/// service.
 pub fn expose(command: &Command, wanted: &[&str]) -> Result<()> {
     let [(kind, Some(name))] = get::named(wanted)?[..] else {
         bail!("error: one object has to be named");

@@ -1,4 +1,4 @@
-//! Objects in files: YAML of several documents, lists among them.
+//! Objects in files: YAML with several documents, including lists.
 
 use std::fs;
 use std::io::Read;
@@ -11,7 +11,7 @@ use crate::kinds::Kind;
 
 use super::command::Command;
 
-/// An object, and where it belongs.
+/// An object, and its place.
 pub struct Manifest {
     /// The object's kind.
     pub kind: &'static Kind,
@@ -29,7 +29,7 @@ impl Manifest {
         self.kind.path(self.namespace.as_deref(), Some(&self.name))
     }
 
-    /// The path of the objects beside it.
+    /// The path of the objects of its kind and namespace.
     pub fn directory(&self) -> String {
         self.kind.path(self.namespace.as_deref(), None)
     }
@@ -49,7 +49,7 @@ pub fn read(command: &Command) -> Result<Vec<Manifest>> {
     Ok(found)
 }
 
-/// The files; of a directory those that are manifests by their names.
+/// The files; for a directory, those with the names of manifests.
 fn expanded(files: &[String]) -> Result<Vec<String>> {
     let mut all = Vec::new();
     for file in files {
@@ -84,7 +84,7 @@ fn text(file: &str) -> Result<String> {
     fs::read_to_string(file).with_context(|| file.to_owned())
 }
 
-/// Every object in a text; what is empty is none, and a list is what is in it.
+/// Every object in a text. Empty documents are skipped, and a list counts as its items.
 fn objects(text: &str) -> Result<Vec<Value>> {
     let documents: Vec<Value> = serde_saphyr::from_multiple(text)?;
     let mut objects = Vec::new();

@@ -1,5 +1,5 @@
-//! The stand-in for kubectl: what operators use most of it, for the kinds the stand-in of
-//! the server has.
+//! The stand-in for kubectl: the commands that operators use most, for the kinds of the stand-in
+//! for the server.
 
 mod change;
 mod command;
@@ -24,8 +24,7 @@ use command::Command;
 
 /// Runs one command.
 ///
-/// # Errors
-/// A command line it does not take, a server that cannot be reached or refuses.
+/// # Errors An invalid command line, a server that cannot be reached or refuses.
 pub fn run(arguments: &[String]) -> Result<ExitCode> {
     let command = Command::parse(arguments)?;
     let words: Vec<&str> = command.words.iter().map(String::as_str).collect();

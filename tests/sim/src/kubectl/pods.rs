@@ -1,4 +1,4 @@
-//! What kubectl tells of a pod in one line.
+//! kubectl's line about a pod.
 
 use serde_json::Value;
 
@@ -18,14 +18,14 @@ pub fn ready(pod: &Value) -> String {
     format!("{}/{all}", ready.count())
 }
 
-/// How often containers were started again.
+/// How often containers were restarted.
 pub fn restarts(pod: &Value) -> String {
     let own = statuses(pod, "containerStatuses").iter();
     let sum: u64 = own.filter_map(|one| one["restartCount"].as_u64()).sum();
     sum.to_string()
 }
 
-/// The pod's phase, or what keeps a container from running.
+/// The pod's phase, or the reason why a container does not run.
 pub fn state(pod: &Value) -> String {
     if !pod["metadata"]["deletionTimestamp"].is_null() {
         let lost = pod["status"]["reason"] == "NodeLost";
@@ -48,7 +48,7 @@ pub fn state(pod: &Value) -> String {
     reasons.into_iter().next().unwrap_or(state)
 }
 
-/// Why a container waits or that it ended.
+/// Why a container waits, or that it ended.
 fn reason(one: &Value) -> Option<String> {
     let state = &one["state"];
     let found = state["waiting"]["reason"].as_str();

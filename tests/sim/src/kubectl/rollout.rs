@@ -1,4 +1,4 @@
-//! `rollout status`: waits until the pods are those of the template.
+//! `rollout status`: waits until all pods are made from the current template.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -11,13 +11,12 @@ use crate::checks;
 use super::command::Command;
 use super::get;
 
-/// How often the object is looked at.
+/// How often to read the object.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// `rollout status KIND NAME`.
 ///
-/// # Errors
-/// An object that is not there or does not roll out, or `--timeout` is over.
+/// # Errors A missing object, one that cannot roll out, or the end of `--timeout`.
 pub fn status(command: &Command, wanted: &[&str]) -> Result<()> {
     let [(kind, Some(name))] = get::named(wanted)?[..] else {
         bail!("error: one object has to be named");

@@ -1,17 +1,17 @@
-//! The tables kubectl prints: columns at least ten wide, three apart.
+//! The tables of kubectl: columns at least ten characters wide, with three blanks between them.
 
 use serde_json::Value;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-/// A table's head and rows.
+/// A table's header and rows.
 pub struct Table {
     head: Vec<&'static str>,
     rows: Vec<Vec<String>>,
 }
 
 impl Table {
-    /// A table; each row has as many cells as the head.
+    /// A table; each row has as many cells as the header.
     pub fn new(head: Vec<&'static str>, rows: Vec<Vec<String>>) -> Self {
         Self { head, rows }
     }
@@ -23,7 +23,7 @@ impl Table {
         }
     }
 
-    /// Puts a column before the others.
+    /// Inserts a column before the others.
     pub fn precede(&mut self, head: &'static str, cells: Vec<String>) {
         self.head.insert(0, head);
         for (row, cell) in self.rows.iter_mut().zip(cells) {
@@ -31,7 +31,7 @@ impl Table {
         }
     }
 
-    /// Puts a column after the others.
+    /// Adds a column after the others.
     pub fn follow(&mut self, head: &'static str, cells: Vec<String>) {
         self.head.push(head);
         for (row, cell) in self.rows.iter_mut().zip(cells) {
@@ -85,12 +85,12 @@ pub fn component_statuses(items: &[Value]) -> Table {
     }
 }
 
-/// A text, without what ends its line.
+/// A text, without the line breaks at its end.
 pub fn text(value: &Value) -> String {
     value.as_str().unwrap_or_default().trim_end().to_owned()
 }
 
-/// Whether a node is ready and takes pods.
+/// Whether a node is ready and accepts pods.
 pub fn node_state(node: &Value) -> String {
     let conditions = node["status"]["conditions"].as_array();
     let ready = conditions
@@ -123,7 +123,7 @@ pub fn roles(node: &Value) -> String {
     }
 }
 
-/// How long ago an object was made.
+/// The age of an object.
 pub fn age(created: &Value) -> String {
     let created = created
         .as_str()

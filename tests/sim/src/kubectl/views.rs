@@ -1,4 +1,4 @@
-//! What a table shows of each kind of object.
+//! The columns of each kind of object in a table.
 
 use serde_json::Value;
 
@@ -218,7 +218,7 @@ fn events() -> (Columns, Columns) {
     )
 }
 
-/// What `-o wide` tells of a workload's pods.
+/// The columns of a workload's pods with `-o wide`.
 fn of_template() -> Columns {
     vec![
         ("CONTAINERS", |item| containers(item, "name")),
@@ -335,7 +335,7 @@ fn subjects(item: &Value, kind: &str) -> String {
     names.join(", ")
 }
 
-/// `Pending` until somebody decides, `Issued` once there is a certificate.
+/// `Pending` until a decision, `Issued` as soon as there is a certificate.
 fn condition(item: &Value) -> String {
     let conditions = item["status"]["conditions"].as_array();
     let last = conditions.and_then(|conditions| conditions.last());

@@ -9,13 +9,12 @@ use crate::lifecycle;
 use super::command::{Command, accepted};
 use super::manifests::{self, Manifest};
 
-/// Where kubectl keeps what it applied.
+/// The annotation with the object that kubectl applied last.
 const APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
-/// `apply -f FILE`: makes the objects, or changes them to what the files say.
+/// `apply -f FILE`: creates the objects, or changes them to the content of the files.
 ///
-/// # Errors
-/// No file, or objects the server does not take; the others are applied all the same.
+/// # Errors No file, or objects that the server does not accept; the others are still applied.
 pub fn apply(command: &Command) -> Result<()> {
     if command.files.is_empty() {
         bail!("error: You must provide one or more resources by argument or filename.");
@@ -27,10 +26,9 @@ pub fn apply(command: &Command) -> Result<()> {
     })
 }
 
-/// `create -f FILE`: makes the objects.
+/// `create -f FILE`: creates the objects.
 ///
-/// # Errors
-/// No file, or objects the server does not take; the others are made all the same.
+/// # Errors No file, or objects that the server does not accept; the others are still created.
 pub fn create(command: &Command) -> Result<()> {
     if command.files.is_empty() {
         bail!("error: You must provide one or more resources by argument or filename.");
@@ -43,7 +41,7 @@ pub fn create(command: &Command) -> Result<()> {
     })
 }
 
-/// Does the same to all objects, and fails with the last failure.
+/// Does the same with all objects, and returns the last failure.
 fn each(manifests: Vec<Manifest>, act: impl Fn(&Manifest) -> Result<()>) -> Result<()> {
     let mut failed = None;
     for manifest in manifests {
@@ -56,7 +54,7 @@ fn each(manifests: Vec<Manifest>, act: impl Fn(&Manifest) -> Result<()>) -> Resu
     failed.map_or(Ok(()), Err)
 }
 
-/// Says what was done to an object.
+/// Prints the change of an object.
 pub fn tell(command: &Command, kind: &Kind, name: &str, operation: &str) {
     let singular = kind.singular();
     if command.output.as_deref() == Some("name") {
@@ -84,8 +82,8 @@ fn apply_one(command: &Command, manifest: &Manifest) -> Result<&'static str> {
     let old = live["metadata"]["annotations"][APPLIED].as_str();
     let old = old.and_then(|old| serde_json::from_str(old).ok());
     let patch = difference(&old.unwrap_or_default(), &new, &live);
-    // v1.9 sends an empty namespace with every object that has none, and so says of
-    // it that it was configured.
+    // v1.9 sends an empty namespace with every object that has none, and therefore reports it as
+    // configured.
     if patch.is_empty() && manifest.kind.namespaced {
         return Ok("unchanged");
     }
@@ -94,7 +92,7 @@ fn apply_one(command: &Command, manifest: &Manifest) -> Result<&'static str> {
     Ok("configured")
 }
 
-/// What turns `live` into `new`; what was applied before and is no more in `new` is
+/// The patch from `live` to `new`; values that were applied before and are not in `new` are
 /// removed. Lists are changed as a whole.
 fn difference(old: &Value, new: &Value, live: &Value) -> Map<String, Value> {
     let mut patch = Map::new();
@@ -119,7 +117,7 @@ fn difference(old: &Value, new: &Value, live: &Value) -> Map<String, Value> {
     patch
 }
 
-/// Whether `found` says all that `wanted` says: the server completes what is in lists.
+/// Whether everything in `wanted` is in `found`: the server completes the items of lists.
 fn says(found: &Value, wanted: &Value) -> bool {
     match (found, wanted) {
         (Value::Object(_), Value::Object(wanted)) => wanted
@@ -135,8 +133,7 @@ fn says(found: &Value, wanted: &Value) -> bool {
 
 /// `delete KIND NAME…`, `delete KIND/NAME` or `delete -f FILE`.
 ///
-/// # Errors
-/// Nothing named, or an object that is not there.
+/// # Errors No object named, or a missing object.
 pub fn delete(command: &Command, wanted: &[&str]) -> Result<()> {
     if !command.files.is_empty() {
         return each(manifests::read(command)?, |manifest| {
@@ -186,8 +183,7 @@ fn delete_one(command: &Command, kind: &Kind, path: &str, name: &str) -> Result<
 
 /// `certificate approve NAME…` and `certificate deny NAME…`.
 ///
-/// # Errors
-/// No name, or a request that is not there.
+/// # Errors No name, or a missing request.
 pub fn certificate(command: &Command, verdict: &str, names: &[&str]) -> Result<()> {
     if names.is_empty() {
         bail!("error: one or more CSRs must be specified as <name> or -f <filename>");
@@ -237,7 +233,7 @@ mod tests {
         let live = json!({"ports": [{"port": 1, "nodePort": 20000}]});
         assert!(difference(&file(1), &file(1), &live).is_empty());
         assert_eq!(json!(difference(&file(1), &file(2), &live)), file(2));
-        // What was in the file and is no more is to go.
+        // Remove values that were in the file before and are not in it now.
         assert_eq!(json!(difference(&live, &file(1), &live)), file(1));
     }
 }

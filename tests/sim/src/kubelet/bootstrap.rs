@@ -1,5 +1,5 @@
-//! How a kubelet without a certificate gets one: it makes a key, asks the API for
-//! a certificate with the bootstrap kubeconfig, and waits until there is one.
+//! How a kubelet without a certificate gets one: it makes a key, requests a certificate with the
+//! bootstrap kubeconfig, and waits for it.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
@@ -23,28 +23,27 @@ use crate::signing::{self, SigningKey};
 
 const GROUP: &str = "system:nodes";
 
-/// How long a certificate is waited for, and how often it is asked for.
+/// How long to wait for a certificate, and how often to ask for it.
 const PATIENCE: Duration = Duration::from_secs(3600);
 const POLL: Duration = Duration::from_secs(1);
 
-/// What a bootstrap needs.
+/// The inputs of a bootstrap.
 pub struct Bootstrap<'a> {
-    /// The kubeconfig to make.
+    /// The kubeconfig to write.
     pub kubeconfig: &'a Path,
-    /// The kubeconfig to ask with.
+    /// The kubeconfig for the request.
     pub bootstrap: &'a Path,
-    /// Where the key and the certificate go.
+    /// The directory of the key and the certificate.
     pub directory: &'a Path,
     /// The node's name.
     pub node: &'a str,
 }
 
 impl Bootstrap<'_> {
-    /// Makes the kubeconfig, unless it is there with a certificate that is valid.
+    /// Writes the kubeconfig, unless it exists with a valid certificate.
     ///
-    /// # Errors
-    /// A server that cannot be asked or refuses, or a request that is denied: the key
-    /// is then removed, as the next start has to make a new request.
+    /// # Errors A server that cannot be reached or refuses, or a request that is denied: then the
+    /// key is removed, because the next start must make a new request.
     pub fn run(&self) -> Result<()> {
         if kubeconfig::has_valid_certificate(self.kubeconfig) {
             return Ok(());
@@ -68,7 +67,7 @@ impl Bootstrap<'_> {
         });
         if made.is_err() {
             for path in [&key, &certificate] {
-                // Neither needs to be there.
+                // Both may be missing.
                 let _ = fs::remove_file(path);
             }
         }
@@ -103,8 +102,8 @@ fn write(path: &Path, mode: u32, text: &[u8]) -> Result<()> {
         .with_context(named)
 }
 
-/// The request's name, made of the key and what is asked for: a kubelet that is
-/// started again finds its request by it.
+/// The request's name, derived from the key and the requested attributes: after a restart, a
+/// kubelet finds its request by this name.
 fn request_name(secret: &[u8], node: &str) -> String {
     let user = format!("system:node:{node}");
     let mut parts = vec![secret, user.as_bytes(), GROUP.as_bytes()];
@@ -140,7 +139,7 @@ fn path(name: Option<&str>) -> Result<String> {
     Ok(kind.path(None, name))
 }
 
-/// Creates the request, or finds the one an earlier start made. Returns its uid.
+/// Creates the request, or finds the one of an earlier start. Returns its uid.
 fn create(api: &Client, name: &str, object: &Value) -> Result<Value> {
     let failed = "cannot create certificate signing request";
     let mut reply = api.post(&path(None)?, object).context(failed)?;
@@ -152,7 +151,7 @@ fn create(api: &Client, name: &str, object: &Value) -> Result<Value> {
     Ok(found["metadata"]["uid"].clone())
 }
 
-/// The answer, or what the server says against it.
+/// The answer, or the error of the server.
 fn said(reply: &Reply) -> Result<Value> {
     if reply.status == 401 {
         bail!("Unauthorized");
@@ -168,7 +167,7 @@ fn wait(api: &Client, name: &str, uid: &Value) -> Result<Vec<u8>> {
     let path = format!("{}?fieldSelector=metadata.name%3D{name}", path(None)?);
     let start = Instant::now();
     while start.elapsed() < PATIENCE {
-        // A server that is away for a moment is asked again, one that refuses is not.
+        // Retry if the server does not answer; do not retry if it refuses.
         match api.get(&path) {
             Ok(reply) => {
                 let list = said(&reply)?;
@@ -183,7 +182,7 @@ fn wait(api: &Client, name: &str, uid: &Value) -> Result<Vec<u8>> {
     bail!("timed out waiting for the condition")
 }
 
-/// The certificate in an approved request; none as long as there is none.
+/// The certificate in an approved request; `None` until it is issued.
 fn issued(request: &Value, name: &str, uid: &Value) -> Result<Option<Vec<u8>>> {
     if request.is_null() {
         bail!("csr {name:?} was deleted");

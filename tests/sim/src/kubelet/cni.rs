@@ -8,13 +8,13 @@ use serde_json::{Value, json};
 
 use super::network::Network;
 
-/// A pod's network, seen from a plugin.
+/// A pod's network, from the view of a plugin.
 pub struct Attachment<'a> {
-    /// Where plugins and configurations are.
+    /// The directories of plugins and configurations.
     pub network: &'a Network,
     /// The container that holds the network.
     pub container: &'a str,
-    /// The path of the network namespace; empty once it is gone.
+    /// The path of the network namespace; empty if it no longer exists.
     pub namespace: String,
     /// The pod's namespace and name.
     pub pod: (&'a str, &'a str),
@@ -23,8 +23,7 @@ pub struct Attachment<'a> {
 impl Attachment<'_> {
     /// Sets the pod's network up. Returns its address.
     ///
-    /// # Errors
-    /// A plugin that is missing or fails, with what it says.
+    /// # Errors A plugin that is missing or fails, with its error.
     pub fn add(&self) -> Result<String> {
         let loopback = json!({"cniVersion": "0.2.0", "name": "cni-loopback", "type": "loopback"});
         self.call("ADD", "lo", &loopback)?;
@@ -42,10 +41,9 @@ impl Attachment<'_> {
         address(&result).context("the plugin told no IPv4 address")
     }
 
-    /// Takes the pod's network down.
+    /// Removes the pod's network.
     ///
-    /// # Errors
-    /// A plugin that is missing or fails, with what it says.
+    /// # Errors A plugin that is missing or fails, with its error.
     pub fn remove(&self) -> Result<()> {
         let conf = self.network.first()?;
         for plugin in conf.plugins.into_iter().rev() {
@@ -79,7 +77,7 @@ impl Attachment<'_> {
             .spawn()
             .with_context(|| path.display().to_string())?;
         if let Some(mut input) = plugin.stdin.take() {
-            // A plugin need not read it.
+            // A plugin may ignore its input.
             let _ = input.write_all(conf.to_string().as_bytes());
         }
         let output = plugin.wait_with_output()?;

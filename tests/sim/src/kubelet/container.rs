@@ -1,4 +1,4 @@
-//! What docker is told of a pod's containers.
+//! The configuration of a pod's containers in docker.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::settings::Settings;
 use super::{environment, files, volumes};
 
-/// The labels containers are found by again.
+/// The labels by which the kubelet finds its containers.
 pub const UID: &str = "io.kubernetes.pod.uid";
 /// The label with the pod's name.
 pub const POD: &str = "io.kubernetes.pod.name";
@@ -17,7 +17,7 @@ pub const POD: &str = "io.kubernetes.pod.name";
 pub const NAMESPACE: &str = "io.kubernetes.pod.namespace";
 /// The label with the container's name.
 pub const NAME: &str = "io.kubernetes.container.name";
-/// The label with the number of times it was started before.
+/// The label with the number of earlier starts.
 pub const RESTARTS: &str = "annotation.io.kubernetes.container.restartCount";
 /// The name of the container that holds a pod's network.
 pub const SANDBOX: &str = "POD";
@@ -36,7 +36,7 @@ pub fn labels(pod: &Value, container: &str, restarts: u64) -> Value {
     })
 }
 
-/// The name docker knows a pod's container by.
+/// The name of a pod's container in docker.
 pub fn name(pod: &Value, container: &str, attempt: u64) -> String {
     let text = |member: &str| pod["metadata"][member].as_str().unwrap_or_default();
     format!(
@@ -47,9 +47,9 @@ pub fn name(pod: &Value, container: &str, attempt: u64) -> String {
     )
 }
 
-/// A container that is about to be made, in a pod whose network is there.
+/// A container to create, in a pod whose network exists.
 pub struct Making<'a> {
-    /// What pods are run with.
+    /// The settings of pods.
     pub settings: &'a Settings,
     /// The pod.
     pub pod: &'a Value,
@@ -59,15 +59,14 @@ pub struct Making<'a> {
     pub sandbox: &'a str,
     /// The pod's address.
     pub ip: &'a str,
-    /// How often it was started before.
+    /// The number of earlier starts.
     pub restarts: u64,
 }
 
 impl Making<'_> {
-    /// What docker makes the container of.
+    /// The configuration from which docker creates the container.
     ///
-    /// # Errors
-    /// Volumes or variables whose source is not there.
+    /// # Errors Volumes or variables whose source is missing.
     pub fn settings(&self) -> Result<Value> {
         let (pod, container) = (self.pod, self.container);
         let uid = pod["metadata"]["uid"].as_str().unwrap_or_default();

@@ -8,11 +8,10 @@ use serde_json::Value;
 use super::settings::Settings;
 use super::volumes;
 
-/// The variables of a container, by name: those of the services there are, then what
-/// the container says.
+/// The variables of a container, by name: first those of existing services, then those of the
+/// container's spec.
 ///
-/// # Errors
-/// A reference to something that is not there.
+/// # Errors A reference to a missing object.
 pub fn of(
     settings: &Settings,
     pod: &Value,
@@ -115,8 +114,8 @@ fn field(settings: &Settings, pod: &Value, ip: &str, path: &str) -> Result<Strin
     found.with_context(|| format!("field {path:?} cannot be told"))
 }
 
-/// Puts variables in the place of `$(NAME)`; `$$(NAME)` stays `$(NAME)`, and what is unknown
-/// stays as it is.
+/// Replaces `$(NAME)` by variables; `$$(NAME)` becomes `$(NAME)`, and unknown names stay as they
+/// are.
 pub fn expand(text: &str, all: &BTreeMap<String, String>) -> String {
     let mut made = String::new();
     let mut rest = text;

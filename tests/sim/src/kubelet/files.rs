@@ -1,4 +1,4 @@
-//! The files every container of a pod has: who the hosts and the name servers are.
+//! The files in every container of a pod: hosts and name servers.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,10 +8,10 @@ use serde_json::Value;
 
 use super::settings::Settings;
 
-/// Writes the files of a pod, and returns them with where containers have them.
+/// Writes the files of a pod, and returns them with their paths in containers.
 ///
-/// # Errors
-/// A directory that cannot be written; as in v1.9, a host without a file of name servers.
+/// # Errors A directory that cannot be written to; as in v1.9, a host without a file of name
+/// servers.
 pub fn write(
     settings: &Settings,
     pod: &Value,
@@ -25,7 +25,8 @@ pub fn write(
     Ok([(hosts, "/etc/hosts"), (resolv, "/etc/resolv.conf")])
 }
 
-/// What is bound into containers keeps its place: it is written over, not replaced.
+/// Overwrite the content: a file that is bound into containers must not be replaced by another
+/// file.
 fn put(path: &Path, text: &str) -> Result<()> {
     if fs::read(path).is_ok_and(|found| found == text.as_bytes()) {
         return Ok(());
@@ -46,7 +47,7 @@ fn hosts(pod: &Value, ip: &str) -> String {
     )
 }
 
-/// The cluster's name servers, or the host's, by the pod's policy.
+/// The cluster's name servers, or the host's, according to the pod's policy.
 fn resolver(settings: &Settings, pod: &Value) -> Result<String> {
     let on_host = pod["spec"]["hostNetwork"] == true;
     let of_cluster = match pod["spec"]["dnsPolicy"].as_str() {
@@ -85,7 +86,7 @@ fn cluster_resolver(settings: &Settings, namespace: &str, host: &str) -> String 
     };
     search.extend(host.lines().filter_map(line).flatten());
     search.dedup();
-    // The resolver of that age takes six.
+    // The resolver of that time accepts six search domains.
     search.truncate(6);
     let servers: String = settings
         .dns

@@ -1,5 +1,5 @@
-//! The stand-in for the kubelet: checks docker, serves its ports and keeps its
-//! node registered; runs the pods that are bound to it.
+//! The stand-in for the kubelet: checks docker, serves its ports, keeps its node registered, and
+//! runs the pods that are bound to it.
 
 mod bootstrap;
 mod cni;
@@ -33,13 +33,12 @@ use node::Node;
 use ports::Ports;
 use settings::Settings;
 
-/// Runs until told to stop.
+/// Runs until it is stopped.
 ///
-/// # Errors
-/// Flags, files or a machine the real program would not run with.
+/// # Errors Flags, files or a machine with which the real program would not run.
 pub fn run(flags: &Flags) -> Result<()> {
-    // With a bootstrap kubeconfig the other is made later; with the other in
-    // place the bootstrap one is not read.
+    // With a bootstrap kubeconfig, the other one is written later; if the other one exists, the
+    // bootstrap one is not read.
     flags.check_files(&["kubeconfig", "bootstrap-kubeconfig"])?;
     let name = node::name(flags)?;
     let api = api_client(flags, &name)?;
@@ -55,7 +54,7 @@ pub fn run(flags: &Flags) -> Result<()> {
     })
 }
 
-/// The client the kubelet works with, after a bootstrap where it needs one.
+/// The client of the kubelet, after a bootstrap if necessary.
 fn api_client(flags: &Flags, node: &str) -> Result<Client> {
     let directory = Path::new(flags.text("cert-dir").unwrap_or("/var/lib/kubelet/pki"));
     let Some(path) = flags.text("kubeconfig").map(Path::new) else {
@@ -70,7 +69,7 @@ fn api_client(flags: &Flags, node: &str) -> Result<Client> {
         };
         bootstrap.run().context("failed to run Kubelet")?;
     }
-    // Where a rotation left a certificate, it is used instead of the kubeconfig's.
+    // If a rotation wrote a certificate, use it instead of the one in the kubeconfig.
     let rotated = directory.join("kubelet-client-current.pem");
     let client = if flags.boolean("rotate-certificates", false) && rotated.exists() {
         kubeconfig::client_with(path, &rotated)
@@ -80,8 +79,7 @@ fn api_client(flags: &Flags, node: &str) -> Result<Client> {
     client.context("--kubeconfig")
 }
 
-/// What the real kubelet asks of the machine before it runs. Returns the container
-/// runtime and its version.
+/// Checks the requirements of the real kubelet. Returns the container runtime and its version.
 fn check_machine(flags: &Flags) -> Result<(Docker, String)> {
     let swaps = fs::read_to_string("/proc/swaps").unwrap_or_default();
     if flags.boolean("fail-swap-on", true) && swaps.lines().count() > 1 {

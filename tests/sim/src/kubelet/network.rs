@@ -1,4 +1,4 @@
-//! The CNI network a node needs to be ready.
+//! The CNI network that a node needs to be ready.
 
 use std::fs;
 use std::path::PathBuf;
@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::flags::Flags;
 
-/// Where a CNI network is looked for.
+/// The directories of a CNI network.
 pub struct Network {
     /// The directory of configurations.
     pub configurations: PathBuf,
@@ -20,17 +20,16 @@ pub struct Network {
 pub struct Configuration {
     /// The network's name.
     pub name: Value,
-    /// The version of what plugins are told.
+    /// The version that plugins get.
     pub version: Value,
-    /// The plugins, in their order.
+    /// The plugins, in order.
     pub plugins: Vec<Value>,
 }
 
 impl Network {
-    /// As the flags say; none for docker's own network.
+    /// From the flags; `None` for docker's own network.
     ///
-    /// # Errors
-    /// A plugin that is not `cni`.
+    /// # Errors A plugin other than `cni`.
     pub fn read(flags: &Flags) -> Result<Option<Self>> {
         let path = |flag, default: &str| PathBuf::from(flags.text(flag).unwrap_or(default));
         match flags.text("network-plugin") {
@@ -45,11 +44,10 @@ impl Network {
         }
     }
 
-    /// The first configuration by name must be usable, and its plugin and
-    /// `loopback` must be there: kubelet calls both for every pod.
+    /// Checks that the first configuration by name is usable, and that its plugin and `loopback`
+    /// exist: the kubelet calls both for every pod.
     ///
-    /// # Errors
-    /// What is missing, as the real kubelet words it.
+    /// # Errors The missing part, in the words of the real kubelet.
     pub fn check(&self) -> Result<()> {
         for plugin in &self.first()?.plugins {
             let kind = plugin["type"].as_str().context("a plugin without a type")?;
@@ -63,8 +61,7 @@ impl Network {
 
     /// The first configuration by name.
     ///
-    /// # Errors
-    /// There is none, or it cannot be read.
+    /// # Errors There is none, or it cannot be read.
     pub fn first(&self) -> Result<Configuration> {
         let directory = self.configurations.display();
         let mut found: Vec<PathBuf> = fs::read_dir(&self.configurations)
@@ -92,8 +89,7 @@ impl Network {
 
     /// The path of a plugin.
     ///
-    /// # Errors
-    /// It is not there.
+    /// # Errors It does not exist.
     pub fn find(&self, plugin: &str) -> Result<PathBuf> {
         let path = self.plugins.join(plugin);
         if path.is_file() {

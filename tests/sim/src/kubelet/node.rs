@@ -1,4 +1,4 @@
-//! The node a kubelet registers.
+//! The node that a kubelet registers.
 
 use std::fs;
 use std::net::IpAddr;
@@ -16,7 +16,7 @@ use crate::program::VERSION;
 
 use super::network::Network;
 
-/// How often the node's status is written: the real kubelet's default.
+/// How often to write the node's status: the real kubelet's default.
 const STATUS_PERIOD: Duration = Duration::from_secs(10);
 
 /// The node this kubelet registers.
@@ -43,7 +43,7 @@ pub fn name(flags: &Flags) -> Result<String> {
     }
 }
 
-/// Whether and since when the node is ready.
+/// Whether the node is ready, and since when.
 #[derive(Default)]
 struct State {
     ready: bool,
@@ -51,10 +51,9 @@ struct State {
 }
 
 impl Node {
-    /// As the flags say; `runtime` is the version of the container runtime.
+    /// From the flags; `runtime` is the version of the container runtime.
     ///
-    /// # Errors
-    /// Flags the real program would not run with.
+    /// # Errors Flags with which the real program would not run.
     pub fn read(flags: &Flags, name: String, runtime: String) -> Result<Self> {
         let stated = flags.text("node-ip").unwrap_or(&name);
         let mut labels = json!({
@@ -84,8 +83,7 @@ impl Node {
 
     /// Registers the node once, then writes its status as long as the program runs.
     ///
-    /// # Errors
-    /// None that would end it; they are logged.
+    /// # Errors None: errors are only logged.
     pub fn keep_registered(&self, api: &Client) -> Result<()> {
         let kind = Kind::at("", "v1", "nodes").context("no kind of nodes")?;
         let mut state = State::default();
@@ -108,7 +106,7 @@ impl Node {
         }
     }
 
-    /// A node that is there already keeps its labels and taints.
+    /// An existing node keeps its labels and taints.
     fn register(&self, api: &Client, kind: &Kind, state: &mut State) -> Result<()> {
         let mut node = json!({
             "kind": "Node", "apiVersion": "v1",

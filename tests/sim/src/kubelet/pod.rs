@@ -1,4 +1,4 @@
-//! One pod: brought to what the API says it should be.
+//! Brings one pod into the state that the API requires.
 
 use std::collections::HashMap;
 use std::fs;
@@ -18,15 +18,15 @@ use super::sandbox::{self, Sandbox};
 use super::settings::Settings;
 use super::status::{self, Shown};
 
-/// How long a container that ended, or an image that could not be had, is waited for at
-/// first and at last.
+/// The first and the longest pause after a container that ended, or an image that could not be
+/// pulled.
 const FIRST_DELAY: Duration = Duration::from_secs(10);
 const LAST_DELAY: Duration = Duration::from_secs(300);
 
-/// A container that ran so long starts anew with waiting.
+/// After a container has run this long, its next pause is the first one again.
 const LONG: f64 = 600.0;
 
-/// What is remembered of a container.
+/// The kubelet's memory of a container.
 #[derive(Default)]
 struct Kept {
     delay: Duration,
@@ -49,18 +49,18 @@ pub struct Pod {
     told: String,
 }
 
-/// A container of the pod, and what there is of it.
+/// A container of the pod, and its state.
 struct Part<'a> {
     pod: &'a Value,
     container: &'a Value,
     sandbox: &'a Sandbox,
-    /// What docker has of it, the latest last.
+    /// Its containers in docker, the latest last.
     found: Vec<&'a Value>,
     policy: &'a str,
 }
 
 impl Pod {
-    /// A pod nothing is remembered of.
+    /// A pod without any memory.
     pub fn new(settings: Arc<Settings>) -> Self {
         Self {
             settings,
@@ -69,10 +69,9 @@ impl Pod {
         }
     }
 
-    /// Does what is next, and tells the API where the pod stands.
+    /// Does the next step, and reports the pod's state to the API.
     ///
-    /// # Errors
-    /// Docker or the API does not answer.
+    /// # Errors Docker or the API does not answer.
     pub fn sync(&mut self, pod: &Value) -> Result<()> {
         let phase = pod["status"]["phase"].as_str().unwrap_or_default();
         if ["Succeeded", "Failed"].contains(&phase) {
@@ -142,7 +141,7 @@ impl Pod {
         self.kept.entry(part.name().to_owned()).or_default()
     }
 
-    /// Brings one container to where it should be.
+    /// Brings one container into its required state.
     fn container<'a>(&mut self, part: &Part<'a>) -> Result<Shown<'a>> {
         let docker = self.settings.docker.clone();
         let inspect = |one: &Value| docker.inspect(one["Id"].as_str().unwrap_or_default());
@@ -159,7 +158,7 @@ impl Pod {
             return Ok(part.shown(Some(current), last, None, ready));
         }
         if state["Status"] == "created" {
-            // It was made by a kubelet that ended, or could not be started.
+            // It was created by a kubelet that ended, or could not be started.
             docker.remove(&id)?;
             return self.start(part, last, attempt);
         }
@@ -195,7 +194,7 @@ impl Pod {
         Ok(started)
     }
 
-    /// Makes and starts a container; what keeps it from that is tried again later.
+    /// Creates and starts a container; a failure is tried again later.
     fn start<'a>(
         &mut self,
         part: &Part<'a>,
@@ -286,8 +285,8 @@ impl Pod {
         Ok(id)
     }
 
-    /// Probes a container that runs; whether it is ready. One that does not live is ended,
-    /// and started again later.
+    /// Probes a running container. Returns whether it is ready. A container that fails its liveness
+    /// probe is ended, and restarted later.
     fn probe(&mut self, part: &Part<'_>, id: &str) -> Result<bool> {
         let docker = self.settings.docker.clone();
         let target = Target {
@@ -324,10 +323,9 @@ impl Pod {
         Ok(is_ready)
     }
 
-    /// Ends all of the pod's containers, takes its network down and removes its files.
+    /// Ends all of the pod's containers, removes its network and its files.
     ///
-    /// # Errors
-    /// Docker or a plugin fails.
+    /// # Errors Docker or a plugin fails.
     pub fn end(&self, uid: &str, pod: &Value) -> Result<()> {
         let docker = &self.settings.docker;
         let containers = docker.labelled(&format!("{UID}={uid}"))?;
@@ -372,7 +370,7 @@ impl<'a> Part<'a> {
         }
     }
 
-    /// Whether a container that docker tells this of ended and is to be started again.
+    /// Whether a container in this state has ended and must be restarted.
     fn is_started_again(&self, one: &Value) -> bool {
         let state = &one["State"];
         let failed = state["ExitCode"] != 0;
@@ -408,14 +406,14 @@ impl<'a> Part<'a> {
         }
     }
 
-    /// A container others have to go before.
+    /// A container that waits for others to end.
     fn not_yet(&self) -> Shown<'a> {
         let waiting = ("PodInitializing".to_owned(), String::new());
         self.shown(None, None, Some(waiting), false)
     }
 }
 
-/// The seconds a pod's containers get to end.
+/// The number of seconds for a pod's containers to end.
 fn grace(pod: &Value) -> u64 {
     let stated = pod["metadata"]["deletionGracePeriodSeconds"].as_u64();
     let usual = pod["spec"]["terminationGracePeriodSeconds"].as_u64();
@@ -429,7 +427,7 @@ fn seconds_between(from: &Value, to: &Value) -> f64 {
     parse(from).map_or(0.0, |from| (to - from).as_seconds_f64())
 }
 
-/// The status of a pod that has no network yet.
+/// The status of a pod without a network.
 fn waiting(settings: &Settings, pod: &Value) -> Value {
     let shown = |member: &str| {
         let containers = pod["spec"][member].as_array().into_iter().flatten();
@@ -452,7 +450,7 @@ fn waiting(settings: &Settings, pod: &Value) -> Value {
     )
 }
 
-/// Writes the pod's status, if it is another.
+/// Writes the pod's status, if it has changed.
 fn put_status(settings: &Settings, pod: &Value, status: Value) -> Result<()> {
     if pod["status"] == status {
         return Ok(());

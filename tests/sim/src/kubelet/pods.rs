@@ -1,4 +1,4 @@
-//! The pods of this node: each is looked after by a thread of its own.
+//! The pods of this node: each has its own thread.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -12,19 +12,19 @@ use super::container::{NAMESPACE, POD, UID};
 use super::pod::Pod;
 use super::settings::Settings;
 
-/// How often pods are looked at: the real kubelet watches them.
+/// How often to read the pods: the real kubelet watches them.
 const LOOK: Duration = Duration::from_secs(3);
 
-/// What a pod should be, as its thread finds it; none once it is gone.
+/// The required state of a pod, for its thread; `None` after the pod was deleted.
 type Wanted = Arc<Mutex<Option<Value>>>;
 
-/// A pod somebody looks after.
+/// A pod with a thread.
 struct Worker {
     wanted: Wanted,
     thread: JoinHandle<()>,
 }
 
-/// Looks after the pods of this node, as long as the program runs.
+/// Runs the pods of this node, as long as the program runs.
 pub fn keep(settings: &Arc<Settings>) {
     let mut workers = HashMap::new();
     loop {
@@ -54,7 +54,7 @@ fn look(settings: &Arc<Settings>, workers: &mut HashMap<String, Worker>) -> Resu
         pods.insert(uid.to_owned(), pod);
     }
     workers.retain(|_, worker| !worker.thread.is_finished());
-    // What docker runs and the API does not know is of pods that are gone.
+    // Containers in docker that are not in the API belong to deleted pods.
     for container in settings.docker.labelled(UID)? {
         let labels = &container["Labels"];
         let uid = labels[UID].as_str().unwrap_or_default();
@@ -94,7 +94,7 @@ impl Worker {
     }
 }
 
-/// Brings the pod to what is wanted of it, until it is gone.
+/// Brings the pod into its required state, until it is deleted.
 fn look_after(settings: &Arc<Settings>, uid: &str, first: Value, wanted: &Wanted) {
     let mut work = Pod::new(settings.clone());
     let mut known = first;
@@ -120,7 +120,7 @@ fn look_after(settings: &Arc<Settings>, uid: &str, first: Value, wanted: &Wanted
     }
 }
 
-/// Tells the API that nothing of the pod is left.
+/// Reports to the API that nothing of the pod is left.
 fn forget(settings: &Settings, pod: &Value, is_gone: bool) -> Result<()> {
     if is_gone {
         return Ok(());

@@ -1,4 +1,4 @@
-//! The kubelet's ports, and who may use them.
+//! The kubelet's ports, and their authorization.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -32,10 +32,9 @@ pub struct Ports {
 }
 
 impl Ports {
-    /// As the flags say; `api` is asked who may use the secure port.
+    /// From the flags; `api` decides who may use the secure port.
     ///
-    /// # Errors
-    /// Flags or files the real program would not run with.
+    /// # Errors Flags or files with which the real program would not run.
     pub fn read(flags: &Flags, node: &str, api: &Client) -> Result<Self> {
         let address = flags.address("address", IpAddr::V4(Ipv4Addr::UNSPECIFIED))?;
         let health = flags.address("healthz-bind-address", IpAddr::V4(Ipv4Addr::LOCALHOST))?;
@@ -58,8 +57,7 @@ impl Ports {
 
     /// Listens on them.
     ///
-    /// # Errors
-    /// An address that cannot be bound. Of cAdvisor's port this is only logged.
+    /// # Errors An address that cannot be bound. For cAdvisor's port, this is only logged.
     pub fn listen(self, server: &Server, settings: &Arc<Settings>) -> Result<()> {
         let handler = || {
             let settings = settings.clone();
@@ -93,8 +91,8 @@ fn asks_about_users(flags: &Flags) -> Result<bool> {
     }
 }
 
-/// The real kubelet would make a certificate of its own where none is given; the
-/// stand-in then does not serve that port.
+/// Without a certificate, the real kubelet would make one; the stand-in then does not serve that
+/// port.
 fn server_config(flags: &Flags) -> Result<Option<rustls::ServerConfig>> {
     let (certificate, key) = (
         flags.text("tls-cert-file"),
@@ -108,7 +106,7 @@ fn server_config(flags: &Flags) -> Result<Option<rustls::ServerConfig>> {
     tls::server(identity, authority).map(Some)
 }
 
-/// Tells who may use the secure port.
+/// Decides who may use the secure port.
 struct Guard {
     anonymous: bool,
     asks_about_tokens: bool,
@@ -149,7 +147,7 @@ impl Guard {
                 .token_user(token)
                 .map_err(|error| eprintln!("Unable to authenticate the request: {error:#}"))
                 .ok(),
-            // A token nobody looks at makes nobody known.
+            // Without token authentication, a token does not identify a user.
             _ => self.anonymous.then(User::anonymous),
         }
     }
@@ -202,7 +200,7 @@ fn verb(method: &str) -> &'static str {
     }
 }
 
-/// Which part of the node a path stands for.
+/// The part of the node that a path belongs to.
 fn subresource(path: &str) -> &'static str {
     let parts = [
         ("/stats", "stats"),
@@ -286,7 +284,7 @@ fn inside(settings: &Settings, path: &str, query: &str) -> Option<Response> {
     })
 }
 
-/// The container that is meant: the latest one, or the one before it.
+/// The requested container: the latest one, or the one before it.
 fn find(
     settings: &Settings,
     (namespace, pod, name): (&str, &str, &str),
@@ -344,7 +342,7 @@ mod tests {
             asks_about_users: true,
             ..guard(true)
         };
-        // Nobody can be asked.
+        // No API server can be asked.
         assert_eq!(asking.check(&request).err().unwrap().status, 500);
     }
 }

@@ -1,4 +1,4 @@
-//! Probes: whether a container lives and is ready.
+//! Probes: whether a container is alive and ready.
 
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::docker::Docker;
 
-/// What one probe of one container said so far.
+/// The results of one probe of one container so far.
 #[derive(Default)]
 pub struct Probe {
     container: String,
@@ -19,33 +19,33 @@ pub struct Probe {
     state: Option<bool>,
 }
 
-/// What a probe found out, when it found out something new.
+/// A new result of a probe.
 pub enum Finding {
-    /// Nothing.
+    /// No new result.
     None,
-    /// A try failed, for this reason.
+    /// An attempt failed, for this reason.
     Failed(String),
 }
 
-/// A container that is probed.
+/// A container with probes.
 pub struct Target<'a> {
-    /// What runs it.
+    /// The docker that runs it.
     pub docker: &'a Docker,
     /// Its id.
     pub id: &'a str,
-    /// Where it is in the pod's spec.
+    /// Its place in the pod's spec.
     pub container: &'a Value,
     /// The pod's address.
     pub ip: &'a str,
 }
 
 impl Probe {
-    /// Whether the container passed or failed often enough; none as long as neither.
+    /// Whether the container passed or failed often enough; `None` until then.
     pub fn state(&self) -> Option<bool> {
         self.state
     }
 
-    /// Asks, if it is time to.
+    /// Runs the probe, if it is time to.
     pub fn look(&mut self, probe: &Value, target: &Target<'_>) -> Finding {
         if self.container != target.id {
             *self = Self {
@@ -133,8 +133,8 @@ fn http(action: &Value, target: &Target<'_>, limit: Duration) -> Result<()> {
     let address = address(action, target)?;
     let is_tls = action["scheme"] == "HTTPS";
     if is_tls {
-        // That it listens is all the stand-in asks of a server with TLS, whose certificate
-        // the real kubelet does not verify.
+        // For a server with TLS, the stand-in only checks that it listens; the real kubelet does
+        // not verify its certificate.
         TcpStream::connect_timeout(&address, limit).with_context(|| address.to_string())?;
         return Ok(());
     }

@@ -18,16 +18,15 @@ pub struct Sandbox {
     pub ip: String,
 }
 
-/// What of a pod's containers is a sandbox.
+/// The sandboxes among a pod's containers.
 pub fn is_one(container: &Value) -> bool {
     container["Labels"][NAME] == SANDBOX
 }
 
-/// The pod's network: the one there is, else a new one. One that ended, or that was left
-/// half made, is taken down first, with all containers that used it.
+/// The pod's network: the existing one, else a new one. A network that ended or is incomplete is
+/// removed first, with all containers that used it.
 ///
-/// # Errors
-/// Docker or a plugin fails.
+/// # Errors Docker or a plugin fails.
 pub fn ensure(settings: &Settings, pod: &Value, containers: &[Value]) -> Result<Sandbox> {
     let old: Vec<&Value> = containers.iter().filter(|one| is_one(one)).collect();
     if let [only] = &old[..]
@@ -67,7 +66,7 @@ fn uid(pod: &Value) -> &str {
     pod["metadata"]["uid"].as_str().unwrap_or_default()
 }
 
-/// The address that was written down when the network was there.
+/// The address that was recorded when the network was set up.
 fn address(settings: &Settings, pod: &Value) -> Option<String> {
     if on_host(pod) {
         return Some(host_address(settings));
@@ -108,7 +107,7 @@ fn make(settings: &Settings, pod: &Value, attempt: u64) -> Result<Sandbox> {
     match made {
         Ok(ip) => Ok(Sandbox { id, ip }),
         Err(error) => {
-            // What is left is taken down before the next try.
+            // Remove the rest before the next attempt.
             if let Err(left) = take_down(settings, pod, &id) {
                 eprintln!("network of the failed sandbox {id}: {left:#}");
             }
@@ -162,14 +161,13 @@ fn take_down(settings: &Settings, pod: &Value, id: &str) -> Result<()> {
     Ok(())
 }
 
-/// Takes a pod's network down, and removes the container that held it.
+/// Removes a pod's network, and the container that held it.
 ///
-/// # Errors
-/// Docker or a plugin fails.
+/// # Errors Docker or a plugin fails.
 pub fn remove(settings: &Settings, pod: &Value, sandbox: &Value) -> Result<()> {
     let id = sandbox["Id"].as_str().unwrap_or_default();
-    // The plugin is not called for a pod whose sandbox is on the host's network, also
-    // when nothing but the sandbox is left of the pod.
+    // The plugin is not called for a pod in the host's network, even if only the sandbox of the pod
+    // is left.
     let hosts = sandbox["HostConfig"]["NetworkMode"] == "host";
     if !hosts {
         take_down(settings, pod, id)?;

@@ -1,4 +1,4 @@
-//! What the flags say about pods.
+//! The settings of pods, from the flags.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -11,10 +11,10 @@ use crate::flags::Flags;
 
 use super::network::Network;
 
-/// The image whose container holds a pod's network, by default.
+/// The default image of the container that holds a pod's network.
 const PAUSE: &str = "gcr.io/google_containers/pause-amd64:3.0";
 
-/// What pods are run with.
+/// The settings of pods.
 pub struct Settings {
     /// The node's name.
     pub node: String,
@@ -22,13 +22,13 @@ pub struct Settings {
     pub address: Option<IpAddr>,
     /// The API.
     pub api: Client,
-    /// What runs containers.
+    /// The docker that runs containers.
     pub docker: Docker,
-    /// Where pods' files are.
+    /// The directory of pods' files.
     pub root: PathBuf,
     /// The image that holds a pod's network.
     pub pause: String,
-    /// The network pods are in; none for docker's own.
+    /// The network of pods; `None` for docker's own.
     pub network: Option<Network>,
     /// The cluster's name servers.
     pub dns: Vec<String>,
@@ -39,10 +39,9 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// As the flags say.
+    /// From the flags.
     ///
-    /// # Errors
-    /// Flags the real program would not run with.
+    /// # Errors Flags with which the real program would not run.
     pub fn read(flags: &Flags, node: &str, api: &Client, docker: Docker) -> Result<Self> {
         check_images(flags)?;
         for name in ["eviction-hard", "eviction-soft"] {
@@ -74,7 +73,7 @@ impl Settings {
     }
 }
 
-/// Images are never removed here, but what the real kubelet refuses is refused.
+/// The stand-in never removes images, but refuses the same flags as the real kubelet.
 fn check_images(flags: &Flags) -> Result<()> {
     let percent = |name: &str, default: i64| -> Result<i64> {
         let stated = flags.text(name).map(str::parse).transpose();

@@ -1,4 +1,4 @@
-//! A pod's status, of what its containers do.
+//! A pod's status, from the state of its containers.
 
 use serde_json::{Value, json};
 
@@ -7,24 +7,24 @@ use crate::lifecycle;
 use super::container::RESTARTS;
 use super::settings::Settings;
 
-/// What is known of one of a pod's containers.
+/// The facts about one of a pod's containers.
 pub struct Shown<'a> {
     /// The container in the pod's spec.
     pub container: &'a Value,
-    /// What docker tells of the container of that name, if there is one.
+    /// The state in docker of the container with that name, if it exists.
     pub current: Option<Value>,
-    /// What docker tells of the one before it.
+    /// The state in docker of the one before it.
     pub last: Option<Value>,
-    /// Why it waits, if it is to run and does not.
+    /// Why it waits, if it should run and does not.
     pub waiting: Option<(String, String)>,
     /// Whether it is ready.
     pub ready: bool,
-    /// Whether it is started again now that it ended.
+    /// Whether it will be restarted after it ended.
     pub again: bool,
 }
 
 impl Shown<'_> {
-    /// How often it was started before.
+    /// The number of earlier starts.
     pub fn restarts(&self) -> u64 {
         let current = self.current.as_ref();
         current.map_or(0, |one| restarts(&one["Config"]).unwrap_or(0))
@@ -35,12 +35,12 @@ impl Shown<'_> {
         current.is_some_and(|one| one["State"]["Running"] == true)
     }
 
-    /// Whether it ended well.
+    /// Whether it ended with success.
     pub fn is_done(&self) -> bool {
         self.ended() == Some(0)
     }
 
-    /// Its exit code, if it ended and will not be started again.
+    /// Its exit code, if it ended and will not be restarted.
     fn ended(&self) -> Option<i64> {
         if self.waiting.is_some() || self.again || self.runs() {
             return None;
@@ -81,7 +81,7 @@ impl Shown<'_> {
     }
 }
 
-/// How often a container was started before, by its labels.
+/// The number of earlier starts of a container, from its labels.
 pub fn restarts(container: &Value) -> Option<u64> {
     container["Labels"][RESTARTS].as_str()?.parse().ok()
 }
@@ -179,7 +179,7 @@ fn phase(containers: &[Shown<'_>]) -> &'static str {
     }
 }
 
-/// A condition, which is true without a problem; it holds since it last changed.
+/// A condition, which is true without a problem; it keeps the time of its last change.
 fn condition(had: &Value, kind: &str, problem: Option<(&str, String)>) -> Value {
     let state = if problem.is_none() { "True" } else { "False" };
     let before = had["conditions"].as_array().into_iter().flatten();

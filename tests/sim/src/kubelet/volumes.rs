@@ -13,11 +13,10 @@ use serde_json::Value;
 
 use super::settings::Settings;
 
-/// Prepares every volume of a pod. Returns where each is, by its name.
+/// Prepares every volume of a pod. Returns the path of each, by its name.
 ///
-/// # Errors
-/// A volume of an unknown kind, or whose source is not there, as the real kubelet
-/// words it.
+/// # Errors A volume of an unknown kind, or whose source is missing, in the words of the real
+/// kubelet.
 pub fn prepare(settings: &Settings, pod: &Value, uid: &str) -> Result<HashMap<String, PathBuf>> {
     let mut found = HashMap::new();
     let namespace = pod["metadata"]["namespace"].as_str().unwrap_or_default();
@@ -93,7 +92,7 @@ pub fn data(object: &Value) -> Result<HashMap<String, Vec<u8>>> {
     Ok(found)
 }
 
-/// Writes every key, or those that are listed, to the paths they are listed with.
+/// Writes every key, or only the listed ones, to their paths.
 fn write(directory: &Path, reference: &Value, data: &HashMap<String, Vec<u8>>) -> Result<()> {
     let mode = |value: &Value| u32::try_from(value.as_u64()?).ok();
     let usual = mode(&reference["defaultMode"]).unwrap_or(0o644);
@@ -134,7 +133,7 @@ fn write(directory: &Path, reference: &Value, data: &HashMap<String, Vec<u8>>) -
     Ok(())
 }
 
-/// A path of the host, of the type the volume asks for.
+/// A path of the host, with the type that the volume requires.
 fn host_path(volume: &Value) -> Result<PathBuf> {
     let path = PathBuf::from(volume["path"].as_str().unwrap_or_default());
     let found = fs::metadata(&path).ok();

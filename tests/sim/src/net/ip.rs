@@ -6,16 +6,14 @@ use anyhow::{Context, Result};
 
 /// Runs `ip` with these words.
 ///
-/// # Errors
-/// What `ip` refuses.
+/// # Errors An error of `ip`.
 pub fn ip(words: &str) -> Result<String> {
     super::run("ip", &words.split_whitespace().collect::<Vec<_>>(), "")
 }
 
-/// Runs `ip` with these words inside another network namespace.
+/// Runs `ip` with these words in another network namespace.
 ///
-/// # Errors
-/// A namespace that is not there, and what `ip` refuses.
+/// # Errors A missing namespace, and errors of `ip`.
 pub fn ip_in(namespace: &Path, words: &str) -> Result<String> {
     let enter = format!("--net={}", namespace.display());
     let mut arguments = vec![enter.as_str(), "ip"];
@@ -25,11 +23,10 @@ pub fn ip_in(namespace: &Path, words: &str) -> Result<String> {
 
 /// Writes a kernel setting, named by its path below `/proc/sys/net/ipv4`.
 ///
-/// # Errors
-/// A setting that is not there or may not be written.
+/// # Errors A setting that does not exist or is read-only.
 pub fn set(setting: &str, value: &str) -> Result<()> {
     let path = Path::new("/proc/sys/net/ipv4").join(setting);
-    // Where it is so already nothing needs to be writable.
+    // If it has this value already, it need not be writable.
     if std::fs::read_to_string(&path).is_ok_and(|old| old.trim() == value) {
         return Ok(());
     }

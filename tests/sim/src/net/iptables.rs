@@ -1,20 +1,18 @@
-//! Packet filter rules, in chains of one's own.
+//! Packet filter rules, in separate chains.
 
 use anyhow::Result;
 
-/// Takes over `tables`, the input of `iptables-restore`, at once or not at all. A
-/// chain that is declared in it is emptied; others stay as they are.
+/// Loads `tables`, the input of `iptables-restore`, completely or not at all. A chain that is
+/// declared in it is emptied; others stay as they are.
 ///
-/// # Errors
-/// What `iptables-restore` refuses.
+/// # Errors An error of `iptables-restore`.
 pub fn restore(tables: &str) -> Result<()> {
     super::run("iptables-restore", &["--noflush"], tables).map(|_| ())
 }
 
 /// The names of the chains in `table`.
 ///
-/// # Errors
-/// What `iptables-save` refuses.
+/// # Errors An error of `iptables-save`.
 pub fn chains(table: &str) -> Result<Vec<String>> {
     let saved = super::run("iptables-save", &["-t", table], "")?;
     let names = saved.lines().filter_map(|line| line.strip_prefix(':'));
@@ -24,10 +22,9 @@ pub fn chains(table: &str) -> Result<Vec<String>> {
         .collect())
 }
 
-/// Puts the rule `-j target` first into a built-in chain, where it is not in it yet.
+/// Inserts the rule `-j target` first into a built-in chain, unless it has this rule.
 ///
-/// # Errors
-/// What `iptables` refuses.
+/// # Errors An error of `iptables`.
 pub fn jump(table: &str, chain: &str, target: &str) -> Result<()> {
     let rule = |verb| ["-w", "-t", table, verb, chain, "-j", target];
     if super::run("iptables", &rule("-C"), "").is_ok() {

@@ -1,4 +1,4 @@
-//! The kernel's network, through the programs that nodes have for it.
+//! The kernel's network, changed with the usual programs.
 
 pub mod ip;
 pub mod iptables;
@@ -9,8 +9,7 @@ use anyhow::{Context, Result, bail};
 
 /// Runs a program to its end, with `input` on its standard input.
 ///
-/// # Errors
-/// A program that is missing, or that fails: with what it said.
+/// # Errors A program that is missing or fails, with its output.
 fn run(program: &str, arguments: &[&str], input: &str) -> Result<String> {
     let output = output(program, arguments, input).with_context(|| program.to_owned())?;
     if !output.status.success() {
@@ -29,7 +28,7 @@ fn output(program: &str, arguments: &[&str], input: &str) -> Result<Output> {
         .stderr(Stdio::piped())
         .spawn()?;
     if let Some(mut stdin) = child.stdin.take() {
-        // One that reads nothing and ends tells so by its exit code.
+        // A program that does not read its input reports that by its exit code.
         let _ = stdin.write_all(input.as_bytes());
     }
     Ok(child.wait_with_output()?)

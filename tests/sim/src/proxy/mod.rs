@@ -1,5 +1,5 @@
-//! The stand-in for kube-proxy: leads what goes to services' addresses and to nodes'
-//! ports to endpoints that are ready, by iptables.
+//! The stand-in for kube-proxy: forwards packets for services' addresses and for nodes' ports to
+//! endpoints that are ready, with iptables.
 
 mod rules;
 mod services;
@@ -19,17 +19,16 @@ use crate::{lease, lifecycle};
 use rules::Options;
 use services::Port;
 
-/// How often the API is asked.
+/// How often to read from the API.
 const PERIOD: Duration = Duration::from_secs(3);
 /// How often the rules are written even if nothing changed, as in v1.9.0.
 const SYNC_PERIOD: Duration = Duration::from_secs(30);
-/// Which bit of the packet mark stands for masquerading, as in v1.9.0.
+/// The bit of the packet mark for masquerading, as in v1.9.0.
 const MASQUERADE_BIT: u16 = 14;
 
-/// Runs until told to stop.
+/// Runs until it is stopped.
 ///
-/// # Errors
-/// Flags or files the real program would not run with.
+/// # Errors Flags or files with which the real program would not run.
 pub fn run(flags: &Flags) -> Result<()> {
     flags.check_files(&[])?;
     flags.network("cluster-cidr")?;
@@ -70,7 +69,7 @@ fn options(flags: &Flags) -> Result<Options> {
     })
 }
 
-/// The ports whose rules were written last, and when.
+/// The ports in the rules that were written last, and when.
 type Written = (Vec<Port>, Option<Instant>);
 
 struct Proxy {
@@ -87,12 +86,12 @@ impl Proxy {
         health: SocketAddr,
         metrics: SocketAddr,
     ) -> Result<()> {
-        // A node that is not there yet is no reason to wait.
+        // It does not wait for its node to exist.
         let node = self.api.get(&format!("/api/v1/nodes/{node}"));
         if let Err(error) = node.and_then(|node| node.json()) {
             eprintln!("Failed to retrieve node info: {error:#}");
         }
-        // So that a node's port answers at 127.0.0.1 too.
+        // With this setting, a node's port also answers at 127.0.0.1.
         let localnet = || ip::set("conf/all/route_localnet", "1");
         let mut written = (Vec::new(), None);
         while let Err(error) = self.synchronize(&mut written).and_then(|()| localnet()) {
@@ -104,7 +103,7 @@ impl Proxy {
         self.keep(written)
     }
 
-    /// Keeps the rules as the API says; what they were holds while it does not answer.
+    /// Keeps the rules up to date with the API. While the API does not answer, they stay.
     fn keep(&self, mut written: Written) -> Result<()> {
         loop {
             thread::sleep(PERIOD);

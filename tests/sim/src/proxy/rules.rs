@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 
 use super::services::Port;
 
-/// The built-in chains that lead to kube-proxy's: table, chain, target.
+/// The built-in chains that jump to kube-proxy's: table, chain, target.
 pub const JUMPS: [(&str, &str, &str); 6] = [
     ("filter", "INPUT", "KUBE-SERVICES"),
     ("filter", "OUTPUT", "KUBE-SERVICES"),
@@ -17,18 +17,18 @@ pub const JUMPS: [(&str, &str, &str); 6] = [
     ("nat", "POSTROUTING", "KUBE-POSTROUTING"),
 ];
 
-/// What the flags say of the rules.
+/// The settings of the rules, from the flags.
 pub struct Options {
-    /// The pods' network: what comes to services from elsewhere is masqueraded.
+    /// The pods' network: packets to services from other addresses are masqueraded.
     pub pods: Option<String>,
-    /// The packet mark of what is masqueraded, such as `0x4000/0x4000`.
+    /// The packet mark for masquerading, such as `0x4000/0x4000`.
     pub mark: String,
-    /// Whether all that goes to services is masqueraded.
+    /// Whether all packets to services are masqueraded.
     pub masquerade_all: bool,
 }
 
-/// The input of `iptables-restore` for these ports; `old` are the chains of the nat
-/// table, of which kube-proxy's own that are not needed any more are removed.
+/// The input of `iptables-restore` for these ports; `old` are the chains of the nat table:
+/// kube-proxy's own chains among them that are no longer needed are removed.
 pub fn tables(options: &Options, ports: &[Port], old: &[String]) -> String {
     let mut nat = Nat::default();
     for name in [
@@ -51,7 +51,7 @@ pub fn tables(options: &Options, ports: &[Port], old: &[String]) -> String {
     let mut gone = String::new();
     for chain in old.iter().filter(|chain| is_own(chain)) {
         if !nat.names.contains(chain) {
-            // Declaring empties it; nothing that is written here leads to it.
+            // Declaring a chain empties it; no new rule jumps to it.
             nat.chain(chain);
             gone += &format!("-X {chain}\n");
         }
@@ -68,7 +68,7 @@ fn is_own(chain: &str) -> bool {
     chain.starts_with("KUBE-SVC-") || chain.starts_with("KUBE-SEP-")
 }
 
-/// Refuses what has no endpoint, and lets through what was masqueraded.
+/// Refuses packets to services without endpoints, and accepts masqueraded packets.
 fn filter(options: &Options, ports: &[Port]) -> String {
     let mut text = "*filter\n:KUBE-SERVICES - [0:0]\n:KUBE-FORWARD - [0:0]\n".to_owned();
     for port in ports.iter().filter(|port| port.endpoints.is_empty()) {
@@ -86,7 +86,8 @@ fn filter(options: &Options, ports: &[Port]) -> String {
             refuse("-m addrtype --dst-type LOCAL".to_owned(), number);
         }
     }
-    // Pods' packets to a service without endpoints are forwarded, not the node's own.
+    // Packets of pods to a service without endpoints are forwarded; those of the node itself are
+    // not.
     text += "-A KUBE-FORWARD -j KUBE-SERVICES\n";
     text += &format!(
         "-A KUBE-FORWARD -m mark --mark {} -j ACCEPT\n",
@@ -111,7 +112,7 @@ struct Nat {
 
 impl Nat {
     fn chain(&mut self, name: &str) {
-        // Writing to a text cannot fail.
+        // Writing to a string cannot fail.
         let _ = writeln!(self.chains, ":{name} - [0:0]");
         self.names.insert(name.to_owned());
     }
@@ -134,7 +135,7 @@ impl Nat {
         }
         self.rule(&format!("KUBE-SERVICES {to} -j {chain}"));
         if let Some(number) = port.node_port {
-            // The answer must come back through this node.
+            // The answer must return through this node.
             for target in ["KUBE-MARK-MASQ", &chain] {
                 let matched = matched(number);
                 self.rule(&format!("KUBE-NODEPORTS {matched} {comment} -j {target}"));
@@ -150,7 +151,7 @@ impl Nat {
             let endpoint = hashed("KUBE-SEP-", &[&port.name, protocol, &place]);
             self.chain(&endpoint);
             let left = port.endpoints.len() - index;
-            // Each of those left is as likely as the others.
+            // Each of the remaining endpoints has the same probability.
             let chance = if left == 1 {
                 String::new()
             } else {
@@ -159,7 +160,7 @@ impl Nat {
                 format!(" -m statistic --mode random --probability {probability:.5}")
             };
             self.rule(&format!("{chain} {comment}{chance} -j {endpoint}"));
-            // A pod that reaches itself must not see its own address.
+            // A pod that connects to itself must not see its own address as the source.
             self.rule(&format!("{endpoint} -s {address}/32 -j KUBE-MARK-MASQ"));
             self.rule(&format!(
                 "{endpoint} -p {protocol} -m {protocol} -j DNAT --to-destination {place}"

@@ -1,4 +1,4 @@
-//! What the API says of services: their ports, and the endpoints that are ready.
+//! The services in the API: their ports, and the endpoints that are ready.
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -8,7 +8,7 @@ use serde_json::Value;
 /// A port of a service.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Port {
-    /// `namespace/service:port`, as kube-proxy names it in its rules.
+    /// `namespace/service:port`, the name in kube-proxy's rules.
     pub name: String,
     /// `tcp` or `udp`.
     pub protocol: &'static str,
@@ -18,18 +18,18 @@ pub struct Port {
     pub port: u16,
     /// The port of every node, if it has one.
     pub node_port: Option<u16>,
-    /// Where it leads.
+    /// Its endpoints.
     pub endpoints: Vec<(Ipv4Addr, u16)>,
 }
 
-/// The ports of all services that have an address, from the two lists of the API.
-/// What is broken in them is left out, as kube-proxy does.
+/// The ports of all services with an address, from the two lists of the API. Invalid entries are
+/// left out, as in kube-proxy.
 pub fn ports(services: &[Value], endpoints: &[Value]) -> Vec<Port> {
     let by_name: BTreeMap<String, &Value> = endpoints.iter().map(|e| (name(e), e)).collect();
     let mut ports = Vec::new();
     for service in services {
         let spec = &service["spec"];
-        // Headless services and names of others have no address.
+        // Headless services and services of type ExternalName have no address.
         let Some(address) = spec["clusterIP"].as_str().and_then(|ip| ip.parse().ok()) else {
             continue;
         };
@@ -75,8 +75,8 @@ fn port(owner: &str, address: Ipv4Addr, port: &Value, ready: &Value) -> Option<P
     })
 }
 
-/// The addresses of a subset with the port of this name; those that are not ready stand
-/// in another list.
+/// The addresses of a subset with the port of this name; those that are not ready are in another
+/// list.
 fn of_subset(subset: &Value, own: &str, protocol: &str) -> Vec<(Ipv4Addr, u16)> {
     let mut ports = subset["ports"].as_array().into_iter().flatten();
     let target = ports.find(|port| {

@@ -1,4 +1,4 @@
-//! kube-apiserver: who gets in, and what it refuses to start with.
+//! kube-apiserver: authentication, authorization, and the flags that it refuses.
 
 use std::fs;
 use std::path::Path;
@@ -97,7 +97,7 @@ fn an_etcd_that_refuses_its_certificate_keeps_it_from_serving() {
     assert!(!cluster.kubectl(&admin, &["get", "nodes"]).status.success());
 }
 
-/// Each of these is added to flags that are good; later values win.
+/// Each of these is added to valid flags; later values win.
 #[test]
 fn refuses_flags_the_real_one_would_refuse() {
     let directory = tempfile::tempdir().unwrap();

@@ -10,7 +10,7 @@ use crate::harness::{
 use crate::node::docker;
 use crate::pki::Authority;
 
-/// The groups may ask for certificates, and get them without anybody's help.
+/// The groups may request certificates, which are approved automatically.
 const BINDINGS: &str = "
 apiVersion: rbac.authorization.k8s.io/v1
 kind: ClusterRoleBinding
@@ -45,7 +45,7 @@ subjects:
 - {kind: User, name: kubernetes, apiGroup: rbac.authorization.k8s.io}
 ";
 
-/// A control plane that signs certificates, and room for a kubelet.
+/// A control plane that signs certificates, and a directory for a kubelet.
 struct Setup {
     cluster: Cluster,
     admin: PathBuf,
@@ -207,7 +207,7 @@ fn a_kubelet_gets_a_certificate_and_keeps_it() {
     let node = setup.kubectl(&["get", "nodes", "-o", "json"]);
     assert!(node.contains("NodeStatusUnknown"), "{node}");
 
-    // With a kubeconfig in place the bootstrap one is not read.
+    // If a kubeconfig exists, the bootstrap one is not read.
     let missing = setup.path("nothing");
     let _kubelet = Running::start(command("kubelet").args(setup.flags(&missing)));
     setup.until_node_is("Ready");
@@ -217,7 +217,7 @@ fn a_kubelet_gets_a_certificate_and_keeps_it() {
     );
 }
 
-/// A node that shows a certificate of its own name may have another one of that name.
+/// A node with a certificate for its own name may get another one for that name.
 #[test]
 fn a_node_certificate_gets_its_kubelet_its_own() {
     let setup = Setup::start(own_authority);

@@ -26,7 +26,7 @@ No IPv6 peers found.
 
 ";
 
-/// The table with the time of day taken out, whose width its heading does not have.
+/// The table without the time of day, whose width differs from that of its heading.
 fn status(lab: &Lab, node: u8, endpoints: &str) -> String {
     let text = said(&lab.calicoctl(node, endpoints, "node status"));
     let mut lines = String::new();
@@ -48,7 +48,7 @@ fn routes(lab: &Lab, node: u8) -> String {
     succeeds(lab.on(node, "ip").args(["-4", "route"]))
 }
 
-/// The block of a node, as etcd has it.
+/// The block of a node, from etcd.
 fn block(lab: &Lab, endpoints: &str, node: u8) -> String {
     let name = lab.name(node);
     let path = format!("/v2/keys/calico/ipam/v2/host/{name}/ipv4/block");
@@ -133,7 +133,7 @@ fn a_node_whose_bird_is_killed_gets_another_and_has_its_block_still() {
     });
     lab.until_answers(1, "127.0.0.1:9099/readiness", "");
     drop(node);
-    // As `docker rm -f` takes both.
+    // Like `docker rm -f`, which kills both.
     succeeds(Command::new("kill").args(["-KILL", &bird(&lab).unwrap()]));
     let _node = lab.calico_node(1, &endpoints, &[]);
     assert_eq!(block(&lab, &endpoints, 1), mine);
@@ -163,7 +163,7 @@ fn the_mesh_can_be_switched_off_and_a_global_peer_set() {
     succeeds(put.args(["-sf", "-X", "PUT", &url, "--data-urlencode", value]));
     eventually("a session with the global peer", || {
         let line = "| 10.99.0.3    | global    | up    | TIME  | Established |";
-        // The third node does not peer with the others: only they ask it.
+        // The third node does not connect to the others: only they connect to it.
         let table = status(&lab, 1, &endpoints);
         table.contains(line) || table.contains("| 10.99.0.3    | global    | start |")
     });
@@ -211,7 +211,7 @@ fn a_member_of_etcd_that_does_not_answer_is_passed_over() {
     let lab = Lab::new(3);
     let (_etcd, endpoints) = lab.etcd(3);
     let _one = lab.calico_node(1, &endpoints, &[]);
-    // Nothing comes back from the first of the list, not even a refusal.
+    // The first of the list sends no answer, not even a refusal.
     let rule = "-A INPUT -p tcp --dport 2379 -j DROP";
     succeeds(lab.on(1, "iptables").args(rule.split_whitespace()));
     let _two = lab.calico_node(2, &endpoints, &[]);
@@ -283,7 +283,7 @@ fn the_image_holds_all_that_its_programs_need() {
     for layer in manifest[0]["Layers"].as_array().unwrap() {
         unpack(&saved.join(layer.as_str().unwrap()), &root);
     }
-    // Nothing of this machine is to be found there.
+    // It must find nothing of this machine there.
     for line in [
         "/usr/sbin/bird --version",
         "/usr/sbin/birdc -h",
@@ -300,7 +300,7 @@ fn the_image_holds_all_that_its_programs_need() {
             .output()
             .unwrap();
         let missing = said(&output).contains("shared lib");
-        // birdc knows no -h, and tells so.
+        // birdc does not know -h, and reports that.
         let right = output.status.success() || line.starts_with("/usr/sbin/birdc");
         assert!(right && !missing, "{line}: {}", said(&output));
     }

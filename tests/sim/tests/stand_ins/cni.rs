@@ -1,4 +1,4 @@
-//! The CNI plugins, called as the kubelet calls them.
+//! The CNI plugins, called like the kubelet calls them.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -84,7 +84,7 @@ impl<'a> Pod<'a> {
         address.strip_suffix("/32").unwrap().to_owned()
     }
 
-    /// What `ip` shows in the pod.
+    /// The output of `ip` in the pod.
     pub fn ip(&self, words: &str) -> String {
         lab::succeeds(inside(&self.namespace, "ip").args(words.split_whitespace()))
     }
@@ -97,7 +97,7 @@ pub fn serve(lab: &Lab, namespace: &str, name: &str) -> crate::harness::Running 
     crate::harness::Running::start(command.env("PORT", "8080"))
 }
 
-/// What etcd has of the blocks.
+/// The blocks in etcd.
 fn blocks(lab: &Lab, endpoints: &str) -> String {
     let path = format!("{endpoints}/v2/keys/calico/ipam/v2/assignment/ipv4/block?recursive=true");
     lab.fetch(1, path.trim_start_matches("http://")).unwrap()
@@ -126,7 +126,7 @@ fn a_pod_reaches_one_on_another_node_and_leaves_nothing_behind() {
     eventually("the other pod", || {
         fetch(&one.namespace, &place).is_some_and(|found| found == "user-service\n")
     });
-    // A node reaches pods of its own and of others.
+    // A node reaches its own pods and those of others.
     lab.until_answers(1, &place, "user-service");
     lab.until_answers(2, &place, "user-service");
 
@@ -163,7 +163,7 @@ fn the_newer_protocol_has_its_own_result_and_errors_are_json() {
         let error: Value = serde_json::from_slice(&output.stdout).unwrap();
         format!("{} {}", error["code"], error["msg"].as_str().unwrap())
     };
-    // Another pod's interface is there already, and what it got is not kept.
+    // The interface of another pod exists already, and the new address is released.
     let other = Pod::new(&lab, pod.namespace.clone(), 1, &endpoints, "other");
     let text = refused(&other);
     assert!(

@@ -1,5 +1,4 @@
-//! kube-controller-manager, kube-scheduler and kube-proxy: healthy only through
-//! a good kubeconfig.
+//! kube-controller-manager, kube-scheduler and kube-proxy: healthy only with a valid kubeconfig.
 
 use std::path::Path;
 

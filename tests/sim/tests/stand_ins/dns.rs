@@ -1,4 +1,4 @@
-//! kube-dns, dnsmasq-nanny and sidecar, as their pod runs them.
+//! kube-dns, dnsmasq-nanny and sidecar, run like their pod runs them.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -58,7 +58,7 @@ fn by_connection(port: u16, name: &str, kind: RecordType) -> Vec<String> {
     found(&answer)
 }
 
-/// Writes the token of the account `kube-dns` where a pod would have it.
+/// Writes the token of the account `kube-dns` to its path in a pod.
 fn account(plane: &Plane) -> PathBuf {
     let token = "get sa kube-dns -n kube-system -o jsonpath={.secrets[0].name}";
     eventually("a token for kube-dns", || {
@@ -76,7 +76,7 @@ fn account(plane: &Plane) -> PathBuf {
     account
 }
 
-/// Starts dnsmasq-nanny as the manifest does.
+/// Starts dnsmasq-nanny with the arguments of the manifest.
 fn nanny(port: u16, dns: u16) -> Running {
     let mut flags: Vec<String> = ["-v=2", "-logtostderr", "-restartDnsmasq=true", "--", "-k"]
         .map(str::to_owned)
@@ -154,7 +154,7 @@ fn kube_dns_answers_for_a_service_and_its_pods_are_told_healthy() {
     wait_for_status(told, "/healthcheck/dnsmasq", 200);
     wait_for_status(told, "/healthcheck/lost", 503);
     assert!(wait_for_status(told, "/metrics", 200).contains("kubedns_probe_dnsmasq"));
-    // What comes and goes is answered for so.
+    // Answers follow new and deleted services.
     plane.kubectl("delete svc web");
     eventually("no answer", || {
         by_packet(cache, web, RecordType::A).is_empty()

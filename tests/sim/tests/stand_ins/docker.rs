@@ -1,4 +1,4 @@
-//! A real docker with nothing in it but the images of the stand-ins; it ends with its test.
+//! A real docker with only the images of the stand-ins; it ends with its test.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -40,7 +40,7 @@ impl Docker {
         self.run(&["load", "--input", pause.to_str().unwrap()]);
     }
 
-    /// Where it listens.
+    /// Its socket.
     pub fn endpoint(&self) -> String {
         format!("unix://{}", self.socket.display())
     }
@@ -53,7 +53,7 @@ impl Docker {
             .unwrap()
     }
 
-    /// Runs `docker` with these arguments; it has to succeed. Returns what it printed.
+    /// Runs `docker` with these arguments, which must succeed. Returns its output.
     pub fn run(&self, arguments: &[&str]) -> String {
         let output = self.output(arguments);
         assert!(
@@ -64,7 +64,7 @@ impl Docker {
         String::from_utf8(output.stdout).unwrap().trim().to_owned()
     }
 
-    /// The ids of the containers of a pod's container, running or not.
+    /// The ids of docker's containers for a container of a pod, running or not.
     pub fn containers(&self, pod: &str, container: &str) -> Vec<String> {
         let pod = format!("label=io.kubernetes.pod.name={pod}");
         let container = format!("label=io.kubernetes.container.name={container}");
@@ -76,7 +76,7 @@ impl Docker {
 
 impl Drop for Docker {
     fn drop(&mut self) {
-        // It ends its containers only if it may end by itself.
+        // It ends its containers only if it is not killed.
         self.daemon.stop();
     }
 }

@@ -1,4 +1,4 @@
-//! Starts stand-ins and etcd, and waits for what they say.
+//! Starts stand-ins and etcd, and waits for their output.
 
 use std::fmt::Display;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -15,10 +15,10 @@ use tempfile::TempDir;
 
 use crate::pki::Authority;
 
-/// How long anything may take that should happen: only a hang reaches it.
+/// How long any expected event may take: this limit only ends a test that hangs.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// A port nobody listens on.
+/// A port without a listener.
 pub fn free_port() -> u16 {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     listener.local_addr().unwrap().port()
@@ -31,12 +31,12 @@ pub fn command(program: &str) -> Command {
     command
 }
 
-/// A link to the stand-in under the name of `program`, for what starts it by a path.
+/// A link to the stand-in under the name of `program`, for programs that start it by a path.
 pub fn sim(directory: &Path, program: &str) -> std::path::PathBuf {
     let directory = directory.join("programs");
     std::fs::create_dir_all(&directory).unwrap();
     let path = directory.join(program);
-    // It may be there already.
+    // It may exist already.
     let _ = std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_sim"), &path);
     path
 }
@@ -46,7 +46,7 @@ pub fn run(program: &str, arguments: &[String]) -> Output {
     command(program).args(arguments).output().unwrap()
 }
 
-/// What a program printed on standard output and standard error.
+/// The standard output and standard error of a program.
 pub fn said(output: &Output) -> String {
     let (out, err) = (&output.stdout, &output.stderr);
     format!(
@@ -74,7 +74,7 @@ pub struct Running {
 }
 
 impl Running {
-    /// Starts a program and reads what it logs.
+    /// Starts a program and reads its log.
     pub fn start(command: &mut Command) -> Self {
         let mut child = command
             .stdout(Stdio::null())
@@ -85,7 +85,7 @@ impl Running {
         let (sender, lines) = mpsc::channel();
         thread::spawn(move || {
             for line in log.lines().map_while(Result::ok) {
-                // Nobody waits for lines any more.
+                // No test waits for more lines.
                 let _ = sender.send(line);
             }
         });
@@ -108,7 +108,7 @@ impl Running {
         panic!("{text:?} was never logged:\n{seen}");
     }
 
-    /// Asks the program to end; whether it ended well.
+    /// Sends the program a signal to end. Returns whether it ended with success.
     pub fn stop(&mut self) -> bool {
         let id = self.child.id().to_string();
         let sent = Command::new("kill").args(["-TERM", &id]).status().unwrap();
@@ -129,7 +129,7 @@ impl Drop for Running {
     }
 }
 
-/// An etcd with an authority of its own, and room for an apiserver.
+/// An etcd with its own CA, and a directory for an apiserver.
 pub struct Cluster {
     pub directory: TempDir,
     pub authority: Authority,
@@ -140,7 +140,7 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Starts etcd with TLS, demanding client certificates.
+    /// Starts etcd with TLS, which requires client certificates.
     pub fn start() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let authority = Authority::new(&directory.path().join("pki"));
@@ -182,14 +182,14 @@ impl Cluster {
         ]
     }
 
-    /// Starts an apiserver, and waits until it tells systemd that it is ready.
+    /// Starts an apiserver, and waits until it notifies systemd that it is ready.
     pub fn apiserver(&self, more: &[String]) -> Running {
         let mut flags = self.apiserver_flags();
         flags.extend_from_slice(more);
         self.ready_apiserver(&flags)
     }
 
-    /// As [`Cluster::apiserver`], with these flags alone.
+    /// Like [`Cluster::apiserver`], with these flags alone.
     pub fn ready_apiserver(&self, flags: &[String]) -> Running {
         let path = self
             .directory
@@ -212,14 +212,14 @@ impl Cluster {
         run("kubectl", &all)
     }
 
-    /// A kubeconfig of this cluster's authority.
+    /// A kubeconfig of this cluster's CA.
     pub fn kubeconfig(&self, name: &str, group: &str) -> std::path::PathBuf {
         let authority = &self.authority;
         authority.kubeconfig(&self.server, &authority.certificate(), (name, group))
     }
 }
 
-/// Starts the etcd that `command` names, with TLS, demanding client certificates.
+/// Starts the etcd that `command` names, with TLS, which requires client certificates.
 pub fn start_etcd(
     command: &mut Command,
     directory: &Path,
@@ -236,7 +236,7 @@ pub fn start_etcd(
         flag("initial-advertise-peer-urls", &peer),
         flag("initial-cluster", format!("default={peer}")),
         flag("client-cert-auth", true),
-        // Calico 2.6 needs the v2 API, which 3.4 serves only if told to.
+        // Calico 2.6 needs the v2 API, which 3.4 serves only with this flag.
         flag("enable-v2", true),
         file("trusted-ca-file", &authority.certificate()),
         file("cert-file", &pair.certificate),
@@ -250,7 +250,7 @@ pub fn start_etcd(
     (url, Running::start(command))
 }
 
-/// What a server on this machine answers over plain HTTP: the status and body.
+/// The answer of a server on this machine over plain HTTP: the status and body.
 pub fn get(port: u16, path: &str) -> Option<(u16, String)> {
     let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).ok()?;
     stream.set_read_timeout(Some(PATIENCE)).ok()?;
@@ -272,7 +272,7 @@ pub fn wait_for_status(port: u16, path: &str, status: u16) -> String {
     last.map(|(_, body)| body).unwrap_or_default()
 }
 
-/// Waits until `holds` does.
+/// Waits until `holds` returns true.
 pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let start = Instant::now();
     while !holds() {

@@ -1,4 +1,4 @@
-//! The image archives, read as docker reads them.
+//! The image archives, read like docker reads them.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -60,7 +60,7 @@ fn an_archive_holds_what_its_manifest_says() {
         settings["rootfs"]["diff_ids"],
         json!(diffs.collect::<Vec<_>>())
     );
-    // The entrypoint is a name for the program in the layer that all images share.
+    // The entrypoint is a link to the program in the layer that all images share.
     let entrypoint = settings["config"]["Entrypoint"][0].as_str().unwrap();
     let mut own = tar::Archive::new(&layers[1][..]);
     let link = own.entries().unwrap().last().unwrap().unwrap();

@@ -1,5 +1,5 @@
-//! Nodes on one machine: network namespaces on a bridge, which has a namespace of its own
-//! too, so that the machine's own network is never touched. Needs root.
+//! Nodes on one machine: network namespaces on a bridge, which has its own namespace, too, so that
+//! the machine's own network stays unchanged. Needs root.
 
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
@@ -10,17 +10,17 @@ use tempfile::TempDir;
 
 use crate::harness::{Running, eventually, flag, said, sim};
 
-/// Sets one lab's names apart from those of the others in this process.
+/// The number in the names of one lab, which differs from those of other labs in this process.
 static LABS: AtomicU16 = AtomicU16::new(0);
 
-/// A number of nodes, removed with all that runs on them when dropped.
+/// Several nodes; dropping them removes them and all their processes.
 pub struct Lab {
     pub directory: TempDir,
     prefix: String,
     namespaces: Vec<String>,
 }
 
-/// Whether the test can be run; says so where not.
+/// Whether the test can run; if not, prints the reason.
 pub fn is_possible() -> bool {
     let id = Command::new("id").arg("-u").output().unwrap();
     let root = id.stdout == b"0\n";
@@ -30,7 +30,7 @@ pub fn is_possible() -> bool {
     root
 }
 
-/// Runs a command that is expected to succeed; returns what it said.
+/// Runs a command that must succeed; returns its output.
 pub fn succeeds(command: &mut Command) -> String {
     let output = command.output().unwrap();
     assert!(output.status.success(), "{command:?}: {}", said(&output));
@@ -72,7 +72,7 @@ impl Lab {
         lab
     }
 
-    /// Makes a namespace that is no node, such as a pod's; returns its name.
+    /// Makes a namespace that is not a node, such as a pod's; returns its name.
     pub fn add(&mut self, name: &str) -> String {
         let name = format!("{}-{name}", self.prefix);
         ip(&format!("netns add {name}"));
@@ -96,8 +96,8 @@ impl Lab {
         inside(&format!("{}-{node}", self.prefix), program)
     }
 
-    /// A stand-in on a node, under the name of `program`, as calico/node's directory is
-    /// that node's own.
+    /// A stand-in on a node, under the name of `program`; the directory of calico/node is separate
+    /// for each node.
     pub fn sim(&self, node: u8, program: &str) -> Command {
         let mut command = self.on(node, sim(self.directory.path(), program).to_str().unwrap());
         command
@@ -106,7 +106,7 @@ impl Lab {
         command
     }
 
-    /// Where a node's BIRD has its socket.
+    /// The socket of a node's BIRD.
     pub fn run_directory(&self, node: u8) -> PathBuf {
         self.directory.path().join(format!("run-{node}"))
     }
@@ -161,7 +161,7 @@ impl Lab {
         running
     }
 
-    /// What calicoctl says on a node.
+    /// The output of calicoctl on a node.
     pub fn calicoctl(&self, node: u8, endpoints: &str, words: &str) -> Output {
         let configuration = self.directory.path().join("calicoctl.cfg");
         std::fs::write(
@@ -180,7 +180,7 @@ impl Lab {
         command.output().unwrap()
     }
 
-    /// Waits until HTTP at `place` answers 200 on a node, with `text` in it.
+    /// Waits until HTTP at `place` answers 200 on a node, with `text` in the body.
     pub fn until_answers(&self, node: u8, place: &str, text: &str) {
         let name = format!("{}-{node}", self.prefix);
         eventually(place, || {
@@ -188,12 +188,12 @@ impl Lab {
         });
     }
 
-    /// What HTTP at `place` answers on a node.
+    /// The answer of HTTP at `place` on a node.
     pub fn fetch(&self, node: u8, place: &str) -> Option<String> {
         fetch(&format!("{}-{node}", self.prefix), place)
     }
 
-    /// Every process in the lab, the ones that programs left behind among them.
+    /// Every process in the lab, including those that programs left behind.
     pub fn processes(&self) -> Vec<String> {
         let of = |name: &String| {
             let output = Command::new("ip").args(["netns", "pids", name]).output();
@@ -204,7 +204,7 @@ impl Lab {
     }
 }
 
-/// What HTTP at `place` answers to one in this namespace.
+/// The answer of HTTP at `place` in this namespace.
 pub fn fetch(namespace: &str, place: &str) -> Option<String> {
     let url = format!("http://{place}");
     let limits = ["--silent", "--fail", "--max-time", "5", "--noproxy", "*"];
@@ -214,7 +214,7 @@ pub fn fetch(namespace: &str, place: &str) -> Option<String> {
     output.status.success().then_some(body)
 }
 
-/// A command in a namespace; `ip` gives way to it, so that it can be stopped.
+/// A command in a namespace. `ip` is replaced by it, so that a signal reaches it.
 pub fn inside(namespace: &str, program: &str) -> Command {
     let mut command = Command::new("ip");
     command.args(["netns", "exec", namespace, program]);

@@ -1,4 +1,4 @@
-//! What runs on a node: the kubelet and calico/node.
+//! The programs of a node: the kubelet and calico/node.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -10,7 +10,7 @@ use crate::harness::{
     Cluster, Running, command, eventually, file, flag, free_port, said, wait_for_status,
 };
 
-/// Something that answers as docker does when the kubelet asks for its info.
+/// A server that answers like docker to the kubelet's request for its info.
 pub fn docker(path: &Path) {
     let listener = UnixListener::bind(path).unwrap();
     thread::spawn(move || {

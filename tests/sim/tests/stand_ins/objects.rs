@@ -24,7 +24,7 @@ rules:
 - {apiGroups: [''], resources: [nodes], verbs: [get]}
 ";
 
-/// What kubectl says to a command line without quotes.
+/// The output of kubectl for a command line without quotes.
 fn kubectl(cluster: &Cluster, kubeconfig: &Path, line: &str) -> String {
     let words: Vec<&str> = line.split_whitespace().collect();
     said(&cluster.kubectl(kubeconfig, &words))
@@ -45,7 +45,7 @@ fn apply_says_what_it_did_and_get_shows_it() {
         format!("serviceaccount \"sa\" {sa}\ndeployment \"d\" {d}\nclusterrole \"test:x\" {role}\n")
     };
     assert_eq!(apply(MANIFESTS), says("created", "created", "created"));
-    // v1.9 says this of every object without a namespace.
+    // v1.9 prints this for every object without a namespace.
     assert_eq!(
         apply(MANIFESTS),
         says("unchanged", "unchanged", "configured")
@@ -135,7 +135,7 @@ subjects: [{kind: User, name: user, apiGroup: rbac.authorization.k8s.io}]
         "role \"r\" created\nrolebinding \"r\" created\n"
     );
     assert!(lists("kube-public").contains("No resources found."));
-    // What is bound stays bound to what it was.
+    // A binding cannot be changed.
     fs::write(
         &path,
         role.replace("kind: Role, name: r", "kind: Role, name: s"),
@@ -197,7 +197,7 @@ fn a_server_sees_what_another_one_writes() {
         let list = format!("get --raw {accounts}?resourceVersion=0");
         kubectl(ports[1], &list).contains("\"sa\"")
     };
-    // What it knows by now would do for ever, if nobody told it of more.
+    // Its cache would be used for ever if no watch reported changes.
     assert!(!known());
     kubectl(ports[0], &format!("apply -f {path}"));
     let accounts = "get serviceaccounts --namespace kube-system -o name";

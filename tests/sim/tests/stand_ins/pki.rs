@@ -8,20 +8,20 @@ use rcgen::{
     KeyPair, KeyUsagePurpose,
 };
 
-/// A certificate authority that writes what it issues into a directory.
+/// A CA that writes the certificates that it issues into a directory.
 pub struct Authority {
     directory: PathBuf,
     issuer: CertifiedIssuer<'static, KeyPair>,
 }
 
-/// A certificate's and its key's file.
+/// The files of a certificate and its key.
 pub struct Pair {
     pub certificate: PathBuf,
     pub key: PathBuf,
 }
 
 impl Authority {
-    /// Makes an authority whose certificate is `DIRECTORY/ca.pem`.
+    /// Makes a CA whose certificate is `DIRECTORY/ca.pem`.
     pub fn new(directory: &Path) -> Self {
         fs::create_dir_all(directory).unwrap();
         let mut params = CertificateParams::new(Vec::new()).unwrap();
@@ -38,17 +38,17 @@ impl Authority {
         }
     }
 
-    /// The authority's certificate.
+    /// The CA's certificate.
     pub fn certificate(&self) -> PathBuf {
         self.directory.join("ca.pem")
     }
 
-    /// The authority's key.
+    /// The CA's key.
     pub fn key(&self) -> PathBuf {
         self.directory.join("ca-key.pem")
     }
 
-    /// Issues a certificate for a user in a group, good for servers on 127.0.0.1.
+    /// Issues a certificate for a user in a group, also valid for servers on 127.0.0.1.
     pub fn issue(&self, name: &str, group: &str) -> Pair {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
@@ -81,8 +81,8 @@ impl Authority {
         self.directory.join(format!("{name}.pub"))
     }
 
-    /// Writes a kubeconfig for a new certificate of this authority, for a server
-    /// that is expected to have one of `server_authority`.
+    /// Writes a kubeconfig with a new certificate of this CA, for a server whose certificate is
+    /// from `server_authority`.
     pub fn kubeconfig(&self, server: &str, server_authority: &Path, who: (&str, &str)) -> PathBuf {
         let pair = self.issue(who.0, who.1);
         let user = format!(
@@ -93,10 +93,10 @@ impl Authority {
         self.write_kubeconfig(server, server_authority, who.0, &user)
     }
 
-    /// Writes a kubeconfig with a bearer token; an empty one is none.
+    /// Writes a kubeconfig with a bearer token; without one if the token is empty.
     pub fn token_kubeconfig(&self, server: &str, token: &str) -> PathBuf {
         let user = format!("token: \"{token}\"");
-        // The end tells tokens apart, and a whole one may be too long for a name.
+        // The end differs between tokens, and a whole token may be too long for a name.
         let end = &token[token.len().saturating_sub(40)..];
         let name = format!("token-{end}");
         self.write_kubeconfig(server, &self.certificate(), &name, &user)

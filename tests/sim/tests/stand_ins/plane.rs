@@ -16,7 +16,7 @@ pub struct Plane {
 }
 
 impl Plane {
-    /// Starts one, and waits until the namespace `default` takes pods.
+    /// Starts one, and waits until the namespace `default` accepts pods.
     pub fn start() -> Self {
         let cluster = Cluster::start();
         let keys = cluster.authority.issue("service-account", "k8s");
@@ -64,18 +64,18 @@ impl Plane {
         plane
     }
 
-    /// The directory of everything.
+    /// The directory of all files.
     pub fn directory(&self) -> &Path {
         self.cluster.directory.path()
     }
 
-    /// What kubectl says as the administrator.
+    /// The output of kubectl as the administrator.
     pub fn kubectl(&self, line: &str) -> String {
         let words: Vec<&str> = line.split_whitespace().collect();
         said(&self.cluster.kubectl(&self.admin, &words))
     }
 
-    /// What kubectl says to `apply` or `create` with these manifests.
+    /// The output of kubectl `apply` or `create` with these manifests.
     pub fn manifests(&self, verb: &str, text: &str) -> String {
         let path = self.directory().join("manifests.yaml");
         fs::write(&path, text).unwrap();
@@ -88,7 +88,7 @@ impl Plane {
         serde_json::from_str(&text).unwrap_or_else(|_| panic!("{text}"))
     }
 
-    /// Waits until kubectl says something with `text` in it.
+    /// Waits until the output of kubectl contains `text`.
     pub fn until(&self, line: &str, text: &str) {
         let mut last = String::new();
         eventually(&format!("{text:?} from {line}"), || {

@@ -1,4 +1,4 @@
-//! Pods in a real docker, with a network of plugins the test writes.
+//! Pods in a real docker, with network plugins that the test writes.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -96,14 +96,14 @@ impl Setup {
     }
 }
 
-/// Writes a network's plugins and configuration. Returns where they are.
+/// Writes a network's plugins and configuration. Returns their directories.
 fn network(directory: &Path) -> (PathBuf, PathBuf) {
     let plugins = directory.join("cni-bin");
     let configurations = directory.join("cni-conf");
     for made in [&plugins, &configurations] {
         fs::create_dir(made).unwrap();
     }
-    // Each pod gets another address; the calls are written down.
+    // Each pod gets another address; the calls are recorded.
     let log = directory.join("cni.log");
     let plugin = format!(
         "#!/bin/sh\ncat > /dev/null\ntest \"$CNI_COMMAND\" = DEL || test -e \"$CNI_NETNS\" || exit \
@@ -122,7 +122,7 @@ fn network(directory: &Path) -> (PathBuf, PathBuf) {
     (plugins, configurations)
 }
 
-/// A pod's container is in the network of the pod, and has what the cluster gives it.
+/// A pod's container is in the network of the pod, and has the files and variables of the cluster.
 fn check_pod(setup: &Setup, pod: &Value) {
     let text = |value: &Value| value.as_str().unwrap().to_owned();
     let (name, uid) = (
@@ -231,7 +231,7 @@ fn a_kubelet_that_starts_again_makes_no_pod_twice() {
     assert_eq!(before.len(), 2);
     assert!(setup.kubelet.take().unwrap().stop());
     setup.start_kubelet();
-    // It is at work again once it made another pod.
+    // It works again as soon as it has created another pod.
     setup.pod("two", "ports: []", "");
     setup.plane.until("get pod two --no-headers", "Running");
     let mut after = setup.docker.containers("one", "POD");
@@ -242,7 +242,7 @@ fn a_kubelet_that_starts_again_makes_no_pod_twice() {
         .kubectl("get pod one -o jsonpath={.status.podIP}");
     assert_eq!(now, address);
 
-    // What was deleted while it was away is taken down.
+    // A pod that was deleted while the kubelet was down is removed.
     setup.kubelet = None;
     setup
         .plane

@@ -1,4 +1,4 @@
-//! kube-proxy: services' addresses and nodes' ports lead to pods.
+//! kube-proxy: forwards services' addresses and nodes' ports to pods.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -34,7 +34,7 @@ fn endpoints(addresses: &[&str]) -> String {
     )
 }
 
-/// An API on the first node, without TLS for kubectl and with it for who has a kubeconfig.
+/// An API on the first node, without TLS for kubectl, and with TLS for clients with a kubeconfig.
 fn api(lab: &Lab, etcd: &str, authority: &Authority) -> Running {
     let own = authority.issue("kubernetes", "k8s");
     let server = Running::start(lab.sim(1, "kube-apiserver").args([
@@ -65,12 +65,12 @@ fn apply(lab: &Lab, manifests: &str) {
     assert!(output.status.success(), "{}", said(&output));
 }
 
-/// An authority in the lab's directory.
+/// A CA in the lab's directory.
 fn authority(lab: &Lab) -> Authority {
     Authority::new(&lab.directory.path().join("pki"))
 }
 
-/// Starts kube-proxy on a node, reaching the API as `api` says.
+/// Starts kube-proxy on a node, with the flags `api` for the API.
 fn proxy(lab: &Lab, node: u8, api: &str) -> Running {
     let running = Running::start(lab.sim(node, "kube-proxy").args([
         api,
@@ -123,10 +123,10 @@ fn a_service_is_reached_at_its_address_and_at_every_nodes_port() {
                 == both
         });
     }
-    // A pod that is led to itself.
+    // A pod that connects to itself through the service.
     eventually("itself", || answers(&one.namespace, "10.68.0.9:80") == both);
 
-    // One that is not ready any more is asked no more.
+    // A pod that is no longer ready gets no more requests.
     apply(&lab, &endpoints(&[&second]));
     eventually("only the second", || {
         let found = answers(&client.namespace, "10.68.0.9:80");
@@ -144,7 +144,7 @@ fn a_service_without_endpoints_is_refused_and_rules_do_not_pile_up() {
     let authority = authority(&lab);
     let _api = api(&lab, &etcd, &authority);
     apply(&lab, SERVICES);
-    // Without kube-proxy's refusal, which comes before, one waits in vain.
+    // Without kube-proxy's rule, which comes first, the connection would wait in vain.
     for rule in [
         "-A OUTPUT -d 10.68.0.10 -j DROP",
         "-A INPUT -p tcp --dport 20080 -j DROP",
@@ -162,7 +162,7 @@ fn a_service_without_endpoints_is_refused_and_rules_do_not_pile_up() {
             .args(["-s", "--max-time", "20", place])
             .output()
             .unwrap();
-        // Refused at once, not after the time is up.
+        // Refused at once, not after a timeout.
         assert_eq!(output.status.code(), Some(7), "{place}: {}", said(&output));
     }
     let rules = || {

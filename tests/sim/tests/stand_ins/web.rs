@@ -1,4 +1,4 @@
-//! The images that are only there to be asked, and kube-controllers.
+//! The images that only answer requests, and kube-controllers.
 
 use std::fs;
 use std::process::Command;
@@ -41,7 +41,7 @@ fn kube_controllers_mirrors_network_policies_while_they_are_there() {
     }
     let lab = Lab::new(1);
     let (_etcd, etcd) = lab.etcd(1);
-    // An API that has this one list.
+    // An API with only this list.
     let directory = lab.directory.path().join("api/apis/networking.k8s.io/v1");
     fs::create_dir_all(&directory).unwrap();
     let list = directory.join("networkpolicies");

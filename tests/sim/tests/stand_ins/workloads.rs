@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use crate::harness::{eventually, file, flag, free_port, said};
 use crate::plane::Plane;
 
-/// A node no kubelet stands behind.
+/// A node without a kubelet.
 fn node(name: &str, ready: &str, taints: &str) -> String {
     format!(
         "apiVersion: v1\nkind: Node\nmetadata: {{name: {name}, labels: {{n: {name}}}}}\nspec: {{taints: \
@@ -47,7 +47,7 @@ fn a_node_port_is_in_the_range_and_given_out_once() {
     );
     plane.kubectl("delete svc one");
     assert_eq!(with("two", 20080), "service \"two\" created\n");
-    // Without a number there is one, and it stays.
+    // Without a number there is one replica, and the number stays.
     let open = service("open", "type: NodePort, ports: [{port: 80}]");
     plane.manifests("apply", &open);
     let port = || {
@@ -167,7 +167,7 @@ fn a_deployment_makes_pods_and_a_change_replaces_them() {
     changed["spec"]["template"]["spec"]["containers"][0]["image"] = "web:2".into();
     changed["spec"]["strategy"] = serde_json::json!({"type": "Recreate"});
     plane.manifests("apply", &changed.to_string());
-    // No kubelet takes the old pods away: they are told to end.
+    // No kubelet removes the old pods: they are only marked for deletion.
     eventually("the old pods are to end", || {
         let pods = plane.object("pods -l run=web");
         let ends = |pod: &serde_json::Value| pod["metadata"]["deletionTimestamp"].is_string();
@@ -268,7 +268,7 @@ fn a_token_of_an_account_is_taken_where_its_key_is_known() {
         known.contains("User \"system:serviceaccount:default:default\" cannot list pods"),
         "{known}"
     );
-    // Another server of the same cluster that knows another key.
+    // Another server of the same cluster, with another key.
     cluster.authority.issue("other", "k8s");
     let port = free_port();
     let _other = cluster.apiserver(&[
@@ -280,7 +280,7 @@ fn a_token_of_an_account_is_taken_where_its_key_is_known() {
     ]);
     let unknown = asks(&format!("https://127.0.0.1:{port}"));
     assert!(unknown.contains("Unauthorized"), "{unknown}");
-    // Without its account a token is worth nothing.
+    // Without its account, a token is not valid.
     plane.kubectl("delete sa default");
     eventually("the token is refused", || {
         asks(&cluster.server).contains("Unauthorized")
