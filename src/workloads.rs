@@ -150,7 +150,7 @@ impl Checker<'_> {
             None => {
                 let known: Vec<&str> = self.values.keys().copied().collect();
                 Err(format!(
-                    "`{name}` is no variable; the variables are {}",
+                    "`{name}` is not a variable; the variables are {}",
                     known.join(", ")
                 ))
             }

@@ -20,7 +20,7 @@ const NODE_PORT: u16 = 30080;
 const FAULTS: [(&str, &str, &[&str]); 2] = [
     // Neutron, if the port has no allowed address pairs.
     (
-        "what comes from pods is dropped",
+        "the network drops packets from pods",
         "",
         &[
             "openstack port set PORT --allowed-address ip-address=172.20.0.0/16",
@@ -29,7 +29,7 @@ const FAULTS: [(&str, &str, &[&str]); 2] = [
     ),
     // A network whose MTU leaves no space for tunnels.
     (
-        "what is big is lost on the way",
+        "the network drops big packets",
         "-m length --length 1401:",
         &["the MTU of pods", "set `mtu: 1"],
     ),

@@ -152,7 +152,7 @@ fn v1_9_goes_over_the_air_gap_and_comes_out_the_same() {
     );
     assert!(
         !said.contains("its manifest  ok"),
-        "something is held to no lock: {said}"
+        "a component is not in the lock: {said}"
     );
 }
 

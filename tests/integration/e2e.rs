@@ -260,11 +260,15 @@ fn a_worker_made_anew_gets_its_name_once_the_old_one_is_gone(site: &Site, bed: &
     bed.cluster.member(name).unwrap().machine = None;
     bed.switch_on(&[name]);
     let let_in = "issued certificates for this node";
-    bed.wait_at(name, "it is told that the name is taken", |machine| {
-        journal(machine).is_ok_and(|said| {
-            said.contains("a node server03 is in the cluster") || said.contains(let_in)
-        })
-    });
+    bed.wait_at(
+        name,
+        "the master answers that the name is in use",
+        |machine| {
+            journal(machine).is_ok_and(|said| {
+                said.contains("a node server03 is in the cluster") || said.contains(let_in)
+            })
+        },
+    );
     // A slow boot takes long enough for the old node to count as gone.
     if !journal(bed.machine(name)).unwrap().contains(let_in) {
         bed.shell(site.master, "HOME=/root kubectl delete node server03");

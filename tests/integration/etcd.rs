@@ -145,7 +145,7 @@ impl Member {
             }
             thread::sleep(Duration::from_millis(200));
         }
-        panic!("{} never is healthy", NAMES[self.number]);
+        panic!("{} does not become healthy", NAMES[self.number]);
     }
 }
 

@@ -280,7 +280,7 @@ fn all_five_come_up(bed: &mut Bed) {
     for master in MASTERS {
         let list = members(bed, master);
         assert_eq!(list.matches("started").count(), 3, "{master}: {list}");
-        println!("etcd's members, as {master} has them:\n{list}");
+        println!("etcd's members according to {master}:\n{list}");
         let kubeconfig = kubeconfig(bed, master, &format!("{}:6443", address(master)));
         let health = format!("kubectl --kubeconfig={kubeconfig} get --raw /healthz");
         assert_eq!(bed.shell(master, &health).trim(), "ok", "{master}");

@@ -78,7 +78,7 @@ fn every_page_names_a_topic_that_exists() {
             .trim();
         assert!(
             topic.is_empty() || topics.iter().any(|name| name == topic),
-            "{words:?}: {topic} is no topic"
+            "{words:?}: {topic} is not a topic"
         );
     }
 }

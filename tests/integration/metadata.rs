@@ -245,7 +245,7 @@ fn two_drives_are_refused_and_both_named() {
 /// not possible here, prints that and returns nothing.
 fn read_mounted(machine: &mut Machine, image: &Path, file_system: FileSystem) -> Option<Metadata> {
     if let Err(e) = machine.attach_loop("sr0", image) {
-        eprintln!("not tested: this machine gives no loop device: {e}");
+        eprintln!("not tested: this machine has no free loop device: {e}");
         return None;
     }
     let result = machine.find();

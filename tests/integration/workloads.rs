@@ -96,7 +96,7 @@ fn an_unknown_variable_is_refused_by_name_and_line() {
     let text = refusal("apiVersion: v1\nkind: X\nmetadata: {name: \"{{ HUBB }}\"}\n");
     assert_holds(
         &text,
-        &["w.yaml: line 3: `HUBB` is no variable", "HUB, MASTER"],
+        &["w.yaml: line 3: `HUBB` is not a variable", "HUB, MASTER"],
     );
     let text = refusal("a: {{ HUB }}\n");
     assert_holds(&text, &["line 1: `HUB` is not set", "setting `hub`"]);
@@ -273,7 +273,7 @@ fn workloads_that_cannot_be_are_refused_before_the_first_write() {
         ),
         (
             "[{name: a, manifest: 'a: {{ X }}'}]",
-            "line 1: `X` is no variable",
+            "line 1: `X` is not a variable",
         ),
         (
             "[{name: kube-dns, manifest: '{apiVersion: v1, kind: X, metadata: {name: x}}'}]",

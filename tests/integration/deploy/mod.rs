@@ -56,7 +56,7 @@ fn peer_of_range(range: &str) -> String {
     match range {
         POD_CIDR => Peer::Pods.to_string(),
         CLIENTS => Peer::Clients.to_string(),
-        other => panic!("{other} is let in"),
+        other => panic!("unknown range {other}"),
     }
 }
 

@@ -321,7 +321,7 @@ fn a_master_that_was_rebuilt_is_not_trusted_and_named() {
     assert!(error.contains("move /etc/kubernetes/ca away"), "{error}");
     assert!(
         bed.nodes().all().unwrap().is_empty(),
-        "it was told what the node asks for"
+        "the master got the requests of the node"
     );
 }
 

@@ -94,7 +94,7 @@ fn the_service_ends_with_the_last_token_and_renewals_go_on() {
     while bed.is_joining() {
         assert!(
             start.elapsed() < Duration::from_secs(60),
-            "it goes on without a token"
+            "the service still runs without a valid token"
         );
         std::thread::sleep(Duration::from_millis(50));
     }
@@ -271,6 +271,6 @@ fn what_is_no_request_is_refused_in_words() {
     let _ = plain.read_to_end(&mut answer);
     assert!(
         !answer.starts_with(b"HTTP"),
-        "it speaks to those who do not speak TLS"
+        "it answers clients without TLS"
     );
 }

@@ -61,18 +61,18 @@ pub fn port_range(value: &str) -> Result<RangeInclusive<u16>> {
         let first = number(first)?;
         (first, first.saturating_add(number(count)?))
     } else {
-        bail!("{value:?} is no port range: expected FIRST-LAST or FIRST+COUNT");
+        bail!("{value:?} is not a port range: expected FIRST-LAST or FIRST+COUNT");
     };
     match (u16::try_from(first), u16::try_from(last)) {
         (Ok(first), Ok(last)) if first <= last => Ok(first..=last),
-        _ => bail!("{value:?} is no port range: {first} to {last}"),
+        _ => bail!("{value:?} is not a port range: {first} to {last}"),
     }
 }
 
 fn number(text: &str) -> Result<u32> {
     text.trim()
         .parse()
-        .map_err(|_| anyhow::anyhow!("{text:?} is no port number"))
+        .map_err(|_| anyhow::anyhow!("{text:?} is not a port number"))
 }
 
 /// Checks the range of services' addresses: the real apiserver refuses more than 20 bits of

@@ -49,7 +49,7 @@ impl Reply {
         if !(200..300).contains(&self.status) {
             bail!("answered {}: {}", self.status, self.text().trim());
         }
-        serde_json::from_slice(&self.body).context("answered something that is not JSON")
+        serde_json::from_slice(&self.body).context("the answer is not JSON")
     }
 }
 
@@ -201,7 +201,7 @@ impl Client {
 }
 
 fn parse(base: &str) -> Result<Url> {
-    let url = Url::parse(base).with_context(|| format!("{base:?} is no URL"))?;
+    let url = Url::parse(base).with_context(|| format!("{base:?} is not a URL"))?;
     if !matches!(url.scheme(), "http" | "https") {
         bail!("{base:?}: expected http:// or https://");
     }

@@ -34,7 +34,7 @@ impl Answer {
         if self.body.is_empty() {
             return Ok(Value::Null);
         }
-        serde_json::from_slice(&self.body).context("docker answered something that is not JSON")
+        serde_json::from_slice(&self.body).context("the answer of docker is not JSON")
     }
 
     fn message(&self) -> String {
@@ -111,7 +111,7 @@ impl Docker {
     pub fn create(&self, name: &str, settings: &Value) -> Result<String> {
         let path = query("/containers/create", &[("name", name)])?;
         let made = self.ask(Method::POST, &path, Some(settings))?;
-        let id = made["Id"].as_str().context("docker told no id")?;
+        let id = made["Id"].as_str().context("docker returned no id")?;
         Ok(id.to_owned())
     }
 
@@ -215,7 +215,7 @@ impl Docker {
         let settings = json!({"Cmd": command, "AttachStdout": true, "AttachStderr": true});
         let path = format!("/containers/{id}/exec");
         let made = self.ask(Method::POST, &path, Some(&settings))?;
-        let exec = made["Id"].as_str().context("docker told no id")?;
+        let exec = made["Id"].as_str().context("docker returned no id")?;
         let start = json!({"Detach": false, "Tty": false});
         let path = format!("/exec/{exec}/start");
         let answer = self.send(Method::POST, &path, Some(&start), limit)?;
@@ -225,7 +225,7 @@ impl Docker {
         let ended = self.ask(Method::GET, &format!("/exec/{exec}/json"), None)?;
         let code = ended["ExitCode"]
             .as_i64()
-            .context("docker told no exit code")?;
+            .context("docker returned no exit code")?;
         Ok((code, plain(&answer.body)))
     }
 

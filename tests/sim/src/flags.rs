@@ -97,7 +97,7 @@ impl Flags {
     /// The last value of `name`; `None` if it is missing or empty, which the real programs treat
     /// alike.
     pub fn text(&self, name: &str) -> Option<&str> {
-        debug_assert!(self.knows(name), "--{name} is no flag of this program");
+        debug_assert!(self.knows(name), "--{name} is not a flag of this program");
         self.values
             .get(name)
             .and_then(|values| values.last())

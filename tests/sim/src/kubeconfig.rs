@@ -114,7 +114,7 @@ pub fn has_valid_certificate(path: &Path) -> bool {
             let now = time::OffsetDateTime::now_utc().unix_timestamp();
             let expired = ends.iter().any(|end| *end < now);
             if expired {
-                eprintln!("{}: its client certificate is expired", path.display());
+                eprintln!("{}: its client certificate has expired", path.display());
             }
             !expired
         }

@@ -58,7 +58,10 @@ pub fn hold(
         if told.load(Ordering::SeqCst) {
             Response::text(200, "ok")
         } else {
-            Response::text(500, "the leader's lease can be neither held nor awaited\n")
+            Response::text(
+                500,
+                "the API does not answer requests for the leader's lease\n",
+            )
         }
     });
     server.listen(address, None, handler)?;
@@ -144,7 +147,7 @@ impl Lease {
 
     fn check(&self, written: &Value) -> Result<()> {
         if written["metadata"]["name"] != json!(self.name) {
-            bail!("the API answered something else than what was written");
+            bail!("the API returned another object than the one that was written");
         }
         Ok(())
     }

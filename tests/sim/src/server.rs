@@ -169,7 +169,7 @@ async fn answer(
 ) -> Response {
     let (head, body) = request.into_parts();
     let Ok(body) = Limited::new(body, BODY_LIMIT).collect().await else {
-        return Response::text(413, "the body is too large or was cut\n");
+        return Response::text(413, "the body is too large or incomplete\n");
     };
     let header = |name| {
         let value = head.headers.get(name)?;

@@ -73,7 +73,7 @@ pub fn service(name: &'static str) -> Result<()> {
     let port = std::env::var("PORT").ok().filter(|port| !port.is_empty());
     let port = port.map_or(Ok(8080), |port| {
         port.parse()
-            .with_context(|| format!("PORT: {port:?} is no port"))
+            .with_context(|| format!("PORT: {port:?} is not a port"))
     })?;
     lifecycle::run_until_stopped(move || {
         let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));

@@ -152,7 +152,7 @@ impl Cluster {
         let speaks_for = served.first().copied().or(servers.first());
         let network = Network::create(
             &servers.iter().collect::<Vec<_>>(),
-            speaks_for.context("a cluster without servers")?,
+            speaks_for.context("the cluster has no servers")?,
         )?;
         let member = |server: ConfigDrive| {
             Ok(Member {

@@ -76,7 +76,7 @@ impl Machine {
         Machine::start(spec, |disk| {
             ensure!(
                 disk.exists(),
-                "{}: no disk of an earlier boot is kept; use Machine::boot",
+                "{}: no disk of an earlier boot is kept; call Machine::boot",
                 disk.display()
             );
             Ok(())

@@ -137,7 +137,7 @@ fn wait_for_unit(
 ) -> Result<String> {
     let meanwhile = |machine: &mut Machine| show_console(machine, began);
     machine.wait_for(
-        "appliance-install.service gets on",
+        "the next state of appliance-install.service",
         BRING_UP,
         meanwhile,
         |machine| unit_property(machine, property).filter(|value| is_it(value)),

@@ -51,7 +51,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
 fn show(stages: &mut Stages, arguments: &Arguments) -> Result<()> {
     let text = match &arguments.user_data {
         Some(file) => fs::read_to_string(file)
-            .with_context(|| format!("{}: give the user-data's file", file.display()))?,
+            .with_context(|| format!("cannot read the user-data {}", file.display()))?,
         None => user_data(&arguments.appliance, DEFAULTS)?,
     };
     let temporary = tempfile::tempdir()?;
@@ -73,9 +73,9 @@ fn show(stages: &mut Stages, arguments: &Arguments) -> Result<()> {
     })?;
     let namespace = cluster.network().namespace().to_owned();
     let outcome = stages
-        .run("where each VM's metadata is from", || origins(&mut cluster))
+        .run("source of each VM's metadata", || origins(&mut cluster))
         .and_then(|()| {
-            stages.run("the network: each other, and nothing else", || {
+            stages.run("network: the VMs reach only each other", || {
                 neighbours(&mut cluster)
             })
         })

@@ -46,7 +46,7 @@ impl Kubelets {
     /// # Errors etcd does not answer.
     pub fn answer(&self, store: &Store, asked: &Resource, request: &Request) -> Result<Response> {
         if request.method != "GET" {
-            let message = "the stand-in only gets from kubelets";
+            let message = "the stand-in supports only GET requests to kubelets";
             return Ok(answers::status(405, "MethodNotAllowed", message));
         }
         let Some(entry) = store.get(&format!("/minions/{}", asked.name))? else {

@@ -251,7 +251,10 @@ fn patch(asked: &Asked<'_>) -> Answer {
         "application/strategic-merge-patch+json",
     ];
     if !KNOWN.contains(&asked.request.content_type.as_str()) {
-        let message = format!("the stand-in takes only patches of {}", KNOWN.join(" and "));
+        let message = format!(
+            "the stand-in accepts only patches of {}",
+            KNOWN.join(" and ")
+        );
         return Ok(Err(answers::status(415, "UnsupportedMediaType", &message)));
     }
     let Ok(patch) = serde_json::from_slice::<Value>(&asked.request.body) else {

@@ -143,7 +143,7 @@ fn check_advertised(flags: &Flags) -> Result<()> {
     if let Some(address) = flags.text("advertise-address") {
         flags.address("advertise-address", IpAddr::V4(Ipv4Addr::UNSPECIFIED))?;
         if address == "0.0.0.0" {
-            bail!("--advertise-address: 0.0.0.0 is no address others can reach");
+            bail!("--advertise-address: others cannot reach 0.0.0.0");
         }
     }
     Ok(())

@@ -128,7 +128,7 @@ pub fn check(kind: &str, object: &Value) -> Result<()> {
             }
             for subject in binding.subjects.iter().flatten() {
                 if !["User", "Group", "ServiceAccount"].contains(&subject.kind.as_str()) {
-                    bail!("subjects: {:?} is no kind of subject", subject.kind);
+                    bail!("subjects: {:?} is not a kind of subject", subject.kind);
                 }
             }
         }

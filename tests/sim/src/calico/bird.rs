@@ -112,7 +112,7 @@ pub fn ask(socket: &Path, command: &str) -> Result<Vec<String>> {
         UnixStream::connect(socket).with_context(|| format!("BIRD at {}", socket.display()))?;
     stream.set_read_timeout(Some(PATIENCE))?;
     let mut lines = BufReader::new(stream.try_clone()?).lines();
-    lines.next().context("BIRD hung up")??;
+    lines.next().context("BIRD closed the connection")??;
     writeln!(stream, "{command}")?;
     let mut said = Vec::new();
     for line in lines {
@@ -131,7 +131,7 @@ pub fn ask(socket: &Path, command: &str) -> Result<Vec<String>> {
             return Ok(said);
         }
     }
-    bail!("BIRD hung up in the middle of its answer to {command:?}")
+    bail!("BIRD closed the connection in the middle of its answer to {command:?}")
 }
 
 /// BIRD's process.

@@ -19,7 +19,7 @@ const LIST: &str = "/apis/networking.k8s.io/v1/networkpolicies";
 const POLICIES: &str = "/calico/v1/policy/tier/default/policy";
 /// The prefix of the names of policies from the API.
 const PREFIX: &str = "knp.default.";
-/// All settings of v1.0.0.
+/// All controllers of v1.0.0.
 const CONTROLLERS: [&str; 3] = ["policy", "profile", "workloadendpoint"];
 const PERIOD: Duration = Duration::from_secs(3);
 
@@ -69,7 +69,7 @@ fn api() -> Result<Client> {
             if variable("CONFIGURE_ETC_HOSTS").as_deref() != Some("true") {
                 bail!("K8S_API: {url} needs CONFIGURE_ETC_HOSTS=true: the stand-in asks no DNS");
             }
-            own.context("KUBERNETES_SERVICE_HOST is not set: this is no pod")?
+            own.context("KUBERNETES_SERVICE_HOST is not set: this is not a pod")?
         }
         Some(url) => url,
         None => own.context("neither K8S_API nor KUBERNETES_SERVICE_HOST is set")?,
@@ -82,7 +82,7 @@ fn api() -> Result<Client> {
         std::fs::read(&path).with_context(|| path.display().to_string())
     };
     let authorities = tls::authorities(crate::keys::certificates_in(&file("ca.crt")?)?)?;
-    let token = String::from_utf8(file("token")?).context("the token is no text")?;
+    let token = String::from_utf8(file("token")?).context("the token is not text")?;
     let config = tls::client(Some(authorities), None)?;
     Client::new(&server, config, Some(token.trim().to_owned())).context("K8S_API")
 }

@@ -30,7 +30,7 @@ pub fn check_kernel() -> Result<()> {
         );
     }
     if value("ip_forward") != "1" {
-        bail!("net.ipv4.ip_forward is not 1: this node would forward nothing from or to pods");
+        bail!("net.ipv4.ip_forward is not 1: this node would not forward packets from or to pods");
     }
     Ok(())
 }

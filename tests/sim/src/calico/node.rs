@@ -68,7 +68,7 @@ fn one_of(name: &str, values: &[&str]) -> Result<String> {
     let default = values.first().copied().unwrap_or_default();
     let value = variable(name).map_or(default.to_owned(), |value| value.to_lowercase());
     if !values.contains(&value.as_str()) {
-        bail!("{name}: {value:?} is none of {}", values.join(", "));
+        bail!("{name}: {value:?} is not one of {}", values.join(", "));
     }
     Ok(value)
 }
@@ -100,10 +100,10 @@ impl Settings {
             name,
             address: address
                 .parse()
-                .with_context(|| format!("IP: {address:?} is no IPv4 address"))?,
-            pool: pool
-                .parse()
-                .with_context(|| format!("CALICO_IPV4POOL_CIDR: {pool:?} is no IPv4 network"))?,
+                .with_context(|| format!("IP: {address:?} is not an IPv4 address"))?,
+            pool: pool.parse().with_context(|| {
+                format!("CALICO_IPV4POOL_CIDR: {pool:?} is not an IPv4 network")
+            })?,
             ipip: one_of("CALICO_IPV4POOL_IPIP", &["off", "always", "cross-subnet"])?,
             masquerade: is_set("CALICO_IPV4POOL_NAT_OUTGOING", true),
             mtu: number("FELIX_IPINIPMTU", DEFAULT_TUNNEL_MTU)?,

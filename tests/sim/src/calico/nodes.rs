@@ -109,5 +109,5 @@ fn number(value: &Value) -> Result<u32> {
         .as_str()
         .map_or_else(|| value.to_string(), str::to_owned);
     text.parse()
-        .with_context(|| format!("{text:?} is no AS number"))
+        .with_context(|| format!("{text:?} is not an AS number"))
 }

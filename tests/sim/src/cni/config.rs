@@ -216,7 +216,7 @@ impl Raw {
         }
         let levels = ["", "debug", "info", "warning", "error"];
         if !levels.contains(&self.log_level.to_lowercase().as_str()) {
-            bail!("log_level: {:?} is no level", self.log_level);
+            bail!("log_level: {:?} is not a level", self.log_level);
         }
         if self.ipam.r#type.is_empty() || self.ipam.r#type.contains('/') {
             bail!("ipam.type must name a plugin");

@@ -130,7 +130,7 @@ impl Call {
         if interface.len() > 15 || interface.contains(|c: char| c == '/' || c.is_whitespace()) {
             return Err(coded(
                 INVALID_ENVIRONMENT,
-                format!("CNI_IFNAME: {interface:?} is no interface's name"),
+                format!("CNI_IFNAME: {interface:?} is not the name of an interface"),
             ));
         }
         Ok(Self {
@@ -225,7 +225,8 @@ fn calico(call: &Call, text: &str) -> Result<Option<Value>> {
         let path = call.namespace.display();
         format!("failed to open netns {path}: no such namespace")
     })?;
-    let address = address_of(&delegate(&config, text)?.context("the IPAM plugin said nothing")?)?;
+    let address =
+        address_of(&delegate(&config, text)?.context("the IPAM plugin printed nothing")?)?;
     let host = call.host_interface();
     let made = link::connect(namespace, &call.interface, &host, address, config.mtu);
     let Err(error) = made else {
@@ -237,7 +238,7 @@ fn calico(call: &Call, text: &str) -> Result<Option<Value>> {
     };
     // A pod that is not connected must not keep its address.
     if let Err(second) = release(&config, text) {
-        return Err(error.context(format!("the address stays taken: {second:#}")));
+        return Err(error.context(format!("the address could not be released: {second:#}")));
     }
     Err(error)
 }

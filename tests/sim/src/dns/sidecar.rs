@@ -74,7 +74,7 @@ impl Probe {
             "AAAA" => RecordType::AAAA,
             "SRV" => RecordType::SRV,
             "ANY" => RecordType::ANY,
-            other => bail!("invalid probe {text:?}: {other} is no type"),
+            other => bail!("invalid probe {text:?}: {other} is not a type"),
         };
         let name = Name::from_ascii(format!("{}.", name.trim_end_matches('.')));
         Ok(Self {

@@ -125,7 +125,7 @@ pub fn ask(server: SocketAddr, question: &[u8], way: Way) -> Result<Vec<u8>> {
     let mut buffer = vec![0; LARGEST];
     let size = socket.recv(&mut buffer)?;
     if buffer[..size].get(..2) != question.get(..2) {
-        bail!("the answer is to another question");
+        bail!("the answer belongs to another query");
     }
     Ok(buffer[..size].to_vec())
 }

@@ -262,6 +262,6 @@ impl Store {
 
 /// The gateway writes 64-bit numbers as text.
 fn number(value: &Value) -> Result<i64> {
-    let text = value.as_str().context("etcd told no revision")?;
+    let text = value.as_str().context("etcd returned no revision")?;
     text.parse().context("etcd's revision")
 }

@@ -93,7 +93,7 @@ pub fn run(command: &Command, name: &str) -> Result<()> {
 /// service.
 pub fn expose(command: &Command, wanted: &[&str]) -> Result<()> {
     let [(kind, Some(name))] = get::named(wanted)?[..] else {
-        bail!("error: one object has to be named");
+        bail!("error: name one object");
     };
     let found = command
         .ask(&kind.path(Some(command.namespace()), Some(name)))?

@@ -100,7 +100,7 @@ fn objects(text: &str) -> Result<Vec<Value>> {
                     _ => objects.push(document),
                 }
             }
-            _ => bail!("a document that is no object"),
+            _ => bail!("a document that is not an object"),
         }
     }
     Ok(objects)

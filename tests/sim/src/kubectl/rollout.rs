@@ -19,7 +19,7 @@ const LOOK: Duration = Duration::from_secs(1);
 /// # Errors A missing object, one that cannot roll out, or the end of `--timeout`.
 pub fn status(command: &Command, wanted: &[&str]) -> Result<()> {
     let [(kind, Some(name))] = get::named(wanted)?[..] else {
-        bail!("error: one object has to be named");
+        bail!("error: name one object");
     };
     let path = kind.path(Some(command.namespace()), Some(name));
     let limit = command.option("--timeout").map(checks::duration);

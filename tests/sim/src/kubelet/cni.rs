@@ -38,7 +38,7 @@ impl Attachment<'_> {
             }
             result = self.call("ADD", "eth0", &plugin)?;
         }
-        address(&result).context("the plugin told no IPv4 address")
+        address(&result).context("the plugin returned no IPv4 address")
     }
 
     /// Removes the pod's network.

@@ -111,7 +111,7 @@ fn field(settings: &Settings, pod: &Value, ip: &str, path: &str) -> Result<Strin
         "status.hostIP" => host,
         _ => None,
     };
-    found.with_context(|| format!("field {path:?} cannot be told"))
+    found.with_context(|| format!("field {path:?} is not supported or not known"))
 }
 
 /// Replaces `$(NAME)` by variables; `$$(NAME)` becomes `$(NAME)`, and unknown names stay as they

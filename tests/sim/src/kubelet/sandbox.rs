@@ -126,7 +126,7 @@ fn connect(settings: &Settings, pod: &Value, id: &str) -> Result<String> {
         None => {
             let found = settings.docker.inspect(id)?;
             let ip = found["NetworkSettings"]["IPAddress"].as_str();
-            ip.context("docker gave no address")?.to_owned()
+            ip.context("docker returned no address")?.to_owned()
         }
     };
     fs::write(settings.directory(uid(pod)).join("address"), &ip)?;

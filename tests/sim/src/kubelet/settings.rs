@@ -49,7 +49,7 @@ impl Settings {
         }
         for address in flags.list("cluster-dns") {
             let parsed = address.parse::<IpAddr>();
-            parsed.with_context(|| format!("--cluster-dns: {address:?} is no IP address"))?;
+            parsed.with_context(|| format!("--cluster-dns: {address:?} is not an IP address"))?;
         }
         let text = |name, default: &str| flags.text(name).unwrap_or(default).to_owned();
         let dns = flags.list("cluster-dns").into_iter().map(str::to_owned);

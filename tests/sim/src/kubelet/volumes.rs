@@ -154,7 +154,7 @@ fn host_path(volume: &Value) -> Result<PathBuf> {
         }
         "FileOrCreate" => found.as_ref().is_some_and(fs::Metadata::is_file),
         "Socket" | "CharDevice" | "BlockDevice" => found.is_some(),
-        other => bail!("{other:?} is no type of hostPath"),
+        other => bail!("{other:?} is not a type of hostPath"),
     };
     if !fits {
         let what = kind.trim_end_matches("OrCreate").to_lowercase();

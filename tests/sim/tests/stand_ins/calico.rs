@@ -163,7 +163,7 @@ fn the_mesh_can_be_switched_off_and_a_global_peer_set() {
     succeeds(put.args(["-sf", "-X", "PUT", &url, "--data-urlencode", value]));
     eventually("a session with the global peer", || {
         let line = "| 10.99.0.3    | global    | up    | TIME  | Established |";
-        // The third node does not connect to the others: only they connect to it.
+        // The third node does not peer with the others: only they send requests to it.
         let table = status(&lab, 1, &endpoints);
         table.contains(line) || table.contains("| 10.99.0.3    | global    | start |")
     });
@@ -211,7 +211,7 @@ fn a_member_of_etcd_that_does_not_answer_is_passed_over() {
     let lab = Lab::new(3);
     let (_etcd, endpoints) = lab.etcd(3);
     let _one = lab.calico_node(1, &endpoints, &[]);
-    // The first of the list sends no answer, not even a refusal.
+    // The firewall drops requests to the first endpoint of the list: no answer, not even a refusal.
     let rule = "-A INPUT -p tcp --dport 2379 -j DROP";
     succeeds(lab.on(1, "iptables").args(rule.split_whitespace()));
     let _two = lab.calico_node(2, &endpoints, &[]);

@@ -154,7 +154,7 @@ fn kube_dns_answers_for_a_service_and_its_pods_are_told_healthy() {
     wait_for_status(told, "/healthcheck/dnsmasq", 200);
     wait_for_status(told, "/healthcheck/lost", 503);
     assert!(wait_for_status(told, "/metrics", 200).contains("kubedns_probe_dnsmasq"));
-    // Answers follow new and deleted services.
+    // A deleted service gets no more answers.
     plane.kubectl("delete svc web");
     eventually("no answer", || {
         by_packet(cache, web, RecordType::A).is_empty()

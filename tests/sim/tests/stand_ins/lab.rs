@@ -214,7 +214,7 @@ pub fn fetch(namespace: &str, place: &str) -> Option<String> {
     output.status.success().then_some(body)
 }
 
-/// A command in a namespace. `ip` is replaced by it, so that a signal reaches it.
+/// A command in a namespace. `ip` becomes this command, so that a signal reaches it.
 pub fn inside(namespace: &str, program: &str) -> Command {
     let mut command = Command::new("ip");
     command.args(["netns", "exec", namespace, program]);

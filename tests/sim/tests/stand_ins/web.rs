@@ -15,7 +15,7 @@ fn an_example_service_answers_with_its_name_on_its_port() {
         assert!(service.stop());
     }
     let refused = command("user-service").env("PORT", "http").output();
-    assert!(said(&refused.unwrap()).contains("\"http\" is no port"));
+    assert!(said(&refused.unwrap()).contains("\"http\" is not a port"));
 }
 
 #[test]
