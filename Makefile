@@ -1,25 +1,25 @@
-# Everything a person does with this project. `make help` lists it.
+# All tasks of this project. `make help` lists them.
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 
-# How long each target is fuzzed.
+# How long to fuzz each target, in seconds.
 FUZZ_SECONDS ?= 10
 # The bundle to build: a directory below bundle/.
 BUNDLE ?= demo
-# The directory of the bundle's components; the demonstration makes its own where none is given.
+# The directory of the bundle's components; by default, the demonstration makes its own.
 COMPONENTS = out/components/$(BUNDLE)
-# How the program is built: `release` makes it small and takes long. The demonstration and the tests build
+# How to build the program: `release` makes it small and takes long. The demonstration and the tests build
 # everything once, as `dev`.
 PROFILE ?= release
 demo test test-more e2e e2e-single e2e-ha test-image e2e-image: PROFILE = dev
 
-# Where the build's directories lie must not be in what is built.
+# The program must not contain the paths of the build's directories.
 REMAP := --remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)=/cargo
 RELEASE_FLAGS := --config 'target.x86_64-unknown-linux-gnu.rustflags = ["$(REMAP)"]' --release -p appliance
 
-# Always together, so that the crates that they share are compiled once.
+# Build them in one command, so that the crates that they share are compiled once.
 BUILD_DEV := cargo build --locked -p appliance -p appliance-sim -p appliance-vm
 
 TARGET_DIR := target/x86_64-unknown-linux-gnu
@@ -29,27 +29,27 @@ VM := $(TARGET_DIR)/debug/vm
 PAYLOAD := out/payloads/$(BUNDLE)
 # The images of the tutorial's own services, for the workloads of the tests.
 SERVICES := out/services
-# Runs a command with the programs of out/debian.
+# Runs a command with the programs in out/debian.
 WITH_TOOLS := tests/with-tools.sh
 
-# Says which part of a run begins and how long it usually takes, and notes the seconds it took.
+# Shows the part of a run that begins and how long it usually takes, and records the seconds it took.
 PART := tests/part.sh
 export RUN ?= $(firstword $(MAKECMDGOALS))
 export TIMINGS := $(CURDIR)/out/timings
 
 .PHONY: help
-help: ## This list
+help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: tools
-tools: ## Get the packages that the tests need; tests/vm/install-tools.sh test --dry-run lists them
+tools: ## Install or unpack the packages for the tests; tests/vm/install-tools.sh test --dry-run lists them
 	@$(PART) packages tests/vm/install-tools.sh test
 
 .PHONY: demo-tools
 demo-tools:
 	@$(PART) packages tests/vm/install-tools.sh demo
 
-# Made while cargo compiles. What needs it waits for it.
+# Built while cargo compiles. Programs that need the image wait for it.
 .PHONY: vm-image
 vm-image:
 	@mkdir -p out/vm
@@ -79,7 +79,7 @@ components: builder
 endif
 
 .PHONY: bundle
-bundle: components ## Pack BUNDLE (default: demo) into out/payloads, from COMPONENTS or what is fetched
+bundle: components ## Pack BUNDLE (default: demo) into out/payloads, from COMPONENTS or downloads
 ifneq ($(BUNDLE) $(origin COMPONENTS),demo file)
 ifeq ($(origin COMPONENTS),file)
 	$(BUILDER) bundle fetch --bundle bundle/$(BUNDLE)
@@ -93,7 +93,7 @@ appliance: bundle ## Build out/appliance: one static program with BUNDLE inside
 	@ls -l out/appliance
 
 .PHONY: demo
-demo: demo-tools vm-image appliance ## Build the appliance; a VM with no network becomes a cluster of its own: its status, its pods
+demo: demo-tools vm-image appliance ## Build the appliance, turn a VM without a network into a cluster, show its status and pods
 	@$(VM) demo --appliance out/appliance
 	@tests/timings.sh demo
 
@@ -102,31 +102,31 @@ timings: ## Print how long each part of the last `make demo` and `make test` too
 	@tests/timings.sh demo test
 
 .PHONY: reproducible
-reproducible: ## Build the program again elsewhere and compare the bytes
+reproducible: ## Build the program again in another directory and compare the bytes
 	$(MAKE) builder PROFILE=release
 	tests/reproducible.sh $(BUILDER)
 
 .PHONY: lint
-lint: ## Format, clippy, shellcheck
+lint: ## Check the format, run clippy and shellcheck
 	cargo fmt --all --check
 	shellcheck $$(git ls-files '*.sh') .ci/run
 	@$(PART) clippy cargo clippy --workspace --all-targets --locked -- -D warnings
 
 .PHONY: docs
-docs: ## The documentation of the code, with every link checked
+docs: ## Build the documentation of the code and check its links
 	@$(PART) documentation env RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --locked
 
 .PHONY: audit
-audit: tools ## The licences and the sources of all crates, and crates that are forbidden (deny.toml)
+audit: tools ## Check licences and sources of all crates, and forbidden crates (deny.toml)
 	@$(PART) audit out/tools/bin/cargo-deny --workspace --locked check bans licenses sources
 
 .PHONY: fuzz
-fuzz: ## Feed what reads hostile input with any bytes, FUZZ_SECONDS for each target
+fuzz: ## Fuzz the parsers of hostile input, FUZZ_SECONDS for each target
 	tests/fuzz/run.sh $(FUZZ_SECONDS)
 
-# In this order: what ends soon first.
+# The short parts come first.
 .PHONY: test
-test: tools vm-image audit lint docs appliance host-tests vms ## Format, clippy, licences, documentation, all tests without VMs, and two VMs, a master and a worker
+test: tools vm-image audit lint docs appliance host-tests vms ## Format, clippy, licences, documentation, all tests without VMs, and a cluster of two VMs
 	@tests/timings.sh test
 
 .PHONY: host-tests
@@ -140,42 +140,42 @@ vms: harness
 	@$(PART) 'tests in VMs' env APPLIANCE=$(CURDIR)/out/appliance SERVICES=$(CURDIR)/$(SERVICES) THOROUGH=$(THOROUGH) \
 		cargo test --locked --test integration e2e:: -- --ignored --nocapture
 
-# Left out of `test`, which is to end within the hour on two cores without KVM.
+# Not in `test`, which must end within an hour on two cores without KVM.
 .PHONY: test-more
-test-more: tools appliance reproducible fuzz ## What takes longer: single VMs, the same bytes again, fuzzing
+test-more: tools appliance reproducible fuzz ## Longer tests: single VMs, reproducible build, fuzzing
 	APPLIANCE=$(CURDIR)/out/appliance cargo test --locked --test integration vm:: -- --ignored --skip golden:: --test-threads=1 --nocapture
 
 .PHONY: e2e
 e2e: THOROUGH = yes
-e2e: tools appliance vms ## The tutorial's three VMs: one user-data, nobody logs in; COMPONENTS=DIR for real programs
+e2e: tools appliance vms ## A cluster of the tutorial's three VMs, from one user-data; COMPONENTS=DIR uses real programs
 
 .PHONY: e2e-single
-e2e-single: tools harness appliance ## One VM of role single: add-ons, checks, services; COMPONENTS=DIR for real programs
+e2e-single: tools harness appliance ## One VM with role single: add-ons, checks, services; COMPONENTS=DIR uses real programs
 	$(SIM) services $(SERVICES)
 	APPLIANCE=$(CURDIR)/out/appliance SERVICES=$(CURDIR)/$(SERVICES) \
 		cargo test --locked --test integration single:: -- --ignored --nocapture
 
 .PHONY: e2e-ha
-e2e-ha: tools appliance ## Five VMs, three of them masters: cut one off, kill and replace one, lose two (9 GB of memory)
+e2e-ha: tools appliance ## Five VMs, three of them masters: disconnect, kill and replace masters, lose two (9 GB of memory)
 	APPLIANCE=$(CURDIR)/out/appliance cargo test --locked --test integration ha:: -- --ignored --nocapture
 
 .PHONY: image
-image: ## Make a golden image with Packer: TARGET=qemu|openstack PACKER_ARGS='-var …' (packer/variables.pkr.hcl)
+image: ## Build a golden image with Packer: TARGET=qemu|openstack PACKER_ARGS='-var …' (packer/variables.pkr.hcl)
 	$(WITH_TOOLS) packer/build.sh $(TARGET) $(PACKER_ARGS)
 
 .PHONY: test-image
-test-image: tools appliance ## Golden images, built offline and by Packer; boot the first, and a plain one beside it
+test-image: tools appliance ## Build golden images offline and with Packer; boot one, and a plain image for comparison
 	APPLIANCE=$(CURDIR)/out/appliance cargo test --locked --test integration golden::vm::a_golden -- --ignored --test-threads=1 --nocapture
 
 .PHONY: e2e-image
-e2e-image: tools appliance ## Base, golden image, three VMs cloned from it with one user-data, healthy cluster
+e2e-image: tools appliance ## Build a golden image and boot a cluster of three VMs from it, with one user-data
 	APPLIANCE=$(CURDIR)/out/appliance cargo test --locked --test integration golden::vm::three -- --ignored --nocapture
 
 .PHONY: bench
-bench: tools appliance ## Figures, one `name value` a line; PROGRAMS is a directory of programs to pack
+bench: tools appliance ## Print measurements, one `name value` per line; PROGRAMS is a directory of programs to pack
 	$(WITH_TOOLS) tests/bench.sh $(BUILDER) out/appliance $(PROGRAMS)
 
 .PHONY: clean
-clean: ## Remove what was built; cached VM images stay in out/vm
+clean: ## Remove built files; cached VM images stay in out/vm
 	cargo clean
 	rm -rf out/appliance out/builder out/components out/payloads $(SERVICES)

@@ -1,8 +1,8 @@
 #!/bin/sh
-# Runs as root inside the VM that becomes the image. Installs those of PACKAGES that are missing.
+# Runs as root inside the VM that becomes the image. Installs the missing packages of PACKAGES.
 set -eu
 
-# Wait for cloud-init: it would write again what is removed below. Its warnings do not matter here.
+# Wait for cloud-init: otherwise it would write files again that are removed below. Ignore its warnings.
 cloud-init status --wait >/dev/null || true
 
 missing=

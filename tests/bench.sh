@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Figures, one `name value` a line. Times are ratios of two measurements in this run.
+# Prints measurements, one `name value` per line. Times are ratios of two measurements in this run.
 # usage: bench.sh BUILDER APPLIANCE [PROGRAMS]
-# PROGRAMS is a directory of large programs to pack; without it, ten written in Go are taken from
-# the Debian packages that the tests install.
+# PROGRAMS is a directory of large programs to pack. The default is ten Go programs from the Debian
+# packages of the tests.
 set -euo pipefail
 
 builder=$(realpath "$1")
@@ -20,7 +20,7 @@ ratio() {
     awk -v a="$1" -v b="$2" 'BEGIN { printf "%.3f\n", a / b }'
 }
 
-# Milliseconds a command takes.
+# The milliseconds that a command takes.
 spent() {
     local start
     start=$(date +%s%N)
@@ -28,7 +28,7 @@ spent() {
     echo $((($(date +%s%N) - start) / 1000000))
 }
 
-# The most memory a command has at once, in MiB.
+# The peak memory of a command, in MiB.
 peak() {
     python3 -c 'import resource, subprocess, sys
 subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

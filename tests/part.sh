@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Runs a command as one part of a run such as `make demo`: says what begins and how long it usually takes
-# on two cores, and notes in the file TIMINGS how long it took.
+# Runs a command as one part of a run such as `make demo`: shows its name and how long it usually takes on
+# two cores, and records in the file TIMINGS how long it took.
 # usage: RUN=NAME TIMINGS=FILE part.sh PART COMMAND…
 set -euo pipefail
 

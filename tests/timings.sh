@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Prints how long each part of the last runs took, and how long it usually takes on two cores. A part that
-# ran twice counts with its last time.
+# Prints how long each part of the last runs took, and how long it usually takes on two cores. For a part
+# that ran twice, it prints the last time.
 # usage: TIMINGS=FILE timings.sh RUN…
 set -euo pipefail
 

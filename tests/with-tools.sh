@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Runs a command with the packages that install-tools.sh unpacked below out/debian. What this machine has
-# itself comes first.
+# Runs a command with the packages that install-tools.sh unpacked below out/debian. Programs
+# that are installed on this machine come first.
 # usage: with-tools.sh COMMAND…
 set -euo pipefail
 

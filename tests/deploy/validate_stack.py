@@ -1,8 +1,8 @@
 """Validates a Heat stack with Heat's own engine: TEMPLATE PARAMETERS, the latter as JSON.
 
-Prints what Heat makes of each resource's properties, as JSON; a resource is called by its name where
-another one refers to it. No cloud is asked: what only a cloud can tell, such as whether there is an
-image of that name, is taken to be so.
+Prints the properties of each resource as Heat evaluates them, as JSON. A reference to another resource
+becomes the name of that resource. No cloud is used: facts that only a cloud knows, such as whether an
+image exists, count as true.
 """
 
 import json

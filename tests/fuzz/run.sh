@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Feeds every fuzz target for so many seconds each: run.sh [SECONDS [TARGET…]].
+# Fuzzes each target for SECONDS: run.sh [SECONDS [TARGET…]].
 #
-# The language rules out what sanitizers look for, so that a stable compiler will do. What is found
-# is kept in out/fuzz; `cargo fuzz cmin` brings what is worth it into corpus/.
+# Rust prevents the errors that sanitizers look for, so a stable compiler is enough. New inputs are kept in
+# out/fuzz; `cargo fuzz cmin` reduces them to those that cover new code, for corpus/.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 seconds=${1:-20}
@@ -13,7 +13,7 @@ export PATH="$tools/bin:$PATH"
 if [[ $(cargo fuzz --version 2>/dev/null) != "cargo-fuzz $version" ]]; then
   cargo install --quiet --locked --root "$tools" --version "$version" cargo-fuzz
 fi
-# Linking at once, and not slowly and well: each target runs for seconds.
+# Link fast instead of optimizing: each target runs only for seconds.
 export CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16
 targets=("$@")
 if [[ ${#targets[@]} -eq 0 ]]; then

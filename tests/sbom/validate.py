@@ -1,4 +1,4 @@
-"""Holds a CycloneDX document on standard input to the published schema, strictly."""
+"""Validates a CycloneDX document on standard input strictly against the published schema."""
 
 import sys
 

@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# Gets the Debian or Ubuntu packages that the demonstration or the tests need. Rust is not among them: it
-# comes from rustup.
+# Installs or unpacks the Debian or Ubuntu packages that the demonstration or the tests need. Rust is not
+# among them: install it with rustup.
 #
 # Only common tools are installed. Packages with a service, and packages that change the machine, such as
 # cloud-init and docker, are unpacked below out/debian: tests/with-tools.sh runs a command with them.
 # usage: install-tools.sh demo|test [--dry-run]
-# --dry-run prints the lists, and changes nothing.
+# --dry-run only prints the lists.
 set -euo pipefail
 export LC_ALL=C DEBIAN_FRONTEND=noninteractive
 
-# What `make demo` installs.
+# The packages that `make demo` installs.
 installed=(
     debootstrap # makes the VM image
     e2fsprogs
@@ -22,13 +22,13 @@ installed=(
     qemu-system-x86
     qemu-utils
 )
-# What `make demo` unpacks.
+# The packages that `make demo` unpacks.
 unpacked=(
     bird # BGP, for the stand-in of calico/node
     etcd-client
     etcd-server
 )
-# What `make test` adds to each.
+# The additional packages of `make test`.
 installed_for_tests=(
     curl
     dnsmasq-base # the DHCP of the VMs' network
@@ -41,22 +41,22 @@ installed_for_tests=(
     shellcheck
     systemd # systemd-analyze
     xz-utils
-    zstd # to compare with
+    zstd # for comparison
 )
 unpacked_for_tests=(
     cloud-init # its schema check, and its cache
     docker-registry
-    docker.io # a daemon of the tests' own
-    golang-cfssl # reads certificates as the tutorial's tool does
+    docker.io # a separate daemon for tests
+    golang-cfssl # the tutorial's tool for certificates
     minisign
     packer # reads its templates
 )
-# The packages of Python, in an environment of their own below out/.
+# The Python packages, in a separate environment below out/.
 venv=out/tools
 requirements=(tests/deploy/requirements.txt tests/sbom/requirements.txt)
-# Those of which each file has a checksum.
+# The Python packages with a checksum for each file.
 checked=tests/audit/requirements.txt
-# Where packages are unpacked.
+# The directory of unpacked packages.
 debian=out/debian
 
 usage() {
@@ -86,8 +86,8 @@ apt() {
     apt-get --yes --quiet=2 --no-install-recommends --no-remove -o DPkg::Lock::Timeout=600 "$@"
 }
 
-# The arguments of `apt-get install`. apt refuses qemu-system-x86 beside a qemu-utils that is newer than
-# the archive's: only there qemu-utils goes back to the archive's version, and nothing else does.
+# The arguments of `apt-get install`. apt refuses qemu-system-x86 if the installed qemu-utils is newer than
+# the archive's: only then, qemu-utils is downgraded to the archive's version, and no other package.
 plan() {
     local version
     if apt --simulate install "$@" >/dev/null 2>&1; then
@@ -100,7 +100,7 @@ plan() {
     echo "$@"
 }
 
-# The packages that apt would take back to an older version.
+# The packages that apt would downgrade.
 downgraded() {
     apt-get --simulate --yes --no-install-recommends --no-remove install "$@" |
         awk '/^The following packages will be DOWNGRADED:/ { on = 1; next } /^[^ ]/ { on = 0 } on { for (i = 1; i <= NF; i++) print $i }'
@@ -109,7 +109,7 @@ downgraded() {
 install_packages() {
     local arguments
     if ! arguments=$(plan "$@"); then
-        echo "error: apt cannot install these packages; see why with: apt-get --simulate install $*" >&2
+        echo "error: apt cannot install these packages; for the reason, run: apt-get --simulate install $*" >&2
         exit 1
     fi
     if [ "$(id -u)" -ne 0 ]; then
@@ -122,10 +122,10 @@ install_packages() {
     apt install $arguments >/dev/null
 }
 
-# Downloads packages, and those of their dependencies that this machine lacks, and unpacks them.
+# Downloads and unpacks packages, and their dependencies that are missing on this machine.
 unpack_packages() {
     local archives=$PWD/$debian/archives archive
-    echo "unpacking below $debian, not installed: $*"
+    echo "unpacking below $debian, without installing: $*"
     rm -rf "$archives"
     mkdir -p "$archives/partial" "$debian/root"
     apt -o "Dir::Cache::archives=$archives" -o APT::Sandbox::User=root -o Debug::NoLocking=yes \
@@ -166,7 +166,7 @@ case ${2:-} in
 esac
 
 mkdir -p out
-# Whoever comes second waits.
+# A second run waits.
 exec 9>out/.tools.lock
 flock 9
 mapfile -t to_install < <(missing)
