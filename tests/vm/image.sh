@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Makes the VM image that the demonstration and the VM tests boot, from the distribution's own
-# packages: systemd, cloud-init, docker. Nothing of Kubernetes is in it. Prints its directory.
+# packages: systemd, cloud-init, docker. It contains nothing of Kubernetes. Prints its directory.
 #
-# The image is kept below the directory given, in a directory named by all that goes into it.
+# The image is kept below DIRECTORY, in a directory whose name is a digest of this script and the suite.
 # usage: image.sh DIRECTORY
 set -euo pipefail
 
@@ -33,7 +33,7 @@ distribution() {
     esac
 }
 
-# The archive this machine itself installs from.
+# The archive from which this machine installs its own packages.
 mirror() {
     # shellcheck disable=SC2016 # apt's own variables
     apt-get indextargets --format '$(ORIGIN) $(SUITE) $(REPO_URI)' 'Created-By: Packages' |
@@ -44,7 +44,7 @@ say() {
     printf '%4d s  %s\n' "$SECONDS" "$*" >&2
 }
 
-# Removes what unfinished runs left, this one's included; their mounts first.
+# Removes the files of unfinished runs, including this one. Unmounts them first.
 clean_up() {
     local work
     for work in "$cache"/.building-*; do
@@ -73,11 +73,11 @@ install_packages() {
     rm "$work/root/usr/sbin/policy-rc.d" "$work/root/etc/resolv.conf"
 }
 
-# What a distribution's cloud image has, and no more.
+# Adds the settings of a distribution's cloud image, and nothing else.
 configure() {
     printf '/dev/vda / ext4 errors=remount-ro 0 1\n' >"$work/root/etc/fstab"
     printf 'datasource_list: [NoCloud, ConfigDrive, OpenStack, None]\n' >"$work/root/etc/cloud/cloud.cfg.d/90-datasource.cfg"
-    # cloud-init's own choice is a locale that has to be generated first, with a package that is not here.
+    # cloud-init's default is a locale that must be generated, with a package that is not in the image.
     printf 'locale: C.UTF-8\n' >"$work/root/etc/cloud/cloud.cfg.d/90-locale.cfg"
     printf 'localhost\n' >"$work/root/etc/hostname"
     : >"$work/root/etc/machine-id"
@@ -95,7 +95,7 @@ distribution
 name=$(cat "$here/image.sh" <(echo "$suite") | sha256sum | cut -c 1-12)
 image=$cache/$name
 mkdir -p "$cache"
-# Whoever comes second waits for the image instead of making another.
+# A second run waits for the image instead of making another one.
 exec 9>"$cache/.lock"
 if ! flock --nonblock 9; then
     say "wait for the image that is being made"
@@ -107,7 +107,7 @@ if [ -e "$image/root.img" ]; then
 fi
 uri=$(mirror)
 [ -n "$uri" ] || { apt-get update -qq >&2 && uri=$(mirror); }
-[ -n "$uri" ] || { echo "apt knows no archive of Debian or Ubuntu to make a VM image from" >&2; exit 1; }
+[ -n "$uri" ] || { echo "error: apt has no archive of Debian or Ubuntu for the VM image; add one to /etc/apt/sources.list" >&2; exit 1; }
 clean_up
 trap clean_up EXIT
 work=$(mktemp -d "$cache/.building-XXXXXX")
