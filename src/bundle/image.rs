@@ -77,7 +77,7 @@ pub fn parse_manifest(bytes: &[u8]) -> Result<OciManifest> {
     ensure!(
         version.schema_version == 2,
         "the registry has only a manifest of schema {}, which cannot be verified layer by layer; \
-         pull the image with docker 1.10 or later, push it to a registry of your own, and use that \
+         pull the image with docker 1.10 or later, push it to your own registry, and use that \
          with `--mirror HOST=URL`",
         version.schema_version
     );
@@ -242,7 +242,7 @@ pub fn check_archive(tarball: impl Read, reference: &str) -> Result<Sha256> {
     let manifests: Vec<ArchiveManifest> = serde_json::from_slice(&text).context(MANIFEST)?;
     let [manifest] = manifests.as_slice() else {
         bail!(
-            "it holds {} images instead of one; save each image to a file of its own",
+            "it holds {} images instead of one; save each image to its own file",
             manifests.len()
         )
     };

@@ -205,7 +205,7 @@ impl Manifest {
             check_path(&component.path)?;
             ensure!(
                 component.size < MAX_SIZE,
-                "the size of {name} is too big to be true"
+                "the size of {name} is not plausible"
             );
             let first = parts.insert(&component.path, Vec::new()).is_none();
             ensure!(first, "{} is listed twice", component.path);

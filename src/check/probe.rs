@@ -81,7 +81,7 @@ pub fn ask(
     }
     let name = format!("kubernetes.default.svc.{}", expected.domain);
     for (index, pod) in pods.iter().enumerate() {
-        let way = way(pod, ports).map_err(|error| format!("the probe is not reached: {error:#}"));
+        let way = way(pod, ports).map_err(|error| format!("cannot reach the probe: {error:#}"));
         probes.dns.push(Answer {
             node: pod.node.name.clone(),
             found: put(&way, &format!("/dns?name={name}")),

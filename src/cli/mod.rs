@@ -1,5 +1,4 @@
-//! The command line: types and help texts only. Commands resolve what was typed here into what they
-//! do.
+//! The command line: types and help texts only. Commands turn these types into actions.
 
 use std::path::PathBuf;
 

@@ -41,7 +41,7 @@ pub fn known_members(client: &Client, others: &[Ipv4Addr]) -> Result<Vec<Member>
         serde_json::from_str(&response.text()?).context("the member list of etcd is not valid")
     };
     at_any(others, ask)
-        .context("none of etcd's other members answers; TCP port 2380 has to pass between masters")
+        .context("none of etcd's other members answers; allow TCP port 2380 between masters")
 }
 
 /// Changes the member list through one of the other members.
@@ -56,8 +56,8 @@ pub fn change(
         http::send(request(&client, &url)).map(drop)
     };
     at_any(others, ask).context(
-        "none of etcd's other members accepts the change of the member list; TCP port 2379 has to \
-         pass between masters, and etcd needs a majority of its members",
+        "none of etcd's other members accepts the change of the member list; allow TCP port 2379 \
+         between masters; etcd also needs a majority of its members",
     )
 }
 

@@ -145,7 +145,7 @@ fn page_through(text: &str, pager: &str) {
         program.env("LESS", "FRX");
     }
     let error = program.exec();
-    log::debug!("start the pager {pager}: {error}");
+    log::debug!("cannot start the pager {pager}: {error}");
 }
 
 #[cfg(test)]

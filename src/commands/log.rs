@@ -49,7 +49,7 @@ pub fn start(verbose: bool) {
 pub fn end(ended: Result<Outcome>) -> ExitCode {
     match ended.and_then(|outcome| {
         out::end()
-            .context("write to standard output")
+            .context("cannot write to standard output")
             .map(|()| outcome)
     }) {
         Ok(outcome) => outcome.into(),

@@ -25,7 +25,7 @@ pub fn pages() -> Result<Vec<(String, Vec<u8>)>> {
     let mut root = Cli::command();
     root.build();
     let mut pages = Vec::new();
-    collect(&root, &mut pages).context("make the manual pages")?;
+    collect(&root, &mut pages).context("cannot make the manual pages")?;
     Ok(pages)
 }
 

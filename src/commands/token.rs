@@ -106,7 +106,7 @@ fn show(
 
 /// How to use a token before the cluster has a master.
 const NEW_CLUSTER: &str = "\
-This token is shown only once. Put it in the place of TOKEN in the user-data of the master and of all
+This token is shown only once. Put it in place of TOKEN in the user-data of the master and of all
 workers, with the master's address:
 
   #cloud-config
@@ -134,7 +134,7 @@ fn for_workers(state: &State, expires: Option<OffsetDateTime>) -> String {
     };
     format!(
         "This token is shown only once. Workers can join with it {until}. On a new worker, write this to \
-         /etc/appliance/config.yaml,\nwith the token in the place of TOKEN, and run `appliance install`:\n\n\
+         /etc/appliance/config.yaml,\nwith the token in place of TOKEN, and run `appliance install`:\n\n\
          role: worker\n{masters}\njoin: {{token: TOKEN}}\n\n\
          Or boot the worker with this user-data:\n\n\
          #cloud-config\nappliance:\n  role: worker\n  {masters}\n  join: {{token: TOKEN}}"

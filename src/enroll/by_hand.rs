@@ -55,7 +55,7 @@ pub fn init(dir: &Path, common_name: &str) -> Result<()> {
     };
     write(&root, &Desired::of_pki(&authority))?;
     log::info!(
-        "made {0}{CA} and its key {0}{CA_KEY}; store the key where nobody else can read it",
+        "made {0}{CA} and its key {0}{CA_KEY}; store the key where only you can read it",
         dir.display()
     );
     Ok(())

@@ -136,14 +136,14 @@ fn attempt(context: &Context<'_>, held: &[Held<'_>]) -> Result<Option<JoinedMast
             .collect();
         match founding(&knocks) {
             Founding::Found => {
-                log::info!("no other master has a cluster; this master founds it");
+                log::info!("no other master has a cluster; this master creates it");
                 return Ok(None);
             }
             Founding::Wait => {
                 let named: Vec<String> = others.iter().map(ToString::to_string).collect();
                 return Err(transient(anyhow!(
                     "too few of the other masters ({}) answer at TCP port {port}, so it is unknown \
-                     whether a cluster exists; boot them, and let this port pass between masters",
+                     whether a cluster exists; boot them, and allow this port between masters",
                     named.join(", ")
                 )));
             }

@@ -74,7 +74,7 @@ impl Found {
 pub const TRACES: &[Trace] = &[
     Trace {
         name: "machine ID",
-        why: "systemd, DHCP and the journal would take all VMs for the same machine",
+        why: "systemd, DHCP and the journal would treat all VMs as the same machine",
         running: Running::Leaves,
         find: machine_id,
     },
@@ -110,7 +110,7 @@ pub const TRACES: &[Trace] = &[
     },
     Trace {
         name: "cloud-init's state",
-        why: "cloud-init could take a new VM for one that it has already set up",
+        why: "cloud-init could treat a new VM as one that it has already set up",
         running: Running::Leaves,
         find: cloud_init,
     },

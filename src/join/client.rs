@@ -298,7 +298,7 @@ impl Worker<'_> {
                  machines use this address"
             ));
         }
-        transient(NotReached(format!("{self} is not reached: {cause}")))
+        transient(NotReached(format!("cannot reach {self}: {cause}")))
     }
 
     fn refused(&self, refusal: &Refusal) -> Failure {

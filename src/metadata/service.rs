@@ -130,7 +130,7 @@ impl Service {
         match session.read() {
             Ok(Some(metadata)) => Ok(Answer::Found(Box::new(metadata))),
             Ok(None) => Ok(Answer::Missing(
-                "something answers, but it is not OpenStack's service".to_owned(),
+                "another server than OpenStack's service answers".to_owned(),
             )),
             Err(error) if error.is::<NoAnswer>() => Ok(Answer::Missing(format!(
                 "no answer within {} s: {error}",
@@ -178,7 +178,7 @@ impl Door {
         if let Some(address) = address {
             builder = builder.resolve(NAME_V6, SocketAddr::V6(address));
         }
-        let client = builder.build().context("make an HTTP client")?;
+        let client = builder.build().context("cannot make an HTTP client")?;
         Ok(Door { client, base })
     }
 

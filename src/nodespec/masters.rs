@@ -40,8 +40,7 @@ impl Resolver<'_> {
             n if n > MOST => "etcd supports at most seven members; configure three or five",
             n if n > 2 && n % 2 == 0 => {
                 self.warnings.push(format!(
-                    "{}: a cluster of {number} masters survives the loss of no more masters than one \
-                     of {}",
+                    "{}: a cluster of {number} masters tolerates no more lost masters than one of {}",
                     masters.origin,
                     number - 1
                 ));

@@ -128,7 +128,7 @@ impl Authority<'_> {
         // If it expires with its authority, a new one would not be valid any longer.
         let renewable = info.not_after < self.ends;
         if !signed {
-            Err("another authority had signed it")
+            Err("another authority signed it")
         } else if info.public_key != key.subject_public_key_info() {
             Err("it was for another key")
         } else if !says_what_is_asked(&info, request) {

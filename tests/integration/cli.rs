@@ -71,7 +71,7 @@ fn output_that_is_lost_is_an_error() {
     assert_eq!(ended.status.code(), Some(1));
     let text = said(&ended);
     assert!(
-        text.starts_with("error: write to standard output: "),
+        text.starts_with("error: cannot write to standard output: "),
         "{text}"
     );
 }

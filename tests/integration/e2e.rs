@@ -68,7 +68,7 @@ fn vms_become_a_cluster_by_themselves() {
 fn workers_wait_for_their_master(site: &Site, bed: &mut Bed) {
     bed.switch_on(site.workers);
     bed.wait("the workers wait for their master", |_, machine| {
-        let waits = "waiting to join: the master at 192.168.1.102:6444 is not reached";
+        let waits = "waiting to join: cannot reach the master at 192.168.1.102:6444";
         journal(machine).is_ok_and(|said| said.contains(waits))
     });
     bed.switch_on(&[site.master]);

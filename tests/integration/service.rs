@@ -223,7 +223,7 @@ fn a_service_that_is_not_there_is_passed_over_and_named() {
     let other = Server::start(|_| appliance_cloud::server::Answer::status("404 Not Found"));
     let text = said(&detect(&other, &[]));
     assert!(
-        text.contains("something answers, but it is not OpenStack's service"),
+        text.contains("another server than OpenStack's service answers"),
         "{text}"
     );
 }

@@ -240,7 +240,7 @@ impl Workshop {
     }
 }
 
-/// The names of what is in a directory.
+/// The names of all entries of a directory.
 pub fn names(dir: &Path) -> Vec<String> {
     let mut names: Vec<String> = fs::read_dir(dir)
         .unwrap()

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Gathers the demonstration bundle's components: stand-ins, and etcd from Debian's packages. BIRD and
-# what it needs come from Debian's packages too: `sim images` puts them into calico/node's image.
+# Collects the components of the demonstration's bundle: stand-ins, and etcd from Debian's packages. BIRD and
+# its libraries also come from Debian's packages: `sim images` puts them into calico/node's image.
 # usage: components.sh SIM DIRECTORY
 set -euo pipefail
 
@@ -12,7 +12,7 @@ mkdir -p "$directory"
 "$sim" images "$directory"
 for program in etcd etcdctl; do
     path=$(command -v "$program") || {
-        echo "$program is missing: apt-get install etcd-server etcd-client" >&2
+        echo "error: $program is missing; run: apt-get install etcd-server etcd-client" >&2
         exit 1
     }
     install -m 0755 "$path" "$directory/$program"
