@@ -40,7 +40,7 @@ pub struct Audit {
 pub struct Difference {
     /// The workload's name.
     pub name: String,
-    /// What is wrong with it.
+    /// The problem with it.
     pub problem: String,
 }
 
@@ -54,7 +54,7 @@ pub struct Finding {
     pub version: String,
     /// What it could be verified against.
     pub held_to: Measure,
-    /// What is wrong with it; `None` if nothing is.
+    /// The problem with it; `None` if it has none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
 }

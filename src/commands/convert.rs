@@ -13,7 +13,7 @@ use crate::sys::lock::Lock;
 use crate::sys::out::say;
 use crate::sys::root::Root;
 
-/// Takes the node down and installs it again with certificates.
+/// Takes the node down, and installs it again with certificates.
 pub fn run(arguments: &Convert, required_key: Option<&str>) -> Result<Outcome> {
     let root = Root::open(&arguments.install.root).map_err(Refused::because)?;
     let Some(state) = records::state(&root)? else {

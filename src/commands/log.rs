@@ -67,7 +67,7 @@ pub fn end_with(shown: &clap::Error) -> ExitCode {
     ExitCode::from(u8::try_from(shown.exit_code()).unwrap_or(2))
 }
 
-/// The error with what led to it, outermost first. A cause that says nothing new is left out.
+/// The error with its causes, outermost first. A cause that adds nothing new is left out.
 pub fn causes(error: &anyhow::Error) -> String {
     let mut said: Vec<String> = Vec::new();
     for cause in error.chain().map(ToString::to_string) {

@@ -85,7 +85,7 @@ fn foreign_authority(pem: String) -> Issued {
     }
 }
 
-/// Placeholder certificates that stand for those that the master would issue.
+/// Placeholder certificates instead of those that the master would issue.
 fn pretended(
     context: &Context<'_>,
     certificates: Vec<CertificateRequest>,

@@ -110,8 +110,8 @@ impl Schedule {
     }
 }
 
-/// Runs `attempt` until it succeeds, fails for good, or the schedule ends. The warning about another
-/// try begins with `what`.
+/// Runs `attempt` until it succeeds, fails permanently, or the schedule ends. The warning about
+/// another attempt begins with `what`.
 pub fn retried<T>(
     what: &str,
     schedule: Schedule,

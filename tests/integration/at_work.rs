@@ -103,7 +103,7 @@ pub fn faults_of_the_network_are_told(site: &Site, bed: &mut Bed) {
     every_check_passes(site, bed);
 }
 
-/// The checks in docs/checks.md, word for word: those that need no image of the operator.
+/// The commands in docs/checks.md, word for word: those that need no image of the operator.
 pub fn the_commands_of_the_documentation_work(site: &Site, bed: &mut Bed) {
     let project = Path::new(env!("CARGO_MANIFEST_DIR"));
     let text = std::fs::read_to_string(project.join("docs/checks.md")).unwrap();

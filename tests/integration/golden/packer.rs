@@ -84,7 +84,7 @@ fn packer_refuses_variables_that_make_no_sense() {
     ] {
         let output = validate_qemu(&["-var", variable]);
         assert!(!output.status.success(), "{variable}");
-        // Packer breaks lines where it likes.
+        // Packer may break lines anywhere.
         let words = said(&output)
             .split_whitespace()
             .collect::<Vec<_>>()
