@@ -1,10 +1,9 @@
-//! The way to the API servers where there are several: a port of this machine, from which
-//! connections go on to a server that is healthy.
+//! The forwarder to several API servers: a port on this machine that forwards connections to a
+//! healthy server.
 //!
-//! Of a server that is found dead, the connections are closed as soon as another is healthy: a
-//! kubelet would otherwise wait for an answer on a connection that is still open, as far as it knows,
-//! for a quarter of an hour. Where none is healthy, all are used: servers that answer slowly are more
-//! than none.
+//! If a server is dead and another is healthy, the connections to the dead server are closed.
+//! Otherwise a kubelet would wait for an answer for a quarter of an hour. If no server is healthy,
+//! it still uses all of them: slow servers are better than none.
 
 use std::net::{SocketAddr, TcpListener};
 use std::pin::pin;
@@ -23,17 +22,17 @@ use tokio::time::timeout;
 
 use crate::sys::http;
 
-/// Between two looks at a server.
+/// The pause between two health requests to a server.
 const INTERVAL: Duration = Duration::from_secs(2);
-/// How long a server may take to say that it is healthy, in all.
+/// How long a health request may take in total.
 pub const HEALTH: Duration = Duration::from_secs(4);
-/// After so many bad answers in a row a server counts as dead: one may be lost on the way.
+/// A server counts as dead after this many failures in a row: a single request may get lost.
 const BAD_ANSWERS: u32 = 2;
 /// How long a server may take to accept a connection, before the next one is tried.
 const CONNECT: Duration = Duration::from_secs(2);
-/// How long to wait where no more connections can be taken, for want of descriptors.
+/// How long to wait if no connection can be accepted because file descriptors are used up.
 const PAUSE: Duration = Duration::from_millis(100);
-/// How many connections may be open.
+/// How many connections may be open at a time.
 const MOST_CONNECTIONS: usize = 8192;
 
 /// The API servers.
@@ -44,7 +43,7 @@ struct Servers {
 }
 
 impl Servers {
-    /// As good as any, until the first answer.
+    /// All servers count as healthy until the first answer.
     fn new(addresses: &[SocketAddr]) -> Servers {
         Servers {
             addresses: addresses.to_owned(),
@@ -52,14 +51,14 @@ impl Servers {
         }
     }
 
-    /// Notes how the one of number `index` is; whether that is news.
+    /// Records the health of the server with this index. Returns whether it changed.
     fn note(&self, index: usize, healthy: bool) -> bool {
         self.health
             .send_if_modified(|all| std::mem::replace(&mut all[index], healthy) != healthy)
     }
 
-    /// The numbers of all, from `first` on; those that are not healthy come last, for they may be
-    /// by now.
+    /// The indexes of all servers, starting with `first`. Servers that are not healthy come last:
+    /// they may have recovered.
     fn in_order(&self, first: usize) -> Vec<usize> {
         let count = self.addresses.len();
         let mut ordered: Vec<usize> = (0..count).map(|i| (first + i) % count).collect();
@@ -68,17 +67,17 @@ impl Servers {
         ordered
     }
 
-    /// Waits until the one of number `index` is dead, and another is not.
+    /// Waits until the server with this index is dead and another is healthy.
     async fn better_than(&self, index: usize) {
         let mut health = self.health.subscribe();
         let better = health.wait_for(|all| !all[index] && all.contains(&true));
-        // It fails only where the sender is gone, and that is our own.
+        // This fails only if the sender is gone, but this struct owns the sender.
         let _ = better.await;
     }
 }
 
-/// Forwards what comes to `listener` to one of `servers`, whose health it asks with `client`, for
-/// ever.
+/// Forwards connections from `listener` to one of `servers`, without end. It checks their health
+/// with `client`.
 pub fn run(listener: TcpListener, servers: &[SocketAddr], client: &Client) -> Result<()> {
     let servers = Arc::new(Servers::new(servers));
     for index in 0..servers.addresses.len() {
@@ -120,13 +119,20 @@ async fn serve(listener: TcpListener, servers: Arc<Servers>) -> Result<()> {
     let listener = tokio::net::TcpListener::from_std(listener)?;
     let room = Arc::new(Semaphore::new(MOST_CONNECTIONS));
     let next = AtomicUsize::new(0);
-    log::info!("{place} leads to {} API servers", servers.addresses.len());
+    log::info!(
+        "forwarding connections from {place} to {} API servers",
+        servers.addresses.len()
+    );
     loop {
-        let permit = room.clone().acquire_owned().await.context("no room")?;
+        let permit = room
+            .clone()
+            .acquire_owned()
+            .await
+            .context("the limit of connections is closed")?;
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
             Err(error) => {
-                log::warn!("{place}: {error}");
+                log::warn!("cannot accept a connection at {place}: {error}");
                 tokio::time::sleep(PAUSE).await;
                 continue;
             }
@@ -146,7 +152,7 @@ async fn forward(mut stream: TcpStream, servers: Arc<Servers>, first: usize) {
         let Ok(Ok(mut other)) = timeout(CONNECT, TcpStream::connect(address)).await else {
             continue;
         };
-        // Latency counts for watches; it fails only on a connection that is gone.
+        // Watches need low latency. This fails only on a closed connection.
         let _ = (stream.set_nodelay(true), other.set_nodelay(true));
         let copied = copy_bidirectional(&mut stream, &mut other);
         let better = servers.better_than(index);
@@ -155,5 +161,5 @@ async fn forward(mut stream: TcpStream, servers: Arc<Servers>, first: usize) {
         }
         return;
     }
-    log::warn!("no API server takes a connection");
+    log::warn!("no API server accepts a connection; run `appliance status` on a master");
 }

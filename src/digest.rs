@@ -1,4 +1,4 @@
-//! SHA-256 digests as people write them.
+//! SHA-256 digests in hexadecimal.
 
 use std::fmt;
 use std::str::FromStr;

@@ -3,6 +3,9 @@
 //! Data flows one way: sources → [`metadata::Metadata`] → [`nodespec::NodeSpec`] → files and
 //! certificates ([`desired::Desired`]) → [`plan::Plan`] → [`apply`] → [`status`].
 
+// A closed pipe must not end the program in a panic: `sys::out` prints.
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 pub mod addons;
 pub mod apply;
 pub mod balance;
@@ -17,6 +20,7 @@ pub mod digest;
 pub mod enroll;
 pub mod image;
 pub mod join;
+pub mod kubeconfig;
 pub mod metadata;
 pub mod nodespec;
 pub mod observe;
@@ -28,5 +32,6 @@ pub mod records;
 pub mod render;
 pub mod status;
 pub mod sys;
+pub mod topics;
 pub mod user_data;
 pub mod workloads;

@@ -98,18 +98,18 @@ pub const SHIMS_DIR: &str = "/opt/appliance/shims";
 pub const IPTABLES_RESTORE: &str = "/opt/appliance/shims/iptables-restore";
 /// The machine's own docker.
 pub const DOCKER_OF_MACHINE: &str = "/usr/bin/docker";
-/// docker's programs in the bundle in use, where it has them.
+/// docker's programs in the bundle in use, if it includes them.
 pub const DOCKER_BIN_DIR: &str = "/opt/appliance/current/docker";
 /// The docker of a payload, for a machine without docker.
 pub const DOCKER_OF_PAYLOAD: &str = "/opt/appliance/current/docker/docker";
 
-/// The directory of links to programs for people.
+/// The directory with links to the programs for the operator.
 pub const PATH_DIR: &str = "/usr/local/bin";
 /// This program on a node.
 pub const PROGRAM: &str = "/usr/local/bin/appliance";
 /// The script by which a server gets this program.
 pub const DELIVER: &str = "/usr/local/sbin/appliance-deliver";
-/// The file of settings that is read where none is named.
+/// The default file of settings.
 pub const CONFIG: &str = "/etc/appliance/config.yaml";
 /// What an installed node is.
 pub const STATE: &str = "/var/lib/appliance/state.json";

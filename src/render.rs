@@ -1,5 +1,5 @@
-//! The templates and the only way values enter them: each kind of file has its escaper,
-//! so that no value can become syntax. Pure.
+//! Renders the templates. Each kind of file has its own escaper, so that no value can become
+//! syntax. Pure.
 
 use std::collections::HashMap;
 
@@ -11,17 +11,17 @@ use serde::Serialize;
 use serde_json::Value;
 use tera::{Context, Filter, Tera};
 
-/// How long a line of base64 in a MIME part may be, in bytes (RFC 2045).
+/// The maximum length of a line of base64 in a MIME part, in bytes (RFC 2045).
 const MIME_LINE: usize = 76;
-/// The directory of [`ForCloudInit`], as names of templates have it.
+/// The start of the names of templates in [`ForCloudInit`].
 const CLOUD_INIT: &str = "cloud-init/";
 
-/// What a node has.
+/// The templates of a node's files.
 #[derive(RustEmbed)]
 #[folder = "$CARGO_MANIFEST_DIR/bundle/templates"]
 struct Templates;
 
-/// What a server boots with.
+/// The templates of user-data.
 #[derive(RustEmbed)]
 #[folder = "$CARGO_MANIFEST_DIR/cloud-init"]
 struct ForCloudInit;
@@ -38,20 +38,20 @@ fn source(template: &str) -> Result<String> {
     String::from_utf8(data.into_owned()).with_context(|| format!("template {template}"))
 }
 
-/// What kind of file a template makes, told by its name.
+/// The kind of file that a template makes. The name of the template decides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Syntax {
     /// A systemd unit: values are words of `ExecStart=`.
     Unit,
-    /// YAML or JSON: values stand inside double quotes.
+    /// YAML or JSON: values are inside double quotes.
     Quoted,
     /// A shell script: values are words.
     Shell,
-    /// A YAML document: a value is a scalar, or whatever YAML it is with the filter `yaml`.
+    /// A YAML document: a value is a scalar, or any YAML with the filter `yaml`.
     Document,
     /// A MIME message: values are the bodies of its parts, in base64.
     Mime,
-    /// Lines of words: values may hold nothing that separates them.
+    /// Lines of words: values must not have white space.
     Plain,
 }
 
@@ -79,7 +79,7 @@ impl Syntax {
         }
     }
 
-    /// Whether no text at all can break out of it, lines and control characters included.
+    /// Whether any text is safe in it, also with line breaks and control characters.
     fn takes_any_text(self) -> bool {
         matches!(self, Syntax::Document | Syntax::Mime)
     }
@@ -98,7 +98,7 @@ pub fn render(template: &str, values: &impl Serialize) -> Result<String> {
     tera.set_escape_fn(syntax.escape());
     tera.register_filter("yaml", Yaml);
     if template.starts_with(CLOUD_INIT) {
-        // For those that include another.
+        // For templates that include another.
         for name in ForCloudInit::iter().map(|name| format!("{CLOUD_INIT}{name}")) {
             tera.add_raw_template(&name, &source(&name)?)?;
         }
@@ -114,11 +114,11 @@ fn refuse_unfit(syntax: Syntax, place: &str, value: &Value) -> Result<()> {
         Value::String(text) => {
             let unfit = |c: &char| c.is_control() && !syntax.takes_any_text();
             if let Some(bad) = text.chars().find(unfit) {
-                bail!("value `{place}` holds the control character {bad:?}");
+                bail!("value `{place}` has the control character {bad:?}; remove it");
             }
             ensure!(
                 syntax != Syntax::Plain || !text.contains(char::is_whitespace),
-                "value `{place}` holds white space"
+                "value `{place}` has white space; remove it"
             );
             Ok(())
         }
@@ -132,9 +132,9 @@ fn refuse_unfit(syntax: Syntax, place: &str, value: &Value) -> Result<()> {
     }
 }
 
-/// Makes any text (without control characters) one word of an `ExecStart=` line: systemd
-/// sees neither specifiers nor variables nor quotes nor separators in it
-/// (systemd.service(5), "Command lines", as of systemd 229).
+/// Makes any text (without control characters) one word of an `ExecStart=` line, without
+/// specifiers, variables, quotes and separators for systemd (systemd.service(5), "Command
+/// lines", as of systemd 229).
 pub fn escape_unit_word(text: &str) -> String {
     let mut word = String::with_capacity(text.len());
     for c in text.chars() {
@@ -178,8 +178,8 @@ fn encode_body(text: &str) -> String {
 }
 
 /// `{{ value | yaml(indent=2) }}`: the value as YAML, lists and maps in block style, text with
-/// quotes wherever a reader could take it for something else. All lines but the first are
-/// indented by that many spaces.
+/// quotes if it could be read as another type. All lines except the first are indented by that
+/// many spaces.
 struct Yaml;
 
 impl Filter for Yaml {
@@ -189,7 +189,7 @@ impl Filter for Yaml {
             serde_saphyr::to_string_with_options(value, options).map_err(tera::Error::msg)?;
         let indent = arguments.get("indent").and_then(Value::as_u64).unwrap_or(0);
         let prefix = " ".repeat(usize::try_from(indent).map_err(tera::Error::msg)?);
-        // The template ends the line: what is cut here comes back, a value's own empty lines too.
+        // The template ends the last line, so its line break is cut here.
         let mut lines = text.strip_suffix('\n').unwrap_or(&text).split('\n');
         let first = lines.next().unwrap_or_default().to_owned();
         let rest = lines.map(|line| match line {

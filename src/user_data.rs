@@ -1,12 +1,12 @@
-//! What a server boots with to become a node: user-data for cloud-init, with the settings and, where
-//! the image lacks it, a way to the appliance. Pure.
+//! Makes user-data for cloud-init, with which a server becomes a node: the settings, and a script
+//! that gets the appliance if the image does not include it. Pure.
 
 use std::fmt;
 use std::str::FromStr;
 
 use anyhow::{Context, Result, ensure};
-use reqwest::Url;
 use serde_json::{Value, json};
+use url::Url;
 
 use crate::components::BOOT_UNIT;
 use crate::nodespec::settings::Settings;
@@ -15,15 +15,13 @@ use crate::nodespec::written::Written;
 use crate::paths;
 use crate::render::render;
 
-/// The most bytes of user-data that Nova takes: 65,535 of base64
-/// (`nova/api/openstack/compute/schemas/servers.py`), which are so many of anything.
+/// The size limit of user-data in Nova, in bytes. Nova accepts 65,535 bytes of base64
+/// (`nova/api/openstack/compute/schemas/servers.py`), which encode this many bytes.
 pub const SIZE_LIMIT: usize = 49_149;
-/// The script that brings the appliance, on the server.
-
-/// The longest label of a CD (ISO 9660), in bytes. Those of other file systems are shorter.
+/// The longest label of a CD (ISO 9660), in bytes. The limits of other file systems are smaller.
 const MAX_LABEL: usize = 32;
 
-/// The label of a volume or CD: what every file system takes and no program reads as anything else.
+/// The label of a volume or CD. Its characters are valid in every file system and need no quoting.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Label(String);
 
@@ -35,7 +33,8 @@ impl FromStr for Label {
         let fits = (1..=MAX_LABEL).contains(&text.len()) && text.chars().all(is_plain);
         if !fits || text.starts_with('-') {
             return Err(format!(
-                "expected a label such as APPLIANCE: letters, digits, `-`, `_` and `.`, at most {MAX_LABEL}"
+                "expected a label such as APPLIANCE: at most {MAX_LABEL} letters, digits, `-`, `_` \
+                 and `.`, not beginning with `-`"
             ));
         }
         Ok(Label(text.to_owned()))
@@ -48,19 +47,19 @@ impl fmt::Display for Label {
     }
 }
 
-/// Where a server downloads the appliance from.
+/// The URL from which a server downloads the appliance.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Download(Url);
 
 impl Download {
-    /// What may be shown of it: without the query, which makes a Swift TempURL a secret.
+    /// The URL without its query, which may be shown: the query of a Swift TempURL is a secret.
     fn place(&self) -> String {
         let mut shown = self.0.clone();
         shown.set_query(None);
         shown.into()
     }
 
-    /// Whether it lets whoever has it in.
+    /// Whether the URL gives access to everyone who has it.
     fn is_secret(&self) -> bool {
         self.0.query().is_some()
     }
@@ -72,30 +71,30 @@ impl FromStr for Download {
     fn from_str(text: &str) -> Result<Download, String> {
         let url = Url::parse(text).map_err(|error| error.to_string())?;
         if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
-            return Err("expected an address that begins with https:// or http://".to_owned());
+            return Err("expected a URL that begins with https:// or http://".to_owned());
         }
         if !url.username().is_empty() || url.password().is_some() {
             return Err(
-                "the servers cannot log in with a name and password in the address; give an address \
-                 that needs none, such as a Swift TempURL"
+                "a name and password in the URL are not supported; use a URL that needs no login, \
+                 such as a Swift TempURL"
                     .to_owned(),
             );
         }
         if url.fragment().is_some() {
-            return Err("what follows # is never asked for; leave it out".to_owned());
+            return Err("a URL for downloads has no part after `#`; remove it".to_owned());
         }
         Ok(Download(url))
     }
 }
 
-/// How a server comes to the appliance.
+/// How a server gets the appliance.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Delivery {
-    /// Its image has it.
+    /// It is in the image.
     Baked,
-    /// It downloads it, and takes only what has the digest.
+    /// The server downloads it, and verifies it against the digest.
     Download {
-        /// From where.
+        /// The URL.
         from: Download,
         /// The SHA-256 digest, in hexadecimal.
         sha256: String,
@@ -104,24 +103,24 @@ pub enum Delivery {
     Volume {
         /// The volume's label.
         label: Label,
-        /// The SHA-256 digest, in hexadecimal, where it is to be compared.
+        /// The SHA-256 digest, in hexadecimal, if the server should verify it.
         sha256: Option<String>,
     },
 }
 
-/// When a server looks for the appliance.
+/// When a server gets the appliance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
     /// Once, at the end of its first boot.
     CloudConfig,
-    /// Early in every boot, until it has it: a MIME message with a boothook.
+    /// Early in every boot, until it has the appliance: a MIME message with a boothook.
     Boothook,
 }
 
 /// The user-data of servers with these settings.
 ///
 /// # Errors
-/// If it has more bytes than Nova takes.
+/// If it is larger than Nova accepts.
 pub fn compose(settings: &Written, delivery: &Delivery, form: Form) -> Result<String> {
     let script = script(delivery)?;
     let boothook = script.as_ref().filter(|_| form == Form::Boothook);
@@ -140,21 +139,23 @@ pub fn compose(settings: &Written, delivery: &Delivery, form: Form) -> Result<St
             &json!({ "script": script, "config": config }),
         )?,
     };
-    let read = user_data::settings(text.as_bytes()).context("what was made cannot be read back")?;
+    let read = user_data::settings(text.as_bytes())
+        .context("the generated user-data cannot be read back")?;
     ensure!(
         read == Some(settings.settings()?),
-        "what was made says something else than the settings; this is a fault of this program"
+        "the generated user-data differs from the settings; this is a bug in this program, please \
+         report it with the settings"
     );
     ensure!(
         text.len() <= SIZE_LIMIT,
-        "the user-data would have {} bytes, and Nova takes no more than {SIZE_LIMIT} (65,535 once they are \
-         base64); leave manifests out of it: pack workloads into the bundle, or name files with `file:`",
+        "the user-data has {} bytes, but Nova accepts at most {SIZE_LIMIT} (65,535 as base64); \
+         move manifests out of it: pack workloads into the bundle, or refer to files with `file:`",
         text.len()
     );
     Ok(text)
 }
 
-/// The script that brings the appliance and starts it; none where the image has it.
+/// The script that gets the appliance and starts it; none if the image includes it.
 fn script(delivery: &Delivery) -> Result<Option<String>> {
     let (url, place, label, sha256) = match delivery {
         Delivery::Baked => return Ok(None),
@@ -177,8 +178,8 @@ fn script(delivery: &Delivery) -> Result<Option<String>> {
     render("cloud-init/deliver.sh.tera", &values).map(Some)
 }
 
-/// What in this user-data is a secret, each as one part of a sentence. User-data is readable to
-/// everyone who may see the server in OpenStack, and on the server to every process.
+/// The secrets in this user-data, each as part of a sentence. Everyone who may see the server in
+/// OpenStack can read user-data, and so can every process on the server.
 pub fn secrets(settings: &Settings, delivery: &Delivery) -> Vec<String> {
     let mut found = Vec::new();
     if settings
@@ -186,13 +187,14 @@ pub fn secrets(settings: &Settings, delivery: &Delivery) -> Vec<String> {
         .as_ref()
         .is_some_and(|join| join.token.is_some())
     {
-        found.push("the join token (`join.token`): limit it with `ttl` and `uses`".to_owned());
+        found.push("the join token (`join.token`); limit it with `ttl` and `uses`".to_owned());
     }
     for workload in settings.workloads.iter().flatten() {
         if workload.manifest.as_deref().is_some_and(holds_secret) {
             let name = workload.name.escape_debug();
             found.push(format!(
-                "an object of kind Secret in the manifest of workload {name}: name a file instead"
+                "an object of kind Secret in the manifest of workload {name}; put the manifest \
+                 into a file on the master, and name it with `file:`"
             ));
         }
     }
@@ -200,15 +202,15 @@ pub fn secrets(settings: &Settings, delivery: &Delivery) -> Vec<String> {
         && from.is_secret()
     {
         found.push(
-            "the address of the appliance, whose query lets whoever has it in: let it expire soon"
+            "the URL of the appliance, whose query gives access to it; let it expire soon"
                 .to_owned(),
         );
     }
     found
 }
 
-/// Whether one of the manifest's objects is a Secret. What is no YAML holds none: it is refused
-/// where it is used.
+/// Whether one of the manifest's objects is a Secret. Invalid YAML counts as no: the installation
+/// refuses it.
 fn holds_secret(manifest: &str) -> bool {
     let objects: Vec<Value> = serde_saphyr::from_multiple(manifest).unwrap_or_default();
     let is_secret = |object: &Value| object["kind"] == "Secret";
@@ -218,8 +220,8 @@ fn holds_secret(manifest: &str) -> bool {
     })
 }
 
-/// What these settings leave open that the nodes will want, each with the next step: nothing is
-/// wrong with it, for server properties or the image may say it.
+/// Settings that the nodes will need but that are missing here, each with the next step. This is no
+/// error: server properties or the image may have them.
 pub fn advice(settings: &Settings) -> Vec<String> {
     let mut advice = Vec::new();
     let is_cluster = settings.inventory.is_some() || settings.master.is_some();
@@ -230,7 +232,8 @@ pub fn advice(settings: &Settings) -> Vec<String> {
     };
     if has_workers && !is_cluster && settings.masters.is_none() {
         advice.push(
-            "no master is named: a worker finds it by `master`, `masters` or the inventory"
+            "no master is named, so workers cannot find it; set `master`, `masters` or \
+             `inventory`, unless server properties or the image do"
                 .to_owned(),
         );
     }
@@ -240,8 +243,8 @@ pub fn advice(settings: &Settings) -> Vec<String> {
         .is_some_and(|join| join.token.is_some());
     if has_workers && !has_token && settings.profile.as_deref() != Some("simple") {
         advice.push(
-            "there is no join token, so no worker can join by itself; \
-             `appliance token create --offline` makes one for `join: {token: …}`"
+            "there is no join token, so no worker can join; make one with `appliance token create \
+             --offline`, and set it as `join: {token: TOKEN}`"
                 .to_owned(),
         );
     }
@@ -334,7 +337,7 @@ mod tests {
         )
         .unwrap();
         let found = secrets(&settings, &download("https://a/b?temp_url_sig=hidden")).join("\n");
-        for part in ["join.token", "workload a", "the address"] {
+        for part in ["join.token", "workload a", "the URL"] {
             assert!(found.contains(part), "{part}: {found}");
         }
         assert!(

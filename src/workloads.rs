@@ -1,5 +1,5 @@
-//! Workloads: manifests that operators write. What they leave open is filled in, and what could
-//! never run is refused, before anything is written. Pure.
+//! Workloads: the operator's manifests. Their variables are filled in, and manifests that could
+//! never run are refused before anything is written. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,9 +10,9 @@ use crate::nodespec::{NodeSpec, Refused};
 /// A manifest as its author wrote it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Given {
-    /// What people call it.
+    /// Its name.
     pub name: String,
-    /// Where it came from, for errors.
+    /// Its source, for errors.
     pub place: String,
     /// Its text.
     pub manifest: String,
@@ -20,10 +20,10 @@ pub struct Given {
     pub after: Vec<String>,
 }
 
-/// A manifest with everything filled in, ready to be applied.
+/// A manifest with its variables filled in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Workload {
-    /// What people call it.
+    /// Its name.
     pub name: String,
     /// Its text.
     pub manifest: String,
@@ -31,16 +31,16 @@ pub struct Workload {
     pub after: Vec<String>,
 }
 
-/// The images nodes have without asking a registry.
+/// The images that nodes have without a registry.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Images {
     /// Their references.
     pub there: BTreeSet<String>,
-    /// Whether other nodes may have more, from tarballs that are not here to be looked at.
+    /// Whether other nodes may have more images, from tarballs that are not on this machine.
     pub perhaps_more: bool,
 }
 
-/// Fills in and checks all workloads, in the order they are to be applied.
+/// Fills in and checks all workloads, in the order in which they are applied.
 ///
 /// # Errors
 /// All problems together, each with its place and line.
@@ -61,7 +61,8 @@ pub fn prepare(
         for name in &workload.after {
             if !given[..index].iter().any(|earlier| earlier.name == *name) {
                 checker.problems.push(format!(
-                    "{}: `after` names {name:?}, which is no workload before this one",
+                    "{}: `after` names {name:?}, but no workload of this name comes before this \
+                     one; correct the name, or move that workload before this one",
                     workload.place
                 ));
             }
@@ -83,8 +84,8 @@ pub fn prepare(
     })
 }
 
-/// What `{{ NAME }}` in a manifest stands for. Each value was checked when the node was specified,
-/// and none can become syntax.
+/// The values of `{{ NAME }}` in a manifest. Each value was checked with the node's specification,
+/// and contains no YAML syntax.
 fn values(spec: &NodeSpec) -> BTreeMap<&'static str, String> {
     let cluster = &spec.cluster;
     BTreeMap::from([
@@ -105,7 +106,7 @@ struct Checker<'a> {
     spec: &'a NodeSpec,
     images: &'a Images,
     values: BTreeMap<&'static str, String>,
-    /// Who has each nodePort.
+    /// The service that uses each nodePort.
     node_ports: BTreeMap<u64, String>,
     problems: Vec<String>,
 }
@@ -121,7 +122,9 @@ impl Checker<'_> {
                 text.push_str(before);
                 let Some((name, end)) = after.split_once("}}") else {
                     rest = after;
-                    self.refuse(workload, index + 1, "`{{` without `}}` in its line");
+                    let why = "`{{` without `}}` in the same line; for two literal braces, write \
+                               `{{ \"{{\" }}`";
+                    self.refuse(workload, index + 1, why);
                     continue;
                 };
                 rest = end;
@@ -141,13 +144,13 @@ impl Checker<'_> {
         }
         match self.values.get(name) {
             Some(value) if value.is_empty() => Err(format!(
-                "`{name}` is not set; say which registry it is with the setting `hub`"
+                "`{name}` is not set; set your registry in the setting `hub`"
             )),
             Some(value) => Ok(value),
             None => {
                 let known: Vec<&str> = self.values.keys().copied().collect();
                 Err(format!(
-                    "`{name}` is no variable; there are {}",
+                    "`{name}` is no variable; the variables are {}",
                     known.join(", ")
                 ))
             }
@@ -165,7 +168,7 @@ impl Checker<'_> {
             match serde_saphyr::from_multiple_with_options(manifest, options) {
                 Ok(documents) => documents,
                 Err(error) => {
-                    let why = format!("{}: not YAML: {error}", workload.place);
+                    let why = format!("{}: not valid YAML: {error}", workload.place);
                     self.problems.push(why);
                     return;
                 }
@@ -179,15 +182,18 @@ impl Checker<'_> {
             })
             .collect();
         if objects.is_empty() {
-            let why = format!("{}: there is nothing in it", workload.place);
+            let why = format!(
+                "{}: the manifest is empty; add an object, or remove the workload",
+                workload.place
+            );
             self.problems.push(why);
         }
         for object in objects {
             let has = |field: &str| object[field].as_str().is_some_and(|text| !text.is_empty());
             if !has("kind") || !has("apiVersion") || object["metadata"]["name"].as_str().is_none() {
                 self.problems.push(format!(
-                    "{}: not every document is a Kubernetes object with apiVersion, kind and \
-                     metadata.name",
+                    "{}: not every document is a Kubernetes object; each needs apiVersion, kind \
+                     and metadata.name",
                     workload.place
                 ));
                 return;
@@ -209,13 +215,13 @@ impl Checker<'_> {
         for port in ports.filter_map(|port| port["nodePort"].as_u64()) {
             if !(u64::from(range.first)..=u64::from(range.last)).contains(&port) {
                 self.problems.push(format!(
-                    "{owner}: nodePort {port} is outside {range}, the ports services may open \
-                     (setting `nodePortRange`)"
+                    "{owner}: nodePort {port} is outside the range {range}; choose another, or \
+                     change the setting `nodePortRange`"
                 ));
             }
             if let Some(other) = self.node_ports.insert(port, owner.clone()) {
                 self.problems.push(format!(
-                    "{owner}: nodePort {port} is taken by {other}; choose another"
+                    "{owner}: nodePort {port} is already used by {other}; choose another"
                 ));
             }
         }
@@ -238,7 +244,7 @@ impl Checker<'_> {
         }
     }
 
-    /// What is wrong with an image that a container of that pull policy names.
+    /// The problem with the image of a container with this pull policy, if there is one.
     fn image_problem(&self, image: &str, policy: Option<&str>) -> Option<String> {
         let hub = &self.spec.addons.hub.value;
         let from_hub = !hub.is_empty() && image.starts_with(&format!("{hub}/"));
@@ -252,15 +258,16 @@ impl Checker<'_> {
             let or_hub = if hub.is_empty() {
                 "and no `hub` is set"
             } else {
-                "nor is it of the hub"
+                "and it is not from the registry in `hub`"
             };
             return Some(format!(
-                "image {image:?} is nowhere: neither in the bundle nor in a tarball of `images`, \
-                 {or_hub}; there are {}",
+                "image {image:?} is neither in the bundle nor in a tarball of `images`, {or_hub}; \
+                 write a tarball with `docker save -o FILE {image}` and add it to `images` of the \
+                 workload, or use one of: {}",
                 known.join(", ")
             ));
         }
-        // The kubelet asks a registry at every start for what may have changed there.
+        // With policy Always, the kubelet pulls from a registry at every start.
         let pulls = policy.unwrap_or(if full.ends_with(":latest") {
             "Always"
         } else {
@@ -268,14 +275,14 @@ impl Checker<'_> {
         });
         (pulls == "Always" && !from_hub).then(|| {
             format!(
-                "image {image:?} is on the nodes, but would be pulled from a registry all the \
-                 same: say `imagePullPolicy: IfNotPresent`, or give it another tag than latest"
+                "image {image:?} is on the nodes, but the kubelet would still pull it from a \
+                 registry; set `imagePullPolicy: IfNotPresent`, or use another tag than latest"
             )
         })
     }
 }
 
-/// Every container anywhere in the object: its template may be nested in anything.
+/// All containers in the object, at any depth.
 fn find_containers<'a>(value: &'a Value, found: &mut Vec<&'a Value>) {
     match value {
         Value::Array(items) => items.iter().for_each(|item| find_containers(item, found)),
@@ -293,7 +300,7 @@ fn find_containers<'a>(value: &'a Value, found: &mut Vec<&'a Value>) {
     }
 }
 
-/// An image's reference with what docker adds by itself.
+/// An image's full reference, with the parts that docker adds by itself.
 fn in_full(reference: &str) -> String {
     let (repository, tag) = match reference.rsplit_once('/') {
         Some((path, last)) => (Some(path), last),

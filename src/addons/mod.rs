@@ -1,5 +1,5 @@
-//! What is applied to the cluster once its API answers: its own add-ons, then workloads. Pure:
-//! what there is to apply, and what the cluster's answers say of it.
+//! The add-ons and workloads that are applied to the cluster when its API answers. Pure: the list
+//! of what to apply, and the state according to the cluster's answers.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,38 +14,38 @@ pub use state::{Cluster, Standing, judge, namespaces, peers_up};
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Addon {
-    /// What people call it.
+    /// Its name.
     pub name: String,
-    /// The file with its manifest.
+    /// The path of its manifest.
     pub path: String,
     /// SHA-256 of the file.
     pub digest: String,
-    /// What has to be available before it is applied.
+    /// The add-ons and workloads that have to be available before it is applied.
     #[serde(default)]
     pub after: Vec<String>,
 }
 
-/// What came of applying an add-on.
+/// The result of applying an add-on.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Note {
     /// SHA-256 of the file that was applied last.
     #[serde(default)]
     pub applied: Option<String>,
-    /// What the API server said against it, if it did.
+    /// The error of the API server, if it refused the manifest.
     #[serde(default)]
     pub refused: Option<String>,
 }
 
-/// What came of applying each add-on, by name.
+/// The results of applying the add-ons, by name.
 pub type Notes = BTreeMap<String, Note>;
 
-/// What still has to be available before `addon` may be applied.
+/// What `addon` still waits for before it may be applied.
 pub fn missing<'a>(addon: &'a Addon, available: &BTreeSet<&str>) -> Vec<&'a str> {
     let after = addon.after.iter().map(String::as_str);
     after.filter(|name| !available.contains(name)).collect()
 }
 
-/// What kubectl v1.9 says where no API server answered it, or one that cannot just now.
+/// Errors of kubectl v1.9 if no API server answers, or if it is temporarily unavailable.
 const UNANSWERED: [&str; 8] = [
     "The connection to the server ",
     "Unable to connect to the server",
@@ -57,23 +57,26 @@ const UNANSWERED: [&str; 8] = [
     "etcdserver: ",
 ];
 
-/// Whether kubectl's complaint is the API server's own, of what it was given: anything else may be
-/// another a moment later.
+/// Whether kubectl's error is a refusal of the manifest by the API server. Other errors may go away
+/// by themselves.
 pub fn is_refusal(said: &str) -> bool {
     !UNANSWERED.iter().any(|sign| said.contains(sign))
 }
 
-/// What the API server's refusal means, where it has a reason that can be mended.
+/// The API server's refusal, with the next step if the reason is known.
 pub fn explained(refusal: &str) -> String {
     let text = refusal.trim().lines().last().unwrap_or_default();
     if text.contains("provided port is already allocated") {
         return format!(
-            "{text}: another service has this nodePort (`kubectl get services --all-namespaces` \
-             shows which); choose another in the manifest"
+            "{text}: another service uses this nodePort; find it with `kubectl get services \
+             --all-namespaces`, and choose another in the manifest"
         );
     }
     if text.contains("provided port is not in the valid range") {
-        return format!("{text}: the setting nodePortRange says which ports there are");
+        return format!(
+            "{text}: change the nodePort in the manifest, or the range in the setting \
+             `nodePortRange`"
+        );
     }
     text.to_owned()
 }

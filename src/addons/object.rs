@@ -1,4 +1,4 @@
-//! What is looked for in the API's objects.
+//! Reads fields of the API's objects.
 
 use serde_json::Value;
 
@@ -7,7 +7,7 @@ pub fn listed(list: &Value) -> impl Iterator<Item = &Value> {
     list["items"].as_array().into_iter().flatten()
 }
 
-/// The objects of a list, or the one object that is no list.
+/// The objects of a list, or the single object.
 pub fn items(answer: &Value) -> Vec<&Value> {
     if answer["items"].is_array() {
         listed(answer).collect()
@@ -16,18 +16,18 @@ pub fn items(answer: &Value) -> Vec<&Value> {
     }
 }
 
-/// The entry of that type: of conditions, of addresses.
+/// The entry of this type in a list of conditions or addresses.
 pub fn of_type<'a>(entries: &'a Value, kind: &str) -> Option<&'a Value> {
     let mut entries = entries.as_array().into_iter().flatten();
     entries.find(|entry| entry["type"] == kind)
 }
 
-/// The condition of that type, if it is at that status.
+/// The condition of this type, if it has this status.
 pub fn condition<'a>(conditions: &'a Value, kind: &str, status: &str) -> Option<&'a Value> {
     of_type(conditions, kind).filter(|condition| condition["status"] == status)
 }
 
-/// A text, empty if it is none.
+/// The text of a value, or an empty text if it is not a string.
 pub fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
 }

@@ -1,4 +1,4 @@
-//! What the cluster's objects say of an add-on.
+//! The state of an add-on, from the cluster's objects.
 
 use serde_json::Value;
 use time::format_description::well_known::Rfc3339;
@@ -6,43 +6,43 @@ use time::{Duration, OffsetDateTime};
 
 use super::object::{condition, items, of_type, text};
 
-/// How long a cluster with a node that can run pods may take before what is not there yet counts
-/// as a problem: as long as `appliance install` waits for a node to be healthy.
+/// How long an add-on may take after the cluster has a node that can run pods. Later, a missing
+/// add-on is a problem. `appliance install` waits as long for a healthy node.
 const BRING_UP: Duration = Duration::minutes(15);
 
-/// How an add-on stands.
+/// The state of an add-on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Standing {
-    /// All of it is available, in these words.
+    /// Everything is available; the text describes it.
     Available(String),
-    /// Not yet, and why.
+    /// Not available yet; the text is the reason.
     Waiting(String),
-    /// Not, and nothing will change by itself: what, and what mends it.
+    /// Not available, and this will not change by itself; the text is the reason and the next step.
     Stuck(String),
 }
 
-/// The cluster as its nodes show it.
+/// The cluster, from the list of its nodes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Cluster {
-    /// The nodes that take pods.
-    pub able: Vec<Node>,
+    /// The nodes that accept pods.
+    pub able: Vec<ClusterNode>,
     /// How many nodes there are.
     pub known: usize,
 }
 
-/// A node that takes pods.
+/// A node that accepts pods.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Node {
+pub struct ClusterNode {
     /// Its name.
     pub name: String,
     /// Its address.
     pub address: String,
-    /// Since when it does.
+    /// The time since when it accepts pods.
     pub since: Option<OffsetDateTime>,
 }
 
 impl Cluster {
-    /// The cluster of a list of nodes, as the API has it.
+    /// The cluster from a list of nodes of the API.
     pub fn of(list: &Value) -> Cluster {
         let items = items(list);
         Cluster {
@@ -51,36 +51,35 @@ impl Cluster {
         }
     }
 
-    /// Whether what is not there by `now` will not come by itself any more.
+    /// Whether the cluster has been up so long at `now` that everything should be available.
     pub fn is_up(&self, now: OffsetDateTime) -> bool {
         let since = self.able.iter().filter_map(|node| node.since).min();
         since.is_some_and(|since| now - since > BRING_UP)
     }
 }
 
-/// Whether a BGP peer at `address` has to be up: it is a node that is ready since long.
+/// Whether a BGP session to `address` is required: it is a node that has been ready for long.
 pub fn peers_up(cluster: &Cluster, address: &str, now: OffsetDateTime) -> bool {
     let node = cluster.able.iter().find(|node| node.address == address);
     node.and_then(|node| node.since)
         .is_some_and(|since| now - since > BRING_UP)
 }
 
-fn able(node: &Value) -> Option<Node> {
+fn able(node: &Value) -> Option<ClusterNode> {
     let ready = condition(&node["status"]["conditions"], "Ready", "True")?;
     if node["spec"]["unschedulable"] == true {
         return None;
     }
     let internal = of_type(&node["status"]["addresses"], "InternalIP");
     let since = text(&ready["lastTransitionTime"]);
-    Some(Node {
+    Some(ClusterNode {
         name: text(&node["metadata"]["name"]).to_owned(),
         address: internal.map_or("", |a| text(&a["address"])).to_owned(),
         since: OffsetDateTime::parse(since, &Rfc3339).ok(),
     })
 }
 
-/// How many of an object's pods there have to be, and how many there are; `None` for an object
-/// that has none.
+/// How many pods an object needs, and how many are available; `None` for an object without pods.
 fn count(object: &Value) -> Option<(u64, u64)> {
     let number = |value: &Value| value.as_u64();
     let (spec, status) = (&object["spec"], &object["status"]);
@@ -108,14 +107,14 @@ fn count(object: &Value) -> Option<(u64, u64)> {
         ),
         _ => return None,
     };
-    // What an older version of the object has says nothing.
+    // The status is of an older version of the object, so ignore it.
     let seen = number(&status["observedGeneration"]);
     let is_old =
         seen.is_some_and(|seen| seen < number(&object["metadata"]["generation"]).unwrap_or(0));
     Some((wanted, if is_old { 0 } else { found.min(wanted) }))
 }
 
-/// The namespaces in which an add-on's pods are, without repeats.
+/// The namespaces of an add-on's pods, without duplicates.
 pub fn namespaces(objects: &Value) -> Vec<String> {
     let mut namespaces: Vec<String> = items(objects)
         .into_iter()
@@ -130,7 +129,7 @@ pub fn namespaces(objects: &Value) -> Vec<String> {
     namespaces
 }
 
-/// How an add-on stands: `objects` are its own, `pods` those of its namespaces.
+/// The state of an add-on, from its `objects` and the `pods` of its namespaces.
 pub fn judge(objects: &Value, pods: &[&Value], cluster: &Cluster) -> Standing {
     let counted: Vec<(&Value, u64, u64)> = items(objects)
         .into_iter()
@@ -141,7 +140,7 @@ pub fn judge(objects: &Value, pods: &[&Value], cluster: &Cluster) -> Standing {
     }
     let wanted: u64 = counted.iter().map(|(_, wanted, _)| wanted).sum();
     let found: u64 = counted.iter().map(|(_, _, found)| found).sum();
-    // A daemon set that no node has taken yet wants nothing.
+    // The controller has not seen this daemon set yet, so the number of pods is still 0.
     let unseen = |object: &Value| {
         text(&object["kind"]) == "DaemonSet" && object["status"]["observedGeneration"].is_null()
     };
@@ -178,13 +177,13 @@ fn belongs(pod: &Value, object: &Value) -> bool {
     })
 }
 
-/// What keeps the controller from making pods.
+/// Why the controller cannot create pods.
 fn failure(object: &Value) -> Option<&str> {
     let failure = condition(&object["status"]["conditions"], "ReplicaFailure", "True")?;
     Some(text(&failure["message"]))
 }
 
-/// What keeps a pod from being ready, if it says so.
+/// Why a pod is not ready, if its status says so.
 fn trouble(pod: &Value) -> Option<Standing> {
     let (name, namespace) = (
         text(&pod["metadata"]["name"]),
@@ -193,7 +192,7 @@ fn trouble(pod: &Value) -> Option<Standing> {
     let unscheduled = condition(&pod["status"]["conditions"], "PodScheduled", "False");
     if let Some(condition) = unscheduled {
         return Some(Standing::Waiting(format!(
-            "no node takes pod {name}: {}",
+            "no node accepts pod {name}: {}",
             text(&condition["message"])
         )));
     }
@@ -208,19 +207,19 @@ fn trouble(pod: &Value) -> Option<Standing> {
         match text(&waiting["reason"]) {
             "ErrImagePull" | "ImagePullBackOff" | "ErrImageNeverPull" | "InvalidImageName" => {
                 return Some(Standing::Stuck(format!(
-                    "image {image} is nowhere: node {node} has not loaded it and cannot pull it; \
-                     add it to the bundle or the workload's `images`, and install the node again"
+                    "image {image} is missing on node {node}, which cannot pull it; add it to the \
+                     bundle or to the workload's `images`, and run `appliance install` on the node"
                 )));
             }
             "CrashLoopBackOff" => {
                 return Some(Standing::Stuck(format!(
-                    "container {container} of pod {name} ends again and again: `kubectl -n \
-                     {namespace} logs {name} -c {container} --previous` says why"
+                    "container {container} of pod {name} crashes repeatedly; see why: `kubectl -n \
+                     {namespace} logs {name} -c {container} --previous`"
                 )));
             }
             "CreateContainerConfigError" | "RunContainerError" | "CreateContainerError" => {
                 return Some(Standing::Stuck(format!(
-                    "container {container} of pod {name} cannot be made: {}",
+                    "container {container} of pod {name} cannot be created: {}",
                     text(&waiting["message"])
                 )));
             }
@@ -303,7 +302,7 @@ mod tests {
             panic!("not stuck");
         };
         assert!(
-            why.contains("image example.org/kube-dns:1 is nowhere: node server01"),
+            why.contains("image example.org/kube-dns:1 is missing on node server01"),
             "{why}"
         );
     }

@@ -19,6 +19,7 @@ pub mod addons;
 pub mod etcd;
 pub mod images;
 mod kernel;
+pub mod program;
 pub mod records;
 
 /// Unpacks the bundle to the given directory, an absolute path on this machine.

@@ -18,7 +18,8 @@ pub fn write_state(root: &Root, state: &State) -> Result<bool> {
     Ok(true)
 }
 
-/// Removes the state and the notes of started services: the next run installs the node anew.
+/// Removes the state and the records of started services: the next run installs the node from the
+/// beginning.
 pub fn forget(root: &Root) -> Result<()> {
     root.remove_file(paths::STARTED_WITH)?;
     root.remove_file(paths::STATE)

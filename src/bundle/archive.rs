@@ -1,4 +1,4 @@
-//! Upstream archives: single members out of them, without unpacking the rest to disk.
+//! Reads single members of upstream archives, without unpacking the rest to disk.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -11,12 +11,12 @@ use flate2::read::MultiGzDecoder;
 use crate::digest::Sha256;
 use crate::sys::stream::{Bounded, Hashing};
 
-/// What may be unpacked from a file of no size at all, in bytes.
+/// The unpacked size that is always allowed, in bytes.
 const BASE_LIMIT: u64 = 64 * 1024 * 1024;
-/// How many times its own size a file may unpack to. Programs reach 5, text 20; gzip could 1,000.
+/// How many times its own size a file may unpack to. Programs reach 5, text 20; gzip allows 1,000.
 const MAX_RATIO: u64 = 100;
 
-/// How much may come out of a compressed file of `size` bytes.
+/// The maximum unpacked size of a compressed file of `size` bytes.
 pub fn unpacked_limit(size: u64) -> u64 {
     size.saturating_mul(MAX_RATIO).saturating_add(BASE_LIMIT)
 }
@@ -30,9 +30,9 @@ fn open(path: &Path) -> Result<tar::Archive<Reader>> {
     Ok(tar::Archive::new(Bounded::new(reader, limit)))
 }
 
-/// Reads the whole gzipped tar at `path` and tells the digests of its members `wanted`; a file of
-/// which none is wanted need not be an archive. An archive whose paths lead outside of it, or that has a wanted member twice, as a link or not at
-/// all, is refused.
+/// Reads the whole gzipped tar at `path` and returns the digests of its members `wanted`. If none is
+/// wanted, the file need not be an archive. Fails if a path leads outside the archive, or if a wanted
+/// member is missing, is a link, or is there twice.
 pub fn inspect(path: &Path, wanted: &[&str]) -> Result<BTreeMap<String, Sha256>> {
     let mut found = BTreeMap::new();
     if wanted.is_empty() {
@@ -53,7 +53,7 @@ pub fn inspect(path: &Path, wanted: &[&str]) -> Result<BTreeMap<String, Sha256>>
         let (_, sha256) = reader.finish();
         ensure!(
             found.insert(name.clone(), sha256).is_none(),
-            "its member {name} is there twice"
+            "it has the member {name} twice"
         );
     }
     let missing: Vec<&str> = wanted
@@ -63,13 +63,13 @@ pub fn inspect(path: &Path, wanted: &[&str]) -> Result<BTreeMap<String, Sha256>>
         .collect();
     ensure!(
         missing.is_empty(),
-        "it has no member {}",
+        "it has no member {}; correct `member` or `source` in bundle.toml",
         missing.join(", ")
     );
     Ok(found)
 }
 
-/// Hands the bytes of the member `wanted` of the gzipped tar at `path`, and their number, to `take`.
+/// Passes the bytes of the member `wanted` of the gzipped tar at `path`, and their number, to `take`.
 pub fn read_member<T>(
     path: &Path,
     wanted: &str,
@@ -89,7 +89,10 @@ fn member_name(entry: &tar::Entry<'_, Reader>) -> Result<String> {
     let stays_inside = path
         .components()
         .all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
-    ensure!(stays_inside, "its member {path:?} would leave the archive");
+    ensure!(
+        stays_inside,
+        "its member {path:?} leads outside the archive"
+    );
     let name = path.to_string_lossy();
     Ok(name.trim_start_matches("./").to_owned())
 }

@@ -1,5 +1,5 @@
-//! The cache: upstream files by what they are, not by where they came from, shared by all
-//! bundles. A file has its name there only when it is whole and is what its name says.
+//! The cache: upstream files by their digest, shared by all bundles. A file gets its final name only
+//! when it is complete and has that digest.
 
 use std::fs::{self, File};
 use std::io::{self, BufReader, Read, Seek, Write};
@@ -14,11 +14,11 @@ use sha2::Digest;
 use crate::digest::Sha256;
 use crate::sys::stream::Hashing;
 
-/// Where whole files are, each named by its digest.
+/// The directory of complete files. The name of each is its digest.
 pub const BLOBS: &str = "blobs/sha256";
-/// Where downloads are that have not ended.
+/// The directory of unfinished downloads.
 const PARTIAL: &str = "partial";
-/// Where files are kept that were not what they should be, for people to look at.
+/// The directory of files with a wrong digest, which people can inspect.
 const REJECTED: &str = "rejected";
 /// How much is written at once, in bytes.
 const CHUNK: usize = 256 * 1024;
@@ -30,7 +30,7 @@ pub struct Cache {
 }
 
 impl Cache {
-    /// The cache in the directory `dir`, which is made where it is missing.
+    /// The cache in the directory `dir`, which is created if it is missing.
     pub fn open(dir: &Path) -> Result<Cache> {
         for part in [BLOBS, PARTIAL, REJECTED] {
             let path = dir.join(part);
@@ -70,8 +70,8 @@ impl Cache {
         Ok(blobs)
     }
 
-    /// Reads the file of that digest and compares it; one that is not what its name says is
-    /// moved aside, so that it is fetched again.
+    /// Reads the file of that digest and verifies it. A file with another digest is moved aside, so
+    /// that it is fetched again.
     pub fn check(&self, sha256: &Sha256) -> Result<u64> {
         let path = self.path(sha256);
         let file = File::open(&path).with_context(|| path.display().to_string())?;
@@ -83,12 +83,12 @@ impl Cache {
         }
         let aside = self.reject(&path, sha256.as_str(), &found)?;
         bail!(
-            "the cache's file {sha256} has changed: its sha256 is {found}; it was moved to {}, fetch it again",
+            "the cache's file {sha256} is damaged: its sha256 is {found}; it was moved to {}; run `appliance bundle fetch` again",
             aside.display()
         )
     }
 
-    /// The bytes of the small file of that digest, compared with it.
+    /// The bytes of the small file of that digest, verified.
     pub fn read_small(&self, sha256: &Sha256, limit: u64) -> Result<Vec<u8>> {
         let path = self.path(sha256);
         let read = || -> Result<Vec<u8>> {
@@ -100,15 +100,15 @@ impl Cache {
             );
             ensure!(
                 Sha256::of(&bytes) == *sha256,
-                "it is not what its name says"
+                "its name is not its sha256, so it is damaged; remove it and run `appliance bundle fetch`"
             );
             Ok(bytes)
         };
         read().with_context(|| format!("cache {}", path.display()))
     }
 
-    /// Begins, or goes on with, the download of the file of that digest. Only one can at a time:
-    /// another is waited for. `None` if by then the file is there.
+    /// Starts or resumes the download of the file of that digest. Waits until no other process
+    /// downloads it. `None` if the file is complete by then.
     pub fn receive(&self, sha256: &Sha256) -> Result<Option<Incoming<'_>>> {
         let mut incoming = self.lock(sha256.as_str())?;
         if self.contains(sha256) {
@@ -119,15 +119,15 @@ impl Cache {
         Ok(Some(incoming))
     }
 
-    /// Begins the download of the file at `url`, whose digest nobody knows. It never goes on with
-    /// an earlier one: nothing would tell a part of one file from the rest of another.
+    /// Starts the download of the file at `url`, whose digest is not known. It never resumes an
+    /// earlier download: without a digest, parts of two different files could be mixed.
     pub fn receive_unverified(&self, url: &str) -> Result<Incoming<'_>> {
         let mut incoming = self.lock(&format!("unverified-{}", Sha256::of(url.as_bytes())))?;
         incoming.restart()?;
         Ok(incoming)
     }
 
-    /// Keeps the bytes, which are the whole file, unless they are there already.
+    /// Stores the bytes of a whole file, unless the cache has it already.
     pub fn keep(&self, bytes: &[u8]) -> Result<Sha256> {
         let sha256 = Sha256::of(bytes);
         if let Some(mut incoming) = self.receive(&sha256)? {
@@ -157,7 +157,7 @@ impl Cache {
     }
 }
 
-/// Opens the file at `path`, made where it is missing, once nobody else has it.
+/// Opens and locks the file at `path`, which is created if it is missing.
 fn lock(path: &Path) -> Result<Flock<File>> {
     loop {
         let open = || {
@@ -170,12 +170,15 @@ fn lock(path: &Path) -> Result<Flock<File>> {
         let file = match Flock::lock(open()?, FlockArg::LockExclusiveNonblock) {
             Ok(file) => file,
             Err((file, Errno::EWOULDBLOCK)) => {
-                log::info!("waiting for another download of {}", path.display());
+                log::info!(
+                    "waiting for another process that downloads {}",
+                    path.display()
+                );
                 Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, error)| error)?
             }
             Err((_, error)) => return Err(error.into()),
         };
-        // Whoever had it may have given it its final name: what was opened is then that file.
+        // The process before may have renamed the file to its final name: then open it again.
         let is_same =
             |metadata: fs::Metadata| metadata.ino() == file.metadata().map_or(0, |m| m.ino());
         if fs::metadata(path).is_ok_and(is_same) {
@@ -184,7 +187,7 @@ fn lock(path: &Path) -> Result<Flock<File>> {
     }
 }
 
-/// A file on its way into the cache. What arrived of it stays, so that a later run goes on.
+/// A file that is downloaded into the cache. Its first part stays, so that a later run can resume.
 pub struct Incoming<'a> {
     cache: &'a Cache,
     path: PathBuf,
@@ -208,17 +211,17 @@ impl Incoming<'_> {
         }
     }
 
-    /// How many bytes there are.
+    /// How many bytes have arrived.
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// Whether what arrived is the file of that digest.
+    /// Whether the bytes that have arrived have that digest.
     pub fn is(&self, sha256: &Sha256) -> bool {
         Sha256::from(self.sha256.clone().finalize().as_slice()) == *sha256
     }
 
-    /// Forgets what arrived.
+    /// Discards all bytes that have arrived.
     pub fn restart(&mut self) -> Result<()> {
         self.file.set_len(0)?;
         self.sha256 = sha2::Sha256::new();
@@ -226,12 +229,12 @@ impl Incoming<'_> {
         Ok(())
     }
 
-    /// Appends what arrived.
+    /// Appends bytes.
     pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.file.write_all(bytes).map_err(|error| {
             io::Error::new(
                 error.kind(),
-                format!("write {}: {error}", self.path.display()),
+                format!("cannot write {}: {error}", self.path.display()),
             )
         })?;
         self.sha256.update(bytes);
@@ -239,14 +242,15 @@ impl Incoming<'_> {
         Ok(())
     }
 
-    /// Gives the whole file its name. One that is not `expected` is kept aside, and its
-    /// digest and that of `expected` are told.
+    /// Gives the complete file its final name. A file with another digest than `expected` is moved
+    /// aside, and the error has both digests.
     pub fn finish(self, name: &str, expected: Option<&Sha256>) -> Result<Sha256> {
         let found = Sha256::from(self.sha256.finalize().as_slice());
         if let Some(expected) = expected.filter(|expected| **expected != found) {
             let aside = self.cache.reject(&self.path, name, &found)?;
             bail!(
-                "its sha256 is {found}, but {expected} was expected; the bad file is {}",
+                "its sha256 is {found}, but {expected} was expected; look at the wrong file {}, and \
+                 correct bundle.lock or fetch it from another server with --mirror",
                 aside.display()
             )
         }

@@ -1,8 +1,9 @@
-//! `bundle.toml`: what a bundle is made of, as its author wrote it.
+//! `bundle.toml`: the components of a bundle, as its author wrote them.
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::{Component as PathComponent, Path};
+use std::io::Write;
+use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use cyclonedx_bom::external_models::spdx::SpdxExpression;
@@ -11,21 +12,23 @@ use serde::Deserialize;
 
 use super::lock::{self, Artifact, Lock};
 use super::manifest::{BundleInfo, Kind, Nodes};
+use super::names::{check_path, is_file_name};
 use super::upstream::Upstream;
-use super::workload::{self, Workload};
+use super::workload::{MAX_MANIFEST, Workload};
+use crate::nodespec::network::dns_name;
+use crate::sys::atomic;
+use crate::sys::read::bounded;
 
 /// The file's name.
 pub const FILE_NAME: &str = "bundle.toml";
-/// The directories a component may be unpacked to.
-const PLACES: [&str; 4] = ["bin/", "cni/bin/", "docker/", "images/"];
 
-/// The bundles of this source tree, so that a program alone knows them by name.
+/// The bundles of this source tree, which are built into the program.
 #[derive(RustEmbed)]
 #[folder = "$CARGO_MANIFEST_DIR/bundle"]
 #[include = "*/bundle.*"]
 struct BuiltIn;
 
-/// A bundle: its `bundle.toml`, and its `bundle.lock` where it has one.
+/// A bundle: its `bundle.toml`, and its `bundle.lock` if it has one.
 #[derive(Clone, Debug)]
 pub struct Definition {
     /// The `[bundle]` table.
@@ -34,7 +37,7 @@ pub struct Definition {
     pub components: Vec<Source>,
     /// The `[[workload]]` tables, in their order, each with its manifest.
     pub workloads: Vec<Workload>,
-    /// What is known of upstream artifacts.
+    /// The known checksums of upstream artifacts.
     pub lock: Lock,
     /// The text of `bundle.toml`.
     pub text: String,
@@ -46,7 +49,7 @@ struct DefinitionFile {
     bundle: BundleInfo,
     component: Vec<Source>,
     #[serde(default)]
-    workload: Vec<workload::Source>,
+    workload: Vec<WorkloadSource>,
 }
 
 /// One component and where its file comes from.
@@ -63,11 +66,11 @@ pub struct Source {
     pub path: String,
     /// Its name in a directory of components.
     pub file: String,
-    /// Where it is published: a file, an archive that has it, or an image.
+    /// Where it is published: a file, an archive that contains it, or an image.
     pub source: Option<Upstream>,
-    /// Its path in the archive that `source` is.
+    /// Its path in the archive `source`.
     pub member: Option<String>,
-    /// For an image: the reference it is known by to docker.
+    /// For an image: its reference in docker.
     pub reference: Option<String>,
     /// For an image: the nodes it is loaded on.
     #[serde(default)]
@@ -80,13 +83,12 @@ pub struct Source {
     pub on_path: bool,
     /// Its licence, as an SPDX expression.
     pub license: Option<String>,
-    /// Who it comes from.
+    /// Its supplier.
     pub supplier: Option<String>,
 }
 
 impl Definition {
-    /// The bundle that `text` means: the directory of that path, or else the bundle of that
-    /// name that this program knows.
+    /// The bundle `text`: the directory of that path, or else the built-in bundle of that name.
     pub fn find(text: &str) -> Result<Definition> {
         let dir = Path::new(text);
         if dir.join(FILE_NAME).exists() || !is_file_name(text) {
@@ -98,7 +100,10 @@ impl Definition {
                 .filter_map(|path| Some(path.split_once('/')?.0.to_owned()))
                 .collect();
             let known = known.into_iter().collect::<Vec<_>>().join(", ");
-            format!("{text} is neither a directory with a {FILE_NAME} nor a known bundle ({known})")
+            format!(
+                "{text} is neither a directory with a {FILE_NAME} nor a built-in bundle; the \
+                 built-in bundles are {known}"
+            )
         })?;
         let lock = file(lock::FILE_NAME)
             .map(|text| Lock::parse(str::from_utf8(text.as_ref())?))
@@ -144,7 +149,7 @@ impl Definition {
 }
 
 impl Source {
-    /// What the lock knows of the artifact it comes from.
+    /// The entry of its artifact in the lock.
     pub fn locked<'a>(&self, lock: &'a Lock) -> Option<&'a Artifact> {
         lock.get(self.source.as_ref()?)
     }
@@ -157,19 +162,19 @@ fn parse(text: &str, lock: Lock, dir: Option<&Path>) -> Result<Definition> {
         check(component).with_context(|| format!("component {}", component.name))?;
         ensure!(
             names.insert(&component.name),
-            "component {} is there twice",
+            "component {} is defined twice",
             component.name
         );
         ensure!(
             paths.insert(&component.path),
-            "two components go to {}",
+            "two components have the path {}",
             component.path
         );
     }
     Ok(Definition {
         bundle: file.bundle,
         components: file.component,
-        workloads: workload::read(&file.workload, dir)?,
+        workloads: workloads(&file.workload, dir)?,
         lock,
         text: text.to_owned(),
     })
@@ -189,16 +194,19 @@ fn check(component: &Source) -> Result<()> {
     );
     let is_image = component.kind == Kind::Image;
     match &component.source {
-        Some(Upstream::File(_)) => ensure!(!is_image, "an image comes from docker://"),
+        Some(Upstream::File(_)) => ensure!(
+            !is_image,
+            "the `source` of an image must begin with docker://"
+        ),
         Some(Upstream::Image(_)) => ensure!(
             is_image && component.member.is_none(),
-            "only an image comes from docker://"
+            "only an image without `member` may have a `source` that begins with docker://"
         ),
         None => ensure!(component.member.is_none(), "`member` needs a `source`"),
     }
     ensure!(
         is_image == component.reference.is_some(),
-        "images, and only they, have a `reference`"
+        "an image must have a `reference`, and other components must not"
     );
     if let Some(license) = &component.license {
         SpdxExpression::try_from(license.clone())
@@ -206,41 +214,83 @@ fn check(component: &Source) -> Result<()> {
     }
     ensure!(
         component.kind == Kind::Program || (component.arguments.is_empty() && !component.on_path),
-        "only programs have `arguments` or `on-path`"
+        "only programs may have `arguments` or `on-path`"
     );
     ensure!(
         is_image || component.nodes == Nodes::All,
-        "only images have `nodes`"
+        "only images may have `nodes`"
     );
     Ok(())
 }
 
-/// Refuses a path that would leave the bundle's directory or lies outside of its known parts.
-pub fn check_path(path: &str) -> Result<()> {
-    let normal = Path::new(path)
-        .components()
-        .all(|part| matches!(part, PathComponent::Normal(_)));
-    let canonical = !path.ends_with('/') && !path.contains("//") && !path.contains("/./");
-    ensure!(
-        normal && canonical && !path.contains(char::is_control),
-        "path {path:?} would escape the bundle"
-    );
-    let inside = |place: &str| path.strip_prefix(place).is_some_and(is_file_name);
-    ensure!(
-        PLACES.iter().any(|place| inside(place)),
-        "path {path:?} is not a file in {}",
-        PLACES.join(", ")
-    );
-    Ok(())
+/// A `[[workload]]` table of `bundle.toml`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct WorkloadSource {
+    /// What people call it.
+    name: String,
+    /// The file with its manifest, beside `bundle.toml`.
+    file: String,
+    /// The workloads that have to be available before this one is applied.
+    #[serde(default)]
+    after: Vec<String>,
 }
 
-/// Whether the text names a file and no directory, not even the one it is in.
-pub fn is_file_name(name: &str) -> bool {
-    !name.is_empty()
-        && name != "."
-        && name != ".."
-        && !name.contains('/')
-        && !name.contains(char::is_control)
+/// The workloads of the bundle in the directory `dir`.
+fn workloads(sources: &[WorkloadSource], dir: Option<&Path>) -> Result<Vec<Workload>> {
+    let mut names = BTreeSet::new();
+    let mut workloads = Vec::new();
+    for source in sources {
+        let name = &source.name;
+        dns_name(name)
+            .map_err(anyhow::Error::msg)
+            .with_context(|| format!("workload {name:?}"))?;
+        ensure!(names.insert(name), "workload {name} is defined twice");
+        let place = || format!("workload {name}");
+        let manifest = manifest(&source.file, dir).with_context(place)?;
+        workloads.push(Workload {
+            name: name.clone(),
+            file: source.file.clone(),
+            manifest,
+            after: source.after.clone(),
+        });
+    }
+    Ok(workloads)
+}
+
+fn manifest(file: &str, dir: Option<&Path>) -> Result<String> {
+    ensure!(
+        is_file_name(file),
+        "{file:?} is not the name of a file beside bundle.toml"
+    );
+    let dir = dir.context("only a bundle in a directory can have workloads")?;
+    let path = dir.join(file);
+    let text = bounded(&path, MAX_MANIFEST)?
+        .with_context(|| format!("{}: there is no such file", path.display()))?;
+    String::from_utf8(text).with_context(|| path.display().to_string())
+}
+
+impl Definition {
+    /// Writes the bundle with that lock into the directory `dir`. Files that are the same already stay.
+    pub fn write(&self, dir: &Path, lock: &Lock) -> Result<()> {
+        fs::create_dir_all(dir).with_context(|| dir.display().to_string())?;
+        let own = [
+            (FILE_NAME, self.text.clone()),
+            (lock::FILE_NAME, lock.to_text()?),
+        ];
+        let manifests = self.workloads.iter();
+        let manifests =
+            manifests.map(|workload| (workload.file.as_str(), workload.manifest.clone()));
+        for (name, text) in own.into_iter().chain(manifests) {
+            let path = dir.join(name);
+            if fs::read(&path).is_ok_and(|present| present == text.as_bytes()) {
+                continue;
+            }
+            atomic::replace(&path, 0o644, |file| Ok(file.write_all(text.as_bytes())?))?;
+            log::info!("wrote {}", path.display());
+        }
+        Ok(())
+    }
 }
 
 #[cfg(test)]
@@ -295,7 +345,7 @@ mod tests {
             definition(&two)
                 .unwrap_err()
                 .to_string()
-                .contains("two components go to bin/etcd")
+                .contains("two components have the path bin/etcd")
         );
     }
 
@@ -303,7 +353,7 @@ mod tests {
     fn two_components_of_one_name_are_refused() {
         let two = program("bin/etcd") + &program("bin/other");
         let error = definition(&two).unwrap_err().to_string();
-        assert!(error.contains("component etcd is there twice"), "{error}");
+        assert!(error.contains("component etcd is defined twice"), "{error}");
     }
 
     #[test]
@@ -327,7 +377,7 @@ mod tests {
         let component = program("bin/etcd") + "source = \"docker://quay.io/calico/node:v1\"\n";
         let error = format!("{:#}", definition(&component).unwrap_err());
         assert!(
-            error.contains("only an image comes from docker://"),
+            error.contains("only an image without `member` may have a `source`"),
             "{error}"
         );
     }

@@ -1,4 +1,4 @@
-//! Where a program has its code, and where it ends.
+//! Finds the machine code and the end of an ELF program.
 
 use std::fs::File;
 use std::io::Read;
@@ -10,17 +10,17 @@ use object::LittleEndian;
 use object::elf::{EM_X86_64, FileHeader64, PF_X, PT_LOAD};
 use object::read::elf::{FileHeader, ProgramHeader};
 
-/// As much of a file's start as its program headers can be in, in bytes.
+/// The part of a file that is searched for program headers, in bytes.
 const START: u64 = 64 * 1024;
 
 type Header = FileHeader64<LittleEndian>;
 
-/// What an ELF file's headers say.
+/// The facts in the headers of an ELF file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Program {
-    /// The bytes that are loaded as machine code; empty where there are none.
+    /// The bytes that are loaded as machine code; empty if there are none.
     pub code: Range<u64>,
-    /// Where the file ends that its headers describe: what is appended to it begins there.
+    /// The end of the file that the headers describe. Appended data begins here.
     pub end: u64,
 }
 
@@ -40,7 +40,7 @@ fn parse(start: &[u8], size: u64) -> Result<Program> {
     let endian = header.endian()?;
     ensure!(
         header.e_machine(endian) == EM_X86_64,
-        "its machine is another"
+        "it is for another type of machine"
     );
     let segments = header.program_headers(endian, start)?;
     let code = segments
@@ -52,7 +52,7 @@ fn parse(start: &[u8], size: u64) -> Result<Program> {
             let at = segment.p_offset(endian);
             at..at.saturating_add(segment.p_filesz(endian))
         });
-    ensure!(code.end <= size, "it ends within its code");
+    ensure!(code.end <= size, "it is cut off within its code");
     let sections = u64::from(header.e_shnum(endian)) * u64::from(header.e_shentsize(endian));
     let loaded = segments.iter().map(|segment| {
         segment

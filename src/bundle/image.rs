@@ -1,5 +1,5 @@
-//! Images without docker: what `docker load` takes, made of what a registry serves, and
-//! checked the way docker names images: by the digests of their configuration and layers.
+//! Images without docker: makes tarballs for `docker load` from the files of a registry, and verifies
+//! images as docker does, by the digests of their configuration and layers.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -17,7 +17,7 @@ use super::tarball::append_file;
 use crate::digest::Sha256;
 use crate::sys::stream::{Bounded, Hashing};
 
-/// The most a manifest or a configuration may be, in bytes.
+/// The maximum size of a manifest or a configuration, in bytes.
 pub const MAX_DOCUMENT: u64 = 4 * 1024 * 1024;
 const MANIFEST: &str = "manifest.json";
 const GZIP: &[u8] = &[0x1f, 0x8b];
@@ -38,13 +38,13 @@ pub struct Image {
 /// One layer of an image.
 #[derive(Clone, Debug)]
 pub struct Layer {
-    /// The digest of what the registry serves, which may be compressed.
+    /// The digest of the file in the registry, which may be compressed.
     pub blob: Sha256,
     /// The digest of the layer's tar.
     pub diff_id: Sha256,
 }
 
-/// An image's configuration, as far as it is looked at.
+/// The parts of an image's configuration that this program reads.
 #[derive(Deserialize)]
 struct Config {
     architecture: String,
@@ -76,9 +76,9 @@ pub fn parse_manifest(bytes: &[u8]) -> Result<OciManifest> {
     let version: Version = serde_json::from_slice(bytes).context("the image's manifest")?;
     ensure!(
         version.schema_version == 2,
-        "the registry has only a manifest of schema {}, which cannot be checked layer by layer; \
-         pull the image and push it to a registry of your own with a docker of 1.10 or later, and \
-         name that one with --mirror",
+        "the registry has only a manifest of schema {}, which cannot be verified layer by layer; \
+         pull the image with docker 1.10 or later, push it to a registry of your own, and use that \
+         with `--mirror HOST=URL`",
         version.schema_version
     );
     serde_json::from_slice(bytes).context("the image's manifest")
@@ -112,7 +112,7 @@ pub fn blob_of(descriptor: &OciDescriptor) -> Result<(Sha256, u64)> {
         "layer {} is not distributed by registries",
         descriptor.digest
     );
-    let size = u64::try_from(descriptor.size).context("a negative size")?;
+    let size = u64::try_from(descriptor.size).context("the manifest has a negative size")?;
     Ok((Sha256::from_prefixed(&descriptor.digest)?, size))
 }
 
@@ -125,7 +125,9 @@ impl Image {
         }
         match parse_manifest(&text)? {
             OciManifest::Image(manifest) => Image::of(cache, &manifest, text.len() as u64),
-            OciManifest::ImageIndex(_) => bail!("a list of manifests in a list of manifests"),
+            OciManifest::ImageIndex(_) => {
+                bail!("its list of manifests contains another list, which is not supported")
+            }
         }
     }
 
@@ -143,7 +145,7 @@ impl Image {
         let diff_ids = parsed.rootfs.diff_ids;
         ensure!(
             diff_ids.len() == manifest.layers.len() && !diff_ids.is_empty(),
-            "its configuration has {} layers, its manifest {}",
+            "its configuration has {} layers, but its manifest has {}",
             diff_ids.len(),
             manifest.layers.len()
         );
@@ -162,8 +164,8 @@ impl Image {
         })
     }
 
-    /// Writes the image as a tarball that `docker load` takes and that gives it the tag
-    /// `reference`. The same image gives the same bytes.
+    /// Writes the image as a tarball for `docker load`, with the tag `reference`. The same image
+    /// gives the same bytes.
     pub fn write_archive(&self, cache: &Cache, reference: &str, output: &mut File) -> Result<()> {
         let mut archive = tar::Builder::new(output);
         let layer_path = |layer: &Layer| format!("{}/layer.tar", layer.diff_id);
@@ -198,8 +200,8 @@ impl Image {
     }
 }
 
-/// The layer's tar, whose digest is what the configuration says. A tar's header comes before
-/// its content and has its size: that is known only when all is unpacked.
+/// The layer's tar, verified against the digest in the configuration. It is unpacked to a temporary
+/// file first: in the archive, its size comes before its content.
 fn unpacked(cache: &Cache, layer: &Layer) -> Result<File> {
     let file = File::open(cache.path(&layer.blob))?;
     let limit = unpacked_limit(file.metadata()?.len());
@@ -229,23 +231,25 @@ fn unpacked(cache: &Cache, layer: &Layer) -> Result<File> {
     Ok(output)
 }
 
-/// Reads a docker-archive to its end, checks that it holds the one image `reference` and that
-/// its layers are those of its configuration, and returns docker's identifier of it.
+/// Reads a docker-archive to its end, checks that it holds only the image `reference` and that its
+/// layers are those of its configuration, and returns the image ID.
 pub fn check_archive(tarball: impl Read, reference: &str) -> Result<Sha256> {
-    let mut contents =
-        read_archive(tarball).context("it is not a tarball as docker save writes it")?;
+    let mut contents = read_archive(tarball).context("it is not a tarball from `docker save`")?;
     let text = contents
         .documents
         .remove(MANIFEST)
-        .context("it has no manifest.json")?;
+        .context("it has no manifest.json, so it is not a tarball from `docker save`")?;
     let manifests: Vec<ArchiveManifest> = serde_json::from_slice(&text).context(MANIFEST)?;
     let [manifest] = manifests.as_slice() else {
-        bail!("it holds {} images, not one", manifests.len())
+        bail!(
+            "it holds {} images instead of one; save each image to a file of its own",
+            manifests.len()
+        )
     };
     let tags = manifest.repo_tags.clone().unwrap_or_default();
     ensure!(
         tags.iter().any(|tag| tag == reference),
-        "it is tagged {}, not {reference}; save it by that reference",
+        "it is tagged {}, not {reference}; save it with `docker save {reference} -o FILE`",
         tags.join(", ")
     );
     let config = contents.documents.get(&manifest.config);
@@ -259,7 +263,7 @@ pub fn check_archive(tarball: impl Read, reference: &str) -> Result<Sha256> {
     );
     ensure!(
         parsed.rootfs.diff_ids.len() == manifest.layers.len(),
-        "its configuration has {} layers, its {MANIFEST} {}",
+        "its configuration has {} layers, but its {MANIFEST} has {}",
         parsed.rootfs.diff_ids.len(),
         manifest.layers.len()
     );
@@ -275,13 +279,13 @@ pub fn check_archive(tarball: impl Read, reference: &str) -> Result<Sha256> {
     Ok(id)
 }
 
-/// What a docker-archive holds.
+/// The content of a docker-archive.
 #[derive(Default)]
 struct Contents {
     digests: BTreeMap<String, Sha256>,
-    /// The contents of what may be JSON.
+    /// The contents of the files that may be JSON.
     documents: BTreeMap<String, Vec<u8>>,
-    /// Layers that are there already: docker writes a link from one to the other.
+    /// Layers that occur more than once: docker writes a link from one to the other.
     links: BTreeMap<String, String>,
 }
 
@@ -299,7 +303,9 @@ fn read_archive(tarball: impl Read) -> Result<Contents> {
         let mut entry = entry?;
         let name = entry.path()?.to_string_lossy().into_owned();
         if entry.header().entry_type().is_symlink() {
-            let target = entry.link_name()?.context("a link to nowhere")?;
+            let target = entry
+                .link_name()?
+                .context("it has a link without a target")?;
             let target = target
                 .to_string_lossy()
                 .trim_start_matches("../")
@@ -321,7 +327,7 @@ fn read_archive(tarball: impl Read) -> Result<Contents> {
         let (_, sha256) = reader.finish();
         ensure!(
             contents.digests.insert(name.clone(), sha256).is_none(),
-            "{name} is there twice"
+            "it has the file {name} twice"
         );
         if matches!(document.first(), Some(b'{' | b'[')) {
             contents.documents.insert(name, document);
@@ -330,14 +336,14 @@ fn read_archive(tarball: impl Read) -> Result<Contents> {
     Ok(contents)
 }
 
-/// The references in a tarball that `docker save` or the like has written, each with docker's
-/// identifier of its image. Only what tells of the images is read, and not their layers.
+/// The references in a tarball from `docker save` or a similar program, each with its image ID. Reads
+/// only the descriptions of the images, and not their layers.
 pub fn references(tarball: &File) -> Result<Vec<(String, Sha256)>> {
     let mut start = Vec::new();
     tarball.take(ZSTD.len() as u64).read_to_end(&mut start)?;
     ensure!(
         !start.starts_with(GZIP) && !start.starts_with(ZSTD),
-        "it is compressed; unpack it to a plain tar first"
+        "it is compressed; unpack it to a plain tar first, with `gunzip` or `unzstd`"
     );
     let manifest = document(tarball, MANIFEST)?;
     let manifests: Vec<ArchiveManifest> = serde_json::from_slice(&manifest).context(MANIFEST)?;
@@ -346,7 +352,7 @@ pub fn references(tarball: &File) -> Result<Vec<(String, Sha256)>> {
         let tags = manifest.repo_tags.unwrap_or_default();
         ensure!(
             !tags.is_empty(),
-            "an image in it has no name; save it by its reference"
+            "an image in it has no name; save it with `docker save NAME:TAG -o FILE`"
         );
         let id = Sha256::of(&document(tarball, &manifest.config)?);
         references.extend(tags.into_iter().map(|tag| (tag, id.clone())));
@@ -354,19 +360,22 @@ pub fn references(tarball: &File) -> Result<Vec<(String, Sha256)>> {
     Ok(references)
 }
 
-/// The small file of that name in a tarball. What lies before it is not read.
+/// The small file of that name in a tarball. The content of files before it is not read.
 fn document(mut tarball: &File, name: &str) -> Result<Vec<u8>> {
     tarball.rewind()?;
     let mut archive = tar::Archive::new(tarball);
     for entry in archive.entries_with_seek()? {
-        let entry = entry.context("it is not a tarball as docker save writes it")?;
+        let entry = entry.context("it is not a tarball from `docker save`")?;
         if entry.path()?.to_str() != Some(name) {
             continue;
         }
-        ensure!(entry.size() <= MAX_DOCUMENT, "{name} is too big");
+        ensure!(
+            entry.size() <= MAX_DOCUMENT,
+            "its {name} is longer than {MAX_DOCUMENT} bytes"
+        );
         let mut document = Vec::new();
         entry.take(MAX_DOCUMENT).read_to_end(&mut document)?;
         return Ok(document);
     }
-    bail!("it has no {name}: it is not a tarball as docker save writes it")
+    bail!("it has no {name}, so it is not a tarball from `docker save`")
 }

@@ -1,4 +1,4 @@
-//! `bundle.lock`: what every upstream artifact of a bundle is, to the byte.
+//! `bundle.lock`: the checksum and size of every upstream artifact of a bundle.
 
 use std::collections::BTreeMap;
 
@@ -10,14 +10,15 @@ use crate::digest::Sha256;
 
 /// The file's name.
 pub const FILE_NAME: &str = "bundle.lock";
-/// What stands in the place of a checksum that nobody published.
+/// The word for a checksum that is not known.
 const UNVERIFIED: &str = "unverified";
 const HEADING: &str = "\
-# Every upstream artifact of this bundle. `appliance bundle lock` writes this file: it adds sizes and
-# what is taken out of archives. `unverified` stands where no published checksum could be found.
+# The checksum of every upstream artifact of this bundle. `appliance bundle lock` writes this file: it
+# adds sizes, and the checksums of members of archives. `unverified` means that no published checksum
+# was found.
 ";
 
-/// What is known of upstream artifacts, by address.
+/// The known checksums of upstream artifacts, by address.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Lock {
     artifacts: BTreeMap<String, Artifact>,
@@ -34,10 +35,10 @@ pub struct Artifact {
     /// Bytes of the file; for an image those of its manifest, configuration and layers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size: Option<u64>,
-    /// True where nobody published a checksum, and the first download was believed.
+    /// True if no checksum was published, and the first download was trusted.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub trusted_on_first_use: bool,
-    /// For an image: docker's identifier of it, the SHA-256 of its configuration.
+    /// For an image: docker's image ID, which is the SHA-256 of its configuration.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image_id: Option<Sha256>,
     /// For an archive: the members that are used.
@@ -45,13 +46,13 @@ pub struct Artifact {
     pub members: BTreeMap<String, Sha256>,
 }
 
-/// A checksum, or the word that there is none.
+/// A checksum, or `unverified`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Checksum {
-    /// What the artifact has to be.
+    /// The checksum of the artifact.
     Known(Sha256),
-    /// Nobody published one.
+    /// No checksum is known.
     Unverified,
 }
 
@@ -71,7 +72,7 @@ impl Lock {
             url.parse::<Upstream>()?;
             ensure!(
                 artifacts.insert(url.clone(), artifact).is_none(),
-                "{url} is there twice"
+                "{url} has two entries; keep one"
             );
         }
         Ok(Lock { artifacts })
@@ -86,19 +87,19 @@ impl Lock {
         Ok(format!("{HEADING}\n{text}"))
     }
 
-    /// What is known of that artifact.
+    /// The entry of that artifact.
     pub fn get(&self, upstream: &Upstream) -> Option<&Artifact> {
         self.artifacts.get(&upstream.to_string())
     }
 
-    /// Notes what is known of an artifact, in the place of what was.
+    /// Sets or replaces the entry of an artifact.
     pub fn set(&mut self, artifact: Artifact) {
         self.artifacts.insert(artifact.url.clone(), artifact);
     }
 }
 
 impl Artifact {
-    /// An artifact of which nothing but its address is known.
+    /// An artifact with a known address, but without a checksum.
     pub fn unverified(upstream: &Upstream) -> Artifact {
         Artifact {
             url: upstream.to_string(),
@@ -111,8 +112,8 @@ impl Artifact {
     }
 }
 
-/// What of a component the lock can be compared with, and what the lock says of it: for a
-/// member of an archive its bytes, for an image its identifier, for anything else the artifact.
+/// The digest of a component that can be verified, and the lock's value for it: for a member of an
+/// archive the digest of its bytes, for an image its ID, for anything else that of the artifact.
 pub fn expectation<'a>(
     artifact: &'a Artifact,
     member: Option<&str>,
@@ -199,6 +200,6 @@ mod tests {
     fn an_artifact_is_there_once() {
         let twice = entry("unverified").repeat(2);
         let error = Lock::parse(&twice).unwrap_err().to_string();
-        assert!(error.contains("a.tgz is there twice"), "{error}");
+        assert!(error.contains("a.tgz has two entries"), "{error}");
     }
 }

@@ -5,19 +5,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
-use super::definition::{check_path, is_file_name};
+use super::names::{check_path, is_file_name};
 use super::workload::Workload;
 use crate::digest::Sha256;
 use crate::nodespec::Role;
 
 /// The name of the manifest in a payload, and on a node.
 pub const FILE_NAME: &str = "manifest.json";
-/// The only layout of a payload there is.
+/// The layout of payloads that this program reads and writes.
 pub const FORMAT: u32 = 2;
-/// More than any file of a bundle has, in bytes. It also keeps sums far from overflowing.
+/// The limit for the size of a file, in bytes. It also prevents overflows of sums.
 const MAX_SIZE: u64 = 1 << 40;
 
-/// What a payload holds: its bundle, every file with its digest, and the packs the files are in.
+/// The content of a payload: its bundle, every file with its digest, and the packs with the files.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
@@ -29,7 +29,7 @@ pub struct Manifest {
     pub components: Vec<Component>,
     /// The compressed archives, in the order they are to be read.
     pub packs: Vec<Pack>,
-    /// What is applied to the cluster once it works, in this order.
+    /// The workloads, which are applied once the cluster works, in this order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub workloads: Vec<Workload>,
 }
@@ -47,7 +47,7 @@ pub struct BundleInfo {
     /// True when some components are stand-ins: never for production.
     #[serde(default)]
     pub demonstration: bool,
-    /// Settings of every node made of it, where nobody of more weight says another.
+    /// Settings for every node, with the lowest precedence.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub settings: BTreeMap<String, String>,
 }
@@ -71,22 +71,22 @@ pub struct Component {
     /// Its licence, as an SPDX expression.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub license: Option<String>,
-    /// Who it comes from.
+    /// Its supplier.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub supplier: Option<String>,
     /// Where it is published: `https://…`, or `docker://…` for an image.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
-    /// Its path in the archive that `source` is.
+    /// Its path in the archive `source`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub member: Option<String>,
-    /// SHA-256 of what is published there, as the packer found it in `bundle.lock`.
+    /// SHA-256 of the published file, from `bundle.lock` at the time of packing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source_sha256: Option<Sha256>,
-    /// For an image: the reference it is known by to docker, such as `calico/node:v2.6.2`.
+    /// For an image: its reference in docker, such as `calico/node:v2.6.2`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reference: Option<String>,
-    /// For an image: docker's identifier of it (`sha256:` and the digest of its configuration).
+    /// For an image: docker's image ID (`sha256:` and the digest of its configuration).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image_id: Option<String>,
     /// For a program: arguments its unit adds to its own, for builds that need them.
@@ -129,7 +129,7 @@ impl Nodes {
     }
 }
 
-/// What a component is, and so how the node treats it.
+/// The kind of a component, which decides how the node treats it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
@@ -137,7 +137,7 @@ pub enum Kind {
     Program,
     /// An executable the kubelet calls to attach a pod to the network.
     CniPlugin,
-    /// A tarball as `docker save` writes it, to be loaded into docker.
+    /// A tarball from `docker save`, which is loaded into docker.
     Image,
 }
 
@@ -157,7 +157,7 @@ pub struct Pack {
     pub parts: Vec<Part>,
 }
 
-/// A stretch of one file.
+/// A section of one file.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Part {
@@ -178,8 +178,8 @@ fn is_zero(number: &u64) -> bool {
 }
 
 impl Manifest {
-    /// Reads a manifest and refuses one that could lead its reader astray: a path out of the
-    /// bundle's directory, or a file whose parts do not make it whole.
+    /// Reads a manifest. Refuses one with a path outside the bundle's directory, or with a file whose
+    /// parts do not cover it.
     pub fn parse(text: &[u8]) -> Result<Manifest> {
         let manifest: Manifest = serde_json::from_slice(text)?;
         manifest.check()?;
@@ -189,7 +189,8 @@ impl Manifest {
     fn check(&self) -> Result<()> {
         ensure!(
             self.format == FORMAT,
-            "layout {} is not known to this program, which knows {FORMAT}",
+            "the payload has layout {}, but this program supports only {FORMAT}; pack it again with \
+             `appliance bundle pack` of this version",
             self.format
         );
         let mut parts: BTreeMap<&str, Vec<&Part>> = BTreeMap::new();
@@ -200,21 +201,27 @@ impl Manifest {
                 is_file_name(name),
                 "component name {name:?} is not a file name"
             );
-            ensure!(names.insert(name), "component {name} is there twice");
+            ensure!(names.insert(name), "component {name} is listed twice");
             check_path(&component.path)?;
-            ensure!(component.size < MAX_SIZE, "{name} has an absurd size");
+            ensure!(
+                component.size < MAX_SIZE,
+                "the size of {name} is too big to be true"
+            );
             let first = parts.insert(&component.path, Vec::new()).is_none();
-            ensure!(first, "{} is there twice", component.path);
+            ensure!(first, "{} is listed twice", component.path);
         }
         let mut packs = BTreeSet::new();
         for pack in &self.packs {
             let name = &pack.name;
             ensure!(is_file_name(name), "pack name {name:?} is not a file name");
-            ensure!(packs.insert(name), "pack {name} is there twice");
+            ensure!(packs.insert(name), "pack {name} is listed twice");
             for part in &pack.parts {
                 let of = parts.get_mut(part.path.as_str());
                 of.with_context(|| {
-                    format!("{name} has a part of {}, which is unknown", part.path)
+                    format!(
+                        "{name} has a part of {}, which is not a component",
+                        part.path
+                    )
                 })?
                 .push(part);
             }
@@ -231,13 +238,13 @@ impl Manifest {
         self.components.iter().find(|c| c.name == name)
     }
 
-    /// The component of that kind and name; an error that tells how to add it if there is none.
+    /// The component of that kind and name. If there is none, the error says how to add it.
     pub fn require(&self, kind: Kind, name: &str) -> Result<&Component> {
         self.component(name)
             .filter(|component| component.kind == kind)
             .with_context(|| {
                 format!(
-                    "bundle {} has no {name}; add it to bundle.toml",
+                    "bundle {} has no {name}; add it to bundle.toml and pack the bundle again",
                     self.bundle.name
                 )
             })
@@ -264,7 +271,7 @@ impl Manifest {
     }
 }
 
-/// The parts have to follow each other from the file's first byte to its last.
+/// Checks that the parts cover the file from its first byte to its last.
 fn check_parts(component: &Component, mut parts: Vec<&Part>) -> Result<()> {
     let path = &component.path;
     if component.size == 0 {
@@ -275,7 +282,7 @@ fn check_parts(component: &Component, mut parts: Vec<&Part>) -> Result<()> {
     let mut end = 0;
     for part in parts {
         if part.offset != end || part.size == 0 || part.size >= MAX_SIZE {
-            bail!("the parts of {path} do not follow each other at byte {end}")
+            bail!("the parts of {path} have a gap or an overlap at byte {end}")
         }
         end += part.size;
     }
@@ -340,28 +347,26 @@ mod tests {
     #[test]
     fn a_manifest_that_could_lead_astray_is_refused() {
         assert!(refusal(|m| m.format = 1).contains("layout 1"));
-        assert!(refusal(|m| m.components[0].path = "../x".to_owned()).contains("would escape"));
+        assert!(refusal(|m| m.components[0].path = "../x".to_owned()).contains("leads outside"));
         assert!(
             refusal(|m| m.components[0].name = "./../x".to_owned()).contains("not a file name")
         );
         assert!(refusal(|m| m.packs[0].name = "../p".to_owned()).contains("not a file name"));
         assert!(
-            refusal(|m| m.packs[1].name = "code.xz".to_owned()).contains("code.xz is there twice")
+            refusal(|m| m.packs[1].name = "code.xz".to_owned()).contains("code.xz is listed twice")
         );
         let twice = refusal(|m| m.components.push(m.components[0].clone()));
-        assert!(twice.contains("etcd is there twice"), "{twice}");
+        assert!(twice.contains("etcd is listed twice"), "{twice}");
         let unknown = refusal(|m| m.packs[0].parts[0].path = "bin/x".to_owned());
         assert!(
-            unknown.contains("part of bin/x, which is unknown"),
+            unknown.contains("part of bin/x, which is not a component"),
             "{unknown}"
         );
     }
 
     #[test]
     fn a_file_whose_parts_do_not_make_it_whole_is_refused() {
-        assert!(
-            refusal(|m| m.packs[0].parts.clear()).contains("do not follow each other at byte 4")
-        );
+        assert!(refusal(|m| m.packs[0].parts.clear()).contains("a gap or an overlap at byte 4"));
         assert!(refusal(|m| m.packs[0].parts[0].size = 4).contains("at byte 8"));
         assert!(refusal(|m| m.packs[0].parts[0].size = u64::MAX).contains("at byte 4"));
         assert!(refusal(|m| m.packs[1].parts[1].size = 2).contains("end at byte 9 of 10"));

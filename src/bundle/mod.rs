@@ -10,6 +10,7 @@ pub mod fetch;
 pub mod image;
 pub mod lock;
 pub mod manifest;
+mod names;
 pub mod pack;
 pub mod payload;
 pub mod repack;

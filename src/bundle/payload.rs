@@ -1,5 +1,5 @@
-//! The packed bundle: one ZIP file whose entries are stored as they are. It stands alone, or at
-//! the end of a program, which it makes an appliance; there is one reader for both.
+//! The packed bundle: one ZIP file with uncompressed entries. It is a file of its own, or it is
+//! appended to a program, which then is an appliance. One reader reads both.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -15,15 +15,15 @@ use super::manifest::{FILE_NAME, Manifest};
 use super::signature::TrustKey;
 use crate::digest::Sha256;
 
-/// The entry that signs the manifest, as minisign names such files.
+/// The entry with the signature of the manifest, with the name that minisign gives such files.
 pub const SIGNATURE: &str = "manifest.json.minisig";
 /// How a ZIP file begins.
 const ZIP: &[u8] = b"PK\x03\x04";
 /// How a program begins.
 const ELF: &[u8] = b"\x7fELF";
-/// The most the manifest or its signature may be, in bytes.
+/// The maximum size of the manifest or its signature, in bytes.
 const MAX_DOCUMENT: u64 = 16 * 1024 * 1024;
-/// The running program, be it renamed or removed since it was started.
+/// The running program, even if it was renamed or removed since it was started.
 const THIS_PROGRAM: &str = "/proc/self/exe";
 
 /// A packed bundle whose table of contents has been checked.
@@ -48,7 +48,7 @@ impl Payload {
         let size = std::fs::metadata(path)?.len();
         ensure!(
             size >= end,
-            "the program is cut off: it has {size} bytes of {end}; copy it here again"
+            "the program is cut off: it has {size} bytes of {end}; copy it to this machine again"
         );
         if size == end {
             return Ok(None);
@@ -64,8 +64,9 @@ impl Payload {
             file.take(ZIP.len() as u64).read_to_end(&mut start)?;
             match start.as_slice() {
                 ZIP => Payload::at(path, 0),
-                ELF => Payload::of_program(path)?
-                    .context("this is the builder, which carries no payload"),
+                ELF => Payload::of_program(path)?.context(
+                    "this is the builder, which has no payload; add one with `appliance repack`",
+                ),
                 _ => bail!("it is neither a payload nor an appliance"),
             }
         };
@@ -99,32 +100,36 @@ impl Payload {
         &self.text
     }
 
-    /// SHA-256 of the table of contents, which has the digest of every file: it names the bundle.
+    /// SHA-256 of the table of contents, which has the digest of every file: it identifies the bundle.
     pub fn digest(&self) -> &Sha256 {
         &self.digest
     }
 
-    /// The compressed stream of that name, read from the file bit by bit: it takes no memory.
+    /// The compressed stream of that name. It is read from the file as needed, not into memory.
     pub fn pack(&self, name: &str) -> Result<Take<File>> {
         self.container.entry(name)
     }
 
-    /// Refuses a payload that `key` did not sign. The signature covers the manifest, and that
-    /// the digest of everything else.
+    /// Refuses a payload that `key` did not sign. The signature covers the manifest, which has the
+    /// digest of everything else.
     pub fn check_signature(&self, key: &TrustKey) -> Result<()> {
         ensure!(
             self.container.entries.contains_key(SIGNATURE),
-            "the payload is not signed, but has to be by key {key}; pack it with --sign-key"
+            "the payload is not signed, but a signature of key {key} is required; pack it with \
+             `--sign-key FILE`"
         );
         let signature =
             String::from_utf8(self.container.read_small(SIGNATURE)?).context(SIGNATURE)?;
         key.check(&self.text, &signature).with_context(|| {
-            format!("the payload is not signed by key {key}; use one that is, or the right key")
+            format!(
+                "the payload is not signed by key {key}; use a payload that this key signed, or \
+                 give the right key with `--trust-key`"
+            )
         })
     }
 }
 
-/// Whether the file begins like a payload that stands alone.
+/// Whether the file begins like a payload that is a file of its own.
 pub fn is_payload(path: &Path) -> Result<bool> {
     if !path.is_file() {
         return Ok(false);
@@ -141,13 +146,13 @@ pub fn this_program() -> Result<PathBuf> {
     if path.exists() {
         return Ok(path);
     }
-    // Without /proc, the name it was started by is all there is.
+    // Without /proc, only the name by which it was started is known.
     let name = std::env::args_os().next().map(PathBuf::from);
     name.filter(|path| path.is_file())
-        .context("neither /proc nor this program can be found")
+        .context("cannot find the file of this program; run `mount -t proc proc /proc`")
 }
 
-/// A ZIP file, alone or at the end of another.
+/// A ZIP file, alone or at the end of another file.
 #[derive(Debug)]
 struct Container {
     path: PathBuf,
@@ -165,15 +170,15 @@ struct Entry {
 impl Container {
     fn open(path: &Path, start: u64) -> Result<Container> {
         let mut archive = ZipArchive::new(File::open(path)?).context(
-            "its payload is damaged or cut off; copy it here again and compare its sha256",
+            "its payload is damaged or cut off; copy it to this machine again and compare its sha256",
         )?;
         ensure!(
             archive.offset() == start,
-            "its payload does not begin where the program ends"
+            "its payload does not begin where the program ends, so the file is damaged"
         );
         ensure!(
             !archive.has_duplicate_names(),
-            "its payload has two entries of one name"
+            "its payload has two entries with the same name"
         );
         let mut entries = BTreeMap::new();
         for index in 0..archive.len() {
@@ -181,9 +186,11 @@ impl Container {
             let name = file.name()?.into_owned();
             ensure!(
                 file.compression() == CompressionMethod::Stored,
-                "its entry {name} is not stored as it is"
+                "its entry {name} is compressed, which is not supported"
             );
-            let offset = file.data_start().context("an entry without a place")?;
+            let offset = file
+                .data_start()
+                .context("an entry has no position in the file")?;
             let size = file.size();
             entries.insert(name, Entry { offset, size });
         }
@@ -198,7 +205,7 @@ impl Container {
         let entry = self
             .entries
             .get(name)
-            .with_context(|| format!("the payload lacks {name}"))?;
+            .with_context(|| format!("the payload has no {name}"))?;
         let mut file = File::open(&self.path).with_context(|| self.path.display().to_string())?;
         file.seek(SeekFrom::Start(entry.offset))?;
         Ok(file.take(entry.size))
@@ -217,8 +224,8 @@ impl Container {
     }
 }
 
-/// Writes a payload: the manifest, its signature where there is one, and the packs, of which
-/// `read` gives the bytes. The same input gives the same bytes.
+/// Writes a payload: the manifest, its signature if there is one, and the packs, from their files.
+/// The same input gives the same bytes.
 pub fn write(
     output: File,
     manifest: &[u8],

@@ -10,13 +10,13 @@ use super::elf::Program;
 use super::payload::Payload;
 use crate::sys::atomic;
 
-/// Writes the program in the file `program`, without the payload it may have, and `payload`
-/// behind it, to `output`.
+/// Writes the program in the file `program`, without a payload that it may have, followed by
+/// `payload`, to `output`.
 pub fn repack(program: &Path, payload: &Path, output: &Path) -> Result<()> {
     // Only a program is ever replaced, never a file given by mistake.
     ensure!(
         !output.exists() || Program::read(output).is_ok(),
-        "{} is there and is not a program; choose another name",
+        "{} exists and is not a program; choose another output file",
         output.display()
     );
     let place = || program.display().to_string();
@@ -26,7 +26,7 @@ pub fn repack(program: &Path, payload: &Path, output: &Path) -> Result<()> {
         io::copy(&mut input, file)?;
         let mut payload = File::open(payload).with_context(|| payload.display().to_string())?;
         io::copy(&mut payload, file)?;
-        // Nothing gets the name that would not start.
+        // Check that the result can be read before it gets its name.
         Payload::open(file.path()).map(drop)
     })
 }

@@ -1,5 +1,5 @@
-//! The software bill of materials: what a payload holds, as CycloneDX 1.5 writes it. The same
-//! payload gives the same text: it has no time and no serial number.
+//! The software bill of materials (SBOM): the content of a payload, in the format CycloneDX 1.5. The
+//! same payload gives the same text, because it has no time and no serial number.
 
 use anyhow::{Context, Result};
 use cyclonedx_bom::models::bom::{Bom, SpecVersion};
@@ -17,7 +17,7 @@ use cyclonedx_bom::prelude::{NormalizedString, Uri};
 
 use super::manifest::{self, Kind, Manifest};
 
-/// What this project's own properties begin with.
+/// The start of the names of this project's own properties.
 const NAMESPACE: &str = "appliance";
 
 /// The bill of the payload with this manifest, as JSON.
@@ -31,7 +31,7 @@ pub fn cyclonedx(manifest: &Manifest) -> Result<String> {
     );
     subject.description = Some(NormalizedString::new(&bundle.description));
     let tool = Tool::new("appliance", "appliance", env!("CARGO_PKG_VERSION"));
-    // All fields, since the default draws a random number, which needs devices.
+    // All fields are set, because the default would draw a random number.
     let bom = Bom {
         version: 1,
         serial_number: None,
@@ -56,7 +56,7 @@ pub fn cyclonedx(manifest: &Manifest) -> Result<String> {
     };
     let mut text = Vec::new();
     bom.output_as_json(&mut text, SpecVersion::V1_5)
-        .context("write the bill of materials")?;
+        .context("cannot write the bill of materials")?;
     text.push(b'\n');
     Ok(String::from_utf8(text)?)
 }

@@ -1,4 +1,4 @@
-//! Signatures in the form of minisign, so that its program makes the keys and checks them too.
+//! Signatures in the format of minisign, whose program can make the keys and verify the signatures.
 
 use std::fmt;
 use std::fs;
@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 pub struct TrustKey(PublicKey);
 
 impl TrustKey {
-    /// The key that `text` is, or that is in the file it names.
+    /// The key in `text` itself, or in the file with that name.
     pub fn find(text: &str) -> Result<TrustKey> {
         if let Ok(key) = PublicKey::from_base64(text) {
             return Ok(TrustKey(key));
@@ -30,7 +30,7 @@ impl TrustKey {
         Ok(TrustKey(key))
     }
 
-    /// Whether `signature` is this key's of `data`.
+    /// Verifies that `signature` is the signature of `data` by this key.
     pub fn check(&self, data: &[u8], signature: &str) -> Result<()> {
         let signature = SignatureBox::from_string(signature)?;
         Ok(minisign::verify(
@@ -59,7 +59,7 @@ pub fn sign(key: &Path, password: Option<&Path>, data: &[u8], comment: &str) -> 
             Some(file) => with_password(&text, file)?,
             None => without_password(&text)?,
         };
-        // With the public key at hand, the signature is checked where it is made.
+        // With the public key, the library verifies the new signature.
         let public = PublicKey::from_secret_key(&secret)?;
         let signature = minisign::sign(
             Some(&public),
@@ -85,14 +85,14 @@ fn without_password(text: &str) -> Result<SecretKey> {
     secret.or_else(|error| {
         without_checksum(text).with_context(|| {
             format!(
-                "{error}; where the key has a password, give its file with --sign-password-file"
+                "{error}; if the key has a password, name the file with it: `--sign-password-file FILE`"
             )
         })
     })
 }
 
-/// minisign 0.11 writes keys without a password without a checksum, too, which the library
-/// takes for a wrong one.
+/// minisign 0.11 writes keys without a password also without a checksum, which the library reports
+/// as a wrong checksum.
 fn without_checksum(text: &str) -> Option<SecretKey> {
     const CHECKSUM: [u8; 32] = [0; 32];
     let bytes = Zeroizing::new(BASE64.decode(text.lines().nth(1)?).ok()?);

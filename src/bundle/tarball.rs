@@ -1,4 +1,4 @@
-//! Archives that are the same whenever and wherever they are made: no times, no owners.
+//! Reproducible archives: without times and owners.
 
 use std::io::{Read, Write};
 

@@ -1,8 +1,9 @@
-//! Carrying a cache over the air gap: one tar out, the same files in, each compared with its name.
+//! Carries a cache over the air gap: exports files to one tar, and imports and verifies them.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Read, Write};
+use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -12,14 +13,15 @@ use super::image::{self, Image, MAX_DOCUMENT};
 use super::tarball::append_file;
 use super::upstream::Upstream;
 use crate::digest::Sha256;
+use crate::sys::atomic;
 use crate::sys::progress::Progress;
 use crate::sys::stream::{Counting, Hashing};
 
-/// How the directories of unfinished imports begin.
+/// The start of the names of unfinished imports.
 const STAGING: &str = ".import-";
 
-/// The files of the cache that `definition` needs; without one, all of them. A bundle whose
-/// artifacts are not all there is refused.
+/// The files of the cache that `definition` needs; without one, all of them. Fails if an artifact of
+/// the bundle is missing.
 pub fn contents(cache: &Cache, definition: Option<&Definition>) -> Result<Vec<Sha256>> {
     let Some(definition) = definition else {
         return cache.blobs();
@@ -32,7 +34,9 @@ pub fn contents(cache: &Cache, definition: Option<&Definition>) -> Result<Vec<Sh
             .and_then(|artifact| artifact.sha256.known());
         let sha256 = known
             .filter(|sha256| cache.contains(sha256))
-            .with_context(|| format!("the cache lacks {upstream}; run `appliance bundle fetch`"))?;
+            .with_context(|| {
+                format!("the cache has no {upstream}; run `appliance bundle fetch --bundle BUNDLE`")
+            })?;
         if let Upstream::Image(_) = upstream {
             image_blobs(cache, sha256, &mut needed).with_context(|| upstream.to_string())?;
         }
@@ -57,8 +61,18 @@ pub fn size(cache: &Cache, blobs: &[Sha256]) -> u64 {
     blobs.iter().map(size).sum()
 }
 
-/// Writes those files of the cache to `output`, as a tar that is the same every time. A file
-/// that is not what its name says is refused.
+/// Writes the archive of [`export`] to the file at `path`, as a whole or not at all.
+pub fn export_to(
+    path: &Path,
+    cache: &Cache,
+    blobs: &[Sha256],
+    progress: &dyn Progress,
+) -> Result<()> {
+    atomic::replace(path, 0o644, |file| export(cache, blobs, file, progress))
+}
+
+/// Writes those files of the cache to `output`, as a reproducible tar. Fails if the digest of a file
+/// is not its name.
 pub fn export(
     cache: &Cache,
     blobs: &[Sha256],
@@ -68,7 +82,7 @@ pub fn export(
     let mut archive = tar::Builder::new(BufWriter::with_capacity(1024 * 1024, output));
     for sha256 in blobs {
         let file =
-            File::open(cache.path(sha256)).with_context(|| format!("the cache lacks {sha256}"))?;
+            File::open(cache.path(sha256)).with_context(|| format!("the cache has no {sha256}"))?;
         let size = file.metadata()?.len();
         let advance = |bytes| progress.advance(bytes);
         let mut reader = Hashing::new(Counting::new(file, &advance));
@@ -81,15 +95,15 @@ pub fn export(
         let (_, found) = reader.finish();
         ensure!(
             found == *sha256,
-            "the cache's file {sha256} has changed: its sha256 is {found}; fetch it again"
+            "the cache's file {sha256} is damaged: its sha256 is {found}; run `appliance bundle fetch` again"
         );
     }
     Ok(archive.into_inner()?.flush()?)
 }
 
-/// Reads a tar that [`export`] wrote, to its end, and then adds its files to the cache. Any
-/// file that is not what its name says, and anything else in the tar, refuses all of it.
-/// Returns how many files were new.
+/// Reads a tar that [`export`] wrote, to its end, and then adds its files to the cache. If the digest
+/// of a file is not its name, or if anything else is in the tar, nothing is added. Returns how many
+/// files were new.
 pub fn import(cache: &Cache, input: impl Read, progress: &dyn Progress) -> Result<usize> {
     remove_leftovers(cache)?;
     let staging = tempfile::Builder::new()
@@ -108,7 +122,9 @@ pub fn import(cache: &Cache, input: impl Read, progress: &dyn Progress) -> Resul
             Some(digest) if entry.header().entry_type().is_file() => {
                 digest.parse().with_context(|| name.clone())?
             }
-            _ => bail!("{name:?} is nothing that `appliance bundle export` writes"),
+            _ => bail!(
+                "it holds {name:?}, which `appliance bundle export` does not write; export it again"
+            ),
         };
         let mut file = File::create(staging.path().join(sha256.as_str()))?;
         let mut reader = Hashing::new(&mut entry);
@@ -116,12 +132,15 @@ pub fn import(cache: &Cache, input: impl Read, progress: &dyn Progress) -> Resul
         let (_, found) = reader.finish();
         ensure!(
             found == sha256,
-            "{name}: its sha256 is {found}; export it again"
+            "{name} was damaged on the way: its sha256 is {found}; export it again"
         );
         file.sync_all()?;
-        ensure!(seen.insert(sha256), "{name} is there twice");
+        ensure!(
+            seen.insert(sha256),
+            "it holds {name} twice; export it again"
+        );
     }
-    ensure!(!seen.is_empty(), "it holds no files");
+    ensure!(!seen.is_empty(), "it holds no files; export it again");
     let mut new = 0;
     for sha256 in seen {
         if !cache.contains(&sha256) {

@@ -1,6 +1,6 @@
-//! From the payload to files: decompress, hash, write to a staging directory, compare, sync;
-//! the directory gets its name only when everything in it is right. Several packs are unpacked
-//! at once, as far as memory and processors allow.
+//! Unpacks the payload: decompress, hash, write to a staging directory, verify, sync. The directory
+//! gets its final name only when everything in it is right. Several packs are unpacked at once, as far
+//! as memory and processors allow.
 
 use std::fs::{self, File, Permissions};
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
@@ -19,15 +19,16 @@ use crate::sys::parallel;
 use crate::sys::progress::Progress;
 use crate::sys::stream::{Counting, Hashing};
 
-/// The most memory all decoders together may take, in bytes.
+/// The maximum memory of all decoders together, in bytes.
 pub const MEMORY_LIMIT: u64 = 160 * 1024 * 1024;
-/// How the directories of unfinished runs begin.
+/// The start of the names of unfinished runs.
 const STAGING: &str = ".unpacking-";
-/// What to do about a payload that is not what was packed.
-const DAMAGED: &str = "this appliance is damaged; copy it here again and compare its sha256";
+/// The advice for a damaged payload.
+const DAMAGED: &str =
+    "this appliance is damaged; copy it to this machine again and compare its sha256";
 
-/// Whether `bundles` has the payload unpacked, each file with its right size. Files are
-/// written whole or not at all, so that a size is enough to find one cut by other hands.
+/// Whether the payload is unpacked in `bundles`, each file with the right size. This program writes
+/// a file completely or not at all, so the size is enough to find one that someone truncated.
 pub fn is_complete(bundles: &Path, payload: &Payload) -> bool {
     let dir = bundles.join(payload.digest().as_str());
     let is_whole = |component: &Component| {
@@ -37,8 +38,8 @@ pub fn is_complete(bundles: &Path, payload: &Payload) -> bool {
     dir.join(FILE_NAME).is_file() && payload.manifest().components.iter().all(is_whole)
 }
 
-/// Unpacks the payload into the directory `bundles`, below a name that is its digest, and
-/// returns that directory. On any error nothing is left behind.
+/// Unpacks the payload into a directory below `bundles` whose name is its digest, and returns that
+/// directory. After an error, nothing is left behind.
 pub fn unpack(payload: &Payload, bundles: &Path, progress: &dyn Progress) -> Result<PathBuf> {
     remove_leftovers(bundles)?;
     let staging = tempfile::Builder::new()
@@ -68,7 +69,7 @@ pub fn unpack_files(payload: &Payload, dir: &Path, progress: &dyn Progress) -> R
     results.into_iter().collect()
 }
 
-/// Makes the component's file, as long as it will be, so that its parts can come in any order.
+/// Creates the component's file with its final size, so that its parts can be written in any order.
 fn create(component: &Component, dir: &Path) -> Result<()> {
     let path = dir.join(&component.path);
     fs::create_dir_all(path.parent().context("a path without a directory")?)?;
@@ -95,8 +96,8 @@ fn remove_leftovers(bundles: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Gives the staged directory its name. A damaged one that has it is moved aside before and
-/// removed after; where the new one cannot take its place, it goes back.
+/// Gives the staged directory its final name. A damaged directory with that name is moved aside first
+/// and removed afterwards. If the new one cannot get its name, the old one is moved back.
 fn publish(staging: tempfile::TempDir, bundles: &Path, digest: &str) -> Result<PathBuf> {
     let target = bundles.join(digest);
     let aside = tempfile::Builder::new()
@@ -112,15 +113,15 @@ fn publish(staging: tempfile::TempDir, bundles: &Path, digest: &str) -> Result<P
             fs::rename(&old, &target)?;
         }
         return Err(error)
-            .with_context(|| format!("move the unpacked bundle to {}", target.display()));
+            .with_context(|| format!("cannot move the unpacked bundle to {}", target.display()));
     }
-    // Its directory has moved away: there is nothing left to remove.
+    // The directory has another name now: nothing is left to remove.
     drop(staging.keep());
     File::open(bundles)?.sync_all()?;
     Ok(target)
 }
 
-/// Waits until everything below the directory is on the disk, and the directory itself.
+/// Waits until the directory and everything below it is on the disk.
 fn sync(dir: &Path) -> Result<()> {
     for entry in fs::read_dir(dir)? {
         let path = entry?.path();
@@ -133,7 +134,7 @@ fn sync(dir: &Path) -> Result<()> {
     Ok(File::open(dir)?.sync_all()?)
 }
 
-/// What the threads that unpack share.
+/// The state that the unpacking threads share.
 struct Unpacker<'a> {
     payload: &'a Payload,
     dir: &'a Path,
@@ -155,7 +156,7 @@ impl Unpacker<'_> {
     fn pack(&self, pack: &Pack) -> Result<()> {
         ensure!(
             pack.memory <= MEMORY_LIMIT,
-            "it takes {} bytes of memory to unpack, and {MEMORY_LIMIT} are allowed; pack it with this version",
+            "unpacking it takes {} bytes of memory, but only {MEMORY_LIMIT} are allowed; pack it again with this version",
             pack.memory
         );
         let _share = self.memory.take(pack.memory);
@@ -175,14 +176,14 @@ impl Unpacker<'_> {
         let mut rest = [0];
         ensure!(
             decoder.read(&mut rest)? == 0,
-            "more than was packed is in it; {DAMAGED}"
+            "it has more data than was packed; {DAMAGED}"
         );
         drop(decoder);
         io::copy(&mut compressed, &mut io::sink())?;
         let (size, sha256) = compressed.finish();
         ensure!(
             size == pack.size,
-            "it has {size} bytes where {} were packed; {DAMAGED}",
+            "it has {size} bytes, but {} were packed; {DAMAGED}",
             pack.size
         );
         ensure!(
@@ -204,7 +205,7 @@ impl Unpacker<'_> {
         let (size, sha256) = reader.finish();
         if size != part.size {
             bail!(
-                "it ends {size} bytes into a part of {}; {DAMAGED}",
+                "it ends after {size} bytes of a part of {} bytes; {DAMAGED}",
                 part.size
             )
         }
@@ -217,8 +218,8 @@ impl Unpacker<'_> {
     }
 }
 
-/// Says of every byte that cannot be had that the appliance is damaged: whoever copies from
-/// it cannot tell that from a disk that cannot be written to.
+/// Adds to every read error that the appliance is damaged. Without this, the error of a copy does not
+/// show whether reading or writing failed.
 struct Blaming<R>(R);
 
 impl<R: Read> Read for Blaming<R> {
@@ -228,7 +229,7 @@ impl<R: Read> Read for Blaming<R> {
     }
 }
 
-/// Memory that is shared out up to [`MEMORY_LIMIT`].
+/// The memory of all threads, up to [`MEMORY_LIMIT`].
 #[derive(Default)]
 struct Budget {
     used: Mutex<u64>,
@@ -236,7 +237,7 @@ struct Budget {
 }
 
 impl Budget {
-    /// Waits until so many bytes are free, and takes them until the share is dropped.
+    /// Waits until this many bytes are free, and reserves them until the share is dropped.
     fn take(&self, bytes: u64) -> Share<'_> {
         let used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
         let wait = self

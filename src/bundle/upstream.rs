@@ -8,7 +8,7 @@ use oci_client::Reference;
 use reqwest::Url;
 use serde::Deserialize;
 
-/// The name of the transport for images, as other tools write it too.
+/// The prefix of images, which other tools use, too.
 const IMAGE: &str = "docker://";
 
 /// Where a component is published.
@@ -38,7 +38,7 @@ impl FromStr for Upstream {
     fn from_str(text: &str) -> Result<Upstream> {
         if let Some(reference) = text.strip_prefix(IMAGE) {
             let parsed: Reference = reference.parse().with_context(|| text.to_owned())?;
-            // What is left out would be filled in with somebody's defaults.
+            // The library would fill in missing parts with its own defaults.
             ensure!(
                 parsed.whole() == reference && parsed.tag().is_some() && parsed.digest().is_none(),
                 "{text}: write the image with registry, repository and tag, such as \

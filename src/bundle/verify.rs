@@ -1,5 +1,5 @@
-//! What a payload really holds, held to its own manifest, to a bundle's definition and to its
-//! lock. Nothing of it is run.
+//! Verifies the content of a payload against its own manifest, against a bundle's definition and
+//! against its lock. Nothing in it is run.
 
 use std::fs::File;
 use std::io::{self, BufReader};
@@ -19,7 +19,7 @@ use crate::digest::Sha256;
 use crate::sys::progress::Progress;
 use crate::sys::stream::Hashing;
 
-/// What was found.
+/// The result of a verification.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Audit {
@@ -27,14 +27,14 @@ pub struct Audit {
     pub digest: Sha256,
     /// The bundle's name.
     pub bundle: String,
-    /// One entry a component, of the payload or of the definition.
+    /// One entry for each component of the payload or of the definition.
     pub components: Vec<Finding>,
-    /// What is wrong with the workloads: one entry each.
+    /// The workloads that are wrong: one entry each.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub workloads: Vec<Difference>,
 }
 
-/// A workload that is not what `bundle.toml` says.
+/// A workload that differs from `bundle.toml`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Difference {
@@ -44,7 +44,7 @@ pub struct Difference {
     pub problem: String,
 }
 
-/// What was found of one component.
+/// The result for one component.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Finding {
@@ -52,20 +52,20 @@ pub struct Finding {
     pub name: String,
     /// Its version.
     pub version: String,
-    /// What it could be held to.
+    /// What it could be verified against.
     pub held_to: Measure,
-    /// What is wrong with it, if anything is.
+    /// What is wrong with it; `None` if nothing is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
 }
 
-/// What a component was held to.
+/// What a component was verified against.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Measure {
-    /// The payload's own manifest, and no more.
+    /// Only the payload's own manifest.
     Manifest,
-    /// The manifest, and what `bundle.lock` says of its upstream artifact.
+    /// The manifest, and the entry of its upstream artifact in `bundle.lock`.
     Lock,
 }
 
@@ -77,8 +77,8 @@ impl Audit {
     }
 }
 
-/// Unpacks the payload into a temporary directory and looks at every file. A payload that
-/// cannot be unpacked is an error; what differs from `definition` or its lock is a finding.
+/// Unpacks the payload into a temporary directory and verifies every file. A payload that cannot be
+/// unpacked is an error; a difference from `definition` or its lock is a finding.
 pub fn verify(
     payload: &Payload,
     definition: Option<&Definition>,
@@ -122,7 +122,7 @@ fn finding(component: &Component, dir: &Path, definition: Option<&Definition>) -
                 }
                 differs(component, source).or_else(|| unlike_lock(component, source, definition))
             }
-            (Some(None), _) => Some("bundle.toml does not have it".to_owned()),
+            (Some(None), _) => Some("it is not in bundle.toml".to_owned()),
             _ => None,
         },
     };
@@ -134,7 +134,8 @@ fn finding(component: &Component, dir: &Path, definition: Option<&Definition>) -
     })
 }
 
-/// Holds the unpacked file to the manifest. Its parts were, but they need not make up the file.
+/// Verifies the unpacked file against the manifest. Its parts were verified before, but together they
+/// need not make up the file.
 fn own_problem(component: &Component, dir: &Path) -> Result<Option<String>> {
     let path = dir.join(&component.path);
     let mut reader = Hashing::new(BufReader::with_capacity(256 * 1024, File::open(&path)?));
@@ -153,13 +154,13 @@ fn own_problem(component: &Component, dir: &Path) -> Result<Option<String>> {
     match image::check_archive(BufReader::new(File::open(&path)?), reference) {
         Err(error) => Ok(Some(format!("{error:#}"))),
         Ok(id) if component.image_id != Some(format!("sha256:{id}")) => Ok(Some(format!(
-            "its identifier is {id}, but the manifest says otherwise"
+            "its image ID is {id}, but the manifest has another one"
         ))),
         Ok(_) => Ok(None),
     }
 }
 
-/// Holds what the manifest says of the component to `bundle.toml`.
+/// Compares the component's entry in the manifest with `bundle.toml`.
 fn differs(component: &Component, source: &Source) -> Option<String> {
     let same = component.kind == source.kind
         && component.version == source.version
@@ -170,7 +171,7 @@ fn differs(component: &Component, source: &Source) -> Option<String> {
         && component.nodes == source.nodes;
     (!same).then(|| {
         format!(
-            "bundle.toml has {} {} at {}, with other properties than {} {} at {}",
+            "bundle.toml has {} {} at {}, but the payload has {} {} at {}, or with other properties",
             source.name,
             source.version,
             source.path,
@@ -198,9 +199,11 @@ fn unlike_lock(component: &Component, source: &Source, definition: &Definition) 
     );
     match expected {
         Some(expected) if expected == found => None,
-        Some(expected) => Some(format!("it is {found}, but bundle.lock has {expected}")),
+        Some(expected) => Some(format!(
+            "its sha256 is {found}, but bundle.lock has {expected}"
+        )),
         None => Some(format!(
-            "bundle.lock does not say what is in {upstream}; run `appliance bundle lock` where it can be fetched"
+            "bundle.lock has no checksum of the content of {upstream}; run `appliance bundle lock` on a machine that can download it"
         )),
     }
 }
@@ -215,13 +218,13 @@ fn missing(manifest: &Manifest, definition: &Definition) -> Vec<Finding> {
             name: source.name.clone(),
             version: source.version.clone(),
             held_to: Measure::Manifest,
-            problem: Some("the payload does not have it".to_owned()),
+            problem: Some("it is not in the payload".to_owned()),
         })
         .collect()
 }
 
-/// Holds the payload's workloads to those of `bundle.toml`, whose order counts: they are applied in
-/// it.
+/// Compares the payload's workloads with those of `bundle.toml`, also their order, in which they are
+/// applied.
 fn workloads(found: &[Workload], defined: &[Workload]) -> Vec<Difference> {
     let difference = |workload: &Workload, problem: &str| Difference {
         name: workload.name.clone(),
@@ -231,11 +234,11 @@ fn workloads(found: &[Workload], defined: &[Workload]) -> Vec<Difference> {
     let mut in_both = Vec::new();
     for workload in defined {
         match found.iter().find(|other| other.name == workload.name) {
-            None => differences.push(difference(workload, "the payload does not have it")),
+            None => differences.push(difference(workload, "it is not in the payload")),
             Some(other) if other != workload => {
                 differences.push(difference(
                     workload,
-                    "bundle.toml has it with other content",
+                    "it differs from the one in bundle.toml",
                 ));
             }
             Some(_) => in_both.push(workload),
@@ -244,9 +247,10 @@ fn workloads(found: &[Workload], defined: &[Workload]) -> Vec<Difference> {
     let foreign = found
         .iter()
         .filter(|workload| defined.iter().all(|other| other.name != workload.name));
-    differences.extend(foreign.map(|w| difference(w, "bundle.toml does not have it")));
+    differences.extend(foreign.map(|w| difference(w, "it is not in bundle.toml")));
     let order = found.iter().filter(|workload| in_both.contains(workload));
     let moved = order.zip(&in_both).filter(|(one, other)| one != *other);
-    differences.extend(moved.map(|(w, _)| difference(w, "bundle.toml has it in another place")));
+    let place = "its place in the order differs from bundle.toml";
+    differences.extend(moved.map(|(w, _)| difference(w, place)));
     differences
 }

@@ -2,7 +2,7 @@
 
 use anyhow::{Result, bail};
 
-use super::facts::{self, Facts, Node, Probes, told};
+use super::facts::{self, CheckedNode, Facts, Probes, told};
 use super::probe;
 use super::workload::Workload;
 use crate::join::registry;
@@ -36,21 +36,21 @@ pub fn find_out(
     })
 }
 
-/// Brings the probes, asks them, and takes them away, also where somebody ends the check.
-fn probes(runner: &dyn Runner, expected: &Expected, nodes: &[Node]) -> Result<Probes> {
-    let able: Vec<Node> = nodes
+/// Starts the probes, sends requests to them, and removes them, even after an interruption.
+fn probes(runner: &dyn Runner, expected: &Expected, nodes: &[CheckedNode]) -> Result<Probes> {
+    let able: Vec<CheckedNode> = nodes
         .iter()
         .filter(|node| node.ready && node.schedulable)
         .cloned()
         .collect();
     if able.is_empty() {
-        bail!("no node can run pods");
+        bail!("no node can run pods (ready, and not cordoned); see `kubectl get nodes`");
     }
     let interruption = Interruption::watch("removing the probes")?;
     let interrupted = || interruption.has_come();
     let workload = Workload::bring(runner, &interrupted, expected, able.len())?;
     let pods = workload.ready(&able)?;
     let ports = workload.node_ports()?;
-    log::info!("asking {} probes", pods.len());
+    log::info!("running tests in {} probes", pods.len());
     probe::ask(&pods, ports, &able, expected)
 }

@@ -1,7 +1,7 @@
 //! The table of checks: each check makes one verdict from the facts.
 
 use super::Verdict;
-use super::facts::{Facts, Node, Probes};
+use super::facts::{CheckedNode, Facts, Probes};
 use crate::records::expected::Expected;
 
 /// Makes a verdict.
@@ -215,7 +215,7 @@ fn node_ports(_expected: &Expected, facts: &Facts) -> Verdict {
 }
 
 /// How to allow the packets of pods between nodes.
-fn passage(expected: &Expected, nodes: &[&Node]) -> String {
+fn passage(expected: &Expected, nodes: &[&CheckedNode]) -> String {
     if expected.ipip != "off" {
         return "pods use IP-in-IP tunnels, so allow IP protocol 4 between nodes: `openstack \
                 security group rule create --protocol 4 --remote-group GROUP GROUP`"

@@ -24,7 +24,7 @@ pub struct Facts {
     /// The component statuses of the control plane.
     pub components: Found<Vec<Component>>,
     /// The nodes of the cluster.
-    pub nodes: Found<Vec<Node>>,
+    pub nodes: Found<Vec<CheckedNode>>,
     /// The names of the nodes that joined this master.
     pub joined: Found<BTreeSet<String>>,
     /// The BGP peers of this node.
@@ -57,7 +57,7 @@ pub struct Component {
 
 /// A node.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Node {
+pub struct CheckedNode {
     /// Its name.
     pub name: String,
     /// Its address.
@@ -81,9 +81,9 @@ pub struct Answer<T> {
 #[derive(Clone, Debug)]
 pub struct Pair {
     /// The node of the sending pod.
-    pub from: Node,
+    pub from: CheckedNode,
     /// The node of the receiving pod.
-    pub to: Node,
+    pub to: CheckedNode,
     /// Whether they can connect.
     pub connected: Found<()>,
     /// The size of the biggest packet that passes unfragmented, in bytes; at most the MTU of pods.
@@ -94,7 +94,7 @@ pub struct Pair {
 #[derive(Clone, Debug, Default)]
 pub struct Probes {
     /// The nodes that run a probe.
-    pub pods: Vec<Node>,
+    pub pods: Vec<CheckedNode>,
     /// The addresses that each probe gets for `kubernetes.default`.
     pub dns: Vec<Answer<Vec<String>>>,
     /// Whether the service answers at each node's address.
@@ -144,12 +144,12 @@ pub fn components(runner: &dyn Runner) -> Result<Vec<Component>> {
 }
 
 /// The nodes of the cluster.
-pub fn nodes(runner: &dyn Runner) -> Result<Vec<Node>> {
+pub fn nodes(runner: &dyn Runner) -> Result<Vec<CheckedNode>> {
     let list = kubectl::get(runner, &["nodes"])?;
     let node = |item: &Value| {
         let status = &item["status"];
         let internal = of_type(&status["addresses"], "InternalIP");
-        Node {
+        CheckedNode {
             name: text(&item["metadata"]["name"]).to_owned(),
             address: internal.map_or("", |a| text(&a["address"])).to_owned(),
             ready: condition(&status["conditions"], "Ready", "True").is_some(),

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, anyhow, ensure};
 use reqwest::blocking::Client;
 use serde::de::DeserializeOwned;
 
-use super::facts::{Answer, Found, Node, Pair, Probes, told};
+use super::facts::{Answer, CheckedNode, Found, Pair, Probes, told};
 use super::serve::Health;
 use crate::records::expected::Expected;
 use crate::sys::http;
@@ -23,7 +23,7 @@ const ANSWER: Duration = Duration::from_secs(80);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pod {
     /// The node it runs on.
-    pub node: Node,
+    pub node: CheckedNode,
     /// Its address.
     pub ip: Ipv4Addr,
 }
@@ -62,7 +62,12 @@ impl Way {
 }
 
 /// Sends every request to every probe. The service has to answer at the addresses of `nodes`.
-pub fn ask(pods: &[Pod], ports: NodePorts, nodes: &[Node], expected: &Expected) -> Result<Probes> {
+pub fn ask(
+    pods: &[Pod],
+    ports: NodePorts,
+    nodes: &[CheckedNode],
+    expected: &Expected,
+) -> Result<Probes> {
     let mut probes = Probes {
         pods: pods.iter().map(|pod| pod.node.clone()).collect(),
         ..Probes::default()

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
-use super::super::facts::{Answer, Component, Facts, Node, Pair, Probes, Versions};
+use super::super::facts::{Answer, CheckedNode, Component, Facts, Pair, Probes, Versions};
 use super::super::{Checked, Verdict, is_sound, judge};
 use crate::clients::bird::Peer;
 use crate::records::expected::Expected;
@@ -23,8 +23,8 @@ fn expected() -> Expected {
     }
 }
 
-fn node(number: u8) -> Node {
-    Node {
+fn node(number: u8) -> CheckedNode {
+    CheckedNode {
         name: format!("server0{number}"),
         address: format!("192.168.1.10{number}"),
         ready: true,
@@ -32,7 +32,7 @@ fn node(number: u8) -> Node {
     }
 }
 
-fn answer<T>(node: &Node, found: T) -> Answer<T> {
+fn answer<T>(node: &CheckedNode, found: T) -> Answer<T> {
     Answer {
         node: node.name.clone(),
         found: Ok(found),
@@ -52,7 +52,7 @@ fn peer(info: &str) -> Peer {
 /// The tutorial's cluster, with nothing wrong.
 fn sound() -> Facts {
     let (one, three) = (node(1), node(3));
-    let pair = |from: &Node, to: &Node| Pair {
+    let pair = |from: &CheckedNode, to: &CheckedNode| Pair {
         from: from.clone(),
         to: to.clone(),
         connected: Ok(()),

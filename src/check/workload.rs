@@ -1,13 +1,12 @@
 //! Starts the probes on the nodes, waits for them, and always removes them again.
 
-use std::io::Write;
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
-use super::facts::Node;
+use super::facts::CheckedNode;
 use super::probe::{NodePorts, Pod};
 use crate::addons::object::listed;
 use crate::addons::{Cluster, Standing, judge};
@@ -16,6 +15,7 @@ use crate::paths;
 use crate::records::expected::Expected;
 use crate::render::render;
 use crate::sys::process::{Runner, argument};
+use crate::sys::scratch;
 
 /// The namespace of everything the check makes.
 pub const NAMESPACE: &str = "appliance-check";
@@ -66,8 +66,8 @@ impl<'a> Workload<'a> {
             "image": expected.pause,
             "program": paths::PROGRAM,
         });
-        let mut file = tempfile::Builder::new().suffix(".yaml").tempfile()?;
-        file.write_all(render("manifests/check.yaml", &values)?.as_bytes())?;
+        let manifest = render("manifests/check.yaml", &values)?;
+        let file = scratch::named(".yaml", manifest.as_bytes())?;
         kubectl::apply_now(runner, argument(file.path())?)?;
         Ok(workload)
     }
@@ -113,7 +113,7 @@ impl<'a> Workload<'a> {
     }
 
     /// Waits until all probes are ready, and returns the node and address of each.
-    pub fn ready(&self, nodes: &[Node]) -> Result<Vec<Pod>> {
+    pub fn ready(&self, nodes: &[CheckedNode]) -> Result<Vec<Pod>> {
         let (start, mut said) = (Instant::now(), String::new());
         loop {
             let why = match self.look(nodes)? {
@@ -135,7 +135,7 @@ impl<'a> Workload<'a> {
     }
 
     /// The probes, or the reason why they are not ready.
-    fn look(&self, nodes: &[Node]) -> Result<Result<Vec<Pod>, String>> {
+    fn look(&self, nodes: &[CheckedNode]) -> Result<Result<Vec<Pod>, String>> {
         let in_namespace = ["--namespace", NAMESPACE];
         let get = |what: &[&str]| kubectl::get(self.runner, &[what, &in_namespace[..]].concat());
         let deployment = get(&["deployment", "probe"])?;
@@ -175,7 +175,7 @@ impl<'a> Workload<'a> {
     }
 }
 
-fn pod_of(pod: &Value, nodes: &[Node]) -> Option<Pod> {
+fn pod_of(pod: &Value, nodes: &[CheckedNode]) -> Option<Pod> {
     let name = pod["spec"]["nodeName"].as_str()?;
     let ip: Ipv4Addr = pod["status"]["podIP"].as_str()?.parse().ok()?;
     let node = nodes.iter().find(|node| node.name == name)?;

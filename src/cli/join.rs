@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::{NodeInputs, Output};
+use super::{NodeInputs, Output, text};
 use crate::components;
 use crate::nodespec::join::Ttl;
 use crate::paths;
@@ -13,56 +13,51 @@ use crate::paths;
 /// Tokens by which workers join.
 #[derive(Debug, Subcommand)]
 pub enum Token {
-    /// Make a token and print it; it is shown this once
-    #[command(after_long_help = TOKEN_EXAMPLES)]
+    /// Create a token and print it; it is shown only once
+    ///
+    /// The token is on standard output; what to do with it is on standard error.
+    #[command(after_long_help = text::TOKEN_CREATE)]
     Create {
-        /// How long it serves, such as 24h, or never
+        /// How long workers can join with the token, for example 24h, or never
         #[arg(long, value_name = "TIME", default_value = "24h")]
         ttl: Ttl,
-        /// How many workers may join with it [default: any number]
+        /// How many workers can join with the token [default: no limit]
         #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
         uses: Option<u32>,
-        /// Make one before there is any master, for user-data; nothing is kept
+        /// Create a token for user-data before there is a master; nothing is stored
         #[arg(long, conflicts_with_all = ["ttl", "uses"])]
         offline: bool,
-        /// How to print it
+        /// Output format
         #[arg(short, long, value_enum, default_value_t)]
         output: Output,
     },
-    /// List the tokens this master knows, without their secrets
+    /// List the tokens of this master, without their secrets
+    #[command(after_long_help = text::TOKEN_LIST)]
     List {
-        /// How to print them
+        /// Output format
         #[arg(short, long, value_enum, default_value_t)]
         output: Output,
     },
-    /// Make a token useless; workers that joined with it stay
+    /// Revoke a token; workers that joined with it stay in the cluster
+    #[command(after_long_help = text::TOKEN_REVOKE)]
     Revoke {
         /// The token, or the part before its dot
         token: String,
     },
 }
 
-const TOKEN_EXAMPLES: &str = "\
-Examples:
-  appliance token create --ttl 2h --uses 3      on the master
-  appliance token create --offline              anywhere, for the user-data of a new cluster
-
-In user-data, the same for the master and its workers:
-  #cloud-config
-  appliance:
-    master: 192.168.1.102
-    join: {token: abcdef.…, ttl: 24h}";
-
 /// The nodes that joined this master.
 #[derive(Debug, Subcommand)]
-pub enum Node {
-    /// List them: name, address, when last seen by the join service
+pub enum NodeCommand {
+    /// List the nodes: name, address, when the join service last saw them
+    #[command(after_long_help = text::NODE_LIST)]
     List {
-        /// How to print them
+        /// Output format
         #[arg(short, long, value_enum, default_value_t)]
         output: Output,
     },
-    /// Let another machine have the name of a node that is gone for good
+    /// Release the name of a node that is gone, so that another machine can join with it
+    #[command(after_long_help = text::NODE_RELEASE)]
     Release {
         /// The node's name
         name: String,
@@ -72,51 +67,56 @@ pub enum Node {
 /// Certificates.
 #[derive(Debug, Subcommand)]
 pub enum Certs {
-    /// Make a certificate authority by hand: ca.pem and ca-key.pem, never overwritten
-    #[command(after_long_help = CERTS_EXAMPLES)]
+    /// Create a certificate authority (CA): ca.pem and ca-key.pem
+    ///
+    /// Existing files are never overwritten.
+    #[command(after_long_help = text::CERTS_INIT)]
     Init {
-        /// The directory to put it into
+        /// Directory for the CA's certificate and key
         #[arg(long, value_name = "DIR")]
         ca: PathBuf,
-        /// The authority's common name
+        /// Common name of the CA
         #[arg(long, value_name = "NAME", default_value = "kubernetes")]
         common_name: String,
     },
-    /// Make a node's keys and certificates by hand, to be copied to it before it is installed
+    /// Create a node's keys and certificates, to copy to it before you install it
     ///
-    /// Run again, it keeps every key, and makes only the certificates that are missing, come to
-    /// their end, or have other names than they should.
-    #[command(after_long_help = CERTS_EXAMPLES)]
+    /// A second run keeps every key. It creates only certificates that are missing, expire soon or
+    /// have the wrong names.
+    #[command(after_long_help = text::CERTS_ISSUE)]
     Issue {
-        /// The directory of the authority: ca.pem and ca-key.pem
+        /// Directory of the CA: ca.pem and ca-key.pem
         #[arg(long, value_name = "DIR")]
         ca: PathBuf,
-        /// The directory that stands for the node's `/`
+        /// Directory to write to; it stands for the node's `/`
         #[arg(short, long, value_name = "DIR")]
         output: PathBuf,
-        /// What the node is to be: master, worker or single
+        /// The node's role: master, worker or single
         #[arg(long, value_name = "ROLE")]
         role: String,
-        /// A setting of the node, such as nodeName, address or apiServerSANs; may be given several times
+        /// Change a setting, for example nodeName, address or apiServerSANs; you can repeat this
+        /// option
         #[arg(long, value_name = "KEY=VALUE")]
         set: Vec<String>,
-        /// A file of settings
+        /// File of settings
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
     },
-    /// List certificates: subjects, names, ends, and what renewing each would restart
+    /// List a node's certificates, when they expire, and what a renewal restarts
+    #[command(after_long_help = text::CERTS_SHOW)]
     Show {
-        /// The system whose certificates to list
+        /// List the certificates of the system below this directory
         #[arg(long, value_name = "DIR", default_value = "/")]
         root: PathBuf,
-        /// How to print them
+        /// Output format
         #[arg(short, long, value_enum, default_value_t)]
         output: Output,
     },
-    /// Renew this node's certificates that come to their end, and restart what uses them
+    /// Renew this node's certificates that expire soon, and restart what uses them
     ///
-    /// A timer does so daily. A worker asks its master, showing the certificate it has; a master
-    /// signs its own. What has been stopped stays stopped.
+    /// A timer runs this daily. A worker asks its master and authenticates with its current
+    /// certificate. A master signs its own certificates. Services that are stopped stay stopped.
+    #[command(after_long_help = text::CERTS_RENEW)]
     Renew {
         /// What the node specification is made from
         #[command(flatten)]
@@ -124,41 +124,32 @@ pub enum Certs {
     },
 }
 
-const CERTS_EXAMPLES: &str = "\
-Examples:
-  appliance certs init --ca ./ca
-  appliance certs issue --ca ./ca --role master --set nodeName=server02 --set address=192.168.1.102 -o ./server02
-  appliance certs issue --ca ./ca --role worker --set nodeName=server01 --set address=192.168.1.101 \\
-      --set master=192.168.1.102 -o ./server01
-  tar -C ./server01 -c etc | ssh server01 tar -C / -x     then, there: appliance install
-  appliance certs show --root ./server02
-
-A worker that has its certificates does not join. To let the master use an authority that is
-there already, and workers join as ever, say it in the master's settings: ca: {certificate: …, key: …}";
-
 /// The parts of the join service.
 #[derive(Debug, Subcommand)]
 pub enum Join {
-    /// Keep the authority's key, and sign what may be signed
+    /// Hold the CA's key and sign certificates for nodes
+    #[command(after_long_help = text::JOIN_SIGN)]
     Sign {
-        /// Where to listen for the other parts
+        /// Socket to listen on for the other processes
         #[arg(long, value_name = "PATH", default_value = paths::SIGNER_SOCKET)]
         socket: PathBuf,
-        /// Who may ask there
+        /// User that can connect to the socket
         #[arg(long, value_name = "USER", default_value = components::JOIN_USER)]
         user: String,
-        /// The system whose keys and tokens these are
+        /// Use the keys and tokens below this directory
         #[arg(long, value_name = "DIR", default_value = "/")]
         root: PathBuf,
     },
-    /// Let workers in that have a token, as long as there is one
+    /// Accept workers that have a token, until no token is left
+    #[command(after_long_help = text::JOIN_SERVE)]
     Serve(Serve),
     /// Renew the certificates of nodes
+    #[command(after_long_help = text::JOIN_SERVE_RENEWALS)]
     ServeRenewals {
         /// Where to listen and whom to ask
         #[command(flatten)]
         serve: Serve,
-        /// The authorities whose nodes are served
+        /// CA certificates to verify the nodes' certificates with
         #[arg(long, value_name = "FILE", default_value = paths::CA_CERTIFICATE)]
         authority: PathBuf,
     },
@@ -167,10 +158,10 @@ pub enum Join {
 /// Where a part of the join service listens.
 #[derive(Args, Debug)]
 pub struct Serve {
-    /// The address and port to listen at
+    /// Address and port to listen on
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub listen: SocketAddr,
-    /// The socket of the part that signs
+    /// Socket of `appliance join sign`
     #[arg(long, value_name = "PATH", default_value = paths::SIGNER_SOCKET)]
     pub socket: PathBuf,
 }

@@ -115,8 +115,8 @@ mod tests {
         kernel1  Kernel   master   up     13:24:10    \n \
         device1  Device   master   up     13:24:10    \n \
         Mesh_192_168_1_103 BGP      master   up     13:24:30    Established   \n \
-        Mesh_192_168_1_101 BGP      master   start  2018-01-02  Active        Socket: Connection \
-        refused\n Global_10_0_0_1 BGP      master   down   13:25:00    Idle\n\
+        Mesh_192_168_1_101 BGP      master   start  2018-01-02  Active        Socket: Connection refused\n \
+        Global_10_0_0_1 BGP      master   down   13:25:00    Idle\n\
         0000 \n";
 
     #[test]
@@ -135,8 +135,7 @@ mod tests {
             told,
             [
                 "192.168.1.103|node-to-node mesh|up|13:24:30|Established",
-                "192.168.1.101|node-to-node mesh|start|2018-01-02|Active Socket: Connection \
-                 refused",
+                "192.168.1.101|node-to-node mesh|start|2018-01-02|Active Socket: Connection refused",
                 "10.0.0.1|global|down|13:25:00|Idle",
             ]
         );

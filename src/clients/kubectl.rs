@@ -113,8 +113,8 @@ mod tests {
 
     #[test]
     fn of_an_unhealthy_api_server_the_failing_checks_are_named() {
-        let said = "Error from server (InternalError): an error on the server (\"[+]ping \
-                    ok\\n[-]etcd failed: reason withheld\\n[+]autoregister-completion ok\\nhealthz check failed\") has prevented\n";
+        let said = "Error from server (InternalError): an error on the server (\"[+]ping ok\\n[-]etcd failed: \
+                    reason withheld\\n[+]autoregister-completion ok\\nhealthz check failed\") has prevented\n";
         assert_eq!(
             unhealthy(said),
             "the API server is not healthy yet: etcd failed: reason withheld"

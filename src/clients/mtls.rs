@@ -1,4 +1,4 @@
-//! Asking the cluster's servers with a certificate of this node's own.
+//! Clients of the cluster's servers that use a certificate of this node.
 
 use std::time::Duration;
 
@@ -9,15 +9,15 @@ use crate::paths;
 use crate::sys::http::{self, Identity};
 use crate::sys::root::Root;
 
-/// A client that believes the cluster's authority and shows the certificate of that name, as they
-/// are below `root` now.
+/// A client that trusts the cluster's CA and uses the certificate of this name, from the files
+/// below `root`.
 ///
 /// # Errors
-/// If one of the files is missing or is not what it should be.
+/// If one of the files is missing or invalid.
 pub fn client(root: &Root, name: &str, timeout: Duration) -> Result<Client> {
     let read = |path: &str| {
         root.read(path)?
-            .with_context(|| format!("{path} is missing"))
+            .with_context(|| format!("{path} is missing; run `appliance install`"))
     };
     let (certificate, key) = (read(&paths::certificate(name))?, read(&paths::key(name))?);
     let identity = Identity {

@@ -20,15 +20,15 @@ pub fn run(command: &Addons) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-/// Loads the images again that docker has lost.
+/// Loads the images that are missing in docker.
 pub fn run_images(command: &Images) -> Result<Outcome> {
     let root = Root::open("/".as_ref())?;
     check_user(&root)?;
     match command {
         Images::Ensure => {
             let Some(docker) = docker_of_node(&root)? else {
-                // The timer may be earlier than the end of the installation that started it.
-                log::info!("this machine is no node yet");
+                // The timer may run before the installation that started it has ended.
+                log::info!("this machine is not installed yet; nothing to load");
                 return Ok(Outcome::Done);
             };
             images::ensure(&root, &System, &docker)?;

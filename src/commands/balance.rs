@@ -11,7 +11,7 @@ use crate::balance;
 use crate::cli::Balance;
 use crate::sys::http::{self, Identity};
 
-/// Forwards connections until it is ended.
+/// Forwards connections until the process ends.
 pub fn run(arguments: &Balance) -> Result<Outcome> {
     let read = |path: &Path| fs::read(path).with_context(|| path.display().to_string());
     let (certificate, key) = (read(&arguments.certificate)?, read(&arguments.key)?);
@@ -23,8 +23,8 @@ pub fn run(arguments: &Balance) -> Result<Outcome> {
     let client = http::client(&authority, Some(&identity), balance::HEALTH)?;
     let listener = TcpListener::bind(arguments.listen).with_context(|| {
         format!(
-            "listen at {}; if another program has that port (`ss -ltnp`), choose one with the \
-             setting `balancerPort`, the same on all nodes",
+            "cannot listen at {}; if another program uses this port (`ss -ltnp`), stop it, or set \
+             `balancerPort` to another port on all nodes",
             arguments.listen
         )
     })?;

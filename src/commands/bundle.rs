@@ -1,7 +1,6 @@
 //! `appliance bundle`.
 
 use std::fs::{self, File};
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow};
@@ -9,7 +8,7 @@ use anyhow::{Context, Result, anyhow};
 use super::payload::{check_signature, manifest_of};
 use super::{Outcome, print};
 use crate::bundle::cache::Cache;
-use crate::bundle::definition::{self, Definition};
+use crate::bundle::definition::Definition;
 use crate::bundle::fetch::mirror::Mirrors;
 use crate::bundle::fetch::{Fetcher, ensure_locked};
 use crate::bundle::lock;
@@ -20,7 +19,7 @@ use crate::cli::{Bundle, CacheDir, Carrier, Fetch, Ingredients, Output, Trust};
 use crate::nodespec::Refused;
 use crate::nodespec::validate::validate;
 use crate::nodespec::value::Layer;
-use crate::sys::atomic;
+use crate::sys::out;
 use crate::sys::progress;
 
 /// Runs a command of the group.
@@ -51,7 +50,7 @@ pub fn run(command: &Bundle, required_key: Option<&str>) -> Result<Outcome> {
         } => verify(file, bundle.as_deref(), trust, required_key, *output),
         Bundle::List { what, output } => list(what, *output),
         Bundle::Sbom { what } => {
-            print!("{}", sbom::cyclonedx(&manifest_of(what)?.0)?);
+            out::text(&sbom::cyclonedx(&manifest_of(what)?.0)?);
             Ok(Outcome::Done)
         }
     }
@@ -77,8 +76,8 @@ fn default_cache() -> Result<PathBuf> {
     let base = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
     let base = base.filter(|dir| dir.is_absolute());
     let base = base.or_else(|| Some(std::env::home_dir()?.join(".cache")));
-    let base =
-        base.context("there is no home directory; say where downloads go with --cache DIR")?;
+    let base = base
+        .context("no home directory is set; name a directory for downloads with `--cache DIR`")?;
     Ok(base.join("appliance"))
 }
 
@@ -89,7 +88,8 @@ fn fetch(arguments: &Fetch) -> Result<Outcome> {
     let summary =
         fetcher(arguments, &cache, &Mirrors::new(&arguments.mirror)).fetch(&definition)?;
     log::info!(
-        "bundle {}: {} artifacts fetched, {} were there; all are what bundle.lock says: {}",
+        "bundle {}: {} artifacts downloaded, {} were already in the cache; all match the checksums \
+         in bundle.lock; cache: {}",
         definition.bundle.name,
         summary.fetched.len(),
         summary.present.len(),
@@ -112,7 +112,8 @@ fn lock(arguments: &Fetch, trust_on_first_use: bool, output: Option<&Path>) -> R
     let dir = output.unwrap_or(Path::new(&arguments.bundle));
     if output.is_none() && !dir.is_dir() {
         let problem = anyhow!(
-            "{} is a bundle of this program; say where to write it with --output DIR",
+            "{} is a bundle inside this program, which cannot be changed; write a copy of it with \
+             `--output DIR`",
             arguments.bundle
         );
         return Err(Refused::because(problem).into());
@@ -124,29 +125,21 @@ fn lock(arguments: &Fetch, trust_on_first_use: bool, output: Option<&Path>) -> R
     let mirrors = Mirrors::new(&arguments.mirror);
     if trust_on_first_use {
         for mirror in mirrors.unencrypted() {
-            log::warn!("{mirror} is not encrypted: what is believed now could be anybody's");
+            log::warn!(
+                "{mirror} is not encrypted: anyone on the network can change the files whose \
+                 checksums you trust now; use https"
+            );
         }
     }
     let lock = fetcher(arguments, &cache, &mirrors).lock(&definition, trust_on_first_use)?;
     if output.is_none() && lock == definition.lock {
-        log::info!("{}: nothing to add", dir.join(lock::FILE_NAME).display());
+        log::info!(
+            "{} is complete: nothing to add",
+            dir.join(lock::FILE_NAME).display()
+        );
         return Ok(Outcome::Done);
     }
-    fs::create_dir_all(dir).with_context(|| dir.display().to_string())?;
-    let mut files = vec![
-        (definition::FILE_NAME.to_owned(), definition.text),
-        (lock::FILE_NAME.to_owned(), lock.to_text()?),
-    ];
-    let manifests = definition.workloads.into_iter();
-    files.extend(manifests.map(|workload| (workload.file, workload.manifest)));
-    for (name, text) in files {
-        let path = dir.join(name);
-        if fs::read(&path).is_ok_and(|present| present == text.as_bytes()) {
-            continue;
-        }
-        atomic::replace(&path, 0o644, |file| Ok(file.write_all(text.as_bytes())?))?;
-        log::info!("{}: written", path.display());
-    }
+    definition.write(dir, &lock)?;
     Ok(Outcome::Done)
 }
 
@@ -155,11 +148,13 @@ fn export(bundle: Option<&str>, cache: &CacheDir, output: &Path) -> Result<Outco
     let cache = open_cache(cache)?;
     let blobs = transfer::contents(&cache, definition.as_ref())?;
     let progress = progress::standard_error("export", transfer::size(&cache, &blobs));
-    atomic::replace(output, 0o644, |file| {
-        transfer::export(&cache, &blobs, file, &*progress)
-    })?;
+    transfer::export_to(output, &cache, &blobs, &*progress)?;
     drop(progress);
-    log::info!("{}: {} files of the cache", output.display(), blobs.len());
+    log::info!(
+        "wrote {} with {} files of the cache",
+        output.display(),
+        blobs.len()
+    );
     Ok(Outcome::Done)
 }
 
@@ -170,7 +165,10 @@ fn import(file: &Path, cache: &CacheDir) -> Result<Outcome> {
     let cache = open_cache(cache)?;
     let new = transfer::import(&cache, input, &*progress).with_context(place)?;
     drop(progress);
-    log::info!("{new} files are new in the cache {}", cache.dir().display());
+    log::info!(
+        "added {new} new files to the cache {}",
+        cache.dir().display()
+    );
     Ok(Outcome::Done)
 }
 
@@ -190,7 +188,7 @@ pub fn pack(name: &str, ingredients: &Ingredients, output: &Path) -> Result<Outc
     let manifest = pack::pack(&definition, places, signer.as_ref(), output, begin)?;
     let packed: u64 = manifest.packs.iter().map(|pack| pack.size).sum();
     log::info!(
-        "bundle {}: {} files of {} bytes packed into {packed}",
+        "bundle {}: packed {} files of {} bytes into {packed} bytes",
         manifest.bundle.name,
         manifest.components.len(),
         manifest.unpacked_size()
@@ -222,7 +220,7 @@ fn verify(
 fn list(what: &Carrier, output: Output) -> Result<Outcome> {
     let (manifest, text) = manifest_of(what)?;
     match output {
-        Output::Json => print!("{}", String::from_utf8_lossy(&text)),
+        Output::Json => out::text(&String::from_utf8_lossy(&text)),
         Output::Text => print::manifest(&manifest),
     }
     Ok(Outcome::Done)

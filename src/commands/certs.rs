@@ -1,4 +1,5 @@
-//! `appliance certs`: by hand on an operator's machine, and what a node has.
+//! `appliance certs`: makes certificates on an operator's machine, and lists or renews those of a
+//! node.
 
 use std::path::Path;
 
@@ -15,6 +16,7 @@ use crate::nodespec::{HostFacts, Inputs, NodeSpec, Refused};
 use crate::observe::inputs::read_config;
 use crate::paths;
 use crate::status::certificates::{self, HeldCertificate};
+use crate::sys::out::say;
 use crate::sys::root::Root;
 
 /// Makes, lists or renews certificates.
@@ -37,7 +39,7 @@ pub fn run(command: &Certs, required_key: Option<&str>) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-/// The node that the flags and the file describe. Neither metadata nor this machine say anything.
+/// The node that the flags and the file describe, without metadata and without this machine.
 fn spec(role: &str, set: &[String], config: Option<&Path>) -> Result<NodeSpec> {
     let layers = || {
         let mut layers = vec![Layer::of_flags(set, &[("role", Some(&role.to_owned()))])?];
@@ -70,7 +72,7 @@ fn show(root: &Root, output: Output) -> Result<Outcome> {
         Output::Text => print::certificates_of(&held),
         Output::Json => {
             let rows = held.iter().map(as_json).collect::<Result<Vec<_>>>()?;
-            println!("{}", serde_json::to_string_pretty(&rows)?);
+            say!("{}", serde_json::to_string_pretty(&rows)?);
         }
     }
     Ok(Outcome::Done)

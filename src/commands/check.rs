@@ -11,7 +11,7 @@ use crate::observe::records;
 use crate::sys::process::System;
 use crate::sys::root::Root;
 
-/// Checks the cluster, or serves as a probe of a check.
+/// Checks the cluster, or runs as a probe of a check.
 pub fn run(arguments: &Check) -> Result<Outcome> {
     if let Some(CheckCommand::Serve { port, node }) = &arguments.command {
         serve::run(*port, node)?;
@@ -20,13 +20,13 @@ pub fn run(arguments: &Check) -> Result<Outcome> {
     let root = Root::open("/".as_ref())?;
     check_user(&root)?;
     let Some(state) = records::state(&root)? else {
-        log::warn!("this machine is no node: run `appliance install`");
+        log::warn!("this machine is not installed; run `appliance install`");
         return Ok(Outcome::NotInstalled);
     };
     let Some(expected) = records::expected(&root)? else {
         bail!(Refused {
             problems: vec![format!(
-                "this is a {}, and the cluster is checked on its master",
+                "this node is a {}; run `appliance check` on a master of the cluster",
                 state.role
             )],
         });

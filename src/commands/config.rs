@@ -1,4 +1,4 @@
-//! `appliance config`: files of settings, far from the nodes they are for.
+//! `appliance config`: checks and explains files of settings, on any machine.
 
 use std::path::Path;
 
@@ -9,6 +9,7 @@ use crate::cli::Config;
 use crate::nodespec::value::{Layer, Place};
 use crate::nodespec::{Refused, reference, user_data, validate};
 use crate::observe::inputs::{MAX_CONFIG, parse_config};
+use crate::sys::out::{self, say};
 use crate::sys::read::bounded;
 
 /// Runs the command.
@@ -17,15 +18,16 @@ pub fn run(command: &Config) -> Result<Outcome> {
         Config::Validate { file } => {
             let layer = read(file).map_err(Refused::because)?;
             validate::validate(&[layer])?;
-            println!("{}: valid", file.display());
+            say!("{}: valid", file.display());
         }
-        Config::Schema => println!("{}", serde_json::to_string_pretty(&reference::schema())?),
-        Config::Example => print!("{}", reference::example()),
+        Config::Schema => say!("{}", serde_json::to_string_pretty(&reference::schema())?),
+        Config::Example => out::text(&reference::example()),
     }
     Ok(Outcome::Done)
 }
 
-/// The settings in the file: user-data where its section is found, else a configuration.
+/// The settings in the file. It is read as user-data if it has the section `appliance:`, else as a
+/// configuration.
 pub(super) fn read(file: &Path) -> Result<Layer> {
     let shown = file.display().to_string();
     let content = bounded(file, MAX_CONFIG)?

@@ -1,5 +1,5 @@
-//! `appliance convert`: from the profile simple to with-ca, as from the tutorial's first cluster to
-//! its second.
+//! `appliance convert`: changes a node from profile simple to with-ca, like the step from the
+//! tutorial's first cluster to its second.
 
 use anyhow::{Result, bail};
 use time::OffsetDateTime;
@@ -10,9 +10,10 @@ use crate::nodespec::{Profile, Refused};
 use crate::observe::records;
 use crate::plan::{Plan, teardown};
 use crate::sys::lock::Lock;
+use crate::sys::out::say;
 use crate::sys::root::Root;
 
-/// Takes the node down and installs it anew.
+/// Takes the node down and installs it again with certificates.
 pub fn run(arguments: &Convert, required_key: Option<&str>) -> Result<Outcome> {
     let root = Root::open(&arguments.install.root).map_err(Refused::because)?;
     let Some(state) = records::state(&root)? else {
@@ -23,8 +24,8 @@ pub fn run(arguments: &Convert, required_key: Option<&str>) -> Result<Outcome> {
     if state.profile != Profile::Simple.to_string() || wanted != Profile::WithCa {
         bail!(Refused {
             problems: vec![format!(
-                "this node is of the profile {}, and {} is {wanted}: only a simple one becomes \
-                 one with certificates (set the profile to with-ca)",
+                "this node has profile {}, and {} says {wanted}; `convert` only changes a node \
+                 of profile simple to with-ca: run it on such a node with `--profile with-ca`",
                 state.profile, machine.spec.profile.origin
             )],
         });
@@ -39,7 +40,8 @@ pub fn run(arguments: &Convert, required_key: Option<&str>) -> Result<Outcome> {
     }
     if !root.is_live() {
         bail!(refused(
-            "services can be stopped on the running system only"
+            "`convert` has to stop services, so it works only on the running system; run it \
+             there, without `--root`"
         ));
     }
     {
@@ -56,11 +58,14 @@ fn stamp() -> String {
 }
 
 fn tell(plan: &Plan) {
-    println!("To make this node one with certificates, this has to be done first:");
+    say!("To change this node to profile with-ca, these steps come first:");
     for step in &plan.steps {
-        println!("  {step}");
+        say!("  {step}");
     }
-    println!("Everything in the cluster is gone then: its data is put aside, and no longer used.");
+    say!(
+        "The new cluster starts empty: etcd's data is kept under its new name, but not used any \
+         more."
+    );
 }
 
 fn refused(why: &str) -> Refused {

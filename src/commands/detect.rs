@@ -1,4 +1,4 @@
-//! `appliance detect`: what this VM would become, and why.
+//! `appliance detect`: shows what this VM would become, and why.
 
 use anyhow::Result;
 use serde_json::{Value, json};
@@ -11,6 +11,7 @@ use crate::metadata::model::Metadata;
 use crate::nodespec::explain::Row;
 use crate::nodespec::{NodeSpec, Refused};
 use crate::observe::inputs::{Collected, collect};
+use crate::sys::out::say;
 use crate::sys::root::Root;
 
 /// Runs the command.
@@ -23,7 +24,7 @@ pub fn run(arguments: &Detect) -> Result<Outcome> {
     match arguments.output {
         Output::Json => {
             let document = document(&collected, spec.as_ref().ok());
-            println!("{}", serde_json::to_string_pretty(&document)?);
+            say!("{}", serde_json::to_string_pretty(&document)?);
         }
         Output::Text => {
             if arguments.explain {
@@ -33,7 +34,7 @@ pub fn run(arguments: &Detect) -> Result<Outcome> {
             if let Ok(spec) = &spec {
                 settings(&spec.explain(), arguments.explain);
                 for warning in &spec.warnings {
-                    println!("\nWarning: {warning}");
+                    say!("\nWarning: {warning}");
                 }
             }
         }
@@ -79,7 +80,7 @@ fn sources(asked: &[Asked]) {
     print::print_table(&table);
 }
 
-/// What OpenStack calls this VM, by the source that counts first.
+/// The VM's identity in OpenStack, from the first metadata source.
 fn facts(metadata: &[Metadata]) {
     let Some(metadata) = metadata.first() else {
         return;

@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use super::user::check_user;
-use super::{Outcome, ask, payload, print};
+use super::{Outcome, ask, man, payload, print};
 use crate::bundle::payload::Payload;
 use crate::check::is_sound;
 use crate::cli::{Image, ImageBuild, ImageCheck, ImagePayload, ImagePrepare, Output};
@@ -13,6 +13,7 @@ use crate::image::prepare::Preparation;
 use crate::nodespec::Refused;
 use crate::sys::interrupt::Interruption;
 use crate::sys::lock::Lock;
+use crate::sys::out::say;
 use crate::sys::process::System;
 use crate::sys::root::Root;
 
@@ -38,6 +39,7 @@ fn make(arguments: &ImageBuild, required_key: Option<&str>) -> Result<Outcome> {
         output: &arguments.output,
         payload: &payload,
         carrier: arguments.carried.payload.as_deref(),
+        manuals: &man::pages()?,
         means: arguments.attach,
         compress: arguments.compress,
         interruption: Interruption::watch("detaching the image")?,
@@ -48,7 +50,7 @@ fn make(arguments: &ImageBuild, required_key: Option<&str>) -> Result<Outcome> {
         stages.add_row([&seconds.to_string(), *name]);
     }
     print::print_table(&stages);
-    println!(
+    say!(
         "\n{}: {} bytes, sha256 {}",
         arguments.output.display(),
         built.size,
@@ -61,11 +63,13 @@ fn prepare(arguments: &ImagePrepare, required_key: Option<&str>) -> Result<Outco
     let root = Root::open(&arguments.root).map_err(Refused::because)?;
     check_user(&root)?;
     let payload = carried(&arguments.carried, required_key)?;
+    let manuals = man::pages()?;
     let preparation = Preparation {
         root: &root,
         runner: &System,
         payload: &payload,
         carrier: arguments.carried.payload.as_deref(),
+        manuals: &manuals,
         announce: &|step| {
             log::info!("{step}");
             Ok(())
@@ -74,14 +78,18 @@ fn prepare(arguments: &ImagePrepare, required_key: Option<&str>) -> Result<Outco
     let _lock = Lock::take(&root)?;
     preparation.check()?;
     if root.is_live() && !arguments.yes {
-        println!(
-            "This makes an image of the machine you are on: its ID, SSH keys, passwords, logs and \
-             histories go.\nNobody can log in afterwards unless cloud-init lets them in again."
+        say!(
+            "This prepares the machine you are logged in to as an image. It removes its machine \
+             ID, SSH keys, passwords, logs and shell histories.\nAfterwards you can log in only if \
+             cloud-init adds your key again at the next boot."
         );
         ask()?;
     }
     preparation.run()?;
-    log::info!("ready: switch it off before it boots again, and make the image of its disk");
+    log::info!(
+        "the system is ready: shut it down now (`poweroff`), and make an image of its disk before \
+         it boots again"
+    );
     Ok(Outcome::Done)
 }
 

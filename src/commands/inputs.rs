@@ -1,4 +1,4 @@
-//! From the flags of a node's settings to what they mean.
+//! Reads the flags of a node's settings.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! `appliance join`: the parts of the join service, each in a process of its own.
+//! `appliance join`: the parts of the join service, each in a separate process.
 
 use std::net::TcpListener;
 
@@ -25,7 +25,12 @@ pub fn run(command: &Join) -> Result<Outcome> {
 }
 
 fn run_service(serve: &Serve, doors: &Doors) -> Result<()> {
-    let place = || format!("listen at {}", serve.listen);
+    let place = || {
+        format!(
+            "cannot listen at {}; if another program uses this port (`ss -ltnp`), stop it",
+            serve.listen
+        )
+    };
     let listener = TcpListener::bind(serve.listen).with_context(place)?;
     service::run(listener, &serve.socket, doors)
 }

@@ -1,6 +1,6 @@
 //! One file a command; each wires stages together and owns no logic of theirs.
 
-use std::io::{self, BufRead, IsTerminal, Write};
+use std::io::{self, BufRead, IsTerminal};
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
@@ -9,6 +9,7 @@ use clap::CommandFactory;
 use crate::cli::{Cli, Command};
 use crate::nodespec::Refused;
 use crate::status::Overall;
+use crate::sys::out;
 
 mod addons;
 mod balance;
@@ -18,11 +19,14 @@ mod check;
 mod config;
 mod convert;
 mod detect;
+mod help;
 mod image;
 mod inputs;
 mod install;
 mod join;
+mod kubeconfig;
 pub mod log;
+pub mod man;
 mod node;
 mod payload;
 mod print;
@@ -78,14 +82,16 @@ fn ask() -> Result<()> {
         problems: vec![why.to_owned()],
     };
     if !io::stdin().is_terminal() {
-        bail!(refused("nobody can be asked here; give --yes"));
+        bail!(refused(
+            "this needs your confirmation, and standard input is not a terminal; use --yes"
+        ));
     }
-    print!("Type yes to go on: ");
-    io::stdout().flush()?;
+    out::text("Type yes to go on: ");
+    out::flush();
     let mut answer = String::new();
     io::stdin().lock().read_line(&mut answer)?;
     if answer.trim() != "yes" {
-        bail!(refused("it was not wanted"));
+        bail!(refused("you did not type yes: nothing was changed"));
     }
     Ok(())
 }
@@ -104,6 +110,7 @@ pub fn run(cli: Cli, required_key: Option<&str>) -> Result<Outcome> {
         Command::Token(command) => token::run(&command),
         Command::Node(command) => node::run(&command),
         Command::Certs(command) => certs::run(&command, required_key),
+        Command::Kubeconfig(arguments) => kubeconfig::run(&arguments),
         Command::Balance(arguments) => balance::run(&arguments),
         Command::Join(command) => join::run(&command),
         Command::Addons(command) => addons::run(&command),
@@ -113,8 +120,12 @@ pub fn run(cli: Cli, required_key: Option<&str>) -> Result<Outcome> {
         Command::Repack(arguments) => repack::run(&arguments),
         Command::Version { output } => version::run(output),
         Command::Completion { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "appliance", &mut io::stdout());
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "appliance", &mut script);
+            out::text(&String::from_utf8_lossy(&script));
             Ok(Outcome::Done)
         }
+        Command::Help { names } => help::run(&names),
+        Command::Man { output } => man::run(&output),
     }
 }

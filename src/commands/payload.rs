@@ -1,4 +1,4 @@
-//! Which payload a command works with, and whether it may.
+//! Finds the payload of a command, and verifies its signature.
 
 use std::path::Path;
 
@@ -12,10 +12,11 @@ use crate::nodespec::Refused;
 use crate::paths::CURRENT;
 use crate::sys::root::Root;
 
-const BUILDER: &str = "this program is the builder and carries no bundle; make an appliance of it with \
-                       `appliance repack`, or give a payload with --payload FILE";
+const BUILDER: &str = "this program carries no bundle; make an appliance with `appliance repack \
+                       --bundle BUNDLE -o FILE` and use that, or give a payload with `--payload \
+                       FILE`";
 
-/// The payload in the file `given`, or that of this program.
+/// The payload in the file `given`, or the payload of this program.
 pub fn to_install(given: Option<&Path>) -> Result<Payload> {
     let payload = match given {
         Some(path) => Some(Payload::open(path)?),
@@ -24,7 +25,8 @@ pub fn to_install(given: Option<&Path>) -> Result<Payload> {
     payload.ok_or_else(|| Refused::because(anyhow::anyhow!(BUILDER)).into())
 }
 
-/// Refuses a payload that a key did not sign which the user or the program's builder named.
+/// Refuses a payload that is not signed by the key of the user, or by the key that this program
+/// was built with.
 pub fn check_signature(payload: &Payload, trust: &Trust, required: Option<&str>) -> Result<()> {
     for key in trust.key.as_deref().into_iter().chain(required) {
         let key = TrustKey::find(key).map_err(Refused::because)?;
@@ -33,7 +35,7 @@ pub fn check_signature(payload: &Payload, trust: &Trust, required: Option<&str>)
     Ok(())
 }
 
-/// The manifest of what the arguments name, and its text.
+/// The manifest of the payload that the arguments name, and its text.
 pub fn manifest_of(carrier: &Carrier) -> Result<(Manifest, Vec<u8>)> {
     let payload = match (&carrier.file, carrier.installed) {
         (Some(file), _) => Some(Payload::open(file)?),
@@ -45,7 +47,11 @@ pub fn manifest_of(carrier: &Carrier) -> Result<(Manifest, Vec<u8>)> {
     }
     let path = format!("{CURRENT}/{}", manifest::FILE_NAME);
     let text = Root::open(Path::new("/"))?.read(&path)?;
-    let text = text
-        .with_context(|| format!("no bundle is installed on this machine ({path} is missing)"))?;
+    let text = text.with_context(|| {
+        format!(
+            "no bundle is installed on this machine ({path} is missing); give the file of an \
+                 appliance or payload"
+        )
+    })?;
     Ok((Manifest::parse(&text).with_context(|| path.clone())?, text))
 }

@@ -1,4 +1,4 @@
-//! What commands print: tables for people, JSON for programs.
+//! The output of commands: tables for people, JSON for programs.
 
 use std::collections::BTreeMap;
 
@@ -19,19 +19,20 @@ use crate::records::state::State;
 use crate::records::tokens::{Standing, TokenRecord};
 use crate::status::certificates::HeldCertificate;
 use crate::status::{MastersReport, Overall, Report};
+use crate::sys::out::say;
 use time::OffsetDateTime;
 
-/// How much of a digest tells it from others.
+/// How many characters of a digest to show.
 const SHORT: usize = 12;
 
-/// Prints what a node answered.
+/// Prints the report of a node.
 pub fn report(report: &Report, output: Output) -> Result<()> {
     if output == Output::Json {
-        println!("{}", serde_json::to_string_pretty(report)?);
+        say!("{}", serde_json::to_string_pretty(report)?);
         return Ok(());
     }
     let Some(node) = &report.node else {
-        println!("not installed: run `appliance install` to make this machine a node");
+        say!("this machine is not installed; to make it a node, run `appliance install`");
         return Ok(());
     };
     heading(node, report);
@@ -51,19 +52,22 @@ pub fn report(report: &Report, output: Output) -> Result<()> {
     if let Some(all) = &report.masters {
         print_table(&masters(all));
         if let Some(problem) = &all.problem {
-            println!("\n{problem}");
+            say!("\n{problem}");
         }
     }
-    println!("\n{}", verdict(report));
+    say!("\n{}", verdict(report));
     Ok(())
 }
 
 fn heading(node: &State, report: &Report) {
-    println!(
+    say!(
         "{} {} ({}), profile {}",
-        node.role, node.node, node.address, node.profile
+        node.role,
+        node.node,
+        node.address,
+        node.profile
     );
-    println!(
+    say!(
         "appliance {}, bundle {} (Kubernetes {}), {}",
         report.appliance,
         node.bundle,
@@ -71,10 +75,13 @@ fn heading(node: &State, report: &Report) {
         short(&node.digest)
     );
     if node.demonstration {
-        println!("This is a demonstration: some components are stand-ins.");
+        say!("This is a demonstration: some components are stand-ins, not the real programs.");
     }
     if report.certificates.is_empty() {
-        println!("Profile simple: anyone who reaches this machine may do anything to the cluster.");
+        say!(
+            "Profile simple has no TLS: anyone who reaches this machine over the network has full \
+             control of the cluster."
+        );
     }
 }
 
@@ -86,7 +93,7 @@ fn verdict(report: &Report) -> &'static str {
     }
 }
 
-/// Says what an installation changed; `noted` tells whether the node's state is news.
+/// Logs what an installation changed. `noted` says whether the record of the node's state changed.
 pub fn changes(state: &State, plan: &Plan, noted: bool) {
     let is = format!(
         "{} is a {} of bundle {}",
@@ -99,12 +106,12 @@ pub fn changes(state: &State, plan: &Plan, noted: bool) {
     }
 }
 
-/// Prints the tokens a master knows, without their secrets.
+/// Prints the tokens of a master, without their secrets.
 pub fn tokens(all: &BTreeMap<TokenId, TokenRecord>, now: OffsetDateTime) {
-    let mut rows = table(&["TOKEN", "STANDING", "ENDS", "USED", "FROM"]);
+    let mut rows = table(&["TOKEN", "STATE", "EXPIRES", "USED", "FROM"]);
     for (id, token) in all {
         let standing = match token.standing(now) {
-            Standing::Live => "live",
+            Standing::Live => "valid",
             Standing::Expired => "expired",
             Standing::Revoked => "revoked",
             Standing::UsedUp => "used up",
@@ -119,14 +126,14 @@ pub fn tokens(all: &BTreeMap<TokenId, TokenRecord>, now: OffsetDateTime) {
     print_table(&rows);
 }
 
-/// Prints certificates, and what renewing each would restart.
+/// Prints certificates, and the services that the renewal of each restarts.
 pub fn certificates_of(shown: &[HeldCertificate]) {
     let mut rows = table(&[
         "CERTIFICATE",
         "SUBJECT",
-        "ENDS",
+        "EXPIRES",
         "SIGNED",
-        "RENEWING RESTARTS",
+        "RENEWAL RESTARTS",
         "NAMES",
     ]);
     for certificate in shown {
@@ -145,7 +152,7 @@ pub fn certificates_of(shown: &[HeldCertificate]) {
             if certificate.signed {
                 "by the CA"
             } else {
-                "BY ANOTHER"
+                "BY ANOTHER CA"
             },
             &or_none(restarts.collect()),
             &or_none(certificate.info.sans()),
@@ -156,7 +163,7 @@ pub fn certificates_of(shown: &[HeldCertificate]) {
 
 /// Prints the nodes that joined a master.
 pub fn nodes(all: &BTreeMap<String, NodeRecord>) {
-    let mut rows = table(&["NODE", "ADDRESS", "TOKEN", "CERTIFICATES OF", "KEY"]);
+    let mut rows = table(&["NODE", "ADDRESS", "TOKEN", "CERTIFICATES ISSUED", "KEY"]);
     for (name, node) in all {
         rows.add_row([
             name,
@@ -169,8 +176,8 @@ pub fn nodes(all: &BTreeMap<String, NodeRecord>) {
     print_table(&rows);
 }
 
-/// A moment to the minute, in UTC.
-fn moment(time: OffsetDateTime) -> String {
+/// A time to the minute, in UTC.
+pub fn moment(time: OffsetDateTime) -> String {
     let time = time.to_offset(time::UtcOffset::UTC);
     format!(
         "{} {:02}:{:02} UTC",
@@ -180,7 +187,7 @@ fn moment(time: OffsetDateTime) -> String {
     )
 }
 
-/// An empty table with that header, aligned and without lines.
+/// An empty table with this header, aligned and without lines.
 pub fn table(header: &[&str]) -> Table {
     let mut table = Table::new();
     table
@@ -193,12 +200,10 @@ pub fn table(header: &[&str]) -> Table {
     table
 }
 
-/// Prints a table below an empty line, without blanks at the ends of its lines.
+/// Prints an empty line and the table, without trailing blanks.
 pub fn print_table(table: &Table) {
-    println!();
-    table
-        .lines()
-        .for_each(|line| println!("{}", line.trim_end()));
+    say!();
+    table.lines().for_each(|line| say!("{}", line.trim_end()));
 }
 
 fn ok_or(problem: Option<&String>) -> &str {
@@ -246,11 +251,11 @@ fn certificates(report: &Report) -> Table {
     table
 }
 
-/// Prints the verdicts of a check, and below them what mends the failures.
+/// Prints the verdicts of a check, then the hints for the failures.
 pub fn checked(checked: &[Checked], output: Output) -> Result<()> {
     if output == Output::Json {
         let document = json!({ "sound": is_sound(checked), "checks": checked });
-        println!("{}", serde_json::to_string_pretty(&document)?);
+        say!("{}", serde_json::to_string_pretty(&document)?);
         return Ok(());
     }
     let mut rows = table(&["CHECK", "RESULT", "FOUND"]);
@@ -270,18 +275,18 @@ pub fn checked(checked: &[Checked], output: Output) -> Result<()> {
         rows.add_row([one.check, result, found]);
     }
     print_table(&rows);
-    println!();
+    say!();
     for one in checked {
         if let Verdict::Failed { hint, .. } = &one.verdict {
-            println!("{}: {hint}\n", one.check);
+            say!("{}: {hint}\n", one.check);
         }
     }
     let passed = checked.len() - failed - skipped;
-    println!("{passed} passed, {failed} failed, {skipped} skipped");
+    say!("{passed} passed, {failed} failed, {skipped} skipped");
     Ok(())
 }
 
-/// The table of `calicoctl node status`, and what is wrong.
+/// The table of `calicoctl node status`, with a column for problems.
 fn peers<'a>(peers: impl Iterator<Item = (&'a Peer, Option<&'a String>)>) -> Table {
     let mut table = table(&["BGP PEER", "TYPE", "STATE", "SINCE", "INFO", "PROBLEM"]);
     for (peer, problem) in peers {
@@ -325,11 +330,13 @@ fn short(digest: &str) -> &str {
     &digest[..SHORT.min(digest.len())]
 }
 
-/// Prints what a payload holds.
+/// Prints the manifest of a payload.
 pub fn manifest(manifest: &Manifest) {
-    println!(
+    say!(
         "{} (Kubernetes {})\n{}",
-        manifest.bundle.name, manifest.bundle.kubernetes, manifest.bundle.description
+        manifest.bundle.name,
+        manifest.bundle.kubernetes,
+        manifest.bundle.description
     );
     let mut table = table(&[
         "COMPONENT",
@@ -357,14 +364,14 @@ pub fn manifest(manifest: &Manifest) {
     print_table(&table);
 }
 
-/// Prints what was found of a payload.
+/// Prints the result of verifying a payload.
 pub fn audit(audit: &Audit, output: Output) -> Result<()> {
     if output == Output::Json {
-        println!("{}", serde_json::to_string_pretty(audit)?);
+        say!("{}", serde_json::to_string_pretty(audit)?);
         return Ok(());
     }
-    println!("bundle {}, {}", audit.bundle, audit.digest);
-    let mut table = table(&["COMPONENT", "VERSION", "HELD TO", "RESULT"]);
+    say!("bundle {}, {}", audit.bundle, audit.digest);
+    let mut table = table(&["COMPONENT", "VERSION", "VERIFIED AGAINST", "RESULT"]);
     for finding in &audit.components {
         let held_to = match finding.held_to {
             Measure::Manifest => "its manifest",
@@ -379,34 +386,37 @@ pub fn audit(audit: &Audit, output: Output) -> Result<()> {
     }
     print_table(&table);
     for Difference { name, problem } in &audit.workloads {
-        println!("workload {name}: {problem}");
+        say!("workload {name}: {problem}");
     }
     let verdict = if audit.is_sound() {
-        "The payload is what it should be."
+        "The payload is intact: all components match their checksums."
     } else {
-        "The payload is NOT what it should be: see the problems above."
+        "The payload is NOT intact: see the problems above."
     };
-    println!("\n{verdict}");
+    say!("\n{verdict}");
     Ok(())
 }
 
-/// Prints what the node is to be and where each value came from, and every change a plan makes.
+/// Prints the settings of the node with the source of each, and every change of the plan.
 pub fn plan(spec: &NodeSpec, plan: &Plan) {
     let mut values = table(&["SETTING", "VALUE", "FROM"]);
     for row in spec.explain() {
         values.add_row([row.name, &row.value, &row.from]);
     }
     print_table(&values);
-    println!();
+    say!();
     if plan.is_empty() {
-        println!("nothing to change");
+        say!("nothing to change");
         return;
     }
     for step in &plan.steps {
-        println!("{step}");
+        say!("{step}");
         for line in step.diff().lines() {
-            println!("    {line}");
+            say!("    {line}");
         }
     }
-    println!("\n{} changes; none was made (--dry-run)", plan.steps.len());
+    say!(
+        "\n{} changes would be made; nothing was changed (--dry-run)",
+        plan.steps.len()
+    );
 }

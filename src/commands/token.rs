@@ -1,6 +1,6 @@
 //! `appliance token`.
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use serde_json::json;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -17,6 +17,7 @@ use crate::nodespec::{Profile, Refused, Role};
 use crate::observe::records;
 use crate::records::state::State;
 use crate::records::tokens::TokenRecord;
+use crate::sys::out::{self, say};
 use crate::sys::process::System;
 use crate::sys::root::Root;
 
@@ -27,7 +28,7 @@ pub fn run(command: &Command) -> Result<Outcome> {
             offline: true,
             output,
             ..
-        } => show(&Token::generate()?, None, *output),
+        } => show(&Token::generate()?, None, *output, NEW_CLUSTER),
         Command::Create {
             ttl, uses, output, ..
         } => create(*ttl, *uses, *output),
@@ -52,8 +53,8 @@ pub fn master() -> Result<Root> {
     if !state.as_ref().is_some_and(is_master) {
         bail!(Refused {
             problems: vec![
-                "this machine is not a master of profile with-ca, where tokens are; run this there \
-                 (for a cluster that is yet to be: appliance token create --offline)"
+                "this machine is not a master with the profile with-ca; run this command on the master \
+                 (for a new cluster: appliance token create --offline)"
                     .to_owned()
             ],
         });
@@ -62,6 +63,8 @@ pub fn master() -> Result<Root> {
 }
 
 fn create(ttl: Ttl, uses: Option<u32>, output: Output) -> Result<Outcome> {
+    let root = master()?;
+    let state = records::state(&root)?.context("this node's state was removed")?;
     let (tokens, token, now) = (tokens()?, Token::generate()?, OffsetDateTime::now_utc());
     let record = TokenRecord {
         verifier: token.verifier(),
@@ -74,17 +77,68 @@ fn create(ttl: Ttl, uses: Option<u32>, output: Output) -> Result<Outcome> {
     };
     tokens.add(token.id(), &record)?;
     systemd::start_without_waiting(&System, "appliance-join", false)?;
-    show(&token, record.expires, output)
+    let advice = for_workers(&state, record.expires);
+    show(&token, record.expires, output, &advice)
 }
 
-fn show(token: &Token, expires: Option<OffsetDateTime>, output: Output) -> Result<Outcome> {
-    let expires = expires.map(|end| end.format(&Rfc3339)).transpose()?;
+/// Prints the token to standard output, where scripts take it from, and the advice beside it. The
+/// advice does not repeat the token: it may end up in a log.
+fn show(
+    token: &Token,
+    expires: Option<OffsetDateTime>,
+    output: Output,
+    advice: &str,
+) -> Result<Outcome> {
     let text = token.expose();
     match output {
-        Output::Text => println!("{}", *text),
-        Output::Json => println!("{}", json!({ "token": *text, "expires": expires })),
+        Output::Text => {
+            say!("{}", *text);
+            out::flush();
+            log::info!("{advice}");
+        }
+        Output::Json => {
+            let expires = expires.map(|end| end.format(&Rfc3339)).transpose()?;
+            say!("{}", json!({ "token": *text, "expires": expires }));
+        }
     }
     Ok(Outcome::Done)
+}
+
+/// What to do with a token before there is a master.
+const NEW_CLUSTER: &str = "\
+This token is shown only once. Put it in the place of TOKEN in the user-data of the master and of all
+workers, with the master's address:
+
+  #cloud-config
+  appliance:
+    master: 192.168.1.102
+    join: {token: TOKEN, ttl: 24h}
+
+On a machine without user-data, write the lines below `appliance:` to /etc/appliance/config.yaml,
+without the four blanks in front, before you run `appliance install`.";
+
+/// What to do with a token on a worker that is to join the cluster of this master.
+fn for_workers(state: &State, expires: Option<OffsetDateTime>) -> String {
+    let until = match expires {
+        Some(end) => format!("until {}", print::moment(end)),
+        None => "until it is revoked".to_owned(),
+    };
+    let masters = if state.masters.is_empty() {
+        format!("master: {}", state.address)
+    } else {
+        let masters = state.masters.iter();
+        let masters: Vec<String> = masters
+            .map(|master| format!("{}={}", master.name, master.address))
+            .collect();
+        format!("masters: {}", masters.join(","))
+    };
+    format!(
+        "This token is shown only once. Workers can join with it {until}. On a new worker, write this to \
+         /etc/appliance/config.yaml,\nwith the token in the place of TOKEN, and run `appliance install`:\n\n\
+         role: worker\n{masters}\njoin: {{token: TOKEN}}\n\n\
+         Or boot the worker with this user-data:\n\n\
+         #cloud-config\nappliance:\n  role: worker\n  {masters}\n  join: {{token: TOKEN}}"
+    )
 }
 
 fn list(output: Output) -> Result<Outcome> {
@@ -104,7 +158,7 @@ fn list(output: Output) -> Result<Outcome> {
                 }))
             };
             let tokens = all.iter().map(token).collect::<Result<Vec<_>>>()?;
-            println!("{}", serde_json::to_string_pretty(&tokens)?);
+            say!("{}", serde_json::to_string_pretty(&tokens)?);
         }
     }
     Ok(Outcome::Done)
@@ -122,4 +176,69 @@ fn revoke(token: &str) -> Result<Outcome> {
         return Ok(Outcome::Done);
     }
     bail!("there is no token {id}; `appliance token list` shows those there are")
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::nodespec::master::Master;
+    use crate::nodespec::settings::Settings;
+    use crate::nodespec::user_data;
+    use crate::nodespec::validate::validate;
+    use crate::nodespec::value::{Layer, Place};
+
+    fn state(masters: &[(&str, &str)]) -> State {
+        let masters: Vec<Master> = masters
+            .iter()
+            .map(|(name, address)| Master {
+                name: (*name).to_owned(),
+                address: address.parse().unwrap(),
+            })
+            .collect();
+        let state = json!({
+            "appliance": "1", "bundle": "b", "kubernetes": "v1.9.0", "digest": "d",
+            "demonstration": false, "role": "master", "profile": "with-ca", "node": "server02",
+            "address": "192.168.1.102", "masters": masters,
+        });
+        serde_json::from_value(state).unwrap()
+    }
+
+    fn is_valid(settings: Settings) {
+        validate(&[Layer::new(Place::Config("advice".to_owned()), settings)]).unwrap();
+    }
+
+    #[test]
+    fn the_advice_for_workers_is_valid_as_file_and_as_user_data() {
+        let several = [("a", "192.0.2.1"), ("b", "192.0.2.2"), ("c", "192.0.2.3")];
+        for (masters, line) in [
+            (&[][..], "master: 192.168.1.102\n"),
+            (&several, "masters: a=192.0.2.1,b=192.0.2.2,c=192.0.2.3\n"),
+        ] {
+            let advice = for_workers(&state(masters), None);
+            assert!(advice.contains(line), "{advice}");
+            let token = Token::generate().unwrap();
+            let filled =
+                advice.replace("{token: TOKEN}", &format!("{{token: {}}}", *token.expose()));
+            let parts: Vec<&str> = filled.split("\n\n").collect();
+            is_valid(Settings::from_yaml("advice", parts[1]).unwrap());
+            let data = user_data::settings(parts[3].as_bytes()).unwrap().unwrap();
+            is_valid(data);
+        }
+        let expires = OffsetDateTime::UNIX_EPOCH;
+        assert!(for_workers(&state(&[]), Some(expires)).contains("until 1970-01-01 00:00 UTC"));
+    }
+
+    #[test]
+    fn the_advice_for_a_new_cluster_is_valid() {
+        let token = Token::generate().unwrap();
+        let filled = NEW_CLUSTER.replace("{token: TOKEN", &format!("{{token: {}", *token.expose()));
+        let block = filled.split("\n\n").nth(1).unwrap();
+        let block: Vec<&str> = block.lines().map(|line| &line[2..]).collect();
+        is_valid(
+            user_data::settings(block.join("\n").as_bytes())
+                .unwrap()
+                .unwrap(),
+        );
+    }
 }

@@ -1,6 +1,4 @@
-//! `appliance user-data`: what servers boot with to become nodes.
-
-use std::io::Write;
+//! `appliance user-data`: makes the user-data with which servers become nodes.
 
 use anyhow::Result;
 
@@ -10,7 +8,7 @@ use crate::nodespec::Refused;
 use crate::nodespec::validate::validate;
 use crate::nodespec::value::Layer;
 use crate::nodespec::written::Written;
-use crate::sys::atomic;
+use crate::sys::out;
 use crate::user_data::{advice, compose, secrets};
 
 /// Runs the command.
@@ -23,19 +21,19 @@ pub fn run(arguments: &UserData) -> Result<Outcome> {
     let text = compose(&written, &delivery, arguments.form()).map_err(Refused::because)?;
     let settings = written.settings()?;
     for secret in secrets(&settings, &delivery) {
-        log::warn!("whoever may see the server in OpenStack can read {secret}");
+        log::warn!("everyone who may see the server in OpenStack can read {secret}");
     }
     for advice in advice(&settings) {
         log::warn!("{advice}");
     }
     match &arguments.output {
-        Some(path) => atomic::replace(path, 0o600, |file| Ok(file.write_all(text.as_bytes())?))?,
-        None => print!("{text}"),
+        Some(path) => out::file(path, 0o600, text.as_bytes())?,
+        None => out::text(&text),
     }
     Ok(Outcome::Done)
 }
 
-/// The settings of the flags, and those of the file.
+/// The settings of the flags and of the file.
 fn layers(arguments: &UserData) -> Result<Vec<Layer>> {
     let role = ("role", arguments.role.as_ref());
     let mut layers = vec![Layer::of_flags(&arguments.set, &[role])?];

@@ -6,8 +6,9 @@ use serde_json::json;
 use super::Outcome;
 use crate::bundle::payload::Payload;
 use crate::cli::Output;
+use crate::sys::out::say;
 
-/// Prints the version of the program and of what it carries.
+/// Prints the version of the program and of its payload.
 pub fn run(output: Output) -> Result<Outcome> {
     let version = env!("CARGO_PKG_VERSION");
     let payload = Payload::of_this_program()?;
@@ -16,22 +17,22 @@ pub fn run(output: Output) -> Result<Outcome> {
             let bundle = payload.as_ref().map(|payload| {
                 json!({ "digest": payload.digest(), "bundle": payload.manifest().bundle })
             });
-            println!("{}", json!({ "appliance": version, "payload": bundle }));
+            say!("{}", json!({ "appliance": version, "payload": bundle }));
         }
         (Output::Text, Some(payload)) => {
             let bundle = &payload.manifest().bundle;
-            println!("appliance {version}");
-            println!(
+            say!("appliance {version}");
+            say!(
                 "bundle {} (Kubernetes {}), {}",
                 bundle.name,
                 bundle.kubernetes,
                 payload.digest()
             );
             if bundle.demonstration {
-                println!("{}", bundle.description);
+                say!("{}", bundle.description);
             }
         }
-        (Output::Text, None) => println!("appliance {version} (builder: carries no bundle)"),
+        (Output::Text, None) => say!("appliance {version} (builder: carries no bundle)"),
     }
     Ok(Outcome::Done)
 }

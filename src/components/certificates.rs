@@ -23,11 +23,11 @@ struct Certificate {
     /// The group of this user in Kubernetes.
     organization: &'static str,
     /// For a server: its names in addition to the node's name.
-    serves: Option<Names>,
+    serves: Option<ServerNames>,
 }
 
 /// The names and addresses of a server in addition to those of its node.
-type Names = fn(&NodeSpec) -> (Vec<String>, Vec<IpAddr>);
+type ServerNames = fn(&NodeSpec) -> (Vec<String>, Vec<IpAddr>);
 
 const ETCD_MEMBER: Certificate = Certificate {
     name: ETCD_CERTIFICATE,

@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 
-use super::files::{public, secret, values, with};
+use super::values::{values, with};
 use super::{File, Sources};
 use crate::addons::Addon;
 use crate::bundle::manifest::Kind;
@@ -87,7 +87,7 @@ pub fn files(sources: &Sources<'_>) -> Result<Vec<File>> {
             &mut files,
             &mut index,
             numbered,
-            |path| public(path, text),
+            |path| File::public(path, text),
             after,
         );
     }
@@ -105,11 +105,11 @@ pub fn files(sources: &Sources<'_>) -> Result<Vec<File>> {
             &mut files,
             &mut index,
             numbered,
-            |path| secret(path, text),
+            |path| File::secret(path, text),
             after,
         );
     }
-    files.push(public(
+    files.push(File::public(
         paths::ADDONS_INDEX,
         serde_json::to_string_pretty(&index)? + "\n",
     ));

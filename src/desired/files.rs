@@ -1,23 +1,20 @@
 //! The content of every file of a node.
 
-use core::net::Ipv4Addr;
-use std::collections::BTreeMap;
-
 use anyhow::{Context, Result};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::addons;
-use super::{Content, File, Purpose, Sources, kernel};
+use super::values::{api_server, issuer, values, with};
+use super::{Content, File, Purpose, Sources};
 use crate::bundle::manifest::Kind;
 use crate::components::{self, Runs, Service};
 use crate::nodespec::NodeSpec;
 use crate::nodespec::addons::Access;
-use crate::nodespec::ports::{self, API_SERVER, API_SERVER_SIMPLE, ETCD_CLIENTS, ETCD_PEERS};
-use crate::paths::{self};
-use crate::pki::{Pki, Secret, inspect};
+use crate::nodespec::ports::API_SERVER;
+use crate::paths;
+use crate::pki::{Pki, Secret};
 use crate::records::expected::Expected;
 use crate::records::names::NodeNames;
 use crate::render::render;
@@ -28,10 +25,11 @@ pub fn all(sources: &Sources<'_>, services: &[&Service]) -> Result<Vec<File>> {
     if let Some(pki) = sources.pki {
         files.extend(pki_files(pki));
         let issuer = issuer(Some(pki)).filter(|_| sources.spec.role.is_master());
-        files.extend(issuer.map(|pem| identity(public(paths::ISSUER_CERTIFICATE, pem))));
+        files.extend(issuer.map(|pem| File::public(paths::ISSUER_CERTIFICATE, pem).as_identity()));
     }
     let tokens = sources.tokens.filter(|_| sources.spec.role.is_master());
-    files.extend(tokens.map(|tokens| identity(secret(paths::TOKEN_FILE, tokens.clone()))));
+    files
+        .extend(tokens.map(|tokens| File::secret(paths::TOKEN_FILE, tokens.clone()).as_identity()));
     files.extend(kubeconfigs(sources)?);
     files.extend(addons::files(sources)?);
     files.push(images(sources)?);
@@ -39,180 +37,10 @@ pub fn all(sources: &Sources<'_>, services: &[&Service]) -> Result<Vec<File>> {
     Ok(files)
 }
 
-pub(super) fn public(path: &str, text: String) -> File {
-    File {
-        path: path.to_owned(),
-        mode: 0o644,
-        content: Content::Whole(text.into_bytes()),
-        purpose: Purpose::Other,
-    }
-}
-
-pub(super) fn secret(path: &str, secret: Secret) -> File {
-    File {
-        path: path.to_owned(),
-        mode: 0o600,
-        content: Content::Secret(secret),
-        purpose: Purpose::Other,
-    }
-}
-
-/// The file as part of what a node shows to others.
-fn identity(file: File) -> File {
-    File {
-        purpose: Purpose::Identity,
-        ..file
-    }
-}
-
-/// The unit, or what belongs to one, of that path.
-fn unit(path: &str, text: String) -> File {
-    File {
-        purpose: Purpose::Unit,
-        ..public(path, text)
-    }
-}
-
-/// The values that every template may use.
-pub(super) fn values(sources: &Sources<'_>) -> Value {
-    let spec = sources.spec;
-    let cluster = &spec.cluster;
-    let docker = if sources.bundled_docker {
-        paths::DOCKER_OF_PAYLOAD
-    } else {
-        paths::DOCKER_OF_MACHINE
-    };
-    let sysctls = kernel::settings(spec);
-    let sysctls = sysctls
-        .iter()
-        .map(|(key, value)| json!({ "key": key, "value": value }));
-    let sysctls: Vec<Value> = sysctls.collect();
-    json!({
-        "paths": paths::for_templates().collect::<BTreeMap<_, _>>(),
-        "certificate": by_name(sources, paths::certificate),
-        "key": by_name(sources, paths::key),
-        "ports": ports::for_templates().collect::<BTreeMap<_, _>>(),
-        "modules": kernel::modules(spec),
-        "sysctls": sysctls,
-        "docker": docker,
-        "tls": spec.tls(),
-        "scheme": spec.reach().scheme(),
-        "pod_mtu": spec.pod_mtu(),
-        "pod_metadata": spec.addons.pod_metadata.to_string(),
-        "node": {
-            "name": *spec.name,
-            "address": spec.address.to_string(),
-            "is_master": spec.role.is_master(),
-            "labels": joined(&spec.labels),
-            "taints": joined(&spec.taints),
-            "resolv_conf": *spec.resolv_conf,
-        },
-        "several_masters": spec.has_several_masters(),
-        "masters_addresses": spec.master_addresses(),
-        "etcd_endpoints": etcd_endpoints(spec),
-        "initial_cluster": initial_cluster(spec),
-        "balancer_port": *cluster.balancer_port,
-        "api_server": api_server(spec),
-        "issuer_certificate": match issuer(sources.pki) {
-            Some(_) => paths::ISSUER_CERTIFICATE,
-            None => paths::CA_CERTIFICATE,
-        },
-        "join_port": *spec.join.port,
-        "renew_port": spec.join.renew_port(),
-        "join_user": components::JOIN_USER,
-        "cluster": {
-            "name": *cluster.name,
-            "pod_cidr": cluster.pod_cidr.to_string(),
-            "service_cidr": cluster.service_cidr.to_string(),
-            "node_ports": cluster.node_ports.to_string(),
-            "ipip": cluster.ipip.to_string(),
-            "domain": *cluster.domain,
-            "dns": cluster.dns_ip().to_string(),
-        },
-        "hosts": hosts(spec),
-    })
-}
-
-/// The paths of a node's certificates or keys, by the names of the certificates.
-fn by_name(sources: &Sources<'_>, path: fn(&str) -> String) -> BTreeMap<&'static str, String> {
-    let names = components::certificate_names(*sources.spec.role);
-    names.into_iter().map(|name| (name, path(name))).collect()
-}
-
-/// Every member of etcd, in the form for its clients.
-fn etcd_endpoints(spec: &NodeSpec) -> String {
-    let scheme = spec.reach().scheme();
-    let addresses = spec.master_addresses();
-    let urls = addresses
-        .iter()
-        .map(|a| format!("{scheme}://{a}:{ETCD_CLIENTS}"));
-    urls.collect::<Vec<_>>().join(",")
-}
-
-/// Every member of etcd, in the form for its members.
-pub(super) fn initial_cluster(spec: &NodeSpec) -> String {
-    let scheme = spec.reach().scheme();
-    let member =
-        |name: &str, address: Ipv4Addr| format!("{name}={scheme}://{address}:{ETCD_PEERS}");
-    if !spec.has_several_masters() {
-        return member(&spec.name, *spec.address);
-    }
-    let masters = spec.cluster.masters.iter();
-    let members = masters.map(|master| member(&master.name, master.address));
-    members.collect::<Vec<_>>().join(",")
-}
-
-/// The URL at which a node reaches the API server.
-fn api_server(spec: &NodeSpec) -> String {
-    let port = *spec.cluster.balancer_port;
-    match (&spec.master_addresses()[..], spec.tls()) {
-        ([address], true) => format!("https://{address}:{API_SERVER}"),
-        ([address], false) => format!("http://{address}:{API_SERVER_SIMPLE}"),
-        _ => format!("https://127.0.0.1:{port}"),
-    }
-}
-
-/// The certificate of the issuing CA, if there are other CA certificates above it.
-fn issuer(pki: Option<&Pki>) -> Option<String> {
-    // A file that is not a certificate chain was refused before.
-    let mut chain = inspect::certificates(&pki?.authority.certificate_pem).ok()?;
-    (chain.len() > 1).then(|| chain.swap_remove(0).0)
-}
-
-/// Labels or taints in the form for the kubelet.
-fn joined<T: ToString>(items: &[T]) -> String {
-    let items: Vec<String> = items.iter().map(ToString::to_string).collect();
-    items.join(",")
-}
-
-#[derive(Serialize)]
-struct Host {
-    name: String,
-    address: String,
-}
-
-/// This node and the nodes in its settings, sorted by name.
-fn hosts(spec: &NodeSpec) -> Vec<Host> {
-    let mut entries = spec.cluster.hosts.value.clone();
-    entries.insert(spec.name.value.clone(), *spec.address);
-    let host = |(name, address): (String, Ipv4Addr)| Host {
-        name,
-        address: address.to_string(),
-    };
-    entries.into_iter().map(host).collect()
-}
-
-pub(super) fn with(mut values: Value, more: Value) -> Value {
-    if let (Value::Object(values), Value::Object(more)) = (&mut values, more) {
-        values.extend(more);
-    }
-    values
-}
-
 fn config_files(sources: &Sources<'_>) -> Result<Vec<File>> {
     let values = values(sources);
     let file = |path: &str, template: &str| {
-        Ok::<_, anyhow::Error>(public(path, render(template, &values)?))
+        Ok::<_, anyhow::Error>(File::public(path, render(template, &values)?))
     };
     let hosts = File {
         path: paths::HOSTS.to_owned(),
@@ -238,12 +66,12 @@ fn config_files(sources: &Sources<'_>) -> Result<Vec<File>> {
     }
     if sources.spec.role.is_master() {
         files.push(file(paths::AUDIT_POLICY, "config/audit-policy.yaml")?);
-        files.push(public(paths::EXPECTED, expected(sources)?));
+        files.push(File::public(paths::EXPECTED, expected(sources)?));
         if sources.spec.tls() {
             files.push(file(paths::USERS, "config/sysusers.conf")?);
             let objects = "config/cluster-objects.yaml";
             files.push(file(paths::CLUSTER_OBJECTS, objects)?);
-            files.push(public(paths::JOIN_NAMES, join_names(sources.spec)?));
+            files.push(File::public(paths::JOIN_NAMES, join_names(sources.spec)?));
         }
     }
     Ok(files)
@@ -253,7 +81,7 @@ fn config_files(sources: &Sources<'_>) -> Result<Vec<File>> {
 fn images(sources: &Sources<'_>) -> Result<File> {
     let images = super::images(sources);
     let text = serde_json::to_string_pretty(&images)? + "\n";
-    Ok(public(paths::IMAGES, text))
+    Ok(File::public(paths::IMAGES, text))
 }
 
 /// The expected state of the cluster for `appliance check`.
@@ -292,15 +120,21 @@ pub(super) fn pki_files(pki: &Pki) -> Vec<File> {
     let mut files = Vec::new();
     for issued in pki.issued() {
         let key = issued.key_pem.as_ref();
-        files.extend(key.map(|key| secret(&issued.key_path, key.clone())));
+        files.extend(key.map(|key| File::secret(&issued.key_path, key.clone())));
         let pem = issued.certificate_pem.clone();
-        files.push(public(&issued.certificate_path, pem));
+        files.push(File::public(&issued.certificate_path, pem));
     }
     if let Some(account) = &pki.service_account {
-        files.push(secret(&account.private_path, account.private_pem.clone()));
-        files.push(public(&account.public_path, account.public_pem.clone()));
+        files.push(File::secret(
+            &account.private_path,
+            account.private_pem.clone(),
+        ));
+        files.push(File::public(
+            &account.public_path,
+            account.public_pem.clone(),
+        ));
     }
-    files.into_iter().map(identity).collect()
+    files.into_iter().map(File::as_identity).collect()
 }
 
 /// The owner of a kubeconfig.
@@ -397,10 +231,7 @@ fn kubeconfig(sources: &Sources<'_>, wanted: &Kubeconfig) -> Result<File> {
     };
     let values = with(with(values(sources), json!({ "user": wanted.user })), shown);
     let text = render("config/kubeconfig.yaml", &values)?;
-    Ok(identity(secret(
-        wanted.path,
-        Secret::new(text.into_bytes()),
-    )))
+    Ok(File::secret(wanted.path, Secret::new(text.into_bytes())).as_identity())
 }
 
 fn units(sources: &Sources<'_>, services: &[&Service]) -> Result<Vec<File>> {
@@ -408,7 +239,7 @@ fn units(sources: &Sources<'_>, services: &[&Service]) -> Result<Vec<File>> {
     let mut files = Vec::new();
     for service in services {
         if service.runs == Runs::Docker {
-            files.push(unit(
+            files.push(File::unit(
                 paths::DOCKER_DROP_IN,
                 render("units/docker-forward.conf", &values)?,
             ));
@@ -419,7 +250,7 @@ fn units(sources: &Sources<'_>, services: &[&Service]) -> Result<Vec<File>> {
         let values = with(values.clone(), own_values(sources, service)?);
         for name in service.units() {
             let text = render(&format!("units/{name}"), &values)?;
-            files.push(unit(&paths::unit(&name), text));
+            files.push(File::unit(&paths::unit(&name), text));
         }
     }
     Ok(files)

@@ -2,7 +2,6 @@
 //! settings, images and services. Pure.
 
 use core::net::Ipv4Addr;
-use std::fmt;
 
 use anyhow::Result;
 use sha2::{Digest, Sha256};
@@ -18,8 +17,12 @@ use crate::records::tokens::TokenRecord;
 use crate::workloads::Workload;
 
 mod addons;
+mod file;
 mod files;
 mod kernel;
+mod values;
+
+pub use file::{Content, File, Purpose};
 
 /// A directory with its permission bits.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,67 +31,6 @@ pub struct Directory {
     pub path: String,
     /// Its permission bits.
     pub mode: u32,
-}
-
-/// The content of a file.
-#[derive(Clone, PartialEq, Eq)]
-pub enum Content {
-    /// The whole file.
-    Whole(Vec<u8>),
-    /// A marked part of a file that belongs to the distribution.
-    Block(String),
-    /// The whole file, which must never be shown.
-    Secret(Secret),
-}
-
-impl Content {
-    /// Its bytes.
-    pub fn bytes(&self) -> &[u8] {
-        match self {
-            Content::Whole(bytes) => bytes,
-            Content::Block(text) => text.as_bytes(),
-            Content::Secret(secret) => secret.expose(),
-        }
-    }
-
-    /// SHA-256 of its bytes.
-    pub fn sha256(&self) -> [u8; 32] {
-        Sha256::digest(self.bytes()).into()
-    }
-}
-
-impl fmt::Debug for Content {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Content::Whole(bytes) => write!(f, "{} bytes", bytes.len()),
-            Content::Block(text) => write!(f, "block of {} bytes", text.len()),
-            Content::Secret(_) => write!(f, "secret"),
-        }
-    }
-}
-
-/// What a file or a link is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Purpose {
-    /// It is, or holds, a key, a certificate or a token: a renewal writes these only.
-    Identity,
-    /// It is a unit, or belongs to one: systemd has to read it.
-    Unit,
-    /// Anything else.
-    Other,
-}
-
-/// A file with its permission bits.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct File {
-    /// Its absolute path.
-    pub path: String,
-    /// Its permission bits.
-    pub mode: u32,
-    /// Its content.
-    pub content: Content,
-    /// What it is for.
-    pub purpose: Purpose,
 }
 
 /// A symbolic link.
@@ -253,16 +195,16 @@ impl Desired {
 fn directories(spec: &NodeSpec) -> Vec<Directory> {
     let (all, master, worker) = (true, spec.role.is_master(), spec.role.is_worker());
     let directories = [
-        (all, "/etc/kubernetes", 0o755),
+        (all, paths::KUBERNETES_DIR, 0o755),
         (all, paths::CA_DIR, 0o755),
-        (all, "/etc/calico", 0o755),
-        (all, "/etc/cni/net.d", 0o755),
-        (all, "/var/log/calico", 0o755),
-        (master, "/var/lib/etcd", 0o700),
-        (master, "/var/log/kubernetes", 0o700),
+        (all, paths::CALICO_DIR, 0o755),
+        (all, paths::CNI_DIR, 0o755),
+        (all, paths::CALICO_LOG_DIR, 0o755),
+        (master, paths::ETCD_DIR, 0o700),
+        (master, paths::KUBERNETES_LOG_DIR, 0o700),
         (master && spec.tls(), paths::JOIN_DIR, 0o700),
         (master, paths::ADDONS_DIR, 0o755),
-        (worker, "/var/lib/kubelet", 0o700),
+        (worker, paths::KUBELET_DIR, 0o700),
     ];
     let wanted = directories.iter().filter(|(wanted, ..)| *wanted);
     wanted
@@ -278,7 +220,7 @@ fn etcd_member(spec: &NodeSpec) -> Option<EtcdMember> {
         name: spec.name.value.clone(),
         address: *spec.address,
         others: spec.other_masters(),
-        cluster: files::initial_cluster(spec),
+        cluster: values::initial_cluster(spec),
         founds: spec.is_founder(),
     })
 }

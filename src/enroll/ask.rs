@@ -1,4 +1,4 @@
-//! Asking the masters of a cluster: with which token, how long, and one after the other.
+//! Asks the masters of a cluster in turn: with which token, and how long.
 
 use std::time::{Duration, Instant};
 

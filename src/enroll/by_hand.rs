@@ -29,7 +29,7 @@ fn request(authority: &str, common_name: &str) -> PkiRequest {
     }
 }
 
-/// Makes a CA in the directory `dir`, with that common name. One that is there is never replaced.
+/// Makes a CA with this common name in the directory `dir`. It never replaces an existing CA.
 pub fn init(dir: &Path, common_name: &str) -> Result<()> {
     std::fs::create_dir_all(dir).with_context(|| dir.display().to_string())?;
     let root = Root::open(dir)?;
@@ -37,8 +37,8 @@ pub fn init(dir: &Path, common_name: &str) -> Result<()> {
         if root.exists(path)? {
             bail!(Refused {
                 problems: vec![format!(
-                    "{}{path} is there, and an authority is never overwritten; choose another \
-                     directory",
+                    "{}{path} already exists, and `certs init` never overwrites a certificate \
+                     authority; choose another directory with `--ca DIR`",
                     dir.display()
                 )],
             });
@@ -55,13 +55,13 @@ pub fn init(dir: &Path, common_name: &str) -> Result<()> {
     };
     write(&root, &Desired::of_pki(&authority))?;
     log::info!(
-        "made {}{CA} and its key; keep the key where nobody else can read it",
+        "made {0}{CA} and its key {0}{CA_KEY}; store the key where nobody else can read it",
         dir.display()
     );
     Ok(())
 }
 
-/// The authority's files, and the node's own.
+/// The files of the CA and of the node.
 struct ByHand<'a> {
     authority: &'a Root,
     node: &'a Root,
@@ -79,14 +79,15 @@ impl Existing for ByHand<'_> {
     }
 }
 
-/// Issues what the node of `spec` needs, from the CA in the directory `ca`, below the directory
-/// `output`.
+/// Issues the certificates that the node of `spec` needs, from the CA in the directory `ca`, into
+/// the directory `output`.
 pub fn issue(ca: &Path, output: &Path, spec: &NodeSpec) -> Result<()> {
     let authority = Root::open(ca).map_err(Refused::because)?;
     if !authority.exists(CA)? {
         bail!(Refused {
             problems: vec![format!(
-                "{}{CA}: there is no authority; `appliance certs init --ca {0}` makes one",
+                "{}{CA} does not exist; make a certificate authority with `appliance certs init \
+                 --ca {0}`, or name its directory with `--ca DIR`",
                 ca.display()
             )],
         });
@@ -94,7 +95,7 @@ pub fn issue(ca: &Path, output: &Path, spec: &NodeSpec) -> Result<()> {
     if !spec.tls() {
         bail!(Refused {
             problems: vec![format!(
-                "{}: the profile simple has no certificates",
+                "{} says profile simple, which has no certificates; use profile with-ca",
                 spec.profile.origin
             )],
         });
@@ -122,7 +123,8 @@ pub fn issue(ca: &Path, output: &Path, spec: &NodeSpec) -> Result<()> {
     }
     write(&node, &Desired::of_pki(&made))?;
     log::info!(
-        "{} has what the {} {} needs",
+        "{} now has all keys and certificates of the {} {}; copy it to that VM before its \
+         installation",
         output.display(),
         *spec.role,
         *spec.name
@@ -130,7 +132,7 @@ pub fn issue(ca: &Path, output: &Path, spec: &NodeSpec) -> Result<()> {
     Ok(())
 }
 
-/// Writes what is not yet so. A key that is there is never replaced.
+/// Writes the files that are missing or differ. It never replaces a key.
 fn write(root: &Root, files: &[File]) -> Result<()> {
     for file in files {
         let bytes = file.content.bytes();
@@ -138,7 +140,10 @@ fn write(root: &Root, files: &[File]) -> Result<()> {
             Some(found) if found == bytes => {}
             None => root.create(&file.path, bytes, file.mode)?,
             Some(_) if matches!(file.content, Content::Secret(_)) => {
-                bail!("{}: another key is there; move it away", file.path)
+                bail!(
+                    "{}: a different key already exists and is not overwritten; move it away",
+                    file.path
+                )
             }
             Some(_) => root.write(&file.path, bytes, file.mode)?,
         }

@@ -43,7 +43,7 @@ impl Existing for OnDisk<'_> {
 /// The keys, certificates and tokens of a node.
 #[derive(Default)]
 pub struct Identity {
-    /// Keys and certificates, where the profile has them.
+    /// Keys and certificates, if the profile uses them.
     pub pki: Option<Pki>,
     /// The tokens that kube-apiserver accepts, on a master.
     pub tokens: Option<Secret>,

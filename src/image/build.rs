@@ -41,6 +41,8 @@ pub struct Build<'a> {
     pub payload: &'a Payload,
     /// The file with the payload, if it is not this program.
     pub carrier: Option<&'a Path>,
+    /// The program's manual pages: the name of each file, and its content.
+    pub manuals: &'a [(String, Vec<u8>)],
     /// How to attach the copy; `None` for the best way that this machine supports.
     pub means: Option<Means>,
     /// Whether to compress the image: it gets smaller, but the build takes longer.
@@ -195,6 +197,7 @@ impl Build<'_> {
             runner,
             payload: self.payload,
             carrier: self.carrier,
+            manuals: self.manuals,
             announce: &|step| {
                 log::info!("{step}");
                 self.interruption.check()

@@ -24,6 +24,9 @@ use crate::sys::process::{Command, Runner};
 use crate::sys::root::Root;
 use crate::sys::{atomic, host, progress};
 
+/// Where `man` finds the pages of a program in /usr/local/bin.
+const MANUALS: &str = "/usr/local/share/man/man1";
+
 /// The inputs of a preparation.
 pub struct Preparation<'a> {
     /// The system.
@@ -34,6 +37,8 @@ pub struct Preparation<'a> {
     pub payload: &'a Payload,
     /// The file with the payload, if it is not this program.
     pub carrier: Option<&'a Path>,
+    /// The program's manual pages: the name of each file, and its content.
+    pub manuals: &'a [(String, Vec<u8>)],
     /// Called before each step. An error ends the preparation there.
     pub announce: &'a dyn Fn(&str) -> Result<()>,
 }
@@ -101,6 +106,7 @@ impl Preparation<'_> {
         self.load_images()?;
         (self.announce)("install the program and the unit of the first boot")?;
         self.install_program()?;
+        self.install_manuals()?;
         self.root
             .write(&paths::unit(BOOT_UNIT), UNIT_TEXT.as_bytes(), 0o644)?;
         self.root.set_link(ENABLED, &paths::unit(BOOT_UNIT))?;
@@ -161,6 +167,16 @@ impl Preparation<'_> {
             Some(carrier) if self.payload.start() > 0 => atomic::copy(carrier, &target, 0o755),
             Some(payload) => repack(&this_program()?, payload, &target),
         }
+    }
+
+    fn install_manuals(&self) -> Result<()> {
+        for (name, page) in self.manuals {
+            let path = format!("{MANUALS}/{name}");
+            if self.root.read(&path)?.as_ref() != Some(page) {
+                self.root.write(&path, page, 0o644)?;
+            }
+        }
+        Ok(())
     }
 
     /// Stops services that would write traces again when they stop after the cleaning.

@@ -315,8 +315,8 @@ fn locked(root: &Root, path: &str) -> Result<Option<String>> {
     let mut changed = false;
     let mut lock = |line: &str| {
         let mut fields: Vec<&str> = line.split(':').collect();
-        // Only these two values are no hash. A value that starts with one of them may still contain
-        // one.
+        // A field with only `!` and `*` is locked. After such a character, a hash may still follow,
+        // which `usermod -U` would enable again.
         let is_locked = |hash: &str| !hash.is_empty() && hash.chars().all(|c| "!*".contains(c));
         if let Some(hash) = fields.get_mut(1).filter(|hash| !is_locked(hash)) {
             *hash = "!";

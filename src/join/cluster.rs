@@ -20,7 +20,7 @@ const ANSWER: Duration = Duration::from_secs(5);
 const SERVER: &str = "https://127.0.0.1:6443";
 
 #[derive(Deserialize)]
-struct Node {
+struct ApiNode {
     status: Status,
 }
 
@@ -66,7 +66,7 @@ pub fn master_presence(root: &Root, address: Ipv4Addr) -> Result<Presence> {
 }
 
 fn presence_of(node: &[u8]) -> Result<Presence> {
-    let node: Node =
+    let node: ApiNode =
         serde_json::from_slice(node).context("the API server sent an invalid node object")?;
     let mut conditions = node.status.conditions.into_iter();
     let ready = conditions.find(|condition| condition.kind == "Ready");

@@ -1,4 +1,4 @@
-//! The signer of a master: what it reads from the disk, and how it follows the other masters.
+//! The signer of a master: the files it reads, and how it follows the records of other masters.
 
 use std::path::Path;
 use std::thread;
@@ -20,7 +20,8 @@ use crate::records::names::NodeNames;
 use crate::sys::process::System;
 use crate::sys::root::Root;
 
-/// How often a master looks what the others noted. A token that one made serves at all after that.
+/// How often a master reads the records of the others. Within this time, all masters accept a token
+/// that one of them made.
 const LOOK: Duration = Duration::from_secs(15);
 
 /// Signs for the nodes that join the master at `root`, at the socket `socket`, which belongs to
@@ -28,8 +29,7 @@ const LOOK: Duration = Duration::from_secs(15);
 pub fn sign(socket: &Path, user: &str, root: &Root) -> Result<()> {
     let read = |path: &str| {
         let bytes = root.read(path)?;
-        bytes
-            .with_context(|| format!("{path} is missing; `appliance install` on a master makes it"))
+        bytes.with_context(|| format!("{path} is missing; run `appliance install` on this master"))
     };
     let text = |path: &str| String::from_utf8(read(path)?).with_context(|| path.to_owned());
     let key_path = paths::key("ca");
@@ -57,7 +57,7 @@ pub fn sign(socket: &Path, user: &str, root: &Root) -> Result<()> {
         node: &|name| cluster::presence(root, name),
         master: &|name| {
             let master = masters.iter().find(|master| master.name == name);
-            let master = master.with_context(|| format!("{name} is no master"))?;
+            let master = master.with_context(|| format!("the settings name no master {name}"))?;
             cluster::master_presence(root, master.address)
         },
     };
@@ -65,8 +65,8 @@ pub fn sign(socket: &Path, user: &str, root: &Root) -> Result<()> {
     signer::serve(socket, Some(user), &mut gate)
 }
 
-/// Takes over what other masters note, for ever, and lets workers in again when one of them has
-/// made a token: the service that does so ends when there is none.
+/// Reads the records of other masters, without end. When one of them has made a token, it starts
+/// the join service here again: that service ends while there is no valid token.
 fn follow_other_masters(tokens: &Tokens, nodes: &Nodes) {
     let mut served = tokens.live(OffsetDateTime::now_utc()).unwrap_or_default();
     let mut was_told = false;
@@ -75,7 +75,7 @@ fn follow_other_masters(tokens: &Tokens, nodes: &Nodes) {
         if let Err(error) = &outcome
             && !was_told
         {
-            log::warn!("what the other masters noted is not known here: {error:#}");
+            log::warn!("cannot read the tokens and nodes of the other masters: {error:#}");
         }
         was_told = outcome.is_err();
         thread::sleep(LOOK);
@@ -87,7 +87,7 @@ fn take_over(tokens: &Tokens, nodes: &Nodes, served: &mut Vec<TokenId>) -> Resul
     nodes.all()?;
     let live = tokens.live(OffsetDateTime::now_utc())?;
     if live.iter().any(|id| !served.contains(id)) {
-        log::info!("another master made a token: workers are let in here too");
+        log::info!("another master made a token; nodes can join at this master too");
         systemd::start_without_waiting(&System, "appliance-join", false)?;
     }
     *served = live;

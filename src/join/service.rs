@@ -112,7 +112,7 @@ async fn serve(listener: std::net::TcpListener, signer: &Path, doors: &Doors) ->
             Ok(Ok(accepted)) => accepted,
             Ok(Err(error)) => {
                 // Too many open files, or a connection that was closed before it was accepted.
-                log::warn!("accept: {error}");
+                log::warn!("cannot accept a connection: {error}");
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;
             }

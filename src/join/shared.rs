@@ -99,7 +99,7 @@ pub struct Listing {
 
 #[derive(Deserialize)]
 struct Answer {
-    node: Option<Node>,
+    node: Option<EtcdNode>,
     #[serde(rename = "errorCode")]
     error: Option<u32>,
     #[serde(default)]
@@ -108,13 +108,13 @@ struct Answer {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Node {
+struct EtcdNode {
     key: String,
     #[serde(default)]
     value: String,
     modified_index: u64,
     #[serde(default)]
-    nodes: Vec<Node>,
+    nodes: Vec<EtcdNode>,
 }
 
 impl Etcd {
@@ -167,7 +167,7 @@ impl Etcd {
             return Ok(BTreeMap::new());
         }
         let directory = answer.node.context("etcd sent an answer without content")?;
-        let record = |node: Node| {
+        let record = |node: EtcdNode| {
             let name = node.key.rsplit('/').next().unwrap_or_default().to_owned();
             let text = self.open(&node.key, &node.value);
             if text.is_none() {

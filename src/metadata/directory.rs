@@ -38,8 +38,8 @@ struct Ec2MetaData {
 ///
 /// # Errors
 /// If there is no such directory, it holds no `meta_data.json` at either place, or a file is a
-/// symbolic link, not a regular file, bigger than [`SIZE_LIMIT`], or not what [`openstack::parse`]
-/// takes.
+/// symbolic link, not a regular file, bigger than [`SIZE_LIMIT`], or not valid for
+/// [`openstack::parse`].
 pub fn read(dir: &Path) -> Result<Metadata> {
     let source = format!("metadata directory {}", dir.display());
     let root = Folder::open(dir).with_context(|| source.clone())?;

@@ -196,7 +196,7 @@ fn describe(path: Option<&serde_path_to_error::Path>, error: &serde_json::Error)
     let text = text
         .strip_suffix(&format!(" at line {line} column {column}"))
         .unwrap_or(&text);
-    // `invalid type: integer `5`, expected a string`: the value stands between the two.
+    // `invalid type: integer `5`, expected a string`: the value is between the two.
     let reason = match text.rsplit_once(", expected ") {
         Some((found, expected)) if error.classify() == Category::Data => {
             let kind = found

@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::network;
-use super::resolve::Resolver;
+use super::resolver::Resolver;
 use super::settings::WorkloadSettings;
 use super::value::{Layer, Origin, Sourced};
 use super::{NodeSpec, Profile};

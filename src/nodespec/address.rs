@@ -4,7 +4,7 @@ use core::net::{IpAddr, Ipv4Addr};
 
 use ipnet::Ipv4Net;
 
-use super::resolve::Resolver;
+use super::resolver::Resolver;
 use super::value::{Origin, Overridden, Sourced};
 use super::{HostInterface, network};
 use crate::metadata::model::{Interface, Metadata};

@@ -14,7 +14,7 @@ use super::{NodeSpec, masters};
 pub struct Row {
     /// The name of the setting or of the value.
     pub name: &'static str,
-    /// The value; `none` where there is none.
+    /// The value; `none` if there is none.
     pub value: String,
     /// Where it came from.
     pub from: String,

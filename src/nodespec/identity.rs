@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 use wildmatch::WildMatch;
 
 use super::Role;
-use super::masters::Master;
+use super::master::Master;
 use super::network;
-use super::resolve::Resolver;
+use super::resolver::Resolver;
 use super::settings::{InventoryEntry, closest};
 use super::value::{Layer, Origin, Sourced};
 
@@ -16,7 +16,7 @@ use super::value::{Layer, Origin, Sourced};
 type Field = fn(&InventoryEntry) -> &Option<String>;
 
 /// One node of the inventory, checked.
-pub(super) struct Node {
+pub(super) struct InventoryNode {
     role: Role,
     name: Option<String>,
     uuid: Option<String>,
@@ -27,16 +27,16 @@ pub(super) struct Node {
 /// The inventory of the strongest layer that has one.
 pub(super) struct Inventory<'a> {
     layer: &'a Layer,
-    nodes: Vec<Node>,
+    nodes: Vec<InventoryNode>,
 }
 
 impl Inventory<'_> {
-    fn origin(&self, node: &Node, field: &str) -> Origin {
+    fn origin(&self, node: &InventoryNode, field: &str) -> Origin {
         self.layer
             .origin(&format!("inventory[{}].{field}", node.index))
     }
 
-    fn sourced<T>(&self, node: &Node, field: &str, value: T) -> Sourced<T> {
+    fn sourced<T>(&self, node: &InventoryNode, field: &str, value: T) -> Sourced<T> {
         Sourced::new(value, self.origin(node, field))
     }
 
@@ -50,7 +50,7 @@ impl Inventory<'_> {
 
     /// The masters, if there are several; or an error that names one without name or address.
     pub(super) fn masters(&self) -> Option<Result<Sourced<Vec<Master>>, String>> {
-        let nodes: Vec<&Node> = self
+        let nodes: Vec<&InventoryNode> = self
             .nodes
             .iter()
             .filter(|node| node.role.is_master())
@@ -58,7 +58,7 @@ impl Inventory<'_> {
         if nodes.len() < 2 {
             return None;
         }
-        let master = |node: &&Node| match (&node.name, node.address) {
+        let master = |node: &&InventoryNode| match (&node.name, node.address) {
             (Some(name), Some(address)) => Ok(Master {
                 name: name.clone(),
                 address,
@@ -108,7 +108,7 @@ impl<'a> Resolver<'a> {
         layer: &Layer,
         index: usize,
         entry: &InventoryEntry,
-    ) -> Option<Node> {
+    ) -> Option<InventoryNode> {
         let problems = self.problems.len();
         let field = |field: &str| layer.origin(&format!("inventory[{index}].{field}"));
         let said = |name: &str, value: &Option<String>| {
@@ -125,7 +125,7 @@ impl<'a> Resolver<'a> {
             ));
         }
         (self.problems.len() == problems).then_some(())?;
-        Some(Node {
+        Some(InventoryNode {
             role: role?.value,
             name: name.map(|name| name.value),
             uuid: entry.uuid.clone(),
@@ -162,7 +162,7 @@ impl<'a> Resolver<'a> {
         };
         let (names, addresses) = (self.own_names(), self.own_addresses());
         let uuid = self.inputs.metadata.first().map(|m| m.uuid.to_lowercase());
-        let is_this = |node: &&Node| match (&node.uuid, &uuid, &node.name, node.address) {
+        let is_this = |node: &&InventoryNode| match (&node.uuid, &uuid, &node.name, node.address) {
             (Some(theirs), Some(own), ..) => theirs.to_lowercase() == *own,
             (_, _, Some(name), _) => names.contains(name),
             (_, _, None, Some(address)) => addresses.contains(&address),

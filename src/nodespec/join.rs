@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::NodeSpec;
-use super::resolve::Resolver;
+use super::resolver::Resolver;
 use super::settings::{JoinSettings, SecretText};
 use super::value::{Origin, Sourced};
 use crate::nodespec::ports;

@@ -5,7 +5,7 @@ use std::fmt;
 
 use super::Role;
 use super::network::dns_name;
-use super::resolve::Resolver;
+use super::resolver::Resolver;
 use super::value::{Origin, Sourced};
 
 const MAX_NAME: usize = 63;

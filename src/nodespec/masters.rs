@@ -1,46 +1,15 @@
 //! Clusters with several masters: the names and addresses of the masters.
 
-use core::net::Ipv4Addr;
 use std::collections::BTreeSet;
-use std::fmt;
-
-use serde::{Deserialize, Serialize};
 
 use super::identity::Inventory;
-use super::network;
-use super::resolve::Resolver;
+use super::master::Master;
+use super::resolver::Resolver;
 use super::value::{Origin, Sourced};
 use super::{NodeSpec, Profile};
 
 /// More members only make etcd slower (etcd's FAQ, "What is maximum cluster size?").
 const MOST: usize = 7;
-
-/// A machine that runs etcd and the control plane.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Master {
-    /// Its name in the cluster.
-    pub name: String,
-    /// The address at which others reach it.
-    pub address: Ipv4Addr,
-}
-
-impl fmt::Display for Master {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}={}", self.name, self.address)
-    }
-}
-
-impl Master {
-    fn parse(text: &str) -> Result<Master, String> {
-        let expected = format!("{text:?}: expected NAME=ADDRESS, such as server02=192.168.1.102");
-        let (name, address) = text.split_once('=').ok_or(expected)?;
-        Ok(Master {
-            name: network::dns_name(name).map_err(|why| format!("{text:?}: {why}"))?,
-            address: network::node_address(address).map_err(|why| format!("{text:?}: {why}"))?,
-        })
-    }
-}
 
 impl Resolver<'_> {
     /// All masters, the founder of the cluster first: the configured ones, else those of the

@@ -14,7 +14,7 @@ use crate::metadata::model::Metadata;
 use crate::nodespec::addons::AddonSpec;
 use crate::nodespec::join::JoinSpec;
 use crate::nodespec::labels::{Label, Taint};
-use crate::nodespec::masters::Master;
+use crate::nodespec::master::Master;
 use crate::nodespec::network::{PortRange, SubjectAltName};
 use crate::nodespec::settings::CaSettings;
 use crate::nodespec::value::{Layer, Sourced};
@@ -27,12 +27,14 @@ pub mod join;
 pub mod kinds;
 pub mod labels;
 mod layers;
-pub mod masters;
+pub mod master;
+mod masters;
 mod mtu;
 pub mod network;
 pub mod ports;
 pub mod reference;
 mod resolve;
+mod resolver;
 pub mod settings;
 pub mod token;
 pub mod user_data;
@@ -248,7 +250,10 @@ impl Refused {
 
 impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "nothing was written, because:")?;
+        if let [problem] = &self.problems[..] {
+            return f.write_str(problem);
+        }
+        write!(f, "nothing was changed, because:")?;
         self.problems
             .iter()
             .try_for_each(|problem| write!(f, "\n  - {problem}"))

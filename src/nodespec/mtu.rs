@@ -2,7 +2,7 @@
 
 use core::net::{IpAddr, Ipv4Addr};
 
-use super::resolve::Resolver;
+use super::resolver::Resolver;
 use super::value::{Origin, Sourced};
 use super::{ClusterSpec, HostInterface, Ipip};
 use crate::metadata::model::{Interface, Metadata};

@@ -217,22 +217,22 @@ const UDP_NODE_PORTS: Traffic = Traffic::Udp(NODE_PORTS.0, NODE_PORTS.1);
 /// masquerades everything that leaves the pool.
 #[rustfmt::skip]
 pub const OPENINGS: &[Opening] = &[
-    opening("bgp", Nodes::All, FROM_NODES, tcp(179), When::Always, "Calico: each node tells the others which pods it has"),
+    opening("bgp", Nodes::All, FROM_NODES, tcp(179), When::Always, "Calico: routes to pods, between nodes (BGP)"),
     opening("tunnel", Nodes::All, FROM_NODES, Traffic::Tunnel, When::Tunnelled, "Calico's IP-in-IP tunnels between nodes"),
     opening("api_server", Nodes::Masters, FROM_NODES, tcp(API_SERVER), When::Always, "API server, for kubelets, kube-proxies, pods and other masters"),
-    opening("api_clients", Nodes::Masters, Peer::Clients, tcp(API_SERVER), When::Always, "API server, for kubectl elsewhere"),
+    opening("api_clients", Nodes::Masters, Peer::Clients, tcp(API_SERVER), When::Always, "API server, for kubectl outside the cluster"),
     opening("api_simple", Nodes::Masters, FROM_NODES, tcp(API_SERVER_SIMPLE), When::Simple, "API server without TLS"),
     opening("etcd_clients", Nodes::Masters, FROM_NODES, tcp(ETCD_CLIENTS), When::Always, "etcd, for Calico on each node"),
     opening("etcd_peers", Nodes::Masters, FROM_MASTERS, tcp(ETCD_PEERS), When::Always, "etcd's members among themselves"),
     opening("join", Nodes::Masters, FROM_NODES, tcp(JOIN), When::Always, "join service, for nodes that have a token"),
-    opening("renew", Nodes::Masters, FROM_NODES, tcp(JOIN + 1), When::Always, "renewal of certificates, for nodes that have some"),
-    opening("kubelet", Nodes::Workers, FROM_MASTERS, tcp(KUBELET), When::Always, "kubelet, for logs and exec by way of the API server"),
+    opening("renew", Nodes::Masters, FROM_NODES, tcp(JOIN + 1), When::Always, "renewal of certificates, for nodes that have joined"),
+    opening("kubelet", Nodes::Workers, FROM_MASTERS, tcp(KUBELET), When::Always, "kubelet, for logs and exec through the API server"),
     opening("node_ports_tcp", Nodes::Workers, Peer::Clients, TCP_NODE_PORTS, When::Always, "services of type NodePort"),
     opening("node_ports_udp", Nodes::Workers, Peer::Clients, UDP_NODE_PORTS, When::Always, "services of type NodePort"),
     opening("node_ports_nodes_tcp", Nodes::Workers, FROM_NODES, TCP_NODE_PORTS, When::Always, "services of type NodePort, for pods and checks"),
     opening("node_ports_nodes_udp", Nodes::Workers, FROM_NODES, UDP_NODE_PORTS, When::Always, "services of type NodePort, for pods and checks"),
-    opening("pods", Nodes::Workers, Peer::Pods, Traffic::Anything, When::Routed, "pods among themselves; NetworkPolicies say what they let in"),
-    opening("pods_nodes", Nodes::Workers, FROM_NODES, Traffic::Anything, When::Routed, "what nodes pass on to pods: NodePorts, the API server's proxy"),
+    opening("pods", Nodes::Workers, Peer::Pods, Traffic::Anything, When::Routed, "traffic between pods; NetworkPolicies restrict it"),
+    opening("pods_nodes", Nodes::Workers, FROM_NODES, Traffic::Anything, When::Routed, "traffic from nodes to pods: NodePorts, the API server's proxy"),
 ];
 
 /// The ports that templates use, by the name they have there (`ports.NAME`).

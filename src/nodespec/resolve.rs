@@ -2,17 +2,17 @@
 
 use core::net::Ipv4Addr;
 use std::collections::BTreeMap;
-use std::fmt::Display;
 
 use ipnet::Ipv4Net;
 use time::{Date, Duration, Month, OffsetDateTime};
 
 use super::identity::Inventory;
 use super::join::own_port;
-use super::masters::Master;
+use super::master::Master;
 use super::network::{self, PortRange, SubjectAltName};
-use super::settings::{self, CaSettings, Settings};
-use super::value::{Layer, Origin, Overridden, Sourced};
+use super::resolver::{Resolver, named_range};
+use super::settings::CaSettings;
+use super::value::{Layer, Origin, Sourced};
 use super::{ClusterSpec, Inputs, NodeSpec, Profile, Refused};
 use crate::paths;
 
@@ -25,8 +25,6 @@ const RELEASED: Date = match Date::from_calendar_date(2026, Month::January, 1) {
 const CLOCK_TOLERANCE: Duration = Duration::minutes(5);
 /// How far it may differ before certificates would be unusable.
 const CLOCK_LIMIT: Duration = Duration::days(1);
-/// How many characters of a value an error message repeats.
-const QUOTE_LIMIT: usize = 80;
 
 impl NodeSpec {
     /// Takes each value from the strongest layer that sets it, else from the metadata, else from the
@@ -48,30 +46,7 @@ impl NodeSpec {
     }
 }
 
-pub(super) struct Resolver<'a> {
-    pub(super) inputs: &'a Inputs,
-    /// The settings, the strongest first.
-    pub(super) layers: &'a [Layer],
-    pub(super) problems: Vec<String>,
-    pub(super) warnings: Vec<String>,
-}
-
-/// Picks one setting out of a layer's.
-pub(super) type Pick = fn(&Settings) -> &Option<String>;
-
-/// Parses a setting's text; the error says why that is not possible.
-type Parse<T> = fn(&str) -> Result<T, String>;
-
-impl<'a> Resolver<'a> {
-    pub(super) fn new(inputs: &'a Inputs, layers: &'a [Layer]) -> Resolver<'a> {
-        Resolver {
-            inputs,
-            layers,
-            problems: Vec::new(),
-            warnings: Vec::new(),
-        }
-    }
-
+impl Resolver<'_> {
     fn node(&mut self) -> Option<NodeSpec> {
         let inventory = self.inventory();
         let entry = self.entry(inventory.as_ref());
@@ -112,72 +87,6 @@ impl<'a> Resolver<'a> {
         self.check_policy(&spec);
         self.warn_of_address_pairs(&spec.cluster, *spec.address);
         Some(spec)
-    }
-
-    pub(super) fn refuse(&mut self, origin: &Origin, value: &str, why: impl Display) {
-        let short: String = value.chars().take(QUOTE_LIMIT).collect();
-        let rest = if short.len() < value.len() { "…" } else { "" };
-        let remedy = origin
-            .remedy()
-            .map_or(String::new(), |remedy| format!(" ({remedy})"));
-        self.problems
-            .push(format!("{origin} is {short:?}{rest}: {why}{remedy}"));
-    }
-
-    /// The strongest layer's value of the setting `key`, and what it overrode.
-    pub(super) fn said(&mut self, key: &'static str, pick: Pick) -> Option<Sourced<String>> {
-        let layers = self.layers;
-        let mut saying = layers
-            .iter()
-            .filter_map(|layer| Some((layer, pick(&layer.settings).as_ref()?)));
-        let (layer, value) = saying.next()?;
-        let mut said = Sourced::new(value.clone(), layer.origin(key));
-        for (other, theirs) in saying {
-            if layer.place.is_like(&other.place) && theirs != value && is_of_weight(key) {
-                self.warnings.push(format!(
-                    "{} is {value:?}, but {} is {theirs:?}; the first one is used (to change the \
-                     order, list the sources with --metadata-source)",
-                    said.origin,
-                    other.origin(key)
-                ));
-            }
-            said.overrode.push(Overridden {
-                value: theirs.clone(),
-                origin: other.origin(key),
-            });
-        }
-        Some(said)
-    }
-
-    pub(super) fn parsed<T>(
-        &mut self,
-        said: Sourced<String>,
-        parse: impl Fn(&str) -> Result<T, String>,
-    ) -> Option<Sourced<T>> {
-        let (origin, text) = (said.origin.clone(), said.value.clone());
-        said.try_map(|text| parse(&text))
-            .map_err(|why| self.refuse(&origin, &text, why))
-            .ok()
-    }
-
-    /// The setting `key`, checked by `parse`, or its default.
-    pub(super) fn setting<T>(
-        &mut self,
-        key: &'static str,
-        pick: Pick,
-        parse: Parse<T>,
-    ) -> Option<Sourced<T>> {
-        let default = settings::default_of(key).unwrap_or_default();
-        let default = Sourced::new(default.to_owned(), Origin::Default);
-        let said = match self.said(key, pick) {
-            Some(mut said) if !default.is_empty() => {
-                said.overrode.push(default.overridden());
-                said
-            }
-            Some(said) => said,
-            None => default,
-        };
-        self.parsed(said, parse)
     }
 
     pub(super) fn profile(&mut self) -> Option<Sourced<Profile>> {
@@ -368,28 +277,6 @@ impl<'a> Resolver<'a> {
         ];
         self.refuse_overlaps(&ranges);
     }
-
-    pub(super) fn refuse_overlaps(&mut self, ranges: &[(String, Ipv4Net)]) {
-        for (i, (name, range)) in ranges.iter().enumerate() {
-            for (other_name, other) in &ranges[i + 1..] {
-                if network::overlap(range, other) {
-                    self.problems.push(format!(
-                        "{name} overlaps {other_name}; choose another range"
-                    ));
-                }
-            }
-        }
-    }
-}
-
-/// A range, with its name in errors.
-pub(super) fn named_range(name: &str, range: &Sourced<Ipv4Net>) -> (String, Ipv4Net) {
-    (format!("{name} {} ({})", **range, range.origin), **range)
-}
-
-/// Whether to warn if sources disagree on this setting.
-fn is_of_weight(key: &str) -> bool {
-    matches!(key, "role" | "address" | "master")
 }
 
 fn shown(time: OffsetDateTime) -> String {

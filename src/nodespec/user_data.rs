@@ -64,7 +64,7 @@ pub fn layers(metadata: &Metadata) -> Result<Vec<Layer>> {
     Ok(layers)
 }
 
-/// The settings in user-data; nothing if it has no `appliance:` section.
+/// The settings in user-data; `None` if it has no `appliance:` section.
 ///
 /// # Errors
 /// If it has an `appliance` key and is not in the format that its first line announces, if two parts

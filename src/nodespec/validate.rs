@@ -3,7 +3,7 @@
 use super::identity::Inventory;
 use super::mtu::parse_mtu;
 use super::network;
-use super::resolve::{Resolver, named_range};
+use super::resolver::{Resolver, named_range};
 use super::value::Layer;
 use super::{Inputs, Refused, Role};
 

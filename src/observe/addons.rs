@@ -1,4 +1,4 @@
-//! Reads which add-ons and workloads this node applies, and how they stand in the cluster.
+//! Reads which add-ons and workloads this node applies, and their state in the cluster.
 
 use anyhow::{Context, Result};
 use serde_json::Value;

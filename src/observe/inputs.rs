@@ -1,5 +1,5 @@
-//! Collects what a node specification is made from: flags, environment, configuration,
-//! metadata, bundle, machine.
+//! Collects the inputs of a node specification: flags, environment, configuration, metadata,
+//! bundle, machine.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -19,7 +19,7 @@ use crate::sys::host;
 use crate::sys::read::bounded;
 use crate::sys::root::Root;
 
-/// More than any configuration needs, in bytes: a device or log given by mistake ends here.
+/// The size limit of a configuration, in bytes, in case someone names a device or log by mistake.
 pub const MAX_CONFIG: u64 = 1024 * 1024;
 
 /// What the operator typed.
@@ -39,9 +39,9 @@ pub struct Typed {
     pub patience: Duration,
 }
 
-/// What was found, and where it was looked for.
+/// The inputs, and the sources that were read.
 pub struct Collected {
-    /// What the specification is made from.
+    /// The inputs of the specification.
     pub inputs: Inputs,
     /// Every metadata source that was asked.
     pub asked: Vec<Asked>,
@@ -53,7 +53,7 @@ pub fn collect(typed: &Typed, root: &Root, manifest: Option<&Manifest>) -> Resul
 }
 
 fn gather(typed: &Typed, root: &Root, manifest: Option<&Manifest>) -> Result<Collected> {
-    // What is quickly found wrong comes before what may take a minute.
+    // Check the fast sources before those that may take a minute.
     let mut layers = vec![Layer::of_flags(
         &typed.set,
         &[
@@ -110,7 +110,8 @@ fn config(typed: &Typed, root: &Root) -> Result<Option<Layer>> {
 
 /// The settings in the configuration file at `path`; errors call it `shown`.
 pub fn read_config(path: &Path, shown: &str) -> Result<Settings> {
-    let content = bounded(path, MAX_CONFIG).with_context(|| format!("configuration {shown}"))?;
+    let content =
+        bounded(path, MAX_CONFIG).with_context(|| format!("cannot read configuration {shown}"))?;
     let content =
         content.with_context(|| format!("configuration {shown}: there is no such file"))?;
     parse_config(content, shown)
@@ -128,8 +129,8 @@ pub fn parse_config(content: Vec<u8>, shown: &str) -> Result<Settings> {
 
 fn metadata(typed: &Typed, root: &Root) -> Result<Found> {
     let mut sources = typed.sources.clone();
-    // A directory that is being prepared belongs to another machine, of which the devices here
-    // say nothing.
+    // A directory that is being prepared belongs to another machine. The devices and the metadata
+    // of this machine do not apply to it.
     if sources.is_empty() && root.is_live() {
         sources = vec![
             Source::ConfigDrive,
@@ -140,7 +141,7 @@ fn metadata(typed: &Typed, root: &Root) -> Result<Found> {
     let found = metadata::find(&sources, typed.patience)?;
     for asked in found.asked.iter().filter(|asked| asked.broken) {
         if let Some(why) = &asked.passed_over {
-            log::warn!("{why}; what the other sources say counts");
+            log::warn!("{why}; using the other metadata sources");
         }
     }
     Ok(found)
@@ -165,7 +166,7 @@ fn host_facts(root: &Root) -> Result<HostFacts> {
         .any(|i| i.has_device && !i.addresses.is_empty());
     let interfaces = interfaces
         .into_iter()
-        // Where there are real interfaces, docker's bridge and tunnels are not the node's.
+        // If there are real interfaces, ignore docker's bridge and tunnels.
         .filter(|interface| interface.has_device || !any_device)
         .map(host_interface)
         .collect();
@@ -177,8 +178,9 @@ fn host_facts(root: &Root) -> Result<HostFacts> {
     })
 }
 
-/// The file with this machine's name servers. Where systemd-resolved stands before them, at an
-/// address that a pod has for itself, that is the one in which it lists them.
+/// The file with this machine's name servers. If it names only the stub of systemd-resolved, which
+/// pods cannot reach at its loopback address, this is the file in which systemd-resolved lists
+/// them.
 fn resolv_conf(root: &Root) -> Result<Option<String>> {
     const USUAL: &str = "/etc/resolv.conf";
     const OF_RESOLVED: &str = "/run/systemd/resolve/resolv.conf";

@@ -18,14 +18,14 @@ use crate::sys::host;
 use crate::sys::process::Runner;
 use crate::sys::root::Root;
 
-/// What is looked at before anything is written.
+/// The machine and the node to check before anything is written.
 #[derive(Clone, Copy)]
 pub struct Machine<'a> {
     /// The system.
     pub root: &'a Root,
     /// What runs programs.
     pub runner: &'a dyn Runner,
-    /// What the payload holds.
+    /// The manifest of the payload.
     pub manifest: &'a Manifest,
     /// Whether the payload is unpacked already.
     pub unpacked: bool,

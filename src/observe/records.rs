@@ -1,4 +1,4 @@
-//! Reads what earlier runs noted on this node ([`crate::records`]).
+//! Reads the records of earlier runs on this node ([`crate::records`]).
 
 use std::collections::BTreeMap;
 
@@ -26,7 +26,7 @@ pub fn images(root: &Root) -> Result<Vec<NodeImage>> {
     Ok(json(root, paths::IMAGES)?.unwrap_or_default())
 }
 
-/// What the cluster is compared with; `None` on a node that is not a master.
+/// The expected state of the cluster; `None` on a node that is not a master.
 pub fn expected(root: &Root) -> Result<Option<Expected>> {
     json(root, paths::EXPECTED)
 }

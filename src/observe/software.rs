@@ -17,7 +17,7 @@ const DOCKER_DAEMON: &str = "dockerd";
 /// Where the node's docker comes from.
 pub fn docker_source(root: &Root, manifest: &Manifest) -> Result<DockerSource> {
     let units = [
-        "/etc/systemd/system",
+        paths::UNITS_DIR,
         "/lib/systemd/system",
         "/usr/lib/systemd/system",
     ];
@@ -40,7 +40,7 @@ pub fn missing_tools(root: &Root) -> Result<Vec<&'static Tool>> {
     // The default PATH of systemd, and the directories of older systems.
     const PATH: [&str; 6] = [
         "/usr/local/sbin",
-        "/usr/local/bin",
+        paths::PATH_DIR,
         "/usr/sbin",
         "/usr/bin",
         "/sbin",

@@ -16,12 +16,12 @@ use crate::sys::read::bounded;
 use crate::sys::root::Root;
 use crate::workloads::{self, Given, Images, Workload};
 
-/// Where workloads are looked for.
+/// The sources of workloads.
 #[derive(Clone, Copy)]
 pub struct Place<'a> {
     /// The node's files.
     pub root: &'a Root,
-    /// What the bundle brings.
+    /// The manifest of the bundle.
     pub manifest: &'a Manifest,
     /// What the node becomes.
     pub spec: &'a NodeSpec,

@@ -1,4 +1,4 @@
-//! The cluster's certificate authority: the one that is there, the one that is given, or a new one.
+//! The cluster's certificate authority (CA): the existing one, the operator's own, or a new one.
 
 use anyhow::{Context, Result, bail, ensure};
 use rcgen::{KeyPair, PublicKeyData};
@@ -18,8 +18,8 @@ pub(super) fn authority(
     let found = content(existing, &request.path)?;
     if found.is_some() && content(existing, &key_path)?.is_none() {
         bail!(
-            "{} is there without its key {key_path}; put the key back, or move the certificate away \
-             to start a new cluster",
+            "{} exists, but its key {key_path} is missing; restore the key, or move the certificate \
+             away to start a new cluster",
             request.path
         );
     }
@@ -60,18 +60,18 @@ fn taken(given: &GivenAuthority, now: OffsetDateTime) -> Result<(String, Secret,
     for (_, info) in certificates(&text)? {
         ensure!(
             info.not_before <= now,
-            "{}: {} is not valid before {}; is this machine's clock right?",
+            "{}: {} is not valid before {}; check this machine's clock with `timedatectl`",
             given.place,
             info.subject,
             info.not_before.date()
         );
     }
-    // As the controller manager reads it, whatever it was before.
+    // In the format that the controller manager reads.
     let pem = Secret::new(own_key.serialize_pem().into_bytes());
     Ok((text, pem, own_key))
 }
 
-/// A cluster does not change its authority on the way: no certificate of its nodes would count.
+/// A cluster cannot change its CA: the certificates of all its nodes would become invalid.
 fn refuse_another(
     request: &AuthorityRequest,
     pem: &str,
@@ -88,8 +88,8 @@ fn refuse_another(
     };
     ensure!(
         der(pem)? == der(&given.certificates)?,
-        "{} is another authority than the one this cluster has in {}; say that one, or move \
-         /etc/kubernetes/ca away to start a new cluster",
+        "{} is not the certificate authority of this cluster, which is in {}; set `ca` to that one, \
+         or move /etc/kubernetes/ca away to start a new cluster",
         given.place,
         request.path
     );
@@ -103,7 +103,8 @@ fn refuse_other_key(existing: &dyn Existing, path: &str, key: &KeyPair) -> Resul
     let own = key_or_new(existing, path)?;
     ensure!(
         own.key.subject_public_key_info() == key.subject_public_key_info(),
-        "{path} is there, and is not the key of the authority that was given; move it away"
+        "{path} exists, but is not the key of the certificate authority in the setting `ca`; move it \
+         away"
     );
     Ok(())
 }
@@ -114,16 +115,17 @@ fn check(place: &str, pem: &str, key: &KeyPair, now: OffsetDateTime) -> Result<(
     let chain = certificates(pem).with_context(|| place.to_owned())?;
     let (_, first) = chain
         .first()
-        .with_context(|| format!("{place} holds no certificate"))?;
+        .with_context(|| format!("{place} has no certificate"))?;
     ensure!(
         first.public_key == key.subject_public_key_info(),
-        "{place} and its key do not belong together; the authority that issues has to come first"
+        "{place} and its key do not belong together; the first certificate must be that of the \
+         issuing authority"
     );
     for (number, (own, info)) in chain.iter().enumerate() {
         let name = format!("{place}: certificate {} ({})", number + 1, info.subject);
         ensure!(
             info.is_ca && info.signs_certificates,
-            "{name} is not a certificate authority's"
+            "{name} is not that of a certificate authority"
         );
         ensure!(
             info.not_after > now,
@@ -133,8 +135,8 @@ fn check(place: &str, pem: &str, key: &KeyPair, now: OffsetDateTime) -> Result<(
         let above = chain.get(number + 1).map_or(own, |(above, _)| above);
         ensure!(
             is_signed_by(own.as_bytes(), above.as_bytes())?,
-            "{name} is not signed by the one after it; the file has to hold all certificates from \
-             the one that issues to the root, in that order"
+            "{name} is not signed by the one after it; the file must have all certificates from that \
+             of the issuing authority to the root, in this order"
         );
     }
     Ok(())

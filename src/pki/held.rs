@@ -1,4 +1,4 @@
-//! What a node has of the certificates it is to have: the keys, and which certificates will do.
+//! The keys and certificates that a node has already, and whether the certificates are usable.
 
 use anyhow::{Context, Result, bail};
 use rcgen::{KeyPair, PublicKeyData};
@@ -8,28 +8,28 @@ use time::{Duration, OffsetDateTime};
 use super::inspect::{CertificateInfo, inspect, is_signed_by};
 use super::{CertificateRequest, Existing, Issued, Secret, issue, key};
 
-/// A certificate that ends sooner is made anew.
+/// A certificate that expires sooner is renewed.
 const RENEW_BEFORE: Duration = Duration::days(30);
-/// Of nodes that got their certificates on one day, each renews on a day of its own among these.
+/// Nodes that got their certificates on one day renew them on different days, over this many days.
 const RENEW_SPREAD: i64 = 30;
 
-/// One certificate a node is to have, with its key.
+/// One requested certificate, with its key.
 pub struct Held<'a> {
-    /// What it is to be.
+    /// The request.
     pub request: &'a CertificateRequest,
     /// Its key in PEM.
     pub key_pem: Secret,
-    /// Whether the key was made now and is nowhere but here.
+    /// Whether the key is new and not yet written to a file.
     pub key_is_new: bool,
-    /// The certificate in PEM, if the one that is there will do; else why not.
+    /// The existing certificate in PEM, if it is usable; else why not.
     pub certificate: Result<String, &'static str>,
     key: KeyPair,
 }
 
-/// Looks at what there is of each certificate in `requests`: its key, else a new one; and the
+/// Finds for each certificate in `requests` the existing key, or makes a new one, and the existing
 /// certificate, if at the time `now` it is as requested and signed by `authority` (PEM).
 ///
-/// Fails, naming the file and the next step, where a key that is there cannot be read.
+/// Fails if an existing key cannot be read. The error has the file and the next step.
 pub fn hold<'a>(
     requests: &'a [CertificateRequest],
     existing: &dyn Existing,
@@ -56,7 +56,7 @@ pub fn hold<'a>(
 }
 
 impl Held<'_> {
-    /// Asks for the certificate (PKCS#10, PEM).
+    /// The certificate signing request (PKCS#10, PEM).
     pub fn signing_request(&self) -> Result<String> {
         issue::signing_request(self.request, &self.key)
     }
@@ -71,13 +71,13 @@ impl Held<'_> {
         hex::encode(Sha256::digest(self.key.subject_public_key_info()))
     }
 
-    /// With the certificate that it has.
+    /// The result with the existing certificate, if that is usable.
     pub fn kept(self) -> Option<Issued> {
         let pem = self.certificate.clone().ok()?;
         Some(self.issued(pem, None))
     }
 
-    /// With the certificate `pem` that was made for it.
+    /// The result with the new certificate `pem`.
     pub fn issued(self, pem: String, reason: Option<&str>) -> Issued {
         Issued {
             name: self.request.name.to_owned(),
@@ -89,19 +89,18 @@ impl Held<'_> {
         }
     }
 
-    /// Whether the certificate `pem`, which came from elsewhere, is what was asked for; else why
-    /// not.
+    /// Checks that the certificate `pem`, which another machine issued, is as requested.
     pub fn check(&self, pem: &str, authority: &str, now: OffsetDateTime) -> Result<()> {
         let authority = Authority::read(authority)?;
         let usable = authority.usable(self.request, Some(pem.into()), &self.key, now);
         if let Err(why) = usable {
-            bail!("the certificate {} will not do: {why}", self.request.name);
+            bail!("the certificate {} is not usable: {why}", self.request.name);
         }
         Ok(())
     }
 }
 
-/// Who signs.
+/// The authority that signs.
 struct Authority<'a> {
     pem: &'a str,
     ends: OffsetDateTime,
@@ -115,7 +114,7 @@ impl Authority<'_> {
         Ok(Authority { pem, ends })
     }
 
-    /// The certificate that was found, if it will do; else why not.
+    /// The certificate that was found, if it is usable; else why not.
     fn usable(
         &self,
         request: &CertificateRequest,
@@ -126,7 +125,7 @@ impl Authority<'_> {
         let pem = found.ok_or("there was none")?;
         let info = inspect(&pem).map_err(|_| "it could not be read")?;
         let signed = is_signed_by(&pem, self.pem.as_bytes()).unwrap_or(false);
-        // At the end of the authority's own life, a new one would end no later.
+        // If it expires with its authority, a new one would not be valid any longer.
         let renewable = info.not_after < self.ends;
         if !signed {
             Err("another authority had signed it")
@@ -137,22 +136,22 @@ impl Authority<'_> {
         } else if info.not_before > now {
             Err("it was not yet valid")
         } else if info.not_after - now < renew_before(&info) && renewable {
-            Err("it would end soon")
+            Err("it would expire soon")
         } else {
             String::from_utf8(pem).map_err(|_| "it could not be read")
         }
     }
 }
 
-/// Whether the certificate `pem` should be renewed at the time `now`. One that ends with its
-/// authority would end no later if it was.
+/// Whether the certificate `pem` should be renewed at the time `now`. If it expires with its
+/// authority, a new one would not be valid any longer.
 pub fn is_due(pem: &[u8], authority: &[u8], now: OffsetDateTime) -> Result<bool> {
     let (info, authority) = (inspect(pem)?, inspect(authority)?);
     Ok(info.not_after < authority.not_after && info.not_after - now < renew_before(&info))
 }
 
-/// How long before its end a certificate is renewed. The key decides on which of several days, so
-/// that a thousand nodes made in one hour do not all come back in one hour.
+/// How long before its expiry a certificate is renewed. The day depends on the key, so that a thousand
+/// nodes that were installed in one hour do not all renew in one hour.
 fn renew_before(info: &CertificateInfo) -> Duration {
     let lot = Sha256::digest(&info.public_key)[0];
     let spread = Duration::days(i64::from(lot) % RENEW_SPREAD);
@@ -164,21 +163,21 @@ fn says_what_is_asked(info: &CertificateInfo, request: &CertificateRequest) -> b
     info.common_name == request.common_name
         && info.organization == request.organization
         && info.dns_names == request.dns_names
-        // An address more does no harm, and a floating IP is not seen while the metadata service
-        // is away: that must not restart the API server.
+        // An additional address does no harm. A floating IP is not known while the metadata service
+        // is down, and that must not restart the API server.
         && request.ip_addresses.iter().all(|ip| info.ip_addresses.contains(ip))
         && info.server == request.usage.is_server()
         && info.client == request.usage.is_client()
         && !info.is_ca
 }
 
-/// Where the key of the certificate at that path lies.
+/// The path of the key of the certificate at that path.
 pub(super) fn key_path(certificate_path: &str) -> String {
     format!("{}-key.pem", certificate_path.trim_end_matches(".pem"))
 }
 
-/// The file at `path`. One without a single byte, as a power cut may leave it, counts as none:
-/// nothing is lost with it.
+/// The file at `path`. An empty file, which a power cut can leave, counts as missing: nothing is lost
+/// with it.
 pub(super) fn content(existing: &dyn Existing, path: &str) -> Result<Option<Vec<u8>>> {
     Ok(existing.read(path)?.filter(|bytes| !bytes.is_empty()))
 }
@@ -190,8 +189,8 @@ fn existing_key(existing: &dyn Existing, path: &str) -> Result<Option<(KeyPair, 
     };
     let key = key::read(bytes.expose()).with_context(|| {
         format!(
-            "{path} is not a private key this program can use; it is not overwritten: put the \
-             right one there, or move it away to have a new one made"
+            "{path} is not a private key that this program can use, and it is not overwritten; put \
+             the right key there, or move it away to get a new one"
         )
     })?;
     Ok(Some((key, bytes)))

@@ -1,4 +1,4 @@
-//! What a certificate says.
+//! Reads certificates.
 
 use core::net::IpAddr;
 
@@ -26,9 +26,9 @@ pub struct CertificateInfo {
     pub dns_names: Vec<String>,
     /// Its subject alternative names of type IP address.
     pub ip_addresses: Vec<IpAddr>,
-    /// Its first moment.
+    /// The start of its validity.
     pub not_before: OffsetDateTime,
-    /// Its last moment.
+    /// The end of its validity.
     pub not_after: OffsetDateTime,
     /// Whether it may sign others.
     pub is_ca: bool,
@@ -36,9 +36,9 @@ pub struct CertificateInfo {
     pub is_self_issued: bool,
     /// Whether its key may sign certificates (RFC 5280, 4.2.1.3).
     pub signs_certificates: bool,
-    /// Whether a server may show it.
+    /// Whether a server may use it.
     pub server: bool,
-    /// Whether a client may show it.
+    /// Whether a client may use it.
     pub client: bool,
     /// Its public key: a SubjectPublicKeyInfo in DER.
     pub public_key: Vec<u8>,
@@ -62,7 +62,7 @@ pub fn inspect_der(der: &[u8]) -> Result<CertificateInfo> {
     read(&parse_der(der)?)
 }
 
-/// The certificates of a PEM file, each by itself and what it says.
+/// The certificates of a PEM file: each in PEM, and its content.
 pub fn certificates(pem: &str) -> Result<Vec<(String, CertificateInfo)>> {
     let mut all = Vec::new();
     for der in CertificateDer::pem_slice_iter(pem.as_bytes()) {
@@ -137,7 +137,7 @@ fn parse_pem(pem: &[u8]) -> Result<Pem> {
     let (_, pem) = parse_x509_pem(pem).map_err(|_| anyhow!("not a PEM file"))?;
     anyhow::ensure!(
         pem.label == "CERTIFICATE",
-        "holds a {} and not a CERTIFICATE",
+        "it holds a {} instead of a CERTIFICATE",
         pem.label
     );
     Ok(pem)

@@ -1,4 +1,4 @@
-//! Making certificates.
+//! Issues certificates.
 
 use anyhow::{Context, Result, anyhow};
 use rcgen::{
@@ -10,10 +10,10 @@ use time::{Duration, OffsetDateTime};
 
 use super::{AuthorityRequest, CertificateRequest, inspect};
 
-/// How long a certificate authority and its certificates last. As long as the tutorial's,
-/// since a node without a network may run for years with nobody to renew anything.
+/// How long a certificate authority and its certificates are valid. As long as in the tutorial,
+/// because a node without a network may run for years without a renewal.
 pub const LIFETIME: Duration = Duration::days(3650);
-/// How long before now a certificate begins: the clocks of new VMs differ.
+/// How long before now the validity begins, because the clocks of new VMs differ.
 const BACKDATED: Duration = Duration::days(1);
 
 fn params(now: OffsetDateTime, organization: Option<&str>, common_name: &str) -> CertificateParams {
@@ -28,12 +28,13 @@ fn params(now: OffsetDateTime, organization: Option<&str>, common_name: &str) ->
     params
 }
 
-/// 127 random bits: positive, and never used twice, also not for a key that gets a second certificate.
+/// 127 random bits: positive, and never used twice, also not for a key that gets a second
+/// certificate.
 fn serial_number() -> Result<SerialNumber> {
     let mut bytes = [0; 16];
     SystemRandom::new()
         .fill(&mut bytes)
-        .map_err(|_| anyhow!("the system gives no randomness"))?;
+        .map_err(|_| anyhow!("the system provides no random numbers"))?;
     bytes[0] &= 0x7f;
     Ok(SerialNumber::from_slice(&bytes))
 }
@@ -52,17 +53,17 @@ pub fn authority(request: &AuthorityRequest, key: &KeyPair, now: OffsetDateTime)
     Ok(params.self_signed(key)?.pem())
 }
 
-/// What signs: an authority's certificates and its key.
+/// A signing authority: its certificates and its key.
 pub struct Signer<'a, K: SigningKey> {
     issuer: Issuer<'a, K>,
-    /// The certificates between it and the root, in PEM, its own first; none if it is the root.
+    /// The intermediate certificates, in PEM, its own first; empty if it is the root.
     chain: String,
     ends: OffsetDateTime,
 }
 
 impl<K: SigningKey> Signer<'_, K> {
-    /// The authority with the certificates `authority` (PEM, the issuing one first, the root last)
-    /// and the issuing one's key.
+    /// The authority with the certificates `authority` (PEM, the issuing authority first, the root
+    /// last) and the key of the issuing authority.
     pub fn new(authority: &str, key: K) -> Result<Signer<'static, K>> {
         let issuer = Issuer::from_ca_cert_pem(authority, key)
             .context("the authority cannot issue certificates")?;
@@ -76,8 +77,8 @@ impl<K: SigningKey> Signer<'_, K> {
         })
     }
 
-    /// A certificate as requested for the public key `key`, and those between it and the root, in
-    /// PEM. It ends no later than its authorities.
+    /// A certificate as requested for the public key `key`, followed by the intermediate
+    /// certificates, in PEM. It expires no later than its authorities.
     pub fn certificate(
         &self,
         request: &CertificateRequest,
@@ -94,9 +95,9 @@ impl<K: SigningKey> Signer<'_, K> {
     }
 }
 
-/// A request for such a certificate (PKCS#10), signed with its key, in PEM.
+/// A certificate signing request (PKCS#10), signed with its key, in PEM.
 pub fn signing_request(request: &CertificateRequest, key: &KeyPair) -> Result<String> {
-    // A request has no validity, but the parameters want one.
+    // A request has no validity, but the parameters need one.
     let params = request_params(request, OffsetDateTime::UNIX_EPOCH)?;
     Ok(params.serialize_request(key)?.pem()?)
 }

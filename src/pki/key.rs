@@ -1,4 +1,4 @@
-//! Private keys as others write them.
+//! Reads private keys that other programs wrote.
 
 use anyhow::{Context, Result, anyhow};
 use pkcs8::der::asn1::Null;
@@ -12,11 +12,11 @@ use sec1::{EcParameters, EcPrivateKey};
 const RSA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
 const EC: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
 
-/// Reads the first private key of a PEM file: PKCS#8, or what openssl and cfssl call `RSA PRIVATE
-/// KEY` and `EC PRIVATE KEY`. The error never quotes the key.
+/// Reads the first private key of a PEM file: PKCS#8, or `RSA PRIVATE KEY` and `EC PRIVATE KEY` of
+/// openssl and cfssl. The error never quotes the key.
 pub fn read(pem: &[u8]) -> Result<KeyPair> {
     let key = PrivateKeyDer::from_pem_slice(pem)
-        .map_err(|_| anyhow!("there is no private key in PEM in it, or it has a password"))?;
+        .map_err(|_| anyhow!("it has no private key in PEM, or the key has a password; remove that with `openssl pkey -in FILE -out NEW`"))?;
     let pkcs8 = match &key {
         PrivateKeyDer::Pkcs8(key) => key.secret_pkcs8_der().to_vec(),
         PrivateKeyDer::Pkcs1(key) => wrap(RSA, Null.into(), key.secret_pkcs1_der())?,
@@ -27,7 +27,7 @@ pub fn read(pem: &[u8]) -> Result<KeyPair> {
             let curve = curve.with_context(|| broken().to_string())?;
             wrap(EC, (&curve).into(), key.secret_sec1_der())?
         }
-        _ => return Err(anyhow!("its private key is of an unknown form")),
+        _ => return Err(anyhow!("its private key is in an unknown format")),
     };
     KeyPair::try_from(&PrivatePkcs8KeyDer::from(pkcs8)).map_err(|_| {
         anyhow!("its key is neither RSA of 2048 bits and more nor ECDSA on P-256 or P-384")

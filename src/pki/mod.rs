@@ -1,5 +1,5 @@
-//! The cluster's certificate authority, certificates and key pairs: what is asked for,
-//! compared with what the node already has, made where it is missing. All in memory.
+//! The cluster's certificate authority, certificates and key pairs: compares the request with what
+//! the node has, and makes what is missing. All in memory.
 
 use core::net::IpAddr;
 
@@ -12,8 +12,6 @@ mod resolve;
 mod secret;
 pub mod token;
 
-use crate::sys::root::Root;
-
 pub use held::{Held, hold, is_due};
 pub use resolve::resolve;
 pub use secret::Secret;
@@ -24,44 +22,38 @@ pub trait Existing {
     fn read(&self, path: &str) -> anyhow::Result<Option<Vec<u8>>>;
 }
 
-impl Existing for Root {
-    fn read(&self, path: &str) -> anyhow::Result<Option<Vec<u8>>> {
-        Root::read(self, path)
-    }
-}
-
-/// All keys and certificates a node is to have.
+/// All keys and certificates that a node needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PkiRequest {
     /// The certificate authority.
     pub authority: AuthorityRequest,
     /// The certificates it issues.
     pub certificates: Vec<CertificateRequest>,
-    /// The pair that signs and checks service accounts' tokens.
+    /// The key pair that signs and verifies the tokens of service accounts.
     pub service_account: KeyPairRequest,
 }
 
-/// The certificate authority a node is to have.
+/// The certificate authority that a node needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AuthorityRequest {
     /// Its common name.
     pub common_name: String,
-    /// Its certificate's path; its key lies beside it with `-key.pem` for `.pem`.
+    /// Its certificate's path. Its key is beside it, with `-key.pem` for `.pem`.
     pub path: String,
-    /// The one an operator wants, where there is none yet.
+    /// The operator's own one, which is used if there is none yet.
     pub given: Option<GivenAuthority>,
 }
 
-/// An authority an operator brings.
+/// The operator's own authority.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GivenAuthority {
     /// Where its certificates come from, in words.
     pub place: String,
-    /// Its certificates in PEM, the issuing one first, the root last.
+    /// Its certificates in PEM, that of the issuing authority first, the root last.
     pub certificates: String,
     /// Where its key comes from, in words.
     pub key_place: String,
-    /// The issuing one's key, in PEM.
+    /// The key of the issuing authority, in PEM.
     pub key: Secret,
 }
 
@@ -76,17 +68,17 @@ pub struct KeyPairRequest {
     pub given: Option<Secret>,
 }
 
-/// A certificate this node is to have. Pure: says what, not how it is stored or when it was made.
+/// A certificate that this node needs. Pure: not how it is stored, nor when it was made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CertificateRequest {
     /// The name people and checks use, such as `etcd`.
     pub name: &'static str,
-    /// The certificate's path; its key lies beside it: `/etc/kubernetes/ca/etcd/etcd.pem`
-    /// goes with `/etc/kubernetes/ca/etcd/etcd-key.pem`.
+    /// The certificate's path. Its key is beside it: `/etc/kubernetes/ca/etcd/etcd.pem` has the key
+    /// `/etc/kubernetes/ca/etcd/etcd-key.pem`.
     pub path: String,
-    /// The subject's common name: the user, to Kubernetes.
+    /// The subject's common name, which is the user in Kubernetes.
     pub common_name: String,
-    /// The subject's organization: the group, to Kubernetes.
+    /// The subject's organization, which is the group in Kubernetes.
     pub organization: String,
     /// Subject alternative names of type DNS.
     pub dns_names: Vec<String>,
@@ -99,34 +91,34 @@ pub struct CertificateRequest {
 /// What a certificate may be used for (RFC 5280, 4.2.1.12).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Usage {
-    /// To show to servers.
+    /// For a client.
     Client,
-    /// To serve with.
+    /// For a server.
     Server,
     /// Both.
     Both,
 }
 
 impl Usage {
-    /// Whether a client may show it.
+    /// Whether a client may use it.
     pub fn is_client(self) -> bool {
         self != Usage::Server
     }
 
-    /// Whether a server may show it.
+    /// Whether a server may use it.
     pub fn is_server(self) -> bool {
         self != Usage::Client
     }
 }
 
-/// All keys and certificates a node has, those that were there and those made now.
+/// All keys and certificates of a node, the existing and the new ones.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pki {
     /// The certificate authority.
     pub authority: Issued,
     /// The certificates it issued, in the order of the request.
     pub certificates: Vec<Issued>,
-    /// The service accounts' pair; masters have it.
+    /// The key pair of service accounts, on masters.
     pub service_account: Option<KeyPair>,
 }
 
@@ -135,26 +127,26 @@ pub struct Pki {
 pub struct Issued {
     /// The name of the request; `ca` for the authority's own.
     pub name: String,
-    /// Where the certificate lies.
+    /// The path of the certificate.
     pub certificate_path: String,
     /// The certificate in PEM.
     pub certificate_pem: String,
-    /// Where its key lies.
+    /// The path of its key.
     pub key_path: String,
-    /// Its key in PEM; `None` for an authority whose key is another node's.
+    /// Its key in PEM; `None` for an authority whose key is on another node.
     pub key_pem: Option<Secret>,
-    /// Why the certificate was made now; `None` if it was there and is good.
+    /// Why the certificate is new; `None` if it existed and is usable.
     pub reason: Option<String>,
 }
 
 /// A key pair.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyPair {
-    /// Where the private key lies.
+    /// The path of the private key.
     pub private_path: String,
     /// The private key in PEM.
     pub private_pem: Secret,
-    /// Where the public key lies.
+    /// The path of the public key.
     pub public_path: String,
     /// The public key in PEM.
     pub public_pem: String,

@@ -1,8 +1,8 @@
-//! What to keep of a master's keys and certificates that are there, and what to make.
+//! Decides which existing keys and certificates of a master to keep, and which to make.
 //!
-//! A private key that is there is never replaced. Keys are written before their
-//! certificates, so that a run that was cut leaves a key without a certificate, for which
-//! the next run makes one.
+//! An existing private key is never replaced. Keys are written before their certificates:
+//! an interrupted run leaves a key without a certificate, and the next run issues the
+//! certificate.
 
 use anyhow::{Context, Result};
 use rcgen::KeyPair;
@@ -13,12 +13,11 @@ use super::held::{Held, content, hold, key_or_new};
 use super::issue::Signer;
 use super::{Existing, Issued, KeyPairRequest, Pki, PkiRequest, issue, key};
 
-/// Gives every key and certificate of `request`: the one that exists if it is as requested
-/// at the time `now`, else a new one for the existing key, else both new.
+/// Returns every key and certificate of `request`: the existing ones if they are as requested
+/// at the time `now`, else a new certificate for the existing key, else both new.
 ///
-/// Fails, naming the file and the next step, where a key cannot be read, where the
-/// authority's certificate is there without its key, where the two do not belong together,
-/// and where the authority has expired.
+/// Fails if a key cannot be read, if the key of the authority's certificate is missing or does
+/// not belong to it, or if the authority has expired. The error has the file and the next step.
 pub fn resolve(request: &PkiRequest, existing: &dyn Existing, now: OffsetDateTime) -> Result<Pki> {
     let (authority, key) = authority(&request.authority, existing, now)?;
     let signer = Signer::new(&authority.certificate_pem, key)

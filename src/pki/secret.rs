@@ -1,4 +1,4 @@
-//! Bytes that nobody may see.
+//! Secret bytes.
 
 use std::fmt;
 
@@ -14,7 +14,7 @@ impl Secret {
         Secret(Zeroizing::new(bytes))
     }
 
-    /// The bytes, for whoever has to write or use them.
+    /// The bytes, for the code that writes or uses them.
     pub fn expose(&self) -> &[u8] {
         &self.0
     }

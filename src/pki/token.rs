@@ -1,19 +1,19 @@
-//! `token.csv`: the token a kubelet shows before it has a certificate.
+//! `token.csv`: the token of a kubelet that has no certificate yet.
 
 use anyhow::{Result, anyhow, ensure};
 use ring::rand::{SecureRandom, SystemRandom};
 
 use super::Secret;
 
-/// Bytes of randomness in a token: 128 bits, which nobody guesses.
+/// Bytes of randomness in a token: 128 bits, which cannot be guessed.
 const TOKEN_BYTES: usize = 16;
-/// The user, its identifier and its group, as the tutorial has them.
+/// The user, its ID and its group, as in the tutorial.
 const BOOTSTRAP_USER: &str = "kubelet-bootstrap,10001,\"system:kubelet-bootstrap\"";
 
-/// The content of `token.csv`: the one that is there, or a new one.
+/// The content of `token.csv`: the existing one, or a new one.
 ///
-/// A file of no bytes is what a power cut can leave; nothing is lost by writing it anew.
-/// Any other file that has no token in its first field is refused, never overwritten.
+/// An empty file, which a power cut can leave, is written again: nothing is lost. Any other
+/// file that has no token in its first field is refused, never overwritten.
 pub fn resolve_token_csv(existing: Option<&[u8]>) -> Result<Secret> {
     match existing {
         Some(bytes) if !bytes.is_empty() => {
@@ -25,7 +25,7 @@ pub fn resolve_token_csv(existing: Option<&[u8]>) -> Result<Secret> {
                     .next()
                     .is_some_and(|token| token.len() >= TOKEN_BYTES)
                     && fields.count() >= 3,
-                "it does not begin with a token, a user and its identifier; mend it or move it away"
+                "its first line is not TOKEN,USER,UID; correct it, or move it away to get a new one"
             );
             Ok(Secret::new(bytes.to_vec()))
         }
@@ -37,7 +37,7 @@ fn new_token_csv() -> Result<Secret> {
     let mut token = [0; TOKEN_BYTES];
     SystemRandom::new()
         .fill(&mut token)
-        .map_err(|_| anyhow!("the system gives no randomness"))?;
+        .map_err(|_| anyhow!("the system provides no random numbers"))?;
     Ok(Secret::new(
         format!("{},{BOOTSTRAP_USER}\n", hex::encode(token)).into_bytes(),
     ))
@@ -64,7 +64,7 @@ mod tests {
         assert!(resolve_token_csv(Some(b"")).is_ok());
         let error = resolve_token_csv(Some(b"hello\n")).unwrap_err();
         assert!(
-            error.to_string().contains("mend it or move it away"),
+            error.to_string().contains("correct it, or move it away"),
             "{error}"
         );
     }

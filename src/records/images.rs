@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 /// An image that docker needs.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct NodeImage {
-    /// The reference it is known by.
+    /// Its reference.
     pub reference: String,
     /// Its identifier in docker.
     pub id: String,

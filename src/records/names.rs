@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::nodespec::masters::Master;
+use crate::nodespec::master::Master;
 
 /// The names and addresses in a master's settings.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::bundle::manifest::Manifest;
-use crate::nodespec::masters::Master;
+use crate::nodespec::master::Master;
 use crate::nodespec::{NodeSpec, Shape};
 use crate::paths::STATE;
 

@@ -8,15 +8,15 @@ use crate::paths;
 use crate::pki::inspect::{self, CertificateInfo};
 use crate::sys::root::Root;
 
-/// One certificate, and what goes with it.
+/// One certificate with further facts.
 pub struct HeldCertificate {
     /// Its name.
     pub name: &'static str,
     /// What it says.
     pub info: CertificateInfo,
-    /// Whether the authority beside it signed it.
+    /// Whether the CA of this node signed it.
     pub signed: bool,
-    /// What renewing it would restart.
+    /// The services that a renewal restarts.
     pub restarts: Vec<&'static str>,
 }
 

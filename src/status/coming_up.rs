@@ -8,7 +8,7 @@ use time::OffsetDateTime;
 
 use super::{InstalledNode, Report};
 
-/// Between two looks at the node.
+/// The pause between two checks of the node.
 const POLL: Duration = Duration::from_secs(2);
 
 /// Waits until the node is healthy, for `limit` at most, and returns its last report. A report that

@@ -12,7 +12,7 @@ use super::{HEALTH_TIMEOUT, Overall, Report};
 use crate::clients::etcd::{Member, peer_url};
 use crate::clients::mtls;
 use crate::nodespec::Role;
-use crate::nodespec::masters::Master;
+use crate::nodespec::master::Master;
 use crate::nodespec::ports::{API_SERVER, ETCD_CLIENTS};
 use crate::records::state::State;
 use crate::sys::http;

@@ -93,7 +93,7 @@ pub struct ServiceReport {
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ImageReport {
-    /// The reference it is known by.
+    /// Its reference.
     pub reference: String,
     /// Docker's identifier of the image with that reference.
     pub id: Option<String>,

@@ -1,4 +1,4 @@
-//! Files that appear whole or not at all, wherever a user asks for them.
+//! Writes files completely or not at all, at any path.
 
 use std::fs::{File, Permissions};
 use std::io;
@@ -16,8 +16,8 @@ pub fn parent(path: &Path) -> &Path {
     parent.unwrap_or(Path::new("."))
 }
 
-/// Makes the file `path` with permission bits `mode` out of what `write` does to an unnamed
-/// one beside it. Where that fails nothing is left, and what was at `path` before stays.
+/// Writes the file `path` with permission bits `mode`. `write` fills a temporary file beside it,
+/// which then gets the name. After an error, nothing is left, and the old file at `path` stays.
 pub fn replace(
     path: &Path,
     mode: u32,

@@ -1,5 +1,5 @@
-//! Block devices found by the label of the file system on them, without udev's help: a link
-//! under `/dev/disk/by-label` may not be there yet, and of two devices with one label it shows one.
+//! Finds block devices by the label of their file system, without udev: a link under
+//! `/dev/disk/by-label` may not exist yet, and of two devices with one label it shows only one.
 
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
@@ -10,13 +10,13 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use nix::fcntl::OFlag;
 
-/// Where the primary volume descriptor stands on an ISO 9660 image (ECMA-119, 8.1: sector 16).
+/// Where the primary volume descriptor is on an ISO 9660 image (ECMA-119, 8.1: sector 16).
 const ISO9660_DESCRIPTOR_OFFSET: u64 = 32_768;
 
 /// A block device that carries a labelled file system.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LabelledDevice {
-    /// Its node, such as `/dev/sr0`.
+    /// Its device file, such as `/dev/sr0`.
     pub path: PathBuf,
     /// The file system's label, without the padding.
     pub label: String,
@@ -34,7 +34,7 @@ pub enum FileSystem {
 }
 
 impl FileSystem {
-    /// The name mount(2) knows it by; also that of its entry in `/proc/filesystems`.
+    /// Its name for mount(2) and in `/proc/filesystems`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Iso9660 => "iso9660",
@@ -42,7 +42,7 @@ impl FileSystem {
         }
     }
 
-    /// The kernel module that brings it.
+    /// The kernel module that provides it.
     pub fn module(self) -> &'static str {
         match self {
             Self::Iso9660 => "isofs",
@@ -66,13 +66,13 @@ struct Entry {
 
 /// Lists the devices that carry an ISO 9660 or FAT file system with a label, sorted by name.
 ///
-/// `sys_class_block` is `/sys/class/block` and `dev` is `/dev`; tests give others. A partition
-/// is left out when its disk shows the same file system and label: a hybrid CD image is seen
-/// both on the disk and on its first partition.
+/// `sys_class_block` is `/sys/class/block` and `dev` is `/dev`, except in tests. A partition is left
+/// out if its disk has the same file system and label: a hybrid CD image is visible both on the
+/// disk and on its first partition.
 ///
 /// # Errors
 /// If `sys_class_block` cannot be listed, or this process may not read a device. A device that
-/// is gone, has no medium or cannot be read for another reason simply carries no label.
+/// is gone, has no medium or cannot be read for another reason counts as one without a label.
 pub fn labelled_devices(sys_class_block: &Path, dev: &Path) -> Result<Vec<LabelledDevice>> {
     let mut found: Vec<(Entry, LabelledDevice)> = Vec::new();
     for entry in entries(sys_class_block)? {
@@ -94,7 +94,7 @@ pub fn labelled_devices(sys_class_block: &Path, dev: &Path) -> Result<Vec<Labell
         .collect())
 }
 
-/// The block devices that can hold anything, sorted by name.
+/// The block devices that can hold data, sorted by name.
 fn entries(sys_class_block: &Path) -> Result<Vec<Entry>> {
     let list = || {
         format!(
@@ -157,7 +157,10 @@ fn probe(dev: &Path, name: &str) -> Result<Option<LabelledDevice>> {
             )
         }
         Err(e) => {
-            log::debug!("block device {} shows no file system: {e}", path.display());
+            log::debug!(
+                "block device {} has no readable file system: {e}",
+                path.display()
+            );
             Ok(None)
         }
     }
@@ -216,7 +219,7 @@ fn read_at(device: &File, buffer: &mut [u8], offset: u64) -> io::Result<bool> {
     }
 }
 
-/// A label without its padding; nothing if it is blank.
+/// A label without its padding; `None` if it is blank.
 fn label(field: &[u8]) -> Option<String> {
     let text = String::from_utf8_lossy(field);
     let text = text.trim_end_matches([' ', '\0']);

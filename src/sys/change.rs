@@ -13,36 +13,36 @@ use super::root::{Root, is_absent};
 
 /// Changes files below a root. Each change is done as a whole or not at all.
 pub trait Change {
-    /// Puts `content` at `path` with permission bits `mode`, all or nothing: a reader,
-    /// or the system after a power cut, sees the old file or the whole new one.
-    /// Missing parent directories are made (0755).
+    /// Writes `content` to `path` with permission bits `mode`, all or nothing: a reader, or the
+    /// system after a power cut, sees the old file or the whole new one. Creates missing parent
+    /// directories (0755).
     fn write(&self, path: &str, content: &[u8], mode: u32) -> Result<()>;
 
-    /// Like [`Root::write`], but what is at `path` by now is never replaced: that is an error.
+    /// Like [`Root::write`], but fails if anything is at `path` already.
     fn create(&self, path: &str, content: &[u8], mode: u32) -> Result<()>;
 
-    /// Makes the directory at `path`, with `mode`, and its parents; one that exists gets `mode`.
+    /// Creates the directory at `path`, with `mode`, and its parents. An existing one gets `mode`.
     fn create_dir(&self, path: &str, mode: u32) -> Result<()>;
 
-    /// Removes the file at `path`; one that is not there is as good as removed.
+    /// Removes the file at `path`, if it exists.
     fn remove_file(&self, path: &str) -> Result<()>;
 
-    /// Removes what is at `path`, if anything, with all that is in it. Symbolic links are not
-    /// followed.
+    /// Removes the file or the directory with all its content at `path`, if it exists. Symbolic links
+    /// are not followed.
     fn remove_tree(&self, path: &str) -> Result<()>;
 
-    /// Puts `content` in the place of that of the file at `path`, all or nothing; the file keeps its
-    /// owner and its permission bits.
+    /// Replaces the content of the file at `path`, all or nothing. The file keeps its owner and its
+    /// permission bits.
     fn rewrite(&self, path: &str, content: &[u8]) -> Result<()>;
 
-    /// Removes all that is in the directory at `path`, if there is one. Symbolic links are not
+    /// Removes the content of the directory at `path`, if there is one. Symbolic links are not
     /// followed.
     fn remove_content(&self, path: &str) -> Result<()>;
 
-    /// Gives what is at `path`, if anything, the name `to`, which nothing may have yet.
+    /// Renames `path`, if it exists, to `to`, which must not exist yet.
     fn rename(&self, path: &str, to: &str) -> Result<()>;
 
-    /// Points the symbolic link at `path` to `target`, replacing a link that is there in one step.
+    /// Points the symbolic link at `path` to `target`. Replaces an existing link in one step.
     fn set_link(&self, path: &str, target: &str) -> Result<()>;
 }
 
@@ -69,13 +69,13 @@ impl Change for Root {
             fs::set_permissions(&target, Permissions::from_mode(mode))?;
             sync_directory(target.parent().unwrap_or(&self.dir))
         };
-        make().with_context(|| format!("make directory {path}"))
+        make().with_context(|| format!("cannot make directory {path}"))
     }
 
     fn remove_file(&self, path: &str) -> Result<()> {
         match fs::remove_file(self.resolve_entry(path)?) {
             Err(error) if !is_absent(&error) => {
-                Err(error).with_context(|| format!("remove {path}"))
+                Err(error).with_context(|| format!("cannot remove {path}"))
             }
             _ => Ok(()),
         }
@@ -84,14 +84,14 @@ impl Change for Root {
     fn remove_tree(&self, path: &str) -> Result<()> {
         match self.entry(path)? {
             Some(metadata) if metadata.is_dir() => fs::remove_dir_all(self.resolve_entry(path)?)
-                .with_context(|| format!("remove {path}")),
+                .with_context(|| format!("cannot remove {path}")),
             _ => self.remove_file(path),
         }
     }
 
     fn rewrite(&self, path: &str, content: &[u8]) -> Result<()> {
         let metadata =
-            fs::metadata(self.resolve(path)?).with_context(|| format!("inspect {path}"))?;
+            fs::metadata(self.resolve(path)?).with_context(|| format!("cannot inspect {path}"))?;
         put(
             self,
             path,
@@ -120,7 +120,7 @@ impl Change for Root {
         };
         match remove() {
             Err(error) if !is_absent(&error) => {
-                Err(error).with_context(|| format!("remove what is in {path}"))
+                Err(error).with_context(|| format!("cannot remove the content of {path}"))
             }
             _ => Ok(()),
         }
@@ -131,15 +131,15 @@ impl Change for Root {
         if !self.exists(path)? {
             return Ok(());
         }
-        ensure!(!self.exists(to)?, "{to} is there already; move it away");
-        fs::rename(&from, &target).with_context(|| format!("rename {path} to {to}"))?;
+        ensure!(!self.exists(to)?, "{to} exists already; move it away");
+        fs::rename(&from, &target).with_context(|| format!("cannot rename {path} to {to}"))?;
         sync_directory(target.parent().unwrap_or(&self.dir))
     }
 
     fn set_link(&self, path: &str, target: &str) -> Result<()> {
         let at = self.resolve_entry(path)?;
         let make = || -> Result<()> {
-            let parent = at.parent().context("the root cannot be a link")?;
+            let parent = at.parent().context("/ cannot be a link")?;
             fs::create_dir_all(parent)?;
             let name = at.file_name().unwrap_or(OsStr::new("link"));
             let staging = tempfile::Builder::new()
@@ -150,7 +150,7 @@ impl Change for Root {
             fs::rename(&staged, &at)?;
             sync_directory(parent)
         };
-        make().with_context(|| format!("link {path} to {target}"))
+        make().with_context(|| format!("cannot link {path} to {target}"))
     }
 }
 
@@ -163,7 +163,7 @@ fn put(
 ) -> Result<()> {
     let target = root.resolve(path)?;
     let put = || -> Result<()> {
-        let parent = target.parent().context("the root has no content")?;
+        let parent = target.parent().context("/ is not a file")?;
         fs::create_dir_all(parent)?;
         // The temporary file is 0600 from the start, so that no secret is ever readable.
         let mut file = tempfile::Builder::new()
@@ -176,7 +176,7 @@ fn put(
         persist(file, &target)?;
         sync_directory(parent)
     };
-    put().with_context(|| format!("write {path}"))
+    put().with_context(|| format!("cannot write {path}"))
 }
 
 fn sync_directory(dir: &Path) -> Result<()> {

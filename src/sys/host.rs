@@ -1,4 +1,4 @@
-//! What this machine is: its name, its interfaces, its user, its disks.
+//! Facts about this machine: its name, its interfaces, its user, its disks.
 
 use std::fs;
 use std::net::IpAddr;
@@ -14,11 +14,11 @@ use nix::sys::statvfs::{FsFlags, statvfs};
 /// A network interface that is up and is not the loopback.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Interface {
-    /// The kernel's name of it.
+    /// Its name in the kernel.
     pub name: String,
-    /// The kernel's number of it: the zone of its link-local addresses.
+    /// Its number in the kernel, which is the zone of its link-local addresses.
     pub index: u32,
-    /// Whether a device stands behind it; a bridge or a tunnel has none.
+    /// Whether it belongs to a device; a bridge or a tunnel does not.
     pub has_device: bool,
     /// Its MAC address, in lower case; a tunnel has none.
     pub mac: Option<String>,
@@ -26,7 +26,7 @@ pub struct Interface {
     pub mtu: Option<u32>,
     /// Its addresses, each with the subnet it is in.
     pub addresses: Vec<IpNet>,
-    /// Whether the best IPv4 default route goes out here.
+    /// Whether the best IPv4 default route uses it.
     pub has_default_route: bool,
 }
 
@@ -34,7 +34,7 @@ pub struct Interface {
 pub fn interfaces() -> Result<Vec<Interface>> {
     let mut found: Vec<Interface> = Vec::new();
     let default_route = default_route_interface()?;
-    for entry in getifaddrs().context("list network interfaces")? {
+    for entry in getifaddrs().context("cannot list the network interfaces")? {
         if !entry.flags.contains(InterfaceFlags::IFF_UP)
             || entry.flags.contains(InterfaceFlags::IFF_LOOPBACK)
         {
@@ -60,7 +60,7 @@ pub fn interfaces() -> Result<Vec<Interface>> {
     Ok(found)
 }
 
-/// What the kernel shows of the interface besides its addresses.
+/// The facts about the interface, without its addresses.
 fn interface(name: &str, default_route: Option<&str>) -> Interface {
     let dir = Path::new("/sys/class/net").join(name);
     Interface {
@@ -83,9 +83,9 @@ fn network(address: &SockaddrStorage, netmask: Option<&SockaddrStorage>) -> Opti
     IpNet::with_netmask(ip(address)?, ip(netmask?)?).ok()
 }
 
-/// The interface of the IPv4 default route that counts: the one of the least metric.
+/// The interface of the IPv4 default route with the lowest metric.
 fn default_route_interface() -> Result<Option<String>> {
-    let routes = procfs::net::route().context("read the routes")?;
+    let routes = procfs::net::route().context("cannot read the routes")?;
     let default = routes
         .into_iter()
         .filter(|route| route.destination.is_unspecified() && route.mask.is_unspecified())
@@ -95,23 +95,23 @@ fn default_route_interface() -> Result<Option<String>> {
 
 /// The kernel's host name.
 pub fn hostname() -> Result<String> {
-    let name = nix::unistd::gethostname().context("ask for the host name")?;
+    let name = nix::unistd::gethostname().context("cannot read the host name")?;
     Ok(name.to_string_lossy().into_owned())
 }
 
-/// Whether this process may do everything.
+/// Whether this process runs as root.
 pub fn is_root() -> bool {
     nix::unistd::geteuid().is_root()
 }
 
-/// The file system a path is on, or would be on once made.
+/// The file system of a path, also of one that does not exist yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FileSystem {
-    /// The kernel's number of it: equal for two paths on the same file system.
+    /// Its number in the kernel: equal for two paths on the same file system.
     pub device: u64,
     /// Bytes free for root.
     pub free: u64,
-    /// Whether programs on it may be run.
+    /// Whether programs on it may run.
     pub exec: bool,
 }
 
@@ -122,7 +122,7 @@ pub fn file_system(path: &Path) -> Result<FileSystem> {
         .ancestors()
         .find(|path| path.exists())
         .context("no directory exists")?;
-    let place = || format!("inspect the file system of {}", existing.display());
+    let place = || format!("cannot inspect the file system of {}", existing.display());
     let stat = statvfs(existing).with_context(place)?;
     Ok(FileSystem {
         device: fs::metadata(existing).with_context(place)?.dev(),

@@ -1,4 +1,4 @@
-//! HTTP: asking this node's own servers with its certificates, and asking servers elsewhere.
+//! HTTP clients: for this node's own servers, with its certificates, and for other servers.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,15 +14,15 @@ use rustls::{ClientConfig, RootCertStore};
 
 use super::retry::{Failure, permanent, transient};
 
-/// How long a server elsewhere may take to be reached.
+/// The timeout for a connection to another server.
 pub const CONNECT: Duration = Duration::from_secs(20);
-/// How long a server elsewhere may say nothing.
+/// How long another server may send nothing.
 pub const STALL: Duration = Duration::from_secs(60);
-/// What this program calls itself.
+/// The name of this program in requests.
 pub const USER_AGENT: &str = concat!("appliance/", env!("CARGO_PKG_VERSION"));
 const MAX_REDIRECTS: usize = 10;
 
-/// A certificate to show, and its private key, both in PEM.
+/// A client certificate and its private key, both in PEM.
 pub struct Identity<'a> {
     /// The certificate.
     pub certificate: &'a [u8],
@@ -30,9 +30,9 @@ pub struct Identity<'a> {
     pub key: &'a [u8],
 }
 
-/// A client that trusts only the certificate authorities in `authorities` (PEM), shows
-/// `identity` where a server asks for it, uses no proxy, follows no redirect, and gives
-/// up after `timeout`.
+/// A client that trusts only the certificate authorities in `authorities` (PEM), presents
+/// `identity` to a server that requests it, uses no proxy, follows no redirect, and gives up
+/// after `timeout`.
 pub fn client(
     authorities: &[u8],
     identity: Option<&Identity<'_>>,
@@ -65,15 +65,15 @@ pub fn client_of(tls: ClientConfig, timeout: Duration) -> Result<Client> {
         .redirect(Policy::none())
         .timeout(timeout)
         .build()
-        .context("make an HTTP client")
+        .context("cannot make an HTTP client")
 }
 
-/// Gets `url`; anything but an answer of 2xx is an error that says what went wrong at the root.
+/// Gets `url`. Any answer other than 2xx is an error with its root cause.
 pub fn get(client: &Client, url: &str) -> Result<()> {
     send(client.get(url)).map(drop)
 }
 
-/// Sends a request; anything but an answer of 2xx is an error that says what went wrong at the root.
+/// Sends a request. Any answer other than 2xx is an error with its root cause.
 pub fn send(request: RequestBuilder) -> Result<Response> {
     let response = request.send().map_err(|error| root_cause(&error))?;
     let status = response.status();
@@ -81,7 +81,7 @@ pub fn send(request: RequestBuilder) -> Result<Response> {
     Ok(response)
 }
 
-/// What went wrong at the root: the outer errors only repeat the address.
+/// The root cause of an error: the outer errors only repeat the address.
 pub fn root_cause(error: &(dyn std::error::Error + 'static)) -> anyhow::Error {
     let mut cause = error;
     while let Some(inner) = cause.source() {
@@ -90,7 +90,7 @@ pub fn root_cause(error: &(dyn std::error::Error + 'static)) -> anyhow::Error {
     anyhow!("{cause}")
 }
 
-/// No answer: only what the network did is worth another try.
+/// The failure of a request without an answer. Only errors of the network are worth another try.
 #[expect(clippy::needless_pass_by_value, reason = "the form `map_err` wants")]
 pub fn unsent(error: reqwest::Error) -> Failure {
     if error.is_redirect() || error.is_builder() || is_tls_refusal(&error) {
@@ -99,8 +99,8 @@ pub fn unsent(error: reqwest::Error) -> Failure {
     transient(root_cause(&error))
 }
 
-/// An answer that is no success: 408, 429 and 5xx are worth another try, after what the server's
-/// `Retry-After` says (in seconds; a date is not understood).
+/// The failure of a request with an error as the answer. 408, 429 and 5xx are worth another try, after
+/// the server's `Retry-After` (in seconds; a date is not supported).
 pub fn refused(status: StatusCode, headers: &HeaderMap) -> Failure {
     let error = anyhow!("answers {status}");
     let again = status.is_server_error()
@@ -117,7 +117,7 @@ pub fn refused(status: StatusCode, headers: &HeaderMap) -> Failure {
     Failure::Transient(error, Duration::from_secs(seconds.unwrap_or(0)))
 }
 
-/// Whether a page for people came, as from a captive portal, and not a file.
+/// Whether the answer is a web page, as from a captive portal, and not a file.
 pub fn is_web_page(headers: &HeaderMap) -> bool {
     let kind = headers
         .get(CONTENT_TYPE)
@@ -125,9 +125,9 @@ pub fn is_web_page(headers: &HeaderMap) -> bool {
     kind.is_some_and(|kind| kind.starts_with("text/html"))
 }
 
-/// Whether the server's certificate, or the way it speaks TLS, was refused: it will be again.
+/// Whether the server's certificate or its version of TLS was refused: another try would fail, too.
 pub fn is_tls_refusal(error: &(dyn std::error::Error + 'static)) -> bool {
-    // An I/O error hides the error it is made of from its sources.
+    // The sources of an I/O error do not include the error inside it.
     let hidden = error
         .downcast_ref::<std::io::Error>()
         .and_then(std::io::Error::get_ref);
@@ -136,9 +136,9 @@ pub fn is_tls_refusal(error: &(dyn std::error::Error + 'static)) -> bool {
         || error.source().is_some_and(is_tls_refusal)
 }
 
-/// A client for servers elsewhere: trusts the system's certificate authorities, takes proxies
-/// from the environment, never goes from https to http, and gives up on a server that says
-/// nothing for [`STALL`].
+/// A client for other servers: trusts the system's certificate authorities, uses the proxies of the
+/// environment, follows no redirect from https to http, and gives up on a server that sends nothing
+/// for [`STALL`].
 pub fn public_client() -> Result<Client> {
     use_ring();
     let redirects = Policy::custom(|attempt| {
@@ -151,7 +151,7 @@ pub fn public_client() -> Result<Client> {
             return attempt.error(error);
         }
         if attempt.previous().len() > MAX_REDIRECTS {
-            return attempt.error("redirects without end");
+            return attempt.error("redirects too often");
         }
         attempt.follow()
     });
@@ -161,11 +161,11 @@ pub fn public_client() -> Result<Client> {
         .timeout(STALL)
         .user_agent(USER_AGENT)
         .build()
-        .context("make an HTTP client")
+        .context("cannot make an HTTP client")
 }
 
-/// Makes ring the process's choice where a library is not told one.
+/// Makes ring the default cryptography of this process, for libraries that do not choose.
 pub fn use_ring() {
-    // It fails only where a choice was made before, and that was this one.
+    // This fails only if a default was set before, and that was ring, too.
     let _ = rustls::crypto::ring::default_provider().install_default();
 }

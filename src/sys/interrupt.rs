@@ -1,4 +1,4 @@
-//! Being told to end, and cleaning up first.
+//! Signals that end this process, which cleans up first.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -6,26 +6,26 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::{Context, Result, bail};
 use nix::sys::signal::{SigSet, Signal};
 
-/// Whether this process was told to end (SIGINT, SIGTERM or SIGHUP).
+/// Whether this process got a signal to end (SIGINT, SIGTERM or SIGHUP).
 #[derive(Clone, Debug, Default)]
 pub struct Interruption(Arc<AtomicBool>);
 
 impl Interruption {
-    /// Holds those signals back from now on: the process goes on, so that what it made can be
-    /// removed. `what` is done first is said when one comes.
+    /// Blocks those signals from now on: the process continues, so that it can clean up. When one
+    /// comes, a warning says that `what` is done first.
     ///
     /// # Errors
-    /// If the kernel does not let it.
+    /// If the kernel refuses that.
     pub fn watch(what: &'static str) -> Result<Interruption> {
         let signals: SigSet = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]
             .into_iter()
             .collect();
-        signals.thread_block().context("hold signals back")?;
+        signals.thread_block().context("cannot block signals")?;
         let interruption = Interruption::default();
         let flag = interruption.0.clone();
         std::thread::spawn(move || {
             if signals.wait().is_ok() {
-                log::warn!("ending: {what} first");
+                log::warn!("interrupted: {what} first");
                 flag.store(true, Ordering::Relaxed);
             }
         });

@@ -1,4 +1,4 @@
-//! The machine: files, processes, devices. Knows nothing of Kubernetes.
+//! The machine: files, processes, devices. Nothing here depends on Kubernetes.
 
 pub mod atomic;
 pub mod block;
@@ -8,10 +8,12 @@ pub mod http;
 pub mod interrupt;
 pub mod lock;
 pub mod mount;
+pub mod out;
 pub mod parallel;
 pub mod process;
 pub mod progress;
 pub mod read;
 pub mod retry;
 pub mod root;
+pub mod scratch;
 pub mod stream;

@@ -1,4 +1,4 @@
-//! What is mounted where.
+//! Private mounts, and the list of mounts.
 
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -8,11 +8,11 @@ use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use procfs::process::Process;
 
-/// Does `work` on a thread that has mounts of its own. When the thread ends, or the whole program
-/// is killed, the kernel unmounts by itself; no other process ever sees what was mounted.
+/// Does `work` on a thread with a mount namespace of its own. The kernel unmounts everything when the
+/// thread ends or the program is killed; no other process sees these mounts.
 ///
 /// # Errors
-/// If the thread cannot have mounts of its own: this needs root. `work` is not done then.
+/// If the thread cannot get its own mount namespace, which needs root. Then `work` is not done.
 pub fn with_own<T: Send>(work: impl FnOnce() -> T + Send) -> nix::Result<T> {
     let work = || {
         unshare(CloneFlags::CLONE_NEWNS)?;
@@ -27,11 +27,11 @@ pub fn with_own<T: Send>(work: impl FnOnce() -> T + Send) -> nix::Result<T> {
     })
 }
 
-/// Everything that is mounted below the directory `dir`, what was mounted last first.
+/// All mounts below the directory `dir`, the newest first.
 pub fn below(dir: &Path) -> Result<Vec<PathBuf>> {
     let mounts = Process::myself()
         .and_then(|own| own.mountinfo())
-        .context("read what is mounted")?;
+        .context("cannot read the list of mounts")?;
     let points = mounts.into_iter().map(|mount| mount.mount_point);
     let mut below: Vec<PathBuf> = points
         .filter(|point| point.starts_with(dir) && point != dir)

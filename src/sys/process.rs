@@ -1,4 +1,4 @@
-//! Running other programs, so that a test can stand in for all of them.
+//! Runs other programs. A test can replace them all.
 
 use std::fmt;
 use std::io::Read;
@@ -11,13 +11,13 @@ use anyhow::{Context, Result, bail};
 
 use super::interrupt::Interruption;
 
-/// Between two looks whether a program that may be killed has ended.
+/// The pause between two checks whether a program has ended that may be killed.
 const POLL: Duration = Duration::from_millis(50);
 
 /// A program and its arguments. Never holds a secret: other users can read it in the process list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Command {
-    /// The program: a path, or a name looked up in PATH.
+    /// The program: a path, or a name that is searched in PATH.
     pub program: String,
     /// Its arguments.
     pub arguments: Vec<String>,
@@ -69,12 +69,12 @@ impl Output {
     }
 }
 
-/// Whatever runs programs: this machine, or a test's record of what would have run.
+/// Runs programs: on this machine, or in a test, which only records them.
 pub trait Runner {
     /// Runs `command` to its end. An error means that it could not be started.
     fn run(&self, command: &Command) -> Result<Output>;
 
-    /// Like [`Runner::run`], but a program that fails is an error with the end of what it said.
+    /// Like [`Runner::run`], but a program that fails is an error with the end of its output.
     fn check(&self, command: &Command) -> Result<Output> {
         let output = self.run(command)?;
         if output.success() {
@@ -101,7 +101,7 @@ impl Runner for System {
         log::debug!("run {command}");
         let output = prepared(command)
             .output()
-            .with_context(|| format!("run {}", command.program))?;
+            .with_context(|| format!("cannot run {}", command.program))?;
         Ok(Output {
             code: output.status.code(),
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
@@ -110,7 +110,7 @@ impl Runner for System {
     }
 }
 
-/// As [`System`], until this process is told to end: then the program that runs is killed, which
+/// As [`System`], until this process gets a signal to end: then the running program is killed, which
 /// is an error, and no other is started.
 #[derive(Clone, Debug)]
 pub struct Interruptible(pub Interruption);
@@ -119,7 +119,7 @@ impl Runner for Interruptible {
     fn run(&self, command: &Command) -> Result<Output> {
         self.0.check()?;
         log::debug!("run {command}");
-        let place = || format!("run {}", command.program);
+        let place = || format!("cannot run {}", command.program);
         let mut child = prepared(command)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -154,17 +154,17 @@ fn prepared(command: &Command) -> StdCommand {
         .args(&command.arguments)
         .env("LC_ALL", "C")
         .stdin(Stdio::null());
-    // A service has none, and kubectl keeps its cache there: it would put it into `/`.
+    // A systemd service has no HOME. kubectl keeps its cache there, and would write it into `/`.
     if std::env::var_os("HOME").is_none() {
         prepared.env("HOME", "/root");
     }
     prepared
 }
 
-/// All that comes, as text.
+/// The whole stream, as text.
 fn all(stream: Option<impl Read>) -> String {
     let mut bytes = Vec::new();
-    // What came before an error is still worth something.
+    // The output before an error is still useful.
     let _ = stream.map(|mut stream| stream.read_to_end(&mut bytes));
     String::from_utf8_lossy(&bytes).into_owned()
 }

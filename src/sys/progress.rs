@@ -1,6 +1,6 @@
-//! Telling how far long work is: a bar on a terminal, plain lines anywhere else.
+//! Shows the progress of long work: a bar on a terminal, plain lines anywhere else.
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
@@ -12,14 +12,14 @@ const QUIET_MILLISECONDS: u64 = 2000;
 
 /// One piece of work that is counted in bytes.
 pub trait Progress: Send + Sync {
-    /// So many bytes more are done.
+    /// This many more bytes are done.
     fn advance(&self, bytes: u64);
 
-    /// So many bytes are done, of a total that may have become known.
+    /// This many bytes are done in all, of a total that may be known by now.
     fn set(&self, done: u64, total: Option<u64>);
 }
 
-/// Nobody watches.
+/// Shows nothing.
 pub struct Silent;
 
 impl Progress for Silent {
@@ -31,7 +31,7 @@ impl Progress for Silent {
 /// Every bar on the terminal, so that several do not draw over each other.
 static BARS: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
 
-/// Work called `what`, of `total` bytes or of 0 where that is not known yet, shown on standard
+/// Shows the progress of `what`, which has `total` bytes (0 if that is not known yet), on standard
 /// error: as a bar on a terminal, as plain lines anywhere else.
 pub fn standard_error(what: &str, total: u64) -> Box<dyn Progress> {
     if std::io::stderr().is_terminal() {
@@ -47,9 +47,10 @@ pub fn standard_error(what: &str, total: u64) -> Box<dyn Progress> {
     }
 }
 
-/// Prints a line to standard error, above the bars that are there.
+/// Prints a line to standard error, above the bars that are there. Work does not end because nobody
+/// reads what it says.
 pub fn print_line(line: &str) {
-    BARS.suspend(|| eprintln!("{line}"));
+    BARS.suspend(|| drop(writeln!(std::io::stderr(), "{line}")));
 }
 
 struct Bar(ProgressBar);
@@ -59,7 +60,7 @@ impl Bar {
         const FORM: &str =
             "{msg:28!} [{bar:24}] {bytes:>10}/{total_bytes:10} {bytes_per_sec:>12} ETA {eta}";
         let bar = BARS.add(ProgressBar::new(total).with_message(what.to_owned()));
-        // A form that cannot be read would leave the default one, which is as good.
+        // If the template is invalid, the default one is good enough.
         if let Ok(style) = ProgressStyle::with_template(FORM) {
             bar.set_style(style.progress_chars("=> "));
         }
@@ -77,7 +78,7 @@ impl Progress for Bar {
             self.0.set_length(total);
         }
         self.0.set_position(done);
-        // The rate is that of this run, not of the run that left a part.
+        // The rate is that of this run, without an earlier run's part.
         self.0.reset_eta();
     }
 }
@@ -88,7 +89,7 @@ impl Drop for Bar {
     }
 }
 
-/// A line at every tenth of the way, but never many: short work needs none.
+/// A line at every tenth, but not too often: short work needs none.
 struct Lines {
     what: String,
     total: AtomicU64,

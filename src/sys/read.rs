@@ -1,4 +1,4 @@
-//! Reading files that someone else wrote.
+//! Reads files that others wrote.
 
 use std::fs::File;
 use std::io::{ErrorKind, Read};
@@ -8,8 +8,8 @@ use std::path::Path;
 use anyhow::{Context, Result, anyhow, ensure};
 use nix::fcntl::OFlag;
 
-/// The bytes of the regular file at `path`, of which there may be `limit`; nothing if it does not
-/// exist. A device or pipe in its place is refused and not waited for.
+/// The bytes of the regular file at `path`, at most `limit`; `None` if it does not exist. A device or
+/// a pipe instead is refused without waiting.
 ///
 /// # Errors
 /// If it is something else or bigger, or cannot be read. Each names the path.
@@ -31,7 +31,7 @@ pub fn bounded(path: &Path, limit: u64) -> Result<Option<Vec<u8>>> {
 /// # Errors
 /// As [`bounded`], without the path.
 pub fn regular(file: File, limit: u64) -> Result<Vec<u8>> {
-    let kind = file.metadata().context("cannot find out what it is")?;
+    let kind = file.metadata().context("cannot inspect it")?;
     ensure!(kind.is_file(), "not a regular file");
     let too_big = |size: u64| anyhow!("{size} bytes; at most {limit} are allowed");
     if kind.len() > limit {

@@ -1,4 +1,4 @@
-//! Trying again what may succeed later.
+//! Retries what may succeed later.
 
 use std::time::{Duration, Instant};
 
@@ -8,23 +8,23 @@ use backon::{BackoffBuilder, ExponentialBuilder};
 /// The longest a server's `Retry-After` is honoured.
 const MAX_PAUSE: Duration = Duration::from_secs(120);
 
-/// How long what was said holds, before it is said again.
+/// How long the same warning is not repeated.
 const REPEAT: Duration = Duration::from_secs(60);
 
-/// What an attempt needs at least.
+/// The least time for an attempt.
 const LEAST: Duration = Duration::from_secs(1);
 
 /// Why an attempt failed.
 #[derive(Debug)]
 pub enum Failure {
-    /// Another attempt may succeed, after at least so long.
+    /// Another attempt may succeed, after at least this pause.
     Transient(anyhow::Error, Duration),
-    /// No other attempt will.
+    /// No other attempt can succeed.
     Permanent(anyhow::Error),
 }
 
 impl Failure {
-    /// The same; another attempt is not made before so long.
+    /// The same failure, with at least this pause before another attempt.
     pub fn after(self, pause: Duration) -> Failure {
         match self {
             Failure::Transient(error, asked_for) => Failure::Transient(error, asked_for.max(pause)),
@@ -32,7 +32,7 @@ impl Failure {
         }
     }
 
-    /// The error, for whoever gives up.
+    /// The error alone.
     pub fn into_error(self) -> anyhow::Error {
         match self {
             Failure::Transient(error, _) | Failure::Permanent(error) => error,
@@ -45,7 +45,7 @@ pub fn transient(error: impl Into<anyhow::Error>) -> Failure {
     Failure::Transient(error.into(), Duration::ZERO)
 }
 
-/// A failure after which none will.
+/// A failure after which no other attempt can succeed.
 pub fn permanent(error: impl Into<anyhow::Error>) -> Failure {
     Failure::Permanent(error.into())
 }
@@ -87,7 +87,7 @@ impl Schedule {
         }
     }
 
-    /// The pauses there would be without a deadline.
+    /// The pauses without regard to the deadline.
     fn delays(&self) -> impl Iterator<Item = Duration> {
         ExponentialBuilder::new()
             .with_jitter()
@@ -97,9 +97,9 @@ impl Schedule {
             .build()
     }
 
-    /// How long to wait before an attempt that still has time to succeed: `delay`, or what is
-    /// left, and at least what the server asked for. Nothing if there is no such time: an attempt
-    /// that is cut short would only hide what was really wrong.
+    /// How long to wait before an attempt that still has time to succeed: `delay`, or the time that
+    /// is left, and at least what the server asked for. `None` if there is not enough time: an
+    /// attempt that is cut short would only hide the real cause.
     fn pause(&self, delay: Duration, asked_for: Duration) -> Option<Duration> {
         let asked_for = asked_for.min(MAX_PAUSE);
         let Some(deadline) = self.deadline else {
@@ -110,8 +110,8 @@ impl Schedule {
     }
 }
 
-/// Runs `attempt` until it succeeds, fails for good, or has had its chances; `what` is named
-/// in the line that tells of another try.
+/// Runs `attempt` until it succeeds, fails for good, or the schedule ends. The warning about another
+/// try begins with `what`.
 pub fn retried<T>(
     what: &str,
     schedule: Schedule,
@@ -133,7 +133,7 @@ pub fn retried<T>(
     }
 }
 
-/// What was said last, and when: the same is not said at every attempt.
+/// The last warning, and when it was printed, so that it is not repeated at every attempt.
 #[derive(Default)]
 struct Said(Option<(String, Instant)>);
 

@@ -10,8 +10,8 @@ use anyhow::{Context, Result, bail, ensure};
 /// As many symbolic links as Linux itself follows in one path.
 const MAX_LINKS: usize = 40;
 
-/// A directory that stands for `/`. Paths given to it are absolute as the node sees
-/// them, and no symbolic link below it leads outside.
+/// A directory that stands for `/`. All paths are absolute, as on the node itself, and no symbolic
+/// link below it leads outside.
 #[derive(Clone, Debug)]
 pub struct Root {
     pub(super) dir: PathBuf,
@@ -33,8 +33,8 @@ impl Root {
         self.dir == Path::new("/")
     }
 
-    /// Where the absolute `path` really lies, symbolic links followed as they would be
-    /// after a chroot. The last components need not exist.
+    /// The real location of the absolute `path`. Symbolic links are followed as after a chroot. The
+    /// last components need not exist.
     pub fn resolve(&self, path: &str) -> Result<PathBuf> {
         self.walk(path, true)
     }
@@ -73,8 +73,8 @@ impl Root {
         Ok(resolved)
     }
 
-    /// The bytes of the regular file at `path`; `None` if nothing is there. Anything else that is
-    /// there is an error: a device must be neither read nor replaced.
+    /// The bytes of the regular file at `path`; `None` if nothing is there. Anything else is an
+    /// error: a device must be neither read nor replaced.
     pub fn read(&self, path: &str) -> Result<Option<Vec<u8>>> {
         let at = self.resolve(path)?;
         match fs::metadata(&at) {
@@ -84,11 +84,11 @@ impl Root {
                 at.display()
             ),
             Err(error) if is_absent(&error) => return Ok(None),
-            Err(error) => return Err(error).with_context(|| format!("inspect {path}")),
+            Err(error) => return Err(error).with_context(|| format!("cannot inspect {path}")),
         }
         fs::read(at)
             .map(Some)
-            .with_context(|| format!("read {path}"))
+            .with_context(|| format!("cannot read {path}"))
     }
 
     /// The permission bits of what is at `path`; `None` if nothing is there.
@@ -96,11 +96,11 @@ impl Root {
         match fs::metadata(self.resolve(path)?) {
             Ok(metadata) => Ok(Some(metadata.permissions().mode() & 0o7777)),
             Err(error) if is_absent(&error) => Ok(None),
-            Err(error) => Err(error).with_context(|| format!("inspect {path}")),
+            Err(error) => Err(error).with_context(|| format!("cannot inspect {path}")),
         }
     }
 
-    /// The names of all that is in the directory at `path`, sorted; none if there is no directory.
+    /// The names of all entries of the directory at `path`, sorted; empty if there is no directory.
     pub fn list(&self, path: &str) -> Result<Vec<String>> {
         let dir = self.resolve(path)?;
         let list = || -> io::Result<Vec<String>> {
@@ -114,16 +114,16 @@ impl Root {
         };
         match list() {
             Err(error) if is_absent(&error) => Ok(vec![]),
-            listed => listed.with_context(|| format!("list {path}")),
+            listed => listed.with_context(|| format!("cannot list {path}")),
         }
     }
 
-    /// What is at `path` itself, be it a symbolic link; `None` if nothing is.
+    /// What is at `path` itself, even a symbolic link; `None` if nothing is there.
     pub fn entry(&self, path: &str) -> Result<Option<fs::Metadata>> {
         match fs::symlink_metadata(self.resolve_entry(path)?) {
             Ok(metadata) => Ok(Some(metadata)),
             Err(error) if is_absent(&error) => Ok(None),
-            Err(error) => Err(error).with_context(|| format!("inspect {path}")),
+            Err(error) => Err(error).with_context(|| format!("cannot inspect {path}")),
         }
     }
 
@@ -132,13 +132,13 @@ impl Root {
         Ok(self.resolve(path)?.is_dir())
     }
 
-    /// Whether anything is at `path`, be it a symbolic link that leads nowhere.
+    /// Whether anything is at `path`, even a broken symbolic link.
     pub fn exists(&self, path: &str) -> Result<bool> {
         Ok(fs::symlink_metadata(self.resolve_entry(path)?).is_ok())
     }
 
-    /// What the symbolic link at `path` points to; `None` if nothing is there.
-    /// Anything else that is there is an error: it is not ours to replace.
+    /// The target of the symbolic link at `path`; `None` if nothing is there. Anything else is an
+    /// error, because this program must not replace it.
     pub fn link(&self, path: &str) -> Result<Option<PathBuf>> {
         match fs::read_link(self.resolve_entry(path)?) {
             Ok(target) => Ok(Some(target)),
@@ -146,7 +146,7 @@ impl Root {
             Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
                 bail!("{path} exists and is not a symbolic link; move it away and run this again")
             }
-            Err(error) => Err(error).with_context(|| format!("inspect {path}")),
+            Err(error) => Err(error).with_context(|| format!("cannot inspect {path}")),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Readers that look at what passes through them.
+//! Readers that hash, count or limit the bytes that pass through them.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -51,7 +51,7 @@ pub fn sha256_of_file(path: &Path) -> Result<Sha256> {
     read().with_context(|| path.display().to_string())
 }
 
-/// Tells a callback how many bytes each read brought.
+/// Calls a callback with the number of bytes of each read.
 pub struct Counting<'a, R> {
     inner: R,
     advance: &'a dyn Fn(u64),
@@ -72,8 +72,8 @@ impl<R: Read> Read for Counting<'_, R> {
     }
 }
 
-/// Fails when more than a number of bytes comes out: what is compressed may be a few bytes
-/// that become more than any disk holds.
+/// Fails when more than a number of bytes comes out: a few compressed bytes can unpack to more than
+/// any disk holds.
 pub struct Bounded<R> {
     inner: R,
     left: u64,
@@ -98,7 +98,7 @@ impl<R: Read> Read for Bounded<R> {
             io::Error::new(
                 io::ErrorKind::InvalidData,
                 format!(
-                    "it unpacks to more than {} bytes, which no honest file does",
+                    "it unpacks to more than {} bytes, so it is damaged or malicious; do not use it",
                     self.limit
                 ),
             )

@@ -208,7 +208,7 @@ fn a_dns_image_that_no_node_has_is_a_problem_with_its_name() {
     assert_eq!(state, "stuck");
     let problem = problem.unwrap();
     assert!(
-        problem.contains("image example.org/kube-dns:1.14.5 is nowhere: node server01"),
+        problem.contains("image example.org/kube-dns:1.14.5 is missing on node server01"),
         "{problem}"
     );
     assert_eq!(overall, Overall::Degraded);

@@ -111,7 +111,7 @@ fn any_other_user_than_root_is_refused() {
             .unwrap();
         assert_eq!(output.status.code(), Some(2));
         assert!(
-            said(&output).contains("run it as root"),
+            said(&output).contains("run the same command with `sudo`"),
             "{}",
             said(&output)
         );
@@ -142,7 +142,7 @@ fn the_builder_says_that_it_carries_nothing() {
         .unwrap();
     assert_eq!(output.status.code(), Some(2));
     assert!(
-        said(&output).contains("make an appliance of it with `appliance repack`"),
+        said(&output).contains("make an appliance with `appliance repack --bundle BUNDLE -o FILE`"),
         "{}",
         said(&output)
     );

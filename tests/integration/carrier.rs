@@ -102,7 +102,7 @@ fn what_is_no_program_or_no_payload_makes_no_appliance() {
     assert!(said.contains("--bundle"), "{said}");
     workshop.put("thesis.txt", b"years of work");
     let said = workshop.fail(&["repack", "--payload", "@payload", "--output", "@thesis.txt"]);
-    assert!(said.contains("is there and is not a program"), "{said}");
+    assert!(said.contains("exists and is not a program"), "{said}");
     assert_eq!(workshop.get("thesis.txt"), b"years of work");
 }
 
@@ -154,7 +154,7 @@ fn an_appliance_is_held_to_its_definition_and_lock() {
     let output = verify();
     assert!(output.status.success(), "{}", said(&output));
     assert!(
-        said(&output).contains("bundle.lock   ok"),
+        said(&output).contains("bundle.lock       ok"),
         "{}",
         said(&output)
     );
@@ -163,7 +163,7 @@ fn an_appliance_is_held_to_its_definition_and_lock() {
     let output = verify();
     assert_eq!(output.status.code(), Some(1));
     let expected = format!(
-        "it is {}, but bundle.lock has {}",
+        "its sha256 is {}, but bundle.lock has {}",
         Sha256::of(&etcd),
         Sha256::of(b"another")
     );
@@ -177,7 +177,7 @@ fn an_appliance_is_held_to_its_definition_and_lock() {
     let output = verify();
     assert_eq!(output.status.code(), Some(1));
     assert!(
-        said(&output).contains("bundle.lock does not say what is in"),
+        said(&output).contains("bundle.lock has no checksum of the content of"),
         "{}",
         said(&output)
     );
@@ -213,16 +213,16 @@ fn workloads_that_the_definition_has_otherwise_are_told() {
     let output = verify();
     assert_eq!(output.status.code(), Some(1));
     for expected in [
-        "workload four: the payload does not have it",
-        "workload three: bundle.toml does not have it",
-        "workload one: bundle.toml has it in another place",
+        "workload four: it is not in the payload",
+        "workload three: it is not in bundle.toml",
+        "workload one: its place in the order differs from bundle.toml",
     ] {
         assert!(said(&output).contains(expected), "{}", said(&output));
     }
     define(&[("one", "kind: A"), ("two", "kind: X"), ("three", "kind: C")]);
     let output = verify();
     assert_eq!(output.status.code(), Some(1));
-    let expected = "workload two: bundle.toml has it with other content";
+    let expected = "workload two: it differs from the one in bundle.toml";
     assert!(said(&output).contains(expected), "{}", said(&output));
     assert!(
         !said(&output).contains("another place"),
@@ -241,11 +241,11 @@ fn what_the_definition_has_otherwise_is_told() {
             definition.replace("version = \"v1.9.0\"", "version = \"v1.9.1\""),
         ),
         (
-            "bundle.toml does not have it",
+            "it is not in bundle.toml",
             definition.replace("name = \"kubectl\"", "name = \"other\""),
         ),
         (
-            "the payload does not have it",
+            "it is not in the payload",
             definition.replace("name = \"kubectl\"", "name = \"other\""),
         ),
     ];
@@ -287,7 +287,7 @@ fn a_manifest_that_misnames_what_its_parts_make_up_is_found() {
     );
     let output = workshop.run(&["bundle", "verify", "@payload"]);
     assert!(
-        said(&output).contains("its identifier is"),
+        said(&output).contains("its image ID is"),
         "{}",
         said(&output)
     );

@@ -369,7 +369,7 @@ fn an_authority_with_an_intermediate_is_used_as_it_is() {
     use_authority(&machine, "root.pem", "root-key.pem");
     let refusal = machine.refusal(&[]);
     assert!(
-        refusal.contains("is another authority than the one this cluster has"),
+        refusal.contains("is not the certificate authority of this cluster"),
         "{refusal}"
     );
 }
@@ -411,8 +411,8 @@ fn an_authority_that_cannot_be_one_is_refused_before_anything_is_written() {
             "is not signed by the one after it",
         ),
         ("absent.pem", "issuing-key.pem", "there is no such file"),
-        ("chain.pem", "chain.pem", "there is no private key"),
-        ("root-key.pem", "root-key.pem", "holds no certificate"),
+        ("chain.pem", "chain.pem", "it has no private key"),
+        ("root-key.pem", "root-key.pem", "has no certificate"),
     ] {
         let machine = with_authority(certificate, key);
         let refusal = machine.refusal(&[]);

@@ -37,7 +37,7 @@ fn a_simple_node_says_what_goes_and_asks() {
     }
     let nobody = convert(&machine, &["--profile", "with-ca"]);
     assert_eq!(nobody.status.code(), Some(2), "{}", said(&nobody));
-    assert!(said(&nobody).contains("nobody can be asked here; give --yes"));
+    assert!(said(&nobody).contains("standard input is not a terminal; use --yes"));
     assert_eq!(machine.snapshot(), before);
 }
 
@@ -49,7 +49,7 @@ fn what_is_not_simple_is_not_converted() {
     let output = convert(&machine, &["--yes"]);
     assert_eq!(output.status.code(), Some(2));
     assert!(
-        said(&output).contains("only a simple one becomes"),
+        said(&output).contains("`convert` only changes a node of profile simple to with-ca"),
         "{}",
         said(&output)
     );

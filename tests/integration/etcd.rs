@@ -16,6 +16,15 @@ use appliance::sys::change::Change;
 use appliance::sys::root::Root;
 use time::OffsetDateTime;
 
+/// The files of a node.
+struct OnDisk<'a>(&'a Root);
+
+impl pki::Existing for OnDisk<'_> {
+    fn read(&self, path: &str) -> anyhow::Result<Option<Vec<u8>>> {
+        self.0.read(path)
+    }
+}
+
 pub const NAMES: [&str; 3] = ["server02", "server04", "server05"];
 
 /// A machine with a member of etcd. The members of a test are in a network of its own.
@@ -166,7 +175,7 @@ pub fn masters(dir: &Path, network: u8) -> Vec<Member> {
             service_account: components::service_account(),
         };
         let root = member.root();
-        let made = pki::resolve(&request, &root, OffsetDateTime::now_utc()).unwrap();
+        let made = pki::resolve(&request, &OnDisk(&root), OffsetDateTime::now_utc()).unwrap();
         for file in Desired::of_pki(&made) {
             root.write(&file.path, file.content.bytes(), file.mode)
                 .unwrap();

@@ -76,7 +76,7 @@ fn what_is_fetched_is_packed_and_not_asked_for_again() {
     let server = Server::start(move |request| Answer::file(&served, request));
     let (success, said) = fetch(&workshop, &server, &["fetch"]);
     assert!(
-        success && said.contains("1 artifacts fetched, 0 were there"),
+        success && said.contains("1 artifacts downloaded, 0 were already in the cache"),
         "{said}"
     );
     assert_eq!(
@@ -84,7 +84,10 @@ fn what_is_fetched_is_packed_and_not_asked_for_again() {
         *archive
     );
     let (_, said) = fetch(&workshop, &server, &["fetch"]);
-    assert!(said.contains("0 artifacts fetched, 1 were there"), "{said}");
+    assert!(
+        said.contains("0 artifacts downloaded, 1 were already in the cache"),
+        "{said}"
+    );
     assert_eq!(server.asked().len(), 1);
     assert_eq!(server.asked()[0].target, "/etcd.tar.gz");
 
@@ -230,7 +233,10 @@ fn a_body_longer_than_the_lock_says_is_not_read_to_its_end() {
     let served = Arc::clone(&archive);
     let server = Server::start(move |request| Answer::file(&served, request));
     let said = refusal(&workshop, &server);
-    assert!(said.contains("sends more than the 1000 bytes"), "{said}");
+    assert!(
+        said.contains("sends more than the expected 1000 bytes"),
+        "{said}"
+    );
 }
 
 #[test]
@@ -331,7 +337,10 @@ fn what_nobody_published_a_checksum_for_is_not_fetched_unasked() {
         Sha256::of(&program("etcd", 400_000))
     );
     let (success, said) = fetch(&workshop, &server, &["fetch"]);
-    assert!(success && said.contains("1 were there"), "{said}");
+    assert!(
+        success && said.contains("1 were already in the cache"),
+        "{said}"
+    );
 }
 
 #[test]
@@ -403,7 +412,9 @@ fn a_file_of_the_cache_that_changed_is_found_and_fetched_again() {
     workshop.put(&blob, b"rotten");
     let (success, said) = fetch(&workshop, &server, &["fetch"]);
     assert!(
-        !success && said.contains("has changed") && said.contains("fetch it again"),
+        !success
+            && said.contains("is damaged")
+            && said.contains("run `appliance bundle fetch` again"),
         "{said}"
     );
     assert!(fetch(&workshop, &server, &["fetch"]).0);
@@ -436,7 +447,10 @@ fn a_download_of_another_run_is_waited_for() {
         .unwrap();
     let mut lines = BufReader::new(run.stderr.take().unwrap()).lines();
     let first = lines.next().unwrap().unwrap();
-    assert!(first.contains("waiting for another download"), "{first}");
+    assert!(
+        first.contains("waiting for another process that downloads"),
+        "{first}"
+    );
     // The other run ends: it writes the rest, gives the file its name, and lets it go.
     fs::write(&partial, archive.as_slice()).unwrap();
     fs::rename(

@@ -279,7 +279,7 @@ fn an_authority_without_its_key_is_never_replaced() {
     machine.installed(&[]);
     fs::remove_file(machine.root().join("etc/kubernetes/ca/ca-key.pem")).unwrap();
     let said = machine.refusal(&[]);
-    assert!(said.contains("put the key back"), "{said}");
+    assert!(said.contains("restore the key"), "{said}");
 }
 
 #[test]

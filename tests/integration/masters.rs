@@ -96,17 +96,17 @@ fn a_single_master_has_no_balancer() {
 fn masters_that_cannot_be_are_refused_with_the_reason() {
     let two = "masters: server02=192.168.1.102,server04=192.168.1.104";
     for (number, yaml, reason) in [
-        (2, two.to_owned(), "say one or three"),
+        (2, two.to_owned(), "configure one or three"),
         (2, format!("profile: simple\n{THREE}"), "profile simple"),
         (
             6,
             format!("role: master\n{THREE}"),
-            "is none of the masters",
+            "which is not among the masters",
         ),
         (
             4,
             format!("role: worker\n{THREE}"),
-            "is that of the master server04",
+            "is also the address of the master server04",
         ),
         (
             2,

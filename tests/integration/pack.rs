@@ -68,7 +68,7 @@ fn missing_components_are_listed_together_with_their_source() {
     let error = workshop.pack_refusal();
     assert!(
         error.contains(
-            "etcd or etcd.tar.gz, from https://example.org/etcd.tar.gz; without a checksum"
+            "etcd or etcd.tar.gz, from https://example.org/etcd.tar.gz; it has no checksum in bundle.lock"
         ),
         "{error}"
     );
@@ -145,7 +145,10 @@ fn what_is_no_program_or_another_image_is_not_packed() {
     arm[18] = 183;
     workshop.put("components/kubectl", &arm);
     let error = workshop.pack_refusal();
-    assert!(error.contains("its machine is another"), "{error}");
+    assert!(
+        error.contains("it is for another type of machine"),
+        "{error}"
+    );
 
     let workshop = Workshop::new();
     workshop.put("components/pause.tar", &image("example.org/other:1"));
@@ -180,11 +183,11 @@ fn an_image_whose_parts_do_not_belong_together_is_not_packed() {
             archive(&config("amd64", &[&layer]), b"another layer"),
         ),
         (
-            "has 2 layers, its manifest.json 1",
+            "has 2 layers, but its manifest.json has 1",
             archive(&config("amd64", &[&layer, &layer]), &layer),
         ),
         (
-            "not a tarball as docker save",
+            "not a tarball from `docker save`",
             b"not a tar at all".repeat(64),
         ),
         ("it has no manifest.json", tarball(&[("x", b"{}")])),
@@ -234,13 +237,13 @@ fn an_archive_that_could_lead_astray_is_refused() {
         archive.into_inner().unwrap()
     };
     let cases = [
-        ("would leave the archive", escaping("../../etc/passwd")),
-        ("would leave the archive", escaping("/etc/passwd")),
+        ("leads outside the archive", escaping("../../etc/passwd")),
+        ("leads outside the archive", escaping("/etc/passwd")),
         ("is not a regular file", special(tar::EntryType::Symlink)),
         ("is not a regular file", special(tar::EntryType::Link)),
         ("is not a regular file", special(tar::EntryType::Char)),
         (
-            "is there twice",
+            "it has the member etcd-v3/etcd twice",
             tarball(&[("etcd-v3/etcd", &etcd), ("./etcd-v3/etcd", &etcd)]),
         ),
         (
@@ -280,10 +283,7 @@ fn a_file_that_is_no_payload_is_never_replaced() {
     assert!(error.contains("is not a payload"), "{error}");
     assert_eq!(workshop.get("thesis.txt"), b"years of work");
     let error = workshop.pack("opt").unwrap_err().to_string();
-    assert!(
-        error.contains("opt is there and is not a payload"),
-        "{error}"
-    );
+    assert!(error.contains("opt exists and is not a payload"), "{error}");
 }
 
 #[test]

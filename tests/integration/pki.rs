@@ -219,7 +219,7 @@ fn an_authority_without_its_key_stops_everything() {
     files.remove(CA_KEY);
     let error = files.run(&request(), now()).unwrap_err().to_string();
     assert!(
-        error.contains(CA) && error.contains(CA_KEY) && error.contains("put the key back"),
+        error.contains(CA) && error.contains(CA_KEY) && error.contains("restore the key"),
         "{error}"
     );
 }
@@ -361,7 +361,7 @@ fn a_certificate_of_an_older_authority_is_renewed_before_it_ends() {
     // The operator renewed the authority with its key, and the leaf is about to end.
     files.remove(CA);
     let pki = files.run(&request(), now()).unwrap();
-    assert_eq!(reason(&pki, "etcd"), Some("it would end soon"));
+    assert_eq!(reason(&pki, "etcd"), Some("it would expire soon"));
 }
 
 #[test]

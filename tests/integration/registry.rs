@@ -239,7 +239,7 @@ fn images_that_cannot_be_used_are_refused() {
             with(config("arm64", &[&layer]), gzip(&layer)),
         ),
         (
-            "has 2 layers, its manifest 1",
+            "has 2 layers, but its manifest has 1",
             with(config("amd64", &[&layer, &layer]), gzip(&layer)),
         ),
         (
@@ -304,7 +304,9 @@ fn a_blob_that_is_not_what_its_digest_says_is_kept_aside() {
     let said = refusal(&workshop, &serve(contents));
     let expected = path.rsplit(':').next().unwrap();
     assert!(
-        said.contains(&format!("but {expected} was expected; the bad file is")),
+        said.contains(&format!(
+            "but {expected} was expected; look at the wrong file"
+        )),
         "{said}"
     );
     assert_eq!(names(&workshop.path("cache/rejected")).len(), 1);
@@ -474,6 +476,9 @@ fn an_image_of_the_cache_needs_no_registry() {
     let asked = server.asked().len();
     drop(server);
     let said = workshop.succeed(&["bundle", "fetch", "--bundle", "@definition"]);
-    assert!(said.contains("0 artifacts fetched, 1 were there"), "{said}");
+    assert!(
+        said.contains("0 artifacts downloaded, 1 were already in the cache"),
+        "{said}"
+    );
     assert!(asked > 0);
 }

@@ -95,7 +95,7 @@ fn a_payload_is_used_only_if_the_trusted_key_signed_it() {
     workshop.pack("unsigned").unwrap();
     fs::rename(workshop.path("unsigned"), workshop.path("payload")).unwrap();
     let output = verify("@mine.pub");
-    assert_refused(&output, "the payload is not signed, but has to be");
+    assert_refused(&output, "the payload is not signed, but a signature of key");
 
     let output = verify("nonsense");
     assert!(
@@ -129,7 +129,7 @@ fn install_refuses_what_the_trusted_key_did_not_sign() {
     let key = workshop.path("mine.pub");
     let said = machine.refusal(&["--trust-key", key.to_str().unwrap()]);
     assert!(
-        said.contains("the payload is not signed, but has to be"),
+        said.contains("the payload is not signed, but a signature of key"),
         "{said}"
     );
 }

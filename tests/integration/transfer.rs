@@ -60,10 +60,10 @@ fn a_carried_cache_packs_to_the_same_payload() {
     );
     there.put("carried.tar", &here.get("all.tar"));
     let said = there.succeed(&["bundle", "import", "@carried.tar"]);
-    assert!(said.contains("2 files are new"), "{said}");
+    assert!(said.contains("added 2 new files to the cache"), "{said}");
     assert_eq!(blobs(&there), blobs(&here));
     let said = there.succeed(&["bundle", "import", "@carried.tar"]);
-    assert!(said.contains("0 files are new"), "{said}");
+    assert!(said.contains("added 0 new files to the cache"), "{said}");
     there.succeed(&PACK);
     assert_eq!(there.get("payload"), here.get("payload"));
 }
@@ -103,7 +103,7 @@ fn a_file_that_rotted_in_the_cache_is_not_exported() {
     here.put(&format!("cache/blobs/sha256/{name}"), b"rotten");
     let said = here.fail(&["bundle", "export", "--output", "@all.tar"]);
     assert!(
-        said.contains(&name) && said.contains("has changed"),
+        said.contains(&name) && said.contains("is damaged"),
         "{said}"
     );
     assert!(!here.path("all.tar").exists());
@@ -133,7 +133,7 @@ fn an_import_takes_all_or_nothing() {
             tarball(&[(&good.0, good.1), (&wrong, b"changed")]),
         ),
         (
-            "nothing that `appliance bundle export` writes",
+            "which `appliance bundle export` does not write",
             tarball(&[(&good.0, good.1), ("etc/passwd", b"x")]),
         ),
         (
@@ -141,11 +141,11 @@ fn an_import_takes_all_or_nothing() {
             tarball(&[(&good.0, good.1), ("blobs/sha256/abc", b"x")]),
         ),
         (
-            "nothing that `appliance bundle export` writes",
+            "which `appliance bundle export` does not write",
             link(&good.0),
         ),
         (
-            "is there twice",
+            " twice; export it again",
             tarball(&[(&good.0, good.1), (&good.0, good.1)]),
         ),
         ("carried.tar", whole[..whole.len() - 1200].to_vec()),

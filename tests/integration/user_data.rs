@@ -207,7 +207,7 @@ fn the_file_is_its_owners_alone_and_secrets_are_named_but_not_shown() {
     assert_eq!(mode & 0o777, 0o600);
     let said = said(&output);
     assert!(
-        said.contains("join token") && said.contains("address of the appliance"),
+        said.contains("join token") && said.contains("URL of the appliance"),
         "{said}"
     );
     assert!(!said.contains(&token) && !said.contains("5ec2e7"), "{said}");
@@ -243,7 +243,7 @@ fn bad_input_is_refused_before_anything_is_written() {
             ],
             "overlaps",
         ),
-        (&["--cluster", path(&large)], "takes no more than 49149"),
+        (&["--cluster", path(&large)], "accepts at most 49149"),
         (
             &["--role", "master", "--volume", "$(reboot)"],
             "expected a label",

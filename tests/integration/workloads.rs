@@ -106,14 +106,14 @@ fn an_unknown_variable_is_refused_by_name_and_line() {
 #[test]
 fn what_is_not_yaml_or_no_object_is_refused_with_its_place() {
     let text = refusal("apiVersion: v1\nkind: [\n");
-    assert_holds(&text, &["w.yaml: not YAML", "line"]);
+    assert_holds(&text, &["w.yaml: not valid YAML", "line"]);
     let text = refusal("just words\n");
     assert_holds(
         &text,
         &["w.yaml", "not every document is a Kubernetes object"],
     );
     let text = refusal("---\n# nothing\n");
-    assert_holds(&text, &["w.yaml: there is nothing in it"]);
+    assert_holds(&text, &["w.yaml: the manifest is empty"]);
 }
 
 #[test]
@@ -122,7 +122,7 @@ fn an_image_that_is_nowhere_is_refused_with_those_there_are() {
     assert_holds(
         &text,
         &[
-            "image \"example.org/b:1\" is nowhere",
+            "image \"example.org/b:1\" is neither in the bundle nor in a tarball",
             "no `hub` is set",
             "example.org/a:1",
         ],
@@ -148,7 +148,10 @@ fn an_image_the_kubelet_would_pull_though_it_is_there_is_refused() {
             .trim_matches(['{', '}'])
             .replace(", image", "\n    image");
         let text = refusal_of(&[given("w", &pod(&line))], "", &there);
-        assert_holds(&text, &["would be pulled", "imagePullPolicy: IfNotPresent"]);
+        assert_holds(
+            &text,
+            &["would still pull it", "imagePullPolicy: IfNotPresent"],
+        );
     }
     let line = "image: example.org/a\n    imagePullPolicy: IfNotPresent";
     assert!(prepare(&[given("w", &pod(line))], &spec(""), &there).is_ok());
@@ -161,7 +164,7 @@ fn a_node_port_out_of_range_or_used_twice_is_refused() {
         &text,
         &[
             "service s of w.yaml",
-            "8080 is outside 20000-40000",
+            "8080 is outside the range 20000-40000",
             "nodePortRange",
         ],
     );
@@ -172,7 +175,7 @@ fn a_node_port_out_of_range_or_used_twice_is_refused() {
     let text = refusal_of(&two, "", &images(&[]));
     assert_holds(
         &text,
-        &["service t of b.yaml: nodePort 30080 is taken by service s of a.yaml"],
+        &["service t of b.yaml: nodePort 30080 is already used by service s of a.yaml"],
     );
 }
 
@@ -277,11 +280,11 @@ fn workloads_that_cannot_be_are_refused_before_the_first_write() {
         ),
         (
             "[{name: a, manifest: x}, {name: a, manifest: x}]",
-            "workloads[0] has it too",
+            "workloads[0] has the same name",
         ),
         (
             "[{name: a, images: [/mnt/bad.tar], manifest: '{apiVersion: v1, kind: X, metadata: {name: x}}'}]",
-            "not a tarball as docker save writes it",
+            "not a tarball from `docker save`",
         ),
     ];
     for (workloads, expected) in cases {
@@ -320,7 +323,7 @@ fn the_switches_of_add_ons_are_checked_and_do_what_they_say() {
     assert_holds(&said, &["without https://"]);
     let simple = ["--profile", "simple", "--set", "defaultDeny=on"];
     let said = Machine::new().refusal(&simple);
-    assert_holds(&said, &["simple enforces no policy"]);
+    assert_holds(&said, &["simple enforces no NetworkPolicy"]);
 }
 
 /// The example as its README adds it to a bundle, with nothing else in it.

@@ -1,6 +1,6 @@
 #!/bin/sh
-# kubelet and kube-proxy v1.9 say `-w5`, which iptables-restore takes no longer (1.8.9 and newer):
-# they would write no rule at all. `--wait=5` means the same to every version that knows either.
+# kubelet and kube-proxy v1.9 use the option `-w5`, which iptables-restore 1.8.9 and newer refuse:
+# no rule would be written at all. `--wait=5` means the same in every version.
 for argument do
     shift
     [ "$argument" != -w5 ] || argument=--wait=5

@@ -1,4 +1,4 @@
-//! One file over HTTP: resumed where it was cut, tried again where that can help.
+//! Downloads one file over HTTP. Resumes an interrupted download, and retries if that can help.
 
 use std::io::Read;
 
@@ -13,11 +13,11 @@ use crate::sys::http;
 use crate::sys::progress::Progress;
 use crate::sys::retry::{Failure, Schedule, permanent, retried, transient};
 
-/// More than any artifact has, in bytes, where the lock does not know.
+/// The maximum size of an artifact, in bytes, if the lock has no size.
 const MAX_SIZE: u64 = 4 * 1024 * 1024 * 1024;
 const CHUNK: usize = 256 * 1024;
 
-/// What a file has to be, as far as that is known.
+/// The expected digest and size of a file, as far as they are known.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Expected<'a> {
     /// Its digest.
@@ -32,15 +32,15 @@ pub struct Downloader {
 }
 
 impl Downloader {
-    /// One that takes proxies from the environment and trusts the system's authorities.
+    /// Uses the proxies of the environment and trusts the system's certificate authorities.
     pub fn new() -> Result<Downloader> {
         Ok(Downloader {
             client: http::public_client()?,
         })
     }
 
-    /// Brings the file at `url` into the cache and tells its digest. What an earlier run left of
-    /// it is gone on with.
+    /// Downloads the file at `url` into the cache and returns its digest. Resumes what an earlier run
+    /// began.
     pub fn fetch(
         &self,
         url: &Url,
@@ -81,13 +81,13 @@ impl Downloader {
         let name = url.path().rsplit('/').next().unwrap_or_default();
         match incoming.finish(name, expected.sha256) {
             Ok(sha256) => Ok(sha256),
-            // The part may have been of another file: once more from its beginning.
+            // The first part may belong to another file: download it again from the start.
             Err(error) if resumed > 0 => Err(transient(error)),
             Err(error) => Err(permanent(error)),
         }
     }
 
-    /// Asks for what is missing; a server that sends all of it has it taken from the start.
+    /// Requests the missing bytes. If the server sends the whole file, the download starts again.
     fn ask(&self, url: &Url, incoming: &mut Incoming<'_>) -> Result<Response, Failure> {
         let mut request = self.client.get(url.clone());
         if incoming.bytes() > 0 {
@@ -105,20 +105,22 @@ impl Downloader {
             }
             incoming.restart().map_err(permanent)?;
             return Err(transient(anyhow!(
-                "answers with another range than was asked for"
+                "answers with another range than the requested one"
             )));
         }
         if status == StatusCode::RANGE_NOT_SATISFIABLE && incoming.bytes() > 0 {
             incoming.restart().map_err(permanent)?;
-            return Err(transient(anyhow!("has less than was there before")));
+            return Err(transient(anyhow!(
+                "the file is shorter than the part that was downloaded before"
+            )));
         }
         if !status.is_success() {
             return Err(http::refused(status, headers));
         }
         if http::is_web_page(headers) {
             return Err(permanent(anyhow!(
-                "answers with a web page and not with the file; is a login page or a proxy in the way? \
-                 (proxies are taken from HTTPS_PROXY and NO_PROXY; --mirror asks elsewhere)"
+                "answers with a web page instead of the file, perhaps from a login page or a proxy; \
+                 check HTTPS_PROXY and NO_PROXY, or use another server with `--mirror HOST=URL`"
             )));
         }
         incoming.restart().map_err(permanent)?;
@@ -151,7 +153,7 @@ fn receive(
         if incoming.bytes() + count as u64 > limit {
             incoming.restart().map_err(permanent)?;
             return Err(permanent(anyhow!(
-                "sends more than the {limit} bytes it should have"
+                "sends more than the expected {limit} bytes"
             )));
         }
         incoming.write(&chunk[..count]).map_err(permanent)?;

@@ -1,5 +1,5 @@
-//! Mirrors: where to ask in the place of an artifact's own address. What comes from there is
-//! held to the same checksums, so that a mirror needs no trust.
+//! Mirrors: servers to use instead of an artifact's own address. Files from a mirror are verified
+//! against the same checksums, so you need not trust a mirror.
 
 use std::str::FromStr;
 
@@ -8,10 +8,10 @@ use oci_client::Reference;
 use oci_client::client::ClientProtocol;
 use reqwest::Url;
 
-/// Another place for all addresses that begin with a host, or with a host and a path.
+/// Another server for all addresses that begin with a host, or with a host and a path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mirror {
-    /// What an address begins with, without its scheme: `gcr.io`, or `gcr.io/google_containers`.
+    /// The start of an address, without its scheme: `gcr.io`, or `gcr.io/google_containers`.
     from: String,
     to: Url,
 }
@@ -32,7 +32,7 @@ impl FromStr for Mirror {
         );
         ensure!(
             matches!(to.scheme(), "http" | "https"),
-            "{text:?}: a mirror is http:// or https://"
+            "{text:?}: the URL of a mirror must begin with http:// or https://"
         );
         Ok(Mirror {
             from: from.to_owned(),
@@ -42,14 +42,14 @@ impl FromStr for Mirror {
 }
 
 impl Mirror {
-    /// What is left of `address` after what this mirror stands for.
+    /// The rest of `address` after the part that this mirror replaces.
     fn rest<'a>(&self, address: &'a str) -> Option<&'a str> {
         let rest = address.strip_prefix(&self.from)?;
         rest.strip_prefix('/')
     }
 }
 
-/// The mirrors in use; the one that stands for most of an address is taken.
+/// The mirrors in use. The one that replaces the longest part of an address is used.
 #[derive(Clone, Debug, Default)]
 pub struct Mirrors(Vec<Mirror>);
 
@@ -64,7 +64,7 @@ impl Mirrors {
         matching.max_by_key(|(mirror, _)| mirror.from.len())
     }
 
-    /// Those that are asked over a connection that anybody may answer.
+    /// The mirrors that are reached without encryption.
     pub fn unencrypted(&self) -> impl Iterator<Item = &Url> {
         self.0
             .iter()
@@ -72,7 +72,7 @@ impl Mirrors {
             .filter(|url| url.scheme() == "http")
     }
 
-    /// Where to ask for the file at `url`.
+    /// The URL from which to fetch the file at `url`.
     pub fn url(&self, url: &Url) -> Result<Url> {
         let address = url.as_str().trim_start_matches("https://");
         match self.find(address) {
@@ -84,7 +84,7 @@ impl Mirrors {
         }
     }
 
-    /// Where to ask for the image `reference`, and how.
+    /// The reference and the protocol with which to fetch the image `reference`.
     pub fn image(&self, reference: &str) -> Result<(Reference, ClientProtocol)> {
         let Some((mirror, rest)) = self.find(reference) else {
             return Ok((reference.parse()?, ClientProtocol::Https));

@@ -1,4 +1,4 @@
-//! From `bundle.lock` to the cache: every artifact of a bundle, each byte checked.
+//! Fetches every artifact of a bundle into the cache, and verifies it against `bundle.lock`.
 
 use std::fmt::Display;
 use std::fs;
@@ -26,15 +26,15 @@ use crate::sys::progress::Progress;
 pub struct Fetcher<'a> {
     /// Where the files go.
     pub cache: &'a Cache,
-    /// Where to ask in the place of the artifacts' own addresses.
+    /// The servers to use instead of the artifacts' own addresses.
     pub mirrors: &'a Mirrors,
     /// How many artifacts are fetched at once.
     pub jobs: usize,
-    /// Begins to show how far an artifact is: its name, and its bytes or 0.
+    /// Starts to show the progress of an artifact, from its name and its size in bytes (or 0).
     pub begin: &'a (dyn Fn(&str, u64) -> Box<dyn Progress> + Sync),
 }
 
-/// What a run did.
+/// The result of a run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
     /// Artifacts that were fetched.
@@ -44,16 +44,16 @@ pub struct Summary {
 }
 
 impl Fetcher<'_> {
-    /// Brings every artifact of the bundle into the cache. One without an entry in the lock, or
-    /// whose entry has no checksum, is refused before anything is fetched.
+    /// Fetches every artifact of the bundle into the cache. Fails before it fetches anything if one
+    /// has no entry or no checksum in the lock.
     pub fn fetch(&self, definition: &Definition) -> Result<Summary> {
         let upstreams = definition.upstreams();
         ensure_locked(&definition.lock, &upstreams)?;
         self.all(definition, &upstreams)
     }
 
-    /// Like [`Fetcher::fetch`], and returns the lock with all that became known of its
-    /// artifacts. What has no checksum is believed only where `trust_on_first_use` says so.
+    /// Like [`Fetcher::fetch`], and returns the lock with the sizes and checksums that were found.
+    /// An artifact without a checksum is accepted only with `trust_on_first_use`.
     pub fn lock(&self, definition: &Definition, trust_on_first_use: bool) -> Result<Lock> {
         let upstreams = definition.upstreams();
         if !trust_on_first_use {
@@ -67,8 +67,8 @@ impl Fetcher<'_> {
         Ok(lock)
     }
 
-    /// Works on several artifacts at once. What fails does not hold up the others; all
-    /// failures are told together.
+    /// Fetches several artifacts at once. A failure does not stop the others; all failures are
+    /// reported together.
     fn all(&self, definition: &Definition, upstreams: &[&Upstream]) -> Result<Summary> {
         let work = |upstream: &&Upstream| self.one(definition, upstream);
         let results = parallel::map(upstreams, self.jobs, work);
@@ -91,7 +91,7 @@ impl Fetcher<'_> {
         }
     }
 
-    /// What the artifact is now known to be, and whether it had to be fetched.
+    /// The artifact with all that is known now, and whether it had to be fetched.
     fn one(&self, definition: &Definition, upstream: &Upstream) -> Result<(Artifact, bool)> {
         let locked = definition.lock.get(upstream).cloned();
         let mut artifact = locked.unwrap_or_else(|| Artifact::unverified(upstream));
@@ -111,7 +111,7 @@ impl Fetcher<'_> {
         Ok((artifact, fetched))
     }
 
-    /// Brings a file into the cache, and tells its digest and whether it was not there.
+    /// Fetches a file into the cache. Returns its digest, and whether it was missing before.
     fn file(&self, url: &Url, artifact: &Artifact) -> Result<(Sha256, bool)> {
         let known = artifact.sha256.known();
         if let Some(sha256) = known.filter(|sha256| self.cache.contains(sha256)) {
@@ -129,8 +129,8 @@ impl Fetcher<'_> {
         Ok((sha256, true))
     }
 
-    /// Brings an image into the cache, and tells the digest of its manifest and whether some of
-    /// it was not there.
+    /// Fetches an image into the cache. Returns the digest of its manifest, and whether a part of it
+    /// was missing before.
     fn image(&self, reference: &str, artifact: &Artifact) -> Result<(Sha256, bool)> {
         let known = artifact.sha256.known();
         let present = known
@@ -156,8 +156,7 @@ impl Fetcher<'_> {
         Ok((sha256, true))
     }
 
-    /// Compares what is in the artifact with what the lock says of it; what the lock does not
-    /// say is added.
+    /// Compares the content of the artifact with its entry in the lock, and completes the entry.
     fn look_inside(
         &self,
         definition: &Definition,
@@ -169,7 +168,7 @@ impl Fetcher<'_> {
             Upstream::Image(_) => {
                 let image = Image::read(self.cache, sha256)?;
                 hold(
-                    "its identifier",
+                    "its image ID",
                     artifact.image_id.replace(image.id.clone()),
                     &image.id,
                 )?;
@@ -189,15 +188,18 @@ impl Fetcher<'_> {
     }
 }
 
-/// Refuses what is not as it was known before.
+/// Refuses a value that differs from the known one.
 fn hold<T: PartialEq + Display>(what: &str, known: Option<T>, found: &T) -> Result<()> {
     match known.filter(|known| known != found) {
-        Some(known) => bail!("{what} is {found}, but bundle.lock has {known}"),
+        Some(known) => bail!(
+            "{what} is {found}, but bundle.lock has {known}; correct bundle.lock, or fetch from \
+             another server with --mirror"
+        ),
         None => Ok(()),
     }
 }
 
-/// Refuses artifacts that cannot be checked, all at once.
+/// Refuses artifacts that cannot be verified, all in one error.
 pub fn ensure_locked(lock: &Lock, upstreams: &[&Upstream]) -> Result<()> {
     let list = |of: Vec<String>| of.join("\n  ");
     let missing: Vec<String> = upstreams
@@ -208,8 +210,9 @@ pub fn ensure_locked(lock: &Lock, upstreams: &[&Upstream]) -> Result<()> {
     let missing_count = missing.len();
     ensure!(
         missing_count == 0,
-        "bundle.lock has no entry for:\n  {}\nadd them with their published checksums, or run \
-         `appliance bundle lock --trust-on-first-use`",
+        "bundle.lock has no entry for:\n  {}\nadd them with their published checksums; or, to accept \
+         what the servers send now, run `appliance bundle lock --trust-on-first-use --bundle BUNDLE \
+         --output DIR`",
         list(missing)
     );
     let unverified: Vec<String> = upstreams
@@ -223,8 +226,9 @@ pub fn ensure_locked(lock: &Lock, upstreams: &[&Upstream]) -> Result<()> {
     let unverified_count = unverified.len();
     ensure!(
         unverified_count == 0,
-        "nobody published a checksum for:\n  {}\n`appliance bundle lock --trust-on-first-use` notes what comes \
-         now, so that all later downloads are held to it; or put checksums you trust into bundle.lock",
+        "bundle.lock has no checksum for:\n  {}\nadd checksums that you trust; or, to accept what the \
+         servers send now and verify all later downloads against it, run `appliance bundle lock \
+         --trust-on-first-use --bundle BUNDLE --output DIR`",
         list(unverified)
     );
     Ok(())

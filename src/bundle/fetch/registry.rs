@@ -1,4 +1,4 @@
-//! Images from a registry: manifest, configuration and layers, each by its digest.
+//! Fetches images from a registry: manifest, configuration and layers, each verified by its digest.
 
 use std::time::Duration;
 
@@ -28,9 +28,9 @@ const ACCEPTED: [&str; 4] = [
     OCI_IMAGE_INDEX_MEDIA_TYPE,
 ];
 
-/// Brings the image `reference` into the cache: the one whose manifest has the digest
-/// `expected`, or where that is not known, the one the registry has under its tag. Returns the
-/// digest of its manifest.
+/// Fetches the image `reference` into the cache: the one whose manifest has the digest `expected`,
+/// or, if that is not known, the one with this tag in the registry. Returns the digest of its
+/// manifest.
 pub fn pull(
     reference: &str,
     expected: Option<&Sha256>,
@@ -48,7 +48,7 @@ pub fn pull(
         read_timeout: Some(http::STALL),
         connect_timeout: Some(http::CONNECT),
         user_agent: http::USER_AGENT,
-        // Without proxies of its own it takes those of the environment.
+        // Without proxies here, the client uses those of the environment.
         ..ClientConfig::default()
     };
     let puller = Puller {
@@ -66,7 +66,7 @@ pub fn pull(
         .with_context(|| format!("image {}", puller.image))
 }
 
-/// What `docker login` left, so that a private registry needs nothing more.
+/// The credentials from `docker login`, for private registries.
 fn credentials(registry: &str) -> RegistryAuth {
     use docker_credential::DockerCredential::{IdentityToken, UsernamePassword};
     match docker_credential::get_credential(registry) {
@@ -92,12 +92,14 @@ impl Puller<'_> {
             let one = self.image.clone_with_digest(format!("sha256:{digest}"));
             let (digest, inner) = self.manifest(&one)?;
             parsed = inner;
-            // A published checksum may be that of the list; nothing else needs the list.
+            // A published checksum may be that of the list, which is not needed for anything else.
             manifest = expected.cloned().unwrap_or(digest);
         }
         match parsed {
             OciManifest::Image(image) => self.blobs(&image)?,
-            OciManifest::ImageIndex(_) => bail!("a list of manifests in a list of manifests"),
+            OciManifest::ImageIndex(_) => {
+                bail!("its list of manifests contains another list, which is not supported")
+            }
         }
         Ok(manifest)
     }
@@ -119,10 +121,11 @@ impl Puller<'_> {
         let ask = self.client.pull_manifest_raw(image, &self.auth, &ACCEPTED);
         match self.runtime.block_on(ask) {
             Ok((bytes, _)) if bytes.len() as u64 <= MAX_DOCUMENT => Ok(bytes.to_vec()),
-            Ok(_) => Err(Failure::Permanent(anyhow!("the manifest is too long"))),
+            Ok(_) => Err(Failure::Permanent(anyhow!(
+                "the manifest is longer than {MAX_DOCUMENT} bytes"
+            ))),
             Err(OciDistributionError::DigestError(error)) => Err(Failure::Permanent(
-                anyhow!(error)
-                    .context("the manifest is not what its digest says, or is of schema 1"),
+                anyhow!(error).context("the manifest does not match its digest, or is of schema 1"),
             )),
             Err(error) => Err(failure(error)),
         }
@@ -159,7 +162,7 @@ impl Puller<'_> {
         size: u64,
         (done, total): (u64, u64),
     ) -> Result<(), Failure> {
-        // Images share layers: another may have brought it meanwhile.
+        // Images share layers: another download may have fetched this one meanwhile.
         let incoming = self.cache.receive(sha256);
         let Some(mut incoming) = incoming.map_err(Failure::Permanent)? else {
             return Ok(());
@@ -201,7 +204,7 @@ impl Puller<'_> {
         while let Some(chunk) = stream.next().await {
             let chunk = match chunk {
                 Ok(chunk) => chunk,
-                // Whoever gives the file its name compares it too, and keeps it for people to see.
+                // `Incoming::finish` verifies the digest, too, and keeps the file for inspection.
                 Err(error) if is_mismatch(&error) => break,
                 Err(error) => {
                     return Err(Failure::Transient(http::root_cause(&error), Duration::ZERO));
@@ -210,7 +213,7 @@ impl Puller<'_> {
             if incoming.bytes() + chunk.len() as u64 > size {
                 incoming.restart().map_err(Failure::Permanent)?;
                 return Err(Failure::Permanent(anyhow!(
-                    "the registry sends more than the {size} bytes its manifest says"
+                    "the registry sends more than the {size} bytes that the manifest announces"
                 )));
             }
             incoming
@@ -231,7 +234,7 @@ fn is_mismatch(error: &std::io::Error) -> bool {
     inner.is_some_and(<dyn std::error::Error + Send + Sync>::is::<DigestError>)
 }
 
-/// Only what the network or a busy server did is worth another try.
+/// Only errors of the network and of busy servers are worth another try.
 fn failure(error: OciDistributionError) -> Failure {
     match error {
         OciDistributionError::RequestError(error) => http::unsent(error),
@@ -240,7 +243,7 @@ fn failure(error: OciDistributionError) -> Failure {
         {
             Failure::Transient(anyhow!("answers {code}"), Duration::ZERO)
         }
-        // What the server says may be a whole web page.
+        // The server's own text is left out: it may be a whole web page.
         OciDistributionError::ServerError { code, url, .. } => {
             Failure::Permanent(anyhow!("{url} answers {code}"))
         }

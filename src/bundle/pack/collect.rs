@@ -1,5 +1,5 @@
-//! Finds every component's file: in a directory, or in the cache, inside archives and images
-//! too; and holds each to `bundle.lock`.
+//! Finds every component's file, in a directory or in the cache, also inside archives and images;
+//! and verifies each against `bundle.lock`.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -19,45 +19,45 @@ use crate::bundle::upstream::Upstream;
 use crate::digest::Sha256;
 use crate::sys::stream::Hashing;
 
-/// Where components are looked for: first in the directory, then in the cache.
+/// Where to search for components: first in the directory, then in the cache.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Places<'a> {
-    /// A directory with the components' files, or with the archives they are in.
+    /// A directory with the components' files, or with the archives that contain them.
     pub components: Option<&'a Path>,
-    /// What `appliance bundle fetch` filled.
+    /// The cache that `appliance bundle fetch` has filled.
     pub cache: Option<&'a Cache>,
 }
 
 /// A component as a plain file.
 #[derive(Debug)]
 pub struct Collected<'a> {
-    /// What `bundle.toml` says of it.
+    /// Its entry in `bundle.toml`.
     pub source: &'a Source,
-    /// Where its bytes are.
+    /// Its file.
     pub path: PathBuf,
-    /// How many.
+    /// Its size in bytes.
     pub size: u64,
-    /// Their digest.
+    /// Its digest.
     pub sha256: Sha256,
     /// For an image: the digest of its configuration.
     pub image_id: Option<Sha256>,
-    /// The digest of the artifact it comes from, where it was held to `bundle.lock`.
+    /// The digest of its artifact, if it was verified against `bundle.lock`.
     pub source_sha256: Option<Sha256>,
 }
 
-/// How a component's bytes are had.
+/// Where a component's bytes come from.
 #[derive(Debug)]
 enum Origin {
-    /// They are a file.
+    /// A file.
     Plain(PathBuf),
-    /// They are in an archive.
+    /// An archive that contains them.
     Member(PathBuf),
-    /// They are made of an image in the cache, whose manifest has this digest.
+    /// An image in the cache, whose manifest has this digest.
     Image(Sha256),
 }
 
 /// Collects the components of `definition`. Members of archives and images become files in
-/// the directory `staging`. Nothing is taken that `bundle.lock` says otherwise of.
+/// the directory `staging`. Fails if a file differs from `bundle.lock`.
 pub fn collect<'a>(
     definition: &'a Definition,
     places: Places<'_>,
@@ -85,7 +85,7 @@ struct Collector<'a, 'b> {
 }
 
 impl<'a> Collector<'a, '_> {
-    /// Where every component is; what is nowhere is told all at once.
+    /// Where every component is. All missing ones are reported in one error.
     fn origins(&self) -> Result<Vec<Origin>> {
         let components = &self.definition.components;
         let origins: Vec<Option<Origin>> = components
@@ -139,7 +139,7 @@ impl<'a> Collector<'a, '_> {
                 .and_then(|a| a.sha256.known())
                 .is_none();
         let unlocked = if unlocked {
-            "; without a checksum in bundle.lock"
+            "; it has no checksum in bundle.lock"
         } else {
             ""
         };
@@ -155,14 +155,14 @@ impl<'a> Collector<'a, '_> {
                 .map(|cache| format!("the cache {}", cache.dir().display())),
         );
         format!(
-            "not in {}:\n  {}\nrun `appliance bundle fetch`, or give the files with --components DIR",
+            "these files are not in {}:\n  {}\nfetch them with `appliance bundle fetch --bundle \
+             BUNDLE`, or name their directory with `--components DIR`",
             places.join(" or "),
             missing.join("\n  ")
         )
     }
 
-    /// Compares every archive that is read with what it should be, and looks for the members
-    /// that are wanted of it.
+    /// Verifies every archive that is read, and checks that it has the members that are needed.
     fn check_archives(&self, origins: &[Origin]) -> Result<()> {
         let mut archives: BTreeMap<&Path, (&Source, Vec<&str>)> = BTreeMap::new();
         for (source, origin) in self.definition.components.iter().zip(origins) {
@@ -208,7 +208,7 @@ impl<'a> Collector<'a, '_> {
             source_sha256: None,
         };
         let is_held = self.check(&collected)?;
-        // A file that lay in a directory need not come from where it is published.
+        // A file from a directory need not be the published one.
         if is_held || !matches!(origin, Origin::Plain(_)) {
             let artifact = source.locked(&self.definition.lock);
             collected.source_sha256 =
@@ -242,7 +242,7 @@ impl<'a> Collector<'a, '_> {
         image::check_archive(file, reference).with_context(|| source.file.clone())
     }
 
-    /// Holds the component's own bytes to the lock, and tells whether that knows them.
+    /// Verifies the component's own bytes against the lock. Returns whether the lock has a digest.
     fn check(&self, collected: &Collected<'_>) -> Result<bool> {
         let source = collected.source;
         let Some(artifact) = source.locked(&self.definition.lock) else {

@@ -1,10 +1,10 @@
-//! Parts of files into compressed streams. What is alike stands together: the machine code of
-//! all programs in one stream, where the x86 filter helps; the rest of them in another, which
-//! that filter would harm; images in a third. The streams are made and read side by side.
+//! Compresses parts of files into streams. Similar data is in one stream: the machine code of all
+//! programs, where the x86 filter helps; their other data, where the filter would harm; and images.
+//! The streams are written and read in parallel.
 //!
-//! Programs built from the same packages have most of their code and data in common. Split like
-//! this, what is common lies less than a dictionary apart, and each stream sees all programs:
-//! one solid stream needs twice the dictionary for the same size, and is read by one processor.
+//! Programs built from the same packages have most of their code and data in common. With this
+//! split, common data is less than a dictionary apart, and each stream has that of all programs. One
+//! solid stream needs twice the dictionary for the same size, and one processor must read it alone.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
@@ -22,19 +22,19 @@ use crate::sys::parallel;
 use crate::sys::progress::Progress;
 use crate::sys::stream::{Counting, Hashing};
 
-/// liblzma's preset: what it spends on finding repeats. 9e gains 1 % for twice the time.
+/// liblzma's preset: the effort to find repeats. 9e saves 1 % more in twice the time.
 const PRESET: u32 = 6;
 /// How far back a repeat may lie, in bytes; unpacking takes this much memory. 48 MiB costs 2 %,
-/// 96 MiB gains 3 %, but then no two streams could be unpacked at once.
+/// 96 MiB saves 3 %, but then two streams could not be unpacked at once.
 const DICTIONARY: u64 = 64 * 1024 * 1024;
 const MIN_DICTIONARY: u64 = 1024 * 1024;
-/// The most that goes into one stream, in bytes: more becomes several, which other processors
-/// take. Streams half as long cost 10 %, since each begins without a dictionary.
+/// The maximum size of one stream, in bytes. More data is split into several streams, for several
+/// processors. Streams of half this size cost 10 %, because each begins without a dictionary.
 const MAX_STREAM: u64 = 256 * 1024 * 1024;
-/// What decompressing takes beside the dictionary, in bytes.
+/// The memory for decompression in addition to the dictionary, in bytes.
 const OVERHEAD: u64 = 1024 * 1024;
 
-/// What a stream holds.
+/// The content of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Class {
     Data,
@@ -54,7 +54,7 @@ impl Class {
     }
 }
 
-/// A stretch of a file.
+/// A section of a file.
 struct Stretch<'a> {
     file: &'a Collected<'a>,
     range: Range<u64>,
@@ -66,7 +66,7 @@ impl Stretch<'_> {
     }
 }
 
-/// What goes into one stream.
+/// One stream and its input.
 struct Stream<'a> {
     name: String,
     class: Class,
@@ -85,7 +85,7 @@ pub fn compress(files: &[Collected<'_>], dir: &Path, progress: &dyn Progress) ->
         .collect()
 }
 
-/// What of the files belongs to that class, in the order of their paths.
+/// The sections of the files that belong to that class, in the order of their paths.
 fn stretches<'a>(files: &'a [Collected<'a>], class: Class) -> Result<Vec<Stretch<'a>>> {
     let mut stretches = Vec::new();
     let mut files: Vec<&Collected<'_>> = files.iter().collect();
@@ -109,14 +109,14 @@ fn stretches<'a>(files: &'a [Collected<'a>], class: Class) -> Result<Vec<Stretch
     Ok(stretches)
 }
 
-/// As few streams as the limit allows, about as long as each other.
+/// Splits into as few streams as the limit allows, all of about the same size.
 fn split(class: Class, stretches: Vec<Stretch<'_>>) -> Vec<Stream<'_>> {
     let total: u64 = stretches.iter().map(Stretch::size).sum();
     let count = total.div_ceil(MAX_STREAM).max(1);
     let mut streams: Vec<Stream<'_>> = Vec::new();
     let mut before = 0;
     for stretch in stretches {
-        // A stretch belongs where its middle lies.
+        // The middle of a section decides which stream it is in.
         let index = (before + stretch.size() / 2) * count / total.max(1);
         before += stretch.size();
         let name = format!("{}-{index}.xz", class.name());

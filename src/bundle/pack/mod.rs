@@ -1,4 +1,4 @@
-//! From components to a payload: the same files give the same bytes.
+//! Packs components into a payload. The same files give the same bytes.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -17,20 +17,20 @@ use super::signature;
 use crate::sys::atomic;
 use crate::sys::progress::Progress;
 
-/// How unfinished work is called.
+/// The start of the name of unfinished work.
 const STAGING: &str = ".payload-";
 
-/// Who signs a payload.
+/// The key that signs a payload.
 #[derive(Clone, Debug)]
 pub struct Signer {
-    /// The file of the secret key.
+    /// The file with the secret key.
     pub key: PathBuf,
-    /// The file of the key's password, where it has one.
+    /// The file with the key's password, if it has one.
     pub password: Option<PathBuf>,
 }
 
-/// Packs the components of `definition` into a payload, the file `output`, replacing one that
-/// is there in one step. `begin` is told the bytes there are to pack, and shows how far it is.
+/// Packs the components of `definition` into a payload, the file `output`, and replaces an existing
+/// payload in one step. `begin` gets the number of bytes to pack, and shows the progress.
 pub fn pack(
     definition: &Definition,
     places: Places<'_>,
@@ -43,7 +43,7 @@ pub fn pack(
     // Only a payload is ever replaced, never a file given by mistake.
     ensure!(
         !output.exists() || payload::is_payload(output)?,
-        "{} is there and is not a payload; choose another name",
+        "{} exists and is not a payload; choose another output file",
         output.display()
     );
     let staging = tempfile::Builder::new()
@@ -123,5 +123,5 @@ fn write(
         &packs,
     )?;
     fs::rename(&unfinished, output)
-        .with_context(|| format!("move the payload to {}", output.display()))
+        .with_context(|| format!("cannot move the payload to {}", output.display()))
 }

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use anyhow::Result;
 
+use crate::apply::program::install as install_program;
 use crate::apply::{Executor, records as notes};
 use crate::bundle::payload::{Payload, this_program};
 use crate::bundle::unpack;
@@ -23,8 +24,8 @@ use crate::plan::{Plan, Step};
 use crate::preflight::{self, DockerSource};
 use crate::records::state::State;
 use crate::sys::process::{Runner, System};
+use crate::sys::progress;
 use crate::sys::root::Root;
-use crate::sys::{atomic, progress};
 
 /// What an operator asks for.
 #[derive(Clone, Copy)]
@@ -154,7 +155,6 @@ impl Machine {
         };
         let announce =
             |number: usize, count: usize, step: &Step| log::info!("[{number}/{count}] {step}");
-        let install_program = |path: &Path| atomic::copy(&this_program()?, path, 0o755);
         Executor {
             root: &self.root,
             runner: self.runner,

@@ -13,6 +13,7 @@ use crate::observe::records;
 use crate::plan::Plan;
 use crate::status::{InstalledNode, Report, until_healthy};
 use crate::sys::lock::Lock;
+use crate::sys::out::say;
 use crate::sys::root::Root;
 
 mod machine;
@@ -142,6 +143,6 @@ fn print_json(machine: &Machine, plan: &Plan, report: Option<&Report>) -> Result
         "steps": steps.collect::<Vec<_>>(),
         "status": report,
     });
-    println!("{}", serde_json::to_string_pretty(&document)?);
+    say!("{}", serde_json::to_string_pretty(&document)?);
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! Golden images: prepared, checked, built offline, made by Packer, and booted.
 
 mod attach;
-mod bed;
+pub mod bed;
 mod build;
 mod faults;
 mod packer;

@@ -3,6 +3,8 @@
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 
+use appliance::commands::man;
+
 use super::bed::{TRACES, checked, failed, prepare, system, used};
 use crate::harness::{Machine, said};
 
@@ -44,6 +46,22 @@ fn a_machine_that_has_run_becomes_an_image() {
     ] {
         assert!(machine.root().join(kept).exists(), "{kept}");
     }
+}
+
+#[test]
+fn an_image_has_the_manual_pages() {
+    let machine = system();
+    prepared(&machine);
+    for (name, page) in man::pages().unwrap() {
+        let installed = format!("usr/local/share/man/man1/{name}");
+        assert_eq!(machine.read(&installed).as_bytes(), page, "{name}");
+        assert_eq!(machine.mode(&installed), 0o644, "{name}");
+    }
+    assert!(
+        machine
+            .read("usr/local/share/man/man1/appliance.1")
+            .contains(".SH EXAMPLES")
+    );
 }
 
 #[test]

@@ -18,7 +18,7 @@ use appliance::join::sealed::MasterKeys;
 use appliance::join::service::{self, Doors};
 use appliance::join::signer;
 use appliance::join::tokens::Tokens;
-use appliance::nodespec::masters::Master;
+use appliance::nodespec::master::Master;
 use appliance::nodespec::token::Token;
 use appliance::paths;
 use appliance::pki::{

@@ -9,7 +9,7 @@ use appliance::join::message::{Reason, Refusal};
 use appliance::join::nodes::Nodes;
 use appliance::join::registry;
 use appliance::join::tokens::Tokens;
-use appliance::nodespec::masters::Master;
+use appliance::nodespec::master::Master;
 use appliance::nodespec::token::Token;
 use appliance::paths;
 use appliance::records::names::NodeNames;

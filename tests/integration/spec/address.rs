@@ -40,7 +40,7 @@ fn several_addresses_are_never_guessed_at() {
     assert_holds(
         &refusal(&two_nics()),
         &[
-            "192.168.1.102 on ens3, 10.0.0.5 on ens4;",
+            "192.168.1.102 on ens3, 10.0.0.5 on ens4, and not exactly one",
             "address=192.168.1.102 SERVER",
         ],
     );

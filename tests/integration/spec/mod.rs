@@ -206,7 +206,10 @@ fn a_host_name_kubernetes_refuses_is_corrected_visibly_and_a_chosen_one_is_not()
         inputs.metadata[0].hostname = hostname.to_owned();
         let spec = resolved(&inputs);
         assert_eq!(spec.name.value, name);
-        assert_holds(&spec.warnings[0], &["Kubernetes does not take", name]);
+        assert_holds(
+            &spec.warnings[0],
+            &["Kubernetes does not accept as a name", name],
+        );
     }
     for hopeless in ["___.novalocal", "localhost", "../.."] {
         let mut inputs = master();
@@ -226,7 +229,7 @@ fn a_host_name_kubernetes_refuses_is_corrected_visibly_and_a_chosen_one_is_not()
 fn a_clock_that_is_years_off_is_refused() {
     let mut inputs = master();
     inputs.host.clock = Some(OffsetDateTime::UNIX_EPOCH + Duration::days(3));
-    assert_holds(&refusal(&inputs), &["says 1970-01-04", "timedatectl"]);
+    assert_holds(&refusal(&inputs), &["shows 1970-01-04", "timedatectl"]);
 
     let now = OffsetDateTime::now_utc();
     inputs.metadata[0].date = Some(now);

@@ -49,8 +49,8 @@ fn without_a_role_every_place_that_was_looked_at_is_listed() {
             DRIVE,
             "found `meta.rloe`: is it misspelt?",
             "configuration site.yaml: `role`",
-            "`inventory` (knows no Server 02, server02.novalocal, server02)",
-            "`roleRules` (none fits)",
+            "`inventory` (no entry for Server 02, server02.novalocal, server02)",
+            "`roleRules` (no rule matches)",
             "cloud-init's cache: there is none",
             "openstack server set --property role=master",
         ],
@@ -107,8 +107,8 @@ inventory:
     assert_holds(
         &text,
         &[
-            "`appliance.inventory[1].name` is \"server02\": inventory[0] has it too",
-            "`appliance.inventory[2].address` is \"192.168.1.102\": inventory[0] has it too",
+            "`appliance.inventory[1].name` is \"server02\": inventory[0] has the same one",
+            "`appliance.inventory[2].address` is \"192.168.1.102\": inventory[0] has the same one",
             "`appliance.inventory[3].name` is \"../../etc/passwd\"",
             "`appliance.inventory[4]`: add `name`, `uuid` or `address`",
             "`appliance.inventory[5].role` is \"boss\"",
@@ -119,7 +119,7 @@ inventory:
     let twice = nameless(
         "inventory: [{name: server02, role: master}, {address: 192.168.1.102, role: worker}]",
     );
-    assert_holds(&refusal(&twice), &["inventory[1] is this VM too"]);
+    assert_holds(&refusal(&twice), &["inventory[1] matches this VM, too"]);
 }
 
 #[test]
@@ -130,7 +130,7 @@ fn a_role_that_was_set_wins_over_the_inventory_and_says_so() {
     assert_eq!(*spec.role, Role::Single);
     assert_holds(
         &spec.warnings[0],
-        &["says single", "inventory[1].role` says master"],
+        &["is single", "inventory[1].role` is master"],
     );
 }
 
@@ -146,7 +146,7 @@ fn rules_give_a_role_by_launch_index_and_host_name() {
     assert_holds(&spec.role.origin.to_string(), &["roleRules[0].role"]);
 
     let both = "roleRules: [{launchIndex: 1, hostName: 'db-?', role: worker}]";
-    assert_holds(&refusal(&nameless(both)), &["(none fits)"]);
+    assert_holds(&refusal(&nameless(both)), &["(no rule matches)"]);
     for (bad, why) in [
         (
             "roleRules: [{role: master}]",

@@ -1,0 +1,162 @@
+//! The command line of one node: installing it and looking at it.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+use super::{Output, Trust};
+use crate::metadata::Source;
+
+/// Where a node's settings come from.
+#[derive(Args, Clone, Debug)]
+pub struct NodeInputs {
+    /// The node's role: master, worker or single [default: from the metadata]
+    #[arg(long, value_name = "ROLE")]
+    pub role: Option<String>,
+
+    /// with-ca: TLS and authorization; simple: neither [default: with-ca]
+    #[arg(long, value_name = "PROFILE")]
+    pub profile: Option<String>,
+
+    /// Change a setting; you can repeat this option
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+
+    /// File of settings [default: /etc/appliance/config.yaml, if it exists]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
+    /// Where to look for metadata; the first source wins
+    ///
+    /// A list of config-drive, service[=URL], cloud-init[=ROOT] and directory=DIR, separated by
+    /// commas. [default: config-drive,service,cloud-init; the service only if the firmware reports
+    /// that OpenStack runs this machine]
+    #[arg(long, value_name = "SOURCE,…", value_delimiter = ',')]
+    pub metadata_source: Vec<Source>,
+
+    /// Read the metadata only from this directory, which has the layout of a config drive
+    #[arg(long, value_name = "DIR", conflicts_with = "metadata_source")]
+    pub metadata_dir: Option<PathBuf>,
+
+    /// How many seconds to try to reach a metadata service
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub metadata_timeout: u64,
+}
+
+/// Arguments of `detect`.
+#[derive(Args, Debug)]
+pub struct Detect {
+    /// What the node specification is made from
+    #[command(flatten)]
+    pub inputs: NodeInputs,
+
+    /// Also show where each value comes from, what it overrides, and every source of metadata
+    #[arg(long)]
+    pub explain: bool,
+
+    /// Detect for the system below this directory, for example a mounted image
+    #[arg(long, value_name = "DIR", default_value = "/")]
+    pub root: PathBuf,
+
+    /// Output format
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: Output,
+}
+
+/// Settings in files.
+#[derive(Debug, Subcommand)]
+pub enum Config {
+    /// Check a file of settings, or the section `appliance:` of user-data
+    ///
+    /// You can run this on any machine.
+    #[command(after_long_help = super::text::CONFIG_VALIDATE)]
+    Validate {
+        /// The file
+        file: PathBuf,
+    },
+    /// Print the JSON Schema of a file of settings, for editors
+    #[command(after_long_help = super::text::CONFIG_SCHEMA)]
+    Schema,
+    /// Print a file with every setting, explained and commented out
+    #[command(after_long_help = super::text::CONFIG_EXAMPLE)]
+    Example,
+}
+
+/// Arguments of `install`.
+#[derive(Args, Debug)]
+pub struct Install {
+    /// What the node specification is made from
+    #[command(flatten)]
+    pub inputs: NodeInputs,
+
+    /// Prepare the system below this directory, for example a mounted image; start nothing
+    #[arg(long, value_name = "DIR", default_value = "/")]
+    pub root: PathBuf,
+
+    /// Install from this payload or appliance, not from this program
+    #[arg(long, value_name = "FILE")]
+    pub payload: Option<PathBuf>,
+
+    /// Whose signature the payload must have
+    #[command(flatten)]
+    pub trust: Trust,
+
+    /// Show what would change; change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+
+    /// How many seconds to wait until the node is healthy; 0: do not wait
+    #[arg(long, value_name = "SECONDS", default_value_t = 900)]
+    pub wait: u64,
+
+    /// How many seconds a worker tries to join its master; 0: no limit
+    #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+    pub join_timeout: u64,
+
+    /// Output format
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: Output,
+}
+
+/// Arguments of `convert`.
+#[derive(Args, Debug)]
+pub struct Convert {
+    /// How the node is installed then
+    #[command(flatten)]
+    pub install: Install,
+
+    /// Do not ask
+    #[arg(short, long)]
+    pub yes: bool,
+}
+
+/// Arguments of `status`.
+#[derive(Args, Debug)]
+pub struct Status {
+    /// Output format
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: Output,
+}
+
+/// Arguments of `kubeconfig`.
+#[derive(Args, Debug)]
+pub struct Kubeconfig {
+    /// Where the other machine reaches the API server [default: as on this node]
+    ///
+    /// An IPv4 address or a DNS name, which must be in the API server's certificate. The default
+    /// port is 6443.
+    #[arg(long, value_name = "ADDRESS[:PORT]")]
+    pub server: Option<String>,
+
+    /// File to write, readable by its owner only [default: standard output]
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+
+    /// Replace the file if it exists and differs
+    #[arg(long, requires = "output")]
+    pub force: bool,
+
+    /// Use the master's files below this directory
+    #[arg(long, value_name = "DIR", default_value = "/")]
+    pub root: PathBuf,
+}

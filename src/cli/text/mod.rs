@@ -1,0 +1,387 @@
+//! What help pages end with: examples, which a test runs, and the topic that tells more. No line is
+//! longer than 80 characters.
+
+use textwrap::{Options, WordSplitter};
+
+use crate::nodespec::reference;
+use crate::topics;
+
+pub mod bundle;
+pub mod image;
+
+/// How wide help pages are.
+const WIDTH: usize = 80;
+
+/// A name and its meaning as lines of a list: the meaning begins in column `column`.
+fn entry(name: &str, meaning: &str, column: usize) -> String {
+    let first = format!("  {name:<width$}", width = column - 2);
+    let rest = " ".repeat(column);
+    let options = Options::new(WIDTH)
+        .initial_indent(&first)
+        .subsequent_indent(&rest)
+        .word_splitter(WordSplitter::NoHyphenation)
+        .break_words(false);
+    textwrap::fill(meaning, options)
+}
+
+/// Every topic with its summary.
+pub fn topics() -> String {
+    let all = topics::all();
+    let column = all.iter().map(|topic| topic.name.len()).max().unwrap_or(0) + 4;
+    let entries: Vec<String> = all
+        .iter()
+        .map(|topic| entry(&topic.name, &topic.summary(), column))
+        .collect();
+    format!("Topics (appliance help TOPIC):\n{}", entries.join("\n"))
+}
+
+/// The end of the page of all commands.
+pub fn root() -> String {
+    format!("{ROOT_EXAMPLES}\n\n{}\n\n{EXIT_CODES}", topics())
+}
+
+const ROOT_EXAMPLES: &str = "\
+Examples:
+  appliance help install       # the documentation on a topic
+  appliance install --help     # the help of a command";
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done; the node is healthy
+  1  something failed; run the same command again to continue
+  2  refused: the command line or the input is wrong; nothing was changed
+  3  the node is installed, but not healthy
+  4  the node is not installed
+
+Where things are:
+  /etc/kubernetes               certificates, kubeconfigs, audit policy
+  /etc/systemd/system           the node's units
+  /opt/appliance/current        the installed bundle
+  /var/lib/etcd                 etcd's data; never deleted
+  /var/lib/appliance            the program's own records
+
+More: appliance help";
+
+/// The end of the page of `install`: every setting, and where to write it.
+pub fn install() -> String {
+    let settings = reference::help();
+    let settings: Vec<String> = settings
+        .lines()
+        .filter_map(|line| line.trim_start().split_once(' '))
+        .map(|(name, meaning)| entry(name, meaning.trim_start(), 20))
+        .collect();
+    format!("{INSTALL_BEGIN}\n{}\n\n{INSTALL_END}", settings.join("\n"))
+}
+
+const INSTALL_BEGIN: &str = "\
+Examples:
+  appliance install                          # role from the server's metadata
+  appliance install --role master --dry-run  # show every change, make none
+  appliance install --config site.yaml       # settings from a file
+  appliance install --set podCIDR=10.9.0.0/16 --metadata-source config-drive
+  # prepare the system of an image that is mounted at /mnt
+  appliance install --root /mnt --role master --set address=192.168.1.102
+
+Where settings come from; the first wins:
+  1. options such as --role, and --set KEY=VALUE
+  2. the environment: APPLIANCE_ROLE, APPLIANCE_POD_CIDR and so on
+  3. server properties: openstack server set --property role=master SERVER
+     (also written appliance.KEY=VALUE)
+  4. /etc/appliance/config.yaml
+  5. the section `appliance:` of user-data, then of vendor-data
+  6. the bundle, then the defaults
+`appliance detect --explain` shows where each value comes from.
+
+Settings:";
+
+const INSTALL_END: &str = "\
+Files can also have inventory, roleRules, hosts, ca, join and workloads:
+`appliance config example` explains them.
+
+More: appliance help install";
+
+pub const CONVERT: &str = "\
+Examples:
+  appliance convert --dry-run       # show what will be stopped and removed
+  appliance convert --yes           # do not ask
+  appliance convert --root /mnt --dry-run
+
+More: appliance help install";
+
+pub const DETECT: &str = "\
+Examples:
+  appliance detect --explain
+  appliance detect --metadata-source service -o json
+  # for the disk of another machine, mounted at /mnt
+  appliance detect --root /mnt --metadata-dir ./config-drive
+
+More: appliance help install";
+
+pub const CONFIG: &str = "\
+Examples:
+  appliance config example > config.yaml
+  appliance config validate config.yaml
+
+More: appliance help install";
+
+pub const CONFIG_VALIDATE: &str = "\
+Examples:
+  appliance config validate site.yaml
+  appliance config validate user-data
+
+More: appliance help install";
+
+pub const CONFIG_SCHEMA: &str = "\
+Examples:
+  appliance config schema > appliance.schema.json
+
+More: appliance help install";
+
+pub const CONFIG_EXAMPLE: &str = "\
+Examples:
+  appliance config example > config.yaml
+
+More: appliance help install";
+
+pub const USER_DATA: &str = "\
+Use the same user-data for all servers of a cluster. Each server finds its role
+in its own properties (openstack server create --property role=master SERVER),
+or finds itself in the inventory of cluster.yaml:
+
+  inventory:
+  - {name: server01, role: worker, address: 192.168.1.101}
+  - {name: server02, role: master, address: 192.168.1.102}
+  join: {token: TOKEN, ttl: 24h, uses: 2}  # appliance token create --offline
+
+Examples:
+  # for an image that contains the appliance
+  appliance user-data --cluster cluster.yaml -o user-data
+  # for any cloud image; the file `appliance` is on a volume or CD:
+  # genisoimage -J -r -V APPLIANCE -o appliance.iso appliance
+  appliance user-data --cluster cluster.yaml --volume APPLIANCE -o user-data
+  # for any cloud image that reaches an HTTP server or a Swift TempURL
+  appliance user-data --cluster cluster.yaml \\
+    --from https://files.example.org/appliance \\
+    --sha256 $(sha256sum < appliance | cut -c1-64) --boothook -o user-data
+  # a cluster of one server
+  appliance user-data --role single --set clusterName=trial
+
+The settings are those of /etc/appliance/config.yaml (`appliance config
+example`). They are checked as the server checks them; unknown settings are
+refused. Options win over the file. Nova accepts 49,149 bytes. Secrets in the
+user-data are listed on standard error.
+
+More: appliance help deploying";
+
+pub const STATUS: &str = "\
+Examples:
+  appliance status
+  appliance status -o json | jq .overall
+
+Exit codes: 0 healthy, 3 not healthy, 4 not installed.
+
+More: appliance help install";
+
+pub const CHECK: &str = "\
+Examples:
+  appliance check
+  appliance check --no-pods
+  appliance check -o json | jq '.checks[] | select(.result == \"failed\")'
+
+Exit codes: 0 no check failed, 3 a check failed, 4 this machine is not a node,
+2 it is not a master. A check that is skipped shows why and does not fail.
+
+More: appliance help checks";
+
+pub const CHECK_SERVE: &str = "\
+Examples:
+  NODE_NAME=server01 appliance check serve --port 8080
+
+More: appliance help checks";
+
+pub const TOKEN: &str = "\
+Examples:
+  appliance token create --ttl 2h --uses 3
+  appliance token list
+
+More: appliance help join";
+
+pub const TOKEN_CREATE: &str = "\
+Examples:
+  appliance token create --ttl 2h --uses 3   # on the master
+  appliance token create --offline           # anywhere, for a new cluster
+
+User-data of a new cluster, the same for the master and its workers:
+  #cloud-config
+  appliance:
+    master: 192.168.1.102
+    join: {token: TOKEN, ttl: 24h}
+
+More: appliance help join";
+
+pub const TOKEN_LIST: &str = "\
+Examples:
+  appliance token list
+  appliance token list -o json
+
+More: appliance help join";
+
+pub const TOKEN_REVOKE: &str = "\
+Examples:
+  appliance token revoke abcdef
+
+More: appliance help join";
+
+pub const NODE: &str = "\
+Examples:
+  appliance node list
+  appliance node release server03
+
+More: appliance help join";
+
+pub const NODE_LIST: &str = "\
+Examples:
+  appliance node list
+  appliance node list -o json
+
+More: appliance help join";
+
+pub const NODE_RELEASE: &str = "\
+Examples:
+  kubectl delete node server03 && appliance node release server03
+
+More: appliance help join";
+
+pub const CERTS: &str = "\
+Examples:
+  appliance certs show --root /mnt
+  appliance certs renew
+
+More: appliance help certificates";
+
+pub const CERTS_INIT: &str = "\
+Examples:
+  appliance certs init --ca ./ca
+
+A master can use a CA that exists already, and its workers then join as usual.
+Write it into the master's settings: ca: {certificate: FILE, key: FILE}
+
+More: appliance help certificates";
+
+pub const CERTS_ISSUE: &str = "\
+Examples:
+  appliance certs init --ca ./ca
+  appliance certs issue --ca ./ca --role master --set nodeName=server02 \\
+    --set address=192.168.1.102 -o ./server02
+  appliance certs issue --ca ./ca --role worker --set nodeName=server01 \\
+    --set address=192.168.1.101 --set master=192.168.1.102 -o ./server01
+  tar -C ./server01 -c etc | ssh server01 tar -C / -x
+  appliance certs show --root ./server02
+
+Then run `appliance install` on each node. A worker that has its certificates
+needs no token.
+
+More: appliance help certificates";
+
+pub const CERTS_SHOW: &str = "\
+Examples:
+  appliance certs show
+  appliance certs show --root /mnt -o json
+
+More: appliance help certificates";
+
+pub const CERTS_RENEW: &str = "\
+Examples:
+  appliance certs renew
+
+More: appliance help certificates";
+
+pub const KUBECONFIG: &str = "\
+Examples:
+  appliance kubeconfig --server 192.168.1.102 -o admin.kubeconfig
+  appliance kubeconfig --server k8s.example.org:443 -o admin.kubeconfig --force
+  # on the other machine
+  kubectl --kubeconfig admin.kubeconfig get nodes
+
+More: appliance help kubectl";
+
+/// clap does not wrap this line.
+pub const BALANCE_USAGE: &str = "\
+appliance balance [OPTIONS] --listen <ADDRESS:PORT>
+       --server <ADDRESS:PORT> --authority <FILE> --certificate <FILE>
+       --key <FILE>";
+
+pub const BALANCE: &str = "\
+Examples:
+  appliance balance --listen 127.0.0.1:6440 --server 192.168.1.102:6443 \\
+    --server 192.168.1.103:6443 --authority ca.pem --certificate client.pem \\
+    --key client-key.pem
+
+More: appliance help high-availability";
+
+pub const JOIN: &str = "\
+Examples:
+  systemctl status appliance-signer appliance-join appliance-renewals
+  appliance join serve --listen 192.168.1.102:6444
+
+More: appliance help join";
+
+pub const JOIN_SIGN: &str = "\
+Examples:
+  appliance join sign --socket /run/appliance-signer/socket
+
+More: appliance help join";
+
+pub const JOIN_SERVE: &str = "\
+Examples:
+  appliance join serve --listen 192.168.1.102:6444
+
+More: appliance help join";
+
+pub const JOIN_SERVE_RENEWALS: &str = "\
+Examples:
+  appliance join serve-renewals --listen 192.168.1.102:6445
+
+More: appliance help join";
+
+pub const ADDONS: &str = "\
+Examples:
+  appliance addons apply
+  systemctl restart appliance-addons   # the unit that runs it
+
+More: appliance help workloads";
+
+pub const IMAGES: &str = "\
+Examples:
+  appliance images ensure
+
+More: appliance help workloads";
+
+pub const VERSION: &str = "\
+Examples:
+  appliance version
+  appliance version -o json
+
+More: appliance help support";
+
+pub const COMPLETION: &str = "\
+Examples:
+  appliance completion bash > /etc/bash_completion.d/appliance
+  appliance completion zsh > _appliance
+
+More: appliance help";
+
+pub const HELP: &str = "\
+Examples:
+  appliance help                 # all commands and topics
+  appliance help join            # a topic
+  appliance help token create    # a command
+
+More: appliance help";
+
+pub const MAN: &str = "\
+Examples:
+  appliance man --output /usr/local/share/man/man1
+  appliance man --output ./man && man ./man/appliance-install.1
+
+More: appliance help";

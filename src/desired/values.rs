@@ -1,0 +1,150 @@
+//! The values that templates use.
+
+use core::net::Ipv4Addr;
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::{Sources, kernel};
+use crate::components;
+use crate::nodespec::NodeSpec;
+use crate::nodespec::ports::{self, API_SERVER, API_SERVER_SIMPLE, ETCD_CLIENTS, ETCD_PEERS};
+use crate::paths;
+use crate::pki::{Pki, inspect};
+
+/// The values that every template may use.
+pub(super) fn values(sources: &Sources<'_>) -> Value {
+    let spec = sources.spec;
+    let cluster = &spec.cluster;
+    let docker = if sources.bundled_docker {
+        paths::DOCKER_OF_PAYLOAD
+    } else {
+        paths::DOCKER_OF_MACHINE
+    };
+    let sysctls = kernel::settings(spec);
+    let sysctls = sysctls
+        .iter()
+        .map(|(key, value)| json!({ "key": key, "value": value }));
+    let sysctls: Vec<Value> = sysctls.collect();
+    json!({
+        "paths": paths::for_templates().collect::<BTreeMap<_, _>>(),
+        "certificate": by_name(sources, paths::certificate),
+        "key": by_name(sources, paths::key),
+        "ports": ports::for_templates().collect::<BTreeMap<_, _>>(),
+        "modules": kernel::modules(spec),
+        "sysctls": sysctls,
+        "docker": docker,
+        "tls": spec.tls(),
+        "scheme": spec.reach().scheme(),
+        "pod_mtu": spec.pod_mtu(),
+        "pod_metadata": spec.addons.pod_metadata.to_string(),
+        "node": {
+            "name": *spec.name,
+            "address": spec.address.to_string(),
+            "is_master": spec.role.is_master(),
+            "labels": joined(&spec.labels),
+            "taints": joined(&spec.taints),
+            "resolv_conf": *spec.resolv_conf,
+        },
+        "several_masters": spec.has_several_masters(),
+        "masters_addresses": spec.master_addresses(),
+        "etcd_endpoints": etcd_endpoints(spec),
+        "initial_cluster": initial_cluster(spec),
+        "balancer_port": *cluster.balancer_port,
+        "api_server": api_server(spec),
+        "issuer_certificate": match issuer(sources.pki) {
+            Some(_) => paths::ISSUER_CERTIFICATE,
+            None => paths::CA_CERTIFICATE,
+        },
+        "join_port": *spec.join.port,
+        "renew_port": spec.join.renew_port(),
+        "join_user": components::JOIN_USER,
+        "cluster": {
+            "name": *cluster.name,
+            "pod_cidr": cluster.pod_cidr.to_string(),
+            "service_cidr": cluster.service_cidr.to_string(),
+            "node_ports": cluster.node_ports.to_string(),
+            "ipip": cluster.ipip.to_string(),
+            "domain": *cluster.domain,
+            "dns": cluster.dns_ip().to_string(),
+        },
+        "hosts": hosts(spec),
+    })
+}
+
+/// The paths of a node's certificates or keys, by the names of the certificates.
+fn by_name(sources: &Sources<'_>, path: fn(&str) -> String) -> BTreeMap<&'static str, String> {
+    let names = components::certificate_names(*sources.spec.role);
+    names.into_iter().map(|name| (name, path(name))).collect()
+}
+
+/// Every member of etcd, in the form for its clients.
+fn etcd_endpoints(spec: &NodeSpec) -> String {
+    let scheme = spec.reach().scheme();
+    let addresses = spec.master_addresses();
+    let urls = addresses
+        .iter()
+        .map(|a| format!("{scheme}://{a}:{ETCD_CLIENTS}"));
+    urls.collect::<Vec<_>>().join(",")
+}
+
+/// Every member of etcd, in the form for its members.
+pub(super) fn initial_cluster(spec: &NodeSpec) -> String {
+    let scheme = spec.reach().scheme();
+    let member =
+        |name: &str, address: Ipv4Addr| format!("{name}={scheme}://{address}:{ETCD_PEERS}");
+    if !spec.has_several_masters() {
+        return member(&spec.name, *spec.address);
+    }
+    let masters = spec.cluster.masters.iter();
+    let members = masters.map(|master| member(&master.name, master.address));
+    members.collect::<Vec<_>>().join(",")
+}
+
+/// The URL at which a node reaches the API server.
+pub(super) fn api_server(spec: &NodeSpec) -> String {
+    let port = *spec.cluster.balancer_port;
+    match (&spec.master_addresses()[..], spec.tls()) {
+        ([address], true) => format!("https://{address}:{API_SERVER}"),
+        ([address], false) => format!("http://{address}:{API_SERVER_SIMPLE}"),
+        _ => format!("https://127.0.0.1:{port}"),
+    }
+}
+
+/// The certificate of the issuing CA, if there are other CA certificates above it.
+pub(super) fn issuer(pki: Option<&Pki>) -> Option<String> {
+    // A file that is not a certificate chain was refused before.
+    let mut chain = inspect::certificates(&pki?.authority.certificate_pem).ok()?;
+    (chain.len() > 1).then(|| chain.swap_remove(0).0)
+}
+
+/// Labels or taints in the form for the kubelet.
+fn joined<T: ToString>(items: &[T]) -> String {
+    let items: Vec<String> = items.iter().map(ToString::to_string).collect();
+    items.join(",")
+}
+
+#[derive(Serialize)]
+struct Host {
+    name: String,
+    address: String,
+}
+
+/// This node and the nodes in its settings, sorted by name.
+fn hosts(spec: &NodeSpec) -> Vec<Host> {
+    let mut entries = spec.cluster.hosts.value.clone();
+    entries.insert(spec.name.value.clone(), *spec.address);
+    let host = |(name, address): (String, Ipv4Addr)| Host {
+        name,
+        address: address.to_string(),
+    };
+    entries.into_iter().map(host).collect()
+}
+
+pub(super) fn with(mut values: Value, more: Value) -> Value {
+    if let (Value::Object(values), Value::Object(more)) = (&mut values, more) {
+        values.extend(more);
+    }
+    values
+}

@@ -1,0 +1,190 @@
+//! The documentation inside the program: topics, and help pages whose examples work.
+
+use std::fs;
+use std::process::{Command, Output};
+
+use appliance::cli::Cli;
+use clap::CommandFactory;
+
+use crate::harness::said;
+
+mod examples;
+
+fn appliance(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_appliance"))
+        .args(arguments)
+        .env_remove("PAGER")
+        .output()
+        .unwrap()
+}
+
+fn text(arguments: &[&str]) -> String {
+    let output = appliance(arguments);
+    assert!(output.status.success(), "{arguments:?}: {}", said(&output));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// The words of every command, hidden ones too; the program itself has none.
+fn commands() -> Vec<Vec<String>> {
+    fn collect(command: &clap::Command, words: &[String], all: &mut Vec<Vec<String>>) {
+        all.push(words.to_vec());
+        for below in command.get_subcommands() {
+            let name = below.get_name().to_owned();
+            collect(below, &[words, &[name]].concat(), all);
+        }
+    }
+    let mut all = Vec::new();
+    collect(&Cli::command(), &[], &mut all);
+    all
+}
+
+/// The help page of a command.
+fn page(words: &[String], flag: &str) -> String {
+    let mut arguments: Vec<&str> = words.iter().map(String::as_str).collect();
+    arguments.push(flag);
+    text(&arguments)
+}
+
+fn topics() -> Vec<String> {
+    let docs = fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/docs")).unwrap();
+    let names = docs.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut topics: Vec<String> = names
+        .filter_map(|name| name.strip_suffix(".md").map(str::to_owned))
+        .collect();
+    topics.sort();
+    topics
+}
+
+#[test]
+fn every_page_fits_80_columns() {
+    for words in commands() {
+        for flag in ["-h", "--help"] {
+            for line in page(&words, flag).lines() {
+                assert!(line.chars().count() <= 80, "{words:?} {flag}: {line}");
+            }
+        }
+    }
+}
+
+#[test]
+fn every_page_names_a_topic_that_exists() {
+    let topics = topics();
+    for words in commands() {
+        let page = page(&words, "--help");
+        let last = page.trim_end().lines().last().unwrap();
+        let topic = last
+            .strip_prefix("More: appliance help")
+            .unwrap_or_else(|| panic!("{words:?} ends with: {last}"))
+            .trim();
+        assert!(
+            topic.is_empty() || topics.iter().any(|name| name == topic),
+            "{words:?}: {topic} is no topic"
+        );
+    }
+}
+
+#[test]
+fn help_lists_commands_and_topics() {
+    let page = text(&["help"]);
+    assert_eq!(page, text(&["--help"]));
+    let (commands, topics_of) = page.split_once("\nTopics (").unwrap();
+    assert!(commands.contains("\n  install "), "{commands}");
+    for topic in topics() {
+        assert!(
+            topics_of.contains(&format!("\n  {topic} ")),
+            "{topic}: {topics_of}"
+        );
+    }
+}
+
+#[test]
+fn help_shows_commands_and_topics() {
+    assert_eq!(
+        text(&["help", "token", "create"]),
+        text(&["token", "create", "--help"])
+    );
+    assert_eq!(text(&["help", "status"]), text(&["status", "--help"]));
+    for topic in topics() {
+        let source = format!("{}/docs/{topic}.md", env!("CARGO_MANIFEST_DIR"));
+        let title = fs::read_to_string(source).unwrap();
+        let title = title
+            .lines()
+            .next()
+            .unwrap()
+            .trim_start_matches("# ")
+            .to_owned();
+        let page = text(&["help", &topic]);
+        assert!(
+            page.starts_with(&format!("{title}\n====")),
+            "{topic}: {page}"
+        );
+        assert!(
+            !page.contains('\x1b'),
+            "{topic}: styles where there is no terminal"
+        );
+        // Only code and what has no blank may be longer.
+        for line in page.lines().filter(|line| !line.starts_with(' ')) {
+            let is_one_word = !line.contains(' ');
+            assert!(line.chars().count() <= 80 || is_one_word, "{topic}: {line}");
+        }
+    }
+}
+
+#[test]
+fn a_name_that_is_neither_leads_to_the_nearest() {
+    for (names, nearest) in [
+        (&["help", "jion"][..], "`appliance help join`"),
+        (&["help", "instal"], "`appliance help install`"),
+        (
+            &["help", "bundle", "ftech"],
+            "`appliance help bundle fetch`",
+        ),
+    ] {
+        let output = appliance(names);
+        let text = said(&output);
+        assert_eq!(output.status.code(), Some(2), "{text}");
+        assert!(
+            text.starts_with("error: ") && text.contains(nearest),
+            "{text}"
+        );
+        assert!(output.stdout.is_empty());
+    }
+}
+
+/// What a terminal shows of a command, run with these variables.
+fn on_a_terminal(command: &str, variables: &[(&str, &str)]) -> String {
+    let program = env!("CARGO_BIN_EXE_appliance");
+    let output = Command::new("script")
+        .args(["-qec", &format!("{program} {command}"), "/dev/null"])
+        .env("TERM", "xterm")
+        .env_remove("NO_COLOR")
+        .env_remove("LESS")
+        .envs(variables.iter().copied())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", said(&output));
+    said(&output).replace('\r', "")
+}
+
+#[test]
+fn on_a_terminal_a_topic_goes_through_the_pager() {
+    let shown = on_a_terminal("help join", &[("PAGER", "tr a-z A-Z")]);
+    assert!(shown.contains("HOW"), "{shown}");
+    assert!(!shown.contains("how"), "{shown}");
+    // A pager that is not there is no reason to show nothing.
+    for pager in ["no-such-pager -x", "/nonexistent/pager", ""] {
+        let shown = on_a_terminal("help join", &[("PAGER", pager)]);
+        assert!(shown.contains("\x1b[1mHow\x1b[0m"), "{pager}: {shown}");
+    }
+}
+
+#[test]
+fn who_wants_no_colour_gets_none() {
+    for variables in [
+        [("PAGER", "cat"), ("NO_COLOR", "1")],
+        [("PAGER", "cat"), ("TERM", "dumb")],
+    ] {
+        let shown = on_a_terminal("help join", &variables);
+        assert!(shown.contains("How") && !shown.contains('\x1b'), "{shown}");
+    }
+}

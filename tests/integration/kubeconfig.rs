@@ -1,0 +1,184 @@
+//! `appliance kubeconfig`: the admin's kubeconfig for another machine.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+use crate::harness::{Machine, said};
+
+fn kubeconfig(machine: &Machine, arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_appliance"))
+        .arg("kubeconfig")
+        .arg("--root")
+        .arg(machine.root())
+        .args(arguments)
+        .output()
+        .unwrap()
+}
+
+/// What was written, once read back.
+fn parsed(text: &str) -> Value {
+    serde_saphyr::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
+}
+
+fn master() -> Machine {
+    let machine = Machine::new();
+    machine.installed(&["--set", "apiServerSANs=k8s.example.org,203.0.113.7"]);
+    machine
+}
+
+fn server(kubeconfig: &Value) -> &str {
+    kubeconfig["clusters"][0]["cluster"]["server"]
+        .as_str()
+        .unwrap()
+}
+
+#[test]
+fn another_machine_gets_its_address_and_all_certificates() {
+    let machine = master();
+    let own = parsed(&machine.read("etc/kubernetes/admin.kubeconfig"));
+    for (wanted, url) in [
+        (None, "https://192.168.1.102:6443"),
+        (Some("203.0.113.7"), "https://203.0.113.7:6443"),
+        (Some("k8s.example.org:443"), "https://k8s.example.org:443"),
+        (Some("K8S.example.org"), "https://k8s.example.org:6443"),
+        (Some("server02"), "https://server02:6443"),
+    ] {
+        let arguments: Vec<&str> = wanted.iter().flat_map(|&to| ["--server", to]).collect();
+        let output = kubeconfig(&machine, &arguments);
+        assert!(output.status.success(), "{}", said(&output));
+        let mut made = parsed(&String::from_utf8(output.stdout).unwrap());
+        assert_eq!(server(&made), url);
+        // All else is what the node itself has.
+        made["clusters"][0]["cluster"]["server"] = server(&own).into();
+        assert_eq!(made, own);
+        for data in ["client-certificate-data", "client-key-data"] {
+            assert!(made["users"][0]["user"][data].as_str().is_some(), "{data}");
+        }
+    }
+}
+
+#[test]
+fn with_several_masters_it_does_not_lead_to_the_nodes_own_port() {
+    const MASTERS: &str =
+        "masters=server02=192.168.1.102,server04=192.168.1.104,server05=192.168.1.105";
+    let machine = Machine::new();
+    // The keys of a cluster, which it would else have to join for.
+    machine.installed(&[]);
+    machine.installed(&["--set", MASTERS]);
+    let own = parsed(&machine.read("etc/kubernetes/admin.kubeconfig"));
+    assert!(server(&own).contains("127.0.0.1:"), "{}", server(&own));
+    for (arguments, url) in [
+        (&[][..], "https://192.168.1.102:6443"),
+        (&["--server", "192.168.1.104"], "https://192.168.1.104:6443"),
+    ] {
+        let output = kubeconfig(&machine, arguments);
+        let made = parsed(&String::from_utf8(output.stdout).unwrap());
+        assert_eq!(server(&made), url);
+    }
+}
+
+#[test]
+fn an_address_that_is_not_in_the_certificate_is_refused() {
+    let machine = master();
+    for address in ["192.168.1.250", "other.example.org", "example.org"] {
+        let output = kubeconfig(&machine, &["--server", address]);
+        let text = said(&output);
+        assert_eq!(output.status.code(), Some(2), "{text}");
+        for part in [
+            address,
+            "k8s.example.org",
+            "203.0.113.7",
+            "192.168.1.102",
+            "apiServerSANs",
+        ] {
+            assert!(text.contains(part), "{part} is not in: {text}");
+        }
+    }
+    for bad in ["", "https://192.168.1.102", "192.168.1.102:0", "a b", "::1"] {
+        let output = kubeconfig(&machine, &["--server", bad]);
+        assert_eq!(output.status.code(), Some(2), "{bad}: {}", said(&output));
+        assert!(said(&output).contains("expected an IPv4 address or a DNS name"));
+    }
+}
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).unwrap().permissions().mode() & 0o777
+}
+
+#[test]
+fn a_file_is_its_owners_and_another_is_not_overwritten() {
+    let machine = master();
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("kubeconfig");
+    let write = |more: &[&str]| {
+        let mut arguments = vec!["-o", file.to_str().unwrap()];
+        arguments.extend(more);
+        kubeconfig(&machine, &arguments)
+    };
+    let first = write(&[]);
+    assert!(
+        first.status.success() && first.stdout.is_empty(),
+        "{}",
+        said(&first)
+    );
+    assert_eq!(mode(&file), 0o600);
+    let text = fs::read_to_string(&file).unwrap();
+    // The same again is no conflict, and only its owner can read it then.
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
+    assert!(write(&[]).status.success());
+    assert_eq!(mode(&file), 0o600);
+    fs::write(&file, "mine").unwrap();
+    let refused = write(&[]);
+    assert_eq!(refused.status.code(), Some(2), "{}", said(&refused));
+    assert!(said(&refused).contains("--force"), "{}", said(&refused));
+    assert_eq!(fs::read_to_string(&file).unwrap(), "mine");
+    assert!(write(&["--force"]).status.success());
+    assert_eq!(fs::read_to_string(&file).unwrap(), text);
+    assert_eq!(mode(&file), 0o600);
+}
+
+#[test]
+fn only_a_master_with_certificates_has_one() {
+    let none = kubeconfig(&Machine::new(), &[]);
+    assert_eq!(none.status.code(), Some(4), "{}", said(&none));
+    let simple = Machine::new();
+    simple.installed(&["--profile", "simple"]);
+    let refused = kubeconfig(&simple, &[]);
+    assert_eq!(refused.status.code(), Some(2), "{}", said(&refused));
+    assert!(said(&refused).contains("kubectl --server http://192.168.1.102:8080"));
+    let worker = Machine::new();
+    worker.installed(&[
+        "--profile",
+        "simple",
+        "--role",
+        "worker",
+        "--set",
+        "master=192.168.1.110",
+    ]);
+    let refused = kubeconfig(&worker, &[]);
+    assert_eq!(refused.status.code(), Some(2), "{}", said(&refused));
+    assert!(
+        said(&refused).contains("run this on a master"),
+        "{}",
+        said(&refused)
+    );
+}
+
+#[test]
+fn a_damaged_file_is_named_and_not_shown() {
+    let machine = master();
+    machine.put(
+        "etc/kubernetes/admin.kubeconfig",
+        "users: [{name: c2VjcmV0}]\n",
+    );
+    let output = kubeconfig(&machine, &["-v"]);
+    let text = said(&output);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("/etc/kubernetes/admin.kubeconfig"), "{text}");
+    assert!(text.contains("run `appliance install`"), "{text}");
+    assert!(!text.contains("c2VjcmV0"), "{text}");
+}
