@@ -27,7 +27,7 @@ pub struct Manifest {
     pub bundle: BundleInfo,
     /// Every file, sorted by path.
     pub components: Vec<Component>,
-    /// The compressed archives, in the order they are to be read.
+    /// The compressed archives, in reading order.
     pub packs: Vec<Pack>,
     /// The workloads, which are applied once the cluster works, in this order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -104,6 +104,10 @@ pub fn shared_keys(context: &Context<'_>, joining: Joining) -> Result<Option<Joi
         OffsetDateTime::now_utc(),
     );
     let held = held.map_err(Refused::because)?;
+    if !context.spec.is_founder() {
+        // Only the founder may go on without a token. Nothing is written before.
+        token(context).map_err(Failure::into_error)?;
+    }
     write_keys(context, &held)?;
     patiently(limit, || attempt(context, &held))
 }

@@ -18,6 +18,8 @@ mod ask;
 pub mod by_hand;
 mod due;
 mod masters;
+#[cfg(test)]
+mod tests;
 mod worker;
 
 pub use due::due;

@@ -43,6 +43,10 @@ pub fn certificates(context: &Context<'_>, joining: Joining, now: OffsetDateTime
     match joining {
         Joining::Pretended => pretended(context, requests, now),
         Joining::Now(limit) => {
+            if authority.is_none() {
+                // Only a node that has joined can go on without a token. Nothing is written before.
+                token(context).map_err(Failure::into_error)?;
+            }
             write_keys(context, &held)?;
             let joined = join(context, authority.as_deref(), &held, limit)?;
             Ok(given(joined, held))
