@@ -17,7 +17,12 @@ demo test test-more e2e e2e-single e2e-ha test-image e2e-image: PROFILE = dev
 
 # The program must not contain the paths of the build's directories.
 REMAP := --remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)=/cargo
-RELEASE_FLAGS := --config 'target.x86_64-unknown-linux-gnu.rustflags = ["$(REMAP)"]' --release -p appliance
+# Relocations take half a megabyte less when packed. A static program unpacks them itself since glibc 2.36.
+GLIBC := $(lastword $(shell getconf GNU_LIBC_VERSION))
+PACKED := $(shell printf '2.36\n%s\n' $(GLIBC) | sort -C -V && echo -Clink-arg=-Wl,-z,pack-relative-relocs)
+COMMA := ,
+RELEASE_RUSTFLAGS := "$(REMAP)"$(if $(PACKED),$(COMMA) "$(PACKED)")
+RELEASE_FLAGS := --config 'target.x86_64-unknown-linux-gnu.rustflags = [$(RELEASE_RUSTFLAGS)]' --release -p appliance
 
 # Build them in one command, so that the crates that they share are compiled once.
 BUILD_DEV := cargo build --locked -p appliance -p appliance-sim -p appliance-vm

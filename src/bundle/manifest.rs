@@ -13,7 +13,7 @@ use crate::nodespec::Role;
 /// The name of the manifest in a payload, and on a node.
 pub const FILE_NAME: &str = "manifest.json";
 /// The layout of payloads that this program reads and writes.
-pub const FORMAT: u32 = 2;
+pub const FORMAT: u32 = 3;
 /// The limit for the size of a file, in bytes. It also prevents overflows of sums.
 const MAX_SIZE: u64 = 1 << 40;
 
@@ -170,6 +170,17 @@ pub struct Part {
     pub size: u64,
     /// SHA-256 of it.
     pub sha256: Sha256,
+    /// The paths of other components whose file is the same: the part is in the payload once.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub copies: Vec<String>,
+}
+
+impl Part {
+    /// The paths of all components that it belongs to.
+    pub fn paths(&self) -> impl Iterator<Item = &str> {
+        let copies = self.copies.iter().map(String::as_str);
+        std::iter::once(self.path.as_str()).chain(copies)
+    }
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
@@ -216,14 +227,12 @@ impl Manifest {
             ensure!(is_file_name(name), "pack name {name:?} is not a file name");
             ensure!(packs.insert(name), "pack {name} is listed twice");
             for part in &pack.parts {
-                let of = parts.get_mut(part.path.as_str());
-                of.with_context(|| {
-                    format!(
-                        "{name} has a part of {}, which is not a component",
-                        part.path
-                    )
-                })?
-                .push(part);
+                for path in part.paths() {
+                    let of = parts.get_mut(path);
+                    let problem =
+                        || format!("{name} has a part of {path}, which is not a component");
+                    of.with_context(problem)?.push(part);
+                }
             }
         }
         for component in &self.components {
@@ -305,6 +314,7 @@ mod tests {
             offset,
             size,
             sha256: Sha256::of(b""),
+            copies: vec![],
         };
         let pack = |name: &str, parts| Pack {
             name: name.to_owned(),

@@ -3,7 +3,7 @@
 //! as memory and processors allow.
 
 use std::fs::{self, File, Permissions};
-use std::io::{self, BufReader, Read, Seek, SeekFrom};
+use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -195,13 +195,16 @@ impl Unpacker<'_> {
     }
 
     fn part(&self, part: &Part, stream: impl Read) -> Result<()> {
-        let mut file = File::options()
-            .write(true)
-            .open(self.dir.join(&part.path))?;
-        file.seek(SeekFrom::Start(part.offset))?;
-        let advance = |bytes| self.progress.advance(bytes);
+        let mut files = Files(Vec::new());
+        for path in part.paths() {
+            let mut file = File::options().write(true).open(self.dir.join(path))?;
+            file.seek(SeekFrom::Start(part.offset))?;
+            files.0.push(file);
+        }
+        let times = files.0.len() as u64;
+        let advance = |bytes| self.progress.advance(bytes * times);
         let mut reader = Hashing::new(Counting::new(stream.take(part.size), &advance));
-        io::copy(&mut reader, &mut file)?;
+        io::copy(&mut reader, &mut files)?;
         let (size, sha256) = reader.finish();
         if size != part.size {
             bail!(
@@ -215,6 +218,22 @@ impl Unpacker<'_> {
             part.sha256
         );
         Ok(())
+    }
+}
+
+/// Files that get the same bytes.
+struct Files(Vec<File>);
+
+impl Write for Files {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0
+            .iter_mut()
+            .try_for_each(|file| file.write_all(bytes))?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.iter_mut().try_for_each(Write::flush)
     }
 }
 

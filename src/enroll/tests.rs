@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use super::{Context, Identity, Joining, due, has_to_join, resolve};
 use crate::desired::Desired;
-use crate::nodespec::value::Layer;
+use crate::nodespec::settings::Settings;
+use crate::nodespec::value::{Layer, Place};
 use crate::nodespec::{HostFacts, Inputs, NodeSpec, Refused};
 use crate::paths;
 use crate::records::state::State;
@@ -29,7 +30,7 @@ impl Machine {
         Machine {
             root: Root::open(dir.path()).unwrap(),
             _dir: dir,
-            spec: spec(role, set),
+            spec: spec_of(vec![flags(role, set)]),
         }
     }
 
@@ -66,11 +67,15 @@ impl Machine {
     }
 }
 
-fn spec(role: &str, set: &[&str]) -> NodeSpec {
+fn flags(role: &str, set: &[&str]) -> Layer {
     let mut all = vec![format!("role={role}")];
     all.extend(set.iter().map(|&setting| setting.to_owned()));
+    Layer::of_flags(&all, &[]).unwrap()
+}
+
+fn spec_of(layers: Vec<Layer>) -> NodeSpec {
     let inputs = Inputs {
-        layers: vec![Layer::of_flags(&all, &[]).unwrap()],
+        layers,
         host: HostFacts::default(),
         ..Inputs::default()
     };
@@ -159,7 +164,13 @@ fn etcd_data_of_another_cluster_is_refused_and_kept() {
 
 #[test]
 fn the_token_of_the_settings_is_kept_without_its_secret() {
-    let machine = master(&[&format!("join.token={TOKEN}")]);
+    let settings = format!("join: {{token: {TOKEN}}}");
+    let settings = Settings::from_yaml("a test", &settings).unwrap();
+    let mut machine = master(&[]);
+    machine.spec = spec_of(vec![
+        Layer::new(Place::Config("a test".to_owned()), settings),
+        flags("master", &["nodeName=server02", "address=192.168.1.102"]),
+    ]);
     let kept = machine.resolve(now()).unwrap().join_token.unwrap();
     assert_eq!(kept.id.to_string(), "abcdef");
     assert!(!format!("{:?}", kept.record).contains("a1b2c3"));

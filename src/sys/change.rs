@@ -189,13 +189,8 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use std::path::PathBuf;
 
+    use super::super::root::tests::root;
     use super::*;
-
-    fn root() -> (tempfile::TempDir, Root) {
-        let dir = tempfile::tempdir().unwrap();
-        let root = Root::open(dir.path()).unwrap();
-        (dir, root)
-    }
 
     #[test]
     fn a_written_file_has_its_mode_and_leaves_no_temporary_file() {

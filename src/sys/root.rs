@@ -171,13 +171,14 @@ pub(super) fn is_absent(error: &io::Error) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     #![allow(clippy::unwrap_used)]
     use std::os::unix::fs::symlink;
 
     use super::*;
 
-    fn root() -> (tempfile::TempDir, Root) {
+    /// A root that vanishes after the test.
+    pub fn root() -> (tempfile::TempDir, Root) {
         let dir = tempfile::tempdir().unwrap();
         let root = Root::open(dir.path()).unwrap();
         (dir, root)

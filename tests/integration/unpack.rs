@@ -44,6 +44,39 @@ fn what_goes_in_comes_out() {
 }
 
 #[test]
+fn files_that_are_the_same_are_packed_once_and_unpacked_each() {
+    let workshop = Workshop::packed();
+    let alone = workshop.get("payload").len();
+    let etcd = workshop.get("components/etcd");
+    workshop.put("components/etcdctl", &etcd);
+    let definition = String::from_utf8(workshop.get("definition/bundle.toml")).unwrap();
+    let more = "[[component]]\nname = \"etcdctl\"\nkind = \"program\"\nversion = \"3.1.10\"\n\
+                path = \"bin/etcdctl\"\nfile = \"etcdctl\"\n";
+    workshop.put(
+        "definition/bundle.toml",
+        format!("{definition}\n{more}").as_bytes(),
+    );
+    let manifest = workshop.pack("payload").unwrap();
+    let copies: Vec<&str> = manifest
+        .packs
+        .iter()
+        .flat_map(|pack| &pack.parts)
+        .filter(|part| part.path == "bin/etcd")
+        .flat_map(|part| part.paths())
+        .collect();
+    // The code, and what is after it.
+    assert_eq!(
+        copies,
+        ["bin/etcd", "bin/etcdctl", "bin/etcd", "bin/etcdctl"]
+    );
+    assert!(workshop.get("payload").len() < alone + 1000);
+    let dir = workshop.unpack().unwrap();
+    for path in ["bin/etcd", "bin/etcdctl"] {
+        assert_eq!(fs::read(dir.join(path)).unwrap(), etcd, "{path}");
+    }
+}
+
+#[test]
 fn a_flipped_byte_anywhere_in_a_pack_is_found() {
     let workshop = Workshop::packed();
     let good = workshop.get("payload");

@@ -76,7 +76,7 @@ print(json.dumps([[part.get_content_type(), part.get_payload(decode=True).decode
 }
 
 fn python(program: &str, input: &str) -> String {
-    let mut child = Command::new("/usr/bin/python3")
+    let mut child = python_of_cloud_init()
         .args(["-c", program])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

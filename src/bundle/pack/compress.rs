@@ -58,6 +58,8 @@ impl Class {
 struct Stretch<'a> {
     file: &'a Collected<'a>,
     range: Range<u64>,
+    /// The paths of other files with the same content.
+    copies: Vec<String>,
 }
 
 impl Stretch<'_> {
@@ -88,9 +90,7 @@ pub fn compress(files: &[Collected<'_>], dir: &Path, progress: &dyn Progress) ->
 /// The sections of the files that belong to that class, in the order of their paths.
 fn stretches<'a>(files: &'a [Collected<'a>], class: Class) -> Result<Vec<Stretch<'a>>> {
     let mut stretches = Vec::new();
-    let mut files: Vec<&Collected<'_>> = files.iter().collect();
-    files.sort_by_key(|file| &file.source.path);
-    for file in files {
+    for (file, copies) in without_copies(files) {
         let ranges = match (file.source.kind, class) {
             (Kind::Image, Class::Images) => [0..file.size, 0..0],
             (Kind::Program | Kind::CniPlugin, Class::Code) => {
@@ -104,9 +104,32 @@ fn stretches<'a>(files: &'a [Collected<'a>], class: Class) -> Result<Vec<Stretch
             _ => continue,
         };
         let ranges = ranges.into_iter().filter(|range| !range.is_empty());
-        stretches.extend(ranges.map(|range| Stretch { file, range }));
+        let stretch = |range| Stretch {
+            file,
+            range,
+            copies: copies.clone(),
+        };
+        stretches.extend(ranges.map(stretch));
     }
     Ok(stretches)
+}
+
+/// The files in the order of their paths, each with the paths of those of its kind that are the same.
+fn without_copies<'a>(files: &'a [Collected<'a>]) -> Vec<(&'a Collected<'a>, Vec<String>)> {
+    let mut sorted: Vec<&Collected<'_>> = files.iter().collect();
+    sorted.sort_by_key(|file| &file.source.path);
+    let is_image = |file: &Collected<'_>| file.source.kind == Kind::Image;
+    let mut unique: Vec<(&Collected<'_>, Vec<String>)> = Vec::new();
+    for file in sorted {
+        let same = unique
+            .iter_mut()
+            .find(|(other, _)| other.sha256 == file.sha256 && is_image(other) == is_image(file));
+        match same {
+            Some((_, copies)) => copies.push(file.source.path.clone()),
+            None => unique.push((file, Vec::new())),
+        }
+    }
+    unique
 }
 
 /// Splits into as few streams as the limit allows, all of about the same size.
@@ -165,7 +188,8 @@ fn append(
     let (offset, size) = (stretch.range.start, stretch.size());
     let mut file = File::open(&stretch.file.path)?;
     file.seek(SeekFrom::Start(offset))?;
-    let advance = |bytes| progress.advance(bytes);
+    let times = 1 + stretch.copies.len() as u64;
+    let advance = |bytes| progress.advance(bytes * times);
     let mut reader = Hashing::new(Counting::new(BufReader::new(file.take(size)), &advance));
     io::copy(&mut reader, encoder)?;
     let (read, sha256) = reader.finish();
@@ -175,6 +199,7 @@ fn append(
         offset,
         size,
         sha256,
+        copies: stretch.copies.clone(),
     })
 }
 

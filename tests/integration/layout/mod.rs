@@ -103,6 +103,16 @@ fn a_pure_room_that_reaches_the_machine_is_found() {
         ),
         ("paths", "use std::*;", "paths reaches std::*"),
         ("paths", "use nix::unistd::getuid;", "nix::unistd::getuid"),
+        (
+            "workloads",
+            "fn f(path: &std::path::Path) -> bool { path.exists() }",
+            "workloads reaches (method)::exists",
+        ),
+        (
+            "paths",
+            "extern crate nix as n; fn f() { n::unistd::getuid(); }",
+            "paths reaches nix::unistd::getuid",
+        ),
         // Through two more rooms: `desired` imports `addons`, and `plan` imports `desired`.
         (
             "addons::object",

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::tree::{Segments, Tree, room};
+use super::tree::{METHOD, Segments, Tree, room};
 
 /// The pure rooms, which get all their input as arguments.
 pub const PURE: &[&str] = &[
@@ -43,6 +43,19 @@ const MACHINE_CRATES: &[&str] = &[
     "tempfile",
     "tokio",
     "tokio_rustls",
+];
+/// The methods of paths that read the file system.
+const PATH_METHODS: &[&str] = &[
+    "canonicalize",
+    "exists",
+    "is_dir",
+    "is_file",
+    "is_symlink",
+    "metadata",
+    "read_dir",
+    "read_link",
+    "symlink_metadata",
+    "try_exists",
 ];
 /// The rooms that know clap.
 const COMMAND_LINE: &[&str] = &["cli", "commands"];
@@ -153,7 +166,8 @@ pub fn pure_rooms_stay_pure(tree: &Tree) -> Vec<String> {
                 broken.push(format!("{name} reaches the machine: {way}"));
             }
             let foreign = &modules[&reached.to_owned()].foreign;
-            for path in foreign.iter().filter(|path| is_any(path, MACHINE_CRATES)) {
+            let reaches = |path: &&Segments| is_any(path, MACHINE_CRATES) || asks_disk(path);
+            for path in foreign.iter().filter(reaches) {
                 broken.push(format!("{name} reaches {}: {way}", path.join("::")));
             }
         }
@@ -220,6 +234,11 @@ pub fn readers_do_not_reach_the_writer(tree: &Tree) -> Vec<String> {
         }
     }
     broken
+}
+
+/// Whether it is a method of paths that reads the file system.
+fn asks_disk(path: &[String]) -> bool {
+    matches!(path, [of, method] if of == METHOD && PATH_METHODS.contains(&method.as_str()))
 }
 
 /// Whether the path is one of `names` or is below one, or imports everything of its parent.

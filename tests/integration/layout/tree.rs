@@ -8,6 +8,9 @@ use proc_macro2::{TokenStream, TokenTree};
 use syn::visit::Visit;
 use syn::{Attribute, Item, UseTree};
 
+/// What stands before the name of a method that is called.
+pub const METHOD: &str = "(method)";
+
 /// The segments of a path, such as `["std", "fs", "write"]`.
 pub type Segments = Vec<String>;
 
@@ -299,6 +302,29 @@ impl Reader {
 impl<'ast> Visit<'ast> for Reader {
     fn visit_item_use(&mut self, item: &'ast syn::ItemUse) {
         self.import(&item.tree, &[]);
+    }
+
+    fn visit_item_extern_crate(&mut self, item: &'ast syn::ItemExternCrate) {
+        let name = item.rename.as_ref().map_or(&item.ident, |(_, name)| name);
+        self.name(Some(&name.to_string()), &[item.ident.to_string()]);
+    }
+
+    /// A file that is not where its name says would not be read.
+    fn visit_item_mod(&mut self, item: &'ast syn::ItemMod) {
+        let has_path = |attribute: &Attribute| attribute.path().is_ident("path");
+        assert!(
+            !item.attrs.iter().any(has_path),
+            "#[path] on {}",
+            item.ident
+        );
+        syn::visit::visit_item_mod(self, item);
+    }
+
+    /// A path asks the file system by methods, without an import.
+    fn visit_expr_method_call(&mut self, call: &'ast syn::ExprMethodCall) {
+        let method = call.method.to_string();
+        self.paths.insert(vec![METHOD.to_owned(), method]);
+        syn::visit::visit_expr_method_call(self, call);
     }
 
     fn visit_path(&mut self, path: &'ast syn::Path) {
