@@ -8,7 +8,7 @@ use proc_macro2::{TokenStream, TokenTree};
 use syn::visit::Visit;
 use syn::{Attribute, Item, UseTree};
 
-/// What stands before the name of a method that is called.
+/// The segment before the name of a called method.
 pub const METHOD: &str = "(method)";
 
 /// The segments of a path, such as `["std", "fs", "write"]`.
@@ -320,7 +320,7 @@ impl<'ast> Visit<'ast> for Reader {
         syn::visit::visit_item_mod(self, item);
     }
 
-    /// A path asks the file system by methods, without an import.
+    /// The methods of a path read the file system, without an import.
     fn visit_expr_method_call(&mut self, call: &'ast syn::ExprMethodCall) {
         let method = call.method.to_string();
         self.paths.insert(vec![METHOD.to_owned(), method]);
