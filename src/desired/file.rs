@@ -97,7 +97,7 @@ impl File {
     }
 
     /// The file as part of the node's keys and certificates.
-    pub(super) fn as_identity(self) -> File {
+    pub(super) fn for_identity(self) -> File {
         File {
             purpose: Purpose::Identity,
             ..self

@@ -25,11 +25,12 @@ pub fn all(sources: &Sources<'_>, services: &[&Service]) -> Result<Vec<File>> {
     if let Some(pki) = sources.pki {
         files.extend(pki_files(pki));
         let issuer = issuer(Some(pki)).filter(|_| sources.spec.role.is_master());
-        files.extend(issuer.map(|pem| File::public(paths::ISSUER_CERTIFICATE, pem).as_identity()));
+        files.extend(issuer.map(|pem| File::public(paths::ISSUER_CERTIFICATE, pem).for_identity()));
     }
     let tokens = sources.tokens.filter(|_| sources.spec.role.is_master());
-    files
-        .extend(tokens.map(|tokens| File::secret(paths::TOKEN_FILE, tokens.clone()).as_identity()));
+    files.extend(
+        tokens.map(|tokens| File::secret(paths::TOKEN_FILE, tokens.clone()).for_identity()),
+    );
     files.extend(kubeconfigs(sources)?);
     files.extend(addons::files(sources)?);
     files.push(images(sources)?);
@@ -134,7 +135,7 @@ pub(super) fn pki_files(pki: &Pki) -> Vec<File> {
             account.public_pem.clone(),
         ));
     }
-    files.into_iter().map(File::as_identity).collect()
+    files.into_iter().map(File::for_identity).collect()
 }
 
 /// The owner of a kubeconfig.
@@ -231,7 +232,7 @@ fn kubeconfig(sources: &Sources<'_>, wanted: &Kubeconfig) -> Result<File> {
     };
     let values = with(with(values(sources), json!({ "user": wanted.user })), shown);
     let text = render("config/kubeconfig.yaml", &values)?;
-    Ok(File::secret(wanted.path, Secret::new(text.into_bytes())).as_identity())
+    Ok(File::secret(wanted.path, Secret::new(text.into_bytes())).for_identity())
 }
 
 fn units(sources: &Sources<'_>, services: &[&Service]) -> Result<Vec<File>> {

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::Write;
 
-use appliance::bundle::manifest::{FILE_NAME, Manifest};
+use appliance::bundle::manifest::{FILE_NAME, Manifest, Part};
 use appliance::bundle::unpack::is_complete;
 use appliance::digest::Sha256;
 
@@ -62,7 +62,7 @@ fn files_that_are_the_same_are_packed_once_and_unpacked_each() {
         .iter()
         .flat_map(|pack| &pack.parts)
         .filter(|part| part.path == "bin/etcd")
-        .flat_map(|part| part.paths())
+        .flat_map(Part::paths)
         .collect();
     // What is before the code, the code, and what is after it.
     assert_eq!(copies, ["bin/etcd", "bin/etcdctl"].repeat(3));
