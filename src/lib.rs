@@ -1,6 +1,6 @@
 //! Turns an OpenStack VM into a Kubernetes v1.9 node with no network beyond the cluster's own.
 //!
-//! Data flows one way: sources → [`metadata::Metadata`] → [`nodespec::NodeSpec`] → files and
+//! Data flows one way: sources → [`metadata::model::Metadata`] → [`nodespec::NodeSpec`] → files and
 //! certificates ([`desired::Desired`]) → [`plan::Plan`] → [`apply`] → [`status`].
 
 // A closed pipe must not end the program in a panic: `sys::out` prints.

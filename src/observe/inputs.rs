@@ -31,7 +31,7 @@ pub struct Typed {
     pub profile: Option<String>,
     /// Settings, each as `KEY=VALUE`.
     pub set: Vec<String>,
-    /// A file of settings instead of [`paths::CONFIG`].
+    /// A file of settings instead of [`CONFIG`].
     pub config: Option<PathBuf>,
     /// The metadata sources, in order; none for the usual ones.
     pub sources: Vec<Source>,
