@@ -19,6 +19,7 @@ pub mod desired;
 pub mod digest;
 pub mod enroll;
 pub mod image;
+pub mod install;
 pub mod join;
 pub mod kubeconfig;
 pub mod metadata;

@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Take, Write};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipArchive, ZipWriter};
 
@@ -14,6 +14,7 @@ use super::elf::Program;
 use super::manifest::{FILE_NAME, Manifest};
 use super::signature::TrustKey;
 use crate::digest::Sha256;
+use crate::nodespec::Refused;
 
 /// The entry with the signature of the manifest, with the name that minisign gives such files.
 pub const SIGNATURE: &str = "manifest.json.minisig";
@@ -25,6 +26,11 @@ const ELF: &[u8] = b"\x7fELF";
 const MAX_DOCUMENT: u64 = 16 * 1024 * 1024;
 /// The running program, even if it was renamed or removed since it was started.
 const THIS_PROGRAM: &str = "/proc/self/exe";
+
+/// Why there is nothing to install, and what to do.
+const BUILDER: &str = "this program carries no bundle; make an appliance with `appliance repack \
+                       --bundle BUNDLE -o FILE` and use that, or give a payload with `--payload \
+                       FILE`";
 
 /// A packed bundle whose table of contents has been checked.
 #[derive(Debug)]
@@ -71,6 +77,24 @@ impl Payload {
             }
         };
         open().with_context(|| path.display().to_string())
+    }
+
+    /// The payload in the file `given`, or the payload of this program. A program without one is refused.
+    pub fn to_install(given: Option<&Path>) -> Result<Payload> {
+        let payload = match given {
+            Some(path) => Some(Payload::open(path)?),
+            None => Payload::of_this_program()?,
+        };
+        payload.ok_or_else(|| Refused::because(anyhow!(BUILDER)).into())
+    }
+
+    /// Refuses a payload that one of the keys did not sign, each a key or a file with it.
+    pub fn check_signatures(&self, keys: &[&str]) -> Result<(), Refused> {
+        for key in keys {
+            let key = TrustKey::find(key).map_err(Refused::because)?;
+            self.check_signature(&key).map_err(Refused::because)?;
+        }
+        Ok(())
     }
 
     fn at(path: &Path, start: u64) -> Result<Payload> {

@@ -3,10 +3,10 @@
 use anyhow::Result;
 
 use super::Outcome;
-use super::user::check_user;
 use crate::apply::{addons, images};
 use crate::cli::{Addons, Images};
 use crate::observe::software::docker_of_node;
+use crate::observe::user::check_user;
 use crate::sys::process::System;
 use crate::sys::root::Root;
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow};
 
-use super::payload::{check_signature, manifest_of};
+use super::payload::{keys, manifest_of};
 use super::{Outcome, print};
 use crate::bundle::cache::Cache;
 use crate::bundle::definition::Definition;
@@ -205,7 +205,7 @@ fn verify(
 ) -> Result<Outcome> {
     let definition = bundle.map(definition).transpose()?;
     let payload = Payload::open(file)?;
-    check_signature(&payload, trust, required_key)?;
+    payload.check_signatures(&keys(trust, required_key))?;
     let progress = progress::standard_error("verify", payload.manifest().unpacked_size());
     let audit = verify::verify(&payload, definition.as_ref(), &*progress)?;
     drop(progress);

@@ -7,13 +7,13 @@ use anyhow::Result;
 use serde_json::json;
 use time::format_description::well_known::Rfc3339;
 
-use super::user::check_user;
 use super::{Outcome, install, print};
 use crate::cli::{Certs, Output};
 use crate::enroll::by_hand;
 use crate::nodespec::value::{Layer, Place};
 use crate::nodespec::{HostFacts, Inputs, NodeSpec, Refused};
 use crate::observe::inputs::read_config;
+use crate::observe::user::check_user;
 use crate::paths;
 use crate::status::certificates::{self, HeldCertificate};
 use crate::sys::out::say;

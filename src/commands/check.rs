@@ -2,12 +2,12 @@
 
 use anyhow::{Result, bail};
 
-use super::user::check_user;
 use super::{Outcome, print};
 use crate::check::{self, find_out, serve};
 use crate::cli::{Check, CheckCommand};
 use crate::nodespec::Refused;
 use crate::observe::records;
+use crate::observe::user::check_user;
 use crate::sys::process::System;
 use crate::sys::root::Root;
 

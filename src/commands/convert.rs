@@ -6,6 +6,7 @@ use time::OffsetDateTime;
 
 use super::{Outcome, ask, install};
 use crate::cli::Convert;
+use crate::install::prepare;
 use crate::nodespec::{Profile, Refused};
 use crate::observe::records;
 use crate::plan::{Plan, teardown};
@@ -19,7 +20,7 @@ pub fn run(arguments: &Convert, required_key: Option<&str>) -> Result<Outcome> {
     let Some(state) = records::state(&root)? else {
         return Ok(Outcome::NotInstalled);
     };
-    let machine = install::prepare(&install::request(&arguments.install), required_key)?;
+    let machine = prepare(&install::request(&arguments.install, required_key))?;
     let wanted = machine.spec.profile.value;
     if state.profile != Profile::Simple.to_string() || wanted != Profile::WithCa {
         bail!(Refused {

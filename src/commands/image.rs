@@ -2,8 +2,8 @@
 
 use anyhow::Result;
 
-use super::user::check_user;
-use super::{Outcome, ask, man, payload, print};
+use super::payload::keys;
+use super::{Outcome, ask, man, print};
 use crate::bundle::payload::Payload;
 use crate::check::is_sound;
 use crate::cli::{Image, ImageBuild, ImageCheck, ImagePayload, ImagePrepare, Output};
@@ -11,6 +11,7 @@ use crate::image::build::{Build, build};
 use crate::image::checks::{self, Subject};
 use crate::image::prepare::Preparation;
 use crate::nodespec::Refused;
+use crate::observe::user::check_user;
 use crate::sys::interrupt::Interruption;
 use crate::sys::lock::Lock;
 use crate::sys::out::say;
@@ -27,8 +28,8 @@ pub fn run(command: &Image, required_key: Option<&str>) -> Result<Outcome> {
 }
 
 fn carried(arguments: &ImagePayload, required_key: Option<&str>) -> Result<Payload> {
-    let payload = payload::to_install(arguments.payload.as_deref())?;
-    payload::check_signature(&payload, &arguments.trust, required_key)?;
+    let payload = Payload::to_install(arguments.payload.as_deref())?;
+    payload.check_signatures(&keys(&arguments.trust, required_key))?;
     Ok(payload)
 }
 

@@ -7,11 +7,11 @@ use std::path::Path;
 use anyhow::{Context, Result, anyhow, bail};
 
 use super::Outcome;
-use super::user::check_user;
 use crate::cli::Kubeconfig as Arguments;
 use crate::kubeconfig::{Kubeconfig, Server};
 use crate::nodespec::{Profile, Refused, Role};
 use crate::observe::records;
+use crate::observe::user::check_user;
 use crate::paths::{self, ADMIN_KUBECONFIG};
 use crate::pki::inspect;
 use crate::records::state::State;

@@ -34,7 +34,6 @@ mod print;
 mod repack;
 mod status;
 mod token;
-mod user;
 mod user_data;
 mod version;
 

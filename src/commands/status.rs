@@ -3,10 +3,10 @@
 use anyhow::Result;
 use time::OffsetDateTime;
 
-use super::user::check_user;
 use super::{Outcome, print};
 use crate::cli::Status;
 use crate::observe::records;
+use crate::observe::user::check_user;
 use crate::status::{InstalledNode, Report, ask_masters};
 use crate::sys::process::System;
 use crate::sys::root::Root;

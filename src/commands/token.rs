@@ -5,7 +5,6 @@ use serde_json::json;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::user::check_user;
 use super::{Outcome, print};
 use crate::cli::{Output, Token as Command};
 use crate::clients::systemd;
@@ -15,6 +14,7 @@ use crate::nodespec::join::Ttl;
 use crate::nodespec::token::{Token, TokenId};
 use crate::nodespec::{Profile, Refused, Role};
 use crate::observe::records;
+use crate::observe::user::check_user;
 use crate::records::state::State;
 use crate::records::tokens::TokenRecord;
 use crate::sys::out::{self, say};

@@ -6,4 +6,5 @@ pub mod node;
 pub mod preflight;
 pub mod records;
 pub mod software;
+pub mod user;
 pub mod workloads;

@@ -1,4 +1,4 @@
-//! The machine that becomes a node, and the stages it goes through.
+//! The stages that make a machine a node, one after the other, over what the operator asks for.
 
 use std::path::Path;
 
@@ -8,15 +8,14 @@ use crate::apply::program::install as install_program;
 use crate::apply::{Executor, records as notes};
 use crate::bundle::payload::{Payload, this_program};
 use crate::bundle::unpack;
-use crate::cli::{NodeInputs, Trust};
 use crate::clients::docker::Docker;
-use crate::commands::user::check_user;
-use crate::commands::{inputs, payload};
 use crate::desired::{Desired, Sources};
 use crate::enroll::{self, Context, Identity, Joining};
 use crate::nodespec::{NodeSpec, Refused};
+use crate::observe::inputs::{Typed, collect};
 use crate::observe::node::{Observer, observe};
 use crate::observe::software::docker_source;
+use crate::observe::user::check_user;
 use crate::observe::workloads::{self, Place};
 use crate::observe::{self, records};
 use crate::paths::BUNDLES;
@@ -28,16 +27,16 @@ use crate::sys::progress;
 use crate::sys::root::Root;
 
 /// The operator's request.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub struct Request<'a> {
     /// The system to install.
     pub root: &'a Path,
     /// The payload, if not this program's own.
     pub payload: Option<&'a Path>,
-    /// Who must have signed the payload.
-    pub trust: &'a Trust,
+    /// The keys (minisign) that must have signed the payload.
+    pub keys: Vec<&'a str>,
     /// Where settings come from.
-    pub inputs: &'a NodeInputs,
+    pub typed: Typed,
 }
 
 /// A machine, and all facts that are known before the machine is inspected.
@@ -53,13 +52,12 @@ pub struct Machine {
 }
 
 /// Finds the specification of the node and its payload. Writes nothing.
-pub fn prepare(request: &Request<'_>, required_key: Option<&str>) -> Result<Machine> {
+pub fn prepare(request: &Request<'_>) -> Result<Machine> {
     let root = Root::open(request.root).map_err(Refused::because)?;
     check_user(&root)?;
-    let payload = payload::to_install(request.payload)?;
-    payload::check_signature(&payload, request.trust, required_key)?;
-    let typed = inputs::typed(request.inputs);
-    let collected = observe::inputs::collect(&typed, &root, Some(payload.manifest()))?;
+    let payload = Payload::to_install(request.payload)?;
+    payload.check_signatures(&request.keys)?;
+    let collected = collect(&request.typed, &root, Some(payload.manifest()))?;
     let spec = NodeSpec::resolve(&collected.inputs)?;
     for warning in &spec.warnings {
         log::warn!("{warning}");

@@ -5,39 +5,38 @@ use std::time::Duration;
 use anyhow::Result;
 use serde_json::json;
 
+use super::inputs::typed;
+use super::payload::keys;
 use super::{Outcome, print};
-use crate::cli::{Install, NodeInputs, Output, Trust};
+use crate::cli::{Install, NodeInputs, Output};
 use crate::enroll::{self, Joining};
+use crate::install::{Machine, Request, prepare};
 use crate::nodespec::Profile;
 use crate::observe::records;
+use crate::observe::user::check_user;
 use crate::plan::Plan;
 use crate::status::{InstalledNode, Report, until_healthy};
 use crate::sys::lock::Lock;
 use crate::sys::out::say;
 use crate::sys::root::Root;
 
-mod machine;
-
-pub use machine::{Machine, Request, prepare};
-
-use super::user::check_user;
-
 /// How long one renewal keeps trying. The timer tries again the next day.
 const RENEWAL: Duration = Duration::from_secs(600);
 
 /// Installs this machine as a node.
 pub fn run(arguments: &Install, required_key: Option<&str>) -> Result<Outcome> {
-    let machine = prepare(&request(arguments), required_key)?;
+    let request = request(arguments, required_key);
+    let machine = prepare(&request)?;
     install(&machine, arguments)
 }
 
 /// The flags of `install`.
-pub fn request(arguments: &Install) -> Request<'_> {
+pub fn request<'a>(arguments: &'a Install, required_key: Option<&'a str>) -> Request<'a> {
     Request {
         root: &arguments.root,
         payload: arguments.payload.as_deref(),
-        trust: &arguments.trust,
-        inputs: &arguments.inputs,
+        keys: keys(&arguments.trust, required_key),
+        typed: typed(&arguments.inputs),
     }
 }
 
@@ -91,10 +90,10 @@ pub fn renew(inputs: &NodeInputs, required_key: Option<&str>) -> Result<Outcome>
     let request = Request {
         root: "/".as_ref(),
         payload: None,
-        trust: &Trust::default(),
-        inputs,
+        keys: required_key.into_iter().collect(),
+        typed: typed(inputs),
     };
-    let machine = prepare(&request, required_key)?;
+    let machine = prepare(&request)?;
     let _lock = Lock::take(&machine.root)?;
     machine.check_profile()?;
     let (plan, docker) = machine.plan(&machine.identity(Joining::Now(Some(RENEWAL)))?)?;
