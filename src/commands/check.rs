@@ -20,7 +20,7 @@ pub fn run(arguments: &Check) -> Result<Outcome> {
     let root = Root::open("/".as_ref())?;
     check_user(&root)?;
     let Some(state) = records::state(&root)? else {
-        log::warn!("this machine is not installed; run `appliance install`");
+        log::error!("this machine is not installed; to make it a node, run `appliance install`");
         return Ok(Outcome::NotInstalled);
     };
     let Some(expected) = records::expected(&root)? else {

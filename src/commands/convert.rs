@@ -18,6 +18,7 @@ use crate::sys::root::Root;
 pub fn run(arguments: &Convert, required_key: Option<&str>) -> Result<Outcome> {
     let root = Root::open(&arguments.install.root).map_err(Refused::because)?;
     let Some(state) = records::state(&root)? else {
+        log::error!("this machine is not installed; to make it a node, run `appliance install`");
         return Ok(Outcome::NotInstalled);
     };
     let machine = prepare(&install::request(&arguments.install, required_key))?;

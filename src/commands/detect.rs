@@ -103,7 +103,7 @@ fn facts(metadata: &[Metadata]) {
 
 fn settings(rows: &[Row], explain: bool) {
     let mut table = match explain {
-        true => print::table(&["SETTING", "VALUE", "FROM", "OVERRODE"]),
+        true => print::table(&["SETTING", "VALUE", "FROM", "OVERRIDES"]),
         false => print::table(&["SETTING", "VALUE"]),
     };
     for row in rows {

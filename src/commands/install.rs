@@ -79,6 +79,7 @@ pub fn renew(inputs: &NodeInputs, required_key: Option<&str>) -> Result<Outcome>
     let root = Root::open("/".as_ref())?;
     check_user(&root)?;
     let Some(state) = records::state(&root)? else {
+        log::error!("this machine is not installed; to make it a node, run `appliance install`");
         return Ok(Outcome::NotInstalled);
     };
     let due = enroll::due(&root, &state)?;

@@ -86,7 +86,7 @@ fn ask() -> Result<()> {
             "this needs your confirmation, and standard input is not a terminal; use --yes"
         ));
     }
-    out::text("Type yes to go on: ");
+    out::text("Type yes to continue: ");
     out::flush();
     let mut answer = String::new();
     io::stdin().lock().read_line(&mut answer)?;

@@ -31,18 +31,22 @@ fn request(authority: &str, common_name: &str) -> PkiRequest {
 
 /// Makes a CA with this common name in the directory `dir`. It never replaces an existing CA.
 pub fn init(dir: &Path, common_name: &str) -> Result<()> {
-    std::fs::create_dir_all(dir).with_context(|| dir.display().to_string())?;
+    check_common_name(common_name)?;
+    std::fs::create_dir_all(dir)
+        .with_context(|| format!("cannot make the directory {}", dir.display()))?;
     let root = Root::open(dir)?;
-    for path in [CA, CA_KEY] {
-        if root.exists(path)? {
-            bail!(Refused {
-                problems: vec![format!(
-                    "{}{path} already exists, and `certs init` never overwrites a certificate \
-                     authority; choose another directory with `--ca DIR`",
-                    dir.display()
-                )],
-            });
-        }
+    if has_content(&root, CA)? {
+        bail!(Refused {
+            problems: vec![format!(
+                "{}{CA} already exists, and `certs init` never overwrites a certificate authority; \
+                 choose another directory with `--ca DIR`",
+                dir.display()
+            )],
+        });
+    }
+    if has_content(&root, CA_KEY)? {
+        // As after a run that was cut.
+        log::info!("using the key {}{CA_KEY}, which exists", dir.display());
     }
     let made = pki::resolve(
         &request(CA, common_name),
@@ -59,6 +63,27 @@ pub fn init(dir: &Path, common_name: &str) -> Result<()> {
         dir.display()
     );
     Ok(())
+}
+
+/// Whether there is a file with something in it: an empty one is what a power cut can leave.
+fn has_content(root: &Root, path: &str) -> Result<bool> {
+    Ok(root.read(path)?.is_some_and(|bytes| !bytes.is_empty()))
+}
+
+/// The longest common name of a certificate, in characters (RFC 5280, ub-common-name).
+const MAX_COMMON_NAME: usize = 64;
+
+fn check_common_name(name: &str) -> Result<(), Refused> {
+    let length = name.chars().count();
+    if (1..=MAX_COMMON_NAME).contains(&length) && !name.contains(char::is_control) {
+        return Ok(());
+    }
+    Err(Refused {
+        problems: vec![format!(
+            "--common-name has {length} characters; use 1 to {MAX_COMMON_NAME}, and no control \
+             characters"
+        )],
+    })
 }
 
 /// The files of the CA and of the node.
@@ -83,14 +108,17 @@ impl Existing for ByHand<'_> {
 /// the directory `output`.
 pub fn issue(ca: &Path, output: &Path, spec: &NodeSpec) -> Result<()> {
     let authority = Root::open(ca).map_err(Refused::because)?;
-    if !authority.exists(CA)? {
-        bail!(Refused {
-            problems: vec![format!(
-                "{}{CA} does not exist; make a certificate authority with `appliance certs init \
-                 --ca {0}`, or name its directory with `--ca DIR`",
-                ca.display()
-            )],
-        });
+    for path in [CA, CA_KEY] {
+        if !has_content(&authority, path)? {
+            bail!(Refused {
+                problems: vec![format!(
+                    "{}{path} does not exist, is empty, or is a link out of this directory; make a \
+                     certificate authority with `appliance certs init --ca {0}`, or name its \
+                     directory with `--ca DIR`",
+                    ca.display()
+                )],
+            });
+        }
     }
     if !spec.tls() {
         bail!(Refused {
@@ -100,7 +128,8 @@ pub fn issue(ca: &Path, output: &Path, spec: &NodeSpec) -> Result<()> {
             )],
         });
     }
-    std::fs::create_dir_all(output).with_context(|| output.display().to_string())?;
+    std::fs::create_dir_all(output)
+        .with_context(|| format!("cannot make the directory {}", output.display()))?;
     let node = Root::open(output)?;
     let existing = ByHand {
         authority: &authority,
@@ -118,7 +147,7 @@ pub fn issue(ca: &Path, output: &Path, spec: &NodeSpec) -> Result<()> {
     }
     for issued in &made.certificates {
         if let Some(reason) = &issued.reason {
-            log::info!("made {}: {reason}", issued.name);
+            log::info!("made the certificate {}: {reason}", issued.name);
         }
     }
     write(&node, &Desired::of_pki(&made))?;
@@ -137,7 +166,11 @@ fn write(root: &Root, files: &[File]) -> Result<()> {
     for file in files {
         let bytes = file.content.bytes();
         match root.read(&file.path)? {
-            Some(found) if found == bytes => {}
+            Some(found) if found == bytes && root.mode(&file.path)? == Some(file.mode) => {}
+            // A file of no bytes is what a power cut can leave; nothing is lost.
+            Some(found) if found == bytes || found.is_empty() => {
+                root.write(&file.path, bytes, file.mode)?;
+            }
             None => root.create(&file.path, bytes, file.mode)?,
             Some(_) if matches!(file.content, Content::Secret(_)) => {
                 bail!(

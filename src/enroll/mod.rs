@@ -104,7 +104,7 @@ pub fn resolve(context: &Context<'_>, joining: Joining) -> Result<Identity> {
 /// Whether this machine needs certificates or keys of a master, for which it may have to wait.
 pub fn has_to_join(context: &Context<'_>) -> Result<bool> {
     let is_worker = context.spec.tls() && !context.spec.role.is_master();
-    let has_to = is_worker && !context.root.exists(paths::CA_CERTIFICATE)?;
+    let has_to = is_worker && ask::authority(context.root)?.is_none();
     Ok(has_to || masters::lacks_shared_keys(context)?)
 }
 

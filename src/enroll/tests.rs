@@ -200,3 +200,99 @@ fn a_certificate_that_is_missing_is_due() {
         .unwrap();
     assert_eq!(due(&machine.root, &state).unwrap(), ["etcd"]);
 }
+
+mod by_hand {
+    use std::path::Path;
+
+    use super::super::by_hand::{init, issue};
+    use super::{flags, fs, spec_of};
+    use crate::nodespec::{NodeSpec, Refused};
+
+    fn worker() -> NodeSpec {
+        let own = ["nodeName=a", "address=192.168.1.5", "master=192.168.1.102"];
+        spec_of(vec![flags("worker", &own)])
+    }
+
+    fn refused(result: anyhow::Result<()>, part: &str) {
+        let error = result.unwrap_err();
+        assert!(error.is::<Refused>(), "{error:#}");
+        assert!(format!("{error:#}").contains(part), "{error:#}");
+    }
+
+    fn ca(dir: &Path) -> String {
+        fs::read_to_string(dir.join("etc/kubernetes/ca/ca.pem")).unwrap()
+    }
+
+    #[test]
+    fn a_key_beside_the_certificates_of_a_ca_is_never_published() {
+        let dir = tempfile::tempdir().unwrap();
+        let (own, output) = (dir.path().join("ca"), dir.path().join("node"));
+        init(&own, "kubernetes").unwrap();
+        let [certificate, key] = ["ca.pem", "ca-key.pem"].map(|name| own.join(name));
+        let both = [certificate.clone(), key].map(|path| fs::read_to_string(path).unwrap());
+        fs::write(&certificate, both.concat()).unwrap();
+        issue(&own, &output, &worker()).unwrap();
+        assert_eq!(ca(&output), both[0]);
+    }
+
+    #[test]
+    fn a_ca_that_is_not_there_is_never_made_up() {
+        let dir = tempfile::tempdir().unwrap();
+        let (own, linked) = (dir.path().join("ca"), dir.path().join("linked"));
+        init(&own, "kubernetes").unwrap();
+        fs::create_dir(&linked).unwrap();
+        for name in ["ca.pem", "ca-key.pem"] {
+            std::os::unix::fs::symlink(own.join(name), linked.join(name)).unwrap();
+        }
+        let output = dir.path().join("node");
+        refused(issue(&linked, &output, &worker()), "ca.pem does not exist");
+        fs::write(own.join("ca.pem"), "").unwrap();
+        refused(issue(&own, &output, &worker()), "ca.pem does not exist");
+        assert!(!output.exists());
+    }
+
+    #[test]
+    fn a_cut_between_key_and_certificate_is_mended_with_the_same_key() {
+        let dir = tempfile::tempdir().unwrap();
+        init(dir.path(), "kubernetes").unwrap();
+        let key = fs::read(dir.path().join("ca-key.pem")).unwrap();
+        fs::remove_file(dir.path().join("ca.pem")).unwrap();
+        init(dir.path(), "kubernetes").unwrap();
+        assert_eq!(fs::read(dir.path().join("ca-key.pem")).unwrap(), key);
+        refused(init(dir.path(), "kubernetes"), "already exists");
+        refused(init(dir.path(), "a\nb"), "control characters");
+    }
+
+    #[test]
+    fn an_empty_key_is_made_anew_and_a_mode_is_repaired() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let (own, output) = (dir.path().join("ca"), dir.path().join("node"));
+        init(&own, "kubernetes").unwrap();
+        issue(&own, &output, &worker()).unwrap();
+        let key = output.join("etc/kubernetes/ca/kubelet/kubelet-key.pem");
+        let made = fs::read(&key).unwrap();
+        fs::set_permissions(&key, fs::Permissions::from_mode(0o666)).unwrap();
+        issue(&own, &output, &worker()).unwrap();
+        let mode = fs::metadata(&key).unwrap().permissions().mode();
+        assert_eq!((mode & 0o777, fs::read(&key).unwrap()), (0o600, made));
+        fs::write(&key, "").unwrap();
+        issue(&own, &output, &worker()).unwrap();
+        assert!(!fs::read(&key).unwrap().is_empty());
+    }
+}
+
+#[test]
+fn a_lost_key_of_service_accounts_is_not_replaced() {
+    let machine = master(&[]);
+    machine.keep(&machine.resolve(now()).unwrap());
+    machine
+        .root
+        .remove_file(paths::SERVICE_ACCOUNT_PRIVATE)
+        .unwrap();
+    let refusal = machine.refusal(now());
+    assert!(
+        refusal.contains(paths::SERVICE_ACCOUNT_PRIVATE),
+        "{refusal}"
+    );
+}

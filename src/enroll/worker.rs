@@ -43,7 +43,7 @@ pub fn certificates(context: &Context<'_>, joining: Joining, now: OffsetDateTime
     match joining {
         Joining::Pretended => pretended(context, requests, now),
         Joining::Now(limit) => {
-            if authority.is_none() {
+            if authority.is_none() || !has_joined(context)? {
                 // Only a node that has joined can go on without a token. Nothing is written before.
                 token(context).map_err(Failure::into_error)?;
             }
@@ -52,6 +52,12 @@ pub fn certificates(context: &Context<'_>, joining: Joining, now: OffsetDateTime
             Ok(given(joined, held))
         }
     }
+}
+
+/// Whether there is a certificate that a master may renew.
+fn has_joined(context: &Context<'_>) -> Result<bool> {
+    let certificate = context.root.read(&paths::certificate(KUBELET_CLIENT))?;
+    Ok(certificate.is_some_and(|pem| !pem.is_empty()))
 }
 
 fn kept(authority: String, held: Vec<Held<'_>>) -> Pki {
@@ -95,8 +101,7 @@ fn pretended(
         .map(ToString::to_string)
         .collect();
     log::info!(
-        "this worker would join the master at {}; the contents of its certificates are not known \
-         until then",
+        "this worker joins the master at {}; the plan shows placeholders for its certificates",
         masters.join(" or ")
     );
     let request = pki::PkiRequest {

@@ -29,7 +29,8 @@ pub(super) fn authority(
             let pem = String::from_utf8(pem).with_context(|| request.path.clone())?;
             check(&request.path, &pem, &own.key, now)?;
             refuse_another(request, &pem, given.as_ref())?;
-            (pem, own.pem, own.key, None)
+            // A key in it is not passed on, and the next write removes it from the file.
+            (only_certificates(pem)?, own.pem, own.key, None)
         }
         (None, Some(given)) => {
             let (pem, key_pem, key) = taken(given, now)?;
@@ -39,7 +40,7 @@ pub(super) fn authority(
         (None, None) => {
             let own = key_or_new(existing, &key_path)?;
             let pem = issue::authority(request, &own.key, now)?;
-            (pem, own.pem, own.key, Some("there was none"))
+            (pem, own.pem, own.key, Some("it did not exist"))
         }
     };
     let issued = Issued {
@@ -57,6 +58,12 @@ fn taken(given: &GivenAuthority, now: OffsetDateTime) -> Result<(String, Secret,
     let own_key = key::read(given.key.expose()).with_context(|| given.key_place.clone())?;
     let text = given.certificates.clone();
     check(&given.place, &text, &own_key, now)?;
+    ensure!(
+        only_certificates(text.clone())? == text,
+        "{} contains more than certificates, such as a private key, and everyone may read it on a \
+         node; use a file with the certificates alone",
+        given.place
+    );
     for (_, info) in certificates(&text)? {
         ensure!(
             info.not_before <= now,
@@ -69,6 +76,16 @@ fn taken(given: &GivenAuthority, now: OffsetDateTime) -> Result<(String, Secret,
     // In the format that the controller manager reads.
     let pem = Secret::new(own_key.serialize_pem().into_bytes());
     Ok((text, pem, own_key))
+}
+
+/// The text, if it has certificates only; else its certificates.
+fn only_certificates(text: String) -> Result<String> {
+    let other = |line: &str| line.starts_with("-----BEGIN") && !line.contains(" CERTIFICATE-----");
+    if !text.lines().any(|line| other(line.trim_start())) {
+        return Ok(text);
+    }
+    let certificates = certificates(&text)?.into_iter();
+    Ok(certificates.map(|(pem, _)| pem.replace('\r', "")).collect())
 }
 
 /// A cluster cannot change its CA: the certificates of all its nodes would become invalid.

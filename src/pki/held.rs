@@ -42,7 +42,7 @@ pub fn hold<'a>(
         let found = content(existing, &request.path)?;
         let certificate = match &authority {
             Some(authority) => authority.usable(request, found, &held.key, now),
-            None => Err("there was none"),
+            None => Err("it did not exist"),
         };
         Ok(Held {
             request,
@@ -122,7 +122,7 @@ impl Authority<'_> {
         key: &KeyPair,
         now: OffsetDateTime,
     ) -> Result<String, &'static str> {
-        let pem = found.ok_or("there was none")?;
+        let pem = found.ok_or("it did not exist")?;
         let info = inspect(&pem).map_err(|_| "it could not be read")?;
         let signed = is_signed_by(&pem, self.pem.as_bytes()).unwrap_or(false);
         // If it expires with its authority, a new one would not be valid any longer.

@@ -4,7 +4,7 @@
 //! an interrupted run leaves a key without a certificate, and the next run issues the
 //! certificate.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use rcgen::KeyPair;
 use time::OffsetDateTime;
 
@@ -57,6 +57,15 @@ fn service_account(request: &KeyPairRequest, existing: &dyn Existing) -> Result<
             (given.clone(), key)
         }
         _ => {
+            ensure!(
+                content(existing, &request.private)?.is_some()
+                    || content(existing, &request.public)?.is_none(),
+                "{} exists, but its private key {} is missing, and a new one would make every token \
+                 of a service account invalid; restore the key, or move the public key away to make \
+                 a new pair",
+                request.public,
+                request.private
+            );
             let found = key_or_new(existing, &request.private)?;
             (found.pem, found.key)
         }

@@ -10,6 +10,8 @@ mod compress;
 
 use self::collect::Collected;
 pub use self::collect::Places;
+use self::compress::{Effort, compress};
+
 use super::definition::Definition;
 use super::manifest::{Component, FORMAT, Manifest, Pack};
 use super::payload;
@@ -51,7 +53,11 @@ pub fn pack(
         .tempdir_in(parent)?;
     let files = collect::collect(definition, places, staging.path())?;
     let progress = begin(collect::total(&files));
-    let packs = compress::compress(&files, staging.path(), &*progress)?;
+    let effort = match definition.bundle.demonstration {
+        true => Effort::Little,
+        false => Effort::Usual,
+    };
+    let packs = compress(&files, staging.path(), effort, &*progress)?;
     drop(progress);
     let manifest = manifest(definition, &files, packs);
     write(&manifest, signer, staging.path(), output)?;

@@ -60,7 +60,7 @@ Where things are:
   /var/lib/etcd                 etcd's data; never deleted
   /var/lib/appliance            the program's own records
 
-More: appliance help";
+More: appliance help TOPIC";
 
 /// The end of the page of `install`: every setting, and where to write it.
 pub fn install() -> String {
@@ -275,10 +275,10 @@ Examples:
     --set address=192.168.1.102 -o ./server02
   appliance certs issue --ca ./ca --role worker --set nodeName=server01 \\
     --set address=192.168.1.101 --set master=192.168.1.102 -o ./server01
-  tar -C ./server01 -c etc | ssh server01 tar -C / -x
   appliance certs show --root ./server02
 
-Then run `appliance install` on each node. A worker that has its certificates
+Copy each directory to its node before the installation: `appliance help
+certificates` shows how. Then run `appliance install` on each node. A worker that has its certificates
 needs no token.
 
 More: appliance help certificates";

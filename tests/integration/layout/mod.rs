@@ -173,6 +173,26 @@ fn a_writer_in_another_room_is_found() {
             "crate::sys::atomic",
         ),
         (
+            "status",
+            "use crate::sys::out; fn f() { let _ = out::file(p, 0, b\"\"); }",
+            "crate::sys::out",
+        ),
+        (
+            "status",
+            "type F = std::fs::File; fn f() { F::create(\"a\"); }",
+            "std::fs::File::create",
+        ),
+        (
+            "status",
+            "use std as s; use s::fs as f; fn g() { f::write(\"a\", \"b\"); }",
+            "std::fs::write",
+        ),
+        (
+            "clients::mtls",
+            "fn f() { nix::unistd::unlink(\"/x\"); }",
+            "nix::unistd::unlink",
+        ),
+        (
             "observe::software",
             "use std::fs::*;",
             "observe::software writes",

@@ -259,9 +259,18 @@ impl Reader {
 
     /// The paths, with imported names replaced by their paths.
     fn resolved(&self) -> Vec<Segments> {
-        let resolve = |path: &Segments| match self.imported.get(&path[0]) {
-            Some(whole) if path.len() > 1 => [whole, &path[1..]].concat(),
-            _ => path.clone(),
+        let resolve = |path: &Segments| {
+            let mut path = path.clone();
+            // A name may stand for another name, but not for ever.
+            for _ in 0..8 {
+                match self.imported.get(&path[0]) {
+                    Some(whole) if *whole != [path[0].clone()] => {
+                        path = [whole, &path[1..]].concat();
+                    }
+                    _ => break,
+                }
+            }
+            path
         };
         self.paths.iter().map(resolve).collect()
     }
@@ -302,6 +311,19 @@ impl Reader {
 impl<'ast> Visit<'ast> for Reader {
     fn visit_item_use(&mut self, item: &'ast syn::ItemUse) {
         self.import(&item.tree, &[]);
+    }
+
+    fn visit_item_type(&mut self, item: &'ast syn::ItemType) {
+        if let syn::Type::Path(of) = &*item.ty {
+            let path: Segments = of
+                .path
+                .segments
+                .iter()
+                .map(|s| s.ident.to_string())
+                .collect();
+            self.name(Some(&item.ident.to_string()), &path);
+        }
+        syn::visit::visit_item_type(self, item);
     }
 
     fn visit_item_extern_crate(&mut self, item: &'ast syn::ItemExternCrate) {
