@@ -140,7 +140,16 @@ impl Kubeconfig {
         let text = str::from_utf8(text).ok();
         let options = serde_saphyr::options! { with_snippet: false };
         text.and_then(|text| serde_saphyr::from_str_with_options(text, options).ok())
+            .filter(Kubeconfig::is_ours)
             .ok_or_else(|| anyhow!("not a kubeconfig with embedded certificates"))
+    }
+
+    /// Whether it has the form in which this program writes one.
+    fn is_ours(&self) -> bool {
+        self.kind == "Config"
+            && self.clusters.len() == 1
+            && self.contexts.len() == 1
+            && self.users.len() == 1
     }
 
     /// The address at which the node itself reaches the API server.
@@ -157,7 +166,7 @@ impl Kubeconfig {
     pub fn for_another_machine(
         mut self,
         wanted: Option<Server>,
-        address: &str,
+        address: Ipv4Addr,
         certificate: &CertificateInfo,
     ) -> Result<String> {
         // If there are several masters, the node connects to the balancer's port on 127.0.0.1.
@@ -166,7 +175,10 @@ impl Kubeconfig {
         let mut server = match (wanted, own) {
             (Some(wanted), _) => wanted,
             (None, Some(own)) => own,
-            (None, None) => address.parse()?,
+            (None, None) => Server {
+                host: address.to_string(),
+                port: None,
+            },
         };
         server.port = server.port.or(own_port);
         if !server.is_in(certificate) {
@@ -233,6 +245,30 @@ mod tests {
         ] {
             let error = Kubeconfig::parse(text.as_bytes()).err().unwrap();
             assert!(!format!("{error:#}").contains("c2VjcmV0"), "{error:#}");
+        }
+    }
+
+    #[test]
+    fn a_kubeconfig_has_one_cluster_one_user_and_one_context() {
+        let part = |name: &str, inner: &str, number: usize| {
+            format!(
+                "{name}:{}\n",
+                format!("\n- {{name: n, {inner}}}").repeat(number)
+            )
+        };
+        let text = |kind: &str, [clusters, users, contexts]: [usize; 3]| {
+            let cluster = "cluster: {certificate-authority-data: eA==, server: 'https://h:1'}";
+            let user = "user: {client-certificate-data: eA==, client-key-data: eA==}";
+            format!("apiVersion: v1\nkind: {kind}\ncurrent-context: n\n")
+                + &part("clusters", cluster, clusters)
+                + &part("users", user, users)
+                + &part("contexts", "context: {cluster: n, user: n}", contexts)
+        };
+        let parse = |text: String| Kubeconfig::parse(text.as_bytes());
+        assert!(parse(text("Config", [1, 1, 1])).is_ok());
+        assert!(parse(text("Secret", [1, 1, 1])).is_err());
+        for numbers in [[2, 1, 1], [1, 2, 1], [1, 1, 2]] {
+            assert!(parse(text("Config", numbers)).is_err(), "{numbers:?}");
         }
     }
 }

@@ -204,6 +204,9 @@ fn verify(
     output: Output,
 ) -> Result<Outcome> {
     let definition = bundle.map(definition).transpose()?;
+    let place = || file.display().to_string();
+    let found = fs::metadata(file).with_context(place);
+    found.map_err(Refused::because)?;
     let payload = Payload::open(file)?;
     payload.check_signatures(&keys(trust, required_key))?;
     let progress = progress::standard_error("verify", payload.manifest().unpacked_size());

@@ -33,7 +33,10 @@ pub fn run(command: &Certs, required_key: Option<&str>) -> Result<Outcome> {
             let spec = spec(role, set, config.as_deref())?;
             by_hand::issue(ca, output, &spec)?;
         }
-        Certs::Show { root, output } => return show(&Root::open(root)?, *output),
+        Certs::Show { root, output } => {
+            let root = Root::open(root).map_err(Refused::because)?;
+            return show(&root, *output);
+        }
         Certs::Renew { inputs } => return install::renew(inputs, required_key),
     }
     Ok(Outcome::Done)

@@ -67,7 +67,10 @@ fn unknown(command: &Command, above: &[String], name: &str) -> Refused {
         let before: String = above.iter().map(|name| format!("{name} ")).collect();
         match nearest(name, &known) {
             Some(nearest) => format!("{what}; did you mean `appliance help {before}{nearest}`?"),
-            None => format!("{what}; `appliance help` lists all"),
+            None => format!(
+                "{what}; `{}` lists all",
+                format!("appliance help {before}").trim_end()
+            ),
         }
     };
     Refused {
@@ -125,7 +128,7 @@ fn pager() -> Option<String> {
     let pager = env::var("PAGER").unwrap_or_else(|_| "less -R".to_owned());
     let program = pager.split_whitespace().next()?;
     let is_there = if program.contains('/') {
-        Path::new(program).exists()
+        Path::new(program).is_file()
     } else {
         let path = env::var_os("PATH").unwrap_or_default();
         env::split_paths(&path).any(|dir| dir.join(program).is_file())

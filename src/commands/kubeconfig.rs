@@ -1,7 +1,7 @@
 //! `appliance kubeconfig`: the admin's kubeconfig, to use from another machine.
 
+use core::net::Ipv4Addr;
 use std::fs;
-use std::io::ErrorKind;
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -12,11 +12,11 @@ use crate::kubeconfig::{Kubeconfig, Server};
 use crate::nodespec::{Profile, Refused, Role};
 use crate::observe::records;
 use crate::observe::user::check_user;
-use crate::paths::{self, ADMIN_KUBECONFIG};
+use crate::paths::{self, ADMIN_KUBECONFIG, STATE};
 use crate::pki::inspect;
-use crate::records::state::State;
-use crate::sys::out;
+use crate::records::state::{self, State};
 use crate::sys::root::Root;
+use crate::sys::{out, read};
 
 /// The certificate that the API server shows.
 const API_SERVER: &str = "kubernetes";
@@ -31,13 +31,14 @@ pub fn run(arguments: &Arguments) -> Result<Outcome> {
         log::warn!("this machine is not a node: run this on a master");
         return Ok(Outcome::NotInstalled);
     };
-    check_node(&state)?;
+    let address = address(&state)?;
+    check_node(&state, address)?;
     let kubeconfig = Kubeconfig::parse(&file(&root, ADMIN_KUBECONFIG)?)
         .with_context(|| format!("{ADMIN_KUBECONFIG} is damaged; {REPAIR}"))?;
     let path = paths::certificate(API_SERVER);
     let certificate = inspect::inspect(&file(&root, &path)?)
         .with_context(|| format!("{path} is damaged; {REPAIR}"))?;
-    let text = kubeconfig.for_another_machine(server, &state.address, &certificate)?;
+    let text = kubeconfig.for_another_machine(server, address, &certificate)?;
     match &arguments.output {
         Some(path) => write(path, &text, arguments.force)?,
         None => out::text(&text),
@@ -52,15 +53,21 @@ fn file(root: &Root, path: &str) -> Result<Vec<u8>> {
     content.ok_or_else(|| anyhow!("{path} is missing; {REPAIR}"))
 }
 
-fn check_node(state: &State) -> Result<()> {
-    let problem = if state.role == Role::Worker.to_string() {
+/// The node's own address.
+fn address(state: &State) -> Result<Ipv4Addr> {
+    let address = state.address.parse();
+    address.with_context(|| format!("invalid `address` in {STATE}; {}", state::REPAIR))
+}
+
+fn check_node(state: &State, address: Ipv4Addr) -> Result<()> {
+    let shape = state.shape()?;
+    let problem = if shape.role == Role::Worker {
         "this machine is a worker, which does not have the admin's kubeconfig; run this on a master"
             .to_owned()
-    } else if state.profile == Profile::Simple.to_string() {
+    } else if shape.profile == Profile::Simple {
         format!(
             "this cluster has the profile simple, without certificates; use it without a kubeconfig: \
-             kubectl --server http://{}:8080 get nodes",
-            state.address
+             kubectl --server http://{address}:8080 get nodes"
         )
     } else {
         return Ok(());
@@ -74,18 +81,25 @@ fn check_node(state: &State) -> Result<()> {
 /// `force`.
 fn write(path: &Path, text: &str, force: bool) -> Result<()> {
     let shown = path.display();
-    match fs::read(path) {
-        Ok(existing) if existing != text.as_bytes() && !force => bail!(Refused {
+    // A device or a pipe has no content of its own: it is written to, and must not be read.
+    let existing = fs::metadata(path).ok().filter(fs::Metadata::is_file);
+    if let Some(existing) = existing
+        && !force
+        && !has_content(path, &existing, text)?
+    {
+        bail!(Refused {
             problems: vec![format!(
                 "{shown} exists and differs; use --force to replace it, or another file"
             )],
-        }),
-        Err(error) if error.kind() != ErrorKind::NotFound => {
-            return Err(error).with_context(|| format!("read {shown}"));
-        }
-        _ => {}
+        });
     }
     out::file(path, 0o600, text.as_bytes())?;
     log::info!("wrote {shown}: kubectl --kubeconfig {shown} get nodes");
     Ok(())
+}
+
+fn has_content(path: &Path, file: &fs::Metadata, text: &str) -> Result<bool> {
+    let length = text.len() as u64;
+    Ok(file.len() == length
+        && read::bounded(path, length)?.is_none_or(|found| found == text.as_bytes()))
 }

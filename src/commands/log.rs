@@ -1,11 +1,16 @@
 //! Messages for people on standard error: plain lines, as the journal wants them.
 
+use std::env;
+use std::ffi::OsString;
+use std::io::{self, ErrorKind, Write};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use log::{Level, LevelFilter, Log, Metadata, Record};
 
 use super::{Outcome, exit_code_of};
+use crate::nodespec::Refused;
+use crate::nodespec::token;
 use crate::sys::{out, progress};
 
 struct Lines;
@@ -24,11 +29,21 @@ impl Log for Lines {
     fn flush(&self) {}
 }
 
+/// The text without the secrets of join tokens. Every line but the first is indented: hostile text
+/// cannot forge a line of its own, such as `error: ...`.
+fn safe(text: &str) -> String {
+    token::redacted(text).trim_end().replace('\n', "\n    ")
+}
+
 fn line(record: &Record<'_>) -> String {
+    let text = record.args().to_string();
     match record.level() {
-        Level::Error => format!("error: {}", record.args()),
-        Level::Warn => format!("warning: {}", record.args()),
-        _ => record.args().to_string(),
+        Level::Error => format!("error: {}", safe(&text)),
+        Level::Warn => format!("warning: {}", safe(&text)),
+        // Advice keeps its layout, because the user may copy its lines.
+        _ => token::redacted(&text)
+            .replace("\nerror:", "\n    error:")
+            .replace("\nwarning:", "\n    warning:"),
     }
 }
 
@@ -62,28 +77,75 @@ pub fn end(ended: Result<Outcome>) -> ExitCode {
 
 /// Shows help or an error in the command line, instead of running a command.
 pub fn end_with(shown: &clap::Error) -> ExitCode {
-    // If standard output is closed, this error cannot be shown either.
-    drop(shown.print());
-    ExitCode::from(u8::try_from(shown.exit_code()).unwrap_or(2))
+    if shown.use_stderr() {
+        print_error(shown);
+        return ExitCode::from(u8::try_from(shown.exit_code()).unwrap_or(2));
+    }
+    match shown.print().and_then(|()| io::stdout().flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            progress::print_line(&format!("error: cannot write to standard output: {error}"));
+            ExitCode::FAILURE
+        }
+        _ => ExitCode::SUCCESS,
+    }
+}
+
+/// Prints an error in the command line: in colour, except if it repeats a word that must not be
+/// shown as it is.
+fn print_error(error: &clap::Error) {
+    let text = error.render().to_string();
+    let shown = token::redacted(&text);
+    let has_control = |word: OsString| word.to_string_lossy().contains(char::is_control);
+    if shown != text || env::args_os().any(has_control) {
+        progress::print_line(shown.trim_end());
+    } else {
+        // If standard error is closed or full, nothing can be shown.
+        drop(error.print());
+    }
 }
 
 /// The error with its causes, outermost first. A cause that adds nothing new is left out.
 pub fn causes(error: &anyhow::Error) -> String {
-    let mut said: Vec<String> = Vec::new();
-    for cause in error.chain().map(ToString::to_string) {
-        if said.iter().any(|said| said.contains(&cause)) {
+    // Each cause as it is, and as it is shown.
+    let mut said: Vec<(String, String)> = Vec::new();
+    for cause in error.chain() {
+        let text = cause.to_string();
+        if said.iter().any(|(outer, _)| ends_with(outer, &text)) {
             continue;
         }
-        // A cause that contains the one before it, and adds something, replaces it.
-        while said
-            .last()
-            .is_some_and(|last| cause.contains(last.as_str()))
-        {
+        // A cause that repeats the one before it, and adds something, replaces it.
+        while said.last().is_some_and(|(outer, _)| repeats(&text, outer)) {
             said.pop();
         }
-        said.push(cause);
+        let shown = match cause.downcast_ref::<Refused>() {
+            Some(refused) => Refused {
+                problems: refused.problems.iter().map(|one| safe(one)).collect(),
+            }
+            .to_string(),
+            None => safe(&text),
+        };
+        said.push((text, shown));
     }
-    said.join(": ")
+    let shown: Vec<String> = said.into_iter().map(|(_, shown)| shown).collect();
+    shown.join(": ")
+}
+
+/// Whether `outer` is `inner`, or already says it as its last cause.
+fn ends_with(outer: &str, inner: &str) -> bool {
+    let before = outer.strip_suffix(inner);
+    before.is_some_and(|before| before.is_empty() || before.ends_with(": "))
+}
+
+/// Whether `inner` begins with `outer`, or names the same absolute path as `outer`.
+fn repeats(inner: &str, outer: &str) -> bool {
+    if let Some(rest) = inner.strip_prefix(outer) {
+        return rest.is_empty() || rest.starts_with(": ");
+    }
+    outer.starts_with('/')
+        && inner.match_indices(outer).any(|(start, _)| {
+            let rest = &inner[start + outer.len()..];
+            inner[..start].ends_with(' ') && (rest.is_empty() || rest.starts_with([':', ' ']))
+        })
 }
 
 #[cfg(test)]
@@ -107,6 +169,40 @@ mod tests {
         assert_eq!(causes(&error), "install: open /x: not found");
         assert_eq!(causes(&anyhow!("alone")), "alone");
         assert_eq!(causes(&anyhow!("b").context("a")), "a: b");
+        // A short name that is also a part of another word.
+        let error = anyhow!("failed to persist temporary file").context("d");
+        assert_eq!(causes(&error), "d: failed to persist temporary file");
+        let error = anyhow!("is a file").context("cannot write a file d");
+        assert_eq!(causes(&error), "cannot write a file d: is a file");
+        let error = anyhow!("file").context("no such file");
+        assert_eq!(causes(&error), "no such file: file");
+    }
+
+    #[test]
+    fn no_cause_can_forge_a_line() {
+        let error = anyhow!("x\nerror: fake").context("a");
+        assert_eq!(causes(&error), "a: x\n    error: fake");
+        let problems = vec!["one\n  - fake".to_owned(), "two".to_owned()];
+        let list = "nothing was changed, because:\n  - one\n      - fake\n  - two";
+        let error = anyhow::Error::from(Refused { problems });
+        assert_eq!(causes(&error), list);
+    }
+
+    #[test]
+    fn the_secret_of_a_token_is_not_shown() {
+        let secret = "0123456789abcdefghijklmnopqrstuv";
+        let token = format!("abcdef.{secret}");
+        let error = anyhow!("unknown field `{token}`").context(format!("master: {token}"));
+        let shown = causes(&error);
+        assert_eq!(
+            shown,
+            "master: abcdef.<secret>: unknown field `abcdef.<secret>`"
+        );
+        let problems = vec![format!("{token:?}"), "two".to_owned()];
+        assert!(!causes(&Refused { problems }.into()).contains(secret));
+        let arguments = format_args!("{token}");
+        let record = Record::builder().level(Level::Warn).args(arguments).build();
+        assert_eq!(line(&record), "warning: abcdef.<secret>");
     }
 
     #[test]
@@ -119,5 +215,18 @@ mod tests {
         assert_eq!(of(Level::Warn), "warning: text");
         assert_eq!(of(Level::Info), "text");
         assert_eq!(of(Level::Debug), "text");
+    }
+
+    #[test]
+    fn advice_keeps_its_lines_but_forges_no_error() {
+        let of = |level| {
+            let arguments = format_args!("a:\n\n  b\nerror: c\nwarning: d");
+            line(&Record::builder().level(level).args(arguments).build())
+        };
+        assert_eq!(of(Level::Info), "a:\n\n  b\n    error: c\n    warning: d");
+        assert_eq!(
+            of(Level::Warn),
+            "warning: a:\n    \n      b\n    error: c\n    warning: d"
+        );
     }
 }

@@ -20,6 +20,7 @@ use crate::records::tokens::{Standing, TokenRecord};
 use crate::status::certificates::HeldCertificate;
 use crate::status::{MastersReport, Overall, Report};
 use crate::sys::out::say;
+use crate::sys::progress::escaped;
 use time::OffsetDateTime;
 
 /// How many characters of a digest to show.
@@ -128,6 +129,10 @@ pub fn tokens(all: &BTreeMap<TokenId, TokenRecord>, now: OffsetDateTime) {
 
 /// Prints certificates, and the services that the renewal of each restarts.
 pub fn certificates_of(shown: &[HeldCertificate]) {
+    print_table(&held(shown));
+}
+
+fn held(shown: &[HeldCertificate]) -> Table {
     let mut rows = table(&[
         "CERTIFICATE",
         "SUBJECT",
@@ -145,9 +150,10 @@ pub fn certificates_of(shown: &[HeldCertificate]) {
             }
         };
         let restarts = certificate.restarts.iter().map(ToString::to_string);
+        let sans = certificate.info.sans().into_iter();
         rows.add_row([
             certificate.name,
-            &certificate.info.subject,
+            &escaped(&certificate.info.subject),
             &certificate.info.not_after.date().to_string(),
             if certificate.signed {
                 "by the CA"
@@ -155,10 +161,10 @@ pub fn certificates_of(shown: &[HeldCertificate]) {
                 "BY ANOTHER CA"
             },
             &or_none(restarts.collect()),
-            &or_none(certificate.info.sans()),
+            &or_none(sans.map(|name| escaped(&name)).collect()),
         ]);
     }
-    print_table(&rows);
+    rows
 }
 
 /// Prints the nodes that joined a master.
@@ -200,10 +206,12 @@ pub fn table(header: &[&str]) -> Table {
     table
 }
 
-/// Prints an empty line and the table, without trailing blanks.
+/// Prints an empty line and the table, without trailing blanks and control characters.
 pub fn print_table(table: &Table) {
     say!();
-    table.lines().for_each(|line| say!("{}", line.trim_end()));
+    table
+        .lines()
+        .for_each(|line| say!("{}", escaped(line.trim_end())));
 }
 
 fn ok_or(problem: Option<&String>) -> &str {
@@ -243,7 +251,7 @@ fn certificates(report: &Report) -> Table {
         let day = certificate.not_after.split('T').next().unwrap_or_default();
         table.add_row([
             &certificate.name,
-            &certificate.subject,
+            &escaped(&certificate.subject),
             day,
             ok_or(certificate.problem.as_ref()),
         ]);
@@ -419,4 +427,40 @@ pub fn plan(spec: &NodeSpec, plan: &Plan) {
         "\n{} changes would be made; nothing was changed (--dry-run)",
         plan.steps.len()
     );
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::pki::inspect::CertificateInfo;
+
+    #[test]
+    fn the_names_in_a_certificate_control_no_terminal() {
+        let info = CertificateInfo {
+            subject: "CN=a\u{1b}[31m\nCN=b".to_owned(),
+            common_name: String::new(),
+            organization: String::new(),
+            dns_names: vec!["c\u{7}\r\nd".to_owned()],
+            ip_addresses: Vec::new(),
+            not_before: OffsetDateTime::UNIX_EPOCH,
+            not_after: OffsetDateTime::UNIX_EPOCH,
+            is_ca: false,
+            is_self_issued: false,
+            signs_certificates: false,
+            server: false,
+            client: false,
+            public_key: Vec::new(),
+        };
+        let certificate = HeldCertificate {
+            name: "admin",
+            info,
+            signed: true,
+            restarts: Vec::new(),
+        };
+        let lines: Vec<String> = held(&[certificate]).lines().collect();
+        assert_eq!(lines.len(), 2, "{lines:?}");
+        assert!(lines[1].contains(r"CN=a\u{1b}[31m\nCN=b"), "{lines:?}");
+        assert!(lines[1].contains(r"c\u{7}\r\nd"), "{lines:?}");
+    }
 }

@@ -230,6 +230,32 @@ pub struct Verifier {
     pub(crate) master_key: Bytes32,
 }
 
+/// The text with the secret of every join token in it replaced: a user may have written a token in a
+/// wrong place, which an error then repeats.
+pub fn redacted(text: &str) -> String {
+    let is_inside = |byte: &u8| ALPHABET.contains(byte);
+    let mut redacted = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(dot) = rest.find('.') {
+        let (before, after) = rest.split_at(dot + 1);
+        redacted.push_str(before);
+        let mut id = before.bytes().rev().skip(1);
+        let has_id = id.by_ref().take(ID_LENGTH).filter(is_inside).count() == ID_LENGTH
+            && id.next().is_none_or(|byte| !byte.is_ascii_alphanumeric());
+        let length = after.bytes().take_while(is_inside).count();
+        let ends = after[length..].bytes().next();
+        let has_secret = (LEAST_SECRET_LENGTH..=MOST_SECRET_LENGTH).contains(&length)
+            && ends.is_none_or(|byte| !byte.is_ascii_alphanumeric());
+        rest = if has_id && has_secret {
+            redacted.push_str("<secret>");
+            &after[length..]
+        } else {
+            after
+        };
+    }
+    redacted + rest
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -278,5 +304,32 @@ mod tests {
         let token: Token = "abcdef.a1b2c3d4e5f6g7h8i9j0k1l2m3n4".parse().unwrap();
         assert_eq!(format!("{token:?}"), "abcdef.<secret>");
         assert!(!format!("{:?}", token.verifier()).contains("="));
+    }
+
+    #[test]
+    fn a_redacted_text_keeps_everything_but_secrets() {
+        let secret = "0123456789abcdefghijklmnopqrstuv";
+        let token = format!("abcdef.{secret}");
+        for (text, expected) in [
+            (token.clone(), "abcdef.<secret>".to_owned()),
+            (
+                format!("a `{token}`, {token}. ä{token}"),
+                "a `abcdef.<secret>`, abcdef.<secret>. äabcdef.<secret>".to_owned(),
+            ),
+        ] {
+            assert_eq!(redacted(&text), expected);
+        }
+        for other in [
+            String::new(),
+            ".".to_owned(),
+            "server.example.org".to_owned(),
+            format!("abcde.{secret}"),
+            format!("gabcdef.{secret}"),
+            format!("abcdef.{secret}A"),
+            format!("abcdef.{}", &secret[..25]),
+            format!("abcdef.{}a", secret.repeat(2)),
+        ] {
+            assert_eq!(redacted(&other), other);
+        }
     }
 }

@@ -37,7 +37,7 @@ pub fn json<T: DeserializeOwned>(root: &Root, path: &str) -> Result<Option<T>> {
         return Ok(None);
     };
     let value = serde_json::from_slice(&bytes).with_context(|| {
-        format!("{path} is not valid JSON; remove it (`rm {path}`) and run `appliance install`")
+        format!("{path} is damaged; remove it (`rm {path}`) and run `appliance install`")
     })?;
     Ok(Some(value))
 }

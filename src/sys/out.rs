@@ -3,12 +3,13 @@
 //! command then completes its work without output.
 
 use std::fmt;
-use std::fs;
+use std::fs::{self, File};
 use std::io::{self, ErrorKind, StdoutLock, Write};
+use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 use super::atomic;
 
@@ -39,9 +40,39 @@ fn write(to: impl FnOnce(&mut StdoutLock<'static>) -> io::Result<()>) {
     }
 }
 
-/// Writes the file at `path`, with permission bits `mode`, as a whole or not at all.
+/// Writes the file at `path`, with permission bits `mode`, as a whole or not at all. A character
+/// device, a pipe or a socket at `path` stays, and gets the content.
 pub fn file(path: &Path, mode: u32, content: &[u8]) -> Result<()> {
+    if is_stream(path)? {
+        let write = || File::options().write(true).open(path)?.write_all(content);
+        return write().with_context(|| format!("cannot write {}", path.display()));
+    }
     atomic::replace(path, mode, |file| Ok(file.write_all(content)?))
+}
+
+/// Whether the object at `path` is written to, not replaced by a new file.
+fn is_stream(path: &Path) -> Result<bool> {
+    let kind = match fs::metadata(path) {
+        Ok(found) => found.file_type(),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
+        Err(error) => {
+            return Err(error).with_context(|| format!("cannot write {}", path.display()));
+        }
+    };
+    if kind.is_dir() {
+        bail!("{} is a directory; name a file", path.display());
+    }
+    if kind.is_block_device() {
+        bail!("{} is a block device; name a file", path.display());
+    }
+    Ok(!kind.is_file() || is_link_to_open_file(path))
+}
+
+/// Whether it is a link such as `/dev/stdout`, which must not be replaced even if it leads to a
+/// regular file.
+fn is_link_to_open_file(path: &Path) -> bool {
+    let dir = atomic::parent(path).canonicalize();
+    path.is_symlink() && dir.is_ok_and(|dir| dir.starts_with("/dev") || dir.starts_with("/proc"))
 }
 
 /// Writes these files, by name and content, into the directory `dir`, which is made if it is missing.
@@ -65,5 +96,59 @@ pub fn end() -> io::Result<()> {
     match failed {
         Some(error) if error.kind() != ErrorKind::BrokenPipe => Err(error),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::os::unix::fs::PermissionsExt;
+    use std::thread;
+
+    use nix::sys::stat::Mode;
+    use nix::unistd::mkfifo;
+
+    use super::*;
+
+    #[test]
+    fn a_pipe_gets_the_content_and_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let pipe = dir.path().join("pipe");
+        mkfifo(&pipe, Mode::S_IRWXU).unwrap();
+        thread::scope(|scope| {
+            let reader = scope.spawn(|| fs::read(&pipe).unwrap());
+            file(&pipe, 0o600, b"content").unwrap();
+            assert_eq!(reader.join().unwrap(), b"content");
+        });
+        assert!(fs::metadata(&pipe).unwrap().file_type().is_fifo());
+    }
+
+    #[test]
+    fn a_link_to_a_device_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let link = dir.path().join("link");
+        std::os::unix::fs::symlink("/dev/null", &link).unwrap();
+        file(&link, 0o600, b"content").unwrap();
+        assert!(link.is_symlink());
+    }
+
+    #[test]
+    fn a_directory_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let error = file(dir.path(), 0o600, b"content").unwrap_err().to_string();
+        let expected = format!("{} is a directory; name a file", dir.path().display());
+        assert_eq!(error, expected);
+    }
+
+    #[test]
+    fn a_file_is_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        for content in ["one", "two"] {
+            file(&path, 0o600, content.as_bytes()).unwrap();
+            assert_eq!(fs::read_to_string(&path).unwrap(), content);
+            let mode = fs::metadata(&path).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o600);
+        }
     }
 }

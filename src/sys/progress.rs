@@ -47,9 +47,25 @@ pub fn standard_error(what: &str, total: u64) -> Box<dyn Progress> {
     }
 }
 
-/// Prints a line to standard error, above the progress bars. If standard error is closed, the work
-/// continues.
+/// The text with every control character escaped, so that it cannot control a terminal: hostile text
+/// may contain any.
+pub fn escaped(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for character in text.chars() {
+        if character.is_control() {
+            escaped.extend(character.escape_debug());
+        } else {
+            escaped.push(character);
+        }
+    }
+    escaped
+}
+
+/// Prints a line to standard error, above the progress bars, with control characters escaped. A list
+/// in it keeps its lines. If standard error is closed, the work continues.
 pub fn print_line(line: &str) {
+    let lines: Vec<String> = line.split('\n').map(escaped).collect();
+    let line = lines.join("\n");
     BARS.suspend(|| drop(writeln!(std::io::stderr(), "{line}")));
 }
 
@@ -132,5 +148,18 @@ impl Progress for Lines {
             self.total.store(total, Ordering::Relaxed);
         }
         self.done.store(done, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn control_characters_are_escaped() {
+        assert_eq!(
+            escaped("a\u{1b}]0;x\u{7}\r\n\u{9b}b ä"),
+            "a\\u{1b}]0;x\\u{7}\\r\\n\\u{9b}b ä"
+        );
     }
 }

@@ -63,16 +63,79 @@ fn nobody_has_to_read_messages() {
 
 #[test]
 fn output_that_is_lost_is_an_error() {
-    let ended = appliance(&["config", "example"])
-        .stdout(File::create("/dev/full").unwrap())
-        .stderr(Stdio::piped())
+    for arguments in [&["config", "example"][..], &["--help"], &["--version"]] {
+        let ended = appliance(arguments)
+            .stdout(File::create("/dev/full").unwrap())
+            .stderr(Stdio::piped())
+            .output()
+            .unwrap();
+        let text = said(&ended);
+        assert_eq!(ended.status.code(), Some(1), "{arguments:?}: {text}");
+        assert!(
+            text.starts_with("error: cannot write to standard output: "),
+            "{arguments:?}: {text}"
+        );
+    }
+}
+
+#[test]
+fn a_missing_input_is_refused() {
+    for arguments in [
+        &["certs", "show", "--root", "/nonexistent"][..],
+        &["bundle", "verify", "/nonexistent"],
+    ] {
+        let ended = output(arguments);
+        let text = said(&ended);
+        assert_eq!(ended.status.code(), Some(2), "{arguments:?}: {text}");
+        assert!(text.contains("/nonexistent"), "{text}");
+    }
+}
+
+#[test]
+fn hostile_text_controls_no_terminal_and_forges_no_error() {
+    let ended = output(&["help", "x\u{1b}]0;pwned\u{7}\nerror: fake"]);
+    let text = said(&ended);
+    assert_eq!(ended.status.code(), Some(2), "{text}");
+    assert!(text.contains(r"x\u{1b}]0;pwned\u{7}"), "{text}");
+    let is_control = |one: char| one.is_control() && one != '\n';
+    assert!(!text.contains(is_control), "{text:?}");
+    assert!(!text.contains("\nerror: "), "{text}");
+}
+
+#[test]
+fn a_token_in_a_wrong_place_stays_secret() {
+    const SECRET: &str = "0123456789abcdefghijklmnopqrstuv";
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("site.yaml");
+    for text in [
+        format!("join: {{abcdef.{SECRET}: x}}\n"),
+        format!("join: {{abcdef.{SECRET}}}\n"),
+        format!("role: worker\nmaster: abcdef.{SECRET}\nmtu: 9\n"),
+    ] {
+        std::fs::write(&file, &text).unwrap();
+        let ended = output(&["config", "validate", file.to_str().unwrap()]);
+        assert_eq!(ended.status.code(), Some(2), "{}", said(&ended));
+        assert!(!said(&ended).contains(SECRET), "{}", said(&ended));
+    }
+    let ended = output(&["install", &format!("abcdef.{SECRET}")]);
+    assert_eq!(ended.status.code(), Some(2), "{}", said(&ended));
+    assert!(said(&ended).contains("abcdef.<secret>"), "{}", said(&ended));
+    assert!(!said(&ended).contains(SECRET), "{}", said(&ended));
+}
+
+#[test]
+fn a_directory_as_output_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join("d")).unwrap();
+    let ended = appliance(&["user-data", "--role", "master", "-o", "d"])
+        .current_dir(&dir)
         .output()
         .unwrap();
     assert_eq!(ended.status.code(), Some(1));
-    let text = said(&ended);
     assert!(
-        text.starts_with("error: cannot write to standard output: "),
-        "{text}"
+        said(&ended).contains("error: d is a directory; name a file"),
+        "{}",
+        said(&ended)
     );
 }
 

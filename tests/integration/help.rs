@@ -172,7 +172,7 @@ fn on_a_terminal_a_topic_goes_through_the_pager() {
     assert!(shown.contains("HOW"), "{shown}");
     assert!(!shown.contains("how"), "{shown}");
     // Without the pager, the text is shown all the same.
-    for pager in ["no-such-pager -x", "/nonexistent/pager", ""] {
+    for pager in ["no-such-pager -x", "/nonexistent/pager", "/tmp", ""] {
         let shown = on_a_terminal("help join", &[("PAGER", pager)]);
         assert!(shown.contains("\x1b[1mHow\x1b[0m"), "{pager}: {shown}");
     }

@@ -182,3 +182,43 @@ fn a_damaged_file_is_named_and_not_shown() {
     assert!(text.contains("run `appliance install`"), "{text}");
     assert!(!text.contains("c2VjcmV0"), "{text}");
 }
+
+#[test]
+fn a_pipe_gets_the_kubeconfig() {
+    let machine = master();
+    let dir = tempfile::tempdir().unwrap();
+    let pipe = dir.path().join("pipe");
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let reader = std::thread::spawn({
+        let pipe = pipe.clone();
+        move || fs::read_to_string(pipe).unwrap()
+    });
+    let output = kubeconfig(&machine, &["-o", pipe.to_str().unwrap()]);
+    assert!(output.status.success(), "{}", said(&output));
+    let made = parsed(&reader.join().unwrap());
+    assert_eq!(server(&made), "https://192.168.1.102:6443");
+}
+
+#[test]
+fn a_damaged_state_is_named() {
+    const STATE: &str = "var/lib/appliance/state.json";
+    let machine = master();
+    let state: Value = serde_json::from_str(&machine.read(STATE)).unwrap();
+    for (name, value) in [
+        ("address", "\u{1b}[31m\nerror: fake"),
+        ("role", "mastre"),
+        ("profile", "smiple"),
+    ] {
+        let mut damaged = state.clone();
+        damaged[name] = value.into();
+        machine.put(STATE, &damaged.to_string());
+        let output = kubeconfig(&machine, &[]);
+        let text = said(&output);
+        assert_eq!(output.status.code(), Some(1), "{text}");
+        let expected = format!("error: invalid `{name}` in /{STATE}; remove the file");
+        assert!(text.contains(&expected), "{text}");
+    }
+    machine.put(STATE, "[]");
+    let text = said(&kubeconfig(&machine, &[]));
+    assert!(text.contains(&format!("/{STATE} is damaged")), "{text}");
+}

@@ -60,7 +60,7 @@ Where things are:
   /var/lib/etcd                 etcd's data; never deleted
   /var/lib/appliance            the program's own records
 
-More: appliance help TOPIC";
+More: appliance help";
 
 /// The end of the page of `install`: every setting, and where to write it.
 pub fn install() -> String {

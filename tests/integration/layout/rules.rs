@@ -84,8 +84,6 @@ const WRITING: &[&str] = &[
     "std::fs::rename",
     "std::fs::set_permissions",
     "std::fs::write",
-    "nix::fcntl",
-    "nix::sys::stat",
     "nix::unistd::mkdir",
     "nix::unistd::unlink",
     "std::os::unix::fs::chown",
