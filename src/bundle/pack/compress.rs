@@ -235,7 +235,9 @@ fn encoder(class: Class, effort: Effort, dictionary: u32, output: File) -> Resul
     let mut options = LzmaOptions::new_preset(effort.preset())?;
     options.dict_size(dictionary);
     let mut filters = Filters::new();
-    if class != Class::Data {
+    // Without the filter, copies of a program in several images are found at once: it makes them differ,
+    // because it depends on the place in the stream.
+    if class != Class::Data && effort == Effort::Usual {
         filters.x86();
     }
     filters.lzma2(&options);
