@@ -4,10 +4,9 @@ use anyhow::{Context, Result};
 
 use crate::clients::docker::Docker;
 use crate::clients::{kubectl, systemd};
-use crate::paths;
-
 use crate::desired::Content;
 use crate::join::tokens::Tokens;
+use crate::paths;
 use crate::plan::{OBJECTS, Plan, Step};
 use crate::records::images::NodeImage;
 use crate::sys::change::Change;

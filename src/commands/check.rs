@@ -2,7 +2,7 @@
 
 use anyhow::{Result, bail};
 
-use super::{Outcome, print};
+use super::{Outcome, not_installed, print};
 use crate::check::{self, find_out, serve};
 use crate::cli::{Check, CheckCommand};
 use crate::nodespec::Refused;
@@ -20,8 +20,7 @@ pub fn run(arguments: &Check) -> Result<Outcome> {
     let root = Root::open("/".as_ref())?;
     check_user(&root)?;
     let Some(state) = records::state(&root)? else {
-        log::error!("this machine is not installed; to make it a node, run `appliance install`");
-        return Ok(Outcome::NotInstalled);
+        return Ok(not_installed());
     };
     let Some(expected) = records::expected(&root)? else {
         bail!(Refused {

@@ -4,7 +4,7 @@
 use anyhow::{Result, bail};
 use time::OffsetDateTime;
 
-use super::{Outcome, ask, install};
+use super::{Outcome, ask, install, not_installed};
 use crate::cli::Convert;
 use crate::install::prepare;
 use crate::nodespec::{Profile, Refused};
@@ -18,8 +18,7 @@ use crate::sys::root::Root;
 pub fn run(arguments: &Convert, required_key: Option<&str>) -> Result<Outcome> {
     let root = Root::open(&arguments.install.root).map_err(Refused::because)?;
     let Some(state) = records::state(&root)? else {
-        log::error!("this machine is not installed; to make it a node, run `appliance install`");
-        return Ok(Outcome::NotInstalled);
+        return Ok(not_installed());
     };
     let machine = prepare(&install::request(&arguments.install, required_key))?;
     let wanted = machine.spec.profile.value;

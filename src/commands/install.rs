@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::inputs::typed;
 use super::payload::keys;
-use super::{Outcome, print};
+use super::{Outcome, not_installed, print};
 use crate::cli::{Install, NodeInputs, Output};
 use crate::enroll::{self, Joining};
 use crate::install::{Machine, Request, prepare};
@@ -79,8 +79,7 @@ pub fn renew(inputs: &NodeInputs, required_key: Option<&str>) -> Result<Outcome>
     let root = Root::open("/".as_ref())?;
     check_user(&root)?;
     let Some(state) = records::state(&root)? else {
-        log::error!("this machine is not installed; to make it a node, run `appliance install`");
-        return Ok(Outcome::NotInstalled);
+        return Ok(not_installed());
     };
     let due = enroll::due(&root, &state)?;
     if due.is_empty() {

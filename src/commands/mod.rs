@@ -50,6 +50,12 @@ pub enum Outcome {
     Unsound,
 }
 
+/// Says that there is no node here, and what to do.
+fn not_installed() -> Outcome {
+    ::log::error!("this machine is not installed; to make it a node, run `appliance install`");
+    Outcome::NotInstalled
+}
+
 impl From<Outcome> for ExitCode {
     fn from(outcome: Outcome) -> ExitCode {
         ExitCode::from(match outcome {

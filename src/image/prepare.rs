@@ -14,10 +14,9 @@ use crate::bundle::unpack;
 use crate::check::Verdict;
 use crate::clients::docker::Docker;
 use crate::components::BOOT_UNIT;
+use crate::nodespec::Refused;
 use crate::observe::software::docker_source;
 use crate::paths::{self, CURRENT};
-
-use crate::nodespec::Refused;
 use crate::preflight::{RESERVE, mebibytes};
 use crate::sys::change::Change;
 use crate::sys::process::{Command, Runner};

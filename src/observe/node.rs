@@ -10,10 +10,9 @@ use time::OffsetDateTime;
 use super::records;
 use crate::clients::docker::Docker;
 use crate::clients::{kernel, kubectl, systemd};
-use crate::paths;
-
 use crate::desired::{Content, Desired, Link};
 use crate::join::tokens::Tokens;
+use crate::paths;
 use crate::plan::{Current, CurrentFile, Live, OBJECTS, UnitState};
 use crate::sys::process::Runner;
 use crate::sys::root::Root;

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use syn::visit::Visit;
 use syn::{Expr, Item, Lit};
 
-use super::tree::sources;
+use super::tree::{files, sources};
 
 /// The constants of `paths.rs`: name and path.
 fn constants() -> BTreeMap<String, String> {
@@ -59,17 +59,6 @@ fn no_path_stands_a_second_time_in_the_code() {
         }
     }
     assert!(twice.is_empty(), "{}", twice.join("\n"));
-}
-
-fn files(dir: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(dir).unwrap();
-    let below = |path: PathBuf| match path.is_dir() {
-        true => files(&path),
-        false => vec![path],
-    };
-    entries
-        .flat_map(|entry| below(entry.unwrap().path()))
-        .collect()
 }
 
 #[test]

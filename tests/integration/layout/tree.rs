@@ -42,7 +42,8 @@ pub fn sources() -> BTreeMap<String, String> {
     sources
 }
 
-fn files(dir: &Path) -> Vec<PathBuf> {
+/// Every file below the directory.
+pub fn files(dir: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(dir)
         .unwrap()
         .map(|entry| entry.unwrap().path());
