@@ -76,7 +76,7 @@ fn the_bytes_are_the_same_with_a_cache_and_without() {
 
 #[test]
 fn only_the_streams_of_a_changed_file_are_compressed_again() {
-    const SIZE: usize = 50 << 20;
+    const SIZE: usize = 70 << 20;
     let workshop = Workshop::new();
     // Their code fits into one stream, the rest does not.
     for name in ["components/etcd", "components/kubectl"] {

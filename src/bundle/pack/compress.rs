@@ -30,9 +30,12 @@ use crate::sys::stream::{Counting, Hashing};
 /// 96 MiB saves 3 %, but then two streams could not be unpacked at once.
 const DICTIONARY: u64 = 64 * 1024 * 1024;
 const MIN_DICTIONARY: u64 = 1024 * 1024;
-/// The maximum size of one stream, in bytes. A changed file costs the time for its streams; a smaller
-/// stream shares less.
-const MAX_STREAM: u64 = 96 * 1024 * 1024;
+/// The maximum size of one stream, in bytes. Few large streams leave processors idle, and if a file
+/// changes, its streams are compressed again. But a smaller stream shares less. On 666 MB of genuine
+/// programs and images, compared with 256 MiB (3 streams), 128 MiB (6 streams) costs 8 % and packs in
+/// three quarters of the time on two processors; a changed program then takes 0.39 of that. 96 MiB (10
+/// streams) costs 15 %, for 0.29.
+const MAX_STREAM: u64 = 128 * 1024 * 1024;
 /// The maximum number of streams that are compressed at once. Each takes up to 750 MB of memory.
 const MAX_THREADS: usize = 4;
 /// How much is read at once, in bytes.
