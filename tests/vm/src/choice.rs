@@ -12,6 +12,8 @@ use serde::Deserialize;
 const GENUINE: &str = "v1.9.11";
 /// The bundle of stand-ins.
 const STAND_INS: &str = "demo";
+/// The amount of a download without sizes.
+const UNKNOWN: &str = "How much is downloaded is not known yet.";
 /// The directory of the definition of a bundle that was carried here, below the output.
 const CARRIED: &str = "bundles/carried";
 
@@ -75,6 +77,16 @@ struct Diagnosis {
     download: Option<u64>,
     #[serde(default)]
     problem: Option<String>,
+    #[serde(default)]
+    artifacts: Vec<Artifact>,
+}
+
+/// An artifact in that answer.
+#[derive(Deserialize)]
+struct Artifact {
+    place: String,
+    #[serde(default)]
+    size: Option<u64>,
 }
 
 impl Asked {
@@ -167,7 +179,7 @@ impl Asked {
                 self.builder.display(),
                 definition.display()
             ),
-            Err(_) => "How much is downloaded is not known yet.".to_owned(),
+            Err(_) => UNKNOWN.to_owned(),
         };
         Ok(Choice {
             downloads: true,
@@ -263,13 +275,17 @@ fn problem(diagnosis: Diagnosis) -> String {
 }
 
 fn download(diagnosis: &Diagnosis) -> String {
+    let mut artifacts = diagnosis.artifacts.iter();
+    let is_partial = artifacts.any(|one| one.place == "server" && one.size.is_none());
     match diagnosis.download {
-        None => "How much is downloaded is not known yet.".to_owned(),
+        None => UNKNOWN.to_owned(),
+        Some(0) if is_partial => UNKNOWN.to_owned(),
         Some(0) => "Nothing is downloaded: everything is in the cache.".to_owned(),
         // The size is for people: tenths of a megabyte are enough.
         Some(bytes) => {
             let tenths = bytes.div_ceil(100_000);
-            format!("{}.{} MB are downloaded.", tenths / 10, tenths % 10)
+            let least = if is_partial { "At least " } else { "" };
+            format!("{least}{}.{} MB are downloaded.", tenths / 10, tenths % 10)
         }
     }
 }

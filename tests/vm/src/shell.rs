@@ -121,7 +121,7 @@ fn start(vm: &Standing, ending: &str) -> Result<()> {
     };
     let shell = format!(
         "stty sane rows {rows} cols {columns}; cd /root; HOME=/root TERM={terminal} bash -l; \
-         printf '{ending}' $?; sync"
+         printf '{ending}' $?"
     );
     let path = format!("TTYPath=/dev/{TERMINAL}");
     let getty = format!("Conflicts=serial-getty@{TERMINAL}.service");

@@ -119,7 +119,7 @@ impl Project {
 
 const READY: &str = r#"printf '{"ready": true, "download": 412345678, "problem": null}'"#;
 const CACHED: &str = r#"printf '{"ready": true, "download": 0}'"#;
-const NOT_READY: &str = r#"printf '{"ready": false, "download": 5, "problem": "no source of \"etcd\" answers.", "artifacts": [{"problem": "other"}]}'; exit 1"#;
+const NOT_READY: &str = r#"printf '{"ready": false, "download": 5, "problem": "no source of \"etcd\" answers.", "artifacts": [{"place": "nowhere", "problem": "other"}]}'; exit 1"#;
 
 #[test]
 fn genuine_programs_are_booted_where_every_source_answers() {
@@ -145,6 +145,20 @@ fn genuine_programs_are_booted_where_every_source_answers() {
         ["bundle/v1.9.11", "", "yes", "yes"],
         &["Nothing is downloaded: everything is in the cache"],
     );
+}
+
+#[test]
+fn sizes_that_no_source_says_are_not_hidden() {
+    for (download, said) in [(0, "not known yet"), (1, "At least 0.1 MB are downloaded")] {
+        let artifacts = r#"[{"place": "cache"}, {"place": "server"}]"#;
+        let answer =
+            format!(r#"{{"ready": true, "download": {download}, "artifacts": {artifacts}}}"#);
+        Project::new(&format!("printf '{answer}'")).expect(
+            &[],
+            ["bundle/v1.9.11", "", "yes", "yes"],
+            &[said],
+        );
+    }
 }
 
 #[test]
