@@ -3,11 +3,12 @@
 
 use std::collections::BTreeMap;
 
-use appliance::bundle::definition::Definition;
+use appliance::bundle::definition::{Definition, Source};
+use appliance::bundle::manifest::Kind;
 use appliance::bundle::upstream::Upstream;
 use appliance::digest::Sha256;
 
-use crate::harness::{config, program, said, tarball};
+use crate::harness::{config, image, program, said, saved, tarball};
 use crate::workshop::{Workshop, gzip};
 use appliance_cloud::server::{Answer, Server};
 
@@ -23,26 +24,47 @@ fn contents(definition: &Definition) -> BTreeMap<String, (&'static str, Vec<u8>)
     for upstream in definition.upstreams() {
         match upstream {
             Upstream::File(url) => {
-                let members = definition.members_of(upstream);
-                let bytes = if members.is_empty() {
-                    program(url.path(), 30_000)
-                } else {
-                    let files: Vec<(&str, Vec<u8>)> = members
-                        .iter()
-                        .map(|member| (*member, program(member, 30_000)))
-                        .collect();
-                    let files: Vec<(&str, &[u8])> = files
-                        .iter()
-                        .map(|(name, bytes)| (*name, bytes.as_slice()))
-                        .collect();
-                    gzip(&tarball(&files))
-                };
+                let bytes = archive(&definition.components_of(upstream));
                 contents.insert(url.path().to_owned(), ("application/octet-stream", bytes));
             }
             Upstream::Image(reference) => serve_image(reference, &mut contents),
         }
     }
     contents
+}
+
+/// An archive with those components: programs, saved images, and images with programs in them.
+fn archive(components: &[&Source]) -> Vec<u8> {
+    let mut members: BTreeMap<&str, Vec<u8>> = BTreeMap::new();
+    let mut in_images: BTreeMap<&str, Vec<(&str, Vec<u8>)>> = BTreeMap::new();
+    for component in components {
+        let member = component.member.as_deref().unwrap();
+        match &component.image_file {
+            Some(file) => in_images
+                .entry(member)
+                .or_default()
+                .push((file.trim_start_matches('/'), program(file, 30_000))),
+            None if component.kind == Kind::Image => {
+                members.insert(member, image(&format!("{}:latest", component.name)));
+            }
+            None => {
+                members.insert(member, program(member, 30_000));
+            }
+        }
+    }
+    for (member, files) in &in_images {
+        let layer = tarball(&borrowed(files));
+        members.insert(member, saved(&[("some/image:latest", &[&layer])]));
+    }
+    let members: Vec<(&str, Vec<u8>)> = members.into_iter().collect();
+    gzip(&tarball(&borrowed(&members)))
+}
+
+fn borrowed<'a>(files: &'a [(&'a str, Vec<u8>)]) -> Vec<(&'a str, &'a [u8])> {
+    let files = files.iter();
+    files
+        .map(|(name, bytes)| (*name, bytes.as_slice()))
+        .collect()
 }
 
 fn serve_image(reference: &str, contents: &mut BTreeMap<String, (&'static str, Vec<u8>)>) {
@@ -110,7 +132,7 @@ fn v1_9_goes_over_the_air_gap_and_comes_out_the_same() {
     run(&here, &["bundle", "lock", "--trust-on-first-use"]);
     let said = run(&here, &["bundle", "fetch"]);
     assert!(
-        said.contains("0 artifacts downloaded, 14 were already in the cache"),
+        said.contains("0 artifacts downloaded, 10 were already in the cache"),
         "{said}"
     );
     here.succeed(&[
@@ -157,30 +179,34 @@ fn v1_9_goes_over_the_air_gap_and_comes_out_the_same() {
 }
 
 #[test]
-fn v1_9_asks_before_it_believes_what_nobody_published_a_checksum_for() {
-    let definition = v1_9();
-    let unverified: Vec<String> = definition
-        .upstreams()
-        .into_iter()
-        .filter(|upstream| {
-            definition
-                .lock
-                .get(upstream)
-                .unwrap()
-                .sha256
-                .known()
-                .is_none()
-        })
-        .map(ToString::to_string)
-        .collect();
-    assert!(!unverified.is_empty());
-    // By name, like a user who has only the program.
-    let workshop = Workshop::empty();
-    let output = workshop.run(&["bundle", "fetch", "--bundle", "v1.9"]);
-    assert_eq!(output.status.code(), Some(2));
-    for url in unverified {
-        assert!(said(&output).contains(&url), "{url}: {}", said(&output));
+fn every_artifact_of_the_genuine_bundles_has_a_published_checksum() {
+    for name in ["v1.9", "v1.9.11"] {
+        let definition = Definition::find(name).unwrap();
+        for upstream in definition.upstreams() {
+            let artifact = definition.lock.get(upstream);
+            let artifact = artifact.unwrap_or_else(|| panic!("{name}: {upstream} is not locked"));
+            assert!(
+                artifact.is_verifiable() && !artifact.trusted_on_first_use,
+                "{name}: {upstream}"
+            );
+        }
     }
+}
+
+#[test]
+fn a_bundle_without_checksums_says_which_command_accepts_them() {
+    // By name, like a user who has only the program; and by directory.
+    let workshop = workshop();
+    let output = workshop.run(&["bundle", "fetch", "--bundle", "@definition"]);
+    assert_eq!(output.status.code(), Some(2));
+    let said = said(&output);
+    let dir = workshop.path("definition");
+    let command = format!(
+        "bundle lock --bundle {} --trust-on-first-use`",
+        dir.display()
+    );
+    assert!(said.contains(&command), "{said}");
+    assert!(said.contains("release-v2.6.2.tgz"), "{said}");
 }
 
 #[test]
@@ -189,7 +215,7 @@ fn every_component_of_v1_9_says_where_it_is_from_and_under_which_licence() {
     for component in &definition.components {
         let name = &component.name;
         assert!(
-            component.source.is_some() && component.license.is_some(),
+            component.upstream().is_some() && component.license.is_some(),
             "{name}"
         );
         assert!(
@@ -204,7 +230,7 @@ fn a_bundle_nobody_knows_is_told_with_those_that_are_known() {
     let workshop = Workshop::empty();
     let said = workshop.fail(&["bundle", "fetch", "--bundle", "v9.9"]);
     assert!(
-        said.contains("a built-in bundle; the built-in bundles are demo, v1.9"),
+        said.contains("a built-in bundle; the built-in bundles are demo, v1.9, v1.9.11"),
         "{said}"
     );
 }
