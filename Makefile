@@ -222,7 +222,7 @@ e2e-single: tools chosen ## One VM with role single: add-ons, checks, services
 		cargo test --locked --test integration single:: -- --ignored --nocapture
 
 .PHONY: e2e-ha
-e2e-ha: tools chosen ## Five VMs, three of them masters: disconnect, kill and replace masters, lose two (9 GB of memory)
+e2e-ha: tools chosen ## Five VMs, three of them masters: disconnect, kill and replace masters, lose two (9 GB of memory, 15 GB with genuine programs)
 	APPLIANCE=$(abspath $(OUT)/appliance) cargo test --locked --test integration ha:: -- --ignored --nocapture
 
 .PHONY: image

@@ -130,6 +130,13 @@ fn one_command_downloads_verifies_and_builds() {
     assert!(said(&output).contains(&format!("{artifacts} artifacts downloaded")));
 
     let workshop = &clone.workshop;
+    workshop.succeed(&["bundle", "verify", "@out/appliance"]);
+    // With the checksums of what was taken out of archives.
+    let mirrors = mirrors.iter().flat_map(|mirror| ["--mirror", mirror]);
+    let lock = ["bundle", "lock", "--bundle", "@definition"]
+        .into_iter()
+        .chain(mirrors);
+    workshop.succeed(&lock.collect::<Vec<_>>());
     let words = [
         "bundle",
         "verify",
@@ -139,6 +146,7 @@ fn one_command_downloads_verifies_and_builds() {
     ];
     let verified = workshop.succeed(&words);
     assert!(verified.contains("The payload is intact"), "{verified}");
+    assert!(!verified.contains("its manifest  ok"), "{verified}");
     let list = listed(workshop, &appliance);
     let sum_of = |name: &str| {
         let components = list["components"].as_array().unwrap();
@@ -156,6 +164,22 @@ fn one_command_downloads_verifies_and_builds() {
     let output = clone.make_appliance(&[]);
     assert_eq!(last_lines(&output, 3), lines);
     assert_eq!(fs::read(&appliance).unwrap(), bytes);
+
+    // One file carries it to a machine without any cache.
+    let words = [
+        "bundle",
+        "export",
+        "--bundle",
+        "@definition",
+        "-o",
+        "@carried.tar",
+    ];
+    workshop.succeed(&words);
+    let other = Clone::new(&Releases::of(&definition()), &[]);
+    let carried = format!("BUNDLE_FROM={}", clone.path("carried.tar").display());
+    let output = other.make(&["appliance", &carried]);
+    assert!(last_lines(&output, 1)[0].contains(&carried.replace('=', "='")));
+    assert_eq!(fs::read(other.path("out/appliance")).unwrap(), bytes);
 }
 
 #[test]
@@ -194,7 +218,7 @@ fn first_downloads_are_trusted_only_on_request_and_only_once() {
     let output = clone.make_appliance(&["TRUST=first-use"]);
     assert!(last_lines(&output, 1)[0].contains("TRUST='first-use'"));
     let lock = fs::read_to_string(clone.path("out/bundles/v1.9/bundle.lock")).unwrap();
-    assert!(!lock.contains("unverified"), "{lock}");
+    assert!(!lock.contains("\"unverified\""), "{lock}");
     assert!(lock.contains("trusted-on-first-use = true"), "{lock}");
     drop(server);
 
@@ -211,8 +235,12 @@ fn first_downloads_are_trusted_only_on_request_and_only_once() {
 }
 
 /// Components, and the places in their releases that decide their bytes.
-const PLACES: [(&str, &str); 3] = [
+const PLACES: [(&str, &str); 7] = [
     ("kube-apiserver", "kubernetes/server/bin/kube-apiserver"),
     ("kubelet", "kubernetes/server/bin/kubelet"),
     ("etcdctl", "etcd-v3.1.10-linux-amd64/etcdctl"),
+    ("portmap", "portmap"),
+    ("calicoctl", "release-v2.6.2/bin/calicoctl"),
+    ("calico", "/opt/cni/bin/calico"),
+    ("calico-ipam", "/opt/cni/bin/calico-ipam"),
 ];

@@ -29,9 +29,7 @@ const POLL: Duration = Duration::from_millis(500);
 /// Runs `command`, or the commands from standard input if it is no terminal, or opens a shell on
 /// this terminal. Returns the exit code.
 pub fn run(vm: &Standing, command: Option<&str>) -> Result<u8> {
-    if vm.process()?.is_none() {
-        bail!("no cluster of a demonstration runs here; start one with: make demo");
-    }
+    vm.ensure_usable()?;
     if let Some(command) = command {
         return batch(vm, &["-c", command], b"");
     }

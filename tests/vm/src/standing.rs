@@ -145,6 +145,14 @@ impl Standing {
         Ok(process.filter(Process::is_running))
     }
 
+    /// Fails if it does not run, or if the demonstration still uses it.
+    pub fn ensure_usable(&self) -> Result<()> {
+        if self.process()?.is_none() {
+            bail!("no cluster of a demonstration runs here; start one with: make demo");
+        }
+        self.lock(false).map(drop)
+    }
+
     /// Fails if it runs.
     pub fn ensure_free(&self) -> Result<()> {
         let Some(process) = self.process()? else {
@@ -205,8 +213,8 @@ impl Standing {
         match lock.try_lock() {
             Ok(()) => Ok(Some(lock)),
             Err(TryLockError::WouldBlock) => bail!(
-                "a demonstration runs at this moment with the files in {}; wait for it, or end it \
-                 with Ctrl-C, which switches its VM off, too",
+                "a demonstration with the files in {} is not finished; wait for it, or end it with \
+                 Ctrl-C, which switches its VM off, too",
                 self.dir.display()
             ),
             Err(TryLockError::Error(error)) => Err(error).with_context(place),
@@ -332,7 +340,7 @@ mod tests {
         let lock = standing.claim().unwrap();
         for refusal in [standing.stop().map(drop), standing.claim().map(drop)] {
             let refusal = refusal.unwrap_err().to_string();
-            assert!(refusal.contains("runs at this moment"), "{refusal}");
+            assert!(refusal.contains("is not finished"), "{refusal}");
         }
         drop(lock);
         standing.claim().unwrap();
