@@ -105,7 +105,7 @@ pub fn examine(
     let look = |upstream: &&Upstream| {
         let of = definition.components_of(upstream);
         let is_there = |one: &&Source| components.is_some_and(|dir| is_in_directory(dir, one));
-        if of.iter().all(|one| is_there(one)) {
+        if of.iter().all(is_there) {
             return in_directory(definition, upstream);
         }
         artifact(definition, upstream, cache, probe)

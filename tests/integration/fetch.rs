@@ -15,10 +15,10 @@ use crate::harness::{SmallDisk, program, said, tarball};
 use crate::workshop::{PACK, Workshop, gzip, names};
 use appliance_cloud::server::{Answer, Request, Server};
 
-const URL: &str = "https://example.org/etcd.tar.gz";
+pub const URL: &str = "https://example.org/etcd.tar.gz";
 
 /// A workshop whose only component is in a published archive, and that archive.
-fn workshop(sha256: Option<&str>) -> (Workshop, Arc<Vec<u8>>) {
+pub fn workshop(sha256: Option<&str>) -> (Workshop, Arc<Vec<u8>>) {
     let workshop = Workshop::empty();
     workshop.put(
         "definition/bundle.toml",
@@ -44,7 +44,7 @@ fn begin(workshop: &Workshop, archive: &[u8], bytes: &[u8]) {
     workshop.put(&format!("cache/partial/{}", Sha256::of(archive)), bytes);
 }
 
-fn fetch(workshop: &Workshop, server: &Server, verb: &[&str]) -> (bool, String) {
+pub fn fetch(workshop: &Workshop, server: &Server, verb: &[&str]) -> (bool, String) {
     let mirror = format!("example.org={}", server.url());
     let arguments = [
         &["bundle"],
@@ -61,7 +61,7 @@ fn fetch(workshop: &Workshop, server: &Server, verb: &[&str]) -> (bool, String) 
 }
 
 /// Fetching must fail with these words, and leave no file that looks complete.
-fn refusal(workshop: &Workshop, server: &Server) -> String {
+pub fn refusal(workshop: &Workshop, server: &Server) -> String {
     let (success, said) = fetch(workshop, server, &["fetch"]);
     assert!(!success, "{said}");
     let blobs = workshop.path("cache/blobs/sha256");

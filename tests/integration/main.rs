@@ -33,6 +33,7 @@ mod man;
 mod masters;
 mod metadata;
 mod nested;
+mod network;
 mod no_gateway;
 mod pack;
 mod pki;

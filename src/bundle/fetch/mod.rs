@@ -1,5 +1,6 @@
 //! Fetches every artifact of a bundle into the cache, and verifies it against `bundle.lock`.
 
+use std::error::Error;
 use std::fmt::Display;
 use std::fs;
 
@@ -159,7 +160,7 @@ impl Fetcher<'_> {
                 Err(error) => error,
             };
             // Another server does not help if this machine cannot write.
-            let is_local = error.chain().any(|cause| cause.is::<CannotWrite>());
+            let is_local = error.chain().any(<dyn Error>::is::<CannotWrite>);
             match next {
                 Some(next) if !is_local => {
                     log::warn!("{error:#}; trying the next source, {next}");

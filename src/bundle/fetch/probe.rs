@@ -76,11 +76,20 @@ impl<'a> Probe<'a> {
             Upstream::File(url) => self.downloader.size(&self.mirrors.url(url)?),
             Upstream::Image(reference) => {
                 let known = artifact.and_then(|artifact| artifact.sha256.as_ref());
-                let wanted = Wanted {
-                    reference,
-                    manifest: known.and_then(Checksum::known),
+                let ask = |manifest| {
+                    let wanted = Wanted {
+                        reference,
+                        manifest,
+                    };
+                    registry::size(wanted, self.mirrors, self.cache)
                 };
-                registry::size(wanted, self.mirrors, self.cache)
+                let has_id = artifact.is_some_and(|artifact| artifact.image_id.is_some());
+                let found = ask(known.and_then(Checksum::known));
+                match &found {
+                    // The tag may lead to the same image with another manifest.
+                    Err(error) if has_id && !error.is::<Unreachable>() => ask(None),
+                    _ => found,
+                }
             }
         }
     }
