@@ -105,6 +105,51 @@ fn listed(workshop: &Workshop, appliance: &Path) -> Value {
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
+/// The lines at the end must describe the appliance.
+fn assert_described(lines: &[String], appliance: &Path, bytes: &[u8]) {
+    let (length, sum) = (bytes.len(), Sha256::of(bytes));
+    assert_eq!(
+        lines[0],
+        format!("Made: {} (bundle v1.9)", appliance.display())
+    );
+    assert_eq!(lines[1], format!("Size: {length} bytes; sha256: {sum}"));
+    assert!(
+        lines[2].starts_with("Next: make demo BUNDLE='v1.9'"),
+        "{}",
+        lines[2]
+    );
+}
+
+/// The appliance must contain what the releases contain, by the checksums of the bundle.
+fn assert_contents(clone: &Clone, appliance: &Path) {
+    let workshop = &clone.workshop;
+    workshop.succeed(&["bundle", "verify", "@out/appliance"]);
+    // With the checksums of what was taken out of archives.
+    let mirrors = clone.mirrors.split(' ');
+    let mirrors = mirrors.flat_map(|mirror| ["--mirror", mirror]);
+    let lock = ["bundle", "lock", "--bundle", "@definition"];
+    let lock: Vec<&str> = lock.into_iter().chain(mirrors).collect();
+    workshop.succeed(&lock);
+    let words = [
+        "bundle",
+        "verify",
+        "@out/appliance",
+        "--bundle",
+        "@definition",
+    ];
+    let verified = workshop.succeed(&words);
+    assert!(verified.contains("The payload is intact"), "{verified}");
+    assert!(!verified.contains("its manifest  ok"), "{verified}");
+    let list = listed(workshop, appliance);
+    let components = list["components"].as_array().unwrap();
+    for (name, place) in PLACES {
+        let component = components.iter().find(|one| one["name"] == name);
+        let component = component.unwrap_or_else(|| panic!("{list:#}"));
+        let expected = Sha256::of(&bytes_of(place)).to_string();
+        assert_eq!(component["sha256"], expected, "{name}");
+    }
+}
+
 #[test]
 fn one_command_downloads_verifies_and_builds() {
     let releases = Releases::of(&definition());
@@ -116,47 +161,9 @@ fn one_command_downloads_verifies_and_builds() {
     let appliance = clone.path("out/appliance");
     let bytes = fs::read(&appliance).unwrap_or_else(|_| panic!("{}", said(&output)));
     let lines = last_lines(&output, 3);
-    let (length, sum) = (bytes.len(), Sha256::of(&bytes));
-    assert_eq!(
-        lines[0],
-        format!("Made: {} (bundle v1.9)", appliance.display())
-    );
-    assert_eq!(lines[1], format!("Size: {length} bytes; sha256: {sum}"));
-    assert!(
-        lines[2].starts_with("Next: make demo BUNDLE='v1.9'"),
-        "{}",
-        lines[2]
-    );
+    assert_described(&lines, &appliance, &bytes);
     assert!(said(&output).contains(&format!("{artifacts} artifacts downloaded")));
-
-    let workshop = &clone.workshop;
-    workshop.succeed(&["bundle", "verify", "@out/appliance"]);
-    // With the checksums of what was taken out of archives.
-    let mirrors = mirrors.iter().flat_map(|mirror| ["--mirror", mirror]);
-    let lock = ["bundle", "lock", "--bundle", "@definition"]
-        .into_iter()
-        .chain(mirrors);
-    workshop.succeed(&lock.collect::<Vec<_>>());
-    let words = [
-        "bundle",
-        "verify",
-        "@out/appliance",
-        "--bundle",
-        "@definition",
-    ];
-    let verified = workshop.succeed(&words);
-    assert!(verified.contains("The payload is intact"), "{verified}");
-    assert!(!verified.contains("its manifest  ok"), "{verified}");
-    let list = listed(workshop, &appliance);
-    let sum_of = |name: &str| {
-        let components = list["components"].as_array().unwrap();
-        let component = components.iter().find(|one| one["name"] == name);
-        component.unwrap_or_else(|| panic!("{list:#}"))["sha256"].clone()
-    };
-    for (name, place) in PLACES {
-        let expected = Sha256::of(&bytes_of(place)).to_string();
-        assert_eq!(sum_of(name), expected, "{name}");
-    }
+    assert_contents(&clone, &appliance);
 
     // Without any server, everything is in the cache.
     drop(server);
@@ -166,19 +173,14 @@ fn one_command_downloads_verifies_and_builds() {
     assert_eq!(fs::read(&appliance).unwrap(), bytes);
 
     // One file carries it to a machine without any cache.
-    let words = [
-        "bundle",
-        "export",
-        "--bundle",
-        "@definition",
-        "-o",
-        "@carried.tar",
-    ];
-    workshop.succeed(&words);
+    let workshop = &clone.workshop;
+    let words = ["bundle", "export", "--bundle", "@definition", "-o"];
+    workshop.succeed(&[&words[..], &["@carried.tar"]].concat());
     let other = Clone::new(&Releases::of(&definition()), &[]);
-    let carried = format!("BUNDLE_FROM={}", clone.path("carried.tar").display());
-    let output = other.make(&["appliance", &carried]);
-    assert!(last_lines(&output, 1)[0].contains(&carried.replace('=', "='")));
+    let carried = clone.path("carried.tar").display().to_string();
+    let output = other.make(&["appliance", &format!("BUNDLE_FROM={carried}")]);
+    let next = &last_lines(&output, 1)[0];
+    assert!(next.contains(&format!("BUNDLE_FROM='{carried}'")), "{next}");
     assert_eq!(fs::read(other.path("out/appliance")).unwrap(), bytes);
 }
 

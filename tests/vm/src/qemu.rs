@@ -54,10 +54,6 @@ pub(crate) fn qemu(spec: &MachineSpec<'_>, dir: &Path, has_shell: bool) -> Comma
     let in_dir = |name: &str| dir.join(name).display().to_string();
     let disk =
         |name: &str, format: &str| format!("file={},format={format},if=virtio", in_dir(name));
-    let socket = |id: &str, name: &str| {
-        let path = in_dir(name);
-        format!("socket,id={id},path={path},server=on,wait=off")
-    };
     let program = "qemu-system-x86_64";
     let mut command = match spec.port {
         Some(port) => port.command(program),
@@ -87,18 +83,8 @@ pub(crate) fn qemu(spec: &MachineSpec<'_>, dir: &Path, has_shell: bool) -> Comma
             &format!("virtio-net-pci,netdev=net,mac={}", spec.server.mac),
         ])
         .args(["-serial", &format!("file:{}", in_dir(CONSOLE))])
-        .args(["-device", "virtio-serial"])
-        .args(["-chardev", &socket("agent", AGENT)])
-        .args([
-            "-device",
-            "virtserialport,chardev=agent,name=org.qemu.guest_agent.0",
-        ])
         .stdin(Stdio::null());
-    if has_shell {
-        command
-            .args(["-chardev", &socket("shell", SHELL)])
-            .args(["-device", "virtconsole,chardev=shell"]);
-    }
+    add_sockets(&mut command, dir, has_shell);
     let volumes = [
         (!spec.image.is_golden(), "appliance.iso"),
         (spec.has_config_drive, "config-drive.iso"),
@@ -114,6 +100,27 @@ pub(crate) fn qemu(spec: &MachineSpec<'_>, dir: &Path, has_shell: bool) -> Comma
         ]),
     };
     command
+}
+
+/// Adds the socket of the guest agent, and that of the second console.
+fn add_sockets(command: &mut Command, dir: &Path, has_shell: bool) {
+    let socket = |id: &str, name: &str| {
+        let path = dir.join(name);
+        let path = path.display();
+        format!("socket,id={id},path={path},server=on,wait=off")
+    };
+    command
+        .args(["-device", "virtio-serial"])
+        .args(["-chardev", &socket("agent", AGENT)])
+        .args([
+            "-device",
+            "virtserialport,chardev=agent,name=org.qemu.guest_agent.0",
+        ]);
+    if has_shell {
+        command
+            .args(["-chardev", &socket("shell", SHELL)])
+            .args(["-device", "virtconsole,chardev=shell"]);
+    }
 }
 
 /// KVM if a guest really runs with it, else software emulation. It is not enough that `/dev/kvm`
