@@ -148,6 +148,12 @@ impl Cache {
         Ok(sha256)
     }
 
+    /// Removes the file with that digest.
+    pub fn forget(&self, digest: impl Into<Digest>) -> Result<()> {
+        let path = self.path(digest);
+        fs::remove_file(&path).with_context(|| path.display().to_string())
+    }
+
     fn lock(&self, key: &str, hasher: Hasher) -> Result<Incoming<'_>> {
         let path = self.dir.join(PARTIAL).join(key);
         let file = lock(&path).with_context(|| path.display().to_string())?;

@@ -13,7 +13,7 @@ use serde::Deserialize;
 use super::lock::{self, Artifact, Lock};
 use super::manifest::{BundleInfo, Kind, Nodes};
 use super::names::{check_path, is_file_name};
-use super::upstream::Upstream;
+use super::upstream::{Sources, Upstream};
 use super::workload::{MAX_MANIFEST, Workload};
 use crate::nodespec::network::dns_name;
 use crate::sys::atomic;
@@ -165,7 +165,7 @@ impl Definition {
     pub fn sources_of<'a>(&'a self, upstream: &'a Upstream) -> Vec<&'a Upstream> {
         let mut sources = vec![upstream];
         for component in self.components_of(upstream) {
-            let named = component.sources.iter().flat_map(|sources| &sources.0);
+            let named = component.sources.iter().flat_map(Sources::all);
             for source in named {
                 if !sources.contains(&source) {
                     sources.push(source);
@@ -176,44 +176,10 @@ impl Definition {
     }
 }
 
-/// Where an artifact is published: one source or several, of which the first is its name in the lock.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "OneOrMany")]
-pub struct Sources(Vec<Upstream>);
-
-#[derive(Deserialize)]
-#[serde(untagged, expecting = "expected an address or a list of addresses")]
-enum OneOrMany {
-    One(String),
-    Many(Vec<String>),
-}
-
-impl TryFrom<OneOrMany> for Sources {
-    type Error = anyhow::Error;
-
-    fn try_from(text: OneOrMany) -> Result<Sources> {
-        let texts = match text {
-            OneOrMany::One(text) => vec![text],
-            OneOrMany::Many(texts) => texts,
-        };
-        let sources = texts.iter().map(|text| text.parse());
-        let sources = sources.collect::<Result<Vec<Upstream>>>()?;
-        ensure!(!sources.is_empty(), "`source` is an empty list");
-        let images = sources
-            .iter()
-            .filter(|source| matches!(source, Upstream::Image(_)));
-        ensure!(
-            [0, sources.len()].contains(&images.count()),
-            "the sources of one component must be all files or all images (docker://)"
-        );
-        Ok(Sources(sources))
-    }
-}
-
 impl Source {
     /// The first source of its artifact, which is the artifact's name in the lock.
     pub fn upstream(&self) -> Option<&Upstream> {
-        self.sources.as_ref()?.0.first()
+        self.sources.as_ref()?.all().first()
     }
 
     /// The entry of its artifact in the lock.

@@ -9,6 +9,7 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 
 use super::definition::{Definition, Source};
+use super::image::Layered;
 use super::image::saved::Saved;
 use super::lock;
 use super::manifest::{Component, Kind, Manifest};

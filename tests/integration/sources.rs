@@ -127,7 +127,15 @@ fn an_artifact_with_only_a_sha512_is_verified_by_it() {
 fn registry(reference: &str, layer: &[u8], level: u32) -> Server {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::new(level));
     std::io::Write::write_all(&mut encoder, layer).unwrap();
-    let (config, blob) = (config("amd64", &[layer]), encoder.finish().unwrap());
+    registry_of(
+        reference,
+        config("amd64", &[layer]),
+        encoder.finish().unwrap(),
+    )
+}
+
+/// The answers of a registry with an image of that configuration and that file for its layer.
+fn registry_of(reference: &str, config: Vec<u8>, blob: Vec<u8>) -> Server {
     let descriptor = |bytes: &[u8]| {
         serde_json::json!({
             "mediaType": "application/octet-stream",
@@ -249,6 +257,19 @@ fn another_image_of_the_same_name_is_refused() {
     let workshop = image(&format!("image-id = \"{}\"", "b2".repeat(32)));
     let said = workshop.fail(&with_mirrors(&FETCH, &mirrors));
     assert!(said.contains("its image ID is"), "{said}");
+    // The right configuration, but other layers.
+    let right = config("amd64", &[&tarball(&[("pause", b"pause")])]);
+    let lock = format!("image-id = \"{}\"", Sha256::of(&right));
+    let forged = registry_of("google/pause:3", right, gzip(&layer));
+    let mirrors = [
+        format!("one.example={}", forged.url()),
+        format!("two.example={}", forged.url()),
+    ];
+    let workshop = image(&lock);
+    for _ in 0..2 {
+        let said = workshop.fail(&with_mirrors(&FETCH, &mirrors));
+        assert!(said.contains("its content has the sha256"), "{said}");
+    }
 }
 
 #[test]

@@ -18,6 +18,7 @@ use self::registry::Wanted;
 use super::cache::{Cache, CannotWrite};
 use super::contents::{self, Content};
 use super::definition::{Definition, Source};
+use super::image::Layered;
 use super::image::registry::Image;
 use super::lock::{Artifact, Checksum, Lock};
 use super::upstream::Upstream;
@@ -159,14 +160,12 @@ impl Fetcher<'_> {
                 Ok(found) => return Ok(found),
                 Err(error) => error,
             };
-            // Another server does not help if this machine cannot write.
-            let is_local = error.chain().any(<dyn Error>::is::<CannotWrite>);
             match next {
-                Some(next) if !is_local => {
+                Some(next) if !is_local(&error) => {
                     log::warn!("{error:#}; trying the next source, {next}");
                     failures.push(format!("{error:#}"));
                 }
-                _ if failures.is_empty() || is_local => return Err(error),
+                _ if failures.is_empty() || is_local(&error) => return Err(error),
                 _ => failures.push(format!("{error:#}")),
             }
         }
@@ -227,13 +226,23 @@ impl Fetcher<'_> {
         };
         if known.is_some() {
             match pull(known) {
-                Err(error) => log::warn!("{error:#}; trying the tag and the image ID"),
+                Err(error) if !is_local(&error) => {
+                    log::warn!("{error:#}; trying the tag and the image ID");
+                }
                 found => return found,
             }
         }
         let manifest = pull(None)?;
-        let found = Image::read(self.cache, &manifest)?;
-        hold("its image ID", Some(id.clone()), found.id()).with_context(|| reference.to_owned())?;
+        let check = || {
+            let found = Image::read(self.cache, &manifest)?;
+            hold("its image ID", Some(id.clone()), found.id())?;
+            found.check()
+        };
+        if let Err(error) = check() {
+            // Only its tag and its configuration led to this manifest: it must not be found again.
+            self.cache.forget(&manifest)?;
+            return Err(error.context(reference.to_owned()));
+        }
         Ok(manifest)
     }
 
@@ -298,6 +307,11 @@ impl Fetcher<'_> {
         }
         Ok(image.size())
     }
+}
+
+/// Whether this machine cannot write: then another server does not help.
+fn is_local(error: &anyhow::Error) -> bool {
+    error.chain().any(<dyn Error>::is::<CannotWrite>)
 }
 
 /// Refuses a value that differs from the known one.

@@ -28,6 +28,12 @@ pub trait Layered {
 
     /// The tar of a layer, verified by its digest. The lowest layer has the number 0.
     fn layer(&self, number: usize) -> Result<File>;
+
+    /// Verifies every layer.
+    fn check(&self) -> Result<()> {
+        let mut layers = 0..self.config().diff_ids.len();
+        layers.try_for_each(|number| self.layer(number).map(drop))
+    }
 }
 
 /// The configuration of an image for this platform.

@@ -224,11 +224,6 @@ impl SavedImage<'_> {
     pub fn id(&self) -> &Sha256 {
         &self.config.id
     }
-
-    /// Verifies every layer.
-    pub fn check(&self) -> Result<()> {
-        (0..self.layers.len()).try_for_each(|number| self.layer(number).map(drop))
-    }
 }
 
 impl Layered for SavedImage<'_> {

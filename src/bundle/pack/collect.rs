@@ -12,6 +12,7 @@ use crate::bundle::cache::{self, Cache};
 use crate::bundle::contents::{self, Content};
 use crate::bundle::definition::{Definition, Source};
 use crate::bundle::elf::Program;
+use crate::bundle::image::Layered;
 use crate::bundle::image::registry::Image;
 use crate::bundle::image::saved::Saved;
 use crate::bundle::lock::{self, Artifact};
