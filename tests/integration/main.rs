@@ -34,6 +34,7 @@ mod masters;
 mod metadata;
 mod no_gateway;
 mod pack;
+mod peers;
 mod pki;
 mod plan;
 mod registry;
