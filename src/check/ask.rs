@@ -5,6 +5,7 @@ use anyhow::{Result, bail};
 use super::facts::{self, CheckedNode, Facts, Probes, told};
 use super::probe;
 use super::workload::Workload;
+use crate::clients::calicoctl;
 use crate::join::registry;
 use crate::records::expected::Expected;
 use crate::sys::interrupt::Interruption;
@@ -30,8 +31,8 @@ pub fn find_out(
         components: told(facts::components(runner)),
         nodes,
         joined: joined.map(|nodes| nodes.into_keys().collect()),
-        peers: told(facts::peers(root)),
-        pools: told(facts::pools(runner)),
+        peers: told(facts::peers(root, runner)),
+        pools: told(calicoctl::pools(runner)),
         probes,
     })
 }

@@ -36,6 +36,7 @@ mod nested;
 mod network;
 mod no_gateway;
 mod pack;
+mod peers;
 mod pki;
 mod plan;
 mod readme;

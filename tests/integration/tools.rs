@@ -8,7 +8,7 @@ use std::process::{Command, Output};
 use crate::harness::said;
 
 /// Packages that have a service, or change the machine they are installed on.
-const UNWANTED: [&str; 12] = [
+const UNWANTED: [&str; 13] = [
     "bird",
     "cloud-init",
     "containerd",
@@ -17,6 +17,7 @@ const UNWANTED: [&str; 12] = [
     "etcd-client",
     "etcd-server",
     "golang-cfssl",
+    "kubernetes-client",
     "minisign",
     "packer",
     "qemu-guest-agent",
