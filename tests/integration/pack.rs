@@ -1,12 +1,34 @@
 //! Packing: the same files give the same bytes, and only the right files are packed.
 
 use std::fs;
+use std::path::PathBuf;
 
+use appliance::bundle::definition::Definition;
 use appliance::bundle::lock::Lock;
+use appliance::bundle::pack::{Places, pack};
 use appliance::digest::Sha256;
+use appliance::sys::progress::Silent;
 
-use crate::harness::{config, image, program, tarball};
-use crate::workshop::{Workshop, gzip};
+use crate::harness::{SmallDisk, config, image, program, said, tarball};
+use crate::workshop::{Workshop, gzip, names};
+
+/// Packs the files of `components`.
+const PACK: [&str; 8] = [
+    "bundle",
+    "pack",
+    "--bundle",
+    "@definition",
+    "--components",
+    "@components",
+    "--output",
+    "@payload",
+];
+
+/// The streams in the cache.
+fn kept(workshop: &Workshop) -> Vec<PathBuf> {
+    let dir = workshop.path("cache/packed");
+    names(&dir).iter().map(|name| dir.join(name)).collect()
+}
 
 fn lock_of(url: &str, sha256: &str) -> String {
     format!("[[artifact]]\nurl = \"{url}\"\nsha256 = \"{sha256}\"\n")
@@ -27,6 +49,132 @@ fn the_same_files_give_the_same_bytes() {
     }
     other.pack("payload").unwrap();
     assert_eq!(workshop.get("payload"), other.get("payload"));
+}
+
+#[test]
+fn the_bytes_are_the_same_with_a_cache_and_without() {
+    let workshop = Workshop::new();
+    let output = workshop.succeed(&PACK);
+    assert!(!output.contains("are in the cache"), "{output}");
+    let cold = workshop.get("payload");
+    let output = workshop.succeed(&PACK);
+    let expected = "3 of 3 compressed streams are in the cache";
+    assert!(output.contains(expected), "{output}");
+    assert_eq!(workshop.get("payload"), cold);
+
+    let definition = Definition::read(&workshop.path("definition")).unwrap();
+    let components = workshop.path("components");
+    let places = Places {
+        components: Some(&components),
+        cache: None,
+    };
+    let output = workshop.path("payload");
+    let begin = |_| Box::new(Silent) as _;
+    pack(&definition, places, None, &output, begin).unwrap();
+    assert_eq!(workshop.get("payload"), cold);
+}
+
+#[test]
+fn only_the_streams_of_a_changed_file_are_compressed_again() {
+    const SIZE: usize = 50 << 20;
+    let workshop = Workshop::new();
+    // Their code fits into one stream, the rest does not.
+    for name in ["components/etcd", "components/kubectl"] {
+        let mut file = fs::File::options();
+        let file = file.append(true).open(workshop.path(name)).unwrap();
+        file.set_len(SIZE as u64).unwrap();
+    }
+    assert_eq!(workshop.pack("payload").unwrap().packs.len(), 4);
+    let mut program = workshop.get("components/kubectl");
+    let image = workshop.get("components/pause.tar");
+    let three = "3 of 4 compressed streams are in the cache";
+    let two = "2 of 4 compressed streams are in the cache";
+    // Other data; then also other code, and another image.
+    program[SIZE - 1] = 1;
+    workshop.put("components/kubectl", &program);
+    let output = workshop.succeed(&PACK);
+    assert!(output.contains(three), "{output}");
+    program[200] ^= 1;
+    workshop.put("components/kubectl", &program);
+    workshop.put("components/pause.tar", &[image, vec![0; 512]].concat());
+    let output = workshop.succeed(&PACK);
+    assert!(output.contains(two), "{output}");
+    let unpacked = workshop.unpack().unwrap().join("bin/kubectl");
+    assert!(fs::read(unpacked).unwrap() == program);
+}
+
+#[test]
+fn a_damaged_stream_in_the_cache_is_found_and_replaced() {
+    let workshop = Workshop::packed();
+    let payload = workshop.get("payload");
+    let kept = kept(&workshop);
+    assert_eq!(kept.len(), 3);
+    let mut content = fs::read(&kept[0]).unwrap();
+    let middle = content.len() / 2;
+    content[middle] ^= 1;
+    fs::write(&kept[0], &content).unwrap();
+    fs::write(&kept[1], &fs::read(&kept[1]).unwrap()[1..]).unwrap();
+    fs::write(&kept[2], b"").unwrap();
+    let output = workshop.succeed(&PACK);
+    assert_eq!(output.matches("it is damaged").count(), 3, "{output}");
+    assert!(workshop.get("payload") == payload);
+    let output = workshop.succeed(&PACK);
+    assert!(output.contains("3 of 3 compressed streams"), "{output}");
+}
+
+#[test]
+fn two_runs_at_once_share_the_cache() {
+    let workshop = Workshop::new();
+    let mut second = PACK;
+    second[7] = "@other";
+    let runs = [PACK, second].map(|arguments| {
+        let mut command = workshop.command(&arguments);
+        let piped = command.stdout(std::process::Stdio::piped());
+        let piped = piped.stderr(std::process::Stdio::piped());
+        piped.spawn().unwrap()
+    });
+    for run in runs {
+        let output = run.wait_with_output().unwrap();
+        assert!(output.status.success(), "{}", said(&output));
+        assert!(!said(&output).contains("warning"), "{}", said(&output));
+    }
+    assert!(workshop.get("payload") == workshop.get("other"));
+    assert_eq!(kept(&workshop).len(), 3);
+    let output = workshop.succeed(&PACK);
+    assert!(output.contains("3 of 3 compressed streams"), "{output}");
+}
+
+#[test]
+fn a_cache_that_cannot_be_written_is_no_failure() {
+    let workshop = Workshop::packed();
+    let payload = workshop.get("payload");
+    let dir = workshop.path("cache/packed");
+    let pack_with_a_warning = |reason: &str| {
+        let output = workshop.succeed(&PACK);
+        let warning = "cannot keep compressed streams: ";
+        assert_eq!(output.matches(warning).count(), 1, "{output}");
+        assert!(output.contains(reason), "{output}");
+        assert!(workshop.get("payload") == payload);
+    };
+    fs::remove_dir_all(&dir).unwrap();
+    fs::write(&dir, b"").unwrap();
+    pack_with_a_warning("File exists");
+    fs::remove_file(&dir).unwrap();
+    // Nobody can create a file there.
+    std::os::unix::fs::symlink("/proc/self/fdinfo", &dir).unwrap();
+    pack_with_a_warning("cannot write");
+    fs::remove_file(&dir).unwrap();
+    fs::create_dir(&dir).unwrap();
+    let _disk = SmallDisk::at(dir, "16k");
+    pack_with_a_warning("No space left on device");
+    // Nothing unfinished is left.
+    let names = kept(&workshop);
+    assert!(
+        names
+            .iter()
+            .all(|path| fs::metadata(path).unwrap().len() > 0)
+    );
+    assert!(names.len() < 3);
 }
 
 #[test]

@@ -7,6 +7,7 @@ use anyhow::{Context, Result, ensure};
 
 mod collect;
 mod compress;
+mod kept;
 
 use self::collect::Collected;
 pub use self::collect::{Places, is_in_directory};
@@ -57,7 +58,7 @@ pub fn pack(
         true => Effort::Little,
         false => Effort::Usual,
     };
-    let packs = compress(&files, staging.path(), effort, &*progress)?;
+    let packs = compress(&files, staging.path(), effort, places.cache, &*progress)?;
     drop(progress);
     let manifest = manifest(definition, &files, packs);
     write(&manifest, signer, staging.path(), output)?;
