@@ -20,6 +20,14 @@ const GROUPS: [(&str, &[&str]); 7] = [
 const VERBS: [&str; 7] = [
     "create", "delete", "get", "list", "patch", "update", "watch",
 ];
+/// The kinds that `kubectl get all` shows.
+const ALL: [&str; 5] = [
+    "pods",
+    "services",
+    "deployments",
+    "daemonsets",
+    "replicasets",
+];
 /// The content type of a schema.
 const SCHEMA: &str = "application/com.github.googleapis.gnostic.OpenAPIv2+protobuf; charset=utf-8";
 
@@ -84,6 +92,9 @@ fn of_kind(kind: &Kind) -> Vec<Value> {
     let short: Vec<&str> = kind.names.iter().skip(1).copied().collect();
     if !short.is_empty() {
         object["shortNames"] = json!(short);
+    }
+    if ALL.contains(&name) {
+        object["categories"] = json!(["all"]);
     }
     let mut found = vec![object];
     let mut part = |part: &str, of: &str, verbs: &[&str]| {

@@ -89,15 +89,9 @@ pub fn own_access(
     user: &User,
     request: &Request,
 ) -> Result<Response> {
-    let asked = serde_json::from_slice::<Value>(&request.body)
-        .ok()
-        .and_then(|review| {
-            Some((
-                attributes(Spec::deserialize(&review["spec"]).ok()?)?,
-                review,
-            ))
-        });
-    let Some((asked, mut review)) = asked else {
+    let mut review: Value = serde_json::from_slice(&request.body).unwrap_or_default();
+    let spec = Spec::deserialize(&review["spec"]).ok();
+    let Some(asked) = spec.and_then(attributes) else {
         return Ok(answers::bad_request(
             "not a SelfSubjectAccessReview that asks for a resource or a path",
         ));

@@ -167,6 +167,5 @@ mod tests {
         assert!(named("spec.x=y").is_err());
         assert!(!named("spec.nodeName!=").unwrap().selects(&object));
         assert!(Selector::of("labelSelector=a is (b)").is_err());
-        assert!(Selector::of("watch=true").is_err());
     }
 }

@@ -2,6 +2,7 @@
 //! drives it with the bundle's kubectl, and as the documentation tells users to.
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -151,17 +152,23 @@ impl Client {
         self.says(&format!("replace --raw {path}/status -f {body}"));
     }
 
-    /// Starts a command that waits, and returns its output once `act` has been done.
-    fn waits(&self, line: &str, act: impl FnOnce()) -> Output {
-        let words: Vec<&str> = line.split_whitespace().collect();
-        let waiting = self
+    /// Starts a command that waits, does `act` once it watches, and returns its output.
+    fn waits(&self, line: &str, act: impl FnOnce()) -> String {
+        let words: Vec<&str> = line.split_whitespace().chain(["-v=6"]).collect();
+        let mut waiting = self
             .command(&self.admin, &words)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
+        let mut log = BufReader::new(waiting.stderr.take().unwrap()).lines();
+        let watches = log.any(|line| line.unwrap().contains("watch=true"));
+        assert!(watches, "{line}: it never watched");
         act();
-        waiting.wait_with_output().unwrap()
+        let rest: Vec<String> = log.map_while(Result::ok).collect();
+        let output = waiting.wait_with_output().unwrap();
+        assert!(output.status.success(), "{line}: {rest:#?}");
+        String::from_utf8(output.stdout).unwrap()
     }
 }
 
@@ -203,6 +210,27 @@ fn apply_creates_changes_and_leaves_alone() {
     );
     let service = client.json("get service web -n kube-system");
     assert_eq!(service["spec"]["clusterIP"], port);
+}
+
+/// The manifests that the appliance renders for a node with both roles.
+#[test]
+fn the_add_ons_of_the_appliance_are_applied_and_then_unchanged() {
+    let client = Client::start();
+    let rendered = "../golden/single/with-ca/etc/kubernetes/addons";
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join(rendered);
+    for name in ["10-calico.yaml", "20-kube-dns.yaml"] {
+        let path = directory.join(name).display().to_string();
+        let first = client.says(&format!("apply -f {path}"));
+        assert!(
+            first.lines().all(|line| line.ends_with(" created")),
+            "{first}"
+        );
+        let second = client.says(&format!("apply -f {path}"));
+        assert_eq!(second, first.replace(" created", " unchanged"));
+        let found = client.json(&format!("get -f {path}"));
+        let items = found["items"].as_array().unwrap();
+        assert_eq!(items.len(), first.lines().count(), "{first}");
+    }
 }
 
 #[test]
@@ -277,11 +305,11 @@ fn wait_and_rollout_status_follow_changes() {
             client.set_status("/api/v1/nodes/server01", &ready("True"));
         },
     );
-    assert_eq!(said(&waited), "node/server01 condition met\n");
+    assert_eq!(waited, "node/server01 condition met\n");
     let gone = client.waits("wait --for=delete node/server01 --timeout=90s", || {
         client.says("delete node server01");
     });
-    assert!(gone.status.success(), "{}", said(&gone));
+    assert_eq!(gone, "node/server01 condition met\n");
 
     let path = "/apis/extensions/v1beta1/namespaces/kube-system/deployments/web";
     let rolled = client.waits(
@@ -296,12 +324,7 @@ fn wait_and_rollout_status_follow_changes() {
             );
         },
     );
-    assert!(rolled.status.success(), "{}", said(&rolled));
-    assert!(
-        said(&rolled).contains("successfully rolled out"),
-        "{}",
-        said(&rolled)
-    );
+    assert!(rolled.contains("successfully rolled out"), "{rolled}");
 }
 
 #[test]
@@ -321,7 +344,7 @@ fn can_i_answers_yes_and_no_with_its_exit_code() {
     let (yes, no) = (("yes".to_owned(), 0), ("no".to_owned(), 1));
     assert_eq!(can(&client.admin, "delete nodes"), yes);
     assert_eq!(can(&reader, "list pods --all-namespaces"), yes);
-    assert_eq!(can(&reader, "get pods/log"), no);
+    assert_eq!(can(&reader, "get pods --subresource=log"), no);
     assert_eq!(can(&reader, "delete pods"), no);
     assert_eq!(can(&reader, "get /healthz"), yes);
     assert_eq!(can(&reader, "get /metrics"), no);
