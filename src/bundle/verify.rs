@@ -17,6 +17,7 @@ use super::payload::Payload;
 use super::unpack;
 use super::workload::Workload;
 use crate::digest::Sha256;
+use crate::sys::host::program_name;
 use crate::sys::progress::Progress;
 use crate::sys::stream::Hashing;
 
@@ -212,7 +213,11 @@ fn unlike_lock(component: &Component, source: &Source, definition: &Definition) 
             "its sha256 is {found}, but bundle.lock has {expected}"
         )),
         None => Some(format!(
-            "bundle.lock has no checksum of the content of {upstream}; run `appliance bundle lock` on a machine that can download it"
+            "bundle.lock has no checksum of the content of {upstream}; run `{} bundle lock --bundle {}{}`, \
+             and verify against that bundle",
+            program_name(),
+            definition.given,
+            definition.output_for_lock()
         )),
     }
 }
