@@ -2,7 +2,7 @@
 
 use anyhow::{Result, bail};
 
-use super::facts::{self, CheckedNode, Facts, Probes, told};
+use super::facts::{self, CheckedNode, Facts, Probes, Unprobed, told};
 use super::probe;
 use super::workload::Workload;
 use crate::clients::calicoctl;
@@ -21,9 +21,9 @@ pub fn find_out(
 ) -> Result<Facts> {
     let nodes = told(facts::nodes(runner));
     let probes = match &nodes {
-        _ if no_pods => Err("--no-pods".to_owned()),
-        Ok(nodes) => told(probes(runner, expected, nodes)),
-        Err(why) => Err(why.clone()),
+        _ if no_pods => Err(Unprobed::NotWanted),
+        Ok(nodes) => told(probes(runner, expected, nodes)).map_err(Unprobed::Failed),
+        Err(why) => Err(Unprobed::Failed(why.clone())),
     };
     let joined = told(registry::open(root).and_then(|(_, nodes)| nodes.all()));
     Ok(Facts {

@@ -1,7 +1,7 @@
 //! The table of checks: each check makes one verdict from the facts.
 
 use super::Verdict;
-use super::facts::{CheckedNode, Facts, Probes};
+use super::facts::{CheckedNode, Facts, Probes, Unprobed};
 use crate::observe::peers::PeerReport;
 use crate::records::expected::Expected;
 
@@ -182,16 +182,21 @@ fn pool(expected: &Expected, facts: &Facts) -> Verdict {
 
 /// The results of the probes, or a skipped verdict if there are none.
 fn probes(facts: &Facts) -> Result<&Probes, Verdict> {
-    facts
-        .probes
-        .as_ref()
-        .map_err(|why| Verdict::skipped(format!("the probes do not run: {why}")))
+    facts.probes.as_ref().map_err(|unprobed| match unprobed {
+        Unprobed::NotWanted => not_wanted(),
+        Unprobed::Failed(why) => Verdict::skipped(format!("the probes do not run: {why}")),
+    })
+}
+
+fn not_wanted() -> Verdict {
+    Verdict::skipped("it needs pods, and --no-pods is given")
 }
 
 fn deployment(_expected: &Expected, facts: &Facts) -> Verdict {
     match &facts.probes {
         Ok(probes) => Verdict::passed(format!("{} pods, one on each node", probes.pods.len())),
-        Err(why) => Verdict::failed(
+        Err(Unprobed::NotWanted) => not_wanted(),
+        Err(Unprobed::Failed(why)) => Verdict::failed(
             why,
             "see `kubectl describe pods --all-namespaces`, and `journalctl -u kubelet` on the \
              node; then run `appliance check` again",

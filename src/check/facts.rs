@@ -31,7 +31,7 @@ pub struct Facts {
     /// The address ranges of Calico's IP pools.
     pub pools: Found<Vec<String>>,
     /// The results of the probes.
-    pub probes: Found<Probes>,
+    pub probes: Result<Probes, Unprobed>,
 }
 
 /// Two versions of Kubernetes.
@@ -87,6 +87,15 @@ pub struct Pair {
     pub connected: Found<()>,
     /// The size of the biggest packet that passes unfragmented, in bytes; at most the MTU of pods.
     pub passes: Found<u32>,
+}
+
+/// Why there are no results of the probes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unprobed {
+    /// The user wants none: `--no-pods`.
+    NotWanted,
+    /// The probes do not run, for this reason.
+    Failed(String),
 }
 
 /// The results of the probes.

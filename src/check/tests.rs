@@ -2,7 +2,9 @@
 
 #![allow(clippy::unwrap_used)]
 
-use super::super::facts::{Answer, CheckedNode, Component, Facts, Pair, Probes, Versions};
+use super::super::facts::{
+    Answer, CheckedNode, Component, Facts, Pair, Probes, Unprobed, Versions,
+};
 use super::super::{Checked, Verdict, is_sound, judge};
 use crate::clients::bird::Peer;
 use crate::observe::peers::PeerReport;
@@ -234,13 +236,28 @@ fn another_pool_than_the_pods_range_fails() {
 #[test]
 fn without_probes_the_deployment_fails_and_what_needs_them_is_skipped() {
     let why = "not ready after 180 s: image pause is nowhere";
-    let text = failure("deployment", |facts| facts.probes = Err(why.to_owned()));
+    let none = || Err(Unprobed::Failed(why.to_owned()));
+    let text = failure("deployment", |facts| facts.probes = none());
     assert_holds(&text, &[why]);
     let mut facts = sound();
-    facts.probes = Err(why.to_owned());
+    facts.probes = none();
     match verdict(&expected(), &facts, "pod to pod") {
         Verdict::Skipped { found } => assert_holds(&found, &["the probes do not run", why]),
         other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn without_pods_a_healthy_cluster_passes_and_what_needs_pods_is_skipped() {
+    let mut facts = sound();
+    facts.probes = Err(Unprobed::NotWanted);
+    let checked = judge(&expected(), &facts);
+    assert!(is_sound(&checked), "{checked:?}");
+    for check in ["deployment", "DNS from pods", "metadata service"] {
+        match verdict(&expected(), &facts, check) {
+            Verdict::Skipped { found } => assert_holds(&found, &["--no-pods"]),
+            other => panic!("{check}: {other:?}"),
+        }
     }
 }
 
