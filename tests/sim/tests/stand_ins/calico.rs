@@ -132,6 +132,10 @@ fn a_node_whose_bird_is_killed_gets_another_and_has_its_block_still() {
         bird(&lab).is_some_and(|second| second != first)
     });
     lab.until_answers(1, "127.0.0.1:9099/readiness", "");
+    // As Felix 2.6 does: a success without a body.
+    for question in ["readiness", "liveness"] {
+        assert_eq!(lab.status(1, &format!("127.0.0.1:9099/{question}")), "204");
+    }
     drop(node);
     // Like `docker rm -f`, which kills both.
     succeeds(Command::new("kill").args(["-KILL", &bird(&lab).unwrap()]));
