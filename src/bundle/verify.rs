@@ -175,6 +175,10 @@ fn differs(component: &Component, source: &Source) -> Option<String> {
     let same = component.kind == source.kind
         && component.version == source.version
         && component.path == source.path
+        && component.source == source.upstream().map(ToString::to_string)
+        && component.member == source.part()
+        && component.license == source.license
+        && component.supplier == source.supplier
         && component.reference == source.reference
         && component.arguments == source.arguments
         && component.on_path == source.on_path

@@ -136,6 +136,12 @@ fn registry(reference: &str, layer: &[u8], level: u32) -> Server {
 
 /// The answers of a registry with an image of that configuration and that file for its layer.
 fn registry_of(reference: &str, config: Vec<u8>, blob: Vec<u8>) -> Server {
+    let size = blob.len() as u64;
+    registry_that_says(reference, config, blob, size)
+}
+
+/// Like [`registry_of`], but the manifest says that the layer has `size` bytes.
+fn registry_that_says(reference: &str, config: Vec<u8>, blob: Vec<u8>, size: u64) -> Server {
     let descriptor = |bytes: &[u8]| {
         serde_json::json!({
             "mediaType": "application/octet-stream",
@@ -143,11 +149,13 @@ fn registry_of(reference: &str, config: Vec<u8>, blob: Vec<u8>) -> Server {
             "digest": format!("sha256:{}", Sha256::of(bytes)),
         })
     };
+    let mut layer = descriptor(&blob);
+    layer["size"] = size.into();
     let manifest = serde_json::json!({
         "schemaVersion": 2,
         "mediaType": MANIFEST,
         "config": descriptor(&config),
-        "layers": [descriptor(&blob)],
+        "layers": [layer],
     });
     let manifest = manifest.to_string().into_bytes();
     let (repository, tag) = reference.split_once(':').unwrap();
@@ -308,4 +316,23 @@ fn the_doctor_says_what_an_appliance_needs_and_changes_nothing() {
             .contains("no source serves 1 of 1")
     );
     assert!(!workshop.path("cache").exists());
+}
+
+#[test]
+fn an_image_whose_manifest_lies_about_sizes_is_refused() {
+    let layer = tarball(&[("pause", b"pause")]);
+    for (size, words) in [
+        (i64::MAX as u64, "more than the limit of"),
+        (1_000_000, "bytes that the manifest says"),
+    ] {
+        let right = config("amd64", &[&layer]);
+        let lock = format!("image-id = \"{}\"", Sha256::of(&right));
+        let lying = registry_that_says("google/pause:3", right, gzip(&layer), size);
+        let mirrors = [
+            format!("one.example={}", lying.url()),
+            format!("two.example={}", lying.url()),
+        ];
+        let said = image(&lock).fail(&with_mirrors(&FETCH, &mirrors));
+        assert!(said.contains(words) && !said.contains("panicked"), "{said}");
+    }
 }

@@ -276,7 +276,10 @@ impl Fetcher<'_> {
                     contents::of_archive(&path, &parts, self.cache.dir(), note)?;
                 } else if let Digest::Sha512(_) = digest {
                     // What is unpacked on a node is verified by this one.
-                    artifact.sha256 = Some(Checksum::Known(sha256_of(fs::File::open(&path)?)?));
+                    let found = sha256_of(fs::File::open(&path)?)?;
+                    let known = artifact.sha256.as_ref().and_then(Checksum::known);
+                    hold("its sha256", known.cloned(), &found)?;
+                    artifact.sha256 = Some(Checksum::Known(found));
                 }
                 fs::metadata(path)?.len()
             }

@@ -8,6 +8,7 @@ use oci_client::manifest::{OciDescriptor, OciImageManifest, OciManifest};
 use serde::Deserialize;
 
 use super::layered::{Config, Layered, MAX_DOCUMENT, unpacked};
+use crate::bundle::archive::MAX_MEMBER;
 use crate::bundle::cache::Cache;
 use crate::bundle::lock::Artifact;
 use crate::digest::{Digest, Sha256};
@@ -71,6 +72,11 @@ pub fn blob_of(descriptor: &OciDescriptor) -> Result<(Sha256, u64)> {
         descriptor.digest
     );
     let size = u64::try_from(descriptor.size).context("the manifest has a negative size")?;
+    ensure!(
+        size <= MAX_MEMBER,
+        "the manifest says that {} has {size} bytes, more than the limit of {MAX_MEMBER}",
+        descriptor.digest
+    );
     Ok((Sha256::from_prefixed(&descriptor.digest)?, size))
 }
 
@@ -109,6 +115,12 @@ impl Image {
         let mut layers = Vec::new();
         for descriptor in &manifest.layers {
             let (blob, layer_size) = blob_of(descriptor)?;
+            let found = fs::metadata(cache.path(&blob)).map(|found| found.len());
+            ensure!(
+                found.as_ref().is_ok_and(|found| *found == layer_size) || found.is_err(),
+                "layer {blob} has not the {layer_size} bytes that the manifest says; fetch the image \
+                 from another server"
+            );
             size += layer_size;
             layers.push(blob);
         }

@@ -13,17 +13,18 @@ use crate::bundle::manifest::{BundleInfo, Manifest};
 use crate::bundle::verify::{Audit, Difference, Measure};
 use crate::cli::Output;
 use crate::sys::out::say;
+use crate::sys::progress::escaped;
 
 /// Prints the name of a bundle, its description and its known security problems.
 fn heading(bundle: &BundleInfo) {
     say!(
         "{} (Kubernetes {})\n{}",
-        bundle.name,
-        bundle.kubernetes,
-        bundle.description
+        escaped(&bundle.name),
+        escaped(&bundle.kubernetes),
+        escaped(&bundle.description)
     );
     for vulnerability in &bundle.vulnerabilities {
-        say!("Security problem: {vulnerability}");
+        say!("Security problem: {}", escaped(vulnerability));
     }
 }
 
