@@ -6,14 +6,49 @@ SHELL := /bin/bash
 
 # How long to fuzz each target, in seconds.
 FUZZ_SECONDS ?= 10
-# The bundle to build: a directory below bundle/.
+# The directory of all built files.
+OUT ?= out
+# The bundle to build, and the directory of its definition.
 BUNDLE ?= demo
-# The directory of the bundle's components; by default, the demonstration makes its own.
-COMPONENTS = out/components/$(BUNDLE)
+BUNDLE_DIR ?= bundle/$(BUNDLE)
+# A directory with the bundle's components. Without it, they are downloaded; the demonstration's are made here.
+COMPONENTS ?=
+# A file that `bundle export` wrote, to boot its bundle.
+BUNDLE_FROM ?=
+# `first-use` accepts the first download of an artifact without a published checksum.
+TRUST ?=
+# HOST=URL HOST=URL: where to download instead.
+MIRRORS ?=
 # How to build the program: `release` makes it small and takes long. The demonstration and the tests build
 # everything once, as `dev`.
 PROFILE ?= release
 demo test test-more e2e e2e-single e2e-ha test-image e2e-image: PROFILE = dev
+
+# These boot the bundle that `vm choose` decides for: see `chosen`. make calls itself with CHOICE, its file.
+CHOSEN := demo e2e e2e-single e2e-ha e2e-image
+choice = $(shell sed -n 's/^$1 //p' $(OUT)/choice 2>/dev/null)
+asked = $(if $(filter file override,$(origin $1)),,$($1))
+# The arguments of this run, for the next one.
+ARGUMENTS := $(foreach name,BUNDLE BUNDLE_DIR COMPONENTS BUNDLE_FROM TRUST MIRRORS,$(if $(call asked,$(name)),$(name)='$($(name))'))
+ifdef CHOICE
+override BUNDLE_DIR := $(call choice,bundle)
+override BUNDLE := $(notdir $(BUNDLE_DIR))
+override COMPONENTS := $(call choice,components)
+DOWNLOADS := $(call choice,downloads)
+else
+# Genuine programs need more memory and time than stand-ins.
+$(CHOSEN): export GENUINE = $(call choice,genuine)
+ifneq ($(BUNDLE_FROM),)
+override BUNDLE_DIR := $(OUT)/bundles/carried
+override BUNDLE := carried
+else
+DOWNLOADS := $(if $(COMPONENTS),,yes)
+endif
+endif
+ifneq ($(filter-out first-use,$(TRUST)),)
+$(error TRUST=$(TRUST) means nothing; TRUST=first-use accepts first downloads without a published checksum)
+endif
+STAND_INS := $(if $(COMPONENTS),,$(filter bundle/demo,$(BUNDLE_DIR)))
 
 # The program must not contain the paths of the build's directories.
 REMAP := --remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)=/cargo
@@ -28,19 +63,25 @@ RELEASE_FLAGS := --config 'target.x86_64-unknown-linux-gnu.rustflags = [$(RELEAS
 BUILD_DEV := cargo build --locked -p appliance -p appliance-sim -p appliance-vm
 
 TARGET_DIR := target/x86_64-unknown-linux-gnu
-BUILDER := out/builder
-SIM := out/sim
+BUILDER := $(OUT)/builder
+SIM := $(OUT)/sim
 VM := $(TARGET_DIR)/debug/vm
-PAYLOAD := out/payloads/$(BUNDLE)
+PAYLOAD := $(OUT)/payloads/$(BUNDLE)
+# The components that are packed, unless they are in the cache.
+PROGRAMS_DIR := $(if $(STAND_INS),$(OUT)/components/demo,$(COMPONENTS))
+# The copy of the bundle with the checksums of first downloads.
+TRUSTED := $(OUT)/bundles/$(BUNDLE)
+DEFINITION := $(if $(TRUST),$(TRUSTED),$(BUNDLE_DIR))
+MIRROR_ARGS := $(MIRRORS:%=--mirror %)
 # The images of the tutorial's own services, for the workloads of the tests.
-SERVICES := out/services
+SERVICES := $(OUT)/services
 # Runs a command with the programs in out/debian.
 WITH_TOOLS := tests/with-tools.sh
 
 # Shows the part of a run that begins and how long it usually takes, and records the seconds it took.
 PART := tests/part.sh
 export RUN ?= $(firstword $(MAKECMDGOALS))
-export TIMINGS := $(CURDIR)/out/timings
+export TIMINGS := $(abspath $(OUT)/timings)
 
 .PHONY: help
 help: ## Show this list
@@ -76,31 +117,51 @@ builder: ## Build out/builder: the program without a bundle
 	fi
 
 .PHONY: components
-ifeq ($(BUNDLE) $(origin COMPONENTS),demo file)
-components: harness builder
-	@$(WITH_TOOLS) tests/sim/components.sh $(SIM) $(COMPONENTS)
-else
-components: builder
-endif
+components: $(if $(CHOICE),,$(if $(STAND_INS),harness) builder)
+	$(if $(STAND_INS),@$(WITH_TOOLS) tests/sim/components.sh $(SIM) $(PROGRAMS_DIR))
 
 .PHONY: bundle
 bundle: components ## Pack BUNDLE (default: demo) into out/payloads, from COMPONENTS or downloads
-ifneq ($(BUNDLE) $(origin COMPONENTS),demo file)
-ifeq ($(origin COMPONENTS),file)
-	$(BUILDER) bundle fetch --bundle bundle/$(BUNDLE)
-endif
-endif
-	@$(PART) pack $(BUILDER) bundle pack --bundle bundle/$(BUNDLE) $(if $(wildcard $(COMPONENTS)),--components $(COMPONENTS)) --output $(PAYLOAD)
+	$(if $(CHOICE),,$(if $(BUNDLE_FROM),rm -rf $(BUNDLE_DIR) && $(BUILDER) bundle import $(BUNDLE_FROM) --definition $(BUNDLE_DIR)))
+	$(if $(TRUST),@tests/trust.sh $(BUILDER) $(BUNDLE_DIR) $(TRUSTED) $(MIRROR_ARGS))
+	$(if $(and $(DOWNLOADS),$(if $(STAND_INS),,yes)),$(BUILDER) bundle fetch --bundle $(DEFINITION) $(MIRROR_ARGS))
+	@$(PART) pack $(BUILDER) bundle pack --bundle $(DEFINITION) $(PROGRAMS_DIR:%=--components %) --output $(PAYLOAD)
 
 .PHONY: appliance
-appliance: bundle ## Build out/appliance: one static program with BUNDLE inside
-	$(BUILDER) repack --payload $(PAYLOAD) --output out/appliance
-	@ls -l out/appliance
+appliance: bundle ## Build out/appliance: one static program with BUNDLE inside; everything is downloaded and verified
+	$(BUILDER) repack --payload $(PAYLOAD) --output $(OUT)/appliance
+	$(if $(CHOICE),,$(if $(filter appliance,$(MAKECMDGOALS)),@tests/made.sh $(OUT)/appliance $(BUNDLE) "$(strip make demo $(ARGUMENTS))"))
+
+.PHONY: chosen
+chosen: harness builder
+	@$(VM) choose --builder $(BUILDER) --output $(OUT) --bundle '$(call asked,BUNDLE)' \
+		--definition '$(call asked,BUNDLE_DIR)' --components '$(COMPONENTS)' --carried '$(BUNDLE_FROM)' \
+		--mirrors '$(MIRRORS)' --trust '$(TRUST)'
+	@$(MAKE) --no-print-directory appliance CHOICE=yes PROFILE=$(PROFILE)
 
 .PHONY: demo
-demo: demo-tools vm-image appliance ## Build the appliance, turn a VM without a network into a cluster, show its status and pods
-	@$(VM) demo --appliance out/appliance
+demo: demo-free demo-tools vm-image chosen ## Turn a VM without a network into a cluster, and leave it on: genuine programs if they can be had
+	@$(VM) demo --appliance $(OUT)/appliance $(if $(REPLACE),--replace)
 	@tests/timings.sh demo
+	@$(VM) reach --choice $(OUT)/choice
+
+# Before anything is built.
+.PHONY: demo-free
+demo-free:
+	@[ ! -e out/demo ] || [ ! -x $(VM) ] || [ -n '$(REPLACE)' ] || $(VM) free
+
+.PHONY: demo-shell
+demo-shell: export DEMO_COMMAND := $(value CMD)
+demo-shell: $(VM) ## Open a root shell inside the VM that `make demo` left on; CMD='kubectl get pods' runs one command
+	@$(VM) shell $${DEMO_COMMAND:+--command "$$DEMO_COMMAND"}
+
+.PHONY: demo-stop
+demo-stop: $(if $(wildcard out/demo),$(VM)) ## Switch off the VM that `make demo` left on, and remove its files
+	@if [ -x $(VM) ]; then $(VM) stop; else echo 'No cluster of a demonstration runs here.'; fi
+
+# Only if it is missing.
+$(VM):
+	@cargo build --locked -p appliance-vm
 
 .PHONY: timings
 timings: ## Print how long each part of the last `make demo` and `make test` took
@@ -137,32 +198,32 @@ test: tools vm-image audit lint docs appliance host-tests vms ## Format, clippy,
 .PHONY: host-tests
 host-tests:
 	@$(PART) 'build of the tests' cargo test --workspace --locked --no-run
-	@$(PART) 'tests without VMs' env APPLIANCE=$(CURDIR)/out/appliance cargo test --workspace --locked
+	@$(PART) 'tests without VMs' env APPLIANCE=$(abspath $(OUT)/appliance) cargo test --workspace --locked
 
 .PHONY: vms
 vms: harness
 	@$(SIM) services $(SERVICES)
-	@$(PART) 'tests in VMs' env APPLIANCE=$(CURDIR)/out/appliance SERVICES=$(CURDIR)/$(SERVICES) THOROUGH=$(THOROUGH) \
+	@$(PART) 'tests in VMs' env APPLIANCE=$(abspath $(OUT)/appliance) SERVICES=$(abspath $(SERVICES)) THOROUGH=$(THOROUGH) \
 		cargo test --locked --test integration e2e:: -- --ignored --nocapture
 
 # Not in `test`, which must end within an hour on two cores without KVM.
 .PHONY: test-more
 test-more: tools appliance reproducible fuzz ## Longer tests: single VMs, reproducible build, fuzzing
-	APPLIANCE=$(CURDIR)/out/appliance cargo test --locked --test integration vm:: -- --ignored --skip golden:: --test-threads=1 --nocapture
+	APPLIANCE=$(abspath $(OUT)/appliance) cargo test --locked --test integration vm:: -- --ignored --skip golden:: --test-threads=1 --nocapture
 
 .PHONY: e2e
 e2e: THOROUGH = yes
-e2e: tools appliance vms ## A cluster of the tutorial's three VMs, from one user-data; COMPONENTS=DIR uses real programs
+e2e: tools chosen vms ## A cluster of the tutorial's three VMs, from one user-data
 
 .PHONY: e2e-single
-e2e-single: tools harness appliance ## One VM with role single: add-ons, checks, services; COMPONENTS=DIR uses real programs
+e2e-single: tools chosen ## One VM with role single: add-ons, checks, services
 	$(SIM) services $(SERVICES)
-	APPLIANCE=$(CURDIR)/out/appliance SERVICES=$(CURDIR)/$(SERVICES) \
+	APPLIANCE=$(abspath $(OUT)/appliance) SERVICES=$(abspath $(SERVICES)) \
 		cargo test --locked --test integration single:: -- --ignored --nocapture
 
 .PHONY: e2e-ha
-e2e-ha: tools appliance ## Five VMs, three of them masters: disconnect, kill and replace masters, lose two (9 GB of memory)
-	APPLIANCE=$(CURDIR)/out/appliance cargo test --locked --test integration ha:: -- --ignored --nocapture
+e2e-ha: tools chosen ## Five VMs, three of them masters: disconnect, kill and replace masters, lose two (9 GB of memory, 15 GB with genuine programs)
+	APPLIANCE=$(abspath $(OUT)/appliance) cargo test --locked --test integration ha:: -- --ignored --nocapture
 
 .PHONY: image
 image: ## Build a golden image with Packer: TARGET=qemu|openstack PACKER_ARGS='-var …' (packer/variables.pkr.hcl)
@@ -170,17 +231,18 @@ image: ## Build a golden image with Packer: TARGET=qemu|openstack PACKER_ARGS='-
 
 .PHONY: test-image
 test-image: tools appliance ## Build golden images offline and with Packer; boot one, and a plain image for comparison
-	APPLIANCE=$(CURDIR)/out/appliance cargo test --locked --test integration golden::vm::a_golden -- --ignored --test-threads=1 --nocapture
+	APPLIANCE=$(abspath $(OUT)/appliance) cargo test --locked --test integration golden::vm::a_golden -- --ignored --test-threads=1 --nocapture
 
 .PHONY: e2e-image
-e2e-image: tools appliance ## Build a golden image and boot a cluster of three VMs from it, with one user-data
-	APPLIANCE=$(CURDIR)/out/appliance cargo test --locked --test integration golden::vm::three -- --ignored --nocapture
+e2e-image: tools chosen ## Build a golden image and boot a cluster of three VMs from it, with one user-data
+	APPLIANCE=$(abspath $(OUT)/appliance) cargo test --locked --test integration golden::vm::three -- --ignored --nocapture
 
 .PHONY: bench
 bench: tools appliance ## Print measurements, one `name value` per line; PROGRAMS is a directory of programs to pack
-	$(WITH_TOOLS) tests/bench.sh $(BUILDER) out/appliance $(PROGRAMS)
+	$(WITH_TOOLS) tests/bench.sh $(BUILDER) $(OUT)/appliance $(PROGRAMS)
 
 .PHONY: clean
-clean: ## Remove built files; cached VM images stay in out/vm
+clean: ## Remove built files, and switch off the demonstration's VM; cached VM images stay in out/vm
+	@[ ! -e out/demo ] || $(MAKE) --no-print-directory demo-stop
 	cargo clean
-	rm -rf out/appliance out/builder out/components out/payloads $(SERVICES)
+	rm -rf $(addprefix $(OUT)/,appliance builder bundles choice components payloads services sim)

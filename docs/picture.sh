@@ -9,7 +9,8 @@ log=${1:-}
 if [ -z "$log" ]; then
     log=out/demo.log
     mkdir -p out
-    make demo 2>&1 | tee "$log"
+    make demo BUNDLE=demo 2>&1 | tee "$log"
+    make demo-stop
 fi
 venv=out/picture
 if [ ! -e "$venv/done" ]; then

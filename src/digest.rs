@@ -1,9 +1,9 @@
-//! SHA-256 digests in hexadecimal.
+//! SHA-256 and SHA-512 digests in hexadecimal.
 
 use std::fmt;
 use std::str::FromStr;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
 /// A SHA-256 digest: 64 lower-case hexadecimal digits.
@@ -41,13 +41,18 @@ impl FromStr for Sha256 {
     type Err = anyhow::Error;
 
     fn from_str(text: &str) -> Result<Sha256> {
-        let is_hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
-        ensure!(
-            text.len() == 64 && text.bytes().all(is_hex),
-            "{text:?} is not a sha256 of 64 lower-case hexadecimal digits"
-        );
+        check(text, "sha256", 64)?;
         Ok(Sha256(text.to_owned()))
     }
+}
+
+fn check(text: &str, algorithm: &str, digits: usize) -> Result<()> {
+    let is_hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
+    ensure!(
+        text.len() == digits && text.bytes().all(is_hex),
+        "{text:?} is not a {algorithm} of {digits} lower-case hexadecimal digits"
+    );
+    Ok(())
 }
 
 impl TryFrom<String> for Sha256 {
@@ -67,5 +72,103 @@ impl From<Sha256> for String {
 impl fmt::Display for Sha256 {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(&self.0)
+    }
+}
+
+/// A SHA-512 digest: 128 lower-case hexadecimal digits.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Sha512(String);
+
+impl From<&[u8]> for Sha512 {
+    fn from(bytes: &[u8]) -> Sha512 {
+        Sha512(hex::encode(bytes))
+    }
+}
+
+impl TryFrom<String> for Sha512 {
+    type Error = anyhow::Error;
+
+    fn try_from(text: String) -> Result<Sha512> {
+        check(&text, "sha512", 128)?;
+        Ok(Sha512(text))
+    }
+}
+
+impl From<Sha512> for String {
+    fn from(digest: Sha512) -> String {
+        digest.0
+    }
+}
+
+/// A digest of one of the algorithms with which projects publish checksums. Its text is the algorithm, a
+/// colon and the digits, such as `sha512:0d1d…`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Digest {
+    /// The usual algorithm.
+    Sha256(Sha256),
+    /// The algorithm of Kubernetes since v1.9.11.
+    Sha512(Sha512),
+}
+
+impl Digest {
+    /// The algorithm's name, as in the names of its files: `sha256` or `sha512`.
+    pub fn algorithm(&self) -> &'static str {
+        match self {
+            Digest::Sha256(_) => "sha256",
+            Digest::Sha512(_) => "sha512",
+        }
+    }
+
+    /// Its digits.
+    pub fn digits(&self) -> &str {
+        match self {
+            Digest::Sha256(Sha256(digits)) | Digest::Sha512(Sha512(digits)) => digits,
+        }
+    }
+
+    /// The digest of that algorithm.
+    pub fn of(algorithm: &str, digits: &str) -> Result<Digest> {
+        match algorithm {
+            "sha256" => Ok(Digest::Sha256(digits.parse()?)),
+            "sha512" => Ok(Digest::Sha512(digits.to_owned().try_into()?)),
+            _ => bail!("{algorithm:?} is neither sha256 nor sha512"),
+        }
+    }
+}
+
+impl From<&Sha256> for Digest {
+    fn from(digest: &Sha256) -> Digest {
+        Digest::Sha256(digest.clone())
+    }
+}
+
+impl From<&Digest> for Digest {
+    fn from(digest: &Digest) -> Digest {
+        digest.clone()
+    }
+}
+
+impl TryFrom<String> for Digest {
+    type Error = anyhow::Error;
+
+    fn try_from(text: String) -> Result<Digest> {
+        let (algorithm, digits) = text
+            .split_once(':')
+            .with_context(|| format!("{text:?}: expected ALGORITHM:DIGITS"))?;
+        Digest::of(algorithm, digits)
+    }
+}
+
+impl From<Digest> for String {
+    fn from(digest: Digest) -> String {
+        digest.to_string()
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}:{}", self.algorithm(), self.digits())
     }
 }

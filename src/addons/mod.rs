@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 pub mod object;
 mod state;
 
-pub use state::{Cluster, Standing, judge, namespaces, peers_up};
+pub use state::{Cluster, Standing, judge, namespaces};
 
 /// One manifest.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]

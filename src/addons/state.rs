@@ -4,7 +4,7 @@ use serde_json::Value;
 use time::format_description::well_known::Rfc3339;
 use time::{Duration, OffsetDateTime};
 
-use super::object::{condition, items, of_type, text};
+use super::object::{condition, items, text};
 
 /// How long an add-on may take after the cluster has a node that can run pods. Later, a missing
 /// add-on is a problem. `appliance install` waits as long for a healthy node.
@@ -24,21 +24,10 @@ pub enum Standing {
 /// The cluster, from the list of its nodes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Cluster {
-    /// The nodes that accept pods.
-    pub able: Vec<ClusterNode>,
+    /// The nodes that accept pods: the time since when each one does, if it is known.
+    pub able: Vec<Option<OffsetDateTime>>,
     /// How many nodes there are.
     pub known: usize,
-}
-
-/// A node that accepts pods.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ClusterNode {
-    /// Its name.
-    pub name: String,
-    /// Its address.
-    pub address: String,
-    /// The time since when it accepts pods.
-    pub since: Option<OffsetDateTime>,
 }
 
 impl Cluster {
@@ -53,30 +42,18 @@ impl Cluster {
 
     /// Whether the cluster has been up so long at `now` that everything should be available.
     pub fn is_up(&self, now: OffsetDateTime) -> bool {
-        let since = self.able.iter().filter_map(|node| node.since).min();
-        since.is_some_and(|since| now - since > BRING_UP)
+        let since = self.able.iter().flatten().min();
+        since.is_some_and(|since| now - *since > BRING_UP)
     }
 }
 
-/// Whether a BGP session to `address` is required: it is a node that has been ready for long.
-pub fn peers_up(cluster: &Cluster, address: &str, now: OffsetDateTime) -> bool {
-    let node = cluster.able.iter().find(|node| node.address == address);
-    node.and_then(|node| node.since)
-        .is_some_and(|since| now - since > BRING_UP)
-}
-
-fn able(node: &Value) -> Option<ClusterNode> {
+fn able(node: &Value) -> Option<Option<OffsetDateTime>> {
     let ready = condition(&node["status"]["conditions"], "Ready", "True")?;
     if node["spec"]["unschedulable"] == true {
         return None;
     }
-    let internal = of_type(&node["status"]["addresses"], "InternalIP");
     let since = text(&ready["lastTransitionTime"]);
-    Some(ClusterNode {
-        name: text(&node["metadata"]["name"]).to_owned(),
-        address: internal.map_or("", |a| text(&a["address"])).to_owned(),
-        since: OffsetDateTime::parse(since, &Rfc3339).ok(),
-    })
+    Some(OffsetDateTime::parse(since, &Rfc3339).ok())
 }
 
 /// How many pods an object needs, and how many are available; `None` for an object without pods.
@@ -321,21 +298,9 @@ mod tests {
 
     #[test]
     fn problems_count_only_when_the_cluster_has_had_time() {
-        let ready = one_node().able[0]
-            .since
-            .unwrap_or(OffsetDateTime::UNIX_EPOCH);
+        let ready = one_node().able[0].unwrap_or(OffsetDateTime::UNIX_EPOCH);
         assert!(!one_node().is_up(ready + Duration::minutes(14)));
         assert!(one_node().is_up(ready + Duration::minutes(16)));
         assert!(!Cluster::default().is_up(ready + Duration::minutes(16)));
-        assert!(peers_up(
-            &one_node(),
-            "192.168.1.101",
-            ready + Duration::minutes(16)
-        ));
-        assert!(!peers_up(
-            &one_node(),
-            "192.168.1.199",
-            ready + Duration::minutes(16)
-        ));
     }
 }

@@ -1,6 +1,7 @@
 //! The cache: upstream files by their digest, shared by all bundles. A file gets its final name only
 //! when it is complete and has that digest.
 
+use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, BufReader, Read, Seek, Write};
 use std::os::unix::fs::MetadataExt;
@@ -9,13 +10,13 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
-use sha2::Digest;
+use sha2::Digest as _;
 
-use crate::digest::Sha256;
-use crate::sys::stream::Hashing;
+use crate::digest::{Digest, Sha256, Sha512};
+use crate::sys::host;
 
-/// The directory of complete files. The name of each is its digest.
-pub const BLOBS: &str = "blobs/sha256";
+/// The directories of complete files, one for each algorithm. The name of each file is its digest.
+const BLOBS: [&str; 2] = ["blobs/sha256", "blobs/sha512"];
 /// The directory of unfinished downloads.
 const PARTIAL: &str = "partial";
 /// The directory of files with a wrong digest, which people can inspect.
@@ -32,13 +33,18 @@ pub struct Cache {
 impl Cache {
     /// The cache in the directory `dir`, which is created if it is missing.
     pub fn open(dir: &Path) -> Result<Cache> {
-        for part in [BLOBS, PARTIAL, REJECTED] {
+        for part in BLOBS.into_iter().chain([PARTIAL, REJECTED]) {
             let path = dir.join(part);
             fs::create_dir_all(&path).with_context(|| format!("cache {}", path.display()))?;
         }
-        Ok(Cache {
+        Ok(Cache::at(dir))
+    }
+
+    /// The cache in the directory `dir`, only to look into it. The directory may be missing.
+    pub fn at(dir: &Path) -> Cache {
+        Cache {
             dir: dir.to_owned(),
-        })
+        }
     }
 
     /// Its directory.
@@ -47,24 +53,28 @@ impl Cache {
     }
 
     /// The path of the file with this digest, whether the file exists or not.
-    pub fn path(&self, sha256: &Sha256) -> PathBuf {
-        self.dir.join(BLOBS).join(sha256.as_str())
+    pub fn path(&self, digest: impl Into<Digest>) -> PathBuf {
+        self.dir.join(blob_path(&digest.into()))
     }
 
     /// Whether the file with this digest exists.
-    pub fn contains(&self, sha256: &Sha256) -> bool {
-        self.path(sha256).is_file()
+    pub fn contains(&self, digest: impl Into<Digest>) -> bool {
+        self.path(digest).is_file()
     }
 
     /// Every file's digest, in their order.
-    pub fn blobs(&self) -> Result<Vec<Sha256>> {
+    pub fn blobs(&self) -> Result<Vec<Digest>> {
         let mut blobs = Vec::new();
-        for entry in fs::read_dir(self.dir.join(BLOBS))? {
-            let name = entry?.file_name().to_string_lossy().into_owned();
-            blobs.push(
-                name.parse()
-                    .with_context(|| format!("cache {}", self.dir.display()))?,
-            );
+        for part in BLOBS {
+            let dir = self.dir.join(part);
+            if !dir.exists() {
+                continue;
+            }
+            for entry in fs::read_dir(dir)? {
+                let name = entry?.file_name().to_string_lossy().into_owned();
+                let digest = digest_at(&format!("{part}/{name}"));
+                blobs.push(digest.with_context(|| format!("cache {}", self.dir.display()))?);
+            }
         }
         blobs.sort();
         Ok(blobs)
@@ -72,18 +82,16 @@ impl Cache {
 
     /// Reads the file of that digest and verifies it. A file with another digest is moved aside, so
     /// that it is fetched again.
-    pub fn check(&self, sha256: &Sha256) -> Result<u64> {
-        let path = self.path(sha256);
-        let file = File::open(&path).with_context(|| path.display().to_string())?;
-        let mut reader = Hashing::new(BufReader::with_capacity(CHUNK, file));
-        io::copy(&mut reader, &mut io::sink()).with_context(|| path.display().to_string())?;
-        let (size, found) = reader.finish();
-        if found == *sha256 {
+    pub fn check(&self, digest: impl Into<Digest>) -> Result<u64> {
+        let digest = digest.into();
+        let path = self.path(&digest);
+        let (size, found) = hash(&path, &digest).with_context(|| path.display().to_string())?;
+        if found == digest {
             return Ok(size);
         }
-        let aside = self.reject(&path, sha256.as_str(), &found)?;
+        let aside = self.reject(&path, digest.digits(), &found)?;
         bail!(
-            "the cache's file {sha256} is damaged: its sha256 is {found}; it was moved to {}; run `appliance bundle fetch` again",
+            "the cache's file {digest} is damaged: its digest is {found}; it was moved to {}; run `appliance bundle fetch` again",
             aside.display()
         )
     }
@@ -109,9 +117,10 @@ impl Cache {
 
     /// Starts or resumes the download of the file of that digest. Waits until no other process
     /// downloads it. `None` if the file is complete by then.
-    pub fn receive(&self, sha256: &Sha256) -> Result<Option<Incoming<'_>>> {
-        let mut incoming = self.lock(sha256.as_str())?;
-        if self.contains(sha256) {
+    pub fn receive(&self, digest: impl Into<Digest>) -> Result<Option<Incoming<'_>>> {
+        let digest = digest.into();
+        let mut incoming = self.lock(digest.digits(), Hasher::like(&digest))?;
+        if self.contains(&digest) {
             fs::remove_file(&incoming.path).with_context(|| incoming.path.display().to_string())?;
             return Ok(None);
         }
@@ -122,7 +131,8 @@ impl Cache {
     /// Starts the download of the file at `url`, whose digest is not known. It never resumes an
     /// earlier download: without a digest, parts of two different files could be mixed.
     pub fn receive_unverified(&self, url: &str) -> Result<Incoming<'_>> {
-        let mut incoming = self.lock(&format!("unverified-{}", Sha256::of(url.as_bytes())))?;
+        let key = format!("unverified-{}", Sha256::of(url.as_bytes()));
+        let mut incoming = self.lock(&key, Hasher::Sha256(sha2::Sha256::new()))?;
         incoming.restart()?;
         Ok(incoming)
     }
@@ -133,28 +143,135 @@ impl Cache {
         if let Some(mut incoming) = self.receive(&sha256)? {
             incoming.restart()?;
             incoming.write(bytes)?;
-            incoming.finish(sha256.as_str(), Some(&sha256))?;
+            incoming.finish(sha256.as_str(), Some(&Digest::from(&sha256)))?;
         }
         Ok(sha256)
     }
 
-    fn lock(&self, key: &str) -> Result<Incoming<'_>> {
+    /// Removes the file with that digest.
+    pub fn forget(&self, digest: impl Into<Digest>) -> Result<()> {
+        let path = self.path(digest);
+        fs::remove_file(&path).with_context(|| path.display().to_string())
+    }
+
+    fn lock(&self, key: &str, hasher: Hasher) -> Result<Incoming<'_>> {
         let path = self.dir.join(PARTIAL).join(key);
         let file = lock(&path).with_context(|| path.display().to_string())?;
         Ok(Incoming {
             cache: self,
             path,
             file,
-            sha256: sha2::Sha256::new(),
+            hasher,
             bytes: 0,
         })
     }
 
-    fn reject(&self, path: &Path, name: &str, found: &Sha256) -> Result<PathBuf> {
-        let aside = self.dir.join(REJECTED).join(format!("{name}.{found}"));
+    fn reject(&self, path: &Path, name: &str, found: &Digest) -> Result<PathBuf> {
+        let digits = found.digits().get(..64).unwrap_or_default();
+        let aside = self.dir.join(REJECTED).join(format!("{name}.{digits}"));
         fs::rename(path, &aside).with_context(|| format!("move {} aside", path.display()))?;
         Ok(aside)
     }
+}
+
+/// The path of the file with that digest, relative to the cache's directory.
+pub fn blob_path(digest: &Digest) -> String {
+    format!("blobs/{}/{}", digest.algorithm(), digest.digits())
+}
+
+/// The digest of the file at that path, relative to the cache's directory.
+pub fn digest_at(path: &str) -> Result<Digest> {
+    let parts = path
+        .strip_prefix("blobs/")
+        .and_then(|rest| rest.split_once('/'));
+    let (algorithm, digits) =
+        parts.with_context(|| format!("{path:?} is not a file of a cache"))?;
+    Digest::of(algorithm, digits)
+}
+
+/// The size of the file at `path`, and its digest by the algorithm of `like`.
+pub fn hash(path: &Path, like: &Digest) -> io::Result<(u64, Digest)> {
+    let mut reader = BufReader::with_capacity(CHUNK, File::open(path)?);
+    let mut hasher = Hasher::like(like);
+    let size = io::copy(&mut reader, &mut hasher)?;
+    Ok((size, hasher.digest()))
+}
+
+/// Computes a digest of one of the algorithms.
+#[derive(Clone)]
+enum Hasher {
+    Sha256(sha2::Sha256),
+    Sha512(sha2::Sha512),
+}
+
+impl Hasher {
+    /// A new one for the algorithm of `digest`.
+    fn like(digest: &Digest) -> Hasher {
+        match digest {
+            Digest::Sha256(_) => Hasher::Sha256(sha2::Sha256::new()),
+            Digest::Sha512(_) => Hasher::Sha512(sha2::Sha512::new()),
+        }
+    }
+
+    fn reset(&mut self) {
+        match self {
+            Hasher::Sha256(hasher) => hasher.reset(),
+            Hasher::Sha512(hasher) => hasher.reset(),
+        }
+    }
+
+    fn digest(self) -> Digest {
+        match self {
+            Hasher::Sha256(hasher) => Digest::Sha256(Sha256::from(hasher.finalize().as_slice())),
+            Hasher::Sha512(hasher) => Digest::Sha512(Sha512::from(hasher.finalize().as_slice())),
+        }
+    }
+}
+
+impl Write for Hasher {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Hasher::Sha256(hasher) => hasher.update(bytes),
+            Hasher::Sha512(hasher) => hasher.update(bytes),
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A file of the cache that cannot be written. Another server does not help.
+#[derive(Debug)]
+pub struct CannotWrite {
+    path: PathBuf,
+    error: io::Error,
+}
+
+impl std::error::Error for CannotWrite {}
+
+impl fmt::Display for CannotWrite {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let advice = advice(&self.error, &self.path);
+        write!(
+            formatter,
+            "cannot write {}: {}{advice}",
+            self.path.display(),
+            self.error
+        )
+    }
+}
+
+fn advice(error: &io::Error, path: &Path) -> String {
+    if error.kind() != io::ErrorKind::StorageFull {
+        return String::new();
+    }
+    let free = host::file_system(path).map_or(0, |found| found.free);
+    format!(
+        "; {free} bytes are free there; free some space, or choose a directory on another disk with \
+         `--cache DIR`; what was downloaded stays and the next run continues there"
+    )
 }
 
 /// Opens and locks the file at `path`, which is created if it is missing.
@@ -192,7 +309,7 @@ pub struct Incoming<'a> {
     cache: &'a Cache,
     path: PathBuf,
     file: Flock<File>,
-    sha256: sha2::Sha256,
+    hasher: Hasher,
     bytes: u64,
 }
 
@@ -206,7 +323,7 @@ impl Incoming<'_> {
             if count == 0 {
                 return Ok(());
             }
-            self.sha256.update(&chunk[..count]);
+            self.hasher.write_all(&chunk[..count])?;
             self.bytes += count as u64;
         }
     }
@@ -217,47 +334,67 @@ impl Incoming<'_> {
     }
 
     /// Whether the bytes that have arrived have that digest.
-    pub fn is(&self, sha256: &Sha256) -> bool {
-        Sha256::from(self.sha256.clone().finalize().as_slice()) == *sha256
+    pub fn is(&self, digest: &Digest) -> bool {
+        self.hasher.clone().digest() == *digest
     }
 
     /// Discards all bytes that have arrived.
     pub fn restart(&mut self) -> Result<()> {
         self.file.set_len(0)?;
-        self.sha256 = sha2::Sha256::new();
+        self.hasher.reset();
         self.bytes = 0;
         Ok(())
     }
 
     /// Appends bytes.
-    pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.file.write_all(bytes).map_err(|error| {
-            io::Error::new(
-                error.kind(),
-                format!("cannot write {}: {error}", self.path.display()),
-            )
-        })?;
-        self.sha256.update(bytes);
+    pub fn write(&mut self, bytes: &[u8]) -> Result<(), CannotWrite> {
+        let cannot = |error| CannotWrite {
+            path: self.path.clone(),
+            error,
+        };
+        self.file.write_all(bytes).map_err(cannot)?;
+        self.hasher.write_all(bytes).map_err(cannot)?;
         self.bytes += bytes.len() as u64;
         Ok(())
     }
 
     /// Gives the complete file its final name. A file with another digest than `expected` is moved
     /// aside, and the error has both digests.
-    pub fn finish(self, name: &str, expected: Option<&Sha256>) -> Result<Sha256> {
-        let found = Sha256::from(self.sha256.finalize().as_slice());
+    pub fn finish(self, name: &str, expected: Option<&Digest>) -> Result<Digest> {
+        let found = self.hasher.digest();
         if let Some(expected) = expected.filter(|expected| **expected != found) {
             let aside = self.cache.reject(&self.path, name, &found)?;
             bail!(
-                "its sha256 is {found}, but {expected} was expected; look at the wrong file {}, and \
-                 correct bundle.lock or fetch it from another server with --mirror",
+                "its {} is {}, but {} was expected{}; look at the wrong file {}, and correct \
+                 bundle.lock or fetch it from another server with --mirror",
+                found.algorithm(),
+                found.digits(),
+                expected.digits(),
+                kind_of_page(&aside),
                 aside.display()
             )
         }
         self.file.sync_all()?;
         let target = self.cache.path(&found);
         fs::rename(&self.path, &target).with_context(|| target.display().to_string())?;
-        File::open(self.cache.dir.join(BLOBS))?.sync_all()?;
+        File::open(target.parent().unwrap_or(&target))?.sync_all()?;
         Ok(found)
+    }
+}
+
+/// Says so if the file at `path` is a web page, which no artifact is.
+fn kind_of_page(path: &Path) -> &'static str {
+    let mut start = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(512).read_to_end(&mut start));
+    let text = String::from_utf8_lossy(&start)
+        .trim_start()
+        .to_ascii_lowercase();
+    match read.is_ok()
+        && ["<!doctype html", "<html"]
+            .iter()
+            .any(|tag| text.starts_with(tag))
+    {
+        true => ", and it is a web page, perhaps from a login page or a proxy",
+        false => "",
     }
 }

@@ -13,7 +13,7 @@ use serde::Deserialize;
 use super::lock::{self, Artifact, Lock};
 use super::manifest::{BundleInfo, Kind, Nodes};
 use super::names::{check_path, is_file_name};
-use super::upstream::Upstream;
+use super::upstream::{Sources, Upstream};
 use super::workload::{MAX_MANIFEST, Workload};
 use crate::nodespec::network::dns_name;
 use crate::sys::atomic;
@@ -41,6 +41,8 @@ pub struct Definition {
     pub lock: Lock,
     /// The text of `bundle.toml`.
     pub text: String,
+    /// Its directory or name, as the user gave it.
+    pub given: String,
 }
 
 #[derive(Deserialize)]
@@ -66,10 +68,14 @@ pub struct Source {
     pub path: String,
     /// Its name in a directory of components.
     pub file: String,
-    /// Where it is published: a file, an archive that contains it, or an image.
-    pub source: Option<Upstream>,
-    /// Its path in the archive `source`.
+    /// Where it is published: a file, an archive that contains it, or an image. Several sources are
+    /// tried in this order.
+    #[serde(rename = "source")]
+    pub sources: Option<Sources>,
+    /// Its path in the archive `source`, or that of the image which contains it.
     pub member: Option<String>,
+    /// Its path in the file system of the image: of `member`, or of `source`.
+    pub image_file: Option<String>,
     /// For an image: its reference in docker.
     pub reference: Option<String>,
     /// For an image: the nodes it is loaded on.
@@ -109,12 +115,19 @@ impl Definition {
             .map(|text| Lock::parse(str::from_utf8(text.as_ref())?))
             .transpose()
             .context(lock::FILE_NAME)?;
-        parse(
-            str::from_utf8(definition.as_ref())?,
-            lock.unwrap_or_default(),
-            None,
-        )
-        .with_context(|| format!("bundle {text}"))
+        let definition = str::from_utf8(definition.as_ref())?;
+        let parsed = parse(definition, lock.unwrap_or_default(), None);
+        let mut parsed = parsed.with_context(|| format!("bundle {text}"))?;
+        text.clone_into(&mut parsed.given);
+        Ok(parsed)
+    }
+
+    /// The argument of `bundle lock` that a bundle inside this program needs, with a space before it.
+    pub fn output_for_lock(&self) -> String {
+        match Path::new(&self.given).is_dir() {
+            true => String::new(),
+            false => format!(" --output my-{}", self.bundle.name),
+        }
     }
 
     /// Reads the bundle in the directory `dir`.
@@ -127,31 +140,61 @@ impl Definition {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Lock::default(),
             Err(error) => return Err(error).with_context(|| at.display().to_string()),
         };
-        parse(&text, lock, Some(dir)).with_context(|| path.display().to_string())
+        let parsed = parse(&text, lock, Some(dir));
+        let mut parsed = parsed.with_context(|| path.display().to_string())?;
+        parsed.given = dir.display().to_string();
+        Ok(parsed)
     }
 
-    /// Every upstream artifact once, in the order of the components.
+    /// Every upstream artifact once, by its first source, in the order of the components.
     pub fn upstreams(&self) -> Vec<&Upstream> {
         let mut seen = BTreeSet::new();
-        let all = self.components.iter().filter_map(|c| c.source.as_ref());
+        let all = self.components.iter().filter_map(Source::upstream);
         all.filter(|upstream| seen.insert(*upstream)).collect()
     }
 
-    /// The paths of the members that are taken out of that archive.
-    pub fn members_of(&self, upstream: &Upstream) -> Vec<&str> {
-        let of = self
-            .components
-            .iter()
-            .filter(|c| c.source.as_ref() == Some(upstream));
-        of.filter_map(|component| component.member.as_deref())
+    /// The components that come from that artifact.
+    pub fn components_of(&self, upstream: &Upstream) -> Vec<&Source> {
+        let all = self.components.iter();
+        all.filter(|component| component.upstream() == Some(upstream))
             .collect()
+    }
+
+    /// All sources of that artifact, in the order in which they are tried: those that any of its
+    /// components names.
+    pub fn sources_of<'a>(&'a self, upstream: &'a Upstream) -> Vec<&'a Upstream> {
+        let mut sources = vec![upstream];
+        for component in self.components_of(upstream) {
+            let named = component.sources.iter().flat_map(Sources::all);
+            for source in named {
+                if !sources.contains(&source) {
+                    sources.push(source);
+                }
+            }
+        }
+        sources
     }
 }
 
 impl Source {
+    /// The first source of its artifact, which is the artifact's name in the lock.
+    pub fn upstream(&self) -> Option<&Upstream> {
+        self.sources.as_ref()?.all().first()
+    }
+
     /// The entry of its artifact in the lock.
     pub fn locked<'a>(&self, lock: &'a Lock) -> Option<&'a Artifact> {
-        lock.get(self.source.as_ref()?)
+        lock.get(self.upstream()?)
+    }
+
+    /// The name of the component's content among `members` in the lock; `None` if the component is the
+    /// whole artifact. A file in an image in an archive is `MEMBER:FILE`.
+    pub fn part(&self) -> Option<String> {
+        match (&self.member, &self.image_file) {
+            (None, None) => None,
+            (Some(part), None) | (None, Some(part)) => Some(part.clone()),
+            (Some(member), Some(file)) => Some(format!("{member}:{file}")),
+        }
     }
 }
 
@@ -177,6 +220,7 @@ fn parse(text: &str, lock: Lock, dir: Option<&Path>) -> Result<Definition> {
         workloads: workloads(&file.workload, dir)?,
         lock,
         text: text.to_owned(),
+        given: String::new(),
     })
 }
 
@@ -193,17 +237,7 @@ fn check(component: &Source) -> Result<()> {
         component.file
     );
     let is_image = component.kind == Kind::Image;
-    match &component.source {
-        Some(Upstream::File(_)) => ensure!(
-            !is_image,
-            "the `source` of an image must begin with docker://"
-        ),
-        Some(Upstream::Image(_)) => ensure!(
-            is_image && component.member.is_none(),
-            "only an image without `member` may have a `source` that begins with docker://"
-        ),
-        None => ensure!(component.member.is_none(), "`member` needs a `source`"),
-    }
+    check_source(component)?;
     ensure!(
         is_image == component.reference.is_some(),
         "an image must have a `reference`, and other components must not"
@@ -220,6 +254,44 @@ fn check(component: &Source) -> Result<()> {
         is_image || component.nodes == Nodes::All,
         "only images may have `nodes`"
     );
+    Ok(())
+}
+
+/// Refuses a component whose content cannot be in its source.
+fn check_source(component: &Source) -> Result<()> {
+    let is_image = component.kind == Kind::Image;
+    let (member, file) = (&component.member, &component.image_file);
+    ensure!(
+        !is_image || file.is_none(),
+        "an image must not have an `image-file`"
+    );
+    match component.upstream() {
+        Some(Upstream::File(_)) if is_image => ensure!(
+            member.is_some(),
+            "the `source` of an image must begin with docker://, or be an archive with the image as \
+             `member`"
+        ),
+        Some(Upstream::File(_)) => ensure!(
+            member.is_some() || file.is_none(),
+            "`image-file` needs an image: a `member` of the archive, or a `source` that begins with \
+             docker://"
+        ),
+        Some(Upstream::Image(_)) => ensure!(
+            member.is_none() && (is_image || file.is_some()),
+            "a `source` that begins with docker:// is an image: it has no `member`, and a program in it \
+             needs `image-file`"
+        ),
+        None => ensure!(
+            member.is_none() && file.is_none(),
+            "`member` and `image-file` need a `source`"
+        ),
+    }
+    if let Some(file) = file {
+        ensure!(
+            file.starts_with('/') && !file.contains("/../") && !file.contains(char::is_control),
+            "`image-file` {file:?} is not an absolute path, such as /opt/cni/bin/calico"
+        );
+    }
     Ok(())
 }
 
@@ -271,17 +343,22 @@ fn manifest(file: &str, dir: Option<&Path>) -> Result<String> {
 }
 
 impl Definition {
-    /// Writes the bundle with that lock into the directory `dir`. Files that are the same already stay.
-    pub fn write(&self, dir: &Path, lock: &Lock) -> Result<()> {
-        fs::create_dir_all(dir).with_context(|| dir.display().to_string())?;
-        let own = [
+    /// The names and the texts of the bundle's own files, with that lock.
+    pub fn files(&self, lock: &Lock) -> Result<Vec<(&str, String)>> {
+        let mut files = vec![
             (FILE_NAME, self.text.clone()),
             (lock::FILE_NAME, lock.to_text()?),
         ];
-        let manifests = self.workloads.iter();
-        let manifests =
-            manifests.map(|workload| (workload.file.as_str(), workload.manifest.clone()));
-        for (name, text) in own.into_iter().chain(manifests) {
+        for workload in &self.workloads {
+            files.push((&workload.file, workload.manifest.clone()));
+        }
+        Ok(files)
+    }
+
+    /// Writes the bundle with that lock into the directory `dir`. Files that are the same already stay.
+    pub fn write(&self, dir: &Path, lock: &Lock) -> Result<()> {
+        fs::create_dir_all(dir).with_context(|| dir.display().to_string())?;
+        for (name, text) in self.files(lock)? {
             let path = dir.join(name);
             if fs::read(&path).is_ok_and(|present| present == text.as_bytes()) {
                 continue;
@@ -376,10 +453,7 @@ mod tests {
         }
         let component = program("bin/etcd") + "source = \"docker://quay.io/calico/node:v1\"\n";
         let error = format!("{:#}", definition(&component).unwrap_err());
-        assert!(
-            error.contains("only an image without `member` may have a `source`"),
-            "{error}"
-        );
+        assert!(error.contains("needs `image-file`"), "{error}");
     }
 
     #[test]

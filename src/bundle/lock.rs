@@ -6,16 +6,16 @@ use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 
 use super::upstream::Upstream;
-use crate::digest::Sha256;
+use crate::digest::{Digest, Sha256, Sha512};
 
 /// The file's name.
 pub const FILE_NAME: &str = "bundle.lock";
 /// The word for a checksum that is not known.
 const UNVERIFIED: &str = "unverified";
 const HEADING: &str = "\
-# The checksum of every upstream artifact of this bundle. `appliance bundle lock` writes this file: it
-# adds sizes, and the checksums of members of archives. `unverified` means that no published checksum
-# was found.
+# The checksum of every artifact of this bundle. `appliance bundle lock` writes this file: it adds sizes,
+# and the checksums of what is taken out of archives. `url` is the artifact's first source. `unverified`
+# means that no published checksum was found.
 ";
 
 /// The known checksums of upstream artifacts, by address.
@@ -28,10 +28,14 @@ pub struct Lock {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Artifact {
-    /// Where it is published: `https://…`, or `docker://…` for an image.
+    /// Its first source: `https://…`, or `docker://…` for an image.
     pub url: String,
     /// SHA-256 of the file, or of the image's manifest.
-    pub sha256: Checksum,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<Checksum>,
+    /// SHA-512 of the file, where no SHA-256 was published.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha512: Option<Sha512>,
     /// Bytes of the file; for an image those of its manifest, configuration and layers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size: Option<u64>,
@@ -41,7 +45,8 @@ pub struct Artifact {
     /// For an image: docker's image ID, which is the SHA-256 of its configuration.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image_id: Option<Sha256>,
-    /// For an archive: the members that are used.
+    /// For an archive or an image: what is taken out of it. See
+    /// [`Source::part`](super::definition::Source::part) for the names. The digest of an image is its ID.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub members: BTreeMap<String, Sha256>,
 }
@@ -69,7 +74,8 @@ impl Lock {
         let mut artifacts = BTreeMap::new();
         for artifact in file.artifact {
             let url = artifact.url.clone();
-            url.parse::<Upstream>()?;
+            let upstream = url.parse::<Upstream>()?;
+            artifact.check(&upstream).with_context(|| url.clone())?;
             ensure!(
                 artifacts.insert(url.clone(), artifact).is_none(),
                 "{url} has two entries; keep one"
@@ -103,27 +109,58 @@ impl Artifact {
     pub fn unverified(upstream: &Upstream) -> Artifact {
         Artifact {
             url: upstream.to_string(),
-            sha256: Checksum::Unverified,
+            sha256: Some(Checksum::Unverified),
+            sha512: None,
             size: None,
             trusted_on_first_use: false,
             image_id: None,
             members: BTreeMap::new(),
         }
     }
+
+    /// The digest of the file, or of the image's manifest.
+    pub fn digest(&self) -> Option<Digest> {
+        let sha256 = self.sha256.as_ref().and_then(Checksum::known);
+        let sha512 = self.sha512.clone().map(Digest::Sha512);
+        sha512.or(sha256.map(Digest::from))
+    }
+
+    /// Whether it can be verified: by its digest or, if it is an image, by its ID.
+    pub fn is_verifiable(&self) -> bool {
+        self.digest().is_some() || self.image_id.is_some()
+    }
+
+    fn check(&self, upstream: &Upstream) -> Result<()> {
+        let is_image = matches!(upstream, Upstream::Image(_));
+        ensure!(
+            !is_image || self.sha512.is_none(),
+            "an image has no `sha512`; write the `sha256` of its manifest, or its `image-id`"
+        );
+        ensure!(
+            is_image || self.image_id.is_none(),
+            "only an image has an `image-id`"
+        );
+        ensure!(
+            self.sha256.is_some() || self.sha512.is_some() || self.image_id.is_some(),
+            "it has no `sha256` and no `sha512`; write {UNVERIFIED:?} if you do not know it"
+        );
+        Ok(())
+    }
 }
 
-/// The digest of a component that can be verified, and the lock's value for it: for a member of an
-/// archive the digest of its bytes, for an image its ID, for anything else that of the artifact.
+/// The digest of a component that can be verified, and the lock's value for it: for a part of an archive
+/// or an image its own, for an image its ID, for anything else that of the artifact.
 pub fn expectation<'a>(
     artifact: &'a Artifact,
-    member: Option<&str>,
+    part: Option<&str>,
     image_id: Option<&'a Sha256>,
     sha256: &'a Sha256,
 ) -> (&'a Sha256, Option<&'a Sha256>) {
-    match (member, image_id) {
-        (Some(member), _) => (sha256, artifact.members.get(member)),
-        (None, Some(image_id)) => (image_id, artifact.image_id.as_ref()),
-        (None, None) => (sha256, artifact.sha256.known()),
+    let own = image_id.unwrap_or(sha256);
+    match (part, image_id) {
+        (Some(part), _) => (own, artifact.members.get(part)),
+        (None, Some(_)) => (own, artifact.image_id.as_ref()),
+        (None, None) => (own, artifact.sha256.as_ref().and_then(Checksum::known)),
     }
 }
 

@@ -7,13 +7,13 @@ use serde::{Deserialize, Serialize};
 
 use super::names::{check_path, is_file_name};
 use super::workload::Workload;
-use crate::digest::Sha256;
+use crate::digest::{Digest, Sha256};
 use crate::nodespec::Role;
 
 /// The name of the manifest in a payload, and on a node.
 pub const FILE_NAME: &str = "manifest.json";
 /// The layout of payloads that this program reads and writes.
-pub const FORMAT: u32 = 3;
+pub const FORMAT: u32 = 4;
 /// The limit for the size of a file, in bytes. It also prevents overflows of sums.
 const MAX_SIZE: u64 = 1 << 40;
 
@@ -47,6 +47,9 @@ pub struct BundleInfo {
     /// True when some components are stand-ins: never for production.
     #[serde(default)]
     pub demonstration: bool,
+    /// Security problems of its versions that a later version solves, each in one sentence.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub vulnerabilities: Vec<String>,
     /// Settings for every node, with the lowest precedence.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub settings: BTreeMap<String, String>,
@@ -74,15 +77,17 @@ pub struct Component {
     /// Its supplier.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub supplier: Option<String>,
-    /// Where it is published: `https://…`, or `docker://…` for an image.
+    /// Where it is published, the first of its sources: `https://…`, or `docker://…` for an image.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
-    /// Its path in the archive `source`.
+    /// What it is in `source`, if it is not the whole: a member of an archive, a file in an image, or
+    /// `MEMBER:FILE` for a file in an image in an archive.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub member: Option<String>,
-    /// SHA-256 of the published file, from `bundle.lock` at the time of packing.
+    /// The digest of the published file, or of the image's manifest, from `bundle.lock` at the time of
+    /// packing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub source_sha256: Option<Sha256>,
+    pub source_digest: Option<Digest>,
     /// For an image: its reference in docker, such as `calico/node:v2.6.2`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reference: Option<String>,
@@ -328,6 +333,7 @@ mod tests {
         Manifest {
             format: FORMAT,
             bundle: BundleInfo {
+                vulnerabilities: Vec::new(),
                 name: "t".to_owned(),
                 kubernetes: "v1.9.0".to_owned(),
                 description: "d".to_owned(),

@@ -4,7 +4,9 @@
 
 pub mod archive;
 pub mod cache;
+mod contents;
 pub mod definition;
+pub mod doctor;
 pub mod elf;
 pub mod fetch;
 pub mod image;

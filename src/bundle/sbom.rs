@@ -16,6 +16,7 @@ use cyclonedx_bom::models::tool::{Tool, Tools};
 use cyclonedx_bom::prelude::{NormalizedString, Uri};
 
 use super::manifest::{self, Kind, Manifest};
+use crate::digest::Digest;
 
 /// The start of the names of this project's own properties.
 const NAMESPACE: &str = "appliance";
@@ -68,27 +69,28 @@ fn component(of: &manifest::Component) -> Component {
     };
     let mut component =
         Component::new(classification, &of.name, &of.version, Some(of.path.clone()));
-    component.hashes = Some(hashes(of.sha256.as_str()));
+    component.hashes = Some(hashes(&Digest::from(&of.sha256)));
     component.supplier = of.supplier.as_deref().map(OrganizationalEntity::new);
     let license = of.license.as_deref().map(LicenseChoice::expression);
     component.licenses = license.map(|license| Licenses(vec![license]));
     component.external_references = of.source.as_deref().map(|source| {
         let kind = ExternalReferenceType::Distribution;
         let mut reference = ExternalReference::new(kind, Uri::new(source));
-        reference.hashes = of
-            .source_sha256
-            .as_ref()
-            .map(|sha256| hashes(sha256.as_str()));
+        reference.hashes = of.source_digest.as_ref().map(hashes);
         ExternalReferences(vec![reference])
     });
     component.properties = Some(Properties(properties(of)));
     component
 }
 
-fn hashes(sha256: &str) -> Hashes {
+fn hashes(digest: &Digest) -> Hashes {
+    let algorithm = match digest {
+        Digest::Sha256(_) => HashAlgorithm::SHA_256,
+        Digest::Sha512(_) => HashAlgorithm::SHA_512,
+    };
     Hashes(vec![Hash {
-        alg: HashAlgorithm::SHA_256,
-        content: HashValue(sha256.to_owned()),
+        alg: algorithm,
+        content: HashValue(digest.digits().to_owned()),
     }])
 }
 

@@ -1,4 +1,4 @@
-//! Where a component is published: a file at a URL, or an image in a registry.
+//! Where a component is published: a file at a URL, or an image in a registry; at one place or several.
 
 use std::fmt;
 use std::str::FromStr;
@@ -70,5 +70,46 @@ impl fmt::Display for Upstream {
             Upstream::File(url) => url.fmt(formatter),
             Upstream::Image(reference) => write!(formatter, "{IMAGE}{reference}"),
         }
+    }
+}
+
+/// Where an artifact is published: one source or several, of which the first is its name in the lock.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "OneOrMany")]
+pub struct Sources(Vec<Upstream>);
+
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "expected an address or a list of addresses")]
+enum OneOrMany {
+    One(String),
+    Many(Vec<String>),
+}
+
+impl TryFrom<OneOrMany> for Sources {
+    type Error = anyhow::Error;
+
+    fn try_from(text: OneOrMany) -> Result<Sources> {
+        let texts = match text {
+            OneOrMany::One(text) => vec![text],
+            OneOrMany::Many(texts) => texts,
+        };
+        let sources = texts.iter().map(|text| text.parse());
+        let sources = sources.collect::<Result<Vec<Upstream>>>()?;
+        ensure!(!sources.is_empty(), "`source` is an empty list");
+        let images = sources
+            .iter()
+            .filter(|source| matches!(source, Upstream::Image(_)));
+        ensure!(
+            [0, sources.len()].contains(&images.count()),
+            "the sources of one component must be all files or all images (docker://)"
+        );
+        Ok(Sources(sources))
+    }
+}
+
+impl Sources {
+    /// All sources; there is at least one.
+    pub fn all(&self) -> &[Upstream] {
+        &self.0
     }
 }

@@ -9,13 +9,15 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 
 use super::definition::{Definition, Source};
-use super::image;
+use super::image::Layered;
+use super::image::saved::Saved;
 use super::lock;
 use super::manifest::{Component, Kind, Manifest};
 use super::payload::Payload;
 use super::unpack;
 use super::workload::Workload;
 use crate::digest::Sha256;
+use crate::sys::host::program_name;
 use crate::sys::progress::Progress;
 use crate::sys::stream::Hashing;
 
@@ -117,7 +119,7 @@ fn finding(component: &Component, dir: &Path, definition: Option<&Definition>) -
         Some(problem) => Some(problem),
         None => match (source, definition) {
             (Some(Some(source)), Some(definition)) => {
-                if source.source.is_some() {
+                if source.upstream().is_some() {
                     held_to = Measure::Lock;
                 }
                 differs(component, source).or_else(|| unlike_lock(component, source, definition))
@@ -151,7 +153,7 @@ fn own_problem(component: &Component, dir: &Path) -> Result<Option<String>> {
         return Ok(None);
     }
     let reference = component.reference.as_deref().unwrap_or_default();
-    match image::check_archive(BufReader::new(File::open(&path)?), reference) {
+    match image_id(&path, reference, dir) {
         Err(error) => Ok(Some(format!("{error:#}"))),
         Ok(id) if component.image_id != Some(format!("sha256:{id}")) => Ok(Some(format!(
             "its image ID is {id}, but the manifest has another one"
@@ -160,11 +162,23 @@ fn own_problem(component: &Component, dir: &Path) -> Result<Option<String>> {
     }
 }
 
+/// The ID of the image in the tarball at `path`, whose layers were verified.
+fn image_id(path: &Path, reference: &str, scratch: &Path) -> Result<Sha256> {
+    let saved = Saved::open(File::open(path)?)?;
+    let image = saved.named(reference, scratch)?;
+    image.check()?;
+    Ok(image.id().clone())
+}
+
 /// Compares the component's entry in the manifest with `bundle.toml`.
 fn differs(component: &Component, source: &Source) -> Option<String> {
     let same = component.kind == source.kind
         && component.version == source.version
         && component.path == source.path
+        && component.source == source.upstream().map(ToString::to_string)
+        && component.member == source.part()
+        && component.license == source.license
+        && component.supplier == source.supplier
         && component.reference == source.reference
         && component.arguments == source.arguments
         && component.on_path == source.on_path
@@ -183,7 +197,7 @@ fn differs(component: &Component, source: &Source) -> Option<String> {
 }
 
 fn unlike_lock(component: &Component, source: &Source, definition: &Definition) -> Option<String> {
-    let upstream = source.source.as_ref()?;
+    let upstream = source.upstream()?;
     let Some(artifact) = definition.lock.get(upstream) else {
         return Some(format!("bundle.lock has no entry for {upstream}"));
     };
@@ -193,7 +207,7 @@ fn unlike_lock(component: &Component, source: &Source, definition: &Definition) 
         .and_then(|id| Sha256::from_prefixed(id).ok());
     let (found, expected) = lock::expectation(
         artifact,
-        source.member.as_deref(),
+        source.part().as_deref(),
         image_id.as_ref(),
         &component.sha256,
     );
@@ -203,7 +217,11 @@ fn unlike_lock(component: &Component, source: &Source, definition: &Definition) 
             "its sha256 is {found}, but bundle.lock has {expected}"
         )),
         None => Some(format!(
-            "bundle.lock has no checksum of the content of {upstream}; run `appliance bundle lock` on a machine that can download it"
+            "bundle.lock has no checksum of the content of {upstream}; run `{} bundle lock --bundle {}{}`, \
+             and verify against that bundle",
+            program_name(),
+            definition.given,
+            definition.output_for_lock()
         )),
     }
 }

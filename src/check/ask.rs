@@ -2,9 +2,10 @@
 
 use anyhow::{Result, bail};
 
-use super::facts::{self, CheckedNode, Facts, Probes, told};
+use super::facts::{self, CheckedNode, Facts, Probes, Unprobed, told};
 use super::probe;
 use super::workload::Workload;
+use crate::clients::calicoctl;
 use crate::join::registry;
 use crate::records::expected::Expected;
 use crate::sys::interrupt::Interruption;
@@ -20,9 +21,9 @@ pub fn find_out(
 ) -> Result<Facts> {
     let nodes = told(facts::nodes(runner));
     let probes = match &nodes {
-        _ if no_pods => Err("--no-pods".to_owned()),
-        Ok(nodes) => told(probes(runner, expected, nodes)),
-        Err(why) => Err(why.clone()),
+        _ if no_pods => Err(Unprobed::NotWanted),
+        Ok(nodes) => told(probes(runner, expected, nodes)).map_err(Unprobed::Failed),
+        Err(why) => Err(Unprobed::Failed(why.clone())),
     };
     let joined = told(registry::open(root).and_then(|(_, nodes)| nodes.all()));
     Ok(Facts {
@@ -30,8 +31,8 @@ pub fn find_out(
         components: told(facts::components(runner)),
         nodes,
         joined: joined.map(|nodes| nodes.into_keys().collect()),
-        peers: told(facts::peers(root)),
-        pools: told(facts::pools(runner)),
+        peers: told(facts::peers(root, runner)),
+        pools: told(calicoctl::pools(runner)),
         probes,
     })
 }

@@ -1,8 +1,12 @@
 //! The table of checks: each check makes one verdict from the facts.
 
 use super::Verdict;
-use super::facts::{CheckedNode, Facts, Probes};
+use super::facts::{CheckedNode, Facts, Probes, Unprobed};
+use crate::observe::peers::PeerReport;
 use crate::records::expected::Expected;
+
+/// How many hints of one check are shown.
+const MOST_HINTS: usize = 3;
 
 /// Makes a verdict.
 type Check = fn(&Expected, &Facts) -> Verdict;
@@ -103,30 +107,59 @@ fn nodes(expected: &Expected, facts: &Facts) -> Verdict {
 fn peers(_expected: &Expected, facts: &Facts) -> Verdict {
     let peers = match &facts.peers {
         Ok(peers) => peers,
-        Err(why) => return Verdict::failed(why, "see `docker logs calico-node`"),
+        Err(why) => {
+            return Verdict::failed(
+                why,
+                "see `calicoctl get nodes` and `docker logs calico-node`",
+            );
+        }
     };
-    let down: Vec<String> = peers
+    let words = |report: &PeerReport| {
+        let name = report.node.as_ref().unwrap_or(&report.peer.address);
+        format!("{name} ({})", report.peer.info)
+    };
+    let list = |reports: &[&PeerReport]| {
+        let words: Vec<String> = reports.iter().map(|report| words(report)).collect();
+        words.join(", ")
+    };
+    let (up, others): (Vec<&PeerReport>, Vec<&PeerReport>) = peers
         .iter()
-        .filter(|peer| !peer.is_established())
-        .map(|peer| format!("{} ({})", peer.address, peer.info))
-        .collect();
-    if !down.is_empty() {
+        .partition(|report| report.peer.is_established());
+    let (down, coming): (Vec<&PeerReport>, Vec<&PeerReport>) =
+        others.iter().partition(|report| report.problem.is_some());
+    let of = format!("of {} not established", peers.len());
+    let problems: Vec<&str> = down.iter().filter_map(|r| r.problem.as_deref()).collect();
+    if !problems.is_empty() {
         return Verdict::failed(
+            format!("{} {of}: {}", down.len(), list(&down)),
             format!(
-                "{} of {} not established: {}",
-                down.len(),
-                peers.len(),
-                down.join(", ")
+                "{}\nTo allow TCP port 179 between nodes: `openstack security group rule create \
+                 --protocol tcp --dst-port 179 --remote-group GROUP GROUP`",
+                first(&problems)
             ),
-            "allow TCP 179 between nodes: `openstack security group rule create --protocol tcp \
-             --dst-port 179 --remote-group GROUP GROUP`; if a node is gone for good: \
-             `calicoctl delete node NAME`",
         );
+    }
+    if !coming.is_empty() {
+        return Verdict::skipped(format!(
+            "{} {of} for less than a minute: {}; run `appliance check` again",
+            coming.len(),
+            list(&coming)
+        ));
     }
     if peers.is_empty() {
         return Verdict::skipped("there are no other nodes");
     }
-    Verdict::passed(format!("{} established", peers.len()))
+    Verdict::passed(format!("{} established", up.len()))
+}
+
+/// The first problems of many: the others are mostly the same for other nodes.
+fn first(problems: &[&str]) -> String {
+    let shown = problems.len().min(MOST_HINTS);
+    let mut text = problems[..shown].join("\n");
+    if shown < problems.len() {
+        text += &format!("\n{} more like these", problems.len() - shown);
+    }
+    text
 }
 
 fn pool(expected: &Expected, facts: &Facts) -> Verdict {
@@ -149,16 +182,21 @@ fn pool(expected: &Expected, facts: &Facts) -> Verdict {
 
 /// The results of the probes, or a skipped verdict if there are none.
 fn probes(facts: &Facts) -> Result<&Probes, Verdict> {
-    facts
-        .probes
-        .as_ref()
-        .map_err(|why| Verdict::skipped(format!("the probes do not run: {why}")))
+    facts.probes.as_ref().map_err(|unprobed| match unprobed {
+        Unprobed::NotWanted => not_wanted(),
+        Unprobed::Failed(why) => Verdict::skipped(format!("the probes do not run: {why}")),
+    })
+}
+
+fn not_wanted() -> Verdict {
+    Verdict::skipped("it needs pods, and --no-pods is given")
 }
 
 fn deployment(_expected: &Expected, facts: &Facts) -> Verdict {
     match &facts.probes {
         Ok(probes) => Verdict::passed(format!("{} pods, one on each node", probes.pods.len())),
-        Err(why) => Verdict::failed(
+        Err(Unprobed::NotWanted) => not_wanted(),
+        Err(Unprobed::Failed(why)) => Verdict::failed(
             why,
             "see `kubectl describe pods --all-namespaces`, and `journalctl -u kubelet` on the \
              node; then run `appliance check` again",

@@ -2,15 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use anyhow::{Context, Result};
-use serde::Deserialize;
+use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use crate::addons::object::{condition, listed, of_type, text};
-use crate::clients::bird::{self, Peer};
 use crate::clients::kubectl;
-use crate::paths::{BIN_DIR, BIRD_SOCKET};
-use crate::sys::process::{Command, Runner};
+use crate::observe::peers::{self, Own, PeerReport};
+use crate::observe::records;
+use crate::sys::process::Runner;
 use crate::sys::root::Root;
 
 /// A fact, or the reason why it is unknown.
@@ -27,12 +26,12 @@ pub struct Facts {
     pub nodes: Found<Vec<CheckedNode>>,
     /// The names of the nodes that joined this master.
     pub joined: Found<BTreeSet<String>>,
-    /// The BGP peers of this node.
-    pub peers: Found<Vec<Peer>>,
+    /// The BGP peers of this node, and those that it should have.
+    pub peers: Found<Vec<PeerReport>>,
     /// The address ranges of Calico's IP pools.
     pub pools: Found<Vec<String>>,
     /// The results of the probes.
-    pub probes: Found<Probes>,
+    pub probes: Result<Probes, Unprobed>,
 }
 
 /// Two versions of Kubernetes.
@@ -88,6 +87,15 @@ pub struct Pair {
     pub connected: Found<()>,
     /// The size of the biggest packet that passes unfragmented, in bytes; at most the MTU of pods.
     pub passes: Found<u32>,
+}
+
+/// Why there are no results of the probes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unprobed {
+    /// The user wants none: `--no-pods`.
+    NotWanted,
+    /// The probes do not run, for this reason.
+    Failed(String),
 }
 
 /// The results of the probes.
@@ -159,27 +167,16 @@ pub fn nodes(runner: &dyn Runner) -> Result<Vec<CheckedNode>> {
     Ok(listed(&list).map(node).collect())
 }
 
-/// The BGP peers of this node.
-pub fn peers(root: &Root) -> Result<Vec<Peer>> {
-    bird::ask(&root.resolve(BIRD_SOCKET)?)?
-        .with_context(|| format!("no BIRD listens at {BIRD_SOCKET}; is kube-calico running?"))
-}
-
-/// The address ranges of Calico's IP pools, as `calicoctl` v1 lists them.
-pub fn pools(runner: &dyn Runner) -> Result<Vec<String>> {
-    #[derive(Deserialize)]
-    struct Pool {
-        metadata: Metadata,
+/// The BGP peers of this node, compared with Calico's own list of nodes.
+pub fn peers(root: &Root, runner: &dyn Runner) -> Result<Vec<PeerReport>> {
+    let state = records::state(root)?.context("this machine is not installed")?;
+    let own = Own {
+        name: &state.node,
+        address: &state.address,
+    };
+    let peers = peers::peers(root, runner, own);
+    match peers.not_compared {
+        Some(why) => bail!("cannot compare the BGP peers with Calico's list of nodes: {why}"),
+        None => Ok(peers.reports),
     }
-    #[derive(Deserialize)]
-    struct Metadata {
-        cidr: String,
-    }
-    let program = format!("{BIN_DIR}/calicoctl");
-    let output = runner.check(&Command::new(&program, &["get", "ipPool", "-o", "json"]))?;
-    let pools: Vec<Pool> = serde_json::from_str(&output.stdout)
-        .context("`calicoctl get ipPool` printed invalid JSON")?;
-    let cidrs = pools.into_iter().map(|pool| pool.metadata.cidr);
-    // Pods have IPv4 addresses. Calico also creates an IPv6 pool by itself.
-    Ok(cidrs.filter(|cidr| !cidr.contains(':')).collect())
 }

@@ -2,9 +2,12 @@
 
 #![allow(clippy::unwrap_used)]
 
-use super::super::facts::{Answer, CheckedNode, Component, Facts, Pair, Probes, Versions};
+use super::super::facts::{
+    Answer, CheckedNode, Component, Facts, Pair, Probes, Unprobed, Versions,
+};
 use super::super::{Checked, Verdict, is_sound, judge};
 use crate::clients::bird::Peer;
+use crate::observe::peers::PeerReport;
 use crate::records::expected::Expected;
 
 fn expected() -> Expected {
@@ -39,13 +42,17 @@ fn answer<T>(node: &CheckedNode, found: T) -> Answer<T> {
     }
 }
 
-fn peer(info: &str) -> Peer {
-    Peer {
-        address: "192.168.1.101".to_owned(),
-        kind: "node-to-node mesh",
-        state: "up".to_owned(),
-        since: "13:24:30".to_owned(),
-        info: info.to_owned(),
+fn peer(info: &str, problem: Option<&str>) -> PeerReport {
+    PeerReport {
+        peer: Peer {
+            address: "192.168.1.101".to_owned(),
+            kind: "node-to-node mesh",
+            state: "up".to_owned(),
+            since: "13:24:30".to_owned(),
+            info: info.to_owned(),
+        },
+        node: Some("server01".to_owned()),
+        problem: problem.map(str::to_owned),
     }
 }
 
@@ -70,7 +77,7 @@ fn sound() -> Facts {
         }]),
         nodes: Ok(vec![one.clone(), three.clone()]),
         joined: Ok(["server01".to_owned(), "server03".to_owned()].into()),
-        peers: Ok(vec![peer("Established")]),
+        peers: Ok(vec![peer("Established", None)]),
         pools: Ok(vec!["172.20.0.0/16".to_owned()]),
         probes: Ok(Probes {
             pods: vec![one.clone(), three.clone()],
@@ -178,13 +185,43 @@ fn masters_that_joined_each_other_are_not_missed() {
 #[test]
 fn a_peer_without_a_session_fails_and_no_peer_is_skipped() {
     let text = failure("BGP peers", |facts| {
-        facts.peers = Ok(vec![peer("Active Socket: Connection refused")]);
+        let down = peer("Active Socket: Connection refused", Some("see the log"));
+        facts.peers = Ok(vec![peer("Established", None), down]);
     });
-    assert_holds(&text, &["192.168.1.101 (Active Socket", "--dst-port 179"]);
+    assert_holds(
+        &text,
+        &[
+            "1 of 2 not established: server01 (Active Socket: Connection refused)",
+            "see the log",
+            "--dst-port 179",
+        ],
+    );
+    let many = failure("BGP peers", |facts| {
+        facts.peers = Ok(vec![peer("Active", Some("see the log")); 5]);
+    });
+    assert_holds(&many, &["5 of 5 not established", "2 more like these"]);
     let mut alone = sound();
     alone.peers = Ok(vec![]);
     let verdict = verdict(&expected(), &alone, "BGP peers");
     assert!(matches!(verdict, Verdict::Skipped { .. }), "{verdict:?}");
+}
+
+#[test]
+fn a_session_that_may_still_come_up_is_neither_passed_nor_failed() {
+    let mut young = sound();
+    young.peers = Ok(vec![peer("Established", None), peer("Connect", None)]);
+    let Verdict::Skipped { found } = verdict(&expected(), &young, "BGP peers") else {
+        panic!("not skipped");
+    };
+    assert_holds(&found, &["1 of 2 not established", "server01 (Connect)"]);
+}
+
+#[test]
+fn peers_that_cannot_be_compared_with_calicos_list_fail() {
+    let text = failure("BGP peers", |facts| {
+        facts.peers = Err("cannot compare".to_owned());
+    });
+    assert_holds(&text, &["cannot compare", "calicoctl get nodes"]);
 }
 
 #[test]
@@ -199,13 +236,28 @@ fn another_pool_than_the_pods_range_fails() {
 #[test]
 fn without_probes_the_deployment_fails_and_what_needs_them_is_skipped() {
     let why = "not ready after 180 s: image pause is nowhere";
-    let text = failure("deployment", |facts| facts.probes = Err(why.to_owned()));
+    let none = || Err(Unprobed::Failed(why.to_owned()));
+    let text = failure("deployment", |facts| facts.probes = none());
     assert_holds(&text, &[why]);
     let mut facts = sound();
-    facts.probes = Err(why.to_owned());
+    facts.probes = none();
     match verdict(&expected(), &facts, "pod to pod") {
         Verdict::Skipped { found } => assert_holds(&found, &["the probes do not run", why]),
         other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn without_pods_a_healthy_cluster_passes_and_what_needs_pods_is_skipped() {
+    let mut facts = sound();
+    facts.probes = Err(Unprobed::NotWanted);
+    let checked = judge(&expected(), &facts);
+    assert!(is_sound(&checked), "{checked:?}");
+    for check in ["deployment", "DNS from pods", "metadata service"] {
+        match verdict(&expected(), &facts, check) {
+            Verdict::Skipped { found } => assert_holds(&found, &["--no-pods"]),
+            other => panic!("{check}: {other:?}"),
+        }
     }
 }
 

@@ -49,9 +49,28 @@ pub enum Bundle {
     Import {
         /// Tar file to read
         file: PathBuf,
+        /// Write the bundle.toml and bundle.lock in the tar to this directory
+        #[arg(long, value_name = "DIR")]
+        definition: Option<PathBuf>,
         /// Where downloads are kept
         #[command(flatten)]
         cache: CacheDir,
+    },
+    /// Examine whether an appliance can be built from here
+    ///
+    /// Asks every source of every artifact that is not in the cache. Downloads and changes nothing. Exit
+    /// code 1: an appliance cannot be built from here.
+    #[command(after_long_help = text::bundle::DOCTOR)]
+    Doctor {
+        /// What to examine and how
+        #[command(flatten)]
+        fetch: Fetch,
+        /// Directory with components or their archives
+        #[arg(long, value_name = "DIR")]
+        components: Option<PathBuf>,
+        /// Output format
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Output,
     },
     /// Pack the components of a bundle into one file, the payload
     ///
@@ -86,12 +105,15 @@ pub enum Bundle {
         #[arg(short, long, value_enum, default_value_t)]
         output: Output,
     },
-    /// List the components of an appliance, a payload or this node
+    /// List the components of an appliance, a payload, a bundle or this node
     #[command(after_long_help = text::bundle::LIST)]
     List {
         /// Where to look
         #[command(flatten)]
         what: Carrier,
+        /// List this bundle: a directory, or the name of a built-in bundle
+        #[arg(long, value_name = "BUNDLE", conflicts_with_all = ["file", "installed"])]
+        bundle: Option<String>,
         /// Output format
         #[arg(short, long, value_enum, default_value_t)]
         output: Output,

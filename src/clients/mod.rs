@@ -1,6 +1,7 @@
 //! The programs and servers that a node talks to, for those who read it and those who change it.
 
 pub mod bird;
+pub mod calicoctl;
 pub mod docker;
 pub mod etcd;
 pub mod kernel;

@@ -10,11 +10,11 @@ use super::{Outcome, print};
 use crate::bundle::cache::Cache;
 use crate::bundle::definition::Definition;
 use crate::bundle::fetch::mirror::Mirrors;
-use crate::bundle::fetch::{Fetcher, ensure_locked};
+use crate::bundle::fetch::{Fetcher, Probe, ensure_locked};
 use crate::bundle::lock;
 use crate::bundle::pack::{self, Places, Signer};
 use crate::bundle::payload::Payload;
-use crate::bundle::{sbom, transfer, verify};
+use crate::bundle::{doctor, sbom, transfer, verify};
 use crate::cli::{Bundle, CacheDir, Carrier, Fetch, Ingredients, Output, Trust};
 use crate::nodespec::Refused;
 use crate::nodespec::validate::validate;
@@ -36,7 +36,16 @@ pub fn run(command: &Bundle, required_key: Option<&str>) -> Result<Outcome> {
             cache,
             output,
         } => export(bundle.as_deref(), cache, output),
-        Bundle::Import { file, cache } => import(file, cache),
+        Bundle::Import {
+            file,
+            definition,
+            cache,
+        } => import(file, definition.as_deref(), cache),
+        Bundle::Doctor {
+            fetch,
+            components,
+            output,
+        } => doctor(fetch, components.as_deref(), *output),
         Bundle::Pack {
             bundle,
             ingredients,
@@ -48,7 +57,11 @@ pub fn run(command: &Bundle, required_key: Option<&str>) -> Result<Outcome> {
             trust,
             output,
         } => verify(file, bundle.as_deref(), trust, required_key, *output),
-        Bundle::List { what, output } => list(what, *output),
+        Bundle::List {
+            what,
+            bundle,
+            output,
+        } => list(what, bundle.as_deref(), *output),
         Bundle::Sbom { what } => {
             out::text(&sbom::cyclonedx(&manifest_of(what)?.0)?);
             Ok(Outcome::Done)
@@ -65,11 +78,14 @@ fn definition(text: &str) -> Result<Definition> {
 }
 
 fn open_cache(cache: &CacheDir) -> Result<Cache> {
-    let dir = match &cache.dir {
-        Some(dir) => dir.clone(),
-        None => default_cache()?,
-    };
-    Cache::open(&dir)
+    Cache::open(&cache_dir(cache)?)
+}
+
+fn cache_dir(cache: &CacheDir) -> Result<PathBuf> {
+    match &cache.dir {
+        Some(dir) => Ok(dir.clone()),
+        None => default_cache(),
+    }
 }
 
 fn default_cache() -> Result<PathBuf> {
@@ -83,7 +99,7 @@ fn default_cache() -> Result<PathBuf> {
 
 fn fetch(arguments: &Fetch) -> Result<Outcome> {
     let definition = definition(&arguments.bundle)?;
-    ensure_locked(&definition.lock, &definition.upstreams()).map_err(Refused::because)?;
+    ensure_locked(&definition).map_err(Refused::because)?;
     let cache = open_cache(&arguments.cache)?;
     let summary =
         fetcher(arguments, &cache, &Mirrors::new(&arguments.mirror)).fetch(&definition)?;
@@ -119,7 +135,7 @@ fn lock(arguments: &Fetch, trust_on_first_use: bool, output: Option<&Path>) -> R
         return Err(Refused::because(problem).into());
     }
     if !trust_on_first_use {
-        ensure_locked(&definition.lock, &definition.upstreams()).map_err(Refused::because)?;
+        ensure_locked(&definition).map_err(Refused::because)?;
     }
     let cache = open_cache(&arguments.cache)?;
     let mirrors = Mirrors::new(&arguments.mirror);
@@ -148,7 +164,7 @@ fn export(bundle: Option<&str>, cache: &CacheDir, output: &Path) -> Result<Outco
     let cache = open_cache(cache)?;
     let blobs = transfer::contents(&cache, definition.as_ref())?;
     let progress = progress::standard_error("export", transfer::size(&cache, &blobs));
-    transfer::export_to(output, &cache, &blobs, &*progress)?;
+    transfer::export(output, &cache, definition.as_ref(), &blobs, &*progress)?;
     drop(progress);
     log::info!(
         "wrote {} with {} files of the cache",
@@ -158,18 +174,48 @@ fn export(bundle: Option<&str>, cache: &CacheDir, output: &Path) -> Result<Outco
     Ok(Outcome::Done)
 }
 
-fn import(file: &Path, cache: &CacheDir) -> Result<Outcome> {
+fn import(file: &Path, definition: Option<&Path>, cache: &CacheDir) -> Result<Outcome> {
     let place = || file.display().to_string();
     let input = File::open(file).with_context(place)?;
     let progress = progress::standard_error("import", fs::metadata(file)?.len());
     let cache = open_cache(cache)?;
-    let new = transfer::import(&cache, input, &*progress).with_context(place)?;
+    let imported = transfer::import(&cache, input, &*progress).with_context(place)?;
     drop(progress);
     log::info!(
-        "added {new} new files to the cache {}",
+        "added {} new files to the cache {}",
+        imported.new,
         cache.dir().display()
     );
+    match (&imported.definition, definition) {
+        (Some(bundle), Some(dir)) => bundle.write(dir, &bundle.lock)?,
+        (Some(bundle), None) => log::info!(
+            "{} holds bundle {}; to write its bundle.toml and bundle.lock, add `--definition DIR`",
+            file.display(),
+            bundle.bundle.name
+        ),
+        (None, Some(_)) => {
+            return Err(anyhow!(
+                "{} holds no bundle; export it again with `--bundle BUNDLE`",
+                file.display()
+            ));
+        }
+        (None, None) => {}
+    }
     Ok(Outcome::Done)
+}
+
+fn doctor(arguments: &Fetch, components: Option<&Path>, output: Output) -> Result<Outcome> {
+    let definition = definition(&arguments.bundle)?;
+    let cache = Cache::at(&cache_dir(&arguments.cache)?);
+    let mirrors = Mirrors::new(&arguments.mirror);
+    let probe = Probe::new(&cache, &mirrors)?;
+    let jobs = arguments.jobs.into();
+    let diagnosis = doctor::examine(&definition, components, &cache, &probe, jobs);
+    print::bundle::diagnosis(&diagnosis, output)?;
+    Ok(match diagnosis.ready {
+        true => Outcome::Done,
+        false => Outcome::Unsound,
+    })
 }
 
 /// Packs the bundle `name` into the payload `output`.
@@ -212,7 +258,7 @@ fn verify(
     let progress = progress::standard_error("verify", payload.manifest().unpacked_size());
     let audit = verify::verify(&payload, definition.as_ref(), &*progress)?;
     drop(progress);
-    print::audit(&audit, output)?;
+    print::bundle::audit(&audit, output)?;
     Ok(if audit.is_sound() {
         Outcome::Done
     } else {
@@ -220,11 +266,15 @@ fn verify(
     })
 }
 
-fn list(what: &Carrier, output: Output) -> Result<Outcome> {
+fn list(what: &Carrier, bundle: Option<&str>, output: Output) -> Result<Outcome> {
+    if let Some(bundle) = bundle {
+        print::bundle::definition(&definition(bundle)?, output)?;
+        return Ok(Outcome::Done);
+    }
     let (manifest, text) = manifest_of(what)?;
     match output {
         Output::Json => out::text(&String::from_utf8_lossy(&text)),
-        Output::Text => print::manifest(&manifest),
+        Output::Text => print::bundle::manifest(&manifest),
     }
     Ok(Outcome::Done)
 }

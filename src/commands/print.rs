@@ -1,13 +1,13 @@
 //! The output of commands: tables for people, JSON for programs.
 
+pub mod bundle;
+
 use std::collections::BTreeMap;
 
 use anyhow::Result;
 use comfy_table::{ContentArrangement, Table, presets};
 use serde_json::json;
 
-use crate::bundle::manifest::Manifest;
-use crate::bundle::verify::{Audit, Difference, Measure};
 use crate::check::{Checked, Verdict, is_sound};
 use crate::cli::Output;
 use crate::clients::bird::Peer;
@@ -336,73 +336,6 @@ fn addons(report: &Report) -> Table {
 
 fn short(digest: &str) -> &str {
     &digest[..SHORT.min(digest.len())]
-}
-
-/// Prints the manifest of a payload.
-pub fn manifest(manifest: &Manifest) {
-    say!(
-        "{} (Kubernetes {})\n{}",
-        manifest.bundle.name,
-        manifest.bundle.kubernetes,
-        manifest.bundle.description
-    );
-    let mut table = table(&[
-        "COMPONENT",
-        "VERSION",
-        "LICENSE",
-        "BYTES",
-        "SHA256",
-        "SOURCE",
-    ]);
-    for component in &manifest.components {
-        let size = component.size.to_string();
-        table.add_row([
-            &component.name,
-            &component.version,
-            component.license.as_deref().unwrap_or("-"),
-            &size,
-            short(component.sha256.as_str()),
-            component
-                .source
-                .as_deref()
-                .or(component.supplier.as_deref())
-                .unwrap_or("-"),
-        ]);
-    }
-    print_table(&table);
-}
-
-/// Prints the result of verifying a payload.
-pub fn audit(audit: &Audit, output: Output) -> Result<()> {
-    if output == Output::Json {
-        say!("{}", serde_json::to_string_pretty(audit)?);
-        return Ok(());
-    }
-    say!("bundle {}, {}", audit.bundle, audit.digest);
-    let mut table = table(&["COMPONENT", "VERSION", "VERIFIED AGAINST", "RESULT"]);
-    for finding in &audit.components {
-        let held_to = match finding.held_to {
-            Measure::Manifest => "its manifest",
-            Measure::Lock => "bundle.lock",
-        };
-        table.add_row([
-            finding.name.as_str(),
-            &finding.version,
-            held_to,
-            ok_or(finding.problem.as_ref()),
-        ]);
-    }
-    print_table(&table);
-    for Difference { name, problem } in &audit.workloads {
-        say!("workload {name}: {problem}");
-    }
-    let verdict = if audit.is_sound() {
-        "The payload is intact: all components match their checksums."
-    } else {
-        "The payload is NOT intact: see the problems above."
-    };
-    say!("\n{verdict}");
-    Ok(())
 }
 
 /// Prints the settings of the node with the source of each, and every change of the plan.

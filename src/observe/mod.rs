@@ -3,6 +3,7 @@
 pub mod addons;
 pub mod inputs;
 pub mod node;
+pub mod peers;
 pub mod preflight;
 pub mod records;
 pub mod software;

@@ -5,7 +5,7 @@ use std::fs::File;
 
 use anyhow::{Context, Result};
 
-use crate::bundle::image;
+use crate::bundle::image::saved::Saved;
 use crate::bundle::manifest::Manifest;
 use crate::bundle::workload::MAX_MANIFEST;
 use crate::nodespec::settings::WorkloadSettings;
@@ -88,7 +88,7 @@ impl Tarballs {
         }
         let tarball = File::open(&at)
             .context("this node runs pods and needs this file; copy it to this path")?;
-        for (reference, id) in image::references(&tarball)? {
+        for (reference, id) in Saved::open(tarball)?.references()? {
             self.images.push(NodeImage {
                 reference,
                 id: format!("sha256:{id}"),

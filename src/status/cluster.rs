@@ -5,22 +5,10 @@ use serde::Serialize;
 use time::OffsetDateTime;
 
 use super::{InstalledNode, Overall, Report};
-use crate::addons::{Addon, Cluster, Notes, Standing, peers_up};
-use crate::clients::bird::{self, Peer};
+use crate::addons::{Addon, Cluster, Notes, Standing};
 use crate::clients::kubectl;
 use crate::observe::addons;
-use crate::paths;
-
-/// One BGP peer.
-#[derive(Clone, Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct PeerReport {
-    /// Its session in BIRD.
-    #[serde(flatten)]
-    pub peer: Peer,
-    /// The problem, if it has one.
-    pub problem: Option<String>,
-}
+use crate::observe::peers::{Own, PeerReport, peers};
 
 /// One add-on or workload.
 #[derive(Clone, Debug, Serialize)]
@@ -56,7 +44,7 @@ impl InstalledNode<'_> {
     pub fn cluster(&self, now: OffsetDateTime) -> Result<ClusterReport> {
         let seen = self.see(self.state.shape()?.role.is_master(), now);
         Ok(ClusterReport {
-            peers: self.peers(&seen),
+            peers: self.peers(),
             addons: self.addons(&seen)?,
         })
     }
@@ -74,33 +62,20 @@ impl InstalledNode<'_> {
         }
     }
 
-    /// The BGP peers of this node. A session that is not established is a problem only if its peer
-    /// is a node that has been ready for long: other peers may be nodes that no longer exist.
-    fn peers(&self, seen: &Seen) -> Vec<PeerReport> {
-        let asked = self
-            .root
-            .resolve(paths::BIRD_SOCKET)
-            .and_then(|socket| bird::ask(&socket));
-        let peers = match asked {
-            Ok(peers) => peers.unwrap_or_default(),
-            Err(error) => {
-                log::warn!("{error:#}");
-                vec![]
-            }
+    /// The BGP peers of this node, compared with Calico's own list of nodes.
+    fn peers(&self) -> Vec<PeerReport> {
+        let own = Own {
+            name: &self.state.node,
+            address: &self.state.address,
         };
-        let report = |peer: Peer| {
-            let cluster = seen.cluster.as_ref();
-            let counts = cluster.is_some_and(|c| peers_up(c, &peer.address, seen.now));
-            let problem = (counts && !peer.is_established()).then(|| {
-                format!(
-                    "no BGP session, although this node is ready; allow TCP port 179 between nodes \
-                     in the security group ({})",
-                    peer.info
-                )
-            });
-            PeerReport { peer, problem }
-        };
-        peers.into_iter().map(report).collect()
+        let peers = peers(self.root, self.runner, own);
+        if let Some(why) = peers.not_compared {
+            log::warn!(
+                "cannot compare the BGP peers with Calico's list of nodes: {why}; see `calicoctl \
+                 get nodes`"
+            );
+        }
+        peers.reports
     }
 
     /// The state of the add-ons and workloads, on a master.
@@ -150,6 +125,18 @@ impl InstalledNode<'_> {
                 late.then(|| see.to_owned()),
             ),
         }
+    }
+}
+
+impl ClusterReport {
+    /// The same without the problems of the peers: an installation waits only for its own node, and
+    /// other nodes may start later.
+    #[must_use]
+    pub fn of_own_node(mut self) -> ClusterReport {
+        for peer in &mut self.peers {
+            peer.problem = None;
+        }
+        self
     }
 }
 

@@ -14,6 +14,7 @@ use crate::clients::systemd::{self, Unit};
 use crate::components::{self, Health, Service, UnitKind};
 use crate::join::tokens::Tokens;
 use crate::nodespec::{Profile, Reach, Role, Shape};
+use crate::observe::peers::PeerReport;
 use crate::observe::records;
 use crate::observe::software::{docker_source, installed_manifest};
 use crate::paths::{self, CA_CERTIFICATE};
@@ -28,7 +29,7 @@ mod cluster;
 mod coming_up;
 mod masters;
 
-pub use cluster::{AddonReport, ClusterReport, PeerReport};
+pub use cluster::{AddonReport, ClusterReport};
 pub use coming_up::until_healthy;
 pub use masters::{MasterReport, MastersReport, ask as ask_masters};
 
@@ -65,7 +66,8 @@ pub struct Report {
     pub images: Vec<ImageReport>,
     /// The node's certificates.
     pub certificates: Vec<CertificateReport>,
-    /// The node's BGP peers.
+    /// The node's BGP peers, and those that it should have. An installation does not judge them: it
+    /// waits only for its own node.
     pub peers: Vec<PeerReport>,
     /// Add-ons and workloads of the cluster, on a master.
     pub addons: Vec<AddonReport>,

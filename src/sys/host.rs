@@ -115,6 +115,15 @@ pub struct FileSystem {
     pub exec: bool,
 }
 
+/// How the user started this program: a path, or a name on the PATH.
+pub fn program_name() -> String {
+    let name = std::env::args_os().next().unwrap_or_default();
+    match name.to_str() {
+        Some(name) if !name.contains([' ', '\'']) && !name.is_empty() => name.to_owned(),
+        _ => "appliance".to_owned(),
+    }
+}
+
 /// The file system of `path`, or of its nearest parent that exists.
 pub fn file_system(path: &Path) -> Result<FileSystem> {
     use std::os::unix::fs::MetadataExt;

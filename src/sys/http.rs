@@ -1,5 +1,6 @@
 //! HTTP clients: for this node's own servers, with its certificates, and for other servers.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use reqwest::redirect::Policy;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
+use time::OffsetDateTime;
 
 use super::retry::{Failure, permanent, transient};
 
@@ -21,6 +23,15 @@ pub const STALL: Duration = Duration::from_secs(60);
 /// The name of this program in requests.
 pub const USER_AGENT: &str = concat!("appliance/", env!("CARGO_PKG_VERSION"));
 const MAX_REDIRECTS: usize = 10;
+/// The environment variables that name a proxy.
+const PROXIES: [&str; 6] = [
+    "HTTPS_PROXY",
+    "https_proxy",
+    "HTTP_PROXY",
+    "http_proxy",
+    "ALL_PROXY",
+    "all_proxy",
+];
 
 /// A client certificate and its private key, both in PEM.
 pub struct Identity<'a> {
@@ -93,16 +104,93 @@ pub fn root_cause(error: &(dyn std::error::Error + 'static)) -> anyhow::Error {
 /// The failure of a request without an answer. Only errors of the network are worth another try.
 #[expect(clippy::needless_pass_by_value, reason = "the form `map_err` wants")]
 pub fn unsent(error: reqwest::Error) -> Failure {
-    if error.is_redirect() || error.is_builder() || is_tls_refusal(&error) {
+    if let Some(refusal) = tls_refusal(&error) {
+        return permanent(anyhow!("{}", explained(refusal)));
+    }
+    if error.is_redirect() || error.is_builder() {
         return permanent(root_cause(&error));
     }
+    if error.is_connect() {
+        return transient(Unreachable::because(&error));
+    }
     transient(root_cause(&error))
+}
+
+/// A server to which no connection can be made.
+#[derive(Debug)]
+pub struct Unreachable(String);
+
+impl Unreachable {
+    fn because(error: &reqwest::Error) -> Unreachable {
+        let cause = root_cause(error).to_string();
+        // The resolver's own words do not say what was looked for.
+        let is_about_a_name = cause.starts_with("no records found for Query");
+        Unreachable(match is_about_a_name {
+            true => "the name of the server is not known here".to_owned(),
+            false => cause,
+        })
+    }
+}
+
+impl std::error::Error for Unreachable {}
+
+impl fmt::Display for Unreachable {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let proxy = PROXIES.iter().find(|name| std::env::var_os(name).is_some());
+        write!(formatter, "cannot connect: {}", self.0)?;
+        match proxy {
+            Some(name) => write!(
+                formatter,
+                " (the proxy of {name} is used; check it, and NO_PROXY)"
+            ),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Why the server's certificate was refused, and what to do. A wrong clock and a proxy that reads along
+/// are the usual causes.
+fn explained(refusal: &rustls::Error) -> String {
+    use rustls::CertificateError::{
+        Expired, ExpiredContext, NotValidYet, NotValidYetContext, UnknownIssuer,
+    };
+    let rustls::Error::InvalidCertificate(problem) = refusal else {
+        return format!("TLS: {refusal}");
+    };
+    let now = OffsetDateTime::now_utc();
+    let clock = format!(
+        "this machine's clock says {} {:02}:{:02} UTC; if that is wrong, correct it with `timedatectl \
+         set-ntp true` or `date -s TIME`",
+        now.date(),
+        now.hour(),
+        now.minute()
+    );
+    match problem {
+        NotValidYet | NotValidYetContext { .. } => {
+            format!("its certificate is not valid yet; {clock}")
+        }
+        Expired | ExpiredContext { .. } => format!("its certificate has expired; {clock}"),
+        UnknownIssuer => "its certificate is not from a known authority; perhaps a proxy or a login page \
+                          answers in its place; if your network's proxy reads along, add the proxy's CA \
+                          with `update-ca-certificates`, or set SSL_CERT_FILE"
+            .to_owned(),
+        problem => format!("its certificate is refused: {problem}"),
+    }
 }
 
 /// The failure of a request with an error as the answer. 408, 429 and 5xx are worth another try, after
 /// the server's `Retry-After` (in seconds; a date is not supported).
 pub fn refused(status: StatusCode, headers: &HeaderMap) -> Failure {
-    let error = anyhow!("answers {status}");
+    let error = match status {
+        StatusCode::PROXY_AUTHENTICATION_REQUIRED => anyhow!(
+            "answers {status}: the proxy wants a user; set \
+             HTTPS_PROXY=http://USER:PASSWORD@HOST:PORT, and HTTP_PROXY for mirrors without TLS"
+        ),
+        _ if is_web_page(headers) => anyhow!(
+            "answers {status} with a web page, perhaps from a proxy; check HTTPS_PROXY and NO_PROXY"
+        ),
+        _ => anyhow!("answers {status}"),
+    };
     let again = status.is_server_error()
         || matches!(
             status,
@@ -127,13 +215,18 @@ pub fn is_web_page(headers: &HeaderMap) -> bool {
 
 /// Whether the server's certificate or its version of TLS was refused: another try would fail, too.
 pub fn is_tls_refusal(error: &(dyn std::error::Error + 'static)) -> bool {
+    tls_refusal(error).is_some()
+}
+
+fn tls_refusal<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a rustls::Error> {
     // The sources of an I/O error do not include the error inside it.
     let hidden = error
         .downcast_ref::<std::io::Error>()
         .and_then(std::io::Error::get_ref);
-    error.is::<rustls::Error>()
-        || hidden.is_some_and(|hidden| is_tls_refusal(hidden))
-        || error.source().is_some_and(is_tls_refusal)
+    error
+        .downcast_ref::<rustls::Error>()
+        .or_else(|| hidden.and_then(|hidden| tls_refusal(hidden)))
+        .or_else(|| error.source().and_then(tls_refusal))
 }
 
 /// A client for other servers: trusts the system's certificate authorities, uses the proxies of the
@@ -147,7 +240,11 @@ pub fn public_client() -> Result<Client> {
             .last()
             .is_some_and(|url| url.scheme() == "https");
         if was_safe && attempt.url().scheme() != "https" {
-            let error = format!("redirects to {}, which is not encrypted", attempt.url());
+            let error = format!(
+                "redirects to {}, which is not encrypted; perhaps a login page of this network answers \
+                 in its place; log in with a browser first",
+                attempt.url()
+            );
             return attempt.error(error);
         }
         if attempt.previous().len() > MAX_REDIRECTS {

@@ -41,6 +41,7 @@ pub fn standard_error(what: &str, total: u64) -> Box<dyn Progress> {
             what: what.to_owned(),
             total: AtomicU64::new(total),
             done: AtomicU64::new(0),
+            before: AtomicU64::new(0),
             start: Instant::now(),
             quiet_until: AtomicU64::new(QUIET_MILLISECONDS),
         })
@@ -110,6 +111,8 @@ struct Lines {
     what: String,
     total: AtomicU64,
     done: AtomicU64,
+    /// The part of `done` that was not done since the start.
+    before: AtomicU64,
     start: Instant,
     /// Milliseconds from the start.
     quiet_until: AtomicU64,
@@ -132,13 +135,18 @@ impl Progress for Lines {
         if is_due && self.tenth(before) < self.tenth(after) {
             self.quiet_until
                 .store(now.saturating_add(QUIET_MILLISECONDS), Ordering::Relaxed);
+            let total = self.total.load(Ordering::Relaxed);
+            // The rate is that of this run, without an earlier run's part.
+            let here = after.saturating_sub(self.before.load(Ordering::Relaxed));
+            let rate = here.saturating_mul(1000) / now.max(1);
             log::info!(
-                "{}: {}0% ({} of {}) after {} s",
+                "{}: {}0% ({} of {}), {}/s, {} s left",
                 self.what,
                 self.tenth(after),
                 HumanBytes(after),
-                HumanBytes(self.total.load(Ordering::Relaxed)),
-                now / 1000
+                HumanBytes(total),
+                HumanBytes(rate),
+                total.saturating_sub(after) / rate.max(1)
             );
         }
     }
@@ -147,7 +155,9 @@ impl Progress for Lines {
         if let Some(total) = total {
             self.total.store(total, Ordering::Relaxed);
         }
-        self.done.store(done, Ordering::Relaxed);
+        let before = self.done.swap(done, Ordering::Relaxed);
+        self.before
+            .fetch_add(done.saturating_sub(before), Ordering::Relaxed);
     }
 }
 

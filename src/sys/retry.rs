@@ -69,6 +69,20 @@ impl Schedule {
         deadline: None,
     };
 
+    /// For servers on the internet, if another one has the same.
+    pub const BRIEF: Schedule = Schedule {
+        attempts: 2,
+        max_delay: Duration::from_secs(2),
+        deadline: None,
+    };
+
+    /// One attempt.
+    pub const ONCE: Schedule = Schedule {
+        attempts: 1,
+        max_delay: Duration::ZERO,
+        deadline: None,
+    };
+
     /// Without limit.
     pub fn endless(max_delay: Duration) -> Schedule {
         Schedule {

@@ -43,12 +43,15 @@ impl<R: Read> Read for Hashing<R> {
 
 /// SHA-256 of the file at `path`.
 pub fn sha256_of_file(path: &Path) -> Result<Sha256> {
-    let read = || {
-        let mut reader = Hashing::new(File::open(path)?);
-        io::copy(&mut reader, &mut io::sink())?;
-        Ok::<_, io::Error>(reader.finish().1)
-    };
+    let read = || sha256_of(File::open(path)?);
     read().with_context(|| path.display().to_string())
+}
+
+/// SHA-256 of everything that is read from `reader`.
+pub fn sha256_of(reader: impl Read) -> io::Result<Sha256> {
+    let mut reader = Hashing::new(reader);
+    io::copy(&mut reader, &mut io::sink())?;
+    Ok(reader.finish().1)
 }
 
 /// Calls a callback with the number of bytes of each read.

@@ -8,6 +8,7 @@ use appliance::addons::Addon;
 use appliance::apply::{addons, images};
 use appliance::bundle::manifest::Manifest;
 use appliance::check::facts;
+use appliance::clients::calicoctl;
 use appliance::clients::docker::Docker;
 use appliance::observe::records;
 use appliance::status::{AddonReport, InstalledNode, Overall};
@@ -332,5 +333,5 @@ fn what_the_real_programs_print_is_understood() {
         (nodes[0].address.as_str(), nodes[0].ready),
         ("192.168.1.101", true)
     );
-    assert_eq!(facts::pools(&cluster).unwrap(), ["172.20.0.0/16"]);
+    assert_eq!(calicoctl::pools(&cluster).unwrap(), ["172.20.0.0/16"]);
 }

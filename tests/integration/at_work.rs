@@ -151,6 +151,8 @@ pub fn every_node_knows_its_peers(site: &Site, bed: &mut Bed) {
         for peer in peers {
             let address = peer["address"].as_str().unwrap();
             assert!(table.contains(address), "{address}: {table}");
+            assert!(peer["node"].is_string(), "{report:#}");
+            assert!(peer["problem"].is_null(), "{report:#}");
         }
     }
 }

@@ -109,7 +109,7 @@ fn answering(place: SocketAddr, servers: &[&ApiServer]) -> Vec<String> {
 }
 
 /// Waits for a condition that other threads make true.
-fn until(what: &str, mut condition: impl FnMut() -> bool) {
+pub fn until(what: &str, mut condition: impl FnMut() -> bool) {
     for _ in 0..600 {
         if condition() {
             return;

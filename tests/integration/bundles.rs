@@ -1,126 +1,42 @@
-//! The bundles of this tree, from their sources to an appliance: every artifact of v1.9 is served
-//! here under its own path, but with made-up content.
-
-use std::collections::BTreeMap;
+//! The bundles of this tree, from their sources to an appliance.
 
 use appliance::bundle::definition::Definition;
-use appliance::bundle::upstream::Upstream;
-use appliance::digest::Sha256;
 
-use crate::harness::{config, program, said, tarball};
-use crate::workshop::{Workshop, gzip};
-use appliance_cloud::server::{Answer, Server};
+use crate::harness::said;
+use crate::releases::Releases;
+use crate::workshop::Workshop;
 
-const MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
-
-fn v1_9() -> Definition {
-    Definition::find(concat!(env!("CARGO_MANIFEST_DIR"), "/bundle/v1.9")).unwrap()
-}
-
-/// The files of the servers, by path: each archive with its members, each image with one layer.
-fn contents(definition: &Definition) -> BTreeMap<String, (&'static str, Vec<u8>)> {
-    let mut contents = BTreeMap::new();
-    for upstream in definition.upstreams() {
-        match upstream {
-            Upstream::File(url) => {
-                let members = definition.members_of(upstream);
-                let bytes = if members.is_empty() {
-                    program(url.path(), 30_000)
-                } else {
-                    let files: Vec<(&str, Vec<u8>)> = members
-                        .iter()
-                        .map(|member| (*member, program(member, 30_000)))
-                        .collect();
-                    let files: Vec<(&str, &[u8])> = files
-                        .iter()
-                        .map(|(name, bytes)| (*name, bytes.as_slice()))
-                        .collect();
-                    gzip(&tarball(&files))
-                };
-                contents.insert(url.path().to_owned(), ("application/octet-stream", bytes));
-            }
-            Upstream::Image(reference) => serve_image(reference, &mut contents),
-        }
-    }
-    contents
-}
-
-fn serve_image(reference: &str, contents: &mut BTreeMap<String, (&'static str, Vec<u8>)>) {
-    let (_, path) = reference.split_once('/').unwrap();
-    let (repository, tag) = path.split_once(':').unwrap();
-    let layer = tarball(&[("name", reference.as_bytes())]);
-    let (config, layer) = (config("amd64", &[&layer]), gzip(&layer));
-    let descriptor = |bytes: &[u8]| {
-        let digest = Sha256::of(bytes);
-        format!(
-            r#"{{"mediaType":"application/octet-stream","size":{},"digest":"sha256:{digest}"}}"#,
-            bytes.len()
-        )
-    };
-    let manifest = format!(
-        r#"{{"schemaVersion":2,"mediaType":"{MANIFEST}","config":{},"layers":[{}]}}"#,
-        descriptor(&config),
-        descriptor(&layer)
-    )
-    .into_bytes();
-    for bytes in [&config, &layer] {
-        let path = format!("/v2/{repository}/blobs/sha256:{}", Sha256::of(bytes));
-        contents.insert(path, ("application/octet-stream", bytes.clone()));
-    }
-    for name in [tag.to_owned(), format!("sha256:{}", Sha256::of(&manifest))] {
-        contents.insert(
-            format!("/v2/{repository}/manifests/{name}"),
-            (MANIFEST, manifest.clone()),
-        );
-    }
-}
-
-/// A copy of v1.9 without checksums, because they would be wrong for the made-up content.
-fn workshop() -> Workshop {
-    let workshop = Workshop::empty();
-    workshop.put("definition/bundle.toml", v1_9().text.as_bytes());
-    workshop
+fn genuine(name: &str) -> Definition {
+    let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/bundle");
+    Definition::find(&format!("{dir}/{name}")).unwrap()
 }
 
 #[test]
-fn v1_9_goes_over_the_air_gap_and_comes_out_the_same() {
-    let contents = contents(&v1_9());
-    let server = Server::start(move |request| match contents.get(&request.target) {
-        Some((kind, bytes)) => Answer::file(bytes, request).header("Content-Type", kind),
-        None => Answer::status("404 Not Found"),
-    });
-    let mirrors: Vec<String> = [
-        "dl.k8s.io",
-        "github.com",
-        "download.docker.com",
-        "gcr.io",
-        "quay.io",
-    ]
-    .iter()
-    .map(|host| format!("{host}={}", server.url()))
-    .collect();
-    let mirrors: Vec<&str> = mirrors
-        .iter()
-        .flat_map(|mirror| ["--mirror", mirror.as_str()])
-        .collect();
-    let run = |workshop: &Workshop, arguments: &[&str]| {
-        workshop.succeed(&[arguments, &["--bundle", "@definition"], &mirrors].concat())
-    };
-    let here = workshop();
-    run(&here, &["bundle", "lock", "--trust-on-first-use"]);
-    let said = run(&here, &["bundle", "fetch"]);
+fn v1_9_11_goes_over_the_air_gap_and_comes_out_the_same() {
+    let releases = Releases::of(&genuine("v1.9.11").text);
+    let here = Workshop::empty();
+    here.put("definition/bundle.toml", genuine("v1.9.11").text.as_bytes());
+    here.put("definition/bundle.lock", releases.lock(&[]).as_bytes());
+    let (server, mirrors) = releases.serve();
+    let mirrors = mirrors.iter().flat_map(|mirror| ["--mirror", mirror]);
+    let mirrors: Vec<&str> = mirrors.collect();
+    let run =
+        |verb: &[&str]| here.succeed(&[verb, &["--bundle", "@definition"], &mirrors].concat());
+    run(&["bundle", "lock"]);
+    let said = run(&["bundle", "fetch"]);
     assert!(
-        said.contains("0 artifacts downloaded, 14 were already in the cache"),
+        said.contains("0 artifacts downloaded, 10 were already in the cache"),
         "{said}"
     );
-    here.succeed(&[
+    let export = [
         "bundle",
         "export",
         "--bundle",
         "@definition",
-        "--output",
+        "-o",
         "@carried.tar",
-    ]);
+    ];
+    here.succeed(&export);
     here.succeed(&[
         "repack",
         "--bundle",
@@ -130,22 +46,12 @@ fn v1_9_goes_over_the_air_gap_and_comes_out_the_same() {
     ]);
     drop(server);
 
-    let there = workshop();
-    there.put(
-        "definition/bundle.lock",
-        &here.get("definition/bundle.lock"),
-    );
+    let there = Workshop::empty();
     there.put("carried.tar", &here.get("carried.tar"));
-    there.succeed(&["bundle", "import", "@carried.tar"]);
-    there.succeed(&[
-        "repack",
-        "--bundle",
-        "@definition",
-        "--output",
-        "@appliance",
-    ]);
+    there.succeed(&["bundle", "import", "@carried.tar", "--definition", "@own"]);
+    there.succeed(&["repack", "--bundle", "@own", "--output", "@appliance"]);
     assert_eq!(there.get("appliance"), here.get("appliance"));
-    let said = there.succeed(&["bundle", "verify", "@appliance", "--bundle", "@definition"]);
+    let said = there.succeed(&["bundle", "verify", "@appliance", "--bundle", "@own"]);
     assert!(
         said.contains("The payload is intact: all components match their checksums."),
         "{said}"
@@ -157,39 +63,43 @@ fn v1_9_goes_over_the_air_gap_and_comes_out_the_same() {
 }
 
 #[test]
-fn v1_9_asks_before_it_believes_what_nobody_published_a_checksum_for() {
-    let definition = v1_9();
-    let unverified: Vec<String> = definition
-        .upstreams()
-        .into_iter()
-        .filter(|upstream| {
-            definition
-                .lock
-                .get(upstream)
-                .unwrap()
-                .sha256
-                .known()
-                .is_none()
-        })
-        .map(ToString::to_string)
-        .collect();
-    assert!(!unverified.is_empty());
-    // By name, like a user who has only the program.
-    let workshop = Workshop::empty();
-    let output = workshop.run(&["bundle", "fetch", "--bundle", "v1.9"]);
-    assert_eq!(output.status.code(), Some(2));
-    for url in unverified {
-        assert!(said(&output).contains(&url), "{url}: {}", said(&output));
+fn every_artifact_of_the_genuine_bundles_has_a_published_checksum() {
+    for name in ["v1.9", "v1.9.11"] {
+        let definition = Definition::find(name).unwrap();
+        for upstream in definition.upstreams() {
+            let artifact = definition.lock.get(upstream);
+            let artifact = artifact.unwrap_or_else(|| panic!("{name}: {upstream} is not locked"));
+            assert!(
+                artifact.is_verifiable() && !artifact.trusted_on_first_use,
+                "{name}: {upstream}"
+            );
+        }
     }
 }
 
 #[test]
+fn a_bundle_without_checksums_says_which_command_accepts_them() {
+    let workshop = Workshop::empty();
+    workshop.put("definition/bundle.toml", genuine("v1.9").text.as_bytes());
+    let output = workshop.run(&["bundle", "fetch", "--bundle", "@definition"]);
+    assert_eq!(output.status.code(), Some(2));
+    let said = said(&output);
+    let dir = workshop.path("definition");
+    let command = format!(
+        "bundle lock --bundle {} --trust-on-first-use`",
+        dir.display()
+    );
+    assert!(said.contains(&command), "{said}");
+    assert!(said.contains("release-v2.6.2.tgz"), "{said}");
+}
+
+#[test]
 fn every_component_of_v1_9_says_where_it_is_from_and_under_which_licence() {
-    let definition = v1_9();
+    let definition = genuine("v1.9");
     for component in &definition.components {
         let name = &component.name;
         assert!(
-            component.source.is_some() && component.license.is_some(),
+            component.upstream().is_some() && component.license.is_some(),
             "{name}"
         );
         assert!(
@@ -204,7 +114,7 @@ fn a_bundle_nobody_knows_is_told_with_those_that_are_known() {
     let workshop = Workshop::empty();
     let said = workshop.fail(&["bundle", "fetch", "--bundle", "v9.9"]);
     assert!(
-        said.contains("a built-in bundle; the built-in bundles are demo, v1.9"),
+        said.contains("a built-in bundle; the built-in bundles are demo, v1.9, v1.9.11"),
         "{said}"
     );
 }

@@ -283,6 +283,35 @@ pub fn image(reference: &str) -> Vec<u8> {
     ])
 }
 
+/// Images in one tarball as `docker save` writes it, each with its name and its layers.
+pub fn saved(images: &[(&str, &[&[u8]])]) -> Vec<u8> {
+    let mut files: Vec<(String, Vec<u8>)> = Vec::new();
+    let mut manifests = Vec::new();
+    for (name, layers) in images {
+        let config = config("amd64", layers);
+        let path = format!("{}.json", Sha256::of(&config));
+        let mut paths = Vec::new();
+        for layer in *layers {
+            let path = format!("{}/layer.tar", Sha256::of(layer));
+            if !files.iter().any(|(other, _)| *other == path) {
+                files.push((path.clone(), layer.to_vec()));
+            }
+            paths.push(path);
+        }
+        manifests.push(serde_json::json!({"Config": path, "RepoTags": [name], "Layers": paths}));
+        files.push((path, config));
+    }
+    files.push((
+        "manifest.json".to_owned(),
+        Value::from(manifests).to_string().into_bytes(),
+    ));
+    let files: Vec<(&str, &[u8])> = files
+        .iter()
+        .map(|(path, content)| (path.as_str(), content.as_slice()))
+        .collect();
+    tarball(&files)
+}
+
 /// An image's configuration.
 pub fn config(architecture: &str, layers: &[&[u8]]) -> Vec<u8> {
     let ids: Vec<String> = layers

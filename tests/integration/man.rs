@@ -49,7 +49,7 @@ fn every_command_has_a_page_with_its_options_and_examples() {
     }
     let fetch = fs::read_to_string(pages.join("appliance-bundle-fetch.1")).unwrap();
     assert!(
-        fetch.contains("appliance bundle fetch \\-\\-bundle my\\-v1.9\n"),
+        fetch.contains("appliance bundle fetch \\-\\-bundle v1.9.11\n"),
         "{fetch}"
     );
 }

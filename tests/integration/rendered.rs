@@ -69,7 +69,7 @@ fn component(name: &str, kind: Kind) -> Component {
         supplier: None,
         source: None,
         member: None,
-        source_sha256: None,
+        source_digest: None,
         reference: image.then(|| format!("quay.io/calico/{name}:v2.6.2")),
         image_id: image.then(|| format!("sha256:{DIGEST}")),
         arguments: vec![],
@@ -93,6 +93,7 @@ pub fn manifest() -> Manifest {
     Manifest {
         format: 1,
         bundle: BundleInfo {
+            vulnerabilities: Vec::new(),
             name: "golden".to_owned(),
             kubernetes: "v1.9.0".to_owned(),
             description: "For golden files.".to_owned(),
@@ -313,7 +314,7 @@ fn no_secret_is_in_a_file_others_can_read() {
 
 #[test]
 fn every_bundle_has_what_a_node_needs() {
-    for bundle in ["demo", "v1.9"] {
+    for bundle in ["demo", "v1.9", "v1.9.11"] {
         let dir = Path::new(env!("CARGO_MANIFEST_DIR"))
             .join("bundle")
             .join(bundle);

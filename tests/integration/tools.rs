@@ -8,7 +8,7 @@ use std::process::{Command, Output};
 use crate::harness::said;
 
 /// Packages that have a service, or change the machine they are installed on.
-const UNWANTED: [&str; 12] = [
+const UNWANTED: [&str; 13] = [
     "bird",
     "cloud-init",
     "containerd",
@@ -17,6 +17,7 @@ const UNWANTED: [&str; 12] = [
     "etcd-client",
     "etcd-server",
     "golang-cfssl",
+    "kubernetes-client",
     "minisign",
     "packer",
     "qemu-guest-agent",
@@ -186,8 +187,8 @@ fn usual(run: &str) -> Vec<String> {
 
 #[test]
 fn the_usual_time_of_every_part_is_known() {
-    let main = fs::read_to_string(project().join("tests/vm/src/main.rs")).unwrap();
-    let in_vm: Vec<&str> = main
+    let demo = fs::read_to_string(project().join("tests/vm/src/demo.rs")).unwrap();
+    let in_vm: Vec<&str> = demo
         .split("stages.run(")
         .skip(1)
         .filter_map(|call| call.split('"').nth(1))
@@ -240,4 +241,26 @@ fn a_part_says_its_usual_time_and_notes_its_own() {
         .map(|(part, line)| line.ends_with(part))
         .collect();
     assert_eq!(ends, [true; 3], "{text}");
+}
+
+#[test]
+fn a_command_for_the_demonstrations_vm_arrives_as_it_was_typed() {
+    let bed = Bed::new(None);
+    bed.program("vm", r#"printf '<%s>' "$@"; exit 3"#);
+    let make = |arguments: &[&str]| {
+        let mut make = Command::new("make");
+        make.env_remove("MAKEFLAGS").env_remove("MFLAGS");
+        make.args(["--no-print-directory", "demo-shell"])
+            .arg(format!("VM={}", bed.dir.path().join("vm").display()))
+            .args(arguments)
+            .current_dir(project())
+            .output()
+            .unwrap()
+    };
+    assert!(said(&make(&[])).starts_with("<shell>make:"));
+    let output = make(&[r#"CMD=echo "$HOME" 'a b' | wc -c"#]);
+    let expected = r#"<shell><--command><echo "$HOME" 'a b' | wc -c>"#;
+    assert!(said(&output).starts_with(expected), "{}", said(&output));
+    // make exits with its own code, and names the command's.
+    assert!(said(&output).contains("Error 3"), "{}", said(&output));
 }

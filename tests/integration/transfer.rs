@@ -129,7 +129,7 @@ fn an_import_takes_all_or_nothing() {
     let whole = tarball(&[(&good.0, good.1)]);
     let cases: [(&str, Vec<u8>); 8] = [
         (
-            "its sha256 is",
+            "its digest is",
             tarball(&[(&good.0, good.1), (&wrong, b"changed")]),
         ),
         (

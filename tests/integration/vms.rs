@@ -5,9 +5,9 @@ use std::process::Command;
 use std::time::Duration;
 
 use appliance_vm::cluster::{Cluster, ClusterSpec, Server, UNIT, journal, unit_state};
-use appliance_vm::drive;
 use appliance_vm::image::Image;
 use appliance_vm::machine::{Clock, Machine};
+use appliance_vm::{drive, genuine};
 use serde_json::Value;
 
 use crate::harness::said;
@@ -60,7 +60,7 @@ pub fn brought_up(machine: &mut Machine, limit: Duration) -> String {
         unit_state(machine).filter(|state| matches!(state.as_str(), "active" | "failed"))
     };
     let state = machine
-        .wait_for("the unit has ended", limit, |_| {}, ended)
+        .wait_for("the unit has ended", genuine::limit(limit), |_| {}, ended)
         .unwrap();
     let said = journal(machine).unwrap();
     assert_eq!(state, "active", "{said}");

@@ -48,6 +48,7 @@ unpacked_for_tests=(
     docker-registry
     docker.io # a separate daemon for tests
     golang-cfssl # the tutorial's tool for certificates
+    kubernetes-client # a kubectl that drives the stand-in of the API server
     minisign
     packer # reads its templates
 )

@@ -4,11 +4,11 @@ use std::io::Read;
 
 use anyhow::{Context, Result, anyhow};
 use reqwest::blocking::{Client, Response};
-use reqwest::header::{CONTENT_RANGE, RANGE};
+use reqwest::header::{CONTENT_LENGTH, CONTENT_RANGE, RANGE};
 use reqwest::{StatusCode, Url};
 
 use crate::bundle::cache::{Cache, Incoming};
-use crate::digest::Sha256;
+use crate::digest::Digest;
 use crate::sys::http;
 use crate::sys::progress::Progress;
 use crate::sys::retry::{Failure, Schedule, permanent, retried, transient};
@@ -16,12 +16,14 @@ use crate::sys::retry::{Failure, Schedule, permanent, retried, transient};
 /// The maximum size of an artifact, in bytes, if the lock has no size.
 const MAX_SIZE: u64 = 4 * 1024 * 1024 * 1024;
 const CHUNK: usize = 256 * 1024;
+const WEB_PAGE: &str = "answers with a web page instead of the file, perhaps from a login page or a proxy; \
+                        check HTTPS_PROXY and NO_PROXY, or use another server with `--mirror HOST=URL`";
 
 /// The expected digest and size of a file, as far as they are known.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Expected<'a> {
     /// Its digest.
-    pub sha256: Option<&'a Sha256>,
+    pub digest: Option<&'a Digest>,
     /// Its bytes.
     pub size: Option<u64>,
 }
@@ -46,12 +48,29 @@ impl Downloader {
         url: &Url,
         expected: Expected<'_>,
         cache: &Cache,
+        schedule: Schedule,
         progress: &dyn Progress,
-    ) -> Result<Sha256> {
+    ) -> Result<Digest> {
         let attempt = || self.attempt(url, expected, cache, progress);
-        retried(url.as_str(), Schedule::PATIENT, attempt)
+        retried(url.as_str(), schedule, attempt)
             .map_err(Failure::into_error)
             .with_context(|| url.to_string())
+    }
+
+    /// Asks for the size of the file at `url` in bytes, without the file. `None` if the server does not
+    /// say.
+    pub fn size(&self, url: &Url) -> Result<Option<u64>> {
+        let response = self.client.head(url.clone()).send();
+        let response = response.map_err(|error| http::unsent(error).into_error())?;
+        let (status, headers) = (response.status(), response.headers());
+        if !status.is_success() {
+            return Err(http::refused(status, headers).into_error());
+        }
+        if http::is_web_page(headers) {
+            return Err(anyhow!(WEB_PAGE));
+        }
+        let size = headers.get(CONTENT_LENGTH);
+        Ok(size.and_then(|value| value.to_str().ok()?.parse().ok()))
     }
 
     fn attempt(
@@ -60,12 +79,12 @@ impl Downloader {
         expected: Expected<'_>,
         cache: &Cache,
         progress: &dyn Progress,
-    ) -> Result<Sha256, Failure> {
-        let incoming = match expected.sha256 {
-            Some(sha256) => match cache.receive(sha256).map_err(permanent)? {
+    ) -> Result<Digest, Failure> {
+        let incoming = match expected.digest {
+            Some(digest) => match cache.receive(digest).map_err(permanent)? {
                 Some(incoming) => Ok(incoming),
                 // Another run has fetched it meanwhile.
-                None => return Ok(sha256.clone()),
+                None => return Ok(digest.clone()),
             },
             None => cache.receive_unverified(url.as_str()),
         };
@@ -74,13 +93,13 @@ impl Downloader {
             incoming.restart().map_err(permanent)?;
         }
         let resumed = incoming.bytes();
-        if !expected.sha256.is_some_and(|sha256| incoming.is(sha256)) {
+        if !expected.digest.is_some_and(|digest| incoming.is(digest)) {
             let response = self.ask(url, &mut incoming)?;
             receive(response, expected, &mut incoming, progress)?;
         }
         let name = url.path().rsplit('/').next().unwrap_or_default();
-        match incoming.finish(name, expected.sha256) {
-            Ok(sha256) => Ok(sha256),
+        match incoming.finish(name, expected.digest) {
+            Ok(digest) => Ok(digest),
             // The first part may belong to another file: download it again from the start.
             Err(error) if resumed > 0 => Err(transient(error)),
             Err(error) => Err(permanent(error)),
@@ -118,10 +137,7 @@ impl Downloader {
             return Err(http::refused(status, headers));
         }
         if http::is_web_page(headers) {
-            return Err(permanent(anyhow!(
-                "answers with a web page instead of the file, perhaps from a login page or a proxy; \
-                 check HTTPS_PROXY and NO_PROXY, or use another server with `--mirror HOST=URL`"
-            )));
+            return Err(permanent(anyhow!(WEB_PAGE)));
         }
         incoming.restart().map_err(permanent)?;
         Ok(response)

@@ -15,10 +15,11 @@ use oci_client::{Client, Reference};
 
 use super::mirror::Mirrors;
 use crate::bundle::cache::{Cache, Incoming};
-use crate::bundle::image::{MAX_DOCUMENT, blob_of, for_this_platform, parse_manifest};
-use crate::digest::Sha256;
+use crate::bundle::image::MAX_DOCUMENT;
+use crate::bundle::image::registry::{blob_of, for_this_platform, parse_manifest};
+use crate::digest::{Digest, Sha256};
 use crate::sys::http;
-use crate::sys::progress::Progress;
+use crate::sys::progress::{Progress, Silent};
 use crate::sys::retry::{Failure, Schedule, retried};
 
 const ACCEPTED: [&str; 4] = [
@@ -28,18 +29,57 @@ const ACCEPTED: [&str; 4] = [
     OCI_IMAGE_INDEX_MEDIA_TYPE,
 ];
 
-/// Fetches the image `reference` into the cache: the one whose manifest has the digest `expected`,
-/// or, if that is not known, the one with this tag in the registry. Returns the digest of its
-/// manifest.
+/// An image in a registry: the one whose manifest has this digest or, if none is given, the one with this
+/// tag.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted<'a> {
+    /// Registry, repository and tag.
+    pub reference: &'a str,
+    /// The digest of its manifest, or of its list of manifests.
+    pub manifest: Option<&'a Sha256>,
+}
+
+/// Fetches the image into the cache. Returns the digest of its manifest.
 pub fn pull(
-    reference: &str,
-    expected: Option<&Sha256>,
+    wanted: Wanted<'_>,
     mirrors: &Mirrors,
     cache: &Cache,
+    schedule: Schedule,
     progress: &dyn Progress,
 ) -> Result<Sha256> {
-    let (mut image, protocol) = mirrors.image(reference)?;
-    if let Some(sha256) = expected {
+    let puller = puller(wanted, mirrors, cache, schedule, progress)?;
+    puller
+        .pull(wanted.manifest)
+        .with_context(|| format!("image {}", puller.image))
+}
+
+/// Asks for the image's manifest only. Returns the size of the image in bytes, or `None` if the answer is
+/// a list of manifests for several platforms.
+pub fn size(wanted: Wanted<'_>, mirrors: &Mirrors, cache: &Cache) -> Result<Option<u64>> {
+    let puller = puller(wanted, mirrors, cache, Schedule::ONCE, &Silent)?;
+    let ask = || -> Result<Option<u64>> {
+        let bytes = puller.ask_for_manifest(&puller.image);
+        let bytes = bytes.map_err(Failure::into_error)?;
+        let OciManifest::Image(image) = parse_manifest(&bytes)? else {
+            return Ok(None);
+        };
+        let blobs = std::iter::once(&image.config).chain(&image.layers);
+        let sizes = blobs.map(|blob| Ok(blob_of(blob)?.1));
+        let total: u64 = sizes.sum::<Result<u64>>()?;
+        Ok(Some(total + bytes.len() as u64))
+    };
+    ask().with_context(|| format!("image {}", puller.image))
+}
+
+fn puller<'a>(
+    wanted: Wanted<'_>,
+    mirrors: &Mirrors,
+    cache: &'a Cache,
+    schedule: Schedule,
+    progress: &'a dyn Progress,
+) -> Result<Puller<'a>> {
+    let (mut image, protocol) = mirrors.image(wanted.reference)?;
+    if let Some(sha256) = wanted.manifest {
         image = image.clone_with_digest(format!("sha256:{sha256}"));
     }
     http::use_ring();
@@ -51,7 +91,7 @@ pub fn pull(
         // Without proxies here, the client uses those of the environment.
         ..ClientConfig::default()
     };
-    let puller = Puller {
+    Ok(Puller {
         client: Client::try_from(config)?,
         auth: credentials(image.resolve_registry()),
         runtime: tokio::runtime::Builder::new_current_thread()
@@ -59,11 +99,9 @@ pub fn pull(
             .build()?,
         image,
         cache,
+        schedule,
         progress,
-    };
-    puller
-        .pull(expected)
-        .with_context(|| format!("image {}", puller.image))
+    })
 }
 
 /// The credentials from `docker login`, for private registries.
@@ -82,6 +120,7 @@ struct Puller<'a> {
     runtime: tokio::runtime::Runtime,
     image: Reference,
     cache: &'a Cache,
+    schedule: Schedule,
     progress: &'a dyn Progress,
 }
 
@@ -108,7 +147,7 @@ impl Puller<'_> {
         let known = image.digest().map(Sha256::from_prefixed).transpose()?;
         let bytes = match known.filter(|digest| self.cache.contains(digest)) {
             Some(digest) => self.cache.read_small(&digest, MAX_DOCUMENT)?,
-            None => retried(&image.to_string(), Schedule::PATIENT, || {
+            None => retried(&image.to_string(), self.schedule, || {
                 self.ask_for_manifest(image)
             })
             .map_err(Failure::into_error)?,
@@ -145,7 +184,7 @@ impl Puller<'_> {
             self.progress.set(done, Some(total));
             if !self.cache.contains(sha256) {
                 let attempt = || self.blob(descriptor, sha256, *size, (done, total));
-                retried(&descriptor.digest, Schedule::PATIENT, attempt)
+                retried(&descriptor.digest, self.schedule, attempt)
                     .map_err(Failure::into_error)
                     .with_context(|| format!("blob {sha256}"))?;
             }
@@ -171,7 +210,8 @@ impl Puller<'_> {
             incoming.restart().map_err(Failure::Permanent)?;
         }
         let resumed = incoming.bytes();
-        if !incoming.is(sha256) {
+        let digest = Digest::from(sha256);
+        if !incoming.is(&digest) {
             self.runtime.block_on(async {
                 let offset = incoming.bytes();
                 let pull =
@@ -188,7 +228,7 @@ impl Puller<'_> {
                 self.receive(stream, size, &mut incoming).await
             })?;
         }
-        match incoming.finish(sha256.as_str(), Some(sha256)) {
+        match incoming.finish(sha256.as_str(), Some(&digest)) {
             Ok(_) => Ok(()),
             Err(error) if resumed > 0 => Err(Failure::Transient(error, Duration::ZERO)),
             Err(error) => Err(Failure::Permanent(error)),

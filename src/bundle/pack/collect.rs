@@ -8,15 +8,18 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::bundle::archive;
-use crate::bundle::cache::Cache;
+use crate::bundle::cache::{self, Cache};
+use crate::bundle::contents::{self, Content};
 use crate::bundle::definition::{Definition, Source};
 use crate::bundle::elf::Program;
-use crate::bundle::image::{self, Image};
-use crate::bundle::lock;
+use crate::bundle::image::Layered;
+use crate::bundle::image::registry::Image;
+use crate::bundle::image::saved::Saved;
+use crate::bundle::lock::{self, Artifact};
 use crate::bundle::manifest::Kind;
 use crate::bundle::upstream::Upstream;
-use crate::digest::Sha256;
+use crate::digest::{Digest, Sha256};
+use crate::sys::host::program_name;
 use crate::sys::stream::Hashing;
 
 /// Where to search for components: first in the directory, then in the cache.
@@ -42,7 +45,7 @@ pub struct Collected<'a> {
     /// For an image: the digest of its configuration.
     pub image_id: Option<Sha256>,
     /// The digest of its artifact, if it was verified against `bundle.lock`.
-    pub source_sha256: Option<Sha256>,
+    pub source_digest: Option<Digest>,
 }
 
 /// Where a component's bytes come from.
@@ -51,9 +54,25 @@ enum Origin {
     /// A file.
     Plain(PathBuf),
     /// An archive that contains them.
-    Member(PathBuf),
-    /// An image in the cache, whose manifest has this digest.
-    Image(Sha256),
+    Archive(PathBuf),
+    /// An image in the cache.
+    Image(Box<Image>),
+}
+
+/// Whether the directory `dir` has the component's file, or the archive that contains it.
+pub fn is_in_directory(dir: &Path, source: &Source) -> bool {
+    in_directory(dir, source).is_some()
+}
+
+fn in_directory(dir: &Path, source: &Source) -> Option<Origin> {
+    let bare = dir.join(&source.file);
+    if bare.is_file() {
+        return Some(Origin::Plain(bare));
+    }
+    let archive = source.member.as_ref().and(source.upstream());
+    let archive = archive.map(|upstream| dir.join(upstream.file_name()));
+    let archive = archive.filter(|archive| archive.is_file());
+    archive.map(Origin::Archive)
 }
 
 /// Collects the components of `definition`. Members of archives and images become files in
@@ -69,7 +88,7 @@ pub fn collect<'a>(
         staging,
     };
     let origins = collector.origins()?;
-    collector.check_archives(&origins)?;
+    collector.extract(&origins)?;
     let mut collected = Vec::new();
     for (source, origin) in definition.components.iter().zip(&origins) {
         let one = collector.one(source, origin);
@@ -88,10 +107,8 @@ impl<'a> Collector<'a, '_> {
     /// Where every component is. All missing ones are reported in one error.
     fn origins(&self) -> Result<Vec<Origin>> {
         let components = &self.definition.components;
-        let origins: Vec<Option<Origin>> = components
-            .iter()
-            .map(|source| self.origin(source))
-            .collect();
+        let origins = components.iter().map(|source| self.origin(source));
+        let origins = origins.collect::<Result<Vec<_>>>()?;
         let missing: Vec<String> = components
             .iter()
             .zip(&origins)
@@ -102,42 +119,41 @@ impl<'a> Collector<'a, '_> {
         Ok(origins.into_iter().flatten().collect())
     }
 
-    fn origin(&self, source: &Source) -> Option<Origin> {
-        if let Some(dir) = self.places.components {
-            let bare = dir.join(&source.file);
-            if bare.is_file() {
-                return Some(Origin::Plain(bare));
-            }
-            let archive = source.member.as_ref().and(source.source.as_ref());
-            let archive = archive.map(|upstream| dir.join(upstream.file_name()));
-            if let Some(archive) = archive.filter(|archive| archive.is_file()) {
-                return Some(Origin::Member(archive));
-            }
+    fn origin(&self, source: &Source) -> Result<Option<Origin>> {
+        let dir = self.places.components;
+        if let Some(origin) = dir.and_then(|dir| in_directory(dir, source)) {
+            return Ok(Some(origin));
         }
-        let sha256 = source.locked(&self.definition.lock)?.sha256.known()?;
-        let cache = self.places.cache.filter(|cache| cache.contains(sha256))?;
-        Some(match (&source.source, &source.member) {
-            (Some(Upstream::Image(_)), _) => Origin::Image(sha256.clone()),
-            (_, Some(_)) => Origin::Member(cache.path(sha256)),
-            (_, None) => Origin::Plain(cache.path(sha256)),
-        })
+        let Some(artifact) = source.locked(&self.definition.lock) else {
+            return Ok(None);
+        };
+        let Some(cache) = self.places.cache else {
+            return Ok(None);
+        };
+        if let Some(Upstream::Image(_)) = source.upstream() {
+            let image = Image::find(cache, artifact)?;
+            return Ok(image.map(|(_, image)| Origin::Image(Box::new(image))));
+        }
+        let digest = artifact.digest().filter(|digest| cache.contains(digest));
+        let path = digest.map(|digest| cache.path(&digest));
+        Ok(path.map(|path| match source.member {
+            Some(_) => Origin::Archive(path),
+            None => Origin::Plain(path),
+        }))
     }
 
     fn describe(&self, source: &Source) -> String {
-        let from = match (&source.source, &source.supplier) {
+        let from = match (source.upstream(), &source.supplier) {
             (Some(upstream), _) => format!(", from {upstream}"),
             (None, Some(supplier)) => format!(", from {supplier}"),
             (None, None) => String::new(),
         };
-        let archive = source.member.as_ref().and(source.source.as_ref());
+        let archive = source.member.as_ref().and(source.upstream());
         let archive = archive.map_or(String::new(), |upstream| {
             format!(" or {}", upstream.file_name())
         });
-        let unlocked = source.source.is_some()
-            && source
-                .locked(&self.definition.lock)
-                .and_then(|a| a.sha256.known())
-                .is_none();
+        let locked = source.locked(&self.definition.lock);
+        let unlocked = source.upstream().is_some() && !locked.is_some_and(Artifact::is_verifiable);
         let unlocked = if unlocked {
             "; it has no checksum in bundle.lock"
         } else {
@@ -155,91 +171,114 @@ impl<'a> Collector<'a, '_> {
                 .map(|cache| format!("the cache {}", cache.dir().display())),
         );
         format!(
-            "these files are not in {}:\n  {}\nfetch them with `appliance bundle fetch --bundle \
-             BUNDLE`, or name their directory with `--components DIR`",
+            "these files are not in {}:\n  {}\nfetch them with `{} bundle fetch --bundle {}`, or name \
+             their directory with `--components DIR`",
             places.join(" or "),
-            missing.join("\n  ")
+            missing.join("\n  "),
+            program_name(),
+            self.definition.given
         )
     }
 
-    /// Verifies every archive that is read, and checks that it has the members that are needed.
-    fn check_archives(&self, origins: &[Origin]) -> Result<()> {
-        let mut archives: BTreeMap<&Path, (&Source, Vec<&str>)> = BTreeMap::new();
+    /// Takes every component out of its archive or image, each into a file of the component's name in
+    /// `staging`. Every archive is verified, and read once.
+    fn extract(&self, origins: &[Origin]) -> Result<()> {
+        let mut archives: BTreeMap<&Path, Vec<&Source>> = BTreeMap::new();
+        let write = |source: &Source, content: Content<'_>| {
+            content.write(
+                &self.staging.join(&source.name),
+                source.reference.as_deref(),
+            )
+        };
         for (source, origin) in self.definition.components.iter().zip(origins) {
-            if let (Origin::Member(archive), Some(member)) = (origin, &source.member) {
-                let (_, members) = archives.entry(archive).or_insert((source, Vec::new()));
-                members.push(member);
+            match origin {
+                Origin::Plain(_) => {}
+                Origin::Archive(archive) => archives.entry(archive).or_default().push(source),
+                Origin::Image(image) => {
+                    contents::of_image(&**image, source, self.staging, &mut { write })
+                        .with_context(|| format!("component {}", source.name))?;
+                }
             }
         }
-        for (archive, (source, members)) in archives {
-            let artifact = source.locked(&self.definition.lock);
-            if let Some(expected) = artifact.and_then(|artifact| artifact.sha256.known()) {
-                let (_, found) = hash(archive)?;
-                ensure!(
-                    found == *expected,
-                    mismatch(archive, &found, expected, source)
-                );
-            }
-            archive::inspect(archive, &members).with_context(|| archive.display().to_string())?;
+        for (archive, components) in archives {
+            self.check_artifact(archive, components[0])?;
+            contents::of_archive(archive, &components, self.staging, write)?;
         }
         Ok(())
     }
 
+    fn check_artifact(&self, file: &Path, source: &Source) -> Result<()> {
+        let artifact = source.locked(&self.definition.lock);
+        let Some(expected) = artifact.and_then(Artifact::digest) else {
+            return Ok(());
+        };
+        let place = || file.display().to_string();
+        let (_, found) = cache::hash(file, &expected).with_context(place)?;
+        ensure!(found == expected, mismatch(file, &found, &expected, source));
+        Ok(())
+    }
+
     fn one(&self, source: &'a Source, origin: &Origin) -> Result<Collected<'a>> {
-        let path = match origin {
+        let mut path = match origin {
             Origin::Plain(path) => path.clone(),
-            Origin::Member(archive) => self.extract(source, archive)?,
-            Origin::Image(manifest) => self.assemble(source, manifest)?,
+            Origin::Archive(_) | Origin::Image(_) => self.staging.join(&source.name),
         };
+        let mut image_id = None;
+        if source.kind == Kind::Image {
+            let (id, archive) = self.image(source, &path)?;
+            image_id = Some(id);
+            path = archive;
+        } else {
+            Program::read(&path).with_context(|| source.file.clone())?;
+        }
         let (size, sha256) = hash(&path)?;
-        let image_id = match source.kind {
-            Kind::Image => Some(self.image_id(source, &path)?),
-            Kind::Program | Kind::CniPlugin => {
-                Program::read(&path).with_context(|| source.file.clone())?;
-                None
-            }
-        };
         let mut collected = Collected {
             source,
             path,
             size,
             sha256,
             image_id,
-            source_sha256: None,
+            source_digest: None,
         };
         let is_held = self.check(&collected)?;
         // A file from a directory need not be the published one.
         if is_held || !matches!(origin, Origin::Plain(_)) {
             let artifact = source.locked(&self.definition.lock);
-            collected.source_sha256 =
-                artifact.and_then(|artifact| artifact.sha256.known().cloned());
+            collected.source_digest = artifact.and_then(Artifact::digest);
         }
         Ok(collected)
     }
 
-    fn extract(&self, source: &Source, archive: &Path) -> Result<PathBuf> {
-        let member = source.member.as_deref().context("no member")?;
-        let path = self.staging.join(&source.name);
-        let mut file = File::create_new(&path)?;
-        let copy = |_, content: &mut dyn io::Read| Ok(io::copy(content, &mut file)?);
-        archive::read_member(archive, member, copy)
-            .with_context(|| archive.display().to_string())?;
-        Ok(path)
-    }
-
-    fn assemble(&self, source: &Source, manifest: &Sha256) -> Result<PathBuf> {
-        let cache = self.places.cache.context("no cache")?;
+    /// The ID of the image in the tarball at `path`, and a tarball of it with the component's reference.
+    /// The image itself may have another name: that of one of its sources, or any if its ID is that of
+    /// the lock.
+    fn image(&self, source: &Source, path: &Path) -> Result<(Sha256, PathBuf)> {
         let reference = source.reference.as_deref().context("no reference")?;
-        let path = self.staging.join(&source.name);
-        let mut file = File::create_new(&path)?;
-        Image::read(cache, manifest)?.write_archive(cache, reference, &mut file)?;
-        Ok(path)
-    }
-
-    fn image_id(&self, source: &Source, path: &Path) -> Result<Sha256> {
-        let reference = source.reference.as_deref().context("no reference")?;
-        let file = BufReader::new(File::open(path)?);
-        image::check_archive(file, reference).with_context(|| source.file.clone())
+        let place = || source.file.clone();
+        let saved = Saved::open(File::open(path)?).with_context(place)?;
+        let error = match saved.named(reference, self.staging) {
+            Ok(image) => {
+                image.check().with_context(place)?;
+                return Ok((image.id().clone(), path.to_owned()));
+            }
+            Err(error) => error,
+        };
+        let sources = source.upstream().into_iter();
+        let mut sources = sources.flat_map(|upstream| self.definition.sources_of(upstream));
+        let has_name_of = |upstream: &Upstream| match upstream {
+            Upstream::Image(name) => saved.named(name, self.staging).is_ok(),
+            Upstream::File(_) => false,
+        };
+        let is_named = sources.any(has_name_of);
+        let known = source.locked(&self.definition.lock);
+        let known = known.and_then(|artifact| artifact.image_id.as_ref());
+        let image = match saved.choose(Some(reference), self.staging) {
+            Ok(image) if is_named || known == Some(image.id()) => image,
+            _ => return Err(error.context(source.file.clone())),
+        };
+        let renamed = self.staging.join(&source.name);
+        Content::Image(&image).write(&renamed, Some(reference))?;
+        Ok((image.id().clone(), renamed))
     }
 
     /// Verifies the component's own bytes against the lock. Returns whether the lock has a digest.
@@ -248,28 +287,41 @@ impl<'a> Collector<'a, '_> {
         let Some(artifact) = source.locked(&self.definition.lock) else {
             return Ok(false);
         };
+        if source.part().is_none() && artifact.sha512.is_some() {
+            self.check_artifact(&collected.path, source)?;
+            return Ok(true);
+        }
         let (found, expected) = lock::expectation(
             artifact,
-            source.member.as_deref(),
+            source.part().as_deref(),
             collected.image_id.as_ref(),
             &collected.sha256,
         );
         match expected {
             Some(expected) if expected != found => {
-                bail!(mismatch(&collected.path, found, expected, source))
+                bail!(mismatch(
+                    Path::new(&source.file),
+                    &found.into(),
+                    &expected.into(),
+                    source
+                ))
             }
             expected => Ok(expected.is_some()),
         }
     }
 }
 
-fn mismatch(path: &Path, found: &Sha256, expected: &Sha256, source: &Source) -> String {
+fn mismatch(path: &Path, found: &Digest, expected: &Digest, source: &Source) -> String {
     let name = path.file_name().unwrap_or_default().display();
     let again = source
-        .source
-        .as_ref()
+        .upstream()
         .map_or(String::new(), |u| format!("; fetch it again from {u}"));
-    format!("{name}: its sha256 is {found}, but bundle.lock has {expected}{again}")
+    format!(
+        "{name}: its {} is {}, but bundle.lock has {}{again}",
+        found.algorithm(),
+        found.digits(),
+        expected.digits()
+    )
 }
 
 fn hash(path: &Path) -> Result<(u64, Sha256)> {

@@ -10,7 +10,7 @@ mod compress;
 mod kept;
 
 use self::collect::Collected;
-pub use self::collect::Places;
+pub use self::collect::{Places, is_in_directory};
 use self::compress::{Effort, compress};
 
 use super::definition::Definition;
@@ -88,9 +88,9 @@ fn component(file: &Collected<'_>) -> Component {
         sha256: file.sha256.clone(),
         license: source.license.clone(),
         supplier: source.supplier.clone(),
-        source: source.source.as_ref().map(ToString::to_string),
-        member: source.member.clone(),
-        source_sha256: file.source_sha256.clone(),
+        source: source.upstream().map(ToString::to_string),
+        member: source.part(),
+        source_digest: file.source_digest.clone(),
         reference: source.reference.clone(),
         image_id: file.image_id.as_ref().map(|id| format!("sha256:{id}")),
         arguments: source.arguments.clone(),

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -43,6 +44,8 @@ pub struct Answer {
     body: Vec<u8>,
     /// The connection ends after this many bytes of the body.
     cut: Option<usize>,
+    /// The connection stays open after the last byte, until the client closes it.
+    held: bool,
     /// This many blanks follow the body.
     more: u64,
     /// A fault instead of an answer.
@@ -66,6 +69,7 @@ impl Answer {
             headers: vec![],
             body: vec![],
             cut: None,
+            held: false,
             more: 0,
             none: None,
         }
@@ -121,6 +125,13 @@ impl Answer {
         self
     }
 
+    /// Sends only this many bytes of the body, and then nothing until the client closes the connection.
+    pub fn stalled(mut self, bytes: usize) -> Answer {
+        self.cut = Some(bytes);
+        self.held = true;
+        self
+    }
+
     fn write(&self, stream: &mut (impl Read + Write)) -> std::io::Result<()> {
         match self.none {
             Some(NoAnswer::Silence) => return stream.read(&mut [0]).map(drop),
@@ -135,7 +146,11 @@ impl Answer {
         stream.write_all(format!("{head}\r\n").as_bytes())?;
         stream.write_all(&self.body[..self.cut.unwrap_or(self.body.len())])?;
         std::io::copy(&mut std::io::repeat(b' ').take(self.more), stream)?;
-        stream.flush()
+        stream.flush()?;
+        match self.held {
+            true => stream.read(&mut [0]).map(drop),
+            false => Ok(()),
+        }
     }
 }
 
@@ -165,12 +180,20 @@ impl Server {
 
     /// Answers over TLS, with its own certificate.
     pub fn start_tls(handler: impl Fn(&Request) -> Answer + Send + Sync + 'static) -> Server {
+        Server::start_tls_valid(1975..4096, handler)
+    }
+
+    /// Answers over TLS, with its own certificate, which is valid in these years.
+    pub fn start_tls_valid(
+        years: Range<i32>,
+        handler: impl Fn(&Request) -> Answer + Send + Sync + 'static,
+    ) -> Server {
         let key = KeyPair::generate().unwrap();
         let names = vec!["127.0.0.1".to_owned()];
-        let certificate = CertificateParams::new(names)
-            .unwrap()
-            .self_signed(&key)
-            .unwrap();
+        let mut parameters = CertificateParams::new(names).unwrap();
+        parameters.not_before = rcgen::date_time_ymd(years.start, 1, 1);
+        parameters.not_after = rcgen::date_time_ymd(years.end, 1, 1);
+        let certificate = parameters.self_signed(&key).unwrap();
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(certificate.pem().as_bytes()).unwrap();
         let provider = Arc::new(rustls::crypto::ring::default_provider());

@@ -12,8 +12,9 @@ use appliance::digest::Sha256;
 use appliance_vm::cluster::{TUTORIAL, journal};
 use appliance_vm::drive::{self, Addressing, ConfigDrive};
 use appliance_vm::image::Image;
-use appliance_vm::machine::{Clock, Machine, MachineSpec, kernel_arguments};
+use appliance_vm::machine::{Clock, Machine, MachineSpec};
 use appliance_vm::network::Network;
+use appliance_vm::qemu::kernel_arguments;
 use serde_json::Value;
 
 use super::bed::image;

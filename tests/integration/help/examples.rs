@@ -55,9 +55,11 @@ const ONLY_PARSED: &[(&str, &str)] = &[
         "downloads",
     ),
     ("appliance bundle lock", "downloads"),
+    ("appliance bundle doctor", "asks servers"),
+    ("appliance bundle import my-v1.9.11.tar", "downloads"),
     ("appliance bundle list --installed", "a node"),
-    ("appliance bundle pack --bundle my-v1.9 -o", "downloads"),
-    ("appliance repack --bundle my-v1.9 -o", "downloads"),
+    ("appliance bundle pack --bundle my-v1.9.11 -o", "downloads"),
+    ("appliance repack --bundle my-v1.9.11 -o", "downloads"),
 ];
 
 /// What an example needs to run, if it does not run here.
@@ -163,7 +165,7 @@ fn make_stock() -> tempfile::TempDir {
     let made = packed.parent().unwrap();
     copy(&made.join("components"), &work.join("files"));
     put(
-        &work.join("my-v1.9/bundle.toml"),
+        &work.join("my-v1.9.11/bundle.toml"),
         fs::read(made.join("bundle.toml")).unwrap(),
     );
     copy(&packed, &work.join("payload"));
@@ -182,7 +184,7 @@ fn make_stock() -> tempfile::TempDir {
     repack(program_itself, &packed, &at("bin/appliance")).unwrap();
     put_program(&work.join("stub"), &program("appliance", 4096));
     for line in [
-        "appliance repack --bundle my-v1.9 --components files --sign-key my.key --program stub \
+        "appliance repack --bundle my-v1.9.11 --components files --sign-key my.key --program stub \
          -o my-appliance",
         "appliance bundle export -o downloads.tar",
     ] {

@@ -146,7 +146,7 @@ impl Client {
     ///
     /// # Errors As for [`Client::get`].
     pub fn patch(&self, path: &str, body: &Value) -> Result<Reply> {
-        let kind = "application/strategic-merge-patch+json";
+        let kind = "application/merge-patch+json";
         self.send(Method::PATCH, path, Some((kind, body.to_string())))
     }
 

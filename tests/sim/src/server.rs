@@ -2,11 +2,14 @@
 
 use std::convert::Infallible;
 use std::net::{SocketAddr, TcpListener};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context as Task, Poll};
+use std::thread;
 
 use anyhow::{Context, Result};
-use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::{Bytes, Incoming};
+use http_body_util::{BodyExt, Either, Full, Limited};
+use hyper::body::{Body, Bytes, Frame, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use rustls::ServerConfig;
@@ -14,6 +17,7 @@ use rustls::pki_types::CertificateDer;
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::runtime::Runtime;
+use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio_rustls::TlsAcceptor;
 
 /// The largest body a client may send.
@@ -61,15 +65,63 @@ pub struct Response {
     pub content_type: &'static str,
     /// The body.
     pub body: Vec<u8>,
+    /// Writes the rest of the body, for as long as it has more.
+    pub rest: Option<Rest>,
+}
+
+/// Writes a body piece by piece, in a thread of its own.
+pub type Rest = Box<dyn FnOnce(Sink) + Send>;
+
+/// Where to write a body.
+pub struct Sink(UnboundedSender<Bytes>);
+
+impl Sink {
+    /// Sends a piece of the body. Returns whether the client still reads.
+    pub fn send(&self, piece: Vec<u8>) -> bool {
+        self.0.send(piece.into()).is_ok()
+    }
+
+    /// Whether the client still reads.
+    pub fn is_open(&self) -> bool {
+        !self.0.is_closed()
+    }
+}
+
+/// A body that arrives piece by piece.
+struct Pieces(UnboundedReceiver<Bytes>);
+
+impl Body for Pieces {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        task: &mut Task<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        self.0
+            .poll_recv(task)
+            .map(|piece| piece.map(|piece| Ok(Frame::data(piece))))
+    }
 }
 
 impl Response {
+    /// JSON documents, one a line, for as long as `rest` writes them.
+    pub fn lines(rest: Rest) -> Self {
+        Self {
+            status: 200,
+            content_type: "application/json",
+            body: Vec::new(),
+            rest: Some(rest),
+        }
+    }
+
     /// A plain text.
     pub fn text(status: u16, text: impl Into<String>) -> Self {
         Self {
             status,
             content_type: "text/plain; charset=utf-8",
             body: text.into().into_bytes(),
+            rest: None,
         }
     }
 
@@ -79,6 +131,7 @@ impl Response {
             status,
             content_type: "application/json",
             body: value.to_string().into_bytes(),
+            rest: None,
         }
     }
 }
@@ -194,8 +247,16 @@ async fn answer(
         .unwrap_or_else(|_| Response::text(500, "the handler failed\n"))
 }
 
-fn encode(response: Response) -> hyper::Response<Full<Bytes>> {
-    let mut encoded = hyper::Response::new(Full::new(Bytes::from(response.body)));
+fn encode(response: Response) -> hyper::Response<Either<Full<Bytes>, Pieces>> {
+    let body = match response.rest {
+        None => Either::Left(Full::new(Bytes::from(response.body))),
+        Some(rest) => {
+            let (sender, receiver) = mpsc::unbounded_channel();
+            thread::spawn(move || rest(Sink(sender)));
+            Either::Right(Pieces(receiver))
+        }
+    };
+    let mut encoded = hyper::Response::new(body);
     *encoded.status_mut() = hyper::StatusCode::from_u16(response.status)
         .unwrap_or(hyper::StatusCode::INTERNAL_SERVER_ERROR);
     encoded.headers_mut().insert(

@@ -20,7 +20,7 @@ const POLL: Duration = Duration::from_millis(200);
 /// How a program inside the VM ended.
 #[derive(Clone, Debug)]
 pub struct Output {
-    /// Its exit code.
+    /// Its exit code, or 128 and the number of the signal that ended it.
     pub code: i64,
     /// Its standard output.
     pub stdout: String,
@@ -93,16 +93,22 @@ impl Agent {
 
     /// Runs a program to its end.
     pub fn run(&mut self, command: &[&str]) -> Result<Output> {
+        self.run_with_input(command, b"")
+    }
+
+    /// Runs a program to its end, with these bytes as its standard input.
+    pub fn run_with_input(&mut self, command: &[&str], input: &[u8]) -> Result<Output> {
         let (program, arguments) = command.split_first().context("no program")?;
-        let started = self.ask(
-            "guest-exec",
-            &json!({ "path": program, "arg": arguments, "capture-output": true }),
-        )?;
+        let mut order = json!({ "path": program, "arg": arguments, "capture-output": true });
+        if !input.is_empty() {
+            order["input-data"] = json!(BASE64.encode(input));
+        }
+        let started = self.ask("guest-exec", &order)?;
         loop {
             let status = self.ask("guest-exec-status", &json!({ "pid": started["pid"] }))?;
             if status["exited"] == json!(true) {
                 return Ok(Output {
-                    code: status["exitcode"].as_i64().unwrap_or(-1),
+                    code: code(&status),
                     stdout: text(&status["out-data"])?,
                     stderr: text(&status["err-data"])?,
                 });
@@ -110,6 +116,11 @@ impl Agent {
             std::thread::sleep(POLL);
         }
     }
+}
+
+fn code(status: &Value) -> i64 {
+    let signal = || Some(128 + status["signal"].as_i64()?);
+    status["exitcode"].as_i64().or_else(signal).unwrap_or(-1)
 }
 
 fn text(data: &Value) -> Result<String> {

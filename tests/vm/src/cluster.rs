@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::drive::{Addressing, ConfigDrive, server_name};
+use crate::genuine;
 use crate::image::Image;
 use crate::machine::{Clock, Machine, MachineSpec};
 use crate::network::{Network, Port};
@@ -58,7 +59,7 @@ impl Server {
             server.meta.clear();
         }
         server.addressing = self.addressing;
-        (server.memory, server.cpus) = (spec.memory, spec.cpus);
+        (server.memory, server.cpus) = (genuine::memory(spec.memory), spec.cpus);
         server
     }
 }
@@ -297,7 +298,7 @@ impl Cluster {
     ) -> Result<()> {
         let start = Instant::now();
         let mut waiting = self.names();
-        let limit = BRING_UP * u32::try_from(waiting.len() + 1)?;
+        let limit = genuine::limit(BRING_UP) * u32::try_from(waiting.len() + 1)?;
         loop {
             let round = Instant::now();
             for member in &mut self.members {

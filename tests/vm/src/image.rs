@@ -31,6 +31,15 @@ impl Image {
         })
     }
 
+    /// An image of which nothing exists yet.
+    #[cfg(test)]
+    pub(crate) fn nowhere() -> Image {
+        Image {
+            dir: PathBuf::from("/nonexistent"),
+            golden: None,
+        }
+    }
+
     /// The golden image at `disk`, which was made from this one and boots with its kernel.
     pub fn golden(&self, disk: &Path) -> Result<Image> {
         Ok(Image {

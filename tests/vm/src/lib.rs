@@ -2,9 +2,15 @@
 //! drive, on an isolated network, observed through the QEMU guest agent.
 
 pub mod agent;
+pub mod choice;
 pub mod cluster;
 pub mod drive;
+pub mod genuine;
 pub mod image;
+pub mod keeper;
 pub mod machine;
 pub mod network;
+pub mod qemu;
+pub mod shell;
 pub mod stages;
+pub mod standing;

@@ -1,9 +1,9 @@
 //! One virtual machine.
 
 use std::fs::{self, File};
+use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::OnceLock;
+use std::process::Child;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -12,17 +12,13 @@ use tempfile::TempDir;
 use crate::agent::{Agent, Output};
 use crate::drive::{self, ConfigDrive};
 use crate::image::Image;
+use crate::keeper;
 use crate::network::Port;
+use crate::qemu::{AGENT, CAPTURE, CONSOLE, make_overlay, qemu};
 
 /// How long a VM may take to answer after power-on. This limit only ends a VM that hangs; it
 /// measures nothing.
 const BOOT: Duration = Duration::from_secs(600);
-/// How long a guest with KVM may take for its first output. After that, KVM is not used.
-const KVM_TRIAL: Duration = Duration::from_secs(10);
-/// The file with the output of a VM's console.
-const CONSOLE: &str = "console.log";
-/// The file with the packets of a VM on a network.
-const CAPTURE: &str = "capture.pcap";
 /// The pause between two checks of a VM.
 const POLL: Duration = Duration::from_millis(500);
 
@@ -56,24 +52,35 @@ pub struct MachineSpec<'a> {
     pub keep: Option<&'a Path>,
 }
 
+/// The file with the messages of QEMU, if a keeper runs it.
+const LOG: &str = "qemu.log";
+
 /// A running virtual machine. It is switched off when this is dropped.
 pub struct Machine {
     dir: PathBuf,
+    /// QEMU, or its keeper.
     qemu: Child,
     agent: Option<Agent>,
     console_read: usize,
+    stays: bool,
     _temporary: Option<TempDir>,
 }
 
 impl Machine {
     /// Switches a new VM on.
     pub fn boot(spec: &MachineSpec<'_>) -> Result<Machine> {
-        Machine::start(spec, |disk| make_overlay(spec.image, disk))
+        Machine::start(spec, None, |disk| make_overlay(spec.image, disk))
+    }
+
+    /// Switches a new VM on that has a second console and can stay on after this program
+    /// ([`Machine::leave_on`]). `vm` is the program with the command `keep`: the VM's keeper.
+    pub fn boot_to_stay(spec: &MachineSpec<'_>, vm: &Path) -> Result<Machine> {
+        Machine::start(spec, Some(vm), |disk| make_overlay(spec.image, disk))
     }
 
     /// Switches a VM on again, with the disk that was kept when it was switched off.
     pub fn boot_again(spec: &MachineSpec<'_>) -> Result<Machine> {
-        Machine::start(spec, |disk| {
+        Machine::start(spec, None, |disk| {
             ensure!(
                 disk.exists(),
                 "{}: no disk of an earlier boot is kept; call Machine::boot",
@@ -85,6 +92,7 @@ impl Machine {
 
     fn start(
         spec: &MachineSpec<'_>,
+        keeper: Option<&Path>,
         prepare_disk: impl FnOnce(&Path) -> Result<()>,
     ) -> Result<Machine> {
         let temporary = if spec.keep.is_some() {
@@ -108,7 +116,13 @@ impl Machine {
         for record in [CONSOLE, CAPTURE] {
             set_aside(&dir, record)?;
         }
-        let qemu = qemu(spec, &dir)
+        let mut command = qemu(spec, &dir, keeper.is_some());
+        if let Some(vm) = keeper {
+            command = keeper::command(vm, &dir, &command);
+            let log = File::create(dir.join(LOG))?;
+            command.stdout(log.try_clone()?).stderr(log);
+        }
+        let qemu = command
             .spawn()
             .context("qemu-system-x86_64 (Debian package qemu-system-x86)")?;
         Ok(Machine {
@@ -116,6 +130,7 @@ impl Machine {
             qemu,
             agent: None,
             console_read: 0,
+            stays: false,
             _temporary: temporary,
         })
     }
@@ -183,7 +198,7 @@ impl Machine {
         // QEMU serves one connection at a time, so close a failed one first.
         if !self.agent.as_mut().is_some_and(Agent::answers) {
             self.agent = None;
-            self.agent = Agent::connect(&self.dir.join("agent.sock")).ok();
+            self.agent = Agent::connect(&self.dir.join(AGENT)).ok();
         }
         self.agent.is_some()
     }
@@ -223,7 +238,7 @@ impl Machine {
         self.agent = None;
         self.wait_for("the VM has rebooted", BOOT, meanwhile, |machine| {
             machine.agent = None;
-            machine.agent = Agent::connect(&machine.dir.join("agent.sock")).ok();
+            machine.agent = Agent::connect(&machine.dir.join(AGENT)).ok();
             machine
                 .shell(BOOT_ID)
                 .ok()
@@ -232,8 +247,18 @@ impl Machine {
         })
     }
 
+    /// Leaves the VM on, after [`Machine::boot_to_stay`]. Its files stay in its directory.
+    pub fn leave_on(mut self) -> Result<()> {
+        let keeper = self.qemu.stdin.as_mut();
+        let keeper = keeper.context("this VM has no keeper; boot it with Machine::boot_to_stay")?;
+        keeper.write_all(keeper::STAY).context("the VM's keeper")?;
+        self.stays = true;
+        Ok(())
+    }
+
     fn last_words(&self) -> String {
-        let log = fs::read(self.dir.join(CONSOLE)).unwrap_or_default();
+        let mut log = fs::read(self.dir.join(CONSOLE)).unwrap_or_default();
+        log.extend(fs::read(self.dir.join(LOG)).unwrap_or_default());
         let text = String::from_utf8_lossy(&log);
         let lines: Vec<String> = text.lines().map(plain).collect();
         lines[lines.len().saturating_sub(25)..].join("\n")
@@ -242,8 +267,15 @@ impl Machine {
 
 impl Drop for Machine {
     fn drop(&mut self) {
-        // If it has ended by itself, there is nothing to do.
-        let _ = self.qemu.kill();
+        if self.stays {
+            return;
+        }
+        // If it has ended by itself, there is nothing to do. A keeper switches its VM off when this
+        // pipe ends.
+        match self.qemu.stdin.take() {
+            Some(keeper) => drop(keeper),
+            None => drop(self.qemu.kill()),
+        }
         let _ = self.qemu.wait();
     }
 }
@@ -270,157 +302,6 @@ fn plain(line: &str) -> String {
         }
     }
     text
-}
-
-/// The kernel arguments of an image. KERNEL_ARGUMENTS adds more, such as
-/// `systemd.setenv=NAME=VALUE` for every service, if tested programs need more than the
-/// distribution provides.
-pub fn kernel_arguments() -> String {
-    let more = std::env::var("KERNEL_ARGUMENTS").unwrap_or_default();
-    format!(
-        "root=/dev/vda console=ttyS0 systemd.unified_cgroup_hierarchy=0 systemd.show_status=yes mitigations=off quiet {more}"
-    )
-}
-
-fn make_overlay(image: &Image, overlay: &Path) -> Result<()> {
-    let output = Command::new("qemu-img")
-        .args(["create", "-q", "-f", "qcow2", "-F", image.format(), "-b"])
-        .args([&image.disk(), overlay])
-        .output()
-        .context("qemu-img (Debian package qemu-utils)")?;
-    ensure!(
-        output.status.success(),
-        "qemu-img: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    Ok(())
-}
-
-fn qemu(spec: &MachineSpec<'_>, dir: &Path) -> Command {
-    let in_dir = |name: &str| dir.join(name).display().to_string();
-    let disk =
-        |name: &str, format: &str| format!("file={},format={format},if=virtio", in_dir(name));
-    let program = "qemu-system-x86_64";
-    let mut command = match spec.port {
-        Some(port) => port.command(program),
-        None => Command::new(program),
-    };
-    command
-        .args(["-nodefaults", "-display", "none"])
-        .args(["-smp", &spec.server.cpus.to_string()])
-        .args(["-m", &spec.server.memory.to_string()])
-        .args([
-            "-smbios",
-            "type=1,manufacturer=OpenStack Foundation,product=OpenStack Nova",
-        ])
-        .args(accelerator(spec.image, spec.clock))
-        .arg("-kernel")
-        .arg(spec.image.kernel())
-        .arg("-initrd")
-        .arg(spec.image.initrd())
-        .args(["-append", &kernel_arguments()])
-        // Data that the guest has flushed is safe in this machine's kernel, even if QEMU is killed.
-        .args([
-            "-drive",
-            &format!("{},cache=unsafe", disk("disk.qcow2", "qcow2")),
-        ])
-        .args([
-            "-device",
-            &format!("virtio-net-pci,netdev=net,mac={}", spec.server.mac),
-        ])
-        .args(["-serial", &format!("file:{}", in_dir(CONSOLE))])
-        .args(["-device", "virtio-serial"])
-        .args([
-            "-chardev",
-            &format!(
-                "socket,id=agent,path={},server=on,wait=off",
-                in_dir("agent.sock")
-            ),
-        ])
-        .args([
-            "-device",
-            "virtserialport,chardev=agent,name=org.qemu.guest_agent.0",
-        ])
-        .stdin(Stdio::null());
-    let volumes = [
-        (!spec.image.is_golden(), "appliance.iso"),
-        (spec.has_config_drive, "config-drive.iso"),
-    ];
-    for (_, name) in volumes.iter().filter(|(is_there, _)| *is_there) {
-        command.args(["-drive", &format!("{},readonly=on", disk(name, "raw"))]);
-    }
-    match spec.port {
-        None => command.args(["-netdev", "hubport,id=net,hubid=0"]),
-        Some(port) => command.args(["-netdev", &port.netdev("net")]).args([
-            "-object",
-            &format!("filter-dump,id=dump,netdev=net,file={}", in_dir(CAPTURE)),
-        ]),
-    };
-    command
-}
-
-/// KVM if a guest really runs with it, else software emulation. It is not enough that `/dev/kvm`
-/// can be opened.
-fn accelerator(image: &Image, clock: Clock) -> &'static [&'static str] {
-    static KVM_WORKS: OnceLock<bool> = OnceLock::new();
-    if *KVM_WORKS.get_or_init(|| kvm_works(image).unwrap_or(false)) {
-        &["-accel", "kvm", "-cpu", "host"]
-    } else if clock == Clock::OfWork {
-        // Two nanoseconds for each instruction.
-        &[
-            "-accel",
-            "tcg,thread=single",
-            "-cpu",
-            "max",
-            "-icount",
-            "shift=1,sleep=on",
-        ]
-    } else {
-        &["-accel", "tcg,thread=multi", "-cpu", "max"]
-    }
-}
-
-/// Boots the kernel in a guest with KVM until its first output.
-fn kvm_works(image: &Image) -> Result<bool> {
-    if File::options()
-        .read(true)
-        .write(true)
-        .open("/dev/kvm")
-        .is_err()
-    {
-        return Ok(false);
-    }
-    let dir = tempfile::tempdir()?;
-    let console = dir.path().join("console.log");
-    let mut guest = Command::new("qemu-system-x86_64")
-        .args([
-            "-nodefaults",
-            "-display",
-            "none",
-            "-accel",
-            "kvm",
-            "-cpu",
-            "host",
-            "-m",
-            "512",
-        ])
-        .arg("-kernel")
-        .arg(image.kernel())
-        .args(["-append", "console=ttyS0 earlyprintk=ttyS0", "-no-reboot"])
-        .args(["-serial", &format!("file:{}", console.display())])
-        .stdin(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()?;
-    let start = Instant::now();
-    let mut works = false;
-    while !works && start.elapsed() < KVM_TRIAL && guest.try_wait()?.is_none() {
-        std::thread::sleep(POLL);
-        works = fs::read_to_string(&console).is_ok_and(|log| log.contains("Memory:"));
-    }
-    // It has shown the requested output, or never will.
-    let _ = guest.kill();
-    guest.wait()?;
-    Ok(works)
 }
 
 #[cfg(test)]

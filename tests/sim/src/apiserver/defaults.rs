@@ -11,6 +11,7 @@ use super::objects;
 
 const READ: [&str; 3] = ["get", "list", "watch"];
 const CERTIFICATES: &str = "certificates.k8s.io";
+const BASIC_USER: &str = "system:basic-user";
 const CONTROLLER_MANAGER: &str = "system:kube-controller-manager";
 
 /// Writes missing objects; existing ones stay as they are.
@@ -96,6 +97,14 @@ pub fn roles() -> Vec<Value> {
             ],
         ),
         discovery(),
+        role(
+            BASIC_USER,
+            &[rule(
+                &["create"],
+                "authorization.k8s.io",
+                &["selfsubjectaccessreviews", "selfsubjectrulesreviews"],
+            )],
+        ),
         role("system:node", &node_rules()),
         role("system:node-bootstrapper", &[bootstrap_rule()]),
         role(
@@ -328,6 +337,7 @@ pub fn bindings() -> Vec<Value> {
     let mut bindings = vec![
         binding("cluster-admin", "cluster-admin", &[group("system:masters")]),
         binding("system:discovery", "system:discovery", &everybody()),
+        binding(BASIC_USER, BASIC_USER, &everybody()),
         binding("system:node", "system:node", &[]),
         binding(
             "system:node-proxier",

@@ -9,10 +9,12 @@ mod authn;
 mod authz;
 mod checked;
 mod defaults;
+mod discovery;
 mod itself;
 mod node_proxy;
 mod objects;
 mod options;
+mod patches;
 mod pods;
 mod rbac;
 mod removal;
@@ -21,6 +23,7 @@ mod routes;
 mod selector;
 mod services;
 mod tokens;
+mod watches;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -61,7 +64,7 @@ fn serve(options: Options) -> Result<()> {
     })?;
     let itself = options.itself;
     let gate = Arc::new(Gate {
-        store,
+        store: Arc::new(store),
         rules: options.rules,
         authenticator: options.authenticator,
         authorizer: options.authorizer,
@@ -98,7 +101,7 @@ fn listen(
 
 /// The stages of a request on the way to an answer.
 struct Gate {
-    store: Store,
+    store: Arc<Store>,
     rules: Rules,
     authenticator: Authenticator,
     authorizer: Authorizer,

@@ -63,6 +63,7 @@ impl Kubelets {
                 status: reply.status,
                 content_type: "text/plain; charset=utf-8",
                 body: reply.body,
+                rest: None,
             },
             Err(error) => {
                 let message = format!("error trying to reach service: '{error:#}'");
@@ -106,6 +107,7 @@ impl Kubelets {
                 status: 200,
                 content_type: "text/plain; charset=utf-8",
                 body: reply.body,
+                rest: None,
             },
             Ok(reply) => answers::status(reply.status, "BadRequest", reply.text().trim()),
             Err(error) => {

@@ -15,6 +15,7 @@ use crate::user::User;
 use super::admission::Rules;
 use super::attributes::Resource;
 use super::checked::{self, is_name};
+use super::patches::{merge, merge_strategically};
 use super::selector::Selector;
 use super::{answers, removal};
 
@@ -115,6 +116,15 @@ fn key(kind: &Kind, namespace: &str, name: &str) -> String {
     }
 }
 
+/// The keys of a kind in a namespace, or in all of them.
+pub fn directory(kind: &Kind, namespace: &str) -> String {
+    if kind.namespaced && !namespace.is_empty() {
+        format!("/{}/{namespace}/", kind.directory)
+    } else {
+        format!("/{}/", kind.directory)
+    }
+}
+
 fn decode(entry: &Entry) -> Result<(Value, i64)> {
     let value = serde_json::from_slice(&entry.value).context("an object in etcd")?;
     Ok((value, entry.revision))
@@ -122,7 +132,7 @@ fn decode(entry: &Entry) -> Result<(Value, i64)> {
 
 /// An object in the form for answers: with its kind, which may be served in several groups, and the
 /// revision that wrote it.
-fn shown(kind: &Kind, mut object: Value, revision: i64) -> Value {
+pub fn shown(kind: &Kind, mut object: Value, revision: i64) -> Value {
     object["kind"] = json!(kind.kind);
     object["apiVersion"] = json!(kind.api_version());
     let metadata = &object["metadata"];
@@ -159,17 +169,15 @@ fn list(asked: &Asked<'_>) -> Answer {
         Ok(selector) => selector,
         Err(problem) => return Ok(Err(answers::bad_request(&problem.to_string()))),
     };
-    let namespace = asked.resource.namespace.as_str();
-    let directory = if kind.namespaced && !namespace.is_empty() {
-        format!("/{}/{namespace}/", kind.directory)
-    } else {
-        format!("/{}/", kind.directory)
-    };
+    let directory = directory(kind, &asked.resource.namespace);
     let query = &asked.request.query;
-    let entries = if query.split('&').any(|part| part == ANY_VERSION) {
-        asked.store.recent(&directory)?
+    let (entries, revision) = if query.split('&').any(|part| part == ANY_VERSION) {
+        let entries = asked.store.recent(&directory)?;
+        let last = entries.iter().map(|entry| entry.revision).max();
+        (entries, last.unwrap_or_default())
     } else {
-        Arc::new(asked.store.list(&directory)?)
+        let (entries, revision) = asked.store.list_at(&directory)?;
+        (Arc::new(entries), revision)
     };
     let mut items = Vec::new();
     for entry in entries.iter() {
@@ -180,7 +188,7 @@ fn list(asked: &Asked<'_>) -> Answer {
     }
     let list = json!({
         "kind": format!("{}List", kind.kind), "apiVersion": kind.api_version(),
-        "metadata": {}, "items": items,
+        "metadata": {"resourceVersion": revision.to_string()}, "items": items,
     });
     Ok(Ok(Response::json(200, &list)))
 }
@@ -246,10 +254,8 @@ fn update(asked: &Asked<'_>) -> Answer {
 }
 
 fn patch(asked: &Asked<'_>) -> Answer {
-    const KNOWN: [&str; 2] = [
-        "application/merge-patch+json",
-        "application/strategic-merge-patch+json",
-    ];
+    const STRATEGIC: &str = "application/strategic-merge-patch+json";
+    const KNOWN: [&str; 2] = ["application/merge-patch+json", STRATEGIC];
     if !KNOWN.contains(&asked.request.content_type.as_str()) {
         let message = format!(
             "the stand-in accepts only patches of {}",
@@ -260,12 +266,19 @@ fn patch(asked: &Asked<'_>) -> Answer {
     let Ok(patch) = serde_json::from_slice::<Value>(&asked.request.body) else {
         return Ok(Err(answers::bad_request("the body is not JSON")));
     };
+    let strategic = asked.request.content_type == STRATEGIC;
     change(asked, |old| {
         let mut object = old.clone();
         // It may have been written in another group.
         object["kind"] = json!(asked.kind.kind);
         object["apiVersion"] = json!(asked.kind.api_version());
-        merge(&mut object, &patch);
+        if strategic {
+            merge_strategically(&mut object, &patch).map_err(|problem| {
+                answers::bad_request(&format!("the stand-in does not know {problem}"))
+            })?;
+        } else {
+            merge(&mut object, &patch);
+        }
         let namespace = &asked.resource.namespace;
         let object = checked::object(asked.kind, namespace, object)?;
         if object["metadata"]["name"] != old["metadata"]["name"] {
@@ -328,42 +341,11 @@ fn replace(
     Ok(Err(answers::conflict(asked.kind, name)))
 }
 
-/// Merges a patch into an object: objects member by member; null removes a member; any other value
-/// replaces the old one.
-fn merge(target: &mut Value, patch: &Value) {
-    let Value::Object(members) = patch else {
-        *target = patch.clone();
-        return;
-    };
-    if !target.is_object() {
-        *target = json!({});
-    }
-    for (name, value) in members {
-        if value.is_null() {
-            if let Some(object) = target.as_object_mut() {
-                object.remove(name);
-            }
-        } else {
-            merge(&mut target[name], value);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
-
-    #[test]
-    fn a_patch_changes_what_it_names() {
-        let mut object = json!({"a": {"b": 1, "c": [1, 2]}, "d": 1});
-        merge(
-            &mut object,
-            &json!({"a": {"c": [3], "e": {"f": null, "g": 1}}, "d": null}),
-        );
-        assert_eq!(object, json!({"a": {"b": 1, "c": [3], "e": {"g": 1}}}));
-    }
 
     #[test]
     fn keys_are_those_of_the_real_server() {

@@ -35,9 +35,22 @@ pub fn delete(asked: &Asked<'_>) -> Answer {
             if asked.kind.resource == "services" {
                 asked.rules.ranges.release(asked.store, &object)?;
             }
-            Ok(Ok(Response::json(200, &answers::success())))
+            Ok(Ok(Response::json(200, &deleted(asked, &object))))
         }
     }
+}
+
+/// The answer to a deletion, with the object that is gone.
+fn deleted(asked: &Asked<'_>, object: &Value) -> Value {
+    let mut status = answers::success();
+    status["details"] = json!({
+        "name": asked.resource.name, "kind": asked.kind.resource,
+        "uid": object["metadata"]["uid"],
+    });
+    if !asked.kind.group.is_empty() {
+        status["details"]["group"] = json!(asked.kind.group);
+    }
+    status
 }
 
 /// The number of seconds for a pod to end, if the request has one.

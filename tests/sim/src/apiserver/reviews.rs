@@ -49,28 +49,55 @@ pub fn access(store: &Store, authorizer: &Authorizer, request: &Request) -> Resu
 fn read(body: &[u8]) -> Option<(Value, User, Attributes)> {
     let review: Value = serde_json::from_slice(body).ok()?;
     let spec = Spec::deserialize(&review["spec"]).ok()?;
-    let groups = spec.groups.unwrap_or_default();
+    let groups = spec.groups.clone().unwrap_or_default();
     if spec.user.is_empty() && groups.is_empty() {
         return None;
     }
-    let asked = match (spec.resource_attributes, spec.non_resource_attributes) {
-        (Some(resource), None) => Attributes {
-            verb: resource["verb"].as_str().unwrap_or_default().to_owned(),
-            path: String::new(),
-            resource: Some(Resource::deserialize(&resource).ok()?),
-        },
-        (None, Some(Path { path, verb })) => Attributes {
-            verb,
-            path,
-            resource: None,
-        },
-        _ => return None,
-    };
     let user = User {
-        name: spec.user,
+        name: spec.user.clone(),
         groups,
     };
-    Some((review, user, asked))
+    Some((review, user, attributes(spec)?))
+}
+
+/// What a review asks for.
+fn attributes(spec: Spec) -> Option<Attributes> {
+    Some(
+        match (spec.resource_attributes, spec.non_resource_attributes) {
+            (Some(resource), None) => Attributes {
+                verb: resource["verb"].as_str().unwrap_or_default().to_owned(),
+                path: String::new(),
+                resource: Some(Resource::deserialize(&resource).ok()?),
+            },
+            (None, Some(Path { path, verb })) => Attributes {
+                verb,
+                path,
+                resource: None,
+            },
+            _ => return None,
+        },
+    )
+}
+
+/// Answers a `SelfSubjectAccessReview`: what the user who asks may do.
+///
+/// # Errors
+/// The roles cannot be read.
+pub fn own_access(
+    store: &Store,
+    authorizer: &Authorizer,
+    user: &User,
+    request: &Request,
+) -> Result<Response> {
+    let mut review: Value = serde_json::from_slice(&request.body).unwrap_or_default();
+    let spec = Spec::deserialize(&review["spec"]).ok();
+    let Some(asked) = spec.and_then(attributes) else {
+        return Ok(answers::bad_request(
+            "not a SelfSubjectAccessReview that asks for a resource or a path",
+        ));
+    };
+    review["status"] = json!({"allowed": authorizer.allows(store, user, &asked)?});
+    Ok(Response::json(201, &review))
 }
 
 /// Answers a `TokenReview`.

@@ -12,7 +12,7 @@ use crate::user::User;
 
 use super::attributes::{Attributes, Resource};
 use super::objects::{self, Asked};
-use super::{Gate, answers, pods, reviews};
+use super::{Gate, answers, discovery, pods, reviews, watches};
 
 /// Answers an authorized request.
 pub fn answer(gate: &Gate, user: &User, asked: &Attributes, request: &Request) -> Response {
@@ -27,7 +27,7 @@ fn of_path(store: &Store, request: &Request) -> Response {
     match (request.method.as_str(), request.path.as_str()) {
         ("GET", "/healthz" | "/healthz/etcd") => healthz(store),
         ("GET", "/version") => Response::json(200, &version()),
-        ("GET", "/api") => Response::json(200, &json!({"kind": "APIVersions", "versions": ["v1"]})),
+        ("GET", path) => discovery::answer(path).unwrap_or_else(|| answers::no_path(path)),
         (_, path) => answers::no_path(path),
     }
 }
@@ -59,10 +59,20 @@ fn of_resource(
         ("authorization.k8s.io", "v1" | "v1beta1", "subjectaccessreviews") if creates => {
             reviews::access(&gate.store, &gate.authorizer, request)
         }
+        ("authorization.k8s.io", "v1" | "v1beta1", "selfsubjectaccessreviews") if creates => {
+            reviews::own_access(&gate.store, &gate.authorizer, user, request)
+        }
         ("authentication.k8s.io", "v1" | "v1beta1", "tokenreviews") if creates => {
             reviews::token(&gate.store, &gate.authenticator, request)
         }
         _ => match Kind::at(group, version, name) {
+            Some(kind)
+                if request.method == "GET"
+                    && resource.name.is_empty()
+                    && watches::is_watch(&request.query) =>
+            {
+                watches::answer(&gate.store, kind, resource, &request.query)
+            }
             Some(kind) => {
                 let asked = Asked {
                     store: &gate.store,

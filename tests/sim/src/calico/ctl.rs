@@ -33,6 +33,10 @@ pub fn run(arguments: &[String]) -> Result<ExitCode> {
         (["node", "status"], None) => return status::show(),
         (["get", "ippool" | "ippools"], Some("yaml")) => print!("{}", pools_yaml(&store()?)?),
         (["get", "ippool" | "ippools"], Some("json")) => println!("{:#}", pools_json(&store()?)?),
+        (["get", "node" | "nodes"], Some("json")) => println!("{:#}", nodes_json(&store()?)?),
+        (["get", "bgppeer" | "bgppeers"], Some("json")) => {
+            println!("{:#}", peers_json(&store()?)?);
+        }
         (["get", kind], None | Some("wide")) => {
             print!("{}", table(&store()?, kind, output.is_some())?);
         }
@@ -50,7 +54,7 @@ pub fn run(arguments: &[String]) -> Result<ExitCode> {
         _ => {
             return Err(usage(format!(
                 "the stand-in takes version, node status, get ipPool [-o wide|yaml|json], get \
-                 node|bgpPeer [-o wide] and config get|set nodeToNodeMesh, not {:?}",
+                 node|bgpPeer [-o wide|json] and config get|set nodeToNodeMesh, not {:?}",
                 arguments.join(" ")
             )));
         }
@@ -169,6 +173,33 @@ fn pools_json(store: &Datastore) -> Result<Value> {
         })
     };
     Ok(ipam::pools(store)?.iter().map(item).collect())
+}
+
+fn nodes_json(store: &Datastore) -> Result<Value> {
+    let item = |(name, node): (String, nodes::Node)| {
+        let mut spec = json!({});
+        if !node.network.is_empty() {
+            spec["bgp"] = json!({"ipv4Address": node.network});
+            if let Some(system) = node.system {
+                spec["bgp"]["asNumber"] = json!(system);
+            }
+        }
+        json!({"kind": "node", "apiVersion": "v1", "metadata": {"name": name}, "spec": spec})
+    };
+    Ok(nodes::nodes(store)?.into_iter().map(item).collect())
+}
+
+fn peers_json(store: &Datastore) -> Result<Value> {
+    let item = |peer: super::bird::Peer| {
+        json!({
+            "kind": "bgpPeer",
+            "apiVersion": "v1",
+            "metadata": {"scope": "global", "peerIP": peer.address.to_string()},
+            "spec": {"asNumber": peer.system},
+        })
+    };
+    let peers = nodes::global(store)?.peers.into_iter();
+    Ok(peers.map(item).collect())
 }
 
 fn table(store: &Datastore, kind: &str, wide: bool) -> Result<String> {

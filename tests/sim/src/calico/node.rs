@@ -268,9 +268,10 @@ fn health(store: &Datastore, bird: &Bird, request: &Request) -> Response {
         bird.check()
     };
     match request.path.as_str() {
-        "/liveness" => Response::text(200, ""),
+        // Felix answers without a body.
+        "/liveness" => Response::text(204, ""),
         "/readiness" => match ready() {
-            Ok(()) => Response::text(200, ""),
+            Ok(()) => Response::text(204, ""),
             Err(error) => Response::text(503, format!("{error:#}\n")),
         },
         _ => Response::text(404, "404 page not found\n"),

@@ -3,6 +3,8 @@
 mod recent;
 mod watch;
 
+pub use watch::Change;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -153,6 +155,15 @@ impl Store {
         self.range(&self.below(start))
     }
 
+    /// Like [`Store::list`], with the revision at which it was read.
+    ///
+    /// # Errors
+    /// No member answers.
+    pub fn list_at(&self, start: &str) -> Result<(Vec<Entry>, i64)> {
+        let found = self.call("range", &self.below(start))?;
+        Ok((entries(&found)?, number(&found["header"]["revision"])?))
+    }
+
     /// Like [`Store::list`], but may miss recent writes of others: for as long as [`Store::watch`]
     /// takes to report them, or for some seconds without a watch.
     ///
@@ -240,24 +251,27 @@ impl Store {
     }
 
     fn range(&self, body: &Value) -> Result<Vec<Entry>> {
-        let found = self.call("range", body)?;
-        let pairs = found["kvs"].as_array().map_or(&[][..], Vec::as_slice);
-        pairs
-            .iter()
-            .map(|pair| {
-                let value = pair["value"].as_str().unwrap_or_default();
-                Ok(Entry {
-                    value: STANDARD.decode(value).context("etcd's value")?,
-                    revision: number(&pair["mod_revision"])?,
-                })
-            })
-            .collect()
+        entries(&self.call("range", body)?)
     }
 
     fn call(&self, verb: &str, body: &Value) -> Result<Value> {
         let path = format!("{}/kv/{verb}", self.gateway);
         self.members.ask(|member| member.post(&path, body)?.json())
     }
+}
+
+/// The values in etcd's answer.
+fn entries(found: &Value) -> Result<Vec<Entry>> {
+    let pairs = found["kvs"].as_array().map_or(&[][..], Vec::as_slice);
+    pairs.iter().map(entry).collect()
+}
+
+fn entry(pair: &Value) -> Result<Entry> {
+    let value = pair["value"].as_str().unwrap_or_default();
+    Ok(Entry {
+        value: STANDARD.decode(value).context("etcd's value")?,
+        revision: number(&pair["mod_revision"])?,
+    })
 }
 
 /// The gateway writes 64-bit numbers as text.

@@ -279,6 +279,7 @@ fn inside(settings: &Settings, path: &str, query: &str) -> Option<Response> {
             status: 200,
             content_type: "text/plain; charset=utf-8",
             body,
+            rest: None,
         },
         Err(error) => Response::text(400, format!("{error:#}")),
     })

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::harness::{command, eventually, said, start_etcd};
 use crate::lab::{self, Lab, succeeds};
@@ -132,6 +132,10 @@ fn a_node_whose_bird_is_killed_gets_another_and_has_its_block_still() {
         bird(&lab).is_some_and(|second| second != first)
     });
     lab.until_answers(1, "127.0.0.1:9099/readiness", "");
+    // As Felix 2.6 does: a success without a body.
+    for question in ["readiness", "liveness"] {
+        assert_eq!(lab.status(1, &format!("127.0.0.1:9099/{question}")), "204");
+    }
     drop(node);
     // Like `docker rm -f`, which kills both.
     succeeds(Command::new("kill").args(["-KILL", &bird(&lab).unwrap()]));
@@ -172,6 +176,10 @@ fn the_mesh_can_be_switched_off_and_a_global_peer_set() {
         peers,
         "SCOPE    PEERIP      NODE   ASN     \nglobal   10.99.0.3          64512   \n\n"
     );
+    let peers: Value = serde_json::from_str(&calicoctl("get bgpPeer -o json")).unwrap();
+    let expected = json!([{"kind": "bgpPeer", "apiVersion": "v1",
+        "metadata": {"scope": "global", "peerIP": "10.99.0.3"}, "spec": {"asNumber": 64512}}]);
+    assert_eq!(peers, expected);
     calicoctl("config set nodeToNodeMesh on");
     eventually("the mesh", || {
         status(&lab, 1, &endpoints).contains("| 10.99.0.2    | node-to-node mesh | up ")
@@ -201,6 +209,11 @@ fn calicoctl_shows_the_pool_and_the_nodes() {
     assert_eq!(calicoctl("get node"), "NAME     \nnode-1   \n\n");
     let wide = calicoctl("get nodes -o wide");
     assert!(wide.contains("node-1   (64512)   10.99.0.1/24"), "{wide}");
+    let nodes: Value = serde_json::from_str(&calicoctl("get nodes -o json")).unwrap();
+    let expected = json!([{"kind": "node", "apiVersion": "v1", "metadata": {"name": "node-1"},
+        "spec": {"bgp": {"ipv4Address": "10.99.0.1/24"}}}]);
+    assert_eq!(nodes, expected);
+    assert_eq!(calicoctl("get bgpPeer -o json"), "[]\n");
 }
 
 #[test]

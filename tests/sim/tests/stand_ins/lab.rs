@@ -193,6 +193,21 @@ impl Lab {
         fetch(&format!("{}-{node}", self.prefix), place)
     }
 
+    /// The status of HTTP at `place` on a node: `204`.
+    pub fn status(&self, node: u8, place: &str) -> String {
+        let curl = [
+            "--silent",
+            "--output",
+            "/dev/null",
+            "--write-out",
+            "%{http_code}",
+        ];
+        let name = format!("{}-{node}", self.prefix);
+        let command = &mut inside(&name, "curl");
+        command.args(curl).arg(format!("http://{place}"));
+        String::from_utf8(command.output().unwrap().stdout).unwrap()
+    }
+
     /// Every process in the lab, including those that programs left behind.
     pub fn processes(&self) -> Vec<String> {
         let of = |name: &String| {

@@ -7,6 +7,7 @@ mod bootstrap;
 mod calico;
 mod cni;
 mod components;
+mod debian;
 mod dns;
 mod docker;
 mod harness;

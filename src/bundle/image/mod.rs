@@ -1,0 +1,10 @@
+//! Images without docker: those of a registry, those in tarballs from `docker save`, and the files in
+//! them. Their configurations and layers are verified by their digests, as docker does.
+
+mod files;
+mod layered;
+pub mod registry;
+pub mod saved;
+
+pub use files::copy_file;
+pub use layered::{Layered, MAX_DOCUMENT, write_archive};

@@ -1,0 +1,242 @@
+//! The command line of QEMU for a virtual machine, and the disk that it boots from.
+
+use std::fs::{self, File};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::image::Image;
+use crate::machine::{Clock, MachineSpec};
+
+/// The file with the output of a VM's console.
+pub(crate) const CONSOLE: &str = "console.log";
+/// The file with the packets of a VM on a network.
+pub(crate) const CAPTURE: &str = "capture.pcap";
+/// The socket of the guest agent.
+pub(crate) const AGENT: &str = "agent.sock";
+/// The socket of the second console, for a shell.
+pub(crate) const SHELL: &str = "shell.sock";
+/// How long a guest with KVM may take for its first output. After that, KVM is not used.
+const KVM_TRIAL: Duration = Duration::from_secs(10);
+/// The pause between two checks of a VM.
+const POLL: Duration = Duration::from_millis(500);
+
+/// The kernel arguments of an image. KERNEL_ARGUMENTS adds more, such as
+/// `systemd.setenv=NAME=VALUE` for every service, if tested programs need more than the
+/// distribution provides.
+pub fn kernel_arguments() -> String {
+    let more = std::env::var("KERNEL_ARGUMENTS").unwrap_or_default();
+    format!(
+        "root=/dev/vda console=ttyS0 systemd.unified_cgroup_hierarchy=0 systemd.show_status=yes mitigations=off quiet {more}"
+    )
+}
+
+/// Makes the disk of a new VM, on top of the disk of its image.
+pub(crate) fn make_overlay(image: &Image, overlay: &Path) -> Result<()> {
+    let output = Command::new("qemu-img")
+        .args(["create", "-q", "-f", "qcow2", "-F", image.format(), "-b"])
+        .args([&image.disk(), overlay])
+        .output()
+        .context("qemu-img (Debian package qemu-utils)")?;
+    ensure!(
+        output.status.success(),
+        "qemu-img: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(())
+}
+
+/// QEMU with the files in `dir`, before it is started. `has_shell` adds a second console.
+pub(crate) fn qemu(spec: &MachineSpec<'_>, dir: &Path, has_shell: bool) -> Command {
+    let in_dir = |name: &str| dir.join(name).display().to_string();
+    let disk =
+        |name: &str, format: &str| format!("file={},format={format},if=virtio", in_dir(name));
+    let program = "qemu-system-x86_64";
+    let mut command = match spec.port {
+        Some(port) => port.command(program),
+        None => Command::new(program),
+    };
+    command
+        .args(["-nodefaults", "-display", "none"])
+        .args(["-smp", &spec.server.cpus.to_string()])
+        .args(["-m", &spec.server.memory.to_string()])
+        .args([
+            "-smbios",
+            "type=1,manufacturer=OpenStack Foundation,product=OpenStack Nova",
+        ])
+        .args(accelerator(spec.image, spec.clock))
+        .arg("-kernel")
+        .arg(spec.image.kernel())
+        .arg("-initrd")
+        .arg(spec.image.initrd())
+        .args(["-append", &kernel_arguments()])
+        // Data that the guest has flushed is safe in this machine's kernel, even if QEMU is killed.
+        .args([
+            "-drive",
+            &format!("{},cache=unsafe", disk("disk.qcow2", "qcow2")),
+        ])
+        .args([
+            "-device",
+            &format!("virtio-net-pci,netdev=net,mac={}", spec.server.mac),
+        ])
+        .args(["-serial", &format!("file:{}", in_dir(CONSOLE))])
+        .stdin(Stdio::null());
+    add_sockets(&mut command, dir, has_shell);
+    let volumes = [
+        (!spec.image.is_golden(), "appliance.iso"),
+        (spec.has_config_drive, "config-drive.iso"),
+    ];
+    for (_, name) in volumes.iter().filter(|(is_there, _)| *is_there) {
+        command.args(["-drive", &format!("{},readonly=on", disk(name, "raw"))]);
+    }
+    match spec.port {
+        None => command.args(["-netdev", "hubport,id=net,hubid=0"]),
+        Some(port) => command.args(["-netdev", &port.netdev("net")]).args([
+            "-object",
+            &format!("filter-dump,id=dump,netdev=net,file={}", in_dir(CAPTURE)),
+        ]),
+    };
+    command
+}
+
+/// Adds the socket of the guest agent, and that of the second console.
+fn add_sockets(command: &mut Command, dir: &Path, has_shell: bool) {
+    let socket = |id: &str, name: &str| {
+        let path = dir.join(name);
+        let path = path.display();
+        format!("socket,id={id},path={path},server=on,wait=off")
+    };
+    command
+        .args(["-device", "virtio-serial"])
+        .args(["-chardev", &socket("agent", AGENT)])
+        .args([
+            "-device",
+            "virtserialport,chardev=agent,name=org.qemu.guest_agent.0",
+        ]);
+    if has_shell {
+        command
+            .args(["-chardev", &socket("shell", SHELL)])
+            .args(["-device", "virtconsole,chardev=shell"]);
+    }
+}
+
+/// KVM if a guest really runs with it, else software emulation. It is not enough that `/dev/kvm`
+/// can be opened.
+fn accelerator(image: &Image, clock: Clock) -> &'static [&'static str] {
+    static KVM_WORKS: OnceLock<bool> = OnceLock::new();
+    if *KVM_WORKS.get_or_init(|| kvm_works(image).unwrap_or(false)) {
+        &["-accel", "kvm", "-cpu", "host"]
+    } else if clock == Clock::OfWork {
+        // Two nanoseconds for each instruction.
+        &[
+            "-accel",
+            "tcg,thread=single",
+            "-cpu",
+            "max",
+            "-icount",
+            "shift=1,sleep=on",
+        ]
+    } else {
+        &["-accel", "tcg,thread=multi", "-cpu", "max"]
+    }
+}
+
+/// Boots the kernel in a guest with KVM until its first output.
+fn kvm_works(image: &Image) -> Result<bool> {
+    if File::options()
+        .read(true)
+        .write(true)
+        .open("/dev/kvm")
+        .is_err()
+    {
+        return Ok(false);
+    }
+    let dir = tempfile::tempdir()?;
+    let console = dir.path().join("console.log");
+    let mut guest = Command::new("qemu-system-x86_64")
+        .args([
+            "-nodefaults",
+            "-display",
+            "none",
+            "-accel",
+            "kvm",
+            "-cpu",
+            "host",
+            "-m",
+            "512",
+        ])
+        .arg("-kernel")
+        .arg(image.kernel())
+        .args(["-append", "console=ttyS0 earlyprintk=ttyS0", "-no-reboot"])
+        .args(["-serial", &format!("file:{}", console.display())])
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()?;
+    let start = Instant::now();
+    let mut works = false;
+    while !works && start.elapsed() < KVM_TRIAL && guest.try_wait()?.is_none() {
+        std::thread::sleep(POLL);
+        works = fs::read_to_string(&console).is_ok_and(|log| log.contains("Memory:"));
+    }
+    // It has shown the requested output, or never will.
+    let _ = guest.kill();
+    guest.wait()?;
+    Ok(works)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Clock, Image, MachineSpec, Path, qemu};
+    use crate::drive::ConfigDrive;
+
+    /// The arguments of a VM on no network.
+    fn arguments(has_shell: bool) -> Vec<String> {
+        let (image, server) = (Image::nowhere(), ConfigDrive::master(""));
+        let spec = MachineSpec {
+            image: &image,
+            server: &server,
+            clock: Clock::OfTheWall,
+            has_config_drive: true,
+            port: None,
+            appliance: Path::new("out/appliance"),
+            beside: None,
+            keep: None,
+        };
+        let command = qemu(&spec, Path::new("out/demo"), has_shell);
+        let arguments = command.get_args();
+        arguments
+            .map(|argument| argument.to_string_lossy().into_owned())
+            .collect()
+    }
+
+    #[test]
+    fn a_vm_has_no_network_and_no_file_outside_its_directory() {
+        let arguments = arguments(true);
+        let networks = arguments.iter().filter(|word| word.contains("id=net,"));
+        let networks: Vec<_> = networks.collect();
+        assert_eq!(networks, ["hubport,id=net,hubid=0"]);
+        let files = arguments.iter().flat_map(|argument| argument.split(','));
+        let files: Vec<_> = files
+            .filter_map(|part| part.strip_prefix("file=").or(part.strip_prefix("path=")))
+            .collect();
+        assert_eq!(files.len(), 5, "{files:?}");
+        for file in files {
+            assert!(file.starts_with("out/demo/"), "{file}");
+        }
+    }
+
+    #[test]
+    fn only_a_vm_that_stays_has_a_second_console() {
+        let console = |has_shell| {
+            let arguments = arguments(has_shell).join(" ");
+            arguments.contains("-device virtconsole,chardev=shell")
+                && arguments.contains("socket,id=shell,path=out/demo/shell.sock")
+        };
+        assert!(console(true));
+        assert!(!console(false));
+        assert!(!arguments(false).join(" ").contains("shell"));
+    }
+}
