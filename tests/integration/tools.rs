@@ -249,7 +249,10 @@ fn a_command_for_the_demonstrations_vm_arrives_as_it_was_typed() {
     bed.program("vm", r#"printf '<%s>' "$@"; exit 3"#);
     let make = |arguments: &[&str]| {
         let mut make = Command::new("make");
-        make.env_remove("MAKEFLAGS").env_remove("MFLAGS");
+        // Under another make, this one would name its level in its messages.
+        for level in ["MAKEFLAGS", "MFLAGS", "MAKELEVEL"] {
+            make.env_remove(level);
+        }
         make.args(["--no-print-directory", "demo-shell"])
             .arg(format!("VM={}", bed.dir.path().join("vm").display()))
             .args(arguments)
