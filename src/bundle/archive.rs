@@ -1,8 +1,10 @@
 //! Reads members of published archives, without unpacking the rest to disk.
 
+use std::cell::Cell;
 use std::fs::File;
-use std::io::{BufReader, Read};
+use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::path::{Component, Path};
+use std::rc::Rc;
 
 use anyhow::{Context, Result, ensure};
 use flate2::read::MultiGzDecoder;
@@ -18,6 +20,9 @@ const MAX_RATIO: u64 = 100;
 /// How many entries an archive, or all layers of an image, may have; and the bytes of their names.
 const MAX_ENTRIES: usize = 400_000;
 const MAX_NAMES: usize = 32 * 1024 * 1024;
+/// How long the headers of one entry may be, in bytes. A path has 4,096 bytes at most. The tar library
+/// reads headers into memory, whatever length they state.
+const MAX_HEADER: u64 = 1024 * 1024;
 /// How many names a message lists.
 const MAX_LISTED: usize = 20;
 
@@ -38,10 +43,8 @@ pub fn visit(
     let file = File::open(path).with_context(|| path.display().to_string())?;
     let limit = unpacked_limit(file.metadata()?.len());
     let reader = MultiGzDecoder::new(BufReader::with_capacity(256 * 1024, file));
-    let mut archive = tar::Archive::new(Bounded::new(reader, limit));
     let (mut names, mut inventory) = (Vec::new(), Inventory::default());
-    for entry in archive.entries()? {
-        let mut entry = entry?;
+    each_entry(Bounded::new(reader, limit), |entry| {
         let name = inside(&entry.path()?)?;
         inventory.count(&name)?;
         let is_file = entry.header().entry_type().is_file();
@@ -54,12 +57,13 @@ pub fn visit(
                 "its member {name} has {size} bytes, more than the limit of {limit}, so the archive is \
                  damaged or malicious; do not use it"
             );
-            take(&name, size, &mut entry).with_context(|| name.clone())?;
+            take(&name, size, entry).with_context(|| name.clone())?;
         }
         if is_file {
             names.push(name);
         }
-    }
+        Ok(())
+    })?;
     let missing: Vec<&str> = wanted
         .iter()
         .copied()
@@ -72,6 +76,89 @@ pub fn visit(
         list(names.into_iter())
     );
     Ok(())
+}
+
+/// An entry of a tar that [`each_entry`] or [`each_entry_with_seek`] reads.
+pub type Entry<'a, R> = tar::Entry<'a, Headers<R>>;
+
+/// Reads the whole tar, and passes each of its entries to `take`.
+pub fn each_entry<R: Read>(
+    input: R,
+    mut take: impl FnMut(&mut Entry<'_, R>) -> Result<()>,
+) -> Result<()> {
+    let (headers, left) = Headers::new(input);
+    let mut archive = tar::Archive::new(headers);
+    each(archive.entries()?, &left, |entry| {
+        take(entry)?;
+        // The rest of the content is no header.
+        io::copy(entry, &mut io::sink())?;
+        Ok(())
+    })
+}
+
+/// As [`each_entry`], but what `take` does not read is skipped.
+pub fn each_entry_with_seek<R: Read + Seek>(
+    input: R,
+    take: impl FnMut(&mut Entry<'_, R>) -> Result<()>,
+) -> Result<()> {
+    let (headers, left) = Headers::new(input);
+    let mut archive = tar::Archive::new(headers);
+    each(archive.entries_with_seek()?, &left, take)
+}
+
+fn each<R: Read>(
+    mut entries: tar::Entries<'_, Headers<R>>,
+    left: &Cell<u64>,
+    mut take: impl FnMut(&mut Entry<'_, R>) -> Result<()>,
+) -> Result<()> {
+    loop {
+        left.set(MAX_HEADER);
+        let Some(entry) = entries.next() else {
+            return Ok(());
+        };
+        left.set(u64::MAX);
+        take(&mut entry?)?;
+    }
+}
+
+/// Fails when more bytes are read than are left.
+pub struct Headers<R> {
+    inner: R,
+    left: Rc<Cell<u64>>,
+}
+
+impl<R> Headers<R> {
+    fn new(inner: R) -> (Headers<R>, Rc<Cell<u64>>) {
+        let left = Rc::new(Cell::new(MAX_HEADER));
+        let headers = Headers {
+            inner,
+            left: Rc::clone(&left),
+        };
+        (headers, left)
+    }
+}
+
+impl<R: Read> Read for Headers<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.inner.read(buffer)?;
+        let left = self.left.get().checked_sub(count as u64).ok_or_else(|| {
+            io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!(
+                    "the header of an entry is longer than {MAX_HEADER} bytes, so it is damaged or \
+                     malicious; do not use it"
+                ),
+            )
+        })?;
+        self.left.set(left);
+        Ok(count)
+    }
+}
+
+impl<R: Seek> Seek for Headers<R> {
+    fn seek(&mut self, position: SeekFrom) -> io::Result<u64> {
+        self.inner.seek(position)
+    }
 }
 
 /// Counts entries of archives, so that no archive takes all memory.
@@ -118,5 +205,58 @@ pub fn list(names: impl Iterator<Item = String>) -> String {
         0 if names.is_empty() => "nothing".to_owned(),
         0 => shown,
         more => format!("{shown} and {more} more"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_header_that_would_take_all_memory_is_refused() {
+        for kind in [
+            tar::EntryType::GNULongName,
+            tar::EntryType::GNULongLink,
+            tar::EntryType::XHeader,
+        ] {
+            let mut header = tar::Header::new_gnu();
+            header.set_entry_type(kind);
+            header.set_size(MAX_MEMBER);
+            header.set_cksum();
+            let start = header.as_bytes().as_slice();
+            let error = each_entry(start.chain(io::repeat(b'a')), |_| Ok(())).unwrap_err();
+            let text = format!("{error:#}");
+            assert!(
+                text.contains("header of an entry is longer"),
+                "{kind:?}: {text}"
+            );
+        }
+    }
+
+    #[test]
+    fn content_may_be_longer_than_a_header() {
+        let mut archive = tar::Builder::new(Vec::new());
+        let content = vec![7; 3 * usize::try_from(MAX_HEADER).unwrap()];
+        for name in ["a", "b"] {
+            let mut header = tar::Header::new_gnu();
+            header.set_size(content.len() as u64);
+            let data = content.as_slice();
+            archive.append_data(&mut header, name, data).unwrap();
+        }
+        let archive = archive.into_inner().unwrap();
+        let mut sizes = Vec::new();
+        each_entry(archive.as_slice(), |entry| {
+            sizes.push(entry.size());
+            Ok(())
+        })
+        .unwrap();
+        let mut names = Vec::new();
+        each_entry_with_seek(io::Cursor::new(archive), |entry| {
+            names.push(entry.path()?.display().to_string());
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!(sizes, [content.len() as u64; 2]);
+        assert_eq!(names, ["a", "b"]);
     }
 }

@@ -8,6 +8,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 
+use super::archive::each_entry;
 use super::cache::{self, Cache};
 use super::definition::Definition;
 use super::image::MAX_DOCUMENT;
@@ -136,15 +137,12 @@ pub fn import(cache: &Cache, input: impl Read, progress: &dyn Progress) -> Resul
         .prefix(STAGING)
         .tempdir_in(cache.dir())?;
     let advance = |bytes| progress.advance(bytes);
-    let mut archive = tar::Archive::new(Counting::new(input, &advance));
     let mut seen = BTreeSet::new();
-    for entry in archive.entries()? {
-        let mut entry = entry?;
+    each_entry(Counting::new(input, &advance), |entry| {
         let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
         let is_file = entry.header().entry_type().is_file();
         if let Some(file) = name.strip_prefix(BUNDLE).filter(|_| is_file) {
-            receive_definition(staging.path(), file, &mut entry).with_context(|| name.clone())?;
-            continue;
+            return receive_definition(staging.path(), file, entry).with_context(|| name.clone());
         }
         ensure!(
             is_file && name.starts_with("blobs/"),
@@ -152,7 +150,7 @@ pub fn import(cache: &Cache, input: impl Read, progress: &dyn Progress) -> Resul
         );
         let digest = cache::digest_at(&name).with_context(|| name.clone())?;
         let path = staging.path().join(digest.digits());
-        io::copy(&mut entry, &mut File::create(&path)?).with_context(|| name.clone())?;
+        io::copy(entry, &mut File::create(&path)?).with_context(|| name.clone())?;
         let (_, found) = cache::hash(&path, &digest)?;
         ensure!(
             found == digest,
@@ -163,7 +161,8 @@ pub fn import(cache: &Cache, input: impl Read, progress: &dyn Progress) -> Resul
             seen.insert(digest),
             "it holds {name} twice; export it again"
         );
-    }
+        Ok(())
+    })?;
     ensure!(!seen.is_empty(), "it holds no files; export it again");
     let own = staging.path().join(BUNDLE);
     let definition = own.exists().then(|| Definition::read(&own)).transpose()?;

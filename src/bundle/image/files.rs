@@ -9,7 +9,7 @@ use std::io::{self, Write};
 use anyhow::{Context, Result, bail, ensure};
 
 use super::layered::Layered;
-use crate::bundle::archive::{Inventory, MAX_MEMBER, inside, list};
+use crate::bundle::archive::{Entry, Inventory, MAX_MEMBER, each_entry_with_seek, inside, list};
 
 const WHITEOUT: &str = ".wh.";
 const OPAQUE: &str = ".wh..wh..opq";
@@ -62,10 +62,9 @@ impl Files {
 
     /// Puts a layer on top of those below.
     fn add(&mut self, image: &dyn Layered, layer: usize, inventory: &mut Inventory) -> Result<()> {
-        let mut archive = tar::Archive::new(image.layer(layer)?);
         let mut new: Vec<(String, Node)> = Vec::new();
-        for (number, entry) in archive.entries_with_seek()?.enumerate() {
-            let entry = entry?;
+        let mut number = 0;
+        each_entry_with_seek(image.layer(layer)?, |entry| {
             let path = inside(&entry.path()?)?;
             inventory.count(&path)?;
             let (directory, name) = path.rsplit_once('/').unwrap_or(("", &path));
@@ -76,10 +75,12 @@ impl Files {
                 self.0.remove(&hidden);
                 self.hide_below(&hidden);
             } else if !path.is_empty() {
-                let node = node(&entry, (layer, number), &new)?;
+                let node = node(entry, (layer, number), &new)?;
                 new.push((path, node));
             }
-        }
+            number += 1;
+            Ok(())
+        })?;
         for (path, node) in new {
             let (directory, name) = path.rsplit_once('/').unwrap_or(("", &path));
             let path = joined(&self.real(directory), name);
@@ -177,7 +178,7 @@ impl Files {
 
 /// What the entry puts at its path. `before` are the entries of the layer before it.
 fn node<R: io::Read>(
-    entry: &tar::Entry<'_, R>,
+    entry: &Entry<'_, R>,
     place: (usize, usize),
     before: &[(String, Node)],
 ) -> Result<Node> {

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 use super::layered::{
     ArchiveManifest, Config, GZIP, Layered, MANIFEST, MAX_DOCUMENT, ZSTD, unpacked,
 };
-use crate::bundle::archive::{Inventory, inside, list};
+use crate::bundle::archive::{Inventory, each_entry_with_seek, inside, list};
 use crate::digest::Sha256;
 
 /// A tarball whose table of contents was read. Its layers were not read yet.
@@ -54,9 +54,7 @@ impl Saved {
     fn read_index(&mut self) -> Result<()> {
         self.file.rewind()?;
         let mut inventory = Inventory::default();
-        let mut archive = tar::Archive::new(&self.file);
-        for entry in archive.entries_with_seek()? {
-            let entry = entry?;
+        each_entry_with_seek(&self.file, |entry| {
             let name = inside(&entry.path()?)?;
             inventory.count(&name)?;
             let kind = entry.header().entry_type();
@@ -75,8 +73,8 @@ impl Saved {
                     "it has the file {name} twice"
                 );
             }
-        }
-        Ok(())
+            Ok(())
+        })
     }
 
     /// Refuses a name that two images have: docker would take one of them.
