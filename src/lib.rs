@@ -15,6 +15,7 @@ pub mod cli;
 pub mod clients;
 pub mod commands;
 pub mod components;
+pub mod datastore;
 pub mod desired;
 pub mod digest;
 pub mod enroll;

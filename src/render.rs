@@ -244,6 +244,6 @@ mod tests {
             render("config/calicoctl.cfg.yaml", &json!({"tls": false})).unwrap_err()
         );
         assert!(error.contains("calicoctl.cfg.yaml"), "{error}");
-        assert!(error.contains("etcd_endpoints"), "{error}");
+        assert!(error.contains("calico_endpoints"), "{error}");
     }
 }

@@ -59,6 +59,20 @@ pub struct Balance {
     pub key: PathBuf,
 }
 
+/// Where the server of Calico's data listens, and the etcd behind it.
+#[derive(Args, Debug)]
+pub struct Datastore {
+    /// Address and port to listen on
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub listen: SocketAddr,
+    /// URL of this master's etcd
+    #[arg(long, value_name = "URL")]
+    pub etcd: String,
+    /// Directory with the certificates and keys of the server
+    #[arg(long, value_name = "DIR")]
+    pub identity: PathBuf,
+}
+
 /// What runs in the cluster besides its own parts.
 #[derive(Debug, Subcommand)]
 pub enum Addons {

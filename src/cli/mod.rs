@@ -15,7 +15,7 @@ mod text;
 mod user_data;
 
 pub use bundle::{Bundle, CacheDir, Carrier, Fetch, Ingredients, Repack, Trust};
-pub use check::{Addons, Balance, Check, CheckCommand, Images};
+pub use check::{Addons, Balance, Check, CheckCommand, Datastore, Images};
 pub use image::{Image, ImageBuild, ImageCheck, ImagePayload, ImagePrepare};
 pub use join::{Certs, Join, NodeCommand, Serve, Token};
 pub use node::{Config, Convert, Detect, Install, Kubeconfig, NodeInputs, Status};
@@ -103,6 +103,9 @@ pub enum Command {
     /// Forward connections to healthy API servers (run by a unit)
     #[command(hide = true, override_usage = text::BALANCE_USAGE, after_long_help = text::BALANCE)]
     Balance(Balance),
+    /// Serve Calico's data in etcd to nodes (run by a unit)
+    #[command(hide = true, after_long_help = text::DATASTORE)]
+    Datastore(Datastore),
     /// Run the processes of the join service (run by units)
     #[command(subcommand, hide = true, after_long_help = text::JOIN)]
     Join(Join),

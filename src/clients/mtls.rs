@@ -5,12 +5,14 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use reqwest::blocking::Client;
 
+use crate::components;
 use crate::paths;
-use crate::sys::http::{self, Identity};
+use crate::sys::http;
 use crate::sys::root::Root;
+use crate::sys::tls::Identity;
 
-/// A client that trusts the cluster's CA and uses the certificate of this name, from the files
-/// below `root`.
+/// A client that uses the certificate of this name, and trusts the authority that issued it, from the
+/// files below `root`.
 ///
 /// # Errors
 /// If one of the files is missing or invalid.
@@ -24,5 +26,6 @@ pub fn client(root: &Root, name: &str, timeout: Duration) -> Result<Client> {
         certificate: &certificate,
         key: &key,
     };
-    http::client(&read(paths::CA_CERTIFICATE)?, Some(&identity), timeout)
+    let authority = paths::certificate(components::authority_of(name));
+    http::client(&read(&authority)?, Some(&identity), timeout)
 }

@@ -9,7 +9,8 @@ use anyhow::{Context, Result};
 use super::Outcome;
 use crate::balance;
 use crate::cli::Balance;
-use crate::sys::http::{self, Identity};
+use crate::sys::http;
+use crate::sys::tls::Identity;
 
 /// Forwards connections until the process ends.
 pub fn run(arguments: &Balance) -> Result<Outcome> {

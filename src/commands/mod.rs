@@ -19,6 +19,7 @@ mod certs;
 mod check;
 mod config;
 mod convert;
+mod datastore;
 mod detect;
 mod help;
 mod image;
@@ -118,6 +119,7 @@ pub fn run(cli: Cli, required_key: Option<&str>) -> Result<Outcome> {
         Command::Certs(command) => certs::run(&command, required_key),
         Command::Kubeconfig(arguments) => kubeconfig::run(&arguments),
         Command::Balance(arguments) => balance::run(&arguments),
+        Command::Datastore(arguments) => datastore::run(&arguments),
         Command::Join(command) => join::run(&command),
         Command::Addons(command) => addons::run(&command),
         Command::Images(command) => addons::run_images(&command),

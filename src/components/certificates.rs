@@ -5,14 +5,34 @@ use core::net::{IpAddr, Ipv4Addr};
 use crate::nodespec::network::SubjectAltName;
 use crate::nodespec::{NodeSpec, Role, Shape};
 use crate::paths;
-use crate::pki::{AuthorityRequest, CertificateRequest, KeyPairRequest, PkiRequest, Usage};
+use crate::pki::{
+    AuthorityRequest, CertificateRequest, IssuedBy, KeyPairRequest, PkiRequest, Usage,
+};
 
 /// The client certificate with which a kubelet requests its own certificate. It contains the name
 /// of its node, so that no node can request the certificate of another.
 pub const KUBELET_CLIENT: &str = "kubelet-client";
 
+/// The certificate authority of the cluster.
+pub const AUTHORITY: &str = "ca";
+
+/// The certificate authority of etcd.
+pub const ETCD_AUTHORITY: &str = "etcd-ca";
+
 /// The certificate of a member of etcd. The other masters recognize a master by its key.
 pub const ETCD_CERTIFICATE: &str = "etcd";
+
+/// The certificate with which the API server is a client of etcd.
+pub const ETCD_CLIENT: &str = "kube-apiserver-etcd-client";
+
+/// The certificate of the server at which nodes reach Calico's data.
+pub const DATASTORE: &str = "calico-datastore";
+
+/// The certificate with which that server is a client of etcd.
+pub const DATASTORE_CLIENT: &str = "calico-datastore-etcd-client";
+
+/// The certificate of Calico on each node.
+pub const CALICO: &str = "calico";
 
 /// One certificate of a master.
 struct Certificate {
@@ -24,56 +44,68 @@ struct Certificate {
     organization: &'static str,
     /// For a server: its names in addition to the node's name.
     serves: Option<ServerNames>,
+    usage: Usage,
+    issuer: IssuedBy,
 }
 
 /// The names and addresses of a server in addition to those of its node.
 type ServerNames = fn(&NodeSpec) -> (Vec<String>, Vec<IpAddr>);
 
 const ETCD_MEMBER: Certificate = Certificate {
-    name: ETCD_CERTIFICATE,
-    common_name: "etcd",
-    organization: "k8s",
     serves: Some(|_| (vec![], vec![])),
+    // etcd's gateway connects to etcd with the server certificate.
+    usage: Usage::Both,
+    ..client_of_etcd(ETCD_CERTIFICATE)
 };
 
 const MASTER: &[Certificate] = &[
     ETCD_MEMBER,
+    client_of_etcd(ETCD_CLIENT),
+    client_of_etcd(DATASTORE_CLIENT),
     Certificate {
-        name: "kubernetes",
-        common_name: "kubernetes",
-        organization: "k8s",
+        serves: Some(|_| (vec![], vec![])),
+        usage: Usage::Server,
+        ..client(DATASTORE, DATASTORE)
+    },
+    Certificate {
         serves: Some(api_server_names),
+        // kube-apiserver uses its server certificate as a client of kubelets.
+        usage: Usage::Both,
+        ..client("kubernetes", "kubernetes")
     },
     Certificate {
-        name: "admin",
-        common_name: "admin",
         organization: "system:masters",
-        serves: None,
+        ..client("admin", "admin")
     },
-    Certificate {
-        name: "calico",
-        common_name: "calico",
-        organization: "k8s",
-        serves: None,
-    },
-    Certificate {
-        name: "kube-controller-manager",
-        common_name: "system:kube-controller-manager",
-        organization: "k8s",
-        serves: None,
-    },
-    Certificate {
-        name: "kube-scheduler",
-        common_name: "system:kube-scheduler",
-        organization: "k8s",
-        serves: None,
-    },
+    client(CALICO, CALICO),
+    client("kube-controller-manager", "system:kube-controller-manager"),
+    client("kube-scheduler", "system:kube-scheduler"),
 ];
 
-/// The names of the certificates of a node of this role. The CA comes first.
+/// The client certificate of this name, for this user of the API server.
+const fn client(name: &'static str, common_name: &'static str) -> Certificate {
+    Certificate {
+        name,
+        common_name,
+        organization: "k8s",
+        serves: None,
+        usage: Usage::Client,
+        issuer: IssuedBy::Cluster,
+    }
+}
+
+const fn client_of_etcd(name: &'static str) -> Certificate {
+    Certificate {
+        issuer: IssuedBy::Etcd,
+        ..client(name, name)
+    }
+}
+
+/// The names of the certificates of a node of this role. The authorities come first.
 pub fn certificate_names(role: Role) -> Vec<&'static str> {
-    let mut names = vec!["ca"];
+    let mut names = vec![AUTHORITY];
     if role.is_master() {
+        names.push(ETCD_AUTHORITY);
         names.extend(MASTER.iter().map(|certificate| certificate.name));
     }
     if role.is_worker() {
@@ -83,18 +115,45 @@ pub fn certificate_names(role: Role) -> Vec<&'static str> {
     without_repeats(names)
 }
 
+/// The name of the authority that issues the certificate of this name. An authority is its own.
+pub fn authority_of(name: &str) -> &'static str {
+    let is_etcds = |certificate: &Certificate| {
+        certificate.name == name && certificate.issuer == IssuedBy::Etcd
+    };
+    match name == ETCD_AUTHORITY || MASTER.iter().any(is_etcds) {
+        true => ETCD_AUTHORITY,
+        false => AUTHORITY,
+    }
+}
+
 /// The certificates and key pairs that a master makes for itself; `None` in profile simple, which
 /// has none, and on a worker, which gets its certificates when it joins.
 pub fn pki_request(spec: &NodeSpec) -> Option<PkiRequest> {
     (spec.tls() && spec.role.is_master()).then(|| PkiRequest {
-        authority: AuthorityRequest {
-            common_name: "kubernetes".to_owned(),
-            path: paths::CA_CERTIFICATE.to_owned(),
-            given: None,
-        },
+        authority: cluster_authority(),
+        etcd: Some(etcd_authority()),
         certificates: master(spec),
         service_account: service_account(),
     })
+}
+
+/// The authority of the cluster.
+pub fn cluster_authority() -> AuthorityRequest {
+    authority(AUTHORITY, "kubernetes")
+}
+
+/// The authority of etcd.
+pub fn etcd_authority() -> AuthorityRequest {
+    authority(ETCD_AUTHORITY, "etcd")
+}
+
+fn authority(name: &'static str, common_name: &str) -> AuthorityRequest {
+    AuthorityRequest {
+        name,
+        common_name: common_name.to_owned(),
+        path: paths::certificate(name),
+        given: None,
+    }
 }
 
 /// The key pair that signs and verifies the tokens of service accounts.
@@ -138,6 +197,7 @@ pub fn worker(name: &str, address: Ipv4Addr) -> Vec<CertificateRequest> {
             dns_names: vec![],
             ip_addresses: vec![],
             usage: Usage::Client,
+            issuer: IssuedBy::Cluster,
         };
     let node = format!("system:node:{name}");
     vec![
@@ -149,7 +209,7 @@ pub fn worker(name: &str, address: Ipv4Addr) -> Vec<CertificateRequest> {
             ..client("kubelet", node, "system:nodes")
         },
         client("kube-proxy", "system:kube-proxy".to_owned(), "k8s"),
-        client("calico", "calico".to_owned(), "k8s"),
+        client(CALICO, CALICO.to_owned(), "k8s"),
     ]
 }
 
@@ -183,12 +243,8 @@ impl Certificate {
             organization: self.organization.to_owned(),
             dns_names: without_repeats(dns_names),
             ip_addresses: without_repeats(ip_addresses),
-            // etcd's gateway connects to etcd with the server certificate, and kube-apiserver uses
-            // its server certificate as a client of etcd and of kubelets.
-            usage: match self.serves {
-                Some(_) => Usage::Both,
-                None => Usage::Client,
-            },
+            usage: self.usage,
+            issuer: self.issuer,
         }
     }
 }

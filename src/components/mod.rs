@@ -7,12 +7,16 @@ use crate::paths;
 mod certificates;
 
 pub use certificates::{
-    ETCD_CERTIFICATE, KUBELET_CLIENT, certificate_names, etcd_member, pki_request, restarted_for,
-    service_account, worker,
+    AUTHORITY, CALICO as CALICO_CERTIFICATE, DATASTORE, DATASTORE_CLIENT, ETCD_AUTHORITY,
+    ETCD_CERTIFICATE, ETCD_CLIENT, KUBELET_CLIENT, authority_of, certificate_names,
+    cluster_authority, etcd_authority, etcd_member, pki_request, restarted_for, service_account,
+    worker,
 };
 
 /// The unprivileged user of the join service.
 pub const JOIN_USER: &str = "appliance-join";
+/// The unprivileged user of the server of Calico's data.
+pub const DATASTORE_USER: &str = "appliance-calico";
 /// The service that forwards to the API servers, if there are several.
 pub const BALANCER_NAME: &str = "appliance-balancer";
 /// The unit that installs the node at each boot.
@@ -97,7 +101,7 @@ impl Service {
 const ETCD: Service = Service {
     name: "etcd",
     runs: Runs::Program("etcd"),
-    certificates: &["ca", "etcd"],
+    certificates: &[ETCD_AUTHORITY, ETCD_CERTIFICATE],
     files: &[],
     health: Some(|reach| Health {
         url: format!(
@@ -106,7 +110,7 @@ const ETCD: Service = Service {
             reach.address,
             ports::ETCD_CLIENTS
         ),
-        client: Some("etcd"),
+        client: Some(ETCD_CERTIFICATE),
     }),
     unit: UnitKind::Service,
 };
@@ -114,7 +118,7 @@ const ETCD: Service = Service {
 const API_SERVER: Service = Service {
     name: "kube-apiserver",
     runs: Runs::Program("kube-apiserver"),
-    certificates: &["ca", "kubernetes"],
+    certificates: &[AUTHORITY, ETCD_AUTHORITY, ETCD_CLIENT, "kubernetes"],
     files: &[
         paths::AUDIT_POLICY,
         paths::TOKEN_FILE,
@@ -131,10 +135,26 @@ const API_SERVER: Service = Service {
     unit: UnitKind::Service,
 };
 
+const CALICO_DATASTORE: Service = Service {
+    name: "appliance-calico-datastore",
+    runs: Runs::Appliance,
+    certificates: &[AUTHORITY, ETCD_AUTHORITY, DATASTORE, DATASTORE_CLIENT],
+    files: &[],
+    health: Some(|reach| Health {
+        url: format!(
+            "https://{}:{}/health",
+            reach.address,
+            ports::CALICO_DATASTORE
+        ),
+        client: Some(CALICO_CERTIFICATE),
+    }),
+    unit: UnitKind::Service,
+};
+
 const CONTROLLER_MANAGER: Service = Service {
     name: "kube-controller-manager",
     runs: Runs::Program("kube-controller-manager"),
-    certificates: &["ca"],
+    certificates: &[AUTHORITY],
     files: &[
         paths::CONTROLLER_MANAGER_KUBECONFIG,
         paths::SERVICE_ACCOUNT_PRIVATE,
@@ -164,7 +184,7 @@ const DOCKER: Service = Service {
 const CALICO: Service = Service {
     name: "kube-calico",
     runs: Runs::Image("calico-node"),
-    certificates: &["ca", "calico"],
+    certificates: &[AUTHORITY, CALICO_CERTIFICATE],
     files: &[],
     health: Some(|_| Health {
         url: format!("http://127.0.0.1:{}/readiness", ports::FELIX_HEALTH),
@@ -185,7 +205,7 @@ pub fn containers_beside(service: &str) -> &'static [&'static str] {
 const SIGNER: Service = Service {
     name: "appliance-signer",
     runs: Runs::Appliance,
-    certificates: &["ca", "admin"],
+    certificates: &[AUTHORITY, "admin"],
     files: &[paths::JOIN_NAMES],
     health: None,
     unit: UnitKind::Service,
@@ -194,7 +214,7 @@ const SIGNER: Service = Service {
 const JOIN: Service = Service {
     name: "appliance-join",
     runs: Runs::Appliance,
-    certificates: &["ca"],
+    certificates: &[AUTHORITY],
     files: &[],
     health: None,
     unit: UnitKind::MayEnd,
@@ -203,7 +223,7 @@ const JOIN: Service = Service {
 const RENEWALS: Service = Service {
     name: "appliance-renewals",
     runs: Runs::Appliance,
-    certificates: &["ca"],
+    certificates: &[AUTHORITY],
     files: &[],
     health: None,
     unit: UnitKind::Service,
@@ -221,7 +241,7 @@ const RENEW: Service = Service {
 const KUBELET: Service = Service {
     name: "kubelet",
     runs: Runs::Program("kubelet"),
-    certificates: &["ca", "kubelet"],
+    certificates: &[AUTHORITY, "kubelet"],
     files: &[paths::IPTABLES_RESTORE],
     health: Some(|_| local_health(ports::KUBELET_HEALTH)),
     unit: UnitKind::Service,
@@ -239,11 +259,11 @@ const PROXY: Service = Service {
 const BALANCER: Service = Service {
     name: BALANCER_NAME,
     runs: Runs::Appliance,
-    certificates: &["ca", "calico"],
+    certificates: &[AUTHORITY, CALICO_CERTIFICATE],
     files: &[],
     health: Some(|reach| Health {
         url: format!("https://127.0.0.1:{}/healthz", reach.balancer),
-        client: Some("calico"),
+        client: Some(CALICO_CERTIFICATE),
     }),
     unit: UnitKind::Service,
 };
@@ -289,6 +309,7 @@ pub fn services(shape: Shape) -> Vec<&'static Service> {
     let groups = [
         (shape.balanced, &[&BALANCER] as &[&Service]),
         (role.is_master(), CONTROL_PLANE),
+        (role.is_master() && tls, &[&CALICO_DATASTORE]),
         (role.is_master() && tls, JOINING),
         (true, NETWORK),
         (role.is_worker(), PODS),

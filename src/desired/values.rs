@@ -9,7 +9,9 @@ use serde_json::{Value, json};
 use super::{Sources, kernel};
 use crate::components;
 use crate::nodespec::NodeSpec;
-use crate::nodespec::ports::{self, API_SERVER, API_SERVER_SIMPLE, ETCD_CLIENTS, ETCD_PEERS};
+use crate::nodespec::ports::{
+    self, API_SERVER, API_SERVER_SIMPLE, CALICO_DATASTORE, ETCD_CLIENTS, ETCD_PEERS,
+};
 use crate::paths;
 use crate::pki::{Pki, inspect};
 
@@ -49,7 +51,7 @@ pub(super) fn values(sources: &Sources<'_>) -> Value {
         },
         "several_masters": spec.has_several_masters(),
         "masters_addresses": spec.master_addresses(),
-        "etcd_endpoints": etcd_endpoints(spec),
+        "calico_endpoints": calico_endpoints(spec),
         "initial_cluster": initial_cluster(spec),
         "balancer_port": *cluster.balancer_port,
         "api_server": api_server(spec),
@@ -60,6 +62,7 @@ pub(super) fn values(sources: &Sources<'_>) -> Value {
         "join_port": *spec.join.port,
         "renew_port": spec.join.renew_port(),
         "join_user": components::JOIN_USER,
+        "datastore_user": components::DATASTORE_USER,
         "cluster": {
             "name": *cluster.name,
             "pod_cidr": cluster.pod_cidr.to_string(),
@@ -79,13 +82,15 @@ fn by_name(sources: &Sources<'_>, path: fn(&str) -> String) -> BTreeMap<&'static
     names.into_iter().map(|name| (name, path(name))).collect()
 }
 
-/// Every member of etcd, in the form for its clients.
-fn etcd_endpoints(spec: &NodeSpec) -> String {
+/// Where Calico finds its data, in the form for clients of etcd.
+fn calico_endpoints(spec: &NodeSpec) -> String {
     let scheme = spec.reach().scheme();
+    let port = match spec.tls() {
+        true => CALICO_DATASTORE,
+        false => ETCD_CLIENTS,
+    };
     let addresses = spec.master_addresses();
-    let urls = addresses
-        .iter()
-        .map(|a| format!("{scheme}://{a}:{ETCD_CLIENTS}"));
+    let urls = addresses.iter().map(|a| format!("{scheme}://{a}:{port}"));
     urls.collect::<Vec<_>>().join(",")
 }
 

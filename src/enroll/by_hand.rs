@@ -1,4 +1,4 @@
-//! A CA and certificates made by hand, on an operator's machine.
+//! CAs and certificates made by hand, on an operator's machine.
 
 use std::path::Path;
 
@@ -6,30 +6,21 @@ use anyhow::{Context as _, Result, bail};
 use time::OffsetDateTime;
 
 use super::OnDisk;
-use crate::components;
+use crate::components::{self, AUTHORITY, ETCD_AUTHORITY};
 use crate::desired::{Content, Desired, File};
 use crate::nodespec::{NodeSpec, Refused};
 use crate::paths;
-use crate::pki::{self, AuthorityRequest, Existing, Pki, PkiRequest};
+use crate::pki::{self, AuthorityRequest, Existing, Issued, Pki, PkiRequest};
 use crate::sys::change::Change;
 use crate::sys::root::Root;
 
 const CA: &str = "/ca.pem";
 const CA_KEY: &str = "/ca-key.pem";
+const ETCD_CA: &str = "/etcd-ca.pem";
+const ETCD_CA_KEY: &str = "/etcd-ca-key.pem";
 
-fn request(authority: &str, common_name: &str) -> PkiRequest {
-    PkiRequest {
-        authority: AuthorityRequest {
-            common_name: common_name.to_owned(),
-            path: authority.to_owned(),
-            given: None,
-        },
-        certificates: vec![],
-        service_account: components::service_account(),
-    }
-}
-
-/// Makes a CA with this common name in the directory `dir`. It never replaces an existing CA.
+/// Makes a CA for a cluster, with this common name, and one for its etcd in the directory `dir`. It never
+/// replaces an existing CA.
 pub fn init(dir: &Path, common_name: &str) -> Result<()> {
     check_common_name(common_name)?;
     std::fs::create_dir_all(dir)
@@ -48,18 +39,28 @@ pub fn init(dir: &Path, common_name: &str) -> Result<()> {
         // As after a run that was cut.
         log::info!("using the key {}{CA_KEY}, which exists", dir.display());
     }
-    let made = pki::resolve(
-        &request(CA, common_name),
-        &OnDisk(&root),
-        OffsetDateTime::now_utc(),
-    )?;
-    let authority = Pki {
+    let request = PkiRequest {
+        authority: AuthorityRequest {
+            common_name: common_name.to_owned(),
+            path: CA.to_owned(),
+            ..components::cluster_authority()
+        },
+        etcd: Some(AuthorityRequest {
+            path: ETCD_CA.to_owned(),
+            ..components::etcd_authority()
+        }),
+        certificates: vec![],
+        service_account: components::service_account(),
+    };
+    let made = pki::resolve(&request, &OnDisk(&root), OffsetDateTime::now_utc())?;
+    let authorities = Pki {
         service_account: None,
         ..made
     };
-    write(&root, &Desired::of_pki(&authority))?;
+    write(&root, &Desired::of_pki(&authorities))?;
     log::info!(
-        "made {0}{CA} and its key {0}{CA_KEY}; store the key where only you can read it",
+        "made {0}{CA} for the cluster and {0}{ETCD_CA} for etcd, with their keys {0}{CA_KEY} and \
+         {0}{ETCD_CA_KEY}; store the keys where only you can read them",
         dir.display()
     );
     Ok(())
@@ -86,7 +87,7 @@ fn check_common_name(name: &str) -> Result<(), Refused> {
     })
 }
 
-/// The files of the CA and of the node.
+/// The files of the CAs and of the node.
 struct ByHand<'a> {
     authority: &'a Root,
     node: &'a Root,
@@ -94,13 +95,16 @@ struct ByHand<'a> {
 
 impl Existing for ByHand<'_> {
     fn read(&self, path: &str) -> Result<Option<Vec<u8>>> {
-        if path == paths::CA_CERTIFICATE {
-            return self.authority.read(CA);
+        let of_authorities = [
+            (paths::certificate(AUTHORITY), CA),
+            (paths::key(AUTHORITY), CA_KEY),
+            (paths::certificate(ETCD_AUTHORITY), ETCD_CA),
+            (paths::key(ETCD_AUTHORITY), ETCD_CA_KEY),
+        ];
+        match of_authorities.iter().find(|(on_node, _)| on_node == path) {
+            Some((_, path)) => self.authority.read(path),
+            None => self.node.read(path),
         }
-        if path == paths::key("ca") {
-            return self.authority.read(CA_KEY);
-        }
-        self.node.read(path)
     }
 }
 
@@ -136,8 +140,10 @@ pub fn issue(ca: &Path, output: &Path, spec: &NodeSpec) -> Result<()> {
         node: &node,
     };
     let wanted = components::pki_request(spec).unwrap_or_else(|| PkiRequest {
+        authority: components::cluster_authority(),
+        etcd: None,
         certificates: components::worker(&spec.name, *spec.address),
-        ..request(paths::CA_CERTIFICATE, "")
+        service_account: components::service_account(),
     });
     let now = OffsetDateTime::now_utc();
     let mut made = pki::resolve(&wanted, &existing, now).map_err(Refused::because)?;
@@ -150,6 +156,9 @@ pub fn issue(ca: &Path, output: &Path, spec: &NodeSpec) -> Result<()> {
             log::info!("made the certificate {}: {reason}", issued.name);
         }
     }
+    if let Some(etcd) = &made.etcd {
+        keep_etcd_authority(&authority, etcd)?;
+    }
     write(&node, &Desired::of_pki(&made))?;
     log::info!(
         "{} now has all keys and certificates of the {} {}; copy it to that VM before its \
@@ -159,6 +168,25 @@ pub fn issue(ca: &Path, output: &Path, spec: &NodeSpec) -> Result<()> {
         *spec.name
     );
     Ok(())
+}
+
+/// Writes the authority of etcd beside that of the cluster, if it is new: all masters share it.
+fn keep_etcd_authority(dir: &Root, etcd: &Issued) -> Result<()> {
+    if etcd.reason.is_none() {
+        return Ok(());
+    }
+    let authority = Issued {
+        certificate_path: ETCD_CA.to_owned(),
+        key_path: ETCD_CA_KEY.to_owned(),
+        ..etcd.clone()
+    };
+    let pki = Pki {
+        authority,
+        etcd: None,
+        certificates: vec![],
+        service_account: None,
+    };
+    write(dir, &Desired::of_pki(&pki))
 }
 
 /// Writes the files that are missing or differ. It never replaces a key.

@@ -11,13 +11,15 @@ use crate::{components, paths, pki};
 pub fn due(root: &Root, state: &State) -> Result<Vec<&'static str>> {
     let role = state.role.parse().map_err(anyhow::Error::msg)?;
     let now = OffsetDateTime::now_utc();
-    let authority = root
-        .read(paths::CA_CERTIFICATE)?
-        .context(paths::CA_CERTIFICATE)?;
     let mut due = Vec::new();
     for name in components::certificate_names(role) {
         let path = paths::certificate(name);
+        let above = paths::certificate(components::authority_of(name));
         let Some(pem) = root.read(&path)? else {
+            due.push(name);
+            continue;
+        };
+        let Some(authority) = root.read(&above)? else {
             due.push(name);
             continue;
         };

@@ -8,7 +8,7 @@ use time::OffsetDateTime;
 
 use super::ask::{at_any_master, authority, patiently, token, write_keys};
 use super::{Context, Joining, OnDisk};
-use crate::components;
+use crate::components::{self, AUTHORITY, ETCD_AUTHORITY};
 use crate::join::client::JoinedMaster;
 use crate::nodespec::Refused;
 use crate::nodespec::token::Token;
@@ -65,16 +65,17 @@ pub fn lacks_shared_keys(context: &Context<'_>) -> Result<bool> {
     if !(spec.role.is_master() && spec.has_several_masters()) {
         return Ok(false);
     }
-    let key = paths::key("ca");
     for path in [
-        CA_CERTIFICATE,
-        &key,
-        paths::SERVICE_ACCOUNT_PRIVATE,
-        paths::TOKEN_FILE,
+        paths::certificate(AUTHORITY),
+        paths::key(AUTHORITY),
+        paths::certificate(ETCD_AUTHORITY),
+        paths::key(ETCD_AUTHORITY),
+        paths::SERVICE_ACCOUNT_PRIVATE.to_owned(),
+        paths::TOKEN_FILE.to_owned(),
     ] {
         if context
             .root
-            .read(path)?
+            .read(&path)?
             .is_none_or(|bytes| bytes.is_empty())
         {
             return Ok(true);

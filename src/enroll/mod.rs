@@ -7,7 +7,6 @@ use time::OffsetDateTime;
 
 use crate::components;
 use crate::desired::JoinToken;
-use crate::join::client::JoinedMaster;
 use crate::nodespec::{NodeSpec, Refused};
 use crate::paths;
 use crate::pki::{self, Existing, GivenAuthority, Pki, Secret};
@@ -79,7 +78,10 @@ pub fn resolve(context: &Context<'_>, joining: Joining) -> Result<Identity> {
     if let Some(request) = &mut request {
         request.authority.given = given_authority(context).map_err(Refused::because)?;
         if let Some(shared) = &shared {
-            request.authority.given = Some(authority_of(shared));
+            request.authority.given = Some(sent(&shared.authority, &shared.keys.authority));
+            if let Some(etcd) = &mut request.etcd {
+                etcd.given = Some(sent(&shared.keys.etcd_authority, &shared.keys.etcd_key));
+            }
             let key = shared.keys.service_account.as_bytes().to_vec();
             request.service_account.given = Some(Secret::new(key));
         }
@@ -108,12 +110,12 @@ pub fn has_to_join(context: &Context<'_>) -> Result<bool> {
     Ok(has_to || masters::lacks_shared_keys(context)?)
 }
 
-/// The certificate authority that another master sent.
-fn authority_of(shared: &JoinedMaster) -> GivenAuthority {
+/// A certificate authority that another master sent.
+fn sent(certificates: &str, key: &str) -> GivenAuthority {
     let place = "the certificate authority that another master sent".to_owned();
     GivenAuthority {
-        certificates: shared.authority.clone(),
-        key: Secret::new(shared.keys.authority.as_bytes().to_vec()),
+        certificates: certificates.to_owned(),
+        key: Secret::new(key.as_bytes().to_vec()),
         key_place: place.clone(),
         place,
     }

@@ -7,14 +7,14 @@ use time::OffsetDateTime;
 
 use super::ask::{at_any_master, authority, patiently, token, write_keys};
 use super::{Context, Joining, OnDisk};
-use crate::components::{self, KUBELET_CLIENT};
+use crate::components::{self, AUTHORITY, KUBELET_CLIENT};
 use crate::join::client::{Joined, Worker};
 use crate::nodespec::Refused;
 use crate::paths;
 use crate::pki::{self, CertificateRequest, Existing, Held, Issued, Pki};
-use crate::sys::http;
 use crate::sys::retry::{Failure, transient};
 use crate::sys::root::Root;
+use crate::sys::tls::Identity;
 
 /// Reads the keys on the machine, but not its certificates.
 struct KeysOnly<'a>(&'a Root);
@@ -64,6 +64,7 @@ fn kept(authority: String, held: Vec<Held<'_>>) -> Pki {
     Pki {
         authority: foreign_authority(authority),
         certificates: held.into_iter().filter_map(Held::kept).collect(),
+        etcd: None,
         service_account: None,
     }
 }
@@ -75,6 +76,7 @@ fn given(joined: Joined, held: Vec<Held<'_>>) -> Pki {
         certificates: certificates
             .map(|(held, pem)| held.issued(pem, Some("the master issued it")))
             .collect(),
+        etcd: None,
         service_account: None,
     }
 }
@@ -82,10 +84,10 @@ fn given(joined: Joined, held: Vec<Held<'_>>) -> Pki {
 /// A certificate authority without its key: the master holds the key.
 fn foreign_authority(pem: String) -> Issued {
     Issued {
-        name: "ca".to_owned(),
-        certificate_path: paths::certificate("ca"),
+        name: AUTHORITY.to_owned(),
+        certificate_path: paths::CA_CERTIFICATE.to_owned(),
         certificate_pem: pem,
-        key_path: paths::key("ca"),
+        key_path: paths::key(AUTHORITY),
         key_pem: None,
         reason: None,
     }
@@ -105,11 +107,8 @@ fn pretended(
         masters.join(" or ")
     );
     let request = pki::PkiRequest {
-        authority: pki::AuthorityRequest {
-            common_name: "kubernetes".to_owned(),
-            path: paths::CA_CERTIFICATE.to_owned(),
-            given: None,
-        },
+        authority: components::cluster_authority(),
+        etcd: None,
         certificates,
         service_account: components::service_account(),
     };
@@ -160,7 +159,7 @@ fn renewed(
     if trusted.is_none() || certificate.is_empty() {
         return Ok(None);
     }
-    let identity = http::Identity {
+    let identity = Identity {
         certificate: &certificate,
         key: own.key_pem.expose(),
     };

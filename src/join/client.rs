@@ -23,8 +23,9 @@ use super::sealed::{self, Half, MasterKeys};
 use super::trust::FirstSeen;
 use crate::nodespec::token::{Bytes32, Token};
 use crate::pki::{Held, inspect};
-use crate::sys::http::{self, Identity};
+use crate::sys::http;
 use crate::sys::retry::{Failure, permanent, transient};
+use crate::sys::tls::Identity;
 
 /// How long the master may take to answer a request.
 const ANSWER: Duration = Duration::from_secs(20);

@@ -13,6 +13,7 @@ use super::sealed::MasterKeys;
 use super::tokens::Tokens;
 use super::{cluster, registry, signer};
 use crate::clients::systemd;
+use crate::components::{AUTHORITY, ETCD_AUTHORITY};
 use crate::nodespec::token::TokenId;
 use crate::paths;
 use crate::pki::key;
@@ -32,9 +33,11 @@ pub fn sign(socket: &Path, user: &str, root: &Root) -> Result<()> {
         bytes.with_context(|| format!("{path} is missing; run `appliance install` on this master"))
     };
     let text = |path: &str| String::from_utf8(read(path)?).with_context(|| path.to_owned());
-    let key_path = paths::key("ca");
+    let key_path = paths::key(AUTHORITY);
     let master_keys = MasterKeys {
         authority: text(&key_path)?.into(),
+        etcd_authority: text(&paths::certificate(ETCD_AUTHORITY))?,
+        etcd_key: text(&paths::key(ETCD_AUTHORITY))?.into(),
         service_account: text(paths::SERVICE_ACCOUNT_PRIVATE)?.into(),
         tokens: text(paths::TOKEN_FILE)?.into(),
     };

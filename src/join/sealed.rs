@@ -29,6 +29,10 @@ const PURPOSE: &[u8] = b"appliance join v1 keys of masters";
 pub struct MasterKeys {
     /// The CA's private key, in PEM.
     pub authority: Zeroizing<String>,
+    /// The certificate of etcd's CA, in PEM.
+    pub etcd_authority: String,
+    /// The private key of etcd's CA, in PEM.
+    pub etcd_key: Zeroizing<String>,
     /// The service accounts' private key, in PEM.
     pub service_account: Zeroizing<String>,
     /// The tokens that kube-apiserver accepts, as in `token.csv`.
@@ -160,6 +164,8 @@ mod tests {
     fn keys() -> MasterKeys {
         MasterKeys {
             authority: Zeroizing::new("one".to_owned()),
+            etcd_authority: "etcd".to_owned(),
+            etcd_key: Zeroizing::new("four".to_owned()),
             service_account: Zeroizing::new("two".to_owned()),
             tokens: Zeroizing::new("three".to_owned()),
         }

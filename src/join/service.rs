@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{StatusCode, header};
@@ -20,19 +20,19 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use rcgen::{CertificateParams, KeyPair};
+use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::WebPkiClientVerifier;
-use rustls::{RootCertStore, ServerConfig};
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
+use zeroize::Zeroizing;
 
 use super::message::{HELLO, JOIN, MAX_REQUEST, RENEW, Reason, Refusal};
 use super::signer::{Answer, Der, MAX_MESSAGE, Message, Question, Visit};
+use crate::sys::tls::{self, Identity};
 
 /// How long a connection may take in total: handshake, request and answer.
 const CONNECTION: Duration = Duration::from_secs(30);
@@ -83,14 +83,23 @@ pub fn run(listener: std::net::TcpListener, signer: &Path, doors: &Doors) -> Res
 }
 
 async fn serve(listener: std::net::TcpListener, signer: &Path, doors: &Doors) -> Result<()> {
-    let (chain, key) = certificate(signer).await?;
-    let first = chain.first().context("the signer sent no certificate")?;
+    let (certificate, key) = certificate(signer).await?;
+    let first = CertificateDer::from_pem_slice(&certificate);
+    let first = first.context("the signer sent no certificate")?;
     let shared = Arc::new(Shared {
         signer: signer.to_owned(),
         server_certificate: first.to_vec(),
         limiter: RateLimiter::keyed(Quota::per_second(EACH_SECOND).allow_burst(BURST)),
     });
-    let acceptor = TlsAcceptor::from(Arc::new(tls(doors, chain, key)?));
+    let identity = Identity {
+        certificate: &certificate,
+        key: key.as_bytes(),
+    };
+    let authorities = match doors {
+        Doors::Join => None,
+        Doors::Renew(authorities) => Some(authorities.as_slice()),
+    };
+    let acceptor = TlsAcceptor::from(Arc::new(tls::server(&identity, authorities)?));
     let router = router(&shared, doors);
     let listener = TcpListener::from_std(listener)?;
     log::info!("listening at {}", listener.local_addr()?);
@@ -274,10 +283,8 @@ async fn is_needed(signer: &Path) -> Result<bool> {
     }
 }
 
-/// A certificate for a new key, which never leaves this process.
-async fn certificate(
-    signer: &Path,
-) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)> {
+/// A certificate for a new key, which never leaves this process, and the key.
+async fn certificate(signer: &Path) -> Result<(Vec<u8>, Zeroizing<String>)> {
     let key = KeyPair::generate()?;
     let csr = CertificateParams::default()
         .serialize_request(&key)?
@@ -285,30 +292,5 @@ async fn certificate(
     let Answer::Serve(pem) = ask(signer, &Question::Serve(csr)).await? else {
         bail!("the signer sent no certificate");
     };
-    let chain = CertificateDer::pem_slice_iter(pem.as_bytes()).collect::<Result<Vec<_>, _>>()?;
-    ensure!(!chain.is_empty(), "the signer sent an empty certificate");
-    let key = PrivateKeyDer::from_pem_slice(key.serialize_pem().as_bytes())?;
-    Ok((chain, key))
-}
-
-fn tls(
-    doors: &Doors,
-    chain: Vec<CertificateDer<'static>>,
-    key: PrivateKeyDer<'static>,
-) -> Result<ServerConfig> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = ServerConfig::builder_with_provider(provider.clone())
-        .with_safe_default_protocol_versions()?;
-    let builder = match doors {
-        Doors::Join => builder.with_no_client_auth(),
-        Doors::Renew(authorities) => {
-            let mut roots = RootCertStore::empty();
-            for certificate in CertificateDer::pem_slice_iter(authorities) {
-                roots.add(certificate?)?;
-            }
-            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
-            builder.with_client_cert_verifier(verifier.build()?)
-        }
-    };
-    Ok(builder.with_single_cert(chain, key)?)
+    Ok((pem.into_bytes(), key.serialize_pem().into()))
 }

@@ -20,7 +20,7 @@ use time::OffsetDateTime;
 use super::gate::{Asker, Decision, Gate, names};
 use super::message::{Certificates, Hello, Join, Refusal, Renew, Welcome};
 use crate::pki::issue::{self, Signer};
-use crate::pki::{CertificateRequest, Usage, inspect};
+use crate::pki::{CertificateRequest, IssuedBy, Usage, inspect};
 
 /// The longest question and answer, in bytes.
 pub const MAX_MESSAGE: u64 = 1024 * 1024;
@@ -212,6 +212,7 @@ fn server_certificate(gate: &Gate<'_>, csr: &str, now: OffsetDateTime) -> Result
         dns_names: vec![cluster.names.name.clone()],
         ip_addresses: vec![IpAddr::V4(cluster.names.address)],
         usage: Usage::Server,
+        issuer: IssuedBy::Cluster,
     };
     let signer = Signer::new(&cluster.authority, &cluster.key)?;
     signer.certificate(&request, &key, now, issue::LIFETIME)

@@ -13,6 +13,8 @@ pub const API_SERVER_SIMPLE: u16 = 8080;
 pub const ETCD_CLIENTS: u16 = 2379;
 /// The port at which etcd's members reach each other.
 pub const ETCD_PEERS: u16 = 2380;
+/// The port at which masters serve Calico's data to nodes.
+pub const CALICO_DATASTORE: u16 = 2378;
 /// The port of the kubelet.
 pub const KUBELET: u16 = 10250;
 /// The port on 127.0.0.1 of Felix' health endpoint.
@@ -155,6 +157,8 @@ pub enum When {
     Tunnelled,
     /// Clusters of profile simple.
     Simple,
+    /// Clusters with certificates.
+    WithCa,
 }
 
 impl When {
@@ -165,6 +169,7 @@ impl When {
             When::Routed => ipip != Ipip::Always,
             When::Tunnelled => ipip != Ipip::Off,
             When::Simple => profile == Profile::Simple,
+            When::WithCa => profile == Profile::WithCa,
         }
     }
 }
@@ -222,7 +227,9 @@ pub const OPENINGS: &[Opening] = &[
     opening("api_server", Nodes::Masters, FROM_NODES, tcp(API_SERVER), When::Always, "API server, for kubelets, kube-proxies, pods and other masters"),
     opening("api_clients", Nodes::Masters, Peer::Clients, tcp(API_SERVER), When::Always, "API server, for kubectl outside the cluster"),
     opening("api_simple", Nodes::Masters, FROM_NODES, tcp(API_SERVER_SIMPLE), When::Simple, "API server without TLS"),
-    opening("etcd_clients", Nodes::Masters, FROM_NODES, tcp(ETCD_CLIENTS), When::Always, "etcd, for Calico on each node"),
+    opening("calico_datastore", Nodes::Masters, FROM_NODES, tcp(CALICO_DATASTORE), When::WithCa, "Calico's data in etcd, for Calico on each node"),
+    opening("etcd_calico_simple", Nodes::Masters, FROM_NODES, tcp(ETCD_CLIENTS), When::Simple, "etcd without TLS, for Calico on each node"),
+    opening("etcd_clients", Nodes::Masters, FROM_MASTERS, tcp(ETCD_CLIENTS), When::WithCa, "etcd, for the other masters"),
     opening("etcd_peers", Nodes::Masters, FROM_MASTERS, tcp(ETCD_PEERS), When::Always, "etcd's members among themselves"),
     opening("join", Nodes::Masters, FROM_NODES, tcp(JOIN), When::Always, "join service, for nodes that have a token"),
     opening("renew", Nodes::Masters, FROM_NODES, tcp(JOIN + 1), When::Always, "renewal of certificates, for nodes that have joined"),
@@ -240,6 +247,7 @@ pub fn for_templates() -> impl Iterator<Item = (&'static str, u16)> {
     [
         ("api_server", API_SERVER),
         ("api_server_simple", API_SERVER_SIMPLE),
+        ("calico_datastore", CALICO_DATASTORE),
         ("etcd_clients", ETCD_CLIENTS),
         ("etcd_peers", ETCD_PEERS),
     ]
@@ -290,7 +298,7 @@ mod tests {
             assert!(!is_taken(free), "{free}");
         }
         for taken in [
-            179, 2379, 2380, 6443, 8080, 10248, 10250, 10251, 10252, 10255, 10256,
+            179, 2378, 2379, 2380, 6443, 8080, 10248, 10250, 10251, 10252, 10255, 10256,
         ] {
             assert!(is_taken(taken), "{taken}");
         }

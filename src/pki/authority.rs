@@ -1,4 +1,4 @@
-//! The cluster's certificate authority (CA): the existing one, the operator's own, or a new one.
+//! A certificate authority (CA): the existing one, the operator's own, or a new one.
 
 use anyhow::{Context, Result, bail, ensure};
 use rcgen::{KeyPair, PublicKeyData};
@@ -44,7 +44,7 @@ pub(super) fn authority(
         }
     };
     let issued = Issued {
-        name: "ca".to_owned(),
+        name: request.name.to_owned(),
         certificate_path: request.path.clone(),
         certificate_pem,
         key_path,

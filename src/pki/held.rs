@@ -36,23 +36,30 @@ pub fn hold<'a>(
     authority: Option<&str>,
     now: OffsetDateTime,
 ) -> Result<Vec<Held<'a>>> {
-    let authority = authority.map(Authority::read).transpose()?;
-    let hold = |request: &'a CertificateRequest| {
-        let held = key_or_new(existing, &key_path(&request.path))?;
-        let found = content(existing, &request.path)?;
-        let certificate = match &authority {
-            Some(authority) => authority.usable(request, found, &held.key, now),
-            None => Err("it did not exist"),
-        };
-        Ok(Held {
-            request,
-            key_pem: held.pem,
-            key_is_new: held.is_new,
-            certificate,
-            key: held.key,
-        })
-    };
+    let hold = |request| hold_one(request, existing, authority, now);
     requests.iter().map(hold).collect()
+}
+
+/// [`hold`] for one certificate.
+pub(super) fn hold_one<'a>(
+    request: &'a CertificateRequest,
+    existing: &dyn Existing,
+    authority: Option<&str>,
+    now: OffsetDateTime,
+) -> Result<Held<'a>> {
+    let held = key_or_new(existing, &key_path(&request.path))?;
+    let found = content(existing, &request.path)?;
+    let certificate = match authority {
+        Some(pem) => Authority::read(pem)?.usable(request, found, &held.key, now),
+        None => Err("it did not exist"),
+    };
+    Ok(Held {
+        request,
+        key_pem: held.pem,
+        key_is_new: held.is_new,
+        certificate,
+        key: held.key,
+    })
 }
 
 impl Held<'_> {

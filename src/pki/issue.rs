@@ -56,6 +56,7 @@ pub fn authority(request: &AuthorityRequest, key: &KeyPair, now: OffsetDateTime)
 /// A signing authority: its certificates and its key.
 pub struct Signer<'a, K: SigningKey> {
     issuer: Issuer<'a, K>,
+    common_name: String,
     /// The intermediate certificates, in PEM, its own first; empty if it is the root.
     chain: String,
     ends: OffsetDateTime,
@@ -68,12 +69,36 @@ impl<K: SigningKey> Signer<'_, K> {
         let issuer = Issuer::from_ca_cert_pem(authority, key)
             .context("the authority cannot issue certificates")?;
         let certificates = inspect::certificates(authority)?;
+        let (_, own) = certificates.first().context("no authority")?;
         let ends = certificates.iter().map(|(_, info)| info.not_after).min();
         let between = certificates.iter().filter(|(_, info)| !info.is_self_issued);
         Ok(Signer {
             issuer,
+            common_name: own.common_name.clone(),
             chain: between.map(|(pem, _)| pem.as_str()).collect(),
             ends: ends.context("no authority")?,
+        })
+    }
+
+    /// The authority `other`, with a certificate of this one (a cross-certificate). Servers of `other`
+    /// send it, so that clients which trust only this authority can verify them. Its extended key usage
+    /// admits servers only: clients of `other` are strangers here.
+    pub fn cross<'o, L: SigningKey>(
+        &self,
+        other: Signer<'o, L>,
+        now: OffsetDateTime,
+    ) -> Result<Signer<'o, L>> {
+        let mut params = params(now, None, &other.common_name);
+        params.serial_number = Some(serial_number()?);
+        params.not_after = self.ends.min(other.ends);
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        params.use_authority_key_identifier_extension = true;
+        let crossed = params.signed_by(other.issuer.key(), &self.issuer)?;
+        Ok(Signer {
+            chain: other.chain + &crossed.pem() + &self.chain,
+            ..other
         })
     }
 

@@ -25,9 +25,11 @@ pub trait Existing {
 /// All keys and certificates that a node needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PkiRequest {
-    /// The certificate authority.
+    /// The cluster's certificate authority.
     pub authority: AuthorityRequest,
-    /// The certificates it issues.
+    /// The authority of etcd, on a master.
+    pub etcd: Option<AuthorityRequest>,
+    /// The certificates that they issue.
     pub certificates: Vec<CertificateRequest>,
     /// The key pair that signs and verifies the tokens of service accounts.
     pub service_account: KeyPairRequest,
@@ -36,6 +38,8 @@ pub struct PkiRequest {
 /// The certificate authority that a node needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AuthorityRequest {
+    /// The name of its certificate: `ca` or `etcd-ca`.
+    pub name: &'static str,
     /// Its common name.
     pub common_name: String,
     /// Its certificate's path. Its key is beside it, with `-key.pem` for `.pem`.
@@ -87,6 +91,17 @@ pub struct CertificateRequest {
     pub ip_addresses: Vec<IpAddr>,
     /// Its purpose.
     pub usage: Usage,
+    /// The authority that issues it.
+    pub issuer: IssuedBy,
+}
+
+/// The authority that issues a certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IssuedBy {
+    /// The cluster's.
+    Cluster,
+    /// That of etcd, on masters. etcd accepts no certificate of another one.
+    Etcd,
 }
 
 /// The purpose of a certificate (RFC 5280, 4.2.1.12).
@@ -115,9 +130,11 @@ impl Usage {
 /// All keys and certificates of a node, the existing and the new ones.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pki {
-    /// The certificate authority.
+    /// The cluster's certificate authority.
     pub authority: Issued,
-    /// The certificates it issued, in the order of the request.
+    /// The authority of etcd, on a master.
+    pub etcd: Option<Issued>,
+    /// The certificates they issued, in the order of the request.
     pub certificates: Vec<Issued>,
     /// The key pair of service accounts, on masters.
     pub service_account: Option<KeyPair>,
@@ -126,7 +143,7 @@ pub struct Pki {
 /// A certificate and its key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Issued {
-    /// The name of the request; `ca` for the authority's own.
+    /// The name of the request.
     pub name: String,
     /// The path of the certificate.
     pub certificate_path: String,
@@ -154,9 +171,11 @@ pub struct KeyPair {
 }
 
 impl Pki {
-    /// The authority's own certificate and all it issued.
+    /// The authorities' own certificates and all they issued.
     pub fn issued(&self) -> impl Iterator<Item = &Issued> {
-        std::iter::once(&self.authority).chain(&self.certificates)
+        std::iter::once(&self.authority)
+            .chain(&self.etcd)
+            .chain(&self.certificates)
     }
 
     /// The certificate of that name.

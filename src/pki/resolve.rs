@@ -9,9 +9,12 @@ use rcgen::KeyPair;
 use time::OffsetDateTime;
 
 use super::authority::authority;
-use super::held::{Held, content, hold, key_or_new};
+use super::held::{content, hold_one, key_or_new};
 use super::issue::Signer;
-use super::{Existing, Issued, KeyPairRequest, Pki, PkiRequest, issue, key};
+use super::{
+    AuthorityRequest, CertificateRequest, Existing, Issued, IssuedBy, KeyPairRequest, Pki,
+    PkiRequest, issue, key,
+};
 
 /// Returns every key and certificate of `request`: the existing ones if they are as requested
 /// at the time `now`, else a new certificate for the existing key, else both new.
@@ -19,34 +22,70 @@ use super::{Existing, Issued, KeyPairRequest, Pki, PkiRequest, issue, key};
 /// Fails if a key cannot be read, if the key of the authority's certificate is missing or does
 /// not belong to it, or if the authority has expired. The error has the file and the next step.
 pub fn resolve(request: &PkiRequest, existing: &dyn Existing, now: OffsetDateTime) -> Result<Pki> {
-    let (authority, key) = authority(&request.authority, existing, now)?;
-    let signer = Signer::new(&authority.certificate_pem, key)
-        .with_context(|| authority.certificate_path.clone())?;
-    let pem = Some(authority.certificate_pem.as_str());
-    let held = hold(&request.certificates, existing, pem, now)?;
-    let certificates = held
-        .into_iter()
-        .map(|held| issued(held, &signer, now))
-        .collect::<Result<_>>()?;
+    let cluster = Signing::new(&request.authority, existing, now)?;
+    let etcd = request.etcd.as_ref();
+    let etcd = etcd.map(|request| Signing::new(request, existing, now)?.crossed_by(&cluster, now));
+    let etcd = etcd.transpose()?;
+    let mut certificates = Vec::new();
+    for request in &request.certificates {
+        let by = match request.issuer {
+            IssuedBy::Cluster => &cluster,
+            IssuedBy::Etcd => etcd.as_ref().context("etcd has no authority here")?,
+        };
+        certificates.push(by.issued(request, existing, now)?);
+    }
     Ok(Pki {
-        authority,
+        authority: cluster.own,
+        etcd: etcd.map(|etcd| etcd.own),
         certificates,
         service_account: Some(service_account(&request.service_account, existing)?),
     })
 }
 
-fn issued(held: Held<'_>, signer: &Signer<'_, KeyPair>, now: OffsetDateTime) -> Result<Issued> {
-    let reason = match &held.certificate {
-        Ok(pem) => {
-            let pem = pem.clone();
-            return Ok(held.issued(pem, None));
-        }
-        Err(reason) => *reason,
-    };
-    let made = signer
-        .certificate(held.request, held.public_key(), now, issue::LIFETIME)
-        .with_context(|| format!("certificate {}", held.request.name))?;
-    Ok(held.issued(made, Some(reason)))
+/// An authority that signs here.
+struct Signing {
+    own: Issued,
+    signer: Signer<'static, KeyPair>,
+}
+
+impl Signing {
+    fn new(
+        request: &AuthorityRequest,
+        existing: &dyn Existing,
+        now: OffsetDateTime,
+    ) -> Result<Signing> {
+        let (own, key) = authority(request, existing, now)?;
+        let signer = Signer::new(&own.certificate_pem, key);
+        let signer = signer.with_context(|| own.certificate_path.clone())?;
+        Ok(Signing { own, signer })
+    }
+
+    fn crossed_by(self, other: &Signing, now: OffsetDateTime) -> Result<Signing> {
+        let signer = other.signer.cross(self.signer, now)?;
+        Ok(Signing { signer, ..self })
+    }
+
+    /// The existing certificate if it is as requested, else a new one.
+    fn issued(
+        &self,
+        request: &CertificateRequest,
+        existing: &dyn Existing,
+        now: OffsetDateTime,
+    ) -> Result<Issued> {
+        let held = hold_one(request, existing, Some(&self.own.certificate_pem), now)?;
+        let reason = match &held.certificate {
+            Ok(pem) => {
+                let pem = pem.clone();
+                return Ok(held.issued(pem, None));
+            }
+            Err(reason) => *reason,
+        };
+        let made = self
+            .signer
+            .certificate(held.request, held.public_key(), now, issue::LIFETIME)
+            .with_context(|| format!("certificate {}", held.request.name))?;
+        Ok(held.issued(made, Some(reason)))
+    }
 }
 
 fn service_account(request: &KeyPairRequest, existing: &dyn Existing) -> Result<super::KeyPair> {

@@ -14,7 +14,7 @@ pub struct HeldCertificate {
     pub name: &'static str,
     /// Its content.
     pub info: CertificateInfo,
-    /// Whether the CA of this node signed it.
+    /// Whether the CA for it, on this node, signed it.
     pub signed: bool,
     /// The services that a renewal restarts.
     pub restarts: Vec<&'static str>,
@@ -22,7 +22,6 @@ pub struct HeldCertificate {
 
 /// Every certificate below `root`, in the order of the table; none where nothing is installed.
 pub fn held(root: &Root) -> Result<Vec<HeldCertificate>> {
-    let authority = root.read(paths::CA_CERTIFICATE)?.unwrap_or_default();
     let shape = shape(root)?;
     let mut held = Vec::new();
     for name in components::certificate_names(Role::Single) {
@@ -31,9 +30,11 @@ pub fn held(root: &Root) -> Result<Vec<HeldCertificate>> {
             continue;
         };
         let info = inspect::inspect(&pem).with_context(|| path.clone())?;
+        let above = components::authority_of(name);
+        let authority = root.read(&paths::certificate(above))?.unwrap_or_default();
         held.push(HeldCertificate {
             name,
-            signed: inspect::is_signed_by(&pem, &authority).unwrap_or(false) || name == "ca",
+            signed: inspect::is_signed_by(&pem, &authority).unwrap_or(false) || name == above,
             restarts: components::restarted_for(name, shape),
             info,
         });

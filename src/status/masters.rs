@@ -11,15 +11,14 @@ use serde::{Deserialize, Serialize};
 use super::{HEALTH_TIMEOUT, Overall, Report};
 use crate::clients::etcd::{Member, peer_url};
 use crate::clients::mtls;
+use crate::components::{CALICO_CERTIFICATE, ETCD_CERTIFICATE};
 use crate::nodespec::Role;
 use crate::nodespec::master::Master;
-use crate::nodespec::ports::{API_SERVER, ETCD_CLIENTS};
+use crate::nodespec::ports::{API_SERVER, CALICO_DATASTORE, ETCD_CLIENTS};
 use crate::records::state::State;
 use crate::sys::http;
 use crate::sys::root::Root;
 
-/// The client certificate that every node has and every master accepts.
-const SHOWN: &str = "calico";
 /// The documentation of the recovery.
 const DOCUMENT: &str = "\"When most masters are lost\" in `appliance help high-availability`";
 
@@ -81,28 +80,58 @@ pub fn ask(root: &Root, state: &State) -> Result<Option<MastersReport>> {
     if state.masters.len() < 2 {
         return Ok(None);
     }
-    let client = &mtls::client(root, SHOWN, HEALTH_TIMEOUT)?;
+    let role: Role = state.shape()?.role;
+    let clients = &Clients::of(root, role)?;
     let answers: Vec<Answers> = thread::scope(|scope| {
         let ask = |master: &Master| {
             let address = master.address;
-            scope.spawn(move || ask_one(client, address))
+            scope.spawn(move || ask_one(clients, address))
         };
         let asked: Vec<_> = state.masters.iter().map(ask).collect();
         let answers = asked.into_iter().map(|asked| asked.join().ok());
         let answers: Option<Vec<Answers>> = answers.collect();
         answers.context("a thread that asks a master ended unexpectedly")
     })?;
-    let role: Role = state.shape()?.role;
     Ok(Some(judge(&state.masters, &answers, role.is_master())))
 }
 
-fn ask_one(client: &Client, address: Ipv4Addr) -> Answers {
+/// The clients for the servers of the masters.
+struct Clients {
+    /// For the API server and for Calico's data, with the certificate that every node has.
+    node: Client,
+    /// For etcd, on a master.
+    etcd: Option<Client>,
+}
+
+impl Clients {
+    fn of(root: &Root, role: Role) -> Result<Clients> {
+        let etcd = || mtls::client(root, ETCD_CERTIFICATE, HEALTH_TIMEOUT);
+        Ok(Clients {
+            node: mtls::client(root, CALICO_CERTIFICATE, HEALTH_TIMEOUT)?,
+            etcd: role.is_master().then(etcd).transpose()?,
+        })
+    }
+
+    /// The state of etcd, directly or, on a worker, by the server of Calico's data.
+    fn health_of_etcd(&self, address: Ipv4Addr) -> Health {
+        let (client, port) = match &self.etcd {
+            Some(client) => (client, ETCD_CLIENTS),
+            None => (&self.node, CALICO_DATASTORE),
+        };
+        health(client, &format!("https://{address}:{port}/health"))
+    }
+}
+
+fn ask_one(clients: &Clients, address: Ipv4Addr) -> Answers {
     let url = |port: u16, path: &str| format!("https://{address}:{port}{path}");
     thread::scope(|scope| {
         // Ask in parallel: each request to a machine that is off waits until its timeout.
-        let etcd = scope.spawn(|| health(client, &url(ETCD_CLIENTS, "/health")));
-        let members = scope.spawn(|| members(client, &url(ETCD_CLIENTS, "/v2/members")).ok());
-        let api_server = health(client, &url(API_SERVER, "/healthz"));
+        let etcd = scope.spawn(|| clients.health_of_etcd(address));
+        let members = scope.spawn(|| {
+            let client = clients.etcd.as_ref()?;
+            members(client, &url(ETCD_CLIENTS, "/v2/members")).ok()
+        });
+        let api_server = health(&clients.node, &url(API_SERVER, "/healthz"));
         Answers {
             etcd: etcd.join().unwrap_or(Health::NotReached),
             api_server,

@@ -11,13 +11,13 @@ use crate::bundle::manifest::Manifest;
 use crate::clients::docker::Docker;
 use crate::clients::mtls;
 use crate::clients::systemd::{self, Unit};
-use crate::components::{self, Health, Service, UnitKind};
+use crate::components::{self, AUTHORITY, Health, Service, UnitKind};
 use crate::join::tokens::Tokens;
 use crate::nodespec::{Profile, Reach, Role, Shape};
 use crate::observe::peers::PeerReport;
 use crate::observe::records;
 use crate::observe::software::{docker_source, installed_manifest};
-use crate::paths::{self, CA_CERTIFICATE};
+use crate::paths;
 use crate::pki::inspect;
 use crate::records::state::{REPAIR, State};
 use crate::sys::http;
@@ -278,27 +278,16 @@ impl<'a> InstalledNode<'a> {
     }
 
     fn certificates(&self, role: Role, now: OffsetDateTime) -> Vec<CertificateReport> {
-        let authority = self
-            .root
-            .read(CA_CERTIFICATE)
-            .ok()
-            .flatten()
-            .unwrap_or_default();
         let names = components::certificate_names(role);
         names
             .into_iter()
-            .map(|name| self.certificate(name, role, &authority, now))
+            .map(|name| self.certificate(name, role, now))
             .collect()
     }
 
-    fn certificate(
-        &self,
-        name: &str,
-        role: Role,
-        authority: &[u8],
-        now: OffsetDateTime,
-    ) -> CertificateReport {
+    fn certificate(&self, name: &str, role: Role, now: OffsetDateTime) -> CertificateReport {
         let path = paths::certificate(name);
+        let above = paths::certificate(components::authority_of(name));
         let mut report = CertificateReport {
             name: name.to_owned(),
             path: path.clone(),
@@ -309,9 +298,10 @@ impl<'a> InstalledNode<'a> {
         };
         let inspected = self.root.read(&path).and_then(|pem| {
             let pem = pem.context("missing; run `appliance install`")?;
+            let authority = self.root.read(&above)?.unwrap_or_default();
             Ok((
                 inspect::inspect(&pem)?,
-                inspect::is_signed_by(&pem, authority)?,
+                inspect::is_signed_by(&pem, &authority)?,
             ))
         });
         match inspected {
@@ -319,7 +309,7 @@ impl<'a> InstalledNode<'a> {
             Ok((info, signed)) => {
                 report.problem = if !signed {
                     Some(format!(
-                        "not signed by {CA_CERTIFICATE}; run `appliance install` to issue a new one"
+                        "not signed by {above}; run `appliance install` to issue a new one"
                     ))
                 } else if now < info.not_before {
                     Some("not yet valid; is the clock right? see `timedatectl`".to_owned())
@@ -327,7 +317,7 @@ impl<'a> InstalledNode<'a> {
                     Some("expired; run `appliance install` to renew it".to_owned())
                 } else if info.not_after - now < EXPIRES_SOON {
                     Some("expires soon; run `appliance install` to renew it".to_owned())
-                } else if name == "ca" && !role.is_master() {
+                } else if name == AUTHORITY && !role.is_master() {
                     // Only masters have the key of the CA.
                     None
                 } else {

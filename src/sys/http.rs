@@ -1,7 +1,6 @@
 //! HTTP clients: for this node's own servers, with its certificates, and for other servers.
 
 use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
@@ -9,12 +8,11 @@ use reqwest::StatusCode;
 use reqwest::blocking::{Client, RequestBuilder, Response};
 use reqwest::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER};
 use reqwest::redirect::Policy;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::ClientConfig;
 use time::OffsetDateTime;
 
 use super::retry::{Failure, permanent, transient};
+use super::tls::{self, Identity};
 
 /// The timeout for a connection to another server.
 pub const CONNECT: Duration = Duration::from_secs(20);
@@ -33,14 +31,6 @@ const PROXIES: [&str; 6] = [
     "all_proxy",
 ];
 
-/// A client certificate and its private key, both in PEM.
-pub struct Identity<'a> {
-    /// The certificate.
-    pub certificate: &'a [u8],
-    /// The private key.
-    pub key: &'a [u8],
-}
-
 /// A client that trusts only the certificate authorities in `authorities` (PEM), presents
 /// `identity` to a server that requests it, uses no proxy, follows no redirect, and gives up
 /// after `timeout`.
@@ -49,23 +39,7 @@ pub fn client(
     identity: Option<&Identity<'_>>,
     timeout: Duration,
 ) -> Result<Client> {
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(authorities) {
-        roots.add(certificate?)?;
-    }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots);
-    let tls = match identity {
-        Some(identity) => {
-            let chain = CertificateDer::pem_slice_iter(identity.certificate)
-                .collect::<Result<Vec<_>, _>>()?;
-            builder.with_client_auth_cert(chain, PrivateKeyDer::from_pem_slice(identity.key)?)?
-        }
-        None => builder.with_no_client_auth(),
-    };
-    client_of(tls, timeout)
+    client_of(tls::client(authorities, identity)?, timeout)
 }
 
 /// Like [`client`], with a TLS configuration of the caller's own.

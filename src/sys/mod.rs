@@ -17,3 +17,4 @@ pub mod retry;
 pub mod root;
 pub mod scratch;
 pub mod stream;
+pub mod tls;

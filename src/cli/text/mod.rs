@@ -319,6 +319,13 @@ Examples:
 
 More: appliance help high-availability";
 
+pub const DATASTORE: &str = "\
+Examples:
+  appliance datastore --listen 192.168.1.102:2378 --etcd https://127.0.0.1:2379 \\
+    --identity /run/appliance-calico-datastore
+
+More: appliance help security";
+
 pub const JOIN: &str = "\
 Examples:
   systemctl status appliance-signer appliance-join appliance-renewals

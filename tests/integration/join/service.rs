@@ -11,7 +11,8 @@ use appliance::join::message::{HELLO, MAX_REQUEST};
 use appliance::join::trust::FirstSeen;
 use appliance::nodespec::token::Token;
 use appliance::paths;
-use appliance::sys::http::{self, Identity};
+use appliance::sys::http;
+use appliance::sys::tls::Identity;
 use reqwest::blocking::Client;
 use time::OffsetDateTime;
 
