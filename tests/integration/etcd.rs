@@ -8,10 +8,10 @@ use std::thread;
 use std::time::Duration;
 
 use appliance::apply::etcd::{Beginning, Entry, prepare};
-use appliance::components;
+use appliance::components::{self, AUTHORITY, ETCD_AUTHORITY};
 use appliance::desired::{Desired, EtcdMember};
 use appliance::paths;
-use appliance::pki::{self, AuthorityRequest, PkiRequest};
+use appliance::pki::{self, PkiRequest};
 use appliance::sys::change::Change;
 use appliance::sys::root::Root;
 use time::OffsetDateTime;
@@ -95,7 +95,7 @@ impl Member {
         let certificate = self.file(&paths::certificate("etcd"));
         let (key, ca) = (
             self.file(&paths::key("etcd")),
-            self.file(paths::CA_CERTIFICATE),
+            self.file(&paths::certificate(ETCD_AUTHORITY)),
         );
         let child = Command::new("etcd")
             .envs(entry)
@@ -128,6 +128,7 @@ impl Member {
             .env("ETCDCTL_API", "3")
             .arg("--command-timeout=2s")
             .arg(format!("--endpoints=https://{}:2379", self.address()))
+            // As in the tutorial: etcd sends a cross-certificate of the cluster's CA.
             .arg(format!("--cacert={}", self.file(paths::CA_CERTIFICATE)))
             .arg(format!("--cert={}", self.file(&paths::certificate("etcd"))))
             .arg(format!("--key={}", self.file(&paths::key("etcd"))))
@@ -159,18 +160,19 @@ pub fn masters(dir: &Path, network: u8) -> Vec<Member> {
             number,
             runs: None,
         };
-        std::fs::create_dir_all(member.dir.join(&paths::CA_DIR[1..])).unwrap();
+        let etcd = paths::certificate(ETCD_AUTHORITY);
+        let etcd = Path::new(&etcd[1..]).parent().unwrap();
+        std::fs::create_dir_all(member.dir.join(etcd)).unwrap();
         if let Some(first) = members.first() {
-            for path in [paths::CA_CERTIFICATE, &paths::key("ca")] {
-                std::fs::copy(first.file(path), member.file(path)).unwrap();
+            for name in [AUTHORITY, ETCD_AUTHORITY] {
+                for path in [paths::certificate(name), paths::key(name)] {
+                    std::fs::copy(first.file(&path), member.file(&path)).unwrap();
+                }
             }
         }
         let request = PkiRequest {
-            authority: AuthorityRequest {
-                common_name: "kubernetes".to_owned(),
-                path: paths::CA_CERTIFICATE.to_owned(),
-                given: None,
-            },
+            authority: components::cluster_authority(),
+            etcd: Some(components::etcd_authority()),
             certificates: vec![components::etcd_member(name, member.address())],
             service_account: components::service_account(),
         };

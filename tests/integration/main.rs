@@ -14,6 +14,7 @@ mod cli;
 mod cloud_init;
 mod config;
 mod convert;
+mod datastore;
 mod deliver;
 mod deploy;
 mod docker;

@@ -8,7 +8,8 @@ use std::process::Command;
 
 use appliance::pki::inspect::inspect;
 use appliance::pki::{
-    AuthorityRequest, CertificateRequest, Existing, KeyPairRequest, Pki, PkiRequest, Usage, resolve,
+    AuthorityRequest, CertificateRequest, Existing, IssuedBy, KeyPairRequest, Pki, PkiRequest,
+    Usage, resolve,
 };
 use proptest::prelude::{Strategy, prop, proptest};
 use proptest::{prop_assert, prop_assert_eq};
@@ -72,10 +73,12 @@ impl Files {
 fn request() -> PkiRequest {
     PkiRequest {
         authority: AuthorityRequest {
+            name: "ca",
             common_name: "kubernetes".to_owned(),
             path: CA.to_owned(),
             given: None,
         },
+        etcd: None,
         certificates: vec![
             CertificateRequest {
                 name: "etcd",
@@ -88,6 +91,7 @@ fn request() -> PkiRequest {
                     "192.168.1.102".parse().unwrap(),
                 ],
                 usage: Usage::Both,
+                issuer: IssuedBy::Cluster,
             },
             CertificateRequest {
                 name: "admin",
@@ -97,6 +101,7 @@ fn request() -> PkiRequest {
                 dns_names: vec![],
                 ip_addresses: vec![],
                 usage: Usage::Client,
+                issuer: IssuedBy::Cluster,
             },
         ],
         service_account: KeyPairRequest {

@@ -14,7 +14,7 @@ use appliance::nodespec::settings::Settings;
 use appliance::nodespec::value::{Layer, Place};
 use appliance::nodespec::{HostFacts, Inputs, NodeSpec, Profile, Role, Shape};
 use appliance::paths;
-use appliance::pki::{self, AuthorityRequest, Existing, PkiRequest};
+use appliance::pki::{self, Existing, PkiRequest};
 
 use crate::harness::PROGRAMS;
 
@@ -141,11 +141,8 @@ fn request(spec: &NodeSpec) -> Option<PkiRequest> {
     let own = components::pki_request(spec);
     own.or_else(|| {
         spec.tls().then(|| PkiRequest {
-            authority: AuthorityRequest {
-                common_name: "kubernetes".to_owned(),
-                path: paths::CA_CERTIFICATE.to_owned(),
-                given: None,
-            },
+            authority: components::cluster_authority(),
+            etcd: None,
             certificates: components::worker(&spec.name, *spec.address),
             service_account: components::service_account(),
         })

@@ -21,9 +21,7 @@ use appliance::join::tokens::Tokens;
 use appliance::nodespec::master::Master;
 use appliance::nodespec::token::Token;
 use appliance::paths;
-use appliance::pki::{
-    self, AuthorityRequest, CertificateRequest, Existing, Held, KeyPairRequest, PkiRequest,
-};
+use appliance::pki::{self, CertificateRequest, Existing, Held, KeyPairRequest, PkiRequest};
 use appliance::records::names::NodeNames;
 use appliance::records::tokens::TokenRecord;
 use appliance::sys::retry::Failure;
@@ -54,11 +52,8 @@ impl Files {
 /// A CA made at `now`: certificate and key.
 pub fn authority(now: OffsetDateTime) -> (String, KeyPair) {
     let request = PkiRequest {
-        authority: AuthorityRequest {
-            common_name: "kubernetes".to_owned(),
-            path: "/ca.pem".to_owned(),
-            given: None,
-        },
+        authority: components::cluster_authority(),
+        etcd: None,
         certificates: vec![],
         service_account: KeyPairRequest {
             private: "/sa-key.pem".to_owned(),
@@ -99,6 +94,8 @@ fn master(name: &str, address: Ipv4Addr) -> Master {
 pub fn master_keys() -> MasterKeys {
     MasterKeys {
         authority: "the authority's key".to_owned().into(),
+        etcd_authority: "the certificate of etcd's authority".to_owned(),
+        etcd_key: "the key of etcd's authority".to_owned().into(),
         service_account: "the service accounts' key".to_owned().into(),
         tokens: "the tokens of kube-apiserver".to_owned().into(),
     }

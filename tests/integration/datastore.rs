@@ -1,0 +1,355 @@
+//! Calico's data in a real etcd, as nodes reach it: the certificates of a worker open Calico's keys at the
+//! server of the data, and nothing of etcd itself.
+
+use std::fs;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use appliance::components::{self, AUTHORITY, DATASTORE, DATASTORE_CLIENT, ETCD_AUTHORITY};
+use appliance::nodespec::settings::Settings;
+use appliance::pki::{self, Existing, Issued, Pki, PkiRequest};
+use appliance::sys::http;
+use appliance::sys::tls::Identity;
+use reqwest::blocking::{Client, Response};
+use time::OffsetDateTime;
+
+use crate::rendered::spec;
+
+/// How long a server may take to start.
+const START: u32 = 300;
+
+/// What a master has.
+struct Master<'a>(&'a Pki);
+
+impl Existing for Master<'_> {
+    fn read(&self, path: &str) -> anyhow::Result<Option<Vec<u8>>> {
+        let authority = &self.0.authority;
+        Ok(match path {
+            _ if path == authority.certificate_path => {
+                Some(authority.certificate_pem.clone().into_bytes())
+            }
+            _ if path == authority.key_path => {
+                let key = authority.key_pem.as_ref();
+                key.map(|key| key.expose().to_vec())
+            }
+            _ => None,
+        })
+    }
+}
+
+struct Nothing;
+
+impl Existing for Nothing {
+    fn read(&self, _: &str) -> anyhow::Result<Option<Vec<u8>>> {
+        Ok(None)
+    }
+}
+
+/// A master with etcd and the server of Calico's data, and the certificates of a worker.
+struct Bed {
+    dir: tempfile::TempDir,
+    master: Pki,
+    worker: Pki,
+    etcd: u16,
+    peers: u16,
+    datastore: u16,
+    runs: Vec<Child>,
+}
+
+impl Drop for Bed {
+    fn drop(&mut self) {
+        for child in &mut self.runs {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+fn free_port() -> u16 {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    listener.local_addr().unwrap().port()
+}
+
+impl Bed {
+    fn new() -> Bed {
+        let now = OffsetDateTime::now_utc();
+        let request = components::pki_request(&spec(("master", "with-ca"), Settings::default()));
+        let master = pki::resolve(&request.unwrap(), &Nothing, now).unwrap();
+        let request = PkiRequest {
+            authority: components::cluster_authority(),
+            etcd: None,
+            certificates: components::worker("server01", "192.168.1.101".parse().unwrap()),
+            service_account: components::service_account(),
+        };
+        let worker = pki::resolve(&request, &Master(&master), now).unwrap();
+        let mut bed = Bed {
+            dir: tempfile::tempdir().unwrap(),
+            master,
+            worker,
+            etcd: free_port(),
+            peers: free_port(),
+            datastore: free_port(),
+            runs: Vec::new(),
+        };
+        for issued in bed.master.issued().chain(&bed.worker.certificates) {
+            bed.write(issued);
+        }
+        bed.start_etcd();
+        bed.start_datastore();
+        bed
+    }
+
+    /// Writes a certificate and its key to `NAME.pem` and `NAME-key.pem`.
+    fn write(&self, issued: &Issued) {
+        let [certificate, key] = self.files(&issued.name);
+        fs::write(certificate, &issued.certificate_pem).unwrap();
+        if let Some(pem) = &issued.key_pem {
+            fs::write(key, pem.expose()).unwrap();
+        }
+    }
+
+    fn files(&self, name: &str) -> [PathBuf; 2] {
+        ["", "-key"].map(|kind| self.dir.path().join(format!("{name}{kind}.pem")))
+    }
+
+    fn start_etcd(&mut self) {
+        let (clients, peers) = (self.etcd, self.peers);
+        let [certificate, key] = self.files("etcd");
+        let [authority, _] = self.files(ETCD_AUTHORITY);
+        let child = Command::new("etcd")
+            .args(["--name=server02", "--enable-v2=true", "--client-cert-auth"])
+            .arg("--data-dir")
+            .arg(self.dir.path().join("data"))
+            .arg(format!("--listen-client-urls=https://127.0.0.1:{clients}"))
+            .arg(format!(
+                "--advertise-client-urls=https://127.0.0.1:{clients}"
+            ))
+            .arg(format!("--listen-peer-urls=https://127.0.0.1:{peers}"))
+            .arg(format!(
+                "--initial-advertise-peer-urls=https://127.0.0.1:{peers}"
+            ))
+            .arg(format!(
+                "--initial-cluster=server02=https://127.0.0.1:{peers}"
+            ))
+            .arg("--peer-client-cert-auth")
+            .args([Path::new("--trusted-ca-file"), &authority])
+            .args([Path::new("--peer-trusted-ca-file"), &authority])
+            .args([Path::new("--cert-file"), &certificate])
+            .args([Path::new("--key-file"), &key])
+            .args([Path::new("--peer-cert-file"), &certificate])
+            .args([Path::new("--peer-key-file"), &key])
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("etcd (Debian package etcd-server)");
+        self.runs.push(child);
+        let client = self.client("etcd", ETCD_AUTHORITY);
+        wait_for(|| client.get(self.url(self.etcd, "/health")).send());
+    }
+
+    fn start_datastore(&mut self) {
+        for name in [AUTHORITY, ETCD_AUTHORITY, DATASTORE, DATASTORE_CLIENT] {
+            assert!(self.files(name)[0].exists(), "{name}");
+        }
+        let child = Command::new(env!("CARGO_BIN_EXE_appliance"))
+            .arg("datastore")
+            .arg(format!("--listen=127.0.0.1:{}", self.datastore))
+            .arg(format!("--etcd=https://127.0.0.1:{}", self.etcd))
+            .arg("--identity")
+            .arg(self.dir.path())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        self.runs.push(child);
+        wait_for(|| self.calico("/health"));
+    }
+
+    /// A client with the certificate of that name, which trusts that authority.
+    fn client(&self, name: &str, authority: &str) -> Client {
+        let [certificate, key] = self.files(name).map(|path| fs::read(path).unwrap());
+        let identity = Identity {
+            certificate: &certificate,
+            key: &key,
+        };
+        let authority = fs::read(&self.files(authority)[0]).unwrap();
+        http::client(&authority, Some(&identity), Duration::from_secs(20)).unwrap()
+    }
+
+    fn url(&self, port: u16, path: &str) -> String {
+        format!("https://127.0.0.1:{port}{path}")
+    }
+
+    /// What Calico on a node gets at that path.
+    fn calico(&self, path: &str) -> reqwest::Result<Response> {
+        let client = self.client("calico", AUTHORITY);
+        client.get(self.url(self.datastore, path)).send()
+    }
+
+    /// What etcdctl says with the certificate of that name.
+    fn etcdctl(&self, name: &str, arguments: &[&str]) -> (bool, String) {
+        let [certificate, key] = self.files(name);
+        let output = Command::new("etcdctl")
+            .env("ETCDCTL_API", "3")
+            .arg("--command-timeout=2s")
+            .arg(format!("--endpoints={}", self.url(self.etcd, "")))
+            .arg("--cacert")
+            .arg(&self.files(AUTHORITY)[0])
+            .args([Path::new("--cert"), &certificate])
+            .args([Path::new("--key"), &key])
+            .args(arguments)
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        (output.status.success(), text)
+    }
+}
+
+fn wait_for(ask: impl Fn() -> reqwest::Result<Response>) {
+    for _ in 0..START {
+        if ask().is_ok_and(|response| response.status().is_success()) {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    panic!("a server does not start: {:?}", ask());
+}
+
+#[test]
+fn calico_reads_writes_and_watches_its_keys() {
+    let bed = Bed::new();
+    let client = bed.client("calico", AUTHORITY);
+    let key = bed.url(bed.datastore, "/v2/keys/calico/v1/host/server01/bird_ip");
+    let put = client.put(&key).body("value=192.168.1.101");
+    let put = put.header("content-type", "application/x-www-form-urlencoded");
+    let put = put.send().unwrap();
+    assert_eq!(put.status(), 201);
+    let index: u64 = put.headers()["x-etcd-index"]
+        .to_str()
+        .unwrap()
+        .parse()
+        .unwrap();
+
+    let text = client
+        .get(format!("{key}?quorum=true"))
+        .send()
+        .unwrap()
+        .text();
+    assert!(text.unwrap().contains("192.168.1.101"));
+    let watch = client.get(format!("{key}?wait=true&waitIndex={}", index + 1));
+    // The head of the answer comes before anything changes.
+    let watched = watch.send().unwrap();
+    assert_eq!(watched.status(), 200);
+    assert_eq!(client.delete(&key).send().unwrap().status(), 200);
+    let event = watched.text().unwrap();
+    assert!(event.contains(r#""action":"delete""#), "{event}");
+    let gone = client.get(&key).send().unwrap();
+    assert_eq!(gone.status(), 404);
+    assert!(gone.text().unwrap().contains(r#""errorCode":100"#));
+}
+
+#[test]
+fn a_worker_reaches_nothing_of_etcd_but_calicos_keys() {
+    let bed = Bed::new();
+    let (done, _) = bed.etcdctl(
+        "kube-apiserver-etcd-client",
+        &["put", "/registry/secrets/a", "b"],
+    );
+    assert!(done);
+    for issued in &bed.worker.certificates {
+        let name = issued.name.as_str();
+        for arguments in [
+            &["get", "/registry/secrets/a"] as &[&str],
+            &["put", "/registry/clusterrolebindings/mine", "me"],
+            &[
+                "member",
+                "add",
+                "server09",
+                "--peer-urls=https://192.0.2.9:2380",
+            ],
+        ] {
+            let (done, said) = bed.etcdctl(name, arguments);
+            assert!(!done && said.is_empty(), "{name} {arguments:?}: {said}");
+        }
+        let client = bed.client(name, AUTHORITY);
+        for (port, path) in [
+            (bed.etcd, "/v2/keys/?recursive=true"),
+            (bed.etcd, "/v2/keys/calico"),
+            (bed.etcd, "/v2/members"),
+            (bed.peers, "/members"),
+            (bed.peers, "/version"),
+            (bed.peers, "/raft/probing"),
+        ] {
+            let answer = client.get(bed.url(port, path)).send();
+            assert!(answer.is_err(), "{name} {path}: {answer:?}");
+        }
+    }
+    let (_, kept) = bed.etcdctl("etcd", &["get", "/registry", "--prefix", "--keys-only"]);
+    assert_eq!(kept.trim(), "/registry/secrets/a");
+}
+
+#[test]
+fn the_server_of_calicos_data_lets_through_calico_and_its_keys_only() {
+    let bed = Bed::new();
+    let calico = bed.client("calico", AUTHORITY);
+    for path in [
+        "/v2/keys/",
+        "/v2/keys/appliance",
+        "/v2/keys/calico%2F..%2Fappliance",
+        "/v2/members",
+        "/v3alpha/kv/range",
+        "/v3/kv/range",
+        "/metrics",
+    ] {
+        let url = bed.url(bed.datastore, path);
+        for request in [calico.get(&url), calico.post(&url), calico.delete(&url)] {
+            assert_eq!(request.send().unwrap().status(), 403, "{path}");
+        }
+    }
+    for name in ["kubelet-client", "kube-proxy", "admin"] {
+        let client = bed.client(name, AUTHORITY);
+        let answer = client.get(bed.url(bed.datastore, "/v2/keys/calico")).send();
+        assert_eq!(answer.unwrap().status(), 403, "{name}");
+    }
+    let [authority, _] = bed.files(AUTHORITY);
+    let stranger = http::client(&fs::read(authority).unwrap(), None, Duration::from_secs(5));
+    let answer = stranger
+        .unwrap()
+        .get(bed.url(bed.datastore, "/health"))
+        .send();
+    assert!(answer.is_err());
+}
+
+#[test]
+fn an_etcd_that_is_gone_is_told_so_that_calico_asks_another_master() {
+    let mut bed = Bed::new();
+    let mut etcd = bed.runs.remove(0);
+    etcd.kill().unwrap();
+    etcd.wait().unwrap();
+    assert_eq!(bed.calico("/v2/keys/calico").unwrap().status(), 503);
+    assert_eq!(bed.calico("/health").unwrap().status(), 503);
+}
+
+#[test]
+fn the_certificate_of_etcd_opens_nothing_of_the_cluster() {
+    let bed = Bed::new();
+    let [etcd, _] = bed.files("etcd");
+    // A client sends the cross-certificate too: it must not make it one of the cluster's clients.
+    let client = bed.client("etcd", AUTHORITY);
+    let answer = client.get(bed.url(bed.datastore, "/health")).send();
+    assert!(answer.is_err(), "{answer:?}");
+    let chain = fs::read_to_string(etcd).unwrap();
+    assert_eq!(chain.matches("BEGIN CERTIFICATE").count(), 2);
+    for (purpose, expected) in [("sslserver", true), ("sslclient", false)] {
+        let [etcd, _] = bed.files("etcd");
+        let verified = Command::new("openssl")
+            .args(["verify", "-purpose", purpose, "-CAfile"])
+            .arg(&bed.files(AUTHORITY)[0])
+            .arg("-untrusted")
+            .arg(&etcd)
+            .arg(&etcd)
+            .output()
+            .unwrap();
+        assert_eq!(verified.status.success(), expected, "{purpose}");
+    }
+}
