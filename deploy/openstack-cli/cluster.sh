@@ -47,7 +47,8 @@ bgp nodes nodes tcp 179:179 always
 tunnel nodes nodes 4 - tunnelled
 api_server masters nodes tcp 6443:6443 always
 api_clients masters clients tcp 6443:6443 always
-etcd_clients masters nodes tcp 2379:2379 always
+calico_datastore masters nodes tcp 2378:2378 tls
+etcd_clients masters masters tcp 2379:2379 tls
 etcd_peers masters masters tcp 2380:2380 always
 join masters nodes tcp 6444:6444 always
 renew masters nodes tcp 6445:6445 always
@@ -63,7 +64,7 @@ TABLE
 
 holds() {
     case $1 in
-        always) true ;;
+        always | tls) true ;;
         routed) [ "$ipip" != always ] ;;
         tunnelled) [ "$ipip" != off ] ;;
     esac

@@ -6,7 +6,8 @@ locals {
     tunnel               = { on = "nodes", from = "nodes", protocol = "4", ports = [], when = "tunnelled" }
     api_server           = { on = "masters", from = "nodes", protocol = "tcp", ports = [6443, 6443], when = "always" }
     api_clients          = { on = "masters", from = "clients", protocol = "tcp", ports = [6443, 6443], when = "always" }
-    etcd_clients         = { on = "masters", from = "nodes", protocol = "tcp", ports = [2379, 2379], when = "always" }
+    calico_datastore     = { on = "masters", from = "nodes", protocol = "tcp", ports = [2378, 2378], when = "tls" }
+    etcd_clients         = { on = "masters", from = "masters", protocol = "tcp", ports = [2379, 2379], when = "tls" }
     etcd_peers           = { on = "masters", from = "masters", protocol = "tcp", ports = [2380, 2380], when = "always" }
     join                 = { on = "masters", from = "nodes", protocol = "tcp", ports = [6444, 6444], when = "always" }
     renew                = { on = "masters", from = "nodes", protocol = "tcp", ports = [6445, 6445], when = "always" }
@@ -21,6 +22,7 @@ locals {
 
   holds = {
     always    = true
+    tls       = true
     routed    = var.ipip != "always"
     tunnelled = var.ipip != "off"
   }

@@ -104,7 +104,7 @@ pub enum Command {
     #[command(hide = true, override_usage = text::BALANCE_USAGE, after_long_help = text::BALANCE)]
     Balance(Balance),
     /// Serve Calico's data in etcd to nodes (run by a unit)
-    #[command(hide = true, after_long_help = text::DATASTORE)]
+    #[command(hide = true, override_usage = text::DATASTORE_USAGE, after_long_help = text::DATASTORE)]
     Datastore(Datastore),
     /// Run the processes of the join service (run by units)
     #[command(subcommand, hide = true, after_long_help = text::JOIN)]

@@ -10,6 +10,7 @@ use time::OffsetDateTime;
 
 use super::nodes::Presence;
 use crate::clients::mtls;
+use crate::components::ETCD_CERTIFICATE;
 use crate::nodespec::ports::ETCD_PEERS;
 use crate::sys::http;
 use crate::sys::root::Root;
@@ -56,7 +57,7 @@ pub fn presence(root: &Root, name: &str) -> Result<Presence> {
 /// Whether the machine at `address` is a master of this cluster. A rebuilt machine without the
 /// cluster's certificates cannot serve etcd's port for members.
 pub fn master_presence(root: &Root, address: Ipv4Addr) -> Result<Presence> {
-    let answer = mtls::client(root, "admin", ANSWER)?
+    let answer = mtls::client(root, ETCD_CERTIFICATE, ANSWER)?
         .get(format!("https://{address}:{ETCD_PEERS}/version"))
         .send();
     Ok(match answer {

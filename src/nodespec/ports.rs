@@ -158,7 +158,7 @@ pub enum When {
     /// Clusters of profile simple.
     Simple,
     /// Clusters with certificates.
-    WithCa,
+    Tls,
 }
 
 impl When {
@@ -169,7 +169,7 @@ impl When {
             When::Routed => ipip != Ipip::Always,
             When::Tunnelled => ipip != Ipip::Off,
             When::Simple => profile == Profile::Simple,
-            When::WithCa => profile == Profile::WithCa,
+            When::Tls => profile == Profile::WithCa,
         }
     }
 }
@@ -227,9 +227,9 @@ pub const OPENINGS: &[Opening] = &[
     opening("api_server", Nodes::Masters, FROM_NODES, tcp(API_SERVER), When::Always, "API server, for kubelets, kube-proxies, pods and other masters"),
     opening("api_clients", Nodes::Masters, Peer::Clients, tcp(API_SERVER), When::Always, "API server, for kubectl outside the cluster"),
     opening("api_simple", Nodes::Masters, FROM_NODES, tcp(API_SERVER_SIMPLE), When::Simple, "API server without TLS"),
-    opening("calico_datastore", Nodes::Masters, FROM_NODES, tcp(CALICO_DATASTORE), When::WithCa, "Calico's data in etcd, for Calico on each node"),
+    opening("calico_datastore", Nodes::Masters, FROM_NODES, tcp(CALICO_DATASTORE), When::Tls, "Calico's data in etcd, for Calico on each node"),
     opening("etcd_calico_simple", Nodes::Masters, FROM_NODES, tcp(ETCD_CLIENTS), When::Simple, "etcd without TLS, for Calico on each node"),
-    opening("etcd_clients", Nodes::Masters, FROM_MASTERS, tcp(ETCD_CLIENTS), When::WithCa, "etcd, for the other masters"),
+    opening("etcd_clients", Nodes::Masters, FROM_MASTERS, tcp(ETCD_CLIENTS), When::Tls, "etcd, for the other masters"),
     opening("etcd_peers", Nodes::Masters, FROM_MASTERS, tcp(ETCD_PEERS), When::Always, "etcd's members among themselves"),
     opening("join", Nodes::Masters, FROM_NODES, tcp(JOIN), When::Always, "join service, for nodes that have a token"),
     opening("renew", Nodes::Masters, FROM_NODES, tcp(JOIN + 1), When::Always, "renewal of certificates, for nodes that have joined"),

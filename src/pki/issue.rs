@@ -59,6 +59,8 @@ pub struct Signer<'a, K: SigningKey> {
     common_name: String,
     /// The intermediate certificates, in PEM, its own first; empty if it is the root.
     chain: String,
+    /// The chain that only servers send, in PEM.
+    for_servers: String,
     ends: OffsetDateTime,
 }
 
@@ -76,6 +78,7 @@ impl<K: SigningKey> Signer<'_, K> {
             issuer,
             common_name: own.common_name.clone(),
             chain: between.map(|(pem, _)| pem.as_str()).collect(),
+            for_servers: String::new(),
             ends: ends.context("no authority")?,
         })
     }
@@ -97,7 +100,7 @@ impl<K: SigningKey> Signer<'_, K> {
         params.use_authority_key_identifier_extension = true;
         let crossed = params.signed_by(other.issuer.key(), &self.issuer)?;
         Ok(Signer {
-            chain: other.chain + &crossed.pem() + &self.chain,
+            for_servers: crossed.pem() + &self.chain,
             ..other
         })
     }
@@ -116,7 +119,11 @@ impl<K: SigningKey> Signer<'_, K> {
         params.not_after = (now + lifetime).min(self.ends);
         params.is_ca = IsCa::ExplicitNoCa;
         params.use_authority_key_identifier_extension = true;
-        Ok(params.signed_by(key, &self.issuer)?.pem() + &self.chain)
+        let mut pem = params.signed_by(key, &self.issuer)?.pem() + &self.chain;
+        if request.usage.is_server() {
+            pem += &self.for_servers;
+        }
+        Ok(pem)
     }
 }
 

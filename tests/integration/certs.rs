@@ -105,10 +105,20 @@ fn leaves(dir: &Path, tree: &str) -> Vec<String> {
         &[tree, "-name", "*.pem", "-not", "-name", "*key.pem"],
         dir,
     );
-    let own = found
-        .lines()
-        .filter(|path| !path.ends_with("/ca.pem") && !path.ends_with("/ca-issuer.pem"));
+    let own = found.lines().filter(|path| {
+        !["ca.pem", "ca-issuer.pem", "etcd-ca.pem"]
+            .iter()
+            .any(|own| path.ends_with(&format!("/{own}")))
+    });
     own.map(str::to_owned).collect()
+}
+
+/// The authority of etcd on a master.
+const OF_ETCD: &str = "etc/kubernetes/ca/etcd-ca/etcd-ca.pem";
+
+/// Whether the authority of etcd issues the certificate at this path.
+fn is_etcds(leaf: &str) -> bool {
+    leaf.ends_with("/etcd.pem") || leaf.ends_with("-etcd-client.pem")
 }
 
 #[test]
@@ -122,12 +132,13 @@ fn certificates_made_by_hand_are_what_openssl_and_cfssl_expect() {
         let leaves = leaves(dir, tree);
         assert!(leaves.len() >= 4, "{leaves:?}");
         for leaf in &leaves {
-            tool(
-                "openssl",
-                &["verify", "-x509_strict", "-CAfile", "ca/ca.pem", leaf],
-                dir,
-            );
-            cfssl_follows(leaf, "ca/ca.pem", "ca/ca.pem", dir);
+            let authority = match is_etcds(leaf) {
+                true => "ca/etcd-ca.pem",
+                false => "ca/ca.pem",
+            };
+            let verify = ["verify", "-x509_strict", "-CAfile", authority, leaf];
+            tool("openssl", &verify, dir);
+            cfssl_follows(leaf, authority, authority, dir);
         }
     }
     let kubelet = tool(
@@ -285,9 +296,23 @@ fn show_tells_names_ends_and_what_renewing_restarts() {
         serde_json::json!(["kube-controller-manager"])
     );
     assert_eq!(of("kubernetes")["signedByAuthority"], true);
-    let ca = of("ca")["restarts"].to_string();
-    for restarted in ["etcd", "kube-calico", "calico-kube-controllers"] {
-        assert!(ca.contains(restarted), "{restarted}: {ca}");
+    for (name, restarted) in [
+        (
+            "ca",
+            ["kube-apiserver", "kube-calico", "calico-kube-controllers"],
+        ),
+        (
+            "etcd-ca",
+            ["etcd", "kube-apiserver", "appliance-calico-datastore"],
+        ),
+    ] {
+        let restarts = of(name)["restarts"].to_string();
+        for restarted in restarted {
+            assert!(
+                restarts.contains(restarted),
+                "{name} {restarted}: {restarts}"
+            );
+        }
     }
 }
 
@@ -339,25 +364,28 @@ fn an_authority_with_an_intermediate_is_used_as_it_is() {
     assert_eq!(issuer.matches("BEGIN CERTIFICATE").count(), 1);
     let root = machine.root();
     for leaf in leaves(&root, "etc/kubernetes/ca") {
-        // A client that trusts only the root can verify a server's chain.
-        tool(
-            "openssl",
-            &[
-                "verify",
-                "-CAfile",
+        let (own, top, issuing) = match is_etcds(&leaf) {
+            true => (OF_ETCD, OF_ETCD, OF_ETCD),
+            false => (
+                "etc/kubernetes/ca/ca.pem",
                 "etc/site/root.pem",
-                "-untrusted",
-                &leaf,
-                &leaf,
-            ],
-            &root,
-        );
-        tool(
-            "openssl",
-            &["verify", "-CAfile", "etc/kubernetes/ca/ca.pem", &leaf],
-            &root,
-        );
-        cfssl_follows(&leaf, "etc/site/root.pem", "etc/site/issuing.pem", &root);
+                "etc/site/issuing.pem",
+            ),
+        };
+        // A client that trusts only the root can verify a server's chain.
+        let from_root = [
+            "verify",
+            "-CAfile",
+            "etc/site/root.pem",
+            "-untrusted",
+            &leaf,
+            &leaf,
+        ];
+        if !leaf.ends_with("-etcd-client.pem") {
+            tool("openssl", &from_root, &root);
+        }
+        tool("openssl", &["verify", "-CAfile", own, &leaf], &root);
+        cfssl_follows(&leaf, top, issuing, &root);
     }
     let key = machine.read("etc/kubernetes/ca/ca-key.pem");
     assert!(key.starts_with("-----BEGIN PRIVATE KEY-----"));
@@ -391,11 +419,11 @@ fn an_rsa_authority_as_the_tutorials_tool_writes_it_is_used() {
     machine.installed(&[]);
     let root = machine.root();
     for leaf in leaves(&root, "etc/kubernetes/ca") {
-        tool(
-            "openssl",
-            &["verify", "-CAfile", "etc/site/ca.pem", &leaf],
-            &root,
-        );
+        let authority = match is_etcds(&leaf) {
+            true => OF_ETCD,
+            false => "etc/site/ca.pem",
+        };
+        tool("openssl", &["verify", "-CAfile", authority, &leaf], &root);
     }
     assert!(!root.join("etc/kubernetes/ca/ca-issuer.pem").exists());
 }

@@ -35,6 +35,7 @@ const KNOWN: &[(&str, &[&str])] = &[
             "StandardOutput",
             "User",
             "Group",
+            "PermissionsStartOnly",
             "RuntimeDirectory",
             "RuntimeDirectoryMode",
             "NoNewPrivileges",

@@ -41,6 +41,7 @@ const ONLY_PARSED: &[(&str, &str)] = &[
     ("appliance certs show", "a node"),
     ("appliance kubeconfig", "a master"),
     ("appliance balance", "serves until it is stopped"),
+    ("appliance datastore", "serves until it is stopped"),
     ("appliance join", "serves until it is stopped"),
     ("appliance addons", "a master"),
     ("appliance images", "docker"),
