@@ -22,10 +22,10 @@ MIRRORS ?=
 # How to build the program: `release` makes it small and takes long. The demonstration and the tests build
 # everything once, as `dev`.
 PROFILE ?= release
-demo test test-more e2e e2e-single e2e-ha test-image e2e-image: PROFILE = dev
+demo test test-more e2e e2e-single e2e-tunnels e2e-ha test-image e2e-image: PROFILE = dev
 
 # These boot the bundle that `vm choose` decides for: see `chosen`. make calls itself with CHOICE, its file.
-CHOSEN := demo e2e e2e-single e2e-ha e2e-image
+CHOSEN := demo e2e e2e-single e2e-tunnels e2e-ha e2e-image
 choice = $(shell sed -n 's/^$1 //p' $(OUT)/choice 2>/dev/null)
 asked = $(if $(filter file override,$(origin $1)),,$($1))
 # The arguments of this run, for the next one.
@@ -220,6 +220,12 @@ e2e-single: tools chosen ## One VM with role single: add-ons, checks, services
 	$(SIM) services $(SERVICES)
 	APPLIANCE=$(abspath $(OUT)/appliance) SERVICES=$(abspath $(SERVICES)) \
 		cargo test --locked --test integration single:: -- --ignored --nocapture
+
+.PHONY: e2e-tunnels
+e2e-tunnels: tools chosen ## Two VMs with tunnels: policies, what a worker's certificates open, reboots
+	$(SIM) services $(SERVICES)
+	APPLIANCE=$(abspath $(OUT)/appliance) SERVICES=$(abspath $(SERVICES)) \
+		cargo test --locked --test integration tunnels:: -- --ignored --nocapture
 
 .PHONY: e2e-ha
 e2e-ha: tools chosen ## Five VMs, three of them masters: disconnect, kill and replace masters, lose two (9 GB of memory, 15 GB with genuine programs)

@@ -181,3 +181,15 @@ pub fn an_image_that_docker_lost_comes_back(site: &Site, bed: &mut Bed) {
     bed.shell(name, "systemctl start appliance-images.service");
     bed.shell(name, &format!("docker image inspect {image}"));
 }
+
+/// On any node.
+pub fn a_second_run_changes_nothing(site: &Site, bed: &mut Bed) {
+    for name in site.nodes() {
+        let again = bed.machine(name).run(&[APPLIANCE, "install"]).unwrap();
+        assert_eq!(again.code, 0, "{name}: {again:?}");
+        assert!(
+            again.stderr.contains("nothing to change"),
+            "{name}: {again:?}"
+        );
+    }
+}

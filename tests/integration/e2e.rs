@@ -55,7 +55,7 @@ fn vms_become_a_cluster_by_themselves() {
         at_work::an_image_that_docker_lost_comes_back(site, &mut bed);
     }
     certificates_are_each_nodes_own(site, &mut bed);
-    a_second_run_changes_nothing(site, &mut bed);
+    at_work::a_second_run_changes_nothing(site, &mut bed);
     if thorough() {
         a_worker_made_anew_gets_its_name_once_the_old_one_is_gone(site, &mut bed);
     }
@@ -241,17 +241,6 @@ fn tokens_come_and_go(site: &Site, bed: &mut Bed) {
         &format!("{APPLIANCE} token revoke {}", more.trim()),
     );
     wait_for_join_service(site, bed, "inactive");
-}
-
-fn a_second_run_changes_nothing(site: &Site, bed: &mut Bed) {
-    for name in site.nodes() {
-        let again = bed.machine(name).run(&[APPLIANCE, "install"]).unwrap();
-        assert_eq!(again.code, 0, "{name}: {again:?}");
-        assert!(
-            again.stderr.contains("nothing to change"),
-            "{name}: {again:?}"
-        );
-    }
 }
 
 /// The same server with an empty disk: the same name with other keys.

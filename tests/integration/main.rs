@@ -54,6 +54,7 @@ mod status;
 mod systemd_229;
 mod tools;
 mod transfer;
+mod tunnels;
 mod units;
 mod unpack;
 mod user_data;

@@ -1,0 +1,160 @@
+//! A cluster of two VMs with tunnels between its nodes and a dashboard: what a NetworkPolicy cuts, what a
+//! worker's certificates open, and reboots.
+//!
+//! `make e2e-tunnels` runs it; APPLIANCE names the appliance to boot, KEEP a directory for disks, console logs
+//! and captured packets. The stand-ins for Calico have no policies.
+
+use appliance_vm::genuine;
+use appliance_vm::machine::Machine;
+
+use crate::at_work;
+use crate::site::{SMALL, Site};
+use crate::vms::{Bed, address};
+
+/// The port of the tutorial's api-gateway in its pod.
+const GATEWAY: u16 = 8080;
+/// Lets nothing into the pods of the namespace `default`.
+const NOTHING: &str = r#"{"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
+    "metadata": {"name": "nothing", "namespace": "default"}, "spec": {"podSelector": {}}}"#;
+/// Lets everything into them.
+const EVERYTHING: &str = r#"{"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
+    "metadata": {"name": "everything", "namespace": "default"},
+    "spec": {"podSelector": {}, "ingress": [{}]}}"#;
+
+#[test]
+#[ignore = "boots virtual machines; make e2e-tunnels runs it"]
+fn a_cluster_with_tunnels_is_protected_and_outlives_reboots() {
+    let site = &SMALL;
+    let mut bed = site.bed(|token| {
+        format!(
+            "  master: {}\n  join: {{token: {token}}}\n  ipip: always\n  dashboard: on\n",
+            address(site.master),
+        )
+    });
+    bed.switch_on(&site.nodes());
+    bed.wait_for_bring_up();
+    bed.wait_until_healthy();
+    at_work::every_node_knows_its_peers(site, &mut bed);
+    packets_take_the_tunnel(site, &mut bed);
+    the_cluster_works(site, &mut bed);
+    if genuine::is_genuine() {
+        a_policy_cuts_and_another_lets_through(site, &mut bed);
+    }
+    a_workers_certificates_open_little(site, &mut bed);
+    for name in site.nodes() {
+        bed.say(&format!("{name} reboots"));
+        bed.machine(name).reboot(|_| {}).unwrap();
+        bed.wait_until_healthy();
+        at_work::every_node_knows_its_peers(site, &mut bed);
+        the_cluster_works(site, &mut bed);
+    }
+    at_work::every_check_passes(site, &mut bed);
+    at_work::a_second_run_changes_nothing(site, &mut bed);
+    println!("kept: {}", bed.keep.display());
+}
+
+fn the_cluster_works(site: &Site, bed: &mut Bed) {
+    let master = site.master;
+    bed.wait_at(master, "the pod of the gateway answers", |machine| {
+        reaches_gateway(machine)
+    });
+    at_work::the_services_are_reached_from_outside(site, bed);
+    let dashboard = "HOME=/root kubectl get --raw \
+        /api/v1/namespaces/kube-system/services/https:kubernetes-dashboard:/proxy/";
+    bed.wait_at(master, "the dashboard answers", |machine| {
+        machine
+            .shell(dashboard)
+            .is_ok_and(|page| page.contains('<'))
+    });
+}
+
+fn packets_take_the_tunnel(site: &Site, bed: &mut Bed) {
+    for name in site.nodes() {
+        bed.wait_at(name, "its routes lead into the tunnel", |machine| {
+            let routes = machine.shell("ip route show proto bird");
+            routes.is_ok_and(|routes| routes.contains("dev tunl0"))
+        });
+    }
+}
+
+/// Whether the master reaches the pod of api-gateway, which is on the worker, at its own address.
+fn reaches_gateway(machine: &mut Machine) -> bool {
+    let ask = format!(
+        "export HOME=/root; pod=$(kubectl get pods -l app=api-gateway -o jsonpath='{{.items[0].status.podIP}}'); \
+         timeout 5 bash -c \"exec 3<>/dev/tcp/$pod/{GATEWAY}; printf 'GET / HTTP/1.0\\r\\n\\r\\n' >&3; head -c 1 <&3\""
+    );
+    machine.shell(&ask).is_ok_and(|byte| byte == "H")
+}
+
+fn a_policy_cuts_and_another_lets_through(site: &Site, bed: &mut Bed) {
+    let master = site.master;
+    for (policy, reached) in [(NOTHING, false), (EVERYTHING, true)] {
+        bed.shell(
+            master,
+            &format!("echo '{policy}' | HOME=/root kubectl apply -f -"),
+        );
+        let what = format!("the pod is reached: {reached}");
+        bed.wait_at(master, &what, |machine| reaches_gateway(machine) == reached);
+        bed.say(&what);
+    }
+    bed.shell(
+        master,
+        "HOME=/root kubectl delete networkpolicy nothing everything",
+    );
+}
+
+/// An attacker who is root on a worker.
+fn a_workers_certificates_open_little(site: &Site, bed: &mut Bed) {
+    let name = site.workers[0];
+    let master = address(site.master);
+    let certificates = bed.shell(name, "ls -d /etc/kubernetes/ca/*/ | xargs -n 1 basename");
+    for certificate in certificates.lines() {
+        let ask = |port: u16, path: &str| {
+            let dir = format!("/etc/kubernetes/ca/{certificate}/{certificate}");
+            format!(
+                "printf 'GET {path} HTTP/1.0\\r\\n\\r\\n' | timeout 20 openssl s_client -quiet \
+                 -connect {master}:{port} -CAfile /etc/kubernetes/ca/ca.pem -cert {dir}.pem \
+                 -key {dir}-key.pem 2>&1; true"
+            )
+        };
+        for (port, path) in [(2379, "/v2/keys/"), (2379, "/health"), (2380, "/members")] {
+            let said = bed.shell(name, &ask(port, path));
+            assert!(
+                said.contains("alert") && !said.contains("HTTP/1."),
+                "{certificate} {port} {path}: {said}"
+            );
+        }
+        let calico = bed.shell(name, &ask(2378, "/v2/keys/calico"));
+        let expected = if certificate == "calico" {
+            " 200 OK"
+        } else {
+            " 403 Forbidden"
+        };
+        assert!(calico.contains(expected), "{certificate}: {calico}");
+        let others = bed.shell(name, &ask(2378, "/v2/keys/calico/..%2f..%2fmembers"));
+        assert!(others.contains(" 403 Forbidden"), "{certificate}: {others}");
+    }
+    let other = r#"{"apiVersion": "v1", "kind": "Node", "metadata": {"name": "server99"}}"#;
+    bed.shell(
+        site.master,
+        &format!("echo '{other}' | HOME=/root kubectl apply -f -"),
+    );
+    let kubelet = "HOME=/nonexistent kubectl --kubeconfig /etc/kubernetes/kubelet.kubeconfig";
+    for attack in [
+        "get secrets --all-namespaces",
+        "get clusterrolebindings",
+        "label node server99 stolen=yes",
+        "delete node server99",
+        "create clusterrolebinding mine --clusterrole=cluster-admin --group=system:nodes",
+    ] {
+        let output = bed
+            .machine(name)
+            .run(&["/bin/sh", "-c", &format!("{kubelet} {attack}")])
+            .unwrap();
+        println!("# {attack}\n{}{}", output.stdout, output.stderr);
+        assert_ne!(output.code, 0, "{attack}");
+    }
+    let own = bed.shell(name, &format!("{kubelet} get node {name}"));
+    assert!(own.contains(name), "{own}");
+    bed.shell(site.master, "HOME=/root kubectl delete node server99");
+}
