@@ -123,6 +123,9 @@ pub const JOIN_DIR: &str = "/var/lib/appliance/join";
 /// The socket of the signer.
 pub const SIGNER_SOCKET: &str = "/run/appliance-signer/socket";
 
+/// The keys of the server of Calico's data, for its user alone.
+pub const DATASTORE_DIR: &str = "/run/appliance-calico-datastore";
+
 /// The directory of units.
 pub const UNITS_DIR: &str = "/etc/systemd/system";
 /// The appliance's drop-in for the distribution's docker unit.
@@ -179,9 +182,11 @@ const FOR_TEMPLATES: &[(&str, &str)] = &[
         "controller_manager_kubeconfig",
         CONTROLLER_MANAGER_KUBECONFIG,
     ),
+    ("datastore", DATASTORE_DIR),
     ("docker_bin", DOCKER_BIN_DIR),
     ("etcd", ETCD_DIR),
     ("etcd_environment", ETCD_ENVIRONMENT),
+    ("join", JOIN_DIR),
     ("kubelet", KUBELET_DIR),
     ("kubelet_kubeconfig", KUBELET_KUBECONFIG),
     ("kubelet_pki", KUBELET_PKI_DIR),

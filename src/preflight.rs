@@ -1,8 +1,8 @@
 //! Checks the machine before anything is written: a table of small checks.
 
 use crate::bundle::manifest::Manifest;
-use crate::nodespec::{NodeSpec, Profile, Refused};
-use crate::records::state::State;
+
+pub mod stays;
 
 /// The space in bytes that must stay free on a file system, for etcd, logs and the system itself.
 pub const RESERVE: u64 = 256 * 1024 * 1024;
@@ -168,29 +168,6 @@ fn there_is_room(facts: &Facts) -> Option<String> {
         mebibytes(RESERVE),
         mebibytes(short.free)
     ))
-}
-
-/// Refuses to install a node with another profile than it has: its data and the other nodes of the
-/// cluster use that profile.
-pub fn profile_stays(state: &State, spec: &NodeSpec) -> Result<(), Refused> {
-    let (was, wanted) = (&state.profile, spec.profile.to_string());
-    if *was == wanted {
-        return Ok(());
-    }
-    Err(Refused {
-        problems: vec![format!(
-            "this node is installed with profile {was}, but {} says {wanted}; {}",
-            spec.profile.origin,
-            match spec.profile.value {
-                Profile::WithCa =>
-                    "run `appliance convert`: it asks first, takes the old cluster down and \
-                     installs this profile",
-                Profile::Simple =>
-                    "a node with certificates cannot go back to profile simple: change the \
-                     profile there to with-ca, or make a new VM",
-            }
-        )],
-    })
 }
 
 /// Bytes in MiB, rounded up.

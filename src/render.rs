@@ -16,6 +16,9 @@ const MIME_LINE: usize = 76;
 /// The start of the names of templates in [`ForCloudInit`].
 const CLOUD_INIT: &str = "cloud-init/";
 
+/// What units of network services have in common. They include it.
+const PART: &str = "parts/sandbox.conf";
+
 /// The templates of a node's files.
 #[derive(RustEmbed)]
 #[folder = "$CARGO_MANIFEST_DIR/bundle/templates"]
@@ -103,7 +106,9 @@ pub fn render(template: &str, values: &impl Serialize) -> Result<String> {
             tera.add_raw_template(&name, &source(&name)?)?;
         }
     } else {
-        tera.add_raw_template(template, &source(template)?)?;
+        for name in [PART, template] {
+            tera.add_raw_template(name, &source(name)?)?;
+        }
     }
     tera.render(template, &Context::from_value(values)?)
         .with_context(|| format!("template {template}"))

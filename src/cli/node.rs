@@ -6,6 +6,7 @@ use clap::{Args, Subcommand};
 
 use super::{Output, Trust};
 use crate::metadata::Source;
+use crate::preflight::stays::Field;
 
 /// The settings of a node and their sources.
 #[derive(Args, Clone, Debug)]
@@ -100,6 +101,13 @@ pub struct Install {
     /// The key that must have signed the payload
     #[command(flatten)]
     pub trust: Trust,
+
+    /// Change this about an installed node: name, address or trust; you can repeat this option
+    ///
+    /// Without it, an installed node keeps its name and address, whatever the settings say. `trust` gives
+    /// a master of an older version the authority of etcd.
+    #[arg(long, value_name = "FIELD")]
+    pub change: Vec<Field>,
 
     /// Show what would change; change nothing
     #[arg(long)]

@@ -71,6 +71,15 @@ fn parse_unit(block: &str) -> Option<(String, Unit)> {
     Some((name, unit))
 }
 
+/// Whether the last run of the unit's main process was refused: exit code 2.
+pub fn was_refused(runner: &dyn Runner, unit: &str) -> Result<bool> {
+    let arguments = ["show", "--property=ActiveState,ExecMainStatus", unit];
+    let output = runner.check(&Command::new("systemctl", &arguments))?;
+    let mut lines = output.stdout.lines();
+    Ok(lines.clone().any(|line| line == "ActiveState=failed")
+        && lines.any(|line| line == "ExecMainStatus=2"))
+}
+
 /// Makes systemd read all units again.
 pub fn daemon_reload(runner: &dyn Runner) -> Result<()> {
     runner

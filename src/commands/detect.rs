@@ -11,6 +11,8 @@ use crate::metadata::model::Metadata;
 use crate::nodespec::explain::Row;
 use crate::nodespec::{NodeSpec, Refused};
 use crate::observe::inputs::{Collected, collect};
+use crate::observe::records;
+use crate::preflight::stays::differences;
 use crate::sys::out::say;
 use crate::sys::root::Root;
 
@@ -21,9 +23,15 @@ pub fn run(arguments: &Detect) -> Result<Outcome> {
     let manifest = payload.as_ref().map(Payload::manifest);
     let collected = collect(&inputs::typed(&arguments.inputs), &root, manifest)?;
     let spec = NodeSpec::resolve(&collected.inputs);
+    let state = records::state(&root)?;
+    let differences = match (&state, &spec) {
+        (Some(state), Ok(spec)) => differences(state, spec),
+        _ => Vec::new(),
+    };
+    let differences: Vec<String> = differences.iter().map(ToString::to_string).collect();
     match arguments.output {
         Output::Json => {
-            let document = document(&collected, spec.as_ref().ok());
+            let document = document(&collected, spec.as_ref().ok(), &differences);
             say!("{}", serde_json::to_string_pretty(&document)?);
         }
         Output::Text => {
@@ -33,7 +41,7 @@ pub fn run(arguments: &Detect) -> Result<Outcome> {
             }
             if let Ok(spec) = &spec {
                 settings(&spec.explain(), arguments.explain);
-                for warning in &spec.warnings {
+                for warning in spec.warnings.iter().chain(&differences) {
                     say!("\nWarning: {warning}");
                 }
             }
@@ -43,7 +51,7 @@ pub fn run(arguments: &Detect) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-fn document(collected: &Collected, spec: Option<&NodeSpec>) -> Value {
+fn document(collected: &Collected, spec: Option<&NodeSpec>, differences: &[String]) -> Value {
     let sources = collected.asked.iter().map(|asked| {
         json!({
             "source": asked.source,
@@ -56,6 +64,7 @@ fn document(collected: &Collected, spec: Option<&NodeSpec>) -> Value {
         "instance": collected.inputs.metadata.first().map(instance),
         "settings": spec.map(NodeSpec::explain),
         "warnings": spec.map(|spec| &spec.warnings),
+        "differences": differences,
     })
 }
 

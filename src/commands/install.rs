@@ -43,6 +43,7 @@ pub fn request<'a>(arguments: &'a Install, required_key: Option<&'a str>) -> Req
 /// Installs a machine that was prepared.
 pub fn install(machine: &Machine, arguments: &Install) -> Result<Outcome> {
     if arguments.dry_run {
+        machine.check_installed(&arguments.change)?;
         let (plan, _) = machine.plan(&machine.identity(Joining::Pretended)?)?;
         return show(machine, &plan, arguments.output);
     }
@@ -52,16 +53,17 @@ pub fn install(machine: &Machine, arguments: &Install) -> Result<Outcome> {
              full control of the cluster. Use the default profile with-ca for anything but a test"
         );
     }
-    let plan = change(machine, arguments.join_timeout)?;
+    let plan = change(machine, arguments)?;
     let report = wait(machine, arguments.wait)?;
     finish(machine, &plan, report.as_ref(), arguments.output)
 }
 
 /// Changes the machine. It holds a lock from the moment it reads the keys until its last write:
 /// otherwise two runs would each make different keys.
-fn change(machine: &Machine, join_timeout: u64) -> Result<Plan> {
+fn change(machine: &Machine, arguments: &Install) -> Result<Plan> {
     let _lock = Lock::take(&machine.root)?;
-    machine.check_profile()?;
+    machine.check_installed(&arguments.change)?;
+    let join_timeout = arguments.join_timeout;
     let limit = (join_timeout > 0).then(|| Duration::from_secs(join_timeout));
     if enroll::has_to_join(&machine.context())? {
         // Report every problem now: the master may come up hours later.
@@ -95,7 +97,7 @@ pub fn renew(inputs: &NodeInputs, required_key: Option<&str>) -> Result<Outcome>
     };
     let machine = prepare(&request)?;
     let _lock = Lock::take(&machine.root)?;
-    machine.check_profile()?;
+    machine.check_installed(&[])?;
     let (plan, docker) = machine.plan(&machine.identity(Joining::Now(Some(RENEWAL)))?)?;
     machine.apply(&plan.of_renewal(), &docker)?;
     Ok(Outcome::Done)

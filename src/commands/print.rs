@@ -56,6 +56,9 @@ pub fn report(report: &Report, output: Output) -> Result<()> {
             say!("\n{problem}");
         }
     }
+    if let Some(boot) = &report.boot {
+        say!("\n{boot}");
+    }
     say!("\n{}", verdict(report));
     Ok(())
 }

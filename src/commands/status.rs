@@ -24,7 +24,7 @@ pub fn run(arguments: &Status) -> Result<Outcome> {
             let node = InstalledNode::of(&root, &System, &state)?;
             let now = OffsetDateTime::now_utc();
             let report = node.report(now)?.with_cluster(node.cluster(now)?);
-            report.with_masters(masters)
+            report.with_masters(masters).with_boot(&System)?
         }
         None => Report::not_installed(),
     };

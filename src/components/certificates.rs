@@ -249,9 +249,9 @@ impl Certificate {
     }
 }
 
-/// The names of the API server in addition to the node's name: those that pods use, and those that
-/// the operator adds, such as a floating IP.
-fn api_server_names(spec: &NodeSpec) -> (Vec<String>, Vec<IpAddr>) {
+/// The names and addresses of the API server in addition to those of its node: those that pods use, and
+/// those that the operator adds, such as a floating IP.
+pub fn api_server_names(spec: &NodeSpec) -> (Vec<String>, Vec<IpAddr>) {
     let mut names: Vec<String> = ["kubernetes", "kubernetes.default", "kubernetes.default.svc"]
         .map(str::to_owned)
         .into();

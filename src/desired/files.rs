@@ -106,11 +106,14 @@ fn expected(sources: &Sources<'_>) -> Result<String> {
 }
 
 fn join_names(spec: &NodeSpec) -> Result<String> {
+    let (api_server_names, api_server_addresses) = components::api_server_names(spec);
     let names = NodeNames {
         name: spec.name.value.clone(),
         address: *spec.address,
         hosts: spec.cluster.hosts.value.clone(),
         masters: spec.cluster.masters.value.clone(),
+        api_server_names,
+        api_server_addresses,
     };
     Ok(serde_json::to_string_pretty(&names)? + "\n")
 }

@@ -16,12 +16,14 @@ use crate::sys::root::Root;
 mod ask;
 pub mod by_hand;
 mod due;
+mod lost;
 mod masters;
 #[cfg(test)]
 mod tests;
 mod worker;
 
 pub use due::due;
+pub use lost::refuse_lost;
 
 /// The node whose keys and certificates these are.
 #[derive(Clone, Copy)]

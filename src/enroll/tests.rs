@@ -190,6 +190,8 @@ fn a_certificate_that_is_missing_is_due() {
         profile: "with-ca".to_owned(),
         node: "server02".to_owned(),
         address: "192.168.1.102".to_owned(),
+        pod_cidr: None,
+        service_cidr: None,
         masters: vec![],
         balancer_port: None,
     };

@@ -20,7 +20,8 @@ use crate::observe::workloads::{self, Place};
 use crate::observe::{self, records};
 use crate::paths::BUNDLES;
 use crate::plan::{Plan, Step};
-use crate::preflight::{self, DockerSource};
+use crate::preflight::DockerSource;
+use crate::preflight::stays::{Field, node_stays};
 use crate::records::state::State;
 use crate::sys::process::{Runner, System};
 use crate::sys::progress;
@@ -84,12 +85,13 @@ impl Machine {
         enroll::resolve(&self.context(), joining)
     }
 
-    /// Refuses a profile other than the one it was installed with.
-    pub fn check_profile(&self) -> Result<()> {
-        match records::state(&self.root)? {
-            Some(state) => Ok(preflight::profile_stays(&state, &self.spec)?),
-            None => Ok(()),
+    /// Refuses to make another node of an installed one, except in the fields `change`; and new
+    /// authorities for the data of a cluster.
+    pub fn check_installed(&self, change: &[Field]) -> Result<()> {
+        if let Some(state) = records::state(&self.root)? {
+            node_stays(&state, &self.spec, change)?;
         }
+        enroll::refuse_lost(&self.context(), change.contains(&Field::Trust))
     }
 
     /// The changes it needs, and the docker that takes its images.

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use anyhow::Result;
 use rcgen::{CertificateSigningRequestParams, KeyPair};
 use sha2::{Digest, Sha256};
-use time::{Duration, OffsetDateTime};
+use time::OffsetDateTime;
 use x509_parser::certification_request::X509CertificationRequest;
 use x509_parser::der_parser::asn1_rs::{Oid, oid};
 use x509_parser::extensions::{GeneralName, ParsedExtension};
@@ -19,9 +19,6 @@ use super::message::{Certificate, CertificateSigningRequest, Reason, Refusal};
 use crate::components::{self, ETCD_CERTIFICATE, KUBELET_CLIENT};
 use crate::pki::CertificateRequest;
 use crate::pki::issue::Signer;
-
-/// How long a node's certificates are valid. The node renews them by itself.
-const LIFETIME: Duration = Duration::days(365);
 /// The minimum size of an RSA key, in bits.
 const LEAST_RSA_BITS: usize = 2048;
 const RSA: Oid<'static> = oid!(1.2.840.113549.1.1.1);
@@ -226,7 +223,7 @@ impl Checked {
         let issue = |(request, parsed): &(CertificateRequest, CertificateSigningRequestParams)| {
             Ok(Certificate {
                 name: request.name.to_owned(),
-                pem: signer.certificate(request, &parsed.public_key, now, LIFETIME)?,
+                pem: signer.certificate(request, &parsed.public_key, now)?,
             })
         };
         self.checked.iter().map(issue).collect()

@@ -303,7 +303,8 @@ impl<'a> Gate<'a> {
 
     /// Checks whether the sender may use this name and address at all.
     fn check_name(&self, asker: &Asker<'_>, name: &str, address: Ipv4Addr) -> Result<(), Refusal> {
-        if dns_name(name).is_err() {
+        // Some programs take a name in the form of an address for that address.
+        if dns_name(name).is_err() || name.parse::<Ipv4Addr>().is_ok() {
             let why = "the name of the node is not a valid DNS name";
             return Err(Refusal::new(Reason::BadRequest, why));
         }
@@ -324,6 +325,18 @@ impl<'a> Gate<'a> {
         if address == known.address {
             return not_yours(format!(
                 "{address} is the address of the master; give the worker another address"
+            ));
+        }
+        // The kubelet's certificate has this name and address, and clients of the API server trust its CA.
+        let is_master = known.is_master(name);
+        if !is_master && known.is_api_server(name) {
+            return not_yours(format!(
+                "{name} is a name of the API server; give the worker another name"
+            ));
+        }
+        if !is_master && known.is_at_api_server(address) {
+            return not_yours(format!(
+                "{address} is an address of the API server; give the worker another address"
             ));
         }
         match known.address_of(name) {

@@ -19,7 +19,7 @@ use time::OffsetDateTime;
 
 use super::gate::{Asker, Decision, Gate, names};
 use super::message::{Certificates, Hello, Join, Refusal, Renew, Welcome};
-use crate::pki::issue::{self, Signer};
+use crate::pki::issue::Signer;
 use crate::pki::{CertificateRequest, IssuedBy, Usage, inspect};
 
 /// The longest question and answer, in bytes.
@@ -215,7 +215,7 @@ fn server_certificate(gate: &Gate<'_>, csr: &str, now: OffsetDateTime) -> Result
         issuer: IssuedBy::Cluster,
     };
     let signer = Signer::new(&cluster.authority, &cluster.key)?;
-    signer.certificate(&request, &key, now, issue::LIFETIME)
+    signer.certificate(&request, &key, now)
 }
 
 /// Checks that the certificate that the proofs cover is the certificate of the service.

@@ -8,11 +8,6 @@ use time::{Duration, OffsetDateTime};
 use super::inspect::{CertificateInfo, inspect, is_signed_by};
 use super::{CertificateRequest, Existing, Issued, Secret, issue, key};
 
-/// A certificate that expires sooner is renewed.
-const RENEW_BEFORE: Duration = Duration::days(30);
-/// Nodes that got their certificates on one day renew them on different days, over this many days.
-const RENEW_SPREAD: i64 = 30;
-
 /// One requested certificate, with its key.
 pub struct Held<'a> {
     /// The request.
@@ -157,13 +152,13 @@ pub fn is_due(pem: &[u8], authority: &[u8], now: OffsetDateTime) -> Result<bool>
     Ok(info.not_after < authority.not_after && info.not_after - now < renew_before(&info))
 }
 
-/// How long before its expiry a certificate is renewed. The day depends on the key, so that a thousand
-/// nodes that were installed in one hour do not all renew in one hour.
+/// How long before its expiry a certificate is renewed: when a third to a quarter of its lifetime is left.
+/// The day depends on the key, so that a thousand nodes that were installed in one hour do not all renew in
+/// one hour.
 fn renew_before(info: &CertificateInfo) -> Duration {
     let lot = Sha256::digest(&info.public_key)[0];
-    let spread = Duration::days(i64::from(lot) % RENEW_SPREAD);
     let lifetime = info.not_after - info.not_before;
-    (RENEW_BEFORE + spread).min(lifetime / 3)
+    lifetime / 3 - lifetime / 12 * i32::from(lot) / 255
 }
 
 fn says_what_is_asked(info: &CertificateInfo, request: &CertificateRequest) -> bool {

@@ -10,9 +10,14 @@ use time::{Duration, OffsetDateTime};
 
 use super::{AuthorityRequest, CertificateRequest, inspect};
 
-/// How long a certificate authority and its certificates are valid. As long as in the tutorial,
-/// because a node without a network may run for years without a renewal.
-pub const LIFETIME: Duration = Duration::days(3650);
+/// How long a certificate authority is valid. As long as in the tutorial: it cannot be renewed.
+const AUTHORITY: Duration = Duration::days(3650);
+/// How long a certificate is valid: a timer on each node renews it.
+const LEAF: Duration = Duration::days(365);
+/// How long a certificate of [`ADMINS`] is valid.
+const ADMIN: Duration = Duration::days(90);
+/// The group that may do everything in Kubernetes.
+const ADMINS: &str = "system:masters";
 /// How long before now the validity begins, because the clocks of new VMs differ.
 const BACKDATED: Duration = Duration::days(1);
 
@@ -43,7 +48,7 @@ fn serial_number() -> Result<SerialNumber> {
 pub fn authority(request: &AuthorityRequest, key: &KeyPair, now: OffsetDateTime) -> Result<String> {
     let mut params = params(now, None, &request.common_name);
     params.serial_number = Some(serial_number()?);
-    params.not_after = now + LIFETIME;
+    params.not_after = now + AUTHORITY;
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.key_usages = vec![
         KeyUsagePurpose::KeyCertSign,
@@ -106,14 +111,18 @@ impl<K: SigningKey> Signer<'_, K> {
     }
 
     /// A certificate as requested for the public key `key`, followed by the intermediate
-    /// certificates, in PEM. It expires no later than its authorities.
+    /// certificates, in PEM. It expires after a year, the admin's sooner, and no later than its
+    /// authorities.
     pub fn certificate(
         &self,
         request: &CertificateRequest,
         key: &impl PublicKeyData,
         now: OffsetDateTime,
-        lifetime: Duration,
     ) -> Result<String> {
+        let lifetime = match request.organization.as_str() {
+            ADMINS => ADMIN,
+            _ => LEAF,
+        };
         let mut params = request_params(request, now)?;
         params.serial_number = Some(serial_number()?);
         params.not_after = (now + lifetime).min(self.ends);

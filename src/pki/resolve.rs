@@ -13,7 +13,7 @@ use super::held::{content, hold_one, key_or_new};
 use super::issue::Signer;
 use super::{
     AuthorityRequest, CertificateRequest, Existing, Issued, IssuedBy, KeyPairRequest, Pki,
-    PkiRequest, issue, key,
+    PkiRequest, key,
 };
 
 /// Returns every key and certificate of `request`: the existing ones if they are as requested
@@ -82,7 +82,7 @@ impl Signing {
         };
         let made = self
             .signer
-            .certificate(held.request, held.public_key(), now, issue::LIFETIME)
+            .certificate(held.request, held.public_key(), now)
             .with_context(|| format!("certificate {}", held.request.name))?;
         Ok(held.issued(made, Some(reason)))
     }
@@ -106,6 +106,7 @@ fn service_account(request: &KeyPairRequest, existing: &dyn Existing) -> Result<
                 request.private
             );
             let found = key_or_new(existing, &request.private)?;
+            refuse_other_public_key(request, existing, &found.key)?;
             (found.pem, found.key)
         }
     };
@@ -115,4 +116,29 @@ fn service_account(request: &KeyPairRequest, existing: &dyn Existing) -> Result<
         public_path: request.public.clone(),
         public_pem: key.public_key_pem(),
     })
+}
+
+/// Refuses a public key of service accounts that does not belong to the private one: which of them is the
+/// right one, only the operator knows.
+fn refuse_other_public_key(
+    request: &KeyPairRequest,
+    existing: &dyn Existing,
+    key: &KeyPair,
+) -> Result<()> {
+    let Some(public) = content(existing, &request.public)? else {
+        return Ok(());
+    };
+    let lines = |text: &str| {
+        text.split_whitespace()
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    ensure!(
+        lines(&String::from_utf8_lossy(&public)) == lines(&key.public_key_pem()),
+        "{} and {} do not belong together, and tokens of service accounts are valid only with the pair that \
+         signed them; restore the pair, or move both away to make a new one",
+        request.private,
+        request.public
+    );
+    Ok(())
 }

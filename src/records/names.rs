@@ -1,6 +1,6 @@
 //! The names and addresses that the join service knows. Pure.
 
-use core::net::Ipv4Addr;
+use core::net::{IpAddr, Ipv4Addr};
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
@@ -20,12 +20,28 @@ pub struct NodeNames {
     /// All masters, if there are several.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub masters: Vec<Master>,
+    /// The names by which clients verify the API server.
+    #[serde(default)]
+    pub api_server_names: Vec<String>,
+    /// The addresses by which clients verify the API server.
+    #[serde(default)]
+    pub api_server_addresses: Vec<IpAddr>,
 }
 
 impl NodeNames {
     /// Whether a master has that name.
     pub fn is_master(&self, name: &str) -> bool {
         self.masters.iter().any(|master| master.name == name)
+    }
+
+    /// Whether clients would take a server with that name for the API server.
+    pub fn is_api_server(&self, name: &str) -> bool {
+        name == "localhost" || self.api_server_names.iter().any(|own| own == name)
+    }
+
+    /// Whether clients would take a server at that address for the API server.
+    pub fn is_at_api_server(&self, address: Ipv4Addr) -> bool {
+        self.api_server_addresses.contains(&IpAddr::V4(address))
     }
 
     /// The required address of this name, if the settings have one.

@@ -33,6 +33,12 @@ pub struct State {
     pub node: String,
     /// The node's address.
     pub address: String,
+    /// The addresses of pods.
+    #[serde(default)]
+    pub pod_cidr: Option<String>,
+    /// The addresses of services.
+    #[serde(default)]
+    pub service_cidr: Option<String>,
     /// All masters of its cluster, if there are several.
     #[serde(default)]
     pub masters: Vec<Master>,
@@ -56,6 +62,8 @@ impl State {
             profile: spec.profile.to_string(),
             node: spec.name.value.clone(),
             address: spec.address.to_string(),
+            pod_cidr: Some(spec.cluster.pod_cidr.to_string()),
+            service_cidr: Some(spec.cluster.service_cidr.to_string()),
             masters: spec.cluster.masters.value.clone(),
             balancer_port: (spec.has_several_masters()).then_some(*spec.cluster.balancer_port),
         }

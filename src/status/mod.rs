@@ -18,7 +18,7 @@ use crate::observe::peers::PeerReport;
 use crate::observe::records;
 use crate::observe::software::{docker_source, installed_manifest};
 use crate::paths;
-use crate::pki::inspect;
+use crate::pki::inspect::{self, CertificateInfo};
 use crate::records::state::{REPAIR, State};
 use crate::sys::http;
 use crate::sys::process::Runner;
@@ -37,6 +37,11 @@ pub use masters::{MasterReport, MastersReport, ask as ask_masters};
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
 /// A certificate that expires sooner is reported while there is still time to renew it.
 const EXPIRES_SOON: time::Duration = time::Duration::days(30);
+
+/// How long before its expiry a certificate should have been renewed.
+fn expires_soon(info: &CertificateInfo) -> time::Duration {
+    EXPIRES_SOON.min((info.not_after - info.not_before) / 5)
+}
 
 /// The overall state of the node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -75,6 +80,9 @@ pub struct Report {
     /// its own node.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub masters: Option<MastersReport>,
+    /// What went wrong at the last boot, though the node may be healthy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub boot: Option<String>,
 }
 
 /// One service.
@@ -315,7 +323,7 @@ impl<'a> InstalledNode<'a> {
                     Some("not yet valid; is the clock right? see `timedatectl`".to_owned())
                 } else if now > info.not_after {
                     Some("expired; run `appliance install` to renew it".to_owned())
-                } else if info.not_after - now < EXPIRES_SOON {
+                } else if info.not_after - now < expires_soon(&info) {
                     Some("expires soon; run `appliance install` to renew it".to_owned())
                 } else if name == AUTHORITY && !role.is_master() {
                     // Only masters have the key of the CA.
@@ -359,6 +367,20 @@ impl Report {
             peers: Vec::new(),
             addons: Vec::new(),
             masters: None,
+            boot: None,
         }
+    }
+
+    /// Adds what went wrong at the last boot.
+    pub fn with_boot(self, runner: &dyn Runner) -> Result<Report> {
+        let refused = systemd::was_refused(runner, components::BOOT_UNIT)?;
+        let boot = refused.then(|| {
+            format!(
+                "The installation at the last boot was refused, and the node stays as it is; see \
+                 `journalctl -b -u {}`",
+                components::BOOT_UNIT
+            )
+        });
+        Ok(Report { boot, ..self })
     }
 }

@@ -51,6 +51,7 @@ mod site;
 mod sources;
 mod spec;
 mod status;
+mod stays;
 mod systemd_229;
 mod tools;
 mod transfer;

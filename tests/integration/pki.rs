@@ -194,7 +194,7 @@ fn a_second_run_changes_nothing() {
     let files = Files::default();
     files.run(&request(), now()).unwrap();
     let before = files.0.borrow().clone();
-    let pki = files.run(&request(), now() + Duration::days(100)).unwrap();
+    let pki = files.run(&request(), now() + Duration::days(50)).unwrap();
     assert_eq!(*files.0.borrow(), before);
     assert!(pki.issued().all(|issued| issued.reason.is_none()));
 }
@@ -285,7 +285,6 @@ fn a_certificate_is_made_again_for_its_key_when_it_will_not_do() {
     renamed.certificates[0]
         .dns_names
         .push("floating.example.org".to_owned());
-    let near_end = now() + Duration::days(3650 - 20);
     type Damage<'a> = &'a dyn Fn(&Files);
     let cases: [(&str, PkiRequest, OffsetDateTime, Damage<'_>); 4] = [
         ("names or usages differed", renamed, now(), &|_| {}),
@@ -312,9 +311,39 @@ fn a_certificate_is_made_again_for_its_key_when_it_will_not_do() {
         assert!(reason.contains(expected), "{expected}: {reason}");
         assert_eq!(files.get(ETCD_KEY), key);
     }
-    // At the end of the CA's own validity, a renewal would not help.
+}
+
+#[test]
+fn certificates_live_a_year_and_the_admins_ninety_days() {
+    let files = Files::default();
+    let pki = files.run(&request(), now()).unwrap();
+    let lives = |name: &str| {
+        let info = inspect(pki.named(name).unwrap().certificate_pem.as_bytes()).unwrap();
+        (info.not_after - now()).whole_days()
+    };
+    assert_eq!(
+        (lives("ca"), lives("etcd"), lives("admin")),
+        (3650, 365, 90)
+    );
+    // At two thirds of their time, at the latest at three quarters, they are renewed.
+    for (name, early, late) in [("etcd", 243, 275), ("admin", 59, 69)] {
+        let at = |days: i64| {
+            let files = Files(files.0.clone());
+            let pki = files.run(&request(), now() + Duration::days(days)).unwrap();
+            reason(&pki, name).unwrap_or_default().to_owned()
+        };
+        assert_eq!(at(early - 1), "", "{name}");
+        assert_eq!(at(late), "it would expire soon", "{name}");
+    }
+}
+
+#[test]
+fn a_certificate_that_ends_with_its_authority_is_not_renewed() {
+    // A renewal would not help.
     let files = Files::default();
     files.run(&request(), now()).unwrap();
+    let near_end = now() + Duration::days(3650 - 20);
+    files.run(&request(), near_end).unwrap();
     assert_eq!(
         reason(&files.run(&request(), near_end).unwrap(), "etcd"),
         None
@@ -362,7 +391,7 @@ fn another_key_in_a_keys_place_is_kept_and_gets_its_own_certificate() {
 #[test]
 fn a_certificate_of_an_older_authority_is_renewed_before_it_ends() {
     let files = Files::default();
-    files.run(&request(), now() - Duration::days(3640)).unwrap();
+    files.run(&request(), now() - Duration::days(300)).unwrap();
     // The operator renewed the CA with its key, and the leaf certificate expires soon.
     files.remove(CA);
     let pki = files.run(&request(), now()).unwrap();

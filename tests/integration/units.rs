@@ -95,3 +95,38 @@ fn every_unit_passes_systemd_analyze() {
         );
     }
 }
+
+/// The units of services that listen, and those with keys of authorities.
+const EXPOSED: [&str; 5] = [
+    "appliance-balancer.service",
+    "appliance-calico-datastore.service",
+    "appliance-join.service",
+    "appliance-renewals.service",
+    "appliance-signer.service",
+];
+/// The most that systemd may find exposed, in tenths: 10.0 is everything.
+const EXPOSURE: &str = "30";
+
+#[test]
+fn services_that_listen_expose_little() {
+    let units = all_units();
+    for name in EXPOSED {
+        let (_, unit) = units
+            .iter()
+            .find(|(path, _)| path.ends_with(&format!("/{name}")))
+            .unwrap_or_else(|| panic!("{name}"));
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join(name);
+        fs::write(&file, unit).unwrap();
+        let output = Command::new("systemd-analyze")
+            .args(["security", "--offline=yes", "--no-pager"])
+            .arg(format!("--threshold={EXPOSURE}"))
+            .arg(&file)
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        let sum = said.lines().find(|line| line.contains("exposure level"));
+        println!("{}", sum.unwrap_or(&said));
+        assert!(output.status.success(), "{name}: {said}");
+    }
+}

@@ -78,6 +78,8 @@ pub fn cluster((authority, key): (String, KeyPair)) -> Cluster {
             address: MASTER,
             hosts: BTreeMap::from([("server09".to_owned(), Ipv4Addr::new(192, 168, 1, 109))]),
             masters: vec![master("server02", MASTER), master("server04", WORKER)],
+            api_server_names: vec!["kubernetes".to_owned(), "api.example.org".to_owned()],
+            api_server_addresses: vec![],
         },
         master_keys: master_keys(),
     }

@@ -37,6 +37,38 @@ fn a_token_does_not_make_a_master_of_a_machine_that_the_settings_do_not_name() {
 }
 
 #[test]
+fn a_worker_has_no_name_of_the_api_server_in_any_spelling() {
+    let bed = Bed::new();
+    for name in [
+        "kubernetes",
+        "api.example.org",
+        "localhost",
+        "Kubernetes",
+        "KUBERNETES",
+        "kubernetes.",
+        "*.example.org",
+        "*",
+        "system:node:server01",
+        "kubernetes ",
+        "192.168.1.102",
+        "::ffff:192.168.1.102",
+    ] {
+        let refused = told(bed.join(&Node::new(name)).unwrap_err());
+        println!("{name}: {}", refused.0);
+        assert_eq!(
+            bed.tokens().all().unwrap()[bed.token.id()].used,
+            0,
+            "{name}"
+        );
+    }
+    let (error, transient) = told(bed.join(&Node::new("kubernetes")).unwrap_err());
+    assert!(
+        error.contains("is a name of the API server") && !transient,
+        "{error}"
+    );
+}
+
+#[test]
 fn a_worker_has_no_masters_name() {
     let bed = Bed::new();
     let (error, transient) = told(bed.join(&Node::new("server04")).unwrap_err());

@@ -44,6 +44,8 @@ impl Shared {
                 address: member.address(),
                 hosts: [].into(),
                 masters: all.clone(),
+                api_server_names: vec![],
+                api_server_addresses: vec![],
             };
             let names = serde_json::to_vec(&names).unwrap();
             let root = member.root();

@@ -1,0 +1,175 @@
+//! An installed node stays what it is: changed metadata or settings do not make another node of it.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::nodespec::value::Origin;
+use crate::nodespec::{NodeSpec, Profile, Refused};
+use crate::records::state::State;
+
+/// A fact of an installed node that others rely on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Field {
+    /// Its role.
+    Role,
+    /// The profile of the cluster.
+    Profile,
+    /// Its name.
+    Name,
+    /// Its address.
+    Address,
+    /// The addresses of pods.
+    PodCidr,
+    /// The addresses of services.
+    ServiceCidr,
+    /// The authority that etcd trusts.
+    Trust,
+}
+
+/// The fields that `install --change` takes.
+pub const CHANGEABLE: [Field; 3] = [Field::Name, Field::Address, Field::Trust];
+
+impl fmt::Display for Field {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Field::Role => "role",
+            Field::Profile => "profile",
+            Field::Name => "name",
+            Field::Address => "address",
+            Field::PodCidr => "podCIDR",
+            Field::ServiceCidr => "serviceCIDR",
+            Field::Trust => "trust",
+        })
+    }
+}
+
+impl FromStr for Field {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Field, String> {
+        let found = CHANGEABLE.iter().find(|field| field.to_string() == text);
+        found.copied().ok_or_else(|| {
+            format!(
+                "{text} cannot be changed; what can be is {}",
+                CHANGEABLE.map(|field| field.to_string()).join(", ")
+            )
+        })
+    }
+}
+
+/// A field whose value in the settings is not that of the installed node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Difference {
+    /// The field.
+    pub field: Field,
+    was: String,
+    now: String,
+    origin: Origin,
+    /// Whether the node is a master.
+    is_master: bool,
+}
+
+impl Difference {
+    /// Whether `install --change` can change it: nodes keep a master's name and address in their
+    /// certificates and settings.
+    fn may_change(&self) -> bool {
+        CHANGEABLE.contains(&self.field) && !self.is_master
+    }
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Difference {
+            field,
+            was,
+            now,
+            origin,
+            ..
+        } = self;
+        write!(
+            f,
+            "this node is installed with {field} {was}, but {origin} says {now}; "
+        )?;
+        match field {
+            Field::Profile if now == &Profile::WithCa.to_string() => f.write_str(
+                "run `appliance convert`: it asks first, takes the old cluster down and installs this \
+                 profile",
+            ),
+            Field::Profile => f.write_str(
+                "a node with certificates cannot go back to profile simple: change the profile there \
+                 to with-ca, or make a new VM",
+            ),
+            _ if self.may_change() => write!(
+                f,
+                "correct it there or, if it should change, run `appliance install --change {field}`"
+            ),
+            _ => write!(f, "an installed node keeps its {field}: correct it there, or make a new VM"),
+        }
+    }
+}
+
+/// The differences between the installed node of `state` and the settings of now.
+pub fn differences(state: &State, spec: &NodeSpec) -> Vec<Difference> {
+    let cluster = &spec.cluster;
+    let fields = [
+        (
+            Field::Role,
+            Some(&state.role),
+            spec.role.to_string(),
+            &spec.role.origin,
+        ),
+        (
+            Field::Profile,
+            Some(&state.profile),
+            spec.profile.to_string(),
+            &spec.profile.origin,
+        ),
+        (
+            Field::Name,
+            Some(&state.node),
+            spec.name.to_string(),
+            &spec.name.origin,
+        ),
+        (
+            Field::Address,
+            Some(&state.address),
+            spec.address.to_string(),
+            &spec.address.origin,
+        ),
+        (
+            Field::PodCidr,
+            state.pod_cidr.as_ref(),
+            cluster.pod_cidr.to_string(),
+            &cluster.pod_cidr.origin,
+        ),
+        (
+            Field::ServiceCidr,
+            state.service_cidr.as_ref(),
+            cluster.service_cidr.to_string(),
+            &cluster.service_cidr.origin,
+        ),
+    ];
+    let differences = fields.into_iter().filter_map(|(field, was, now, origin)| {
+        // Records of older versions have no ranges.
+        let was = was.filter(|was| **was != now)?.clone();
+        Some(Difference {
+            field,
+            was,
+            now,
+            origin: origin.clone(),
+            is_master: state.role != "worker",
+        })
+    });
+    differences.collect()
+}
+
+/// Refuses to install a node as another one than it is, except in the fields `change`.
+pub fn node_stays(state: &State, spec: &NodeSpec, change: &[Field]) -> Result<(), Refused> {
+    let differences = differences(state, spec).into_iter();
+    let refused = differences.filter(|one| !(one.may_change() && change.contains(&one.field)));
+    let problems: Vec<String> = refused.map(|one| one.to_string()).collect();
+    match problems.is_empty() {
+        true => Ok(()),
+        false => Err(Refused { problems }),
+    }
+}

@@ -1,0 +1,146 @@
+//! What an installed node is, it stays: changed settings and lost keys are refused before the first write.
+
+use std::fs;
+use std::process::Command;
+
+use crate::harness::{Machine, said};
+
+const ETCD_DATA: &str = "var/lib/etcd/member/snap/db";
+const PKI: &str = "etc/kubernetes/ca";
+
+/// A master whose etcd has run.
+fn master() -> Machine {
+    let machine = Machine::new();
+    machine.installed(&[]);
+    machine.put(ETCD_DATA, "the data of a cluster");
+    machine
+}
+
+#[test]
+fn changed_settings_make_no_other_node_of_an_installed_one() {
+    let machine = master();
+    for (changed, words) in [
+        (
+            &["--role", "worker"][..],
+            ["role master", "--role says worker"],
+        ),
+        (
+            &["--set", "nodeName=other"],
+            ["name server02", "says other"],
+        ),
+        (
+            &["--set", "address=192.168.1.109"],
+            ["address 192.168.1.102", "says 192.168.1.109"],
+        ),
+        (
+            &["--set", "podCIDR=10.1.0.0/16"],
+            ["podCIDR 172.20.0.0/16", "says 10.1.0.0/16"],
+        ),
+        (
+            &["--set", "serviceCIDR=10.2.0.0/16"],
+            ["serviceCIDR 10.68.0.0/16", "says 10.2.0.0/16"],
+        ),
+    ] {
+        let refusal = machine.refusal(changed);
+        for word in words.into_iter().chain(["correct it there"]) {
+            assert!(refusal.contains(word), "{word}: {refusal}");
+        }
+        let forced = [changed, &["--change", "name", "--change", "address"]].concat();
+        machine.refusal(&forced);
+    }
+    assert!(machine.installed(&[]).contains("nothing to change"));
+}
+
+#[test]
+fn only_what_can_change_is_taken() {
+    let machine = master();
+    let refusal = machine.refusal(&["--change", "role"]);
+    assert!(refusal.contains("name, address, trust"), "{refusal}");
+}
+
+#[test]
+fn what_differs_is_told_by_detect() {
+    let machine = master();
+    let root = machine.root().display().to_string();
+    let output = Command::new(env!("CARGO_BIN_EXE_appliance"))
+        .args(["detect", "--root", &root, "--role", "master"])
+        .args(["--set", "nodeName=other", "--set", "address=192.168.1.102"])
+        .output()
+        .unwrap();
+    assert!(
+        said(&output).contains("installed with name server02"),
+        "{}",
+        said(&output)
+    );
+}
+
+#[test]
+fn lost_keys_of_a_cluster_with_data_are_never_made_anew() {
+    for lost in [
+        &["ca.pem", "ca-key.pem", "etcd-ca", "etcd", "service-account"][..],
+        &["ca.pem"],
+        &["ca-key.pem"],
+        &["etcd-ca/etcd-ca.pem"],
+        &["etcd-ca/etcd-ca-key.pem"],
+        &["service-account/service-account-key.pem"],
+        &["service-account"],
+    ] {
+        let machine = master();
+        for path in lost {
+            let path = machine.root().join(PKI).join(path);
+            match path.is_dir() {
+                true => fs::remove_dir_all(path).unwrap(),
+                false => fs::remove_file(path).unwrap(),
+            }
+        }
+        let refusal = machine.refusal(&[]);
+        assert!(
+            refusal.contains("Restore them from a backup"),
+            "{lost:?}: {refusal}"
+        );
+        assert!(refusal.contains(lost[0]), "{lost:?}: {refusal}");
+    }
+}
+
+#[test]
+fn an_empty_key_is_a_lost_one() {
+    let machine = master();
+    machine.put("etc/kubernetes/ca/ca-key.pem", "");
+    let refusal = machine.refusal(&[]);
+    assert!(refusal.contains("Restore them from a backup"), "{refusal}");
+}
+
+#[test]
+fn a_pair_of_service_accounts_that_does_not_fit_is_refused() {
+    let machine = master();
+    let strange = Machine::new();
+    strange.installed(&[]);
+    let public = "etc/kubernetes/ca/service-account/service-account.pub";
+    machine.put(public, &strange.read(public));
+    let refusal = machine.refusal(&[]);
+    assert!(refusal.contains("do not belong together"), "{refusal}");
+}
+
+#[test]
+fn without_data_a_machine_begins_anew() {
+    let machine = Machine::new();
+    machine.installed(&[]);
+    fs::remove_dir_all(machine.root().join(PKI)).unwrap();
+    machine.installed(&[]);
+}
+
+#[test]
+fn a_master_of_an_older_version_gets_the_authority_of_etcd_on_demand() {
+    let machine = master();
+    let ca = machine.read("etc/kubernetes/ca/ca.pem");
+    fs::remove_dir_all(machine.root().join(PKI).join("etcd-ca")).unwrap();
+    let refusal = machine.refusal(&[]);
+    assert!(
+        refusal.contains("appliance install --change trust"),
+        "{refusal}"
+    );
+    let changed = machine.installed(&["--change", "trust"]);
+    assert!(changed.contains("etcd-ca"), "{changed}");
+    assert_eq!(machine.read("etc/kubernetes/ca/ca.pem"), ca);
+    assert!(machine.installed(&[]).contains("nothing to change"));
+}
