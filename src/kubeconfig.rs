@@ -7,10 +7,13 @@ use std::fmt;
 use std::str::FromStr;
 
 use anyhow::{Result, anyhow, bail};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::{Deserialize, Serialize};
 
 use crate::nodespec::Refused;
 use crate::nodespec::network::dns_name;
+use crate::pki::Secret;
 use crate::pki::inspect::CertificateInfo;
 
 /// The API server's port on every master.
@@ -142,6 +145,17 @@ impl Kubeconfig {
         text.and_then(|text| serde_saphyr::from_str_with_options(text, options).ok())
             .filter(Kubeconfig::is_ours)
             .ok_or_else(|| anyhow!("not a kubeconfig with embedded certificates"))
+    }
+
+    /// The same with another client certificate.
+    pub fn with_client(mut self, certificate: &str, key: &Secret) -> Kubeconfig {
+        for one in &mut self.users {
+            one.user = User {
+                client_certificate_data: BASE64.encode(certificate),
+                client_key_data: BASE64.encode(key.expose()),
+            };
+        }
+        self
     }
 
     /// Whether it has the form in which this program writes one.

@@ -96,8 +96,8 @@ pub enum Command {
     Certs(Certs),
     /// Write a kubeconfig for the admin, to use from another machine
     ///
-    /// Run this on a master as root. The kubeconfig contains the cluster's CA certificate and the
-    /// admin's certificate and key: anyone who has it controls the cluster.
+    /// Run this on a master as root. The kubeconfig contains the cluster's CA certificate, and a new
+    /// certificate of the admin with its key, valid for 90 days: anyone who has it controls the cluster.
     #[command(after_long_help = text::KUBECONFIG)]
     Kubeconfig(Kubeconfig),
     /// Forward connections to healthy API servers (run by a unit)

@@ -160,7 +160,7 @@ pub struct Kubeconfig {
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
 
-    /// Replace the file if it exists and differs
+    /// Replace the file if it exists
     #[arg(long, requires = "output")]
     pub force: bool,
 

@@ -8,6 +8,7 @@ use anyhow::{Context, Result, anyhow, bail};
 
 use super::Outcome;
 use crate::cli::Kubeconfig as Arguments;
+use crate::enroll;
 use crate::kubeconfig::{Kubeconfig, Server};
 use crate::nodespec::{Profile, Refused, Role};
 use crate::observe::records;
@@ -15,8 +16,8 @@ use crate::observe::user::check_user;
 use crate::paths::{self, ADMIN_KUBECONFIG, STATE};
 use crate::pki::inspect;
 use crate::records::state::{self, State};
+use crate::sys::out;
 use crate::sys::root::Root;
-use crate::sys::{out, read};
 
 /// The certificate that the API server shows.
 const API_SERVER: &str = "kubernetes";
@@ -38,6 +39,9 @@ pub fn run(arguments: &Arguments) -> Result<Outcome> {
     let path = paths::certificate(API_SERVER);
     let certificate = inspect::inspect(&file(&root, &path)?)
         .with_context(|| format!("{path} is damaged; {REPAIR}"))?;
+    let admin = enroll::admin(&root)?;
+    let key = admin.key_pem.context("no key was made")?;
+    let kubeconfig = kubeconfig.with_client(&admin.certificate_pem, &key);
     let text = kubeconfig.for_another_machine(server, address, &certificate)?;
     match &arguments.output {
         Some(path) => write(path, &text, arguments.force)?,
@@ -77,29 +81,18 @@ fn check_node(state: &State, address: Ipv4Addr) -> Result<()> {
     })
 }
 
-/// Writes the file, readable by its owner only. Does not replace another existing file, except with
-/// `force`.
+/// Writes the file, readable by its owner only. Does not replace an existing file, except with `force`.
 fn write(path: &Path, text: &str, force: bool) -> Result<()> {
     let shown = path.display();
-    // A device or a pipe has no content of its own: it is written to, and must not be read.
-    let existing = fs::metadata(path).ok().filter(fs::Metadata::is_file);
-    if let Some(existing) = existing
-        && !force
-        && !has_content(path, &existing, text)?
-    {
+    // A device or a pipe has no content of its own.
+    if !force && fs::metadata(path).is_ok_and(|existing| existing.is_file()) {
         bail!(Refused {
             problems: vec![format!(
-                "{shown} exists and differs; use --force to replace it, or another file"
+                "{shown} exists; use --force to replace it, or another file"
             )],
         });
     }
     out::file(path, 0o600, text.as_bytes())?;
     log::info!("wrote {shown}: kubectl --kubeconfig {shown} get nodes");
     Ok(())
-}
-
-fn has_content(path: &Path, file: &fs::Metadata, text: &str) -> Result<bool> {
-    let length = text.len() as u64;
-    Ok(file.len() == length
-        && read::bounded(path, length)?.is_none_or(|found| found == text.as_bytes()))
 }

@@ -58,6 +58,11 @@ const ETCD_MEMBER: Certificate = Certificate {
     ..client_of_etcd(ETCD_CERTIFICATE)
 };
 
+const ADMIN: Certificate = Certificate {
+    organization: "system:masters",
+    ..client("admin", "admin")
+};
+
 const MASTER: &[Certificate] = &[
     ETCD_MEMBER,
     client_of_etcd(ETCD_CLIENT),
@@ -73,10 +78,7 @@ const MASTER: &[Certificate] = &[
         usage: Usage::Both,
         ..client("kubernetes", "kubernetes")
     },
-    Certificate {
-        organization: "system:masters",
-        ..client("admin", "admin")
-    },
+    ADMIN,
     client(CALICO, CALICO),
     client("kube-controller-manager", "system:kube-controller-manager"),
     client("kube-scheduler", "system:kube-scheduler"),
@@ -135,6 +137,11 @@ pub fn pki_request(spec: &NodeSpec) -> Option<PkiRequest> {
         certificates: master(spec),
         service_account: service_account(),
     })
+}
+
+/// The certificate of the cluster's administrator.
+pub fn admin() -> CertificateRequest {
+    ADMIN.bearing(vec![], vec![])
 }
 
 /// The authority of the cluster.

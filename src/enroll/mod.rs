@@ -13,6 +13,7 @@ use crate::pki::{self, Existing, GivenAuthority, Pki, Secret};
 use crate::records::tokens::TokenRecord;
 use crate::sys::root::Root;
 
+mod admin;
 mod ask;
 pub mod by_hand;
 mod due;
@@ -22,6 +23,7 @@ mod masters;
 mod tests;
 mod worker;
 
+pub use admin::admin;
 pub use due::due;
 pub use lost::refuse_lost;
 

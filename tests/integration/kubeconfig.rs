@@ -5,7 +5,11 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Output};
 
+use appliance::pki::inspect::inspect;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::Value;
+use time::OffsetDateTime;
 
 use crate::harness::{Machine, said};
 
@@ -52,12 +56,17 @@ fn another_machine_gets_its_address_and_all_certificates() {
         assert!(output.status.success(), "{}", said(&output));
         let mut made = parsed(&String::from_utf8(output.stdout).unwrap());
         assert_eq!(server(&made), url);
+        for data in ["client-certificate-data", "client-key-data"] {
+            let (new, old) = (
+                &made["users"][0]["user"][data],
+                &own["users"][0]["user"][data],
+            );
+            assert!(new.is_string() && new != old, "{data}");
+            made["users"][0]["user"][data] = old.clone();
+        }
         // Everything else is as on the node itself.
         made["clusters"][0]["cluster"]["server"] = server(&own).into();
         assert_eq!(made, own);
-        for data in ["client-certificate-data", "client-key-data"] {
-            assert!(made["users"][0]["user"][data].as_str().is_some(), "{data}");
-        }
     }
 }
 
@@ -126,19 +135,33 @@ fn a_file_is_its_owners_and_another_is_not_overwritten() {
         said(&first)
     );
     assert_eq!(mode(&file), 0o600);
-    let text = fs::read_to_string(&file).unwrap();
-    // Writing the same again is no conflict, and then only its owner can read it.
     fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
-    assert!(write(&[]).status.success());
-    assert_eq!(mode(&file), 0o600);
     fs::write(&file, "mine").unwrap();
     let refused = write(&[]);
     assert_eq!(refused.status.code(), Some(2), "{}", said(&refused));
     assert!(said(&refused).contains("--force"), "{}", said(&refused));
     assert_eq!(fs::read_to_string(&file).unwrap(), "mine");
     assert!(write(&["--force"]).status.success());
-    assert_eq!(fs::read_to_string(&file).unwrap(), text);
+    parsed(&fs::read_to_string(&file).unwrap());
     assert_eq!(mode(&file), 0o600);
+}
+
+/// What an operator carries away is valid for a while only, and the master's own certificate stays.
+#[test]
+fn the_certificate_is_the_admins_for_ninety_days() {
+    let machine = master();
+    let own = machine.read("etc/kubernetes/ca/admin/admin.pem");
+    let output = kubeconfig(&machine, &[]);
+    let made = parsed(&String::from_utf8(output.stdout).unwrap());
+    let data = made["users"][0]["user"]["client-certificate-data"].as_str();
+    let pem = BASE64.decode(data.unwrap()).unwrap();
+    let info = inspect(&pem).unwrap();
+    assert_eq!(info.subject, "O=system:masters, CN=admin");
+    assert_eq!(
+        (info.not_after - OffsetDateTime::now_utc()).whole_days(),
+        89
+    );
+    assert_eq!(machine.read("etc/kubernetes/ca/admin/admin.pem"), own);
 }
 
 #[test]

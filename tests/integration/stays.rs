@@ -21,7 +21,7 @@ fn changed_settings_make_no_other_node_of_an_installed_one() {
     let machine = master();
     for (changed, words) in [
         (
-            &["--role", "worker"][..],
+            &["--role", "worker", "--set", "master=192.168.1.110"][..],
             ["role master", "--role says worker"],
         ),
         (
