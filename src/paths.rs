@@ -12,6 +12,8 @@ pub const CA_CERTIFICATE: &str = "/etc/kubernetes/ca/ca.pem";
 pub const ISSUER_CERTIFICATE: &str = "/etc/kubernetes/ca/ca-issuer.pem";
 /// The tokens that kube-apiserver accepts (`--token-auth-file`).
 pub const TOKEN_FILE: &str = "/etc/kubernetes/ca/kubernetes/token.csv";
+/// The key with which kube-apiserver encrypts secrets in etcd.
+pub const ENCRYPTION: &str = "/etc/kubernetes/ca/kubernetes/encryption.yaml";
 /// The public key of the service accounts' key pair.
 pub const SERVICE_ACCOUNT_PUBLIC: &str = "/etc/kubernetes/ca/service-account/service-account.pub";
 /// The private key of the service accounts' key pair.
@@ -184,6 +186,7 @@ const FOR_TEMPLATES: &[(&str, &str)] = &[
     ),
     ("datastore", DATASTORE_DIR),
     ("docker_bin", DOCKER_BIN_DIR),
+    ("encryption", ENCRYPTION),
     ("etcd", ETCD_DIR),
     ("etcd_environment", ETCD_ENVIRONMENT),
     ("join", JOIN_DIR),

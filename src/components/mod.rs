@@ -122,6 +122,7 @@ const API_SERVER: Service = Service {
     files: &[
         paths::AUDIT_POLICY,
         paths::TOKEN_FILE,
+        paths::ENCRYPTION,
         paths::SERVICE_ACCOUNT_PUBLIC,
     ],
     health: Some(|reach| Health {

@@ -31,6 +31,8 @@ pub fn all(sources: &Sources<'_>, services: &[&Service]) -> Result<Vec<File>> {
     files.extend(
         tokens.map(|tokens| File::secret(paths::TOKEN_FILE, tokens.clone()).for_identity()),
     );
+    let encryption = sources.encryption.filter(|_| sources.spec.role.is_master());
+    files.extend(encryption.map(|key| File::secret(paths::ENCRYPTION, key.clone()).for_identity()));
     files.extend(kubeconfigs(sources)?);
     files.extend(addons::files(sources)?);
     files.push(images(sources)?);

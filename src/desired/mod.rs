@@ -134,6 +134,8 @@ pub struct Sources<'a> {
     pub pki: Option<&'a Pki>,
     /// The tokens that kube-apiserver accepts, if the profile uses them.
     pub tokens: Option<&'a Secret>,
+    /// The key with which kube-apiserver encrypts secrets, if the profile uses it.
+    pub encryption: Option<&'a Secret>,
     /// The token that workers may join with, if the settings have one.
     pub join_token: Option<JoinToken>,
     /// Whether docker comes from the payload because the machine has none.

@@ -6,10 +6,11 @@ use super::Context;
 use crate::components::{AUTHORITY, ETCD_AUTHORITY, ETCD_CERTIFICATE};
 use crate::nodespec::Refused;
 use crate::paths::{self, ETCD_MEMBER_DATA};
+use crate::records::state::State;
 
 /// Refuses to make new keys for a master whose etcd has data already: its nodes and service accounts trust the
 /// old ones. With `change_trust`, a master of an older version gets the authority of etcd.
-pub fn refuse_lost(context: &Context<'_>, change_trust: bool) -> Result<()> {
+pub fn refuse_lost(context: &Context<'_>, state: Option<&State>, change_trust: bool) -> Result<()> {
     let (spec, root) = (context.spec, context.root);
     if !(spec.tls() && spec.role.is_master() && root.exists(ETCD_MEMBER_DATA)?) {
         return Ok(());
@@ -44,6 +45,9 @@ pub fn refuse_lost(context: &Context<'_>, change_trust: bool) -> Result<()> {
             paths::SERVICE_ACCOUNT_PRIVATE.to_owned(),
         ];
         lost.extend(missing(&cluster)?);
+        if state.is_some_and(|state| state.encrypts) {
+            lost.extend(missing(&[paths::ENCRYPTION.to_owned()])?);
+        }
         refuse(&lost)?;
     }
     Ok(())

@@ -72,6 +72,7 @@ pub fn lacks_shared_keys(context: &Context<'_>) -> Result<bool> {
         paths::key(ETCD_AUTHORITY),
         paths::SERVICE_ACCOUNT_PRIVATE.to_owned(),
         paths::TOKEN_FILE.to_owned(),
+        paths::ENCRYPTION.to_owned(),
     ] {
         if context
             .root

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use time::OffsetDateTime;
+use zeroize::Zeroizing;
 
 use crate::components;
 use crate::desired::JoinToken;
@@ -52,6 +53,8 @@ pub struct Identity {
     pub pki: Option<Pki>,
     /// The tokens that kube-apiserver accepts, on a master.
     pub tokens: Option<Secret>,
+    /// The key with which kube-apiserver encrypts secrets, on a master.
+    pub encryption: Option<Secret>,
     /// The token that workers join with, on a master.
     pub join_token: Option<JoinToken>,
 }
@@ -93,18 +96,38 @@ pub fn resolve(context: &Context<'_>, joining: Joining) -> Result<Identity> {
     let pki = request
         .map(|request| pki::resolve(&request, &OnDisk(context.root), now))
         .transpose();
-    let mut file = context.root.read(paths::TOKEN_FILE)?;
-    if let Some(shared) = &shared {
-        file = Some(shared.keys.tokens.as_bytes().to_vec());
-    }
-    let tokens = pki::token::resolve_token_csv(file.as_deref())
+    let keys = shared.as_ref().map(|shared| &shared.keys);
+    let file = shared_or_own(context, paths::TOKEN_FILE, keys.map(|keys| &keys.tokens))?;
+    let tokens = pki::token::resolve_token_csv(file.as_ref().map(Secret::expose))
         .context(paths::TOKEN_FILE)
+        .map_err(Refused::because)?;
+    let file = shared_or_own(
+        context,
+        paths::ENCRYPTION,
+        keys.map(|keys| &keys.encryption),
+    )?;
+    let encryption = pki::encryption::resolve_encryption(file.as_ref().map(Secret::expose))
+        .context(paths::ENCRYPTION)
         .map_err(Refused::because)?;
     Ok(Identity {
         pki: pki.map_err(Refused::because)?,
         tokens: Some(tokens),
+        encryption: Some(encryption),
         join_token: join_token(context, now),
     })
+}
+
+/// What another master sent or, without that, the file at `path`.
+fn shared_or_own(
+    context: &Context<'_>,
+    path: &str,
+    sent: Option<&Zeroizing<String>>,
+) -> Result<Option<Secret>> {
+    let bytes = match sent {
+        Some(sent) => Some(sent.as_bytes().to_vec()),
+        None => context.root.read(path)?,
+    };
+    Ok(bytes.map(Secret::new))
 }
 
 /// Whether this machine needs certificates or keys of a master, for which it may have to wait.

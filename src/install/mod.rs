@@ -88,10 +88,12 @@ impl Machine {
     /// Refuses to make another node of an installed one, except in the fields `change`; and new
     /// authorities for the data of a cluster.
     pub fn check_installed(&self, change: &[Field]) -> Result<()> {
-        if let Some(state) = records::state(&self.root)? {
-            node_stays(&state, &self.spec, change)?;
+        let state = records::state(&self.root)?;
+        if let Some(state) = &state {
+            node_stays(state, &self.spec, change)?;
         }
-        enroll::refuse_lost(&self.context(), change.contains(&Field::Trust))
+        let trust = change.contains(&Field::Trust);
+        enroll::refuse_lost(&self.context(), state.as_ref(), trust)
     }
 
     /// The changes it needs, and the docker that takes its images.
@@ -132,6 +134,7 @@ impl Machine {
             digest: self.payload.digest().as_str(),
             pki: identity.pki.as_ref(),
             tokens: identity.tokens.as_ref(),
+            encryption: identity.encryption.as_ref(),
             join_token: identity.join_token.clone(),
             bundled_docker: source == DockerSource::Payload,
             workloads: &found.workloads,

@@ -40,6 +40,7 @@ pub fn sign(socket: &Path, user: &str, root: &Root) -> Result<()> {
         etcd_key: text(&paths::key(ETCD_AUTHORITY))?.into(),
         service_account: text(paths::SERVICE_ACCOUNT_PRIVATE)?.into(),
         tokens: text(paths::TOKEN_FILE)?.into(),
+        encryption: text(paths::ENCRYPTION)?.into(),
     };
     let key = key::read(master_keys.authority.as_bytes()).with_context(|| key_path.clone())?;
     let names: NodeNames =

@@ -37,6 +37,8 @@ pub struct MasterKeys {
     pub service_account: Zeroizing<String>,
     /// The tokens that kube-apiserver accepts, as in `token.csv`.
     pub tokens: Zeroizing<String>,
+    /// The key that encrypts secrets in etcd, as kube-apiserver reads it.
+    pub encryption: Zeroizing<String>,
 }
 
 impl fmt::Debug for MasterKeys {
@@ -168,6 +170,7 @@ mod tests {
             etcd_key: Zeroizing::new("four".to_owned()),
             service_account: Zeroizing::new("two".to_owned()),
             tokens: Zeroizing::new("three".to_owned()),
+            encryption: Zeroizing::new("five".to_owned()),
         }
     }
 

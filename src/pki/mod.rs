@@ -4,6 +4,7 @@
 use core::net::IpAddr;
 
 mod authority;
+pub mod encryption;
 mod held;
 pub mod inspect;
 pub mod issue;

@@ -159,12 +159,16 @@ pub fn desired(spec: &NodeSpec, manifest: &Manifest, bundled_docker: bool) -> De
     let tokens = spec
         .tls()
         .then(|| pki::token::resolve_token_csv(None).unwrap());
+    let encryption = spec
+        .tls()
+        .then(|| pki::encryption::resolve_encryption(None).unwrap());
     Desired::build(&Sources {
         spec,
         manifest,
         digest: DIGEST,
         pki: pki.as_ref(),
         tokens: tokens.as_ref(),
+        encryption: encryption.as_ref(),
         join_token: None,
         bundled_docker,
         workloads: &[],

@@ -83,6 +83,7 @@ fn lost_keys_of_a_cluster_with_data_are_never_made_anew() {
         &["etcd-ca/etcd-ca.pem"],
         &["etcd-ca/etcd-ca-key.pem"],
         &["service-account/service-account-key.pem"],
+        &["kubernetes/encryption.yaml"],
         &["service-account"],
     ] {
         let machine = master();

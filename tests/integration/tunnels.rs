@@ -39,6 +39,7 @@ fn a_cluster_with_tunnels_is_protected_and_outlives_reboots() {
     the_cluster_works(site, &mut bed);
     if genuine::is_genuine() {
         a_policy_cuts_and_another_lets_through(site, &mut bed);
+        secrets_are_encrypted_in_etcd(site, &mut bed);
     }
     a_workers_certificates_open_little(site, &mut bed);
     for name in site.nodes() {
@@ -101,6 +102,23 @@ fn a_policy_cuts_and_another_lets_through(site: &Site, bed: &mut Bed) {
         master,
         "HOME=/root kubectl delete networkpolicy nothing everything",
     );
+}
+
+/// The stand-in for the API server does not encrypt.
+fn secrets_are_encrypted_in_etcd(site: &Site, bed: &mut Bed) {
+    let secrets = bed.shell(
+        site.master,
+        "ETCDCTL_API=3 etcdctl --endpoints=https://127.0.0.1:2379 \
+         --cacert=/etc/kubernetes/ca/ca.pem --cert=/etc/kubernetes/ca/etcd/etcd.pem \
+         --key=/etc/kubernetes/ca/etcd/etcd-key.pem get /registry/secrets --prefix | tr -cd '[:print:]\\n'",
+    );
+    let keys = secrets.matches("/registry/secrets/").count();
+    let encrypted = secrets.matches("k8s:enc:aescbc:v1:key1:").count();
+    assert!(keys > 10 && encrypted == keys, "{encrypted} of {keys}");
+    assert!(!secrets.contains("ca.crt"));
+    bed.say(&format!(
+        "{encrypted} of {keys} secrets are encrypted in etcd"
+    ));
 }
 
 /// An attacker who is root on a worker.

@@ -100,6 +100,7 @@ pub fn master_keys() -> MasterKeys {
         etcd_key: "the key of etcd's authority".to_owned().into(),
         service_account: "the service accounts' key".to_owned().into(),
         tokens: "the tokens of kube-apiserver".to_owned().into(),
+        encryption: "the key of kube-apiserver".to_owned().into(),
     }
 }
 

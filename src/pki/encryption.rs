@@ -1,0 +1,77 @@
+//! The key with which the API server encrypts secrets in etcd (Kubernetes v1.9, "Encrypting data at rest").
+
+use anyhow::{Result, anyhow, ensure};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use ring::rand::{SecureRandom, SystemRandom};
+use zeroize::Zeroizing;
+
+use super::Secret;
+
+/// Bytes of a key of AES-256.
+const KEY_BYTES: usize = 32;
+/// What the API server v1.9 calls such a file.
+const KIND: &str = "kind: EncryptionConfig";
+
+/// The file for `--experimental-encryption-provider-config`: the existing one, or one with a new key. Secrets
+/// that were stored before stay readable.
+///
+/// An empty file, which a power cut can leave, is written again. Any other file of another kind is refused,
+/// never overwritten.
+pub fn resolve_encryption(existing: Option<&[u8]>) -> Result<Secret> {
+    match existing {
+        Some(bytes) if !bytes.is_empty() => {
+            let text = str::from_utf8(bytes).unwrap_or_default();
+            ensure!(
+                text.lines().any(|line| line.trim_end() == KIND),
+                "it does not have the line `{KIND}`; restore it, because secrets cannot be read without its key"
+            );
+            Ok(Secret::new(bytes.to_vec()))
+        }
+        _ => new_encryption(),
+    }
+}
+
+fn new_encryption() -> Result<Secret> {
+    let mut key = Zeroizing::new([0; KEY_BYTES]);
+    SystemRandom::new()
+        .fill(&mut *key)
+        .map_err(|_| anyhow!("the system provides no random numbers"))?;
+    let key = Zeroizing::new(BASE64.encode(*key));
+    let text = format!(
+        "{KIND}\napiVersion: v1\nresources:\n- resources: [secrets]\n  providers:\n  - aescbc:\n      keys:\n      \
+         - name: key1\n        secret: {}\n  - identity: {{}}\n",
+        *key
+    );
+    Ok(Secret::new(text.into_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn the_file_has_the_form_of_kubernetes_and_a_key_of_its_own() {
+        let first = resolve_encryption(None).unwrap();
+        let value: serde_json::Value =
+            serde_saphyr::from_str(str::from_utf8(first.expose()).unwrap()).unwrap();
+        let providers = &value["resources"][0]["providers"];
+        let key = providers[0]["aescbc"]["keys"][0]["secret"]
+            .as_str()
+            .unwrap();
+        assert_eq!(BASE64.decode(key).unwrap().len(), KEY_BYTES);
+        assert!(providers[1]["identity"].is_object());
+        assert_eq!(value["resources"][0]["resources"][0], "secrets");
+        assert_ne!(resolve_encryption(None).unwrap(), first);
+    }
+
+    #[test]
+    fn a_key_that_is_there_is_kept_and_another_file_is_refused() {
+        let first = resolve_encryption(None).unwrap();
+        assert_eq!(resolve_encryption(Some(first.expose())).unwrap(), first);
+        assert!(resolve_encryption(Some(b"")).is_ok());
+        let error = resolve_encryption(Some(b"hello\n")).unwrap_err();
+        assert!(error.to_string().contains("restore it"), "{error}");
+    }
+}
