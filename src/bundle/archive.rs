@@ -117,7 +117,14 @@ fn each<R: Read>(
             return Ok(());
         };
         left.set(u64::MAX);
-        take(&mut entry?)?;
+        let mut entry = entry?;
+        // A few bytes stand for any number of zeros in it, which no limit of bytes counts.
+        ensure!(
+            !entry.header().entry_type().is_gnu_sparse(),
+            "its entry {:?} is sparse; make it with `tar` without `--sparse`",
+            entry.path()?
+        );
+        take(&mut entry)?;
     }
 }
 
@@ -231,6 +238,22 @@ mod tests {
                 "{kind:?}: {text}"
             );
         }
+    }
+
+    #[test]
+    fn a_sparse_entry_is_refused() {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(tar::EntryType::GNUSparse);
+        header.set_path("zeros").unwrap();
+        header.set_size(0);
+        let gnu = header.as_gnu_mut().unwrap();
+        gnu.set_real_size(1 << 46);
+        gnu.sparse[0].set_offset(1 << 46);
+        gnu.sparse[0].set_length(0);
+        header.set_cksum();
+        let archive = [header.as_bytes().as_slice(), &[0; 1024]].concat();
+        let error = each_entry(archive.as_slice(), |_| Ok(())).unwrap_err();
+        assert!(error.to_string().contains("is sparse"), "{error:#}");
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+use url::Url;
 
 use super::{Output, text};
 use crate::check::probe;
@@ -67,7 +68,7 @@ pub struct Datastore {
     pub listen: SocketAddr,
     /// URL of this master's etcd
     #[arg(long, value_name = "URL")]
-    pub etcd: String,
+    pub etcd: Url,
     /// Directory with the certificates and keys of the server
     #[arg(long, value_name = "DIR")]
     pub identity: PathBuf,

@@ -102,10 +102,11 @@ pub struct Install {
     #[command(flatten)]
     pub trust: Trust,
 
-    /// Change this about an installed node: name, address or trust; you can repeat this option
+    /// Change this about an installed node: name, address, masters or trust; you can repeat this option
     ///
-    /// Without it, an installed node keeps its name and address, whatever the settings say. `trust` gives
-    /// a master of an older version the authority of etcd.
+    /// Without it, an installed node keeps them, whatever the settings say. `name` and `address` are for
+    /// workers only; the worker needs a token. `masters` changes the list of masters, which get the keys of
+    /// the cluster. `trust` gives a master of an older version the authority of etcd.
     #[arg(long, value_name = "FIELD")]
     pub change: Vec<Field>,
 

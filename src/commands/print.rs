@@ -11,6 +11,7 @@ use serde_json::json;
 use crate::check::{Checked, Verdict, is_sound};
 use crate::cli::Output;
 use crate::clients::bird::Peer;
+use crate::components;
 use crate::nodespec::NodeSpec;
 use crate::nodespec::token::TokenId;
 use crate::plan::Plan;
@@ -158,10 +159,9 @@ fn held(shown: &[HeldCertificate]) -> Table {
             certificate.name,
             &escaped(&certificate.info.subject),
             &certificate.info.not_after.date().to_string(),
-            if certificate.signed {
-                "by the CA"
-            } else {
-                "BY ANOTHER CA"
+            &match certificate.signed {
+                true => format!("by {}", components::authority_of(certificate.name)),
+                false => "BY ANOTHER CA".to_owned(),
             },
             &or_none(restarts.collect()),
             &or_none(sans.map(|name| escaped(&name)).collect()),

@@ -102,7 +102,8 @@ impl Existing for ByHand<'_> {
             (paths::key(ETCD_AUTHORITY), ETCD_CA_KEY),
         ];
         match of_authorities.iter().find(|(on_node, _)| on_node == path) {
-            Some((_, path)) => self.authority.read(path),
+            // An earlier run may have been cut before it wrote etcd's authority beside the cluster's.
+            Some((_, own)) => Ok(self.authority.read(own)?.or(self.node.read(path)?)),
             None => self.node.read(path),
         }
     }
@@ -116,13 +117,21 @@ pub fn issue(ca: &Path, output: &Path, spec: &NodeSpec) -> Result<()> {
         if !has_content(&authority, path)? {
             bail!(Refused {
                 problems: vec![format!(
-                    "{}{path} does not exist, is empty, or is a link out of this directory; make a \
-                     certificate authority with `appliance certs init --ca {0}`, or name its \
-                     directory with `--ca DIR`",
+                    "{}{path} does not exist, is empty, or is a link out of this directory; restore it, or \
+                     make a certificate authority in an empty directory with `appliance certs init --ca DIR`",
                     ca.display()
                 )],
             });
         }
+    }
+    if has_content(&authority, ETCD_CA)? != has_content(&authority, ETCD_CA_KEY)? {
+        bail!(Refused {
+            problems: vec![format!(
+                "{0} has only one of {ETCD_CA} and {ETCD_CA_KEY}; restore the other one, because all masters \
+                 share both",
+                ca.display()
+            )],
+        });
     }
     if !spec.tls() {
         bail!(Refused {
@@ -156,10 +165,10 @@ pub fn issue(ca: &Path, output: &Path, spec: &NodeSpec) -> Result<()> {
             log::info!("made the certificate {}: {reason}", issued.name);
         }
     }
+    write(&node, &Desired::of_pki(&made))?;
     if let Some(etcd) = &made.etcd {
         keep_etcd_authority(&authority, etcd)?;
     }
-    write(&node, &Desired::of_pki(&made))?;
     log::info!(
         "{} now has all keys and certificates of the {} {}; copy it to that VM before its \
          installation",
@@ -170,11 +179,8 @@ pub fn issue(ca: &Path, output: &Path, spec: &NodeSpec) -> Result<()> {
     Ok(())
 }
 
-/// Writes the authority of etcd beside that of the cluster, if it is new: all masters share it.
+/// Writes the authority of etcd beside that of the cluster: all masters share it.
 fn keep_etcd_authority(dir: &Root, etcd: &Issued) -> Result<()> {
-    if etcd.reason.is_none() {
-        return Ok(());
-    }
     let authority = Issued {
         certificate_path: ETCD_CA.to_owned(),
         key_path: ETCD_CA_KEY.to_owned(),

@@ -6,11 +6,12 @@ use super::Context;
 use crate::components::{AUTHORITY, ETCD_AUTHORITY, ETCD_CERTIFICATE};
 use crate::nodespec::Refused;
 use crate::paths::{self, ETCD_MEMBER_DATA};
-use crate::records::state::State;
+use crate::pki::inspect;
+use crate::sys::root::Root;
 
 /// Refuses to make new keys for a master whose etcd has data already: its nodes and service accounts trust the
 /// old ones. With `change_trust`, a master of an older version gets the authority of etcd.
-pub fn refuse_lost(context: &Context<'_>, state: Option<&State>, change_trust: bool) -> Result<()> {
+pub fn refuse_lost(context: &Context<'_>, change_trust: bool) -> Result<()> {
     let (spec, root) = (context.spec, context.root);
     if !(spec.tls() && spec.role.is_master() && root.exists(ETCD_MEMBER_DATA)?) {
         return Ok(());
@@ -32,8 +33,7 @@ pub fn refuse_lost(context: &Context<'_>, state: Option<&State>, change_trust: b
         paths::key(ETCD_AUTHORITY),
     ];
     let mut lost = missing(&of_etcd)?;
-    let is_older = lost.len() == of_etcd.len() && has(&paths::certificate(ETCD_CERTIFICATE))?;
-    if is_older {
+    if lost.len() == of_etcd.len() && is_of_an_older_version(root)? {
         lost.clear();
         change_of_trust(spec.has_several_masters(), change_trust)?;
     }
@@ -45,7 +45,7 @@ pub fn refuse_lost(context: &Context<'_>, state: Option<&State>, change_trust: b
             paths::SERVICE_ACCOUNT_PRIVATE.to_owned(),
         ];
         lost.extend(missing(&cluster)?);
-        if state.is_some_and(|state| state.encrypts) {
+        if has_encrypted(root)? {
             lost.extend(missing(&[paths::ENCRYPTION.to_owned()])?);
         }
         refuse(&lost)?;
@@ -53,15 +53,32 @@ pub fn refuse_lost(context: &Context<'_>, state: Option<&State>, change_trust: b
     Ok(())
 }
 
+/// Whether the API server that is installed encrypts secrets.
+fn has_encrypted(root: &Root) -> Result<bool> {
+    let unit = root.read(&paths::unit("kube-apiserver.service"))?;
+    let unit = unit.unwrap_or_default();
+    Ok(String::from_utf8_lossy(&unit).contains(paths::ENCRYPTION))
+}
+
+/// Whether the cluster's CA signed the certificate of etcd's member.
+fn is_of_an_older_version(root: &Root) -> Result<bool> {
+    let read = |name: &str| root.read(&paths::certificate(name));
+    let (member, authority) = (read(ETCD_CERTIFICATE)?, read(AUTHORITY)?);
+    let pair = member.zip(authority);
+    Ok(pair.is_some_and(|(member, ca)| inspect::is_signed_by(&member, &ca).unwrap_or(false)))
+}
+
 fn refuse(lost: &[String]) -> Result<(), Refused> {
     if lost.is_empty() {
         return Ok(());
     }
     let problem = format!(
-        "{ETCD_MEMBER_DATA} has the data of a cluster, but this machine lost {}; with new ones, no node and \
-         no service account could use the cluster. Restore them from a backup of this machine. To give the \
-         data up and make a new cluster, move it away: `mv {ETCD_MEMBER_DATA} {ETCD_MEMBER_DATA}.old`",
-        lost.join(", ")
+        "{ETCD_MEMBER_DATA} has the data of a cluster, but this machine lost {lost}; with new ones, no node and \
+         no service account could use the cluster, and no secret could be read. Restore them from a backup \
+         of this machine. To give the data up and make a new cluster, move both away: \
+         `mv {ETCD_MEMBER_DATA} {ETCD_MEMBER_DATA}.old; mv {0} {0}.old`",
+        paths::CA_DIR,
+        lost = lost.join(", ")
     );
     Err(Refused {
         problems: vec![problem],

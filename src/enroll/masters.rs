@@ -14,7 +14,7 @@ use crate::nodespec::Refused;
 use crate::nodespec::token::Token;
 use crate::paths::{self, CA_CERTIFICATE, ETCD_MEMBER_DATA};
 use crate::pki::{self, Held};
-use crate::sys::retry::{Failure, transient};
+use crate::sys::retry::{Failure, permanent, transient};
 
 /// How long another master may take to accept a connection.
 const KNOCK: Duration = Duration::from_secs(3);
@@ -138,6 +138,7 @@ fn attempt(context: &Context<'_>, held: &[Held<'_>]) -> Result<Option<JoinedMast
             .collect();
         match founding(&knocks) {
             Founding::Found => {
+                refuse_to_found_again(context)?;
                 log::info!("no other master has a cluster; this master creates it");
                 return Ok(None);
             }
@@ -153,6 +154,22 @@ fn attempt(context: &Context<'_>, held: &[Held<'_>]) -> Result<Option<JoinedMast
         }
     }
     join(context, held, token(context)?).map(Some)
+}
+
+/// Refuses new keys beside the data of a cluster.
+fn refuse_to_found_again(context: &Context<'_>) -> Result<(), Failure> {
+    let has_data = context.root.exists(ETCD_MEMBER_DATA).map_err(transient)?;
+    if !has_data {
+        return Ok(());
+    }
+    Err(permanent(Refused {
+        problems: vec![format!(
+            "{ETCD_MEMBER_DATA} has the data of a cluster, but this machine lost keys in {} that all masters \
+             share, and no other master is up to send them. Start another master, or restore the keys from a \
+             backup",
+            paths::CA_DIR
+        )],
+    }))
 }
 
 fn join(context: &Context<'_>, held: &[Held<'_>], token: &Token) -> Result<JoinedMaster, Failure> {

@@ -192,7 +192,6 @@ fn a_certificate_that_is_missing_is_due() {
         address: "192.168.1.102".to_owned(),
         pod_cidr: None,
         service_cidr: None,
-        encrypts: true,
         masters: vec![],
         balancer_port: None,
     };

@@ -88,12 +88,10 @@ impl Machine {
     /// Refuses to make another node of an installed one, except in the fields `change`; and new
     /// authorities for the data of a cluster.
     pub fn check_installed(&self, change: &[Field]) -> Result<()> {
-        let state = records::state(&self.root)?;
-        if let Some(state) = &state {
-            node_stays(state, &self.spec, change)?;
+        if let Some(state) = records::state(&self.root)? {
+            node_stays(&state, &self.spec, change)?;
         }
-        let trust = change.contains(&Field::Trust);
-        enroll::refuse_lost(&self.context(), state.as_ref(), trust)
+        enroll::refuse_lost(&self.context(), change.contains(&Field::Trust))
     }
 
     /// The changes it needs, and the docker that takes its images.

@@ -334,7 +334,8 @@ impl<'a> Gate<'a> {
                 "{name} is a name of the API server; give the worker another name"
             ));
         }
-        if !is_master && known.is_at_api_server(address) {
+        let is_own = address.is_loopback() && !known.address.is_loopback();
+        if is_own || !is_master && known.is_at_api_server(address) {
             return not_yours(format!(
                 "{address} is an address of the API server; give the worker another address"
             ));

@@ -4,6 +4,7 @@ use anyhow::{Result, anyhow, ensure};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use ring::rand::{SecureRandom, SystemRandom};
+use serde_json::Value;
 use zeroize::Zeroizing;
 
 use super::Secret;
@@ -11,7 +12,9 @@ use super::Secret;
 /// Bytes of a key of AES-256.
 const KEY_BYTES: usize = 32;
 /// What the API server v1.9 calls such a file.
-const KIND: &str = "kind: EncryptionConfig";
+const KIND: &str = "EncryptionConfig";
+/// Its providers that have keys.
+const KINDS: [&str; 3] = ["aescbc", "secretbox", "aesgcm"];
 
 /// The file for `--experimental-encryption-provider-config`: the existing one, or one with a new key. Secrets
 /// that were stored before stay readable.
@@ -21,15 +24,34 @@ const KIND: &str = "kind: EncryptionConfig";
 pub fn resolve_encryption(existing: Option<&[u8]>) -> Result<Secret> {
     match existing {
         Some(bytes) if !bytes.is_empty() => {
-            let text = str::from_utf8(bytes).unwrap_or_default();
             ensure!(
-                text.lines().any(|line| line.trim_end() == KIND),
-                "it does not have the line `{KIND}`; restore it, because secrets cannot be read without its key"
+                has_key(bytes),
+                "it is not an EncryptionConfig with a key; restore it from a backup, because secrets cannot be \
+                 read without its key"
             );
             Ok(Secret::new(bytes.to_vec()))
         }
         _ => new_encryption(),
     }
+}
+
+/// Whether the API server could take a key from the file: of AES (128, 192 or 256 bits) or of secretbox.
+fn has_key(file: &[u8]) -> bool {
+    let text = str::from_utf8(file).unwrap_or_default();
+    let options = serde_saphyr::options! { with_snippet: false };
+    let Ok(config) = serde_saphyr::from_str_with_options::<Value>(text, options) else {
+        return false;
+    };
+    let resources = config["resources"].as_array().into_iter().flatten();
+    let providers = resources.filter_map(|resource| resource["providers"].as_array());
+    let keys = providers.flatten().flat_map(|provider| {
+        KINDS
+            .iter()
+            .filter_map(|kind| provider[*kind]["keys"].as_array())
+    });
+    let secrets = keys.flatten().filter_map(|key| key["secret"].as_str());
+    let mut lengths = secrets.map(|secret| BASE64.decode(secret).map_or(0, |key| key.len()));
+    config["kind"] == KIND && lengths.any(|length| matches!(length, 16 | 24 | 32))
 }
 
 fn new_encryption() -> Result<Secret> {
@@ -39,7 +61,7 @@ fn new_encryption() -> Result<Secret> {
         .map_err(|_| anyhow!("the system provides no random numbers"))?;
     let key = Zeroizing::new(BASE64.encode(*key));
     let text = format!(
-        "{KIND}\napiVersion: v1\nresources:\n- resources: [secrets]\n  providers:\n  - aescbc:\n      keys:\n      \
+        "kind: {KIND}\napiVersion: v1\nresources:\n- resources: [secrets]\n  providers:\n  - aescbc:\n      keys:\n      \
          - name: key1\n        secret: {}\n  - identity: {{}}\n",
         *key
     );
@@ -54,8 +76,7 @@ mod tests {
     #[test]
     fn the_file_has_the_form_of_kubernetes_and_a_key_of_its_own() {
         let first = resolve_encryption(None).unwrap();
-        let value: serde_json::Value =
-            serde_saphyr::from_str(str::from_utf8(first.expose()).unwrap()).unwrap();
+        let value: Value = serde_saphyr::from_str(str::from_utf8(first.expose()).unwrap()).unwrap();
         let providers = &value["resources"][0]["providers"];
         let key = providers[0]["aescbc"]["keys"][0]["secret"]
             .as_str()
@@ -71,7 +92,16 @@ mod tests {
         let first = resolve_encryption(None).unwrap();
         assert_eq!(resolve_encryption(Some(first.expose())).unwrap(), first);
         assert!(resolve_encryption(Some(b"")).is_ok());
-        let error = resolve_encryption(Some(b"hello\n")).unwrap_err();
-        assert!(error.to_string().contains("restore it"), "{error}");
+        let whole = first.expose();
+        for damaged in [
+            b"hello\n".as_slice(),
+            b"kind: EncryptionConfig\n",
+            b" ",
+            &whole[..150],
+            &[whole, b"\n: garbage ["].concat(),
+        ] {
+            let error = resolve_encryption(Some(damaged)).unwrap_err();
+            assert!(error.to_string().contains("restore it"), "{error}");
+        }
     }
 }

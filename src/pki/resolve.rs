@@ -26,6 +26,15 @@ pub fn resolve(request: &PkiRequest, existing: &dyn Existing, now: OffsetDateTim
     let etcd = request.etcd.as_ref();
     let etcd = etcd.map(|request| Signing::new(request, existing, now)?.crossed_by(&cluster, now));
     let etcd = etcd.transpose()?;
+    if let Some(etcd) = &etcd {
+        ensure!(
+            etcd.own.key_pem != cluster.own.key_pem,
+            "{} has the key of {}, so etcd would accept every node; move {} and {0} away to get another one",
+            etcd.own.key_path,
+            cluster.own.key_path,
+            etcd.own.certificate_path
+        );
+    }
     let mut certificates = Vec::new();
     for request in &request.certificates {
         let by = match request.issuer {

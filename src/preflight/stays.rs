@@ -3,8 +3,11 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::nodespec::value::Origin;
-use crate::nodespec::{NodeSpec, Profile, Refused};
+use ipnet::Ipv4Net;
+
+use crate::nodespec::master::Master;
+use crate::nodespec::value::{Origin, Sourced};
+use crate::nodespec::{NodeSpec, Profile, Refused, Role};
 use crate::records::state::State;
 
 /// A fact of an installed node that others rely on.
@@ -22,12 +25,14 @@ pub enum Field {
     PodCidr,
     /// The addresses of services.
     ServiceCidr,
+    /// The masters of the cluster, which get the keys of its authorities.
+    Masters,
     /// The authority that etcd trusts.
     Trust,
 }
 
 /// The fields that `install --change` takes.
-pub const CHANGEABLE: [Field; 3] = [Field::Name, Field::Address, Field::Trust];
+pub const CHANGEABLE: [Field; 4] = [Field::Name, Field::Address, Field::Masters, Field::Trust];
 
 impl fmt::Display for Field {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -38,6 +43,7 @@ impl fmt::Display for Field {
             Field::Address => "address",
             Field::PodCidr => "podCIDR",
             Field::ServiceCidr => "serviceCIDR",
+            Field::Masters => "masters",
             Field::Trust => "trust",
         })
     }
@@ -73,7 +79,10 @@ impl Difference {
     /// Whether `install --change` can change it: nodes keep a master's name and address in their
     /// certificates and settings.
     fn may_change(&self) -> bool {
-        CHANGEABLE.contains(&self.field) && !self.is_master
+        match self.field {
+            Field::Name | Field::Address => !self.is_master,
+            field => CHANGEABLE.contains(&field),
+        }
     }
 }
 
@@ -103,6 +112,9 @@ impl fmt::Display for Difference {
                 f,
                 "correct it there or, if it should change, run `appliance install --change {field}`"
             ),
+            Field::Name | Field::Address => {
+                write!(f, "a master keeps its {field}: correct it there, or make a new VM")
+            }
             _ => write!(f, "an installed node keeps its {field}: correct it there, or make a new VM"),
         }
     }
@@ -111,56 +123,66 @@ impl fmt::Display for Difference {
 /// The differences between the installed node of `state` and the settings of now.
 pub fn differences(state: &State, spec: &NodeSpec) -> Vec<Difference> {
     let cluster = &spec.cluster;
+    let masters = |all: &[Master]| {
+        let all: Vec<String> = all.iter().map(ToString::to_string).collect();
+        match all.is_empty() {
+            true => "(one)".to_owned(),
+            false => all.join(","),
+        }
+    };
+    let is_master = state.role != Role::Worker.to_string();
+    let differs = |field, was: &str, now: String, origin: &Origin| {
+        (was != now).then(|| Difference {
+            field,
+            was: was.to_owned(),
+            now,
+            origin: origin.clone(),
+            is_master,
+        })
+    };
+    // Records of older versions have no ranges.
+    let range = |field, was: &Option<String>, now: &Sourced<Ipv4Net>| {
+        differs(field, was.as_ref()?, now.to_string(), &now.origin)
+    };
     let fields = [
-        (
+        differs(
             Field::Role,
-            Some(&state.role),
+            &state.role,
             spec.role.to_string(),
             &spec.role.origin,
         ),
-        (
+        differs(
             Field::Profile,
-            Some(&state.profile),
+            &state.profile,
             spec.profile.to_string(),
             &spec.profile.origin,
         ),
-        (
+        differs(
             Field::Name,
-            Some(&state.node),
+            &state.node,
             spec.name.to_string(),
             &spec.name.origin,
         ),
-        (
+        differs(
             Field::Address,
-            Some(&state.address),
+            &state.address,
             spec.address.to_string(),
             &spec.address.origin,
         ),
-        (
-            Field::PodCidr,
-            state.pod_cidr.as_ref(),
-            cluster.pod_cidr.to_string(),
-            &cluster.pod_cidr.origin,
-        ),
-        (
+        range(Field::PodCidr, &state.pod_cidr, &cluster.pod_cidr),
+        range(
             Field::ServiceCidr,
-            state.service_cidr.as_ref(),
-            cluster.service_cidr.to_string(),
-            &cluster.service_cidr.origin,
+            &state.service_cidr,
+            &cluster.service_cidr,
+        ),
+        differs(
+            Field::Masters,
+            &masters(&state.masters),
+            masters(&cluster.masters),
+            &cluster.masters.origin,
         ),
     ];
-    let differences = fields.into_iter().filter_map(|(field, was, now, origin)| {
-        // Records of older versions have no ranges.
-        let was = was.filter(|was| **was != now)?.clone();
-        Some(Difference {
-            field,
-            was,
-            now,
-            origin: origin.clone(),
-            is_master: state.role != "worker",
-        })
-    });
-    differences.collect()
+    fields.into_iter().flatten().collect()
 }
 
 /// Refuses to install a node as another one than it is, except in the fields `change`.

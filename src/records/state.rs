@@ -39,9 +39,6 @@ pub struct State {
     /// The addresses of services.
     #[serde(default)]
     pub service_cidr: Option<String>,
-    /// Whether its API server encrypts secrets in etcd.
-    #[serde(default)]
-    pub encrypts: bool,
     /// All masters of its cluster, if there are several.
     #[serde(default)]
     pub masters: Vec<Master>,
@@ -67,7 +64,6 @@ impl State {
             address: spec.address.to_string(),
             pod_cidr: Some(spec.cluster.pod_cidr.to_string()),
             service_cidr: Some(spec.cluster.service_cidr.to_string()),
-            encrypts: spec.tls() && spec.role.is_master(),
             masters: spec.cluster.masters.value.clone(),
             balancer_port: (spec.has_several_masters()).then_some(*spec.cluster.balancer_port),
         }

@@ -2,7 +2,8 @@
 //! server of the data, and nothing of etcd itself.
 
 use std::fs;
-use std::net::TcpListener;
+use std::io::Write;
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -186,6 +187,28 @@ impl Bed {
         client.get(self.url(self.datastore, path)).send()
     }
 
+    /// What the server of Calico's data answers to Calico at this address, for bytes as they are.
+    fn said_to(&self, address: &str, request: &str) -> String {
+        let [certificate, key] = self.files("calico");
+        let mut client = Command::new("openssl")
+            .args(["s_client", "-quiet", "-bind", &format!("{address}:0")])
+            .args(["-connect", &format!("127.0.0.1:{}", self.datastore)])
+            .arg("-CAfile")
+            .arg(&self.files(AUTHORITY)[0])
+            .args([Path::new("-cert"), &certificate])
+            .args([Path::new("-key"), &key])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut input = client.stdin.take().unwrap();
+        // The server may have closed the connection.
+        let _ = input.write_all(request.as_bytes());
+        let output = client.wait_with_output().unwrap();
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
     /// What etcdctl says with the certificate of that name.
     fn etcdctl(&self, name: &str, arguments: &[&str]) -> (bool, String) {
         let [certificate, key] = self.files(name);
@@ -318,6 +341,56 @@ fn the_server_of_calicos_data_lets_through_calico_and_its_keys_only() {
         .get(bed.url(bed.datastore, "/health"))
         .send();
     assert!(answer.is_err());
+}
+
+/// Clients that resolve paths themselves cannot send these.
+#[test]
+fn a_path_that_others_read_otherwise_leads_nowhere() {
+    let bed = Bed::new();
+    let ask = |path: &str| {
+        let request =
+            format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        bed.said_to("127.0.0.1", &request)
+    };
+    assert!(ask("/v2/keys/calico").starts_with("HTTP/1.1 404"));
+    for path in [
+        r"/v2/keys/calico/..\appliance?recursive=true",
+        r"/v2/keys/calico/..\..\members",
+        r"/v2/keys/calico/..\..\..\metrics",
+        r"/v2/keys/calico/%2e%2e\appliance",
+        r"/v2/keys/calico\..\..\members",
+        r"https://x/v2/keys/calico/..\..\members",
+        "/v2/keys/calico/../../members",
+        "/v2/keys/calico/%2e%2e/%2E%2e/members",
+        "/v2/keys/calico/.%2e/../members",
+        "https://x/v2/members",
+    ] {
+        let answer = ask(path);
+        let refused = ["HTTP/1.1 403", "HTTP/1.1 400"];
+        assert!(
+            refused.iter().any(|word| answer.starts_with(word)),
+            "{path}: {answer}"
+        );
+    }
+}
+
+#[test]
+fn no_address_takes_the_connections_of_others() {
+    let bed = Bed::new();
+    let connect = |_| TcpStream::connect(("127.0.0.1", bed.datastore)).unwrap();
+    let open: Vec<TcpStream> = (0..200).map(connect).collect();
+    let health = "GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    assert_eq!(bed.said_to("127.0.0.1", health), "");
+    assert!(bed.said_to("127.0.0.9", health).starts_with("HTTP/1.1 200"));
+    drop(open);
+    let freed = || bed.said_to("127.0.0.1", health).starts_with("HTTP/1.1 200");
+    for _ in 0..START {
+        if freed() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    panic!("connections that were closed still count");
 }
 
 #[test]

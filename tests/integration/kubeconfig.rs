@@ -77,7 +77,7 @@ fn with_several_masters_it_does_not_lead_to_the_nodes_own_port() {
     let machine = Machine::new();
     // The keys of a cluster; without them, the machine would have to join.
     machine.installed(&[]);
-    machine.installed(&["--set", MASTERS]);
+    machine.installed(&["--set", MASTERS, "--change", "masters"]);
     let own = parsed(&machine.read("etc/kubernetes/admin.kubeconfig"));
     assert!(server(&own).contains("127.0.0.1:"), "{}", server(&own));
     for (arguments, url) in [

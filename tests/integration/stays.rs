@@ -51,11 +51,27 @@ fn changed_settings_make_no_other_node_of_an_installed_one() {
     assert!(machine.installed(&[]).contains("nothing to change"));
 }
 
+/// A machine that the settings list as a master can get the keys of the cluster.
+#[test]
+fn more_masters_come_only_on_demand() {
+    let machine = master();
+    let masters = "masters=server02=192.168.1.102,evil=192.168.1.66,other=192.168.1.67";
+    let refusal = machine.refusal(&["--set", masters]);
+    for word in ["evil=192.168.1.66", "--change masters"] {
+        assert!(refusal.contains(word), "{word}: {refusal}");
+    }
+    machine.installed(&["--set", masters, "--change", "masters"]);
+    assert!(machine.refusal(&[]).contains("masters"));
+}
+
 #[test]
 fn only_what_can_change_is_taken() {
     let machine = master();
     let refusal = machine.refusal(&["--change", "role"]);
-    assert!(refusal.contains("name, address, trust"), "{refusal}");
+    assert!(
+        refusal.contains("name, address, masters, trust"),
+        "{refusal}"
+    );
 }
 
 #[test]
@@ -135,6 +151,12 @@ fn a_master_of_an_older_version_gets_the_authority_of_etcd_on_demand() {
     let machine = master();
     let ca = machine.read("etc/kubernetes/ca/ca.pem");
     fs::remove_dir_all(machine.root().join(PKI).join("etcd-ca")).unwrap();
+    assert!(machine.refusal(&[]).contains("Restore them from a backup"));
+    // There, the cluster's CA signed etcd's certificate.
+    machine.put(
+        "etc/kubernetes/ca/etcd/etcd.pem",
+        &machine.read("etc/kubernetes/ca/kubernetes/kubernetes.pem"),
+    );
     let refusal = machine.refusal(&[]);
     assert!(
         refusal.contains("appliance install --change trust"),

@@ -130,7 +130,7 @@ fn a_workers_certificates_open_little(site: &Site, bed: &mut Bed) {
         let ask = |port: u16, path: &str| {
             let dir = format!("/etc/kubernetes/ca/{certificate}/{certificate}");
             format!(
-                "printf 'GET {path} HTTP/1.0\\r\\n\\r\\n' | timeout 20 openssl s_client -quiet \
+                "printf '%s HTTP/1.0\\r\\n\\r\\n' 'GET {path}' | timeout 20 openssl s_client -quiet \
                  -connect {master}:{port} -CAfile /etc/kubernetes/ca/ca.pem -cert {dir}.pem \
                  -key {dir}-key.pem 2>&1; true"
             )
