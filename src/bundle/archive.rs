@@ -217,6 +217,7 @@ pub fn list(names: impl Iterator<Item = String>) -> String {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]

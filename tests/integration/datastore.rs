@@ -348,8 +348,7 @@ fn the_server_of_calicos_data_lets_through_calico_and_its_keys_only() {
 fn a_path_that_others_read_otherwise_leads_nowhere() {
     let bed = Bed::new();
     let ask = |path: &str| {
-        let request =
-            format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
         bed.said_to("127.0.0.1", &request)
     };
     assert!(ask("/v2/keys/calico").starts_with("HTTP/1.1 404"));
