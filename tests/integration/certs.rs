@@ -205,7 +205,7 @@ fn what_is_there_is_kept_and_an_authority_is_never_overwritten() {
     );
     assert_eq!(nowhere.status.code(), Some(2));
     assert!(
-        said(&nowhere).contains("appliance certs init --ca server01"),
+        said(&nowhere).contains("appliance certs init --ca DIR"),
         "{}",
         said(&nowhere)
     );

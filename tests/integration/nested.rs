@@ -337,6 +337,6 @@ fn a_layer_of_a_hundred_gigabytes_is_refused_before_it_is_written() {
     layer.extend([0; 1024]);
     refused(
         &archive(&cni(&[&layer]), &good_node()),
-        &[BINARY, "is not a regular file", CNI],
+        &[BINARY, "is sparse", CNI],
     );
 }
