@@ -32,7 +32,7 @@ pub const DATASTORE: &str = "calico-datastore";
 pub const DATASTORE_CLIENT: &str = "calico-datastore-etcd-client";
 
 /// The certificate of Calico on each node.
-pub const CALICO: &str = "calico";
+pub const CALICO_CERTIFICATE: &str = "calico";
 
 /// One certificate of a master.
 struct Certificate {
@@ -79,7 +79,7 @@ const MASTER: &[Certificate] = &[
         ..client("kubernetes", "kubernetes")
     },
     ADMIN,
-    client(CALICO, CALICO),
+    client(CALICO_CERTIFICATE, CALICO_CERTIFICATE),
     client("kube-controller-manager", "system:kube-controller-manager"),
     client("kube-scheduler", "system:kube-scheduler"),
 ];
@@ -216,7 +216,7 @@ pub fn worker(name: &str, address: Ipv4Addr) -> Vec<CertificateRequest> {
             ..client("kubelet", node, "system:nodes")
         },
         client("kube-proxy", "system:kube-proxy".to_owned(), "k8s"),
-        client(CALICO, CALICO.to_owned(), "k8s"),
+        client(CALICO_CERTIFICATE, CALICO_CERTIFICATE.to_owned(), "k8s"),
     ]
 }
 

@@ -7,10 +7,10 @@ use crate::paths;
 mod certificates;
 
 pub use certificates::{
-    AUTHORITY, CALICO as CALICO_CERTIFICATE, DATASTORE, DATASTORE_CLIENT, ETCD_AUTHORITY,
-    ETCD_CERTIFICATE, ETCD_CLIENT, KUBELET_CLIENT, admin, api_server_names, authority_of,
-    certificate_names, cluster_authority, etcd_authority, etcd_member, pki_request, restarted_for,
-    service_account, worker,
+    AUTHORITY, CALICO_CERTIFICATE, DATASTORE, DATASTORE_CLIENT, ETCD_AUTHORITY, ETCD_CERTIFICATE,
+    ETCD_CLIENT, KUBELET_CLIENT, admin, api_server_names, authority_of, certificate_names,
+    cluster_authority, etcd_authority, etcd_member, pki_request, restarted_for, service_account,
+    worker,
 };
 
 /// The unprivileged user of the join service.

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result, bail};
 use time::OffsetDateTime;
 
-use super::OnDisk;
+use super::{OnDisk, has_content};
 use crate::components::{self, AUTHORITY, ETCD_AUTHORITY};
 use crate::desired::{Content, Desired, File};
 use crate::nodespec::{NodeSpec, Refused};
@@ -64,11 +64,6 @@ pub fn init(dir: &Path, common_name: &str) -> Result<()> {
         dir.display()
     );
     Ok(())
-}
-
-/// Whether there is a file with something in it: an empty one is what a power cut can leave.
-fn has_content(root: &Root, path: &str) -> Result<bool> {
-    Ok(root.read(path)?.is_some_and(|bytes| !bytes.is_empty()))
 }
 
 /// The longest common name of a certificate, in characters (RFC 5280, ub-common-name).

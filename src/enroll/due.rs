@@ -15,11 +15,7 @@ pub fn due(root: &Root, state: &State) -> Result<Vec<&'static str>> {
     for name in components::certificate_names(role) {
         let path = paths::certificate(name);
         let above = paths::certificate(components::authority_of(name));
-        let Some(pem) = root.read(&path)? else {
-            due.push(name);
-            continue;
-        };
-        let Some(authority) = root.read(&above)? else {
+        let Some((pem, authority)) = root.read(&path)?.zip(root.read(&above)?) else {
             due.push(name);
             continue;
         };

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::Context;
+use super::{Context, has_content};
 use crate::components::{AUTHORITY, ETCD_AUTHORITY, ETCD_CERTIFICATE};
 use crate::nodespec::Refused;
 use crate::paths::{self, ETCD_MEMBER_DATA};
@@ -16,13 +16,10 @@ pub fn refuse_lost(context: &Context<'_>, change_trust: bool) -> Result<()> {
     if !(spec.tls() && spec.role.is_master() && root.exists(ETCD_MEMBER_DATA)?) {
         return Ok(());
     }
-    let has = |path: &str| -> Result<bool> {
-        Ok(root.read(path)?.is_some_and(|bytes| !bytes.is_empty()))
-    };
     let missing = |paths: &[String]| -> Result<Vec<String>> {
         let mut missing = Vec::new();
         for path in paths {
-            if !has(path)? {
+            if !has_content(root, path)? {
                 missing.push(path.clone());
             }
         }

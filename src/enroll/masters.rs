@@ -7,7 +7,7 @@ use anyhow::{Result, anyhow, bail};
 use time::OffsetDateTime;
 
 use super::ask::{at_any_master, authority, patiently, token, write_keys};
-use super::{Context, Joining, OnDisk};
+use super::{Context, Joining, OnDisk, has_content};
 use crate::components::{self, AUTHORITY, ETCD_AUTHORITY};
 use crate::join::client::JoinedMaster;
 use crate::nodespec::Refused;
@@ -74,11 +74,7 @@ pub fn lacks_shared_keys(context: &Context<'_>) -> Result<bool> {
         paths::TOKEN_FILE.to_owned(),
         paths::ENCRYPTION.to_owned(),
     ] {
-        if context
-            .root
-            .read(&path)?
-            .is_none_or(|bytes| bytes.is_empty())
-        {
+        if !has_content(context.root, &path)? {
             return Ok(true);
         }
     }

@@ -117,6 +117,11 @@ pub fn resolve(context: &Context<'_>, joining: Joining) -> Result<Identity> {
     })
 }
 
+/// Whether there is a file with something in it: an empty one is what a power cut can leave.
+fn has_content(root: &Root, path: &str) -> Result<bool> {
+    Ok(root.read(path)?.is_some_and(|bytes| !bytes.is_empty()))
+}
+
 /// What another master sent or, without that, the file at `path`.
 fn shared_or_own(
     context: &Context<'_>,

@@ -19,6 +19,7 @@ use super::message::{Certificate, CertificateSigningRequest, Reason, Refusal};
 use crate::components::{self, ETCD_CERTIFICATE, KUBELET_CLIENT};
 use crate::pki::CertificateRequest;
 use crate::pki::issue::Signer;
+
 /// The minimum size of an RSA key, in bits.
 const LEAST_RSA_BITS: usize = 2048;
 const RSA: Oid<'static> = oid!(1.2.840.113549.1.1.1);

@@ -1,13 +1,13 @@
 //! The key with which the API server encrypts secrets in etcd (Kubernetes v1.9, "Encrypting data at rest").
 
-use anyhow::{Result, anyhow, ensure};
+use anyhow::{Result, ensure};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use ring::rand::{SecureRandom, SystemRandom};
 use serde_json::Value;
 use zeroize::Zeroizing;
 
 use super::Secret;
+use super::random::random;
 
 /// Bytes of a key of AES-256.
 const KEY_BYTES: usize = 32;
@@ -55,11 +55,7 @@ fn has_key(file: &[u8]) -> bool {
 }
 
 fn new_encryption() -> Result<Secret> {
-    let mut key = Zeroizing::new([0; KEY_BYTES]);
-    SystemRandom::new()
-        .fill(&mut *key)
-        .map_err(|_| anyhow!("the system provides no random numbers"))?;
-    let key = Zeroizing::new(BASE64.encode(*key));
+    let key = Zeroizing::new(BASE64.encode(*random::<KEY_BYTES>()?));
     let text = format!(
         "kind: {KIND}\napiVersion: v1\nresources:\n- resources: [secrets]\n  providers:\n  - aescbc:\n      keys:\n      \
          - name: key1\n        secret: {}\n  - identity: {{}}\n",

@@ -1,13 +1,13 @@
 //! Issues certificates.
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
     Issuer, KeyPair, KeyUsagePurpose, PublicKeyData, SanType, SerialNumber, SigningKey,
 };
-use ring::rand::{SecureRandom, SystemRandom};
 use time::{Duration, OffsetDateTime};
 
+use super::random::random;
 use super::{AuthorityRequest, CertificateRequest, inspect};
 
 /// How long a certificate authority is valid. As long as in the tutorial: it cannot be renewed.
@@ -36,12 +36,9 @@ fn params(now: OffsetDateTime, organization: Option<&str>, common_name: &str) ->
 /// 127 random bits: positive, and never used twice, also not for a key that gets a second
 /// certificate.
 fn serial_number() -> Result<SerialNumber> {
-    let mut bytes = [0; 16];
-    SystemRandom::new()
-        .fill(&mut bytes)
-        .map_err(|_| anyhow!("the system provides no random numbers"))?;
+    let mut bytes = random::<16>()?;
     bytes[0] &= 0x7f;
-    Ok(SerialNumber::from_slice(&bytes))
+    Ok(SerialNumber::from_slice(&*bytes))
 }
 
 /// A new certificate authority's own certificate, in PEM.

@@ -9,6 +9,7 @@ mod held;
 pub mod inspect;
 pub mod issue;
 pub mod key;
+mod random;
 mod resolve;
 mod secret;
 pub mod token;

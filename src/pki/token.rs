@@ -1,9 +1,9 @@
 //! `token.csv`: the token of a kubelet that has no certificate yet.
 
-use anyhow::{Result, anyhow, ensure};
-use ring::rand::{SecureRandom, SystemRandom};
+use anyhow::{Result, ensure};
 
 use super::Secret;
+use super::random::random;
 
 /// Bytes of randomness in a token: 128 bits, which cannot be guessed.
 const TOKEN_BYTES: usize = 16;
@@ -34,12 +34,9 @@ pub fn resolve_token_csv(existing: Option<&[u8]>) -> Result<Secret> {
 }
 
 fn new_token_csv() -> Result<Secret> {
-    let mut token = [0; TOKEN_BYTES];
-    SystemRandom::new()
-        .fill(&mut token)
-        .map_err(|_| anyhow!("the system provides no random numbers"))?;
+    let token = random::<TOKEN_BYTES>()?;
     Ok(Secret::new(
-        format!("{},{BOOTSTRAP_USER}\n", hex::encode(token)).into_bytes(),
+        format!("{},{BOOTSTRAP_USER}\n", hex::encode(*token)).into_bytes(),
     ))
 }
 

@@ -3,8 +3,6 @@
 use std::fmt;
 use std::str::FromStr;
 
-use ipnet::Ipv4Net;
-
 use crate::nodespec::master::Master;
 use crate::nodespec::value::{Origin, Sourced};
 use crate::nodespec::{NodeSpec, Profile, Refused, Role};
@@ -123,66 +121,49 @@ impl fmt::Display for Difference {
 /// The differences between the installed node of `state` and the settings of now.
 pub fn differences(state: &State, spec: &NodeSpec) -> Vec<Difference> {
     let cluster = &spec.cluster;
-    let masters = |all: &[Master]| {
-        let all: Vec<String> = all.iter().map(ToString::to_string).collect();
-        match all.is_empty() {
-            true => "(one)".to_owned(),
-            false => all.join(","),
-        }
-    };
-    let is_master = state.role != Role::Worker.to_string();
-    let differs = |field, was: &str, now: String, origin: &Origin| {
-        (was != now).then(|| Difference {
-            field,
-            was: was.to_owned(),
-            now,
-            origin: origin.clone(),
-            is_master,
-        })
-    };
     // Records of older versions have no ranges.
-    let range = |field, was: &Option<String>, now: &Sourced<Ipv4Net>| {
-        differs(field, was.as_ref()?, now.to_string(), &now.origin)
-    };
+    let (pods, services) = (state.pod_cidr.as_deref(), state.service_cidr.as_deref());
+    let masters = Sourced::new(listed(&cluster.masters), cluster.masters.origin.clone());
     let fields = [
-        differs(
-            Field::Role,
-            &state.role,
-            spec.role.to_string(),
-            &spec.role.origin,
-        ),
-        differs(
-            Field::Profile,
-            &state.profile,
-            spec.profile.to_string(),
-            &spec.profile.origin,
-        ),
-        differs(
-            Field::Name,
-            &state.node,
-            spec.name.to_string(),
-            &spec.name.origin,
-        ),
-        differs(
-            Field::Address,
-            &state.address,
-            spec.address.to_string(),
-            &spec.address.origin,
-        ),
-        range(Field::PodCidr, &state.pod_cidr, &cluster.pod_cidr),
-        range(
-            Field::ServiceCidr,
-            &state.service_cidr,
-            &cluster.service_cidr,
-        ),
-        differs(
+        difference(state, Field::Role, Some(&state.role), &spec.role),
+        difference(state, Field::Profile, Some(&state.profile), &spec.profile),
+        difference(state, Field::Name, Some(&state.node), &spec.name),
+        difference(state, Field::Address, Some(&state.address), &spec.address),
+        difference(state, Field::PodCidr, pods, &cluster.pod_cidr),
+        difference(state, Field::ServiceCidr, services, &cluster.service_cidr),
+        difference(
+            state,
             Field::Masters,
-            &masters(&state.masters),
-            masters(&cluster.masters),
-            &cluster.masters.origin,
+            Some(&listed(&state.masters)),
+            &masters,
         ),
     ];
     fields.into_iter().flatten().collect()
+}
+
+fn difference<T: fmt::Display>(
+    state: &State,
+    field: Field,
+    was: Option<&str>,
+    now: &Sourced<T>,
+) -> Option<Difference> {
+    let (was, origin) = (was?.to_owned(), now.origin.clone());
+    let now = now.value.to_string();
+    (was != now).then(|| Difference {
+        field,
+        was,
+        now,
+        origin,
+        is_master: state.role != Role::Worker.to_string(),
+    })
+}
+
+fn listed(masters: &[Master]) -> String {
+    let listed: Vec<String> = masters.iter().map(ToString::to_string).collect();
+    match listed.is_empty() {
+        true => "(one)".to_owned(),
+        false => listed.join(","),
+    }
 }
 
 /// Refuses to install a node as another one than it is, except in the fields `change`.
