@@ -116,6 +116,10 @@ pub const DELIVER: &str = "/usr/local/sbin/appliance-deliver";
 pub const CONFIG: &str = "/etc/appliance/config.yaml";
 /// The state of an installed node.
 pub const STATE: &str = "/var/lib/appliance/state.json";
+/// The machine on which the node was installed.
+pub const MACHINE: &str = "/var/lib/appliance/machine.json";
+/// Exists while this machine is a copy of the machine on which the node was installed.
+pub const COPY: &str = "/run/appliance-copy";
 /// The digest of the inputs of each service at its last start.
 pub const STARTED_WITH: &str = "/var/lib/appliance/services.json";
 /// The result of applying each add-on.
@@ -184,6 +188,7 @@ const FOR_TEMPLATES: &[(&str, &str)] = &[
         "controller_manager_kubeconfig",
         CONTROLLER_MANAGER_KUBECONFIG,
     ),
+    ("copy", COPY),
     ("datastore", DATASTORE_DIR),
     ("docker_bin", DOCKER_BIN_DIR),
     ("encryption", ENCRYPTION),

@@ -32,6 +32,15 @@ pub fn note_started(root: &Root, service: &str, inputs: &str) -> Result<()> {
     write_json(root, paths::STARTED_WITH, &all)
 }
 
+/// Leaves the file that keeps the services of a node from starting on a copy of its machine, or removes
+/// it.
+pub fn mark_copy(root: &Root, is_copy: bool) -> Result<()> {
+    match is_copy {
+        true => root.write(paths::COPY, b"", 0o644),
+        false => root.remove_file(paths::COPY),
+    }
+}
+
 /// Writes a JSON document to `path`.
 pub(super) fn write_json(root: &Root, path: &str, value: &impl Serialize) -> Result<()> {
     let mut text = serde_json::to_vec_pretty(value)?;

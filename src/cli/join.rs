@@ -46,7 +46,7 @@ pub enum Token {
     },
 }
 
-/// The nodes that joined this master.
+/// The nodes of the cluster, and the machine of this one.
 #[derive(Debug, Subcommand)]
 pub enum NodeCommand {
     /// List the nodes: name, address, when the join service last saw them
@@ -62,6 +62,12 @@ pub enum NodeCommand {
         /// The node's name
         name: String,
     },
+    /// Check that this machine is not a copy of the node that was installed
+    ///
+    /// A unit runs this at every boot, before the services of the node start. On a copy, it exits
+    /// with 1, and the services do not start.
+    #[command(after_long_help = text::NODE_GUARD)]
+    Guard,
 }
 
 /// Certificates.

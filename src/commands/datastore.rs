@@ -24,7 +24,7 @@ pub fn run(arguments: &Datastore) -> Result<Outcome> {
             certificate: &certificate(DATASTORE)?,
             key: &key(DATASTORE)?,
         },
-        Some(&certificate(AUTHORITY)?),
+        Some(tls::clients_of(&certificate(AUTHORITY)?)?),
     )?;
     let client = Identity {
         certificate: &certificate(DATASTORE_CLIENT)?,

@@ -98,6 +98,16 @@ impl Service {
     }
 }
 
+/// The other services of a node do not start on a copy of its machine.
+const MACHINE: Service = Service {
+    name: "appliance-machine",
+    runs: Runs::Appliance,
+    certificates: &[],
+    files: &[paths::MACHINE],
+    health: None,
+    unit: UnitKind::Service,
+};
+
 const ETCD: Service = Service {
     name: "etcd",
     runs: Runs::Program("etcd"),
@@ -308,7 +318,8 @@ pub fn services(shape: Shape) -> Vec<&'static Service> {
     let role = shape.role;
     let tls = shape.profile == Profile::WithCa;
     let groups = [
-        (shape.balanced, &[&BALANCER] as &[&Service]),
+        (true, &[&MACHINE] as &[&Service]),
+        (shape.balanced, &[&BALANCER]),
         (role.is_master(), CONTROL_PLANE),
         (role.is_master() && tls, &[&CALICO_DATASTORE]),
         (role.is_master() && tls, JOINING),

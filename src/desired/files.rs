@@ -16,6 +16,7 @@ use crate::nodespec::ports::API_SERVER;
 use crate::paths;
 use crate::pki::{Pki, Secret};
 use crate::records::expected::Expected;
+use crate::records::machine::MachineRecord;
 use crate::records::names::NodeNames;
 use crate::render::render;
 
@@ -57,6 +58,7 @@ fn config_files(sources: &Sources<'_>) -> Result<Vec<File>> {
         hosts,
         file(paths::CALICOCTL_CONFIG, "config/calicoctl.cfg.yaml")?,
         file(paths::CNI_CONFIG, "config/10-calico.json")?,
+        File::public(paths::MACHINE, machine(sources.spec)?),
     ];
     if sources.spec.role.is_worker() {
         files.push(File {
@@ -105,6 +107,15 @@ fn expected(sources: &Sources<'_>) -> Result<String> {
         pod_metadata: *spec.addons.pod_metadata == Access::Allow,
     };
     Ok(serde_json::to_string_pretty(&expected)? + "\n")
+}
+
+/// The machine of this node for `appliance node guard`.
+fn machine(spec: &NodeSpec) -> Result<String> {
+    let record = MachineRecord {
+        uuid: spec.machine.clone(),
+        address: *spec.address,
+    };
+    Ok(serde_json::to_string_pretty(&record)? + "\n")
 }
 
 fn join_names(spec: &NodeSpec) -> Result<String> {

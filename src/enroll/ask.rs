@@ -60,8 +60,8 @@ pub fn token<'a>(context: &Context<'a>) -> Result<&'a Token, Failure> {
     token.ok_or_else(|| {
         permanent(Refused {
             problems: vec![format!(
-                "this {} has no certificates yet, and the settings have no token to join the \
-                 cluster with; run `appliance token create` on a master, and put the token into {} \
+                "this {} has no certificates that a master accepts, and the settings have no token to \
+                 join the cluster with; run `appliance token create` on a master, and put the token into {} \
                  here (or under `appliance:` in user-data): `join: {{token: TOKEN}}`",
                 *context.spec.role,
                 paths::CONFIG
@@ -83,6 +83,7 @@ pub fn at_any_master<T>(
         ask(&Worker {
             name: &spec.name,
             address: *spec.address,
+            machine: spec.machine.as_deref(),
             master,
             port: *spec.join.port,
             trusted,

@@ -22,6 +22,7 @@ use crate::paths::BUNDLES;
 use crate::plan::{Plan, Step};
 use crate::preflight::DockerSource;
 use crate::preflight::stays::{Field, node_stays};
+use crate::records::machine::Likeness;
 use crate::records::state::State;
 use crate::sys::process::{Runner, System};
 use crate::sys::progress;
@@ -89,9 +90,27 @@ impl Machine {
     /// authorities for the data of a cluster.
     pub fn check_installed(&self, change: &[Field]) -> Result<()> {
         if let Some(state) = records::state(&self.root)? {
+            if let Some(copied) = self.copied(change)? {
+                return Err(Refused {
+                    problems: vec![copied],
+                }
+                .into());
+            }
             node_stays(&state, &self.spec, change)?;
         }
         enroll::refuse_lost(&self.context(), change.contains(&Field::Trust))
+    }
+
+    /// What to say if this machine is a copy of the machine on which the node was installed, unless it
+    /// takes over with another address.
+    fn copied(&self, change: &[Field]) -> Result<Option<String>> {
+        let Some(recorded) = records::machine(&self.root)? else {
+            return Ok(None);
+        };
+        let spec = &self.spec;
+        let likeness = recorded.likeness(spec.machine.as_deref(), &[*spec.address]);
+        let may = change.contains(&Field::Address) && !spec.role.is_master();
+        Ok((likeness == Likeness::Copy && !may).then(|| recorded.copied()))
     }
 
     /// The changes it needs, and the docker that takes its images.

@@ -14,6 +14,7 @@ use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use super::late::GRACE;
 use super::message::{
     CertificateSigningRequest, Certificates, HELLO, Hello, JOIN, Join, MAX_ANSWER, RENEW, Reason,
     Refusal, Renew, Welcome,
@@ -38,6 +39,8 @@ pub struct Worker<'a> {
     pub name: &'a str,
     /// The node's address.
     pub address: Ipv4Addr,
+    /// The UUID of its machine, if it knows one.
+    pub machine: Option<&'a str>,
     /// The master's address.
     pub master: Ipv4Addr,
     /// The port of its join service.
@@ -190,15 +193,18 @@ impl Worker<'_> {
         }
         self.check_authority(&welcome)?;
         let requests = signing_requests(held).map_err(permanent)?;
+        let machine = self.machine();
         let asked = Asked {
             requests: &requests,
             master: master.as_ref(),
+            machine: machine.as_ref(),
         };
         let join = Join {
             session: welcome.session,
             proof: token.prove(&transcript, &asked),
             requests,
             master,
+            machine,
         };
         let answer = self.ask(&client, JOIN, &join)?;
         Ok((Exchanged { hello, welcome }, answer))
@@ -210,8 +216,14 @@ impl Worker<'_> {
         let client =
             http::client(authority.as_bytes(), Some(identity), ANSWER).map_err(permanent)?;
         let requests = signing_requests(held).map_err(permanent)?;
-        let answer = self.ask(&client, RENEW, &Renew { requests })?;
+        let machine = self.machine();
+        let answer = self.ask(&client, RENEW, &Renew { requests, machine })?;
         checked(held, authority.to_owned(), answer).map_err(permanent)
+    }
+
+    fn machine(&self) -> Option<Bytes32> {
+        let uuid = self.machine?;
+        Some(Bytes32(Sha256::digest(uuid).into()))
     }
 
     /// Refuses a master with a different CA. A rebuilt master may know the token, but it is not the
@@ -293,6 +305,14 @@ impl Worker<'_> {
 
     fn unreachable(&self, error: &reqwest::Error) -> Failure {
         let cause = http::root_cause(error);
+        if http::is_expired(error) {
+            return transient(anyhow!(
+                "{self} takes the certificate of this node for expired: it ended more than {} days ago, \
+                 or one of both clocks is wrong (`timedatectl`). To join again, make a token on a \
+                 master: `appliance token create`",
+                GRACE.whole_days()
+            ));
+        }
         if http::is_tls_refusal(error) {
             return transient(anyhow!(
                 "{self}: {cause}. If a different machine answers there now than a moment ago, two \

@@ -9,10 +9,11 @@ use rcgen::KeyPair;
 use time::{Duration, OffsetDateTime};
 
 use super::csr::{self, Allowed, Checked};
+use super::late::GRACE;
 use super::message::{
     CertificateSigningRequest, Certificates, Hello, Join, Reason, Refusal, Renew, Welcome,
 };
-use super::nodes::{AskCluster, Nodes, may_have};
+use super::nodes::{Applicant, AskCluster, Nodes, copy};
 use super::proof::{Asked, Transcript};
 use super::sealed::{Exchange, MasterKeys, Sealed};
 use super::tokens::Tokens;
@@ -180,6 +181,7 @@ impl<'a> Gate<'a> {
         let asked = Asked {
             requests: &join.requests,
             master: join.master.as_ref(),
+            machine: join.machine.as_ref(),
         };
         let accepted = session.verifier.accepts(&transcript, &asked, &join.proof);
         let Some(token_key) = accepted.filter(|_| same_connection) else {
@@ -198,18 +200,16 @@ impl<'a> Gate<'a> {
             None => (Allowed::worker(name, address), self.ask.node),
         };
         let checked = allowed!(csr::check(&join.requests, &may_ask_for));
-        let record = self.nodes.all()?.remove(&hello.node_name);
-        let again = record
-            .as_ref()
+        let all = self.nodes.all()?;
+        let again = all
+            .get(name)
             .is_some_and(|record| record.key == checked.key);
-        allowed!(may_have(
-            name,
-            record.as_ref(),
-            &checked.key,
+        let machine = Applicant {
+            key: &checked.key,
             address,
-            now,
-            ask
-        ));
+            machine: join.machine,
+        };
+        allowed!(machine.may_have(name, &all, now, ask));
         allowed!(self.tokens.spend(&hello.token_id, now, again)?);
         let given = match &join.master {
             Some(theirs) => Certificates {
@@ -218,7 +218,7 @@ impl<'a> Gate<'a> {
             },
             None => self.issue(&checked, now)?,
         };
-        self.note(name, address, &hello.token_id, &checked, now)?;
+        self.note(name, &machine, &hello.token_id, now)?;
         Ok(Ok(given))
     }
 
@@ -243,10 +243,12 @@ impl<'a> Gate<'a> {
                 "renewal needs the certificate kubelet-client of a node of this cluster".to_owned(),
             );
         };
-        if shown.not_after < now {
+        if now - shown.not_after > GRACE {
             return not_yours(format!(
-                "the certificate of {name} has expired; join again with a token: `appliance token \
-                 create` on a master makes one"
+                "the certificate of {name} expired on {}, more than {} days ago; join again with a \
+                 token: `appliance token create` on a master makes one",
+                shown.not_after.date(),
+                GRACE.whole_days()
             ));
         }
         let Some(record) = self.nodes.all()?.remove(name) else {
@@ -261,6 +263,16 @@ impl<'a> Gate<'a> {
                 record.seen.date()
             ));
         }
+        if let IpAddr::V4(address) = asker.address
+            && (Applicant {
+                key: &record.key,
+                address,
+                machine: renew.machine,
+            })
+            .is_copy_of(&record)
+        {
+            return Ok(Err(copy(name, &record)));
+        }
         allowed!(self.check_name(asker, name, record.address));
         let checked = allowed!(csr::check(
             &renew.requests,
@@ -272,7 +284,12 @@ impl<'a> Gate<'a> {
             ));
         }
         let certificates = self.issue(&checked, now)?;
-        self.note(name, record.address, &record.token, &checked, now)?;
+        let machine = Applicant {
+            key: &checked.key,
+            address: record.address,
+            machine: renew.machine,
+        };
+        self.note(name, &machine, &record.token, now)?;
         Ok(Ok(certificates))
     }
 
@@ -287,14 +304,14 @@ impl<'a> Gate<'a> {
     fn note(
         &self,
         name: &str,
-        address: Ipv4Addr,
+        machine: &Applicant<'_>,
         token: &TokenId,
-        checked: &Checked,
         now: OffsetDateTime,
     ) -> Result<()> {
         let record = NodeRecord {
-            address,
-            key: checked.key.clone(),
+            address: machine.address,
+            key: machine.key.to_owned(),
+            machine: machine.machine,
             token: token.clone(),
             seen: now,
         };

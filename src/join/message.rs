@@ -76,6 +76,9 @@ pub struct Join {
     /// share.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub master: Option<Bytes32>,
+    /// SHA-256 of the UUID of its machine, if it knows one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub machine: Option<Bytes32>,
 }
 
 /// A node's request to renew its certificates.
@@ -84,6 +87,9 @@ pub struct Join {
 pub struct Renew {
     /// The certificates it requests.
     pub requests: Vec<CertificateSigningRequest>,
+    /// SHA-256 of the UUID of its machine, if it knows one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub machine: Option<Bytes32>,
 }
 
 /// One issued certificate.

@@ -9,6 +9,7 @@ pub mod client;
 pub mod cluster;
 pub mod csr;
 pub mod gate;
+pub mod late;
 pub mod master;
 pub mod message;
 pub mod nodes;

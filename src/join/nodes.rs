@@ -9,6 +9,7 @@ use time::{Duration, OffsetDateTime};
 use super::message::{Reason, Refusal};
 use super::shared::Etcd;
 use super::store::{self, Record, Records};
+use crate::nodespec::token::Bytes32;
 use crate::records::nodes::NodeRecord;
 
 const KIND: &str = "nodes";
@@ -81,21 +82,79 @@ impl Nodes {
     }
 }
 
-/// Checks whether the machine with the key `key` at `address` may have the name `name`; `record` is
-/// the present record of this name. A rebuilt machine has a different key: it may have the name as
-/// soon as the old node counts as gone.
-pub fn may_have(
-    name: &str,
-    record: Option<&NodeRecord>,
-    key: &str,
-    address: Ipv4Addr,
-    now: OffsetDateTime,
-    cluster: &AskCluster<'_>,
-) -> Result<(), Refusal> {
-    if record.is_some_and(|record| record.key == key) {
-        return Ok(());
+/// A machine that asks for certificates.
+#[derive(Clone, Copy, Debug)]
+pub struct Applicant<'a> {
+    /// SHA-256 of the public key that identifies it, in hexadecimal.
+    pub key: &'a str,
+    /// Its address.
+    pub address: Ipv4Addr,
+    /// SHA-256 of the UUID of its machine, if it told one.
+    pub machine: Option<Bytes32>,
+}
+
+impl Applicant<'_> {
+    /// Whether it has the keys of the recorded machine, but is another machine at another address.
+    pub fn is_copy_of(&self, record: &NodeRecord) -> bool {
+        let machines = self.machine.zip(record.machine);
+        record.key == self.key
+            && record.address != self.address
+            && machines.is_some_and(|(own, recorded)| own != recorded)
     }
-    let presence = cluster(name).map_err(|error| {
+
+    /// Checks whether it may have the name `name`, if `all` are the nodes that joined. A rebuilt
+    /// machine has a different key: it may have the name as soon as the old node counts as gone.
+    /// So may a copy of a machine, with the key of that machine.
+    pub fn may_have(
+        &self,
+        name: &str,
+        all: &All,
+        now: OffsetDateTime,
+        cluster: &AskCluster<'_>,
+    ) -> Result<(), Refusal> {
+        let original = all.iter().find(|(_, record)| self.is_copy_of(record));
+        if let Some((original, record)) = original {
+            let presence = ask(original, cluster)?;
+            return match still_here(original, presence, Some(record), self.address, now) {
+                Some(_) => Err(copy(original, record)),
+                None => Ok(()),
+            };
+        }
+        let record = all.get(name);
+        if record.is_some_and(|record| record.key == self.key) {
+            return Ok(());
+        }
+        let presence = ask(name, cluster)?;
+        match still_here(name, presence, record, self.address, now) {
+            None => Ok(()),
+            Some(what) => Err(Refusal::new(
+                Reason::NameTaken,
+                format!(
+                    "{what}; if that machine is gone, wait until its node counts as gone (5 minutes), \
+                     or run this on the master: kubectl delete node {name}; appliance node release \
+                     {name}"
+                ),
+            )),
+        }
+    }
+}
+
+/// The refusal for a copy of the machine of `record`, whose node is `name`.
+pub fn copy(name: &str, record: &NodeRecord) -> Refusal {
+    let address = record.address;
+    Refusal::new(
+        Reason::NotYours,
+        format!(
+            "this machine is a copy of {name} at {address}: it has the same keys, and two machines cannot \
+             be one node. To add a node, make a VM from an image without a node. If this machine replaces \
+             {name}, which is gone: give it the address {address}, or run `appliance install --change \
+             address` here with a token"
+        ),
+    )
+}
+
+fn ask(name: &str, cluster: &AskCluster<'_>) -> Result<Presence, Refusal> {
+    cluster(name).map_err(|error| {
         log::warn!("cannot find out whether a node {name} exists: {error:#}");
         Refusal::new(
             Reason::Unavailable,
@@ -104,31 +163,34 @@ pub fn may_have(
                  {name} exists; try again"
             ),
         )
-    })?;
-    let next = format!(
-        "if that machine is gone, wait until its node counts as gone (5 minutes), or run this on \
-         the master: kubectl delete node {name}; appliance node release {name}"
-    );
-    let taken = |what: String| Err(Refusal::new(Reason::NameTaken, format!("{what}; {next}")));
+    })
+}
+
+/// Why the node `name` counts as present, for a machine at `address`; `None` if it is gone.
+fn still_here(
+    name: &str,
+    presence: Presence,
+    record: Option<&NodeRecord>,
+    address: Ipv4Addr,
+    now: OffsetDateTime,
+) -> Option<String> {
     match (presence, record) {
-        (Presence::Absent, None) => Ok(()),
         // It may still be on its way: after it joined, it has to register.
         (Presence::Absent, Some(old))
             if old.address != address && now - old.seen < REGISTRATION =>
         {
-            taken(format!(
+            Some(format!(
                 "the machine at {} joined with the name {name} only {} ago",
                 old.address,
                 minutes(now - old.seen)
             ))
         }
-        (Presence::Absent, Some(_)) => Ok(()),
-        (Presence::Ready, _) => taken(format!("a node {name} is in the cluster, and ready")),
-        (Presence::Silent(since), _) if now - since < GONE => taken(format!(
+        (Presence::Ready, _) => Some(format!("a node {name} is in the cluster, and ready")),
+        (Presence::Silent(since), _) if now - since < GONE => Some(format!(
             "a node {name} is in the cluster, and last reported {} ago",
             minutes(now - since)
         )),
-        (Presence::Silent(_), _) => Ok(()),
+        (Presence::Absent | Presence::Silent(_), _) => None,
     }
 }
 
@@ -153,13 +215,62 @@ mod tests {
         NodeRecord {
             address: HERE,
             key: "old".to_owned(),
+            machine: Some(Bytes32([1; 32])),
             token: "abcdef".parse().unwrap(),
             seen: NOW - Duration::minutes(minutes_ago),
         }
     }
 
+    /// Whether the machine with that key and UUID may have the name, beside the node `server01` of `record`.
+    fn told(
+        record: Option<&NodeRecord>,
+        (name, key, machine): (&str, &str, u8),
+        address: Ipv4Addr,
+        presence: Presence,
+    ) -> Result<(), Refusal> {
+        let record = record.map(|record| ("server01".to_owned(), record.clone()));
+        let applicant = Applicant {
+            key,
+            address,
+            machine: Some(Bytes32([machine; 32])),
+        };
+        let cluster = |_: &str| Ok(presence);
+        applicant.may_have(name, &record.into_iter().collect(), NOW, &cluster)
+    }
+
     fn may(record: Option<&NodeRecord>, key: &str, at: Ipv4Addr, presence: Presence) -> bool {
-        may_have("server01", record, key, at, NOW, &|_| Ok(presence)).is_ok()
+        told(record, ("server01", key, 1), at, presence).is_ok()
+    }
+
+    #[test]
+    fn a_copy_is_refused_while_its_original_lives() {
+        let record = known(60);
+        for name in ["server01", "server07"] {
+            let copied = |address, presence| {
+                let told = told(Some(&record), (name, "old", 2), address, presence);
+                told.map_err(|refusal| refusal.error)
+            };
+            let refusal = copied(THERE, Presence::Ready).unwrap_err();
+            assert!(
+                refusal.contains("a copy of server01 at 192.168.1.101"),
+                "{refusal}"
+            );
+            assert!(copied(THERE, Presence::Silent(NOW)).is_err());
+            assert!(copied(THERE, Presence::Silent(NOW - GONE)).is_ok());
+            assert!(copied(THERE, Presence::Absent).is_ok());
+        }
+        // It replaces the first, which had this address.
+        assert!(told(Some(&record), ("server01", "old", 2), HERE, Presence::Ready).is_ok());
+        // A copy of a machine that has not registered yet.
+        assert!(
+            told(
+                Some(&known(1)),
+                ("server07", "old", 2),
+                THERE,
+                Presence::Absent
+            )
+            .is_err()
+        );
     }
 
     #[test]
@@ -186,7 +297,12 @@ mod tests {
     #[test]
     fn nobody_gets_a_name_while_the_cluster_does_not_answer() {
         let asked = |_: &str| anyhow::bail!("connection refused");
-        let refusal = may_have("server01", None, "new", HERE, NOW, &asked).unwrap_err();
-        assert_eq!(refusal.reason, Reason::Unavailable);
+        let applicant = Applicant {
+            key: "new",
+            address: HERE,
+            machine: None,
+        };
+        let refusal = applicant.may_have("server01", &All::default(), NOW, &asked);
+        assert_eq!(refusal.unwrap_err().reason, Reason::Unavailable);
     }
 }

@@ -39,6 +39,8 @@ pub struct Asked<'a> {
     pub requests: &'a [CertificateSigningRequest],
     /// The public key for which to seal the keys of masters, if it requests them.
     pub master: Option<&'a Bytes32>,
+    /// SHA-256 of the UUID of its machine, if it sends that.
+    pub machine: Option<&'a Bytes32>,
 }
 
 /// The bytes to authenticate. Each field has its length, so that different lists always give
@@ -70,6 +72,7 @@ impl Transcript<'_> {
     fn worker_fields(&self, asked: &Asked<'_>) -> Fields {
         let mut fields = self.fields("worker");
         fields.add(asked.master.map_or(&[], |key| &key.0));
+        fields.add(asked.machine.map_or(&[], |machine| &machine.0));
         for request in asked.requests {
             fields.add(request.name.as_bytes());
             fields.add(request.csr.as_bytes());
@@ -152,6 +155,7 @@ mod tests {
             Asked {
                 requests: &self.requests,
                 master: None,
+                machine: None,
             }
         }
 
@@ -212,7 +216,7 @@ mod tests {
         }
         let nothing = Asked {
             requests: &[],
-            master: None,
+            ..exchange.asked()
         };
         let keys_too = Asked {
             master: Some(&other_nonce),
@@ -220,6 +224,11 @@ mod tests {
         };
         assert!(verifier.accepts(&said, &nothing, &proof).is_none());
         assert!(verifier.accepts(&said, &keys_too, &proof).is_none());
+        let elsewhere = Asked {
+            machine: Some(&other_nonce),
+            ..exchange.asked()
+        };
+        assert!(verifier.accepts(&said, &elsewhere, &proof).is_none());
     }
 
     #[test]

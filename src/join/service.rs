@@ -30,6 +30,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use zeroize::Zeroizing;
 
+use super::late;
 use super::message::{HELLO, JOIN, MAX_REQUEST, RENEW, Reason, Refusal};
 use super::signer::{Answer, Der, MAX_MESSAGE, Message, Question, Visit};
 use crate::sys::tls::{self, Identity};
@@ -95,11 +96,11 @@ async fn serve(listener: std::net::TcpListener, signer: &Path, doors: &Doors) ->
         certificate: &certificate,
         key: key.as_bytes(),
     };
-    let authorities = match doors {
+    let clients = match doors {
         Doors::Join => None,
-        Doors::Renew(authorities) => Some(authorities.as_slice()),
+        Doors::Renew(authorities) => Some(late::clients_of(authorities)?),
     };
-    let acceptor = TlsAcceptor::from(Arc::new(tls::server(&identity, authorities)?));
+    let acceptor = TlsAcceptor::from(Arc::new(tls::server(&identity, clients)?));
     let router = router(&shared, doors);
     let listener = TcpListener::from_std(listener)?;
     log::info!("listening at {}", listener.local_addr()?);

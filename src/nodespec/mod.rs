@@ -72,6 +72,8 @@ pub struct HostFacts {
     pub hostname: String,
     /// Its interfaces. `None` if this run prepares the root directory of another machine.
     pub interfaces: Option<Vec<HostInterface>>,
+    /// The UUID in its firmware. `None` if it shows none, or if it is not the machine of the node.
+    pub uuid: Option<String>,
     /// The time on its clock. `None` if it does not matter.
     pub clock: Option<OffsetDateTime>,
     /// The file with its name servers; `None` if it has none.
@@ -145,6 +147,8 @@ pub struct NodeSpec {
     pub name: Sourced<String>,
     /// The address at which others reach it.
     pub address: Sourced<Ipv4Addr>,
+    /// The UUID of its machine, if that is known.
+    pub machine: Option<String>,
     /// The MTU of its network, in bytes.
     pub mtu: Sourced<u32>,
     /// The file with the name servers for names outside the cluster. The kubelet starts no pod without

@@ -69,6 +69,7 @@ impl Resolver<'_> {
             profile: profile?,
             name: name?,
             address: address?,
+            machine: self.inputs.host.uuid.clone(),
             mtu: mtu?,
             resolv_conf: self.resolv_conf(),
             floating_ip: self.floating_ip(),

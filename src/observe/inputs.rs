@@ -156,6 +156,8 @@ fn host_facts(root: &Root) -> Result<HostFacts> {
         return Ok(HostFacts {
             hostname,
             interfaces: None,
+            // Of the machine that this directory is prepared on.
+            uuid: None,
             clock,
             resolv_conf,
         });
@@ -173,6 +175,7 @@ fn host_facts(root: &Root) -> Result<HostFacts> {
     Ok(HostFacts {
         hostname: host::hostname()?,
         interfaces: Some(interfaces),
+        uuid: host::product_uuid(),
         clock,
         resolv_conf,
     })

@@ -8,6 +8,7 @@ use serde::de::DeserializeOwned;
 use crate::paths;
 use crate::records::expected::Expected;
 use crate::records::images::NodeImage;
+use crate::records::machine::MachineRecord;
 use crate::records::state::State;
 use crate::sys::root::Root;
 
@@ -24,6 +25,11 @@ pub fn started_with(root: &Root) -> Result<BTreeMap<String, String>> {
 /// The images that docker needs on this node; none before it was installed.
 pub fn images(root: &Root) -> Result<Vec<NodeImage>> {
     Ok(json(root, paths::IMAGES)?.unwrap_or_default())
+}
+
+/// The machine on which the node was installed; `None` before that.
+pub fn machine(root: &Root) -> Result<Option<MachineRecord>> {
+    json(root, paths::MACHINE)
 }
 
 /// The expected state of the cluster; `None` on a node that is not a master.

@@ -2,6 +2,7 @@
 
 pub mod expected;
 pub mod images;
+pub mod machine;
 pub mod names;
 pub mod nodes;
 pub mod state;

@@ -1,7 +1,7 @@
 //! Facts about this machine: its name, its interfaces, its user, its disks.
 
 use std::fs;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -28,6 +28,27 @@ pub struct Interface {
     pub addresses: Vec<IpNet>,
     /// Whether the best IPv4 default route uses it.
     pub has_default_route: bool,
+}
+
+/// The UUID in the firmware, in lower case; `None` if there is none that tells this machine from others.
+/// Only root can read it. Nova gives its instances their own UUID there.
+pub fn product_uuid() -> Option<String> {
+    let text = fs::read_to_string("/sys/class/dmi/id/product_uuid").ok()?;
+    let uuid = text.trim().to_lowercase();
+    // Some firmware shows one value on every machine: all digits alike.
+    let mut digits = uuid.bytes().filter(|byte| *byte != b'-');
+    let first = digits.next()?;
+    (digits.any(|digit| digit != first)).then_some(uuid)
+}
+
+/// The IPv4 addresses of this machine, without the loopback's.
+pub fn addresses() -> Result<Vec<Ipv4Addr>> {
+    let networks = interfaces()?.into_iter().flat_map(|one| one.addresses);
+    let addresses = networks.filter_map(|network| match network {
+        IpNet::V4(network) => Some(network.addr()),
+        IpNet::V6(_) => None,
+    });
+    Ok(addresses.collect())
 }
 
 /// The interfaces that are up, without the loopback, in the kernel's order.

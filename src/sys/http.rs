@@ -8,7 +8,7 @@ use reqwest::StatusCode;
 use reqwest::blocking::{Client, RequestBuilder, Response};
 use reqwest::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER};
 use reqwest::redirect::Policy;
-use rustls::ClientConfig;
+use rustls::{AlertDescription, ClientConfig};
 use time::OffsetDateTime;
 
 use super::retry::{Failure, permanent, transient};
@@ -190,6 +190,12 @@ pub fn is_web_page(headers: &HeaderMap) -> bool {
 /// Whether the server's certificate or its version of TLS was refused: another try would fail, too.
 pub fn is_tls_refusal(error: &(dyn std::error::Error + 'static)) -> bool {
     tls_refusal(error).is_some()
+}
+
+/// Whether the server refuses the certificate of this client because it has expired.
+pub fn is_expired(error: &(dyn std::error::Error + 'static)) -> bool {
+    let expired = rustls::Error::AlertReceived(AlertDescription::CertificateExpired);
+    tls_refusal(error) == Some(&expired)
 }
 
 fn tls_refusal<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a rustls::Error> {

@@ -7,6 +7,7 @@ use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
 /// A certificate and its private key, both in PEM.
@@ -52,18 +53,22 @@ pub fn client(authorities: &[u8], identity: Option<&Identity<'_>>) -> Result<Cli
     })
 }
 
-/// A server that presents `identity`. With `authorities` (PEM), it accepts only clients with a certificate
-/// of one of them.
-pub fn server(identity: &Identity<'_>, authorities: Option<&[u8]>) -> Result<ServerConfig> {
+/// Accepts only clients with a certificate of one of `authorities` (PEM).
+pub fn clients_of(authorities: &[u8]) -> Result<Arc<dyn ClientCertVerifier>> {
+    let roots = Arc::new(roots(authorities)?);
+    Ok(WebPkiClientVerifier::builder_with_provider(roots, provider()).build()?)
+}
+
+/// A server that presents `identity`. With `clients`, it accepts only the clients that those do.
+pub fn server(
+    identity: &Identity<'_>,
+    clients: Option<Arc<dyn ClientCertVerifier>>,
+) -> Result<ServerConfig> {
     let builder =
         ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
-    let builder = match authorities {
+    let builder = match clients {
         None => builder.with_no_client_auth(),
-        Some(authorities) => {
-            let roots = Arc::new(roots(authorities)?);
-            let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider());
-            builder.with_client_cert_verifier(verifier.build()?)
-        }
+        Some(clients) => builder.with_client_cert_verifier(clients),
     };
     Ok(builder.with_single_cert(identity.chain()?, identity.key()?)?)
 }

@@ -8,7 +8,14 @@ use std::path::Path;
 const KNOWN: &[(&str, &[&str])] = &[
     (
         "Unit",
-        &["Description", "Documentation", "After", "Wants", "Requires"],
+        &[
+            "ConditionPathExists",
+            "Description",
+            "Documentation",
+            "After",
+            "Wants",
+            "Requires",
+        ],
     ),
     (
         "Service",

@@ -252,6 +252,12 @@ Examples:
 
 More: appliance help join";
 
+pub const NODE_GUARD: &str = "\
+Examples:
+  appliance node guard
+
+More: appliance help join";
+
 pub const CERTS: &str = "\
 Examples:
   appliance certs show --root /mnt

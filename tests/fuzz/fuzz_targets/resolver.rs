@@ -46,6 +46,7 @@ fuzz_target!(|data: &[u8]| {
         layers,
         metadata: vec![metadata],
         host: HostFacts {
+            uuid: None,
             hostname: text(3).into_owned(),
             interfaces,
             clock: None,

@@ -250,6 +250,7 @@ impl Node {
         Worker {
             name: self.name,
             address: WORKER,
+            machine: Some("e5ba3d4c-e6a9-4e3f-9a8a-2f4c2c8d4a01"),
             master: MASTER,
             port,
             trusted,

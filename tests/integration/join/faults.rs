@@ -120,10 +120,12 @@ impl Direct {
                 &Asked {
                     requests: &requests,
                     master: None,
+                    machine: None,
                 },
             ),
             requests,
             master: None,
+            machine: None,
         }
     }
 }

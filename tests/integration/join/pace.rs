@@ -27,6 +27,7 @@ fn what_one_exchange_costs_the_process_that_signs() {
         let record = NodeRecord {
             address: WORKER,
             key: "0".repeat(64),
+            machine: None,
             token: "abcdef".parse().unwrap(),
             seen: NOW,
         };

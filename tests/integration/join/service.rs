@@ -7,16 +7,21 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use appliance::components::{self, KUBELET_CLIENT};
+use appliance::join::late::GRACE;
 use appliance::join::message::{HELLO, MAX_REQUEST};
+use appliance::join::nodes::Presence;
 use appliance::join::trust::FirstSeen;
-use appliance::nodespec::token::Token;
+use appliance::nodespec::token::{Bytes32, Token};
 use appliance::paths;
+use appliance::pki::inspect;
+use appliance::pki::issue::Signer;
 use appliance::sys::http;
 use appliance::sys::tls::Identity;
+use rcgen::{CertificateSigningRequestParams, KeyPair};
 use reqwest::blocking::Client;
-use time::OffsetDateTime;
+use time::{Duration as Days, OffsetDateTime};
 
-use super::bed::{Bed, MASTER, Node, WORKER, record, told};
+use super::bed::{Bed, MASTER, Node, WORKER, authority, record, told};
 
 #[test]
 fn a_worker_gets_certificates_that_openssl_takes_for_what_they_are() {
@@ -134,6 +139,70 @@ fn a_node_renews_with_its_certificate_until_another_machine_has_its_name() {
     );
     bed.nodes().release("server01").unwrap();
     let error = renew(&bed, &node).unwrap_err();
+    assert!(error.contains("did not join here"), "{error}");
+}
+
+#[test]
+fn a_copy_of_a_machine_renews_nothing_and_does_not_join() {
+    let bed = Bed::new();
+    let node = Node::new("server01");
+    node.keep(&bed.join(&node).unwrap());
+    let mut record = bed.nodes().all().unwrap().remove("server01").unwrap();
+    assert!(record.machine.is_some());
+    // The machine that joined was another one, at another address.
+    record.address = Ipv4Addr::new(192, 168, 1, 101);
+    record.machine = Some(Bytes32([7; 32]));
+    bed.nodes().note("server01", &record).unwrap();
+    let refused = "a copy of server01 at 192.168.1.101";
+    let error = renew(&bed, &node).unwrap_err();
+    assert!(error.contains(refused), "{error}");
+    let (error, transient) = told(bed.join(&node).unwrap_err());
+    assert!(error.contains(refused) && !transient, "{error}");
+    assert_eq!(bed.nodes().all().unwrap()["server01"], record);
+    // The same machine with another address says so by itself.
+    record.machine = None;
+    bed.nodes().note("server01", &record).unwrap();
+    let error = renew(&bed, &node).unwrap_err();
+    assert!(error.contains("set `address`"), "{error}");
+}
+
+/// The node's certificate kubelet-client, as if it had been issued at `then`.
+fn issued_at(then: OffsetDateTime, authority: &(String, KeyPair), node: &Node) -> String {
+    let held = node.held(None);
+    let own = held.iter().find(|held| held.request.name == KUBELET_CLIENT);
+    let own = own.unwrap();
+    let csr = CertificateSigningRequestParams::from_pem(&own.signing_request().unwrap()).unwrap();
+    let signer = Signer::new(&authority.0, &authority.1).unwrap();
+    signer
+        .certificate(own.request, &csr.public_key, then)
+        .unwrap()
+}
+
+#[test]
+fn a_node_that_was_off_when_its_certificate_ended_renews_with_it_for_some_time() {
+    let now = OffsetDateTime::now_utc();
+    let authority = authority(now - Days::days(1000));
+    let copy = (
+        authority.0.clone(),
+        KeyPair::from_pem(&authority.1.serialize_pem()).unwrap(),
+    );
+    let bed = Bed::with_authority(copy, Presence::Absent);
+    let node = Node::new("server01");
+    node.keep(&bed.join(&node).unwrap());
+    let ended_before = |days: i64| {
+        let then = now - Days::days(365 + days);
+        let pem = issued_at(then, &authority, &node);
+        assert!(inspect::inspect(pem.as_bytes()).unwrap().not_after < now);
+        let path = paths::certificate(KUBELET_CLIENT);
+        node.files.put(&path, pem.as_bytes());
+        renew(&bed, &node)
+    };
+    ended_before(10).unwrap();
+    ended_before(GRACE.whole_days() - 1).unwrap();
+    let error = ended_before(GRACE.whole_days() + 1).unwrap_err();
+    assert!(error.contains("expired"), "{error}");
+    bed.nodes().release("server01").unwrap();
+    let error = ended_before(10).unwrap_err();
     assert!(error.contains("did not join here"), "{error}");
 }
 

@@ -262,6 +262,7 @@ fn a_node_is_known_at_every_master_and_released_at_any() {
     let mut shared = Shared::new(5);
     let joined = |key: &str, ago: i64| NodeRecord {
         address: Ipv4Addr::new(192, 168, 1, 101),
+        machine: None,
         key: key.to_owned(),
         token: "abcdef".parse().unwrap(),
         seen: now() - Duration::minutes(ago),
