@@ -40,6 +40,7 @@ fn a_cluster_with_tunnels_is_protected_and_outlives_reboots() {
     if genuine::is_genuine() {
         a_policy_cuts_and_another_lets_through(site, &mut bed);
         secrets_are_encrypted_in_etcd(site, &mut bed);
+        a_workers_requests_in_the_api_get_little(site, &mut bed);
     }
     a_workers_certificates_open_little(site, &mut bed);
     for name in site.nodes() {
@@ -175,4 +176,71 @@ fn a_workers_certificates_open_little(site: &Site, bed: &mut Bed) {
     let own = bed.shell(name, &format!("{kubelet} get node {name}"));
     assert!(own.contains(name), "{own}");
     bed.shell(site.master, "HOME=/root kubectl delete node server99");
+}
+
+/// An attacker who is root on a worker asks the API server for certificates of others.
+fn a_workers_requests_in_the_api_get_little(site: &Site, bed: &mut Bed) {
+    let name = site.workers[0];
+    let kubelet = "HOME=/nonexistent kubectl --kubeconfig /etc/kubernetes/kubelet.kubeconfig";
+    // The last one is the only one that the controller manager approves: when it has, it has seen the others.
+    let own = format!("/O=system:nodes/CN=system:node:{name}");
+    for (request, subject, names, usage) in [
+        ("admin", "/O=system:masters/CN=admin", "", "client auth"),
+        (
+            "other",
+            "/O=system:nodes/CN=system:node:server99",
+            "",
+            "client auth",
+        ),
+        ("server", &own, "DNS:kubernetes,IP:10.68.0.1", "server auth"),
+        ("own", &own, "", "client auth"),
+    ] {
+        let names = match names {
+            "" => String::new(),
+            names => format!("-addext subjectAltName={names}"),
+        };
+        let made = format!(
+            "openssl req -new -newkey rsa:2048 -nodes -keyout /dev/null -subj {subject} {names} 2>/dev/null \
+             | base64 -w 0"
+        );
+        let made = bed.shell(name, &made);
+        let object = format!(
+            r#"{{"apiVersion": "certificates.k8s.io/v1beta1", "kind": "CertificateSigningRequest",
+                "metadata": {{"name": "{request}"}}, "spec": {{"request": "{}",
+                "usages": ["digital signature", "key encipherment", "{usage}"]}}}}"#,
+            made.trim()
+        );
+        bed.shell(name, &format!("echo '{object}' | {kubelet} create -f -"));
+    }
+    let output = bed
+        .machine(name)
+        .run(&[
+            "/bin/sh",
+            "-c",
+            &format!("{kubelet} certificate approve admin"),
+        ])
+        .unwrap();
+    assert_ne!(output.code, 0, "{}", output.stdout);
+    let state =
+        |request: &str| format!("HOME=/root kubectl get csr {request} -o jsonpath='{{.status}}'");
+    bed.wait_at(
+        site.master,
+        "a node gets a certificate of its own",
+        |machine| {
+            machine
+                .shell(&state("own"))
+                .is_ok_and(|status| status.contains("certificate:"))
+        },
+    );
+    for request in ["admin", "other", "server"] {
+        let status = bed.shell(site.master, &state(request));
+        assert!(
+            !status.contains("Approved") && !status.contains("certificate:"),
+            "{request}: {status}"
+        );
+    }
+    bed.shell(
+        site.master,
+        "HOME=/root kubectl delete csr admin other server own",
+    );
 }

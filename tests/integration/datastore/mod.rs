@@ -1,6 +1,8 @@
 //! Calico's data in a real etcd, as nodes reach it: the certificates of a worker open Calico's keys at the
 //! server of the data, and nothing of etcd itself.
 
+mod load;
+
 use std::fs;
 use std::io::Write;
 use std::net::{TcpListener, TcpStream};
