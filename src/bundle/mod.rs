@@ -17,6 +17,7 @@ pub mod pack;
 pub mod payload;
 pub mod repack;
 pub mod sbom;
+pub mod seal;
 pub mod signature;
 mod tarball;
 pub mod transfer;

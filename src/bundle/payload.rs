@@ -1,10 +1,12 @@
 //! The packed bundle: one ZIP file with uncompressed entries. It is either a separate file, or
-//! appended to a program, which then is an appliance. One reader reads both.
+//! appended to a program, which then is an appliance. One reader reads both. It ends with a [`Seal`], which
+//! has the digests of everything before it.
 
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Take, Write};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use zip::write::SimpleFileOptions;
@@ -12,9 +14,12 @@ use zip::{CompressionMethod, ZipArchive, ZipWriter};
 
 use super::elf::Program;
 use super::manifest::{FILE_NAME, Manifest};
+use super::seal::{self, Seal};
 use super::signature::TrustKey;
 use crate::digest::Sha256;
 use crate::nodespec::Refused;
+use crate::sys::host::program_name;
+use crate::sys::stream::Hashing;
 
 /// The entry with the signature of the manifest, with the name that minisign gives such files.
 pub const SIGNATURE: &str = "manifest.json.minisig";
@@ -32,13 +37,40 @@ const BUILDER: &str = "this program carries no bundle; make an appliance with `a
                        --bundle BUNDLE -o FILE` and use that, or give a payload with `--payload \
                        FILE`";
 
+/// Why a file is not used that ends with something else.
+const NO_SEAL: &str = "it does not end as `appliance bundle pack` of this version ends a payload. If another \
+                       version packed it, pack it again with this version";
+
+/// That the file at `path` must not be used, and what to do.
+fn damaged(path: &Path) -> String {
+    let path = shown(path);
+    format!(
+        "{path} is damaged or cut off, or was changed; copy it to this machine again, and compare it with \
+         `{} bundle verify {path} --sha256 HEX`",
+        program_name()
+    )
+}
+
+/// The name of the file at `path` for people: of the running program, its real name.
+fn shown(path: &Path) -> String {
+    let real = (path == Path::new(THIS_PROGRAM)).then(|| path.read_link().ok());
+    real.flatten()
+        .as_deref()
+        .unwrap_or(path)
+        .display()
+        .to_string()
+}
+
 /// A packed bundle whose table of contents has been checked.
 #[derive(Debug)]
 pub struct Payload {
     container: Container,
+    seal: Seal,
     manifest: Manifest,
     text: Vec<u8>,
     digest: Sha256,
+    /// Set once every byte was found to be as it was packed.
+    whole: OnceLock<()>,
 }
 
 impl Payload {
@@ -50,42 +82,83 @@ impl Payload {
 
     /// The payload at the end of the program at `path`; `None` if the program has none.
     pub fn of_program(path: &Path) -> Result<Option<Payload>> {
-        let end = Program::read(path)?.end;
-        let size = std::fs::metadata(path)?.len();
-        ensure!(
-            size >= end,
-            "the program is cut off: it has {size} bytes of {end}; copy it to this machine again"
-        );
-        if size == end {
-            return Ok(None);
+        let mut file = File::open(path).with_context(|| shown(path))?;
+        let size = file.metadata()?.len();
+        if let Some(seal) = Seal::read(&mut file, size)? {
+            return Payload::at(path, seal, size).map(Some);
         }
-        Payload::at(path, end).map(Some)
+        let end = Program::read(path).with_context(|| shown(path))?.end;
+        let cut = format!("it has {size} bytes, but its program alone has {end}");
+        ensure!(size >= end, "{}: {cut}", damaged(path));
+        ensure!(size == end, "{}: {NO_SEAL}", damaged(path));
+        Ok(None)
     }
 
     /// The payload in the file at `path`: a payload alone, or an appliance.
     pub fn open(path: &Path) -> Result<Payload> {
-        let open = || {
-            let mut start = Vec::new();
-            let file = File::open(path)?;
-            file.take(ZIP.len() as u64).read_to_end(&mut start)?;
-            match start.as_slice() {
-                ZIP => Payload::at(path, 0),
-                ELF => Payload::of_program(path)?.context(
-                    "this is the builder, which has no payload; add one with `appliance repack`",
-                ),
-                _ => bail!("it is neither a payload nor an appliance"),
-            }
-        };
-        open().with_context(|| path.display().to_string())
+        let mut start = Vec::new();
+        let file = File::open(path).with_context(|| shown(path))?;
+        let size = file.metadata()?.len();
+        file.take(ZIP.len() as u64).read_to_end(&mut start)?;
+        if start != ZIP && start != ELF {
+            bail!(
+                "{} is neither a payload nor an appliance; name another file, or copy it to this machine again",
+                shown(path)
+            )
+        }
+        if start == ZIP {
+            let seal = Seal::read(&mut File::open(path)?, size)?;
+            let seal = seal.with_context(|| format!("{}: {NO_SEAL}", damaged(path)))?;
+            return Payload::at(path, seal, size);
+        }
+        let payload = Payload::of_program(path)?;
+        payload.with_context(|| {
+            let path = shown(path);
+            format!("{path} is the builder, which has no payload; add one with `appliance repack`")
+        })
     }
 
-    /// The payload in the file `given`, or the payload of this program. A program without one is refused.
+    /// The payload in the file `given`, or the payload of this program, after every byte of it was
+    /// checked. A program without one, and a damaged one, are refused.
     pub fn to_install(given: Option<&Path>) -> Result<Payload> {
-        let payload = match given {
-            Some(path) => Some(Payload::open(path)?),
-            None => Payload::of_this_program()?,
+        let find = || -> Result<Payload> {
+            let payload = match given {
+                Some(path) => Some(Payload::open(path)?),
+                None => Payload::of_this_program()?,
+            };
+            let payload = payload.ok_or_else(|| anyhow!(BUILDER))?;
+            payload.check_whole()?;
+            Ok(payload)
         };
-        payload.ok_or_else(|| Refused::because(anyhow!(BUILDER)).into())
+        Ok(find().map_err(Refused::because)?)
+    }
+
+    /// Reads every byte of the payload and of the program before it, and compares them with the digests
+    /// that were recorded when they were packed. The second call does nothing.
+    ///
+    /// # Errors
+    /// If one differs. The error names the file and what to do.
+    pub fn check_whole(&self) -> Result<()> {
+        if self.whole.get().is_some() {
+            return Ok(());
+        }
+        let Container { path, start, .. } = &self.container;
+        let mut file = File::open(path).with_context(|| shown(path))?;
+        let end = self.container.end;
+        let compare = |what: &str, found: Sha256, recorded: &Sha256| {
+            ensure!(
+                found == *recorded,
+                "{}: the sha256 of {what} is {found}, but {recorded} was recorded when it was packed",
+                damaged(path)
+            );
+            Ok(())
+        };
+        let program = seal::digest_of(&mut file, 0, *start)?;
+        compare("its program", program, &self.seal.program)?;
+        let payload = seal::digest_of(&mut file, *start, end)?;
+        compare("its payload", payload, &self.seal.payload)?;
+        self.whole.get_or_init(|| ());
+        Ok(())
     }
 
     /// Refuses a payload that one of the keys did not sign, each a key or a file with it.
@@ -97,21 +170,67 @@ impl Payload {
         Ok(())
     }
 
-    fn at(path: &Path, start: u64) -> Result<Payload> {
-        let container = Container::open(path, start)?;
-        let text = container.read_small(FILE_NAME)?;
-        let manifest = Manifest::parse(&text).context(FILE_NAME)?;
+    /// The payload in the file at `path`, which has `size` bytes and ends with `seal`.
+    fn at(path: &Path, seal: Seal, size: u64) -> Result<Payload> {
+        let end = size - seal::LENGTH;
+        let read = || -> Result<(Container, Vec<u8>, Sha256)> {
+            let start = seal.program_size;
+            ensure!(
+                start == 0 || Program::read(path)?.end == start,
+                "its payload does not begin where its program ends"
+            );
+            let container = Container::open(path, start, end)?;
+            let text = container.read_small(FILE_NAME)?;
+            let digest = Sha256::of(&text);
+            ensure!(
+                digest == seal.manifest,
+                "the sha256 of its {FILE_NAME} is {digest}, but {} was recorded when it was packed",
+                seal.manifest
+            );
+            Ok((container, text, digest))
+        };
+        let (container, text, digest) = read().with_context(|| damaged(path))?;
+        let manifest = Manifest::parse(&text).with_context(|| shown(path))?;
         Ok(Payload {
             container,
+            seal,
             manifest,
-            digest: Sha256::of(&text),
             text,
+            digest,
+            whole: OnceLock::new(),
         })
     }
 
     /// Where in its file the payload begins: the size of the program before it.
     pub fn start(&self) -> u64 {
         self.container.start
+    }
+
+    /// The digests that were recorded when it was packed.
+    pub fn seal(&self) -> &Seal {
+        &self.seal
+    }
+
+    /// Appends it, without its seal, to `output`.
+    ///
+    /// # Errors
+    /// If it is not as it was packed.
+    pub fn copy_to(&self, output: &mut impl Write) -> Result<()> {
+        let Container {
+            path, start, end, ..
+        } = &self.container;
+        let mut file = File::open(path).with_context(|| shown(path))?;
+        file.seek(SeekFrom::Start(*start))?;
+        let mut bytes = Hashing::new(file.take(end - start));
+        std::io::copy(&mut bytes, output)?;
+        let (_, found) = bytes.finish();
+        ensure!(
+            found == self.seal.payload,
+            "{}: the sha256 of its payload is {found}, but {} was recorded when it was packed",
+            damaged(path),
+            self.seal.payload
+        );
+        Ok(())
     }
 
     /// Its table of contents.
@@ -181,6 +300,8 @@ pub fn this_program() -> Result<PathBuf> {
 struct Container {
     path: PathBuf,
     start: u64,
+    /// Where its seal begins.
+    end: u64,
     entries: BTreeMap<String, Entry>,
 }
 
@@ -192,13 +313,11 @@ struct Entry {
 }
 
 impl Container {
-    fn open(path: &Path, start: u64) -> Result<Container> {
-        let mut archive = ZipArchive::new(File::open(path)?).context(
-            "its payload is damaged or cut off; copy it to this machine again and compare its sha256",
-        )?;
+    fn open(path: &Path, start: u64, end: u64) -> Result<Container> {
+        let mut archive = ZipArchive::new(File::open(path)?)?;
         ensure!(
             archive.offset() == start,
-            "its payload does not begin where the program ends, so the file is damaged"
+            "its payload does not begin where its program ends"
         );
         ensure!(
             !archive.has_duplicate_names(),
@@ -221,6 +340,7 @@ impl Container {
         Ok(Container {
             path: path.to_owned(),
             start,
+            end,
             entries,
         })
     }
@@ -248,8 +368,8 @@ impl Container {
     }
 }
 
-/// Writes a payload: the manifest, its signature if there is one, and the packs, from their files.
-/// The same input gives the same bytes.
+/// Writes a payload to `output`, which can also be read: the manifest, its signature if there is one, the
+/// packs, from their files, and the seal. The same input gives the same bytes.
 pub fn write(
     output: File,
     manifest: &[u8],
@@ -261,6 +381,8 @@ pub fn write(
         .large_file(true)
         .unix_permissions(0o644);
     let mut archive = ZipWriter::new(output);
+    // The seal's place.
+    archive.set_raw_comment(vec![b' '; seal::LENGTH as usize].into())?;
     archive.start_file(FILE_NAME, options)?;
     archive.write_all(manifest)?;
     if let Some(signature) = signature {
@@ -271,6 +393,9 @@ pub fn write(
         archive.start_file(*name, options)?;
         std::io::copy(&mut File::open(path)?, &mut archive)?;
     }
-    archive.finish()?.sync_all()?;
-    Ok(())
+    let mut file = archive.finish()?;
+    let end = file.metadata()?.len() - seal::LENGTH;
+    let payload = seal::digest_of(&mut file, 0, end)?;
+    Seal::new(Sha256::of(manifest), payload).write(&mut file)?;
+    Ok(file.sync_all()?)
 }

@@ -1,8 +1,8 @@
 //! Signatures in the format of minisign, whose program can make the keys and verify the signatures.
 
 use std::fmt;
-use std::fs;
-use std::io::Cursor;
+use std::fs::{self, File};
+use std::io::{Cursor, Read, Seek};
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -10,6 +10,11 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use minisign::{PublicKey, PublicKeyBox, SecretKey, SecretKeyBox, SignatureBox};
 use zeroize::Zeroizing;
+
+use crate::sys::read;
+
+/// The maximum size of a file with a signature, in bytes. minisign limits its comments to less.
+const MAX_SIGNATURE: u64 = 64 * 1024;
 
 /// A public key whose signatures are trusted.
 #[derive(Clone, Debug)]
@@ -32,14 +37,30 @@ impl TrustKey {
 
     /// Verifies that `signature` is the signature of `data` by this key.
     pub fn check(&self, data: &[u8], signature: &str) -> Result<()> {
+        self.check_read(Cursor::new(data), signature)
+    }
+
+    /// Verifies that the file `signature` has the signature of the whole file `file` by this key.
+    pub fn check_file(&self, file: &Path, signature: &Path) -> Result<()> {
+        let place = || signature.display().to_string();
+        let text = read::bounded(signature, MAX_SIGNATURE)?;
+        let text = text.with_context(|| format!("{} does not exist", place()))?;
+        let text = String::from_utf8(text).with_context(place)?;
+        let data = File::open(file).with_context(|| file.display().to_string())?;
+        self.check_read(data, &text).with_context(|| {
+            format!(
+                "{} is not signed by key {self}, according to {}; use a file that this key signed, or give the \
+                 right key with `--trust-key`",
+                file.display(),
+                place()
+            )
+        })
+    }
+
+    fn check_read(&self, data: impl Read + Seek, signature: &str) -> Result<()> {
         let signature = SignatureBox::from_string(signature)?;
         Ok(minisign::verify(
-            &self.0,
-            &signature,
-            Cursor::new(data),
-            true,
-            false,
-            false,
+            &self.0, &signature, data, true, false, false,
         )?)
     }
 }
@@ -52,7 +73,7 @@ impl fmt::Display for TrustKey {
 
 /// Signs `data` with the secret key in the file `key`; `comment` is signed too. A key with a
 /// password needs it in the file `password`.
-pub fn sign(key: &Path, password: Option<&Path>, data: &[u8], comment: &str) -> Result<String> {
+pub fn sign(key: &Path, password: Option<&Path>, data: impl Read, comment: &str) -> Result<String> {
     let sign = || -> Result<String> {
         let text = Zeroizing::new(fs::read_to_string(key)?);
         let secret = match password {
@@ -61,13 +82,7 @@ pub fn sign(key: &Path, password: Option<&Path>, data: &[u8], comment: &str) -> 
         };
         // With the public key, the library verifies the new signature.
         let public = PublicKey::from_secret_key(&secret)?;
-        let signature = minisign::sign(
-            Some(&public),
-            &secret,
-            Cursor::new(data),
-            Some(comment),
-            None,
-        )?;
+        let signature = minisign::sign(Some(&public), &secret, data, Some(comment), None)?;
         Ok(signature.into_string())
     };
     sign().with_context(|| format!("secret key {}", key.display()))

@@ -52,8 +52,10 @@ pub fn unpack(payload: &Payload, bundles: &Path, progress: &dyn Progress) -> Res
     publish(staging, bundles, payload.digest().as_str())
 }
 
-/// Unpacks every file of the payload below the directory `dir`, which is empty.
+/// Unpacks every file of the payload below the directory `dir`, which is empty, after every byte of the
+/// payload was checked.
 pub fn unpack_files(payload: &Payload, dir: &Path, progress: &dyn Progress) -> Result<()> {
+    payload.check_whole()?;
     for component in &payload.manifest().components {
         create(component, dir).with_context(|| component.path.clone())?;
     }

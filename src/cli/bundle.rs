@@ -6,6 +6,7 @@ use clap::{Args, Subcommand};
 
 use super::{Output, text};
 use crate::bundle::fetch::mirror::Mirror;
+use crate::digest::Sha256;
 
 /// Commands that build the payload of an appliance.
 #[derive(Debug, Subcommand)]
@@ -89,8 +90,12 @@ pub enum Bundle {
     },
     /// Verify an appliance or a payload without running it
     ///
-    /// Unpacks every file into a temporary directory and verifies it against the payload's manifest
-    /// and, with --bundle, against bundle.toml and bundle.lock. Exit code 1: something differs.
+    /// Reads every byte of the file and compares it with the checksums that were recorded when it was
+    /// packed. Unpacks every component into a temporary directory and verifies it against the payload's
+    /// manifest and, with --bundle, against bundle.toml and bundle.lock. Exit code 1: something differs.
+    ///
+    /// The recorded checksums find damage. Only --sha256, with a checksum from a place that you trust, and
+    /// --signature find an attacker who changed the file and its checksums.
     #[command(after_long_help = text::bundle::VERIFY)]
     Verify {
         /// An appliance, or a payload
@@ -98,6 +103,9 @@ pub enum Bundle {
         /// Bundle to compare with: a directory, or the name of a built-in bundle
         #[arg(long, value_name = "BUNDLE")]
         bundle: Option<String>,
+        /// What the whole file must match
+        #[command(flatten)]
+        whole: Whole,
         /// The key that must have signed it
         #[command(flatten)]
         trust: Trust,
@@ -125,6 +133,18 @@ pub enum Bundle {
         #[command(flatten)]
         what: Carrier,
     },
+}
+
+/// What the whole file of an appliance or a payload must match.
+#[derive(Args, Debug)]
+pub struct Whole {
+    /// SHA-256 that the whole file must have, from a place that you trust
+    #[arg(long, value_name = "HEX")]
+    pub sha256: Option<Sha256>,
+
+    /// Signature of the whole file, which `repack --sign-key` wrote beside it; needs --trust-key
+    #[arg(long, value_name = "FILE")]
+    pub signature: Option<PathBuf>,
 }
 
 /// The directory of downloads.
@@ -166,7 +186,8 @@ pub struct Ingredients {
     #[command(flatten)]
     pub cache: CacheDir,
 
-    /// Sign the payload with this minisign secret key
+    /// Sign the payload with this minisign secret key; `repack` also signs the whole file, in
+    /// OUTPUT.minisig
     #[arg(long, value_name = "FILE")]
     pub sign_key: Option<PathBuf>,
 

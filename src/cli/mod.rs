@@ -14,7 +14,7 @@ mod parse;
 mod text;
 mod user_data;
 
-pub use bundle::{Bundle, CacheDir, Carrier, Fetch, Ingredients, Repack, Trust};
+pub use bundle::{Bundle, CacheDir, Carrier, Fetch, Ingredients, Repack, Trust, Whole};
 pub use check::{Addons, Balance, Check, CheckCommand, Datastore, Images};
 pub use image::{Image, ImageBuild, ImageCheck, ImagePayload, ImagePrepare};
 pub use join::{Certs, Join, NodeCommand, Serve, Token};

@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, ensure};
 
 use super::payload::{keys, manifest_of};
 use super::{Outcome, print};
@@ -14,13 +14,15 @@ use crate::bundle::fetch::{Fetcher, Probe, ensure_locked};
 use crate::bundle::lock;
 use crate::bundle::pack::{self, Places, Signer};
 use crate::bundle::payload::Payload;
+use crate::bundle::signature::TrustKey;
 use crate::bundle::{doctor, sbom, transfer, verify};
-use crate::cli::{Bundle, CacheDir, Carrier, Fetch, Ingredients, Output, Trust};
+use crate::cli::{Bundle, CacheDir, Carrier, Fetch, Ingredients, Output, Trust, Whole};
 use crate::nodespec::Refused;
 use crate::nodespec::validate::validate;
 use crate::nodespec::value::Layer;
 use crate::sys::out;
 use crate::sys::progress;
+use crate::sys::stream::sha256_of_file;
 
 /// Runs a command of the group.
 pub fn run(command: &Bundle, required_key: Option<&str>) -> Result<Outcome> {
@@ -54,9 +56,13 @@ pub fn run(command: &Bundle, required_key: Option<&str>) -> Result<Outcome> {
         Bundle::Verify {
             file,
             bundle,
+            whole,
             trust,
             output,
-        } => verify(file, bundle.as_deref(), trust, required_key, *output),
+        } => {
+            check_file(file, whole, &keys(trust, required_key))?;
+            verify(file, bundle.as_deref(), trust, required_key, *output)
+        }
         Bundle::List {
             what,
             bundle,
@@ -218,6 +224,14 @@ fn doctor(arguments: &Fetch, components: Option<&Path>, output: Output) -> Resul
     })
 }
 
+/// The key that the user signs with.
+pub fn signer(ingredients: &Ingredients) -> Option<Signer> {
+    ingredients.sign_key.as_ref().map(|key| Signer {
+        key: key.clone(),
+        password: ingredients.sign_password_file.clone(),
+    })
+}
+
 /// Packs the bundle `name` into the payload `output`.
 pub fn pack(name: &str, ingredients: &Ingredients, output: &Path) -> Result<Outcome> {
     let definition = definition(name)?;
@@ -226,10 +240,7 @@ pub fn pack(name: &str, ingredients: &Ingredients, output: &Path) -> Result<Outc
         components: ingredients.components.as_deref(),
         cache: Some(&cache),
     };
-    let signer = ingredients.sign_key.as_ref().map(|key| Signer {
-        key: key.clone(),
-        password: ingredients.sign_password_file.clone(),
-    });
+    let signer = signer(ingredients);
     let begin = |total| progress::standard_error("pack", total);
     let manifest = pack::pack(&definition, places, signer.as_ref(), output, begin)?;
     let packed: u64 = manifest.packs.iter().map(|pack| pack.size).sum();
@@ -242,6 +253,31 @@ pub fn pack(name: &str, ingredients: &Ingredients, output: &Path) -> Result<Outc
     Ok(Outcome::Done)
 }
 
+/// Compares the whole file with the checksum and the signature that the user names.
+fn check_file(file: &Path, whole: &Whole, keys: &[&str]) -> Result<()> {
+    let found = fs::metadata(file).with_context(|| file.display().to_string());
+    found.map_err(Refused::because)?;
+    if let Some(expected) = &whole.sha256 {
+        let found = sha256_of_file(file)?;
+        ensure!(
+            found == *expected,
+            "the sha256 of {0} is {found}, not {expected}; do not use it: copy it to this machine again, and \
+             run the same command",
+            file.display()
+        );
+    }
+    if let Some(signature) = &whole.signature {
+        let problem = || anyhow!("name the key of the signature with `--trust-key KEY`");
+        ensure!(!keys.is_empty(), Refused::because(problem()));
+        for key in keys {
+            let key = TrustKey::find(key).map_err(Refused::because)?;
+            let checked = key.check_file(file, signature);
+            checked.map_err(Refused::because)?;
+        }
+    }
+    Ok(())
+}
+
 fn verify(
     file: &Path,
     bundle: Option<&str>,
@@ -250,10 +286,8 @@ fn verify(
     output: Output,
 ) -> Result<Outcome> {
     let definition = bundle.map(definition).transpose()?;
-    let place = || file.display().to_string();
-    let found = fs::metadata(file).with_context(place);
-    found.map_err(Refused::because)?;
     let payload = Payload::open(file)?;
+    payload.check_whole()?;
     payload.check_signatures(&keys(trust, required_key))?;
     let progress = progress::standard_error("verify", payload.manifest().unpacked_size());
     let audit = verify::verify(&payload, definition.as_ref(), &*progress)?;

@@ -1,12 +1,17 @@
 //! `appliance repack`.
 
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
 use anyhow::{Context, Result};
 
 use super::{Outcome, bundle};
+use crate::bundle::pack::Signer;
 use crate::bundle::payload::{self, Payload};
 use crate::bundle::repack;
 use crate::cli::Repack;
-use crate::sys::scratch;
+use crate::sys::stream::sha256_of_file;
+use crate::sys::{out, scratch};
 
 /// Makes an appliance from a program and a bundle.
 pub fn run(arguments: &Repack) -> Result<Outcome> {
@@ -28,16 +33,32 @@ pub fn run(arguments: &Repack) -> Result<Outcome> {
             anyhow::bail!("give a bundle with `--bundle NAME`, or a payload with `--payload FILE`")
         }
     };
-    repack::repack(&program, &payload, &arguments.output)?;
-    let made = Payload::open(&arguments.output)?;
-    let size = std::fs::metadata(&arguments.output)
-        .with_context(|| format!("cannot read {}", arguments.output.display()))?
-        .len();
+    let output = &arguments.output;
+    repack::repack(&program, &payload, output)?;
+    let made = Payload::open(output)?;
+    let place = || output.display().to_string();
+    let size = std::fs::metadata(output).with_context(place)?.len();
+    let sha256 = sha256_of_file(output)?;
     log::info!(
-        "wrote {}: bundle {}, {size} bytes; the program alone has {}",
-        arguments.output.display(),
+        "wrote {}: bundle {}, {size} bytes, sha256 {sha256}; the program alone has {}",
+        output.display(),
         made.manifest().bundle.name,
         made.start()
     );
+    if let Some(signer) = bundle::signer(&arguments.ingredients) {
+        sign(output, &made, &signer)?;
+    }
     Ok(Outcome::Done)
+}
+
+/// Writes the signature of the whole file beside it.
+fn sign(appliance: &Path, made: &Payload, signer: &Signer) -> Result<()> {
+    let place = || appliance.display().to_string();
+    let comment = format!("appliance with bundle {}", made.manifest().bundle.name);
+    let file = File::open(appliance).with_context(place)?;
+    let signature = signer.sign(file, &comment)?;
+    let path = PathBuf::from(format!("{}.minisig", place()));
+    out::file(&path, 0o644, signature.as_bytes())?;
+    log::info!("wrote {}: the signature of the whole file", path.display());
+    Ok(())
 }

@@ -1,6 +1,8 @@
 //! Checks what an image must contain, and what it must not: a table of small checks of a root
 //! directory, of this machine or of an image. They change nothing.
 
+use std::path::Path;
+
 use anyhow::{Context, Result};
 
 use super::traces::{Running, TRACES, Trace, matching};
@@ -301,7 +303,12 @@ fn program(subject: &Subject<'_>) -> Result<Verdict> {
         let found = format!("{PROGRAM} is missing or not executable");
         return Ok(Verdict::failed(found, PREPARE));
     }
-    let payload = match Payload::open(&subject.root.resolve(PROGRAM)?) {
+    let open = |path: &Path| -> Result<Payload> {
+        let payload = Payload::open(path)?;
+        payload.check_whole()?;
+        Ok(payload)
+    };
+    let payload = match open(&subject.root.resolve(PROGRAM)?) {
         Ok(payload) => payload,
         Err(error) => return Ok(Verdict::failed(format!("{PROGRAM}: {error:#}"), PREPARE)),
     };

@@ -6,10 +6,18 @@ use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 
+use appliance::bundle::seal::LENGTH;
 use appliance::digest::Sha256;
 
 use crate::harness::{program, said};
 use crate::workshop::Workshop;
+
+/// The appliance is the program and the payload, with a seal for both.
+fn is_made_of(appliance: &[u8], program: &[u8], payload: &[u8]) {
+    let body = &payload[..payload.len() - LENGTH as usize];
+    let expected = [program, body].concat();
+    assert!(appliance[..appliance.len() - LENGTH as usize] == expected);
+}
 
 #[test]
 fn an_appliance_is_made_of_the_program_and_a_payload() {
@@ -19,10 +27,7 @@ fn an_appliance_is_made_of_the_program_and_a_payload() {
     }
     assert_eq!(workshop.get("one"), workshop.get("two"));
     let program = fs::read(env!("CARGO_BIN_EXE_appliance")).unwrap();
-    assert_eq!(
-        workshop.get("one"),
-        [program.clone(), workshop.get("payload")].concat()
-    );
+    is_made_of(&workshop.get("one"), &program, &workshop.get("payload"));
     let mode = fs::metadata(workshop.path("one"))
         .unwrap()
         .permissions()
@@ -65,10 +70,7 @@ fn an_appliance_is_made_of_an_appliance_without_keeping_its_payload() {
     assert!(output.status.success(), "{}", said(&output));
     workshop.pack("payload").unwrap();
     let program = fs::read(env!("CARGO_BIN_EXE_appliance")).unwrap();
-    assert_eq!(
-        workshop.get("two"),
-        [program, workshop.get("payload")].concat()
-    );
+    is_made_of(&workshop.get("two"), &program, &workshop.get("payload"));
     // It can also replace itself.
     let output = Command::new(workshop.path("one"))
         .args(["repack", "--payload"])
@@ -97,7 +99,10 @@ fn what_is_no_program_or_no_payload_makes_no_appliance() {
     ]);
     assert!(said.contains("bundle.toml: it is not a program"), "{said}");
     let said = repack(&["--payload", "@definition/bundle.toml"]);
-    assert!(said.contains("damaged or cut off"), "{said}");
+    assert!(
+        said.contains("neither a payload nor an appliance"),
+        "{said}"
+    );
     let said = repack(&[]);
     assert!(said.contains("--bundle"), "{said}");
     workshop.put("thesis.txt", b"years of work");

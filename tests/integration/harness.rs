@@ -102,6 +102,11 @@ impl Machine {
 
     /// Runs `appliance install` on it, with more arguments.
     pub fn install(&self, arguments: &[&str]) -> Output {
+        self.install_from(&payload(), arguments).output().unwrap()
+    }
+
+    /// The command of [`Machine::install`] with the payload in that file, before it runs.
+    pub fn install_from(&self, payload: &Path, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_appliance"));
         command
             .arg("install")
@@ -110,9 +115,9 @@ impl Machine {
             .arg("--metadata-dir")
             .arg(self.metadata())
             .arg("--payload")
-            .arg(payload())
+            .arg(payload)
             .args(arguments);
-        command.output().unwrap()
+        command
     }
 
     /// Like [`Machine::install`], but it must succeed. Returns its output.
@@ -266,6 +271,13 @@ pub fn program(seed: &str, length: usize) -> Vec<u8> {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         (state >> 27) as u8
     });
+    bytes
+}
+
+/// A program of 2 KB, which ends where its headers say.
+pub fn tiny_program() -> Vec<u8> {
+    let mut bytes = program("tiny", 4000);
+    bytes.truncate(120 + 2000);
     bytes
 }
 

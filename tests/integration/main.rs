@@ -44,6 +44,7 @@ mod readme;
 mod registry;
 mod releases;
 mod rendered;
+mod sealed;
 mod service;
 mod signature;
 mod single;

@@ -1,13 +1,14 @@
 //! Signatures: minisign accepts them, and a payload without a valid signature is not used.
 
 use std::fs;
+use std::io::Read;
 use std::process::{Command, Output};
 
 use appliance::cli::Cli;
 use appliance::commands;
 use clap::Parser;
 
-use crate::harness::{Machine, said};
+use crate::harness::{Machine, said, tiny_program};
 use crate::workshop::Workshop;
 
 /// Keys that minisign itself made: `mine`, without a password, and `theirs`.
@@ -110,13 +111,17 @@ fn a_changed_manifest_has_no_valid_signature() {
     let workshop = Workshop::new();
     make_keys(&workshop);
     pack_signed(&workshop);
-    let mut bytes = workshop.get("payload");
-    let place = bytes
-        .windows(12)
-        .position(|window| window == b"\"For tests.\"")
-        .unwrap();
-    bytes[place + 1] = b'f';
-    workshop.put("payload", &bytes);
+    let file = fs::File::open(workshop.path("payload")).unwrap();
+    let mut archive = zip::ZipArchive::new(file).unwrap();
+    let mut signature = String::new();
+    let mut entry = archive.by_name("manifest.json.minisig").unwrap();
+    entry.read_to_string(&mut signature).unwrap();
+    workshop.forge_signed(
+        |manifest| manifest.bundle.description = "for tests.".to_owned(),
+        None,
+        Some(&signature),
+    );
+    workshop.succeed(&["bundle", "verify", "@payload"]);
     let output = workshop.run(&["bundle", "verify", "@payload", "--trust-key", "@mine.pub"]);
     assert_refused(&output, "not signed by key");
 }
@@ -192,4 +197,62 @@ fn a_secret_key_with_a_password_needs_it_and_never_shows_it() {
         );
     }
     workshop.succeed(&["bundle", "verify", "@payload", "--trust-key", "@mine.pub"]);
+}
+
+#[test]
+fn the_signature_of_the_whole_file_covers_every_byte() {
+    let workshop = Workshop::new();
+    make_keys(&workshop);
+    workshop.put("program", &tiny_program());
+    let repack = [
+        "repack",
+        "--bundle",
+        "@definition",
+        "--components",
+        "@components",
+        "--program",
+        "@program",
+        "--sign-key",
+        "@mine.key",
+        "--output",
+        "@one",
+    ];
+    workshop.succeed(&repack);
+    let minisign = Command::new("minisign")
+        .args(["-V", "-H", "-p"])
+        .arg(workshop.path("mine.pub"))
+        .arg("-m")
+        .arg(workshop.path("one"))
+        .output()
+        .unwrap();
+    assert!(minisign.status.success(), "{}", said(&minisign));
+
+    let verify = |key: &[&str]| {
+        let whole = ["bundle", "verify", "@one", "--signature", "@one.minisig"];
+        workshop.run(&[&whole[..], key].concat())
+    };
+    let output = verify(&["--trust-key", "@mine.pub"]);
+    assert!(output.status.success(), "{}", said(&output));
+    assert_refused(
+        &verify(&["--trust-key", "@theirs.pub"]),
+        "is not signed by key RW",
+    );
+    assert_refused(&verify(&[]), "--trust-key KEY");
+
+    // Someone who changes the program can make a new seal, but no signature.
+    let mut other = tiny_program();
+    other[1000] ^= 1;
+    workshop.put("other", &other);
+    workshop.succeed(&[
+        "repack",
+        "--program",
+        "@other",
+        "--payload",
+        "@one",
+        "--output",
+        "@one",
+    ]);
+    workshop.succeed(&["bundle", "verify", "@one", "--trust-key", "@mine.pub"]);
+    let output = verify(&["--trust-key", "@mine.pub"]);
+    assert_refused(&output, "is not signed by key RW");
 }

@@ -86,11 +86,20 @@ fn a_flipped_byte_anywhere_in_a_pack_is_found() {
             workshop.put("payload", &bad);
             let error = workshop.unpack_refusal();
             assert!(
+                error.contains("the sha256 of its payload is") && error.contains("damaged"),
+                "{stream}, byte {position}: {error}"
+            );
+            workshop.put("payload", &good);
+            // Whoever records the new digest of the whole cannot record that of the stream.
+            let changed = &bad[place.clone()];
+            workshop.forge(|_| (), Some((stream, changed)));
+            let error = workshop.unpack_refusal();
+            assert!(
                 error.contains(stream) && error.contains("damaged"),
                 "{stream}, byte {position}: {error}"
             );
+            workshop.put("payload", &good);
         }
-        workshop.put("payload", &good);
     }
 }
 

@@ -167,6 +167,16 @@ impl Workshop {
     /// Changes the payload like an attacker who cannot change this program: its manifest, and the
     /// stream of one pack.
     pub fn forge(&self, change: impl Fn(&mut Manifest), stream: Option<(&str, &[u8])>) {
+        self.forge_signed(change, stream, None);
+    }
+
+    /// Like [`Workshop::forge`], with a signature.
+    pub fn forge_signed(
+        &self,
+        change: impl Fn(&mut Manifest),
+        stream: Option<(&str, &[u8])>,
+        signature: Option<&str>,
+    ) {
         let payload = self.payload();
         let mut manifest = payload.manifest().clone();
         let mut streams = Vec::new();
@@ -188,7 +198,10 @@ impl Workshop {
             .collect();
         let text = serde_json::to_vec(&manifest).unwrap();
         let forged = self.path("forged");
-        payload::write(fs::File::create(&forged).unwrap(), &text, None, &streams).unwrap();
+        let mut file = fs::File::options();
+        let file = file.read(true).write(true).create_new(true);
+        let file = file.open(&forged).unwrap();
+        payload::write(file, &text, signature, &streams).unwrap();
         fs::rename(forged, self.path("payload")).unwrap();
     }
 

@@ -1,6 +1,7 @@
 //! Packs components into a payload. The same files give the same bytes.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
@@ -30,6 +31,13 @@ pub struct Signer {
     pub key: PathBuf,
     /// The file with the key's password, if it has one.
     pub password: Option<PathBuf>,
+}
+
+impl Signer {
+    /// The signature of `data`, and of `comment`, in minisign's format.
+    pub fn sign(&self, data: impl Read, comment: &str) -> Result<String> {
+        signature::sign(&self.key, self.password.as_deref(), data, comment)
+    }
 }
 
 /// Packs the components of `definition` into a payload, the file `output`, and replaces an existing
@@ -110,7 +118,7 @@ fn write(
     let signature = signer
         .map(|signer| {
             let comment = format!("appliance bundle {}", manifest.bundle.name);
-            signature::sign(&signer.key, signer.password.as_deref(), &text, &comment)
+            signer.sign(text.as_slice(), &comment)
         })
         .transpose()?;
     let packs: Vec<(&str, PathBuf)> = manifest
@@ -124,7 +132,11 @@ fn write(
         .collect();
     let unfinished = staging.join("payload");
     payload::write(
-        fs::File::create_new(&unfinished)?,
+        File::options()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .open(&unfinished)?,
         &text,
         signature.as_deref(),
         &packs,

@@ -56,7 +56,9 @@ pub const VERIFY: &str = "\
 Examples:
   appliance bundle verify my-appliance
   appliance bundle verify my-appliance --bundle my-v1.9.11
-  appliance bundle verify my-appliance --trust-key my.pub -o json
+  appliance bundle verify my-appliance --sha256 HEX
+  appliance bundle verify my-appliance --trust-key my.pub \\
+    --signature my-appliance.minisig
 
 More: appliance help bundles";
 
