@@ -112,6 +112,8 @@ pub const PATH_DIR: &str = "/usr/local/bin";
 pub const PROGRAM: &str = "/usr/local/bin/appliance";
 /// The script by which a server gets this program.
 pub const DELIVER: &str = "/usr/local/sbin/appliance-deliver";
+/// Where `man` finds the pages of a program in [`PATH_DIR`].
+pub const MANUALS: &str = "/usr/local/share/man/man1";
 /// The default file of settings.
 pub const CONFIG: &str = "/etc/appliance/config.yaml";
 /// The state of an installed node.
@@ -146,6 +148,27 @@ pub const HOSTS: &str = "/etc/hosts";
 pub const USERS: &str = "/etc/sysusers.d/appliance.conf";
 /// The kubeconfig that `kubectl` reads by default, as root.
 pub const ROOT_KUBECONFIG: &str = "/root/.kube/config";
+
+/// The directories in which this program writes files.
+pub const WRITTEN: &[&str] = &[
+    "/etc",
+    "/etc/appliance",
+    CALICO_DIR,
+    CNI_DIR,
+    "/etc/modules-load.d",
+    "/etc/sysctl.d",
+    "/etc/sysusers.d",
+    BUNDLES,
+    SHIMS_DIR,
+    "/root/.kube",
+    PATH_DIR,
+    "/usr/local/sbin",
+    MANUALS,
+    KUBELET_DIR,
+    PROXY_DIR,
+];
+/// The directories in which, and in whose subdirectories, this program writes files.
+pub const WRITTEN_BELOW: &[&str] = &[KUBERNETES_DIR, UNITS_DIR, "/var/lib/appliance"];
 
 /// The path of a unit file.
 pub fn unit(name: &str) -> String {

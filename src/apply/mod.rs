@@ -18,6 +18,7 @@ pub mod addons;
 pub mod etcd;
 pub mod images;
 mod kernel;
+pub mod leftovers;
 pub mod program;
 pub mod records;
 

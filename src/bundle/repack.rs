@@ -27,6 +27,7 @@ pub fn repack(program: &Path, payload: &Path, output: &Path) -> Result<()> {
         appliance.check_whole()?;
     }
     let payload = Payload::open(payload)?;
+    payload.check_whole()?;
     atomic::replace(output, 0o755, |file| {
         let mut input = Hashing::new(File::open(program).with_context(place)?.take(end));
         io::copy(&mut input, file)?;

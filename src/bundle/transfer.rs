@@ -22,9 +22,8 @@ use crate::sys::atomic;
 use crate::sys::host::program_name;
 use crate::sys::progress::Progress;
 use crate::sys::stream::Counting;
+use crate::sys::temporary;
 
-/// The start of the names of unfinished imports.
-const STAGING: &str = ".import-";
 /// The directory of the bundle's own files in the tar.
 const BUNDLE: &str = "bundle/";
 
@@ -132,10 +131,7 @@ pub struct Imported {
 /// Reads a tar that [`export`] wrote, to its end, and then adds its files to the cache. If the digest
 /// of a file is not its name, or if anything else is in the tar, nothing is added.
 pub fn import(cache: &Cache, input: impl Read, progress: &dyn Progress) -> Result<Imported> {
-    remove_leftovers(cache)?;
-    let staging = tempfile::Builder::new()
-        .prefix(STAGING)
-        .tempdir_in(cache.dir())?;
+    let staging = temporary::directory_in(cache.dir())?;
     let advance = |bytes| progress.advance(bytes);
     let mut seen = BTreeSet::new();
     each_entry(Counting::new(input, &advance), |entry| {
@@ -188,15 +184,5 @@ fn receive_definition(staging: &Path, name: &str, content: impl Read) -> Result<
         copied <= MAX_DOCUMENT,
         "it is longer than {MAX_DOCUMENT} bytes"
     );
-    Ok(())
-}
-
-fn remove_leftovers(cache: &Cache) -> Result<()> {
-    for entry in fs::read_dir(cache.dir())? {
-        let entry = entry?;
-        if entry.file_name().to_string_lossy().starts_with(STAGING) {
-            fs::remove_dir_all(entry.path())?;
-        }
-    }
     Ok(())
 }

@@ -18,11 +18,10 @@ use super::payload::Payload;
 use crate::sys::parallel;
 use crate::sys::progress::Progress;
 use crate::sys::stream::{Counting, Hashing};
+use crate::sys::temporary::{self, Directory};
 
 /// The maximum memory of all decoders together, in bytes.
 pub const MEMORY_LIMIT: u64 = 160 * 1024 * 1024;
-/// The start of the names of unfinished runs.
-const STAGING: &str = ".unpacking-";
 /// The advice for a damaged payload.
 const DAMAGED: &str =
     "this appliance is damaged; copy it to this machine again and compare its sha256";
@@ -41,10 +40,7 @@ pub fn is_complete(bundles: &Path, payload: &Payload) -> bool {
 /// Unpacks the payload into a directory below `bundles` whose name is its digest, and returns that
 /// directory. After an error, nothing is left behind.
 pub fn unpack(payload: &Payload, bundles: &Path, progress: &dyn Progress) -> Result<PathBuf> {
-    remove_leftovers(bundles)?;
-    let staging = tempfile::Builder::new()
-        .prefix(STAGING)
-        .tempdir_in(bundles)?;
+    let staging = temporary::directory_in(bundles)?;
     unpack_files(payload, staging.path(), progress)?;
     fs::write(staging.path().join(FILE_NAME), payload.manifest_text())?;
     fs::set_permissions(staging.path(), Permissions::from_mode(0o755))?;
@@ -88,23 +84,11 @@ fn create(component: &Component, dir: &Path) -> Result<()> {
     Ok(file.set_len(component.size)?)
 }
 
-fn remove_leftovers(bundles: &Path) -> Result<()> {
-    for entry in fs::read_dir(bundles)? {
-        let entry = entry?;
-        if entry.file_name().to_string_lossy().starts_with(STAGING) {
-            fs::remove_dir_all(entry.path()).with_context(|| entry.path().display().to_string())?;
-        }
-    }
-    Ok(())
-}
-
 /// Gives the staged directory its final name. A damaged directory with that name is moved aside first
 /// and removed afterwards. If the new one cannot get its name, the old one is moved back.
-fn publish(staging: tempfile::TempDir, bundles: &Path, digest: &str) -> Result<PathBuf> {
+fn publish(staging: Directory, bundles: &Path, digest: &str) -> Result<PathBuf> {
     let target = bundles.join(digest);
-    let aside = tempfile::Builder::new()
-        .prefix(STAGING)
-        .tempdir_in(bundles)?;
+    let aside = temporary::directory_in(bundles)?;
     let old = aside.path().join(digest);
     let replaces = target.exists();
     if replaces {
@@ -117,8 +101,7 @@ fn publish(staging: tempfile::TempDir, bundles: &Path, digest: &str) -> Result<P
         return Err(error)
             .with_context(|| format!("cannot move the unpacked bundle to {}", target.display()));
     }
-    // The directory has another name now: nothing is left to remove.
-    drop(staging.keep());
+    staging.renamed();
     File::open(bundles)?.sync_all()?;
     Ok(target)
 }

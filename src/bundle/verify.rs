@@ -19,6 +19,7 @@ use super::workload::Workload;
 use crate::digest::Sha256;
 use crate::sys::host::program_name;
 use crate::sys::progress::Progress;
+use crate::sys::scratch;
 use crate::sys::stream::Hashing;
 
 /// The result of a verification.
@@ -86,7 +87,7 @@ pub fn verify(
     definition: Option<&Definition>,
     progress: &dyn Progress,
 ) -> Result<Audit> {
-    let dir = tempfile::tempdir()?;
+    let dir = scratch::directory()?;
     unpack::unpack_files(payload, dir.path(), progress)?;
     let manifest = payload.manifest();
     let mut components = Vec::new();

@@ -67,7 +67,7 @@ impl<'a> Workload<'a> {
             "program": paths::PROGRAM,
         });
         let manifest = render("manifests/check.yaml", &values)?;
-        let file = scratch::named(".yaml", manifest.as_bytes())?;
+        let file = scratch::yaml(manifest.as_bytes())?;
         kubectl::apply_now(runner, argument(file.path())?)?;
         Ok(workload)
     }

@@ -4,6 +4,7 @@ use anyhow::Result;
 
 use super::payload::keys;
 use super::{Outcome, ask, man, print};
+use crate::apply::leftovers;
 use crate::bundle::payload::Payload;
 use crate::check::is_sound;
 use crate::cli::{Image, ImageBuild, ImageCheck, ImagePayload, ImagePrepare, Output};
@@ -86,6 +87,7 @@ fn prepare(arguments: &ImagePrepare, required_key: Option<&str>) -> Result<Outco
         );
         ask()?;
     }
+    leftovers::remove(&root)?;
     preparation.run()?;
     log::info!(
         "the system is ready: shut it down now (`poweroff`), and make an image of its disk before \

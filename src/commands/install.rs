@@ -8,6 +8,7 @@ use serde_json::json;
 use super::inputs::typed;
 use super::payload::keys;
 use super::{Outcome, not_installed, print};
+use crate::apply::leftovers;
 use crate::cli::{Install, NodeInputs, Output};
 use crate::enroll::{self, Joining};
 use crate::install::{Machine, Request, prepare};
@@ -62,6 +63,7 @@ pub fn install(machine: &Machine, arguments: &Install) -> Result<Outcome> {
 /// otherwise two runs would each make different keys.
 fn change(machine: &Machine, arguments: &Install) -> Result<Plan> {
     let _lock = Lock::take(&machine.root)?;
+    leftovers::remove(&machine.root)?;
     machine.check_installed(&arguments.change)?;
     let join_timeout = arguments.join_timeout;
     let limit = (join_timeout > 0).then(|| Duration::from_secs(join_timeout));
@@ -83,6 +85,7 @@ pub fn renew(inputs: &NodeInputs, required_key: Option<&str>) -> Result<Outcome>
     let Some(state) = records::state(&root)? else {
         return Ok(not_installed());
     };
+    leftovers::remove(&root)?;
     let due = enroll::due(&root, &state)?;
     if due.is_empty() {
         log::info!("no certificate expires soon; nothing to renew");

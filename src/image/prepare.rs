@@ -21,10 +21,8 @@ use crate::preflight::{RESERVE, mebibytes};
 use crate::sys::change::Change;
 use crate::sys::process::{Command, Runner};
 use crate::sys::root::Root;
+use crate::sys::temporary::create_directories;
 use crate::sys::{atomic, host, progress};
-
-/// Where `man` finds the pages of a program in /usr/local/bin.
-const MANUALS: &str = "/usr/local/share/man/man1";
 
 /// The inputs of a preparation.
 pub struct Preparation<'a> {
@@ -159,7 +157,7 @@ impl Preparation<'_> {
     fn install_program(&self) -> Result<()> {
         let target = self.root.resolve(paths::PROGRAM)?;
         if let Some(parent) = target.parent() {
-            std::fs::create_dir_all(parent)?;
+            create_directories(parent)?;
         }
         match self.carrier {
             None => atomic::copy(&this_program()?, &target, 0o755),
@@ -170,7 +168,7 @@ impl Preparation<'_> {
 
     fn install_manuals(&self) -> Result<()> {
         for (name, page) in self.manuals {
-            let path = format!("{MANUALS}/{name}");
+            let path = format!("{}/{name}", paths::MANUALS);
             if self.root.read(&path)?.as_ref() != Some(page) {
                 self.root.write(&path, page, 0o644)?;
             }

@@ -8,6 +8,8 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use tempfile::NamedTempFile;
 
+use super::temporary;
+
 /// The directory a file is in; for a bare name the current one.
 pub fn parent(path: &Path) -> &Path {
     let parent = path
@@ -28,9 +30,7 @@ pub fn replace(
         let other = path.metadata().is_ok_and(|found| !found.is_file());
         ensure!(!other, "not a regular file; name another one");
         let dir = parent(path);
-        let mut file = tempfile::Builder::new()
-            .prefix(".appliance-")
-            .tempfile_in(dir)?;
+        let mut file = temporary::file_in(dir)?;
         write(&mut file)?;
         file.as_file()
             .set_permissions(Permissions::from_mode(mode))?;

@@ -4,13 +4,14 @@
 use std::ffi::OsStr;
 use std::fs::{self, File, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, fchown, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown, symlink};
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use tempfile::{NamedTempFile, PersistError};
 
 use super::root::{Root, is_absent};
+use super::temporary::{self, create_directories};
 
 /// Changes files below a root. Each change is done as a whole or not at all.
 pub trait Change {
@@ -63,10 +64,7 @@ impl Change for Root {
     fn create_dir(&self, path: &str, mode: u32) -> Result<()> {
         let target = self.resolve(path)?;
         let make = || -> Result<()> {
-            fs::DirBuilder::new()
-                .recursive(true)
-                .mode(0o755)
-                .create(&target)?;
+            create_directories(&target)?;
             fs::set_permissions(&target, Permissions::from_mode(mode))?;
             sync_directory(target.parent().unwrap_or(&self.dir))
         };
@@ -74,11 +72,11 @@ impl Change for Root {
     }
 
     fn remove_file(&self, path: &str) -> Result<()> {
-        match fs::remove_file(self.resolve_entry(path)?) {
-            Err(error) if !is_absent(&error) => {
-                Err(error).with_context(|| format!("cannot remove {path}"))
-            }
-            _ => Ok(()),
+        let target = self.resolve_entry(path)?;
+        match fs::remove_file(&target) {
+            Ok(()) => sync_directory(target.parent().unwrap_or(&self.dir)),
+            Err(error) if is_absent(&error) => Ok(()),
+            Err(error) => Err(error).with_context(|| format!("cannot remove {path}")),
         }
     }
 
@@ -141,11 +139,9 @@ impl Change for Root {
         let at = self.resolve_entry(path)?;
         let make = || -> Result<()> {
             let parent = at.parent().context("/ cannot be a link")?;
-            fs::create_dir_all(parent)?;
+            create_directories(parent)?;
             let name = at.file_name().unwrap_or(OsStr::new("link"));
-            let staging = tempfile::Builder::new()
-                .prefix(".appliance-")
-                .tempdir_in(parent)?;
+            let staging = temporary::directory_in(parent)?;
             let staged = staging.path().join(name);
             symlink(target, &staged)?;
             fs::rename(&staged, &at)?;
@@ -165,11 +161,9 @@ fn put(
     let target = root.resolve(path)?;
     let put = || -> Result<()> {
         let parent = target.parent().context("/ is not a file")?;
-        fs::create_dir_all(parent)?;
+        create_directories(parent)?;
         // The temporary file is 0600 from the start, so that no secret is ever readable.
-        let mut file = tempfile::Builder::new()
-            .prefix(".appliance-")
-            .tempfile_in(parent)?;
+        let mut file = temporary::file_in(parent)?;
         file.write_all(content)?;
         file.as_file()
             .set_permissions(Permissions::from_mode(mode))?;

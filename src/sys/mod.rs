@@ -17,4 +17,5 @@ pub mod retry;
 pub mod root;
 pub mod scratch;
 pub mod stream;
+pub mod temporary;
 pub mod tls;

@@ -1,16 +1,18 @@
 //! Files that only the running command needs; they vanish when it ends.
 
+use std::env;
 use std::fs::File;
 use std::io::{self, Seek, Write};
 use std::path::Path;
 
-use tempfile::{NamedTempFile, TempDir};
+use tempfile::NamedTempFile;
 
 use super::atomic::parent;
+use super::temporary::{self, Directory};
 
-/// A file with that content and the end `suffix` to its name, for a program that reads it.
-pub fn named(suffix: &str, content: &[u8]) -> io::Result<NamedTempFile> {
-    let mut file = tempfile::Builder::new().suffix(suffix).tempfile()?;
+/// A file with that content for kubectl.
+pub fn yaml(content: &[u8]) -> io::Result<NamedTempFile> {
+    let mut file = temporary::yaml_in(&env::temp_dir())?;
     file.write_all(content)?;
     Ok(file)
 }
@@ -24,6 +26,11 @@ pub fn unnamed(content: &[u8]) -> io::Result<File> {
 }
 
 /// A directory beside `path`, on the same file system.
-pub fn directory_beside(path: &Path) -> io::Result<TempDir> {
-    tempfile::tempdir_in(parent(path))
+pub fn directory_beside(path: &Path) -> io::Result<Directory> {
+    temporary::directory_in(parent(path))
+}
+
+/// A directory for much data, where the system keeps temporary files.
+pub fn directory() -> io::Result<Directory> {
+    temporary::directory_in(&env::temp_dir())
 }

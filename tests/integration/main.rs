@@ -27,6 +27,7 @@ mod harness;
 mod help;
 mod hostile;
 mod install;
+mod interrupted;
 mod join;
 mod kubeconfig;
 mod layout;

@@ -356,3 +356,21 @@ fn every_bundle_has_what_a_node_needs() {
         assert_eq!(definition.bundle.demonstration, bundle == "demo");
     }
 }
+
+/// Interrupted runs leave temporary files beside the files that they write. The next run looks for them in
+/// the directories that `paths` lists.
+#[test]
+fn every_directory_with_a_file_of_a_node_is_searched_for_leftovers() {
+    for node in NODES {
+        let desired = desired(&spec(node, Settings::default()), &manifest(), true);
+        let files = desired.files.iter().map(|file| &file.path);
+        for path in files.chain(desired.links.iter().map(|link| &link.path)) {
+            let dir = Path::new(path).parent().unwrap();
+            let is_listed = paths::WRITTEN.iter().any(|listed| Path::new(listed) == dir);
+            let is_below = paths::WRITTEN_BELOW
+                .iter()
+                .any(|listed| dir.starts_with(listed));
+            assert!(is_listed || is_below, "{path}");
+        }
+    }
+}

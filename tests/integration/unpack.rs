@@ -211,7 +211,7 @@ fn a_stream_that_would_take_more_memory_than_there_may_be_is_refused() {
 #[test]
 fn what_a_crash_left_is_cleared_away() {
     let workshop = Workshop::packed();
-    let leftover = workshop.path("opt/.unpacking-abc/bin");
+    let leftover = workshop.path("opt/.appliance-tmp-Ab0123456789/bin");
     fs::create_dir_all(&leftover).unwrap();
     fs::write(leftover.join("etcd"), b"half").unwrap();
     let dir = workshop.unpack().unwrap();

@@ -39,6 +39,7 @@ installed_for_tests=(
     openssl
     python3-venv
     shellcheck
+    strace # kills programs at system calls
     systemd # systemd-analyze
     xz-utils
     zstd # for comparison

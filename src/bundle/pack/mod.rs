@@ -20,9 +20,7 @@ use super::payload;
 use super::signature;
 use crate::sys::atomic;
 use crate::sys::progress::Progress;
-
-/// The start of the name of unfinished work.
-const STAGING: &str = ".payload-";
+use crate::sys::scratch;
 
 /// The key that signs a payload.
 #[derive(Clone, Debug)]
@@ -57,9 +55,7 @@ pub fn pack(
         "{} exists and is not a payload; choose another output file",
         output.display()
     );
-    let staging = tempfile::Builder::new()
-        .prefix(STAGING)
-        .tempdir_in(parent)?;
+    let staging = scratch::directory_beside(output)?;
     let files = collect::collect(definition, places, staging.path())?;
     let progress = begin(collect::total(&files));
     let effort = match definition.bundle.demonstration {
@@ -142,5 +138,6 @@ fn write(
         &packs,
     )?;
     fs::rename(&unfinished, output)
-        .with_context(|| format!("cannot move the payload to {}", output.display()))
+        .with_context(|| format!("cannot move the payload to {}", output.display()))?;
+    Ok(File::open(atomic::parent(output))?.sync_all()?)
 }

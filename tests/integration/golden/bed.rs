@@ -10,7 +10,7 @@ use std::sync::OnceLock;
 use appliance::bundle::repack::repack;
 use serde_json::Value;
 
-use crate::harness::{Machine, document, payload, program, said};
+use crate::harness::{Machine, document, payload, program, said, tiny_program};
 
 /// The start of the root file system in an image, in bytes, after a partition for the boot loader.
 pub const START: u64 = 4 * 1024 * 1024;
@@ -151,7 +151,7 @@ pub fn appliance() -> PathBuf {
     let made = MADE.get_or_init(|| {
         let dir = tempfile::tempdir().unwrap();
         let stub = dir.path().join("program");
-        fs::write(&stub, program("appliance", 4096)).unwrap();
+        fs::write(&stub, tiny_program()).unwrap();
         repack(&stub, &payload(), &dir.path().join("appliance")).unwrap();
         dir
     });
