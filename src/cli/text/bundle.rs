@@ -56,7 +56,8 @@ pub const VERIFY: &str = "\
 Examples:
   appliance bundle verify my-appliance
   appliance bundle verify my-appliance --bundle my-v1.9.11
-  appliance bundle verify my-appliance --sha256 HEX
+  appliance bundle verify my-appliance \\
+    --sha256 \"$(cut -c -64 my-appliance.sha256)\"
   appliance bundle verify my-appliance --trust-key my.pub \\
     --signature my-appliance.minisig
 

@@ -15,7 +15,7 @@ use minisign::KeyPair;
 
 use super::{commands, page};
 use crate::golden::bed::system;
-use crate::harness::{Machine, payload, program, said};
+use crate::harness::{Machine, payload, said, tiny_program};
 
 /// Examples that are only parsed: their beginning, and what they would need to run.
 const ONLY_PARSED: &[(&str, &str)] = &[
@@ -183,7 +183,7 @@ fn make_stock() -> tempfile::TempDir {
     put_program(&at("recorder/appliance"), recorder);
     let program_itself = env!("CARGO_BIN_EXE_appliance").as_ref();
     repack(program_itself, &packed, &at("bin/appliance")).unwrap();
-    put_program(&work.join("stub"), &program("appliance", 4096));
+    put_program(&work.join("stub"), &tiny_program());
     for line in [
         "appliance repack --bundle my-v1.9.11 --components files --sign-key my.key --program stub \
          -o my-appliance",
@@ -192,6 +192,8 @@ fn make_stock() -> tempfile::TempDir {
         let output = shell(line, &work, &[at("bin")]);
         assert!(output.status.success(), "{line}: {}", said(&output));
     }
+    let sha256 = Sha256::of(&fs::read(work.join("my-appliance")).unwrap());
+    put(&work.join("my-appliance.sha256"), format!("{sha256}  my-appliance\n"));
     dir
 }
 
