@@ -218,8 +218,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let at = |name: &str| dir.path().join(name);
         fs::write(at(NAME), b"key").unwrap();
-        fs::create_dir_all(at(".appliance-tmp-directory0000/bin")).unwrap();
-        symlink("/etc", at(".appliance-tmp-directory0000/bin/link")).unwrap();
+        fs::create_dir_all(at(".appliance-tmp-directory000/bin")).unwrap();
+        symlink("/etc", at(".appliance-tmp-directory000/bin/link")).unwrap();
         fs::write(at("precious"), b"mine").unwrap();
         symlink("precious", at(".appliance-tmp-link00000000")).unwrap();
         fs::write(at(".appliance-tmp-other"), b"mine").unwrap();

@@ -193,7 +193,10 @@ fn make_stock() -> tempfile::TempDir {
         assert!(output.status.success(), "{line}: {}", said(&output));
     }
     let sha256 = Sha256::of(&fs::read(work.join("my-appliance")).unwrap());
-    put(&work.join("my-appliance.sha256"), format!("{sha256}  my-appliance\n"));
+    put(
+        &work.join("my-appliance.sha256"),
+        format!("{sha256}  my-appliance\n"),
+    );
     dir
 }
 
