@@ -4,11 +4,10 @@
 //! etcd itself cannot limit a node to these keys: whoever has a certificate that etcd accepts may read and
 //! write everything, also the secrets of Kubernetes. `docs/security.md` compares the other ways.
 
-use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::net::{IpAddr, TcpListener};
 use std::num::NonZeroU32;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use axum::body::{Body, Bytes, to_bytes};
@@ -17,10 +16,6 @@ use axum::http::request::Parts;
 use axum::http::{self, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Json, Router};
-use governor::{Quota, RateLimiter};
-use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
 use percent_encoding::percent_decode_str;
 use rustls::{ClientConfig, ServerConfig};
 use serde_json::json;
@@ -31,13 +26,12 @@ use url::Url;
 
 use crate::components::CALICO_CERTIFICATE;
 use crate::pki::inspect;
+use crate::sys::door::{self, Door, Limits, Place};
 
 /// The part of etcd's keys that Calico 2.6 uses (libcalico-go, `lib/backend/model`).
 const KEYS: &str = "/v2/keys/calico";
 /// The health endpoint of etcd. Nodes see here whether the member of this master is healthy.
 const HEALTH: &str = "/health";
-/// How long a client may take for the TLS handshake.
-const HANDSHAKE: Duration = Duration::from_secs(10);
 /// How long a client may take to send the head of its next request, or the body.
 const REQUEST: Duration = Duration::from_secs(60);
 /// How long etcd may take to accept a connection.
@@ -46,17 +40,15 @@ const CONNECT: Duration = Duration::from_secs(5);
 const ANSWER: Duration = Duration::from_secs(20);
 /// The longest body of a request, in bytes. Calico's longest value, a block of addresses, has some 10 KiB.
 const MAX_BODY: usize = 256 * 1024;
-/// How many connections may be open at a time.
-const MOST_CONNECTIONS: usize = 16_384;
-/// How many of them may be of one address. A node has about ten, and more while pods start.
-const MOST_OF_AN_ADDRESS: usize = 128;
-/// How many connections an address may open at once, and then per second. Each start of a pod takes some.
-const BURST: NonZeroU32 = NonZeroU32::new(512).unwrap();
-const EACH_SECOND: NonZeroU32 = NonZeroU32::new(64).unwrap();
-/// How often old addresses are dropped.
-const HOUSEKEEPING: Duration = Duration::from_secs(60);
-/// How long to wait if no connection can be accepted because file descriptors are used up.
-const PAUSE: Duration = Duration::from_millis(100);
+/// The limits for clients. A node has about ten connections, and more while pods start: each start of a pod
+/// takes some. A client has done its part after the TLS handshake.
+const LIMITS: Limits = Limits {
+    open: 16_384,
+    of_an_address: 128,
+    burst: NonZeroU32::new(512).unwrap(),
+    each_second: NonZeroU32::new(64).unwrap(),
+    patience: Duration::from_secs(10),
+};
 /// How much of a refused path is logged, in characters.
 const SHOWN: usize = 200;
 /// etcd's codes `EcodeUnauthorized`, `EcodeInvalidForm` and `EcodeRaftInternal`.
@@ -111,96 +103,45 @@ async fn serve(listener: TcpListener, server: ServerConfig, etcd: Etcd) -> Resul
     let listener = tokio::net::TcpListener::from_std(listener)?;
     let acceptor = TlsAcceptor::from(Arc::new(server));
     let router = Router::new().fallback(answer).with_state(etcd);
-    let room = Room::default();
-    let connections = RateLimiter::keyed(Quota::per_second(EACH_SECOND).allow_burst(BURST));
-    let mut looked = Instant::now();
+    let door = Door::new(LIMITS);
     log::info!("listening at {}", listener.local_addr()?);
     loop {
-        if looked.elapsed() >= HOUSEKEEPING {
-            looked = Instant::now();
-            connections.retain_recent();
-        }
-        let (stream, address) = match listener.accept().await {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                log::warn!("cannot accept a connection: {error}");
-                tokio::time::sleep(PAUSE).await;
-                continue;
-            }
-        };
-        if connections.check_key(&address.ip()).is_err() {
-            continue;
-        }
-        let Some(permit) = room.enter(address.ip()) else {
-            continue;
-        };
-        let connection = connection(stream, address, acceptor.clone(), router.clone());
+        let (stream, guest) = door.next(&listener).await;
+        let (address, place) = (guest.address, guest.place.clone());
+        let connection = connection(
+            stream,
+            place,
+            address.ip(),
+            acceptor.clone(),
+            router.clone(),
+        );
         tokio::spawn(async move {
-            if let Err(error) = connection.await {
+            if let Err(error) = guest.serve(connection).await {
                 log::debug!("{address}: {error:#}");
             }
-            drop(permit);
         });
-    }
-}
-
-/// Counts the connections that are open, by the address of the client.
-#[derive(Clone, Default)]
-struct Room(Arc<Mutex<BTreeMap<IpAddr, usize>>>);
-
-/// One connection in the count.
-struct Permit {
-    room: Room,
-    address: IpAddr,
-}
-
-impl Room {
-    /// Counts a connection until its permit is dropped. `None` if there are too many.
-    fn enter(&self, address: IpAddr) -> Option<Permit> {
-        let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let own = open.get(&address).copied().unwrap_or_default();
-        if own >= MOST_OF_AN_ADDRESS || open.values().sum::<usize>() >= MOST_CONNECTIONS {
-            return None;
-        }
-        open.insert(address, own + 1);
-        let room = self.clone();
-        Some(Permit { room, address })
-    }
-}
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        let mut open = self.room.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match open.get_mut(&self.address) {
-            Some(own) if *own > 1 => *own -= 1,
-            _ => drop(open.remove(&self.address)),
-        }
     }
 }
 
 async fn connection(
     stream: TcpStream,
-    address: SocketAddr,
+    place: Place,
+    address: IpAddr,
     acceptor: TlsAcceptor,
     router: Router,
 ) -> Result<()> {
     // Watches need low latency.
     stream.set_nodelay(true)?;
-    let stream = timeout(HANDSHAKE, acceptor.accept(stream)).await??;
+    let stream = acceptor.accept(stream).await?;
+    place.settle();
     let certificates = stream.get_ref().1.peer_certificates();
     let shown = certificates.and_then(|chain| chain.first());
     let shown = inspect::inspect_der(shown.context("no certificate")?)?;
     let client = Client {
-        address: address.ip(),
+        address,
         is_calico: shown.common_name == CALICO_CERTIFICATE,
     };
-    let service = TowerToHyperService::new(router.layer(axum::Extension(client)));
-    http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(REQUEST)
-        .serve_connection(TokioIo::new(stream), service)
-        .await?;
-    Ok(())
+    door::answer(stream, router.layer(axum::Extension(client)), REQUEST, true).await
 }
 
 /// The client of a connection.

@@ -1,7 +1,7 @@
 //! The HTTPS service for joining: it reads requests from the network, enforces limits, and forwards
 //! them to the signer. It runs as a separate user and has no secrets.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,9 +16,6 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Extension, Json, Router};
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
-use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
 use rcgen::{CertificateParams, KeyPair};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -33,21 +30,29 @@ use zeroize::Zeroizing;
 use super::late;
 use super::message::{HELLO, JOIN, MAX_REQUEST, RENEW, Reason, Refusal};
 use super::signer::{Answer, Der, MAX_MESSAGE, Message, Question, Visit};
+use crate::sys::door::{self, Door, Limits, Place};
 use crate::sys::tls::{self, Identity};
 
+/// The limits for clients. A node has one connection at a time; a request each takes a new one. A client has
+/// done its part when the service has its whole request.
+const LIMITS: Limits = Limits {
+    open: 256,
+    of_an_address: 16,
+    burst: NonZeroU32::new(60).unwrap(),
+    each_second: NonZeroU32::new(6).unwrap(),
+    patience: Duration::from_secs(10),
+};
 /// How long a connection may take in total: handshake, request and answer.
 const CONNECTION: Duration = Duration::from_secs(30);
 /// How long the signer may take to answer.
 const SIGNER: Duration = Duration::from_secs(20);
-/// How many connections may be open at a time.
-const MOST_CONNECTIONS: usize = 256;
-/// How many requests an address may send at once, and then per second. An exchange takes two.
+/// How many questions the service asks the signer at a time. Further ones wait in turn: so a renewal waits for
+/// a few joins only, however many there are.
+const MOST_QUESTIONS: usize = 8;
+/// How many requests an address may send at once, and then per second. An exchange takes two. Below the limit
+/// for connections, requests beyond this one get an answer with the reason.
 const BURST: NonZeroU32 = NonZeroU32::new(20).unwrap();
 const EACH_SECOND: NonZeroU32 = NonZeroU32::new(2).unwrap();
-/// The same limit for connections. Further connections are closed before the handshake. Below this
-/// limit, requests beyond the other one get an answer with the reason.
-const CONNECTION_BURST: NonZeroU32 = NonZeroU32::new(60).unwrap();
-const CONNECTIONS_EACH_SECOND: NonZeroU32 = NonZeroU32::new(6).unwrap();
 /// How often the service checks whether a token is left, and drops old addresses.
 const HOUSEKEEPING: Duration = Duration::from_secs(10);
 
@@ -64,6 +69,7 @@ struct Shared {
     signer: PathBuf,
     server_certificate: Vec<u8>,
     limiter: DefaultKeyedRateLimiter<IpAddr>,
+    turns: Semaphore,
 }
 
 /// The client of a connection.
@@ -71,6 +77,7 @@ struct Shared {
 struct Peer {
     address: IpAddr,
     certificate: Option<Vec<u8>>,
+    place: Place,
 }
 
 /// Serves `doors` at `listener`, and asks the signer at the socket `signer`. Returns when no valid
@@ -91,6 +98,7 @@ async fn serve(listener: std::net::TcpListener, signer: &Path, doors: &Doors) ->
         signer: signer.to_owned(),
         server_certificate: first.to_vec(),
         limiter: RateLimiter::keyed(Quota::per_second(EACH_SECOND).allow_burst(BURST)),
+        turns: Semaphore::new(MOST_QUESTIONS),
     });
     let identity = Identity {
         certificate: &certificate,
@@ -104,67 +112,51 @@ async fn serve(listener: std::net::TcpListener, signer: &Path, doors: &Doors) ->
     let router = router(&shared, doors);
     let listener = TcpListener::from_std(listener)?;
     log::info!("listening at {}", listener.local_addr()?);
-    let room = Arc::new(Semaphore::new(MOST_CONNECTIONS));
-    let quota = Quota::per_second(CONNECTIONS_EACH_SECOND).allow_burst(CONNECTION_BURST);
-    let connections = RateLimiter::keyed(quota);
+    let door = Door::new(LIMITS);
     let mut looked = Instant::now();
     loop {
         if looked.elapsed() >= HOUSEKEEPING {
             looked = Instant::now();
             shared.limiter.retain_recent();
-            connections.retain_recent();
             if matches!(doors, Doors::Join) && !is_needed(signer).await? {
                 log::info!("no valid join token is left; make one with `appliance token create`");
                 return Ok(());
             }
         }
-        let (stream, address) = match timeout(HOUSEKEEPING, listener.accept()).await {
-            Ok(Ok(accepted)) => accepted,
-            Ok(Err(error)) => {
-                // Too many open files, or a connection that was closed before it was accepted.
-                log::warn!("cannot accept a connection: {error}");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-                continue;
-            }
-            Err(_) => continue,
-        };
-        if connections.check_key(&address.ip()).is_err() {
-            continue;
-        }
-        // Clients that find no free slot try again.
-        let Ok(permit) = room.clone().try_acquire_owned() else {
+        let Ok((stream, guest)) = timeout(HOUSEKEEPING, door.next(&listener)).await else {
             continue;
         };
-        let connection = connection(stream, address, acceptor.clone(), router.clone());
+        let (address, place) = (guest.address, guest.place.clone());
+        let connection = connection(
+            stream,
+            place,
+            address.ip(),
+            acceptor.clone(),
+            router.clone(),
+        );
         tokio::spawn(async move {
-            if let Ok(Err(error)) = timeout(CONNECTION, connection).await {
+            if let Ok(Err(error)) = timeout(CONNECTION, guest.serve(connection)).await {
                 log::debug!("{address}: {error:#}");
             }
-            drop(permit);
         });
     }
 }
 
 async fn connection(
     stream: TcpStream,
-    address: SocketAddr,
+    place: Place,
+    address: IpAddr,
     acceptor: TlsAcceptor,
     router: Router,
 ) -> Result<()> {
     let stream = acceptor.accept(stream).await?;
     let certificates = stream.get_ref().1.peer_certificates();
     let peer = Peer {
-        address: address.ip().to_canonical(),
+        address,
         certificate: certificates.and_then(|chain| chain.first().map(|first| first.to_vec())),
+        place,
     };
-    let service = TowerToHyperService::new(router.layer(Extension(peer)));
-    http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(CONNECTION)
-        .keep_alive(false)
-        .serve_connection(TokioIo::new(stream), service)
-        .await?;
-    Ok(())
+    door::answer(stream, router.layer(Extension(peer)), CONNECTION, false).await
 }
 
 fn router(shared: &Arc<Shared>, doors: &Doors) -> Router {
@@ -234,6 +226,7 @@ fn refused(refusal: Refusal) -> Response {
 }
 
 async fn pass(shared: &Shared, peer: &Peer, message: Result<Message, Refusal>) -> Response {
+    peer.place.settle();
     let message = match message {
         Ok(message) => message,
         Err(refusal) => return refused(refusal),
@@ -243,6 +236,8 @@ async fn pass(shared: &Shared, peer: &Peer, message: Result<Message, Refusal>) -
         server_certificate: Der(shared.server_certificate.clone()),
         message,
     };
+    // The semaphore is never closed.
+    let _turn = shared.turns.acquire().await;
     match ask(&shared.signer, &Question::From(visit)).await {
         Ok(Answer::Welcome(welcome)) => Json(welcome).into_response(),
         Ok(Answer::Certificates(certificates)) => Json(certificates).into_response(),

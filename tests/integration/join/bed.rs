@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration as StdDuration;
 
-use appliance::components;
+use appliance::components::{self, KUBELET_CLIENT};
 use appliance::join::client::{Joined, Worker};
 use appliance::join::gate::{Ask, Cluster, Gate};
 use appliance::join::nodes::{Nodes, Presence};
@@ -25,8 +25,11 @@ use appliance::pki::{self, CertificateRequest, Existing, Held, KeyPairRequest, P
 use appliance::records::names::NodeNames;
 use appliance::records::tokens::TokenRecord;
 use appliance::sys::retry::Failure;
+use appliance::sys::tls::Identity;
 use rcgen::KeyPair;
 use time::{Duration, OffsetDateTime};
+use tokio::io::copy_bidirectional;
+use tokio::net::{self, TcpSocket};
 
 /// The address of the service of a bed; requests to it come from [`WORKER`].
 pub const MASTER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
@@ -198,6 +201,64 @@ impl Bed {
     pub fn join(&self, node: &Node) -> Result<Joined, Failure> {
         node.join(&self.token, self.port, None)
     }
+
+    /// Adds another token, which serves `uses` nodes.
+    pub fn add_token(&self, uses: u32) -> Token {
+        let token = Token::generate().unwrap();
+        let limited = TokenRecord {
+            uses: Some(uses),
+            ..record(&token)
+        };
+        self.tokens().add(token.id(), &limited).unwrap();
+        token
+    }
+}
+
+/// Lets nodes reach the services at `port` and the next one from addresses of their own: a node connects to
+/// its own address, and from there this relay connects to the service.
+pub fn relay(addresses: &[Ipv4Addr], port: u16) {
+    let runtime = runtime();
+    for &address in addresses {
+        for port in [port, port + 1] {
+            let listener = TcpListener::bind((address, port)).unwrap();
+            listener.set_nonblocking(true).unwrap();
+            runtime.spawn(relay_from(address, port, listener));
+        }
+    }
+    thread::spawn(move || runtime.block_on(std::future::pending::<()>()));
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap()
+}
+
+async fn relay_from(address: Ipv4Addr, port: u16, listener: TcpListener) {
+    let listener = net::TcpListener::from_std(listener).unwrap();
+    loop {
+        let (mut client, _) = listener.accept().await.unwrap();
+        tokio::spawn(async move {
+            if let Ok(mut service) = connection_from(address, port).await {
+                let _ = copy_bidirectional(&mut client, &mut service).await;
+            }
+        });
+    }
+}
+
+async fn connection_from(address: Ipv4Addr, port: u16) -> std::io::Result<net::TcpStream> {
+    let socket = TcpSocket::new_v4()?;
+    socket.bind((address, 0).into())?;
+    socket.connect((MASTER, port).into()).await
+}
+
+/// A connection from `address` to the service at `port`.
+pub fn connect_from(address: Ipv4Addr, port: u16) -> TcpStream {
+    let stream = runtime().block_on(async { connection_from(address, port).await?.into_std() });
+    let stream = stream.unwrap();
+    stream.set_nonblocking(false).unwrap();
+    stream
 }
 
 /// A port, and the next one.
@@ -214,23 +275,42 @@ fn two_ports() -> (TcpListener, TcpListener) {
 /// A worker with its keys.
 pub struct Node {
     pub name: &'static str,
+    address: Ipv4Addr,
+    /// The UUID of its hardware.
+    machine: &'static str,
+    /// Where it reaches the services.
+    master: Ipv4Addr,
     requests: Vec<CertificateRequest>,
     pub files: Files,
 }
 
 impl Node {
     pub fn new(name: &'static str) -> Node {
-        Node::asking(name, components::worker(name, WORKER))
+        Node::asking(name, WORKER, components::worker(name, WORKER))
+    }
+
+    /// A worker at an address of its own, which a [`relay`] serves.
+    pub fn at(name: &'static str, address: Ipv4Addr) -> Node {
+        let [_, network, high, low] = address.octets();
+        let own = format!("00000000-0000-4000-8000-000000{network:02x}{high:02x}{low:02x}");
+        Node {
+            master: address,
+            machine: own.leak(),
+            ..Node::asking(name, address, components::worker(name, address))
+        }
     }
 
     /// A machine that becomes a further master.
     pub fn master(name: &'static str) -> Node {
-        Node::asking(name, vec![components::etcd_member(name, WORKER)])
+        Node::asking(name, WORKER, vec![components::etcd_member(name, WORKER)])
     }
 
-    fn asking(name: &'static str, requests: Vec<CertificateRequest>) -> Node {
+    fn asking(name: &'static str, address: Ipv4Addr, requests: Vec<CertificateRequest>) -> Node {
         let node = Node {
             name,
+            address,
+            machine: "e5ba3d4c-e6a9-4e3f-9a8a-2f4c2c8d4a01",
+            master: MASTER,
             requests,
             files: Files::default(),
         };
@@ -249,9 +329,9 @@ impl Node {
     pub fn worker<'a>(&self, port: u16, trusted: Option<&'a str>) -> Worker<'a> {
         Worker {
             name: self.name,
-            address: WORKER,
-            machine: Some("e5ba3d4c-e6a9-4e3f-9a8a-2f4c2c8d4a01"),
-            master: MASTER,
+            address: self.address,
+            machine: Some(self.machine),
+            master: self.master,
             port,
             trusted,
         }
@@ -259,6 +339,17 @@ impl Node {
 
     pub fn join(&self, token: &Token, port: u16, trusted: Option<&str>) -> Result<Joined, Failure> {
         self.worker(port, trusted).join(token, &self.held(None))
+    }
+
+    /// Renews with the certificate that it has.
+    pub fn renew(&self, bed: &Bed) -> Result<Joined, Failure> {
+        let read = |path: String| self.files.read(&path).unwrap().unwrap();
+        let identity = Identity {
+            certificate: &read(paths::certificate(KUBELET_CLIENT)),
+            key: &read(paths::key(KUBELET_CLIENT)),
+        };
+        let worker = self.worker(bed.port, Some(&bed.authority));
+        worker.renew(&identity, &self.held(Some(&bed.authority)))
     }
 
     /// Keeps the certificates that it got.

@@ -58,7 +58,7 @@ fn a_token_that_does_not_count_is_told_with_the_next_step() {
 /// A gate without a network, and the messages that go through it.
 pub struct Direct {
     pub dir: tempfile::TempDir,
-    token: Token,
+    pub token: Token,
 }
 
 pub const NOW: OffsetDateTime = OffsetDateTime::UNIX_EPOCH;
@@ -95,38 +95,48 @@ impl Direct {
     }
 
     pub fn hello(&self) -> Hello {
-        Hello {
-            token_id: self.token.id().clone(),
-            node_name: "server01".to_owned(),
-            node_address: WORKER,
-            nonce: Bytes32::random().unwrap(),
-        }
+        hello(&self.token, "server01")
     }
 
     pub fn prove(&self, hello: &Hello, welcome: &Welcome, requests: Requests) -> Join {
-        let transcript = Transcript {
-            token: &hello.token_id,
-            node_name: &hello.node_name,
-            node_address: hello.node_address,
-            worker_nonce: &hello.nonce,
-            master_nonce: &welcome.nonce,
-            authority: &welcome.authority,
-            server_certificate: SERVER,
-        };
-        Join {
-            session: welcome.session,
-            proof: self.token.prove(
-                &transcript,
-                &Asked {
-                    requests: &requests,
-                    master: None,
-                    machine: None,
-                },
-            ),
-            requests,
-            master: None,
-            machine: None,
-        }
+        prove(&self.token, hello, welcome, requests)
+    }
+}
+
+/// The first message of the node `name`.
+pub fn hello(token: &Token, name: &str) -> Hello {
+    Hello {
+        token_id: token.id().clone(),
+        node_name: name.to_owned(),
+        node_address: WORKER,
+        nonce: Bytes32::random().unwrap(),
+    }
+}
+
+/// Its second message, in the connection of [`asker`].
+pub fn prove(token: &Token, hello: &Hello, welcome: &Welcome, requests: Requests) -> Join {
+    let transcript = Transcript {
+        token: &hello.token_id,
+        node_name: &hello.node_name,
+        node_address: hello.node_address,
+        worker_nonce: &hello.nonce,
+        master_nonce: &welcome.nonce,
+        authority: &welcome.authority,
+        server_certificate: SERVER,
+    };
+    Join {
+        session: welcome.session,
+        proof: token.prove(
+            &transcript,
+            &Asked {
+                requests: &requests,
+                master: None,
+                machine: None,
+            },
+        ),
+        requests,
+        master: None,
+        machine: None,
     }
 }
 
@@ -148,7 +158,7 @@ pub fn requests(node: &Node) -> Requests {
     held.iter().map(request).collect()
 }
 
-fn reason<T: std::fmt::Debug>(outcome: anyhow::Result<Result<T, Refusal>>) -> Reason {
+pub fn reason<T: std::fmt::Debug>(outcome: anyhow::Result<Result<T, Refusal>>) -> Reason {
     outcome.unwrap().unwrap_err().reason
 }
 

@@ -7,3 +7,5 @@ mod pace;
 mod requests;
 mod service;
 mod shared;
+mod slow;
+mod tokens;

@@ -108,19 +108,8 @@ fn the_service_ends_with_the_last_token_and_renewals_go_on() {
     renew(&bed, &node).unwrap();
 }
 
-/// Renews with the certificate that the node has.
 fn renew(bed: &Bed, node: &Node) -> Result<(), String> {
-    use appliance::pki::Existing;
-    let certificate = node.files.read(&paths::certificate(KUBELET_CLIENT));
-    let key = node.files.read(&paths::key(KUBELET_CLIENT));
-    let (certificate, key) = (certificate.unwrap().unwrap(), key.unwrap().unwrap());
-    let identity = Identity {
-        certificate: &certificate,
-        key: &key,
-    };
-    let worker = node.worker(bed.port, Some(&bed.authority));
-    let renewed = worker.renew(&identity, &node.held(Some(&bed.authority)));
-    renewed.map(drop).map_err(|failure| told(failure).0)
+    node.renew(bed).map(drop).map_err(|failure| told(failure).0)
 }
 
 #[test]

@@ -5,8 +5,9 @@ use std::thread;
 
 use appliance::clients::mtls;
 use appliance::components::ETCD_CERTIFICATE;
+use appliance::join::gate::{Ask, Gate};
 use appliance::join::message::{Reason, Refusal};
-use appliance::join::nodes::Nodes;
+use appliance::join::nodes::{Nodes, Presence};
 use appliance::join::registry;
 use appliance::join::tokens::Tokens;
 use appliance::nodespec::master::Master;
@@ -19,7 +20,8 @@ use appliance::sys::change::Change;
 use serde_json::Value;
 use time::{Duration, OffsetDateTime};
 
-use super::bed::record;
+use super::bed::{Node, authority, cluster, record};
+use super::faults::{asker, hello, prove, requests};
 use crate::etcd::{Member, NAMES, masters};
 
 /// Three masters, of which the first runs etcd, where they all keep their records.
@@ -154,6 +156,50 @@ fn a_token_made_on_one_master_serves_at_the_others_as_often_as_it_may_in_all() {
         reason(shared.tokens(2).spend(other.id(), now(), false)),
         Reason::RevokedToken
     );
+}
+
+#[test]
+fn nodes_that_join_at_two_masters_at_once_use_a_token_as_often_as_it_may_be() {
+    const USES: usize = 3;
+    let mut shared = Shared::new(6);
+    shared.start();
+    let token = Token::generate().unwrap();
+    let limited = TokenRecord {
+        uses: u32::try_from(USES).ok(),
+        ..record(&token)
+    };
+    shared.tokens(0).add(token.id(), &limited).unwrap();
+    let at_each = |master: usize| -> Vec<Result<(), Reason>> {
+        let ask = Ask {
+            node: &|_| Ok(Presence::Absent),
+            master: &|_| Ok(Presence::Absent),
+        };
+        let (tokens, nodes) = (shared.tokens(master), shared.nodes(master));
+        let mut gate = Gate::new(cluster(authority(now())), tokens, nodes, ask);
+        let join = |number: usize| {
+            let name: &'static str = format!("worker{master}{number}").leak();
+            let hello = hello(&token, name);
+            let welcome = gate.hello(&asker(), hello.clone(), now()).unwrap();
+            let welcome = welcome.map_err(|refusal| refusal.reason)?;
+            let join = prove(&token, &hello, &welcome, requests(&Node::new(name)));
+            let joined = gate.join(&asker(), &join, now()).unwrap();
+            joined.map(drop).map_err(|refusal| refusal.reason)
+        };
+        (0..USES + 1).map(join).collect()
+    };
+    let outcomes: Vec<Result<(), Reason>> = thread::scope(|scope| {
+        let both = [0, 1].map(|master| scope.spawn(move || at_each(master)));
+        both.into_iter()
+            .flat_map(|one| one.join().unwrap())
+            .collect()
+    });
+    let joined = outcomes.iter().filter(|outcome| outcome.is_ok()).count();
+    assert_eq!(joined, USES, "{outcomes:?}");
+    let refused = |outcome: &&Result<(), Reason>| **outcome == Err(Reason::UsedUpToken);
+    assert_eq!(outcomes.iter().filter(refused).count(), USES + 2);
+    let used = shared.tokens(2).all().unwrap()[token.id()].used;
+    assert_eq!(used as usize, USES);
+    assert_eq!(shared.nodes(2).all().unwrap().len(), USES);
 }
 
 #[test]
