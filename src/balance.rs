@@ -82,7 +82,9 @@ pub fn run(listener: TcpListener, servers: &[SocketAddr], client: &Client) -> Re
     let servers = Arc::new(Servers::new(servers));
     for index in 0..servers.addresses.len() {
         let (servers, client) = (servers.clone(), client.clone());
-        thread::spawn(move || watch_health(&servers, index, &client));
+        let watch = move || watch_health(&servers, index, &client);
+        let watcher = thread::Builder::new().spawn(watch);
+        watcher.context("cannot watch the health of the API servers")?;
     }
     listener.set_nonblocking(true)?;
     let runtime = tokio::runtime::Builder::new_current_thread()

@@ -8,11 +8,11 @@ use appliance::{cli, commands};
 const REQUIRED_KEY: Option<&str> = option_env!("APPLIANCE_TRUST_KEY");
 
 fn main() -> ExitCode {
-    match cli::parse(std::env::args_os()) {
+    commands::log::guarded(|| match cli::parse(std::env::args_os()) {
         Ok(cli) => {
             commands::log::start(cli.verbose);
             commands::log::end(commands::run(cli, REQUIRED_KEY))
         }
         Err(shown) => commands::log::end_with(&shown),
-    }
+    })
 }

@@ -3,6 +3,7 @@
 use std::env;
 use std::ffi::OsString;
 use std::io::{self, ErrorKind, Write};
+use std::panic::{self, AssertUnwindSafe};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
@@ -58,6 +59,26 @@ pub fn start(verbose: bool) {
     if log::set_logger(&Lines).is_ok() {
         log::set_max_level(level);
     }
+}
+
+/// Runs `main`. Some libraries can report only by a panic that the system lacks something, for example random
+/// numbers or file descriptors. That becomes an error like any other, and an exit code.
+pub fn guarded(main: impl FnOnce() -> ExitCode) -> ExitCode {
+    panic::set_hook(Box::new(|panicked| {
+        let what = panicked.payload_as_str().unwrap_or("unknown problem");
+        let place = panicked
+            .location()
+            .map_or_else(String::new, |at| format!(" ({}:{})", at.file(), at.line()));
+        // Not with the progress bars: it may be them that panicked.
+        let said = format!(
+            "error: cannot continue: {}{place}; check the memory, the open files and the disks of this \
+             machine, and run the same command again; if it stays, report it: `appliance help support`",
+            safe(what)
+        );
+        drop(writeln!(io::stderr(), "{}", progress::escaped(&said)));
+    }));
+    // Nothing that the command used is looked at afterwards.
+    panic::catch_unwind(AssertUnwindSafe(main)).unwrap_or(ExitCode::FAILURE)
 }
 
 /// The exit code for this result of a command. Prints an error once, with its causes.

@@ -256,10 +256,13 @@ fn convert(
                 before = now.max(before);
             }
         };
-        let watcher = scope.spawn(watch);
+        // Without a thread, there is no progress to see.
+        let watcher = std::thread::Builder::new().spawn_scoped(scope, watch).ok();
         let outcome = runner.check(&command);
         ended.store(true, Ordering::Relaxed);
-        watcher.thread().unpark();
+        if let Some(watcher) = watcher {
+            watcher.thread().unpark();
+        }
         outcome
     })?;
     // Make sure that the image is on the disk.

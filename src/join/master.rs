@@ -55,7 +55,8 @@ pub fn sign(socket: &Path, user: &str, root: &Root) -> Result<()> {
     let (tokens, nodes) = registry::open(root)?;
     if masters.len() > 1 {
         let (tokens, nodes) = (tokens.clone(), nodes.clone());
-        thread::spawn(move || follow_other_masters(&tokens, &nodes));
+        let follower = thread::Builder::new().spawn(move || follow_other_masters(&tokens, &nodes));
+        follower.context("cannot follow the records of the other masters")?;
     }
     let ask = Ask {
         node: &|name| cluster::presence(root, name),

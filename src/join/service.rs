@@ -16,7 +16,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Extension, Json, Router};
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
-use rcgen::{CertificateParams, KeyPair};
+use rcgen::CertificateParams;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use serde::de::DeserializeOwned;
@@ -30,6 +30,7 @@ use zeroize::Zeroizing;
 use super::late;
 use super::message::{HELLO, JOIN, MAX_REQUEST, RENEW, Reason, Refusal};
 use super::signer::{Answer, Der, MAX_MESSAGE, Message, Question, Visit};
+use crate::pki::key;
 use crate::sys::door::{self, Door, Limits, Place};
 use crate::sys::tls::{self, Identity};
 
@@ -281,7 +282,7 @@ async fn is_needed(signer: &Path) -> Result<bool> {
 
 /// A certificate for a new key, which never leaves this process, and the key.
 async fn certificate(signer: &Path) -> Result<(Vec<u8>, Zeroizing<String>)> {
-    let key = KeyPair::generate()?;
+    let key = key::generate()?;
     let csr = CertificateParams::default()
         .serialize_request(&key)?
         .pem()?;

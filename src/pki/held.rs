@@ -214,7 +214,7 @@ pub(super) fn key_or_new(existing: &dyn Existing, path: &str) -> Result<PrivateK
             is_new: false,
         });
     }
-    let key = KeyPair::generate()?;
+    let key = key::generate()?;
     let pem = Secret::new(key.serialize_pem().into_bytes());
     Ok(PrivateKey {
         key,

@@ -4,10 +4,14 @@ use anyhow::{Context, Result, anyhow};
 use pkcs8::der::asn1::Null;
 use pkcs8::der::{AnyRef, Decode, Encode};
 use pkcs8::{AlgorithmIdentifierRef, ObjectIdentifier, PrivateKeyInfo};
-use rcgen::KeyPair;
+use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256};
+use ring::rand::SystemRandom;
+use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use sec1::{EcParameters, EcPrivateKey};
+
+use super::random::NO_RANDOM;
 
 const RSA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
 const EC: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
@@ -32,6 +36,17 @@ pub fn read(pem: &[u8]) -> Result<KeyPair> {
     KeyPair::try_from(&PrivatePkcs8KeyDer::from(pkcs8)).map_err(|_| {
         anyhow!("its key is neither RSA of 2048 bits and more nor ECDSA on P-256 or P-384")
     })
+}
+
+/// A new key, ECDSA on P-256. Unlike `KeyPair::generate`, it does not panic if the system provides no random
+/// numbers.
+pub fn generate() -> Result<KeyPair> {
+    let random = SystemRandom::new();
+    let made = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &random);
+    let made = made.map_err(|_| anyhow!(NO_RANDOM))?;
+    let pkcs8 = PrivatePkcs8KeyDer::from(made.as_ref());
+    KeyPair::from_pkcs8_der_and_sign_algo(&pkcs8, &PKCS_ECDSA_P256_SHA256)
+        .map_err(|_| anyhow!(NO_RANDOM))
 }
 
 fn wrap(algorithm: ObjectIdentifier, parameters: AnyRef<'_>, key: &[u8]) -> Result<Vec<u8>> {

@@ -16,8 +16,8 @@ use crate::nodespec::Role;
 use crate::nodespec::master::Master;
 use crate::nodespec::ports::{API_SERVER, CALICO_DATASTORE, ETCD_CLIENTS};
 use crate::records::state::State;
-use crate::sys::http;
 use crate::sys::root::Root;
+use crate::sys::{http, parallel};
 
 /// The documentation of the recovery.
 const DOCUMENT: &str = "\"When most masters are lost\" in `appliance help high-availability`";
@@ -82,16 +82,9 @@ pub fn ask(root: &Root, state: &State) -> Result<Option<MastersReport>> {
     }
     let role: Role = state.shape()?.role;
     let clients = &Clients::of(root, role)?;
-    let answers: Vec<Answers> = thread::scope(|scope| {
-        let ask = |master: &Master| {
-            let address = master.address;
-            scope.spawn(move || ask_one(clients, address))
-        };
-        let asked: Vec<_> = state.masters.iter().map(ask).collect();
-        let answers = asked.into_iter().map(|asked| asked.join().ok());
-        let answers: Option<Vec<Answers>> = answers.collect();
-        answers.context("a thread that asks a master ended unexpectedly")
-    })?;
+    let answers = parallel::map(&state.masters, state.masters.len(), |master| {
+        ask_one(clients, master.address)
+    });
     Ok(Some(judge(&state.masters, &answers, role.is_master())))
 }
 
@@ -124,18 +117,24 @@ impl Clients {
 
 fn ask_one(clients: &Clients, address: Ipv4Addr) -> Answers {
     let url = |port: u16, path: &str| format!("https://{address}:{port}{path}");
+    let ask_etcd = || clients.health_of_etcd(address);
+    let ask_members = || {
+        let client = clients.etcd.as_ref()?;
+        members(client, &url(ETCD_CLIENTS, "/v2/members")).ok()
+    };
     thread::scope(|scope| {
-        // Ask in parallel: each request to a machine that is off waits until its timeout.
-        let etcd = scope.spawn(|| clients.health_of_etcd(address));
-        let members = scope.spawn(|| {
-            let client = clients.etcd.as_ref()?;
-            members(client, &url(ETCD_CLIENTS, "/v2/members")).ok()
-        });
+        // Ask in parallel: each request to a machine that is off waits until its timeout. If the system gives
+        // no more threads, ask one after the other.
+        let etcd = thread::Builder::new().spawn_scoped(scope, ask_etcd);
+        let members = thread::Builder::new().spawn_scoped(scope, ask_members);
         let api_server = health(&clients.node, &url(API_SERVER, "/healthz"));
         Answers {
-            etcd: etcd.join().unwrap_or(Health::NotReached),
+            etcd: etcd.map_or_else(
+                |_| ask_etcd(),
+                |one| one.join().unwrap_or(Health::NotReached),
+            ),
             api_server,
-            members: members.join().ok().flatten(),
+            members: members.map_or_else(|_| ask_members(), |one| one.join().ok().flatten()),
         }
     })
 }

@@ -23,12 +23,14 @@ impl Interruption {
         signals.thread_block().context("cannot block signals")?;
         let interruption = Interruption::default();
         let flag = interruption.0.clone();
-        std::thread::spawn(move || {
+        let watch = move || {
             if signals.wait().is_ok() {
                 log::warn!("interrupted: {what} first");
                 flag.store(true, Ordering::Relaxed);
             }
-        });
+        };
+        let watcher = std::thread::Builder::new().spawn(watch);
+        watcher.context("cannot watch for signals")?;
         Ok(interruption)
     }
 

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 
 use anyhow::{Context, Result};
+use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use procfs::process::Process;
@@ -11,8 +12,8 @@ use procfs::process::Process;
 /// Runs `work` on a thread with a separate mount namespace. The kernel unmounts everything when the
 /// thread ends or the program is killed; no other process sees these mounts.
 ///
-/// # Errors If the thread cannot get its own mount namespace, which needs root. Then `work` does
-/// not run.
+/// # Errors
+/// If there is no thread, or it cannot get its own mount namespace, which needs root. Then `work` does not run.
 pub fn with_own<T: Send>(work: impl FnOnce() -> T + Send) -> nix::Result<T> {
     let work = || {
         unshare(CloneFlags::CLONE_NEWNS)?;
@@ -21,9 +22,12 @@ pub fn with_own<T: Send>(work: impl FnOnce() -> T + Send) -> nix::Result<T> {
         mount(nothing, "/", nothing, private, nothing)?;
         Ok(work())
     };
-    thread::scope(|scope| match scope.spawn(work).join() {
-        Ok(result) => result,
-        Err(panic) => std::panic::resume_unwind(panic),
+    thread::scope(|scope| {
+        let thread = thread::Builder::new().spawn_scoped(scope, work);
+        match thread.map_err(|_| Errno::EAGAIN)?.join() {
+            Ok(result) => result,
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
     })
 }
 

@@ -1,8 +1,9 @@
 //! Does the same work on many items at once.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 
-/// Does `work` on every item, on up to `threads` threads, and returns the results in the
+/// Does `work` on every item, on up to `threads` threads with this one, and returns the results in the
 /// items' order.
 pub fn map<I: Sync, T: Send>(items: &[I], threads: usize, work: impl Fn(&I) -> T + Sync) -> Vec<T> {
     let next = AtomicUsize::new(0);
@@ -16,15 +17,21 @@ pub fn map<I: Sync, T: Send>(items: &[I], threads: usize, work: impl Fn(&I) -> T
             }
         }
     };
-    let mut results: Vec<(usize, T)> = std::thread::scope(|scope| {
-        let count = threads.clamp(1, items.len().max(1));
-        let workers: Vec<_> = (0..count).map(|_| scope.spawn(take)).collect();
-        let join = |worker: std::thread::ScopedJoinHandle<'_, Vec<(usize, T)>>| {
+    let mut results: Vec<(usize, T)> = thread::scope(|scope| {
+        let more = threads.min(items.len()).saturating_sub(1);
+        // If the system gives no more threads, fewer do the work.
+        let workers: Vec<_> = (0..more)
+            .map_while(|_| thread::Builder::new().spawn_scoped(scope, take).ok())
+            .collect();
+        let own = take();
+        let join = |worker: thread::ScopedJoinHandle<'_, Vec<(usize, T)>>| {
             worker
                 .join()
                 .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         };
-        workers.into_iter().flat_map(join).collect()
+        own.into_iter()
+            .chain(workers.into_iter().flat_map(join))
+            .collect()
     });
     results.sort_by_key(|(index, _)| *index);
     results.into_iter().map(|(_, result)| result).collect()
@@ -32,7 +39,7 @@ pub fn map<I: Sync, T: Send>(items: &[I], threads: usize, work: impl Fn(&I) -> T
 
 /// How many threads the machine can run at once.
 pub fn processors() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
+    thread::available_parallelism().map_or(1, usize::from)
 }
 
 #[cfg(test)]

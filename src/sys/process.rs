@@ -127,8 +127,16 @@ impl Runner for Interruptible {
             .with_context(place)?;
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
         thread::scope(|scope| {
-            let stdout = scope.spawn(|| all(stdout));
-            let stderr = scope.spawn(|| all(stderr));
+            let stdout = thread::Builder::new().spawn_scoped(scope, || all(stdout));
+            let stderr = thread::Builder::new().spawn_scoped(scope, || all(stderr));
+            let (Ok(stdout), Ok(stderr)) = (stdout, stderr) else {
+                child.kill().with_context(place)?;
+                child.wait().with_context(place)?;
+                bail!(
+                    "cannot run {}: the system gives no more threads",
+                    command.program
+                );
+            };
             let status = loop {
                 if let Some(status) = child.try_wait().with_context(place)? {
                     break status;

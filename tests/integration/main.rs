@@ -30,6 +30,7 @@ mod install;
 mod interrupted;
 mod join;
 mod kubeconfig;
+mod lacking;
 mod layout;
 mod man;
 mod masters;

@@ -39,7 +39,7 @@ installed_for_tests=(
     openssl
     python3-venv
     shellcheck
-    strace # kills programs at system calls
+    strace # makes system calls fail, and kills programs at them
     systemd # systemd-analyze
     xz-utils
     zstd # for comparison
