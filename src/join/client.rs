@@ -11,8 +11,7 @@ use rustls::ClientConfig;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
+use time::{Duration as Span, OffsetDateTime};
 
 use super::late::GRACE;
 use super::message::{
@@ -24,6 +23,7 @@ use super::sealed::{self, Half, MasterKeys};
 use super::trust::FirstSeen;
 use crate::nodespec::token::{Bytes32, Token};
 use crate::pki::{Held, inspect};
+use crate::sys::clock::{self, moment};
 use crate::sys::http;
 use crate::sys::retry::{Failure, permanent, transient};
 use crate::sys::tls::Identity;
@@ -32,6 +32,8 @@ use crate::sys::tls::Identity;
 const ANSWER: Duration = Duration::from_secs(20);
 /// How long to wait before the next attempt if another machine has this node's name.
 const NAME_TAKEN: Duration = Duration::from_secs(20);
+/// How far the clocks of worker and master may be apart.
+const MOST_APART: Span = Span::minutes(5);
 
 /// A worker that joins, and the master that it joins.
 pub struct Worker<'a> {
@@ -127,7 +129,14 @@ impl Worker<'_> {
     /// permanent one, the operator has to act first.
     pub fn join(&self, token: &Token, held: &[Held<'_>]) -> Result<Joined, Failure> {
         let (exchange, answer) = self.exchange(token, held, None)?;
-        checked(held, exchange.welcome.authority, answer).map_err(permanent)
+        let welcome = exchange.welcome;
+        let now = OffsetDateTime::now_utc();
+        let is_clock = (now - welcome.time).abs() > MOST_APART;
+        checked(held, welcome.authority, answer).map_err(|error| match is_clock {
+            // The clock may still be corrected.
+            true => transient(anyhow!("{error:#}: {}", clocks(now, welcome.time))),
+            false => permanent(error),
+        })
     }
 
     /// Runs the exchange once as a further master, which is identified by `held`. Failures are the
@@ -192,6 +201,10 @@ impl Worker<'_> {
             )));
         }
         self.check_authority(&welcome)?;
+        let now = OffsetDateTime::now_utc();
+        if (now - welcome.time).abs() > MOST_APART {
+            log::warn!("{self}: {}", clocks(now, welcome.time));
+        }
         let requests = signing_requests(held).map_err(permanent)?;
         let machine = self.machine();
         let asked = Asked {
@@ -241,27 +254,17 @@ impl Worker<'_> {
         }
         let info = inspect::inspect(welcome.authority.as_bytes()).map_err(permanent)?;
         let now = OffsetDateTime::now_utc();
-        let clocks = || {
-            let shown = |time: OffsetDateTime| time.format(&Rfc3339).unwrap_or_default();
-            format!(
-                "this machine's clock says {}, the master's clock says {}",
-                shown(now),
-                shown(welcome.time)
-            )
-        };
         if now < info.not_before {
             // The clock may still be corrected, for example by chrony.
             return Err(transient(anyhow!(
-                "the certificate authority of {self} is not yet valid: {}; correct the clock that \
-                 is wrong: `timedatectl set-time 'YYYY-MM-DD hh:mm:ss'`",
-                clocks()
+                "the certificate authority of {self} is not yet valid: {}",
+                clocks(now, welcome.time)
             )));
         }
         if now > info.not_after {
             return Err(permanent(anyhow!(
-                "the certificate authority of {self} has expired: {}; if the clock here is wrong, \
-                 correct it: `timedatectl set-time 'YYYY-MM-DD hh:mm:ss'`",
-                clocks()
+                "the certificate authority of {self} has expired: {}",
+                clocks(now, welcome.time)
             )));
         }
         Ok(())
@@ -308,10 +311,15 @@ impl Worker<'_> {
         if http::is_expired(error) {
             return transient(anyhow!(
                 "{self} takes the certificate of this node for expired: it ended more than {} days ago, \
-                 or one of both clocks is wrong (`timedatectl`). To join again, make a token on a \
-                 master: `appliance token create`",
-                GRACE.whole_days()
+                 or one of both clocks is wrong: this machine's clock says {}; {}. To join again, make a \
+                 token on a master: `appliance token create`",
+                GRACE.whole_days(),
+                moment(OffsetDateTime::now_utc()),
+                clock::CORRECT
             ));
+        }
+        if let Some(about_time) = http::refused_for_time(error) {
+            return transient(anyhow!("{self}: {about_time}"));
         }
         if http::is_tls_refusal(error) {
             return transient(anyhow!(
@@ -337,6 +345,16 @@ impl std::fmt::Display for Worker<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "the master at {}:{}", self.master, self.port)
     }
+}
+
+/// What the two clocks say, and what to do.
+fn clocks(own: OffsetDateTime, masters: OffsetDateTime) -> String {
+    format!(
+        "this machine's clock says {}, the master's clock says {}; {}",
+        moment(own),
+        moment(masters),
+        clock::CORRECT
+    )
 }
 
 /// A client for a master whose certificate cannot be verified yet.

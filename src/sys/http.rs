@@ -8,9 +8,11 @@ use reqwest::StatusCode;
 use reqwest::blocking::{Client, RequestBuilder, Response};
 use reqwest::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER};
 use reqwest::redirect::Policy;
+use rustls::pki_types::UnixTime;
 use rustls::{AlertDescription, ClientConfig};
 use time::OffsetDateTime;
 
+use super::clock;
 use super::retry::{Failure, permanent, transient};
 use super::tls::{self, Identity};
 
@@ -125,31 +127,55 @@ impl fmt::Display for Unreachable {
 /// Why the server's certificate was refused, and what to do. A wrong clock and a proxy that reads along
 /// are the usual causes.
 fn explained(refusal: &rustls::Error) -> String {
-    use rustls::CertificateError::{
-        Expired, ExpiredContext, NotValidYet, NotValidYetContext, UnknownIssuer,
-    };
+    use rustls::CertificateError::UnknownIssuer;
+    if let Some(said) = about_time(refusal) {
+        return said;
+    }
     let rustls::Error::InvalidCertificate(problem) = refusal else {
         return format!("TLS: {refusal}");
     };
-    let now = OffsetDateTime::now_utc();
-    let clock = format!(
-        "this machine's clock says {} {:02}:{:02} UTC; if that is wrong, correct it with `timedatectl \
-         set-ntp true` or `date -s TIME`",
-        now.date(),
-        now.hour(),
-        now.minute()
-    );
     match problem {
-        NotValidYet | NotValidYetContext { .. } => {
-            format!("its certificate is not valid yet; {clock}")
-        }
-        Expired | ExpiredContext { .. } => format!("its certificate has expired; {clock}"),
         UnknownIssuer => "its certificate is not from a known authority; perhaps a proxy or a login page \
                           answers in its place; if your network's proxy reads along, add the proxy's CA \
                           with `update-ca-certificates`, or set SSL_CERT_FILE"
             .to_owned(),
         problem => format!("its certificate is refused: {problem}"),
     }
+}
+
+/// What the clocks say, if one of both sides does not take the other's certificate because of the time.
+pub fn refused_for_time(error: &(dyn std::error::Error + 'static)) -> Option<String> {
+    tls_refusal(error).and_then(about_time)
+}
+
+fn about_time(refusal: &rustls::Error) -> Option<String> {
+    use rustls::CertificateError::{Expired, ExpiredContext, NotValidYet, NotValidYetContext};
+    let said = match refusal {
+        rustls::Error::InvalidCertificate(NotValidYetContext { not_before, .. }) => format!(
+            "its certificate is not valid yet: its own clock says {} or later",
+            at(*not_before)
+        ),
+        rustls::Error::InvalidCertificate(NotValidYet) => {
+            "its certificate is not valid yet".to_owned()
+        }
+        rustls::Error::InvalidCertificate(ExpiredContext { not_after, .. }) => {
+            format!("its certificate has expired on {}", at(*not_after))
+        }
+        rustls::Error::InvalidCertificate(Expired) => "its certificate has expired".to_owned(),
+        _ => return None,
+    };
+    let own = clock::moment(OffsetDateTime::now_utc());
+    Some(format!(
+        "{said}; this machine's clock says {own}; {}",
+        clock::CORRECT
+    ))
+}
+
+/// A time in a certificate.
+fn at(time: UnixTime) -> String {
+    let seconds = i64::try_from(time.as_secs()).ok();
+    let time = seconds.and_then(|seconds| OffsetDateTime::from_unix_timestamp(seconds).ok());
+    time.map_or_else(|| "an unknown time".to_owned(), clock::moment)
 }
 
 /// The failure of a request with an error as the answer. 408, 429 and 5xx are worth another try, after

@@ -3,6 +3,7 @@
 pub mod atomic;
 pub mod block;
 pub mod change;
+pub mod clock;
 pub mod door;
 pub mod host;
 pub mod http;

@@ -2,8 +2,9 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -135,6 +136,11 @@ impl Bed {
     }
 
     pub fn with_authority(made: (String, KeyPair), presence: Presence) -> Bed {
+        Bed::with_clock(made, presence, Duration::ZERO)
+    }
+
+    /// A master whose clock is that much ahead.
+    pub fn with_clock(made: (String, KeyPair), presence: Presence, ahead: Duration) -> Bed {
         let dir = tempfile::tempdir().unwrap();
         let (listeners, token) = (two_ports(), Token::generate().unwrap());
         let port = listeners.0.local_addr().unwrap().port();
@@ -156,7 +162,11 @@ impl Bed {
                 master: &|_| Ok(presence),
             };
             let mut gate = Gate::new(cluster, Tokens::new(&path), Nodes::new(&path), ask);
-            signer::serve(&socket, None, &mut gate).unwrap();
+            if ahead.is_zero() {
+                signer::serve(&socket, None, &mut gate).unwrap();
+            } else {
+                sign(&socket, &mut gate, ahead);
+            }
         });
         let renew = Doors::Renew(bed.authority.clone().into_bytes());
         bed.open(listeners.0, Doors::Join);
@@ -214,6 +224,23 @@ impl Bed {
     }
 }
 
+/// As [`signer::serve`], with a clock that is ahead.
+fn sign(socket: &Path, gate: &mut Gate<'_>, ahead: Duration) {
+    for stream in UnixListener::bind(socket).unwrap().incoming() {
+        let mut stream = stream.unwrap();
+        let mut text = Vec::new();
+        stream.read_to_end(&mut text).unwrap();
+        // Who only looks whether it listens asks nothing.
+        let Ok(question) = serde_json::from_slice(&text) else {
+            continue;
+        };
+        let answer = signer::answer(gate, question, OffsetDateTime::now_utc() + ahead).unwrap();
+        stream
+            .write_all(&serde_json::to_vec(&answer).unwrap())
+            .unwrap();
+    }
+}
+
 /// Lets nodes reach the services at `port` and the next one from addresses of their own: a node connects to
 /// its own address, and from there this relay connects to the service.
 pub fn relay(addresses: &[Ipv4Addr], port: u16) {
@@ -228,7 +255,7 @@ pub fn relay(addresses: &[Ipv4Addr], port: u16) {
     thread::spawn(move || runtime.block_on(std::future::pending::<()>()));
 }
 
-fn runtime() -> tokio::runtime::Runtime {
+pub fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -247,7 +274,7 @@ async fn relay_from(address: Ipv4Addr, port: u16, listener: TcpListener) {
     }
 }
 
-async fn connection_from(address: Ipv4Addr, port: u16) -> std::io::Result<net::TcpStream> {
+pub async fn connection_from(address: Ipv4Addr, port: u16) -> std::io::Result<net::TcpStream> {
     let socket = TcpSocket::new_v4()?;
     socket.bind((address, 0).into())?;
     socket.connect((MASTER, port).into()).await
@@ -262,7 +289,7 @@ pub fn connect_from(address: Ipv4Addr, port: u16) -> TcpStream {
 }
 
 /// A port, and the next one.
-fn two_ports() -> (TcpListener, TcpListener) {
+pub fn two_ports() -> (TcpListener, TcpListener) {
     loop {
         let first = TcpListener::bind((MASTER, 0)).unwrap();
         let next = first.local_addr().unwrap().port().saturating_add(1);
@@ -343,13 +370,18 @@ impl Node {
 
     /// Renews with the certificate that it has.
     pub fn renew(&self, bed: &Bed) -> Result<Joined, Failure> {
+        self.renew_at(bed.port, &bed.authority)
+    }
+
+    /// Renews at the service next to `port`, of a master with this CA.
+    pub fn renew_at(&self, port: u16, authority: &str) -> Result<Joined, Failure> {
         let read = |path: String| self.files.read(&path).unwrap().unwrap();
         let identity = Identity {
             certificate: &read(paths::certificate(KUBELET_CLIENT)),
             key: &read(paths::key(KUBELET_CLIENT)),
         };
-        let worker = self.worker(bed.port, Some(&bed.authority));
-        worker.renew(&identity, &self.held(Some(&bed.authority)))
+        let worker = self.worker(port, Some(authority));
+        worker.renew(&identity, &self.held(Some(authority)))
     }
 
     /// Keeps the certificates that it got.

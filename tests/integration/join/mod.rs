@@ -1,6 +1,7 @@
 //! Joining: the exchange over real TLS, and everything that can go wrong with it.
 
 mod bed;
+mod clocks;
 mod faults;
 mod masters;
 mod pace;
