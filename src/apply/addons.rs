@@ -11,6 +11,7 @@ use crate::addons::{Addon, Cluster, Note, Standing, explained, is_refusal, missi
 use crate::clients::kubectl;
 use crate::observe::addons;
 use crate::paths;
+use crate::sys::lock::{Lock, Patience};
 use crate::sys::process::Runner;
 use crate::sys::retry::{Failure, Schedule, permanent, retried, transient};
 use crate::sys::root::Root;
@@ -84,6 +85,8 @@ fn apply(root: &Root, runner: &dyn Runner, addon: &Addon) -> Result<Result<(), S
     if answer.as_ref().is_err_and(|said| !is_refusal(said)) {
         return Ok(answer);
     }
+    // A run that waits for add-ons must not keep others away: it locks only to write.
+    let _lock = Lock::take(root, Patience::Endless)?;
     let mut notes = addons::notes(root)?;
     let note = notes.entry(addon.name.clone()).or_default();
     let now = match &answer {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use url::Url;
 
-use super::{Output, text};
+use super::{Output, Waiting, text};
 use crate::check::probe;
 
 /// Arguments of `check`.
@@ -89,5 +89,9 @@ pub enum Images {
     ///
     /// A timer runs this every five minutes.
     #[command(after_long_help = text::IMAGES)]
-    Ensure,
+    Ensure {
+        /// What to do while another run changes this machine
+        #[command(flatten)]
+        waiting: Waiting,
+    },
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::{Output, Trust, text};
+use super::{Output, Trust, Waiting, text};
 use crate::image::attach::Means;
 
 /// Golden images: the appliance in a distribution's image, once for all VMs.
@@ -82,6 +82,10 @@ pub struct ImagePrepare {
     /// Do not ask before this machine's traces are removed
     #[arg(short, long)]
     pub yes: bool,
+
+    /// What to do while another run changes this machine
+    #[command(flatten)]
+    pub waiting: Waiting,
 }
 
 /// Arguments of `image check`.

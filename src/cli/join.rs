@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::{NodeInputs, Output, text};
+use super::{NodeInputs, Output, Waiting, text};
 use crate::components;
 use crate::nodespec::join::Ttl;
 use crate::paths;
@@ -27,6 +27,9 @@ pub enum Token {
         /// Create a token for user-data before there is a master; nothing is stored
         #[arg(long, conflicts_with_all = ["ttl", "uses"])]
         offline: bool,
+        /// What to do while another run changes this machine
+        #[command(flatten)]
+        waiting: Waiting,
         /// Output format
         #[arg(short, long, value_enum, default_value_t)]
         output: Output,
@@ -43,6 +46,9 @@ pub enum Token {
     Revoke {
         /// The token, or the part before its dot
         token: String,
+        /// What to do while another run changes this machine
+        #[command(flatten)]
+        waiting: Waiting,
     },
 }
 
@@ -61,6 +67,9 @@ pub enum NodeCommand {
     Release {
         /// The node's name
         name: String,
+        /// What to do while another run changes this machine
+        #[command(flatten)]
+        waiting: Waiting,
     },
     /// Check that this machine is not a copy of the node that was installed
     ///
@@ -84,6 +93,9 @@ pub enum Certs {
         /// Common name of the CA
         #[arg(long, value_name = "NAME", default_value = "kubernetes")]
         common_name: String,
+        /// What to do while another run changes this machine
+        #[command(flatten)]
+        waiting: Waiting,
     },
     /// Create a node's keys and certificates, to copy to it before you install it
     ///
@@ -107,6 +119,9 @@ pub enum Certs {
         /// File of settings
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
+        /// What to do while another run changes this machine
+        #[command(flatten)]
+        waiting: Waiting,
     },
     /// List a node's certificates, when they expire, and what a renewal restarts
     #[command(after_long_help = text::CERTS_SHOW)]
@@ -127,6 +142,9 @@ pub enum Certs {
         /// The settings of the node and their sources
         #[command(flatten)]
         inputs: NodeInputs,
+        /// What to do while another run changes this machine
+        #[command(flatten)]
+        waiting: Waiting,
     },
 }
 

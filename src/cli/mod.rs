@@ -1,9 +1,13 @@
 //! The command line: types and help texts only. Commands turn these types into actions.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::builder::RangedU64ValueParser;
+use clap::{Args, Parser, Subcommand, ValueEnum, value_parser};
 use clap_complete::Shell;
+
+use crate::sys::lock::Patience;
 
 mod bundle;
 mod check;
@@ -154,6 +158,31 @@ pub enum Command {
         #[arg(short, long, value_name = "DIR")]
         output: PathBuf,
     },
+}
+
+/// Parses a number of seconds: at most a year, so that a sum with the clock is always a time.
+fn seconds() -> RangedU64ValueParser {
+    value_parser!(u64).range(..=365 * 24 * 3600)
+}
+
+/// What a command does while another one changes the machine.
+#[derive(Args, Clone, Copy, Debug, Default)]
+pub struct Waiting {
+    /// If another run is changing this machine, wait until it ends, at most this many seconds [default: no
+    /// limit]; without this option, end with exit code 5
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true, value_parser = seconds())]
+    wait: Option<Option<u64>>,
+}
+
+impl Waiting {
+    /// How long to wait.
+    pub fn patience(self) -> Patience {
+        match self.wait {
+            None => Patience::None,
+            Some(None) => Patience::Endless,
+            Some(Some(seconds)) => Patience::For(Duration::from_secs(seconds)),
+        }
+    }
 }
 
 /// The output format.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::{Output, Trust};
+use super::{Output, Trust, seconds};
 use crate::metadata::Source;
 use crate::preflight::stays::Field;
 
@@ -114,12 +114,13 @@ pub struct Install {
     #[arg(long)]
     pub dry_run: bool,
 
-    /// How many seconds to wait until the node is healthy; 0: do not wait
-    #[arg(long, value_name = "SECONDS", default_value_t = 900)]
+    /// How many seconds to wait for another run to end, and then until the node is healthy; 0: do not
+    /// wait
+    #[arg(long, value_name = "SECONDS", default_value_t = 900, value_parser = seconds())]
     pub wait: u64,
 
     /// How many seconds a worker tries to join its master; 0: no limit
-    #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 0, value_parser = seconds())]
     pub join_timeout: u64,
 
     /// Output format

@@ -7,6 +7,7 @@ use crate::apply::{addons, images};
 use crate::cli::{Addons, Images};
 use crate::observe::software::docker_of_node;
 use crate::observe::user::check_user;
+use crate::sys::lock::Lock;
 use crate::sys::process::System;
 use crate::sys::root::Root;
 
@@ -25,12 +26,13 @@ pub fn run_images(command: &Images) -> Result<Outcome> {
     let root = Root::open("/".as_ref())?;
     check_user(&root)?;
     match command {
-        Images::Ensure => {
+        Images::Ensure { waiting } => {
             let Some(docker) = docker_of_node(&root)? else {
                 // The timer may run before the installation that started it has ended.
                 log::info!("this machine is not installed yet; nothing to load");
                 return Ok(Outcome::Done);
             };
+            let _lock = Lock::take(&root, waiting.patience())?;
             images::ensure(&root, &System, &docker)?;
         }
     }

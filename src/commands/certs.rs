@@ -22,22 +22,29 @@ use crate::sys::root::Root;
 /// Makes, lists or renews certificates.
 pub fn run(command: &Certs, required_key: Option<&str>) -> Result<Outcome> {
     match command {
-        Certs::Init { ca, common_name } => by_hand::init(ca, common_name)?,
+        Certs::Init {
+            ca,
+            common_name,
+            waiting,
+        } => by_hand::init(ca, common_name, waiting.patience())?,
         Certs::Issue {
             ca,
             output,
             role,
             set,
             config,
+            waiting,
         } => {
             let spec = spec(role, set, config.as_deref())?;
-            by_hand::issue(ca, output, &spec)?;
+            by_hand::issue(ca, output, &spec, waiting.patience())?;
         }
         Certs::Show { root, output } => {
             let root = Root::open(root).map_err(Refused::because)?;
             return show(&root, *output);
         }
-        Certs::Renew { inputs } => return install::renew(inputs, required_key),
+        Certs::Renew { inputs, waiting } => {
+            return install::renew(inputs, *waiting, required_key);
+        }
     }
     Ok(Outcome::Done)
 }

@@ -10,7 +10,6 @@ use crate::install::prepare;
 use crate::nodespec::{Profile, Refused};
 use crate::observe::records;
 use crate::plan::{Plan, teardown};
-use crate::sys::lock::Lock;
 use crate::sys::out::say;
 use crate::sys::root::Root;
 
@@ -45,11 +44,9 @@ pub fn run(arguments: &Convert, required_key: Option<&str>) -> Result<Outcome> {
              there, without `--root`"
         ));
     }
-    {
-        let _lock = Lock::take(&root)?;
-        machine.take_down(&plan)?;
-    }
-    install::install(&machine, &arguments.install)
+    let lock = install::lock(&root, &arguments.install)?;
+    machine.take_down(&plan)?;
+    install::install_locked(&machine, &arguments.install, lock)
 }
 
 fn stamp() -> String {

@@ -77,7 +77,7 @@ fn prepare(arguments: &ImagePrepare, required_key: Option<&str>) -> Result<Outco
             Ok(())
         },
     };
-    let _lock = Lock::take(&root)?;
+    let _lock = Lock::take(&root, arguments.waiting.patience())?;
     preparation.check()?;
     if root.is_live() && !arguments.yes {
         say!(

@@ -9,7 +9,7 @@ use super::inputs::typed;
 use super::payload::keys;
 use super::{Outcome, not_installed, print};
 use crate::apply::leftovers;
-use crate::cli::{Install, NodeInputs, Output};
+use crate::cli::{Install, NodeInputs, Output, Waiting};
 use crate::enroll::{self, Joining};
 use crate::install::{Machine, Request, prepare};
 use crate::nodespec::Profile;
@@ -17,7 +17,7 @@ use crate::observe::records;
 use crate::observe::user::check_user;
 use crate::plan::Plan;
 use crate::status::{InstalledNode, Report, until_healthy};
-use crate::sys::lock::Lock;
+use crate::sys::lock::{Lock, Patience};
 use crate::sys::out::say;
 use crate::sys::root::Root;
 
@@ -41,6 +41,17 @@ pub fn request<'a>(arguments: &'a Install, required_key: Option<&'a str>) -> Req
     }
 }
 
+/// Locks the machine for this run. Waits for another run as long as for the node.
+pub fn lock(root: &Root, arguments: &Install) -> Result<Lock> {
+    Lock::take(
+        root,
+        match arguments.wait {
+            0 => Patience::None,
+            seconds => Patience::For(Duration::from_secs(seconds)),
+        },
+    )
+}
+
 /// Installs a machine that was prepared.
 pub fn install(machine: &Machine, arguments: &Install) -> Result<Outcome> {
     if arguments.dry_run {
@@ -48,6 +59,12 @@ pub fn install(machine: &Machine, arguments: &Install) -> Result<Outcome> {
         let (plan, _) = machine.plan(&machine.identity(Joining::Pretended)?)?;
         return show(machine, &plan, arguments.output);
     }
+    let lock = lock(&machine.root, arguments)?;
+    install_locked(machine, arguments, lock)
+}
+
+/// Installs a machine that was prepared, with its lock, which is given back when all is written.
+pub fn install_locked(machine: &Machine, arguments: &Install, lock: Lock) -> Result<Outcome> {
     if machine.spec.profile.value == Profile::Simple {
         log::warn!(
             "profile simple has no TLS: anyone who reaches this machine over the network has \
@@ -55,14 +72,14 @@ pub fn install(machine: &Machine, arguments: &Install) -> Result<Outcome> {
         );
     }
     let plan = change(machine, arguments)?;
+    drop(lock);
     let report = wait(machine, arguments.wait)?;
     finish(machine, &plan, report.as_ref(), arguments.output)
 }
 
-/// Changes the machine. It holds a lock from the moment it reads the keys until its last write:
+/// Changes the machine. The caller holds the lock, from the moment this reads the keys until its last write:
 /// otherwise two runs would each make different keys.
 fn change(machine: &Machine, arguments: &Install) -> Result<Plan> {
-    let _lock = Lock::take(&machine.root)?;
     leftovers::remove(&machine.root)?;
     machine.check_installed(&arguments.change)?;
     let join_timeout = arguments.join_timeout;
@@ -79,7 +96,7 @@ fn change(machine: &Machine, arguments: &Install) -> Result<Plan> {
 }
 
 /// Renews the certificates that expire soon, and restarts what uses them. Nothing else changes.
-pub fn renew(inputs: &NodeInputs, required_key: Option<&str>) -> Result<Outcome> {
+pub fn renew(inputs: &NodeInputs, waiting: Waiting, required_key: Option<&str>) -> Result<Outcome> {
     let root = Root::open("/".as_ref())?;
     check_user(&root)?;
     let Some(state) = records::state(&root)? else {
@@ -99,7 +116,7 @@ pub fn renew(inputs: &NodeInputs, required_key: Option<&str>) -> Result<Outcome>
         typed: typed(inputs),
     };
     let machine = prepare(&request)?;
-    let _lock = Lock::take(&machine.root)?;
+    let _lock = Lock::take(&machine.root, waiting.patience())?;
     machine.check_installed(&[])?;
     let (plan, docker) = machine.plan(&machine.identity(Joining::Now(Some(RENEWAL)))?)?;
     machine.apply(&plan.of_renewal(), &docker)?;

@@ -10,6 +10,7 @@ use clap::CommandFactory;
 use crate::cli::{Cli, Command};
 use crate::nodespec::Refused;
 use crate::status::Overall;
+use crate::sys::lock::Busy;
 use crate::sys::out;
 
 mod addons;
@@ -78,9 +79,16 @@ impl From<Overall> for Outcome {
     }
 }
 
-/// The exit code of a command that failed: 2 where its input was refused, else 1.
+/// The exit code of a command that failed: 2 where its input was refused, 5 where another run changes the
+/// machine, else 1.
 pub fn exit_code_of(error: &anyhow::Error) -> ExitCode {
-    ExitCode::from(if error.is::<Refused>() { 2 } else { 1 })
+    ExitCode::from(if error.is::<Refused>() {
+        2
+    } else if error.is::<Busy>() {
+        5
+    } else {
+        1
+    })
 }
 
 /// Continues only if the user confirms.

@@ -11,6 +11,7 @@ use crate::observe::records;
 use crate::observe::user::check_user;
 use crate::records::machine::Likeness;
 use crate::sys::host;
+use crate::sys::lock::Lock;
 use crate::sys::out::say;
 use crate::sys::root::Root;
 
@@ -25,8 +26,10 @@ pub fn run(command: &NodeCommand) -> Result<Outcome> {
                 Output::Json => say!("{}", serde_json::to_string_pretty(&all)?),
             }
         }
-        NodeCommand::Release { name } => {
-            let (_, nodes) = registry::open(&master()?)?;
+        NodeCommand::Release { name, waiting } => {
+            let root = master()?;
+            let _lock = Lock::take(&root, waiting.patience())?;
+            let (_, nodes) = registry::open(&root)?;
             if !nodes.release(name)? {
                 bail!("no node {name} joined here; see the names with `appliance node list`");
             }

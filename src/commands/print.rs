@@ -20,6 +20,7 @@ use crate::records::state::State;
 use crate::records::tokens::{Standing, TokenRecord};
 use crate::status::certificates::HeldCertificate;
 use crate::status::{MastersReport, Overall, Report};
+use crate::sys::clock::moment;
 use crate::sys::out::say;
 use crate::sys::progress::escaped;
 use time::OffsetDateTime;
@@ -183,17 +184,6 @@ pub fn nodes(all: &BTreeMap<String, NodeRecord>) {
         ]);
     }
     print_table(&rows);
-}
-
-/// A time to the minute, in UTC.
-pub fn moment(time: OffsetDateTime) -> String {
-    let time = time.to_offset(time::UtcOffset::UTC);
-    format!(
-        "{} {:02}:{:02} UTC",
-        time.date(),
-        time.hour(),
-        time.minute()
-    )
 }
 
 /// An empty table with this header, aligned and without lines.

@@ -6,7 +6,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::{Outcome, print};
-use crate::cli::{Output, Token as Command};
+use crate::cli::{Output, Token as Command, Waiting};
 use crate::clients::systemd;
 use crate::join::registry;
 use crate::join::tokens::Tokens;
@@ -17,6 +17,8 @@ use crate::observe::records;
 use crate::observe::user::check_user;
 use crate::records::state::State;
 use crate::records::tokens::TokenRecord;
+use crate::sys::clock::moment;
+use crate::sys::lock::Lock;
 use crate::sys::out::{self, say};
 use crate::sys::process::System;
 use crate::sys::root::Root;
@@ -30,16 +32,20 @@ pub fn run(command: &Command) -> Result<Outcome> {
             ..
         } => show(&Token::generate()?, None, *output, NEW_CLUSTER),
         Command::Create {
-            ttl, uses, output, ..
-        } => create(*ttl, *uses, *output),
+            ttl,
+            uses,
+            output,
+            waiting,
+            ..
+        } => create(*ttl, *uses, *waiting, *output),
         Command::List { output } => list(*output),
-        Command::Revoke { token } => revoke(token),
+        Command::Revoke { token, waiting } => revoke(token, *waiting),
     }
 }
 
-/// The tokens of this master.
-fn tokens() -> Result<Tokens> {
-    Ok(registry::open(&master()?)?.0)
+/// The tokens of the master at `root`.
+fn tokens(root: &Root) -> Result<Tokens> {
+    Ok(registry::open(root)?.0)
 }
 
 /// The running system, if it is a master whose workers join with tokens.
@@ -62,10 +68,15 @@ pub fn master() -> Result<Root> {
     Ok(root)
 }
 
-fn create(ttl: Ttl, uses: Option<u32>, output: Output) -> Result<Outcome> {
+fn create(ttl: Ttl, uses: Option<u32>, waiting: Waiting, output: Output) -> Result<Outcome> {
     let root = master()?;
+    let lock = Lock::take(&root, waiting.patience())?;
     let state = records::state(&root)?.context("this node's state was removed")?;
-    let (tokens, token, now) = (tokens()?, Token::generate()?, OffsetDateTime::now_utc());
+    let (tokens, token, now) = (
+        tokens(&root)?,
+        Token::generate()?,
+        OffsetDateTime::now_utc(),
+    );
     let record = TokenRecord {
         verifier: token.verifier(),
         created: now,
@@ -76,6 +87,7 @@ fn create(ttl: Ttl, uses: Option<u32>, output: Output) -> Result<Outcome> {
         from: "appliance token create".to_owned(),
     };
     tokens.add(token.id(), &record)?;
+    drop(lock);
     systemd::start_without_waiting(&System, "appliance-join", false)?;
     let advice = for_workers(&state, record.expires);
     show(&token, record.expires, output, &advice)
@@ -120,7 +132,7 @@ without the four blanks in front, before you run `appliance install`.";
 /// How to use a token on a new worker of this master's cluster.
 fn for_workers(state: &State, expires: Option<OffsetDateTime>) -> String {
     let until = match expires {
-        Some(end) => format!("until {}", print::moment(end)),
+        Some(end) => format!("until {}", moment(end)),
         None => "until it is revoked".to_owned(),
     };
     let masters = if state.masters.is_empty() {
@@ -142,7 +154,7 @@ fn for_workers(state: &State, expires: Option<OffsetDateTime>) -> String {
 }
 
 fn list(output: Output) -> Result<Outcome> {
-    let (all, now) = (tokens()?.all()?, OffsetDateTime::now_utc());
+    let (all, now) = (tokens(&master()?)?.all()?, OffsetDateTime::now_utc());
     match output {
         Output::Text => print::tokens(&all, now),
         Output::Json => {
@@ -164,14 +176,16 @@ fn list(output: Output) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-fn revoke(token: &str) -> Result<Outcome> {
+fn revoke(token: &str, waiting: Waiting) -> Result<Outcome> {
     let id: TokenId = token
         .split('.')
         .next()
         .unwrap_or_default()
         .parse()
         .map_err(anyhow::Error::msg)?;
-    if tokens()?.revoke(&id, OffsetDateTime::now_utc())? {
+    let root = master()?;
+    let _lock = Lock::take(&root, waiting.patience())?;
+    if tokens(&root)?.revoke(&id, OffsetDateTime::now_utc())? {
         log::info!("token {id} is revoked");
         return Ok(Outcome::Done);
     }

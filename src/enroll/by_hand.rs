@@ -12,6 +12,7 @@ use crate::nodespec::{NodeSpec, Refused};
 use crate::paths;
 use crate::pki::{self, AuthorityRequest, Existing, Issued, Pki, PkiRequest};
 use crate::sys::change::Change;
+use crate::sys::lock::{Lock, Patience};
 use crate::sys::root::Root;
 
 const CA: &str = "/ca.pem";
@@ -21,11 +22,12 @@ const ETCD_CA_KEY: &str = "/etcd-ca-key.pem";
 
 /// Makes a CA for a cluster, with this common name, and one for its etcd in the directory `dir`. It never
 /// replaces an existing CA.
-pub fn init(dir: &Path, common_name: &str) -> Result<()> {
+pub fn init(dir: &Path, common_name: &str, patience: Patience) -> Result<()> {
     check_common_name(common_name)?;
     std::fs::create_dir_all(dir)
         .with_context(|| format!("cannot make the directory {}", dir.display()))?;
     let root = Root::open(dir)?;
+    let _lock = Lock::take(&root, patience)?;
     if has_content(&root, CA)? {
         bail!(Refused {
             problems: vec![format!(
@@ -106,28 +108,9 @@ impl Existing for ByHand<'_> {
 
 /// Issues the certificates that the node of `spec` needs, from the CA in the directory `ca`, into
 /// the directory `output`.
-pub fn issue(ca: &Path, output: &Path, spec: &NodeSpec) -> Result<()> {
+pub fn issue(ca: &Path, output: &Path, spec: &NodeSpec, patience: Patience) -> Result<()> {
     let authority = Root::open(ca).map_err(Refused::because)?;
-    for path in [CA, CA_KEY] {
-        if !has_content(&authority, path)? {
-            bail!(Refused {
-                problems: vec![format!(
-                    "{}{path} does not exist, is empty, or is a link out of this directory; restore it, or \
-                     make a certificate authority in an empty directory with `appliance certs init --ca DIR`",
-                    ca.display()
-                )],
-            });
-        }
-    }
-    if has_content(&authority, ETCD_CA)? != has_content(&authority, ETCD_CA_KEY)? {
-        bail!(Refused {
-            problems: vec![format!(
-                "{0} has only one of {ETCD_CA} and {ETCD_CA_KEY}; restore the other one, because all masters \
-                 share both",
-                ca.display()
-            )],
-        });
-    }
+    check_authority(ca, &authority)?;
     if !spec.tls() {
         bail!(Refused {
             problems: vec![format!(
@@ -139,10 +122,55 @@ pub fn issue(ca: &Path, output: &Path, spec: &NodeSpec) -> Result<()> {
     std::fs::create_dir_all(output)
         .with_context(|| format!("cannot make the directory {}", output.display()))?;
     let node = Root::open(output)?;
-    let existing = ByHand {
-        authority: &authority,
-        node: &node,
-    };
+    let _lock = Lock::take(&node, patience)?;
+    // Another run may issue for another node with this authority at the same time.
+    let is_apart = ca.canonicalize()? != output.canonicalize()?;
+    let _authority_lock = is_apart
+        .then(|| Lock::take(&authority, Patience::Endless))
+        .transpose()?;
+    let made = resolve(&authority, &node, spec)?;
+    write(&node, &Desired::of_pki(&made))?;
+    if let Some(etcd) = &made.etcd {
+        keep_etcd_authority(&authority, etcd)?;
+    }
+    log::info!(
+        "{} now has all keys and certificates of the {} {}; copy it to that VM before its \
+         installation",
+        output.display(),
+        *spec.role,
+        *spec.name
+    );
+    Ok(())
+}
+
+/// Refuses the directory `ca` of an authority that is not whole.
+fn check_authority(ca: &Path, authority: &Root) -> Result<()> {
+    for path in [CA, CA_KEY] {
+        if !has_content(authority, path)? {
+            bail!(Refused {
+                problems: vec![format!(
+                    "{}{path} does not exist, is empty, or is a link out of this directory; restore it, or \
+                     make a certificate authority in an empty directory with `appliance certs init --ca DIR`",
+                    ca.display()
+                )],
+            });
+        }
+    }
+    if has_content(authority, ETCD_CA)? != has_content(authority, ETCD_CA_KEY)? {
+        bail!(Refused {
+            problems: vec![format!(
+                "{0} has only one of {ETCD_CA} and {ETCD_CA_KEY}; restore the other one, because all masters \
+                 share both",
+                ca.display()
+            )],
+        });
+    }
+    Ok(())
+}
+
+/// What the node of `spec` needs: what `node` has, and the rest made with `authority`.
+fn resolve(authority: &Root, node: &Root, spec: &NodeSpec) -> Result<Pki> {
+    let existing = ByHand { authority, node };
     let wanted = components::pki_request(spec).unwrap_or_else(|| PkiRequest {
         authority: components::cluster_authority(),
         etcd: None,
@@ -160,18 +188,7 @@ pub fn issue(ca: &Path, output: &Path, spec: &NodeSpec) -> Result<()> {
             log::info!("made the certificate {}: {reason}", issued.name);
         }
     }
-    write(&node, &Desired::of_pki(&made))?;
-    if let Some(etcd) = &made.etcd {
-        keep_etcd_authority(&authority, etcd)?;
-    }
-    log::info!(
-        "{} now has all keys and certificates of the {} {}; copy it to that VM before its \
-         installation",
-        output.display(),
-        *spec.role,
-        *spec.name
-    );
-    Ok(())
+    Ok(made)
 }
 
 /// Writes the authority of etcd beside that of the cluster: all masters share it.

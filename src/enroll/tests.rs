@@ -206,9 +206,18 @@ fn a_certificate_that_is_missing_is_due() {
 mod by_hand {
     use std::path::Path;
 
-    use super::super::by_hand::{init, issue};
+    use super::super::by_hand;
     use super::{flags, fs, spec_of};
     use crate::nodespec::{NodeSpec, Refused};
+    use crate::sys::lock::Patience;
+
+    fn init(dir: &Path, common_name: &str) -> anyhow::Result<()> {
+        by_hand::init(dir, common_name, Patience::None)
+    }
+
+    fn issue(ca: &Path, output: &Path, spec: &NodeSpec) -> anyhow::Result<()> {
+        by_hand::issue(ca, output, spec, Patience::None)
+    }
 
     fn worker() -> NodeSpec {
         let own = ["nodeName=a", "address=192.168.1.5", "master=192.168.1.102"];

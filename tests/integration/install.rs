@@ -1,6 +1,9 @@
 //! `appliance install` on a directory in place of `/`.
 
 use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Command, Stdio};
 
 use crate::harness::{Machine, SmallDisk, said};
 
@@ -328,15 +331,57 @@ fn two_runs_at_once_do_not_mix() {
     let root = fs::File::open(machine.root()).unwrap();
     let held = nix::fcntl::Flock::lock(root, nix::fcntl::FlockArg::LockExclusive).unwrap();
     let before = machine.snapshot();
-    let output = machine.install(&[]);
-    assert_eq!(output.status.code(), Some(1));
+    let output = machine.install(&["--wait", "0"]);
+    assert_eq!(output.status.code(), Some(5));
     let holder = format!("process {}, `", std::process::id());
-    for word in ["another run of appliance", &holder] {
+    for word in ["another run of appliance", &holder, "since 20"] {
         assert!(said(&output).contains(word), "{word}: {}", said(&output));
     }
     assert_eq!(machine.snapshot(), before);
     drop(held);
     machine.installed(&[]);
+}
+
+/// Runs the program while this process has locked `dir`. It must say so and end with exit code 5; with
+/// `--wait` it must say that it waits, and succeed when the lock is given back.
+fn waits_for_the_lock(dir: &Path, arguments: &[&str]) {
+    fs::create_dir_all(dir).unwrap();
+    let held = fs::File::open(dir).unwrap();
+    let held = nix::fcntl::Flock::lock(held, nix::fcntl::FlockArg::LockExclusive).unwrap();
+    let appliance = |more: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_appliance"));
+        command.args(arguments).args(more);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.spawn().unwrap()
+    };
+    let refused = appliance(&[]).wait_with_output().unwrap();
+    assert_eq!(refused.status.code(), Some(5), "{}", said(&refused));
+    let given_up = appliance(&["--wait=1"]).wait_with_output().unwrap();
+    assert_eq!(given_up.status.code(), Some(5), "{}", said(&given_up));
+    let mut waits = appliance(&["--wait"]);
+    let mut line = String::new();
+    let mut stderr = BufReader::new(waits.stderr.take().unwrap());
+    stderr.read_line(&mut line).unwrap();
+    let holder = format!("process {}, `", std::process::id());
+    assert!(
+        line.starts_with("warning: waiting: another run of appliance") && line.contains(&holder),
+        "{line}"
+    );
+    drop(held);
+    assert!(waits.wait().unwrap().success());
+}
+
+#[test]
+fn certificates_are_made_by_one_run_at_a_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let (ca, node) = (dir.path().join("ca"), dir.path().join("node"));
+    let path = |path: &Path| path.to_str().unwrap().to_owned();
+    waits_for_the_lock(&ca, &["certs", "init", "--ca", &path(&ca)]);
+    let worker = "certs issue --role worker --set nodeName=a --set address=192.168.1.5";
+    let mut arguments: Vec<&str> = worker.split(' ').collect();
+    let (own, output) = (path(&ca), path(&node));
+    arguments.extend(["--set", "master=192.168.1.102", "--ca", &own, "-o", &output]);
+    waits_for_the_lock(&node, &arguments);
 }
 
 /// The kubelet starts no pod without a file of name servers, and a pod cannot ask 127.0.0.53.

@@ -52,6 +52,7 @@ Exit codes:
   2  refused: the command line or the input is wrong; nothing was changed
   3  the node is installed, but not healthy
   4  the node is not installed
+  5  another run of appliance is changing this machine; nothing was changed
 
 Where things are:
   /etc/kubernetes               certificates, kubeconfigs, audit policy
