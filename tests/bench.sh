@@ -145,3 +145,7 @@ make_root
 install_ms=$(spent install_once)
 again_ms=$(spent install_once)
 echo "second_install_over_first $(ratio "$again_ms" "$install_ms")"
+
+# The join service of the appliance with many and with slow workers; see tests/integration/join/load.rs.
+APPLIANCE=$appliance cargo test --locked --test integration -- --ignored --nocapture join::load |
+    grep -E '^[a-z0-9_]+ [0-9]+$'

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, TcpListener, TcpStream};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,6 +14,7 @@ use std::time::Duration as StdDuration;
 use appliance::components::{self, KUBELET_CLIENT};
 use appliance::join::client::{Joined, Worker};
 use appliance::join::gate::{Ask, Cluster, Gate};
+use appliance::join::message::{RENEW, Renew};
 use appliance::join::nodes::{Nodes, Presence};
 use appliance::join::sealed::MasterKeys;
 use appliance::join::service::{self, Doors};
@@ -26,11 +27,13 @@ use appliance::pki::{self, CertificateRequest, Existing, Held, KeyPairRequest, P
 use appliance::records::names::NodeNames;
 use appliance::records::tokens::TokenRecord;
 use appliance::sys::retry::Failure;
-use appliance::sys::tls::Identity;
+use appliance::sys::tls::{self, Identity};
 use rcgen::KeyPair;
 use time::{Duration, OffsetDateTime};
 use tokio::io::copy_bidirectional;
 use tokio::net::{self, TcpSocket};
+
+use super::faults::requests;
 
 /// The address of the service of a bed; requests to it come from [`WORKER`].
 pub const MASTER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
@@ -370,18 +373,39 @@ impl Node {
 
     /// Renews with the certificate that it has.
     pub fn renew(&self, bed: &Bed) -> Result<Joined, Failure> {
-        self.renew_at(bed.port, &bed.authority)
+        let [certificate, key] = &self.own();
+        let worker = self.worker(bed.port, Some(&bed.authority));
+        let identity = Identity { certificate, key };
+        worker.renew(&identity, &self.held(Some(&bed.authority)))
     }
 
-    /// Renews at the service next to `port`, of a master with this CA.
-    pub fn renew_at(&self, port: u16, authority: &str) -> Result<Joined, Failure> {
-        let read = |path: String| self.files.read(&path).unwrap().unwrap();
-        let identity = Identity {
-            certificate: &read(paths::certificate(KUBELET_CLIENT)),
-            key: &read(paths::key(KUBELET_CLIENT)),
+    /// Renews as [`Node::renew`] does, from its own address without a [`relay`]. Returns whether it got an answer.
+    pub fn renews_from_there(&self, port: u16, authority: &str) -> bool {
+        let [certificate, key] = &self.own();
+        let identity = Identity { certificate, key };
+        let tls = tls::client(authority.as_bytes(), Some(&identity)).unwrap();
+        let client = reqwest::blocking::Client::builder()
+            .tls_backend_preconfigured(tls)
+            .no_proxy()
+            .local_address(IpAddr::V4(self.address))
+            .build();
+        let renew = Renew {
+            requests: requests(self),
+            machine: None,
         };
-        let worker = self.worker(port, Some(authority));
-        worker.renew(&identity, &self.held(Some(authority)))
+        let url = format!("https://{MASTER}:{}{RENEW}", port + 1);
+        let request = client.unwrap().post(url);
+        let sent = request.body(serde_json::to_vec(&renew).unwrap()).send();
+        sent.is_ok_and(|answer| answer.status().is_success())
+    }
+
+    /// The certificate that it shows to a master, and its key.
+    fn own(&self) -> [Vec<u8>; 2] {
+        let paths = [
+            paths::certificate(KUBELET_CLIENT),
+            paths::key(KUBELET_CLIENT),
+        ];
+        paths.map(|path| self.files.read(&path).unwrap().unwrap())
     }
 
     /// Keeps the certificates that it got.

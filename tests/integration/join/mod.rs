@@ -3,6 +3,7 @@
 mod bed;
 mod clocks;
 mod faults;
+mod load;
 mod masters;
 mod pace;
 mod requests;
