@@ -22,11 +22,13 @@ const ETCD_CERTIFICATE: &str =
     "--cert=/etc/kubernetes/ca/etcd/etcd.pem --key=/etc/kubernetes/ca/etcd/etcd-key.pem";
 
 /// The services of a master, in starting order.
-const SERVICES: [&str; 12] = [
+const SERVICES: [&str; 14] = [
+    "appliance-machine",
     "etcd",
     "kube-apiserver",
     "kube-controller-manager",
     "kube-scheduler",
+    "appliance-calico-datastore",
     "appliance-signer",
     "appliance-join",
     "appliance-renewals",
@@ -130,6 +132,7 @@ fn a_master_comes_up_by_itself_and_stays_as_it_is() {
     a_second_run_changes_nothing(&mut machine);
     a_stopped_service_is_told_and_mended(&mut machine);
     a_reboot_changes_nothing(&mut machine);
+    a_copy_starts_no_service(&mut machine);
 }
 
 fn the_tutorials_checks_work(machine: &mut Machine) {
@@ -239,6 +242,43 @@ fn a_reboot_changes_nothing(machine: &mut Machine) {
     let said = brought_up(machine, LIMIT);
     assert!(said.contains("nothing to change"), "{said}");
     assert_eq!(machine.shell(KEYS).unwrap(), before);
+    assert_healthy(machine);
+}
+
+/// The machine is a copy if another one was recorded.
+fn a_copy_starts_no_service(machine: &mut Machine) {
+    const RECORD: &str = "/var/lib/appliance/machine.json";
+    let other = r#"{"uuid": "0f5b0a1e-2a4c-4f0e-8d63-6d5a1c0e7f11", "address": "192.168.1.199"}"#;
+    machine
+        .shell(&format!("cp {RECORD} /root/ && echo '{other}' > {RECORD}"))
+        .unwrap();
+    machine.reboot(|_| {}).unwrap();
+    let is_refused = |machine: &mut Machine| {
+        let states = "systemctl is-failed appliance-machine appliance-install; true";
+        let states = machine.shell(states);
+        states
+            .is_ok_and(|states| states == "failed\nfailed\n")
+            .then_some(())
+    };
+    machine
+        .wait_for("a copy is refused", LIMIT, |_| {}, is_refused)
+        .unwrap();
+    let (code, report) = status(machine);
+    assert_eq!(code, 3, "{report}");
+    for service in ["etcd", "kube-apiserver", "kube-scheduler", "kube-calico"] {
+        let state = machine.shell(&format!("systemctl is-active {service}; true"));
+        assert_eq!(state.unwrap(), "inactive\n", "{service}");
+    }
+    let refused = machine.run(&[APPLIANCE, "install"]).unwrap();
+    assert_eq!(refused.code, 2, "{refused:?}");
+    let why = "a copy of the node that was installed at 192.168.1.199";
+    assert!(refused.stderr.contains(why), "{refused:?}");
+    machine
+        .shell(&format!("cp /root/machine.json {RECORD}"))
+        .unwrap();
+    machine.reboot(|_| {}).unwrap();
+    let said = brought_up(machine, LIMIT);
+    assert!(said.contains("nothing to change"), "{said}");
     assert_healthy(machine);
 }
 

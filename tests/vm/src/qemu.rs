@@ -65,7 +65,10 @@ pub(crate) fn qemu(spec: &MachineSpec<'_>, dir: &Path, has_shell: bool) -> Comma
         .args(["-m", &spec.server.memory.to_string()])
         .args([
             "-smbios",
-            "type=1,manufacturer=OpenStack Foundation,product=OpenStack Nova",
+            &format!(
+                "type=1,manufacturer=OpenStack Foundation,product=OpenStack Nova,uuid={}",
+                spec.server.uuid
+            ),
         ])
         .args(accelerator(spec.image, spec.clock))
         .arg("-kernel")
