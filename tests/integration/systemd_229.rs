@@ -31,6 +31,7 @@ const KNOWN: &[(&str, &[&str])] = &[
             "ExecStop",
             "Restart",
             "RestartSec",
+            "RuntimeMaxSec",
             "RemainAfterExit",
             "TimeoutStartSec",
             "LimitNOFILE",
