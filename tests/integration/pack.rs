@@ -104,6 +104,25 @@ fn only_the_streams_of_a_changed_file_are_compressed_again() {
 }
 
 #[test]
+fn the_programs_of_the_release_have_streams_of_their_own() {
+    const SIZE: usize = 20 << 20;
+    let workshop = Workshop::new();
+    for name in ["components/etcd", "components/kubectl"] {
+        let mut file = fs::File::options();
+        let file = file.append(true).open(workshop.path(name)).unwrap();
+        file.set_len(SIZE as u64).unwrap();
+    }
+    // Both would fit into one stream, but only kubectl has the version of Kubernetes. Their code is small.
+    assert_eq!(workshop.pack("payload").unwrap().packs.len(), 4);
+    let mut program = workshop.get("components/kubectl");
+    program[SIZE - 1] = 1;
+    workshop.put("components/kubectl", &program);
+    let output = workshop.succeed(&PACK);
+    let expected = "3 of 4 compressed streams are in the cache";
+    assert!(output.contains(expected), "{output}");
+}
+
+#[test]
 fn a_damaged_stream_in_the_cache_is_found_and_replaced() {
     let workshop = Workshop::packed();
     let payload = workshop.get("payload");

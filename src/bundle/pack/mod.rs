@@ -62,7 +62,14 @@ pub fn pack(
         true => Effort::Little,
         false => Effort::Usual,
     };
-    let packs = compress(&files, staging.path(), effort, places.cache, &*progress)?;
+    let packs = compress(
+        &files,
+        &definition.bundle.kubernetes,
+        staging.path(),
+        effort,
+        places.cache,
+        &*progress,
+    )?;
     drop(progress);
     let manifest = manifest(definition, &files, packs);
     write(&manifest, signer, staging.path(), output)?;
