@@ -32,6 +32,7 @@ pub mod plan;
 pub mod preflight;
 pub mod records;
 pub mod render;
+pub mod rotate;
 pub mod status;
 pub mod sys;
 pub mod topics;

@@ -15,6 +15,7 @@ mod image;
 mod join;
 mod node;
 mod parse;
+mod secrets;
 mod text;
 mod user_data;
 
@@ -24,6 +25,7 @@ pub use image::{Image, ImageBuild, ImageCheck, ImagePayload, ImagePrepare};
 pub use join::{Certs, Join, NodeCommand, Serve, Token};
 pub use node::{Config, Convert, Detect, Install, Kubeconfig, NodeInputs, Status};
 pub use parse::{NOT_YET, parse, removes};
+pub use secrets::Secrets;
 pub use user_data::UserData;
 
 /// Turn this machine into a Kubernetes v1.9 node, without internet access
@@ -98,6 +100,9 @@ pub enum Command {
     /// Create, show and renew certificates
     #[command(subcommand, after_long_help = text::CERTS)]
     Certs(Certs),
+    /// Show and replace the key that encrypts secrets in etcd, on a master
+    #[command(subcommand, after_long_help = text::SECRETS)]
+    Secrets(Secrets),
     /// Write a kubeconfig for the admin, to use from another machine
     ///
     /// Run this on a master as root. The kubeconfig contains the cluster's CA certificate, and a new

@@ -1,11 +1,14 @@
-//! Talking to etcd about its members, with a certificate of this node.
+//! Talking to etcd about its members and its keys, with a certificate of this node.
 
 use core::net::Ipv4Addr;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use reqwest::blocking::{Client, RequestBuilder};
 use serde::Deserialize;
+use serde_json::json;
 
 use super::mtls;
 use crate::components::ETCD_CERTIFICATE;
@@ -71,6 +74,84 @@ fn at_any<T>(others: &[Ipv4Addr], ask: impl Fn(Ipv4Addr) -> Result<T>) -> Result
         }
     }
     bail!("{}", failures.join("; "))
+}
+
+/// How many values one request reads. A value can have a megabyte.
+const PAGE: usize = 50;
+
+#[derive(Deserialize)]
+struct Range {
+    #[serde(default)]
+    kvs: Vec<KeyValue>,
+    #[serde(default)]
+    more: bool,
+}
+
+#[derive(Deserialize)]
+struct KeyValue {
+    key: String,
+    #[serde(default)]
+    value: String,
+}
+
+/// The keys below `prefix` in etcd's API v3 at the URL `server`, each with the first `length` bytes of its value.
+/// They are read with a quorum.
+///
+/// # Errors
+/// The member does not answer, or has no API v3 with a JSON gateway (etcd 3.1 and later have).
+pub fn heads(
+    client: &Client,
+    server: &str,
+    prefix: &str,
+    length: usize,
+) -> Result<Vec<(String, Vec<u8>)>> {
+    let gateway = gateway(client, server)?;
+    let (mut from, mut end) = (prefix.as_bytes().to_vec(), prefix.as_bytes().to_vec());
+    let last = end.last_mut().context("a prefix is never empty")?;
+    // A prefix is ASCII text, so its last byte is less than 255.
+    *last += 1;
+    let mut heads = Vec::new();
+    loop {
+        let range = json!({
+            "key": BASE64.encode(&from), "range_end": BASE64.encode(&end), "limit": PAGE,
+        });
+        let request = client.post(format!("{server}{gateway}/kv/range"));
+        let answer = http::send(request.body(range.to_string())).context("etcd")?;
+        let page: Range =
+            serde_json::from_str(&answer.text()?).context("etcd's list of keys is not valid")?;
+        for pair in &page.kvs {
+            from = BASE64.decode(&pair.key)?;
+            let mut value = BASE64.decode(&pair.value)?;
+            value.truncate(length);
+            heads.push((String::from_utf8_lossy(&from).into_owned(), value));
+        }
+        from.push(0);
+        if !page.more || page.kvs.is_empty() {
+            return Ok(heads);
+        }
+    }
+}
+
+/// The path of the JSON gateway in this version of etcd.
+fn gateway(client: &Client, server: &str) -> Result<&'static str> {
+    #[derive(Deserialize)]
+    struct Version {
+        etcdserver: String,
+    }
+    let answer = http::send(client.get(format!("{server}/version"))).context("etcd")?;
+    let version: Version =
+        serde_json::from_str(&answer.text()?).context("etcd's version is not valid")?;
+    let version = version.etcdserver;
+    let numbers: Vec<&str> = version.split('.').take(2).collect();
+    ensure!(
+        numbers.first() == Some(&"3"),
+        "etcd {version:?} has no API v3"
+    );
+    Ok(match numbers.get(1) {
+        Some(&("0" | "1" | "2")) => "/v3alpha",
+        Some(&"3") => "/v3beta",
+        _ => "/v3",
+    })
 }
 
 /// Where a member at `address` is reached by the others.

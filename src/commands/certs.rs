@@ -7,7 +7,7 @@ use anyhow::Result;
 use serde_json::json;
 use time::format_description::well_known::Rfc3339;
 
-use super::{Outcome, install, print};
+use super::{Outcome, install, print, secrets};
 use crate::cli::{Certs, Output};
 use crate::enroll::by_hand;
 use crate::nodespec::value::{Layer, Place};
@@ -43,7 +43,11 @@ pub fn run(command: &Certs, required_key: Option<&str>) -> Result<Outcome> {
             return show(&root, *output);
         }
         Certs::Renew { inputs, waiting } => {
-            return install::renew(inputs, *waiting, required_key);
+            let outcome = install::renew(inputs, *waiting, required_key)?;
+            if outcome == Outcome::Done {
+                secrets::follow(inputs, *waiting, required_key)?;
+            }
+            return Ok(outcome);
         }
     }
     Ok(Outcome::Done)

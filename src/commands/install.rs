@@ -106,21 +106,25 @@ pub fn renew(inputs: &NodeInputs, waiting: Waiting, required_key: Option<&str>) 
     let due = enroll::due(&root, &state)?;
     if due.is_empty() {
         log::info!("no certificate expires soon; nothing to renew");
-        return Ok(Outcome::Done);
+    } else {
+        log::info!("renewing these certificates: {}", due.join(", "));
+        let machine = installed(inputs, required_key)?;
+        let _lock = Lock::take(&machine.root, waiting.patience())?;
+        machine.check_installed(&[])?;
+        let (plan, docker) = machine.plan(&machine.identity(Joining::Now(Some(RENEWAL)))?)?;
+        machine.apply(&plan.of_renewal(), &docker)?;
     }
-    log::info!("renewing these certificates: {}", due.join(", "));
-    let request = Request {
+    Ok(Outcome::Done)
+}
+
+/// The running system, which is installed, with the payload of this program.
+pub fn installed(inputs: &NodeInputs, required_key: Option<&str>) -> Result<Machine> {
+    prepare(&Request {
         root: "/".as_ref(),
         payload: None,
         keys: required_key.into_iter().collect(),
         typed: typed(inputs),
-    };
-    let machine = prepare(&request)?;
-    let _lock = Lock::take(&machine.root, waiting.patience())?;
-    machine.check_installed(&[])?;
-    let (plan, docker) = machine.plan(&machine.identity(Joining::Now(Some(RENEWAL)))?)?;
-    machine.apply(&plan.of_renewal(), &docker)?;
-    Ok(Outcome::Done)
+    })
 }
 
 /// Waits for the node to become healthy. A directory that is being prepared runs nothing.

@@ -34,6 +34,7 @@ mod node;
 mod payload;
 mod print;
 mod repack;
+mod secrets;
 mod status;
 mod token;
 mod user_data;
@@ -50,6 +51,8 @@ pub enum Outcome {
     NotInstalled,
     /// The checked object has a problem.
     Unsound,
+    /// Other nodes have to follow first.
+    Waiting,
 }
 
 /// Says that there is no node here, and what to do.
@@ -65,6 +68,7 @@ impl From<Outcome> for ExitCode {
             Outcome::Unsound => 1,
             Outcome::Degraded => 3,
             Outcome::NotInstalled => 4,
+            Outcome::Waiting => 6,
         })
     }
 }
@@ -125,6 +129,7 @@ pub fn run(cli: Cli, required_key: Option<&str>) -> Result<Outcome> {
         Command::Token(command) => token::run(&command),
         Command::Node(command) => node::run(&command),
         Command::Certs(command) => certs::run(&command, required_key),
+        Command::Secrets(command) => secrets::run(&command, required_key),
         Command::Kubeconfig(arguments) => kubeconfig::run(&arguments),
         Command::Balance(arguments) => balance::run(&arguments),
         Command::Datastore(arguments) => datastore::run(&arguments),

@@ -217,7 +217,8 @@ const SIGNER: Service = Service {
     name: "appliance-signer",
     runs: Runs::Appliance,
     certificates: &[AUTHORITY, "admin"],
-    files: &[paths::JOIN_NAMES],
+    // It sends the key that encrypts secrets to a master that joins.
+    files: &[paths::JOIN_NAMES, paths::ENCRYPTION],
     health: None,
     unit: UnitKind::Service,
 };

@@ -13,13 +13,28 @@ use crate::sys::root::Root;
 /// The tokens and nodes of the master at `root`. If there are several masters, they are in etcd.
 pub fn open(root: &Root) -> Result<(Tokens, Nodes)> {
     let dir = root.resolve(paths::JOIN_DIR)?;
+    Ok(match etcd(root)? {
+        None => (Tokens::new(&dir), Nodes::new(&dir)),
+        Some(etcd) => (
+            Tokens::shared(&dir, etcd.clone()),
+            Nodes::shared(&dir, etcd),
+        ),
+    })
+}
+
+/// The names and addresses that the master at `root` knows; `None` before its installation.
+pub fn names(root: &Root) -> Result<Option<NodeNames>> {
     let names = root.read(paths::JOIN_NAMES)?;
-    let names: Option<NodeNames> = names
+    names
         .map(|bytes| serde_json::from_slice(&bytes))
         .transpose()
-        .context(paths::JOIN_NAMES)?;
-    let Some(names) = names.filter(|names| names.masters.len() > 1) else {
-        return Ok((Tokens::new(&dir), Nodes::new(&dir)));
+        .context(paths::JOIN_NAMES)
+}
+
+/// The records in etcd, if the master at `root` is one of several.
+pub fn etcd(root: &Root) -> Result<Option<Etcd>> {
+    let Some(names) = names(root)?.filter(|names| names.masters.len() > 1) else {
+        return Ok(None);
     };
     let path = paths::key("ca");
     let pem = root.read(&path)?;
@@ -28,9 +43,5 @@ pub fn open(root: &Root) -> Result<(Tokens, Nodes)> {
     let mut members: Vec<_> = names.masters.iter().map(|master| master.address).collect();
     // The member on this machine comes first.
     members.sort_by_key(|address| *address != names.address);
-    let etcd = Etcd::new(root, members, &authority)?;
-    Ok((
-        Tokens::shared(&dir, etcd.clone()),
-        Nodes::shared(&dir, etcd),
-    ))
+    Etcd::new(root, members, &authority).map(Some)
 }

@@ -209,6 +209,28 @@ impl Plan {
         }
     }
 
+    /// The part of the plan that changes the file at `path`, and starts the services `readers`, which read it.
+    #[must_use]
+    pub fn of_file(self, path: &str, readers: &[&str]) -> Plan {
+        let is_wanted = |step: &Step| match step {
+            Step::WriteFile { path: written, .. } => written == path,
+            Step::Start { service, .. } => readers.contains(&service.name),
+            _ => false,
+        };
+        Plan {
+            steps: self.steps.into_iter().filter(is_wanted).collect(),
+        }
+    }
+
+    /// The first step that changes the machine's disk, other than a file at one of `paths`.
+    pub fn writes_beside(&self, paths: &[&str]) -> Option<&Step> {
+        self.steps.iter().find(|step| match step {
+            Step::WriteFile { path, .. } => !paths.contains(&path.as_str()),
+            Step::Unpack { .. } | Step::SetLink(_) | Step::InstallProgram => true,
+            _ => false,
+        })
+    }
+
     /// Whether the machine needs no changes.
     pub fn is_empty(&self) -> bool {
         self.steps.is_empty()

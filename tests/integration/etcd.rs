@@ -123,7 +123,7 @@ impl Member {
         }
     }
 
-    fn etcdctl(&self, arguments: &[&str]) -> Option<String> {
+    pub fn etcdctl(&self, arguments: &[&str]) -> Option<String> {
         let output = Command::new("etcdctl")
             .env("ETCDCTL_API", "3")
             .arg("--command-timeout=2s")

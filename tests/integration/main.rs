@@ -46,6 +46,7 @@ mod readme;
 mod registry;
 mod releases;
 mod rendered;
+mod rotate;
 mod sealed;
 mod service;
 mod signature;

@@ -53,6 +53,7 @@ Exit codes:
   3  the node is installed, but not healthy
   4  the node is not installed
   5  another run of appliance is changing this machine; nothing was changed
+  6  other nodes have to follow first; the output says what to run there
 
 Where things are:
   /etc/kubernetes               certificates, kubeconfigs, audit policy
@@ -302,6 +303,35 @@ Examples:
   appliance certs renew
 
 More: appliance help certificates";
+
+pub const SECRETS: &str = "\
+Examples:
+  appliance secrets show
+  appliance secrets rotate
+
+More: appliance help security";
+
+pub const SECRETS_ROTATE: &str = "\
+Examples:
+  appliance secrets rotate
+  appliance secrets rotate --continue   # on the other masters
+  appliance secrets rotate -o json
+
+With several masters, each of them has to take every step before the next one
+begins. The output lists the masters that have to follow. Run the command there
+with --continue, in turn, until it says that the rotation is complete. A daily
+timer on each master does the same.
+
+Exit codes: 0 complete, or nothing to do; 6 other masters have to follow first.
+
+More: appliance help security";
+
+pub const SECRETS_SHOW: &str = "\
+Examples:
+  appliance secrets show
+  appliance secrets show -o json
+
+More: appliance help security";
 
 pub const KUBECONFIG: &str = "\
 Examples:

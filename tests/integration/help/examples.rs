@@ -39,6 +39,7 @@ const ONLY_PARSED: &[(&str, &str)] = &[
     ("kubectl delete node", "a master"),
     ("appliance certs renew", "a node"),
     ("appliance certs show", "a node"),
+    ("appliance secrets", "a master"),
     ("appliance kubeconfig", "a master"),
     ("appliance balance", "serves until it is stopped"),
     ("appliance datastore", "serves until it is stopped"),

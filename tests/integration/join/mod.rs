@@ -8,6 +8,6 @@ mod masters;
 mod pace;
 mod requests;
 mod service;
-mod shared;
+pub mod shared;
 mod slow;
 mod tokens;

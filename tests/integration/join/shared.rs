@@ -25,13 +25,13 @@ use super::faults::{asker, hello, prove, requests};
 use crate::etcd::{Member, NAMES, masters};
 
 /// Three masters, of which the first runs etcd, where they all keep their records.
-struct Shared {
-    members: Vec<Member>,
+pub struct Shared {
+    pub members: Vec<Member>,
     _dir: tempfile::TempDir,
 }
 
 impl Shared {
-    fn new(network: u8) -> Shared {
+    pub fn new(network: u8) -> Shared {
         let dir = tempfile::tempdir().unwrap();
         let members = masters(dir.path(), network);
         let all: Vec<Master> = (members.iter().zip(NAMES))
@@ -57,7 +57,7 @@ impl Shared {
         Shared { members, _dir: dir }
     }
 
-    fn start(&mut self) {
+    pub fn start(&mut self) {
         self.members[0].start_among(&[0]);
         self.members[0].wait_until_healthy();
     }
@@ -94,7 +94,7 @@ impl Shared {
         serde_json::from_str(&response.unwrap().text().unwrap()).unwrap()
     }
 
-    fn value(&self, key: &str) -> String {
+    pub fn value(&self, key: &str) -> String {
         let found = self.etcd(
             reqwest::Method::GET,
             &format!("/v2/keys/appliance/join/{key}"),
@@ -103,7 +103,7 @@ impl Shared {
         found["node"]["value"].as_str().unwrap().to_owned()
     }
 
-    fn set(&self, key: &str, value: &str) {
+    pub fn set(&self, key: &str, value: &str) {
         let path = format!("/v2/keys/appliance/join/{key}");
         let set = self.etcd(reqwest::Method::PUT, &path, format!("value={value}"));
         assert_eq!(set["action"], "set", "{set}");

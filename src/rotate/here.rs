@@ -1,0 +1,114 @@
+//! The master on which a rotation runs.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use reqwest::blocking::Client;
+
+use super::secrets::{HEAD, Node, SECRETS, Stored};
+use crate::clients::api::Api;
+use crate::clients::{etcd, kubectl, mtls, systemd};
+use crate::components::{self, ETCD_CLIENT};
+use crate::enroll::Joining;
+use crate::install::Machine;
+use crate::nodespec::Refused;
+use crate::nodespec::ports::ETCD_CLIENTS;
+use crate::paths::ENCRYPTION;
+use crate::pki::Secret;
+use crate::plan::{Step, UnitState};
+use crate::sys::process::Runner;
+use crate::sys::retry::{Failure, Schedule, retried, transient};
+
+/// How long etcd may take to answer.
+const ANSWER: Duration = Duration::from_secs(60);
+/// How long the API server may take to come up.
+const COMING_UP: Duration = Duration::from_secs(600);
+/// The longest pause between two looks at it.
+const PAUSE: Duration = Duration::from_secs(2);
+/// The service that encrypts.
+const API_SERVER: &str = "kube-apiserver";
+
+/// This machine, with a client of its member of etcd and one of its API server.
+pub struct Here<'a> {
+    machine: &'a Machine,
+    etcd: Client,
+    api: Api,
+}
+
+impl<'a> Here<'a> {
+    /// The master `machine`.
+    pub fn new(machine: &'a Machine) -> Result<Here<'a>> {
+        Ok(Here {
+            machine,
+            etcd: mtls::client(&machine.root, ETCD_CLIENT, ANSWER)?,
+            api: Api::here(&machine.root)?,
+        })
+    }
+}
+
+impl Node for Here<'_> {
+    fn file(&self) -> Result<Secret> {
+        let file = self.machine.root.read(ENCRYPTION)?;
+        let file =
+            file.with_context(|| format!("{ENCRYPTION} is missing; run `appliance install`"))?;
+        Ok(Secret::new(file))
+    }
+
+    fn take(&self, file: &Secret) -> Result<bool> {
+        let machine = self.machine;
+        let mut identity = machine.identity(Joining::Pretended)?;
+        identity.encryption = Some(file.clone());
+        let (plan, docker) = machine.plan(&identity)?;
+        if let Some(step) = plan.writes_beside(&[ENCRYPTION]) {
+            bail!(refused(step));
+        }
+        let readers: Vec<&str> = components::services(machine.spec.shape())
+            .into_iter()
+            .filter(|service| service.files.contains(&ENCRYPTION))
+            .map(|service| service.name)
+            .collect();
+        let plan = plan.of_file(ENCRYPTION, &readers);
+        machine.apply(&plan, &docker)?;
+        if machine.root.is_live() {
+            until_up(machine.runner)?;
+        }
+        Ok(!plan.is_empty())
+    }
+
+    fn stored(&self) -> Result<Vec<Stored>> {
+        let server = format!("https://{}:{ETCD_CLIENTS}", *self.machine.spec.address);
+        let heads = etcd::heads(&self.etcd, &server, SECRETS, HEAD)?;
+        let stored = heads.iter().map(|(key, head)| Stored::read(key, head));
+        stored.collect()
+    }
+
+    fn rewrite(&self, secret: &Stored) -> Result<()> {
+        self.api.rewrite_secret(&secret.namespace, &secret.name)
+    }
+}
+
+fn refused(step: &Step) -> Refused {
+    Refused {
+        problems: vec![format!(
+            "this master is not as its settings say ({step}); run `appliance install` first, so that only the keys \
+             change"
+        )],
+    }
+}
+
+/// Waits until systemd has started the API server and it is healthy.
+fn until_up(runner: &dyn Runner) -> Result<()> {
+    let schedule = Schedule::until(Instant::now() + COMING_UP, PAUSE);
+    let up = retried("waiting for the API server", schedule, || {
+        let units = systemd::show(runner, &[API_SERVER]).map_err(transient)?;
+        let unit = units.get(API_SERVER).cloned().unwrap_or_default();
+        if unit.state() != UnitState::Running || unit.is_coming_up() {
+            return Err(transient(anyhow!(
+                "{API_SERVER} is {}; see `journalctl -u {API_SERVER}`",
+                unit.active_state
+            )));
+        }
+        kubectl::ready(runner).map_err(transient)
+    });
+    up.map_err(Failure::into_error)
+}
