@@ -7,6 +7,21 @@ pub const KUBERNETES_DIR: &str = "/etc/kubernetes";
 pub const CA_DIR: &str = "/etc/kubernetes/ca";
 /// The cluster's certificate authority.
 pub const CA_CERTIFICATE: &str = "/etc/kubernetes/ca/ca.pem";
+/// The directory of the authorities that replace those of the cluster and of etcd, during a rotation.
+pub const ROTATION_DIR: &str = "/etc/kubernetes/ca/rotation";
+/// Since when the tokens of all service accounts come with the new authority, during a rotation.
+pub const ROTATION_SINCE: &str = "/etc/kubernetes/ca/rotation/since";
+/// The files that only a rotation needs. The certificates are last: they show that a rotation is under way.
+pub const OF_ROTATION: [&str; 6] = [
+    ROTATION_SINCE,
+    ISSUER_CERTIFICATE,
+    "/etc/kubernetes/ca/rotation/ca-key.pem",
+    "/etc/kubernetes/ca/rotation/etcd-ca-key.pem",
+    "/etc/kubernetes/ca/rotation/etcd-ca.pem",
+    "/etc/kubernetes/ca/rotation/ca.pem",
+];
+/// SHA-256 of the authorities that a worker has taken whole.
+pub const TAKEN: &str = "/var/lib/appliance/authorities.sha256";
 /// The certificate of the issuing CA alone, where [`CA_CERTIFICATE`] holds its parents too:
 /// the controller manager v1.9 takes exactly one.
 pub const ISSUER_CERTIFICATE: &str = "/etc/kubernetes/ca/ca-issuer.pem";
@@ -189,6 +204,11 @@ pub fn key(name: &str) -> String {
         "ca" => format!("{CA_DIR}/ca-key.pem"),
         _ => format!("{CA_DIR}/{name}/{name}-key.pem"),
     }
+}
+
+/// The path of the authority that replaces the one of that name. Its key is beside it.
+pub fn next_authority(name: &str) -> String {
+    format!("{ROTATION_DIR}/{name}.pem")
 }
 
 /// The paths that templates use, by the name they have there (`paths.NAME`).

@@ -41,6 +41,12 @@ pub fn mark_copy(root: &Root, is_copy: bool) -> Result<()> {
     }
 }
 
+/// Records which authorities this worker has taken whole: SHA-256 of the file, or another text before it takes new
+/// ones.
+pub fn note_taken(root: &Root, digest: &str) -> Result<()> {
+    root.write(paths::TAKEN, digest.as_bytes(), 0o644)
+}
+
 /// Writes a JSON document to `path`.
 pub(super) fn write_json(root: &Root, path: &str, value: &impl Serialize) -> Result<()> {
     let mut text = serde_json::to_vec_pretty(value)?;

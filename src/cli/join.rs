@@ -146,6 +146,32 @@ pub enum Certs {
         #[command(flatten)]
         waiting: Waiting,
     },
+    /// Replace the certificate authorities of the cluster and of etcd, on the only master
+    ///
+    /// First all nodes trust the old and the new ones. Then the new ones issue all certificates. Then the old ones are
+    /// dropped. Each step waits until all nodes have followed. You can interrupt this at any time: run it again to
+    /// continue.
+    #[command(name = "rotate-ca", after_long_help = text::CERTS_ROTATE_CA)]
+    RotateCa {
+        /// Only continue a rotation that is under way; never begin one
+        #[arg(long = "continue")]
+        only_continue: bool,
+        /// Show how far the rotation is, and what has to follow; change nothing
+        #[arg(long)]
+        dry_run: bool,
+        /// Go on although pods do not trust the new authority yet: they lose the API server
+        #[arg(long)]
+        without_pods: bool,
+        /// Output format
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Output,
+        /// The settings of the node and their sources
+        #[command(flatten)]
+        inputs: NodeInputs,
+        /// What to do while another run changes this machine
+        #[command(flatten)]
+        waiting: Waiting,
+    },
 }
 
 /// The parts of the join service.

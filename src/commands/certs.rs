@@ -7,7 +7,7 @@ use anyhow::Result;
 use serde_json::json;
 use time::format_description::well_known::Rfc3339;
 
-use super::{Outcome, install, print, secrets};
+use super::{Outcome, authority, install, print, secrets};
 use crate::cli::{Certs, Output};
 use crate::enroll::by_hand;
 use crate::nodespec::value::{Layer, Place};
@@ -15,6 +15,7 @@ use crate::nodespec::{HostFacts, Inputs, NodeSpec, Refused};
 use crate::observe::inputs::read_config;
 use crate::observe::user::check_user;
 use crate::paths;
+use crate::rotate::authority::Wish;
 use crate::status::certificates::{self, HeldCertificate};
 use crate::sys::out::say;
 use crate::sys::root::Root;
@@ -42,7 +43,25 @@ pub fn run(command: &Certs, required_key: Option<&str>) -> Result<Outcome> {
             let root = Root::open(root).map_err(Refused::because)?;
             return show(&root, *output);
         }
+        Certs::RotateCa {
+            only_continue,
+            dry_run,
+            without_pods,
+            output,
+            inputs,
+            waiting,
+        } => {
+            let wish = Wish {
+                begin: !only_continue,
+                without_pods: *without_pods,
+            };
+            return match dry_run {
+                true => authority::show(inputs, required_key, *output),
+                false => authority::rotate(inputs, *waiting, required_key, wish, *output),
+            };
+        }
         Certs::Renew { inputs, waiting } => {
+            authority::follow(inputs, *waiting, required_key)?;
             let outcome = install::renew(inputs, *waiting, required_key)?;
             if outcome == Outcome::Done {
                 secrets::follow(inputs, *waiting, required_key)?;

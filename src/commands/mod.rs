@@ -14,6 +14,7 @@ use crate::sys::lock::Busy;
 use crate::sys::out;
 
 mod addons;
+mod authority;
 mod balance;
 mod bundle;
 mod certs;

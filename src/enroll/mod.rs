@@ -16,6 +16,7 @@ use crate::sys::root::Root;
 
 mod admin;
 mod ask;
+mod authorities;
 pub mod by_hand;
 mod due;
 mod lost;
@@ -25,6 +26,7 @@ mod tests;
 mod worker;
 
 pub use admin::admin;
+pub use authorities::{ask_authorities, next_authorities, take_authorities};
 pub use due::due;
 pub use lost::refuse_lost;
 
@@ -150,6 +152,7 @@ fn sent(certificates: &str, key: &str) -> GivenAuthority {
         key: Secret::new(key.as_bytes().to_vec()),
         key_place: place.clone(),
         place,
+        may_have_others: true,
     }
 }
 
@@ -173,6 +176,7 @@ fn given_authority(context: &Context<'_>) -> Result<Option<GivenAuthority>> {
         place: place_of_certificate,
         key: Secret::new(read("key", &ca.key)?),
         key_place: place("key", &ca.key),
+        may_have_others: false,
     }))
 }
 

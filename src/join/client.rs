@@ -16,7 +16,7 @@ use time::{Duration as Span, OffsetDateTime};
 use super::late::GRACE;
 use super::message::{
     CertificateSigningRequest, Certificates, HELLO, Hello, JOIN, Join, MAX_ANSWER, RENEW, Reason,
-    Refusal, Renew, Welcome,
+    Refusal, Renew, TRUST, Trust, Trusted, Welcome,
 };
 use super::proof::{Asked, Transcript};
 use super::sealed::{self, Half, MasterKeys};
@@ -239,11 +239,23 @@ impl Worker<'_> {
         Some(Bytes32(Sha256::digest(uuid).into()))
     }
 
+    /// Asks which authorities (PEM) the cluster trusts, and tells which ones this node has taken: `taken` is SHA-256
+    /// of the file. It authenticates with the certificate in `identity`.
+    pub fn trust(&self, identity: &Identity<'_>, taken: Option<&str>) -> Result<String, Failure> {
+        let authority = self.trusted.unwrap_or_default();
+        let client =
+            http::client(authority.as_bytes(), Some(identity), ANSWER).map_err(permanent)?;
+        let taken = taken.map(str::to_owned);
+        let trusted: Trusted = self.ask(&client, TRUST, &Trust { taken })?;
+        Ok(trusted.authority)
+    }
+
     /// Refuses a master with a different CA. A rebuilt master may know the token, but it is not the
     /// master of this node's cluster.
     fn check_authority(&self, welcome: &Welcome) -> Result<(), Failure> {
         let described = describe(&welcome.authority).map_err(permanent)?;
-        if let Some(trusted) = self.trusted.filter(|trusted| *trusted != welcome.authority) {
+        let is_another = |trusted: &&str| !shares_authority(trusted, &welcome.authority);
+        if let Some(trusted) = self.trusted.filter(is_another) {
             return Err(permanent(anyhow!(
                 "{self} has another certificate authority ({described}) than the one this node \
                  trusts ({}): this master was rebuilt, or it belongs to another cluster. To leave \
@@ -276,10 +288,9 @@ impl Worker<'_> {
         path: &str,
         question: &impl Serialize,
     ) -> Result<T, Failure> {
-        let port = if path == RENEW {
-            self.port + 1
-        } else {
-            self.port
+        let port = match path {
+            RENEW | TRUST => self.port + 1,
+            _ => self.port,
         };
         let url = format!("https://{}:{port}{path}", self.master);
         let body = serde_json::to_vec(question).map_err(permanent)?;
@@ -409,6 +420,14 @@ fn checked(held: &[Held<'_>], authority: String, answer: Certificates) -> Result
             .map(|certificate| certificate.pem)
             .collect(),
     })
+}
+
+/// Whether both files have an authority in common, as while a cluster replaces its own.
+pub fn shares_authority(one: &str, other: &str) -> bool {
+    let read = |pem: &str| inspect::certificates(pem).unwrap_or_default();
+    let other = read(other);
+    let mut own = read(one).into_iter().map(|(pem, _)| pem);
+    own.any(|pem| other.iter().any(|(known, _)| *known == pem))
 }
 
 /// A short description of a CA, to tell it from others.

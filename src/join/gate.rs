@@ -9,9 +9,11 @@ use rcgen::KeyPair;
 use time::{Duration, OffsetDateTime};
 
 use super::csr::{self, Allowed, Checked};
+use super::followers::{Followers, Taken};
 use super::late::GRACE;
 use super::message::{
-    CertificateSigningRequest, Certificates, Hello, Join, Reason, Refusal, Renew, Welcome,
+    CertificateSigningRequest, Certificates, Hello, Join, Reason, Refusal, Renew, Trust, Trusted,
+    Welcome,
 };
 use super::nodes::{Applicant, AskCluster, Nodes, copy};
 use super::proof::{Asked, Transcript};
@@ -28,6 +30,8 @@ const SESSION: Duration = Duration::minutes(2);
 /// How many exchanges may be open. At the limit, the oldest is dropped: a client that opens many
 /// and finishes none must not block others.
 const MOST_SESSIONS: usize = 4096;
+/// The length of a SHA-256 in hexadecimal.
+const MOST_DIGEST: usize = 64;
 
 /// The constant facts about the cluster.
 pub struct Cluster {
@@ -70,6 +74,7 @@ pub struct Gate<'a> {
     cluster: Cluster,
     tokens: Tokens,
     nodes: Nodes,
+    followers: Option<Followers>,
     ask: Ask<'a>,
     sessions: BTreeMap<Bytes32, Session>,
     /// The exchanges that began within the time of a session, ended or not. The oldest comes first.
@@ -106,10 +111,20 @@ impl<'a> Gate<'a> {
             cluster,
             tokens,
             nodes,
+            followers: None,
             ask,
             sessions: BTreeMap::new(),
             begun: VecDeque::new(),
             nonces: BTreeSet::new(),
+        }
+    }
+
+    /// The same gate, which keeps in `followers` which authorities nodes have taken.
+    #[must_use]
+    pub fn keeping(self, followers: Followers) -> Gate<'a> {
+        Gate {
+            followers: Some(followers),
+            ..self
         }
     }
 
@@ -231,9 +246,60 @@ impl<'a> Gate<'a> {
         renew: &Renew,
         now: OffsetDateTime,
     ) -> Decision<Certificates> {
+        let who = self.identified(asker, certificate, renew.machine, now)?;
+        let (name, record) = &allowed!(who);
+        let checked = allowed!(csr::check(
+            &renew.requests,
+            &Allowed::worker(name, record.address)
+        ));
+        if checked.key != record.key {
+            let why = format!("the renewed certificate kubelet-client of {name} must keep its key");
+            return Ok(Err(Refusal::new(Reason::NotYours, why)));
+        }
+        let certificates = self.issue(&checked, now)?;
+        let machine = Applicant {
+            key: &checked.key,
+            address: record.address,
+            machine: renew.machine,
+        };
+        self.note(name, &machine, &record.token, now)?;
+        Ok(Ok(certificates))
+    }
+
+    /// Tells a node which authorities the cluster trusts, and keeps which ones it has taken. It
+    /// authenticates with `certificate` (DER), as in [`Gate::renew`].
+    pub fn trust(
+        &mut self,
+        asker: &Asker<'_>,
+        certificate: &[u8],
+        trust: &Trust,
+        now: OffsetDateTime,
+    ) -> Decision<Trusted> {
+        let (name, record) = allowed!(self.identified(asker, certificate, None, now)?);
+        if let Some((followers, digest)) = self.followers.as_ref().zip(trust.taken.as_ref()) {
+            let taken = Taken {
+                digest: digest.chars().take(MOST_DIGEST).collect(),
+                key: record.key,
+                seen: now,
+            };
+            followers.note(&name, &taken)?;
+        }
+        let authority = self.cluster.authority.clone();
+        Ok(Ok(Trusted { authority }))
+    }
+
+    /// The node that authenticates with its certificate kubelet-client (`certificate`, DER), and its
+    /// record. `machine` is SHA-256 of the UUID of its machine, if it sent one.
+    fn identified(
+        &self,
+        asker: &Asker<'_>,
+        certificate: &[u8],
+        machine: Option<Bytes32>,
+        now: OffsetDateTime,
+    ) -> Decision<(String, NodeRecord)> {
         let not_yours = |why: String| Ok(Err(Refusal::new(Reason::NotYours, why)));
         let shown = inspect::inspect_der(certificate)?;
-        let signed = inspect::is_der_signed_by(certificate, self.cluster.authority.as_bytes())?;
+        let signed = inspect::is_der_signed_by_any(certificate, &self.cluster.authority)?;
         let name = shown.common_name.strip_prefix("system:node:");
         let (Some(name), true) = (
             name.filter(|_| shown.organization == "system:nodes"),
@@ -267,30 +333,14 @@ impl<'a> Gate<'a> {
             && (Applicant {
                 key: &record.key,
                 address,
-                machine: renew.machine,
+                machine,
             })
             .is_copy_of(&record)
         {
             return Ok(Err(copy(name, &record)));
         }
         allowed!(self.check_name(asker, name, record.address));
-        let checked = allowed!(csr::check(
-            &renew.requests,
-            &Allowed::worker(name, record.address)
-        ));
-        if checked.key != record.key {
-            return not_yours(format!(
-                "the renewed certificate kubelet-client of {name} must keep its key"
-            ));
-        }
-        let certificates = self.issue(&checked, now)?;
-        let machine = Applicant {
-            key: &checked.key,
-            address: record.address,
-            machine: renew.machine,
-        };
-        self.note(name, &machine, &record.token, now)?;
-        Ok(Ok(certificates))
+        Ok(Ok((name.to_owned(), record)))
     }
 
     fn issue(&self, checked: &Checked, now: OffsetDateTime) -> Result<Certificates> {

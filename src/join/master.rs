@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use time::OffsetDateTime;
 
+use super::followers::Followers;
 use super::gate::{Ask, Cluster, Gate};
 use super::nodes::Nodes;
 use super::sealed::MasterKeys;
@@ -66,7 +67,8 @@ pub fn sign(socket: &Path, user: &str, root: &Root) -> Result<()> {
             cluster::master_presence(root, master.address)
         },
     };
-    let mut gate = Gate::new(cluster, tokens, nodes, ask);
+    let followers = Followers::new(&root.resolve(paths::JOIN_DIR)?);
+    let mut gate = Gate::new(cluster, tokens, nodes, ask).keeping(followers);
     signer::serve(socket, Some(user), &mut gate)
 }
 

@@ -16,6 +16,9 @@ pub const JOIN: &str = "/v1/join";
 /// The path at which a node renews its certificates. It authenticates with its present one.
 pub const RENEW: &str = "/v1/renew";
 
+/// The path at which a node asks which authorities the cluster trusts, and tells which ones it has taken.
+pub const TRUST: &str = "/v1/trust";
+
 /// The longest request, in bytes. A worker's requests take some 3 KiB.
 pub const MAX_REQUEST: usize = 64 * 1024;
 /// The longest answer, in bytes: certificates, each possibly with the CA certificates above it.
@@ -90,6 +93,24 @@ pub struct Renew {
     /// SHA-256 of the UUID of its machine, if it knows one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub machine: Option<Bytes32>,
+}
+
+/// A node's question which authorities the cluster trusts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Trust {
+    /// SHA-256 of the file with the authorities that it has taken whole: all its services and certificates are as
+    /// the file says. In hexadecimal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub taken: Option<String>,
+}
+
+/// The answer to [`Trust`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Trusted {
+    /// The authorities in PEM, the issuing one first.
+    pub authority: String,
 }
 
 /// One issued certificate.

@@ -8,6 +8,7 @@
 pub mod client;
 pub mod cluster;
 pub mod csr;
+pub mod followers;
 pub mod gate;
 pub mod late;
 pub mod master;

@@ -28,7 +28,7 @@ use tokio_rustls::TlsAcceptor;
 use zeroize::Zeroizing;
 
 use super::late;
-use super::message::{HELLO, JOIN, MAX_REQUEST, RENEW, Reason, Refusal};
+use super::message::{HELLO, JOIN, MAX_REQUEST, RENEW, Reason, Refusal, TRUST};
 use super::signer::{Answer, Der, MAX_MESSAGE, Message, Question, Visit};
 use crate::pki::key;
 use crate::sys::door::{self, Door, Limits, Place};
@@ -165,7 +165,9 @@ fn router(shared: &Arc<Shared>, doors: &Doors) -> Router {
         Doors::Join => Router::new()
             .route(HELLO, post(hello))
             .route(JOIN, post(join)),
-        Doors::Renew(_) => Router::new().route(RENEW, post(renew)),
+        Doors::Renew(_) => Router::new()
+            .route(RENEW, post(renew))
+            .route(TRUST, post(trust)),
     };
     routes
         .layer(DefaultBodyLimit::max(MAX_REQUEST))
@@ -215,6 +217,16 @@ async fn renew(
     pass(&shared, &peer, message).await
 }
 
+async fn trust(
+    State(shared): State<Arc<Shared>>,
+    Extension(peer): Extension<Peer>,
+    body: Bytes,
+) -> Response {
+    let certificate = Der(peer.certificate.clone().unwrap_or_default());
+    let message = parse(&body).map(|trust| Message::Trust(certificate, trust));
+    pass(&shared, &peer, message).await
+}
+
 fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
     serde_json::from_slice(body)
         .map_err(|error| Refusal::new(Reason::BadRequest, format!("invalid request: {error}")))
@@ -242,6 +254,7 @@ async fn pass(shared: &Shared, peer: &Peer, message: Result<Message, Refusal>) -
     match ask(&shared.signer, &Question::From(visit)).await {
         Ok(Answer::Welcome(welcome)) => Json(welcome).into_response(),
         Ok(Answer::Certificates(certificates)) => Json(certificates).into_response(),
+        Ok(Answer::Trusted(trusted)) => Json(trusted).into_response(),
         Ok(Answer::Refused(refusal)) => refused(refusal),
         other => {
             log::error!("the signer does not answer as expected: {other:?}");

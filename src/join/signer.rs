@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
 use super::gate::{Asker, Decision, Gate, names};
-use super::message::{Certificates, Hello, Join, Refusal, Renew, Welcome};
+use super::message::{Certificates, Hello, Join, Refusal, Renew, Trust, Trusted, Welcome};
 use crate::pki::issue::Signer;
 use crate::pki::{CertificateRequest, IssuedBy, Usage, inspect};
 
@@ -82,6 +82,8 @@ pub enum Message {
     Join(Join),
     /// Renews certificates. The node authenticates with its present one.
     Renew(Der, Renew),
+    /// Asks which authorities the cluster trusts. The node authenticates in the same way.
+    Trust(Der, Trust),
 }
 
 /// An answer of the signer.
@@ -96,6 +98,8 @@ pub enum Answer {
     Welcome(Welcome),
     /// Certificates.
     Certificates(Certificates),
+    /// The authorities that the cluster trusts.
+    Trusted(Trusted),
     /// A refusal.
     Refused(Refusal),
     /// A problem of the master itself, which is in its journal.
@@ -184,6 +188,11 @@ fn receive(
             let outcome = gate.renew(asker, &certificate.0, &renew, now);
             audited(&what, outcome, Answer::Certificates)
         }
+        Message::Trust(certificate, trust) => {
+            let what = format!("question from {from} about the authorities");
+            let outcome = gate.trust(asker, &certificate.0, &trust, now);
+            audited(&what, outcome, Answer::Trusted)
+        }
     }
 }
 
@@ -220,10 +229,10 @@ fn server_certificate(gate: &Gate<'_>, csr: &str, now: OffsetDateTime) -> Result
 
 /// Checks that the certificate that the proofs cover is the certificate of the service.
 fn check_server_certificate(gate: &Gate<'_>, der: &[u8]) -> Result<()> {
-    let authority = gate.cluster().authority.as_bytes();
+    let authorities = &gate.cluster().authority;
     let info = inspect::inspect_der(der)?;
     ensure!(
-        info.common_name == SERVICE_NAME && inspect::is_der_signed_by(der, authority)?,
+        info.common_name == SERVICE_NAME && inspect::is_der_signed_by_any(der, authorities)?,
         "the join service uses a certificate that was not issued for it"
     );
     Ok(())

@@ -5,7 +5,7 @@ use rcgen::{KeyPair, PublicKeyData};
 use time::OffsetDateTime;
 
 use super::held::{content, key_or_new, key_path};
-use super::inspect::{certificates, is_signed_by};
+use super::inspect::{authorities, certificates, is_signed_by};
 use super::{AuthorityRequest, Existing, GivenAuthority, Issued, Secret, issue, key};
 
 /// The authority of `request`, with its key.
@@ -54,10 +54,26 @@ pub(super) fn authority(
     Ok((issued, key))
 }
 
+/// The authority of `request` alone, without what it issues: the existing one, or a new one.
+pub fn authority_alone(
+    request: &AuthorityRequest,
+    existing: &dyn Existing,
+    now: OffsetDateTime,
+) -> Result<Issued> {
+    authority(request, existing, now).map(|(issued, _)| issued)
+}
+
 fn taken(given: &GivenAuthority, now: OffsetDateTime) -> Result<(String, Secret, KeyPair)> {
     let own_key = key::read(given.key.expose()).with_context(|| given.key_place.clone())?;
     let text = given.certificates.clone();
     check(&given.place, &text, &own_key, now)?;
+    // Others may be beside that of a cluster, which replaces its own.
+    let is_alone = given.may_have_others || authorities(&text)?.1.is_empty();
+    ensure!(
+        is_alone,
+        "{} has certificates behind the root; the file must end with the root",
+        given.place
+    );
     ensure!(
         only_certificates(text.clone())? == text,
         "{} contains more than certificates, such as a private key, and everyone may read it on a \
@@ -129,15 +145,22 @@ fn refuse_other_key(existing: &dyn Existing, path: &str, key: &KeyPair) -> Resul
 /// Refuses certificates of an authority that cannot sign with `key` at the time `now`. `place`
 /// names them.
 fn check(place: &str, pem: &str, key: &KeyPair, now: OffsetDateTime) -> Result<()> {
-    let chain = certificates(pem).with_context(|| place.to_owned())?;
+    let (chain, others) = authorities(pem).with_context(|| place.to_owned())?;
     let (_, first) = chain
         .first()
         .with_context(|| format!("{place} has no certificate"))?;
     ensure!(
         first.public_key == key.subject_public_key_info(),
         "{place} and its key do not belong together; the first certificate must be that of the \
-         issuing authority"
+         issuing authority (if `appliance certs rotate-ca` was interrupted, run it again)"
     );
+    for (_, info) in &others {
+        ensure!(
+            info.is_ca && info.signs_certificates,
+            "{place}: {} is not that of a certificate authority",
+            info.subject
+        );
+    }
     for (number, (own, info)) in chain.iter().enumerate() {
         let name = format!("{place}: certificate {} ({})", number + 1, info.subject);
         ensure!(

@@ -145,11 +145,14 @@ impl Authority<'_> {
     }
 }
 
-/// Whether the certificate `pem` should be renewed at the time `now`. If it expires with its
-/// authority, a new one would not be valid any longer.
+/// Whether the certificate `pem` should be renewed at the time `now`: it expires soon, or another authority signed
+/// it. If it expires with its authority, a new one would not be valid any longer.
 pub fn is_due(pem: &[u8], authority: &[u8], now: OffsetDateTime) -> Result<bool> {
+    let is_signed = is_signed_by(pem, authority)?;
     let (info, authority) = (inspect(pem)?, inspect(authority)?);
-    Ok(info.not_after < authority.not_after && info.not_after - now < renew_before(&info))
+    let is_another = !is_signed && info.public_key != authority.public_key;
+    let ends = info.not_after < authority.not_after && info.not_after - now < renew_before(&info);
+    Ok(is_another || ends)
 }
 
 /// How long before its expiry a certificate is renewed: when a third to a quarter of its lifetime is left.

@@ -63,7 +63,7 @@ pub fn inspect_der(der: &[u8]) -> Result<CertificateInfo> {
 }
 
 /// The certificates of a PEM file: each in PEM, and its content.
-pub fn certificates(pem: &str) -> Result<Vec<(String, CertificateInfo)>> {
+pub fn certificates(pem: &str) -> Result<Vec<Read>> {
     let mut all = Vec::new();
     for der in CertificateDer::pem_slice_iter(pem.as_bytes()) {
         let der = der.map_err(|_| anyhow!("not a PEM file of certificates"))?;
@@ -71,6 +71,18 @@ pub fn certificates(pem: &str) -> Result<Vec<(String, CertificateInfo)>> {
         all.push((encoded, inspect_der(&der)?));
     }
     Ok(all)
+}
+
+/// A certificate in PEM, and its content.
+pub type Read = (String, CertificateInfo);
+
+/// The certificates in the file of an authority: those of the issuing authority up to its root; and those of other
+/// authorities, which are trusted beside it while one replaces the other.
+pub fn authorities(pem: &str) -> Result<(Vec<Read>, Vec<Read>)> {
+    let mut chain = certificates(pem)?;
+    let root = chain.iter().position(|(_, info)| info.is_self_issued);
+    let others = root.map(|root| chain.split_off(root + 1));
+    Ok((chain, others.unwrap_or_default()))
 }
 
 /// SHA-256 of the certificate's public key (SubjectPublicKeyInfo), in hexadecimal.
@@ -119,6 +131,16 @@ pub fn is_signed_by(pem: &[u8], authority: &[u8]) -> Result<bool> {
 /// Like [`is_signed_by`], for a certificate in DER.
 pub fn is_der_signed_by(der: &[u8], authority: &[u8]) -> Result<bool> {
     signed(&parse_der(der)?, &parse(&parse_pem(authority)?)?)
+}
+
+/// Whether one of the authorities in `authorities` (PEM) signed the certificate `der`.
+pub fn is_der_signed_by_any(der: &[u8], authorities: &str) -> Result<bool> {
+    for (authority, _) in certificates(authorities)? {
+        if is_der_signed_by(der, authority.as_bytes())? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 fn signed(certificate: &X509Certificate<'_>, authority: &X509Certificate<'_>) -> Result<bool> {

@@ -72,7 +72,8 @@ impl<K: SigningKey> Signer<'_, K> {
     pub fn new(authority: &str, key: K) -> Result<Signer<'static, K>> {
         let issuer = Issuer::from_ca_cert_pem(authority, key)
             .context("the authority cannot issue certificates")?;
-        let certificates = inspect::certificates(authority)?;
+        // It may be trusted beside the one that it replaces, which does not limit what it issues.
+        let (certificates, _) = inspect::authorities(authority)?;
         let (_, own) = certificates.first().context("no authority")?;
         let ends = certificates.iter().map(|(_, info)| info.not_after).min();
         let between = certificates.iter().filter(|(_, info)| !info.is_self_issued);

@@ -14,6 +14,7 @@ mod resolve;
 mod secret;
 pub mod token;
 
+pub use authority::authority_alone;
 pub use held::{Held, hold, is_due};
 pub use resolve::resolve;
 pub use secret::Secret;
@@ -61,6 +62,8 @@ pub struct GivenAuthority {
     pub key_place: String,
     /// The key of the issuing authority, in PEM.
     pub key: Secret,
+    /// Whether roots of other authorities may be behind its own: those of a cluster that replaces its authority.
+    pub may_have_others: bool,
 }
 
 /// A key pair without a certificate.

@@ -97,7 +97,7 @@ fn refused(step: &Step) -> Refused {
 }
 
 /// Waits until systemd has started the API server and it is healthy.
-fn until_up(runner: &dyn Runner) -> Result<()> {
+pub fn until_up(runner: &dyn Runner) -> Result<()> {
     let schedule = Schedule::until(Instant::now() + COMING_UP, PAUSE);
     let up = retried("waiting for the API server", schedule, || {
         let units = systemd::show(runner, &[API_SERVER]).map_err(transient)?;

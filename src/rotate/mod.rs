@@ -1,7 +1,10 @@
 //! Rotates keys of a cluster, step by step, and goes on where an earlier run was cut.
 
+pub mod authority;
+pub mod cluster;
 pub mod here;
 pub mod masters;
+pub mod node;
 pub mod secrets;
 #[cfg(test)]
 mod tests;

@@ -47,6 +47,7 @@ mod registry;
 mod releases;
 mod rendered;
 mod rotate;
+mod rotate_ca;
 mod sealed;
 mod service;
 mod signature;

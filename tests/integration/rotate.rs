@@ -212,7 +212,7 @@ fn a_secret_that_others_change_is_read_and_written_again() {
     );
 }
 
-fn prepared(machine: &Machine, set: &[&str]) -> Installed {
+pub fn prepared(machine: &Machine, set: &[&str]) -> Installed {
     let payload = payload();
     let (root, metadata) = (machine.root(), machine.metadata());
     let request = Request {

@@ -304,6 +304,18 @@ Examples:
 
 More: appliance help certificates";
 
+pub const CERTS_ROTATE_CA: &str = "\
+Examples:
+  appliance certs rotate-ca --dry-run
+  appliance certs rotate-ca
+  appliance certs renew                   # on each worker that is listed
+  appliance certs rotate-ca --continue    # on the master, until it is complete
+
+Exit codes: 0 complete, or nothing to do; 6 other nodes, or pods, have to follow
+first. The output lists them, and says what to run.
+
+More: appliance help certificates";
+
 pub const SECRETS: &str = "\
 Examples:
   appliance secrets show

@@ -1,6 +1,7 @@
 //! The output of rotations of keys.
 
 use super::{print_table, table};
+use crate::rotate::authority;
 use crate::rotate::secrets::{Overview, Report, State};
 use crate::sys::out::say;
 use crate::sys::progress::escaped;
@@ -48,5 +49,42 @@ pub fn encryption(overview: &Overview) {
             "these masters have to follow: {}",
             overview.behind.join(", ")
         );
+    }
+}
+
+/// Prints how far the replacement of the authorities is, and what comes next.
+pub fn authorities(report: &authority::Report, dry_run: bool) {
+    if report.complete {
+        say!("the rotation is complete: the old authorities are dropped");
+        say!("workers drop them at their next daily renewal, or with: appliance certs renew");
+        say!("give kubeconfigs on other machines the new authority: appliance kubeconfig");
+        return;
+    }
+    say!("{}", report.stage);
+    if !report.behind.is_empty() {
+        say!(
+            "these nodes have to follow: {}",
+            escaped(&report.behind.join(", "))
+        );
+        say!(
+            "they follow at their daily renewal; to hurry them, run this there: appliance certs renew"
+        );
+        say!(
+            "if one of them is gone for good: kubectl delete node NAME; appliance node release NAME"
+        );
+    }
+    if !report.pods.is_empty() {
+        say!("these pods began before their service account had the new authority:");
+        for pod in &report.pods {
+            say!("  {}", escaped(pod));
+        }
+        say!(
+            "restart them, so that they still trust the API server: kubectl delete pod -n NAMESPACE NAME"
+        );
+    }
+    if report.stage != authority::Stage::None {
+        say!("then run this here: appliance certs rotate-ca --continue");
+    } else if dry_run {
+        say!("to begin one: appliance certs rotate-ca");
     }
 }

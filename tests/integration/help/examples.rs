@@ -38,6 +38,7 @@ const ONLY_PARSED: &[(&str, &str)] = &[
     ("appliance node", "a master"),
     ("kubectl delete node", "a master"),
     ("appliance certs renew", "a node"),
+    ("appliance certs rotate-ca", "a master"),
     ("appliance certs show", "a node"),
     ("appliance secrets", "a master"),
     ("appliance kubeconfig", "a master"),

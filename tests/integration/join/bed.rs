@@ -13,6 +13,7 @@ use std::time::Duration as StdDuration;
 
 use appliance::components::{self, KUBELET_CLIENT};
 use appliance::join::client::{Joined, Worker};
+use appliance::join::followers::Followers;
 use appliance::join::gate::{Ask, Cluster, Gate};
 use appliance::join::message::{RENEW, Renew};
 use appliance::join::nodes::{Nodes, Presence};
@@ -164,7 +165,8 @@ impl Bed {
                 node: &|_| Ok(presence),
                 master: &|_| Ok(presence),
             };
-            let mut gate = Gate::new(cluster, Tokens::new(&path), Nodes::new(&path), ask);
+            let gate = Gate::new(cluster, Tokens::new(&path), Nodes::new(&path), ask);
+            let mut gate = gate.keeping(Followers::new(&path));
             if ahead.is_zero() {
                 signer::serve(&socket, None, &mut gate).unwrap();
             } else {

@@ -1,6 +1,6 @@
 //! Joining: the exchange over real TLS, and everything that can go wrong with it.
 
-mod bed;
+pub mod bed;
 mod clocks;
 mod faults;
 mod load;

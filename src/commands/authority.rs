@@ -1,0 +1,83 @@
+//! `appliance certs rotate-ca`: replaces the authorities of the cluster and of etcd.
+
+use std::time::Duration;
+
+use anyhow::Result;
+
+use super::install::installed;
+use super::token::master;
+use super::{Outcome, print};
+use crate::cli::{NodeInputs, Output, Waiting};
+use crate::nodespec::{Profile, Role};
+use crate::observe::records;
+use crate::rotate::authority::{self, Report, Stage, Wish};
+use crate::rotate::cluster::Seen;
+use crate::rotate::node;
+use crate::sys::lock::Lock;
+use crate::sys::out::say;
+use crate::sys::root::Root;
+
+/// How long a worker tries to get its certificates. The timer tries again the next day.
+const RENEWAL: Duration = Duration::from_secs(600);
+
+/// Goes on with a rotation as far as possible.
+pub fn rotate(
+    inputs: &NodeInputs,
+    waiting: Waiting,
+    required_key: Option<&str>,
+    wish: Wish,
+    output: Output,
+) -> Result<Outcome> {
+    master()?;
+    let machine = installed(inputs, required_key)?;
+    let _lock = Lock::take(&machine.root, waiting.patience())?;
+    machine.check_installed(&[])?;
+    let report = authority::rotate(&machine, &Seen(&machine), wish)?;
+    print(&report, false, output)?;
+    Ok(match report.stage {
+        Stage::None => Outcome::Done,
+        _ => Outcome::Waiting,
+    })
+}
+
+/// Shows how far a rotation is, and what has to follow.
+pub fn show(inputs: &NodeInputs, required_key: Option<&str>, output: Output) -> Result<Outcome> {
+    master()?;
+    let machine = installed(inputs, required_key)?;
+    let report = authority::show(&machine, &Seen(&machine))?;
+    print(&report, true, output)?;
+    Ok(Outcome::Done)
+}
+
+fn print(report: &Report, dry_run: bool, output: Output) -> Result<()> {
+    match output {
+        Output::Text => print::keys::authorities(report, dry_run),
+        Output::Json => say!("{}", serde_json::to_string_pretty(report)?),
+    }
+    Ok(())
+}
+
+/// On a worker, takes the authorities that the master trusts. If that fails, there is only a warning: the renewal of
+/// certificates goes on.
+pub fn follow(inputs: &NodeInputs, waiting: Waiting, required_key: Option<&str>) -> Result<()> {
+    let root = Root::open("/".as_ref())?;
+    let is_worker = records::state(&root)?.is_some_and(|state| {
+        state.role == Role::Worker.to_string() && state.profile == Profile::WithCa.to_string()
+    });
+    if !is_worker {
+        return Ok(());
+    }
+    match take(inputs, waiting, required_key) {
+        Ok(true) => log::info!("this node has taken the authorities that the master trusts"),
+        Ok(false) => {}
+        Err(error) => log::warn!("cannot take the authorities that the master trusts: {error:#}"),
+    }
+    Ok(())
+}
+
+fn take(inputs: &NodeInputs, waiting: Waiting, required_key: Option<&str>) -> Result<bool> {
+    let machine = installed(inputs, required_key)?;
+    let _lock = Lock::take(&machine.root, waiting.patience())?;
+    machine.check_installed(&[])?;
+    node::follow(&machine, RENEWAL)
+}

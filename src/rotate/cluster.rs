@@ -1,0 +1,131 @@
+//! What a single master sees of the nodes and pods of its cluster.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, anyhow};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use serde_json::Value;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use super::authority::Cluster;
+use crate::clients::api::Api;
+use crate::clients::kubectl;
+use crate::desired::{Content, Purpose};
+use crate::install::Machine;
+use crate::join::followers::Followers;
+use crate::join::registry;
+use crate::paths::{JOIN_DIR, ROTATION_SINCE};
+use crate::plan::{Plan, Step};
+use crate::sys::retry::{Failure, Schedule, retried, transient};
+
+/// How long the controller manager may take to put the authorities into all tokens of service accounts.
+const TOKENS: Duration = Duration::from_secs(300);
+/// The longest pause between two looks at them.
+const PAUSE: Duration = Duration::from_secs(5);
+/// Where containers find the token of their service account.
+const MOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+
+/// The cluster of a master.
+pub struct Seen<'a>(pub &'a Machine);
+
+impl Cluster for Seen<'_> {
+    fn behind(&self, digest: &str) -> Result<Vec<String>> {
+        let root = &self.0.root;
+        let records = registry::open(root)?.1.all()?;
+        let taken = Followers::new(&root.resolve(JOIN_DIR)?).all()?;
+        let listed = kubectl::get(self.0.runner, &["nodes"])?;
+        let listed = names(&listed);
+        let own = self.0.spec.name.value.as_str();
+        let all: BTreeSet<&str> = (listed.iter().chain(records.keys()))
+            .map(String::as_str)
+            .filter(|name| *name != own)
+            .collect();
+        let follows = |name: &str| {
+            let pair = taken.get(name).zip(records.get(name));
+            pair.is_some_and(|(taken, record)| taken.digest == digest && taken.key == record.key)
+        };
+        let behind = all.into_iter().filter(|name| !follows(name));
+        Ok(behind.map(str::to_owned).collect())
+    }
+
+    fn blind(&self, pem: &str) -> Result<Vec<String>> {
+        let api = Api::here(&self.0.root)?;
+        let wanted = BASE64.encode(pem);
+        let schedule = Schedule::until(Instant::now() + TOKENS, PAUSE);
+        let all = retried(
+            "waiting for the tokens of service accounts",
+            schedule,
+            || {
+                let old = api.tokens_without(&wanted).map_err(transient)?;
+                match old.first() {
+                    None => Ok(()),
+                    Some(name) => Err(transient(anyhow!(
+                        "the controller manager has not put the new authority into {} tokens of service accounts, for \
+                     example {name}; see `journalctl -u kube-controller-manager`",
+                        old.len()
+                    ))),
+                }
+            },
+        );
+        all.map_err(Failure::into_error)?;
+        let since = since(self.0)?;
+        let pods = kubectl::get(self.0.runner, &["pods", "--all-namespaces"])?;
+        Ok(older(&pods, since))
+    }
+}
+
+fn names(list: &Value) -> Vec<String> {
+    let items = list["items"].as_array().into_iter().flatten();
+    let names = items.filter_map(|item| item["metadata"]["name"].as_str());
+    names.map(str::to_owned).collect()
+}
+
+/// Since when all tokens come with the new authority: now, or as an earlier run recorded.
+fn since(machine: &Machine) -> Result<OffsetDateTime> {
+    if let Some(text) = machine.root.read(ROTATION_SINCE)? {
+        let text = String::from_utf8_lossy(&text).into_owned();
+        let time = OffsetDateTime::parse(text.trim(), &Rfc3339);
+        return time.with_context(|| {
+            format!("{ROTATION_SINCE} is no time; remove it, and run this again")
+        });
+    }
+    let now = OffsetDateTime::now_utc();
+    let step = Step::WriteFile {
+        path: ROTATION_SINCE.to_owned(),
+        mode: 0o644,
+        content: Content::Whole(now.format(&Rfc3339)?.into_bytes()),
+        replaces: None,
+        new: true,
+        purpose: Purpose::Other,
+    };
+    machine.take_down(&Plan { steps: vec![step] })?;
+    Ok(now)
+}
+
+/// The pods in `list` with a token of a service account that began before `since`.
+pub fn older(list: &Value, since: OffsetDateTime) -> Vec<String> {
+    let pods = list["items"].as_array().into_iter().flatten();
+    let is_old = |pod: &&Value| {
+        let ended = matches!(
+            pod["status"]["phase"].as_str(),
+            Some("Succeeded" | "Failed")
+        );
+        let began = pod["status"]["startTime"].as_str();
+        let began = began.and_then(|text| OffsetDateTime::parse(text, &Rfc3339).ok());
+        !ended && has_token(pod) && began.is_none_or(|began| began < since)
+    };
+    let name = |pod: &Value| {
+        let part = |key: &str| pod["metadata"][key].as_str().unwrap_or_default().to_owned();
+        format!("{}/{}", part("namespace"), part("name"))
+    };
+    pods.filter(is_old).map(name).collect()
+}
+
+fn has_token(pod: &Value) -> bool {
+    let containers = pod["spec"]["containers"].as_array().into_iter().flatten();
+    let mounts = containers.filter_map(|container| container["volumeMounts"].as_array());
+    mounts.flatten().any(|mount| mount["mountPath"] == MOUNT)
+}

@@ -1,0 +1,127 @@
+//! Brings a node into the state that its authorities ask for.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, anyhow};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use sha2::{Digest, Sha256};
+
+use super::here::until_up;
+use crate::apply::records::note_taken;
+use crate::clients::systemd;
+use crate::enroll::{Joining, ask_authorities, take_authorities};
+use crate::install::Machine;
+use crate::paths::{CA_CERTIFICATE, KUBELET_KUBECONFIG, KUBELET_PKI_DIR, TAKEN};
+use crate::pki::inspect::is_signed_by;
+use crate::plan::{Plan, Step};
+use crate::sys::retry::{Failure, Schedule, retried, transient};
+use crate::sys::root::Root;
+
+/// How long a kubelet may take to get its certificate.
+const KUBELET: Duration = Duration::from_secs(600);
+/// The longest pause between two looks at it.
+const PAUSE: Duration = Duration::from_secs(5);
+/// What [`TAKEN`] has while a worker takes other authorities.
+const TAKING: &str = "taking others";
+
+fn digest_of(pem: &[u8]) -> String {
+    hex::encode(Sha256::digest(pem))
+}
+
+/// SHA-256 of the authorities that the node at `root` trusts, in hexadecimal.
+pub fn digest(root: &Root) -> Result<String> {
+    let pem = root.read(CA_CERTIFICATE)?;
+    let pem =
+        pem.with_context(|| format!("{CA_CERTIFICATE} is missing; run `appliance install`"))?;
+    Ok(digest_of(&pem))
+}
+
+/// Gives all certificates, kubeconfigs and services of this node what its authorities ask for. Returns when its API
+/// server, or its kubelet, works with them.
+pub fn settle(machine: &Machine, joining: Joining) -> Result<()> {
+    let role = *machine.spec.role;
+    let (plan, docker) = machine.plan(&machine.identity(joining)?)?;
+    let plan = match role.is_master() {
+        // The unit of the controller manager changes too.
+        true => plan,
+        false => plan.of_renewal(),
+    };
+    machine.apply(&plan, &docker)?;
+    if !machine.root.is_live() {
+        return Ok(());
+    }
+    if role.is_master() {
+        until_up(machine.runner)?;
+    }
+    match role.is_worker() {
+        true => renew_kubelet(machine),
+        false => Ok(()),
+    }
+}
+
+/// Whether the kubelet's own kubeconfig has the authorities of this node, and its certificate is of the first one.
+pub fn kubelet_follows(root: &Root) -> Result<bool> {
+    let authorities = root.read(CA_CERTIFICATE)?.unwrap_or_default();
+    let kubeconfig = root.read(KUBELET_KUBECONFIG)?.unwrap_or_default();
+    let certificate = root.read(&format!("{KUBELET_PKI_DIR}/kubelet-client-current.pem"))?;
+    let trusts = String::from_utf8_lossy(&kubeconfig).contains(&BASE64.encode(&authorities));
+    let is_signed =
+        certificate.is_some_and(|pem| is_signed_by(&pem, &authorities).unwrap_or(false));
+    Ok(trusts && is_signed)
+}
+
+/// Makes the kubelet request its certificate again. It copies the authorities into a kubeconfig of its own when it
+/// gets its certificate, and reads them from nowhere else later.
+fn renew_kubelet(machine: &Machine) -> Result<()> {
+    if kubelet_follows(&machine.root)? {
+        return Ok(());
+    }
+    log::info!("the kubelet requests its certificate again");
+    let steps = vec![
+        Step::RemoveFile(KUBELET_KUBECONFIG),
+        Step::RemoveContent(KUBELET_PKI_DIR),
+    ];
+    machine.take_down(&Plan { steps })?;
+    systemd::start(machine.runner, "kubelet", true)?;
+    let schedule = Schedule::until(Instant::now() + KUBELET, PAUSE);
+    let got = retried(
+        "waiting for the kubelet's certificate",
+        schedule,
+        || match kubelet_follows(&machine.root) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(transient(anyhow!(
+                "the kubelet has no certificate of the new authority yet; see `journalctl -u kubelet`"
+            ))),
+            Err(error) => Err(transient(error)),
+        },
+    );
+    got.map_err(Failure::into_error)
+}
+
+/// Takes the authorities that the master of this worker trusts, and tells the master. Returns whether anything
+/// changed. It can be cut anywhere and run again.
+pub fn follow(machine: &Machine, limit: Duration) -> Result<bool> {
+    let (root, context) = (&machine.root, machine.context());
+    let known = root
+        .read(TAKEN)?
+        .map(|text| String::from_utf8_lossy(&text).into_owned());
+    let known = known.filter(|digest| digest != TAKING);
+    let pem = ask_authorities(&context, known.as_deref())?;
+    let wanted = digest_of(pem.as_bytes());
+    if known.as_ref() == Some(&wanted) {
+        return Ok(false);
+    }
+    let is_new = root.read(CA_CERTIFICATE)?.as_deref() != Some(pem.as_bytes());
+    // Without any record, a node has what it got when it joined.
+    let is_settled = !is_new && root.read(TAKEN)?.is_none();
+    if !is_settled {
+        log::info!("the master trusts other authorities; this node takes them");
+        note_taken(root, TAKING)?;
+        take_authorities(root, &pem)?;
+        settle(machine, Joining::Now(Some(limit)))?;
+    }
+    note_taken(root, &wanted)?;
+    ask_authorities(&context, Some(&wanted))?;
+    Ok(!is_settled)
+}
