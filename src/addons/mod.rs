@@ -45,8 +45,8 @@ pub fn missing<'a>(addon: &'a Addon, available: &BTreeSet<&str>) -> Vec<&'a str>
     after.filter(|name| !available.contains(name)).collect()
 }
 
-/// Errors of kubectl v1.9 if no API server answers, or if it is temporarily unavailable.
-const UNANSWERED: [&str; 8] = [
+/// Errors of kubectl v1.9 that go away by themselves: no API server answers, or not now.
+const PASSING: [&str; 10] = [
     "The connection to the server ",
     "Unable to connect to the server",
     "dial tcp ",
@@ -55,12 +55,15 @@ const UNANSWERED: [&str; 8] = [
     "(ServiceUnavailable)",
     "Timeout)",
     "etcdserver: ",
+    // Another master applied the same manifest at this moment.
+    "(AlreadyExists)",
+    "(Conflict)",
 ];
 
 /// Whether kubectl's error is a refusal of the manifest by the API server. Other errors may go away
 /// by themselves.
 pub fn is_refusal(said: &str) -> bool {
-    !UNANSWERED.iter().any(|sign| said.contains(sign))
+    !PASSING.iter().any(|sign| said.contains(sign))
 }
 
 /// The API server's refusal, with the next step if the reason is known.
@@ -107,6 +110,8 @@ mod tests {
             "Error from server (Timeout): the server was unable to return a response in the time allotted",
             "Error from server (ServerTimeout): the server cannot complete the requested operation at this time",
             "Error from server: etcdserver: request timed out",
+            "error when creating \"a.yaml\": Error from server (AlreadyExists): roles \"a\" already exists",
+            "Error from server (Conflict): Operation cannot be fulfilled on services \"a\": the object has been modified",
         ] {
             assert!(!is_refusal(said), "{said}");
         }

@@ -48,6 +48,7 @@ mod releases;
 mod rendered;
 mod rotate;
 mod rotate_ca;
+mod rotations;
 mod sealed;
 mod service;
 mod signature;

@@ -8,6 +8,7 @@ use appliance_vm::genuine;
 use appliance_vm::machine::Machine;
 
 use crate::at_work;
+use crate::rotations::{self, stored_secrets};
 use crate::site::{SMALL, Site};
 use crate::vms::{Bed, address};
 
@@ -50,6 +51,8 @@ fn a_cluster_with_tunnels_is_protected_and_outlives_reboots() {
         at_work::every_node_knows_its_peers(site, &mut bed);
         the_cluster_works(site, &mut bed);
     }
+    rotations::the_authorities_are_replaced(site, &mut bed);
+    the_cluster_works(site, &mut bed);
     at_work::every_check_passes(site, &mut bed);
     at_work::a_second_run_changes_nothing(site, &mut bed);
     println!("kept: {}", bed.keep.display());
@@ -107,12 +110,7 @@ fn a_policy_cuts_and_another_lets_through(site: &Site, bed: &mut Bed) {
 
 /// The stand-in for the API server does not encrypt.
 fn secrets_are_encrypted_in_etcd(site: &Site, bed: &mut Bed) {
-    let secrets = bed.shell(
-        site.master,
-        "ETCDCTL_API=3 etcdctl --endpoints=https://127.0.0.1:2379 \
-         --cacert=/etc/kubernetes/ca/ca.pem --cert=/etc/kubernetes/ca/etcd/etcd.pem \
-         --key=/etc/kubernetes/ca/etcd/etcd-key.pem get /registry/secrets --prefix | tr -cd '[:print:]\\n'",
-    );
+    let secrets = stored_secrets(site, bed);
     let keys = secrets.matches("/registry/secrets/").count();
     let encrypted = secrets.matches("k8s:enc:aescbc:v1:key1:").count();
     assert!(keys > 10 && encrypted == keys, "{encrypted} of {keys}");

@@ -1,0 +1,73 @@
+//! Keys of a cluster at work are replaced: the key that encrypts secrets, and the certificate authorities.
+
+use crate::site::Site;
+use crate::vms::{APPLIANCE, Bed};
+
+/// How often the command may wait for others: each of its steps, and once for pods.
+const ROUNDS: usize = 6;
+/// The exit code while others have to follow.
+const WAITS: i64 = 6;
+/// The digest of the cluster's authority, and how many certificates its file has.
+const AUTHORITY: &str =
+    "sha256sum < /etc/kubernetes/ca/ca.pem; grep -c BEGIN /etc/kubernetes/ca/ca.pem";
+
+/// The secrets in etcd, as it stores them.
+pub fn stored_secrets(site: &Site, bed: &mut Bed) -> String {
+    bed.shell(
+        site.master,
+        "ETCDCTL_API=3 etcdctl --endpoints=https://127.0.0.1:2379 \
+         --cacert=/etc/kubernetes/ca/ca.pem --cert=/etc/kubernetes/ca/etcd/etcd.pem \
+         --key=/etc/kubernetes/ca/etcd/etcd-key.pem get /registry/secrets --prefix | tr -cd '[:print:]\\n'",
+    )
+}
+
+/// Replaces the key that encrypts secrets. The stand-in for the API server does not encrypt.
+pub fn the_key_of_secrets_is_replaced(site: &Site, bed: &mut Bed) {
+    let said = bed
+        .machine(site.master)
+        .run(&[APPLIANCE, "secrets", "rotate"])
+        .unwrap();
+    println!("{}{}", said.stdout, said.stderr);
+    assert_eq!(said.code, 0, "{said:?}");
+    let secrets = stored_secrets(site, bed);
+    let keys = secrets.matches("/registry/secrets/").count();
+    let new = secrets.matches("k8s:enc:aescbc:v1:key2:").count();
+    assert!(keys > 10 && new == keys, "{new} of {keys}");
+    bed.say(&format!("{new} of {keys} secrets have the new key"));
+    bed.wait_until_healthy();
+}
+
+/// Replaces the authorities, while workers follow and pods start again.
+pub fn the_authorities_are_replaced(site: &Site, bed: &mut Bed) {
+    let before = bed.shell(site.master, AUTHORITY);
+    let mut done = false;
+    for round in 0..ROUNDS {
+        let run = [APPLIANCE, "certs", "rotate-ca", "--continue"];
+        // The first run begins the rotation.
+        let run = if round == 0 { &run[..3] } else { &run[..] };
+        let said = bed.machine(site.master).run(run).unwrap();
+        bed.say(&format!("rotate-ca: {}{}", said.stdout, said.stderr));
+        if said.code == 0 {
+            done = true;
+            break;
+        }
+        assert_eq!(said.code, WAITS, "{said:?}");
+        for worker in site.workers.iter().filter(|worker| **worker != site.master) {
+            bed.shell(worker, &format!("{APPLIANCE} certs renew"));
+        }
+        if round == 0 {
+            bed.shell(
+                site.master,
+                "export HOME=/root; for namespace in default kube-system; do \
+                 kubectl -n $namespace delete pods --all; done",
+            );
+        }
+    }
+    assert!(done, "the rotation does not end");
+    let after = bed.shell(site.master, AUTHORITY);
+    let lines = |text: &str| text.lines().map(str::to_owned).collect::<Vec<_>>();
+    let (before, after) = (lines(&before), lines(&after));
+    assert_ne!(before[0], after[0]);
+    assert_eq!(after[1], "1", "the old authority is trusted");
+    bed.wait_until_healthy();
+}
