@@ -36,6 +36,10 @@ pub const SERVICE_ACCOUNT_PRIVATE: &str =
     "/etc/kubernetes/ca/service-account/service-account-key.pem";
 /// The audit policy of kube-apiserver: which requests it logs.
 pub const AUDIT_POLICY: &str = "/etc/kubernetes/audit-policy.yaml";
+/// The settings of kube-apiserver's admission plugins.
+pub const ADMISSION: &str = "/etc/kubernetes/admission.yaml";
+/// How many events kube-apiserver takes.
+pub const EVENT_LIMITS: &str = "/etc/kubernetes/event-limits.yaml";
 /// The audit log of kube-apiserver.
 pub const AUDIT_LOG: &str = "/var/log/kubernetes/audit.log";
 /// The administrator's kubeconfig.
@@ -217,6 +221,7 @@ pub fn for_templates() -> impl Iterator<Item = (&'static str, &'static str)> {
 }
 
 const FOR_TEMPLATES: &[(&str, &str)] = &[
+    ("admission", ADMISSION),
     ("audit_log", AUDIT_LOG),
     ("audit_policy", AUDIT_POLICY),
     ("bin", BIN_DIR),
@@ -237,6 +242,7 @@ const FOR_TEMPLATES: &[(&str, &str)] = &[
     ("encryption", ENCRYPTION),
     ("etcd", ETCD_DIR),
     ("etcd_environment", ETCD_ENVIRONMENT),
+    ("event_limits", EVENT_LIMITS),
     ("join", JOIN_DIR),
     ("kubelet", KUBELET_DIR),
     ("kubelet_kubeconfig", KUBELET_KUBECONFIG),

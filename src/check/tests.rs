@@ -23,6 +23,7 @@ fn expected() -> Expected {
         pause: "gcr.io/google_containers/pause-amd64:3.0".to_owned(),
         masters: vec!["server02".to_owned(), "server04".to_owned()],
         pod_metadata: false,
+        pod_security_policy: false,
     }
 }
 

@@ -65,6 +65,7 @@ impl<'a> Workload<'a> {
             "replicas": nodes,
             "image": expected.pause,
             "program": paths::PROGRAM,
+            "pod_security_policy": expected.pod_security_policy,
         });
         let manifest = render("manifests/check.yaml", &values)?;
         let file = scratch::yaml(manifest.as_bytes())?;

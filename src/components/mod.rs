@@ -130,7 +130,9 @@ const API_SERVER: Service = Service {
     runs: Runs::Program("kube-apiserver"),
     certificates: &[AUTHORITY, ETCD_AUTHORITY, ETCD_CLIENT, "kubernetes"],
     files: &[
+        paths::ADMISSION,
         paths::AUDIT_POLICY,
+        paths::EVENT_LIMITS,
         paths::TOKEN_FILE,
         paths::ENCRYPTION,
         paths::SERVICE_ACCOUNT_PUBLIC,

@@ -19,6 +19,9 @@ const FIRST_WORKLOAD: usize = 50;
 /// The add-on that must be available before every workload.
 const DNS: &str = "kube-dns";
 
+/// The add-on with the policies of pods.
+const POD_SECURITY: &str = "pod-security";
+
 /// One of the cluster's own add-ons.
 struct Own {
     name: &'static str,
@@ -34,12 +37,21 @@ struct Own {
 }
 
 const OWN: &[Own] = &[
+    // The API server takes no pod before it has a policy.
+    Own {
+        name: POD_SECURITY,
+        number: 5,
+        template: "manifests/pod-security.yaml",
+        images: &[],
+        after: &[],
+        wanted: |spec| *spec.admission.pod_security_policy == Switch::On,
+    },
     Own {
         name: "calico",
         number: 10,
         template: "manifests/calico.yaml",
         images: &["calico-kube-controllers"],
-        after: &[],
+        after: &[POD_SECURITY],
         wanted: NodeSpec::tls,
     },
     Own {

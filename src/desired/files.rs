@@ -11,7 +11,7 @@ use super::{Content, File, Purpose, Sources};
 use crate::bundle::manifest::Kind;
 use crate::components::{self, Runs, Service};
 use crate::nodespec::NodeSpec;
-use crate::nodespec::addons::Access;
+use crate::nodespec::addons::{Access, Switch};
 use crate::nodespec::ports::API_SERVER;
 use crate::paths;
 use crate::pki::{Pki, Secret};
@@ -73,6 +73,8 @@ fn config_files(sources: &Sources<'_>) -> Result<Vec<File>> {
         files.push(file(paths::AUDIT_POLICY, "config/audit-policy.yaml")?);
         files.push(File::public(paths::EXPECTED, expected(sources)?));
         if sources.spec.tls() {
+            files.push(file(paths::ADMISSION, "config/admission.yaml")?);
+            files.push(file(paths::EVENT_LIMITS, "config/event-limits.yaml")?);
             files.push(file(paths::USERS, "config/sysusers.conf")?);
             let objects = "config/cluster-objects.yaml";
             files.push(file(paths::CLUSTER_OBJECTS, objects)?);
@@ -105,6 +107,7 @@ fn expected(sources: &Sources<'_>) -> Result<String> {
         pause: pause.reference.clone().unwrap_or_default(),
         masters: cluster.masters.iter().map(|m| m.name.clone()).collect(),
         pod_metadata: *spec.addons.pod_metadata == Access::Allow,
+        pod_security_policy: *spec.admission.pod_security_policy == Switch::On,
     };
     Ok(serde_json::to_string_pretty(&expected)? + "\n")
 }

@@ -18,6 +18,17 @@ const MODULES: &[&str] = &[
 /// The module of Calico's tunnels.
 const TUNNEL: &str = "ipip";
 
+/// What the kubelet v1.9 requires of the kernel: with `--protect-kernel-defaults` it does not start if one
+/// differs. Without the flag, it sets them itself.
+const KUBELET: &[(&str, &str)] = &[
+    ("vm.overcommit_memory", "1"),
+    ("vm.panic_on_oom", "0"),
+    ("kernel.panic", "10"),
+    ("kernel.panic_on_oops", "1"),
+    ("kernel.keys.root_maxkeys", "1000000"),
+    ("kernel.keys.root_maxbytes", "25000000"),
+];
+
 /// The modules, in the order in which they are loaded.
 pub fn modules(spec: &NodeSpec) -> Vec<String> {
     let tunnel = (*spec.cluster.ipip != Ipip::Off).then_some(TUNNEL);
@@ -28,7 +39,7 @@ pub fn modules(spec: &NodeSpec) -> Vec<String> {
 /// The settings: key with dots, value.
 pub fn settings(spec: &NodeSpec) -> Vec<(String, String)> {
     let ports = spec.cluster.node_ports.to_string();
-    [
+    let network = [
         ("net.ipv4.ip_forward", "1"),
         ("net.bridge.bridge-nf-call-iptables", "1"),
         ("net.bridge.bridge-nf-call-ip6tables", "1"),
@@ -36,7 +47,9 @@ pub fn settings(spec: &NodeSpec) -> Vec<(String, String)> {
         ("net.ipv4.conf.all.rp_filter", "1"),
         // A node port that is in use as an ephemeral port cannot be opened.
         ("net.ipv4.ip_local_reserved_ports", &ports),
-    ]
-    .map(|(key, value)| (key.to_owned(), value.to_owned()))
-    .to_vec()
+    ];
+    let kubelet = KUBELET.iter().filter(|_| spec.role.is_worker());
+    let all = network.iter().chain(kubelet);
+    all.map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+        .collect()
 }

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::{Sources, kernel};
 use crate::components;
 use crate::nodespec::NodeSpec;
+use crate::nodespec::addons::Switch;
 use crate::nodespec::ports::{
     self, API_SERVER, API_SERVER_SIMPLE, CALICO_DATASTORE, ETCD_CLIENTS, ETCD_PEERS,
 };
@@ -41,6 +42,8 @@ pub(super) fn values(sources: &Sources<'_>) -> Value {
         "scheme": spec.reach().scheme(),
         "pod_mtu": spec.pod_mtu(),
         "pod_metadata": spec.addons.pod_metadata.to_string(),
+        "always_pull_images": *spec.admission.always_pull_images == Switch::On,
+        "pod_security_policy": *spec.admission.pod_security_policy == Switch::On,
         "node": {
             "name": *spec.name,
             "address": spec.address.to_string(),

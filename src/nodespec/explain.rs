@@ -116,6 +116,8 @@ impl NodeSpec {
             ),
             displayed("dashboard", &self.addons.dashboard),
             displayed("defaultDeny", &self.addons.default_deny),
+            displayed("podSecurityPolicy", &self.admission.pod_security_policy),
+            displayed("alwaysPullImages", &self.admission.always_pull_images),
             displayed("podMetadataAccess", &self.addons.pod_metadata),
             row("hub", &self.addons.hub, or_none(&self.addons.hub)),
             displayed("joinPort", &self.join.port),

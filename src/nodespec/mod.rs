@@ -13,6 +13,7 @@ use time::OffsetDateTime;
 
 use crate::metadata::model::Metadata;
 use crate::nodespec::addons::AddonSpec;
+use crate::nodespec::admission::AdmissionSpec;
 use crate::nodespec::join::JoinSpec;
 use crate::nodespec::labels::{Label, Taint};
 use crate::nodespec::master::Master;
@@ -22,6 +23,7 @@ use crate::nodespec::value::{Layer, Sourced};
 
 pub mod addons;
 mod address;
+pub mod admission;
 pub mod explain;
 mod identity;
 pub mod join;
@@ -166,6 +168,8 @@ pub struct NodeSpec {
     pub join: JoinSpec,
     /// The add-ons of the cluster.
     pub addons: AddonSpec,
+    /// What the API server refuses about pods.
+    pub admission: AdmissionSpec,
     /// The values that all nodes have in common.
     pub cluster: ClusterSpec,
     /// Problems that the operator should know, but that stop nothing: one sentence each.

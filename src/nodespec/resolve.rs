@@ -62,6 +62,7 @@ impl Resolver<'_> {
         let ca = self.ca();
         let join = self.join();
         let addons = self.addons();
+        let admission = self.admission();
         let cluster = self.cluster(inventory.as_ref(), master, masters);
         self.check_clock();
         let spec = NodeSpec {
@@ -78,6 +79,7 @@ impl Resolver<'_> {
             taints: taints?,
             join: join?,
             addons: addons?,
+            admission: admission?,
             cluster: cluster?,
             warnings: Vec::new(),
         };
@@ -86,6 +88,7 @@ impl Resolver<'_> {
         self.check_masters(&spec);
         self.check_ports(&spec);
         self.check_policy(&spec);
+        self.check_admission(&spec);
         self.warn_of_address_pairs(&spec.cluster, *spec.address);
         Some(spec)
     }

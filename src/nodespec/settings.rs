@@ -77,6 +77,12 @@ pub struct Settings {
     /// Whether pods of the namespace default accept only connections that a NetworkPolicy allows.
     #[schemars(with = "Option<OnOff>")]
     pub default_deny: Option<String>,
+    /// Whether the API server refuses pods that no PodSecurityPolicy allows. Pods outside kube-system then run without privileges and not as root.
+    #[schemars(with = "Option<OnOff>")]
+    pub pod_security_policy: Option<String>,
+    /// Whether every start of a pod asks the registry for its images. Without a registry that has all images, no pod starts any more.
+    #[schemars(with = "Option<OnOff>")]
+    pub always_pull_images: Option<String>,
     /// Whether pods may reach OpenStack's metadata service, which shows user-data and its secrets.
     pub pod_metadata_access: Option<String>,
     /// The registry that replaces {{ HUB }} in manifests of workloads.
@@ -359,6 +365,18 @@ pub const PLAIN: &[Plain] = &[
     plain("dashboard", "APPLIANCE_DASHBOARD", "off", "off"),
     plain("defaultDeny", "APPLIANCE_DEFAULT_DENY", "off", "off"),
     plain(
+        "podSecurityPolicy",
+        "APPLIANCE_POD_SECURITY_POLICY",
+        "off",
+        "off",
+    ),
+    plain(
+        "alwaysPullImages",
+        "APPLIANCE_ALWAYS_PULL_IMAGES",
+        "off",
+        "off",
+    ),
+    plain(
         "podMetadataAccess",
         "APPLIANCE_POD_METADATA_ACCESS",
         "deny",
@@ -455,34 +473,4 @@ pub(super) fn suggest(complaint: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-
-    #[test]
-    fn a_misspelt_key_of_the_configuration_is_refused_with_a_suggestion() {
-        let error =
-            Settings::from_yaml("configuration site.yaml", "podCDIR: 172.20.0.0/16\n").unwrap_err();
-        let text = format!("{error:#}");
-        assert!(text.contains("configuration site.yaml"), "{text}");
-        assert!(text.contains("did you mean `podCIDR`?"), "{text}");
-    }
-
-    #[test]
-    fn a_configuration_is_written_as_people_write_yaml() {
-        let text = "mtu: 1450\nipip: off\napiServerSANs: [api.example.org, 203.0.113.7]\n\
-            hosts:\n  server01: 192.168.1.101\nroleRules:\n- launchIndex: 0\n  role: master\n";
-        let settings = Settings::from_yaml("site.yaml", text).unwrap();
-        assert_eq!(settings.mtu.as_deref(), Some("1450"));
-        assert_eq!(settings.ipip.as_deref(), Some("off"));
-        assert_eq!(
-            settings.api_server_sans.as_deref(),
-            Some("api.example.org,203.0.113.7")
-        );
-        assert_eq!(settings.hosts.unwrap()["server01"], "192.168.1.101");
-        assert_eq!(
-            settings.role_rules.unwrap()[0].launch_index.as_deref(),
-            Some("0")
-        );
-    }
-}
+mod tests;

@@ -46,6 +46,7 @@ impl Resolver<'_> {
         self.ca();
         self.join();
         self.addons();
+        self.admission();
         let inventory = self.inventory();
         let masters = self.masters(inventory.as_ref());
         let master = self.master(inventory.as_ref(), masters.as_ref());

@@ -28,4 +28,7 @@ pub struct Expected {
     pub masters: Vec<String>,
     /// Whether pods may reach OpenStack's metadata service.
     pub pod_metadata: bool,
+    /// Whether the API server refuses pods that no PodSecurityPolicy allows.
+    #[serde(default)]
+    pub pod_security_policy: bool,
 }

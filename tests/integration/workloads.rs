@@ -318,6 +318,10 @@ fn the_switches_of_add_ons_are_checked_and_do_what_they_say() {
     for file in ["30-dashboard.yaml", "40-default-deny.yaml"] {
         machine.read(&format!("etc/kubernetes/addons/{file}"));
     }
+    let policies = Machine::new();
+    policies.installed(&["--set", "podSecurityPolicy=on"]);
+    let index = policies.read("etc/kubernetes/addons/index.json");
+    assert!(index.find("pod-security").unwrap() < index.find("calico").unwrap());
     let said = Machine::new().refusal(&["--set", "dashboard=yes please"]);
     assert_holds(&said, &["--set dashboard", "expected on or off"]);
     let said = Machine::new().refusal(&["--set", "hub=https://hub.example.org"]);
@@ -325,6 +329,11 @@ fn the_switches_of_add_ons_are_checked_and_do_what_they_say() {
     let simple = ["--profile", "simple", "--set", "defaultDeny=on"];
     let said = Machine::new().refusal(&simple);
     assert_holds(&said, &["simple enforces no NetworkPolicy"]);
+    let simple = ["--profile", "simple", "--set", "podSecurityPolicy=on"];
+    let said = Machine::new().refusal(&simple);
+    assert_holds(&said, &["no PodSecurityPolicy has an effect"]);
+    let said = Machine::new().installed(&["--set", "alwaysPullImages=on"]);
+    assert_holds(&said, &["no pod starts while the registry"]);
 }
 
 /// The example as its README adds it to a bundle, with nothing else in the bundle.

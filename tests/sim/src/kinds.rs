@@ -23,7 +23,7 @@ const RBAC: &str = "rbac.authorization.k8s.io";
 const CERTIFICATES: &str = "certificates.k8s.io";
 
 /// If a kind is served in several groups, kubectl uses the first.
-pub const KINDS: [Kind; 26] = [
+pub const KINDS: [Kind; 27] = [
     core("nodes", "Node", false, &["node", "no"], "minions"),
     core("namespaces", "Namespace", false, &["namespace", "ns"], ""),
     core("pods", "Pod", true, &["pod", "po"], ""),
@@ -81,6 +81,15 @@ pub const KINDS: [Kind; 26] = [
     replica_sets("apps", "v1"),
     network_policies("networking.k8s.io", "v1"),
     network_policies("extensions", "v1beta1"),
+    Kind {
+        group: "extensions",
+        version: "v1beta1",
+        resource: "podsecuritypolicies",
+        kind: "PodSecurityPolicy",
+        namespaced: false,
+        names: &["podsecuritypolicy", "psp"],
+        directory: "podsecuritypolicy",
+    },
 ];
 
 const fn core(

@@ -17,6 +17,7 @@ pub struct Rules {
     /// The ranges of services' addresses and ports.
     pub ranges: Ranges,
     accounts: bool,
+    policies: bool,
     privileged: bool,
 }
 
@@ -28,6 +29,9 @@ impl Rules {
         Ok(Self {
             ranges: Ranges::read(flags)?,
             accounts: flags.list("admission-control").contains(&"ServiceAccount"),
+            policies: flags
+                .list("admission-control")
+                .contains(&"PodSecurityPolicy"),
             privileged: flags.boolean("allow-privileged", false),
         })
     }
@@ -63,6 +67,11 @@ impl Rules {
             }
             _ => Ok(Ok(object)),
         }
+    }
+
+    /// Whether a policy must allow a new object of this kind.
+    pub fn asks_policies(&self, kind: &Kind) -> bool {
+        self.policies && kind.resource == "pods"
     }
 
     /// Completes and checks the new state of the object `old`.

@@ -17,7 +17,7 @@ use super::attributes::Resource;
 use super::checked::{self, is_name};
 use super::patches::{merge, merge_strategically};
 use super::selector::Selector;
-use super::{answers, removal};
+use super::{answers, pod_policies, removal};
 
 /// How often a change is tried again after another change came first.
 const TRIES: u32 = 5;
@@ -231,6 +231,11 @@ fn written(asked: &Asked<'_>, object: Value) -> Answer {
         Ok(object) => object,
         Err(refusal) => return Ok(Err(refusal)),
     };
+    if asked.rules.asks_policies(asked.kind)
+        && let Some(refusal) = pod_policies::refusal(asked.store, asked.user, &object)?
+    {
+        return Ok(Err(refusal));
+    }
     Ok(match write_new(asked.store, asked.kind, object)? {
         Some(object) => Ok(Response::json(201, &object)),
         None => Err(answers::already_exists(asked.kind, &name)),

@@ -16,6 +16,7 @@ use super::admission::Rules;
 use super::audit::Audit;
 use super::authn::Authenticator;
 use super::authz::Authorizer;
+use super::event_limits;
 use super::itself::Itself;
 use super::node_proxy::Kubelets;
 
@@ -54,6 +55,7 @@ impl Options {
             bail!("--etcd-servers must be specified");
         }
         check_names(flags)?;
+        event_limits::check(flags)?;
         check_advertised(flags)?;
         check_pairs(flags)?;
         Ok(Self {

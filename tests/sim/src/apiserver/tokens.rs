@@ -69,11 +69,19 @@ pub fn user(keys: &[VerifyingKey], store: &Store, token: &str) -> Result<Option<
     {
         return Ok(None);
     }
+    Ok(Some(account_user(namespace, account)))
+}
+
+/// The user that a service account is.
+pub fn account_user(namespace: &str, account: &str) -> User {
     let groups = vec![
         "system:serviceaccounts".to_owned(),
         format!("system:serviceaccounts:{namespace}"),
     ];
-    Ok(Some(User::authenticated(name, groups)))
+    User::authenticated(
+        format!("system:serviceaccount:{namespace}:{account}"),
+        groups,
+    )
 }
 
 /// The claims of a token that one of the keys signed.

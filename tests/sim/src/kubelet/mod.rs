@@ -6,6 +6,7 @@ mod cni;
 mod container;
 mod environment;
 mod files;
+mod kernel;
 mod network;
 mod node;
 mod pod;
@@ -87,6 +88,9 @@ fn check_machine(flags: &Flags) -> Result<(Docker, String)> {
             "Running with swap on is not supported, please disable swap! or set \
              --fail-swap-on flag to false. /proc/swaps contained: {swaps}"
         );
+    }
+    if flags.boolean("protect-kernel-defaults", false) {
+        kernel::check(Path::new("/proc/sys")).context("Failed to start ContainerManager")?;
     }
     match flags.text("container-runtime").unwrap_or("docker") {
         "docker" => {

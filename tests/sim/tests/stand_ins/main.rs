@@ -18,6 +18,7 @@ mod objects;
 mod pki;
 mod plane;
 mod pods;
+mod policies;
 mod proxy;
 mod web;
 mod workloads;
