@@ -11,6 +11,7 @@ pub mod apply;
 pub mod balance;
 pub mod bundle;
 pub mod check;
+pub mod cis;
 pub mod cli;
 pub mod clients;
 pub mod commands;

@@ -20,6 +20,14 @@ pub struct Check {
     #[arg(long)]
     pub no_pods: bool,
 
+    /// Evaluate this node by the CIS Kubernetes Benchmark instead, on any node
+    #[arg(long, conflicts_with = "no_pods")]
+    pub cis: bool,
+
+    /// With --cis: evaluate the system below this directory, for example a mounted image
+    #[arg(long, value_name = "DIR", default_value = "/", requires = "cis")]
+    pub root: PathBuf,
+
     /// Output format
     #[arg(short, long, value_enum, default_value_t)]
     pub output: Output,

@@ -71,6 +71,14 @@ fn parse_unit(block: &str) -> Option<(String, Unit)> {
     Some((name, unit))
 }
 
+/// The ID of the service's main process; `None` if it does not run.
+pub fn main_process(runner: &dyn Runner, name: &str) -> Result<Option<u32>> {
+    let arguments = ["show", "--property=MainPID", &unit(name)];
+    let output = runner.check(&Command::new("systemctl", &arguments))?;
+    let id = output.stdout.trim().strip_prefix("MainPID=");
+    Ok(id.and_then(|id| id.parse().ok()).filter(|id| *id != 0))
+}
+
 /// Whether the last run of the unit's main process was refused: exit code 2.
 pub fn was_refused(runner: &dyn Runner, unit: &str) -> Result<bool> {
     let arguments = ["show", "--property=ActiveState,ExecMainStatus", unit];
@@ -141,6 +149,14 @@ mod tests {
                 stderr: String::new(),
             })
         }
+    }
+
+    #[test]
+    fn a_service_that_does_not_run_has_no_main_process() {
+        let id = |said| main_process(&Says(said), "etcd").unwrap();
+        assert_eq!(id("MainPID=812\n"), Some(812));
+        assert_eq!(id("MainPID=0\n"), None);
+        assert_eq!(id(""), None);
     }
 
     #[test]

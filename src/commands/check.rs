@@ -4,10 +4,11 @@ use anyhow::{Result, bail};
 
 use super::{Outcome, not_installed, print};
 use crate::check::{self, find_out, serve};
+use crate::cis;
 use crate::cli::{Check, CheckCommand};
 use crate::nodespec::Refused;
-use crate::observe::records;
 use crate::observe::user::check_user;
+use crate::observe::{self, records};
 use crate::sys::process::System;
 use crate::sys::root::Root;
 
@@ -17,11 +18,17 @@ pub fn run(arguments: &Check) -> Result<Outcome> {
         serve::run(*port, node)?;
         return Ok(Outcome::Done);
     }
-    let root = Root::open("/".as_ref())?;
+    let root = Root::open(&arguments.root)?;
     check_user(&root)?;
     let Some(state) = records::state(&root)? else {
         return Ok(not_installed());
     };
+    if arguments.cis {
+        let facts = observe::cis::read(&root, &System, &state)?;
+        let judged = cis::judge(&facts);
+        print::cis::report(&state, &facts, &judged, arguments.output)?;
+        return Ok(outcome(cis::is_sound(&judged)));
+    }
     let Some(expected) = records::expected(&root)? else {
         bail!(Refused {
             problems: vec![format!(
@@ -33,9 +40,13 @@ pub fn run(arguments: &Check) -> Result<Outcome> {
     let facts = find_out(&root, &System, &expected, arguments.no_pods)?;
     let checked = check::judge(&expected, &facts);
     print::checked(&checked, arguments.output)?;
-    Ok(if check::is_sound(&checked) {
+    Ok(outcome(check::is_sound(&checked)))
+}
+
+fn outcome(is_sound: bool) -> Outcome {
+    if is_sound {
         Outcome::Done
     } else {
         Outcome::Degraded
-    })
+    }
 }

@@ -1,6 +1,7 @@
 //! The output of commands: tables for people, JSON for programs.
 
 pub mod bundle;
+pub mod cis;
 pub mod keys;
 
 use std::collections::BTreeMap;

@@ -1,6 +1,7 @@
 //! Reads the machine and writes nothing: which parts of the desired node exist already.
 
 pub mod addons;
+pub mod cis;
 pub mod inputs;
 pub mod node;
 pub mod peers;

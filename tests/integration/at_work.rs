@@ -86,6 +86,17 @@ pub fn every_check_passes(site: &Site, bed: &mut Bed) {
     });
 }
 
+/// No item of the CIS Kubernetes Benchmark fails on any node. The flags are those of the running programs.
+pub fn no_item_of_the_benchmark_fails(site: &Site, bed: &mut Bed) {
+    for name in site.nodes() {
+        let command = [APPLIANCE, "check", "--cis"];
+        let table = bed.machine(name).run(&command).unwrap();
+        println!("{name}: {}{}", table.stdout, table.stderr);
+        assert_eq!(table.code, 0, "{name}: {table:?}");
+        assert!(!table.stdout.contains("does not run"), "{name}: {table:?}");
+    }
+}
+
 /// The probes find each fault, and the check shows how to fix it.
 pub fn faults_of_the_network_are_told(site: &Site, bed: &mut Bed) {
     let name = site.workers[0];

@@ -49,6 +49,7 @@ fn vms_become_a_cluster_by_themselves() {
     if thorough() {
         at_work::everything_is_available(site, &mut bed);
         at_work::every_check_passes(site, &mut bed);
+        at_work::no_item_of_the_benchmark_fails(site, &mut bed);
         at_work::faults_of_the_network_are_told(site, &mut bed);
         at_work::the_commands_of_the_documentation_work(site, &mut bed);
         at_work::the_services_are_reached_from_outside(site, &mut bed);

@@ -10,6 +10,7 @@ mod binary;
 mod bundles;
 mod carrier;
 mod certs;
+mod cis;
 mod cli;
 mod cloud_init;
 mod config;

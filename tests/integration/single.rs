@@ -20,6 +20,7 @@ fn one_vm_is_a_cluster_of_its_own() {
     bed.say("the node is healthy");
     at_work::everything_is_available(site, &mut bed);
     at_work::every_check_passes(site, &mut bed);
+    at_work::no_item_of_the_benchmark_fails(site, &mut bed);
     at_work::the_services_are_reached_from_outside(site, &mut bed);
     at_work::an_image_that_docker_lost_comes_back(site, &mut bed);
     if genuine::is_genuine() {

@@ -189,9 +189,12 @@ Examples:
   appliance check
   appliance check --no-pods
   appliance check -o json | jq '.checks[] | select(.result == \"failed\")'
+  appliance check --cis        # this node, by the CIS Kubernetes Benchmark
+  appliance check --cis -o json | jq '.items[] | select(.result == \"fail\")'
 
 Exit codes: 0 no check failed, 3 a check failed, 4 this machine is not a node,
 2 it is not a master. A check that is skipped shows why and does not fail.
+With --cis: 3 an item failed; `appliance help cis` has all items and results.
 
 More: appliance help checks";
 

@@ -1,0 +1,108 @@
+//! The output of `appliance check --cis`.
+
+use anyhow::Result;
+use serde_json::{Map, json};
+
+use super::{print_table, table};
+use crate::cis::facts::{Facts, Program};
+use crate::cis::{BENCHMARK, Judged, Source, Verdict, count, is_sound};
+use crate::cli::Output;
+use crate::nodespec::Profile;
+use crate::records::state::State;
+use crate::sys::out::say;
+use crate::sys::progress::escaped;
+
+/// Prints the results: a table, and below it the reasons.
+pub fn report(state: &State, facts: &Facts, judged: &[Judged], output: Output) -> Result<()> {
+    if output == Output::Json {
+        let summary: Map<_, _> = Verdict::ALL
+            .into_iter()
+            .map(|result| Ok((name(result)?, json!(count(judged, result)))))
+            .collect::<Result<_>>()?;
+        let document = json!({
+            "benchmark": BENCHMARK,
+            "node": state.node,
+            "role": state.role,
+            "profile": state.profile,
+            "sound": is_sound(judged),
+            "summary": summary,
+            "items": judged,
+        });
+        say!("{}", serde_json::to_string_pretty(&document)?);
+        return Ok(());
+    }
+    say!(
+        "{BENCHMARK}, on the {} {}, profile {}",
+        state.role,
+        state.node,
+        state.profile
+    );
+    sources(facts);
+    let mut rows = table(&["ITEM", "RESULT", "REQUIRED", "FOUND"]);
+    // Items of other kinds of nodes have no row, only a place in the summary.
+    let here = |one: &&Judged| one.result != Verdict::NotApplicable;
+    for one in judged.iter().filter(here) {
+        rows.add_row([one.item, one.result.words(), one.requires, &one.found]);
+    }
+    print_table(&rows);
+    reasons(judged, Verdict::Differs, "These items differ on purpose:");
+    reasons(
+        judged,
+        Verdict::Manual,
+        "A person must look at these items:",
+    );
+    summary(facts, judged);
+    Ok(())
+}
+
+/// The name of a result in JSON.
+fn name(result: Verdict) -> Result<String> {
+    let name = serde_json::to_value(result)?;
+    Ok(name.as_str().unwrap_or_default().to_owned())
+}
+
+/// Where the flags of each program were read.
+fn sources(facts: &Facts) {
+    let own = Program::ALL.into_iter().filter(|p| p.is_on(facts.role));
+    for program in own {
+        let from = match facts.programs.get(&program).map(|line| &line.source) {
+            Some(Source::Process(id)) => format!("of its process {id}"),
+            Some(Source::Unit(path)) => format!("of {path}; it does not run"),
+            None => "none: it has no unit and does not run".to_owned(),
+        };
+        say!("flags of {}: {}", program.name(), escaped(&from));
+    }
+}
+
+fn reasons(judged: &[Judged], result: Verdict, head: &str) {
+    if count(judged, result) == 0 {
+        return;
+    }
+    say!("\n{head}");
+    for one in judged.iter().filter(|one| one.result == result) {
+        say!("  {}: {}", one.item, one.why);
+    }
+}
+
+fn summary(facts: &Facts, judged: &[Judged]) {
+    let counts: Vec<String> = Verdict::ALL
+        .into_iter()
+        .map(|result| format!("{} {}", count(judged, result), result.words()))
+        .collect();
+    say!("\n{} items: {}", judged.len(), counts.join(", "));
+    if is_sound(judged) {
+        return;
+    }
+    if facts.profile == Profile::Simple {
+        say!(
+            "\nTHIS NODE IS NOT HARDENED. The profile simple has no TLS and no authorization: anyone who reaches \
+             this machine over the network has full control of the cluster. Use the profile with-ca: `appliance \
+             convert --dry-run` shows what changes."
+        );
+        return;
+    }
+    say!(
+        "\nItems failed. `appliance install` restores the units and files of the appliance. If a unit has a \
+         drop-in, it wins: `systemctl cat UNIT` shows it."
+    );
+}
