@@ -80,7 +80,7 @@ pub struct VendorData {
 }
 
 /// One network interface as `network_data.json` describes it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Interface {
     /// Its MAC address in lower case; the only thing that identifies it inside the VM.
     pub mac: String,
@@ -88,8 +88,14 @@ pub struct Interface {
     pub mtu: Option<u32>,
     /// Its static addresses; a DHCP network has none here.
     pub addresses: Vec<IpAddr>,
+    /// Whether it gets an IPv4 address by DHCP.
+    pub dhcp: bool,
     /// Whether a default route uses it.
     pub default_route: bool,
+    /// The number of its VLAN, if it is one on another interface.
+    pub vlan: Option<u16>,
+    /// The UUIDs of the Neutron networks that it is in, as OpenStack lists them.
+    pub networks: Vec<String>,
     /// The UUID of its Neutron port, if it has the form of one.
     pub port: Option<String>,
 }

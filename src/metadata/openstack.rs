@@ -82,6 +82,8 @@ struct Link {
     ethernet_mac_address: String,
     mtu: Option<u32>,
     vif_id: Option<String>,
+    vlan_id: Option<u16>,
+    vlan_link: Option<String>,
 }
 
 #[derive(serde::Deserialize)]
@@ -90,6 +92,7 @@ struct Network {
     #[serde(rename = "type")]
     kind: String,
     ip_address: Option<String>,
+    network_id: Option<String>,
     #[serde(default)]
     routes: Vec<Object<Route>>,
 }
@@ -221,7 +224,13 @@ fn describe(path: Option<&serde_path_to_error::Path>, error: &serde_json::Error)
 fn interfaces(data: NetworkData) -> Result<Vec<Interface>> {
     let mut interfaces: Vec<(String, Interface)> = Vec::new();
     for (index, Object(link)) in data.links.into_iter().enumerate() {
-        let interface = interface(&link).with_context(|| format!("`links[{index}]`"))?;
+        let mut interface = interface(&link).with_context(|| format!("`links[{index}]`"))?;
+        // A VLAN has the MTU of the interface below it, unless it has one of its own.
+        let below = link.vlan_link.as_ref();
+        let below = below.and_then(|below| interfaces.iter().find(|(id, _)| id == below));
+        interface.mtu = interface
+            .mtu
+            .or_else(|| below.and_then(|(_, below)| below.mtu));
         ensure!(
             interfaces.iter().all(|(id, _)| *id != link.id),
             "`links[{index}].id`: another link has the id \"{}\" too",
@@ -240,6 +249,10 @@ fn interfaces(data: NetworkData) -> Result<Vec<Interface>> {
             );
         };
         interface.addresses.extend(address);
+        interface.dhcp |= network.kind == "ipv4_dhcp";
+        interface
+            .networks
+            .extend(network.network_id.clone().filter(|id| is_uuid(id)));
         interface.default_route |= network.routes.iter().any(|Object(route)| {
             let is_any = |text: &Option<String>| text.as_deref() == Some("0.0.0.0");
             is_any(&route.network) && is_any(&route.netmask)
@@ -269,9 +282,9 @@ fn interface(link: &Link) -> Result<Interface> {
     Ok(Interface {
         mac,
         mtu: link.mtu,
-        addresses: Vec::new(),
-        default_route: false,
+        vlan: link.vlan_id,
         port: link.vif_id.clone().filter(|id| is_uuid(id)),
+        ..Interface::default()
     })
 }
 

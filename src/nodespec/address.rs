@@ -4,59 +4,218 @@ use core::net::{IpAddr, Ipv4Addr};
 
 use ipnet::Ipv4Net;
 
+use super::candidates::Candidate;
 use super::resolver::Resolver;
 use super::value::{Origin, Overridden, Sourced};
-use super::{HostInterface, network};
-use crate::metadata::model::{Interface, Metadata};
+use super::{HostInterface, Leads, network};
+use crate::metadata::model::Metadata;
 
-/// A possible address of the node.
+/// What an operator says about the address, without the address itself.
 #[derive(Clone, Debug)]
-struct Candidate {
-    address: Ipv4Addr,
-    /// The subnet, if it could be read on the machine.
-    subnet: Option<Ipv4Net>,
-    /// The interface, by its kernel's name or its MAC address.
-    interface: String,
-    has_default_route: bool,
-    origin: Origin,
+enum Wish {
+    /// It is in this range.
+    Range(Ipv4Net),
+    /// Its interface is in the network with this UUID.
+    Network(String),
+    /// Its interface has this name or MAC address.
+    Interface(String),
+}
+
+impl Wish {
+    /// Reads a range or the UUID of a network.
+    fn network(text: &str) -> Result<Wish, String> {
+        let text = text.trim();
+        if network::is_uuid(text) {
+            return Ok(Wish::Network(text.to_lowercase()));
+        }
+        network::cidr(text).map(Wish::Range).map_err(|why| {
+            if text.contains('/') {
+                return why;
+            }
+            "expected an IPv4 range such as 192.168.1.0/24, or the UUID of a network in OpenStack"
+                .to_owned()
+        })
+    }
+
+    /// Reads the name of an interface or its MAC address.
+    fn interface(text: &str) -> Result<Wish, String> {
+        /// The longest name of an interface in the kernel, in bytes.
+        const MAX_NAME: usize = 15;
+        let text = text.trim();
+        let is_mac = network::is_mac(text);
+        let is_odd = |c: char| c == '/' || c.is_whitespace() || c.is_control();
+        if is_mac || ((1..=MAX_NAME).contains(&text.len()) && !text.contains(is_odd)) {
+            return Ok(Wish::Interface(text.to_owned()));
+        }
+        Err(
+            "expected the name of an interface such as ens3 or bond0.120, or its MAC address"
+                .to_owned(),
+        )
+    }
+
+    fn fits(&self, candidate: &Candidate) -> bool {
+        match self {
+            Wish::Range(range) => range.contains(&candidate.address),
+            Wish::Network(uuid) => candidate
+                .networks
+                .iter()
+                .any(|n| n.eq_ignore_ascii_case(uuid)),
+            Wish::Interface(name) => {
+                let mac = candidate.mac.as_deref();
+                candidate.interface == *name
+                    || mac.is_some_and(|mac| mac.eq_ignore_ascii_case(&name.replace('-', ":")))
+            }
+        }
+    }
+}
+
+/// What the setting `address` says.
+enum Said {
+    Exactly(Ipv4Addr),
+    Within(Ipv4Net),
+}
+
+impl Said {
+    fn parse(text: &str) -> Result<Said, String> {
+        match text.parse::<Ipv4Net>() {
+            // `10.0.0.5/24`, as `ip address` shows it, names one address.
+            Ok(net) if net.addr() != net.network() || net.prefix_len() == net.max_prefix_len() => {
+                network::node_address(&net.addr().to_string()).map(Said::Exactly)
+            }
+            Ok(net) => Ok(Said::Within(net)),
+            Err(_) => network::node_address(text).map(Said::Exactly),
+        }
+    }
 }
 
 impl Resolver<'_> {
     /// The address at which other nodes reach this one: the configured one, else the only one, else
-    /// the one in the master's subnet, else the one of the default route. Otherwise this is an
-    /// error: this program does not guess among several.
+    /// the one that the first rule of [`narrow`] finds. Otherwise this is an error: this program does
+    /// not guess among several.
     pub(super) fn address(
         &mut self,
         entry: Option<Sourced<Ipv4Addr>>,
         master: Option<&Sourced<Ipv4Addr>>,
     ) -> Option<Sourced<Ipv4Addr>> {
         self.compare_sources();
+        let mut wishes = Vec::new();
         let explicit = match self.said("address", |s| &s.address) {
-            Some(said) => Some(self.parsed(said, network::node_address)?),
+            Some(said) => {
+                let said = self.parsed(said, Said::parse)?;
+                let (origin, overrode) = (said.origin, said.overrode);
+                match said.value {
+                    Said::Exactly(value) => Some(Sourced {
+                        value,
+                        origin,
+                        overrode,
+                    }),
+                    Said::Within(range) => {
+                        wishes.push(Sourced {
+                            value: Wish::Range(range),
+                            origin,
+                            overrode,
+                        });
+                        None
+                    }
+                }
+            }
             None => entry,
         };
-        let mut candidates = self.candidates();
-        if let Some(mut address) = explicit {
-            self.check_address_is_here(&address);
-            let own = address.value;
-            address.overrode.extend(others(&candidates, own));
-            return Some(address);
+        if let Some(said) = self.said("network", |s| &s.network) {
+            wishes.push(self.parsed(said, Wish::network)?);
         }
-        if candidates.is_empty() {
+        if let Some(said) = self.said("interface", |s| &s.interface) {
+            wishes.push(self.parsed(said, Wish::interface)?);
+        }
+        match explicit {
+            Some(address) => self.exactly(address, &wishes),
+            None => self.chosen(&wishes, master.map(|master| master.value)),
+        }
+    }
+
+    /// The configured address, if this machine has it where the operator says.
+    fn exactly(
+        &mut self,
+        mut address: Sourced<Ipv4Addr>,
+        wishes: &[Sourced<Wish>],
+    ) -> Option<Sourced<Ipv4Addr>> {
+        self.check_address_is_here(&address);
+        let nameable = self.nameable();
+        if let Some(own) = nameable.iter().find(|c| c.address == address.value) {
+            for wish in wishes.iter().filter(|wish| !wish.value.fits(own)) {
+                self.problems.push(format!(
+                    "{} is {}, which is on {}; {} says otherwise: remove one of the two",
+                    address.origin, address.value, own.interface, wish.origin
+                ));
+            }
+        }
+        let own = address.value;
+        address.overrode.extend(others(&self.candidates(), own));
+        Some(address)
+    }
+
+    /// The address that the operator's wishes and the rules leave.
+    fn chosen(
+        &mut self,
+        wishes: &[Sourced<Wish>],
+        master: Option<Ipv4Addr>,
+    ) -> Option<Sourced<Ipv4Addr>> {
+        let all = match wishes {
+            [] => self.candidates(),
+            _ => self.nameable(),
+        };
+        if all.is_empty() {
             self.problems.push(self.no_address());
             return None;
         }
-        let chosen = match candidates.len() {
-            1 => candidates
-                .pop()
-                .map(|only| Sourced::new(only.address, only.origin)),
-            _ => choose(&candidates, master.map(|master| master.value)),
-        };
-        match &chosen {
-            Some(address) => self.check_address_is_here(address),
-            None => self.problems.push(ambiguous(&candidates)),
+        let mut left: Vec<&Candidate> = all.iter().collect();
+        let mut rules = Vec::new();
+        for wish in wishes {
+            left.retain(|candidate| wish.value.fits(candidate));
+            rules.push(format!("chosen by {}", wish.origin));
+            if left.is_empty() {
+                let why = format!("this machine has no such address; it has {}", listed(&all));
+                self.refuse(&wish.origin, &shown(&wish.value), why);
+                return None;
+            }
         }
-        chosen
+        rules.extend(narrow(&mut left, master));
+        let [only] = left[..] else {
+            self.problems.push(ambiguous(&left));
+            return None;
+        };
+        if wishes.is_empty() && self.waits_for_another(only, master) {
+            return None;
+        }
+        if rules.is_empty() {
+            rules.push("the only address".to_owned());
+        }
+        let mut chosen = Sourced::new(only.address, because(&only.origin, &rules.join(" and ")));
+        chosen.overrode = others(&all, only.address).collect();
+        self.check_address_is_here(&Sourced::new(only.address, only.origin.clone()));
+        Some(chosen)
+    }
+
+    /// Whether an interface that OpenStack lists before the chosen one has no address yet, and nothing
+    /// else speaks for the chosen one. Then another run may find another address.
+    fn waits_for_another(&mut self, chosen: &Candidate, master: Option<Ipv4Addr>) -> bool {
+        let sees_master = master.is_some_and(|master| reach(chosen, master) > 0);
+        if chosen.has_default_route || sees_master {
+            return false;
+        }
+        let place = chosen.place.unwrap_or(usize::MAX);
+        let waiting = self.waiting();
+        let Some((_, name)) = waiting.iter().find(|(other, _)| *other < place) else {
+            return false;
+        };
+        let problem = format!(
+            "cannot decide on this node's address yet: OpenStack lists {name} before {}, but DHCP gave \
+             {name} no IPv4 address so far; look at `ip address show {name}` and run this again, or \
+             choose with `--set interface={}`",
+            chosen.interface, chosen.interface
+        );
+        self.problems.push(problem);
+        true
     }
 
     /// Warns if two sources give one interface different addresses.
@@ -90,31 +249,23 @@ impl Resolver<'_> {
         metadata.find(|metadata| !metadata.interfaces.is_empty())
     }
 
-    fn candidates(&self) -> Vec<Candidate> {
-        match (&self.inputs.host.interfaces, self.describing_metadata()) {
-            (Some(present), Some(metadata)) => of_both(present, metadata),
-            (Some(present), None) => present.iter().flat_map(of_machine).collect(),
-            (None, Some(metadata)) => metadata
-                .interfaces
-                .iter()
-                .flat_map(|interface| of_metadata(metadata, interface))
-                .collect(),
-            (None, None) => Vec::new(),
-        }
-    }
-
     fn check_address_is_here(&mut self, address: &Sourced<Ipv4Addr>) {
         let Some(interfaces) = &self.inputs.host.interfaces else {
             return;
         };
-        let mut present = interfaces.iter().flat_map(|i| &i.addresses);
-        if present.any(|net| net.addr() == address.value) {
-            return;
-        }
-        let why = format!(
-            "this machine does not have this address; it has {}",
-            list_interfaces(interfaces)
-        );
+        let has = |i: &&HostInterface| i.addresses.iter().any(|net| net.addr() == address.value);
+        let why = match interfaces.iter().find(has) {
+            Some(found) if found.leads == Leads::Inside => format!(
+                "it is the address of {}, which leads to containers of this machine; it also has {}",
+                found.name,
+                list_interfaces(interfaces)
+            ),
+            Some(_) => return,
+            None => format!(
+                "this machine does not have this address; it has {}",
+                list_interfaces(interfaces)
+            ),
+        };
         self.refuse(&address.origin, &address.to_string(), why);
     }
 
@@ -126,6 +277,15 @@ impl Resolver<'_> {
         };
         let with_ipv6 = interfaces.iter().filter(|i| i.has_ipv6);
         let names: Vec<&str> = with_ipv6.map(|i| i.name.as_str()).collect();
+        let waiting: Vec<&str> = self.waiting().into_iter().map(|(_, name)| name).collect();
+        if let Some(first) = waiting.first() {
+            return format!(
+                "no IPv4 address found: OpenStack gives {} an address by DHCP, which has not answered \
+                 yet; look at `ip address show {first}` and at the network's DHCP agent, then run \
+                 this again",
+                waiting.join(" and ")
+            );
+        }
         if names.is_empty() {
             return "no address found: no network interface of this machine is up and has an IPv4 \
                     address; look at `ip address`"
@@ -139,95 +299,91 @@ impl Resolver<'_> {
     }
 }
 
-/// The addresses of the interfaces that OpenStack lists: its static ones, else those that the
-/// machine got by DHCP. Docker's bridge and tunnels are not among them.
-fn of_both(present: &[HostInterface], metadata: &Metadata) -> Vec<Candidate> {
-    let mut candidates = Vec::new();
-    for interface in &metadata.interfaces {
-        let is_same = |i: &&HostInterface| i.mac.as_deref() == Some(interface.mac.as_str());
-        let here = present.iter().find(is_same).map_or(vec![], of_machine);
-        let mut assigned = of_metadata(metadata, interface);
-        if assigned.is_empty() {
-            candidates.extend(here);
-            continue;
+/// Leaves only the candidates that the rules prefer, and returns the rules that decided. A rule that
+/// fits none of those left, or all, decides nothing.
+fn narrow(left: &mut Vec<&Candidate>, master: Option<Ipv4Addr>) -> Vec<String> {
+    type Fits<'a> = &'a dyn Fn(&Candidate) -> bool;
+    let mut decided = Vec::new();
+    let mut rule = |left: &mut Vec<&Candidate>, fits: Fits<'_>, words: &str| {
+        let fitting: Vec<&Candidate> = left.iter().copied().filter(|c| fits(c)).collect();
+        if !fitting.is_empty() && fitting.len() < left.len() {
+            *left = fitting;
+            decided.push(words.to_owned());
         }
-        for candidate in &mut assigned {
-            if let Some(here) = here.iter().find(|c| c.address == candidate.address) {
-                candidate.subnet = here.subnet;
-                candidate.interface.clone_from(&here.interface);
-                candidate.has_default_route |= here.has_default_route;
-            }
-        }
-        candidates.extend(assigned);
-    }
-    // If OpenStack lists no interfaces, use those of the machine.
-    if candidates.is_empty() {
-        candidates.extend(present.iter().flat_map(of_machine));
-    }
-    candidates
-}
-
-fn of_metadata(metadata: &Metadata, interface: &Interface) -> Vec<Candidate> {
-    let field = "network_data.networks.ip_address";
-    let candidate = |address: &IpAddr| match address {
-        IpAddr::V4(address) => Some(Candidate {
-            address: *address,
-            subnet: None,
-            interface: interface.mac.clone(),
-            has_default_route: interface.default_route,
-            origin: Origin::Metadata(metadata.source.clone(), field),
-        }),
-        IpAddr::V6(_) => None,
     };
-    interface.addresses.iter().filter_map(candidate).collect()
-}
-
-/// The addresses of an interface of this machine. A /32 address beside others is a virtual IP, which
-/// may move to another node.
-fn of_machine(interface: &HostInterface) -> Vec<Candidate> {
-    const HOST_PREFIX: u8 = 32;
-    let addresses = &interface.addresses;
-    let has_subnet = addresses.iter().any(|net| net.prefix_len() < HOST_PREFIX);
-    addresses
-        .iter()
-        .filter(|net| net.prefix_len() < HOST_PREFIX || !has_subnet)
-        .map(|net| Candidate {
-            address: net.addr(),
-            subnet: Some(net.trunc()),
-            interface: interface.name.clone(),
-            has_default_route: interface.has_default_route,
-            origin: Origin::Host(format!("interface {}", interface.name)),
-        })
-        .collect()
-}
-
-/// Which candidates match, and the words for that.
-type Rule<'a> = (&'a dyn Fn(&Candidate) -> bool, &'a str);
-
-/// The one of several candidates that is the master's address or in its subnet, else the one of
-/// the default route.
-fn choose(candidates: &[Candidate], master: Option<Ipv4Addr>) -> Option<Sourced<Ipv4Addr>> {
-    let is_master = |c: &Candidate| Some(c.address) == master;
-    let sees_master =
-        |c: &Candidate| master.is_some_and(|m| c.subnet.is_some_and(|subnet| subnet.contains(&m)));
-    let rules: [Rule<'_>; 3] = [
-        (&is_master, "which has the master's address"),
-        (&sees_master, "whose subnet contains the master"),
-        (&|c| c.has_default_route, "which has the default route"),
-    ];
-    for (fits, why) in rules {
-        let mut fitting = candidates.iter().filter(|c| fits(c));
-        if let (Some(only), None) = (fitting.next(), fitting.next()) {
-            let origin = match &only.origin {
-                Origin::Host(interface) => Origin::Host(format!("{interface}, {why}")),
-                other => other.clone(),
-            };
-            let mut chosen = Sourced::new(only.address, origin);
-            chosen.overrode = others(candidates, only.address).collect();
-            return Some(chosen);
-        }
+    if let Some(master) = master {
+        rule(
+            left,
+            &|c| c.address == master,
+            "which has the master's address",
+        );
+        let best = left.iter().map(|c| reach(c, master)).max().unwrap_or(0);
+        let is_near = |c: &Candidate| c.subnet.is_some_and(|subnet| subnet.contains(&master));
+        let words = match left.iter().any(|c| is_near(c) && reach(c, master) == best) {
+            true => "whose subnet contains the master",
+            false => "whose route leads to the master",
+        };
+        rule(left, &|c| best > 0 && reach(c, master) == best, words);
     }
-    None
+    rule(
+        left,
+        &|c| c.has_default_route,
+        "which has the default route",
+    );
+    if left.iter().all(|c| !c.has_default_route) {
+        let words = "which has OpenStack's default route";
+        rule(left, &|c| c.told_default_route, words);
+    }
+    rule(left, &|c| c.is_here, "which this machine has");
+    let first = left.iter().filter_map(|c| c.place).min();
+    rule(
+        left,
+        &|c| c.place.is_some() && c.place == first,
+        "which OpenStack lists first",
+    );
+    // The kernel sends from the first address of an interface in a subnet.
+    if let Some(&head) = left.first()
+        && left
+            .iter()
+            .all(|c| c.interface == head.interface && c.subnet == head.subnet)
+        && head.subnet.is_some()
+    {
+        let words = format!(
+            "the first address of {} in {}",
+            head.interface,
+            subnet(head)
+        );
+        rule(left, &|c| c.address == head.address, &words);
+    }
+    decided
+}
+
+fn subnet(candidate: &Candidate) -> String {
+    candidate
+        .subnet
+        .map_or(String::new(), |subnet| subnet.to_string())
+}
+
+/// The longest prefix with which this interface's subnet or routes lead to `master`; 0 if none do.
+fn reach(candidate: &Candidate, master: Ipv4Addr) -> u8 {
+    let ranges = candidate.subnet.iter().chain(&candidate.routes);
+    let leading = ranges.filter(|range| range.contains(&master));
+    leading.map(Ipv4Net::prefix_len).max().unwrap_or(0)
+}
+
+/// The origin with the rule by which the value was chosen.
+fn because(origin: &Origin, rule: &str) -> Origin {
+    match origin {
+        Origin::Chosen(origin, place) => Origin::Chosen(origin.clone(), format!("{place}, {rule}")),
+        other => Origin::Chosen(Box::new(other.clone()), rule.to_owned()),
+    }
+}
+
+fn shown(wish: &Wish) -> String {
+    match wish {
+        Wish::Range(range) => range.to_string(),
+        Wish::Network(text) | Wish::Interface(text) => text.clone(),
+    }
 }
 
 /// The candidates that were not chosen.
@@ -241,19 +397,28 @@ fn others(candidates: &[Candidate], chosen: Ipv4Addr) -> impl Iterator<Item = Ov
         })
 }
 
-fn ambiguous(candidates: &[Candidate]) -> String {
+fn ambiguous(candidates: &[&Candidate]) -> String {
+    let first = candidates[0];
+    let is_one_interface = candidates.iter().all(|c| c.interface == first.interface);
+    let example = match is_one_interface {
+        true => format!("address={}", first.address),
+        false => format!("interface={}", first.interface),
+    };
+    format!(
+        "cannot decide on this node's address: this machine has {}, and neither the master's subnet, \
+         the default route nor OpenStack's list tells which one other nodes use; choose with \
+         `address`, `network` (a range) or `interface`, for instance `--set {example}` or `openstack \
+         server set --property {example} SERVER`",
+        listed(candidates.iter().copied()),
+    )
+}
+
+fn listed<'a>(candidates: impl IntoIterator<Item = &'a Candidate>) -> String {
     let list: Vec<String> = candidates
-        .iter()
+        .into_iter()
         .map(|c| format!("{} on {}", c.address, c.interface))
         .collect();
-    format!(
-        "cannot decide on this node's address: this VM has {}, and not exactly one of them is in \
-         the master's subnet or belongs to the default route; choose one with `--set address={}` or \
-         `openstack server set --property address={1} SERVER`, or set the master's address with \
-         `master`",
-        list.join(", "),
-        candidates[0].address
-    )
+    list.join(", ")
 }
 
 fn list(addresses: &[IpAddr]) -> String {
@@ -264,6 +429,7 @@ fn list(addresses: &[IpAddr]) -> String {
 fn list_interfaces(interfaces: &[HostInterface]) -> String {
     let list: Vec<String> = interfaces
         .iter()
+        .filter(|i| i.leads != Leads::Inside)
         .flat_map(|i| i.addresses.iter().map(move |net| (i, net)))
         .map(|(i, net)| format!("{} on {}", net.addr(), i.name))
         .collect();

@@ -207,8 +207,9 @@ impl<'a> Resolver<'a> {
 
     /// The IPv4 addresses of this VM, those it shows itself and those from OpenStack.
     pub(super) fn own_addresses(&self) -> Vec<Ipv4Addr> {
-        let interfaces = self.inputs.host.interfaces.iter().flatten();
-        let present = interfaces
+        let present = self
+            .outside()
+            .into_iter()
             .flat_map(|i| &i.addresses)
             .map(ipnet::Ipv4Net::addr);
         let assigned = self.inputs.metadata.iter().flat_map(|m| &m.interfaces);

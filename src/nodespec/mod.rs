@@ -24,6 +24,7 @@ use crate::nodespec::value::{Layer, Sourced};
 pub mod addons;
 mod address;
 pub mod admission;
+mod candidates;
 pub mod explain;
 mod identity;
 pub mod join;
@@ -50,13 +51,29 @@ pub use kinds::{Ipip, Profile, Reach, Role, Shape};
 /// The size of IP-in-IP's header in bytes: a tunnel reduces the network's MTU by it.
 const IPIP_OVERHEAD: u32 = 20;
 
+/// What an interface leads to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Leads {
+    /// To other machines: it belongs to a NIC, or stands on one, as a bond, a VLAN or a bridge does.
+    #[default]
+    Outside,
+    /// To containers or VMs of this machine, as docker's bridge and Calico's interfaces do.
+    Inside,
+    /// The kernel does not show it, as for a tunnel, or for all interfaces of a container.
+    Unknown,
+}
+
 /// A network interface of this machine, except loopback.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HostInterface {
     /// The kernel's name, such as `ens3`.
     pub name: String,
-    /// Its MAC address, in lower case.
+    /// What it leads to.
+    pub leads: Leads,
+    /// Its MAC address, in lower case. A VLAN has that of the interface below it, and so has a bond.
     pub mac: Option<String>,
+    /// The number of its VLAN, if it is the interface of one.
+    pub vlan: Option<u16>,
     /// Its MTU, in bytes.
     pub mtu: Option<u32>,
     /// Its IPv4 addresses, each with the subnet it is in.
@@ -65,6 +82,8 @@ pub struct HostInterface {
     pub has_ipv6: bool,
     /// Whether the IPv4 default route uses it.
     pub has_default_route: bool,
+    /// The other IPv4 destinations to which a route over it leads.
+    pub routes: Vec<Ipv4Net>,
 }
 
 /// Facts about the machine.

@@ -2,6 +2,7 @@
 
 use core::net::{IpAddr, Ipv4Addr};
 
+use super::candidates::link_of;
 use super::resolver::Resolver;
 use super::value::{Origin, Sourced};
 use super::{ClusterSpec, HostInterface, Ipip};
@@ -65,20 +66,24 @@ impl Resolver<'_> {
         interfaces.find(|i| i.addresses.iter().any(|net| Some(net.addr()) == address))
     }
 
-    /// OpenStack's entry for the interface with the node's address: the one with its MAC address,
-    /// else the one with the address itself, else the only one.
+    /// OpenStack's entry for the interface with the node's address: the one that describes it, else
+    /// the one with the address itself, else the only one. A VLAN on a port is not the port.
     fn metadata_interface(&self, address: Option<Ipv4Addr>) -> Option<(&Metadata, &Interface)> {
         let metadata = self.describing_metadata()?;
-        let mac = self.host_interface(address).and_then(|i| i.mac.as_deref());
-        let by_mac = |i: &&Interface| Some(i.mac.as_str()) == mac;
+        let host = self.host_interface(address);
         let by_address =
             |i: &&Interface| address.is_some_and(|a| i.addresses.contains(&IpAddr::V4(a)));
         let interfaces = &metadata.interfaces;
-        let found = interfaces
-            .iter()
-            .find(by_mac)
+        let is_vlan = host.is_some_and(|host| host.vlan.is_some());
+        let found = host
+            .and_then(|host| link_of(metadata, host))
+            .map(|place| &interfaces[place])
             .or_else(|| interfaces.iter().find(by_address))
-            .or_else(|| interfaces.first().filter(|_| interfaces.len() == 1))?;
+            .or_else(|| {
+                interfaces
+                    .first()
+                    .filter(|_| interfaces.len() == 1 && !is_vlan)
+            })?;
         Some((metadata, found))
     }
 

@@ -45,6 +45,18 @@ pub fn node_address(text: &str) -> Result<Ipv4Addr, String> {
     Ok(address)
 }
 
+/// Whether the text has the form of a UUID.
+pub fn is_uuid(text: &str) -> bool {
+    let lengths = text.split('-').map(str::len);
+    lengths.eq([8, 4, 4, 4, 12]) && text.bytes().all(|b| b == b'-' || b.is_ascii_hexdigit())
+}
+
+/// Whether the text is an Ethernet address: six pairs of digits, with `:` or `-` between them.
+pub fn is_mac(text: &str) -> bool {
+    let is_pair = |pair: &str| pair.len() == 2 && pair.bytes().all(|b| b.is_ascii_hexdigit());
+    text.split([':', '-']).count() == 6 && text.split([':', '-']).all(is_pair)
+}
+
 /// A name that all of Kubernetes accepts for a node: DNS labels joined by dots, in lower case.
 pub fn dns_name(text: &str) -> Result<String, String> {
     let is_label = |label: &str| {

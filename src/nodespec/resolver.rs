@@ -122,5 +122,5 @@ pub(super) fn named_range(name: &str, range: &Sourced<Ipv4Net>) -> (String, Ipv4
 
 /// Whether to warn if sources disagree on this setting.
 fn is_of_weight(key: &str) -> bool {
-    matches!(key, "role" | "address" | "master")
+    matches!(key, "role" | "address" | "network" | "interface" | "master")
 }

@@ -30,8 +30,12 @@ pub struct Settings {
     pub profile: Option<String>,
     /// This node's name in the cluster, if it is not the host name.
     pub node_name: Option<String>,
-    /// The IPv4 address at which other nodes reach this one, if it has several.
+    /// The IPv4 address at which other nodes reach this one, if it has several; or the range that holds it.
     pub address: Option<String>,
+    /// The network of the nodes, if this one is in several: its IPv4 range, or its UUID in OpenStack.
+    pub network: Option<String>,
+    /// The interface with the address at which other nodes reach this one: its name or its MAC address.
+    pub interface: Option<String>,
     /// The IPv4 address of the master. The VM that has this address becomes the master.
     pub master: Option<String>,
     /// All masters, if there are several: `NAME=ADDRESS`, separated by commas, or a list. The first one creates the certificate authority.
@@ -299,6 +303,8 @@ pub const PLAIN: &[Plain] = &[
         "server02",
     ),
     described("address", "APPLIANCE_ADDRESS", "detected", "192.168.1.102"),
+    described("network", "APPLIANCE_NETWORK", "detected", "192.168.1.0/24"),
+    described("interface", "APPLIANCE_INTERFACE", "detected", "ens3"),
     described(
         "master",
         "APPLIANCE_MASTER",

@@ -115,6 +115,8 @@ pub enum Origin {
     Metadata(String, &'static str),
     /// The machine itself.
     Host(String),
+    /// One of several values from there, and the rule by which it was chosen.
+    Chosen(Box<Origin>, String),
     /// The default, because nothing else was set.
     Default,
 }
@@ -162,6 +164,7 @@ impl Origin {
                 };
                 Some(format!("override it with {}", set(key, "")))
             }
+            Origin::Chosen(origin, _) => origin.remedy(),
             Origin::Host(_) | Origin::Default => None,
         }
     }
@@ -181,6 +184,7 @@ impl fmt::Display for Origin {
             },
             Origin::Metadata(source, field) => write!(f, "{source}: `{field}`"),
             Origin::Host(what) => write!(f, "this machine's {what}"),
+            Origin::Chosen(origin, rule) => write!(f, "{origin}, {rule}"),
             Origin::Default => write!(f, "default"),
         }
     }

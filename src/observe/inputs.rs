@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
-use ipnet::IpNet;
 use time::OffsetDateTime;
 
 use crate::bundle::manifest::Manifest;
@@ -13,7 +12,8 @@ use crate::metadata::service::Service;
 use crate::metadata::{self, Asked, Found, Source};
 use crate::nodespec::settings::Settings;
 use crate::nodespec::value::{Layer, Place};
-use crate::nodespec::{HostFacts, HostInterface, Inputs, Refused, user_data};
+use crate::nodespec::{HostFacts, Inputs, Refused, user_data};
+use crate::observe::interfaces;
 use crate::paths::CONFIG;
 use crate::sys::host;
 use crate::sys::read::bounded;
@@ -162,19 +162,9 @@ fn host_facts(root: &Root) -> Result<HostFacts> {
             resolv_conf,
         });
     }
-    let interfaces = host::interfaces()?;
-    let any_device = interfaces
-        .iter()
-        .any(|i| i.has_device && !i.addresses.is_empty());
-    let interfaces = interfaces
-        .into_iter()
-        // If there are real interfaces, ignore docker's bridge and tunnels.
-        .filter(|interface| interface.has_device || !any_device)
-        .map(host_interface)
-        .collect();
     Ok(HostFacts {
         hostname: host::hostname()?,
-        interfaces: Some(interfaces),
+        interfaces: Some(interfaces::of_host(host::interfaces()?)),
         uuid: host::product_uuid(),
         clock,
         resolv_conf,
@@ -202,21 +192,4 @@ fn resolv_conf(root: &Root) -> Result<Option<String>> {
         USUAL
     };
     Ok(Some(path.to_owned()))
-}
-
-fn host_interface(interface: host::Interface) -> HostInterface {
-    let is_global =
-        |net: &IpNet| matches!(net, IpNet::V6(net) if !net.addr().is_unicast_link_local());
-    let ipv4 = |net: &IpNet| match net {
-        IpNet::V4(net) => Some(*net),
-        IpNet::V6(_) => None,
-    };
-    HostInterface {
-        has_ipv6: interface.addresses.iter().any(is_global),
-        addresses: interface.addresses.iter().filter_map(ipv4).collect(),
-        name: interface.name,
-        mac: interface.mac,
-        mtu: interface.mtu,
-        has_default_route: interface.has_default_route,
-    }
 }

@@ -3,6 +3,7 @@
 pub mod addons;
 pub mod cis;
 pub mod inputs;
+mod interfaces;
 pub mod node;
 pub mod peers;
 pub mod preflight;

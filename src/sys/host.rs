@@ -1,15 +1,21 @@
 //! Facts about this machine: its name, its interfaces, its user, its disks.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 use nix::ifaddrs::getifaddrs;
 use nix::net::if_::{InterfaceFlags, if_nametoindex};
 use nix::sys::socket::{LinkAddr, SockaddrStorage};
 use nix::sys::statvfs::{FsFlags, statvfs};
+
+/// Where the kernel shows its network interfaces.
+const CLASS: &str = "/sys/class/net";
+/// How many interfaces stand on each other at most: a bridge on a VLAN on a bond on a NIC, and some.
+const DEPTH: u8 = 8;
 
 /// A network interface that is up and is not the loopback.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -18,8 +24,17 @@ pub struct Interface {
     pub name: String,
     /// Its number in the kernel, which is the zone of its link-local addresses.
     pub index: u32,
-    /// Whether it belongs to a device; a bridge or a tunnel does not.
-    pub has_device: bool,
+    /// Whether it belongs to a device, or stands on an interface that does: a bond on its members, a
+    /// bridge on its ports, a VLAN on its parent.
+    pub on_device: bool,
+    /// The interfaces directly below it: members of a bond, ports of a bridge, the parent of a VLAN.
+    pub below: Vec<String>,
+    /// Whether it is a member of a bond, or a port of a bridge.
+    pub is_member: bool,
+    /// Whether it is a bridge of the kernel.
+    pub is_bridge: bool,
+    /// The number of its VLAN, if it is the interface of one.
+    pub vlan: Option<u16>,
     /// Its MAC address, in lower case; a tunnel has none.
     pub mac: Option<String>,
     /// Its MTU, in bytes.
@@ -28,6 +43,8 @@ pub struct Interface {
     pub addresses: Vec<IpNet>,
     /// Whether the best IPv4 default route uses it.
     pub has_default_route: bool,
+    /// The other IPv4 destinations to which the kernel's main table has a route over it.
+    pub routes: Vec<Ipv4Net>,
 }
 
 /// The UUID in the firmware, in lower case; `None` if there is none that tells this machine from others.
@@ -54,7 +71,8 @@ pub fn addresses() -> Result<Vec<Ipv4Addr>> {
 /// The interfaces that are up, without the loopback, in the kernel's order.
 pub fn interfaces() -> Result<Vec<Interface>> {
     let mut found: Vec<Interface> = Vec::new();
-    let default_route = default_route_interface()?;
+    let routes = routes()?;
+    let vlans = vlans();
     for entry in getifaddrs().context("cannot list the network interfaces")? {
         if !entry.flags.contains(InterfaceFlags::IFF_UP)
             || entry.flags.contains(InterfaceFlags::IFF_LOOPBACK)
@@ -63,7 +81,10 @@ pub fn interfaces() -> Result<Vec<Interface>> {
         }
         let position = found.iter().position(|i| i.name == entry.interface_name);
         let position = position.unwrap_or_else(|| {
-            found.push(interface(&entry.interface_name, default_route.as_deref()));
+            found.push(Interface {
+                vlan: vlans.get(&entry.interface_name).copied(),
+                ..interface(&entry.interface_name, &routes)
+            });
             found.len() - 1
         });
         let interface = &mut found[position];
@@ -82,18 +103,62 @@ pub fn interfaces() -> Result<Vec<Interface>> {
 }
 
 /// The facts about the interface, without its addresses.
-fn interface(name: &str, default_route: Option<&str>) -> Interface {
-    let dir = Path::new("/sys/class/net").join(name);
+fn interface(name: &str, routes: &[Route]) -> Interface {
+    let class = Path::new(CLASS);
+    let dir = class.join(name);
+    let own = routes.iter().filter(|route| route.interface == name);
     Interface {
         name: name.to_owned(),
         index: if_nametoindex(name).unwrap_or_default(),
-        has_device: dir.join("device").exists(),
+        on_device: is_on_device(class, name, DEPTH),
+        below: below(class, name),
+        is_member: dir.join("master").exists(),
+        is_bridge: dir.join("bridge").exists(),
         mtu: fs::read_to_string(dir.join("mtu"))
             .ok()
             .and_then(|text| text.trim().parse().ok()),
-        has_default_route: default_route == Some(name),
+        has_default_route: default_route(routes).is_some_and(|route| route.interface == name),
+        routes: own
+            .map(|route| route.to)
+            .filter(|to| to.prefix_len() > 0)
+            .collect(),
         ..Interface::default()
     }
+}
+
+/// The names of the interfaces directly below this one: the kernel links to each as `lower_NAME`.
+fn below(class: &Path, name: &str) -> Vec<String> {
+    let entries = fs::read_dir(class.join(name)).into_iter().flatten();
+    let mut below: Vec<String> = entries
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .filter_map(|link| Some(link.strip_prefix("lower_")?.to_owned()))
+        .collect();
+    below.sort();
+    below
+}
+
+/// Whether the interface, or one below it, belongs to a device.
+fn is_on_device(class: &Path, name: &str, depth: u8) -> bool {
+    class.join(name).join("device").exists()
+        || depth > 0
+            && below(class, name)
+                .iter()
+                .any(|lower| is_on_device(class, lower, depth - 1))
+}
+
+/// The number of each VLAN interface. The kernel lists them once its module for VLANs is loaded.
+fn vlans() -> BTreeMap<String, u16> {
+    let text = fs::read_to_string("/proc/net/vlan/config").unwrap_or_default();
+    parse_vlans(&text)
+}
+
+/// Reads lines such as `bond0.120      | 120  | bond0`, after two lines of headings.
+fn parse_vlans(text: &str) -> BTreeMap<String, u16> {
+    let vlan = |line: &str| {
+        let mut columns = line.split('|').map(str::trim);
+        Some((columns.next()?.to_owned(), columns.next()?.parse().ok()?))
+    };
+    text.lines().filter_map(vlan).collect()
 }
 
 fn network(address: &SockaddrStorage, netmask: Option<&SockaddrStorage>) -> Option<IpNet> {
@@ -104,14 +169,40 @@ fn network(address: &SockaddrStorage, netmask: Option<&SockaddrStorage>) -> Opti
     IpNet::with_netmask(ip(address)?, ip(netmask?)?).ok()
 }
 
-/// The interface of the IPv4 default route with the lowest metric.
-fn default_route_interface() -> Result<Option<String>> {
-    let routes = procfs::net::route().context("cannot read the routes")?;
-    let default = routes
+/// An IPv4 route over an interface.
+struct Route {
+    interface: String,
+    to: Ipv4Net,
+    metric: u32,
+}
+
+/// The IPv4 routes of the kernel's main table that lead somewhere.
+fn routes() -> Result<Vec<Route>> {
+    /// The flag of routes that refuse packets (`RTF_REJECT`).
+    const REJECT: u16 = 0x0200;
+    let entries = procfs::net::route().context("cannot read the routes")?;
+    let routes = entries
         .into_iter()
-        .filter(|route| route.destination.is_unspecified() && route.mask.is_unspecified())
-        .min_by_key(|route| route.metrics);
-    Ok(default.map(|route| route.iface))
+        .filter(|entry| entry.flags & REJECT == 0)
+        .filter_map(|entry| {
+            Some(Route {
+                to: Ipv4Net::with_netmask(entry.destination, entry.mask).ok()?,
+                interface: entry.iface,
+                metric: entry.metrics,
+            })
+        });
+    Ok(routes.collect())
+}
+
+/// The IPv4 default route with the lowest metric.
+fn default_route(routes: &[Route]) -> Option<&Route> {
+    let mut defaults: Vec<&Route> = routes
+        .iter()
+        .filter(|route| route.to.prefix_len() == 0)
+        .collect();
+    // The first of several with the same metric is the one that the kernel uses.
+    defaults.sort_by_key(|route| route.metric);
+    defaults.first().copied()
 }
 
 /// The kernel's host name.
@@ -159,4 +250,68 @@ pub fn file_system(path: &Path) -> Result<FileSystem> {
         free: stat.blocks_free() * stat.fragment_size(),
         exec: !stat.flags().contains(FsFlags::ST_NOEXEC),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_bridge_on_a_vlan_on_a_bond_of_a_nic_stands_on_a_device() {
+        let class = tempfile::tempdir().unwrap();
+        let make = |path: &str| fs::create_dir_all(class.path().join(path)).unwrap();
+        for path in [
+            "eth0/device",
+            "eth1/device",
+            "bond0/lower_eth0",
+            "bond0/lower_eth1",
+            "bond0.120/lower_bond0",
+            "br-mgmt/bridge",
+            "br-mgmt/lower_bond0.120",
+            "docker0/bridge",
+            "docker0/lower_veth12ab",
+            "veth12ab",
+            "tunl0",
+            "circle/lower_circle",
+        ] {
+            make(path);
+        }
+        let on_device = |name| is_on_device(class.path(), name, DEPTH);
+        for name in ["eth0", "bond0", "bond0.120", "br-mgmt"] {
+            assert!(on_device(name), "{name}");
+        }
+        for name in ["docker0", "veth12ab", "tunl0", "circle", "gone"] {
+            assert!(!on_device(name), "{name}");
+        }
+        assert_eq!(below(class.path(), "bond0"), ["eth0", "eth1"]);
+    }
+
+    #[test]
+    fn the_kernels_list_of_vlans_is_read() {
+        let text = "VLAN Dev name\t | VLAN ID\n\
+                    Name-Type: VLAN_NAME_TYPE_RAW_PLUS_VID_NO_PAD\n\
+                    bond0.120      | 120  | bond0\n\
+                    storage        | 4094  | eth1\n";
+        let vlans = parse_vlans(text);
+        assert_eq!(vlans.len(), 2);
+        assert_eq!((vlans["bond0.120"], vlans["storage"]), (120, 4094));
+    }
+
+    #[test]
+    fn of_several_default_routes_the_one_with_the_lowest_metric_is_used() {
+        let route = |interface: &str, to: &str, metric| Route {
+            interface: interface.to_owned(),
+            to: to.parse().unwrap(),
+            metric,
+        };
+        let routes = [
+            route("eth0", "10.0.0.0/8", 0),
+            route("eth0", "0.0.0.0/0", 200),
+            route("eth1", "0.0.0.0/0", 100),
+            route("eth2", "0.0.0.0/0", 100),
+        ];
+        assert_eq!(default_route(&routes).unwrap().interface, "eth1");
+        assert!(default_route(&routes[..1]).is_none());
+    }
 }

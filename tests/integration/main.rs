@@ -28,6 +28,7 @@ mod harness;
 mod help;
 mod hostile;
 mod install;
+mod interfaces;
 mod interrupted;
 mod join;
 mod kubeconfig;

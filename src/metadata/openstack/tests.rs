@@ -61,6 +61,8 @@ fn reads_a_queens_server_with_a_static_address() {
             addresses: vec!["192.168.1.102".parse().unwrap()],
             default_route: true,
             port: Some("1c2d3e4f-0202-4a4a-8b8b-000000000002".to_owned()),
+            networks: vec!["7d6c5b4a-1111-4222-8333-444455556666".to_owned()],
+            ..Interface::default()
         }]
     );
 }
@@ -72,10 +74,10 @@ fn a_dhcp_network_gives_an_interface_without_address_or_mtu() {
         metadata.interfaces,
         [Interface {
             mac: "fa:16:3e:9d:11:03".to_owned(),
-            mtu: None,
-            addresses: Vec::new(),
-            default_route: false,
+            dhcp: true,
+            networks: vec!["7d6c5b4a-1111-4222-8333-444455556666".to_owned()],
             port: Some("2d3e4f50-0303-4a4a-8b8b-000000000003".to_owned()),
+            ..Interface::default()
         }]
     );
     assert_eq!(metadata.meta, BTreeMap::new());
@@ -332,4 +334,28 @@ proptest! {
         let metadata = parse("s", &raw(text.to_string().as_bytes(), None)).unwrap();
         prop_assert_eq!(metadata.meta, meta);
     }
+}
+
+#[test]
+fn a_vlan_on_a_bond_has_its_number_and_the_mtu_of_the_bond() {
+    let text = r#"{"links": [
+        {"id": "nic", "type": "phy", "ethernet_mac_address": "52:54:00:10:00:01"},
+        {"id": "bond", "type": "bond", "ethernet_mac_address": "52:54:00:10:00:01", "mtu": 8950,
+         "bond_links": ["nic"], "bond_mode": "active-backup"},
+        {"id": "tagged", "type": "vlan", "vlan_link": "bond", "vlan_id": 77,
+         "ethernet_mac_address": "52:54:00:10:00:01"}],
+      "networks": [{"id": "n", "type": "ipv4_dhcp", "link": "tagged",
+        "network_id": "0b6f0c1e-0000-4000-8000-00000000004d"}]}"#;
+    let data = decode(&RawFile {
+        name: "network_data.json".to_owned(),
+        content: text.into(),
+    });
+    let found = interfaces(data.unwrap()).unwrap();
+    let vlan = &found[2];
+    assert_eq!(
+        (vlan.vlan, vlan.mtu, vlan.dhcp),
+        (Some(77), Some(8950), true)
+    );
+    assert_eq!(vlan.networks, ["0b6f0c1e-0000-4000-8000-00000000004d"]);
+    assert_eq!((found[1].vlan, found[0].mtu), (None, None));
 }

@@ -38,8 +38,8 @@ fn nic(end: u8, addresses: &[&str]) -> Interface {
         mac: mac(end),
         mtu: Some(1450),
         addresses: addresses.iter().map(|a| a.parse().unwrap()).collect(),
-        default_route: false,
         port: Some(PORT.to_owned()),
+        ..Interface::default()
     }
 }
 
