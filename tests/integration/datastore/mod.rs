@@ -313,6 +313,54 @@ fn a_worker_reaches_nothing_of_etcd_but_calicos_keys() {
     assert_eq!(kept.trim(), "/registry/secrets/a");
 }
 
+/// What confd would copy into the configuration of BIRD, and programs that Felix would run.
+#[test]
+fn a_worker_writes_nothing_that_runs_on_other_nodes() {
+    let bed = Bed::new();
+    let client = bed.client("calico", AUTHORITY);
+    let put = |path: &str, value: &str| {
+        let url = bed.url(bed.datastore, &format!("/v2/keys/calico/{path}"));
+        let put = client.put(url).body(format!("value={value}"));
+        let put = put.header("content-type", "application/x-www-form-urlencoded");
+        put.send().unwrap().status()
+    };
+    assert_eq!(put("bgp/v1/host/server01/ip_addr_v4", "192.168.1.101"), 201);
+    for (path, value) in [
+        ("bgp/v1/global/custom_filters/v4/a", "a"),
+        ("bgp/v1/host/server02/as_num", "1%3B%0Alog+%22/a%22+all"),
+        (
+            "ipam/v2/host/a/ipv4/block/10.1.0.0-26%20blackhole%3B%0A",
+            "",
+        ),
+        ("v1/config/DataplaneDriver", "/var/log/calico/a"),
+    ] {
+        assert_eq!(put(path, value), 403, "{path}");
+    }
+    let all = bed.url(bed.datastore, "/v2/keys/calico?recursive=true");
+    assert_eq!(client.delete(&all).send().unwrap().status(), 403);
+    let kept = client.get(&all).send().unwrap().text().unwrap();
+    assert_eq!(kept.matches("value").count(), 1, "{kept}");
+}
+
+/// etcd keeps all values of API v2 in memory.
+#[test]
+fn a_worker_does_not_fill_etcd() {
+    let bed = Bed::new();
+    let client = bed.client("calico", AUTHORITY);
+    let value = format!("value={}", "a".repeat(30_000));
+    let put = |number: u32| {
+        let path = format!("/v2/keys/calico/v1/host/server01/workload/a/{number}/endpoint/eth0");
+        let put = client
+            .put(bed.url(bed.datastore, &path))
+            .body(value.clone());
+        let put = put.header("content-type", "application/x-www-form-urlencoded");
+        put.send().unwrap().status()
+    };
+    assert_eq!(put(0), 201);
+    let refused = (1..10_000).find(|number| put(*number) == 503);
+    assert!(refused.is_some());
+}
+
 #[test]
 fn the_server_of_calicos_data_lets_through_calico_and_its_keys_only() {
     let bed = Bed::new();

@@ -13,9 +13,10 @@ use anyhow::{Context, Result};
 use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{Request, State};
 use axum::http::request::Parts;
-use axum::http::{self, Method, StatusCode, header};
+use axum::http::{self, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Json, Router};
+use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use percent_encoding::percent_decode_str;
 use rustls::{ClientConfig, ServerConfig};
 use serde_json::json;
@@ -24,9 +25,12 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use url::Url;
 
+use self::writes::Write;
 use crate::components::CALICO_CERTIFICATE;
 use crate::pki::inspect;
 use crate::sys::door::{self, Door, Limits, Place};
+
+mod writes;
 
 /// The part of etcd's keys that Calico 2.6 uses (libcalico-go, `lib/backend/model`).
 const KEYS: &str = "/v2/keys/calico";
@@ -38,8 +42,14 @@ const REQUEST: Duration = Duration::from_secs(60);
 const CONNECT: Duration = Duration::from_secs(5);
 /// How long etcd may take to begin its answer. It begins the answer to a watch at once.
 const ANSWER: Duration = Duration::from_secs(20);
-/// The longest body of a request, in bytes. Calico's longest value, a block of addresses, has some 10 KiB.
-const MAX_BODY: usize = 256 * 1024;
+/// The longest body of a request, in bytes: the longest value, with three bytes for each.
+const MAX_BODY: usize = 128 * 1024;
+/// How many bytes an address may write at once, and then per second. etcd's API v2 has no quota: it keeps all
+/// values in memory.
+const WRITTEN: NonZeroU32 = NonZeroU32::new(4 * 1024 * 1024).unwrap();
+const WRITTEN_EACH_SECOND: NonZeroU32 = NonZeroU32::new(64 * 1024).unwrap();
+/// What a request counts in addition to its body, in bytes: etcd keeps its key, too.
+const KEY: u32 = 256;
 /// The limits for clients. A node has about ten connections, and more while pods start: each start of a pod
 /// takes some. A client has done its part after the TLS handshake.
 const LIMITS: Limits = Limits {
@@ -61,6 +71,8 @@ const RAFT_INTERNAL: u32 = 300;
 struct Etcd {
     url: Url,
     client: reqwest::Client,
+    /// What each address has written.
+    written: Arc<DefaultKeyedRateLimiter<IpAddr>>,
 }
 
 impl Etcd {
@@ -72,6 +84,15 @@ impl Etcd {
         url.set_path(asked.path());
         url.set_query(asked.query());
         (url.path() == asked.path()).then_some(url)
+    }
+
+    /// Whether a client at this address may write `bytes` more now.
+    fn may_write(&self, address: IpAddr, bytes: usize) -> bool {
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX).saturating_add(KEY);
+        let Some(bytes) = NonZeroU32::new(bytes) else {
+            return true;
+        };
+        matches!(self.written.check_key_n(&address, bytes), Ok(Ok(())))
     }
 }
 
@@ -91,6 +112,9 @@ pub fn run(
             .connect_timeout(CONNECT)
             .build()
             .context("cannot make a client of etcd")?,
+        written: Arc::new(RateLimiter::keyed(
+            Quota::per_second(WRITTEN_EACH_SECOND).allow_burst(WRITTEN),
+        )),
     };
     listener.set_nonblocking(true)?;
     tokio::runtime::Builder::new_current_thread()
@@ -160,14 +184,8 @@ async fn answer(
     let url = etcd.url_of(&request);
     let allowed = url.filter(|url| client.is_calico && is_allowed(request.method(), url.path()));
     let Some(url) = allowed else {
-        let path: String = request.uri().path().chars().take(SHOWN).collect();
-        log::warn!(
-            "{} asked for {} {}, which is not allowed here",
-            client.address,
-            request.method(),
-            path.escape_debug()
-        );
         let why = "only Calico's keys are here";
+        log_refusal(client, request.method(), request.uri().path(), why);
         return refused(StatusCode::FORBIDDEN, UNAUTHORIZED, why);
     };
     let (parts, body) = request.into_parts();
@@ -175,6 +193,15 @@ async fn answer(
         let why = "the body is too long, or took too long";
         return refused(StatusCode::BAD_REQUEST, INVALID_FORM, why);
     };
+    if let Some(why) = refused_write(&parts, &url, &body) {
+        log_refusal(client, &parts.method, url.path(), why);
+        return refused(StatusCode::FORBIDDEN, UNAUTHORIZED, why);
+    }
+    if is_write(&parts.method) && !etcd.may_write(client.address, body.len()) {
+        let why = "this address writes too much";
+        log_refusal(client, &parts.method, url.path(), why);
+        return refused(StatusCode::SERVICE_UNAVAILABLE, RAFT_INTERNAL, why);
+    }
     match forward(&etcd, &parts, url, body).await {
         Ok(response) => response,
         Err(error) => {
@@ -184,6 +211,39 @@ async fn answer(
             refused(StatusCode::SERVICE_UNAVAILABLE, RAFT_INTERNAL, why)
         }
     }
+}
+
+fn log_refusal(client: Client, method: &Method, path: &str, why: &str) {
+    let path: String = path.chars().take(SHOWN).collect();
+    log::warn!(
+        "refused {method} {} of {}: {why}",
+        path.escape_debug(),
+        client.address
+    );
+}
+
+fn is_write(method: &Method) -> bool {
+    !matches!(*method, Method::GET | Method::HEAD)
+}
+
+/// Why a request may not change what it would; `None` if it may, or if it changes nothing.
+fn refused_write(parts: &Parts, url: &Url, body: &Bytes) -> Option<&'static str> {
+    if !is_write(&parts.method) {
+        return None;
+    }
+    let below = url.path().strip_prefix(KEYS).unwrap_or_default();
+    let Ok(path) = percent_decode_str(below).decode_utf8() else {
+        return Some("the key is not UTF-8");
+    };
+    let kind = parts.headers.get(header::CONTENT_TYPE);
+    let write = Write {
+        method: &parts.method,
+        path: &path,
+        query: url.query().unwrap_or_default(),
+        content_type: kind.map(HeaderValue::as_bytes),
+        body,
+    };
+    write.refusal()
 }
 
 /// A refusal in etcd's form.
