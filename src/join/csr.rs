@@ -81,9 +81,10 @@ pub fn check(
                 ))
             })?;
         let refused = |why: String| bad(format!("certificate {}: {why}", wanted.name));
-        let fingerprint = check_one(&request.csr, wanted).map_err(refused)?;
-        let parsed = CertificateSigningRequestParams::from_pem(&request.csr)
-            .map_err(|_| refused("the request is not a valid PKCS#10 request".to_owned()))?;
+        let der = contents(&request.csr).map_err(refused)?;
+        let fingerprint = check_one(&der, wanted).map_err(refused)?;
+        let parsed = CertificateSigningRequestParams::from_der(&der.into())
+            .map_err(|_| refused(broken()))?;
         if wanted.name == known_by {
             key = Some(fingerprint);
         }
@@ -107,17 +108,29 @@ fn shown(text: &str) -> String {
         .to_string()
 }
 
-/// Compares a request with the allowed certificate. Returns SHA-256 of its public key.
-fn check_one(pem: &str, wanted: &CertificateRequest) -> Result<String, String> {
-    let broken = |_| "the request is not a valid PKCS#10 request".to_owned();
-    let (_, pem) = parse_x509_pem(pem.as_bytes()).map_err(|_| broken(()))?;
-    if pem.label != "CERTIFICATE REQUEST" {
-        return Err("expected a PEM block of type CERTIFICATE REQUEST".to_owned());
+/// The request in a text of one PEM block and nothing else, in DER. What is checked and what is certified are made from
+/// these bytes: two readers of PEM may find two different blocks in one text.
+fn contents(text: &str) -> Result<Vec<u8>, String> {
+    const BEGIN: &str = "-----BEGIN CERTIFICATE REQUEST-----";
+    let (rest, pem) = parse_x509_pem(text.as_bytes()).map_err(|_| broken())?;
+    let is_alone = text.starts_with(BEGIN) && text.matches("-----BEGIN").count() == 1;
+    if !is_alone || !rest.trim_ascii().is_empty() || pem.label != "CERTIFICATE REQUEST" {
+        return Err(
+            "expected one PEM block of type CERTIFICATE REQUEST, and no text outside it".to_owned(),
+        );
     }
-    let (rest, request) =
-        X509CertificationRequest::from_der(&pem.contents).map_err(|_| broken(()))?;
+    Ok(pem.contents)
+}
+
+fn broken() -> String {
+    "the request is not a valid PKCS#10 request".to_owned()
+}
+
+/// Compares a request (DER) with the allowed certificate. Returns SHA-256 of its public key.
+fn check_one(der: &[u8], wanted: &CertificateRequest) -> Result<String, String> {
+    let (rest, request) = X509CertificationRequest::from_der(der).map_err(|_| broken())?;
     if !rest.is_empty() {
-        return Err(broken(()));
+        return Err(broken());
     }
     let key = &request.certification_request_info.subject_pki;
     let strong = match &key.algorithm.algorithm {

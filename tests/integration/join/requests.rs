@@ -205,6 +205,37 @@ fn broken_weak_and_strange_requests_are_refused() {
     );
 }
 
+/// One reader of PEM took the first block, another one the second: one was checked, the other one certified.
+#[test]
+fn a_text_in_which_two_readers_find_two_requests_is_refused() {
+    let (one, other) = (csr(&client()), csr(&client()));
+    check(&good(), &worker()).unwrap();
+    for text in [
+        format!("{one}{other}"),
+        format!(" {one}{other}"),
+        format!("\t{one}{other}"),
+        format!("\u{feff}{one}{other}"),
+        format!("{}{other}", one.replace('\n', "\r")),
+        format!(" {one}"),
+        format!("text\n{one}"),
+        format!("{one}text"),
+        format!("\n{one}"),
+    ] {
+        let error = refusal("kubelet-client", text.clone());
+        assert!(
+            error.contains("one PEM block") || error.contains("PKCS#10"),
+            "{text}: {error}"
+        );
+    }
+    let mut requests = good();
+    let own = requests.iter_mut().find(|r| r.name == "kubelet-client");
+    let own = own.unwrap();
+    own.csr = own
+        .csr
+        .replace("CERTIFICATE REQUEST", "NEW CERTIFICATE REQUEST");
+    assert!(check(&requests, &worker()).is_err());
+}
+
 fn openssl_rsa(bits: u32) -> String {
     let dir = tempfile::tempdir().unwrap();
     let made = std::process::Command::new("openssl")
