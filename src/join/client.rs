@@ -16,7 +16,7 @@ use time::{Duration as Span, OffsetDateTime};
 use super::late::GRACE;
 use super::message::{
     CertificateSigningRequest, Certificates, HELLO, Hello, JOIN, Join, MAX_ANSWER, RENEW, Reason,
-    Refusal, Renew, TRUST, Trust, Trusted, Welcome,
+    Refusal, SERVICE_NAME, TRUST, Welcome,
 };
 use super::proof::{Asked, Transcript};
 use super::sealed::{self, Half, MasterKeys};
@@ -26,10 +26,9 @@ use crate::pki::{Held, inspect};
 use crate::sys::clock::{self, moment};
 use crate::sys::http;
 use crate::sys::retry::{Failure, permanent, transient};
-use crate::sys::tls::Identity;
 
 /// How long the master may take to answer a request.
-const ANSWER: Duration = Duration::from_secs(20);
+pub(super) const ANSWER: Duration = Duration::from_secs(20);
 /// How long to wait before the next attempt if another machine has this node's name.
 const NAME_TAKEN: Duration = Duration::from_secs(20);
 /// How far the clocks of worker and master may be apart.
@@ -223,31 +222,10 @@ impl Worker<'_> {
         Ok((Exchanged { hello, welcome }, answer))
     }
 
-    /// Requests all certificates again. It authenticates with the certificate in `identity`.
-    pub fn renew(&self, identity: &Identity<'_>, held: &[Held<'_>]) -> Result<Joined, Failure> {
-        let authority = self.trusted.unwrap_or_default();
-        let client =
-            http::client(authority.as_bytes(), Some(identity), ANSWER).map_err(permanent)?;
-        let requests = signing_requests(held).map_err(permanent)?;
-        let machine = self.machine();
-        let answer = self.ask(&client, RENEW, &Renew { requests, machine })?;
-        checked(held, authority.to_owned(), answer).map_err(permanent)
-    }
-
-    fn machine(&self) -> Option<Bytes32> {
+    /// SHA-256 of the UUID of its machine.
+    pub(super) fn machine(&self) -> Option<Bytes32> {
         let uuid = self.machine?;
         Some(Bytes32(Sha256::digest(uuid).into()))
-    }
-
-    /// Asks which authorities (PEM) the cluster trusts, and tells which ones this node has taken: `taken` is SHA-256
-    /// of the file. It authenticates with the certificate in `identity`.
-    pub fn trust(&self, identity: &Identity<'_>, taken: Option<&str>) -> Result<String, Failure> {
-        let authority = self.trusted.unwrap_or_default();
-        let client =
-            http::client(authority.as_bytes(), Some(identity), ANSWER).map_err(permanent)?;
-        let taken = taken.map(str::to_owned);
-        let trusted: Trusted = self.ask(&client, TRUST, &Trust { taken })?;
-        Ok(trusted.authority)
     }
 
     /// Refuses a master with a different CA. A rebuilt master may know the token, but it is not the
@@ -282,17 +260,16 @@ impl Worker<'_> {
         Ok(())
     }
 
-    fn ask<T: DeserializeOwned>(
+    pub(super) fn ask<T: DeserializeOwned>(
         &self,
         client: &Client,
         path: &str,
         question: &impl Serialize,
     ) -> Result<T, Failure> {
-        let port = match path {
-            RENEW | TRUST => self.port + 1,
-            _ => self.port,
+        let url = match path {
+            RENEW | TRUST => format!("https://{SERVICE_NAME}:{}{path}", self.port + 1),
+            _ => format!("https://{}:{}{path}", self.master, self.port),
         };
-        let url = format!("https://{}:{port}{path}", self.master);
         let body = serde_json::to_vec(question).map_err(permanent)?;
         let response = client
             .post(url)
@@ -391,7 +368,7 @@ fn read(response: reqwest::blocking::Response) -> Result<Vec<u8>> {
     Ok(answer)
 }
 
-fn signing_requests(held: &[Held<'_>]) -> Result<Vec<CertificateSigningRequest>> {
+pub(super) fn signing_requests(held: &[Held<'_>]) -> Result<Vec<CertificateSigningRequest>> {
     let request = |held: &Held<'_>| {
         Ok(CertificateSigningRequest {
             name: held.request.name.to_owned(),
@@ -402,7 +379,11 @@ fn signing_requests(held: &[Held<'_>]) -> Result<Vec<CertificateSigningRequest>>
 }
 
 /// Verifies the master's certificates against the requests.
-fn checked(held: &[Held<'_>], authority: String, answer: Certificates) -> Result<Joined> {
+pub(super) fn checked(
+    held: &[Held<'_>],
+    authority: String,
+    answer: Certificates,
+) -> Result<Joined> {
     let given = answer.certificates;
     ensure!(
         given.len() == held.len(),

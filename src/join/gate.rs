@@ -18,6 +18,7 @@ use super::message::{
 use super::nodes::{Applicant, AskCluster, Nodes, copy};
 use super::proof::{Asked, Transcript};
 use super::sealed::{Exchange, MasterKeys, Sealed};
+use super::signed;
 use super::tokens::Tokens;
 use crate::nodespec::network::dns_name;
 use crate::nodespec::token::{Bytes32, KEY_BYTES, TokenId, Verifier};
@@ -246,6 +247,7 @@ impl<'a> Gate<'a> {
         renew: &Renew,
         now: OffsetDateTime,
     ) -> Decision<Certificates> {
+        allowed!(signed::check(certificate, renew, now)?);
         let who = self.identified(asker, certificate, renew.machine, now)?;
         let (name, record) = &allowed!(who);
         let checked = allowed!(csr::check(
@@ -275,6 +277,7 @@ impl<'a> Gate<'a> {
         trust: &Trust,
         now: OffsetDateTime,
     ) -> Decision<Trusted> {
+        allowed!(signed::check(certificate, trust, now)?);
         let (name, record) = allowed!(self.identified(asker, certificate, None, now)?);
         if let Some((followers, digest)) = self.followers.as_ref().zip(trust.taken.as_ref()) {
             let taken = Taken {
@@ -285,7 +288,8 @@ impl<'a> Gate<'a> {
             followers.note(&name, &taken)?;
         }
         let authority = self.cluster.authority.clone();
-        Ok(Ok(Trusted { authority }))
+        let trusted = Trusted::signed(&self.cluster.key, authority, &name, &trust.nonce)?;
+        Ok(Ok(trusted))
     }
 
     /// The node that authenticates with its certificate kubelet-client (`certificate`, DER), and its

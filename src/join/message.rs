@@ -8,6 +8,7 @@ use time::OffsetDateTime;
 
 use super::sealed::Sealed;
 use crate::nodespec::token::{Bytes32, TokenId};
+use crate::pki::signature::Signature;
 
 /// The path at which a worker begins an exchange.
 pub const HELLO: &str = "/v1/hello";
@@ -18,6 +19,10 @@ pub const RENEW: &str = "/v1/renew";
 
 /// The path at which a node asks which authorities the cluster trusts, and tells which ones it has taken.
 pub const TRUST: &str = "/v1/trust";
+
+/// The only name in the server certificate of the join service. It is not a name or an address of the master: so the
+/// service cannot pass for another server of the cluster, nor another server for the service.
+pub const SERVICE_NAME: &str = "appliance-join";
 
 /// The longest request, in bytes. A worker's requests take some 3 KiB.
 pub const MAX_REQUEST: usize = 64 * 1024;
@@ -93,6 +98,11 @@ pub struct Renew {
     /// SHA-256 of the UUID of its machine, if it knows one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub machine: Option<Bytes32>,
+    /// The time of its clock.
+    #[serde(with = "time::serde::rfc3339")]
+    pub time: OffsetDateTime,
+    /// The signature over all of this, with the key of its certificate kubelet-client.
+    pub signature: Signature,
 }
 
 /// A node's question which authorities the cluster trusts.
@@ -103,6 +113,13 @@ pub struct Trust {
     /// the file says. In hexadecimal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub taken: Option<String>,
+    /// Its random bytes: the answer is for this question only.
+    pub nonce: Bytes32,
+    /// The time of its clock.
+    #[serde(with = "time::serde::rfc3339")]
+    pub time: OffsetDateTime,
+    /// The signature over all of this, with the key of its certificate kubelet-client.
+    pub signature: Signature,
 }
 
 /// The answer to [`Trust`].
@@ -111,6 +128,8 @@ pub struct Trust {
 pub struct Trusted {
     /// The authorities in PEM, the issuing one first.
     pub authority: String,
+    /// The signature over them, the name of the node and its random bytes, with the key of the issuing authority.
+    pub signature: Signature,
 }
 
 /// One issued certificate.

@@ -45,10 +45,22 @@ pub struct Asked<'a> {
 
 /// The bytes to authenticate. Each field has its length, so that different lists always give
 /// different bytes.
-struct Fields(Vec<u8>);
+pub(super) struct Fields(Vec<u8>);
 
 impl Fields {
-    fn add(&mut self, field: &[u8]) {
+    /// The fields of a statement of this kind.
+    pub(super) fn new(kind: &str) -> Fields {
+        let mut fields = Fields(Vec::new());
+        fields.add(kind.as_bytes());
+        fields
+    }
+
+    /// The bytes of all fields.
+    pub(super) fn bytes(self) -> Vec<u8> {
+        self.0
+    }
+
+    pub(super) fn add(&mut self, field: &[u8]) {
         self.0.extend((field.len() as u64).to_be_bytes());
         self.0.extend(field);
     }
@@ -56,8 +68,7 @@ impl Fields {
 
 impl Transcript<'_> {
     fn fields(&self, side: &str) -> Fields {
-        let mut fields = Fields(Vec::new());
-        fields.add(b"appliance join v1");
+        let mut fields = Fields::new("appliance join v1");
         fields.add(side.as_bytes());
         fields.add(self.token.to_string().as_bytes());
         fields.add(self.node_name.as_bytes());

@@ -2,12 +2,12 @@
 //! per connection, one after the other.
 
 use std::fs::{self, Permissions};
-use std::io::{BufReader, Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, Shutdown};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use base64::Engine;
@@ -18,16 +18,17 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
 use super::gate::{Asker, Decision, Gate, names};
-use super::message::{Certificates, Hello, Join, Refusal, Renew, Trust, Trusted, Welcome};
+use super::message::{
+    Certificates, Hello, Join, Refusal, Renew, SERVICE_NAME, Trust, Trusted, Welcome,
+};
 use crate::pki::issue::Signer;
 use crate::pki::{CertificateRequest, IssuedBy, Usage, inspect};
 
 /// The longest question and answer, in bytes.
 pub const MAX_MESSAGE: u64 = 1024 * 1024;
-/// How long the other side may take to send or receive.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// The name in the certificate of the HTTPS service.
-const SERVICE_NAME: &str = "appliance-join";
+/// How long the other side may take to send its whole question, and to receive the whole answer. The HTTPS service waits
+/// 20 seconds for an answer: others get theirs although one is slow.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Bytes that are sent as base64.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -110,7 +111,7 @@ pub enum Answer {
 pub fn serve(socket: &Path, user: Option<&str>, gate: &mut Gate<'_>) -> Result<()> {
     let place = || format!("cannot listen at {}", socket.display());
     if let Err(error) = fs::remove_file(socket)
-        && error.kind() != std::io::ErrorKind::NotFound
+        && error.kind() != ErrorKind::NotFound
     {
         return Err(error).with_context(place);
     }
@@ -134,20 +135,55 @@ pub fn serve(socket: &Path, user: Option<&str>, gate: &mut Gate<'_>) -> Result<(
     Ok(())
 }
 
+/// A connection whose reads and writes end [`PATIENCE`] after its beginning, however the other side spreads the bytes.
+struct Hurried<'a> {
+    stream: &'a UnixStream,
+    until: Instant,
+}
+
+impl Hurried<'_> {
+    fn new(stream: &UnixStream) -> Hurried<'_> {
+        let until = Instant::now() + PATIENCE;
+        Hurried { stream, until }
+    }
+
+    fn left(&self) -> std::io::Result<Option<Duration>> {
+        let left = self.until.saturating_duration_since(Instant::now());
+        match left.is_zero() {
+            true => Err(ErrorKind::TimedOut.into()),
+            false => Ok(Some(left)),
+        }
+    }
+}
+
+impl Read for Hurried<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        self.stream.set_read_timeout(self.left()?)?;
+        self.stream.read(buffer)
+    }
+}
+
+impl Write for Hurried<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.stream.set_write_timeout(self.left()?)?;
+        self.stream.write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.stream.flush()
+    }
+}
+
 fn handle(stream: &UnixStream, gate: &mut Gate<'_>) -> Result<()> {
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
     let mut text = Vec::new();
-    BufReader::new(stream)
-        .take(MAX_MESSAGE)
-        .read_to_end(&mut text)?;
+    let asked = Hurried::new(stream);
+    asked.take(MAX_MESSAGE).read_to_end(&mut text)?;
     let question = serde_json::from_slice(&text).context("the question is not valid JSON")?;
     let answer = answer(gate, question, OffsetDateTime::now_utc()).unwrap_or_else(|error| {
         log::error!("{error:#}");
         Answer::Failed
     });
-    let mut stream = stream;
-    stream.write_all(&serde_json::to_vec(&answer)?)?;
+    Hurried::new(stream).write_all(&serde_json::to_vec(&answer)?)?;
     Ok(stream.shutdown(Shutdown::Write)?)
 }
 
@@ -218,8 +254,8 @@ fn server_certificate(gate: &Gate<'_>, csr: &str, now: OffsetDateTime) -> Result
         path: String::new(),
         common_name: SERVICE_NAME.to_owned(),
         organization: "k8s".to_owned(),
-        dns_names: vec![cluster.names.name.clone()],
-        ip_addresses: vec![IpAddr::V4(cluster.names.address)],
+        dns_names: vec![SERVICE_NAME.to_owned()],
+        ip_addresses: vec![],
         usage: Usage::Server,
         issuer: IssuedBy::Cluster,
     };

@@ -85,6 +85,16 @@ pub fn authorities(pem: &str) -> Result<(Vec<Read>, Vec<Read>)> {
     Ok((chain, others.unwrap_or_default()))
 }
 
+/// The newest ones in the file of an authority, by the start of their validity, without the certificates above the
+/// issuing authority. A rotation makes the next authority newer than all others.
+pub fn newest(pem: &str) -> Result<Vec<Read>> {
+    let (chain, others) = authorities(pem)?;
+    let mut all: Vec<Read> = chain.into_iter().take(1).chain(others).collect();
+    let latest = all.iter().map(|(_, info)| info.not_before).max();
+    all.retain(|(_, info)| Some(info.not_before) == latest);
+    Ok(all)
+}
+
 /// SHA-256 of the certificate's public key (SubjectPublicKeyInfo), in hexadecimal.
 pub fn fingerprint(info: &CertificateInfo) -> String {
     hex::encode(Sha256::digest(&info.public_key))

@@ -19,7 +19,7 @@ const ADMIN: Duration = Duration::days(90);
 /// The group that may do everything in Kubernetes.
 const ADMINS: &str = "system:masters";
 /// How long before now the validity begins, because the clocks of new VMs differ.
-const BACKDATED: Duration = Duration::days(1);
+pub const BACKDATED: Duration = Duration::days(1);
 
 fn params(now: OffsetDateTime, organization: Option<&str>, common_name: &str) -> CertificateParams {
     let mut name = DistinguishedName::new();

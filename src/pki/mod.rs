@@ -12,6 +12,7 @@ pub mod key;
 mod random;
 mod resolve;
 mod secret;
+pub mod signature;
 pub mod token;
 
 pub use authority::authority_alone;

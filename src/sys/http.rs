@@ -1,11 +1,12 @@
 //! HTTP clients: for this node's own servers, with its certificates, and for other servers.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use reqwest::StatusCode;
-use reqwest::blocking::{Client, RequestBuilder, Response};
+use reqwest::blocking::{Client, ClientBuilder, RequestBuilder, Response};
 use reqwest::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER};
 use reqwest::redirect::Policy;
 use rustls::pki_types::UnixTime;
@@ -44,15 +45,33 @@ pub fn client(
     client_of(tls::client(authorities, identity)?, timeout)
 }
 
+/// Like [`client`], but it reaches the server called `name` at this address, whatever its name resolves to. The
+/// certificate of the server must have the name. The port is that of the URL.
+pub fn client_at(
+    authorities: &[u8],
+    identity: &Identity<'_>,
+    timeout: Duration,
+    (name, address): (&str, SocketAddr),
+) -> Result<Client> {
+    let tls = tls::client(authorities, Some(identity))?;
+    made(strict(tls, timeout).resolve(name, address))
+}
+
 /// Like [`client`], with a TLS configuration of the caller's own.
 pub fn client_of(tls: ClientConfig, timeout: Duration) -> Result<Client> {
+    made(strict(tls, timeout))
+}
+
+fn strict(tls: ClientConfig, timeout: Duration) -> ClientBuilder {
     Client::builder()
         .tls_backend_preconfigured(tls)
         .no_proxy()
         .redirect(Policy::none())
         .timeout(timeout)
-        .build()
-        .context("cannot make an HTTP client")
+}
+
+fn made(builder: ClientBuilder) -> Result<Client> {
+    builder.build().context("cannot make an HTTP client")
 }
 
 /// Gets `url`. Any answer other than 2xx is an error with its root cause.

@@ -359,7 +359,7 @@ fn authorities_that_this_program_does_not_replace_are_refused_before_anything_is
 #[test]
 fn a_node_with_a_certificate_of_the_old_authority_learns_the_new_one_and_gets_its_certificates() {
     let now = OffsetDateTime::now_utc();
-    let (old, new) = (authority(now), authority(now));
+    let (old, new) = (authority(now - time::Duration::hours(1)), authority(now));
     let node = Node::new("server01");
     let first = Bed::with_authority(
         (old.0.clone(), old.1),
@@ -430,6 +430,16 @@ fn a_node_with_a_certificate_of_the_old_authority_learns_the_new_one_and_gets_it
             .unwrap_err(),
     );
     assert!(error.contains("another certificate authority"), "{error}");
+}
+
+#[test]
+fn a_new_authority_is_newer_than_one_that_an_operator_made_a_moment_ago() {
+    let (machine, master) = installed();
+    let path = paths::certificate(AUTHORITY);
+    let current = certificates(&read(&machine, &path)).unwrap();
+    let made = appliance::enroll::next_authorities(&master.root, OffsetDateTime::now_utc());
+    let next = certificates(&made.unwrap()[0].certificate_pem).unwrap();
+    assert!(next[0].1.not_before > current[0].1.not_before);
 }
 
 fn pki_file(node: &Node, path: &str) -> Vec<u8> {

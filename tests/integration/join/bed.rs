@@ -15,7 +15,7 @@ use appliance::components::{self, KUBELET_CLIENT};
 use appliance::join::client::{Joined, Worker};
 use appliance::join::followers::Followers;
 use appliance::join::gate::{Ask, Cluster, Gate};
-use appliance::join::message::{RENEW, Renew};
+use appliance::join::message::{RENEW, Renew, SERVICE_NAME};
 use appliance::join::nodes::{Nodes, Presence};
 use appliance::join::sealed::MasterKeys;
 use appliance::join::service::{self, Doors};
@@ -385,24 +385,18 @@ impl Node {
     pub fn renews_from_there(&self, port: u16, authority: &str) -> bool {
         let [certificate, key] = &self.own();
         let identity = Identity { certificate, key };
-        let tls = tls::client(authority.as_bytes(), Some(&identity)).unwrap();
-        let client = reqwest::blocking::Client::builder()
-            .tls_backend_preconfigured(tls)
-            .no_proxy()
-            .local_address(IpAddr::V4(self.address))
-            .build();
-        let renew = Renew {
-            requests: requests(self),
-            machine: None,
-        };
-        let url = format!("https://{MASTER}:{}{RENEW}", port + 1);
-        let request = client.unwrap().post(url);
+        let client = renewing(authority, Some(&identity), Some(self.address));
+        let key = KeyPair::from_pem(str::from_utf8(key).unwrap()).unwrap();
+        let now = OffsetDateTime::now_utc();
+        let renew = Renew::signed(&key, requests(self), None, now).unwrap();
+        let url = format!("https://{SERVICE_NAME}:{}{RENEW}", port + 1);
+        let request = client.post(url);
         let sent = request.body(serde_json::to_vec(&renew).unwrap()).send();
         sent.is_ok_and(|answer| answer.status().is_success())
     }
 
     /// The certificate that it shows to a master, and its key.
-    fn own(&self) -> [Vec<u8>; 2] {
+    pub fn own(&self) -> [Vec<u8>; 2] {
         let paths = [
             paths::certificate(KUBELET_CLIENT),
             paths::key(KUBELET_CLIENT),
@@ -418,6 +412,22 @@ impl Node {
             self.files.put(&request.path, pem.as_bytes());
         }
     }
+}
+
+/// A client of the service for renewals, which it reaches from this address as [`SERVICE_NAME`].
+pub fn renewing(
+    authority: &str,
+    identity: Option<&Identity<'_>>,
+    from: Option<Ipv4Addr>,
+) -> reqwest::blocking::Client {
+    let tls = tls::client(authority.as_bytes(), identity).unwrap();
+    reqwest::blocking::Client::builder()
+        .tls_backend_preconfigured(tls)
+        .no_proxy()
+        .resolve(SERVICE_NAME, (MASTER, 0).into())
+        .local_address(from.map(IpAddr::V4))
+        .build()
+        .unwrap()
 }
 
 /// The text of a failure; and whether another try may help.

@@ -1,11 +1,13 @@
 //! Joining: the exchange over real TLS, and everything that can go wrong with it.
 
+mod authorities;
 pub mod bed;
 mod clocks;
 mod faults;
 mod load;
 mod masters;
 mod pace;
+mod renewal;
 mod requests;
 mod service;
 pub mod shared;

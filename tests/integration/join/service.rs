@@ -8,20 +8,19 @@ use std::time::{Duration, Instant};
 
 use appliance::components::{self, KUBELET_CLIENT};
 use appliance::join::late::GRACE;
-use appliance::join::message::{HELLO, MAX_REQUEST};
+use appliance::join::message::{HELLO, MAX_REQUEST, SERVICE_NAME};
 use appliance::join::nodes::Presence;
 use appliance::join::trust::FirstSeen;
 use appliance::nodespec::token::{Bytes32, Token};
 use appliance::paths;
 use appliance::pki::inspect;
 use appliance::pki::issue::Signer;
-use appliance::sys::http;
 use appliance::sys::tls::Identity;
 use rcgen::{CertificateSigningRequestParams, KeyPair};
 use reqwest::blocking::Client;
 use time::{Duration as Days, OffsetDateTime};
 
-use super::bed::{Bed, MASTER, Node, WORKER, authority, record, told};
+use super::bed::{Bed, MASTER, Node, WORKER, authority, record, renewing, told};
 
 #[test]
 fn a_worker_gets_certificates_that_openssl_takes_for_what_they_are() {
@@ -198,8 +197,8 @@ fn a_node_that_was_off_when_its_certificate_ended_renews_with_it_for_some_time()
 #[test]
 fn without_a_nodes_certificate_nobody_renews_anything() {
     let bed = Bed::new();
-    let client = http::client(bed.authority.as_bytes(), None, Duration::from_secs(10)).unwrap();
-    let url = format!("https://{MASTER}:{}/v1/renew", bed.port + 1);
+    let client = renewing(&bed.authority, None, None);
+    let url = format!("https://{SERVICE_NAME}:{}/v1/renew", bed.port + 1);
     assert!(
         client.post(&url).body("{}").send().is_err(),
         "no certificate"
