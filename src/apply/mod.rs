@@ -7,7 +7,7 @@ use crate::clients::{kubectl, systemd};
 use crate::desired::Content;
 use crate::join::tokens::Tokens;
 use crate::paths;
-use crate::plan::{OBJECTS, Plan, Step};
+use crate::plan::{OBJECTS, Plan, Step, with_part};
 use crate::records::images::NodeImage;
 use crate::sys::change::Change;
 use crate::sys::mount;
@@ -73,6 +73,7 @@ impl Executor<'_> {
                 new,
                 ..
             } => self.write(path, *mode, content, *new),
+            Step::EditFile { path, lines, .. } => self.edit(path, lines),
             Step::SetLink(link) => self.root.set_link(&link.path, &link.target),
             Step::LoadModule(module) => kernel::load_module(self.runner, module),
             Step::SetSysctl { key, value } => kernel::set_sysctl(key, value),
@@ -135,6 +136,19 @@ impl Executor<'_> {
         } else {
             self.root.write(path, bytes, mode)
         }
+    }
+
+    /// Writes this program's part of a file of others. The file is read again: others may have
+    /// changed it since the plan was made.
+    fn edit(&self, path: &str, lines: &str) -> Result<()> {
+        let whole = self.root.read(path)?;
+        let whole =
+            whole.with_context(|| format!("{path} was removed during this run; run it again"))?;
+        let edited = with_part(&whole, lines);
+        if edited == whole {
+            return Ok(());
+        }
+        self.root.rewrite(path, &edited)
     }
 
     fn load_image(&self, image: &NodeImage) -> Result<()> {

@@ -11,7 +11,8 @@ use crate::pki::Secret;
 pub enum Content {
     /// The whole file.
     Whole(Vec<u8>),
-    /// A marked part of a file that belongs to the distribution.
+    /// A marked part of a file that belongs to the distribution. The rest of the file is bytes in any
+    /// encoding, and stays.
     Block(String),
     /// The whole file, which must never be shown.
     Secret(Secret),

@@ -48,7 +48,7 @@ enum Mend {
     /// Keep the file without content.
     Empty,
     /// Keep the file with this content.
-    Rewrite(String),
+    Rewrite(Vec<u8>),
 }
 
 impl Trace {
@@ -65,7 +65,7 @@ impl Found {
             Mend::Remove => root.remove_tree(&self.path),
             Mend::Empty if !root.exists(&self.path)? => root.create(&self.path, b"", 0o444),
             Mend::Empty => root.rewrite(&self.path, b""),
-            Mend::Rewrite(content) => root.rewrite(&self.path, content.as_bytes()),
+            Mend::Rewrite(content) => root.rewrite(&self.path, content),
         }
     }
 }
@@ -287,7 +287,7 @@ fn host_name(root: &Root) -> Result<Vec<Found>> {
     }
     Ok(vec![Found {
         path: PATH.to_owned(),
-        mend: Mend::Rewrite(format!("{NOBODY}\n")),
+        mend: Mend::Rewrite(format!("{NOBODY}\n").into_bytes()),
     }])
 }
 
@@ -308,24 +308,24 @@ fn passwords(root: &Root) -> Result<Vec<Found>> {
     Ok(found)
 }
 
-/// The table of passwords (shadow(5)) with every user locked; `None` if every user already is.
-fn locked(root: &Root, path: &str) -> Result<Option<String>> {
+/// The table of passwords (shadow(5)) with every user locked; `None` if every user already is. All
+/// else stays, byte for byte.
+fn locked(root: &Root, path: &str) -> Result<Option<Vec<u8>>> {
     let table = root.read(path)?.unwrap_or_default();
-    let table = String::from_utf8_lossy(&table);
     let mut changed = false;
-    let mut lock = |line: &str| {
-        let mut fields: Vec<&str> = line.split(':').collect();
+    let mut lock = |line: &[u8]| {
+        let mut fields: Vec<&[u8]> = line.split(|&byte| byte == b':').collect();
         // A field with only `!` and `*` is locked. After such a character, a hash may still follow,
         // which `usermod -U` would enable again.
-        let is_locked = |hash: &str| !hash.is_empty() && hash.chars().all(|c| "!*".contains(c));
+        let is_locked = |hash: &[u8]| !hash.is_empty() && hash.iter().all(|c| b"!*".contains(c));
         if let Some(hash) = fields.get_mut(1).filter(|hash| !is_locked(hash)) {
-            *hash = "!";
+            *hash = b"!";
             changed = true;
         }
-        fields.join(":") + "\n"
+        fields.join(&b':')
     };
-    let locked: String = table.lines().map(&mut lock).collect();
-    Ok(changed.then_some(locked))
+    let lines: Vec<Vec<u8>> = table.split(|&byte| byte == b'\n').map(&mut lock).collect();
+    Ok(changed.then(|| lines.join(&b'\n')))
 }
 
 /// Everything except the seed, which may be in the base on purpose.
@@ -352,7 +352,7 @@ fn iscsi(root: &Root) -> Result<Vec<Found>> {
     }
     Ok(vec![Found {
         path: PATH.to_owned(),
-        mend: Mend::Rewrite("GenerateName=yes\n".to_owned()),
+        mend: Mend::Rewrite(b"GenerateName=yes\n".to_vec()),
     }])
 }
 

@@ -17,6 +17,7 @@ use crate::observe::node::{Observer, observe};
 use crate::observe::software::docker_source;
 use crate::observe::user::check_user;
 use crate::observe::workloads::{self, Place};
+use crate::observe::writable;
 use crate::observe::{self, records};
 use crate::paths::BUNDLES;
 use crate::plan::{Plan, Step};
@@ -136,7 +137,9 @@ impl Machine {
             bundle_is_whole: whole,
         };
         let current = observe(&desired, &observer).map_err(Refused::because)?;
-        Ok((Plan::build(&desired, &current), docker))
+        let plan = Plan::build(&desired, &current);
+        writable::check(&self.root, &plan)?;
+        Ok((plan, docker))
     }
 
     fn desired(&self, source: DockerSource, identity: &Identity) -> Result<Desired> {

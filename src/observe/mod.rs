@@ -11,3 +11,4 @@ pub mod records;
 pub mod software;
 pub mod user;
 pub mod workloads;
+pub mod writable;

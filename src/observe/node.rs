@@ -87,12 +87,11 @@ fn current_file(root: &Root, path: &str, is_secret: bool) -> Result<Option<Curre
         .mode(path)?
         .with_context(|| format!("{path} disappeared during this run; run the command again"))?;
     let sha256 = Sha256::digest(&bytes).into();
-    let text = if is_secret {
-        None
-    } else {
-        String::from_utf8(bytes).ok()
-    };
-    Ok(Some(CurrentFile { mode, sha256, text }))
+    Ok(Some(CurrentFile {
+        mode,
+        sha256,
+        content: (!is_secret).then_some(bytes),
+    }))
 }
 
 fn live(

@@ -1,6 +1,7 @@
 //! The plan: the changes that a machine needs. Pure: it compares [`Desired`] with [`Current`]. A
 //! machine that already is as desired needs an empty plan.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
@@ -16,6 +17,7 @@ use crate::records::images::NodeImage;
 mod block;
 mod teardown;
 
+pub use block::with_part;
 pub use teardown::teardown;
 
 /// The name of the cluster's objects in the record of started services.
@@ -28,8 +30,8 @@ pub struct CurrentFile {
     pub mode: u32,
     /// SHA-256 of its bytes.
     pub sha256: [u8; 32],
-    /// Its text, if it is text and not secret.
-    pub text: Option<String>,
+    /// Its bytes, unless they are secret.
+    pub content: Option<Vec<u8>>,
 }
 
 /// The state of a unit in systemd.
@@ -102,12 +104,21 @@ pub enum Step {
         mode: u32,
         /// Its whole new content.
         content: Content,
-        /// The text that it replaces, if neither text is secret.
-        replaces: Option<String>,
+        /// The content that it replaces, if neither is secret.
+        replaces: Option<Vec<u8>>,
         /// Whether the file does not exist yet.
         new: bool,
         /// Its purpose.
         purpose: Purpose,
+    },
+    /// Write this program's part of a file that belongs to others. All else stays.
+    EditFile {
+        /// Its path.
+        path: String,
+        /// The lines of the part.
+        lines: String,
+        /// The whole file as it was when the plan was made.
+        replaces: Vec<u8>,
     },
     /// Create or change a link.
     SetLink(Link),
@@ -249,26 +260,25 @@ fn directories(desired: &Desired, current: &Current) -> impl Iterator<Item = Ste
 
 fn write(file: &File, current: &Current) -> Option<Step> {
     let before = current.files.get(&file.path);
-    let text = before.and_then(|before| before.text.clone());
-    let content = match &file.content {
-        Content::Block(lines) => {
-            let whole = block::replace(text.as_deref().unwrap_or_default(), lines);
-            Content::Whole(whole.into_bytes())
+    let text = before.and_then(|before| before.content.clone());
+    let content = match (&file.content, text) {
+        (Content::Block(lines), Some(whole)) => {
+            return (with_part(&whole, lines) != whole).then(|| Step::EditFile {
+                path: file.path.clone(),
+                lines: lines.clone(),
+                replaces: whole,
+            });
         }
-        content => content.clone(),
-    };
-    // A file that belongs to the distribution keeps its mode.
-    let mode = match (&file.content, before) {
-        (Content::Block(_), Some(before)) => before.mode,
-        _ => file.mode,
+        (Content::Block(lines), None) => Content::Whole(with_part(b"", lines)),
+        (content, _) => content.clone(),
     };
     let same =
-        before.is_some_and(|before| before.mode == mode && before.sha256 == content.sha256());
+        before.is_some_and(|before| before.mode == file.mode && before.sha256 == content.sha256());
     (!same).then(|| Step::WriteFile {
         path: file.path.clone(),
-        mode,
+        mode: file.mode,
         content,
-        replaces: text,
+        replaces: before.and_then(|before| before.content.clone()),
         new: before.is_none(),
         purpose: file.purpose,
     })
@@ -398,6 +408,7 @@ impl fmt::Display for Step {
                     if *new { "create" } else { "change" }
                 )
             }
+            Step::EditFile { path, .. } => write!(f, "change this program's part of {path}"),
             Step::SetLink(link) => write!(f, "link {} -> {}", link.path, link.target),
             Step::LoadModule(module) => write!(f, "load kernel module {module}"),
             Step::SetSysctl { key, value } => write!(f, "set {key} = {value}"),
@@ -440,20 +451,28 @@ impl Step {
     }
 
     /// The change as a diff: removed lines (`-`) and added lines (`+`). Empty unless the step
-    /// changes a file whose text may be shown.
+    /// changes a file whose text may be shown. Bytes that are no text are shown as `\u{fffd}`.
     pub fn diff(&self) -> String {
-        let Step::WriteFile {
-            content: Content::Whole(new),
-            replaces: Some(old),
-            ..
-        } = self
-        else {
-            return String::new();
+        let (old, new) = match self {
+            Step::WriteFile {
+                content: Content::Whole(new),
+                replaces: Some(old),
+                ..
+            } => (old, Cow::Borrowed(new)),
+            Step::EditFile {
+                lines, replaces, ..
+            } => (replaces, Cow::Owned(with_part(replaces, lines))),
+            _ => return String::new(),
         };
-        let new = String::from_utf8_lossy(new);
-        similar::TextDiff::from_lines(old.as_str(), &new)
-            .unified_diff()
-            .context_radius(1)
-            .to_string()
+        let [old, new] = [old, &*new].map(|bytes| String::from_utf8_lossy(bytes));
+        let diff = similar::TextDiff::from_lines(&*old, &*new);
+        let diff = diff.unified_diff().context_radius(1).to_string();
+        // A terminal must not obey what others wrote into the file.
+        let shown = |c: char| match c {
+            '\n' | '\t' => c,
+            c if c.is_control() => '\u{fffd}',
+            c => c,
+        };
+        diff.replace("\r\n", "\n").chars().map(shown).collect()
     }
 }

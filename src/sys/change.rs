@@ -8,10 +8,16 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown, symlink};
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use tempfile::{NamedTempFile, PersistError};
+use rustix::buffer::spare_capacity;
+use rustix::fs::{XattrFlags, fgetxattr, flistxattr, fsetxattr};
+use rustix::io::Errno;
+use tempfile::NamedTempFile;
 
 use super::root::{Root, is_absent};
 use super::temporary::{self, create_directories};
+
+/// The longest value of an extended attribute, and the longest list of names, in bytes (xattr(7)).
+const LONGEST_ATTRIBUTE: usize = 64 * 1024;
 
 /// Changes files below a root. Each change is done as a whole or not at all.
 pub trait Change {
@@ -33,8 +39,8 @@ pub trait Change {
     /// are not followed.
     fn remove_tree(&self, path: &str) -> Result<()>;
 
-    /// Replaces the content of the file at `path`, all or nothing. The file keeps its owner and its
-    /// permission bits.
+    /// Replaces the content of the file at `path`, all or nothing. The file keeps its owner, its
+    /// permission bits and its extended attributes (access lists, SELinux label).
     fn rewrite(&self, path: &str, content: &[u8]) -> Result<()>;
 
     /// Removes the content of the directory at `path`, if there is one. Symbolic links are not
@@ -51,13 +57,13 @@ pub trait Change {
 impl Change for Root {
     fn write(&self, path: &str, content: &[u8], mode: u32) -> Result<()> {
         put(self, path, content, mode, |file, target| {
-            file.persist(target)
+            Ok(file.persist(target).map(drop)?)
         })
     }
 
     fn create(&self, path: &str, content: &[u8], mode: u32) -> Result<()> {
         put(self, path, content, mode, |file, target| {
-            file.persist_noclobber(target)
+            Ok(file.persist_noclobber(target).map(drop)?)
         })
     }
 
@@ -89,19 +95,19 @@ impl Change for Root {
     }
 
     fn rewrite(&self, path: &str, content: &[u8]) -> Result<()> {
-        let metadata =
-            fs::metadata(self.resolve(path)?).with_context(|| format!("cannot inspect {path}"))?;
-        put(
-            self,
-            path,
-            content,
-            metadata.permissions().mode() & 0o7777,
-            |file, target| match fchown(file.as_file(), Some(metadata.uid()), Some(metadata.gid()))
-            {
-                Ok(()) => file.persist(target),
-                Err(error) => Err(PersistError { error, file }),
-            },
-        )
+        let inspect = || format!("cannot inspect {path}");
+        let old = File::open(self.resolve(path)?).with_context(inspect)?;
+        let metadata = old.metadata().with_context(inspect)?;
+        let mode = metadata.permissions().mode() & 0o7777;
+        put(self, path, content, mode, |file, target| {
+            let new = file.as_file();
+            fchown(new, Some(metadata.uid()), Some(metadata.gid()))?;
+            // A change of the owner may clear bits of the mode.
+            new.set_permissions(Permissions::from_mode(mode))?;
+            copy_attributes(&old, new)?;
+            new.sync_all()?;
+            Ok(file.persist(target).map(drop)?)
+        })
     }
 
     fn remove_content(&self, path: &str) -> Result<()> {
@@ -156,7 +162,7 @@ fn put(
     path: &str,
     content: &[u8],
     mode: u32,
-    persist: impl Fn(NamedTempFile, &Path) -> Result<File, PersistError>,
+    persist: impl Fn(NamedTempFile, &Path) -> Result<()>,
 ) -> Result<()> {
     let target = root.resolve(path)?;
     let put = || -> Result<()> {
@@ -172,6 +178,34 @@ fn put(
         sync_directory(parent)
     };
     put().with_context(|| format!("cannot write {path}"))
+}
+
+/// Attributes that describe the content of a file, and not the file. The kernel makes new ones.
+const OF_CONTENT: [&str; 2] = ["security.ima", "security.evm"];
+
+/// Gives `new` the extended attributes of `old`.
+fn copy_attributes(old: &File, new: &File) -> Result<()> {
+    let mut names = Vec::with_capacity(LONGEST_ATTRIBUTE);
+    match flistxattr(old, spare_capacity(&mut names)) {
+        Ok(_) => {}
+        // This file system has none.
+        Err(Errno::NOTSUP) => return Ok(()),
+        Err(error) => return Err(error).context("cannot list its extended attributes"),
+    }
+    for name in names
+        .split(|&byte| byte == 0)
+        .filter(|name| !name.is_empty())
+    {
+        let shown = String::from_utf8_lossy(name);
+        if OF_CONTENT.contains(&&*shown) {
+            continue;
+        }
+        let mut value = Vec::with_capacity(LONGEST_ATTRIBUTE);
+        fgetxattr(old, name, spare_capacity(&mut value))
+            .and_then(|_| fsetxattr(new, name, &value, XattrFlags::empty()))
+            .with_context(|| format!("cannot keep its extended attribute {shown}"))?;
+    }
+    Ok(())
 }
 
 fn sync_directory(dir: &Path) -> Result<()> {
@@ -234,11 +268,20 @@ mod tests {
         } else {
             fs::metadata(&path).unwrap().gid()
         };
-        fchown(File::open(&path).unwrap(), None, Some(owner)).unwrap();
+        let file = File::open(&path).unwrap();
+        fchown(&file, None, Some(owner)).unwrap();
+        // Not every file system has attributes of users.
+        let attribute = fsetxattr(&file, "user.note", b"mine", XattrFlags::empty());
         root.rewrite("/etc/shadow", b"new").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"new");
         let metadata = fs::metadata(&path).unwrap();
         assert_eq!((metadata.gid(), metadata.mode() & 0o777), (owner, 0o640));
+        if attribute.is_ok() {
+            let mut value = Vec::with_capacity(100);
+            let file = File::open(&path).unwrap();
+            fgetxattr(&file, "user.note", spare_capacity(&mut value)).unwrap();
+            assert_eq!(value, b"mine");
+        }
     }
 
     #[test]

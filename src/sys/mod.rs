@@ -1,6 +1,7 @@
 //! The machine: files, processes, devices. Nothing here depends on Kubernetes.
 
 pub mod atomic;
+pub mod attribute;
 pub mod block;
 pub mod change;
 pub mod clock;

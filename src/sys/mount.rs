@@ -1,5 +1,6 @@
 //! Private mounts, and the list of mounts.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::thread;
 
@@ -33,13 +34,21 @@ pub fn with_own<T: Send>(work: impl FnOnce() -> T + Send) -> nix::Result<T> {
 
 /// All mounts below the directory `dir`, the newest first.
 pub fn below(dir: &Path) -> Result<Vec<PathBuf>> {
-    let mounts = Process::myself()
-        .and_then(|own| own.mountinfo())
-        .context("cannot read the list of mounts")?;
-    let points = mounts.into_iter().map(|mount| mount.mount_point);
-    let mut below: Vec<PathBuf> = points
+    let mut below: Vec<PathBuf> = all()?
         .filter(|point| point.starts_with(dir) && point != dir)
         .collect();
     below.reverse();
     Ok(below)
+}
+
+/// All mount points.
+pub fn points() -> Result<BTreeSet<PathBuf>> {
+    Ok(all()?.collect())
+}
+
+fn all() -> Result<impl Iterator<Item = PathBuf>> {
+    let mounts = Process::myself()
+        .and_then(|own| own.mountinfo())
+        .context("cannot read the list of mounts")?;
+    Ok(mounts.into_iter().map(|mount| mount.mount_point))
 }

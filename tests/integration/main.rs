@@ -40,6 +40,7 @@ mod metadata;
 mod nested;
 mod network;
 mod no_gateway;
+mod others;
 mod pack;
 mod peers;
 mod pki;

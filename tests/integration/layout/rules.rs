@@ -34,6 +34,7 @@ const MACHINE_CRATES: &[&str] = &[
     "oci_client",
     "procfs",
     "reqwest",
+    "rustix",
     "std::env",
     "std::fs",
     "std::net",
