@@ -115,7 +115,7 @@ impl<'a> Resolver<'a> {
             value.clone().map(|value| Sourced::new(value, field(name)))
         };
         let role = self.parsed(Sourced::new(entry.role.clone(), field("role")), str::parse);
-        let name = said("name", &entry.name).and_then(|name| self.parsed(name, network::dns_name));
+        let name = said("name", &entry.name).and_then(|name| self.parsed(name, network::node_name));
         let address = said("address", &entry.address)
             .and_then(|address| self.parsed(address, network::node_address));
         if entry.name.is_none() && entry.uuid.is_none() && entry.address.is_none() {
@@ -144,7 +144,7 @@ impl<'a> Resolver<'a> {
             let mut seen: BTreeMap<String, usize> = BTreeMap::new();
             for (index, entry) in entries.iter().enumerate() {
                 let Some(value) = pick(entry) else { continue };
-                if let Some(first) = seen.insert(value.to_lowercase(), index) {
+                if let Some(first) = seen.insert(network::folded(value), index) {
                     let origin = layer.origin(&format!("inventory[{index}].{name}"));
                     let why =
                         format!("inventory[{first}] has the same one; each node needs its own");
@@ -155,12 +155,13 @@ impl<'a> Resolver<'a> {
     }
 
     /// This VM's entry in the inventory. The first of these fields that an entry has decides whether
-    /// it matches: UUID, name, address.
+    /// it matches: UUID, name, address. If no entry matches, the one with an address of this VM does,
+    /// whatever its name is.
     pub(super) fn entry(&mut self, inventory: Option<&Inventory<'_>>) -> Entry {
         let Some(inventory) = inventory else {
             return Entry::default();
         };
-        let (names, addresses) = (self.own_names(), self.own_addresses());
+        let (names, addresses) = (self.names_in(inventory), self.own_addresses());
         let uuid = self.inputs.metadata.first().map(|m| m.uuid.to_lowercase());
         let is_this = |node: &&InventoryNode| match (&node.uuid, &uuid, &node.name, node.address) {
             (Some(theirs), Some(own), ..) => theirs.to_lowercase() == *own,
@@ -168,11 +169,19 @@ impl<'a> Resolver<'a> {
             (_, _, None, Some(address)) => addresses.contains(&address),
             (_, _, None, None) => false,
         };
-        let mut fitting = inventory.nodes.iter().filter(is_this);
-        let Some(node) = fitting.next() else {
+        let has_address = |node: &&InventoryNode| {
+            (node.uuid.is_none() || uuid.is_none())
+                && node.address.is_some_and(|own| addresses.contains(&own))
+        };
+        let mut fitting: Vec<&InventoryNode> = inventory.nodes.iter().filter(is_this).collect();
+        if fitting.is_empty() {
+            fitting = inventory.nodes.iter().filter(has_address).collect();
+            self.warn_of_other_name(inventory, fitting.first().copied());
+        }
+        let Some(node) = fitting.first() else {
             return Entry::default();
         };
-        if let Some(other) = fitting.next() {
+        if let Some(other) = fitting.get(1) {
             self.problems.push(format!(
                 "{}: inventory[{}] matches this VM, too; keep one of the two",
                 inventory
@@ -181,20 +190,52 @@ impl<'a> Resolver<'a> {
                 other.index
             ));
         }
+        let name = node.name.clone();
         Entry {
             role: Some(inventory.sourced(node, "role", node.role)),
-            name: node
-                .name
-                .clone()
-                .map(|name| inventory.sourced(node, "name", name)),
+            name: name.map(|name| inventory.sourced(node, "name", name)),
             address: node
                 .address
                 .map(|address| inventory.sourced(node, "address", address)),
         }
     }
 
+    fn warn_of_other_name(&mut self, inventory: &Inventory<'_>, node: Option<&InventoryNode>) {
+        let Some((node, name)) = node.and_then(|node| Some((node, node.name.as_ref()?))) else {
+            return;
+        };
+        self.warnings.push(format!(
+            "{} is {name:?}, but this VM, which has the address of this entry, is called {}; the entry \
+             counts (if it is of another VM, correct its address)",
+            inventory.origin(node, "name"),
+            self.own_names().join(", ")
+        ));
+    }
+
+    /// The names with which to look for this VM: the configured one, if the inventory has it; else those
+    /// from OpenStack.
+    fn names_in(&self, inventory: &Inventory<'_>) -> Vec<String> {
+        let mut said = self.layers.iter();
+        let said = said.find_map(|layer| layer.settings.node_name.as_deref());
+        let said = said.map(network::folded);
+        let mut nodes = inventory.nodes.iter();
+        match said.filter(|said| nodes.any(|node| node.name.as_ref() == Some(said))) {
+            Some(said) => vec![said],
+            None => {
+                let mut names: Vec<String> = self
+                    .own_names()
+                    .iter()
+                    .map(|name| network::folded(name))
+                    .collect();
+                names.push(network::as_node_name(&self.hostname()));
+                names
+            }
+        }
+    }
+
     /// The names of this VM that may be in an inventory: display name, host name, its first label.
     fn own_names(&self) -> Vec<String> {
+        let first_label = |name: &str| network::first_label(name).to_owned();
         let Some(metadata) = self.inputs.metadata.first() else {
             return vec![first_label(&self.inputs.host.hostname)];
         };
@@ -234,13 +275,13 @@ impl<'a> Resolver<'a> {
         let said = self.said("role", |s| &s.role);
         let was_said = said.is_some();
         let said = said.and_then(|said| self.parsed(said, str::parse));
-        let found = [
-            said,
-            entry,
-            self.role_by_rule(),
-            self.role_by_address(master, masters),
-        ];
-        let mut found = found.into_iter().flatten();
+        let found = [said, entry, self.role_by_rule()];
+        let mut found: Vec<Sourced<Role>> = found.into_iter().flatten().collect();
+        // The VM with the master's address may be a single: that is a master, too.
+        let strongest = found.first().map(|role| role.value);
+        let by_address = self.role_by_address(master, masters);
+        found.extend(by_address.filter(|_| strongest != Some(Role::Single)));
+        let mut found = found.into_iter();
         let Some(mut role) = found.next() else {
             if !was_said {
                 self.problems.push(self.no_role());
@@ -359,7 +400,7 @@ impl<'a> Resolver<'a> {
     /// domain.
     pub(super) fn name(&mut self, entry: Option<Sourced<String>>) -> Option<Sourced<String>> {
         let explicit = match self.said("nodeName", |s| &s.node_name) {
-            Some(said) => Some(self.parsed(said, network::dns_name)?),
+            Some(said) => Some(self.parsed(said, network::node_name)?),
             None => entry,
         };
         let hostname = self.hostname();
@@ -370,34 +411,38 @@ impl<'a> Resolver<'a> {
             let why = "every machine has this name; set another one with `nodeName`";
             self.refuse(&name.origin, "localhost", why);
         }
-        name.overrode.push(hostname.overridden());
+        let label = network::first_label(&hostname).to_owned();
+        name.overrode
+            .push(Sourced::new(label, hostname.origin).overridden());
         Some(name)
     }
 
+    /// The host name of the first source that has one, else that of this machine.
     fn hostname(&self) -> Sourced<String> {
         let mut metadata = self.inputs.metadata.iter();
         match metadata.find(|metadata| !metadata.hostname.is_empty()) {
             Some(metadata) => Sourced::new(
-                first_label(&metadata.hostname),
+                metadata.hostname.clone(),
                 Origin::Metadata(metadata.source.clone(), "hostname"),
             ),
             None => Sourced::new(
-                first_label(&self.inputs.host.hostname),
+                self.inputs.host.hostname.clone(),
                 Origin::Host("host name".to_owned()),
             ),
         }
     }
 
-    /// The host name in a form that Kubernetes accepts. Warns if it had to be changed.
+    /// The host name in a form that Kubernetes accepts. Warns if its first label had to be changed.
     fn corrected(&mut self, hostname: Sourced<String>) -> Option<Sourced<String>> {
-        let fit = network::as_dns_label(&hostname);
+        let fit = network::as_node_name(&hostname);
+        let label = network::first_label(&hostname);
         if fit.is_empty() || fit == "localhost" {
             let why = "this cannot be the name of a node; set a name with `nodeName`";
-            self.refuse(&hostname.origin, &hostname, why);
+            self.refuse(&hostname.origin, label, why);
             return None;
         }
-        if fit == *hostname {
-            return Some(hostname);
+        if fit == label {
+            return Some(Sourced::new(fit, hostname.origin));
         }
         self.warnings.push(format!(
             "{} is {:?}, which Kubernetes does not accept as a name; the node gets the name {fit} \
@@ -411,11 +456,13 @@ impl<'a> Resolver<'a> {
     }
 }
 
+/// Whether the pattern fits the host name, its first label, or the name that the node gets for it.
 fn is_like(host_name: &str, pattern: &str) -> bool {
-    let pattern = WildMatch::new(pattern);
-    pattern.matches(host_name) || pattern.matches(&first_label(host_name))
-}
-
-fn first_label(hostname: &str) -> String {
-    hostname.split('.').next().unwrap_or_default().to_owned()
+    let pattern = WildMatch::new_case_insensitive(pattern);
+    let names = [
+        network::first_label(host_name),
+        &network::as_node_name(host_name),
+    ]
+    .map(str::to_owned);
+    pattern.matches(host_name) || names.iter().any(|name| pattern.matches(name))
 }

@@ -29,7 +29,7 @@ impl Master {
         let expected = format!("{text:?}: expected NAME=ADDRESS, such as server02=192.168.1.102");
         let (name, address) = text.split_once('=').ok_or(expected)?;
         Ok(Master {
-            name: network::dns_name(name).map_err(|why| format!("{text:?}: {why}"))?,
+            name: network::node_name(name).map_err(|why| format!("{text:?}: {why}"))?,
             address: network::node_address(address).map_err(|why| format!("{text:?}: {why}"))?,
         })
     }

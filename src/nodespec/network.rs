@@ -6,10 +6,15 @@ use std::str::FromStr;
 
 use ipnet::Ipv4Net;
 
+use crate::digest::Sha256;
+
 /// The longest DNS label, in bytes (RFC 1035).
 const MAX_LABEL: usize = 63;
 /// The longest DNS name, in bytes, as Kubernetes counts it.
 const MAX_NAME: usize = 253;
+
+/// How many characters of a digest make a shortened name unique.
+const DIGEST_IN_NAME: usize = 8;
 
 /// Parses an IPv4 range. Its address must be the first of the range.
 pub fn cidr(text: &str) -> Result<Ipv4Net, String> {
@@ -79,9 +84,49 @@ pub fn dns_name(text: &str) -> Result<String, String> {
     Err(format!("{expected}; did you mean {:?}?", fit.join(".")))
 }
 
+/// The name of a node in the form that is the same everywhere: in certificates, in `/etc/hosts`, in the
+/// inventory, for the kubelet and for Calico. Takes capitals and one dot at the end, as DNS does.
+pub fn node_name(text: &str) -> Result<String, String> {
+    let name = dns_name(&folded(text))?;
+    if Ipv4Addr::from_str(&name).is_ok() {
+        return Err("expected a name, but this is an IP address; set another name".to_owned());
+    }
+    Ok(name)
+}
+
+/// A name in lower case and without the dot at its end: two names that are equal then are one.
+pub fn folded(text: &str) -> String {
+    text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase()
+}
+
+/// The name of a node for a host name, which may be any text: its first DNS label in the closest form
+/// that Kubernetes takes; empty if nothing is left. Two host names that differ get two names, even if
+/// they differ only in what a label has no room or no characters for: then the name ends with a part of
+/// the host name's digest. `-` and `_` count as equal.
+pub fn as_node_name(hostname: &str) -> String {
+    let label = match Ipv4Addr::from_str(hostname) {
+        Ok(_) => hostname,
+        Err(_) => first_label(hostname),
+    };
+    let fit = as_dns_label(label);
+    let says_all = label.is_ascii() && label.len() <= MAX_LABEL;
+    if fit.is_empty() || says_all {
+        return fit;
+    }
+    let digest = Sha256::of(label.as_bytes()).to_string();
+    let digest = &digest[..DIGEST_IN_NAME];
+    let start = &fit[..fit.len().min(MAX_LABEL - 1 - DIGEST_IN_NAME)];
+    format!("{}-{digest}", start.trim_end_matches('-'))
+}
+
+/// A host name without its domain.
+pub fn first_label(hostname: &str) -> &str {
+    hostname.split('.').next().unwrap_or_default()
+}
+
 /// The DNS label closest to `text`: in lower case, with `-` for characters that a label cannot have;
 /// empty if nothing is left.
-pub fn as_dns_label(text: &str) -> String {
+fn as_dns_label(text: &str) -> String {
     let fit = |c: char| match c.to_ascii_lowercase() {
         c @ ('a'..='z' | '0'..='9') => c,
         _ => '-',
@@ -178,6 +223,43 @@ mod tests {
             dns_name("server02.novalocal").unwrap(),
             "server02.novalocal"
         );
+    }
+
+    #[test]
+    fn a_name_of_a_node_is_one_in_capitals_and_with_a_dot_at_its_end() {
+        for text in ["kube-node-b", "Kube-Node-B", "KUBE-NODE-B."] {
+            assert_eq!(node_name(text).unwrap(), "kube-node-b");
+        }
+        assert_eq!(node_name("1234").unwrap(), "1234");
+        let long = "a".repeat(MAX_LABEL + 1);
+        for bad in ["kube_node_b", "b..", ".", "10.0.0.1", "\u{fc}", &long] {
+            assert!(node_name(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn host_names_that_differ_give_names_that_differ() {
+        let long = "w".repeat(62);
+        let hosts = [
+            format!("{long}-1.novalocal"),
+            format!("{long}-2.novalocal"),
+            format!("{long}w-1"),
+            "b\u{fc}cher".to_owned(),
+            "b\u{f6}cher".to_owned(),
+            "192.168.1.5".to_owned(),
+            "192.168.1.6".to_owned(),
+            "1234".to_owned(),
+            "web_1".to_owned(),
+        ];
+        let names: Vec<String> = hosts.iter().map(|host| as_node_name(host)).collect();
+        for (at, name) in names.iter().enumerate() {
+            assert_eq!(node_name(name).as_ref(), Ok(name));
+            assert!(!names[..at].contains(name), "{names:?}");
+        }
+        assert_eq!(names[5..], ["192-168-1-5", "192-168-1-6", "1234", "web-1"]);
+        // A name that fits stays whole.
+        let whole = "w".repeat(MAX_LABEL);
+        assert_eq!(as_node_name(&whole), whole);
     }
 
     #[test]

@@ -32,7 +32,7 @@ impl Resolver<'_> {
             self.parsed(role, str::parse::<Role>);
         }
         if let Some(name) = self.said("nodeName", |s| &s.node_name) {
-            self.parsed(name, network::dns_name);
+            self.parsed(name, network::node_name);
         }
         if let Some(address) = self.said("address", |s| &s.address) {
             self.parsed(address, network::node_address);

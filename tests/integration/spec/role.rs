@@ -93,12 +93,64 @@ fn a_vm_finds_itself_in_the_inventory_by_name_address_or_uuid() {
 }
 
 #[test]
+fn a_vm_finds_itself_under_every_form_of_its_name() {
+    let entry = |name: &str| {
+        format!(
+            "inventory: [{{name: server01, role: master, address: 192.168.1.101}}, \
+             {{name: {name}, role: worker, address: 192.168.1.102}}]"
+        )
+    };
+    for (hostname, listed) in [
+        ("Db-Two.novalocal", "db-two"),
+        ("db-two.novalocal", "Db-Two"),
+        ("db_two", "db-two"),
+        ("db-two.novalocal.", "DB-Two.novalocal"),
+    ] {
+        let mut inputs = nameless(&entry(listed));
+        inputs.metadata[0].hostname = hostname.to_owned();
+        inputs.metadata[0].name = String::new();
+        let spec = resolved(&inputs);
+        assert_eq!(*spec.role, Role::Worker);
+        assert_eq!(*spec.name, listed.to_lowercase());
+        assert!(spec.cluster.hosts.contains_key(&*spec.name));
+        assert!(
+            !spec
+                .warnings
+                .iter()
+                .any(|warning| warning.contains("is called"))
+        );
+    }
+    let mut renamed = nameless(&entry("db-two"));
+    renamed.layers.push(property(DRIVE, "nodeName: DB-Two"));
+    let spec = resolved(&renamed);
+    assert_eq!((*spec.role, spec.name.as_str()), (Role::Worker, "db-two"));
+}
+
+#[test]
+fn an_entry_with_this_vms_address_and_another_name_counts_with_its_role() {
+    for (role, expected, master) in [
+        ("single", Role::Single, "192.168.1.102"),
+        ("master", Role::Master, "192.168.1.102"),
+        ("worker", Role::Worker, "192.168.1.101"),
+    ] {
+        let spec = resolved(&nameless(&format!(
+            "master: {master}\ninventory: [{{name: db, role: {role}, address: 192.168.1.102}}]"
+        )));
+        assert_eq!((*spec.role, spec.name.as_str()), (expected, "db"));
+        assert_holds(
+            &spec.warnings[0],
+            &["is \"db\"", "server02", "correct its address"],
+        );
+    }
+}
+
+#[test]
 fn an_inventory_that_cannot_be_true_is_refused_entry_by_entry() {
     let text = refusal(&nameless(
         "
 inventory:
 - {name: server02, role: master, address: 192.168.1.102}
-- {name: server02, role: worker, address: 192.168.1.103}
+- {name: Server02, role: worker, address: 192.168.1.103}
 - {name: server04, role: worker, address: 192.168.1.102}
 - {name: ../../etc/passwd, role: worker}
 - {role: worker}
@@ -108,7 +160,7 @@ inventory:
     assert_holds(
         &text,
         &[
-            "`appliance.inventory[1].name` is \"server02\": inventory[0] has the same one",
+            "`appliance.inventory[1].name` is \"Server02\": inventory[0] has the same one",
             "`appliance.inventory[2].address` is \"192.168.1.102\": inventory[0] has the same one",
             "`appliance.inventory[3].name` is \"../../etc/passwd\"",
             "`appliance.inventory[4]`: add `name`, `uuid` or `address`",
