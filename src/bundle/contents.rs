@@ -50,7 +50,7 @@ pub fn of_archive(
                 file.rewind()?;
                 take(one, Content::File(&mut file))?;
             } else {
-                let saved = Saved::open(file.try_clone()?)?;
+                let saved = Saved::open(file.try_clone()?, scratch)?;
                 let image = saved.choose(one.reference.as_deref(), scratch)?;
                 of_image(&image, one, scratch, &mut take)?;
             }

@@ -165,7 +165,7 @@ fn own_problem(component: &Component, dir: &Path) -> Result<Option<String>> {
 
 /// The ID of the image in the tarball at `path`, whose layers were verified.
 fn image_id(path: &Path, reference: &str, scratch: &Path) -> Result<Sha256> {
-    let saved = Saved::open(File::open(path)?)?;
+    let saved = Saved::open(File::open(path)?, scratch)?;
     let image = saved.named(reference, scratch)?;
     image.check()?;
     Ok(image.id().clone())

@@ -5,6 +5,7 @@ use std::fs::File;
 
 use anyhow::{Context, Result};
 
+use crate::bundle::image::reference::familiar;
 use crate::bundle::image::saved::Saved;
 use crate::bundle::manifest::Manifest;
 use crate::bundle::workload::MAX_MANIFEST;
@@ -14,6 +15,7 @@ use crate::nodespec::{NodeSpec, Refused, Role};
 use crate::records::images::NodeImage;
 use crate::sys::read::bounded;
 use crate::sys::root::Root;
+use crate::sys::scratch;
 use crate::workloads::{self, Given, Images, Workload};
 
 /// The sources of workloads.
@@ -88,7 +90,8 @@ impl Tarballs {
         }
         let tarball = File::open(&at)
             .context("this node runs pods and needs this file; copy it to this path")?;
-        for (reference, id) in Saved::open(tarball)?.references()? {
+        let scratch = scratch::directory()?;
+        for (reference, id) in Saved::open(tarball, scratch.path())?.references()? {
             self.images.push(NodeImage {
                 reference,
                 id: format!("sha256:{id}"),
@@ -103,7 +106,11 @@ fn known(place: Place<'_>, tarballs: &Tarballs) -> Images {
     let own = place.manifest.images();
     let own = own.filter(|image| image.nodes.have(Role::Worker));
     let mut there: BTreeSet<String> = own.filter_map(|image| image.reference.clone()).collect();
-    there.extend(tarballs.images.iter().map(|image| image.reference.clone()));
+    for image in &tarballs.images {
+        there.insert(image.reference.clone());
+        // Docker knows the image by this name, too.
+        there.insert(familiar(&image.reference).to_owned());
+    }
     Images {
         there,
         perhaps_more: tarballs.some_elsewhere,

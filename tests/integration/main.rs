@@ -62,6 +62,7 @@ mod spec;
 mod status;
 mod stays;
 mod systemd_229;
+mod tarballs;
 mod tools;
 mod transfer;
 mod tunnels;

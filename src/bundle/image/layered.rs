@@ -5,21 +5,18 @@ use std::io::{self, BufReader, Read, Seek, Write};
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use flate2::read::MultiGzDecoder;
-use ruzstd::decoding::StreamingDecoder;
 use serde::{Deserialize, Serialize};
 
+use super::compression::{Compression, MAGIC};
 use crate::bundle::archive::unpacked_limit;
 use crate::bundle::tarball::append_file;
 use crate::digest::Sha256;
-use crate::sys::stream::{Bounded, Hashing};
+use crate::sys::stream::{Bounded, Hashing, sha256_of};
 
 /// The maximum size of a manifest or a configuration, in bytes.
 pub const MAX_DOCUMENT: u64 = 4 * 1024 * 1024;
 /// The table of contents of a tarball from `docker save`.
 pub(super) const MANIFEST: &str = "manifest.json";
-pub(super) const GZIP: &[u8] = &[0x1f, 0x8b];
-pub(super) const ZSTD: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
 
 /// An image whose layers can be read.
 pub trait Layered {
@@ -49,7 +46,10 @@ pub struct Config {
 /// The parts of a configuration that this program reads.
 #[derive(Deserialize)]
 struct Parsed {
+    /// Docker takes a configuration that does not say it for one of its own platform.
+    #[serde(default)]
     architecture: String,
+    #[serde(default)]
     os: String,
     rootfs: RootFs,
 }
@@ -64,7 +64,12 @@ impl Config {
     /// as `manifest`, the file `layers` are counted in.
     pub fn parse(text: Vec<u8>, layers: usize, manifest: &str) -> Result<Config> {
         let parsed: Parsed = serde_json::from_slice(&text).context("the image's configuration")?;
-        let platform = format!("{}/{}", parsed.os, parsed.architecture);
+        let or = |said: &str, own: &str| match said {
+            "" => own.to_owned(),
+            said => said.to_owned(),
+        };
+        let (os, architecture) = (or(&parsed.os, "linux"), or(&parsed.architecture, "amd64"));
+        let platform = format!("{os}/{architecture}");
         ensure!(
             platform == "linux/amd64",
             "the image is for {platform}, not for linux/amd64"
@@ -125,20 +130,28 @@ pub fn write_archive(image: &dyn Layered, reference: &str, output: &mut File) ->
     Ok(())
 }
 
+/// The digest of the layer's tar out of `reader`, which has `size` bytes and may be compressed.
+pub(super) fn digest(reader: impl Read, size: u64) -> Result<Sha256> {
+    Ok(sha256_of(plain(reader, size)?)?)
+}
+
+/// The content of a file of `size` bytes that may be compressed, up to a limit.
+fn plain<'a>(mut reader: impl Read + 'a, size: u64) -> Result<Bounded<Box<dyn Read + 'a>>> {
+    let mut start = Vec::new();
+    reader.by_ref().take(MAGIC as u64).read_to_end(&mut start)?;
+    let compression = Compression::of(&start);
+    let whole = BufReader::with_capacity(256 * 1024, io::Cursor::new(start).chain(reader));
+    let plain = match compression {
+        Some(compression) => compression.unpack(whole)?,
+        None => Box::new(whole),
+    };
+    Ok(Bounded::new(plain, unpacked_limit(size)))
+}
+
 /// The layer's tar out of `reader`, which has `size` bytes and may be compressed, verified against its
 /// digest. It becomes a temporary file in `dir`: its size is needed before its content.
 pub(super) fn unpacked(reader: impl Read, size: u64, diff_id: &Sha256, dir: &Path) -> Result<File> {
-    let mut reader = BufReader::with_capacity(256 * 1024, reader);
-    let limit = unpacked_limit(size);
-    let start = io::BufRead::fill_buf(&mut reader)?;
-    let plain: Box<dyn Read + '_> = if start.starts_with(GZIP) {
-        Box::new(MultiGzDecoder::new(reader))
-    } else if start.starts_with(ZSTD) {
-        Box::new(StreamingDecoder::new(reader)?)
-    } else {
-        Box::new(reader)
-    };
-    let mut plain = Hashing::new(Bounded::new(plain, limit));
+    let mut plain = Hashing::new(plain(reader, size)?);
     let mut output = tempfile::tempfile_in(dir)?;
     io::copy(&mut plain, &mut output)?;
     let (_, found) = plain.finish();

@@ -1,8 +1,12 @@
-//! Images without docker: those of a registry, those in tarballs from `docker save`, and the files in
+//! Images without docker: those of a registry, those in tarballs for `docker load`, and the files in
 //! them. Their configurations and layers are verified by their digests, as docker does.
 
+mod compression;
 mod files;
 mod layered;
+mod layout;
+mod legacy;
+pub mod reference;
 pub mod registry;
 pub mod saved;
 

@@ -255,11 +255,17 @@ impl<'a> Collector<'a, '_> {
     fn image(&self, source: &Source, path: &Path) -> Result<(Sha256, PathBuf)> {
         let reference = source.reference.as_deref().context("no reference")?;
         let place = || source.file.clone();
-        let saved = Saved::open(File::open(path)?).with_context(place)?;
+        let saved = Saved::open(File::open(path)?, self.staging).with_context(place)?;
         let error = match saved.named(reference, self.staging) {
             Ok(image) => {
-                image.check().with_context(place)?;
-                return Ok((image.id().clone(), path.to_owned()));
+                if saved.is_plain(reference).with_context(place)? {
+                    image.check().with_context(place)?;
+                    return Ok((image.id().clone(), path.to_owned()));
+                }
+                let archive = self.staging.join(&source.name);
+                let written = Content::Image(&image).write(&archive, Some(reference));
+                written.with_context(place)?;
+                return Ok((image.id().clone(), archive));
             }
             Err(error) => error,
         };
