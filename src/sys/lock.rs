@@ -1,15 +1,17 @@
 //! One run at a time changes the machine.
 
 use std::fmt;
-use std::fs::{self, File};
-use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::fs::{self, DirBuilder, File};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Error, Result};
+use anyhow::{Context, Error, Result};
 use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
+use nix::fcntl::{Flock, FlockArg, OFlag};
 use nix::sys::stat::{major, minor};
+use nix::unistd::geteuid;
 use procfs::process::Process;
 use procfs::{CurrentSI, KernelStats};
 use time::OffsetDateTime;
@@ -21,11 +23,29 @@ use super::root::Root;
 /// How often a run that waits looks again.
 const LOOK: Duration = Duration::from_secs(1);
 
+/// The directory of the lock files of root. Nobody else can open it, and so nobody else can hold a lock: whoever
+/// may open a file, even read-only, can lock it. It is empty while no run has a lock, and gone after a boot.
+const LOCKS: &str = "/run/appliance-locks";
+
+/// The longest part of a command that a message shows, in characters.
+const MOST_SHOWN: usize = 200;
+
 /// The lock of the run that may change the machine. The kernel releases it when the process ends,
 /// for any reason.
 #[derive(Debug)]
 pub struct Lock {
-    _directory: Flock<File>,
+    _held: Flock<File>,
+    /// The lock file, which this run removes.
+    file: Option<PathBuf>,
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Only the run with the lock removes the file. If it cannot, the empty file hinders nobody.
+        if let Some(file) = &self.file {
+            let _ = fs::remove_file(file);
+        }
+    }
 }
 
 /// How long to wait for another run to end.
@@ -65,15 +85,20 @@ impl std::error::Error for Busy {}
 
 impl Lock {
     /// Locks the system at `root`. If another run has locked it, waits with `patience`, and says so; then fails
-    /// with [`Busy`]. The lock is on the root directory itself, so that it writes nothing.
+    /// with [`Busy`]. It writes nothing below `root`: root locks a file in [`LOCKS`], whose name is the device and
+    /// the inode of `root`. Another user, who cannot write there, locks the directory `root` itself.
     pub fn take(root: &Root, patience: Patience) -> Result<Lock> {
-        let path = root.resolve("/")?;
+        let dir = root.resolve("/")?;
+        let file = lock_file(&dir).with_context(|| format!("cannot lock {}", dir.display()))?;
         let schedule = match patience {
             Patience::None => Schedule::ONCE,
             Patience::For(time) => Schedule::until(Instant::now() + time, LOOK),
             Patience::Endless => Schedule::endless(LOOK),
         };
-        let outcome = retried("waiting", schedule, || attempt(&path));
+        let outcome = retried("waiting", schedule, || match &file {
+            Some(file) => attempt(file, true),
+            None => attempt(&dir, false),
+        });
         outcome.map_err(|failure| match failure.into_error().downcast::<Busy>() {
             Ok(busy) => Busy {
                 gave_up: true,
@@ -85,25 +110,60 @@ impl Lock {
     }
 }
 
-fn attempt(path: &Path) -> Result<Lock, Failure> {
-    let failed = |error: Error| permanent(error.context(format!("cannot lock {}", path.display())));
-    let directory = File::open(path).map_err(|error| failed(error.into()))?;
-    match Flock::lock(directory, FlockArg::LockExclusiveNonblock) {
-        Ok(directory) => Ok(Lock {
-            _directory: directory,
-        }),
-        Err((_, Errno::EWOULDBLOCK)) => {
-            let holder = holder(path).unwrap_or_else(|| "see `pgrep -a appliance`".to_owned());
-            Err(transient(Busy {
-                holder,
-                gave_up: false,
-            }))
-        }
-        Err((_, error)) => Err(failed(error.into())),
+/// The path of the lock file for the system at `dir`, if this is root.
+fn lock_file(dir: &Path) -> io::Result<Option<PathBuf>> {
+    if !geteuid().is_root() {
+        return Ok(None);
+    }
+    let own = fs::metadata(dir)?;
+    let name = format!("{}-{}-{}", major(own.dev()), minor(own.dev()), own.ino());
+    match DirBuilder::new().mode(0o700).create(LOCKS) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => Ok(Some(Path::new(LOCKS).join(name))),
     }
 }
 
-/// The process that has locked the directory at `path`: its ID, its command, and since when it runs.
+/// Locks what is at `path`: a lock file, which it makes if there is none, or else a directory.
+fn attempt(path: &Path, is_lock_file: bool) -> Result<Lock, Failure> {
+    let failed = |error: Error| permanent(error.context(format!("cannot lock {}", path.display())));
+    let mut options = File::options();
+    options.read(true).mode(0o600);
+    options.write(is_lock_file).create(is_lock_file);
+    options.custom_flags(OFlag::O_NOFOLLOW.bits());
+    loop {
+        let open = options.open(path).map_err(|error| failed(error.into()))?;
+        match Flock::lock(open, FlockArg::LockExclusiveNonblock) {
+            Ok(held) if is_at(&held, path).map_err(|error| failed(error.into()))? => {
+                return Ok(Lock {
+                    _held: held,
+                    file: is_lock_file.then(|| path.to_owned()),
+                });
+            }
+            // The run that had it has ended and removed the file.
+            Ok(_) => {}
+            Err((_, Errno::EWOULDBLOCK)) => {
+                let holder = holder(path).unwrap_or_else(|| "see `pgrep -a appliance`".to_owned());
+                return Err(transient(Busy {
+                    holder,
+                    gave_up: false,
+                }));
+            }
+            Err((_, error)) => return Err(failed(error.into())),
+        }
+    }
+}
+
+/// Whether the open file is the one at `path`.
+fn is_at(open: &File, path: &Path) -> io::Result<bool> {
+    let open = open.metadata()?;
+    match fs::symlink_metadata(path) {
+        Ok(found) => Ok((found.dev(), found.ino()) == (open.dev(), open.ino())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// The process that has locked what is at `path`: its ID, its command, and since when it runs.
 /// `None` if the kernel does not show it, for example to a container.
 fn holder(path: &Path) -> Option<String> {
     let own = fs::metadata(path).ok()?;
@@ -115,6 +175,7 @@ fn holder(path: &Path) -> Option<String> {
     })?;
     let process = Process::new(lock.pid?).ok()?;
     let command = process.cmdline().ok()?.join(" ");
+    let command: String = command.chars().take(MOST_SHOWN).collect();
     let begun = process.stat().ok()?.starttime / procfs::ticks_per_second();
     let booted = KernelStats::current().ok()?.btime;
     let since = i64::try_from(booted + begun).ok()?;
@@ -125,4 +186,60 @@ fn holder(path: &Path) -> Option<String> {
         command.escape_debug(),
         moment(since)
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::super::root::tests::root;
+    use super::*;
+
+    #[test]
+    fn a_user_who_locks_the_root_directory_stops_nobody() {
+        if !geteuid().is_root() {
+            return;
+        }
+        let (dir, root) = root();
+        let anybody = File::open(dir.path()).unwrap();
+        let _theirs = Flock::lock(anybody, FlockArg::LockExclusiveNonblock).unwrap();
+        let held = Lock::take(&root, Patience::None).unwrap();
+        let file = held.file.clone().unwrap();
+        let of = |path: &Path| fs::metadata(path).unwrap();
+        assert_eq!(of(&file).permissions().mode() & 0o777, 0o600);
+        let locks = of(Path::new(LOCKS));
+        assert_eq!(
+            (locks.permissions().mode() & 0o777, locks.uid()),
+            (0o700, 0)
+        );
+        drop(held);
+        assert!(!file.exists());
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_run_that_opened_a_removed_lock_file_locks_the_new_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        let first = attempt(&path, true).unwrap();
+        let late = File::open(&path).unwrap();
+        drop(first);
+        assert!(!is_at(&late, &path).unwrap());
+        let second = attempt(&path, true).unwrap();
+        assert!(!is_at(&late, &path).unwrap());
+        assert!(is_at(&second._held, &path).unwrap());
+        assert!(attempt(&path, true).is_err());
+    }
+
+    #[test]
+    fn one_run_at_a_time_locks_a_root() {
+        let (_dir, root) = root();
+        let held = Lock::take(&root, Patience::None).unwrap();
+        let busy = Lock::take(&root, Patience::None).unwrap_err();
+        let own = format!("process {}, `", std::process::id());
+        assert!(busy.to_string().contains(&own), "{busy}");
+        drop(held);
+        Lock::take(&root, Patience::None).unwrap();
+    }
 }

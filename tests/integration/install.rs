@@ -5,6 +5,9 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use appliance::sys::lock::{Lock, Patience};
+use appliance::sys::root::Root;
+
 use crate::harness::{Machine, SmallDisk, said};
 
 #[test]
@@ -325,11 +328,26 @@ fn links_do_not_lead_out_of_the_root() {
     assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 0);
 }
 
+/// Locks `dir` as a run of the program does.
+fn lock(dir: &Path) -> Lock {
+    Lock::take(&Root::open(dir).unwrap(), Patience::None).unwrap()
+}
+
+/// Every user may open the root directory, and with it lock it.
+#[test]
+fn a_lock_of_another_user_on_the_root_directory_holds_up_nothing() {
+    let machine = Machine::new();
+    let theirs = fs::File::open(machine.root()).unwrap();
+    let theirs = nix::fcntl::Flock::lock(theirs, nix::fcntl::FlockArg::LockExclusive).unwrap();
+    machine.installed(&["--wait", "0"]);
+    assert!(!machine.root().join("run/appliance-locks").exists());
+    drop(theirs);
+}
+
 #[test]
 fn two_runs_at_once_do_not_mix() {
     let machine = Machine::new();
-    let root = fs::File::open(machine.root()).unwrap();
-    let held = nix::fcntl::Flock::lock(root, nix::fcntl::FlockArg::LockExclusive).unwrap();
+    let held = lock(machine.root());
     let before = machine.snapshot();
     let output = machine.install(&["--wait", "0"]);
     assert_eq!(output.status.code(), Some(5));
@@ -346,8 +364,7 @@ fn two_runs_at_once_do_not_mix() {
 /// `--wait` it must say that it waits, and succeed when the lock is given back.
 fn waits_for_the_lock(dir: &Path, arguments: &[&str]) {
     fs::create_dir_all(dir).unwrap();
-    let held = fs::File::open(dir).unwrap();
-    let held = nix::fcntl::Flock::lock(held, nix::fcntl::FlockArg::LockExclusive).unwrap();
+    let held = lock(dir);
     let appliance = |more: &[&str]| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_appliance"));
         command.args(arguments).args(more);
