@@ -226,6 +226,7 @@ impl<'a> Gate<'a> {
             machine: join.machine,
         };
         allowed!(machine.may_have(name, &all, now, ask));
+        allowed!(machine.may_have_address(name, &all, now, self.ask.node));
         allowed!(self.tokens.spend(&hello.token_id, now, again)?);
         let given = match &join.master {
             Some(theirs) => Certificates {
@@ -234,7 +235,7 @@ impl<'a> Gate<'a> {
             },
             None => self.issue(&checked, now)?,
         };
-        self.note(name, &machine, &hello.token_id, now)?;
+        self.note(name, &machine, all.get(name), &hello.token_id, now)?;
         Ok(Ok(given))
     }
 
@@ -248,7 +249,7 @@ impl<'a> Gate<'a> {
         now: OffsetDateTime,
     ) -> Decision<Certificates> {
         allowed!(signed::check(certificate, renew, now)?);
-        let who = self.identified(asker, certificate, renew.machine, now)?;
+        let who = self.identified(asker, certificate, Some(renew), now)?;
         let (name, record) = &allowed!(who);
         let checked = allowed!(csr::check(
             &renew.requests,
@@ -264,7 +265,7 @@ impl<'a> Gate<'a> {
             address: record.address,
             machine: renew.machine,
         };
-        self.note(name, &machine, &record.token, now)?;
+        self.note(name, &machine, Some(record), &record.token, now)?;
         Ok(Ok(certificates))
     }
 
@@ -293,12 +294,12 @@ impl<'a> Gate<'a> {
     }
 
     /// The node that authenticates with its certificate kubelet-client (`certificate`, DER), and its
-    /// record. `machine` is SHA-256 of the UUID of its machine, if it sent one.
+    /// record. A `renew` must not come from a copy of the node's machine.
     fn identified(
         &self,
         asker: &Asker<'_>,
         certificate: &[u8],
-        machine: Option<Bytes32>,
+        renew: Option<&Renew>,
         now: OffsetDateTime,
     ) -> Decision<(String, NodeRecord)> {
         let not_yours = |why: String| Ok(Err(Refusal::new(Reason::NotYours, why)));
@@ -333,11 +334,11 @@ impl<'a> Gate<'a> {
                 record.seen.date()
             ));
         }
-        if let IpAddr::V4(address) = asker.address
+        if let (Some(renew), IpAddr::V4(address)) = (renew, asker.address)
             && (Applicant {
                 key: &record.key,
                 address,
-                machine,
+                machine: renew.machine,
             })
             .is_copy_of(&record)
         {
@@ -355,17 +356,20 @@ impl<'a> Gate<'a> {
         })
     }
 
+    /// Records that `machine` has the name now. A UUID that it told before (`known`) stays if it tells none.
     fn note(
         &self,
         name: &str,
         machine: &Applicant<'_>,
+        known: Option<&NodeRecord>,
         token: &TokenId,
         now: OffsetDateTime,
     ) -> Result<()> {
+        let known = known.filter(|record| record.key == machine.key);
         let record = NodeRecord {
             address: machine.address,
             key: machine.key.to_owned(),
-            machine: machine.machine,
+            machine: machine.machine.or(known.and_then(|record| record.machine)),
             token: token.clone(),
             seen: now,
         };

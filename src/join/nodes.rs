@@ -94,12 +94,42 @@ pub struct Applicant<'a> {
 }
 
 impl Applicant<'_> {
-    /// Whether it has the keys of the recorded machine, but is another machine at another address.
+    /// Whether it has the keys of the recorded machine, but is another machine at another address. A machine that
+    /// tells no UUID is another one than a machine that told one.
     pub fn is_copy_of(&self, record: &NodeRecord) -> bool {
-        let machines = self.machine.zip(record.machine);
         record.key == self.key
             && record.address != self.address
-            && machines.is_some_and(|(own, recorded)| own != recorded)
+            && record.machine.is_some()
+            && self.machine != record.machine
+    }
+
+    /// Checks whether its address is free for a node `name`, if `all` are the nodes that joined: no other
+    /// machine has it, as a node that the cluster hears from.
+    pub fn may_have_address(
+        &self,
+        name: &str,
+        all: &All,
+        now: OffsetDateTime,
+        cluster: &AskCluster<'_>,
+    ) -> Result<(), Refusal> {
+        let mut others = all.iter().filter(|(other, record)| {
+            *other != name && record.address == self.address && record.key != self.key
+        });
+        others.try_for_each(|(other, record)| {
+            let presence = ask(other, cluster)?;
+            match still_here(other, presence, Some(record), self.address, now) {
+                None => Ok(()),
+                Some(what) => Err(Refusal::new(
+                    Reason::NameTaken,
+                    format!(
+                        "{what}, at the address {} that {name} says it has; if the machine of {other} is gone, \
+                         wait until its node counts as gone (5 minutes), or run this on the master: kubectl \
+                         delete node {other}; appliance node release {other}",
+                        self.address
+                    ),
+                )),
+            }
+        })
     }
 
     /// Checks whether it may have the name `name`, if `all` are the nodes that joined. A rebuilt
@@ -155,12 +185,12 @@ pub fn copy(name: &str, record: &NodeRecord) -> Refusal {
 
 fn ask(name: &str, cluster: &AskCluster<'_>) -> Result<Presence, Refusal> {
     cluster(name).map_err(|error| {
-        log::warn!("cannot find out whether a node {name} exists: {error:#}");
+        log::warn!("cannot find out whether a machine {name} is in the cluster: {error:#}");
         Refusal::new(
             Reason::Unavailable,
             format!(
-                "the API server of the master does not answer, so it is unknown whether a node \
-                 {name} exists; try again"
+                "the master cannot find out whether a machine {name} is in the cluster; try again, and look for \
+                 the cause in `journalctl -u appliance-signer` on the master"
             ),
         )
     })
@@ -271,6 +301,48 @@ mod tests {
             )
             .is_err()
         );
+    }
+
+    #[test]
+    fn a_copy_that_tells_no_uuid_is_a_copy() {
+        let record = known(60);
+        let silent = |address| Applicant {
+            key: "old",
+            address,
+            machine: None,
+        };
+        assert!(silent(THERE).is_copy_of(&record));
+        assert!(!silent(HERE).is_copy_of(&record));
+        let without = NodeRecord {
+            machine: None,
+            ..record
+        };
+        assert!(!silent(THERE).is_copy_of(&without));
+    }
+
+    #[test]
+    fn the_address_of_a_living_node_is_not_free() {
+        let all = All::from([("server01".to_owned(), known(60))]);
+        let told = |(name, key), address, presence| {
+            let applicant = Applicant {
+                key,
+                address,
+                machine: None,
+            };
+            applicant.may_have_address(name, &all, NOW, &|_: &str| Ok(presence))
+        };
+        let other = ("server09", "new");
+        let refusal = told(other, HERE, Presence::Ready).unwrap_err();
+        let expected = "a node server01 is in the cluster, and ready, at the address 192.168.1.101";
+        assert!(refusal.error.contains(expected), "{}", refusal.error);
+        assert_eq!(refusal.reason, Reason::NameTaken);
+        assert!(told(other, HERE, Presence::Silent(NOW)).is_err());
+        assert!(told(other, HERE, Presence::Silent(NOW - GONE)).is_ok());
+        assert!(told(other, HERE, Presence::Absent).is_ok());
+        assert!(told(other, THERE, Presence::Ready).is_ok());
+        // The same machine under a new name, and a machine that asks for its own name.
+        assert!(told(("server09", "old"), HERE, Presence::Ready).is_ok());
+        assert!(told(("server01", "new"), HERE, Presence::Ready).is_ok());
     }
 
     #[test]

@@ -154,6 +154,17 @@ fn a_copy_of_a_machine_renews_nothing_and_does_not_join() {
     assert!(error.contains("set `address`"), "{error}");
 }
 
+#[test]
+fn a_renewal_without_a_uuid_leaves_the_recorded_one() {
+    let bed = Bed::new();
+    let node = Node::new("server01");
+    node.keep(&bed.join(&node).unwrap());
+    let told = bed.nodes().all().unwrap()["server01"].machine;
+    assert!(told.is_some());
+    assert!(node.renews_from_there(bed.port, &bed.authority));
+    assert_eq!(bed.nodes().all().unwrap()["server01"].machine, told);
+}
+
 /// The node's certificate kubelet-client, as if it had been issued at `then`.
 fn issued_at(then: OffsetDateTime, authority: &(String, KeyPair), node: &Node) -> String {
     let held = node.held(None);
