@@ -1,10 +1,12 @@
 //! Finds out whether a node or a master exists and is up.
 
 use core::net::Ipv4Addr;
+use std::io;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use reqwest::StatusCode;
+use reqwest::blocking::Response;
 use serde::Deserialize;
 use time::OffsetDateTime;
 
@@ -55,14 +57,33 @@ pub fn presence(root: &Root, name: &str) -> Result<Presence> {
 }
 
 /// Whether the machine at `address` is a master of this cluster. A rebuilt machine without the
-/// cluster's certificates cannot serve etcd's port for members.
+/// cluster's certificates cannot serve etcd's port for members: it refuses the connection.
+///
+/// # Errors
+/// If it cannot be found out: nobody answers at the address, or something else than a member does.
 pub fn master_presence(root: &Root, address: Ipv4Addr) -> Result<Presence> {
     let answer = mtls::client(root, ETCD_CERTIFICATE, ANSWER)?
         .get(format!("https://{address}:{ETCD_PEERS}/version"))
         .send();
-    Ok(match answer {
-        Ok(_) => Presence::Ready,
-        Err(_) => Presence::Absent,
+    master_that_answered(answer).with_context(|| {
+        format!("cannot tell whether {address} is a master: TCP {ETCD_PEERS} neither answers nor refuses")
+    })
+}
+
+fn master_that_answered(answer: reqwest::Result<Response>) -> Result<Presence> {
+    match answer {
+        Ok(_) => Ok(Presence::Ready),
+        Err(error) if is_refused(&error) => Ok(Presence::Absent),
+        Err(error) => Err(http::root_cause(&error)),
+    }
+}
+
+/// Whether the other machine refused the connection: it is there, and nothing listens.
+fn is_refused(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut causes = std::iter::successors(Some(error), |error| error.source());
+    causes.any(|cause| {
+        let cause = cause.downcast_ref::<io::Error>();
+        cause.is_some_and(|cause| cause.kind() == io::ErrorKind::ConnectionRefused)
     })
 }
 
@@ -82,6 +103,8 @@ fn presence_of(node: &[u8]) -> Result<Presence> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use std::net::TcpListener;
+
     use super::*;
 
     fn with_ready(status: &str) -> Presence {
@@ -91,6 +114,22 @@ mod tests {
             "lastHeartbeatTime": "1970-01-01T00:00:00Z"}}]}}}}"#
         );
         presence_of(node.as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn only_a_machine_that_refuses_the_connection_is_no_master() {
+        let client = reqwest::blocking::Client::builder().timeout(Duration::from_millis(300));
+        let client = client.no_proxy().build().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("https://{}/version", listener.local_addr().unwrap());
+        // It accepts the connection, and never answers.
+        assert!(master_that_answered(client.get(&url).send()).is_err());
+        drop(listener);
+        let refused = master_that_answered(client.get(&url).send());
+        assert_eq!(refused.unwrap(), Presence::Absent);
+        // Nobody is there.
+        let nowhere = "https://255.255.255.255:2380/version";
+        assert!(master_that_answered(client.get(nowhere).send()).is_err());
     }
 
     #[test]
