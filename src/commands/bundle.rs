@@ -20,6 +20,7 @@ use crate::cli::{Bundle, CacheDir, Carrier, Fetch, Ingredients, Output, Trust, W
 use crate::nodespec::Refused;
 use crate::nodespec::validate::validate;
 use crate::nodespec::value::Layer;
+use crate::sys::host::program_name;
 use crate::sys::out;
 use crate::sys::progress;
 use crate::sys::stream::sha256_of_file;
@@ -61,7 +62,17 @@ pub fn run(command: &Bundle, required_key: Option<&str>) -> Result<Outcome> {
             output,
         } => {
             check_file(file, whole, &keys(trust, required_key))?;
-            verify(file, bundle.as_deref(), trust, required_key, *output)
+            let result = verify(file, bundle.as_deref(), trust, required_key, *output)?;
+            if whole.sha256.is_none() && whole.signature.is_none() {
+                log::warn!(
+                    "only the payload was verified: whoever changes {0} can also change its program and the \
+                     checksums in it. To cover every byte: `{1} bundle verify {0} --sha256 HEX`, or `--signature \
+                     FILE` with `--trust-key KEY`",
+                    file.display(),
+                    program_name()
+                );
+            }
+            Ok(result)
         }
         Bundle::List {
             what,

@@ -118,8 +118,7 @@ mod tests {
 
     #[test]
     fn only_a_machine_that_refuses_the_connection_is_no_master() {
-        let client = reqwest::blocking::Client::builder().timeout(Duration::from_millis(300));
-        let client = client.no_proxy().build().unwrap();
+        let client = http::client(b"", None, Duration::from_millis(300)).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("https://{}/version", listener.local_addr().unwrap());
         // It accepts the connection, and never answers.

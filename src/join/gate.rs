@@ -11,10 +11,7 @@ use time::{Duration, OffsetDateTime};
 use super::csr::{self, Allowed, Checked};
 use super::followers::{Followers, Taken};
 use super::late::GRACE;
-use super::message::{
-    CertificateSigningRequest, Certificates, Hello, Join, Reason, Refusal, Renew, Trust, Trusted,
-    Welcome,
-};
+use super::message::{Certificates, Hello, Join, Reason, Refusal, Renew, Trust, Trusted, Welcome};
 use super::nodes::{Applicant, AskCluster, Nodes, copy};
 use super::proof::{Asked, Transcript};
 use super::sealed::{Exchange, MasterKeys, Sealed};
@@ -31,6 +28,8 @@ const SESSION: Duration = Duration::minutes(2);
 /// How many exchanges may be open. At the limit, the oldest is dropped: a client that opens many
 /// and finishes none must not block others.
 const MOST_SESSIONS: usize = 4096;
+/// The longest part of a name in a log line, in characters.
+const MOST_SHOWN: usize = 100;
 /// The length of a SHA-256 in hexadecimal.
 const MOST_DIGEST: usize = 64;
 
@@ -176,6 +175,17 @@ impl<'a> Gate<'a> {
         });
         self.sessions.insert(session, said);
         Ok(Ok(welcome))
+    }
+
+    /// Who began an exchange, and with which token, for a log line.
+    pub fn who(&self, session: &Bytes32) -> String {
+        match self.sessions.get(session) {
+            Some(Session { hello, .. }) => {
+                let name: String = hello.node_name.chars().take(MOST_SHOWN).collect();
+                format!("of {} with token {}", name.escape_debug(), hello.token_id)
+            }
+            None => "without an exchange".to_owned(),
+        }
     }
 
     /// Ends an exchange: issues the certificates if the sender proves that it knows the token.
@@ -476,19 +486,4 @@ impl Session {
             server_certificate: &self.server_certificate,
         }
     }
-}
-
-/// The names of the requested certificates, for a log line.
-pub fn names(requests: &[CertificateSigningRequest]) -> String {
-    let names: Vec<&str> = requests
-        .iter()
-        .map(|request| request.name.as_str())
-        .collect();
-    names
-        .join(",")
-        .chars()
-        .take(100)
-        .collect::<String>()
-        .escape_debug()
-        .to_string()
 }

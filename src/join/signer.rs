@@ -17,9 +17,10 @@ use rcgen::CertificateSigningRequestParams;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
-use super::gate::{Asker, Decision, Gate, names};
+use super::gate::{Asker, Decision, Gate};
 use super::message::{
-    Certificates, Hello, Join, Refusal, Renew, SERVICE_NAME, Trust, Trusted, Welcome,
+    CertificateSigningRequest, Certificates, Hello, Join, Refusal, Renew, SERVICE_NAME, Trust,
+    Trusted, Welcome,
 };
 use crate::pki::issue::Signer;
 use crate::pki::{CertificateRequest, IssuedBy, Usage, inspect};
@@ -216,7 +217,8 @@ fn receive(
             audited(&what, gate.hello(asker, hello, now), Answer::Welcome)
         }
         Message::Join(join) => {
-            let what = format!("join from {from} for {}", names(&join.requests));
+            let (who, names) = (gate.who(&join.session), names(&join.requests));
+            let what = format!("join from {from} {who} for {names}");
             audited(&what, gate.join(asker, &join, now), Answer::Certificates)
         }
         Message::Renew(certificate, renew) => {
@@ -230,6 +232,16 @@ fn receive(
             audited(&what, outcome, Answer::Trusted)
         }
     }
+}
+
+/// The names of the requested certificates, for a log line.
+fn names(requests: &[CertificateSigningRequest]) -> String {
+    let names: Vec<&str> = requests
+        .iter()
+        .map(|request| request.name.as_str())
+        .collect();
+    let names: String = names.join(",").chars().take(100).collect();
+    names.escape_debug().to_string()
 }
 
 /// Writes the audit line of a request: who sent it, and the result.

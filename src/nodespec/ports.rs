@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use super::network::PortRange;
 use super::{Ipip, Profile, Role};
 
 /// The port of kube-apiserver.
@@ -29,6 +30,8 @@ pub const CONTROLLER_MANAGER_HEALTH: u16 = 10252;
 pub const PROXY_HEALTH: u16 = 10256;
 /// The default port of the join service (setting `join.port`).
 pub const JOIN: u16 = 6444;
+/// The default port on 127.0.0.1 of the balancer (setting `balancerPort`).
+pub const BALANCER: u16 = 6440;
 /// The default ports of services on every node (setting `nodePortRange`).
 pub const NODE_PORTS: (u16, u16) = (20000, 40000);
 /// Ports that services use only on the node itself: the health endpoints of Felix, kubelet,
@@ -264,6 +267,22 @@ pub fn is_taken(port: u16) -> bool {
     OWN.contains(&port) || fixed.any(|(first, last)| (first..=last).contains(&port))
 }
 
+/// Reads the setting `nodePortRange`. The range has none of the ports of a node's services: the API server would
+/// give them to pods.
+pub fn node_ports(text: &str) -> Result<PortRange, String> {
+    let range = PortRange::parse(text)?;
+    let chosen_by_default = [JOIN, JOIN + 1, BALANCER];
+    let mut ports = range.first..=range.last;
+    let own = ports.find(|&port| is_taken(port) || chosen_by_default.contains(&port));
+    match own {
+        Some(port) => Err(format!(
+            "the node itself uses port {port} of this range; choose a range without such ports, such as {}-{}",
+            NODE_PORTS.0, NODE_PORTS.1
+        )),
+        None => Ok(range),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -289,6 +308,23 @@ mod tests {
                 "{}: {traffic}",
                 opening.name
             );
+        }
+    }
+
+    #[test]
+    fn the_ports_of_pods_are_none_of_the_nodes_own() {
+        for (bad, port) in [
+            ("1-65535", 179),
+            ("6443-6445", 6443),
+            ("6444-6445", 6444),
+            ("6400-6440", 6440),
+            ("10000-20000", 10248),
+        ] {
+            let error = node_ports(bad).unwrap_err();
+            assert!(error.contains(&format!("port {port} ")), "{bad}: {error}");
+        }
+        for good in ["20000-40000", "30000-32767", "11111-22222"] {
+            assert_eq!(node_ports(good).unwrap().to_string(), good);
         }
     }
 

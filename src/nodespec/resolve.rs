@@ -9,7 +9,8 @@ use time::{Date, Duration, Month, OffsetDateTime};
 use super::identity::Inventory;
 use super::join::own_port;
 use super::master::Master;
-use super::network::{self, PortRange, SubjectAltName};
+use super::network::{self, SubjectAltName};
+use super::ports;
 use super::resolver::{Resolver, named_range};
 use super::settings::CaSettings;
 use super::value::{Layer, Origin, Sourced};
@@ -171,7 +172,7 @@ impl Resolver<'_> {
         let pod_cidr = self.setting("podCIDR", |s| &s.pod_cidr, network::cidr);
         let service_cidr = self.setting("serviceCIDR", |s| &s.service_cidr, service_range);
         let domain = self.setting("clusterDomain", |s| &s.cluster_domain, network::dns_name);
-        let node_ports = self.setting("nodePortRange", |s| &s.node_port_range, PortRange::parse);
+        let node_ports = self.setting("nodePortRange", |s| &s.node_port_range, ports::node_ports);
         let api_server_sans = self.setting("apiServerSANs", |s| &s.api_server_sans, alt_names);
         let ipip = self.setting("ipip", |s| &s.ipip, str::parse);
         let balancer_port = self.setting("balancerPort", |s| &s.balancer_port, own_port);

@@ -110,7 +110,8 @@ impl Lock {
     }
 }
 
-/// The path of the lock file for the system at `dir`, if this is root.
+/// The path of the lock file for the system at `dir`, if this is root. `None` also for a system without `/run`, as
+/// in a bare chroot, where nobody else is.
 fn lock_file(dir: &Path) -> io::Result<Option<PathBuf>> {
     if !geteuid().is_root() {
         return Ok(None);
@@ -118,6 +119,7 @@ fn lock_file(dir: &Path) -> io::Result<Option<PathBuf>> {
     let own = fs::metadata(dir)?;
     let name = format!("{}-{}-{}", major(own.dev()), minor(own.dev()), own.ino());
     match DirBuilder::new().mode(0o700).create(LOCKS) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
         _ => Ok(Some(Path::new(LOCKS).join(name))),
     }

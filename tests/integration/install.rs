@@ -347,7 +347,7 @@ fn a_lock_of_another_user_on_the_root_directory_holds_up_nothing() {
 #[test]
 fn two_runs_at_once_do_not_mix() {
     let machine = Machine::new();
-    let held = lock(machine.root());
+    let held = lock(&machine.root());
     let before = machine.snapshot();
     let output = machine.install(&["--wait", "0"]);
     assert_eq!(output.status.code(), Some(5));

@@ -252,7 +252,8 @@ fn the_signature_of_the_whole_file_covers_every_byte() {
         "--output",
         "@one",
     ]);
-    workshop.succeed(&["bundle", "verify", "@one", "--trust-key", "@mine.pub"]);
+    let said = workshop.succeed(&["bundle", "verify", "@one", "--trust-key", "@mine.pub"]);
+    assert!(said.contains("only the payload was verified"), "{said}");
     let output = verify(&["--trust-key", "@mine.pub"]);
     assert_refused(&output, "is not signed by key RW");
 }
