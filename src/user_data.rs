@@ -127,7 +127,8 @@ pub fn compose(settings: &Written, delivery: &Delivery, form: Form) -> Result<St
     let config = render(
         "cloud-init/user-data.cfg.tera",
         &json!({
-            "settings": settings.expose(),
+            "settings": yaml(settings.expose())?,
+            "config": paths::CONFIG,
             "deliver": paths::DELIVER,
             "script": if boothook.is_some() { None } else { script.as_ref() },
         }),
@@ -153,6 +154,12 @@ pub fn compose(settings: &Written, delivery: &Delivery, form: Form) -> Result<St
         text.len()
     );
     Ok(text)
+}
+
+/// The value as a YAML document.
+fn yaml(value: &Value) -> Result<String> {
+    let options = serde_saphyr::ser_options! { folded_wrap_chars: usize::MAX };
+    Ok(serde_saphyr::to_string_with_options(value, options)?)
 }
 
 /// The script that gets the appliance and starts it; none if the image includes it.

@@ -32,10 +32,9 @@ pub(super) fn read(file: &Path) -> Result<Layer> {
     let shown = file.display().to_string();
     let content = bounded(file, MAX_CONFIG)?
         .ok_or_else(|| anyhow!("configuration {shown}: there is no such file"))?;
-    let in_user_data =
-        user_data::settings(&content).with_context(|| format!("user-data {shown}"))?;
-    if let Some(settings) = in_user_data {
-        return Ok(Layer::new(Place::UserData(shown), settings));
+    let in_user_data = user_data::find(&content).with_context(|| format!("user-data {shown}"))?;
+    if let Some(layer) = in_user_data.layers(&shown).next() {
+        return Ok(layer);
     }
     let settings = parse_config(content, &shown)?;
     Ok(Layer::new(Place::Config(shown), settings))

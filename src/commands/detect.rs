@@ -70,13 +70,18 @@ fn document(collected: &Collected, spec: Option<&NodeSpec>, differences: &[Strin
 
 fn instance(metadata: &Metadata) -> Value {
     json!({
-        "uuid": metadata.uuid,
-        "name": metadata.name,
-        "hostname": metadata.hostname,
+        "uuid": said(&metadata.uuid),
+        "name": said(&metadata.name),
+        "hostname": said(&metadata.hostname),
         "availabilityZone": metadata.availability_zone,
         "projectID": metadata.project_id,
         "launchIndex": metadata.launch_index,
     })
+}
+
+/// The text, if there is any.
+fn said(text: &String) -> Option<&String> {
+    Some(text).filter(|text| !text.is_empty())
 }
 
 fn sources(asked: &[Asked]) {
@@ -97,9 +102,9 @@ fn facts(metadata: &[Metadata]) {
     let index = metadata.launch_index.map(|index| index.to_string());
     let mut table = print::table(&["INSTANCE", ""]);
     for (name, value) in [
-        ("uuid", Some(&metadata.uuid)),
-        ("name", Some(&metadata.name)),
-        ("hostname", Some(&metadata.hostname)),
+        ("uuid", said(&metadata.uuid)),
+        ("name", said(&metadata.name)),
+        ("hostname", said(&metadata.hostname)),
         ("availability zone", metadata.availability_zone.as_ref()),
         ("project", metadata.project_id.as_ref()),
         ("launch index", index.as_ref()),

@@ -15,6 +15,7 @@ use crate::nodespec::token::{Token, TokenId};
 use crate::nodespec::{Profile, Refused, Role};
 use crate::observe::records;
 use crate::observe::user::check_user;
+use crate::paths::CONFIG;
 use crate::records::state::State;
 use crate::records::tokens::TokenRecord;
 use crate::sys::clock::moment;
@@ -122,12 +123,15 @@ This token is shown only once. Put it in place of TOKEN in the user-data of the 
 workers, with the master's address:
 
   #cloud-config
-  appliance:
-    master: 192.168.1.102
-    join: {token: TOKEN, ttl: 24h}
+  write_files:
+  - path: /etc/appliance/config.yaml
+    permissions: \"0600\"
+    content: |
+      master: 192.168.1.102
+      join: {token: TOKEN, ttl: 24h}
 
-On a machine without user-data, write the lines below `appliance:` to /etc/appliance/config.yaml,
-without the four blanks in front, before you run `appliance install`.";
+On a machine without user-data, write the lines below `content:` to /etc/appliance/config.yaml,
+without the blanks in front, before you run `appliance install`.";
 
 /// How to use a token on a new worker of this master's cluster.
 fn for_workers(state: &State, expires: Option<OffsetDateTime>) -> String {
@@ -149,7 +153,8 @@ fn for_workers(state: &State, expires: Option<OffsetDateTime>) -> String {
          /etc/appliance/config.yaml,\nwith the token in place of TOKEN, and run `appliance install`:\n\n\
          role: worker\n{masters}\njoin: {{token: TOKEN}}\n\n\
          Or boot the worker with this user-data:\n\n\
-         #cloud-config\nappliance:\n  role: worker\n  {masters}\n  join: {{token: TOKEN}}"
+         #cloud-config\nwrite_files:\n- path: {CONFIG}\n  permissions: \"0600\"\n  content: |\n    \
+         role: worker\n    {masters}\n    join: {{token: TOKEN}}"
     )
 }
 

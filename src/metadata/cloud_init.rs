@@ -133,6 +133,7 @@ pub fn parse(content: &[u8]) -> Result<(String, RawFiles)> {
         user_data: None,
         vendor_data: Vec::new(),
         public_ipv4,
+        passed_over: Vec::new(),
     };
     ensure!(!instance_id.is_empty(), "`v1.instance_id` is empty");
     Ok((instance_id, files))

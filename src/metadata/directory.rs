@@ -1,14 +1,15 @@
 //! The files of a config drive in a directory: a mounted drive, or a copy of one given with
-//! `--metadata-dir`. The content is hostile until checked: no symbolic link is followed and no
-//! file is read beyond its limit.
+//! `--metadata-dir`. The content is hostile until checked: a symbolic link is followed only within
+//! the drive, and no file is read beyond its limit.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Component, Path};
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, OFlag, openat};
+use nix::fcntl::{AT_FDCWD, OFlag, openat, readlinkat};
 use nix::sys::stat::Mode;
 
 use serde::Deserialize;
@@ -20,11 +21,25 @@ use super::openstack::{
 };
 use crate::sys::read::regular;
 
-/// Where the files are on a config drive; `latest` is the newest format the cloud knows.
-const LATEST: [&str; 2] = ["openstack", "latest"];
+/// Where the files are on a config drive: below `latest`, else below the newest format that the
+/// drive has. These are all formats of Nova (`nova/api/metadata/base.py`), the newest first.
+const FORMATS: [&str; 11] = [
+    "openstack/latest",
+    "openstack/2025-04-04",
+    "openstack/2020-10-14",
+    "openstack/2018-08-27",
+    "openstack/2017-02-22",
+    "openstack/2016-10-06",
+    "openstack/2016-06-30",
+    "openstack/2015-10-15",
+    "openstack/2013-10-17",
+    "openstack/2013-04-04",
+    "openstack/2012-08-10",
+];
 /// Where EC2's format is on a config drive.
-const EC2_LATEST: [&str; 2] = ["ec2", "latest"];
-const EC2_META_DATA: &str = "meta-data.json";
+const EC2_META_DATA: &str = "ec2/latest/meta-data.json";
+/// The maximum number of symbolic links in one path, as in Linux.
+const MAX_LINKS: usize = 40;
 
 /// The one key of EC2's format that OpenStack's own lacks.
 #[derive(Deserialize)]
@@ -43,7 +58,7 @@ struct Ec2MetaData {
 pub fn read(dir: &Path) -> Result<Metadata> {
     let source = format!("metadata directory {}", dir.display());
     let root = Folder::open(dir).with_context(|| source.clone())?;
-    let mut files = latest(&root).with_context(|| source.clone())?;
+    let mut files = newest(&root).with_context(|| source.clone())?;
     if files.is_none() {
         files = read_files(&root, "").with_context(|| source.clone())?;
     }
@@ -59,10 +74,10 @@ pub fn read(dir: &Path) -> Result<Metadata> {
 /// Reads the metadata of the config drive that is mounted at `root`. Errors call it `source`.
 ///
 /// # Errors
-/// As [`read`], but the files must be in `openstack/latest`.
+/// As [`read`], but the files must be below `openstack`.
 pub fn read_drive(source: &str, root: &Path) -> Result<Metadata> {
     let files = Folder::open(root)
-        .and_then(|root| latest(&root))
+        .and_then(|root| newest(&root))
         .with_context(|| source.to_owned())?
         .with_context(|| {
             format!(
@@ -73,41 +88,44 @@ pub fn read_drive(source: &str, root: &Path) -> Result<Metadata> {
     openstack::parse(source, &files)
 }
 
-fn latest(root: &Folder) -> Result<Option<RawFiles>> {
-    let Some(latest) = root.descend(LATEST)? else {
-        return Ok(None);
-    };
-    let files = read_files(&latest, &(LATEST.join("/") + "/"))?;
-    let Some(files) = files else {
-        return Ok(None);
-    };
-    let public_ipv4 = public_ipv4(root)?;
-    Ok(Some(RawFiles {
-        public_ipv4,
-        ..files
-    }))
+/// The files of the newest format on the drive, with the floating IP.
+fn newest(root: &Folder) -> Result<Option<RawFiles>> {
+    for format in FORMATS {
+        let Some(mut files) = read_files(root, &format!("{format}/"))? else {
+            continue;
+        };
+        match public_ipv4(root) {
+            Ok(address) => files.public_ipv4 = address,
+            Err(error) => files.passed_over.push(passed_over(&error)),
+        }
+        return Ok(Some(files));
+    }
+    Ok(None)
 }
 
-fn read_files(folder: &Folder, prefix: &str) -> Result<Option<RawFiles>> {
+fn passed_over(error: &anyhow::Error) -> String {
+    format!("{error:#}; it is passed over")
+}
+
+/// The files below `prefix`. Vendor-data that cannot be read is passed over.
+fn read_files(root: &Folder, prefix: &str) -> Result<Option<RawFiles>> {
     let read = |name: &str| -> Result<Option<RawFile>> {
-        let name_in_errors = format!("{prefix}{name}");
-        let content = folder
-            .file(name, SIZE_LIMIT)
-            .with_context(|| name_in_errors.clone())?;
-        Ok(content.map(|content| RawFile {
-            name: name_in_errors,
-            content,
-        }))
+        let name = format!("{prefix}{name}");
+        let content = root.file(&name).with_context(|| name.clone())?;
+        Ok(content.map(|content| RawFile { name, content }))
     };
     let Some(meta_data) = read(META_DATA)? else {
         return Ok(None);
     };
-    let mut vendor_data = Vec::new();
+    let (mut vendor_data, mut unread) = (Vec::new(), Vec::new());
     for (format, name) in [
         (VendorFormat::Second, VENDOR_DATA_2),
         (VendorFormat::First, VENDOR_DATA),
     ] {
-        vendor_data.extend(read(name)?.map(|file| (format, file)));
+        match read(name) {
+            Ok(file) => vendor_data.extend(file.map(|file| (format, file))),
+            Err(error) => unread.push(passed_over(&error)),
+        }
     }
     Ok(Some(RawFiles {
         meta_data,
@@ -115,17 +133,14 @@ fn read_files(folder: &Folder, prefix: &str) -> Result<Option<RawFiles>> {
         user_data: read(USER_DATA)?,
         vendor_data,
         public_ipv4: None,
+        passed_over: unread,
     }))
 }
 
 /// The floating IP. It is empty on a drive unless the server had one before it was built.
 fn public_ipv4(root: &Folder) -> Result<Option<RawFile>> {
-    let name = format!("{}/{EC2_META_DATA}", EC2_LATEST.join("/"));
-    let Some(latest) = root.descend(EC2_LATEST)? else {
-        return Ok(None);
-    };
-    let file = latest.file(EC2_META_DATA, SIZE_LIMIT);
-    let Some(content) = file.with_context(|| name.clone())? else {
+    let name = EC2_META_DATA;
+    let Some(content) = root.file(name).context(name)? else {
         return Ok(None);
     };
     let data: Ec2MetaData = serde_json::from_slice(&content)
@@ -136,14 +151,14 @@ fn public_ipv4(root: &Folder) -> Result<Option<RawFile>> {
                 e.column()
             )
         })
-        .with_context(|| name.clone())?;
+        .context(name)?;
     Ok(data.public_ipv4.map(|address| RawFile {
         name: format!("{name}: `public-ipv4`"),
         content: address.into_bytes(),
     }))
 }
 
-/// An open directory. Its entries are opened one level at a time, and never through a link.
+/// An open directory. No path below it leads out of it.
 struct Folder(OwnedFd);
 
 impl Folder {
@@ -162,45 +177,62 @@ impl Folder {
         }
     }
 
-    /// The directory of that path below this one, if there is one.
-    fn descend(&self, path: [&str; 2]) -> Result<Option<Self>> {
-        match self.folder(path[0])? {
-            Some(folder) => folder.folder(path[1]),
+    /// The bytes of the file at that path below this directory, if there is one.
+    fn file(&self, path: &str) -> Result<Option<Vec<u8>>> {
+        match self.entry(path)? {
+            Some(fd) => regular(File::from(fd), SIZE_LIMIT).map(Some),
             None => Ok(None),
         }
     }
 
-    /// The directory of that name in this one, if there is one.
-    fn folder(&self, name: &str) -> Result<Option<Self>> {
-        let fd = self
-            .entry(name, OFlag::O_DIRECTORY)
-            .with_context(|| name.to_owned())?;
-        Ok(fd.map(Self))
-    }
-
-    /// The bytes of the file of that name in this directory, if there is one.
-    fn file(&self, name: &str, limit: u64) -> Result<Option<Vec<u8>>> {
-        // Opening a named pipe without O_NONBLOCK would wait for a writer.
-        let Some(fd) = self.entry(name, OFlag::O_NONBLOCK)? else {
-            return Ok(None);
-        };
-        regular(File::from(fd), limit).map(Some)
-    }
-
-    fn entry(&self, name: &str, flags: OFlag) -> Result<Option<OwnedFd>> {
-        let flags = flags | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        match openat(&self.0, name, flags, Mode::empty()) {
-            Ok(fd) => Ok(Some(fd)),
-            Err(Errno::ENOENT) => Ok(None),
-            Err(Errno::ELOOP) => {
-                bail!(
-                    "a symbolic link, which is not followed here; replace it by a copy of the file"
-                )
+    /// What is at that path. Symbolic links are followed as after a chroot into this directory, one
+    /// component at a time.
+    fn entry(&self, path: &str) -> Result<Option<OwnedFd>> {
+        let mut pending = components_reversed(Path::new(path));
+        let mut opened: Vec<OwnedFd> = Vec::new();
+        let mut links = 0;
+        while let Some(name) = pending.pop() {
+            if name == ".." {
+                opened.pop();
+                continue;
             }
-            Err(Errno::ENOTDIR) => bail!("not a directory (a symbolic link is not followed here)"),
-            Err(e) => Err(e).context("cannot open it"),
+            let folder = opened.last().unwrap_or(&self.0);
+            // Opening a named pipe without O_NONBLOCK would wait for a writer.
+            let mut flags = OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
+            flags.set(OFlag::O_DIRECTORY, !pending.is_empty());
+            match openat(folder, name.as_os_str(), flags, Mode::empty()) {
+                Ok(fd) => opened.push(fd),
+                Err(Errno::ENOENT) if links == 0 => return Ok(None),
+                Err(Errno::ENOENT) => bail!("a symbolic link to a file that is not on this drive"),
+                Err(error @ (Errno::ELOOP | Errno::ENOTDIR)) => {
+                    let Ok(target) = readlinkat(folder, name.as_os_str()) else {
+                        bail!("cannot open it: {}", error.desc());
+                    };
+                    links += 1;
+                    ensure!(links <= MAX_LINKS, "too many symbolic links");
+                    let target = Path::new(&target);
+                    if target.is_absolute() {
+                        opened.clear();
+                    }
+                    pending.extend(components_reversed(target));
+                }
+                Err(e) => return Err(e).context("cannot open it"),
+            }
         }
+        Ok(opened.pop())
     }
+}
+
+/// The names in a path, the last one first.
+fn components_reversed(path: &Path) -> Vec<OsString> {
+    let names = path.components().filter_map(|component| match component {
+        Component::Normal(name) => Some(name.to_owned()),
+        Component::ParentDir => Some("..".into()),
+        _ => None,
+    });
+    let mut names: Vec<OsString> = names.collect();
+    names.reverse();
+    names
 }
 
 #[cfg(test)]
@@ -258,23 +290,90 @@ mod tests {
     }
 
     #[test]
-    fn a_symbolic_link_is_refused_as_file_and_as_directory() {
+    fn a_symbolic_link_that_leads_outside_is_refused_as_file_and_as_directory() {
         let (dir, latest) = drive();
         let elsewhere = tempfile::tempdir().unwrap();
         fs::write(elsewhere.path().join(META_DATA), META).unwrap();
-        symlink(elsewhere.path().join(META_DATA), latest.join(META_DATA)).unwrap();
-        let message = error(dir.path());
-        assert!(
-            message.contains("openstack/latest/meta_data.json: a symbolic link"),
-            "{message}"
-        );
+        let up = "../".repeat(20);
+        for target in [
+            elsewhere.path().join(META_DATA),
+            Path::new(&format!("{up}{}/{META_DATA}", elsewhere.path().display())).to_owned(),
+        ] {
+            symlink(target, latest.join(META_DATA)).unwrap();
+            let message = error(dir.path());
+            assert!(
+                message.contains("openstack/latest/meta_data.json: a symbolic link to a file that"),
+                "{message}"
+            );
+            fs::remove_file(latest.join(META_DATA)).unwrap();
+        }
 
         fs::remove_dir_all(&latest).unwrap();
         symlink(elsewhere.path(), &latest).unwrap();
         let message = error(dir.path());
         assert!(
-            message.contains("latest: not a directory (a symbolic link"),
+            message.contains("meta_data.json: a symbolic link"),
             "{message}"
+        );
+    }
+
+    #[test]
+    fn a_symbolic_link_within_the_drive_is_followed() {
+        let (dir, latest) = drive();
+        fs::remove_dir(&latest).unwrap();
+        let dated = dir.path().join("openstack/2018-08-27");
+        fs::create_dir(&dated).unwrap();
+        fs::create_dir(dir.path().join("content")).unwrap();
+        fs::write(dir.path().join("content/0000"), META).unwrap();
+        symlink("2018-08-27", &latest).unwrap();
+        symlink("/content/0000", dated.join(META_DATA)).unwrap();
+        assert_eq!(read(dir.path()).unwrap().name, "n");
+        let endless = dated.join(USER_DATA);
+        symlink(USER_DATA, endless).unwrap();
+        let message = error(dir.path());
+        assert!(
+            message.ends_with("user_data: too many symbolic links"),
+            "{message}"
+        );
+    }
+
+    #[test]
+    fn without_latest_the_newest_format_is_read() {
+        let (dir, latest) = drive();
+        for (format, name) in [
+            ("2012-08-10", "old"),
+            ("2016-10-06", "new"),
+            ("content", "no"),
+        ] {
+            let folder = dir.path().join("openstack").join(format);
+            fs::create_dir(&folder).unwrap();
+            fs::write(
+                folder.join(META_DATA),
+                META.replace("\"n\"", &format!("\"{name}\"")),
+            )
+            .unwrap();
+        }
+        assert_eq!(read_drive("drive", dir.path()).unwrap().name, "new");
+        fs::write(latest.join(META_DATA), META).unwrap();
+        assert_eq!(read_drive("drive", dir.path()).unwrap().name, "n");
+    }
+
+    #[test]
+    fn vendor_data_and_the_floating_ip_that_cannot_be_read_are_passed_over() {
+        let (dir, latest) = drive();
+        fs::write(latest.join(META_DATA), META).unwrap();
+        fs::create_dir(latest.join(VENDOR_DATA_2)).unwrap();
+        fs::create_dir_all(dir.path().join("ec2/latest")).unwrap();
+        fs::write(dir.path().join(EC2_META_DATA), "{").unwrap();
+        let warnings = read(dir.path()).unwrap().warnings;
+        assert_eq!(warnings.len(), 2, "{warnings:?}");
+        assert!(
+            warnings[0].contains("vendor_data2.json: not a regular file"),
+            "{warnings:?}"
+        );
+        assert!(
+            warnings[1].contains("ec2/latest/meta-data.json: line 1"),
+            "{warnings:?}"
         );
     }
 

@@ -142,8 +142,10 @@ pub fn find(sources: &[Source], patience: Duration) -> Result<Found> {
 /// Refuses metadata of another VM: a cache in a cloned image, or a drive that was moved.
 fn of_same_instance(answer: Answer, first: Option<&Metadata>) -> Result<Answer> {
     if let (Answer::Found(metadata), Some(first)) = (&answer, first) {
+        // A source that does not say its UUID cannot be compared.
+        let is_said = !metadata.uuid.is_empty() && !first.uuid.is_empty();
         ensure!(
-            metadata.uuid.eq_ignore_ascii_case(&first.uuid),
+            !is_said || metadata.uuid.eq_ignore_ascii_case(&first.uuid),
             "{} is of another instance: its UUID is {:?}, but that of {} is {:?}",
             metadata.source,
             metadata.uuid,

@@ -11,14 +11,16 @@ use time::OffsetDateTime;
 pub struct Metadata {
     /// The source, as an error message names it: `config drive /dev/sr0`.
     pub source: String,
-    /// The instance's UUID.
+    /// The instance's UUID; empty if the source does not say it.
     pub uuid: String,
-    /// The server's display name.
+    /// The server's display name; empty if the source does not say it.
     pub name: String,
-    /// The host name: display name and DHCP domain.
+    /// The host name: display name and DHCP domain; empty if the source does not say it.
     pub hostname: String,
     /// The server's properties (`openstack server set --property KEY=VALUE`).
     pub meta: BTreeMap<String, String>,
+    /// Properties whose value is not text, with the kind of their value: `a list`. Nova makes none.
+    pub unusable: BTreeMap<String, &'static str>,
     /// The availability zone.
     pub availability_zone: Option<String>,
     /// The project the server belongs to.
@@ -35,6 +37,11 @@ pub struct Metadata {
     pub vendor_data: Vec<VendorData>,
     /// The time on the source's clock, if it sent one.
     pub date: Option<OffsetDateTime>,
+    /// Whether the source shows a property that is set later. The metadata service does; a config
+    /// drive is written when Nova creates, rebuilds or resizes the server.
+    pub is_live: bool,
+    /// What the source has and this program does not understand: one sentence each.
+    pub warnings: Vec<String>,
 }
 
 /// Shows no user-data and no values of properties, because people also store passwords in them.

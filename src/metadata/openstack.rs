@@ -1,18 +1,23 @@
 //! OpenStack's description of a server: `meta_data.json`, `network_data.json` and the files beside
 //! them, in the same format on a config drive and on the metadata service. Pure: bytes in,
 //! [`Metadata`] out.
+//!
+//! The format is that of Nova's and Ironic's published schemas. Others write it too, and less
+//! strictly. A value that this program cannot use is passed over with a warning, as if nothing were
+//! said there. Whether the rest is enough is decided where it is used.
 
 use std::collections::BTreeMap;
-use std::fmt;
-use std::marker::PhantomData;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 
-use anyhow::{Context, Error, Result, anyhow, bail, ensure};
-use serde::de::value::MapAccessDeserializer;
-use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use anyhow::{Context, Error, Result, anyhow};
 use serde_json::error::Category;
+use serde_json::{Map, Value};
 
-use super::model::{Interface, Metadata, VendorData, VendorFormat};
+use super::model::{Metadata, VendorData, VendorFormat};
+use warnings::{Warnings, kind, shorten};
+
+mod network;
+mod warnings;
 
 /// The file that describes the server.
 pub const META_DATA: &str = "meta_data.json";
@@ -26,11 +31,6 @@ pub const VENDOR_DATA: &str = "vendor_data.json";
 pub const VENDOR_DATA_2: &str = "vendor_data2.json";
 /// The maximum size of each file, in bytes; Nova writes a few KiB.
 pub const SIZE_LIMIT: u64 = 1 << 20;
-
-/// The least MTU an IPv4 link may have (RFC 791), and the most an IP packet can fill.
-const MTU_RANGE: std::ops::RangeInclusive<u32> = 68..=65_535;
-/// How many characters of the input an error message repeats.
-const QUOTE_LIMIT: usize = 80;
 
 /// A file from a source. It may hold the administrator's password, so it has no `Debug`.
 #[derive(Clone)]
@@ -53,118 +53,149 @@ pub struct RawFiles {
     pub vendor_data: Vec<(VendorFormat, RawFile)>,
     /// The floating IP as text; empty if the server has none.
     pub public_ipv4: Option<RawFile>,
-}
-
-/// The keys of `meta_data.json` that this program uses. All others are ignored.
-#[derive(serde::Deserialize)]
-struct MetaData {
-    uuid: String,
-    name: String,
-    hostname: String,
-    #[serde(default)]
-    meta: BTreeMap<String, String>,
-    availability_zone: Option<String>,
-    project_id: Option<String>,
-    launch_index: Option<u64>,
-}
-
-#[derive(serde::Deserialize)]
-struct NetworkData {
-    #[serde(default)]
-    links: Vec<Object<Link>>,
-    #[serde(default)]
-    networks: Vec<Object<Network>>,
-}
-
-#[derive(serde::Deserialize)]
-struct Link {
-    id: String,
-    ethernet_mac_address: String,
-    mtu: Option<u32>,
-    vif_id: Option<String>,
-    vlan_id: Option<u16>,
-    vlan_link: Option<String>,
-}
-
-#[derive(serde::Deserialize)]
-struct Network {
-    link: String,
-    #[serde(rename = "type")]
-    kind: String,
-    ip_address: Option<String>,
-    network_id: Option<String>,
-    #[serde(default)]
-    routes: Vec<Object<Route>>,
-}
-
-#[derive(serde::Deserialize)]
-struct Route {
-    network: Option<String>,
-    netmask: Option<String>,
-}
-
-/// A value that must be a JSON object: by default, serde also reads a struct's fields from a list.
-struct Object<T>(T);
-
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(ObjectVisitor(PhantomData))
-    }
-}
-
-struct ObjectVisitor<T>(PhantomData<T>);
-
-impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
-    type Value = Object<T>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a map")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
-        T::deserialize(MapAccessDeserializer::new(map)).map(Object)
-    }
+    /// The files that could not be read and are not needed: one sentence each.
+    pub passed_over: Vec<String>,
 }
 
 /// Parses the files of `source`, which is the later [`Metadata::source`].
 ///
 /// # Errors
-/// If a file is not UTF-8, not JSON, lacks a key or has a value of the wrong type or out of
-/// range. The error names source, file, and where it is: line, column and JSON path. Of the
-/// input it repeats only keys, addresses and identifiers, never a value that may be secret.
+/// If `meta_data.json` or `network_data.json` is not UTF-8 or not JSON. The error names source,
+/// file, line, column and JSON path. It repeats no value of the input: a property may be a password.
 pub fn parse(source: &str, files: &RawFiles) -> Result<Metadata> {
     let place = |file: &RawFile| format!("{source}: {}", file.name);
-    let meta: MetaData = decode(&files.meta_data).with_context(|| place(&files.meta_data))?;
-    let interfaces = match &files.network_data {
-        Some(file) => decode(file)
-            .and_then(interfaces)
-            .with_context(|| place(file))?,
-        None => Vec::new(),
-    };
-    let public_ipv4 = match &files.public_ipv4 {
-        Some(file) => floating_ip(&file.content).with_context(|| place(file))?,
-        None => None,
-    };
+    let meta = object(&files.meta_data).with_context(|| place(&files.meta_data))?;
+    let mut warnings = Warnings::new(place(&files.meta_data));
+    let mut metadata = server(meta, &mut warnings);
+    source.clone_into(&mut metadata.source);
+    metadata.warnings = warnings.list();
+    if let Some(file) = &files.network_data {
+        let mut warnings = Warnings::new(place(file));
+        let description = decode(file).with_context(|| place(file))?;
+        metadata.interfaces = network::interfaces(&description, &mut warnings);
+        metadata.warnings.extend(warnings.list());
+    }
+    if let Some(file) = &files.public_ipv4 {
+        match floating_ip(&file.content) {
+            Ok(address) => metadata.public_ipv4 = address,
+            Err(why) => metadata
+                .warnings
+                .push(format!("{}: {why}; it is passed over", place(file))),
+        }
+    }
+    let unread = files.passed_over.iter();
+    metadata
+        .warnings
+        .extend(unread.map(|why| format!("{source}: {why}")));
+    metadata.user_data = files.user_data.as_ref().map(|file| file.content.clone());
     let vendor_data = |(format, file): &(VendorFormat, RawFile)| VendorData {
         name: place(file),
         format: *format,
         content: file.content.clone(),
     };
-    Ok(Metadata {
-        source: source.to_owned(),
-        uuid: meta.uuid,
-        name: meta.name,
-        hostname: meta.hostname,
-        meta: meta.meta,
-        availability_zone: meta.availability_zone,
-        project_id: meta.project_id,
-        launch_index: meta.launch_index,
-        interfaces,
-        public_ipv4,
-        user_data: files.user_data.as_ref().map(|file| file.content.clone()),
-        vendor_data: files.vendor_data.iter().map(vendor_data).collect(),
+    metadata.vendor_data = files.vendor_data.iter().map(vendor_data).collect();
+    Ok(metadata)
+}
+
+/// The server that `meta_data.json` describes, without what other files say.
+fn server(mut meta: Map<String, Value>, warnings: &mut Warnings) -> Metadata {
+    let mut take = |keys: &[&'static str]| -> Vec<(&'static str, Value)> {
+        let taken = keys
+            .iter()
+            .filter_map(|key| Some((*key, meta.remove(*key)?)));
+        taken.collect()
+    };
+    // Metal3 and others write the host name as cloud-init's other datasources do.
+    let hostname = take(&["hostname", "local-hostname", "local_hostname"]);
+    let launch_index = take(&["launch_index"]);
+    let (properties, unusable) = properties(take(&["meta"]), warnings);
+    let mut text = |key: &'static str| first_text(&take(&[key]), warnings);
+    let (uuid, name) = (text("uuid"), text("name"));
+    let (availability_zone, project_id) = (text("availability_zone"), text("project_id"));
+    Metadata {
+        source: String::new(),
+        uuid: uuid.unwrap_or_default(),
+        name: name.unwrap_or_default(),
+        hostname: first_text(&hostname, warnings).unwrap_or_default(),
+        meta: properties,
+        unusable,
+        availability_zone,
+        project_id,
+        launch_index: number(&launch_index, warnings),
+        interfaces: Vec::new(),
+        public_ipv4: None,
+        user_data: None,
+        vendor_data: Vec::new(),
         date: None,
+        is_live: false,
+        warnings: Vec::new(),
+    }
+}
+
+/// The first of these values that is text and not empty.
+fn first_text(values: &[(&str, Value)], warnings: &mut Warnings) -> Option<String> {
+    values.iter().find_map(|(key, value)| match value {
+        Value::Null => None,
+        Value::String(text) => Some(text.trim().to_owned()).filter(|text| !text.is_empty()),
+        other => {
+            warnings.add(format!("`{key}` is {}; expected text", kind(other)));
+            None
+        }
     })
+}
+
+fn number(values: &[(&str, Value)], warnings: &mut Warnings) -> Option<u64> {
+    let (key, value) = values.first()?;
+    let number = match value {
+        Value::Null => return None,
+        Value::String(text) => text.trim().parse().ok(),
+        other => other.as_u64(),
+    };
+    if number.is_none() {
+        warnings.add(format!(
+            "`{key}` is {}; expected a number from 0",
+            kind(value)
+        ));
+    }
+    number
+}
+
+/// The server's properties, and those whose value is not text with the kind of their value. A number
+/// or a truth value counts as the text that Nova would make of it.
+fn properties(
+    meta: Vec<(&str, Value)>,
+    warnings: &mut Warnings,
+) -> (BTreeMap<String, String>, BTreeMap<String, &'static str>) {
+    let (mut properties, mut unusable) = (BTreeMap::new(), BTreeMap::new());
+    let members = match meta.into_iter().next() {
+        Some((_, Value::Object(members))) => members,
+        Some((_, value)) if !is_empty(&value) => {
+            warnings.add(format!("`meta` is {}; expected an object", kind(&value)));
+            return (properties, unusable);
+        }
+        _ => return (properties, unusable),
+    };
+    for (key, value) in members {
+        match value {
+            Value::String(text) => drop(properties.insert(key, text)),
+            Value::Number(number) => drop(properties.insert(key, number.to_string())),
+            Value::Bool(value) => drop(properties.insert(key, value.to_string())),
+            Value::Null => {}
+            other => drop(unusable.insert(key, kind(&other))),
+        }
+    }
+    (properties, unusable)
+}
+
+/// Whether the value says nothing: null, or empty text, list or object.
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::String(text) => text.trim().is_empty(),
+        Value::Array(items) => items.is_empty(),
+        Value::Object(members) => members.is_empty(),
+        Value::Bool(_) | Value::Number(_) => false,
+    }
 }
 
 /// The address in EC2's `public-ipv4`; a server without a floating IP has an empty one.
@@ -182,11 +213,28 @@ fn floating_ip(content: &[u8]) -> Result<Option<Ipv4Addr>> {
     })
 }
 
-fn decode<'a, T: Deserialize<'a>>(file: &'a RawFile) -> Result<T> {
+/// The file's only JSON value, which must be an object.
+fn object(file: &RawFile) -> Result<Map<String, Value>> {
+    match parsed(file)? {
+        Value::Object(members) => Ok(members),
+        other => Err(anyhow!("is {}; expected an object", kind(&other))),
+    }
+}
+
+/// The file's only JSON value; null if the file is empty.
+fn decode(file: &RawFile) -> Result<Value> {
+    match file.content.trim_ascii().is_empty() {
+        true => Ok(Value::Null),
+        false => parsed(file),
+    }
+}
+
+fn parsed(file: &RawFile) -> Result<Value> {
     let text = std::str::from_utf8(&file.content)
         .map_err(|e| anyhow!("byte {} is not UTF-8", e.valid_up_to() + 1))?;
+    let text = text.trim_start_matches('\u{feff}');
     let mut json = serde_json::Deserializer::from_str(text);
-    let Object(value) = serde_path_to_error::deserialize(&mut json)
+    let value: Value = serde_path_to_error::deserialize(&mut json)
         .map_err(|e| describe(e.path().iter().next().map(|_| e.path()), e.inner()))?;
     json.end().map_err(|e| describe(None, &e))?;
     Ok(value)
@@ -199,17 +247,9 @@ fn describe(path: Option<&serde_path_to_error::Path>, error: &serde_json::Error)
     let text = text
         .strip_suffix(&format!(" at line {line} column {column}"))
         .unwrap_or(&text);
-    // `invalid type: integer `5`, expected a string`: the value is between the two.
-    let reason = match text.rsplit_once(", expected ") {
-        Some((found, expected)) if error.classify() == Category::Data => {
-            let kind = found
-                .split(['`', '"', ','])
-                .next()
-                .unwrap_or(found)
-                .trim_end();
-            format!("{kind}, expected {expected}")
-        }
-        _ => text.to_owned(),
+    let reason = match error.classify() {
+        Category::Data => "not a value of JSON",
+        _ => text,
     };
     match path {
         Some(path) => anyhow!(
@@ -218,124 +258,6 @@ fn describe(path: Option<&serde_path_to_error::Path>, error: &serde_json::Error)
         ),
         None => anyhow!("line {line} column {column}: {reason}"),
     }
-}
-
-/// The interfaces with their static addresses, in the order of the links.
-fn interfaces(data: NetworkData) -> Result<Vec<Interface>> {
-    let mut interfaces: Vec<(String, Interface)> = Vec::new();
-    for (index, Object(link)) in data.links.into_iter().enumerate() {
-        let mut interface = interface(&link).with_context(|| format!("`links[{index}]`"))?;
-        // A VLAN has the MTU of the interface below it, unless it has one of its own.
-        let below = link.vlan_link.as_ref();
-        let below = below.and_then(|below| interfaces.iter().find(|(id, _)| id == below));
-        interface.mtu = interface
-            .mtu
-            .or_else(|| below.and_then(|(_, below)| below.mtu));
-        ensure!(
-            interfaces.iter().all(|(id, _)| *id != link.id),
-            "`links[{index}].id`: another link has the id \"{}\" too",
-            shorten(&link.id)
-        );
-        interfaces.push((link.id, interface));
-    }
-    for (index, Object(network)) in data.networks.iter().enumerate() {
-        let address = static_address(network).with_context(|| format!("`networks[{index}]`"))?;
-        let Some((_, interface)) = interfaces.iter_mut().find(|(id, _)| *id == network.link) else {
-            let known: Vec<String> = interfaces.iter().map(|(id, _)| shorten(id)).collect();
-            bail!(
-                "`networks[{index}].link` is \"{}\", but the links are: {}",
-                shorten(&network.link),
-                shorten(&known.join(", "))
-            );
-        };
-        interface.addresses.extend(address);
-        interface.dhcp |= network.kind == "ipv4_dhcp";
-        interface
-            .networks
-            .extend(network.network_id.clone().filter(|id| is_uuid(id)));
-        interface.default_route |= network.routes.iter().any(|Object(route)| {
-            let is_any = |text: &Option<String>| text.as_deref() == Some("0.0.0.0");
-            is_any(&route.network) && is_any(&route.netmask)
-        });
-    }
-    Ok(interfaces
-        .into_iter()
-        .map(|(_, interface)| interface)
-        .collect())
-}
-
-fn interface(link: &Link) -> Result<Interface> {
-    if let Some(mtu) = link.mtu {
-        ensure!(
-            MTU_RANGE.contains(&mtu),
-            "`mtu` is {mtu}; expected {} to {}, or null",
-            MTU_RANGE.start(),
-            MTU_RANGE.end()
-        );
-    }
-    let mac = link.ethernet_mac_address.to_ascii_lowercase();
-    ensure!(
-        is_mac(&mac),
-        "`ethernet_mac_address` is \"{}\"; expected six pairs of hexadecimal digits, as in fa:16:3e:00:00:01",
-        shorten(&mac)
-    );
-    Ok(Interface {
-        mac,
-        mtu: link.mtu,
-        vlan: link.vlan_id,
-        port: link.vif_id.clone().filter(|id| is_uuid(id)),
-        ..Interface::default()
-    })
-}
-
-fn is_uuid(text: &str) -> bool {
-    let lengths = text.split('-').map(str::len);
-    lengths.eq([8, 4, 4, 4, 12]) && text.bytes().all(|b| b == b'-' || b.is_ascii_hexdigit())
-}
-
-fn is_mac(text: &str) -> bool {
-    let is_pair = |pair: &str| pair.len() == 2 && pair.bytes().all(|b| b.is_ascii_hexdigit());
-    text.split(':').count() == 6 && text.split(':').all(is_pair)
-}
-
-/// The address of a network of type `ipv4` or `ipv6`. With every other type (`ipv4_dhcp`,
-/// `ipv6_slaac` and so on) the machine gets its address from the network.
-fn static_address(network: &Network) -> Result<Option<IpAddr>> {
-    let is_version_6 = match network.kind.as_str() {
-        "ipv4" => false,
-        "ipv6" => true,
-        _ => return Ok(None),
-    };
-    let text = network
-        .ip_address
-        .as_deref()
-        .with_context(|| format!("type {} without `ip_address`", network.kind))?;
-    // The format allows a prefix length after the address, or a separate netmask.
-    let address = match text.parse::<ipnet::IpNet>() {
-        Ok(net) => Some(net.addr()),
-        Err(_) => text.parse().ok(),
-    };
-    match address {
-        Some(address) if address.is_ipv6() == is_version_6 => Ok(Some(address)),
-        _ => bail!(
-            "`ip_address` is \"{}\"; expected an {} address",
-            shorten(text),
-            if is_version_6 { "IPv6" } else { "IPv4" }
-        ),
-    }
-}
-
-/// Makes a piece of the input safe for an error message: one line, of limited length.
-fn shorten(text: &str) -> String {
-    let mut short: String = text
-        .chars()
-        .take(QUOTE_LIMIT)
-        .flat_map(char::escape_debug)
-        .collect();
-    if text.chars().nth(QUOTE_LIMIT).is_some() {
-        short.push('…');
-    }
-    short
 }
 
 #[cfg(test)]

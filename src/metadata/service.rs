@@ -130,7 +130,10 @@ impl Service {
         match session.read() {
             Ok(Some(metadata)) => Ok(Answer::Found(Box::new(metadata))),
             Ok(None) => Ok(Answer::Missing(
-                "another server than OpenStack's service answers".to_owned(),
+                "answers 404 Not Found at /openstack: it does not know this server, or it is not \
+                 OpenStack's; look at the logs of neutron-metadata-agent, and whether this port \
+                 belongs to the server (`openstack port list --server SERVER`)"
+                    .to_owned(),
             )),
             Err(error) if error.is::<NoAnswer>() => Ok(Answer::Missing(format!(
                 "no answer within {} s: {error}",
@@ -177,6 +180,10 @@ impl Door {
             .user_agent(http::USER_AGENT);
         if let Some(address) = address {
             builder = builder.resolve(NAME_V6, SocketAddr::V6(address));
+        }
+        if base.scheme() == "http" {
+            // Plain HTTP needs no certificate authorities, and a machine may have no file of them.
+            builder = builder.tls_certs_only([]);
         }
         let client = builder.build().context("cannot make an HTTP client")?;
         Ok(Door { client, base })
@@ -285,22 +292,29 @@ impl Session {
             .then(|| file(NETWORK_DATA))
             .transpose()?;
         let user_data = file(USER_DATA)?;
-        let vendor_data = if has(&version, WITH_VENDOR_DATA_2) {
-            file(VENDOR_DATA_2)?.map(|file| (VendorFormat::Second, file))
-        } else if has(&version, WITH_VENDOR_DATA) {
-            file(VENDOR_DATA)?.map(|file| (VendorFormat::First, file))
-        } else {
-            None
-        };
-        let files = RawFiles {
+        let mut files = RawFiles {
             meta_data,
             network_data: network_data.flatten(),
             user_data,
-            vendor_data: vendor_data.into_iter().collect(),
-            public_ipv4: self.file(door, PUBLIC_IPV4.to_owned())?,
+            vendor_data: Vec::new(),
+            public_ipv4: None,
+            passed_over: Vec::new(),
         };
+        let vendor_data = if has(&version, WITH_VENDOR_DATA_2) {
+            Some((VendorFormat::Second, VENDOR_DATA_2))
+        } else if has(&version, WITH_VENDOR_DATA) {
+            Some((VendorFormat::First, VENDOR_DATA))
+        } else {
+            None
+        };
+        if let Some((format, name)) = vendor_data {
+            let file = self.unneeded(door, &format!("{folder}/{name}"), &mut files.passed_over);
+            files.vendor_data.extend(file.map(|file| (format, file)));
+        }
+        files.public_ipv4 = self.unneeded(door, PUBLIC_IPV4, &mut files.passed_over);
         let mut metadata = openstack::parse(&self.name, &files)?;
         metadata.date = list.date;
+        metadata.is_live = true;
         Ok(Some(metadata))
     }
 
@@ -322,6 +336,28 @@ impl Session {
         Err(transient(unanswered.unwrap_or_else(|| {
             NoAnswer("no network interface leads to it".to_owned()).into()
         })))
+    }
+
+    /// A file that a node can do without: if it cannot be read in a short time, it is passed over.
+    fn unneeded(&self, door: &Door, path: &str, passed_over: &mut Vec<String>) -> Option<RawFile> {
+        let soon = Instant::now() + GLANCE;
+        let deadline = self.schedule.deadline.map_or(soon, |last| last.min(soon));
+        let brief = Session {
+            name: self.name.clone(),
+            doors: Vec::new(),
+            patience: self.patience.min(GLANCE),
+            schedule: Schedule {
+                deadline: Some(deadline),
+                ..self.schedule
+            },
+        };
+        match brief.file(door, path.to_owned()) {
+            Ok(file) => file,
+            Err(error) => {
+                passed_over.push(format!("{error:#}; it is passed over"));
+                None
+            }
+        }
     }
 
     fn file(&self, door: &Door, path: String) -> Result<Option<RawFile>> {

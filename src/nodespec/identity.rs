@@ -8,9 +8,10 @@ use wildmatch::WildMatch;
 use super::Role;
 use super::master::Master;
 use super::network;
-use super::resolver::Resolver;
+use super::resolver::{Resolver, passed_over};
 use super::settings::{InventoryEntry, closest};
-use super::value::{Layer, Origin, Sourced};
+use super::value::{Layer, Origin, REWRITTEN, Sourced};
+use crate::paths::CONFIG;
 
 /// Picks a field that can identify an entry of the inventory.
 type Field = fn(&InventoryEntry) -> &Option<String>;
@@ -162,7 +163,10 @@ impl<'a> Resolver<'a> {
             return Entry::default();
         };
         let (names, addresses) = (self.names_in(inventory), self.own_addresses());
-        let uuid = self.inputs.metadata.first().map(|m| m.uuid.to_lowercase());
+        let mut metadata = self.inputs.metadata.iter();
+        let uuid = metadata.find_map(|metadata| {
+            Some(metadata.uuid.to_lowercase()).filter(|uuid| !uuid.is_empty())
+        });
         let is_this = |node: &&InventoryNode| match (&node.uuid, &uuid, &node.name, node.address) {
             (Some(theirs), Some(own), ..) => theirs.to_lowercase() == *own,
             (_, _, Some(name), _) => names.contains(name),
@@ -239,11 +243,17 @@ impl<'a> Resolver<'a> {
         let Some(metadata) = self.inputs.metadata.first() else {
             return vec![first_label(&self.inputs.host.hostname)];
         };
-        vec![
+        let mut names = vec![
             metadata.name.clone(),
             metadata.hostname.clone(),
             first_label(&metadata.hostname),
-        ]
+        ];
+        if metadata.hostname.is_empty() {
+            names.push(first_label(&self.hostname()));
+        }
+        names.retain(|name| !name.is_empty());
+        names.dedup();
+        names
     }
 
     /// The IPv4 addresses of this VM, those it shows itself and those from OpenStack.
@@ -307,7 +317,10 @@ impl<'a> Resolver<'a> {
             .find_map(|layer| Some((layer, layer.settings.role_rules.as_ref()?)))?;
         let metadata = self.inputs.metadata.first();
         let index = metadata.and_then(|metadata| metadata.launch_index);
-        let host_name = metadata.map_or(self.inputs.host.hostname.as_str(), |m| &m.hostname);
+        let host_name = metadata
+            .map(|metadata| metadata.hostname.as_str())
+            .filter(|name| !name.is_empty())
+            .unwrap_or(&self.inputs.host.hostname);
         let mut chosen = None;
         for (number, rule) in rules.iter().enumerate() {
             let origin = |field: &str| layer.origin(&format!("roleRules[{number}].{field}"));
@@ -388,9 +401,19 @@ impl<'a> Resolver<'a> {
             }
         }
         looked_at.extend(self.inputs.looked_at.iter().cloned());
+        looked_at.extend(passed_over(self.inputs));
+        let command = "`openstack server set --property role=master SERVER`";
+        let advice = match self.is_live() {
+            true => format!("or run {command}"),
+            false if self.inputs.metadata.is_empty() => format!("or write it into {CONFIG}"),
+            false => format!(
+                "or write the line `role: master` into {CONFIG}; a property that you set now, with \
+                 {command}, reaches this server only with `openstack server rebuild`, which erases \
+                 its disk, because {REWRITTEN}"
+            ),
+        };
         format!(
-            "no role found; looked at {}; add `--role master`, `worker` or `single`, or run \
-             `openstack server set --property role=master SERVER`",
+            "no role found; looked at {}; add `--role master`, `worker` or `single`, {advice}",
             looked_at.join("; ")
         )
     }
@@ -419,11 +442,14 @@ impl<'a> Resolver<'a> {
 
     /// The host name of the first source that has one, else that of this machine.
     fn hostname(&self) -> Sourced<String> {
-        let mut metadata = self.inputs.metadata.iter();
-        match metadata.find(|metadata| !metadata.hostname.is_empty()) {
-            Some(metadata) => Sourced::new(
-                metadata.hostname.clone(),
-                Origin::Metadata(metadata.source.clone(), "hostname"),
+        let metadata = &self.inputs.metadata;
+        // Nova derives the host name from the display name. Others may write only the latter.
+        let names = metadata.iter().map(|m| (m, "hostname", &m.hostname));
+        let mut names = names.chain(metadata.iter().map(|m| (m, "name", &m.name)));
+        match names.find(|(_, _, name)| !name.is_empty()) {
+            Some((metadata, field, name)) => Sourced::new(
+                name.clone(),
+                Origin::Metadata(metadata.source.clone(), field),
             ),
             None => Sourced::new(
                 self.inputs.host.hostname.clone(),

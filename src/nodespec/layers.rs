@@ -11,8 +11,34 @@ use super::value::{Layer, Place};
 
 /// The prefix that marks a server property as meant for this program.
 const PREFIX: &str = "appliance.";
+/// From how many characters on a name may differ by two edits from that of a setting.
+const LONG: usize = 6;
 /// The prefix of this program's variables in the environment.
 const VARIABLE_PREFIX: &str = "APPLIANCE_";
+
+/// Whether a server property of that name is a setting, or looks like one.
+pub(super) fn is_setting(property: &str) -> bool {
+    property.starts_with(PREFIX) || is_plain(property)
+}
+
+/// A sentence for each property that is almost the name of a setting.
+pub(super) fn misspelt_properties(source: &str, meta: &BTreeMap<String, String>) -> Vec<String> {
+    let keys = meta.keys().filter(|key| !is_setting(key));
+    let alike = keys.filter_map(|key| Some((key, closest(key)?)));
+    // Short words are alike by chance.
+    let alike = alike.filter(|(key, setting)| {
+        let (key, setting) = (key.to_lowercase(), setting.to_lowercase());
+        key == setting || key.len() >= LONG || strsim::damerau_levenshtein(&key, &setting) < 2
+    });
+    alike
+        .map(|(key, setting)| {
+            format!(
+                "{source}: the property `{}` is not a setting; did you mean `{setting}`?",
+                key.escape_debug()
+            )
+        })
+        .collect()
+}
 
 impl Layer {
     /// The settings among a server's properties: `appliance.KEY` wins over `KEY`. Other properties

@@ -4,10 +4,11 @@ use std::fmt::Display;
 
 use ipnet::Ipv4Net;
 
-use super::Inputs;
-use super::network;
+use super::layers::misspelt_properties;
 use super::settings::{self, Settings};
 use super::value::{Layer, Origin, Overridden, Sourced};
+use super::{Inputs, network, user_data};
+use crate::metadata::model::Metadata;
 
 /// How many characters of a value an error message repeats.
 const QUOTE_LIMIT: usize = 80;
@@ -32,7 +33,7 @@ impl<'a> Resolver<'a> {
             inputs,
             layers,
             problems: Vec::new(),
-            warnings: Vec::new(),
+            warnings: passed_over(inputs),
         }
     }
 
@@ -40,10 +41,15 @@ impl<'a> Resolver<'a> {
         let short: String = value.chars().take(QUOTE_LIMIT).collect();
         let rest = if short.len() < value.len() { "…" } else { "" };
         let remedy = origin
-            .remedy()
+            .remedy(self.is_live())
             .map_or(String::new(), |remedy| format!(" ({remedy})"));
         self.problems
             .push(format!("{origin} is {short:?}{rest}: {why}{remedy}"));
+    }
+
+    /// Whether a source shows a server property that is set later.
+    pub(super) fn is_live(&self) -> bool {
+        self.inputs.metadata.iter().any(|metadata| metadata.is_live)
     }
 
     /// The strongest layer's value of the setting `key`, and what it overrode.
@@ -113,6 +119,22 @@ impl<'a> Resolver<'a> {
             }
         }
     }
+}
+
+/// What the metadata has and is not used, although it seems to be meant for this program.
+pub(super) fn passed_over(inputs: &Inputs) -> Vec<String> {
+    let of_one = |metadata: &Metadata| {
+        let misspelt = misspelt_properties(&metadata.source, &metadata.meta);
+        let unread = user_data::unread(metadata);
+        metadata
+            .warnings
+            .iter()
+            .cloned()
+            .chain(unread)
+            .chain(misspelt)
+            .collect::<Vec<_>>()
+    };
+    inputs.metadata.iter().flat_map(of_one).collect()
 }
 
 /// A range, with its name in errors.

@@ -5,6 +5,13 @@ use std::fmt;
 use std::ops::Deref;
 
 use super::settings::{self, Settings};
+use crate::paths::CONFIG;
+
+/// The prefix of server properties that are only for this program.
+const PREFIX: &str = "appliance.";
+/// Why a property that is set later does not reach a server with a config drive only.
+pub(super) const REWRITTEN: &str =
+    "Nova writes the config drive only when it creates, rebuilds or resizes a server";
 
 /// Where settings come from, in order of precedence: the first wins.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -17,6 +24,8 @@ pub enum Place {
     Property(String),
     /// The configuration file at this path.
     Config(String),
+    /// The configuration file that the user-data in this metadata source has cloud-init write.
+    UserDataFile(String),
     /// The `appliance:` section of the user-data in this metadata source.
     UserData(String),
     /// The `appliance` section of the vendor-data in this file of a metadata source.
@@ -32,7 +41,7 @@ impl Place {
             Place::Environment => 1,
             Place::Property(_) => 2,
             Place::Config(_) => 3,
-            Place::UserData(_) => 4,
+            Place::UserDataFile(_) | Place::UserData(_) => 4,
             Place::VendorData(_) => 5,
             Place::Bundle(_) => 6,
         }
@@ -43,7 +52,7 @@ impl Place {
     pub fn is_read_whole(&self) -> bool {
         matches!(
             self,
-            Place::Config(_) | Place::UserData(_) | Place::VendorData(_)
+            Place::Config(_) | Place::UserDataFile(_) | Place::UserData(_) | Place::VendorData(_)
         )
     }
 
@@ -87,7 +96,7 @@ impl Layer {
             Place::Flag => format!("--set {key}"),
             Place::Environment => settings::variable_of(key).unwrap_or(key).to_owned(),
             Place::Property(_) => format!("meta.{key}"),
-            Place::Config(_) => key.to_owned(),
+            Place::Config(_) | Place::UserDataFile(_) => key.to_owned(),
             Place::UserData(_) | Place::VendorData(_) => format!("appliance.{key}"),
             Place::Bundle(_) => format!("settings.{key}"),
         });
@@ -122,49 +131,55 @@ pub enum Origin {
 }
 
 impl Origin {
-    /// How to change the value there, as the end of a sentence; `None` if that is obvious.
-    pub fn remedy(&self) -> Option<String> {
+    /// How to change the value there, as the end of a sentence; `None` if that is obvious. A property
+    /// that is set later reaches this server only if `is_live`: see
+    /// [`Metadata::is_live`](crate::metadata::model::Metadata::is_live).
+    pub fn remedy(&self, is_live: bool) -> Option<String> {
         let set = |key: &str, prefix: &str| {
             let example = settings::example_of(key).unwrap_or("VALUE");
             format!("`openstack server set --property {prefix}{key}={example} SERVER`")
         };
+        let write = |key: &str| match settings::example_of(key).filter(|_| !is_live) {
+            Some(example) => format!("with the line `{key}: {example}` in {CONFIG}"),
+            None if is_live && settings::is_plain(key) => format!("with {}", set(key, PREFIX)),
+            None => format!("in {CONFIG}"),
+        };
         match self {
             Origin::Setting { place, key, field } => match place {
                 Place::Flag | Place::Environment => None,
-                Place::Property(_) => Some(format!(
-                    "set it with {}",
-                    set(
-                        key,
-                        field.strip_prefix("meta.")?.strip_suffix(key.as_str())?
-                    )
-                )),
+                Place::Property(_) => {
+                    let prefix = field.strip_prefix("meta.")?.strip_suffix(key.as_str())?;
+                    let command = set(key, prefix);
+                    Some(match is_live {
+                        true => format!("set it with {command}"),
+                        false => format!(
+                            "override it with `--set {key}=VALUE`; or set it with {command} and \
+                             rebuild the server, because {REWRITTEN}"
+                        ),
+                    })
+                }
                 Place::Config(path) => Some(format!(
                     "edit {path}, then check it with `appliance config validate {path}`"
                 )),
-                Place::UserData(_) | Place::VendorData(_) if settings::is_plain(key) => {
+                Place::UserDataFile(_) | Place::UserData(_) | Place::VendorData(_) => {
                     Some(format!(
-                        "this data of a running server cannot be changed; override it with {}",
-                        set(key, "appliance.")
+                        "this data of a running server cannot be changed; override it {}",
+                        write(key)
                     ))
                 }
-                Place::UserData(_) | Place::VendorData(_) => Some(
-                    "this data of a running server cannot be changed; override it in \
-                     /etc/appliance/config.yaml"
-                        .to_owned(),
-                ),
                 Place::Bundle(_) => {
                     Some("correct it in bundle.toml and pack the bundle again".to_owned())
                 }
             },
             Origin::Metadata(_, field) => {
                 let key = match *field {
-                    "hostname" => "nodeName",
+                    "hostname" | "name" => "nodeName",
                     "network_data.links.mtu" => "mtu",
                     _ => "address",
                 };
-                Some(format!("override it with {}", set(key, "")))
+                Some(format!("override it {}", write(key)))
             }
-            Origin::Chosen(origin, _) => origin.remedy(),
+            Origin::Chosen(origin, _) => origin.remedy(is_live),
             Origin::Host(_) | Origin::Default => None,
         }
     }
@@ -178,6 +193,9 @@ impl fmt::Display for Origin {
                 Place::Environment => write!(f, "environment {field}"),
                 Place::Property(source) => write!(f, "{source}: `{field}`"),
                 Place::Config(path) => write!(f, "configuration {path}: `{field}`"),
+                Place::UserDataFile(source) => {
+                    write!(f, "{source}: user-data: {CONFIG}: `{field}`")
+                }
                 Place::UserData(source) => write!(f, "{source}: user-data: `{field}`"),
                 Place::VendorData(source) => write!(f, "{source}: `{field}`"),
                 Place::Bundle(name) => write!(f, "bundle {name}: `{field}`"),

@@ -112,10 +112,7 @@ fn hostile_metadata_is_refused_with_its_place() {
         (deep.as_bytes(), "meta_data.json: line 1 column "),
         (&huge, "meta_data.json: 1048577 bytes; at most 1048576"),
         (b"{\"uuid\": \"\xff\"}", "byte 11 is not UTF-8"),
-        (
-            roles,
-            "`meta.role`: invalid type: sequence, expected a string",
-        ),
+        (roles, "`meta.role` is a list; expected text"),
     ];
     for (content, part) in cases {
         let output = detected(&[("meta_data.json", content)], &[]);

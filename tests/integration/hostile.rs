@@ -85,6 +85,7 @@ fn vm(meta: &Map<String, Value>, data: Option<&str>, hostname: &str) -> Option<N
         user_data: data.map(|data| file("user_data", data.to_owned())),
         vendor_data: vec![],
         public_ipv4: None,
+        passed_over: Vec::new(),
     };
     let metadata = openstack::parse("a test", &files).ok()?;
     let mut layers = user_data::layers(&metadata).ok()?;

@@ -320,7 +320,11 @@ proptest! {
             let workloads = read.workloads.unwrap();
             prop_assert_eq!(workloads[0].manifest.as_deref(), Some(text.as_str()));
             let config = parts(&made).pop().unwrap().1;
-            prop_assert_eq!(&yaml(&config)["appliance"], &settings);
+            let config = yaml(&config);
+            let file = &config["write_files"][0];
+            prop_assert_eq!(&file["path"], "/etc/appliance/config.yaml");
+            prop_assert_eq!(&file["permissions"], "0600");
+            prop_assert_eq!(yaml(file["content"].as_str().unwrap()), settings.clone());
         }
     }
 }

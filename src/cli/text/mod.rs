@@ -90,7 +90,8 @@ Where settings come from; the first wins:
   3. server properties: openstack server set --property role=master SERVER
      (also written appliance.KEY=VALUE)
   4. /etc/appliance/config.yaml
-  5. the section `appliance:` of user-data, then of vendor-data
+  5. user-data, then vendor-data: the file /etc/appliance/config.yaml in
+     `write_files`, or the section `appliance:`
   6. the bundle, then the defaults
 `appliance detect --explain` shows where each value comes from.
 
@@ -218,9 +219,12 @@ Examples:
 
 User-data of a new cluster, the same for the master and its workers:
   #cloud-config
-  appliance:
-    master: 192.168.1.102
-    join: {token: TOKEN, ttl: 24h}
+  write_files:
+  - path: /etc/appliance/config.yaml
+    permissions: \"0600\"
+    content: |
+      master: 192.168.1.102
+      join: {token: TOKEN, ttl: 24h}
 
 More: appliance help join";
 

@@ -2,7 +2,10 @@
 
 use super::*;
 use proptest::prelude::*;
+use std::net::IpAddr;
 use std::path::Path;
+
+use crate::metadata::model::Interface;
 
 const META: &str = r#"{"uuid": "u", "name": "n", "hostname": "n.novalocal"}"#;
 
@@ -24,6 +27,7 @@ fn raw(meta_data: &[u8], network_data: Option<&[u8]>) -> RawFiles {
         user_data: None,
         vendor_data: Vec::new(),
         public_ipv4: None,
+        passed_over: Vec::new(),
     }
 }
 
@@ -140,133 +144,257 @@ fn text_that_is_not_utf8_is_located_even_where_it_is_not_used() {
     assert!(meta_error(b"{\"keys\": \"\xff\"}").ends_with("meta_data.json: byte 11 is not UTF-8"));
 }
 
-#[test]
-fn a_wrong_type_is_named_with_its_path_and_without_its_value() {
-    let with = |meta: &str| {
-        meta_error(
-            format!(r#"{{"uuid": "u", "name": "n", "hostname": "h", "meta": {meta}}}"#).as_bytes(),
-        )
-    };
-    assert!(
-        with(r#"{"role": ["master"]}"#)
-            .ends_with("`meta.role`: invalid type: sequence, expected a string")
-    );
-    assert!(
-        with(r#"{"pin": 918273}"#)
-            .ends_with("`meta.pin`: invalid type: integer, expected a string")
-    );
-    let secret = r#""password=hunter2, expected `nothing` at line 1 column 1""#;
-    assert!(with(secret).ends_with("`meta`: invalid type: string, expected a map"));
-    assert!(with("null").ends_with("`meta`: invalid type: null, expected a map"));
+/// The metadata of this `meta_data.json`.
+fn server(meta_data: &str) -> Metadata {
+    parse("drive", &raw(meta_data.as_bytes(), None)).unwrap()
 }
 
 #[test]
-fn a_list_is_not_taken_for_an_object() {
-    let error = meta_error(br#"["u", "n", "h", {}]"#);
-    assert!(
-        error.ends_with("invalid type: sequence, expected a map"),
-        "{error}"
-    );
-    let error = network_error(r#"{"links": [["tap0", "fa:16:3e:00:00:01", null]]}"#);
-    assert!(
-        error.contains("`links[0]`: invalid type: sequence"),
-        "{error}"
-    );
+fn a_server_needs_no_more_than_an_object() {
+    for empty in [
+        "{}",
+        r#"{"uuid": null, "name": "", "hostname": null, "meta": null}"#,
+    ] {
+        let metadata = server(empty);
+        assert_eq!(
+            (metadata.uuid, metadata.name, metadata.hostname),
+            Default::default()
+        );
+        assert_eq!(metadata.warnings, [""; 0], "{empty}");
+    }
+    let metadata = server(r#"{"name": "n", "local-hostname": "rack1-node-0"}"#);
+    assert_eq!(metadata.hostname, "rack1-node-0");
+    assert_eq!(server(r#"{"meta": []}"#).warnings, [""; 0]);
+    assert!(meta_error(b"[1]").ends_with("meta_data.json: is a list; expected an object"));
+    assert!(meta_error(b"null").ends_with("is null; expected an object"));
 }
 
 #[test]
-fn a_missing_key_is_named() {
-    assert!(meta_error(br#"{"name": "n", "hostname": "h"}"#).contains("missing field `uuid`"));
+fn a_value_of_a_wrong_type_is_passed_over_with_one_warning_that_hides_it() {
+    for (key, value) in [
+        ("uuid", "7"),
+        ("hostname", r#"["hunter2"]"#),
+        ("meta", r#""hunter2""#),
+        ("launch_index", r#""hunter2""#),
+        ("project_id", "{}"),
+    ] {
+        let metadata = server(&format!(r#"{{"name": "n", "{key}": {value}}}"#));
+        assert_eq!(metadata.name, "n");
+        let warnings = metadata.warnings.join("\n");
+        assert_eq!(metadata.warnings.len(), 1, "{key}: {warnings}");
+        assert!(
+            warnings.starts_with("drive: openstack/latest/meta_data.json: `"),
+            "{warnings}"
+        );
+        assert!(
+            warnings.contains(key) && !warnings.contains("hunter2"),
+            "{warnings}"
+        );
+    }
+}
+
+#[test]
+fn a_property_is_text_or_what_nova_would_make_of_it() {
+    let metadata = server(
+        r#"{"meta": {"mtu": 1450, "on": true, "none": null, "role": ["master"], "x": {"y": 1}}}"#,
+    );
+    assert_eq!(metadata.meta["mtu"], "1450");
+    assert_eq!(metadata.meta["on"], "true");
+    assert_eq!(metadata.meta.len(), 2);
+    assert_eq!(metadata.unusable["role"], "a list");
+    assert_eq!(metadata.unusable["x"], "an object");
+    assert_eq!(metadata.warnings, [""; 0]);
+}
+
+#[test]
+fn what_nobody_needs_is_passed_over() {
+    let mut files = raw(META.as_bytes(), None);
+    files.public_ipv4 = Some(RawFile {
+        name: "latest/meta-data/public-ipv4".to_owned(),
+        content: b"<html>".to_vec(),
+    });
+    files.passed_over = vec!["vendor_data2.json: answers 500".to_owned()];
+    let metadata = parse("drive", &files).unwrap();
+    assert_eq!(metadata.public_ipv4, None);
+    let warnings = metadata.warnings.join("\n");
+    assert!(
+        warnings.contains("public-ipv4: is \"<html>\"; expected an IPv4"),
+        "{warnings}"
+    );
+    assert!(
+        warnings.contains("drive: vendor_data2.json: answers 500"),
+        "{warnings}"
+    );
 }
 
 #[test]
 fn a_key_of_the_input_cannot_break_or_flood_the_message() {
     let key = format!("a\\n\\u001b[31m{}", "x".repeat(10_000));
-    let error = meta_error(format!(r#"{{"meta": {{"{key}": 1}}}}"#).as_bytes());
+    let error = meta_error(format!(r#"{{"meta": {{"{key}": tru}}}}"#).as_bytes());
     assert!(!error.contains(char::is_control), "{error}");
     assert!(error.len() < 300, "{error}");
 }
 
-#[test]
-fn an_empty_network_description_gives_no_interface() {
-    let files = raw(META.as_bytes(), Some(b"{}"));
-    assert_eq!(parse("service", &files).unwrap().interfaces, []);
+/// The interfaces in this `network_data.json`, and the warnings.
+fn described(network_data: &str) -> (Vec<Interface>, Vec<String>) {
+    let files = raw(META.as_bytes(), Some(network_data.as_bytes()));
+    let metadata = parse("drive", &files).unwrap();
+    (metadata.interfaces, metadata.warnings)
 }
 
 #[test]
-fn a_mac_is_lowered_and_an_address_may_carry_its_prefix_length() {
-    let text = network(
-        r#""ethernet_mac_address": "FA:16:3E:00:AB:01", "mtu": null"#,
-        r#""type": "ipv4", "link": "tap0", "ip_address": "10.0.0.5/24""#,
-    );
-    let metadata = parse("service", &raw(META.as_bytes(), Some(text.as_bytes()))).unwrap();
-    assert_eq!(metadata.interfaces[0].mac, "fa:16:3e:00:ab:01");
-    assert_eq!(
-        metadata.interfaces[0].addresses,
-        ["10.0.0.5".parse::<IpAddr>().unwrap()]
-    );
-}
-
-#[test]
-fn a_bad_link_or_network_is_refused_by_name() {
-    let mac = r#""ethernet_mac_address": "fa:16:3e:00:00:01""#;
-    let dhcp = r#""type": "ipv4_dhcp", "link": "tap0""#;
-    let cases = [
-        (
-            network(r#""ethernet_mac_address": "fa:16:3e""#, dhcp),
-            "`links[0]`: `ethernet_mac_address` is \"fa:16:3e\"",
-        ),
-        (
-            network(r#""mtu": 1450"#, dhcp),
-            "missing field `ethernet_mac_address`",
-        ),
-        (
-            network(&format!(r#"{mac}, "mtu": 10"#), dhcp),
-            "`links[0]`: `mtu` is 10; expected 68 to 65535",
-        ),
-        (
-            network(&format!(r#"{mac}, "mtu": -1"#), dhcp),
-            "`links[0].mtu`: invalid value: integer, expected u32",
-        ),
-        (
-            network(mac, r#""type": "ipv4_dhcp", "link": "tap9""#),
-            "`networks[0].link` is \"tap9\", but the links are: tap0",
-        ),
-        (
-            network(mac, r#""type": "ipv4", "link": "tap0""#),
-            "`networks[0]`: type ipv4 without `ip_address`",
-        ),
-        (
-            network(
-                mac,
-                r#""type": "ipv4", "link": "tap0", "ip_address": "10.0.0.256""#,
-            ),
-            "`ip_address` is \"10.0.0.256\"; expected an IPv4",
-        ),
-        (
-            network(
-                mac,
-                r#""type": "ipv6", "link": "tap0", "ip_address": "10.0.0.5""#,
-            ),
-            "expected an IPv6 address",
-        ),
-        (
-            format!(r#"{{"links": [{{"id": "a", {mac}}}, {{"id": "a", {mac}}}]}}"#),
-            "`links[1].id`: another link has the id \"a\" too",
-        ),
-    ];
-    for (text, expected) in cases {
-        let error = network_error(&text);
-        assert!(
-            error.starts_with("config drive /dev/sr0: openstack/latest/network_data.json: "),
-            "{error}"
+fn what_is_null_or_empty_says_nothing() {
+    for empty in [
+        "",
+        " \n",
+        "null",
+        "{}",
+        "[]",
+        r#"{"links": null, "networks": null, "services": null}"#,
+        r#"{"links": [], "networks": "", "services": {}}"#,
+        r#"{"links": [null, {}], "networks": [null]}"#,
+    ] {
+        let (interfaces, warnings) = described(empty);
+        assert_eq!(interfaces, [], "{empty}");
+        // An object without a member is a link without an id.
+        assert_eq!(
+            warnings.len(),
+            usize::from(empty.contains("{}]")),
+            "{warnings:?}"
         );
-        assert!(error.contains(expected), "{error}\nlacks {expected}");
+    }
+    assert!(network_error("{\"links\": [").contains("network_data.json: line 1 column 11"));
+}
+
+#[test]
+fn all_that_the_schemas_allow_is_understood() {
+    let text = network(
+        r#""ethernet_mac_address": "FA-16-3E-00-AB-01", "mtu": 1450.0"#,
+        r#""type": "ipv4", "link": "tap0", "ip_address": "10.0.0.5/24", "routes": null},
+           {"type": "ipv4", "link": "tap0", "network_id": "z"},
+           {"type": "ipv6", "link": "tap0", "ip_address": "fe80::1%eth0"},
+           {"type": "a new one", "link": "tap0"},
+           {"type": "ipv6_dhcp", "link": "tap0", "routes": [{"network": "0.0.0.0", "netmask": "0.0.0.0"}]"#,
+    );
+    let (interfaces, warnings) = described(&text);
+    assert_eq!(warnings, [""; 0]);
+    assert_eq!(interfaces[0].mac, "fa:16:3e:00:ab:01");
+    assert_eq!(interfaces[0].mtu, Some(1450));
+    assert!(interfaces[0].default_route);
+    assert_eq!(
+        interfaces[0].addresses,
+        ["10.0.0.5", "fe80::1"].map(|address| address.parse::<IpAddr>().unwrap())
+    );
+}
+
+#[test]
+fn a_vlan_and_a_bond_are_interfaces_with_their_own_addresses() {
+    let text = r#"{"links": [
+        {"id": "b", "type": "bond", "ethernet_mac_address": "fa:16:3e:00:00:01", "bond_mode": "802.3ad",
+         "bond_links": ["p1"], "mtu": 9000},
+        {"id": "p1", "type": "phy", "ethernet_mac_address": "fa:16:3e:00:00:01"},
+        {"id": "v", "type": "vlan", "vlan_mac_address": "fa:16:3e:00:00:02", "vlan_id": 301, "vlan_link": "b"}
+    ]}"#;
+    let (interfaces, warnings) = described(text);
+    assert_eq!(warnings, [""; 0]);
+    let macs: Vec<&str> = interfaces.iter().map(|i| &i.mac[15..]).collect();
+    assert_eq!(macs, ["01", "01", "02"]);
+}
+
+#[test]
+fn an_mtu_of_zero_is_none() {
+    for mtu in ["0", "null", "\"\""] {
+        let text = network(
+            &format!(r#""ethernet_mac_address": "fa:16:3e:00:00:01", "mtu": {mtu}"#),
+            r#""type": "ipv4_dhcp", "link": "tap0""#,
+        );
+        let (interfaces, warnings) = described(&text);
+        assert_eq!((interfaces[0].mtu, warnings.len()), (None, 0), "{mtu}");
     }
 }
 
+#[test]
+fn a_bad_link_or_network_is_passed_over_by_name_and_the_others_stay() {
+    let mac = r#""ethernet_mac_address": "fa:16:3e:00:00:01""#;
+    let link = |members: &str| format!(r#"{{"id": "tap0", {members}}}"#);
+    let network = |kind: &str, members: &str| format!(r#"{{"type": "{kind}", {members}}}"#);
+    let dhcp = network("ipv4_dhcp", r#""link": "tap0""#);
+    let with = |address: &str| {
+        let members = format!(r#""link": "tap0", "ip_address": "{address}""#);
+        network("ipv4", &members)
+    };
+    let infiniband = "a0:00:02:20:fe:80:00:00:00:00:00:00:ec:0d:9a:03:00:aa:bb:cc";
+    let infiniband = format!(r#""ethernet_mac_address": "{infiniband}""#);
+    let cases = [
+        (
+            link(&infiniband),
+            dhcp.clone(),
+            "`links[1].ethernet_mac_address` is \"a0:00:02",
+        ),
+        (
+            link(r#""mtu": 1450"#),
+            dhcp.clone(),
+            "`links[1].ethernet_mac_address` is missing",
+        ),
+        (
+            link(&format!(r#"{mac}, "mtu": -1"#)),
+            dhcp.clone(),
+            "`links[1].mtu` is not a number",
+        ),
+        (
+            link(mac),
+            network("ipv4_dhcp", r#""link": "tap9""#),
+            "`networks[0].link` is \"tap9\", but no link has this id",
+        ),
+        (
+            link(mac),
+            with("10.0.0.256"),
+            "`networks[0].ip_address` is \"10.0.0.256\"",
+        ),
+        (link(mac), with("2001:db8::1"), "expected an IPv4 address"),
+        (
+            format!("{}, {}", link(mac), link(mac)),
+            dhcp,
+            "`links[2].id`: another link has the id \"tap0\" too",
+        ),
+        (
+            r#"["tap0"]"#.to_owned(),
+            "null".to_owned(),
+            "`links[1]` is a list; expected an object",
+        ),
+        (
+            link(mac),
+            "7".to_owned(),
+            "`networks[0]` is a number; expected an object",
+        ),
+    ];
+    for (link, network, expected) in cases {
+        let good = r#"{"id": "good", "ethernet_mac_address": "fa:16:3e:00:00:09"}"#;
+        let text = format!(r#"{{"links": [{good}, {link}], "networks": [{network}]}}"#);
+        let (interfaces, warnings) = described(&text);
+        assert_eq!(interfaces[0].mac, "fa:16:3e:00:00:09");
+        assert_eq!(warnings.len(), 1, "{text}: {warnings:?}");
+        assert!(warnings[0].starts_with("drive: openstack/latest/network_data.json: "));
+        assert!(
+            warnings[0].contains(expected),
+            "{warnings:?}\nlacks {expected}"
+        );
+    }
+}
+
+#[test]
+fn a_thousand_bad_links_do_not_flood_the_output() {
+    let links = vec!["7"; 1000].join(",");
+    let (_, warnings) = described(&format!(r#"{{"links": [{links}]}}"#));
+    assert_eq!(warnings.len(), 9);
+    assert!(
+        warnings[8].ends_with("992 more are passed over"),
+        "{warnings:?}"
+    );
+}
+
 /// Any JSON, with the keys that the parser looks at among its keys.
-fn json() -> impl Strategy<Value = serde_json::Value> {
+fn json() -> impl Strategy<Value = Value> {
     let key = prop_oneof![
         prop::sample::select(vec![
             "uuid",
@@ -286,7 +414,7 @@ fn json() -> impl Strategy<Value = serde_json::Value> {
         ".{0,6}",
     ];
     let leaf = prop_oneof![
-        Just(serde_json::Value::Null),
+        Just(Value::Null),
         any::<bool>().prop_map(Into::into),
         any::<i64>().prop_map(Into::into),
         any::<f64>().prop_map(Into::into),
@@ -298,7 +426,7 @@ fn json() -> impl Strategy<Value = serde_json::Value> {
         prop_oneof![
             prop::collection::vec(inner.clone(), 0..6).prop_map(Into::into),
             prop::collection::vec((key.clone(), inner), 0..6)
-                .prop_map(|members| { serde_json::Value::Object(members.into_iter().collect()) }),
+                .prop_map(|members| { Value::Object(members.into_iter().collect()) }),
         ]
     })
 }
@@ -346,11 +474,8 @@ fn a_vlan_on_a_bond_has_its_number_and_the_mtu_of_the_bond() {
          "ethernet_mac_address": "52:54:00:10:00:01"}],
       "networks": [{"id": "n", "type": "ipv4_dhcp", "link": "tagged",
         "network_id": "0b6f0c1e-0000-4000-8000-00000000004d"}]}"#;
-    let data = decode(&RawFile {
-        name: "network_data.json".to_owned(),
-        content: text.into(),
-    });
-    let found = interfaces(data.unwrap()).unwrap();
+    let (found, warnings) = described(text);
+    assert_eq!(warnings, [""; 0]);
     let vlan = &found[2];
     assert_eq!(
         (vlan.vlan, vlan.mtu, vlan.dhcp),

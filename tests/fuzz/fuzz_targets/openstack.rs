@@ -26,6 +26,7 @@ fuzz_target!(|data: &[u8]| {
         user_data: None,
         vendor_data: vec![],
         public_ipv4: file("public-ipv4"),
+        passed_over: Vec::new(),
     };
     // The parser may return an error, but must not panic.
     if let Err(error) = openstack::parse("fuzz", &files) {

@@ -27,6 +27,7 @@ fuzz_target!(|data: &[u8]| {
         user_data: file(2, "user_data"),
         vendor_data: vec![],
         public_ipv4: None,
+        passed_over: Vec::new(),
     };
     let Ok(metadata) = openstack::parse("fuzz", &files) else {
         return;

@@ -29,6 +29,9 @@ pub fn metadata(source: &str) -> Metadata {
         user_data: None,
         vendor_data: vec![],
         date: None,
+        unusable: [].into(),
+        is_live: false,
+        warnings: vec![],
     }
 }
 

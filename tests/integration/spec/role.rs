@@ -16,8 +16,16 @@ fn an_unknown_role_names_its_place_and_the_command_that_mends_it() {
         &[
             "config drive /dev/sr0: `meta.role` is \"mastre\"",
             "expected master, worker or single",
+            "override it with `--set role=VALUE`",
             "openstack server set --property role=master SERVER",
+            "rebuild the server",
         ],
+    );
+    inputs.metadata[0].is_live = true;
+    let text = refusal(&inputs);
+    assert_holds(
+        &text,
+        &["(set it with `openstack server set --property role=master SERVER`)"],
     );
     inputs.layers = vec![config("role: '[master, worker]'")];
     assert_holds(
@@ -54,7 +62,56 @@ fn without_a_role_every_place_that_was_looked_at_is_listed() {
             "`roleRules` (no rule matches)",
             "cloud-init's cache: there is none",
             "openstack server set --property role=master",
+            "openstack server rebuild",
+            "write the line `role: master` into /etc/appliance/config.yaml",
         ],
+    );
+    inputs.metadata[0].is_live = true;
+    let text = refusal(&inputs);
+    assert_holds(
+        &text,
+        &["or run `openstack server set --property role=master SERVER`"],
+    );
+    assert!(!text.contains("rebuild"), "{text}");
+}
+
+#[test]
+fn user_data_that_is_not_read_and_misspelt_properties_are_told() {
+    let mut inputs = master();
+    inputs.layers = vec![property(DRIVE, "{}")];
+    inputs.metadata[0].user_data =
+        Some(b"---\n#cloud-config\nappliance: {role: master}\n".to_vec());
+    inputs.metadata[0].warnings = vec!["`links[0]` is a list; it is passed over".to_owned()];
+    let reasons = [
+        "config drive /dev/sr0: user-data mentions `appliance` but is not read, because the line \
+         `---` is before `#cloud-config`",
+        "`links[0]` is a list",
+    ];
+    assert_holds(&refusal(&inputs), &reasons);
+    inputs.layers.push(config("role: master"));
+    inputs.metadata[0].meta = [
+        ("podCDIR", "10.0.0.0/16"),
+        ("Rolle", "x"),
+        ("mode", "y"),
+        ("os", "z"),
+    ]
+    .map(|(key, value)| (key.to_owned(), value.to_owned()))
+    .into();
+    let warnings = resolved(&inputs).warnings.join("\n");
+    for part in reasons {
+        assert_eq!(warnings.matches(part).count(), 1, "{warnings}");
+    }
+    assert!(
+        warnings.contains("`podCDIR` is not a setting; did you mean `podCIDR`?"),
+        "{warnings}"
+    );
+    assert!(
+        warnings.contains("`Rolle` is not a setting; did you mean `role`?"),
+        "{warnings}"
+    );
+    assert!(
+        !warnings.contains("`mode`") && !warnings.contains("`os`"),
+        "{warnings}"
     );
 }
 

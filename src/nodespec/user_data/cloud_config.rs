@@ -1,0 +1,183 @@
+//! The settings in the cloud-configs among the parts of user-data: the file
+//! `/etc/appliance/config.yaml` that cloud-init writes, and the section `appliance:`.
+
+use std::io::Read;
+
+use anyhow::{Context, Result, bail, ensure};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use flate2::read::MultiGzDecoder;
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::SECTION;
+use super::parts::{Kind, Part, SIZE_LIMIT, kind_of_start, parts};
+use crate::nodespec::settings::{Settings, parse_yaml};
+use crate::paths::CONFIG;
+
+/// The first line of a template.
+const JINJA: &str = "## template: jinja";
+/// What begins an expression, a statement and a comment of a template.
+const EXPRESSIONS: [&str; 3] = ["{{", "{%", "{#"];
+
+/// The settings in user-data.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Found {
+    /// Those in the file that cloud-init writes. On the server, that file has precedence.
+    pub file: Option<Settings>,
+    /// Those in the section `appliance:`.
+    pub section: Option<Settings>,
+}
+
+/// The one key of a cloud-config that is only for this program.
+#[derive(Deserialize)]
+struct CloudConfig {
+    appliance: Option<Settings>,
+}
+
+/// Reads all parts of the data. cloud-init merges them: of each key, the last part that has it counts.
+///
+/// # Errors
+/// If a part with settings is broken, cannot be read by this program, or names a way of merging.
+pub fn find(data: &[u8]) -> Result<Found> {
+    let mut found = Found::default();
+    for part in parts(data)? {
+        let result = read(&part, &mut found);
+        match part.name.is_empty() {
+            true => result?,
+            false => result.with_context(|| part.name.clone())?,
+        }
+    }
+    Ok(found)
+}
+
+fn read(part: &Part, found: &mut Found) -> Result<()> {
+    let text = match str::from_utf8(&part.content) {
+        Ok(text) => text,
+        Err(error) if part.kind == Kind::CloudConfig && super::may_have_settings(&part.text()) => {
+            bail!("byte {} is not UTF-8", error.valid_up_to() + 1)
+        }
+        Err(error)
+            if starts_with_header(&part.content) && super::may_have_settings(&part.text()) =>
+        {
+            bail!("byte {} is not UTF-8", error.valid_up_to() + 1)
+        }
+        Err(_) => return Ok(()),
+    };
+    match part.kind {
+        Kind::CloudConfig => cloud_config(text, part.is_merged, found),
+        Kind::Template => template(text, found),
+        _ => Ok(()),
+    }
+}
+
+/// Whether the bytes begin like a cloud-config, although they are not all text.
+fn starts_with_header(content: &[u8]) -> bool {
+    let line = content.split(|byte| *byte == b'\n').next();
+    line.is_some_and(|line| kind_of_start(line) == Some(Kind::CloudConfig))
+}
+
+fn cloud_config(text: &str, is_merged: bool, found: &mut Found) -> Result<()> {
+    if super::may_have_section(text) {
+        let config: Option<CloudConfig> = parse_yaml(text)?;
+        if let Some(settings) = config.and_then(|config| config.appliance) {
+            ensure!(
+                found.section.is_none() || !(is_merged || has_merge_key(text)),
+                "a part before it has a section `{SECTION}:`, too, and this one says how to merge \
+                 them; keep one section"
+            );
+            found.section = Some(settings);
+        }
+    }
+    if text.contains(CONFIG) || found.file.is_some() && text.contains("write_files") {
+        files(text, is_merged || has_merge_key(text), found)?;
+    }
+    Ok(())
+}
+
+/// Whether a line begins with a key that says how to merge a part.
+fn has_merge_key(text: &str) -> bool {
+    let mut lines = text.lines();
+    lines.any(|line| line.starts_with("merge_how") || line.starts_with("merge_type"))
+}
+
+/// The settings in the file that the cloud-config writes.
+fn files(text: &str, is_merged: bool, found: &mut Found) -> Result<()> {
+    let config: Value = parse_yaml(text)?;
+    let Some(files) = config["write_files"].as_array() else {
+        return Ok(());
+    };
+    let ours = files.iter().filter(|file| file["path"] == CONFIG);
+    // cloud-init writes them one after the other.
+    let Some(file) = ours.last() else {
+        // This list replaces that of the parts before.
+        found.file = found.file.take().filter(|_| is_merged);
+        return Ok(());
+    };
+    ensure!(
+        found.file.is_none() || !is_merged,
+        "a part before it writes {CONFIG}, too, and this one says how to merge them; keep one"
+    );
+    ensure!(
+        file["append"] != true && file["source"].is_null(),
+        "`write_files` {CONFIG}: `append` and `source` are not supported; write the settings as \
+         `content`"
+    );
+    let place = format!("`write_files` {CONFIG}");
+    let content = content(file).with_context(|| place.clone())?;
+    found.file = Some(Settings::from_yaml(&place, &content)?);
+    Ok(())
+}
+
+/// The content of a file, decoded (`cloudinit/config/cc_write_files.py`).
+fn content(file: &Value) -> Result<String> {
+    let said = match &file["content"] {
+        Value::Null => "",
+        Value::String(content) => content,
+        _ => bail!("`content` is not text; put `|` after `content:`"),
+    };
+    let encoding = file["encoding"].as_str().unwrap_or_default();
+    let encoding = encoding.trim().to_ascii_lowercase();
+    let is_base64 = matches!(
+        encoding.as_str(),
+        "b64" | "base64" | "gz+base64" | "gzip+base64" | "gz+b64" | "gzip+b64"
+    );
+    let is_gzip = encoding.starts_with("gz");
+    let mut content = said.as_bytes().to_vec();
+    if is_base64 {
+        content.retain(|byte| !byte.is_ascii_whitespace());
+        content = STANDARD
+            .decode(&content)
+            .context("`content` is not base64")?;
+    }
+    if is_gzip {
+        let mut unpacked = Vec::new();
+        MultiGzDecoder::new(content.as_slice())
+            .take(SIZE_LIMIT)
+            .read_to_end(&mut unpacked)
+            .context("`content` is not gzip")?;
+        content = unpacked;
+    }
+    String::from_utf8(content).context("`content` is not UTF-8")
+}
+
+/// A document that cloud-init renders before it reads it. Without expressions it stays as it is.
+fn template(text: &str, found: &mut Found) -> Result<()> {
+    let (first, rest) = text.split_once('\n').unwrap_or_default();
+    if !first.to_ascii_lowercase().starts_with(JINJA) || !super::may_have_settings(rest) {
+        return Ok(());
+    }
+    if !super::may_have_section(rest) && EXPRESSIONS.iter().any(|start| rest.contains(start)) {
+        // cloud-init writes the file, and this program reads it there.
+        return Ok(());
+    }
+    ensure!(
+        EXPRESSIONS.iter().all(|start| !rest.contains(start)),
+        "it is a Jinja template, which only cloud-init can render; put the `{SECTION}:` section \
+         into a MIME part of its own, without the line `{JINJA}`"
+    );
+    match kind_of_start(rest.as_bytes()) {
+        Some(Kind::CloudConfig) => cloud_config(rest, false, found),
+        _ => Ok(()),
+    }
+}
