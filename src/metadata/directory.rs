@@ -191,7 +191,11 @@ impl Folder {
         let mut pending = components_reversed(Path::new(path));
         let mut opened: Vec<OwnedFd> = Vec::new();
         let mut links = 0;
+        // How many of the pending names are not from a link.
+        let mut own = pending.len();
         while let Some(name) = pending.pop() {
+            let is_own = pending.len() < own;
+            own = own.min(pending.len());
             if name == ".." {
                 opened.pop();
                 continue;
@@ -202,7 +206,7 @@ impl Folder {
             flags.set(OFlag::O_DIRECTORY, !pending.is_empty());
             match openat(folder, name.as_os_str(), flags, Mode::empty()) {
                 Ok(fd) => opened.push(fd),
-                Err(Errno::ENOENT) if links == 0 => return Ok(None),
+                Err(Errno::ENOENT) if is_own => return Ok(None),
                 Err(Errno::ENOENT) => bail!("a symbolic link to a file that is not on this drive"),
                 Err(error @ (Errno::ELOOP | Errno::ENOTDIR)) => {
                     let Ok(target) = readlinkat(folder, name.as_os_str()) else {

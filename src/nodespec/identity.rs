@@ -183,6 +183,7 @@ impl<'a> Resolver<'a> {
             self.warn_of_other_name(inventory, fitting.first().copied());
         }
         let Some(node) = fitting.first() else {
+            self.warn_of_no_entry(inventory, &names);
             return Entry::default();
         };
         if let Some(other) = fitting.get(1) {
@@ -235,6 +236,35 @@ impl<'a> Resolver<'a> {
                 names
             }
         }
+    }
+
+    /// Warns that this VM is not in the inventory, with the name that is almost its own. Rules for the
+    /// role are made for VMs without an entry.
+    fn warn_of_no_entry(&mut self, inventory: &Inventory<'_>, names: &[String]) {
+        if self
+            .layers
+            .iter()
+            .any(|layer| layer.settings.role_rules.is_some())
+        {
+            return;
+        }
+        let listed = inventory.nodes.iter().filter_map(|node| node.name.as_ref());
+        let pairs = listed.flat_map(|listed| names.iter().map(move |own| (listed, own)));
+        let distance = |(listed, own): &(&String, &String)| {
+            strsim::damerau_levenshtein(&listed.to_lowercase(), &own.to_lowercase())
+        };
+        // The names of servers often differ by a digit, so only one edit counts as a slip.
+        let alike = pairs
+            .min_by_key(distance)
+            .filter(|pair| distance(pair) == 1);
+        let hint = alike.map_or(String::new(), |(listed, _)| {
+            format!(" (is `{listed}` meant?)")
+        });
+        self.warnings.push(format!(
+            "{}: no entry matches this VM: {}{hint}",
+            inventory.layer.origin("inventory"),
+            names.join(", ")
+        ));
     }
 
     /// The names of this VM that may be in an inventory: display name, host name, its first label.

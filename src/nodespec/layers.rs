@@ -4,9 +4,8 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::settings::{
-    PLAIN, SUGGESTION_DISTANCE, Settings, check_names, closest, is_plain, names,
-};
+use super::settings::{PLAIN, Settings, check_names, closest, is_plain, names};
+use super::spelling::SUGGESTION_DISTANCE;
 use super::value::{Layer, Place};
 
 /// The prefix that marks a server property as meant for this program.

@@ -40,6 +40,7 @@ pub mod reference;
 mod resolve;
 mod resolver;
 pub mod settings;
+mod spelling;
 pub mod token;
 pub mod user_data;
 pub mod validate;

@@ -9,10 +9,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use zeroize::Zeroizing;
 
+use super::spelling::{SUGGESTION_DISTANCE, suggest};
 use super::{Ipip, Profile, Role};
-
-/// How many edits a misspelt key may differ from a known one to get a suggestion.
-pub(super) const SUGGESTION_DISTANCE: usize = 2;
 
 /// Settings of one layer, not yet checked.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
@@ -465,17 +463,6 @@ pub(super) fn parse_yaml<T: serde::de::DeserializeOwned>(text: &str) -> Result<T
     let options = serde_saphyr::options! { with_snippet: false };
     serde_saphyr::from_str_with_options(text, options)
         .map_err(|error| anyhow!("{}", suggest(&error.to_string())))
-}
-
-/// Adds a suggestion to the parser's error about an unknown setting.
-pub(super) fn suggest(complaint: &str) -> String {
-    let misspelt = complaint
-        .split_once("unknown field `")
-        .and_then(|(_, rest)| rest.split_once('`'));
-    match misspelt.and_then(|(name, _)| closest(name)) {
-        Some(key) => format!("{complaint}\ndid you mean `{key}`?"),
-        None => complaint.to_owned(),
-    }
 }
 
 #[cfg(test)]

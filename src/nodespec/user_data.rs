@@ -5,7 +5,8 @@ use anyhow::{Context, Result, anyhow, ensure};
 use serde_json::Value;
 
 use super::layers::is_setting;
-use super::settings::{Settings, suggest};
+use super::settings::Settings;
+use super::spelling::suggest;
 use super::value::{Layer, Place};
 use crate::metadata::model::{Metadata, VendorData, VendorFormat};
 use crate::paths::CONFIG;

@@ -11,6 +11,20 @@ fn a_misspelt_key_of_the_configuration_is_refused_with_a_suggestion() {
 }
 
 #[test]
+fn every_misspelt_key_is_refused_with_the_nearest_one_that_is_possible_there() {
+    for (text, meant) in [
+        ("inventroy: []\n", "inventory"),
+        ("inventory: [{nmae: x, role: worker}]\n", "name"),
+        ("roleRules: [{hostname: x, role: worker}]\n", "hostName"),
+        ("join: {tokn: x}\n", "token"),
+    ] {
+        let error = Settings::from_yaml("site.yaml", text).unwrap_err();
+        let text = format!("{error:#}");
+        assert!(text.contains(&format!("did you mean `{meant}`?")), "{text}");
+    }
+}
+
+#[test]
 fn a_configuration_is_written_as_people_write_yaml() {
     let text = "mtu: 1450\nipip: off\napiServerSANs: [api.example.org, 203.0.113.7]\n\
         hosts:\n  server01: 192.168.1.101\nroleRules:\n- launchIndex: 0\n  role: master\n";

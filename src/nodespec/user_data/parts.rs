@@ -7,7 +7,9 @@ use std::io::Read;
 
 use anyhow::{Context, Result, ensure};
 use flate2::read::MultiGzDecoder;
-use mail_parser::{MessageParser, MessagePart, MimeHeaders, PartType};
+use mail_parser::decoders::base64::base64_decode;
+use mail_parser::decoders::quoted_printable::quoted_printable_decode;
+use mail_parser::{Encoding, Message, MessageParser, MessagePart, MimeHeaders, PartType};
 use serde_json::Value;
 
 use crate::nodespec::settings::parse_yaml;
@@ -130,7 +132,7 @@ pub(super) fn parts(data: &[u8]) -> Result<Vec<Part>> {
     let mut parts = Vec::new();
     for part in &message.parts {
         if !part.is_multipart() {
-            parts.extend(exploded(of_message(part)?)?);
+            parts.extend(exploded(of_message(&message, part)?)?);
         }
     }
     Ok(parts)
@@ -138,7 +140,7 @@ pub(super) fn parts(data: &[u8]) -> Result<Vec<Part>> {
 
 /// The message, if the data is one for cloud-init. What has no header before its first empty line is
 /// text after all.
-fn message(data: &[u8]) -> Option<mail_parser::Message<'_>> {
+fn message(data: &[u8]) -> Option<Message<'_>> {
     let start = &data[..data.len().min(MIME_SEARCH)];
     if !contains(&start.to_ascii_lowercase(), MIME_HEADER) {
         return None;
@@ -158,7 +160,7 @@ fn contains(data: &[u8], part: &[u8]) -> bool {
     data.windows(part.len()).any(|window| window == part)
 }
 
-fn of_message(part: &MessagePart<'_>) -> Result<Part> {
+fn of_message(message: &Message<'_>, part: &MessagePart<'_>) -> Result<Part> {
     let declared = declared_type(part);
     let name = part.attachment_name().unwrap_or("without a name");
     let header = |name: &str| {
@@ -171,7 +173,7 @@ fn of_message(part: &MessagePart<'_>) -> Result<Part> {
         kind: Kind::Unknown,
         content: match &part.body {
             PartType::Message(_) => Vec::new(),
-            _ => part.contents().to_vec(),
+            _ => decoded(&message.raw_message, part),
         },
         is_merged: header("Merge-Type") || header("X-Merge-Type"),
     };
@@ -183,6 +185,20 @@ fn of_message(part: &MessagePart<'_>) -> Result<Part> {
     }
     part.kind = kind_of(part.declared.as_deref(), &part.content);
     Ok(part)
+}
+
+/// The bytes of a part. Its character set does not count: cloud-init takes all text for UTF-8.
+fn decoded(message: &[u8], part: &MessagePart<'_>) -> Vec<u8> {
+    let (start, end) = (part.raw_body_offset(), part.raw_end_offset());
+    let raw = message
+        .get(start as usize..end as usize)
+        .unwrap_or_default();
+    let decoded = match part.encoding {
+        Encoding::None => None,
+        Encoding::QuotedPrintable => quoted_printable_decode(raw),
+        Encoding::Base64 => base64_decode(raw),
+    };
+    decoded.unwrap_or_else(|| raw.to_vec())
 }
 
 /// The declared type of a part in lower case. A part without a valid one is plain text.

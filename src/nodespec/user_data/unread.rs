@@ -8,12 +8,11 @@ use serde_json::Value;
 use super::SECTION;
 use super::parts::{Kind, Part, is_gzip, parts, unpack_start};
 use crate::nodespec::settings::parse_yaml;
+use crate::nodespec::spelling::SUGGESTION_DISTANCE;
 use crate::paths::CONFIG;
 
 const HEADER: &str = "#cloud-config";
 const BYTE_ORDER_MARK: &str = "\u{feff}";
-/// How many edits a misspelt name may differ.
-const SUGGESTION_DISTANCE: usize = 2;
 
 /// Why user-data without readable settings is not read; `None` if it does not mention them.
 pub(super) fn why(data: &[u8]) -> Option<String> {
@@ -140,9 +139,9 @@ fn of_unknown(part: &Part, text: &str) -> String {
     if first == "---" {
         return format!("the line `---` is before `{HEADER}`; remove it");
     }
-    let word = first.to_ascii_lowercase().replace([' ', '_'], "");
-    let is_close = strsim::damerau_levenshtein(&word, HEADER) <= SUGGESTION_DISTANCE
-        || word.starts_with("#cloudconfig");
+    let word = first.to_ascii_lowercase().replace([' ', '_', '-'], "");
+    let is_close = word.starts_with("#cloudconfig")
+        || strsim::damerau_levenshtein(&word, "#cloudconfig") <= SUGGESTION_DISTANCE;
     match is_close {
         true => format!("its first line is not spelled `{HEADER}`"),
         false => format!("its first line is not `{HEADER}`"),

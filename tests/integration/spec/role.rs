@@ -76,6 +76,24 @@ fn without_a_role_every_place_that_was_looked_at_is_listed() {
 }
 
 #[test]
+fn an_inventory_without_this_vm_is_told_unless_rules_are_for_such_vms() {
+    let mut inputs = master();
+    let with = |text: &str| vec![config(&format!("role: master\n{text}"))];
+    inputs.layers = with("inventory: [{name: srver02, role: worker}]");
+    let warnings = resolved(&inputs).warnings.join("\n");
+    let told = "`inventory`: no entry matches this VM: Server 02, server02.novalocal, server02";
+    assert!(
+        warnings.contains(&format!("{told} (is `srver02` meant?)")),
+        "{warnings}"
+    );
+    inputs.layers = with(
+        "inventory: [{name: other, role: worker}]\nroleRules: [{launchIndex: 9, role: worker}]",
+    );
+    let warnings = resolved(&inputs).warnings.join("\n");
+    assert!(!warnings.contains("no entry"), "{warnings}");
+}
+
+#[test]
 fn user_data_that_is_not_read_and_misspelt_properties_are_told() {
     let mut inputs = master();
     inputs.layers = vec![property(DRIVE, "{}")];
