@@ -9,7 +9,7 @@ use super::Role;
 use super::master::Master;
 use super::network;
 use super::resolver::{Resolver, passed_over};
-use super::settings::{InventoryEntry, closest};
+use super::settings::InventoryEntry;
 use super::value::{Layer, Origin, REWRITTEN, Sourced};
 use crate::paths::CONFIG;
 
@@ -405,15 +405,10 @@ impl<'a> Resolver<'a> {
             "environment APPLIANCE_ROLE".to_owned(),
         ];
         for metadata in &self.inputs.metadata {
-            let mut place = format!("{}: `meta.role`, `meta.appliance.role`", metadata.source);
-            let alike = metadata
-                .meta
-                .keys()
-                .find(|key| closest(key) == Some("role"));
-            if let Some(key) = alike {
-                place += &format!(" (found `meta.{}`: is it misspelt?)", key.escape_debug());
-            }
-            looked_at.push(place);
+            looked_at.push(format!(
+                "{}: `meta.role`, `meta.appliance.role`",
+                metadata.source
+            ));
         }
         for layer in self.layers {
             if layer.place.is_read_whole() {

@@ -1,5 +1,6 @@
 //! The tool that makes a specification: it takes settings from layers, and collects problems.
 
+use std::collections::BTreeSet;
 use std::fmt::Display;
 
 use ipnet::Ipv4Net;
@@ -121,20 +122,22 @@ impl<'a> Resolver<'a> {
     }
 }
 
-/// What the metadata has and is not used, although it seems to be meant for this program.
+/// What the metadata has and is not used, although it seems to be meant for this program. What several
+/// sources have is told once.
 pub(super) fn passed_over(inputs: &Inputs) -> Vec<String> {
-    let of_one = |metadata: &Metadata| {
-        let misspelt = misspelt_properties(&metadata.source, &metadata.meta);
+    let (mut told, mut seen) = (Vec::new(), BTreeSet::new());
+    for metadata in &inputs.metadata {
         let unread = user_data::unread(metadata);
-        metadata
-            .warnings
-            .iter()
-            .cloned()
-            .chain(unread)
-            .chain(misspelt)
-            .collect::<Vec<_>>()
-    };
-    inputs.metadata.iter().flat_map(of_one).collect()
+        let misspelt = misspelt_properties(&metadata.source, &metadata.meta);
+        let all = metadata.warnings.iter().cloned();
+        for sentence in all.chain(unread).chain(misspelt) {
+            let without_source = sentence.strip_prefix(&metadata.source);
+            if seen.insert(without_source.unwrap_or(&sentence).to_owned()) {
+                told.push(sentence);
+            }
+        }
+    }
+    told
 }
 
 /// A range, with its name in errors.

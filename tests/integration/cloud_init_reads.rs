@@ -22,15 +22,17 @@ use crate::cloud_init::python_of_cloud_init;
 /// How many inputs are compared.
 const INPUTS: usize = 3000;
 
-/// What may be before the settings: headers, and what only looks like one.
-const STARTS: [&str; 16] = [
+/// What may be before the settings: headers, and what only looks like one. Not `#include`, with which
+/// cloud-init would take the lines for addresses and ask them; and not a tab, after which it refuses
+/// the whole text as YAML, and this program does not.
+const STARTS: [&str; 15] = [
     "",
     "#cloud-config\n",
     "#cloud-config\n",
     "#cloud-config\r\n",
     "\n \n#cloud-config\n",
     "    #cloud-config\n",
-    "\t\n#CLOUD-Config # rendered\n",
+    " \n#CLOUD-Config # rendered\n",
     "#cloud-config vim:syntax=yaml\n",
     "#cloud-config-jsonp\n",
     "---\n#cloud-config\n",
@@ -39,7 +41,6 @@ const STARTS: [&str; 16] = [
     "\u{feff}#cloud-config\n",
     "#!/bin/sh\n",
     "#cloud-boothook\n",
-    "#include\n",
 ];
 /// Settings, each with the number of its part in place of N.
 const BODIES: [&str; 6] = [

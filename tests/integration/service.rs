@@ -231,15 +231,16 @@ fn what_a_node_does_not_need_is_passed_over_with_one_warning() {
         Fault::Status("500 Internal Server Error", None),
     ];
     for fault in faults {
-        for at in ["vendor_data2.json", "public-ipv4"] {
-            let service = Service::new(&fixture("2025-dhcp")).unwrap();
+        for (name, at, role, address) in [
+            ("2025-dhcp", "vendor_data2.json", "worker", "192.168.1.104"),
+            ("kilo-dhcp", "public-ipv4", "master", "10.1.0.5"),
+        ] {
+            let service = Service::new(&fixture(name)).unwrap();
             let server = serve(service.failing(fault.clone(), at, usize::MAX));
-            let output = detect(
-                &server,
-                &["--metadata-timeout", "1", "--set", "address=192.168.1.104"],
-            );
+            let address = format!("address={address}");
+            let output = detect(&server, &["--metadata-timeout", "1", "--set", &address]);
             let document = document(&output);
-            assert_eq!(setting(&document, "role").0, "worker");
+            assert_eq!(setting(&document, "role").0, role);
             let warnings = document["warnings"].as_array().unwrap();
             let about = warnings.iter().filter(|w| w.as_str().unwrap().contains(at));
             assert_eq!(about.count(), 1, "{fault:?} {at}: {warnings:?}");

@@ -11,10 +11,12 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::SECTION;
-use super::parts::{Kind, Part, SIZE_LIMIT, kind_of_start, parts};
+use super::parts::{Kind, Part, SIZE_LIMIT, is_gzip, kind_of_start, parts};
 use crate::nodespec::settings::{Settings, parse_yaml};
 use crate::paths::CONFIG;
 
+/// What some editors put before the first line.
+pub(super) const BYTE_ORDER_MARK: &str = "\u{feff}";
 /// The first line of a template.
 const JINJA: &str = "## template: jinja";
 /// What begins an expression, a statement and a comment of a template.
@@ -52,6 +54,10 @@ pub fn find(data: &[u8]) -> Result<Found> {
 }
 
 fn read(part: &Part, found: &mut Found) -> Result<()> {
+    if is_gzip(&part.content) {
+        // cloud-init unpacked it if its type is that of a gzip file, and reads no other.
+        return Ok(());
+    }
     let text = match str::from_utf8(&part.content) {
         Ok(text) => text,
         Err(error) if part.kind == Kind::CloudConfig && super::may_have_settings(&part.text()) => {
@@ -78,6 +84,10 @@ fn starts_with_header(content: &[u8]) -> bool {
 }
 
 fn cloud_config(text: &str, is_merged: bool, found: &mut Found) -> Result<()> {
+    if text.starts_with(BYTE_ORDER_MARK) || super::may_have_settings(text) && is_list(text) {
+        // cloud-init passes it over.
+        return Ok(());
+    }
     if super::may_have_section(text) {
         let config: Option<CloudConfig> = parse_yaml(text)?;
         if let Some(settings) = config.and_then(|config| config.appliance) {
@@ -93,6 +103,15 @@ fn cloud_config(text: &str, is_merged: bool, found: &mut Found) -> Result<()> {
         files(text, is_merged || has_merge_key(text), found)?;
     }
     Ok(())
+}
+
+/// Whether the YAML is a list, as an archive that is declared as something else.
+fn is_list(text: &str) -> bool {
+    let mut lines = text
+        .lines()
+        .filter(|line| !line.trim().is_empty() && !line.starts_with('#'));
+    lines.next().is_some_and(|line| line.starts_with("- "))
+        && parse_yaml::<Value>(text).is_ok_and(|value| value.is_array())
 }
 
 /// Whether a line begins with a key that says how to merge a part.

@@ -6,13 +6,13 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
 use super::SECTION;
+use super::cloud_config::BYTE_ORDER_MARK;
 use super::parts::{Kind, Part, is_gzip, parts, unpack_start};
 use crate::nodespec::settings::parse_yaml;
 use crate::nodespec::spelling::SUGGESTION_DISTANCE;
 use crate::paths::CONFIG;
 
 const HEADER: &str = "#cloud-config";
-const BYTE_ORDER_MARK: &str = "\u{feff}";
 
 /// Why user-data without readable settings is not read; `None` if it does not mention them.
 pub(super) fn why(data: &[u8]) -> Option<String> {
@@ -109,6 +109,9 @@ fn of_part(part: &Part) -> Option<String> {
     let reason = match part.kind {
         // A program may write such text on purpose.
         Kind::Program | Kind::Include => None,
+        Kind::CloudConfig if text.starts_with(BYTE_ORDER_MARK) && mentions(&text) => {
+            Some("it begins with a byte order mark; save it as UTF-8 without one".to_owned())
+        }
         Kind::CloudConfig => of_cloud_config(&text),
         _ if !mentions(&text) => None,
         Kind::JsonPatch => Some("this program does not read `#cloud-config-jsonp`".to_owned()),
@@ -152,6 +155,9 @@ fn of_unknown(part: &Part, text: &str) -> String {
 /// be what this program cannot parse.
 fn of_cloud_config(text: &str) -> Option<String> {
     let config: Value = parse_yaml(text).ok()?;
+    if config.is_array() && mentions(text) {
+        return Some("it is a list; a cloud-config has keys".to_owned());
+    }
     let keys = config.as_object()?;
     for (key, value) in keys {
         let word = key.to_lowercase();

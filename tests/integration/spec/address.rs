@@ -19,7 +19,7 @@ fn an_address_this_machine_does_not_have_is_refused_with_those_it_has() {
         &[
             "`network_data.networks.ip_address` is \"192.168.1.102\"",
             "10.0.0.5 on ens3",
-            "--property address=",
+            "with the line `address: ",
         ],
     );
 }

@@ -235,7 +235,7 @@ fn a_host_name_kubernetes_refuses_is_corrected_visibly_and_a_chosen_one_is_not()
         inputs.metadata[0].hostname = hopeless.to_owned();
         assert_holds(
             &refusal(&inputs),
-            &["`hostname` is", "--property nodeName="],
+            &["`hostname` is", "with the line `nodeName: "],
         );
     }
     assert_holds(

@@ -56,7 +56,7 @@ fn without_a_role_every_place_that_was_looked_at_is_listed() {
             "flag --role",
             "APPLIANCE_ROLE",
             DRIVE,
-            "found `meta.rloe`: is it misspelt?",
+            "the property `rloe` is not a setting; did you mean `role`?",
             "configuration site.yaml: `role`",
             "`inventory` (no entry for Server 02, server02.novalocal, server02)",
             "`roleRules` (no rule matches)",
