@@ -9,7 +9,6 @@ use super::layers::misspelt_properties;
 use super::settings::{self, Settings};
 use super::value::{Layer, Origin, Overridden, Sourced};
 use super::{Inputs, network, user_data};
-use crate::metadata::model::Metadata;
 
 /// How many characters of a value an error message repeats.
 const QUOTE_LIMIT: usize = 80;

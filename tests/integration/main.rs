@@ -13,7 +13,6 @@ mod certs;
 mod cis;
 mod cli;
 mod cloud_init;
-mod cloud_init_reads;
 mod config;
 mod convert;
 mod datastore;
