@@ -126,9 +126,9 @@ fn files(text: &str, is_merged: bool, found: &mut Found) -> Result<()> {
     let Some(files) = config["write_files"].as_array() else {
         return Ok(());
     };
-    let ours = files.iter().filter(|file| file["path"] == CONFIG);
+    let mut ours = files.iter().filter(|file| file["path"] == CONFIG);
     // cloud-init writes them one after the other.
-    let Some(file) = ours.last() else {
+    let Some(file) = ours.next_back() else {
         // This list replaces that of the parts before.
         found.file = found.file.take().filter(|_| is_merged);
         return Ok(());
