@@ -222,7 +222,10 @@ impl<'a> Resolver<'a> {
                     .iter()
                     .map(|name| network::folded(name))
                     .collect();
-                names.push(network::as_node_name(&self.hostname()));
+                let own = network::as_node_name(&self.hostname());
+                if !names.contains(&own) {
+                    names.push(own);
+                }
                 names
             }
         }

@@ -139,8 +139,10 @@ fn script(arguments: &[&str]) -> String {
         return content;
     }
     let config: serde_json::Value = serde_saphyr::from_str(&content).unwrap();
-    let file = &config["write_files"][0];
-    assert_eq!(config["runcmd"][0][0], file["path"]);
+    let mut files = config["write_files"].as_array().unwrap().iter();
+    let file = files
+        .find(|file| config["runcmd"][0][0] == file["path"])
+        .unwrap();
     assert_eq!(file["permissions"], "0700");
     file["content"].as_str().unwrap().to_owned()
 }

@@ -81,7 +81,7 @@ fn an_inventory_without_this_vm_is_told_unless_rules_are_for_such_vms() {
     let with = |text: &str| vec![config(&format!("role: master\n{text}"))];
     inputs.layers = with("inventory: [{name: srver02, role: worker}]");
     let warnings = resolved(&inputs).warnings.join("\n");
-    let told = "`inventory`: no entry matches this VM: Server 02, server02.novalocal, server02";
+    let told = "`inventory`: no entry matches this VM: server 02, server02.novalocal, server02";
     assert!(
         warnings.contains(&format!("{told} (is `srver02` meant?)")),
         "{warnings}"
