@@ -64,7 +64,12 @@ pub fn settle(machine: &Machine, joining: Joining) -> Result<()> {
 pub fn kubelet_follows(root: &Root) -> Result<bool> {
     let authorities = root.read(CA_CERTIFICATE)?.unwrap_or_default();
     let kubeconfig = root.read(KUBELET_KUBECONFIG)?.unwrap_or_default();
-    let certificate = root.read(&format!("{KUBELET_PKI_DIR}/kubelet-client-current.pem"))?;
+    // The first certificate that it gets is in a file of another name; the later ones, in this one.
+    let rotated = root.read(&format!("{KUBELET_PKI_DIR}/kubelet-client-current.pem"))?;
+    let certificate = match rotated {
+        Some(pem) => Some(pem),
+        None => root.read(&format!("{KUBELET_PKI_DIR}/kubelet-client.crt"))?,
+    };
     let trusts = String::from_utf8_lossy(&kubeconfig).contains(&BASE64.encode(&authorities));
     let is_signed =
         certificate.is_some_and(|pem| is_signed_by(&pem, &authorities).unwrap_or(false));

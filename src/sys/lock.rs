@@ -85,7 +85,7 @@ impl std::error::Error for Busy {}
 
 impl Lock {
     /// Locks the system at `root`. If another run has locked it, waits with `patience`, and says so; then fails
-    /// with [`Busy`]. It writes nothing below `root`: root locks a file in [`LOCKS`], whose name is the device and
+    /// with [`Busy`]. It writes nothing below `root`: root locks a file in `/run/appliance-locks`, whose name is the device and
     /// the inode of `root`. Another user, who cannot write there, locks the directory `root` itself.
     pub fn take(root: &Root, patience: Patience) -> Result<Lock> {
         let dir = root.resolve("/")?;
