@@ -1,10 +1,8 @@
 //! `appliance certs rotate-ca`: replaces the authorities of the cluster and of etcd.
 
-use std::time::Duration;
-
 use anyhow::Result;
 
-use super::install::installed;
+use super::install::{RENEWAL, installed, locked};
 use super::token::master;
 use super::{Outcome, print};
 use crate::cli::{NodeInputs, Output, Waiting};
@@ -13,12 +11,8 @@ use crate::observe::records;
 use crate::rotate::authority::{self, Report, Stage, Wish};
 use crate::rotate::cluster::Seen;
 use crate::rotate::node;
-use crate::sys::lock::Lock;
 use crate::sys::out::say;
 use crate::sys::root::Root;
-
-/// How long a worker tries to get its certificates. The timer tries again the next day.
-const RENEWAL: Duration = Duration::from_secs(600);
 
 /// Goes on with a rotation as far as possible.
 pub fn rotate(
@@ -29,9 +23,7 @@ pub fn rotate(
     output: Output,
 ) -> Result<Outcome> {
     master()?;
-    let machine = installed(inputs, required_key)?;
-    let _lock = Lock::take(&machine.root, waiting.patience())?;
-    machine.check_installed(&[])?;
+    let (machine, _lock) = locked(inputs, waiting, required_key)?;
     let report = authority::rotate(&machine, &Seen(&machine), wish)?;
     print(&report, false, output)?;
     Ok(match report.stage {
@@ -76,8 +68,6 @@ pub fn follow(inputs: &NodeInputs, waiting: Waiting, required_key: Option<&str>)
 }
 
 fn take(inputs: &NodeInputs, waiting: Waiting, required_key: Option<&str>) -> Result<bool> {
-    let machine = installed(inputs, required_key)?;
-    let _lock = Lock::take(&machine.root, waiting.patience())?;
-    machine.check_installed(&[])?;
+    let (machine, _lock) = locked(inputs, waiting, required_key)?;
     node::follow(&machine, RENEWAL)
 }

@@ -22,7 +22,7 @@ use crate::sys::out::say;
 use crate::sys::root::Root;
 
 /// How long one renewal keeps trying. The timer tries again the next day.
-const RENEWAL: Duration = Duration::from_secs(600);
+pub const RENEWAL: Duration = Duration::from_secs(600);
 
 /// Installs this machine as a node.
 pub fn run(arguments: &Install, required_key: Option<&str>) -> Result<Outcome> {
@@ -108,9 +108,7 @@ pub fn renew(inputs: &NodeInputs, waiting: Waiting, required_key: Option<&str>) 
         log::info!("no certificate expires soon; nothing to renew");
     } else {
         log::info!("renewing these certificates: {}", due.join(", "));
-        let machine = installed(inputs, required_key)?;
-        let _lock = Lock::take(&machine.root, waiting.patience())?;
-        machine.check_installed(&[])?;
+        let (machine, _lock) = locked(inputs, waiting, required_key)?;
         let (plan, docker) = machine.plan(&machine.identity(Joining::Now(Some(RENEWAL)))?)?;
         machine.apply(&plan.of_renewal(), &docker)?;
     }
@@ -125,6 +123,19 @@ pub fn installed(inputs: &NodeInputs, required_key: Option<&str>) -> Result<Mach
         keys: required_key.into_iter().collect(),
         typed: typed(inputs),
     })
+}
+
+/// The running system as [`installed`] finds it, locked for this run. Refuses one that its settings would make
+/// another node.
+pub fn locked(
+    inputs: &NodeInputs,
+    waiting: Waiting,
+    required_key: Option<&str>,
+) -> Result<(Machine, Lock)> {
+    let machine = installed(inputs, required_key)?;
+    let lock = Lock::take(&machine.root, waiting.patience())?;
+    machine.check_installed(&[])?;
+    Ok((machine, lock))
 }
 
 /// Waits for the node to become healthy. A directory that is being prepared runs nothing.

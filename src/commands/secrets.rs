@@ -2,14 +2,13 @@
 
 use anyhow::Result;
 
-use super::install::installed;
+use super::install::{installed, locked};
 use super::token::master;
 use super::{Outcome, print};
 use crate::cli::{NodeInputs, Output, Secrets, Waiting};
 use crate::rotate::here::Here;
 use crate::rotate::masters::{Alone, Several};
 use crate::rotate::secrets::{self, Masters, State};
-use crate::sys::lock::Lock;
 use crate::sys::out::say;
 use crate::sys::root::Root;
 
@@ -34,9 +33,7 @@ fn rotate(
     begin: bool,
     output: Output,
 ) -> Result<Outcome> {
-    let machine = installed(inputs, required_key)?;
-    let _lock = Lock::take(&machine.root, waiting.patience())?;
-    machine.check_installed(&[])?;
+    let (machine, _lock) = locked(inputs, waiting, required_key)?;
     let masters = masters(&machine.root)?;
     let report = secrets::rotate(&Here::new(&machine)?, &*masters, begin)?;
     match output {

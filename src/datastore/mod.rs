@@ -131,19 +131,14 @@ async fn serve(listener: TcpListener, server: ServerConfig, etcd: Etcd) -> Resul
     log::info!("listening at {}", listener.local_addr()?);
     loop {
         let (stream, guest) = door.next(&listener).await;
-        let (address, place) = (guest.address, guest.place.clone());
-        let connection = connection(
+        let (address, place) = (guest.address.ip(), guest.place.clone());
+        guest.spawn(connection(
             stream,
             place,
-            address.ip(),
+            address,
             acceptor.clone(),
             router.clone(),
-        );
-        tokio::spawn(async move {
-            if let Err(error) = guest.serve(connection).await {
-                log::debug!("{address}: {error:#}");
-            }
-        });
+        ));
     }
 }
 

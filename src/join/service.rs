@@ -127,19 +127,9 @@ async fn serve(listener: std::net::TcpListener, signer: &Path, doors: &Doors) ->
         let Ok((stream, guest)) = timeout(HOUSEKEEPING, door.next(&listener)).await else {
             continue;
         };
-        let (address, place) = (guest.address, guest.place.clone());
-        let connection = connection(
-            stream,
-            place,
-            address.ip(),
-            acceptor.clone(),
-            router.clone(),
-        );
-        tokio::spawn(async move {
-            if let Ok(Err(error)) = timeout(CONNECTION, guest.serve(connection)).await {
-                log::debug!("{address}: {error:#}");
-            }
-        });
+        let (address, place) = (guest.address.ip(), guest.place.clone());
+        let connection = connection(stream, place, address, acceptor.clone(), router.clone());
+        guest.spawn(async { timeout(CONNECTION, connection).await.unwrap_or(Ok(())) });
     }
 }
 

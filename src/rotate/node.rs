@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, anyhow};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use sha2::{Digest, Sha256};
 
 use super::here::until_up;
 use crate::apply::records::note_taken;
 use crate::clients::systemd;
+use crate::digest::Sha256;
 use crate::enroll::{Joining, ask_authorities, take_authorities};
 use crate::install::Machine;
 use crate::paths::{CA_CERTIFICATE, KUBELET_KUBECONFIG, KUBELET_PKI_DIR, TAKEN};
@@ -26,7 +26,7 @@ const PAUSE: Duration = Duration::from_secs(5);
 const TAKING: &str = "taking others";
 
 fn digest_of(pem: &[u8]) -> String {
-    hex::encode(Sha256::digest(pem))
+    Sha256::of(pem).to_string()
 }
 
 /// SHA-256 of the authorities that the node at `root` trusts, in hexadecimal.

@@ -272,6 +272,16 @@ impl Guest {
         }
     }
 
+    /// Does `work` as [`Guest::serve`] does, beside other clients. Why it failed is in the debug log.
+    pub fn spawn(self, work: impl Future<Output = Result<()>> + Send + 'static) {
+        let address = self.address;
+        tokio::spawn(async move {
+            if let Err(error) = self.serve(work).await {
+                log::debug!("{address}: {error:#}");
+            }
+        });
+    }
+
     async fn must_go(mut self) -> &'static str {
         match timeout(self.patience, &mut self.told).await {
             Ok(_) => "closed to make room for others",

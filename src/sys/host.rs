@@ -72,6 +72,7 @@ pub fn addresses() -> Result<Vec<Ipv4Addr>> {
 pub fn interfaces() -> Result<Vec<Interface>> {
     let mut found: Vec<Interface> = Vec::new();
     let routes = routes()?;
+    let default = default_route(&routes);
     let vlans = vlans();
     for entry in getifaddrs().context("cannot list the network interfaces")? {
         if !entry.flags.contains(InterfaceFlags::IFF_UP)
@@ -83,7 +84,7 @@ pub fn interfaces() -> Result<Vec<Interface>> {
         let position = position.unwrap_or_else(|| {
             found.push(Interface {
                 vlan: vlans.get(&entry.interface_name).copied(),
-                ..interface(&entry.interface_name, &routes)
+                ..interface(&entry.interface_name, &routes, default)
             });
             found.len() - 1
         });
@@ -103,7 +104,7 @@ pub fn interfaces() -> Result<Vec<Interface>> {
 }
 
 /// The facts about the interface, without its addresses.
-fn interface(name: &str, routes: &[Route]) -> Interface {
+fn interface(name: &str, routes: &[Route], default: Option<&Route>) -> Interface {
     let class = Path::new(CLASS);
     let dir = class.join(name);
     let own = routes.iter().filter(|route| route.interface == name);
@@ -117,7 +118,7 @@ fn interface(name: &str, routes: &[Route]) -> Interface {
         mtu: fs::read_to_string(dir.join("mtu"))
             .ok()
             .and_then(|text| text.trim().parse().ok()),
-        has_default_route: default_route(routes).is_some_and(|route| route.interface == name),
+        has_default_route: default.is_some_and(|route| route.interface == name),
         routes: own
             .map(|route| route.to)
             .filter(|to| to.prefix_len() > 0)
@@ -196,13 +197,9 @@ fn routes() -> Result<Vec<Route>> {
 
 /// The IPv4 default route with the lowest metric.
 fn default_route(routes: &[Route]) -> Option<&Route> {
-    let mut defaults: Vec<&Route> = routes
-        .iter()
-        .filter(|route| route.to.prefix_len() == 0)
-        .collect();
+    let defaults = routes.iter().filter(|route| route.to.prefix_len() == 0);
     // The first of several with the same metric is the one that the kernel uses.
-    defaults.sort_by_key(|route| route.metric);
-    defaults.first().copied()
+    defaults.min_by_key(|route| route.metric)
 }
 
 /// The kernel's host name.

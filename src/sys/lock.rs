@@ -85,8 +85,9 @@ impl std::error::Error for Busy {}
 
 impl Lock {
     /// Locks the system at `root`. If another run has locked it, waits with `patience`, and says so; then fails
-    /// with [`Busy`]. It writes nothing below `root`: root locks a file in `/run/appliance-locks`, whose name is the device and
-    /// the inode of `root`. Another user, who cannot write there, locks the directory `root` itself.
+    /// with [`Busy`]. It writes nothing below `root`: root locks a file in `/run/appliance-locks`, whose name is
+    /// the device and the inode of `root`. Another user, who cannot write there, locks the directory `root`
+    /// itself.
     pub fn take(root: &Root, patience: Patience) -> Result<Lock> {
         let dir = root.resolve("/")?;
         let file = lock_file(&dir).with_context(|| format!("cannot lock {}", dir.display()))?;
@@ -155,8 +156,8 @@ fn attempt(path: &Path, is_lock_file: bool) -> Result<Lock, Failure> {
     }
 }
 
-/// Whether the open file is the one at `path`.
-fn is_at(open: &File, path: &Path) -> io::Result<bool> {
+/// Whether the open file, or directory, is the one at `path`.
+pub(super) fn is_at(open: &File, path: &Path) -> io::Result<bool> {
     let open = open.metadata()?;
     match fs::symlink_metadata(path) {
         Ok(found) => Ok((found.dev(), found.ino()) == (open.dev(), open.ino())),

@@ -12,6 +12,8 @@ use nix::fcntl::OFlag;
 use nix::unistd::geteuid;
 use tempfile::{Builder, NamedTempFile, TempDir};
 
+use super::lock::is_at;
+
 /// The start of each name.
 const PREFIX: &str = ".appliance-tmp-";
 /// The number of random letters and digits after it.
@@ -148,9 +150,7 @@ fn is_ours(open: &File, path: &Path) -> io::Result<bool> {
         Err(TryLockError::WouldBlock) => return Ok(false),
         Err(TryLockError::Error(error)) => return Err(error),
     }
-    let open = open.metadata()?;
-    let same = |found: fs::Metadata| (found.dev(), found.ino()) == (open.dev(), open.ino());
-    Ok(fs::symlink_metadata(path).is_ok_and(same))
+    is_at(open, path)
 }
 
 /// Creates the directory `path` and its missing parents, with permission bits 0755 as far as the umask

@@ -169,15 +169,20 @@ fn copy(from: &Path, to: &Path) {
     assert!(output.status.success(), "{}", said(&output));
 }
 
-#[test]
-fn an_installation_leaves_nothing_temporary() {
-    let machine = Machine::new();
+/// Kills an installation of `machine`, each time from its present state.
+fn an_interrupted_installation_leaves_nothing(machine: &Machine) {
     let before = tempfile::tempdir().unwrap();
     let before = before.path().join("root");
     copy(&machine.root(), &before);
     let command = machine.install_from(&payload(), &[]);
     let begin = || copy(&before, &machine.root());
     survives(&machine.root(), &begin, &command, &succeeds);
+}
+
+#[test]
+fn an_installation_leaves_nothing_temporary() {
+    let machine = Machine::new();
+    an_interrupted_installation_leaves_nothing(&machine);
 }
 
 #[test]
@@ -188,12 +193,7 @@ fn the_renewal_of_certificates_leaves_nothing_temporary() {
     for name in ["admin", "calico", "kubernetes"] {
         fs::remove_file(ca.join(format!("{name}/{name}.pem"))).unwrap();
     }
-    let before = tempfile::tempdir().unwrap();
-    let before = before.path().join("root");
-    copy(&machine.root(), &before);
-    let command = machine.install_from(&payload(), &[]);
-    let begin = || copy(&before, &machine.root());
-    survives(&machine.root(), &begin, &command, &succeeds);
+    an_interrupted_installation_leaves_nothing(&machine);
 }
 
 #[test]

@@ -74,16 +74,21 @@ fn the_bytes_are_the_same_with_a_cache_and_without() {
     assert_eq!(workshop.get("payload"), cold);
 }
 
+/// Makes etcd and kubectl that long: their code stays small.
+fn grow(workshop: &Workshop, size: usize) {
+    for name in ["components/etcd", "components/kubectl"] {
+        let mut file = fs::File::options();
+        let file = file.append(true).open(workshop.path(name)).unwrap();
+        file.set_len(size as u64).unwrap();
+    }
+}
+
 #[test]
 fn only_the_streams_of_a_changed_file_are_compressed_again() {
     const SIZE: usize = 70 << 20;
     let workshop = Workshop::new();
     // Their code fits into one stream, the rest does not.
-    for name in ["components/etcd", "components/kubectl"] {
-        let mut file = fs::File::options();
-        let file = file.append(true).open(workshop.path(name)).unwrap();
-        file.set_len(SIZE as u64).unwrap();
-    }
+    grow(&workshop, SIZE);
     assert_eq!(workshop.pack("payload").unwrap().packs.len(), 4);
     let mut program = workshop.get("components/kubectl");
     let image = workshop.get("components/pause.tar");
@@ -107,11 +112,7 @@ fn only_the_streams_of_a_changed_file_are_compressed_again() {
 fn the_programs_of_the_release_have_streams_of_their_own() {
     const SIZE: usize = 20 << 20;
     let workshop = Workshop::new();
-    for name in ["components/etcd", "components/kubectl"] {
-        let mut file = fs::File::options();
-        let file = file.append(true).open(workshop.path(name)).unwrap();
-        file.set_len(SIZE as u64).unwrap();
-    }
+    grow(&workshop, SIZE);
     // Both would fit into one stream, but only kubectl has the version of Kubernetes. Their code is small.
     assert_eq!(workshop.pack("payload").unwrap().packs.len(), 4);
     let mut program = workshop.get("components/kubectl");

@@ -13,6 +13,17 @@ use appliance::sys::progress::Silent;
 use crate::harness::{Machine, program, said, tiny_program};
 use crate::workshop::{PACK, Workshop, names};
 
+/// Puts the payload behind the program: the appliance `one`.
+const REPACK: [&str; 7] = [
+    "repack",
+    "--program",
+    "@program",
+    "--payload",
+    "@payload",
+    "--output",
+    "@one",
+];
+
 /// A bundle of two small programs, and the tiny appliance `one` with it.
 fn tiny_appliance() -> Workshop {
     let workshop = Workshop::new();
@@ -27,15 +38,7 @@ fn tiny_appliance() -> Workshop {
     }
     workshop.pack("payload").unwrap();
     workshop.put("program", &tiny_program());
-    workshop.succeed(&[
-        "repack",
-        "--program",
-        "@program",
-        "--payload",
-        "@payload",
-        "--output",
-        "@one",
-    ]);
+    workshop.succeed(&REPACK);
     workshop
 }
 
@@ -183,15 +186,7 @@ fn the_checksum_of_the_whole_file_is_compared() {
     let mut other = tiny_program();
     other[1000] ^= 1;
     workshop.put("program", &other);
-    workshop.succeed(&[
-        "repack",
-        "--program",
-        "@program",
-        "--payload",
-        "@payload",
-        "--output",
-        "@one",
-    ]);
+    workshop.succeed(&REPACK);
     workshop.succeed(&["bundle", "verify", "@one"]);
     let output = workshop.run(&["bundle", "verify", "@one", "--sha256", &sha256]);
     assert_eq!(output.status.code(), Some(1));
