@@ -12,6 +12,7 @@ use crate::components::ETCD_CERTIFICATE;
 use crate::desired::EtcdMember;
 use crate::sys::retry::{Failure, Schedule, retried, transient};
 use crate::sys::root::Root;
+use crate::sys::waiting::Waiting;
 
 /// How long a member may take to answer. A member that waits for others does not answer.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -95,6 +96,7 @@ pub fn prepare(root: &Root, member: &EtcdMember) -> Result<Entry> {
         beginning: Beginning::New,
         cluster: member.cluster.clone(),
     };
+    let _waiting = Waiting::new("etcd's other members", Some(PATIENCE));
     let prepared = retried(
         "waiting for etcd's other members",
         schedule,

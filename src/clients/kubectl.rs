@@ -8,6 +8,7 @@ use serde_json::Value;
 use crate::paths::{self, BIN_DIR};
 use crate::sys::process::{Command, Runner};
 use crate::sys::retry::{Failure, Schedule, retried, transient};
+use crate::sys::waiting::Waiting;
 
 /// How long the API server may take to come up: as long as `appliance install` waits for a node.
 const COMING_UP: Duration = Duration::from_secs(900);
@@ -27,6 +28,7 @@ fn kubectl(arguments: &[&str]) -> Command {
 /// Applies the objects in the file at `path` as soon as the API answers.
 pub fn apply(runner: &dyn Runner, path: &str) -> Result<()> {
     let schedule = Schedule::until(Instant::now() + COMING_UP, PAUSE);
+    let _waiting = Waiting::new("the API server", Some(COMING_UP));
     let applied = retried("waiting for the API server", schedule, || {
         ready(runner).map_err(transient)?;
         // A starting API server refuses some requests that it accepts later: it may restart, answer

@@ -13,6 +13,7 @@ use crate::pki::Held;
 use crate::sys::change::Change;
 use crate::sys::retry::{Failure, Schedule, permanent, retried};
 use crate::sys::root::Root;
+use crate::sys::waiting::Waiting;
 
 /// The longest pause between two attempts to join.
 const PAUSE: Duration = Duration::from_secs(15);
@@ -47,6 +48,7 @@ pub fn patiently<T>(
         Some(limit) => Schedule::until(Instant::now() + limit, PAUSE),
         None => Schedule::endless(PAUSE),
     };
+    let _waiting = Waiting::new("a master that lets this node join", limit);
     retried("waiting to join", schedule, attempt).map_err(|failure| match failure {
         Failure::Permanent(error) if error.is::<Refused>() => error,
         Failure::Permanent(error) => Refused::because(error).into(),

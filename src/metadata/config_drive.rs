@@ -12,9 +12,11 @@ use nix::mount::{MsFlags, mount};
 use super::hardware::Hardware;
 use super::model::Metadata;
 use super::{Answer, directory};
-use crate::sys::block::{LabelledDevice, labelled_devices};
+use crate::sys::block::{LabelledDevice, UnreadableDevice, devices};
+use crate::sys::host;
 use crate::sys::mount::with_own;
 use crate::sys::process::{Command, Runner, System};
+use crate::sys::waiting::Waiting;
 
 /// The label, in either case: FAT tools may write it in capitals.
 const LABEL: &str = "config-2";
@@ -28,24 +30,51 @@ const MOUNT_POINT: &str = "/run";
 
 /// Reads this machine's config drive.
 ///
+/// A device that cannot be read stops nothing: it is named once, in a warning and in the answer.
+///
 /// # Errors
 /// If there are two drives, or if the drive cannot be mounted (this needs root) or does not have
 /// OpenStack's files. Each error names the device.
 pub fn read() -> Result<Answer> {
     let start = Instant::now();
-    let mut settled = false;
-    let found = find(&Hardware::default(), || {
-        if settled {
+    let mut waiting = None;
+    let searched = search(&Hardware::default(), || {
+        if waiting.is_some() {
             thread::sleep(PAUSE);
         } else {
+            waiting = Some(Waiting::new("a config drive", Some(PATIENCE)));
             settle();
-            settled = true;
         }
         start.elapsed() < PATIENCE
     })?;
-    Ok(match found {
-        Some(metadata) => Answer::Found(Box::new(metadata)),
-        None => Answer::Missing(format!("no block device is labelled {LABEL}")),
+    drop(waiting);
+    let unreadable = unreadable(&searched.unreadable);
+    if let Some(unreadable) = &unreadable {
+        log::warn!("{unreadable}");
+    }
+    if let Some(drive) = &searched.drive {
+        return Ok(Answer::Found(Box::new(of_drive(drive)?)));
+    }
+    let missing = format!("no block device is labelled {LABEL}");
+    Ok(Answer::Missing(match unreadable {
+        Some(unreadable) => format!("{missing}; {unreadable}"),
+        None => missing,
+    }))
+}
+
+/// What to say about devices that cannot be read; `None` if there are none.
+fn unreadable(devices: &[UnreadableDevice]) -> Option<String> {
+    let named = |device: &UnreadableDevice| format!("{} ({})", device.path.display(), device.why);
+    let all: Vec<String> = devices.iter().map(named).collect();
+    let advice = match host::is_root() {
+        true => "look for the cause in `dmesg`",
+        false => "run this as root to look there, too",
+    };
+    (!all.is_empty()).then(|| {
+        format!(
+            "cannot look for a config drive on {}; {advice}",
+            all.join(", ")
+        )
     })
 }
 
@@ -64,9 +93,12 @@ fn settle() {
 /// # Errors
 /// As [`read`].
 pub fn find(hardware: &Hardware, look_again: impl FnMut() -> bool) -> Result<Option<Metadata>> {
-    let Some(drive) = locate(hardware, look_again)? else {
-        return Ok(None);
-    };
+    let drive = search(hardware, look_again)?.drive;
+    drive.as_ref().map(of_drive).transpose()
+}
+
+/// The metadata on this drive.
+fn of_drive(drive: &LabelledDevice) -> Result<Metadata> {
     let source = format!("config drive {}", drive.path.display());
     let file_system = drive.file_system;
     with_mounted(&drive.path, file_system.name(), |root| {
@@ -93,20 +125,26 @@ pub fn find(hardware: &Hardware, look_again: impl FnMut() -> bool) -> Result<Opt
         }
         Failure::Read(error) => error,
     })
-    .map(Some)
 }
 
-/// The device with the label, if there is one; `look_again` as for [`find`].
+/// What a search for a config drive found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Searched {
+    /// The device with the label, if there is one.
+    pub drive: Option<LabelledDevice>,
+    /// The devices that cannot be read; a config drive may be among them.
+    pub unreadable: Vec<UnreadableDevice>,
+}
+
+/// Searches all devices for the label; `look_again` as for [`find`].
 ///
 /// # Errors
-/// If there are two, or the devices cannot be listed or read.
-pub fn locate(
-    hardware: &Hardware,
-    mut look_again: impl FnMut() -> bool,
-) -> Result<Option<LabelledDevice>> {
-    let devices = || labelled_devices(&hardware.sys.join("class/block"), &hardware.dev);
+/// If there are two, or the devices cannot be listed.
+pub fn search(hardware: &Hardware, mut look_again: impl FnMut() -> bool) -> Result<Searched> {
+    let list = || devices(&hardware.sys.join("class/block"), &hardware.dev);
     loop {
-        let mut drives = devices().context("cannot search for a config drive")?;
+        let found = list().context("cannot search for a config drive")?;
+        let mut drives = found.labelled;
         drives.retain(|device| device.label.eq_ignore_ascii_case(LABEL));
         if drives.len() > 1 {
             bail!(
@@ -116,11 +154,12 @@ pub fn locate(
                 names(&drives)
             );
         }
-        if let Some(drive) = drives.pop() {
-            return Ok(Some(drive));
-        }
-        if !(hardware.is_openstack_guest() && look_again()) {
-            return Ok(None);
+        let drive = drives.pop();
+        if drive.is_some() || !(hardware.is_openstack_guest() && look_again()) {
+            return Ok(Searched {
+                drive,
+                unreadable: found.unreadable,
+            });
         }
     }
 }
@@ -206,14 +245,17 @@ mod tests {
     fn a_guest_waits_for_a_late_drive() {
         let (_dir, hardware) = machine("OpenStack Nova\n");
         let mut looks = 0;
-        let drive = locate(&hardware, || {
+        let searched = search(&hardware, || {
             looks += 1;
             if looks == 3 {
                 insert(&hardware, "sr0", "config-2");
             }
             true
         });
-        assert_eq!(drive.unwrap().unwrap().path, hardware.dev.join("sr0"));
+        assert_eq!(
+            searched.unwrap().drive.unwrap().path,
+            hardware.dev.join("sr0")
+        );
         assert_eq!(looks, 3);
     }
 
@@ -221,11 +263,11 @@ mod tests {
     fn a_guest_without_a_drive_stops_waiting() {
         let (_dir, hardware) = machine("OpenStack Compute\n");
         let mut looks = 0;
-        let drive = locate(&hardware, || {
+        let searched = search(&hardware, || {
             looks += 1;
             looks < 2
         });
-        assert_eq!(drive.unwrap(), None);
+        assert_eq!(searched.unwrap().drive, None);
         assert_eq!(looks, 2);
     }
 
@@ -233,8 +275,8 @@ mod tests {
     fn a_machine_that_is_no_guest_does_not_wait() {
         let (_dir, hardware) = machine("Standard PC (Q35 + ICH9, 2009)\n");
         assert_eq!(
-            locate(&hardware, || unreachable!("asked to wait")).unwrap(),
-            None
+            search(&hardware, || unreachable!("asked to wait")).unwrap(),
+            Searched::default()
         );
     }
 
@@ -243,7 +285,7 @@ mod tests {
         let (_dir, hardware) = machine("");
         insert(&hardware, "sr0", "config-2");
         insert(&hardware, "sr1", "CONFIG-2");
-        let error = locate(&hardware, || false).unwrap_err().to_string();
+        let error = search(&hardware, || false).unwrap_err().to_string();
         let expected = format!(
             "found 2 config drives, but only one is allowed: {0}/sr0 (iso9660, label \"config-2\") and {0}/sr1 (iso9660, label \"CONFIG-2\")",
             hardware.dev.display()

@@ -21,6 +21,7 @@ use super::openstack::{
     VENDOR_DATA_2,
 };
 use crate::sys::retry::{Failure, Schedule, permanent, retried, transient};
+use crate::sys::waiting::Waiting;
 use crate::sys::{host, http};
 
 /// Where the service is (Nova's documentation, "Metadata service").
@@ -121,6 +122,7 @@ impl Service {
             ));
         }
         let name = self.to_string();
+        let _waiting = Waiting::new(&self.authority(), Some(patience));
         let session = Session {
             name: name.clone(),
             doors: self.doors()?,
@@ -140,6 +142,17 @@ impl Service {
                 patience.as_secs()
             ))),
             Err(error) => Err(error.context(name)),
+        }
+    }
+
+    /// Its address, and its port if that is not the usual one.
+    fn authority(&self) -> String {
+        let url = self.url.as_ref();
+        let host = url.and_then(|url| Some((url.host_str()?, url.port())));
+        match host {
+            Some((host, Some(port))) => format!("{host}:{port}"),
+            Some((host, None)) => host.to_owned(),
+            None => LINK_LOCAL.trim_start_matches("http://").to_owned(),
         }
     }
 

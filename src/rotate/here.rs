@@ -18,6 +18,7 @@ use crate::pki::Secret;
 use crate::plan::{Step, UnitState};
 use crate::sys::process::Runner;
 use crate::sys::retry::{Failure, Schedule, retried, transient};
+use crate::sys::waiting::Waiting;
 
 /// How long etcd may take to answer.
 const ANSWER: Duration = Duration::from_secs(60);
@@ -99,6 +100,7 @@ fn refused(step: &Step) -> Refused {
 /// Waits until systemd has started the API server and it is healthy.
 pub fn until_up(runner: &dyn Runner) -> Result<()> {
     let schedule = Schedule::until(Instant::now() + COMING_UP, PAUSE);
+    let _waiting = Waiting::new("the API server", Some(COMING_UP));
     let up = retried("waiting for the API server", schedule, || {
         let units = systemd::show(runner, &[API_SERVER]).map_err(transient)?;
         let unit = units.get(API_SERVER).cloned().unwrap_or_default();

@@ -7,6 +7,7 @@ use anyhow::Result;
 use time::OffsetDateTime;
 
 use super::{InstalledNode, Report};
+use crate::sys::waiting::Waiting;
 
 /// The pause between two checks of the node.
 const POLL: Duration = Duration::from_secs(2);
@@ -16,6 +17,7 @@ const POLL: Duration = Duration::from_secs(2);
 pub fn until_healthy(node: &InstalledNode<'_>, limit: Duration) -> Result<Report> {
     let start = Instant::now();
     let mut waited_for = String::new();
+    let waiting = Waiting::new("the node", Some(limit));
     loop {
         let now = OffsetDateTime::now_utc();
         let report = node.report(now)?;
@@ -26,8 +28,7 @@ pub fn until_healthy(node: &InstalledNode<'_>, limit: Duration) -> Result<Report
             return Ok(report.with_cluster(node.cluster(now)?.of_own_node()));
         }
         if waiting_for != waited_for {
-            let waited = start.elapsed().as_secs();
-            log::info!("{waited:>3} s: waiting for {waiting_for}");
+            waiting.changed(&waiting_for);
             waited_for = waiting_for;
         }
         thread::sleep(POLL);

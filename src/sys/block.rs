@@ -7,7 +7,8 @@ use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
+use nix::errno::Errno;
 use nix::fcntl::OFlag;
 
 /// Where the primary volume descriptor is on an ISO 9660 image (ECMA-119, 8.1: sector 16).
@@ -64,20 +65,53 @@ struct Entry {
     disk: Option<String>,
 }
 
-/// Lists the devices that carry an ISO 9660 or FAT file system with a label, sorted by name.
+/// A block device that has data which cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnreadableDevice {
+    /// Its device file.
+    pub path: PathBuf,
+    /// Why it cannot be read, in the kernel's words.
+    pub why: String,
+}
+
+/// The block devices of a machine.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Devices {
+    /// Those that carry a file system with a label, sorted by name.
+    pub labelled: Vec<LabelledDevice>,
+    /// Those that cannot be read, sorted by name. Any of them may have a label.
+    pub unreadable: Vec<UnreadableDevice>,
+}
+
+/// Lists the devices that carry an ISO 9660 or FAT file system with a label, and those that cannot be read.
 ///
 /// `sys_class_block` is `/sys/class/block` and `dev` is `/dev`, except in tests. A partition is left
 /// out if its disk has the same file system and label: a hybrid CD image is visible both on the
-/// disk and on its first partition.
+/// disk and on its first partition. A device that is gone or has no medium is in neither list.
 ///
 /// # Errors
-/// If `sys_class_block` cannot be listed, or this process may not read a device. A device that
-/// is gone, has no medium or cannot be read for another reason counts as one without a label.
-pub fn labelled_devices(sys_class_block: &Path, dev: &Path) -> Result<Vec<LabelledDevice>> {
+/// If `sys_class_block` cannot be listed.
+pub fn devices(sys_class_block: &Path, dev: &Path) -> Result<Devices> {
     let mut found: Vec<(Entry, LabelledDevice)> = Vec::new();
+    let mut unreadable = Vec::new();
     for entry in entries(sys_class_block)? {
-        if let Some(device) = probe(dev, &entry.name)? {
-            found.push((entry, device));
+        // sysfs writes `!` where the device's name has a `/`, as in `cciss/c0d0`.
+        let path = dev.join(entry.name.replace('!', "/"));
+        match read_label(&path) {
+            Ok(Some((file_system, label))) => found.push((
+                entry,
+                LabelledDevice {
+                    path,
+                    label,
+                    file_system,
+                },
+            )),
+            Ok(None) => {}
+            Err(error) if has_no_data(&error) => log::debug!("{}: {error}", path.display()),
+            Err(error) => unreadable.push(UnreadableDevice {
+                path,
+                why: error.to_string(),
+            }),
         }
     }
     let is_repeat = |entry: &Entry, device: &LabelledDevice| {
@@ -87,11 +121,25 @@ pub fn labelled_devices(sys_class_block: &Path, dev: &Path) -> Result<Vec<Labell
                 && device.file_system == disk.file_system
         })
     };
-    Ok(found
+    let labelled = found
         .iter()
         .filter(|(entry, device)| !is_repeat(entry, device))
         .map(|(_, device)| device.clone())
-        .collect())
+        .collect();
+    Ok(Devices {
+        labelled,
+        unreadable,
+    })
+}
+
+/// Whether this is the usual error of a device without data: a drive without a medium, a device that was
+/// removed, or one without a driver.
+fn has_no_data(error: &io::Error) -> bool {
+    let code = error.raw_os_error().map(Errno::from_raw);
+    matches!(
+        code,
+        Some(Errno::ENOMEDIUM | Errno::ENOENT | Errno::ENXIO | Errno::ENODEV)
+    )
 }
 
 /// The block devices that can hold data, sorted by name.
@@ -137,33 +185,6 @@ fn disk_of(entry: &Path) -> Option<String> {
     }
     let real = fs::canonicalize(entry).ok()?;
     Some(real.parent()?.file_name()?.to_str()?.to_owned())
-}
-
-/// Reads the label of one device.
-fn probe(dev: &Path, name: &str) -> Result<Option<LabelledDevice>> {
-    // sysfs writes `!` where the device's name has a `/`, as in `cciss/c0d0`.
-    let path = dev.join(name.replace('!', "/"));
-    match read_label(&path) {
-        Ok(Some((file_system, label))) => Ok(Some(LabelledDevice {
-            path,
-            label,
-            file_system,
-        })),
-        Ok(None) => Ok(None),
-        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
-            bail!(
-                "cannot read block device {}: {e}; run as root",
-                path.display()
-            )
-        }
-        Err(e) => {
-            log::debug!(
-                "block device {} has no readable file system: {e}",
-                path.display()
-            );
-            Ok(None)
-        }
-    }
 }
 
 fn read_label(device: &Path) -> io::Result<Option<(FileSystem, String)>> {
@@ -263,10 +284,14 @@ mod tests {
             fs::write(root.join("dev").join(name), content).unwrap();
         }
 
-        fn labels(&self) -> Vec<(String, String)> {
+        fn devices(&self) -> Devices {
             let root = self.0.path();
-            let found = labelled_devices(&root.join("sys/class/block"), &root.join("dev")).unwrap();
-            found
+            devices(&root.join("sys/class/block"), &root.join("dev")).unwrap()
+        }
+
+        fn labels(&self) -> Vec<(String, String)> {
+            self.devices()
+                .labelled
                 .into_iter()
                 .map(|d| {
                     (
@@ -326,18 +351,33 @@ mod tests {
     }
 
     #[test]
-    fn a_device_that_is_gone_short_or_unreadable_is_passed_over() {
+    fn a_device_that_is_gone_or_short_is_passed_over() {
         let machine = Machine::new();
         machine.add("sda", b"short");
         machine.add("sdb", &iso9660("config-2"));
-        machine.add("sdc", &iso9660("config-2"));
-        let dev = machine.0.path().join("dev");
-        fs::remove_file(dev.join("sdb")).unwrap();
-        // Reading a directory fails with EISDIR, as an empty drive does with ENOMEDIUM.
-        fs::remove_file(dev.join("sdc")).unwrap();
-        fs::create_dir(dev.join("sdc")).unwrap();
+        fs::remove_file(machine.0.path().join("dev/sdb")).unwrap();
         machine.add("sdd", &iso9660("config-2"));
         assert_eq!(machine.labels(), [pair("sdd", "config-2")]);
+        assert_eq!(machine.devices().unreadable, []);
+    }
+
+    #[test]
+    fn a_device_that_cannot_be_read_is_named_and_hides_no_other() {
+        let machine = Machine::new();
+        machine.add("sda", &iso9660("config-2"));
+        machine.add("sdb", &iso9660("config-2"));
+        let bad = machine.0.path().join("dev/sda");
+        fs::remove_file(&bad).unwrap();
+        // The kernel maps nothing at the start of a process's memory: reading there fails with EIO.
+        symlink("/proc/self/mem", &bad).unwrap();
+        assert_eq!(machine.labels(), [pair("sdb", "config-2")]);
+        let unreadable = machine.devices().unreadable;
+        assert_eq!(unreadable.len(), 1, "{unreadable:?}");
+        assert_eq!(unreadable[0].path, bad);
+        assert!(
+            unreadable[0].why.contains("Input/output error"),
+            "{unreadable:?}"
+        );
     }
 
     #[test]
@@ -385,7 +425,7 @@ mod tests {
 
     #[test]
     fn a_missing_listing_is_an_error_that_names_it() {
-        let error = labelled_devices(Path::new("/nonexistent/block"), Path::new("/dev"));
+        let error = devices(Path::new("/nonexistent/block"), Path::new("/dev"));
         assert!(
             error
                 .unwrap_err()

@@ -19,6 +19,7 @@ use time::OffsetDateTime;
 use super::clock::moment;
 use super::retry::{Failure, Schedule, permanent, retried, transient};
 use super::root::Root;
+use super::waiting::Waiting;
 
 /// How often a run that waits looks again.
 const LOOK: Duration = Duration::from_secs(1);
@@ -26,6 +27,9 @@ const LOOK: Duration = Duration::from_secs(1);
 /// The directory of the lock files of root. Nobody else can open it, and so nobody else can hold a lock: whoever
 /// may open a file, even read-only, can lock it. It is empty while no run has a lock, and gone after a boot.
 const LOCKS: &str = "/run/appliance-locks";
+
+/// What a run waits for that finds the machine locked.
+const OTHER_RUN: &str = "another run of appliance to end";
 
 /// The longest part of a command that a message shows, in characters.
 const MOST_SHOWN: usize = 200;
@@ -95,6 +99,11 @@ impl Lock {
             Patience::None => Schedule::ONCE,
             Patience::For(time) => Schedule::until(Instant::now() + time, LOOK),
             Patience::Endless => Schedule::endless(LOOK),
+        };
+        let _waiting = match patience {
+            Patience::None => None,
+            Patience::For(time) => Some(Waiting::new(OTHER_RUN, Some(time))),
+            Patience::Endless => Some(Waiting::new(OTHER_RUN, None)),
         };
         let outcome = retried("waiting", schedule, || match &file {
             Some(file) => attempt(file, true),

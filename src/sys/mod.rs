@@ -22,3 +22,4 @@ pub mod scratch;
 pub mod stream;
 pub mod temporary;
 pub mod tls;
+pub mod waiting;

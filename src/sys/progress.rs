@@ -1,4 +1,4 @@
-//! Shows the progress of long work: a bar on a terminal, plain lines anywhere else.
+//! Shows the progress of long work: a bar or a living line on a terminal, plain lines anywhere else.
 
 use std::io::{IsTerminal, Write};
 use std::sync::LazyLock;
@@ -34,7 +34,7 @@ static BARS: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
 /// Shows the progress of `what`, which has `total` bytes (0 if that is not known yet), on standard
 /// error: as a bar on a terminal, as plain lines anywhere else.
 pub fn standard_error(what: &str, total: u64) -> Box<dyn Progress> {
-    if std::io::stderr().is_terminal() {
+    if is_living() {
         Box::new(Bar::new(what, total))
     } else {
         Box::new(Lines {
@@ -45,6 +45,45 @@ pub fn standard_error(what: &str, total: u64) -> Box<dyn Progress> {
             start: Instant::now(),
             quiet_until: AtomicU64::new(QUIET_MILLISECONDS),
         })
+    }
+}
+
+/// Whether standard error is a terminal on which a line can be written anew.
+pub fn is_living() -> bool {
+    let is_dumb = std::env::var_os("TERM").is_none_or(|terminal| terminal == "dumb");
+    std::io::stderr().is_terminal() && !is_dumb
+}
+
+/// A line at the end of a terminal whose text changes. It is gone when this is dropped.
+pub struct Living(ProgressBar);
+
+impl Living {
+    /// An empty line.
+    pub fn new() -> Living {
+        let line = BARS.add(ProgressBar::new_spinner());
+        // If the template is invalid, the default one is good enough.
+        if let Ok(style) = ProgressStyle::with_template("{msg}") {
+            line.set_style(style);
+        }
+        Living(line)
+    }
+
+    /// Shows this text instead of the one before.
+    pub fn set(&self, text: String) {
+        self.0.set_message(escaped(&text));
+        self.0.tick();
+    }
+}
+
+impl Default for Living {
+    fn default() -> Living {
+        Living::new()
+    }
+}
+
+impl Drop for Living {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
     }
 }
 

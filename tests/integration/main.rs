@@ -71,5 +71,6 @@ mod unpack;
 mod user_data;
 mod vm;
 mod vms;
+mod waiting;
 mod workloads;
 mod workshop;

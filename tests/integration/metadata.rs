@@ -12,7 +12,7 @@ use appliance::metadata::config_drive;
 use appliance::metadata::hardware::Hardware;
 use appliance::metadata::model::Metadata;
 use appliance::metadata::{Source, directory};
-use appliance::sys::block::{FileSystem, LabelledDevice, labelled_devices};
+use appliance::sys::block::{FileSystem, LabelledDevice, devices};
 use tempfile::TempDir;
 
 fn fixture(name: &str) -> PathBuf {
@@ -116,11 +116,13 @@ impl Machine {
 
     fn labelled(&self) -> Vec<LabelledDevice> {
         let hardware = self.hardware();
-        labelled_devices(&hardware.sys.join("class/block"), &hardware.dev).unwrap()
+        let found = devices(&hardware.sys.join("class/block"), &hardware.dev);
+        found.unwrap().labelled
     }
 
     fn locate(&self) -> Option<LabelledDevice> {
-        config_drive::locate(&self.hardware(), || unreachable!("no OpenStack guest")).unwrap()
+        let searched = config_drive::search(&self.hardware(), || unreachable!("no guest"));
+        searched.unwrap().drive
     }
 
     fn find(&self) -> Result<Option<Metadata>, String> {
