@@ -19,7 +19,6 @@ pub mod etcd;
 pub mod images;
 mod kernel;
 pub mod leftovers;
-pub mod program;
 pub mod records;
 
 /// Unpacks the bundle to the given directory, an absolute path on this machine.
@@ -38,7 +37,7 @@ pub struct Executor<'a> {
     pub docker: &'a Docker,
     /// Unpacks the bundle.
     pub unpack: &'a Unpack<'a>,
-    /// Copies the running program to the given path.
+    /// Writes the running program, with the payload, to the given path.
     pub install_program: &'a Unpack<'a>,
     /// Reports each step to the user.
     pub announce: &'a Announce<'a>,

@@ -118,19 +118,22 @@ impl Payload {
         })
     }
 
-    /// The payload in the file `given`, or the payload of this program, after every byte of it was
-    /// checked. A program without one, and a damaged one, are refused.
+    /// The payload in the file `given`, or the payload of this program. A program without one is refused.
+    /// Only its table of contents was checked: call [`Payload::refuse_changed`] before it is used.
     pub fn to_install(given: Option<&Path>) -> Result<Payload> {
         let find = || -> Result<Payload> {
             let payload = match given {
                 Some(path) => Some(Payload::open(path)?),
                 None => Payload::of_this_program()?,
             };
-            let payload = payload.ok_or_else(|| anyhow!(BUILDER))?;
-            payload.check_whole()?;
-            Ok(payload)
+            payload.ok_or_else(|| anyhow!(BUILDER))
         };
         Ok(find().map_err(Refused::because)?)
+    }
+
+    /// As [`Payload::check_whole`], and a difference is a refusal: nothing was written yet.
+    pub fn refuse_changed(&self) -> Result<(), Refused> {
+        self.check_whole().map_err(Refused::because)
     }
 
     /// Reads every byte of the payload and of the program before it, and compares them with the digests
@@ -199,6 +202,11 @@ impl Payload {
             digest,
             whole: OnceLock::new(),
         })
+    }
+
+    /// The file that it is in.
+    pub fn file(&self) -> &Path {
+        &self.container.path
     }
 
     /// Where in its file the payload begins: the size of the program before it.

@@ -2,10 +2,10 @@
 
 use anyhow::Result;
 
-use super::install::{RENEWAL, installed, locked};
+use super::install::{Prepared, RENEWAL, installed};
 use super::token::master;
 use super::{Outcome, print};
-use crate::cli::{NodeInputs, Output, Waiting};
+use crate::cli::{NodeInputs, Output};
 use crate::nodespec::{Profile, Role};
 use crate::observe::records;
 use crate::rotate::authority::{self, Report, Stage, Wish};
@@ -15,16 +15,10 @@ use crate::sys::out::say;
 use crate::sys::root::Root;
 
 /// Goes on with a rotation as far as possible.
-pub fn rotate(
-    inputs: &NodeInputs,
-    waiting: Waiting,
-    required_key: Option<&str>,
-    wish: Wish,
-    output: Output,
-) -> Result<Outcome> {
+pub fn rotate(this: &Prepared<'_>, wish: Wish, output: Output) -> Result<Outcome> {
     master()?;
-    let (machine, _lock) = locked(inputs, waiting, required_key)?;
-    let report = authority::rotate(&machine, &Seen(&machine), wish)?;
+    let (machine, _lock) = this.locked()?;
+    let report = authority::rotate(machine, &Seen(machine), wish)?;
     print(&report, false, output)?;
     Ok(match report.stage {
         Stage::None => Outcome::Done,
@@ -51,7 +45,7 @@ fn print(report: &Report, dry_run: bool, output: Output) -> Result<()> {
 
 /// On a worker, takes the authorities that the master trusts. If that fails, there is only a warning: the renewal of
 /// certificates goes on.
-pub fn follow(inputs: &NodeInputs, waiting: Waiting, required_key: Option<&str>) -> Result<()> {
+pub fn follow(this: &Prepared<'_>) -> Result<()> {
     let root = Root::open("/".as_ref())?;
     let is_worker = records::state(&root)?.is_some_and(|state| {
         state.role == Role::Worker.to_string() && state.profile == Profile::WithCa.to_string()
@@ -59,7 +53,7 @@ pub fn follow(inputs: &NodeInputs, waiting: Waiting, required_key: Option<&str>)
     if !is_worker {
         return Ok(());
     }
-    match take(inputs, waiting, required_key) {
+    match take(this) {
         Ok(true) => log::info!("this node has taken the authorities that the master trusts"),
         Ok(false) => {}
         Err(error) => log::warn!("cannot take the authorities that the master trusts: {error:#}"),
@@ -67,7 +61,7 @@ pub fn follow(inputs: &NodeInputs, waiting: Waiting, required_key: Option<&str>)
     Ok(())
 }
 
-fn take(inputs: &NodeInputs, waiting: Waiting, required_key: Option<&str>) -> Result<bool> {
-    let (machine, _lock) = locked(inputs, waiting, required_key)?;
-    node::follow(&machine, RENEWAL)
+fn take(this: &Prepared<'_>) -> Result<bool> {
+    let (machine, _lock) = this.locked()?;
+    node::follow(machine, RENEWAL)
 }

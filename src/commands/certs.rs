@@ -7,6 +7,7 @@ use anyhow::Result;
 use serde_json::json;
 use time::format_description::well_known::Rfc3339;
 
+use super::install::Prepared;
 use super::{Outcome, authority, install, print, secrets};
 use crate::cli::{Certs, Output};
 use crate::enroll::by_hand;
@@ -57,14 +58,18 @@ pub fn run(command: &Certs, required_key: Option<&str>) -> Result<Outcome> {
             };
             return match dry_run {
                 true => authority::show(inputs, required_key, *output),
-                false => authority::rotate(inputs, *waiting, required_key, wish, *output),
+                false => {
+                    let this = Prepared::new(inputs, *waiting, required_key);
+                    authority::rotate(&this, wish, *output)
+                }
             };
         }
         Certs::Renew { inputs, waiting } => {
-            authority::follow(inputs, *waiting, required_key)?;
-            let outcome = install::renew(inputs, *waiting, required_key)?;
+            let this = Prepared::new(inputs, *waiting, required_key);
+            authority::follow(&this)?;
+            let outcome = install::renew(&this)?;
             if outcome == Outcome::Done {
-                secrets::follow(inputs, *waiting, required_key)?;
+                secrets::follow(&this)?;
             }
             return Ok(outcome);
         }

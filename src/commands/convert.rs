@@ -44,6 +44,8 @@ pub fn run(arguments: &Convert, required_key: Option<&str>) -> Result<Outcome> {
              there, without `--root`"
         ));
     }
+    // Before the cluster is taken down.
+    machine.payload.refuse_changed()?;
     let lock = install::lock(&root, &arguments.install)?;
     machine.take_down(&plan)?;
     install::install_locked(&machine, &arguments.install, lock)

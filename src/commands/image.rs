@@ -30,6 +30,7 @@ pub fn run(command: &Image, required_key: Option<&str>) -> Result<Outcome> {
 
 fn carried(arguments: &ImagePayload, required_key: Option<&str>) -> Result<Payload> {
     let payload = Payload::to_install(arguments.payload.as_deref())?;
+    payload.refuse_changed()?;
     payload.check_signatures(&keys(&arguments.trust, required_key))?;
     Ok(payload)
 }
@@ -40,7 +41,6 @@ fn make(arguments: &ImageBuild, required_key: Option<&str>) -> Result<Outcome> {
         base: &arguments.base,
         output: &arguments.output,
         payload: &payload,
-        carrier: arguments.carried.payload.as_deref(),
         manuals: &man::pages()?,
         means: arguments.attach,
         compress: arguments.compress,
@@ -70,7 +70,6 @@ fn prepare(arguments: &ImagePrepare, required_key: Option<&str>) -> Result<Outco
         root: &root,
         runner: &System,
         payload: &payload,
-        carrier: arguments.carried.payload.as_deref(),
         manuals: &manuals,
         announce: &|step| {
             log::info!("{step}");

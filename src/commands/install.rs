@@ -1,5 +1,6 @@
 //! `appliance install`: sources → specification → keys and certificates → plan → apply → status.
 
+use std::cell::OnceCell;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -96,7 +97,7 @@ fn change(machine: &Machine, arguments: &Install) -> Result<Plan> {
 }
 
 /// Renews the certificates that expire soon, and restarts what uses them. Nothing else changes.
-pub fn renew(inputs: &NodeInputs, waiting: Waiting, required_key: Option<&str>) -> Result<Outcome> {
+pub fn renew(this: &Prepared<'_>) -> Result<Outcome> {
     let root = Root::open("/".as_ref())?;
     check_user(&root)?;
     let Some(state) = records::state(&root)? else {
@@ -108,11 +109,50 @@ pub fn renew(inputs: &NodeInputs, waiting: Waiting, required_key: Option<&str>) 
         log::info!("no certificate expires soon; nothing to renew");
     } else {
         log::info!("renewing these certificates: {}", due.join(", "));
-        let (machine, _lock) = locked(inputs, waiting, required_key)?;
+        let (machine, _lock) = this.locked()?;
         let (plan, docker) = machine.plan(&machine.identity(Joining::Now(Some(RENEWAL)))?)?;
         machine.apply(&plan.of_renewal(), &docker)?;
     }
     Ok(Outcome::Done)
+}
+
+/// The running system for a command that changes it more than once. It is prepared when it is needed first, and only
+/// once: that asks the metadata service, which may take a minute.
+pub struct Prepared<'a> {
+    inputs: &'a NodeInputs,
+    waiting: Waiting,
+    required_key: Option<&'a str>,
+    machine: OnceCell<Machine>,
+}
+
+impl<'a> Prepared<'a> {
+    /// Nothing is read yet.
+    pub fn new(
+        inputs: &'a NodeInputs,
+        waiting: Waiting,
+        required_key: Option<&'a str>,
+    ) -> Prepared<'a> {
+        Prepared {
+            inputs,
+            waiting,
+            required_key,
+            machine: OnceCell::new(),
+        }
+    }
+
+    /// The machine, locked for one change. Refuses one that its settings would make another node.
+    pub fn locked(&self) -> Result<(&Machine, Lock)> {
+        let machine = match self.machine.get() {
+            Some(machine) => machine,
+            None => {
+                let machine = installed(self.inputs, self.required_key)?;
+                self.machine.get_or_init(|| machine)
+            }
+        };
+        let lock = Lock::take(&machine.root, self.waiting.patience())?;
+        machine.check_installed(&[])?;
+        Ok((machine, lock))
+    }
 }
 
 /// The running system, which is installed, with the payload of this program.
@@ -123,19 +163,6 @@ pub fn installed(inputs: &NodeInputs, required_key: Option<&str>) -> Result<Mach
         keys: required_key.into_iter().collect(),
         typed: typed(inputs),
     })
-}
-
-/// The running system as [`installed`] finds it, locked for this run. Refuses one that its settings would make
-/// another node.
-pub fn locked(
-    inputs: &NodeInputs,
-    waiting: Waiting,
-    required_key: Option<&str>,
-) -> Result<(Machine, Lock)> {
-    let machine = installed(inputs, required_key)?;
-    let lock = Lock::take(&machine.root, waiting.patience())?;
-    machine.check_installed(&[])?;
-    Ok((machine, lock))
 }
 
 /// Waits for the node to become healthy. A directory that is being prepared runs nothing.

@@ -2,10 +2,10 @@
 
 use anyhow::Result;
 
-use super::install::{installed, locked};
+use super::install::{Prepared, installed};
 use super::token::master;
 use super::{Outcome, print};
-use crate::cli::{NodeInputs, Output, Secrets, Waiting};
+use crate::cli::{NodeInputs, Output, Secrets};
 use crate::rotate::here::Here;
 use crate::rotate::masters::{Alone, Several};
 use crate::rotate::secrets::{self, Masters, State};
@@ -21,21 +21,18 @@ pub fn run(command: &Secrets, required_key: Option<&str>) -> Result<Outcome> {
             output,
             inputs,
             waiting,
-        } => rotate(inputs, *waiting, required_key, !only_continue, *output),
+        } => {
+            let this = Prepared::new(inputs, *waiting, required_key);
+            rotate(&this, !only_continue, *output)
+        }
         Secrets::Show { output, inputs } => show(inputs, required_key, *output),
     }
 }
 
-fn rotate(
-    inputs: &NodeInputs,
-    waiting: Waiting,
-    required_key: Option<&str>,
-    begin: bool,
-    output: Output,
-) -> Result<Outcome> {
-    let (machine, _lock) = locked(inputs, waiting, required_key)?;
+fn rotate(this: &Prepared<'_>, begin: bool, output: Output) -> Result<Outcome> {
+    let (machine, _lock) = this.locked()?;
     let masters = masters(&machine.root)?;
-    let report = secrets::rotate(&Here::new(&machine)?, &*masters, begin)?;
+    let report = secrets::rotate(&Here::new(machine)?, &*masters, begin)?;
     match output {
         Output::Text => print::keys::rotation(&report),
         Output::Json => say!("{}", serde_json::to_string_pretty(&report)?),
@@ -65,14 +62,14 @@ fn masters(root: &Root) -> Result<Box<dyn Masters>> {
 
 /// Continues a rotation that another master began, if there is one. While etcd does not answer, there is only a
 /// warning: this runs daily, beside the renewal of certificates.
-pub fn follow(inputs: &NodeInputs, waiting: Waiting, required_key: Option<&str>) -> Result<()> {
+pub fn follow(this: &Prepared<'_>) -> Result<()> {
     let root = Root::open("/".as_ref())?;
     let Ok(Some(several)) = Several::open(&root) else {
         return Ok(());
     };
     match several.agreed() {
         Ok(None) => Ok(()),
-        Ok(Some(_)) => rotate(inputs, waiting, required_key, false, Output::Text).map(drop),
+        Ok(Some(_)) => rotate(this, false, Output::Text).map(drop),
         Err(error) => {
             log::warn!("cannot find out whether a rotation of keys is under way: {error:#}");
             Ok(())

@@ -39,8 +39,6 @@ pub struct Build<'a> {
     pub output: &'a Path,
     /// The payload that it carries.
     pub payload: &'a Payload,
-    /// The file with the payload, if it is not this program.
-    pub carrier: Option<&'a Path>,
     /// The program's manual pages: the name of each file, and its content.
     pub manuals: &'a [(String, Vec<u8>)],
     /// How to attach the copy; `None` for the best way that this machine supports.
@@ -98,7 +96,7 @@ pub fn build(build: &Build<'_>) -> Result<Built> {
     })?;
     let image = staging.dir.join("image");
     stages.run("write the image", || {
-        let used = base.used + Preparation::needed(build.payload, build.carrier)?;
+        let used = base.used + Preparation::needed(build.payload)?;
         convert(
             &runner,
             (&work, means.format()),
@@ -153,7 +151,7 @@ impl Build<'_> {
     /// Checks the free space: the copy and the image exist at the same time, each with the bundle.
     fn check_room(&self, base: &Base) -> Result<()> {
         let dir = atomic::parent(self.output);
-        let needed = 2 * (base.used + Preparation::needed(self.payload, self.carrier)?) + RESERVE;
+        let needed = 2 * (base.used + Preparation::needed(self.payload)?) + RESERVE;
         let free = host::file_system(dir)?.free;
         if free >= needed {
             return Ok(());
@@ -196,7 +194,6 @@ impl Build<'_> {
             root: &root,
             runner,
             payload: self.payload,
-            carrier: self.carrier,
             manuals: self.manuals,
             announce: &|step| {
                 log::info!("{step}");

@@ -1,16 +1,13 @@
 //! Prepares the system below a root directory as an image: of this machine, of a mounted image, or
 //! of any directory. It first checks everything; then it makes changes.
 
-use std::path::Path;
-
 use anyhow::Result;
 
 use super::checks::{self, Subject};
 use super::traces;
 use super::{ENABLED, UNIT_TEXT};
-use crate::bundle::payload::{Payload, this_program};
-use crate::bundle::repack::repack;
-use crate::bundle::unpack;
+use crate::bundle::payload::Payload;
+use crate::bundle::{repack, unpack};
 use crate::check::Verdict;
 use crate::clients::docker::Docker;
 use crate::components::BOOT_UNIT;
@@ -21,8 +18,7 @@ use crate::preflight::{RESERVE, mebibytes};
 use crate::sys::change::Change;
 use crate::sys::process::{Command, Runner};
 use crate::sys::root::Root;
-use crate::sys::temporary::create_directories;
-use crate::sys::{atomic, host, progress};
+use crate::sys::{host, progress};
 
 /// The inputs of a preparation.
 pub struct Preparation<'a> {
@@ -32,8 +28,6 @@ pub struct Preparation<'a> {
     pub runner: &'a dyn Runner,
     /// The payload that it carries.
     pub payload: &'a Payload,
-    /// The file with the payload, if it is not this program.
-    pub carrier: Option<&'a Path>,
     /// The program's manual pages: the name of each file, and its content.
     pub manuals: &'a [(String, Vec<u8>)],
     /// Called before each step. An error ends the preparation there.
@@ -66,16 +60,15 @@ impl Preparation<'_> {
     }
 
     /// The space for the unpacked bundle, and for the program with its payload, in bytes.
-    pub fn needed(payload: &Payload, carrier: Option<&Path>) -> Result<u64> {
-        let program = carrier.map_or_else(this_program, |carrier| Ok(carrier.to_owned()))?;
-        Ok(payload.manifest().unpacked_size() + std::fs::metadata(program)?.len())
+    pub fn needed(payload: &Payload) -> Result<u64> {
+        Ok(payload.manifest().unpacked_size() + std::fs::metadata(payload.file())?.len())
     }
 
     fn lack_of_room(&self) -> Result<Option<String>> {
         if self.is_unpacked()? {
             return Ok(None);
         }
-        let needed = Preparation::needed(self.payload, self.carrier)?;
+        let needed = Preparation::needed(self.payload)?;
         let free = host::file_system(&self.root.resolve(paths::BUNDLES)?)?.free;
         Ok((needed + RESERVE > free).then(|| {
             format!(
@@ -155,15 +148,7 @@ impl Preparation<'_> {
 
     /// Installs the program with its payload, which the first boot needs to know the bundle.
     fn install_program(&self) -> Result<()> {
-        let target = self.root.resolve(paths::PROGRAM)?;
-        if let Some(parent) = target.parent() {
-            create_directories(parent)?;
-        }
-        match self.carrier {
-            None => atomic::copy(&this_program()?, &target, 0o755),
-            Some(carrier) if self.payload.start() > 0 => atomic::copy(carrier, &target, 0o755),
-            Some(payload) => repack(&this_program()?, payload, &target),
-        }
+        repack::install(self.payload, &self.root.resolve(paths::PROGRAM)?)
     }
 
     fn install_manuals(&self) -> Result<()> {

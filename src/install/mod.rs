@@ -4,10 +4,9 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use crate::apply::program::install as install_program;
 use crate::apply::{Executor, records as notes};
-use crate::bundle::payload::{Payload, this_program};
-use crate::bundle::unpack;
+use crate::bundle::payload::Payload;
+use crate::bundle::{repack, unpack};
 use crate::clients::docker::Docker;
 use crate::desired::{Desired, Sources};
 use crate::enroll::{self, Context, Identity, Joining};
@@ -19,7 +18,7 @@ use crate::observe::user::check_user;
 use crate::observe::workloads::{self, Place};
 use crate::observe::writable;
 use crate::observe::{self, records};
-use crate::paths::BUNDLES;
+use crate::paths::{BUNDLES, PROGRAM};
 use crate::plan::{Plan, Step};
 use crate::preflight::DockerSource;
 use crate::preflight::stays::{Field, node_stays};
@@ -59,6 +58,11 @@ pub fn prepare(request: &Request<'_>) -> Result<Machine> {
     let root = Root::open(request.root).map_err(Refused::because)?;
     check_user(&root)?;
     let payload = Payload::to_install(request.payload)?;
+    if !unpack::is_complete(&root.resolve(BUNDLES)?, &payload) {
+        // Before anything else: a changed payload changes what this run does. Of one that is unpacked already,
+        // nothing is read but its table of contents, which was checked.
+        payload.refuse_changed()?;
+    }
     payload.check_signatures(&request.keys)?;
     let collected = collect(&request.typed, &root, Some(payload.manifest()))?;
     let spec = NodeSpec::resolve(&collected.inputs)?;
@@ -133,11 +137,14 @@ impl Machine {
             root: &self.root,
             runner: self.runner,
             docker: &docker,
-            program: &this_program()?,
             bundle_is_whole: whole,
+            program_is_there: repack::is_installed(&self.payload, &self.root.resolve(PROGRAM)?)?,
         };
         let current = observe(&desired, &observer).map_err(Refused::because)?;
         let plan = Plan::build(&desired, &current);
+        if plan.uses_payload() {
+            self.payload.refuse_changed()?;
+        }
         writable::check(&self.root, &plan)?;
         Ok((plan, docker))
     }
@@ -183,7 +190,7 @@ impl Machine {
             runner: self.runner,
             docker,
             unpack: &unpack,
-            install_program: &install_program,
+            install_program: &|target| repack::install(&self.payload, target),
             announce: &announce,
         }
         .run(plan)

@@ -1,7 +1,6 @@
 //! Reads the present state of the machine, to compare it with the desired one. Writes nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 
 use anyhow::{Context, Result};
 use sha2::{Digest, Sha256};
@@ -16,7 +15,6 @@ use crate::paths;
 use crate::plan::{Current, CurrentFile, Live, OBJECTS, UnitState};
 use crate::sys::process::Runner;
 use crate::sys::root::Root;
-use crate::sys::stream::sha256_of_file;
 
 /// Reads the machine with these tools.
 pub struct Observer<'a> {
@@ -26,10 +24,10 @@ pub struct Observer<'a> {
     pub runner: &'a dyn Runner,
     /// The docker with the images.
     pub docker: &'a Docker,
-    /// The path of the running program.
-    pub program: &'a Path,
     /// Whether the payload is unpacked.
     pub bundle_is_whole: bool,
+    /// Whether the running program is installed, with the payload.
+    pub program_is_there: bool,
 }
 
 /// Reads which parts of `desired` the machine has already.
@@ -38,6 +36,7 @@ pub fn observe(desired: &Desired, observer: &Observer<'_>) -> Result<Current> {
     let tokens = Tokens::new(&root.resolve(paths::JOIN_DIR)?);
     let mut current = Current {
         bundle_is_whole: observer.bundle_is_whole,
+        program_is_there: observer.program_is_there,
         started_with: records::started_with(root)?,
         tokens: tokens.all()?.into_keys().collect(),
         any_live_token: tokens.any_live(OffsetDateTime::now_utc())?,
@@ -119,7 +118,6 @@ fn live(
         .filter(|_| started_with.contains_key(OBJECTS));
     let mut live = Live {
         users: users(observer.root)?,
-        program_is_there: is_same_file(observer.program, &observer.root.resolve(paths::PROGRAM)?)?,
         lacks_objects: match given {
             Some(objects) => kubectl::lacks(runner, &objects.path)?,
             None => false,
@@ -156,15 +154,4 @@ fn users(root: &Root) -> Result<BTreeSet<String>> {
     let table = String::from_utf8_lossy(&table).into_owned();
     let names = table.lines().filter_map(|line| line.split(':').next());
     Ok(names.map(str::to_owned).collect())
-}
-
-/// Whether both paths are the same file, or have the same content.
-fn is_same_file(one: &Path, other: &Path) -> Result<bool> {
-    if !other.exists() {
-        return Ok(false);
-    }
-    if one.canonicalize()? == other.canonicalize()? {
-        return Ok(true);
-    }
-    Ok(sha256_of_file(one)? == sha256_of_file(other)?)
 }

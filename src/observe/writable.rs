@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use nix::sys::statvfs::{FsFlags, statvfs};
 
 use crate::nodespec::Refused;
+use crate::paths::PROGRAM;
 use crate::plan::{Plan, Step};
 use crate::sys::attribute::Attribute;
 use crate::sys::mount;
@@ -24,6 +25,11 @@ pub fn check(root: &Root, plan: &Plan) -> Result<()> {
             Step::WriteFile { path, .. } | Step::EditFile { path, .. } => {
                 let target = root.resolve(path)?;
                 problems.extend(of_file(path, &target, &mounts)?);
+                target.parent().unwrap_or(&target).to_owned()
+            }
+            Step::InstallProgram => {
+                let target = root.resolve(PROGRAM)?;
+                problems.extend(of_file(PROGRAM, &target, &mounts)?);
                 target.parent().unwrap_or(&target).to_owned()
             }
             Step::SetLink(link) => {

@@ -56,8 +56,6 @@ pub struct Live {
     pub images: Option<BTreeMap<String, String>>,
     /// The users that exist.
     pub users: BTreeSet<String>,
-    /// Whether the installed program is the same as the running one.
-    pub program_is_there: bool,
     /// Whether the API server reports that an applied object is missing.
     pub lacks_objects: bool,
 }
@@ -73,6 +71,8 @@ pub struct Current {
     pub links: BTreeMap<String, String>,
     /// Whether the bundle is unpacked and whole.
     pub bundle_is_whole: bool,
+    /// Whether the installed program is the same as the running one, with the same payload.
+    pub program_is_there: bool,
     /// For each service, the digest of its inputs at its last start; also the digest of the
     /// applied objects.
     pub started_with: BTreeMap<String, String>,
@@ -131,7 +131,7 @@ pub enum Step {
         /// The value.
         value: String,
     },
-    /// Copy the running program to the path that the units use.
+    /// Write the running program, with the payload, to the path that the units use.
     InstallProgram,
     /// Create the system users that the file at this path describes.
     CreateUsers(String),
@@ -197,6 +197,9 @@ impl Plan {
         let tokens: Vec<JoinToken> = desired.tokens.iter().filter(new).cloned().collect();
         let any_token = current.any_live_token || !tokens.is_empty();
         steps.extend(tokens.into_iter().map(Step::AddToken));
+        if !current.program_is_there {
+            steps.push(Step::InstallProgram);
+        }
         if let Some(live) = &current.live {
             steps.extend(system(desired, live));
             if units_changed {
@@ -240,6 +243,12 @@ impl Plan {
             Step::Unpack { .. } | Step::SetLink(_) | Step::InstallProgram => true,
             _ => false,
         })
+    }
+
+    /// Whether a step takes something from the payload.
+    pub fn uses_payload(&self) -> bool {
+        let mut steps = self.steps.iter();
+        steps.any(|step| matches!(step, Step::Unpack { .. } | Step::InstallProgram))
     }
 
     /// Whether the machine needs no changes.
@@ -306,9 +315,6 @@ fn changes_units(step: &Step) -> bool {
 /// The changes of the system that the units need.
 fn system(desired: &Desired, live: &Live) -> Vec<Step> {
     let mut steps = Vec::new();
-    if !live.program_is_there {
-        steps.push(Step::InstallProgram);
-    }
     if desired.users.iter().any(|user| !live.users.contains(*user)) {
         steps.push(Step::CreateUsers(paths::USERS.to_owned()));
     }
@@ -451,9 +457,14 @@ impl Step {
     }
 
     /// The change as a diff: removed lines (`-`) and added lines (`+`). Empty unless the step
-    /// changes a file whose text may be shown. Bytes that are no text are shown as `\u{fffd}`.
+    /// changes a file whose text may be shown. Bytes that are no text are shown as `\u{fffd}`. A certificate is
+    /// not shown: its text says nothing to a person, and the one that is issued later is another.
     pub fn diff(&self) -> String {
         let (old, new) = match self {
+            Step::WriteFile {
+                purpose: Purpose::Identity,
+                ..
+            } => return String::new(),
             Step::WriteFile {
                 content: Content::Whole(new),
                 replaces: Some(old),

@@ -66,6 +66,7 @@ fn running() -> Current {
     let started_with = services.map(|s| (s.name.to_owned(), s.inputs.clone()));
     Current {
         bundle_is_whole: true,
+        program_is_there: true,
         started_with: started_with
             .chain([(OBJECTS.to_owned(), "o1".to_owned())])
             .collect(),
@@ -84,7 +85,6 @@ fn running() -> Current {
                     .map(|i| (i.reference.clone(), i.id.clone()))
                     .collect(),
             ),
-            program_is_there: true,
             ..Live::default()
         }),
         ..Current::default()

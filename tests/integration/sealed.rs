@@ -250,3 +250,62 @@ fn a_payload_without_a_seal_is_of_another_version() {
     let said = workshop.fail(&["bundle", "verify", "@payload"]);
     assert!(said.contains("pack it again with this version"), "{said}");
 }
+
+/// Changes a byte of the payload in the file at `path`.
+fn change(path: &Path) {
+    let mut bytes = fs::read(path).unwrap();
+    let at = bytes.len() - 4000;
+    bytes[at] ^= 1;
+    fs::write(path, bytes).unwrap();
+}
+
+#[test]
+fn a_program_is_read_as_a_whole_only_if_something_is_taken_from_it() {
+    let machine = Machine::new();
+    machine.installed(&[]);
+    let program = machine.root().join("usr/local/bin/appliance");
+    let again = || {
+        Command::new(&program)
+            .args(["install", "--root"])
+            .arg(machine.root())
+            .arg("--metadata-dir")
+            .arg(machine.metadata())
+            .output()
+            .unwrap()
+    };
+    // As at each boot: it runs what is installed, and everything is unpacked.
+    change(&program);
+    let output = again();
+    assert!(
+        said(&output).contains("nothing to change"),
+        "{}",
+        said(&output)
+    );
+    // Now it has to unpack.
+    fs::remove_dir_all(machine.root().join("opt/appliance")).unwrap();
+    let before = machine.snapshot();
+    let output = again();
+    assert_eq!(output.status.code(), Some(2), "{}", said(&output));
+    assert_named(&said(&output), &program, 0);
+    assert_eq!(machine.snapshot(), before);
+}
+
+#[test]
+fn a_changed_program_does_not_replace_the_installed_one() {
+    let machine = Machine::new();
+    let workshop = Workshop::new();
+    let payload = crate::harness::payload();
+    workshop.put("payload", &fs::read(payload).unwrap());
+    workshop.succeed(&["repack", "--payload", "@payload", "--output", "@one"]);
+    let one = workshop.path("one");
+    let install = || machine.install_from(&one, &[]).output().unwrap();
+    assert!(install().status.success());
+    let installed = machine.root().join("usr/local/bin/appliance");
+    assert!(fs::read(&installed).unwrap() == workshop.get("one"));
+    change(&one);
+    let before = machine.snapshot();
+    let output = install();
+    assert_eq!(output.status.code(), Some(2), "{}", said(&output));
+    assert_named(&said(&output), &one, 0);
+    assert_eq!(machine.snapshot(), before);
+}
