@@ -50,6 +50,10 @@ pub struct UserData {
     /// File to write, readable by its owner only [default: standard output]
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
+
+    /// Replace the file if it exists
+    #[arg(long, requires = "output")]
+    pub force: bool,
 }
 
 impl UserData {

@@ -1,12 +1,9 @@
 //! `appliance kubeconfig`: the admin's kubeconfig, to use from another machine.
 
-use core::net::Ipv4Addr;
-use std::fs;
-use std::path::Path;
-
 use anyhow::{Context, Result, anyhow, bail};
+use core::net::Ipv4Addr;
 
-use super::Outcome;
+use super::{Outcome, files};
 use crate::cli::Kubeconfig as Arguments;
 use crate::enroll;
 use crate::kubeconfig::{Kubeconfig, Server};
@@ -44,7 +41,11 @@ pub fn run(arguments: &Arguments) -> Result<Outcome> {
     let kubeconfig = kubeconfig.with_client(&admin.certificate_pem, &key);
     let text = kubeconfig.for_another_machine(server, address, &certificate)?;
     match &arguments.output {
-        Some(path) => write(path, &text, arguments.force)?,
+        Some(path) => {
+            files::write_secret(path, &text, arguments.force)?;
+            let shown = path.display();
+            log::info!("wrote {shown}: kubectl --kubeconfig {shown} get nodes");
+        }
         None => out::text(&text),
     }
     Ok(Outcome::Done)
@@ -79,20 +80,4 @@ fn check_node(state: &State, address: Ipv4Addr) -> Result<()> {
     bail!(Refused {
         problems: vec![problem],
     })
-}
-
-/// Writes the file, readable by its owner only. Does not replace an existing file, except with `force`.
-fn write(path: &Path, text: &str, force: bool) -> Result<()> {
-    let shown = path.display();
-    // A device or a pipe has no content of its own.
-    if !force && fs::metadata(path).is_ok_and(|existing| existing.is_file()) {
-        bail!(Refused {
-            problems: vec![format!(
-                "{shown} exists; use --force to replace it, or another file"
-            )],
-        });
-    }
-    out::file(path, 0o600, text.as_bytes())?;
-    log::info!("wrote {shown}: kubectl --kubeconfig {shown} get nodes");
-    Ok(())
 }

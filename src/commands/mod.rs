@@ -23,6 +23,7 @@ mod config;
 mod convert;
 mod datastore;
 mod detect;
+mod files;
 mod help;
 mod image;
 mod inputs;

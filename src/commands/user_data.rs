@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::{Outcome, config};
+use super::{Outcome, config, files};
 use crate::cli::UserData;
 use crate::nodespec::Refused;
 use crate::nodespec::validate::validate;
@@ -13,6 +13,9 @@ use crate::user_data::{advice, compose, secrets};
 
 /// Runs the command.
 pub fn run(arguments: &UserData) -> Result<Outcome> {
+    if let Some(path) = &arguments.output {
+        files::refuse_existing(path, arguments.force)?;
+    }
     let layers = layers(arguments).map_err(Refused::because)?;
     validate(&layers)?;
     let said: Vec<_> = layers.iter().map(|layer| &layer.settings).collect();
@@ -27,7 +30,7 @@ pub fn run(arguments: &UserData) -> Result<Outcome> {
         log::warn!("{advice}");
     }
     match &arguments.output {
-        Some(path) => out::file(path, 0o600, text.as_bytes())?,
+        Some(path) => files::write_secret(path, &text, arguments.force)?,
         None => out::text(&text),
     }
     Ok(Outcome::Done)

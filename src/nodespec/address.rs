@@ -9,6 +9,7 @@ use super::resolver::Resolver;
 use super::value::{Origin, Overridden, Sourced};
 use super::{HostInterface, Leads, network};
 use crate::metadata::model::Metadata;
+use crate::paths::CONFIG;
 
 /// What an operator says about the address, without the address itself.
 #[derive(Clone, Debug)]
@@ -181,7 +182,7 @@ impl Resolver<'_> {
         }
         rules.extend(narrow(&mut left, master));
         let [only] = left[..] else {
-            self.problems.push(ambiguous(&left));
+            self.problems.push(ambiguous(&left, self.is_live()));
             return None;
         };
         if wishes.is_empty() && self.waits_for_another(only, master) {
@@ -397,18 +398,22 @@ fn others(candidates: &[Candidate], chosen: Ipv4Addr) -> impl Iterator<Item = Ov
         })
 }
 
-fn ambiguous(candidates: &[&Candidate]) -> String {
+/// `is_live` says whether a property that is set now reaches this server.
+fn ambiguous(candidates: &[&Candidate], is_live: bool) -> String {
     let first = candidates[0];
     let is_one_interface = candidates.iter().all(|c| c.interface == first.interface);
-    let example = match is_one_interface {
-        true => format!("address={}", first.address),
-        false => format!("interface={}", first.interface),
+    let (key, value) = match is_one_interface {
+        true => ("address", first.address.to_string()),
+        false => ("interface", first.interface.clone()),
+    };
+    let lasting = match is_live {
+        true => format!("`openstack server set --property {key}={value} SERVER`"),
+        false => format!("the line `{key}: {value}` in {CONFIG}"),
     };
     format!(
         "cannot decide on this node's address: this machine has {}, and neither the master's subnet, \
          the default route nor OpenStack's list tells which one other nodes use; choose with \
-         `address`, `network` (a range) or `interface`, for instance `--set {example}` or `openstack \
-         server set --property {example} SERVER`",
+         `address`, `network` (a range) or `interface`, for instance `--set {key}={value}` or {lasting}",
         listed(candidates.iter().copied()),
     )
 }

@@ -31,6 +31,7 @@ ca:
   certificate: /etc/appliance/ca.pem
   key: /etc/appliance/ca-key.pem
 join:
+  token: TOKEN  # of `appliance token create --offline`, the same on all nodes
   ttl: 24h
   uses: 10
   port: 6444
@@ -141,7 +142,7 @@ fn parts(text: &str) -> Vec<String> {
     parts
 }
 
-/// The example with no setting commented out.
+/// The example with no setting commented out, and with a token.
 #[cfg(test)]
 pub(super) fn in_force() -> String {
     let text = example();
@@ -150,7 +151,11 @@ pub(super) fn in_force() -> String {
         let is_prose = setting.starts_with(' ') && !setting.starts_with("  ");
         (!is_prose).then_some(setting)
     });
-    settings.collect::<Vec<_>>().join("\n")
+    let settings = settings.collect::<Vec<_>>().join("\n");
+    settings.replace(
+        "token: TOKEN",
+        "token: abcdef.0123456789abcdefghijklmnopqrstuv",
+    )
 }
 
 #[cfg(test)]
@@ -168,12 +173,25 @@ mod tests {
         validate(&[layer]).unwrap();
         let schema = schema();
         let properties = schema.get("properties").unwrap().as_object().unwrap();
-        for key in properties.keys() {
+        let parts = schema.get("$defs").unwrap().as_object().unwrap().values();
+        let of_parts = parts.filter_map(|part| part.get("properties")?.as_object());
+        for key in of_parts.chain([properties]).flat_map(|all| all.keys()) {
             assert!(
                 text.contains(&format!("{key}:")),
                 "{key} is not in the example"
             );
         }
+    }
+
+    #[test]
+    fn the_example_has_no_token_that_anyone_could_keep() {
+        let uncommented = example()
+            .replace("#  token:", "  token:")
+            .replace("#join:", "join:");
+        let settings = Settings::from_yaml("example", &uncommented).unwrap();
+        let layer = Layer::new(Place::Config("example".to_owned()), settings);
+        let refused = validate(&[layer]).unwrap_err().to_string();
+        assert!(refused.contains("appliance token create"), "{refused}");
     }
 
     #[test]

@@ -302,6 +302,32 @@ fn bad_input_is_refused_before_anything_is_written() {
 }
 
 #[test]
+fn a_file_is_replaced_only_if_that_was_asked_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("user-data");
+    fs::write(&file, "mine").unwrap();
+    let write = |more: &[&str]| {
+        user_data(&[&["--role", "single", "-o", file.to_str().unwrap()], more].concat())
+    };
+    let refused = write(&[]);
+    assert_eq!(refused.status.code(), Some(2), "{}", said(&refused));
+    assert!(
+        said(&refused).contains("exists; use --force"),
+        "{}",
+        said(&refused)
+    );
+    assert_eq!(fs::read_to_string(&file).unwrap(), "mine");
+    assert!(write(&["--force"]).status.success());
+    assert!(
+        fs::read_to_string(&file)
+            .unwrap()
+            .starts_with("#cloud-config")
+    );
+    let pipe = user_data(&["--role", "single", "-o", "/dev/stdout"]);
+    assert!(pipe.status.success(), "{}", said(&pipe));
+}
+
+#[test]
 fn what_a_worker_will_want_is_said_and_stops_nothing() {
     let output = user_data(&["--role", "worker"]);
     assert!(output.status.success());

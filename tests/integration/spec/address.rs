@@ -65,6 +65,7 @@ fn hosts(inputs: &mut Inputs) -> &mut Vec<HostInterface> {
 fn without_openstacks_list_several_addresses_are_never_guessed_at() {
     let mut inputs = two_nics();
     inputs.metadata[0].interfaces.clear();
+    inputs.metadata[0].is_live = true;
     assert_holds(
         &refusal(&inputs),
         &[
@@ -73,6 +74,14 @@ fn without_openstacks_list_several_addresses_are_never_guessed_at() {
             "--property interface=ens3 SERVER",
         ],
     );
+    // A property that is set now does not reach a server that has only a config drive.
+    inputs.metadata[0].is_live = false;
+    let refused = refusal(&inputs);
+    assert_holds(
+        &refused,
+        &["the line `interface: ens3` in /etc/appliance/config.yaml"],
+    );
+    assert!(!refused.contains("server set"), "{refused}");
 }
 
 #[test]
