@@ -69,8 +69,8 @@ impl Living {
     }
 
     /// Shows this text instead of the one before.
-    pub fn set(&self, text: String) {
-        self.0.set_message(escaped(&text));
+    pub fn set(&self, text: &str) {
+        self.0.set_message(escaped(text));
         self.0.tick();
     }
 }

@@ -87,7 +87,7 @@ impl Wait {
         let mut line = None;
         while self.goes_on(changes, pause) {
             let line = line.get_or_insert_with(Living::new);
-            line.set(self.text(self.start.elapsed()));
+            line.set(&self.text(self.start.elapsed()));
             pause = TICK;
         }
     }
