@@ -198,6 +198,17 @@ pub fn an_image_that_docker_lost_comes_back(site: &Site, bed: &mut Bed) {
     bed.shell(name, &format!("docker image inspect {image}"));
 }
 
+/// One node after the other: it comes up by itself, and the cluster works again, as `works` sees it.
+pub fn every_node_outlives_a_reboot(site: &Site, bed: &mut Bed, works: fn(&Site, &mut Bed)) {
+    for name in site.nodes() {
+        bed.say(&format!("{name} reboots"));
+        bed.machine(name).reboot(|_| {}).unwrap();
+        bed.wait_until_healthy();
+        every_node_knows_its_peers(site, bed);
+        works(site, bed);
+    }
+}
+
 /// On any node.
 pub fn a_second_run_changes_nothing(site: &Site, bed: &mut Bed) {
     for name in site.nodes() {

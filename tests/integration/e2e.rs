@@ -56,6 +56,10 @@ fn vms_become_a_cluster_by_themselves() {
         at_work::an_image_that_docker_lost_comes_back(site, &mut bed);
     }
     certificates_are_each_nodes_own(site, &mut bed);
+    if thorough() {
+        at_work::every_node_outlives_a_reboot(site, &mut bed, at_work::every_check_passes);
+        at_work::the_services_are_reached_from_outside(site, &mut bed);
+    }
     at_work::a_second_run_changes_nothing(site, &mut bed);
     if thorough() {
         a_worker_made_anew_gets_its_name_once_the_old_one_is_gone(site, &mut bed);

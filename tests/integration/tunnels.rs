@@ -44,13 +44,7 @@ fn a_cluster_with_tunnels_is_protected_and_outlives_reboots() {
         a_workers_requests_in_the_api_get_little(site, &mut bed);
     }
     a_workers_certificates_open_little(site, &mut bed);
-    for name in site.nodes() {
-        bed.say(&format!("{name} reboots"));
-        bed.machine(name).reboot(|_| {}).unwrap();
-        bed.wait_until_healthy();
-        at_work::every_node_knows_its_peers(site, &mut bed);
-        the_cluster_works(site, &mut bed);
-    }
+    at_work::every_node_outlives_a_reboot(site, &mut bed, the_cluster_works);
     rotations::the_authorities_are_replaced(site, &mut bed);
     the_cluster_works(site, &mut bed);
     at_work::every_check_passes(site, &mut bed);
