@@ -46,7 +46,7 @@ pub fn missing<'a>(addon: &'a Addon, available: &BTreeSet<&str>) -> Vec<&'a str>
 }
 
 /// Errors of kubectl v1.9 that go away by themselves: no API server answers, or not now.
-const PASSING: [&str; 10] = [
+const PASSING: [&str; 12] = [
     "The connection to the server ",
     "Unable to connect to the server",
     "dial tcp ",
@@ -58,6 +58,9 @@ const PASSING: [&str; 10] = [
     // Another master applied the same manifest at this moment.
     "(AlreadyExists)",
     "(Conflict)",
+    // kubectl's own limit of time for a request, while the API server accepts connections.
+    "Client.Timeout exceeded",
+    "context deadline exceeded",
 ];
 
 /// Whether kubectl's error is a refusal of the manifest by the API server. Other errors may go away
@@ -111,6 +114,8 @@ mod tests {
             "Error from server (ServerTimeout): the server cannot complete the requested operation at this time",
             "Error from server: etcdserver: request timed out",
             "error when creating \"a.yaml\": Error from server (AlreadyExists): roles \"a\" already exists",
+            "error when creating \"a.yaml\": Post \"https://192.168.1.102:6443/apis/apps/v1\": context deadline exceeded \
+             (Client.Timeout exceeded while awaiting headers)",
             "Error from server (Conflict): Operation cannot be fulfilled on services \"a\": the object has been modified",
         ] {
             assert!(!is_refusal(said), "{said}");
