@@ -25,7 +25,7 @@ pub const STALL: Duration = Duration::from_secs(60);
 pub const USER_AGENT: &str = concat!("appliance/", env!("CARGO_PKG_VERSION"));
 const MAX_REDIRECTS: usize = 10;
 /// The environment variables that name a proxy.
-const PROXIES: [&str; 6] = [
+pub const PROXIES: [&str; 6] = [
     "HTTPS_PROXY",
     "https_proxy",
     "HTTP_PROXY",

@@ -2,13 +2,17 @@
 
 use std::fmt;
 use std::io::Read;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Command as StdCommand, Stdio};
+use std::process::{Child, Command as StdCommand, ExitStatus, Stdio};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
 
+use super::http::PROXIES;
 use super::interrupt::Interruption;
 
 /// The pause between two checks whether a program has ended that may be killed.
@@ -21,7 +25,21 @@ pub struct Command {
     pub program: String,
     /// Its arguments.
     pub arguments: Vec<String>,
+    /// How long it may take; `None` without a limit. It is killed when the time is over.
+    pub limit: Option<Duration>,
 }
+
+/// A program did not end within its limit of time, and was killed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TookTooLong(pub Duration);
+
+impl fmt::Display for TookTooLong {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "it did not end within {} s", self.0.as_secs())
+    }
+}
+
+impl std::error::Error for TookTooLong {}
 
 impl Command {
     /// `program` with `arguments`.
@@ -32,6 +50,16 @@ impl Command {
                 .iter()
                 .map(|&argument| argument.to_owned())
                 .collect(),
+            limit: None,
+        }
+    }
+
+    /// The command with a limit of time. If it takes longer, running it is the error [`TookTooLong`].
+    #[must_use]
+    pub fn within(self, limit: Duration) -> Command {
+        Command {
+            limit: Some(limit),
+            ..self
         }
     }
 }
@@ -99,6 +127,9 @@ pub struct System;
 impl Runner for System {
     fn run(&self, command: &Command) -> Result<Output> {
         log::debug!("run {command}");
+        if command.limit.is_some() {
+            return run_watched(command, &|| Ok(()));
+        }
         let output = prepared(command)
             .output()
             .with_context(|| format!("cannot run {}", command.program))?;
@@ -119,41 +150,78 @@ impl Runner for Interruptible {
     fn run(&self, command: &Command) -> Result<Output> {
         self.0.check()?;
         log::debug!("run {command}");
-        let place = || format!("cannot run {}", command.program);
-        let mut child = prepared(command)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .with_context(place)?;
-        let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-        thread::scope(|scope| {
-            let stdout = thread::Builder::new().spawn_scoped(scope, || all(stdout));
-            let stderr = thread::Builder::new().spawn_scoped(scope, || all(stderr));
-            let (Ok(stdout), Ok(stderr)) = (stdout, stderr) else {
-                child.kill().with_context(place)?;
-                child.wait().with_context(place)?;
-                bail!(
-                    "cannot run {}: the system gives no more threads",
-                    command.program
-                );
-            };
-            let status = loop {
-                if let Some(status) = child.try_wait().with_context(place)? {
-                    break status;
-                }
-                if self.0.has_come() {
-                    child.kill().with_context(place)?;
-                }
-                thread::sleep(POLL);
-            };
-            self.0.check()?;
-            Ok(Output {
-                code: status.code(),
-                stdout: stdout.join().unwrap_or_default(),
-                stderr: stderr.join().unwrap_or_default(),
-            })
-        })
+        run_watched(command, &|| self.0.check())
     }
+}
+
+/// Runs a program until it ends, until its limit of time is over, or until `goes_on` fails. In the last
+/// two cases it is killed; with a limit of time, also everything that it started.
+fn run_watched(command: &Command, goes_on: &dyn Fn() -> Result<()>) -> Result<Output> {
+    let place = || format!("cannot run {}", command.program);
+    let mut prepared = prepared(command);
+    prepared.stdout(Stdio::piped()).stderr(Stdio::piped());
+    if command.limit.is_some() {
+        // What it started would keep its output open, so it ends with it.
+        prepared.process_group(0);
+    }
+    let mut child = prepared.spawn().with_context(place)?;
+    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    thread::scope(|scope| {
+        let stdout = thread::Builder::new().spawn_scoped(scope, || all(stdout));
+        let stderr = thread::Builder::new().spawn_scoped(scope, || all(stderr));
+        let (Ok(stdout), Ok(stderr)) = (stdout, stderr) else {
+            kill(&mut child, command)?;
+            child.wait().with_context(place)?;
+            bail!(
+                "cannot run {}: the system gives no more threads",
+                command.program
+            );
+        };
+        let status = wait(&mut child, command, goes_on);
+        let (stdout, stderr) = (stdout.join(), stderr.join());
+        Ok(Output {
+            code: status?.code(),
+            stdout: stdout.unwrap_or_default(),
+            stderr: stderr.unwrap_or_default(),
+        })
+    })
+}
+/// Waits until the program has ended.
+fn wait(
+    child: &mut Child,
+    command: &Command,
+    goes_on: &dyn Fn() -> Result<()>,
+) -> Result<ExitStatus> {
+    let start = Instant::now();
+    loop {
+        if let Some(status) = child.try_wait()? {
+            goes_on()?;
+            return Ok(status);
+        }
+        let over = command.limit.filter(|limit| start.elapsed() > *limit);
+        let stopped = goes_on().err();
+        if over.is_some() || stopped.is_some() {
+            kill(child, command)?;
+            child.wait()?;
+        }
+        if let Some(stopped) = stopped {
+            return Err(stopped);
+        }
+        if let Some(limit) = over {
+            return Err(anyhow::Error::from(TookTooLong(limit)).context(format!("`{command}`")));
+        }
+        thread::sleep(POLL);
+    }
+}
+
+fn kill(child: &mut Child, command: &Command) -> Result<()> {
+    let group = i32::try_from(child.id()).ok().map(Pid::from_raw);
+    match group.filter(|_| command.limit.is_some()) {
+        // An error means that all of them have ended.
+        Some(group) => drop(killpg(group, Signal::SIGKILL)),
+        None => child.kill()?,
+    }
+    Ok(())
 }
 
 fn prepared(command: &Command) -> StdCommand {
@@ -162,6 +230,10 @@ fn prepared(command: &Command) -> StdCommand {
         .args(&command.arguments)
         .env("LC_ALL", "C")
         .stdin(Stdio::null());
+    // They talk to this machine and to the cluster, never through the operator's proxy.
+    for name in PROXIES {
+        prepared.env_remove(name);
+    }
     // A systemd service has no HOME. kubectl keeps its cache there, and would write it into `/`.
     if std::env::var_os("HOME").is_none() {
         prepared.env("HOME", "/root");
@@ -182,4 +254,30 @@ fn tail(text: &str) -> String {
     const LINES: usize = 5;
     let lines: Vec<&str> = text.trim().lines().collect();
     lines[lines.len().saturating_sub(LINES)..].join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_program_that_takes_too_long_is_killed_with_what_it_started() {
+        let script = "echo begun; sleep 1000 & wait";
+        let command = Command::new("sh", &["-c", script]).within(Duration::from_millis(200));
+        let error = System.run(&command).unwrap_err();
+        assert!(error.is::<TookTooLong>(), "{error:#}");
+        assert!(error.to_string().contains("sleep 1000"), "{error}");
+    }
+
+    #[test]
+    fn a_program_that_ends_in_time_is_as_without_a_limit() {
+        let command = Command::new("sh", &["-c", "echo out; echo err >&2; exit 3"]);
+        let plain = System.run(&command).unwrap();
+        let limited = System
+            .run(&command.within(Duration::from_secs(60)))
+            .unwrap();
+        assert_eq!(plain, limited);
+        assert_eq!((plain.code, plain.stdout.as_str()), (Some(3), "out\n"));
+    }
 }
