@@ -16,8 +16,8 @@ const MIME_LINE: usize = 76;
 /// The start of the names of templates in [`ForCloudInit`].
 const CLOUD_INIT: &str = "cloud-init/";
 
-/// What units of network services have in common. They include it.
-const PART: &str = "parts/sandbox.conf";
+/// What several units have in common. They include it.
+const PARTS: [&str; 2] = ["parts/no-proxy.conf", "parts/sandbox.conf"];
 
 /// The templates of a node's files.
 #[derive(RustEmbed)]
@@ -106,7 +106,7 @@ pub fn render(template: &str, values: &impl Serialize) -> Result<String> {
             tera.add_raw_template(&name, &source(&name)?)?;
         }
     } else {
-        for name in [PART, template] {
+        for name in PARTS.into_iter().chain([template]) {
             tera.add_raw_template(name, &source(name)?)?;
         }
     }
