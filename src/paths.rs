@@ -103,7 +103,9 @@ pub const KUBELET_PKI_DIR: &str = "/var/lib/kubelet/pki";
 pub const PROXY_DIR: &str = "/var/lib/kube-proxy";
 /// The directory of kube-apiserver's logs.
 pub const KUBERNETES_LOG_DIR: &str = "/var/log/kubernetes";
-/// docker's directory.
+/// docker's settings.
+pub const DOCKER_SETTINGS: &str = "/etc/docker/daemon.json";
+/// docker's directory, unless its settings name another one.
 pub const DOCKER_DIR: &str = "/var/lib/docker";
 
 /// Where bundles are unpacked, each into a directory of its digest.

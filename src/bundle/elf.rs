@@ -15,6 +15,23 @@ const START: u64 = 64 * 1024;
 
 type Header = FileHeader64<LittleEndian>;
 
+/// The number of x86-64 in [`machine`].
+pub const X86_64: u16 = EM_X86_64.0;
+
+/// The number of the type of machine that the program at `path` is for; `None` if it is no ELF program.
+pub fn machine(path: &Path) -> Result<Option<u16>> {
+    const LENGTH: u64 = 20;
+    let mut start = Vec::new();
+    File::open(path)?.take(LENGTH).read_to_end(&mut start)?;
+    Ok(match start[..] {
+        // The order of bytes is the sixth byte: 1 is little endian.
+        [0x7f, b'E', b'L', b'F', _, 1, .., low, high] if start.len() == 20 => {
+            Some(u16::from_le_bytes([low, high]))
+        }
+        _ => None,
+    })
+}
+
 /// The facts in the headers of an ELF file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Program {

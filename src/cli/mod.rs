@@ -23,7 +23,7 @@ pub use bundle::{Bundle, CacheDir, Carrier, Fetch, Ingredients, Repack, Trust, W
 pub use check::{Addons, Balance, Check, CheckCommand, Datastore, Images};
 pub use image::{Image, ImageBuild, ImageCheck, ImagePayload, ImagePrepare};
 pub use join::{Certs, Join, NodeCommand, Serve, Token};
-pub use node::{Config, Convert, Detect, Install, Kubeconfig, NodeInputs, Status};
+pub use node::{Config, Convert, Detect, Install, Kubeconfig, NodeInputs, Preflight, Status};
 pub use parse::{NOT_YET, parse, removes};
 pub use secrets::Secrets;
 pub use user_data::UserData;
@@ -73,6 +73,12 @@ pub enum Command {
     /// Show what this machine would become; change nothing
     #[command(after_long_help = text::DETECT)]
     Detect(Detect),
+    /// Check whether this machine can become a node; change nothing
+    ///
+    /// `install` begins with the same checks, and refuses if one of them fails. For each check it shows
+    /// what was seen, what is needed and what to type.
+    #[command(after_long_help = text::PREFLIGHT)]
+    Preflight(Preflight),
     /// Check, describe or create a file of settings
     #[command(subcommand, after_long_help = text::CONFIG)]
     Config(Config),

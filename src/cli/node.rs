@@ -6,6 +6,7 @@ use clap::{Args, Subcommand};
 
 use super::{Output, Trust, seconds};
 use crate::metadata::Source;
+use crate::preflight::Ignored;
 use crate::preflight::stays::Field;
 
 /// The settings of a node and their sources.
@@ -83,6 +84,44 @@ pub enum Config {
     Example,
 }
 
+/// The checks of the machine that the operator ignores.
+#[derive(Args, Debug)]
+pub struct Ignore {
+    /// Only warn if this check of `appliance preflight` fails; you can repeat this option
+    #[arg(
+        long = "ignore-preflight",
+        value_name = "NAME",
+        env = "APPLIANCE_IGNORE_PREFLIGHT",
+        hide_env_values = true,
+        value_delimiter = ','
+    )]
+    pub checks: Vec<Ignored>,
+}
+
+/// Arguments of `preflight`.
+#[derive(Args, Debug)]
+pub struct Preflight {
+    /// The settings of the node and their sources
+    #[command(flatten)]
+    pub inputs: NodeInputs,
+
+    /// Check the system below this directory, for example a mounted image
+    #[arg(long, value_name = "DIR", default_value = "/")]
+    pub root: PathBuf,
+
+    /// Check the room for this payload or appliance, not for this program
+    #[arg(long, value_name = "FILE")]
+    pub payload: Option<PathBuf>,
+
+    /// The failed checks that only warn
+    #[command(flatten)]
+    pub ignore: Ignore,
+
+    /// Output format
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: Output,
+}
+
 /// Arguments of `install`.
 #[derive(Args, Debug)]
 pub struct Install {
@@ -109,6 +148,10 @@ pub struct Install {
     /// the cluster. `trust` gives a master of an older version the authority of etcd.
     #[arg(long, value_name = "FIELD")]
     pub change: Vec<Field>,
+
+    /// The failed checks of the machine that only warn
+    #[command(flatten)]
+    pub ignore: Ignore,
 
     /// Show what would change; change nothing
     #[arg(long)]

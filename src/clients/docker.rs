@@ -1,12 +1,17 @@
 //! Runs docker through its command line (docker 1.11 or later).
 
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::Result;
 
 use crate::paths;
 use crate::preflight::DockerSource;
+use crate::preflight::docker::daemon::Info;
 use crate::sys::process::{Command, Runner, argument};
+
+/// How long docker may take to say its version. A docker that hangs accepts connections and never answers.
+const ANSWER: Duration = Duration::from_secs(60);
 
 /// The docker of this machine, or the docker of the payload if the machine has none.
 #[derive(Clone, Debug)]
@@ -36,8 +41,38 @@ impl Docker {
 
     /// Whether the daemon answers.
     pub fn is_running(&self, runner: &dyn Runner) -> bool {
+        self.version(runner).is_ok_and(|version| version.is_some())
+    }
+
+    /// The version of the daemon; `None` if it does not run.
+    fn version(&self, runner: &dyn Runner) -> Result<Option<String>> {
         let version = self.command(&["version", "--format", "{{.Server.Version}}"]);
-        runner.run(&version).is_ok_and(|output| output.success())
+        let output = runner.run(&version.within(ANSWER))?;
+        Ok(output.success().then(|| output.stdout.trim().to_owned()))
+    }
+
+    /// What the daemon says about itself; `None` if it does not run. What an old version does not say is empty.
+    ///
+    /// # Errors
+    /// [`TookTooLong`](crate::sys::process::TookTooLong) if it hangs.
+    pub fn info(&self, runner: &dyn Runner) -> Result<Option<Info>> {
+        let Some(version) = self.version(runner)? else {
+            return Ok(None);
+        };
+        let format = "{{.CgroupDriver}}\t{{.DockerRootDir}}";
+        let info = self.command(&["info", "--format", format]);
+        let output = runner.run(&info.within(ANSWER))?;
+        let said = if output.success() {
+            output.stdout.trim()
+        } else {
+            ""
+        };
+        let (driver, root) = said.split_once('\t').unwrap_or_default();
+        Ok(Some(Info {
+            version,
+            cgroup_driver: driver.to_owned(),
+            root: root.to_owned(),
+        }))
     }
 
     /// The identifier of the image known as `reference`; `None` if there is none.

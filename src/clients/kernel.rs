@@ -3,8 +3,6 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::sys::process::{Command, Runner};
-
 /// Whether the module is loaded, or built into the running kernel.
 pub fn has_module(module: &str) -> bool {
     let plain = module.replace('-', "_");
@@ -19,12 +17,6 @@ pub fn has_module(module: &str) -> bool {
         let name = line.rsplit('/').next().unwrap_or_default();
         name.trim_end_matches(".ko").replace('-', "_") == plain
     })
-}
-
-/// Whether `modprobe` could load the module, without loading it.
-pub fn can_load_module(runner: &dyn Runner, module: &str) -> bool {
-    let probe = Command::new("modprobe", &["--dry-run", "--quiet", module]);
-    runner.run(&probe).is_ok_and(|output| output.success())
 }
 
 /// Whether AppArmor is enabled in the running kernel. Docker uses the same test.

@@ -30,6 +30,7 @@ pub fn run(arguments: &Convert, required_key: Option<&str>) -> Result<Outcome> {
             )],
         });
     }
+    machine.preflight(&arguments.install.ignore.checks)?;
     let plan = teardown(state.shape()?, &stamp());
     tell(&plan);
     if arguments.install.dry_run {

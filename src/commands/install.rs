@@ -55,6 +55,7 @@ pub fn lock(root: &Root, arguments: &Install) -> Result<Lock> {
 
 /// Installs a machine that was prepared.
 pub fn install(machine: &Machine, arguments: &Install) -> Result<Outcome> {
+    machine.preflight(&arguments.ignore.checks)?;
     if arguments.dry_run {
         machine.check_installed(&arguments.change)?;
         let (plan, _) = machine.plan(&machine.identity(Joining::Pretended)?)?;

@@ -34,6 +34,7 @@ pub mod log;
 pub mod man;
 mod node;
 mod payload;
+mod preflight;
 mod print;
 mod repack;
 mod secrets;
@@ -55,6 +56,8 @@ pub enum Outcome {
     Unsound,
     /// Other nodes have to follow first.
     Waiting,
+    /// This machine cannot become a node.
+    Unfit,
 }
 
 /// Says that there is no node here, and what to do.
@@ -68,6 +71,7 @@ impl From<Outcome> for ExitCode {
         ExitCode::from(match outcome {
             Outcome::Done => 0,
             Outcome::Unsound => 1,
+            Outcome::Unfit => 2,
             Outcome::Degraded => 3,
             Outcome::NotInstalled => 4,
             Outcome::Waiting => 6,
@@ -124,6 +128,7 @@ pub fn run(cli: Cli, required_key: Option<&str>) -> Result<Outcome> {
         Command::Install(arguments) => install::run(&arguments, required_key),
         Command::Convert(arguments) => convert::run(&arguments, required_key),
         Command::Detect(arguments) => detect::run(&arguments),
+        Command::Preflight(arguments) => preflight::run(&arguments),
         Command::Config(command) => config::run(&command),
         Command::UserData(arguments) => user_data::run(&arguments),
         Command::Status(arguments) => status::run(&arguments),

@@ -3,6 +3,7 @@
 pub mod bundle;
 pub mod cis;
 pub mod keys;
+pub mod preflight;
 
 use std::collections::BTreeMap;
 

@@ -30,8 +30,8 @@ const KUBELET: &[(&str, &str)] = &[
 ];
 
 /// The modules, in the order in which they are loaded.
-pub fn modules(spec: &NodeSpec) -> Vec<String> {
-    let tunnel = (*spec.cluster.ipip != Ipip::Off).then_some(TUNNEL);
+pub fn modules(ipip: Ipip) -> Vec<String> {
+    let tunnel = (ipip != Ipip::Off).then_some(TUNNEL);
     let all = MODULES.iter().copied().chain(tunnel);
     all.map(str::to_owned).collect()
 }

@@ -12,6 +12,7 @@ use crate::nodespec::NodeSpec;
 use crate::nodespec::token::TokenId;
 use crate::paths::{self, CURRENT, PATH_DIR};
 use crate::pki::{Pki, Secret};
+use crate::preflight::docker::daemon::CgroupDriver;
 use crate::records::images::NodeImage;
 use crate::records::tokens::TokenRecord;
 use crate::workloads::Workload;
@@ -23,6 +24,7 @@ mod kernel;
 mod values;
 
 pub use file::{Content, File, Purpose};
+pub use kernel::modules;
 
 /// A directory with its permission bits.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -140,6 +142,8 @@ pub struct Sources<'a> {
     pub join_token: Option<JoinToken>,
     /// Whether docker comes from the payload because the machine has none.
     pub bundled_docker: bool,
+    /// How docker puts containers into cgroups: the kubelet does it in the same way.
+    pub cgroup_driver: CgroupDriver,
     /// The workloads that a master applies in addition to its add-ons.
     pub workloads: &'a [Workload],
     /// Images from tarballs outside the payload.
@@ -162,7 +166,7 @@ impl Desired {
         Ok(Desired {
             bundle: sources.digest.to_owned(),
             directories: directories(sources.spec),
-            modules: kernel::modules(sources.spec),
+            modules: modules(*sources.spec.cluster.ipip),
             sysctls: kernel::settings(sources.spec),
             links: links(sources, &services),
             users: has_join

@@ -170,7 +170,7 @@ fn docker(subject: &Subject<'_>) -> Result<Verdict> {
             "no bundle is known that could include docker",
         ));
     };
-    Ok(match docker_source(subject.root, manifest)? {
+    Ok(match docker_source(subject.root, Some(manifest))? {
         DockerSource::Machine => Verdict::passed("from the system"),
         DockerSource::Payload => Verdict::passed("from the bundle"),
         DockerSource::Nowhere => Verdict::failed("neither in the system nor in the bundle", HINT),
@@ -262,7 +262,7 @@ fn images(subject: &Subject<'_>) -> Result<Verdict> {
         return Ok(Verdict::failed(found, PREPARE));
     }
     let count = manifest.images().count();
-    let docker = Docker::of(docker_source(subject.root, manifest)?);
+    let docker = Docker::of(docker_source(subject.root, Some(manifest))?);
     if !subject.root.is_live() || !docker.is_running(subject.runner) {
         let found = format!("{count} unpacked; the first boot loads them");
         return Ok(Verdict::passed(found));

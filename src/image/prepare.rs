@@ -129,7 +129,7 @@ impl Preparation<'_> {
     /// loads them.
     fn load_images(&self) -> Result<()> {
         let manifest = self.payload.manifest();
-        let docker = Docker::of(docker_source(self.root, manifest)?);
+        let docker = Docker::of(docker_source(self.root, Some(manifest))?);
         if !self.root.is_live() || !docker.is_running(self.runner) {
             log::info!("docker does not run here; the first boot loads the images");
             return Ok(());

@@ -20,8 +20,9 @@ use crate::observe::writable;
 use crate::observe::{self, records};
 use crate::paths::{BUNDLES, PROGRAM};
 use crate::plan::{Plan, Step};
-use crate::preflight::DockerSource;
+use crate::preflight::facts::Wanted;
 use crate::preflight::stays::{Field, node_stays};
+use crate::preflight::{DockerSource, Ignored, Level, judge, refuse};
 use crate::records::machine::Likeness;
 use crate::records::state::State;
 use crate::sys::process::{Runner, System};
@@ -118,26 +119,41 @@ impl Machine {
         Ok((likeness == Likeness::Copy && !may).then(|| recorded.copied()))
     }
 
-    /// The changes it needs, and the docker that takes its images.
-    pub fn plan(&self, identity: &Identity) -> Result<(Plan, Docker)> {
-        let manifest = self.payload.manifest();
-        let whole = unpack::is_complete(&self.root.resolve(BUNDLES)?, &self.payload);
-        let source = docker_source(&self.root, manifest)?;
-        let desired = self.desired(source, identity)?;
-        let machine = observe::preflight::Machine {
+    /// Refuses a machine that cannot become this node, with every reason. Writes nothing. Warns about the rest,
+    /// and about what the operator ignores.
+    pub fn preflight(&self, ignored: &[Ignored]) -> Result<()> {
+        let facts = observe::preflight::read(&observe::preflight::Subject {
             root: &self.root,
             runner: self.runner,
-            manifest,
-            unpacked: whole,
-            spec: &self.spec,
-        };
-        machine.check(&desired)?;
+            bundle: Some(self.bundle()?),
+            wanted: &Wanted::of(&self.spec),
+        })?;
+        let judged = judge(&facts, ignored);
+        refuse(&judged)?;
+        for one in judged.iter().filter(|one| one.level == Level::Warn) {
+            log::warn!("{}", one.sentence());
+        }
+        Ok(())
+    }
+
+    fn bundle(&self) -> Result<observe::preflight::Bundle<'_>> {
+        Ok(observe::preflight::Bundle {
+            manifest: self.payload.manifest(),
+            unpacked: unpack::is_complete(&self.root.resolve(BUNDLES)?, &self.payload),
+        })
+    }
+
+    /// The changes it needs, and the docker that takes its images.
+    pub fn plan(&self, identity: &Identity) -> Result<(Plan, Docker)> {
+        let bundle = self.bundle()?;
+        let source = docker_source(&self.root, Some(bundle.manifest))?;
+        let desired = self.desired(source, identity)?;
         let docker = Docker::of(source);
         let observer = Observer {
             root: &self.root,
             runner: self.runner,
             docker: &docker,
-            bundle_is_whole: whole,
+            bundle_is_whole: bundle.unpacked,
             program_is_there: repack::is_installed(&self.payload, &self.root.resolve(PROGRAM)?)?,
         };
         let current = observe(&desired, &observer).map_err(Refused::because)?;
@@ -155,6 +171,7 @@ impl Machine {
             manifest: self.payload.manifest(),
             spec: &self.spec,
         })?;
+        let docker = observe::preflight::docker::settings(&self.root, source, None)?;
         let desired = Desired::build(&Sources {
             spec: &self.spec,
             manifest: self.payload.manifest(),
@@ -164,6 +181,8 @@ impl Machine {
             encryption: identity.encryption.as_ref(),
             join_token: identity.join_token.clone(),
             bundled_docker: source == DockerSource::Payload,
+            // A value that docker does not know was refused, unless the operator ignores it.
+            cgroup_driver: docker.cgroup_driver().unwrap_or_default(),
             workloads: &found.workloads,
             images: &found.images,
         });
@@ -172,7 +191,7 @@ impl Machine {
 
     /// Carries out a plan that changes no images, for example one that takes the node down.
     pub fn take_down(&self, plan: &Plan) -> Result<()> {
-        let source = docker_source(&self.root, self.payload.manifest())?;
+        let source = docker_source(&self.root, Some(self.payload.manifest()))?;
         self.apply(plan, &Docker::of(source))
     }
 

@@ -35,15 +35,16 @@ pub const BALANCER: u16 = 6440;
 /// The default ports of services on every node (setting `nodePortRange`).
 pub const NODE_PORTS: (u16, u16) = (20000, 40000);
 /// Ports that services use only on the node itself: the health endpoints of Felix, kubelet,
-/// kube-proxy, scheduler and controller manager, and the kubelet's former read-only port.
-const OWN: &[u16] = &[
-    FELIX_HEALTH,
-    KUBELET_HEALTH,
-    10249,
-    SCHEDULER_HEALTH,
-    CONTROLLER_MANAGER_HEALTH,
-    10255,
-    PROXY_HEALTH,
+/// kube-proxy, scheduler and controller manager, kube-proxy's metrics, and the kubelet's former read-only port.
+/// Each with the nodes that use it.
+pub const OWN: &[(Nodes, u16)] = &[
+    (Nodes::All, FELIX_HEALTH),
+    (Nodes::Workers, KUBELET_HEALTH),
+    (Nodes::Workers, 10249),
+    (Nodes::Masters, SCHEDULER_HEALTH),
+    (Nodes::Masters, CONTROLLER_MANAGER_HEALTH),
+    (Nodes::Workers, 10255),
+    (Nodes::Workers, PROXY_HEALTH),
 ];
 
 /// The nodes that accept the traffic.
@@ -264,7 +265,8 @@ pub fn is_taken(port: u16) -> bool {
         .filter_map(|opening| opening.traffic.ports());
     let mut fixed =
         fixed.filter(|ports| ![NODE_PORTS, (JOIN, JOIN), (JOIN + 1, JOIN + 1)].contains(ports));
-    OWN.contains(&port) || fixed.any(|(first, last)| (first..=last).contains(&port))
+    OWN.iter().any(|(_, own)| *own == port)
+        || fixed.any(|(first, last)| (first..=last).contains(&port))
 }
 
 /// Reads the setting `nodePortRange`. The range has none of the ports of a node's services: the API server would

@@ -12,10 +12,10 @@ use crate::records::state::State;
 use crate::sys::root::Root;
 
 /// A payload that has this program includes docker.
-const DOCKER_DAEMON: &str = "dockerd";
+pub const DOCKER_DAEMON: &str = "dockerd";
 
-/// Where the node's docker comes from.
-pub fn docker_source(root: &Root, manifest: &Manifest) -> Result<DockerSource> {
+/// Where the node's docker comes from. Without a manifest, no payload has one.
+pub fn docker_source(root: &Root, manifest: Option<&Manifest>) -> Result<DockerSource> {
     let units = [
         paths::UNITS_DIR,
         "/lib/systemd/system",
@@ -27,7 +27,7 @@ pub fn docker_source(root: &Root, manifest: &Manifest) -> Result<DockerSource> {
     }
     Ok(if root.exists(paths::DOCKER_OF_MACHINE)? && has_unit {
         DockerSource::Machine
-    } else if manifest.component(DOCKER_DAEMON).is_some() {
+    } else if manifest.is_some_and(|manifest| manifest.component(DOCKER_DAEMON).is_some()) {
         DockerSource::Payload
     } else {
         DockerSource::Nowhere
@@ -89,5 +89,5 @@ pub fn docker_of_node(root: &Root) -> Result<Option<Docker>> {
         return Ok(None);
     };
     let manifest = installed_manifest(root, &state)?;
-    Ok(Some(Docker::of(docker_source(root, &manifest)?)))
+    Ok(Some(Docker::of(docker_source(root, Some(&manifest))?)))
 }

@@ -149,7 +149,7 @@ impl<'a> InstalledNode<'a> {
         state: &'a State,
     ) -> Result<InstalledNode<'a>> {
         let manifest = installed_manifest(root, state)?;
-        let docker = Docker::of(docker_source(root, &manifest)?);
+        let docker = Docker::of(docker_source(root, Some(&manifest))?);
         Ok(InstalledNode::with(root, runner, state, manifest, docker))
     }
 

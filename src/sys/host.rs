@@ -10,7 +10,7 @@ use ipnet::{IpNet, Ipv4Net};
 use nix::ifaddrs::getifaddrs;
 use nix::net::if_::{InterfaceFlags, if_nametoindex};
 use nix::sys::socket::{LinkAddr, SockaddrStorage};
-use nix::sys::statvfs::{FsFlags, statvfs};
+use nix::sys::statvfs::statvfs;
 
 /// Where the kernel shows its network interfaces.
 const CLASS: &str = "/sys/class/net";
@@ -220,8 +220,8 @@ pub struct FileSystem {
     pub device: u64,
     /// Bytes free for root.
     pub free: u64,
-    /// Whether programs on it may run.
-    pub exec: bool,
+    /// How many files can still be created; `None` if it has no limit.
+    pub files: Option<u64>,
 }
 
 /// How the user started this program: a path, or a name on the PATH.
@@ -245,7 +245,7 @@ pub fn file_system(path: &Path) -> Result<FileSystem> {
     Ok(FileSystem {
         device: fs::metadata(existing).with_context(place)?.dev(),
         free: stat.blocks_free() * stat.fragment_size(),
-        exec: !stat.flags().contains(FsFlags::ST_NOEXEC),
+        files: (stat.files() > 0).then(|| stat.files_available()),
     })
 }
 

@@ -45,6 +45,7 @@ mod pack;
 mod peers;
 mod pki;
 mod plan;
+mod preflight;
 mod readme;
 mod registry;
 mod releases;

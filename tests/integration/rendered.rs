@@ -15,6 +15,7 @@ use appliance::nodespec::value::{Layer, Place};
 use appliance::nodespec::{HostFacts, Inputs, NodeSpec, Profile, Role, Shape};
 use appliance::paths;
 use appliance::pki::{self, Existing, PkiRequest};
+use appliance::preflight::docker::daemon::CgroupDriver;
 
 use crate::harness::PROGRAMS;
 
@@ -171,6 +172,7 @@ pub fn desired(spec: &NodeSpec, manifest: &Manifest, bundled_docker: bool) -> De
         encryption: encryption.as_ref(),
         join_token: None,
         bundled_docker,
+        cgroup_driver: CgroupDriver::default(),
         workloads: &[],
         images: &[],
     })

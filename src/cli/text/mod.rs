@@ -120,6 +120,18 @@ Examples:
 
 More: appliance help install";
 
+pub const PREFLIGHT: &str = "\
+Examples:
+  appliance preflight --role worker
+  appliance preflight --role worker -o json | \\
+    jq '.checks[] | select(.level == \"fail\") | .command'
+  # the system of an image that is mounted at /mnt
+  appliance preflight --root /mnt --role worker
+
+Exit codes: 0 `install` would continue, perhaps with warnings; 2 it would refuse.
+
+More: appliance help preflight";
+
 pub const CONFIG: &str = "\
 Examples:
   appliance config example > config.yaml

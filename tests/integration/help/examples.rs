@@ -26,6 +26,10 @@ const ONLY_PARSED: &[(&str, &str)] = &[
         "this machine would have to be a server",
     ),
     ("appliance detect --metadata-source", "a metadata service"),
+    (
+        "appliance preflight --role",
+        "this machine would have to be a server",
+    ),
     ("appliance status", "a node"),
     ("appliance check", "a cluster"),
     (

@@ -1,0 +1,81 @@
+//! The output of `appliance preflight`.
+
+use anyhow::Result;
+use serde_json::{Map, json};
+
+use super::{print_table, table};
+use crate::cli::Output;
+use crate::nodespec::Role;
+use crate::preflight::{Judged, Level, count};
+use crate::sys::out::say;
+use crate::sys::progress::escaped;
+
+/// How wide the column of what was seen may be; the rest is below the table.
+const WIDTH: usize = 44;
+
+/// Prints the results: a table, and below it what to type.
+pub fn report(role: Role, judged: &[Judged], output: Output) -> Result<()> {
+    let is_fit = count(judged, Level::Fail) == 0;
+    if output == Output::Json {
+        let summary: Map<_, _> = Level::ALL
+            .into_iter()
+            .map(|level| Ok((name(level)?, json!(count(judged, level)))))
+            .collect::<Result<_>>()?;
+        let document = json!({
+            "role": role.to_string(),
+            "fit": is_fit,
+            "summary": summary,
+            "checks": judged,
+        });
+        say!("{}", serde_json::to_string_pretty(&document)?);
+        return Ok(());
+    }
+    let mut rows = table(&["CHECK", "RESULT", "SEEN"]);
+    for one in judged
+        .iter()
+        .filter(|one| one.level != Level::NotApplicable)
+    {
+        rows.add_row([one.name, one.level.words(), &shortened(&one.seen)]);
+    }
+    print_table(&rows);
+    for level in [Level::Fail, Level::Warn] {
+        judged
+            .iter()
+            .filter(|one| one.level == level)
+            .for_each(advice);
+    }
+    let counts: Vec<String> = Level::ALL
+        .into_iter()
+        .map(|level| format!("{} {}", count(judged, level), level.words()))
+        .collect();
+    say!("\n{} checks: {}", judged.len(), counts.join(", "));
+    say!(
+        "{}",
+        match is_fit {
+            true => format!("This machine can become a {role}."),
+            false => format!("This machine CANNOT become a {role}: see FAIL above."),
+        }
+    );
+    Ok(())
+}
+
+/// The name of a result in JSON.
+fn name(level: Level) -> Result<String> {
+    let name = serde_json::to_value(level)?;
+    Ok(name.as_str().unwrap_or_default().to_owned())
+}
+
+fn shortened(text: &str) -> String {
+    match text.chars().count() > WIDTH {
+        true => text.chars().take(WIDTH - 1).chain(['…']).collect(),
+        false => text.to_owned(),
+    }
+}
+
+fn advice(one: &Judged) {
+    let ignored = if one.ignored { " (ignored)" } else { "" };
+    say!("\n{} {}{ignored}", one.level.words(), one.name);
+    say!("  seen:    {}", escaped(&one.seen));
+    say!("  needed:  {}", one.needed);
+    say!("  do:      {}", escaped(&one.command));
+}

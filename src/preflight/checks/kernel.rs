@@ -1,0 +1,123 @@
+//! The kernel: modules, cgroups, swap, connections, SELinux.
+
+use super::{booted, of_workers};
+use crate::preflight::Finding;
+use crate::preflight::facts::Facts;
+
+/// What the kubelet of v1.9 requires of cgroup v1.
+const CONTROLLERS: &[&str] = &["cpu", "cpuacct", "cpuset", "memory"];
+/// The oldest kernel with overlayfs and what docker needs.
+const KERNEL: (u32, u32) = (3, 10);
+
+pub fn release(facts: &Facts) -> Finding {
+    booted(facts, |booted| {
+        let release = super::shown(&booted.release);
+        let mut numbers = booted.release.split(['.', '-']).map(str::parse);
+        match (numbers.next(), numbers.next()) {
+            (Some(Ok(major)), Some(Ok(minor))) if (major, minor) < KERNEL => {
+                Finding::fail(release, "boot a newer kernel")
+            }
+            _ => Finding::pass(release),
+        }
+    })
+}
+
+pub fn modules(facts: &Facts) -> Finding {
+    booted(facts, |booted| match &booted.missing_modules[..] {
+        [] => Finding::pass("the kernel has all"),
+        missing => Finding::fail(
+            format!("the running kernel has no modules {}", missing.join(", ")),
+            "install its full module package (`apt-get install linux-modules-extra-$(uname -r)` on \
+             Ubuntu), or boot a kernel that has them",
+        ),
+    })
+}
+
+pub fn features(facts: &Facts) -> Finding {
+    booted(facts, |booted| match &booted.missing_features[..] {
+        [] => Finding::pass("the kernel has all"),
+        missing => Finding::warn(
+            format!("the running kernel has no modules {}", missing.join(", ")),
+            "`apt-get install linux-modules-extra-$(uname -r)` on Ubuntu, or boot another kernel",
+        ),
+    })
+}
+
+pub fn cgroups(facts: &Facts) -> Finding {
+    const GRUB: &str = "add `systemd.unified_cgroup_hierarchy=0` to GRUB_CMDLINE_LINUX in \
+                        /etc/default/grub, then `update-grub && reboot`; from systemd 256 on, also \
+                        `SYSTEMD_CGROUP_ENABLE_LEGACY_FORCE=1`";
+    of_workers(facts, || {
+        booted(facts, |booted| {
+            let cgroups = &booted.cgroups;
+            let disabled: Vec<&str> = CONTROLLERS
+                .iter()
+                .copied()
+                .filter(|name| cgroups.disabled.contains(*name))
+                .collect();
+            if let [first, ..] = &disabled[..] {
+                return Finding::fail(
+                    format!("the kernel was told to disable {}", disabled.join(", ")),
+                    format!(
+                        "remove `cgroup_disable={first}` from the kernel's command line and add \
+                         `cgroup_enable={first}`: /etc/default/grub, then `update-grub && reboot`"
+                    ),
+                );
+            }
+            if cgroups.unified {
+                return Finding::fail("/sys/fs/cgroup is cgroup v2", GRUB);
+            }
+            let mut missing = CONTROLLERS.iter().copied();
+            let missing: Vec<&str> = missing
+                .by_ref()
+                .filter(|name| !cgroups.mounted.contains(*name))
+                .collect();
+            match missing.is_empty() {
+                true => Finding::pass("cgroup v1 with all controllers"),
+                false => Finding::fail(
+                    format!(
+                        "these controllers of cgroup v1 are not mounted: {}",
+                        missing.join(", ")
+                    ),
+                    GRUB,
+                ),
+            }
+        })
+    })
+}
+
+pub fn swap(facts: &Facts) -> Finding {
+    of_workers(facts, || {
+        booted(facts, |booted| match &booted.swaps[..] {
+            [] => Finding::pass("there is none"),
+            swaps => Finding::warn(
+                format!(
+                    "{} is used: pods become slow instead of ending",
+                    super::shown(&swaps.join(", "))
+                ),
+                "`swapoff -a`, and remove it from /etc/fstab",
+            ),
+        })
+    })
+}
+
+pub fn conntrack(facts: &Facts) -> Finding {
+    booted(facts, |booted| match booted.conntrack {
+        None => Finding::elsewhere("the kernel does not track connections yet"),
+        Some((count, most)) if count >= most / 4 * 3 => Finding::warn(
+            format!("{count} connections of {most} are tracked; the kernel drops packets of more"),
+            format!("`sysctl -w net.netfilter.nf_conntrack_max={}`", most * 4),
+        ),
+        Some((count, most)) => Finding::pass(format!("{count} connections of {most}")),
+    })
+}
+
+pub fn selinux(facts: &Facts) -> Finding {
+    booted(facts, |booted| match booted.selinux {
+        true => Finding::warn(
+            "SELinux is enforcing; Kubernetes v1.9 and Calico were not tested with it",
+            "`setenforce 0`, and SELINUX=permissive in /etc/selinux/config",
+        ),
+        false => Finding::pass("SELinux is not enforcing"),
+    })
+}

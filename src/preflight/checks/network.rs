@@ -1,0 +1,191 @@
+//! The network: name servers, proxies, ports, firewalls.
+
+use std::collections::BTreeSet;
+
+use super::{booted, of_workers, shown};
+use crate::nodespec::ports::{OPENINGS, OWN, Traffic};
+use crate::paths;
+use crate::preflight::Finding;
+use crate::preflight::facts::{Facts, Firewall, Listener, Wanted};
+
+pub fn name_servers(facts: &Facts) -> Finding {
+    of_workers(facts, || {
+        let file = facts
+            .wanted
+            .resolv_conf
+            .as_deref()
+            .unwrap_or("/etc/resolv.conf");
+        let servers = &facts.system.name_servers;
+        let is_loopback = |server: &&String| server.starts_with("127.") || *server == "::1";
+        let own: Vec<&str> = servers
+            .iter()
+            .filter(is_loopback)
+            .map(String::as_str)
+            .collect();
+        if servers.is_empty() {
+            return Finding::pass("none: pods find the names of the cluster only");
+        }
+        let listed = shown(&servers.join(", "));
+        if own.is_empty() {
+            return Finding::pass(format!("{listed} ({file})"));
+        }
+        Finding::warn(
+            format!(
+                "{file} names {}, which is the pod itself in a pod: names outside the cluster are not found",
+                own.join(", ")
+            ),
+            "write the name servers of the network into /etc/resolv.conf, or switch on systemd-resolved: \
+             `systemctl enable --now systemd-resolved`",
+        )
+    })
+}
+
+pub fn proxies(facts: &Facts) -> Finding {
+    let system = &facts.system;
+    if let Some((unit, path)) = system.unit_proxies.first() {
+        return Finding::warn(
+            format!(
+                "{} gives {unit} a proxy for the traffic within the cluster",
+                shown(path)
+            ),
+            format!("`rm {}`, then `systemctl daemon-reload`", shown(path)),
+        );
+    }
+    if system.proxies.is_empty() {
+        return Finding::pass("none is set");
+    }
+    let listed = system.proxies.iter();
+    let listed: Vec<String> = listed
+        .map(|(name, place)| format!("{} in {place}", shown(name)))
+        .collect();
+    Finding::pass(format!(
+        "{}; the node's units do not use it",
+        listed.join(", ")
+    ))
+}
+
+/// The TCP ports at which the services of the node listen.
+fn own_ports(wanted: &Wanted) -> BTreeSet<u16> {
+    let mut ports: BTreeSet<u16> = OPENINGS
+        .iter()
+        .filter(|one| one.on.include(wanted.role) && one.when.holds(wanted.profile, wanted.ipip))
+        .filter_map(|one| match one.traffic {
+            Traffic::Tcp(first, last) if first == last => Some(first),
+            _ => None,
+        })
+        .collect();
+    // The join service can have other ports.
+    if wanted.role.is_master() {
+        ports.remove(&crate::nodespec::ports::JOIN);
+        ports.remove(&(crate::nodespec::ports::JOIN + 1));
+        ports.extend([wanted.join, wanted.join + 1]);
+    }
+    let of_role = OWN.iter().filter(|(on, _)| on.include(wanted.role));
+    ports.extend(of_role.map(|(_, port)| *port));
+    ports.extend(wanted.balancer);
+    ports
+}
+
+pub fn ports(facts: &Facts) -> Finding {
+    booted(facts, |booted| {
+        let own = own_ports(&facts.wanted);
+        let taken = |one: &&Listener| own.contains(&one.port) && !one.is_ours;
+        let mut taken: Vec<&Listener> = booted.listeners.iter().filter(taken).collect();
+        taken.sort_by_key(|one| one.port);
+        taken.dedup_by_key(|one| one.port);
+        let Some(first) = taken.first() else {
+            return Finding::pass("all ports of this role are free, or used by its services");
+        };
+        let named: Vec<String> = taken
+            .iter()
+            .map(|one| match one.program.is_empty() {
+                true => format!("port {}", one.port),
+                false => format!("port {} ({})", one.port, shown(&one.program)),
+            })
+            .collect();
+        let balancer = match facts.wanted.balancer {
+            Some(port) if taken.iter().any(|one| one.port == port) => {
+                ", or set `balancerPort` to another port on all nodes"
+            }
+            _ => "",
+        };
+        Finding::fail(
+            format!("other programs use {}", named.join(", ")),
+            format!(
+                "`ss -ltnp sport = :{}` shows it; stop that program{balancer}",
+                first.port
+            ),
+        )
+    })
+}
+
+/// The traffic that a node of this kind accepts, as a sentence.
+fn openings(wanted: &Wanted) -> String {
+    let ours = OPENINGS.iter();
+    let ours = ours
+        .filter(|one| one.on.include(wanted.role) && one.when.holds(wanted.profile, wanted.ipip));
+    let all: Vec<String> = ours
+        .map(|one| format!("{} from {}", one.traffic, one.from))
+        .collect();
+    all.join(", ")
+}
+
+pub fn firewall(facts: &Facts) -> Finding {
+    let mut active: Vec<String> = facts.system.firewalls.clone();
+    let mut rules = facts.firewall.iter().flat_map(Firewall::all);
+    if rules.any(|rules| rules.drops_input) {
+        active.push("the chain INPUT of iptables, which drops what no rule accepts".to_owned());
+    }
+    match active.is_empty() {
+        true => Finding::pass("none is switched on"),
+        false => Finding::warn(
+            format!("{} is active", active.join(" and ")),
+            format!("let it accept {}", openings(&facts.wanted)),
+        ),
+    }
+}
+
+pub fn backends(facts: &Facts) -> Finding {
+    let Some(firewall) = &facts.firewall else {
+        return Finding::elsewhere("this is not the running system");
+    };
+    let (Some(legacy), Some(nft)) = (&firewall.legacy, &firewall.nft) else {
+        return Finding::pass("iptables has one backend");
+    };
+    let both = legacy.own > 0 && nft.own > 0;
+    let drops = legacy.drops + nft.drops > 0 || legacy.drops_input || nft.drops_input;
+    match both && drops {
+        true => Finding::warn(
+            format!(
+                "{} rules of yours are in iptables-legacy and {} in iptables-nft; a packet must pass both, and \
+                 each command shows only its own",
+                legacy.own, nft.own
+            ),
+            "`iptables-legacy-save` and `iptables-nft-save` show them; keep them in one: \
+             `update-alternatives --config iptables`",
+        ),
+        false => Finding::pass("the rules do not contradict each other"),
+    }
+}
+
+pub fn networks(facts: &Facts) -> Finding {
+    of_workers(facts, || {
+        let own = paths::CNI_CONFIG.rsplit('/').next().unwrap_or_default();
+        let before = facts
+            .system
+            .networks
+            .iter()
+            .find(|name| name.as_str() < own);
+        match before {
+            Some(name) => Finding::fail(
+                format!(
+                    "{}/{} is sorted before {own}, so pods get its network, not Calico's",
+                    paths::CNI_DIR,
+                    shown(name)
+                ),
+                format!("`mv {}/{} /root/`", paths::CNI_DIR, shown(name)),
+            ),
+            None => Finding::pass("none comes before Calico's"),
+        }
+    })
+}

@@ -1,0 +1,478 @@
+//! The settings of dockerd that concern a node, and what was seen of docker itself.
+
+use core::fmt;
+use std::collections::{BTreeMap, BTreeSet};
+
+use ipnet::Ipv4Net;
+use serde_json::Value;
+
+use super::command_line::options;
+use super::json;
+use crate::paths;
+
+/// How docker puts containers into cgroups. The kubelet must do it in the same way, or it does not start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CgroupDriver {
+    /// Docker writes to the cgroup file system: the default with cgroup v1.
+    #[default]
+    Cgroupfs,
+    /// Docker asks systemd.
+    Systemd,
+}
+
+impl fmt::Display for CgroupDriver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            CgroupDriver::Cgroupfs => "cgroupfs",
+            CgroupDriver::Systemd => "systemd",
+        })
+    }
+}
+
+/// What a running docker says about itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Info {
+    /// Its version.
+    pub version: String,
+    /// Its cgroup driver.
+    pub cgroup_driver: String,
+    /// Where it keeps its images.
+    pub root: String,
+}
+
+/// Whether docker runs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Running {
+    /// It was not asked: the system is not the running one, or docker is starting.
+    #[default]
+    Unknown,
+    /// It does not run.
+    Stopped,
+    /// Its socket accepts connections, but nothing answers.
+    Hangs,
+    /// It answers.
+    Answers(Info),
+}
+
+/// Everything that was seen of docker.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Docker {
+    /// Its settings.
+    pub settings: Settings,
+    /// What stands in its place, or cannot be used: one sentence each, with the next step.
+    pub instead: Vec<(String, String)>,
+    /// The version of its package, if it is known.
+    pub package: Option<String>,
+    /// Whether it runs.
+    pub running: Running,
+}
+
+impl Docker {
+    /// Its version: of the daemon that answers, or else of its package.
+    pub fn version(&self) -> Option<&str> {
+        match &self.running {
+            Running::Answers(info) => Some(&info.version),
+            _ => self.package.as_deref(),
+        }
+    }
+}
+
+/// The first number of a version such as `20.10.24+dfsg1`, or `5:24.0.7-1` of a package.
+pub fn major(version: &str) -> Option<u32> {
+    let version = version.split_once(':').map_or(version, |(_, rest)| rest);
+    let digits: String = version.chars().take_while(char::is_ascii_digit).collect();
+    digits.parse().ok()
+}
+
+/// What dockerd's settings make of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// The options on its command line, by the names that they have in the file.
+    flags: BTreeMap<String, Vec<String>>,
+    /// The values in the file, by key.
+    file: BTreeMap<String, Value>,
+    /// Why dockerd does not start with them: what was seen, and what to do.
+    pub problems: Vec<(String, String)>,
+    /// What dockerd takes, but not as it looks: one sentence each.
+    pub doubts: Vec<String>,
+}
+
+/// The type of a value in `daemon.json`.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Type {
+    Switch,
+    Number,
+    Text,
+    List,
+    Object,
+}
+
+/// The keys that dockerd 1.11 to 28 knows, by type. It does not start if there is another one.
+const KEYS: &[(Type, &[&str])] = &[
+    (
+        Type::Switch,
+        &[
+            "allow-direct-routing",
+            "allow-nondistributable-artifacts-all",
+            "debug",
+            "disable-legacy-registry",
+            "enable-cors",
+            "experimental",
+            "icc",
+            "init",
+            "ip-forward",
+            "ip-forward-no-drop",
+            "ip-masq",
+            "ip6tables",
+            "iptables",
+            "ipv6",
+            "live-restore",
+            "no-new-privileges",
+            "raw-logs",
+            "rootless",
+            "selinux-enabled",
+            "tls",
+            "tlsverify",
+            "userland-proxy",
+        ],
+    ),
+    (
+        Type::Number,
+        &[
+            "cpu-rt-period",
+            "cpu-rt-runtime",
+            "max-concurrent-downloads",
+            "max-concurrent-uploads",
+            "max-download-attempts",
+            "mtu",
+            "network-control-plane-mtu",
+            "network-diagnostic-port",
+            "oom-score-adjust",
+            "shutdown-timeout",
+        ],
+    ),
+    (
+        Type::Text,
+        &[
+            "api-cors-header",
+            "bip",
+            "bip6",
+            "bridge",
+            "cgroup-parent",
+            "cluster-advertise",
+            "cluster-store",
+            "containerd",
+            "containerd-namespace",
+            "containerd-plugin-namespace",
+            "data-root",
+            "default-cgroupns-mode",
+            "default-gateway",
+            "default-gateway-v6",
+            "default-ipc-mode",
+            "default-network",
+            "default-runtime",
+            "exec-root",
+            "firewall-backend",
+            "fixed-cidr",
+            "fixed-cidr-v6",
+            "graph",
+            "group",
+            "host-gateway-ip",
+            "http-proxy",
+            "https-proxy",
+            "init-path",
+            "ip",
+            "log-driver",
+            "log-format",
+            "log-level",
+            "metrics-addr",
+            "min-api-version",
+            "no-proxy",
+            "pidfile",
+            "seccomp-profile",
+            "storage-driver",
+            "swarm-default-advertise-addr",
+            "tlscacert",
+            "tlscert",
+            "tlskey",
+            "userland-proxy-path",
+            "userns-remap",
+        ],
+    ),
+    (
+        Type::List,
+        &[
+            "allow-nondistributable-artifacts",
+            "authorization-plugins",
+            "cdi-spec-dirs",
+            "default-address-pools",
+            "dns",
+            "dns-opts",
+            "dns-search",
+            "exec-opts",
+            "host-gateway-ips",
+            "hosts",
+            "insecure-registries",
+            "labels",
+            "node-generic-resources",
+            "registry-mirrors",
+            "storage-opts",
+        ],
+    ),
+    (
+        Type::Object,
+        &[
+            "builder",
+            "cluster-store-opts",
+            "default-network-opts",
+            "default-ulimits",
+            "features",
+            "log-opts",
+            "proxies",
+            "runtimes",
+        ],
+    ),
+];
+/// From this version on, dockerd may know keys that the table lacks.
+const NEWEST: u32 = 24;
+
+impl Settings {
+    /// The settings in the file with these bytes, if it exists, and on the command line with these words.
+    /// `version` is docker's.
+    pub fn read(file: Option<&[u8]>, words: &[String], version: Option<&str>) -> Settings {
+        let major = version.and_then(major);
+        let mut settings = Settings {
+            flags: options(words),
+            ..Settings::default()
+        };
+        let named = |why: String| {
+            (
+                format!(
+                    "docker does not start with {}: {why}",
+                    paths::DOCKER_SETTINGS
+                ),
+                format!(
+                    "`python3 -m json.tool {}` checks it",
+                    paths::DOCKER_SETTINGS
+                ),
+            )
+        };
+        match file.map(|bytes| json::read(bytes, major)) {
+            Some(Ok(content)) => {
+                settings.file = content.values;
+                let doubled = content.doubled.iter().map(|key| {
+                    let file = paths::DOCKER_SETTINGS;
+                    format!(
+                        "{file} has `{}` twice; docker takes the last one",
+                        shown(key)
+                    )
+                });
+                settings.doubts.extend(doubled);
+            }
+            Some(Err(why)) => settings.problems.push(named(why)),
+            None => {}
+        }
+        settings.problems.extend(settings.of_types(major));
+        settings.problems.extend(settings.conflicts());
+        settings
+    }
+
+    /// Keys that dockerd does not know, and values of another type.
+    fn of_types(&self, major: Option<u32>) -> Vec<(String, String)> {
+        let file = paths::DOCKER_SETTINGS;
+        let mut problems = Vec::new();
+        for (key, value) in &self.file {
+            let known = KEYS.iter().find(|(_, keys)| keys.contains(&key.as_str()));
+            let key = shown(key);
+            let Some((wanted, _)) = known else {
+                if major.is_none_or(|major| major < NEWEST) {
+                    problems.push((
+                        format!(
+                            "docker does not start with `{key}` in {file}: it is no setting{}",
+                            alike(&key)
+                        ),
+                        format!("correct or remove `{key}` in {file}"),
+                    ));
+                }
+                continue;
+            };
+            let fits = value.is_null()
+                || match wanted {
+                    Type::Switch => value.is_boolean(),
+                    Type::Number => value.is_number(),
+                    Type::Text => value.is_string(),
+                    Type::List => value.is_array(),
+                    Type::Object => value.is_object(),
+                };
+            if !fits {
+                let form = match wanted {
+                    Type::Switch => "true or false, without quotes",
+                    Type::Number => "a number, without quotes",
+                    Type::Text => "a text in quotes",
+                    Type::List => "a list: `[…]`",
+                    Type::Object => "an object: `{…}`",
+                };
+                problems.push((
+                    format!("docker does not start with `{key}` in {file}: it must be {form}"),
+                    format!("correct `{key}` in {file}"),
+                ));
+            }
+        }
+        problems
+    }
+
+    /// Settings that are in the file and on the command line: dockerd does not start, even if both are equal.
+    fn conflicts(&self) -> Vec<(String, String)> {
+        let file = paths::DOCKER_SETTINGS;
+        let both = self.file.keys().filter(|key| self.flags.contains_key(*key));
+        both.map(|key| {
+            let flag = self.flags[key].join(" ");
+            (
+                format!(
+                    "docker does not start with `{key}` both in {file} and on the command line of its unit \
+                     (`{}`)",
+                    shown(&flag)
+                ),
+                format!("remove `{key}` from {file}, or from the command line: `systemctl edit --full docker`"),
+            )
+        })
+        .collect()
+    }
+
+    /// The values of a setting: those of the command line and of the file.
+    pub fn all(&self, key: &str) -> Vec<String> {
+        let mut all = self.flags.get(key).cloned().unwrap_or_default();
+        match self.file.get(key) {
+            Some(Value::Array(values)) => {
+                all.extend(values.iter().filter_map(Value::as_str).map(str::to_owned));
+            }
+            Some(Value::String(value)) => all.push(value.clone()),
+            Some(Value::Bool(value)) => all.push(value.to_string()),
+            _ => {}
+        }
+        all
+    }
+
+    /// The value of a setting that has one; `None` if it is not set.
+    pub fn get(&self, key: &str) -> Option<String> {
+        self.all(key).pop().filter(|value| !value.is_empty())
+    }
+
+    /// Whether the switch is set to this value.
+    pub fn is(&self, key: &str, value: bool) -> bool {
+        self.get(key)
+            .is_some_and(|found| found == value.to_string())
+    }
+
+    /// An object of the file.
+    pub fn object(&self, key: &str) -> Option<&Value> {
+        self.file.get(key)
+    }
+
+    /// Where a setting stands.
+    pub fn place(&self, key: &str) -> &'static str {
+        match self.file.contains_key(key) {
+            true => paths::DOCKER_SETTINGS,
+            false => "the command line of docker.service",
+        }
+    }
+
+    /// How docker puts containers into cgroups.
+    ///
+    /// # Errors
+    /// The value, if docker does not know it.
+    pub fn cgroup_driver(&self) -> Result<CgroupDriver, String> {
+        let options = self.all("exec-opts");
+        let mut drivers = options.iter().filter_map(|option| {
+            let (name, value) = option.split_once('=')?;
+            name.trim()
+                .eq_ignore_ascii_case("native.cgroupdriver")
+                .then(|| value.trim().to_owned())
+        });
+        // Docker takes the first one.
+        match drivers.next().as_deref() {
+            None | Some("" | "cgroupfs") => Ok(CgroupDriver::Cgroupfs),
+            Some("systemd") => Ok(CgroupDriver::Systemd),
+            Some(other) => Err(other.to_owned()),
+        }
+    }
+
+    /// Where docker keeps its images.
+    pub fn data_root(&self) -> String {
+        let root = self.get("data-root").or_else(|| self.get("graph"));
+        root.filter(|root| root.starts_with('/'))
+            .unwrap_or_else(|| paths::DOCKER_DIR.to_owned())
+    }
+
+    /// The addresses at which docker listens; empty if only at its usual socket.
+    pub fn hosts(&self) -> Vec<String> {
+        self.all("hosts")
+    }
+
+    /// The subnet of docker's bridge, and the other ranges from which docker takes subnets.
+    pub fn subnets(&self) -> (Option<Ipv4Net>, BTreeSet<Ipv4Net>) {
+        if self.get("bridge").is_some() {
+            // Its own bridge is not made: none, or one of the operator.
+            return (
+                None,
+                self.pools().into_iter().map(|(pool, _)| pool).collect(),
+            );
+        }
+        let given = self.get("bip").and_then(|bip| bip.parse::<Ipv4Net>().ok());
+        let pools = self.pools();
+        let first = pools.first().map(|(pool, size)| subnet(*pool, *size));
+        let bridge = given.map(|net| net.trunc()).or(first);
+        let usual = Ipv4Net::new(core::net::Ipv4Addr::new(172, 17, 0, 0), 16).ok();
+        (
+            bridge.or(usual),
+            pools.into_iter().map(|(pool, _)| pool).collect(),
+        )
+    }
+
+    /// The pools of addresses, each with the length of its subnets' prefix.
+    fn pools(&self) -> Vec<(Ipv4Net, u8)> {
+        let mut pools = Vec::new();
+        if let Some(Value::Array(listed)) = self.file.get("default-address-pools") {
+            for pool in listed {
+                let base = pool["base"].as_str().and_then(|base| base.parse().ok());
+                let size = pool["size"].as_u64().and_then(|size| size.try_into().ok());
+                pools.extend(base.zip(size));
+            }
+        }
+        for flag in self
+            .flags
+            .get("default-address-pools")
+            .into_iter()
+            .flatten()
+        {
+            let field = |name: &str| {
+                let mut fields = flag.split(',').filter_map(|field| field.split_once('='));
+                fields.find(|(key, _)| *key == name).map(|(_, value)| value)
+            };
+            let base = field("base").and_then(|base| base.parse().ok());
+            let size = field("size").and_then(|size| size.parse().ok());
+            pools.extend(base.zip(size));
+        }
+        pools
+    }
+}
+
+/// The first subnet of a pool.
+fn subnet(pool: Ipv4Net, size: u8) -> Ipv4Net {
+    Ipv4Net::new(pool.network(), size).unwrap_or(pool)
+}
+
+/// Text of others, so that a terminal does not obey it.
+fn shown(text: &str) -> String {
+    text.escape_debug().to_string()
+}
+
+/// The nearest key that dockerd knows.
+fn alike(key: &str) -> String {
+    let keys = KEYS.iter().flat_map(|(_, keys)| keys.iter());
+    let distance = |known: &&&str| strsim::damerau_levenshtein(known, &key.to_lowercase());
+    let nearest = keys
+        .min_by_key(distance)
+        .filter(|known| distance(known) <= 2);
+    nearest.map_or(String::new(), |known| format!(" (did you mean `{known}`?)"))
+}
