@@ -307,7 +307,7 @@ fn refuse_to_lose(node: &dyn Node, own: &EncryptionKeys, next: &EncryptionKeys) 
     if let Some(secret) = node.stored()?.into_iter().find(is_lost) {
         bail!(refused(format!(
             "{} is still in use, for example for secret {}/{}, and the other masters have dropped it; this master \
-             keeps it: write the secret again (`kubectl get secret -n {1} {2} -o json | kubectl replace -f -`), and \
+             keeps it: write the secret again (`kubectl annotate secret -n {1} {2} written=again`), and \
              run this again",
             missing.join(", "),
             secret.namespace,

@@ -23,6 +23,7 @@ use appliance::rotate::secrets::{HEAD, Masters, Node, SECRETS, State, Stored, ro
 use appliance::sys::change::Change;
 use appliance::sys::http;
 use appliance_cloud::server::{Answer, Server};
+use serde_json::{Value, json};
 use time::OffsetDateTime;
 
 use crate::etcd::{Member, NAMES};
@@ -172,20 +173,18 @@ fn a_record_that_no_master_wrote_stops_the_rotation() {
     );
 }
 
+/// As kube-apiserver v1.9.0 does, this one writes nothing that does not change.
 #[test]
-fn a_secret_that_others_change_is_read_and_written_again() {
-    let puts = AtomicUsize::new(0);
+fn a_secret_is_written_again_though_others_change_it() {
+    let tries = AtomicUsize::new(0);
     let server = Server::start(move |request| match (&*request.method, &*request.target) {
-        ("GET", "/api/v1/namespaces/default/secrets/a") => Answer::status("200 OK")
-            .body(br#"{"kind": "Secret", "data": {"password": "aHVudGVyMg=="}}"#),
-        ("PUT", "/api/v1/namespaces/default/secrets/a") => {
-            assert!(String::from_utf8_lossy(&request.body).contains("aHVudGVyMg=="));
-            match puts.fetch_add(1, Ordering::Relaxed) {
+        ("PATCH", "/api/v1/namespaces/default/secrets/a") => {
+            match tries.fetch_add(1, Ordering::Relaxed) {
                 0 | 1 => Answer::status("409 Conflict"),
                 _ => Answer::status("200 OK"),
             }
         }
-        ("GET", "/api/v1/namespaces/default/secrets/refused") => {
+        ("PATCH", "/api/v1/namespaces/default/secrets/refused") => {
             Answer::status("403 Forbidden").body(b"hunter2")
         }
         _ => Answer::status("404 Not Found"),
@@ -193,13 +192,18 @@ fn a_secret_that_others_change_is_read_and_written_again() {
     let client = http::client(b"", None, Duration::from_secs(10)).unwrap();
     let api = Api::at(client, server.url().trim_end_matches('/'));
     api.rewrite_secret("default", "a").unwrap();
+    let patches: Vec<Value> = server
+        .asked()
+        .iter()
+        .map(|request| serde_json::from_slice(&request.body).unwrap())
+        .collect();
+    let annotation =
+        |patch: &Value| patch["metadata"]["annotations"]["appliance/written-again"].to_owned();
+    // The first is tried three times. The last one removes the annotation.
+    let values: Vec<Value> = patches.iter().map(annotation).collect();
     assert_eq!(
-        server
-            .asked()
-            .iter()
-            .filter(|request| request.method == "PUT")
-            .count(),
-        3
+        values,
+        [json!("yes"), json!("yes"), json!("yes"), json!(null)]
     );
     api.rewrite_secret("default", "gone").unwrap();
     let error = format!(
