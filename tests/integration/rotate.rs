@@ -27,7 +27,7 @@ use serde_json::{Value, json};
 use time::OffsetDateTime;
 
 use crate::etcd::{Member, NAMES};
-use crate::harness::{Machine, payload};
+use crate::harness::Machine;
 use crate::join::shared::Shared;
 
 /// A master whose API server is the test: it encrypts nothing, but names the key in etcd as a genuine one does.
@@ -217,7 +217,8 @@ fn a_secret_is_written_again_though_others_change_it() {
 }
 
 pub fn prepared(machine: &Machine, set: &[&str]) -> Installed {
-    let payload = payload();
+    // The program that is installed: this process is another one.
+    let payload = machine.root().join("usr/local/bin/appliance");
     let (root, metadata) = (machine.root(), machine.metadata());
     let request = Request {
         root: &root,
