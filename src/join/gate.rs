@@ -17,7 +17,7 @@ use super::proof::{Asked, Transcript};
 use super::sealed::{Exchange, MasterKeys, Sealed};
 use super::signed;
 use super::tokens::Tokens;
-use crate::nodespec::network::dns_name;
+use crate::nodespec::network::node_name;
 use crate::nodespec::token::{Bytes32, KEY_BYTES, TokenId, Verifier};
 use crate::pki::inspect;
 use crate::records::names::NodeNames;
@@ -355,6 +355,8 @@ impl<'a> Gate<'a> {
             return Ok(Err(copy(name, &record)));
         }
         allowed!(self.check_name(asker, name, record.address));
+        // Masters issue their own certificates.
+        allowed!(self.check_kind(name, false));
         Ok(Ok((name.to_owned(), record)))
     }
 
@@ -388,9 +390,14 @@ impl<'a> Gate<'a> {
 
     /// Checks whether the sender may use this name and address at all.
     fn check_name(&self, asker: &Asker<'_>, name: &str, address: Ipv4Addr) -> Result<(), Refusal> {
-        // Some programs take a name in the form of an address for that address.
-        if dns_name(name).is_err() || name.parse::<Ipv4Addr>().is_ok() {
-            let why = "the name of the node is not a valid DNS name";
+        // A node sends its name as it stands in certificates. Another spelling of it could pass a comparison.
+        let why = match node_name(name) {
+            Ok(same) if same == name => None,
+            Ok(_) => Some("expected it in lower case and without a dot at its end".to_owned()),
+            Err(why) => Some(why),
+        };
+        if let Some(why) = why {
+            let why = format!("the name of the node is refused: {why}");
             return Err(Refusal::new(Reason::BadRequest, why));
         }
         let not_yours = |why: String| Err(Refusal::new(Reason::NotYours, why));

@@ -451,8 +451,13 @@ impl<'a> Resolver<'a> {
     fn corrected(&mut self, hostname: Sourced<String>) -> Option<Sourced<String>> {
         let fit = network::as_node_name(&hostname);
         let label = network::first_label(&hostname);
-        if fit.is_empty() || fit == "localhost" {
-            let why = "this cannot be the name of a node; set a name with `nodeName`";
+        let unfit = match fit.as_str() {
+            "" | "localhost" => {
+                Some("this cannot be the name of a node; set a name with `nodeName`".to_owned())
+            }
+            fit => network::node_name(fit).err(),
+        };
+        if let Some(why) = unfit {
             self.refuse(&hostname.origin, label, why);
             return None;
         }

@@ -13,6 +13,9 @@ const MAX_LABEL: usize = 63;
 /// The longest DNS name, in bytes, as Kubernetes counts it.
 const MAX_NAME: usize = 253;
 
+/// How a label in punycode begins (RFC 5890).
+const PUNYCODE: &str = "xn--";
+
 /// How many characters of a digest make a shortened name unique.
 const DIGEST_IN_NAME: usize = 8;
 
@@ -85,13 +88,44 @@ pub fn dns_name(text: &str) -> Result<String, String> {
 }
 
 /// The name of a node in the form that is the same everywhere: in certificates, in `/etc/hosts`, in the
-/// inventory, for the kubelet and for Calico. Takes capitals and one dot at the end, as DNS does.
+/// inventory, for the kubelet and for Calico. Takes capitals and one dot at the end, as DNS does. Refuses
+/// names that some program reads as something else: as an address, or as the characters that punycode stands for.
 pub fn node_name(text: &str) -> Result<String, String> {
+    let name = host_name(text)?;
+    if ends_in_a_number(&name) {
+        return Err(
+            "some programs read a name whose last part is a number as an IP address; set another \
+             name with `nodeName`"
+                .to_owned(),
+        );
+    }
+    if name.split('.').any(|label| label.starts_with(PUNYCODE)) {
+        return Err(format!(
+            "`{PUNYCODE}` stands for other characters (punycode), and the name can look like another \
+             one; set another name with `nodeName`"
+        ));
+    }
+    Ok(name)
+}
+
+/// The name of any machine in the form of [`node_name`].
+pub fn host_name(text: &str) -> Result<String, String> {
     let name = dns_name(&folded(text))?;
     if Ipv4Addr::from_str(&name).is_ok() {
         return Err("expected a name, but this is an IP address; set another name".to_owned());
     }
     Ok(name)
+}
+
+/// Whether the last label is a number, decimal or hexadecimal. inet_aton(3) and the URL standard of browsers read
+/// `2130706433`, `0x7f000001`, `0177.1` and `127.1` as 127.0.0.1: all their addresses end this way.
+fn ends_in_a_number(name: &str) -> bool {
+    let last = name.rsplit('.').next().unwrap_or_default();
+    let is_of = |digits: &str, is_digit: fn(&u8) -> bool| digits.bytes().all(|b| is_digit(&b));
+    is_of(last, u8::is_ascii_digit)
+        || last
+            .strip_prefix("0x")
+            .is_some_and(|digits| is_of(digits, u8::is_ascii_hexdigit))
 }
 
 /// A name in lower case and without the dot at its end: two names that are equal then are one.
@@ -230,11 +264,39 @@ mod tests {
         for text in ["kube-node-b", "Kube-Node-B", "KUBE-NODE-B."] {
             assert_eq!(node_name(text).unwrap(), "kube-node-b");
         }
-        assert_eq!(node_name("1234").unwrap(), "1234");
         let long = "a".repeat(MAX_LABEL + 1);
         for bad in ["kube_node_b", "b..", ".", "10.0.0.1", "\u{fc}", &long] {
             assert!(node_name(bad).is_err(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn a_name_that_some_program_reads_as_something_else_is_no_nodes() {
+        for bad in [
+            "1234",
+            "2130706433",
+            "0x7f000001",
+            "0X7F000001.",
+            "0x",
+            "127.1",
+            "0177.0.0.1",
+            "0x7f.0.0.0x1",
+            "192.168.1.102.",
+            "web.1",
+            "xn--bcher-kva",
+            "node.XN--bcher-kva.example",
+        ] {
+            let error = node_name(bad).unwrap_err();
+            assert!(
+                error.contains("`nodeName`") || error.contains("is an IP address"),
+                "{error}"
+            );
+        }
+        for good in ["1a", "1e3", "0x7g", "10.server", "0x1.local", "x--n"] {
+            assert_eq!(node_name(good).as_deref(), Ok(good));
+        }
+        // Other machines may have such names.
+        assert_eq!(host_name("XN--bcher-kva").unwrap(), "xn--bcher-kva");
     }
 
     #[test]
@@ -248,7 +310,6 @@ mod tests {
             "b\u{f6}cher".to_owned(),
             "192.168.1.5".to_owned(),
             "192.168.1.6".to_owned(),
-            "1234".to_owned(),
             "web_1".to_owned(),
         ];
         let names: Vec<String> = hosts.iter().map(|host| as_node_name(host)).collect();
@@ -256,7 +317,7 @@ mod tests {
             assert_eq!(node_name(name).as_ref(), Ok(name));
             assert!(!names[..at].contains(name), "{names:?}");
         }
-        assert_eq!(names[5..], ["192-168-1-5", "192-168-1-6", "1234", "web-1"]);
+        assert_eq!(names[5..], ["192-168-1-5", "192-168-1-6", "web-1"]);
         // A name that fits stays whole.
         let whole = "w".repeat(MAX_LABEL);
         assert_eq!(as_node_name(&whole), whole);

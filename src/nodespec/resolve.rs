@@ -206,7 +206,7 @@ impl Resolver<'_> {
             hosts.origin = layer.origin("hosts");
             for (name, address) in entries {
                 let origin = layer.origin(&format!("hosts.{name}"));
-                match (network::node_name(name), network::node_address(address)) {
+                match (network::host_name(name), network::node_address(address)) {
                     (Ok(name), Ok(address)) => drop(hosts.value.insert(name, address)),
                     (Err(why), _) => self.refuse(&layer.origin("hosts"), name, why),
                     (_, Err(why)) => self.refuse(&origin, address, why),

@@ -41,7 +41,9 @@ impl NodeNames {
 
     /// Whether clients would take a server at that address for the API server.
     pub fn is_at_api_server(&self, address: Ipv4Addr) -> bool {
-        self.api_server_addresses.contains(&IpAddr::V4(address))
+        let mut all = self.api_server_addresses.iter();
+        // An address in the settings may be written as `::ffff:192.0.2.1`.
+        all.any(|own| own.to_canonical() == IpAddr::V4(address))
     }
 
     /// The required address of this name, if the settings have one.

@@ -6,6 +6,7 @@ mod clocks;
 mod faults;
 mod load;
 mod masters;
+mod names;
 mod pace;
 mod renewal;
 mod requests;

@@ -222,7 +222,7 @@ fn a_host_name_kubernetes_refuses_is_corrected_visibly_and_a_chosen_one_is_not()
             &["Kubernetes does not accept as a name", name],
         );
     }
-    for plain in ["server02", "server02.", "1234", "0x1f.novalocal", "1e3"] {
+    for plain in ["server02", "server02.", "1e3", "0x1g.novalocal", "1x"] {
         let mut inputs = master();
         inputs.metadata[0].hostname = plain.to_owned();
         let spec = resolved(&inputs);
@@ -230,7 +230,14 @@ fn a_host_name_kubernetes_refuses_is_corrected_visibly_and_a_chosen_one_is_not()
         let is_of_name = |warning: &String| warning.contains("as a name");
         assert!(!spec.warnings.iter().any(is_of_name));
     }
-    for hopeless in ["___.novalocal", "localhost", "../.."] {
+    for hopeless in [
+        "___.novalocal",
+        "localhost",
+        "../..",
+        "1234",
+        "0x1f.novalocal",
+        "xn--bcher-kva",
+    ] {
         let mut inputs = master();
         inputs.metadata[0].hostname = hopeless.to_owned();
         assert_holds(
