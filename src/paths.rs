@@ -80,6 +80,22 @@ pub const CALICO_IDENTITY_DIR: &str = "/etc/kubernetes/ca/calico";
 pub const CALICO_DIR: &str = "/etc/calico";
 /// calicoctl's settings.
 pub const CALICOCTL_CONFIG: &str = "/etc/calico/calicoctl.cfg";
+/// What calico/node gets of this program to configure BIRD with.
+pub const BIRD_DIR: &str = "/etc/calico/bird";
+/// The routes that BIRD takes.
+pub const BIRD_ROUTES: &str = "/etc/calico/bird/bird-routes.conf";
+/// The template of BIRD's configuration, in confd's language, with or without a mesh of all nodes.
+pub const BIRD_TEMPLATE: &str = "/etc/calico/bird/bird.cfg.template";
+/// The template of a node's own blocks, in confd's language.
+pub const BIRD_BLOCKS_TEMPLATE: &str = "/etc/calico/bird/bird_aggr.cfg.template";
+/// The template of what a node announces, in confd's language.
+pub const BIRD_POOLS_TEMPLATE: &str = "/etc/calico/bird/bird_ipam.cfg.template";
+/// The template of the configuration of BIRD for IPv6, in confd's language.
+pub const BIRD6_TEMPLATE: &str = "/etc/calico/bird/bird6.cfg.template";
+/// Where confd finds its templates, in the container calico-node.
+pub const CONFD_TEMPLATES: &str = "/etc/calico/confd/templates";
+/// Where confd writes BIRD's configuration, in the container calico-node.
+pub const CONFD_CONFIG: &str = "/etc/calico/confd/config";
 /// The log of Calico.
 pub const CALICO_LOG_DIR: &str = "/var/log/calico";
 /// The sockets of Calico's daemons.
@@ -175,6 +191,7 @@ pub const WRITTEN: &[&str] = &[
     "/etc",
     "/etc/appliance",
     CALICO_DIR,
+    BIRD_DIR,
     CNI_DIR,
     "/etc/modules-load.d",
     "/etc/sysctl.d",
@@ -227,6 +244,11 @@ const FOR_TEMPLATES: &[(&str, &str)] = &[
     ("audit_log", AUDIT_LOG),
     ("audit_policy", AUDIT_POLICY),
     ("bin", BIN_DIR),
+    ("bird6_template", BIRD6_TEMPLATE),
+    ("bird_blocks_template", BIRD_BLOCKS_TEMPLATE),
+    ("bird_pools_template", BIRD_POOLS_TEMPLATE),
+    ("bird_routes", BIRD_ROUTES),
+    ("bird_template", BIRD_TEMPLATE),
     ("bootstrap_kubeconfig", BOOTSTRAP_KUBECONFIG),
     ("calico_identity", CALICO_IDENTITY_DIR),
     ("calico_kubeconfig", CALICO_KUBECONFIG),
@@ -234,6 +256,8 @@ const FOR_TEMPLATES: &[(&str, &str)] = &[
     ("calico_run", CALICO_RUN_DIR),
     ("cni", CNI_DIR),
     ("cni_bin", CNI_BIN_DIR),
+    ("confd_config", CONFD_CONFIG),
+    ("confd_templates", CONFD_TEMPLATES),
     (
         "controller_manager_kubeconfig",
         CONTROLLER_MANAGER_KUBECONFIG,

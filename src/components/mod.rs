@@ -198,7 +198,13 @@ const CALICO: Service = Service {
     name: "kube-calico",
     runs: Runs::Image("calico-node"),
     certificates: &[AUTHORITY, CALICO_CERTIFICATE],
-    files: &[],
+    files: &[
+        paths::BIRD_ROUTES,
+        paths::BIRD_TEMPLATE,
+        paths::BIRD_BLOCKS_TEMPLATE,
+        paths::BIRD_POOLS_TEMPLATE,
+        paths::BIRD6_TEMPLATE,
+    ],
     health: Some(|_| Health {
         url: format!("http://127.0.0.1:{}/readiness", ports::FELIX_HEALTH),
         client: None,

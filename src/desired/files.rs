@@ -58,6 +58,11 @@ fn config_files(sources: &Sources<'_>) -> Result<Vec<File>> {
         hosts,
         file(paths::CALICOCTL_CONFIG, "config/calicoctl.cfg.yaml")?,
         file(paths::CNI_CONFIG, "config/10-calico.json")?,
+        file(paths::BIRD_ROUTES, "config/bird-routes.conf")?,
+        file(paths::BIRD_TEMPLATE, "config/bird.cfg.template")?,
+        file(paths::BIRD_BLOCKS_TEMPLATE, "config/bird_aggr.cfg.template")?,
+        file(paths::BIRD_POOLS_TEMPLATE, "config/bird_ipam.cfg.template")?,
+        file(paths::BIRD6_TEMPLATE, "config/bird6.cfg.template")?,
         File::public(paths::MACHINE, machine(sources.spec)?),
     ];
     if sources.spec.role.is_worker() {

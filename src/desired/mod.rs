@@ -204,6 +204,7 @@ fn directories(spec: &NodeSpec) -> Vec<Directory> {
         (all, paths::KUBERNETES_DIR, 0o755),
         (all, paths::CA_DIR, 0o755),
         (all, paths::CALICO_DIR, 0o755),
+        (all, paths::BIRD_DIR, 0o755),
         (all, paths::CNI_DIR, 0o755),
         (all, paths::CALICO_LOG_DIR, 0o755),
         (master, paths::ETCD_DIR, 0o700),

@@ -77,7 +77,22 @@ pub(super) fn values(sources: &Sources<'_>) -> Value {
             "dns": cluster.dns_ip().to_string(),
         },
         "hosts": hosts(spec),
+        "routes_taken": routes_taken(spec),
     })
+}
+
+/// The length of the prefix of the blocks of pods' addresses in Calico 2.6.
+const BLOCK: u8 = 26;
+
+/// The routes that a node takes from others, as patterns of prefixes for BIRD: to blocks of pods and to single pods,
+/// and all in the ranges that the settings name.
+fn routes_taken(spec: &NodeSpec) -> Vec<String> {
+    let pods = *spec.cluster.pod_cidr;
+    let shortest = pods.prefix_len().max(BLOCK);
+    let others = spec.cluster.bgp_routes.iter();
+    core::iter::once(format!("{pods}{{{shortest},32}}"))
+        .chain(others.map(|range| format!("{range}+")))
+        .collect()
 }
 
 /// The paths of a node's certificates or keys, by the names of the certificates.

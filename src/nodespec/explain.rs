@@ -103,6 +103,11 @@ impl NodeSpec {
         rows.extend([
             displayed("mtu", &self.mtu),
             displayed("ipip", &cluster.ipip),
+            row(
+                "bgpRoutes",
+                &cluster.bgp_routes,
+                list(cluster.bgp_routes.iter().map(ToString::to_string)),
+            ),
             row("podMTU", &self.mtu, self.pod_mtu()),
             row(
                 "nodeLabels",

@@ -132,6 +132,8 @@ pub struct ClusterSpec {
     pub api_server_sans: Sourced<Vec<SubjectAltName>>,
     /// When Calico uses tunnels.
     pub ipip: Sourced<Ipip>,
+    /// The ranges besides the pods' to which nodes take routes from BGP peers.
+    pub bgp_routes: Sourced<Vec<Ipv4Net>>,
     /// The port on 127.0.0.1 at which each node reaches the API servers, if there are several.
     pub balancer_port: Sourced<u16>,
     /// The master's address, if it is known; with several masters, that of the founder.

@@ -175,6 +175,7 @@ impl Resolver<'_> {
         let node_ports = self.setting("nodePortRange", |s| &s.node_port_range, ports::node_ports);
         let api_server_sans = self.setting("apiServerSANs", |s| &s.api_server_sans, alt_names);
         let ipip = self.setting("ipip", |s| &s.ipip, str::parse);
+        let bgp_routes = self.setting("bgpRoutes", |s| &s.bgp_routes, ranges);
         let balancer_port = self.setting("balancerPort", |s| &s.balancer_port, own_port);
         let hosts = self.hosts(inventory);
         Some(ClusterSpec {
@@ -185,6 +186,7 @@ impl Resolver<'_> {
             node_ports: node_ports?,
             api_server_sans: api_server_sans?,
             ipip: ipip?,
+            bgp_routes: bgp_routes?,
             balancer_port: balancer_port?,
             master,
             masters: masters?,
@@ -281,6 +283,28 @@ impl Resolver<'_> {
             own,
         ];
         self.refuse_overlaps(&ranges);
+        self.check_bgp_routes(cluster, &ranges);
+    }
+
+    /// Routes from peers must not lead to other pods, services or nodes: whoever announces such a route gets what
+    /// is sent there. `taken` are ranges in use, with their names.
+    pub(super) fn check_bgp_routes(&mut self, cluster: &ClusterSpec, taken: &[(String, Ipv4Net)]) {
+        let masters = cluster.masters.iter().map(|master| {
+            let name = format!("the address of the master {}", master.name);
+            (name, Ipv4Net::from(master.address))
+        });
+        let master = cluster.master.iter().map(|master| {
+            let name = format!("the address of the master ({})", master.origin);
+            (name, Ipv4Net::from(master.value))
+        });
+        let taken: Vec<_> = taken.iter().cloned().chain(masters).chain(master).collect();
+        let routes = &cluster.bgp_routes;
+        for range in &**routes {
+            if let Some((name, _)) = taken.iter().find(|(_, net)| network::overlap(range, net)) {
+                let why = format!("it overlaps {name}; name ranges outside the cluster only");
+                self.refuse(&routes.origin, &range.to_string(), why);
+            }
+        }
     }
 }
 
@@ -300,9 +324,16 @@ fn service_range(text: &str) -> Result<Ipv4Net, String> {
 
 /// Names and addresses separated by commas.
 fn alt_names(text: &str) -> Result<Vec<SubjectAltName>, String> {
-    let items = text
-        .split(',')
+    items(text).map(SubjectAltName::parse).collect()
+}
+
+/// IPv4 ranges separated by commas.
+fn ranges(text: &str) -> Result<Vec<Ipv4Net>, String> {
+    items(text).map(network::cidr).collect()
+}
+
+fn items(text: &str) -> impl Iterator<Item = &str> {
+    text.split(',')
         .map(str::trim)
-        .filter(|item| !item.is_empty());
-    items.map(SubjectAltName::parse).collect()
+        .filter(|item| !item.is_empty())
 }

@@ -62,6 +62,10 @@ pub struct Settings {
     /// When Calico uses IP-in-IP tunnels between nodes. With `off`, Neutron must allow the pods' addresses.
     #[schemars(with = "Option<Ipip>")]
     pub ipip: Option<String>,
+    /// IPv4 ranges besides the pods' to which nodes take routes from BGP peers, separated by commas, or a list.
+    #[schemars(with = "Option<OneOrMany>")]
+    #[serde(deserialize_with = "one_or_many")]
+    pub bgp_routes: Option<String>,
     /// The MTU of the nodes' network, in bytes, if OpenStack and the kernel report a wrong one.
     #[schemars(with = "Option<u32>", range(min = 576, max = 9216))]
     pub mtu: Option<String>,
@@ -353,6 +357,7 @@ pub const PLAIN: &[Plain] = &[
         "k8s.example.org,203.0.113.7",
     ),
     plain("ipip", "APPLIANCE_IPIP", "off", "off"),
+    described("bgpRoutes", "APPLIANCE_BGP_ROUTES", "none", "10.20.0.0/16"),
     described("mtu", "APPLIANCE_MTU", "detected, else 1500", "1450"),
     described(
         "nodeLabels",

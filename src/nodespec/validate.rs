@@ -67,5 +67,6 @@ impl Resolver<'_> {
             )
         }));
         self.refuse_overlaps(&ranges);
+        self.check_bgp_routes(&cluster, &ranges);
     }
 }

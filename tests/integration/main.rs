@@ -7,6 +7,7 @@ mod addons;
 mod at_work;
 mod balance;
 mod binary;
+mod bird;
 mod bundles;
 mod carrier;
 mod certs;

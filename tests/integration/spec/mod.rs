@@ -292,6 +292,31 @@ fn ranges_that_share_an_address_are_refused_by_name() {
 }
 
 #[test]
+fn ranges_for_peers_lead_out_of_the_cluster() {
+    for (range, overlapped) in [
+        ("0.0.0.0/0", "podCIDR 172.20.0.0/16"),
+        ("172.20.4.0/24", "podCIDR 172.20.0.0/16"),
+        ("10.68.0.0/24", "serviceCIDR 10.68.0.0/16"),
+        (
+            "10.20.0.0/16,192.168.1.64/26",
+            "this node's subnet 192.168.1.0/24",
+        ),
+        ("198.51.100.0/24", "the address of the master server04"),
+    ] {
+        let masters = "server02=192.168.1.102,server04=198.51.100.4,server05=192.168.1.105";
+        let inputs = configured(&format!(
+            "{{bgpRoutes: \"{range}\", masters: \"{masters}\"}}"
+        ));
+        assert_holds(
+            &refusal(&inputs),
+            &["bgpRoutes` is", "it overlaps", overlapped],
+        );
+    }
+    let taken = resolved(&configured("bgpRoutes: [10.20.0.0/16, 10.40.0.0/16]"));
+    assert_eq!(taken.cluster.bgp_routes.len(), 2);
+}
+
+#[test]
 fn values_that_could_break_a_unit_are_refused_as_typed() {
     for hostile in ["a\nExecStartPre=/bin/evil", "50%", "quo\"te", "it's"] {
         let mut inputs = configured("{}");

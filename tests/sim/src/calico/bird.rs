@@ -40,6 +40,8 @@ pub struct Routing {
     pub global: Vec<Peer>,
     /// The routes for the kernel.
     pub direct: Direct,
+    /// Whether a file beside the configuration says which routes it takes (`bird-routes.conf`).
+    pub chooses: bool,
 }
 
 /// A peer.
@@ -70,10 +72,14 @@ impl Routing {
             }
             Direct::None => String::new(),
         };
+        let (include, import) = match self.chooses {
+            true => ("include \"bird-routes.conf\";\n", "filter taken"),
+            false => ("", "all"),
+        };
         let peers = self.peers("Mesh", &self.mesh) + &self.peers("Global", &self.global);
         format!(
             "router id {address};\n\
-             log stderr {{ warning, error, fatal, bug }};\n\
+             log stderr {{ warning, error, fatal, bug }};\n{include}\
              filter own_blocks {{\n{own}  reject;\n}}\n\
              filter to_kernel {{\n  if source = RTS_STATIC then accept;\n  {kernel}\n  reject;\n}}\n\
              protocol kernel {{\n  learn;\n  persist;\n  scan time 2;\n  import all;\n  \
@@ -82,7 +88,7 @@ impl Routing {
              protocol direct {{\n  interface -\"cali*\", -\"tunl*\", \"*\";\n}}\n\
              protocol static {{\n{statics}}}\n\
              template bgp peers {{\n  local {address} as {};\n  multihop;\n  gateway recursive;\n  \
-             import all;\n  export filter own_blocks;\n  next hop self;\n  add paths on;\n  \
+             import {import};\n  export filter own_blocks;\n  next hop self;\n  add paths on;\n  \
              graceful restart;\n  connect retry time 5;\n  error wait time 2, 10;\n}}\n{peers}",
             self.system
         )
@@ -241,6 +247,7 @@ mod tests {
             mesh: vec![peer("192.0.2.1"), peer("192.0.2.2")],
             global: vec![peer("192.0.2.9")],
             direct,
+            chooses: true,
         };
         routing.configuration()
     }
@@ -261,6 +268,7 @@ mod tests {
         );
         assert!(text.contains("  if net = 172.20.0.64/26 then accept;\n  reject;"));
         assert!(text.contains("if source = RTS_BGP then accept;"));
+        assert!(text.contains("  import filter taken;\n  export filter own_blocks;"));
     }
 
     #[test]

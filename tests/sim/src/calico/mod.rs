@@ -26,3 +26,8 @@ fn configuration() -> PathBuf {
     let directory = std::env::var_os("SIM_CALICO_RUN").unwrap_or("/etc/calico/confd/config".into());
     PathBuf::from(directory).join("bird.cfg")
 }
+
+/// The file that says which routes BIRD takes, if the container gets one.
+fn routes() -> PathBuf {
+    configuration().with_file_name("bird-routes.conf")
+}

@@ -218,6 +218,7 @@ impl Settings {
                     .collect(),
                 global: global.peers,
                 direct,
+                chooses: super::routes().exists(),
             },
             pools,
         })
