@@ -16,7 +16,7 @@ use time::{Duration as Span, OffsetDateTime};
 use super::late::GRACE;
 use super::message::{
     CertificateSigningRequest, Certificates, HELLO, Hello, JOIN, Join, MAX_ANSWER, RENEW, Reason,
-    Refusal, SERVICE_NAME, TRUST, Welcome,
+    Refusal, SERVICE_NAME, TRUST, Trusted, Welcome,
 };
 use super::proof::{Asked, Transcript};
 use super::sealed::{self, Half, MasterKeys};
@@ -178,6 +178,7 @@ impl Worker<'_> {
             node_name: self.name.to_owned(),
             node_address: self.address,
             nonce: Bytes32::random().map_err(permanent)?,
+            trusts: self.trusted.is_some(),
         };
         let welcome: Welcome = self.ask(&client, HELLO, &hello)?;
         let seen = first_seen.seen().unwrap_or_default();
@@ -199,7 +200,7 @@ impl Worker<'_> {
                 token.id()
             )));
         }
-        self.check_authority(&welcome)?;
+        self.check_authority(&hello.nonce, &welcome)?;
         let now = OffsetDateTime::now_utc();
         if (now - welcome.time).abs() > MOST_APART {
             log::warn!("{self}: {}", clocks(now, welcome.time));
@@ -229,8 +230,9 @@ impl Worker<'_> {
     }
 
     /// Refuses a master with a different CA. A rebuilt master may know the token, but it is not the
-    /// master of this node's cluster.
-    fn check_authority(&self, welcome: &Welcome) -> Result<(), Failure> {
+    /// master of this node's cluster. Everyone with the token can answer like a master: so this node takes another CA
+    /// beside its own only if its own signed it, for the `nonce` that this node sent.
+    fn check_authority(&self, nonce: &Bytes32, welcome: &Welcome) -> Result<(), Failure> {
         let described = describe(&welcome.authority).map_err(permanent)?;
         let is_another = |trusted: &&str| !shares_authority(trusted, &welcome.authority);
         if let Some(trusted) = self.trusted.filter(is_another) {
@@ -241,6 +243,15 @@ impl Worker<'_> {
                  /etc/kubernetes/ca /etc/kubernetes/ca.old`, then run `appliance install`",
                 describe(trusted).unwrap_or_default()
             )));
+        }
+        if let Some(trusted) = self.trusted.filter(|own| *own != welcome.authority) {
+            let sent = welcome.signature.clone().map(|signature| Trusted {
+                authority: welcome.authority.clone(),
+                signature,
+            });
+            let sent = sent.context("it did not sign the authorities that it sent; compare `appliance version` here and there");
+            let accepted = sent.and_then(|sent| sent.accepted(trusted, self.name, nonce));
+            accepted.map_err(|error| permanent(error.context(self.to_string())))?;
         }
         let info = inspect::inspect(welcome.authority.as_bytes()).map_err(permanent)?;
         let now = OffsetDateTime::now_utc();

@@ -2,32 +2,27 @@
 //! here. This code has no access to the network.
 
 use core::net::{IpAddr, Ipv4Addr};
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use anyhow::Result;
 use rcgen::KeyPair;
-use time::{Duration, OffsetDateTime};
+use time::OffsetDateTime;
 
 use super::csr::{self, Allowed, Checked};
 use super::followers::{Followers, Taken};
 use super::late::GRACE;
 use super::message::{Certificates, Hello, Join, Reason, Refusal, Renew, Trust, Trusted, Welcome};
 use super::nodes::{Applicant, AskCluster, Nodes, copy};
-use super::proof::{Asked, Transcript};
-use super::sealed::{Exchange, MasterKeys, Sealed};
+use super::proof::Asked;
+use super::sealed::MasterKeys;
+use super::sessions::{Session, Sessions};
 use super::signed;
 use super::tokens::Tokens;
 use crate::nodespec::network::node_name;
-use crate::nodespec::token::{Bytes32, KEY_BYTES, TokenId, Verifier};
+use crate::nodespec::token::{Bytes32, TokenId};
 use crate::pki::inspect;
 use crate::records::names::NodeNames;
 use crate::records::nodes::NodeRecord;
 
-/// How long an exchange may take in total.
-const SESSION: Duration = Duration::minutes(2);
-/// How many exchanges may be open. At the limit, the oldest is dropped: a client that opens many
-/// and finishes none must not block others.
-const MOST_SESSIONS: usize = 4096;
 /// The longest part of a name in a log line, in characters.
 const MOST_SHOWN: usize = 100;
 /// The length of a SHA-256 in hexadecimal.
@@ -53,13 +48,6 @@ pub struct Asker<'a> {
     pub server_certificate: &'a [u8],
 }
 
-struct Session {
-    hello: Hello,
-    nonce: Bytes32,
-    server_certificate: Vec<u8>,
-    verifier: Verifier,
-}
-
 /// How to find out whether a machine is still up.
 #[derive(Clone, Copy)]
 pub struct Ask<'a> {
@@ -76,17 +64,7 @@ pub struct Gate<'a> {
     nodes: Nodes,
     followers: Option<Followers>,
     ask: Ask<'a>,
-    sessions: BTreeMap<Bytes32, Session>,
-    /// The exchanges that began within the time of a session, ended or not. The oldest comes first.
-    begun: VecDeque<Begun>,
-    /// The workers' nonces of these exchanges.
-    nonces: BTreeSet<Bytes32>,
-}
-
-struct Begun {
-    session: Bytes32,
-    nonce: Bytes32,
-    at: OffsetDateTime,
+    sessions: Sessions,
 }
 
 /// The result of a request: an answer, or a refusal for the sender. An error is a problem of the
@@ -113,9 +91,7 @@ impl<'a> Gate<'a> {
             nodes,
             followers: None,
             ask,
-            sessions: BTreeMap::new(),
-            begun: VecDeque::new(),
-            nonces: BTreeSet::new(),
+            sessions: Sessions::default(),
         }
     }
 
@@ -147,12 +123,15 @@ impl<'a> Gate<'a> {
     ) -> Decision<Welcome> {
         allowed!(self.check_name(asker, &hello.node_name, hello.node_address));
         let token = allowed!(self.tokens.usable(&hello.token_id, now)?);
-        self.forget_old(now);
-        if !self.nonces.insert(hello.nonce) {
+        if self.sessions.knows(&hello.nonce, now) {
             let why = "the nonce was used before; begin a new exchange";
             return Ok(Err(Refusal::new(Reason::BadRequest, why)));
         }
         let (session, nonce) = (Bytes32::random()?, Bytes32::random()?);
+        let signature = match hello.trusts {
+            true => Some(self.trusted(&hello.node_name, &hello.nonce)?.signature),
+            false => None,
+        };
         let said = Session {
             hello,
             nonce,
@@ -163,17 +142,13 @@ impl<'a> Gate<'a> {
             session,
             nonce,
             authority: self.cluster.authority.clone(),
+            signature,
             proof: said
                 .verifier
                 .prove(&said.transcript(&self.cluster.authority)),
             time: now,
         };
-        self.begun.push_back(Begun {
-            session,
-            nonce: said.hello.nonce,
-            at: now,
-        });
-        self.sessions.insert(session, said);
+        self.sessions.begin(session, said, asker.address, now);
         Ok(Ok(welcome))
     }
 
@@ -195,9 +170,7 @@ impl<'a> Gate<'a> {
         join: &Join,
         now: OffsetDateTime,
     ) -> Decision<Certificates> {
-        self.forget_old(now);
-        // A session is used only once, whatever the result.
-        let Some(session) = self.sessions.remove(&join.session) else {
+        let Some(session) = self.sessions.end(&join.session, now) else {
             let why = "this exchange does not exist, or took too long; begin a new exchange";
             return Ok(Err(Refusal::new(Reason::UnknownSession, why)));
         };
@@ -298,9 +271,13 @@ impl<'a> Gate<'a> {
             };
             followers.note(&name, &taken)?;
         }
-        let authority = self.cluster.authority.clone();
-        let trusted = Trusted::signed(&self.cluster.key, authority, &name, &trust.nonce)?;
-        Ok(Ok(trusted))
+        Ok(Ok(self.trusted(&name, &trust.nonce)?))
+    }
+
+    /// The authorities of the cluster, signed for the node `name`, which sent `nonce`.
+    fn trusted(&self, name: &str, nonce: &Bytes32) -> Result<Trusted> {
+        let Cluster { key, authority, .. } = &self.cluster;
+        Trusted::signed(key, authority.clone(), name, nonce)
     }
 
     /// The node that authenticates with its certificate kubelet-client (`certificate`, DER), and its
@@ -452,45 +429,5 @@ impl<'a> Gate<'a> {
             _ => return Ok(()),
         };
         Err(Refusal::new(Reason::NotYours, format!("{name} {why}")))
-    }
-
-    /// Drops expired sessions, and the oldest sessions if there are too many.
-    fn forget_old(&mut self, now: OffsetDateTime) {
-        while let Some(oldest) = self.begun.front() {
-            if now - oldest.at < SESSION && self.begun.len() < MOST_SESSIONS {
-                break;
-            }
-            self.sessions.remove(&oldest.session);
-            self.nonces.remove(&oldest.nonce);
-            self.begun.pop_front();
-        }
-    }
-}
-
-impl Session {
-    fn seal(
-        &self,
-        keys: &MasterKeys,
-        token_key: &[u8; KEY_BYTES],
-        theirs: &Bytes32,
-    ) -> Result<Sealed> {
-        let exchange = Exchange {
-            worker_nonce: &self.hello.nonce,
-            master_nonce: &self.nonce,
-            token_key,
-        };
-        exchange.seal(keys, theirs)
-    }
-
-    fn transcript<'s>(&'s self, authority: &'s str) -> Transcript<'s> {
-        Transcript {
-            token: &self.hello.token_id,
-            node_name: &self.hello.node_name,
-            node_address: self.hello.node_address,
-            worker_nonce: &self.hello.nonce,
-            master_nonce: &self.nonce,
-            authority,
-            server_certificate: &self.server_certificate,
-        }
     }
 }

@@ -2,6 +2,7 @@
 //! All data from the network is read into these types; unknown fields are refused.
 
 use core::net::Ipv4Addr;
+use core::ops::Not;
 
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
@@ -41,6 +42,9 @@ pub struct Hello {
     pub node_address: Ipv4Addr,
     /// Its random bytes.
     pub nonce: Bytes32,
+    /// Whether it trusts authorities already: then it takes others only with their signature.
+    #[serde(default, skip_serializing_if = "Not::not")]
+    pub trusts: bool,
 }
 
 /// The master's answer to [`Hello`].
@@ -53,6 +57,9 @@ pub struct Welcome {
     pub nonce: Bytes32,
     /// The CA certificates of the cluster in PEM, the issuing CA first.
     pub authority: String,
+    /// For a node that trusts authorities: the signature over the present ones, as in [`Trusted`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signature: Option<Signature>,
     /// The proof that it knows the token.
     pub proof: Bytes32,
     /// The time of its clock.

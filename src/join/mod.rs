@@ -19,6 +19,7 @@ pub mod registry;
 pub mod renewal;
 pub mod sealed;
 pub mod service;
+mod sessions;
 pub mod shared;
 pub mod signed;
 pub mod signer;

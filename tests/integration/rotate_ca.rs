@@ -423,8 +423,14 @@ fn a_node_with_a_certificate_of_the_old_authority_learns_the_new_one_and_gets_it
     };
     let (error, _) = told(worker.trust(&own, Some("x")).unwrap_err());
     assert!(!error.is_empty());
-    // While both are trusted, a node may join again.
-    assert!(node.join(&bed.token, bed.port, Some(&old.0)).is_ok());
+    // While both are trusted, a node that trusts the new one may join again. One that was left out does not take it from
+    // whoever has the token.
+    assert!(node.join(&bed.token, bed.port, Some(&middle)).is_ok());
+    let (error, _) = told(node.join(&bed.token, bed.port, Some(&old.0)).unwrap_err());
+    assert!(
+        error.contains("not signed by the newest authority"),
+        "{error}"
+    );
     let (error, _) = told(
         node.join(&bed.token, bed.port, Some(&stranger.0))
             .unwrap_err(),

@@ -83,3 +83,39 @@ fn a_copy_of_the_replaced_key_gives_no_node_another_authority() {
         "{error}"
     );
 }
+
+/// Every node of a cluster may have its token, and so may an attacker.
+#[test]
+fn who_has_the_token_gives_no_node_that_joins_again_another_authority() {
+    let now = OffsetDateTime::now_utc();
+    let (old, new, evil) = (
+        authority(now - Duration::hours(1)),
+        authority(now),
+        authority(now),
+    );
+    let node = Node::new("server01");
+    let joins = |sent: &str, key: &KeyPair, own: &str| {
+        let key = KeyPair::from_pem(&key.serialize_pem()).unwrap();
+        let bed = Bed::with_authority((sent.to_owned(), key), Presence::Absent);
+        node.join(&bed.token, bed.port, Some(own))
+    };
+    // The attacker's own, before and behind that of the cluster; with the key of a replaced one.
+    let (both, own) = (format!("{}{}", old.0, new.0), &old.0);
+    for (sent, key, own) in [
+        (format!("{}{own}", evil.0), &evil.1, own),
+        (format!("{}{}{own}", evil.0, new.0), &evil.1, own),
+        (format!("{}{}", old.0, evil.0), &old.1, &both),
+    ] {
+        let (error, transient) = told(joins(&sent, key, own).unwrap_err());
+        assert!(
+            error.contains("not signed by the newest authority") && !transient,
+            "{error}"
+        );
+    }
+    // Its own alone, and a rotation.
+    for sent in [own, &both] {
+        assert_eq!(joins(sent, &old.1, own).unwrap().authority, *sent);
+    }
+    let anew = format!("{}{}", new.0, old.0);
+    assert_eq!(joins(&anew, &new.1, &both).unwrap().authority, anew);
+}

@@ -110,6 +110,7 @@ pub fn hello(token: &Token, name: &str) -> Hello {
         node_name: name.to_owned(),
         node_address: WORKER,
         nonce: Bytes32::random().unwrap(),
+        trusts: false,
     }
 }
 
@@ -307,6 +308,30 @@ fn exchanges_that_nobody_ends_do_not_pile_up() {
     let welcome = gate.hello(&asker, hello.clone(), NOW).unwrap().unwrap();
     let join = bed.prove(&hello, &welcome, requests(&Node::new("server01")));
     gate.join(&asker, &join, NOW).unwrap().unwrap();
+}
+
+/// A token's identifier is not secret.
+#[test]
+fn who_begins_exchanges_without_end_drops_his_own_ones() {
+    let bed = Direct::new();
+    let mut gate = bed.gate();
+    let hello = bed.hello();
+    let welcome = gate.hello(&asker(), hello.clone(), NOW).unwrap().unwrap();
+    for number in 0..8_000_u16 {
+        let address = Ipv4Addr::new(127, 1, 0, (number % 17) as u8);
+        let attacker = Asker {
+            address: address.into(),
+            ..asker()
+        };
+        let one = Hello {
+            node_name: format!("evil{number}"),
+            node_address: address,
+            ..bed.hello()
+        };
+        gate.hello(&attacker, one, NOW).unwrap().unwrap();
+    }
+    let join = bed.prove(&hello, &welcome, requests(&Node::new("server01")));
+    gate.join(&asker(), &join, NOW).unwrap().unwrap();
 }
 
 #[test]
