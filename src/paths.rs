@@ -157,6 +157,8 @@ pub const CONFIG: &str = "/etc/appliance/config.yaml";
 pub const STATE: &str = "/var/lib/appliance/state.json";
 /// The machine on which the node was installed.
 pub const MACHINE: &str = "/var/lib/appliance/machine.json";
+/// The authorities of the cluster whose data a master has.
+pub const AUTHORITIES: &str = "/var/lib/appliance/authorities.json";
 /// Exists while this machine is a copy of the machine on which the node was installed.
 pub const COPY: &str = "/run/appliance-copy";
 /// The digest of the inputs of each service at its last start.

@@ -25,7 +25,7 @@ pub fn run(arguments: &Detect) -> Result<Outcome> {
     let spec = NodeSpec::resolve(&collected.inputs);
     let state = records::state(&root)?;
     let differences = match (&state, &spec) {
-        (Some(state), Ok(spec)) => differences(state, spec),
+        (Some(state), Ok(spec)) => differences(&state.into(), spec),
         _ => Vec::new(),
     };
     let differences: Vec<String> = differences.iter().map(ToString::to_string).collect();

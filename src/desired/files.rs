@@ -15,6 +15,7 @@ use crate::nodespec::addons::{Access, Switch};
 use crate::nodespec::ports::API_SERVER;
 use crate::paths;
 use crate::pki::{Pki, Secret};
+use crate::records::authorities::AuthoritiesRecord;
 use crate::records::expected::Expected;
 use crate::records::machine::MachineRecord;
 use crate::records::names::NodeNames;
@@ -27,6 +28,11 @@ pub fn all(sources: &Sources<'_>, services: &[&Service]) -> Result<Vec<File>> {
         files.extend(pki_files(pki));
         let issuer = issuer(Some(pki)).filter(|_| sources.spec.role.is_master());
         files.extend(issuer.map(|pem| File::public(paths::ISSUER_CERTIFICATE, pem).for_identity()));
+        if sources.spec.role.is_master() {
+            let record = AuthoritiesRecord::of(pki)?;
+            let text = serde_json::to_string_pretty(&record)? + "\n";
+            files.push(File::public(paths::AUTHORITIES, text).for_identity());
+        }
     }
     let tokens = sources.tokens.filter(|_| sources.spec.role.is_master());
     files.extend(

@@ -19,6 +19,7 @@ mod ask;
 mod authorities;
 pub mod by_hand;
 mod due;
+mod foreign;
 mod lost;
 mod masters;
 #[cfg(test)]
@@ -28,6 +29,7 @@ mod worker;
 pub use admin::admin;
 pub use authorities::{ask_authorities, next_authorities, take_authorities};
 pub use due::due;
+pub use foreign::refuse_foreign;
 pub use lost::refuse_lost;
 
 /// The node whose keys and certificates these are.

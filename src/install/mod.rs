@@ -17,14 +17,14 @@ use crate::observe::software::docker_source;
 use crate::observe::user::check_user;
 use crate::observe::workloads::{self, Place};
 use crate::observe::writable;
-use crate::observe::{self, records};
-use crate::paths::{BUNDLES, PROGRAM};
+use crate::observe::{self, records, trace};
+use crate::paths::{BUNDLES, PROGRAM, STATE};
 use crate::plan::{Plan, Step};
 use crate::preflight::facts::Wanted;
 use crate::preflight::stays::{Field, node_stays};
 use crate::preflight::{DockerSource, Ignored, Level, judge, refuse};
 use crate::records::machine::Likeness;
-use crate::records::state::State;
+use crate::records::state::{Installed, State};
 use crate::sys::process::{Runner, System};
 use crate::sys::progress;
 use crate::sys::root::Root;
@@ -95,16 +95,32 @@ impl Machine {
     /// Refuses to make another node of an installed one, except in the fields `change`; and new
     /// authorities for the data of a cluster.
     pub fn check_installed(&self, change: &[Field]) -> Result<()> {
-        if let Some(state) = records::state(&self.root)? {
+        if let Some(installed) = self.installed()? {
             if let Some(copied) = self.copied(change)? {
                 return Err(Refused {
                     problems: vec![copied],
                 }
                 .into());
             }
-            node_stays(&state, &self.spec, change)?;
+            node_stays(&installed, &self.spec, change)?;
         }
+        enroll::refuse_foreign(&self.context())?;
         enroll::refuse_lost(&self.context(), change.contains(&Field::Trust))
+    }
+
+    /// What others rely on in the node of this machine: by its record, or by its units if the record is gone.
+    fn installed(&self) -> Result<Option<Installed>> {
+        if let Some(state) = records::state(&self.root)? {
+            return Ok(Some((&state).into()));
+        }
+        let traced = trace::installed(&self.root)?;
+        if let Some(traced) = &traced {
+            log::warn!(
+                "{STATE} is missing, but the units of this machine are those of the node {}; it stays that node",
+                traced.node
+            );
+        }
+        Ok(traced)
     }
 
     /// What to say if this machine is a copy of the machine on which the node was installed, unless it

@@ -9,6 +9,7 @@ pub mod peers;
 pub mod preflight;
 pub mod records;
 pub mod software;
+pub mod trace;
 pub mod user;
 pub mod workloads;
 pub mod writable;

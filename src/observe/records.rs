@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use serde::de::DeserializeOwned;
 
 use crate::paths;
+use crate::records::authorities::AuthoritiesRecord;
 use crate::records::expected::Expected;
 use crate::records::images::NodeImage;
 use crate::records::machine::MachineRecord;
@@ -30,6 +31,11 @@ pub fn images(root: &Root) -> Result<Vec<NodeImage>> {
 /// The machine on which the node was installed; `None` before that.
 pub fn machine(root: &Root) -> Result<Option<MachineRecord>> {
     json(root, paths::MACHINE)
+}
+
+/// The authorities that this master had; `None` if it is none, or if an older version installed it.
+pub fn authorities(root: &Root) -> Result<Option<AuthoritiesRecord>> {
+    json(root, paths::AUTHORITIES)
 }
 
 /// The expected state of the cluster; `None` on a node that is not a master.

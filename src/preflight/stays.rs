@@ -6,7 +6,7 @@ use std::str::FromStr;
 use crate::nodespec::master::Master;
 use crate::nodespec::value::{Origin, Sourced};
 use crate::nodespec::{NodeSpec, Profile, Refused, Role};
-use crate::records::state::State;
+use crate::records::state::Installed;
 
 /// A fact of an installed node that others rely on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,8 +118,8 @@ impl fmt::Display for Difference {
     }
 }
 
-/// The differences between the installed node of `state` and the settings of now.
-pub fn differences(state: &State, spec: &NodeSpec) -> Vec<Difference> {
+/// The differences between the installed node and the settings of now.
+pub fn differences(state: &Installed, spec: &NodeSpec) -> Vec<Difference> {
     let cluster = &spec.cluster;
     // Records of older versions have no ranges.
     let (pods, services) = (state.pod_cidr.as_deref(), state.service_cidr.as_deref());
@@ -134,7 +134,7 @@ pub fn differences(state: &State, spec: &NodeSpec) -> Vec<Difference> {
         difference(
             state,
             Field::Masters,
-            Some(&listed(&state.masters)),
+            state.masters.as_deref().map(listed).as_deref(),
             &masters,
         ),
     ];
@@ -142,7 +142,7 @@ pub fn differences(state: &State, spec: &NodeSpec) -> Vec<Difference> {
 }
 
 fn difference<T: fmt::Display>(
-    state: &State,
+    state: &Installed,
     field: Field,
     was: Option<&str>,
     now: &Sourced<T>,
@@ -167,7 +167,7 @@ fn listed(masters: &[Master]) -> String {
 }
 
 /// Refuses to install a node as another one than it is, except in the fields `change`.
-pub fn node_stays(state: &State, spec: &NodeSpec, change: &[Field]) -> Result<(), Refused> {
+pub fn node_stays(state: &Installed, spec: &NodeSpec, change: &[Field]) -> Result<(), Refused> {
     let differences = differences(state, spec).into_iter();
     let refused = differences.filter(|one| !(one.may_change() && change.contains(&one.field)));
     let problems: Vec<String> = refused.map(|one| one.to_string()).collect();

@@ -47,6 +47,40 @@ pub struct State {
     pub balancer_port: Option<u16>,
 }
 
+/// The facts of an installed node that others rely on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Installed {
+    /// Its role.
+    pub role: String,
+    /// The profile of its cluster.
+    pub profile: String,
+    /// Its name.
+    pub node: String,
+    /// Its address.
+    pub address: String,
+    /// The addresses of pods, if they are known.
+    pub pod_cidr: Option<String>,
+    /// The addresses of services, if they are known.
+    pub service_cidr: Option<String>,
+    /// The masters of its cluster, if it is known whether there are several.
+    pub masters: Option<Vec<Master>>,
+}
+
+impl From<&State> for Installed {
+    fn from(state: &State) -> Installed {
+        let state = state.clone();
+        Installed {
+            role: state.role,
+            profile: state.profile,
+            node: state.node,
+            address: state.address,
+            pod_cidr: state.pod_cidr,
+            service_cidr: state.service_cidr,
+            masters: Some(state.masters),
+        }
+    }
+}
+
 impl State {
     /// The state of a node of `spec` that was installed from the bundle of `manifest`, whose
     /// payload has that digest.

@@ -289,7 +289,7 @@ fn refuse(machine: &Machine) -> Result<()> {
 /// Refuses to begin while something else would change on this master.
 fn refuse_other_changes(machine: &Machine) -> Result<()> {
     let (plan, _) = machine.plan(&machine.identity(Joining::Pretended)?)?;
-    if let Some(step) = plan.writes_beside(&[]) {
+    if let Some(step) = plan.writes_beside(&[paths::AUTHORITIES]) {
         bail!(refused(format!(
             "this master is not as its settings say ({step}); run `appliance install` first, so that only the \
              authorities change"

@@ -189,7 +189,7 @@ fn texts(desired: &Desired) -> BTreeMap<String, String> {
     desired
         .files
         .iter()
-        .filter(|file| !file.path.starts_with(paths::CA_DIR))
+        .filter(|file| !file.path.starts_with(paths::CA_DIR) && file.path != paths::AUTHORITIES)
         .filter_map(|file| Some((file.path.clone(), text(&file.content)?)))
         .collect()
 }

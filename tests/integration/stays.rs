@@ -167,3 +167,98 @@ fn a_master_of_an_older_version_gets_the_authority_of_etcd_on_demand() {
     assert_eq!(machine.read("etc/kubernetes/ca/ca.pem"), ca);
     assert!(machine.installed(&[]).contains("nothing to change"));
 }
+
+#[test]
+fn a_node_that_lost_the_record_of_its_state_stays_that_node() {
+    const STATE: &str = "var/lib/appliance/state.json";
+    let machine = master();
+    for lost in [STATE, "var/lib/appliance"] {
+        let path = machine.root().join(lost);
+        match path.is_dir() {
+            true => fs::remove_dir_all(path).unwrap(),
+            false => fs::remove_file(path).unwrap(),
+        }
+        for (changed, word) in [
+            (&["--set", "nodeName=other"][..], "name server02"),
+            (&["--set", "address=192.168.1.109"], "address 192.168.1.102"),
+            (&["--set", "podCIDR=10.1.0.0/16"], "podCIDR 172.20.0.0/16"),
+            (
+                &["--role", "worker", "--set", "master=192.168.1.110"],
+                "role master",
+            ),
+        ] {
+            let refusal = machine.refusal(changed);
+            assert!(
+                refusal.contains(&format!("installed with {word}")),
+                "{lost}, {changed:?}: {refusal}"
+            );
+        }
+        let again = machine.installed(&[]);
+        assert!(
+            again.contains("state.json is missing, but the units"),
+            "{again}"
+        );
+        assert!(machine.root().join(STATE).exists());
+    }
+}
+
+#[test]
+fn a_worker_that_lost_the_record_of_its_state_gets_another_name_on_demand() {
+    let machine = Machine::new();
+    let role = ["--role", "worker", "--set"];
+    let worker = |more: &[&'static str]| {
+        let own = ["profile=simple", "--set", "master=192.168.1.110"];
+        [&role[..], &own, more].concat()
+    };
+    machine.installed(&worker(&[]));
+    fs::remove_file(machine.root().join("var/lib/appliance/state.json")).unwrap();
+    let refusal = machine.refusal(&worker(&["--set", "nodeName=other"]));
+    assert!(refusal.contains("--change name"), "{refusal}");
+    machine.installed(&worker(&["--set", "nodeName=other", "--change", "name"]));
+}
+
+/// A first installation that did not get to the end, because of a wrong name for example.
+#[test]
+fn a_master_without_data_may_get_another_name() {
+    let machine = Machine::new();
+    machine.installed(&[]);
+    fs::remove_file(machine.root().join("var/lib/appliance/state.json")).unwrap();
+    machine.installed(&["--set", "nodeName=other"]);
+}
+
+/// Puts a directory of `from` in the place of the same one of `to`.
+fn put_in_place(from: &Machine, to: &Machine, directory: &str) {
+    let place = to.root().join(directory);
+    fs::remove_dir_all(&place).unwrap();
+    let copied = Command::new("cp")
+        .arg("-a")
+        .args([from.root().join(directory), place])
+        .status();
+    assert!(copied.unwrap().success());
+}
+
+#[test]
+fn the_authorities_of_another_cluster_are_refused_beside_the_data() {
+    let (machine, other, backup) = (master(), Machine::new(), Machine::new());
+    other.installed(&[]);
+    backup.put("etc/kubernetes/ca/x", "");
+    backup.put("etc/kubernetes/x", "");
+    put_in_place(&machine, &backup, "etc/kubernetes");
+    for (directory, word) in [
+        (PKI, "ca.pem"),
+        ("etc/kubernetes", "ca.pem"),
+        ("etc/kubernetes/ca/etcd-ca", "etcd-ca.pem is"),
+    ] {
+        put_in_place(&other, &machine, directory);
+        let refusal = machine.refusal(&[]);
+        for word in ["of another cluster than the data", word] {
+            assert!(refusal.contains(word), "{directory}, {word}: {refusal}");
+        }
+        put_in_place(&backup, &machine, "etc/kubernetes");
+        assert!(machine.installed(&[]).contains("nothing to change"));
+    }
+    // Without the data, they begin a cluster.
+    put_in_place(&other, &machine, "etc/kubernetes");
+    fs::remove_dir_all(machine.root().join("var/lib/etcd/member")).unwrap();
+    machine.installed(&[]);
+}
