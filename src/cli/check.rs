@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+use ipnet::Ipv4Net;
 use url::Url;
 
 use super::{Output, Waiting, text};
@@ -80,6 +81,9 @@ pub struct Datastore {
     /// Directory with the certificates and keys of the server
     #[arg(long, value_name = "DIR")]
     pub identity: PathBuf,
+    /// IPv4 ranges with the addresses of pods, separated by commas
+    #[arg(long, value_name = "RANGE", value_delimiter = ',', required = true)]
+    pub pods: Vec<Ipv4Net>,
 }
 
 /// What runs in the cluster besides its own parts.

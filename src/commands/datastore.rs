@@ -37,6 +37,6 @@ pub fn run(arguments: &Datastore) -> Result<Outcome> {
             arguments.listen
         )
     })?;
-    datastore::run(listener, server, &arguments.etcd, client)?;
+    datastore::run(listener, server, &arguments.etcd, client, &arguments.pods)?;
     Ok(Outcome::Done)
 }

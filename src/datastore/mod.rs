@@ -17,6 +17,7 @@ use axum::http::{self, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Json, Router};
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
+use ipnet::Ipv4Net;
 use percent_encoding::percent_decode_str;
 use rustls::{ClientConfig, ServerConfig};
 use serde_json::json;
@@ -25,11 +26,13 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use url::Url;
 
+use self::addresses::Pods;
 use self::writes::Write;
 use crate::components::CALICO_CERTIFICATE;
 use crate::pki::inspect;
 use crate::sys::door::{self, Door, Limits, Place};
 
+mod addresses;
 mod writes;
 
 /// The part of etcd's keys that Calico 2.6 uses (libcalico-go, `lib/backend/model`).
@@ -71,6 +74,8 @@ const RAFT_INTERNAL: u32 = 300;
 struct Etcd {
     url: Url,
     client: reqwest::Client,
+    /// The ranges of pods.
+    pods: Arc<[Ipv4Net]>,
     /// What each address has written.
     written: Arc<DefaultKeyedRateLimiter<IpAddr>>,
 }
@@ -96,12 +101,14 @@ impl Etcd {
     }
 }
 
-/// Serves nodes at `listener`, without end, with the keys of the etcd at `url`.
+/// Serves nodes at `listener`, without end, with the keys of the etcd at `url`. Pods have addresses in the ranges
+/// `pods` only.
 pub fn run(
     listener: TcpListener,
     server: ServerConfig,
     url: &Url,
     client: ClientConfig,
+    pods: &[Ipv4Net],
 ) -> Result<()> {
     let etcd = Etcd {
         url: url.clone(),
@@ -112,6 +119,7 @@ pub fn run(
             .connect_timeout(CONNECT)
             .build()
             .context("cannot make a client of etcd")?,
+        pods: pods.into(),
         written: Arc::new(RateLimiter::keyed(
             Quota::per_second(WRITTEN_EACH_SECOND).allow_burst(WRITTEN),
         )),
@@ -188,7 +196,7 @@ async fn answer(
         let why = "the body is too long, or took too long";
         return refused(StatusCode::BAD_REQUEST, INVALID_FORM, why);
     };
-    if let Some(why) = refused_write(&parts, &url, &body) {
+    if let Some(why) = refused_write(&parts, &url, &body, &etcd.pods) {
         log_refusal(client, &parts.method, url.path(), why);
         return refused(StatusCode::FORBIDDEN, UNAUTHORIZED, why);
     }
@@ -222,7 +230,7 @@ fn is_write(method: &Method) -> bool {
 }
 
 /// Why a request may not change what it would; `None` if it may, or if it changes nothing.
-fn refused_write(parts: &Parts, url: &Url, body: &Bytes) -> Option<&'static str> {
+fn refused_write(parts: &Parts, url: &Url, body: &Bytes, pods: &[Ipv4Net]) -> Option<&'static str> {
     if !is_write(&parts.method) {
         return None;
     }
@@ -237,6 +245,7 @@ fn refused_write(parts: &Parts, url: &Url, body: &Bytes) -> Option<&'static str>
         query: url.query().unwrap_or_default(),
         content_type: kind.map(HeaderValue::as_bytes),
         body,
+        pods: &Pods(pods),
     };
     write.refusal()
 }

@@ -10,6 +10,8 @@ use axum::http::Method;
 use serde_json::Value;
 use url::form_urlencoded;
 
+use super::addresses::Pods;
+
 /// The form in which clients of etcd send values.
 pub const FORM: &str = "application/x-www-form-urlencoded";
 /// The longest value, in bytes. Calico's longest, a block of addresses, has some 10 KiB.
@@ -30,17 +32,18 @@ const PARAMETERS: [&str; 12] = [
     "value",
 ];
 /// The settings of Felix that calico/node 2.6 writes, and those that `calicoctl config` sets.
-const SETTINGS: [&str; 9] = [
+const SETTINGS: [&str; 8] = [
     "CalicoVersion",
     "ClusterGUID",
     "ClusterType",
     "DefaultEndpointToHostAction",
     "InterfacePrefix",
     "IpInIpEnabled",
-    "IpInIpTunnelAddr",
     "LogSeverityScreen",
     "ReportingIntervalSecs",
 ];
+/// The setting with the address of a node's end of tunnels.
+const TUNNEL: &str = "IpInIpTunnelAddr";
 /// The directories with the keys of all nodes, policies or addresses.
 const OF_ALL: [&str; 27] = [
     "",
@@ -84,6 +87,8 @@ pub struct Write<'a> {
     pub content_type: Option<&'a [u8]>,
     /// Its body.
     pub body: &'a [u8],
+    /// The ranges of pods.
+    pub pods: &'a Pods<'a>,
 }
 
 impl Write<'_> {
@@ -120,7 +125,7 @@ impl Write<'_> {
         }
         match values.as_slice() {
             [] => None,
-            [value] => refused_value(&segments, value),
+            [value] => refused_value(&segments, value, self.pods),
             _ => Some("there are several values"),
         }
     }
@@ -143,13 +148,18 @@ fn is_plain(text: &str) -> bool {
     text.bytes().all(is_known)
 }
 
-fn refused_value(segments: &[&str], value: &str) -> Option<&'static str> {
+fn refused_value(segments: &[&str], value: &str, pods: &Pods<'_>) -> Option<&'static str> {
     if value.len() > MAX_VALUE {
         return Some("the value is too long");
     }
     let allowed = match segments {
         ["bgp", "v1", "global", "custom_filters", ..] => value.is_empty(),
+        ["v1", "ipam", "v4", "pool", ..] => is_plain_object(value) && pods.may_have_pool(value),
         ["bgp", ..] | ["v1", "ipam", ..] => is_plain(value) || is_plain_object(value),
+        ["v1", "config", TUNNEL] | ["v1", "host", _, "config", TUNNEL] => {
+            pods.may_have_tunnel(value)
+        }
+        ["v1", "host", _, "workload", ..] => value.is_empty() || pods.may_have_endpoint(value),
         ["v1", "config", name] | ["v1", "host", _, "config", name] => {
             SETTINGS.contains(name) && is_plain(value)
         }
@@ -179,7 +189,13 @@ fn is_plain_object(value: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use core::net::Ipv4Addr;
+
+    use ipnet::Ipv4Net;
+
     use super::*;
+
+    const PODS: Pods<'static> = Pods(&[Ipv4Net::new_assert(Ipv4Addr::new(172, 20, 0, 0), 16)]);
 
     fn put(path: &str, value: &str) -> Option<&'static str> {
         let body = form_urlencoded::Serializer::new(String::new())
@@ -191,6 +207,7 @@ mod tests {
             query: "prevExist=false&dir=false",
             content_type: Some(FORM.as_bytes()),
             body: body.as_bytes(),
+            pods: &PODS,
         };
         write.refusal()
     }
@@ -219,7 +236,7 @@ mod tests {
             ("/v1/host/server01/bird_ip", "192.168.1.101"),
             (
                 "/v1/host/server01/workload/k8s/default.a-b%2fc/endpoint/eth0",
-                "{\"state\": \"active\",\n \"name\": \"cali0123456789a\"}",
+                "{\"state\": \"active\",\n \"name\": \"cali0123456789a\", \"ipv4_nets\": [\"172.20.43.5/32\"]}",
             ),
             (
                 "/ipam/v2/assignment/ipv4/block/172.20.43.0-26",
@@ -265,6 +282,16 @@ mod tests {
             ("/v1/host/server02/config/LogFilePath", "/etc/cron.d/a"),
             ("/v1/host/server02/config/TyphaAddr", "1.2.3.4:1"),
             ("/v1/config/ClusterType", "a b"),
+            ("/v1/config/IpInIpTunnelAddr", "192.168.1.102"),
+            ("/v1/host/server02/config/IpInIpTunnelAddr", "192.168.1.102"),
+            (
+                "/v1/ipam/v4/pool/192.168.1.0-24",
+                r#"{"cidr":"192.168.1.0/24"}"#,
+            ),
+            (
+                "/v1/host/server02/workload/k8s/a/endpoint/eth0",
+                r#"{"ipv4_nets":["192.168.1.102/32"]}"#,
+            ),
         ] {
             assert!(put(path, value).is_some(), "{path} {value}");
         }
@@ -281,6 +308,7 @@ mod tests {
                 query,
                 content_type,
                 body,
+                pods: &PODS,
             };
             write.refusal()
         };

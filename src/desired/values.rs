@@ -78,7 +78,16 @@ pub(super) fn values(sources: &Sources<'_>) -> Value {
         },
         "hosts": hosts(spec),
         "routes_taken": routes_taken(spec),
+        "pod_ranges": pod_ranges(spec),
     })
+}
+
+/// The ranges that may have addresses of pods: of Calico's first pool, and of others that routes lead to.
+fn pod_ranges(spec: &NodeSpec) -> Vec<String> {
+    core::iter::once(&*spec.cluster.pod_cidr)
+        .chain(&*spec.cluster.bgp_routes)
+        .map(ToString::to_string)
+        .collect()
 }
 
 /// The length of the prefix of the blocks of pods' addresses in Calico 2.6.

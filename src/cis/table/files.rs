@@ -84,7 +84,8 @@ pub const MASTER: Section = Section {
         )
         .differs(
             Rule::Owner(ETCD_DATA, ROOT),
-            "etcd runs as root, as in the tutorial. Only root can look into the directory",
+            "etcd runs as root, as in the tutorial. Whoever controls etcd controls all nodes, whatever its user. Only root \
+             can look into the directory",
         ),
         mode(
             "1.4.13",

@@ -389,12 +389,13 @@ More: appliance help high-availability";
 
 pub const DATASTORE_USAGE: &str = "\
 appliance datastore [OPTIONS] --listen <ADDRESS:PORT>
-       --etcd <URL> --identity <DIR>";
+       --etcd <URL> --identity <DIR> --pods <RANGE>";
 
 pub const DATASTORE: &str = "\
 Examples:
   appliance datastore --listen 192.168.1.102:2378 \\
-    --etcd https://127.0.0.1:2379 --identity /run/appliance-calico-datastore
+    --etcd https://127.0.0.1:2379 --pods 172.20.0.0/16 \\
+    --identity /run/appliance-calico-datastore
 
 More: appliance help security";
 

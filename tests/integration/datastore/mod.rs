@@ -161,6 +161,7 @@ impl Bed {
             .arg(format!("--etcd=https://127.0.0.1:{}", self.etcd))
             .arg("--identity")
             .arg(self.dir.path())
+            .arg("--pods=172.20.0.0/16")
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
@@ -333,6 +334,16 @@ fn a_worker_writes_nothing_that_runs_on_other_nodes() {
             "",
         ),
         ("v1/config/DataplaneDriver", "/var/log/calico/a"),
+        // Routes on another node, without BGP.
+        (
+            "v1/host/server02/workload/k8s/a/endpoint/eth0",
+            "{\"ipv4_nets\":[\"192.168.1.102/32\"]}",
+        ),
+        ("v1/host/server02/config/IpInIpTunnelAddr", "192.168.1.102"),
+        (
+            "v1/ipam/v4/pool/192.168.1.0-24",
+            "{\"cidr\":\"192.168.1.0/24\"}",
+        ),
     ] {
         assert_eq!(put(path, value), 403, "{path}");
     }
@@ -347,7 +358,8 @@ fn a_worker_writes_nothing_that_runs_on_other_nodes() {
 fn a_worker_does_not_fill_etcd() {
     let bed = Bed::new();
     let client = bed.client("calico", AUTHORITY);
-    let value = format!("value={}", "a".repeat(30_000));
+    let label = "a".repeat(30_000);
+    let value = format!("value={{\"labels\":{{\"a\":\"{label}\"}}}}");
     let put = |number: u32| {
         let path = format!("/v2/keys/calico/v1/host/server01/workload/a/{number}/endpoint/eth0");
         let put = client
