@@ -25,6 +25,7 @@ inventory:
   role: worker
   address: 192.168.1.101
 - name: server03
+  uuid: 5f7a1c9e-3b0d-4a52-9c77-0e8f6d2b4a03
   role: worker
   address: 192.168.1.103
 ca:
@@ -42,6 +43,8 @@ workloads:
 - name: api-gateway
   after: [message-service]
   file: /etc/appliance/api-gateway.yaml
+- name: settings
+  manifest: '{apiVersion: v1, kind: ConfigMap, metadata: {name: settings}}'
 roleRules:
 - launchIndex: 0
   role: master
@@ -173,13 +176,35 @@ mod tests {
         validate(&[layer]).unwrap();
         let schema = schema();
         let properties = schema.get("properties").unwrap().as_object().unwrap();
-        let parts = schema.get("$defs").unwrap().as_object().unwrap().values();
-        let of_parts = parts.filter_map(|part| part.get("properties")?.as_object());
-        for key in of_parts.chain([properties]).flat_map(|all| all.keys()) {
+        assert!(properties.contains_key("join"));
+        let mut keys = Vec::new();
+        every_property(schema.as_value(), &mut keys);
+        assert!(keys.len() > properties.len());
+        for key in keys {
             assert!(
                 text.contains(&format!("{key}:")),
                 "{key} is not in the example"
             );
+        }
+    }
+
+    /// The names of all properties in a schema, also of those in lists and in properties.
+    fn every_property<'a>(schema: &'a Value, keys: &mut Vec<&'a str>) {
+        match schema {
+            Value::Object(fields) => {
+                let properties = fields.get("properties").and_then(Value::as_object);
+                keys.extend(
+                    properties
+                        .into_iter()
+                        .flat_map(|all| all.keys())
+                        .map(String::as_str),
+                );
+                fields
+                    .values()
+                    .for_each(|value| every_property(value, keys));
+            }
+            Value::Array(values) => values.iter().for_each(|value| every_property(value, keys)),
+            _ => {}
         }
     }
 
