@@ -4,10 +4,13 @@ use std::fmt;
 use std::str::FromStr;
 
 use anyhow::{Context, Result, bail, ensure};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// A SHA-256 digest: 64 lower-case hexadecimal digits.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, Serialize)]
+#[derive(
+    Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, Serialize, JsonSchema,
+)]
 #[serde(try_from = "String", into = "String")]
 pub struct Sha256(String);
 
@@ -103,7 +106,7 @@ impl From<Sha512> for String {
 
 /// A digest of one of the algorithms with which projects publish checksums. Its text is the algorithm, a
 /// colon and the digits, such as `sha512:0d1d…`.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
 pub enum Digest {
     /// The usual algorithm.

@@ -11,8 +11,9 @@ fn main() -> ExitCode {
     commands::log::guarded(|| match cli::parse(std::env::args_os()) {
         Ok(cli) => {
             commands::log::start(cli.verbose);
-            commands::log::end(commands::run(cli, REQUIRED_KEY))
+            let output = cli.output.format();
+            commands::log::end(commands::run(cli, REQUIRED_KEY), output)
         }
-        Err(shown) => commands::log::end_with(&shown),
+        Err(shown) => commands::log::end_with(&shown, cli::wants_json(std::env::args_os())),
     })
 }

@@ -16,7 +16,7 @@ variable "user_data" {
 
   validation {
     condition     = length(var.user_data) > 0
-    error_message = "The user-data is empty, so the servers have no join token. Write it with `appliance user-data --cluster cluster.yaml -o user-data`."
+    error_message = "The user-data is empty, so the servers have no join token. Write it with `appliance user-data --cluster cluster.yaml --file user-data`."
   }
 }
 

@@ -7,14 +7,14 @@ use crate::observe::records;
 use crate::sys::process::Runner;
 use crate::sys::root::Root;
 
-/// Loads the images that docker has lost. Does nothing while docker does not run.
+/// Loads the images that docker has lost. Does nothing while docker does not run. Returns what it found, in words.
 ///
 /// # Errors
 /// If an image is missing and cannot be loaded. The other images are still loaded.
-pub fn ensure(root: &Root, runner: &dyn Runner, docker: &Docker) -> Result<()> {
+pub fn ensure(root: &Root, runner: &dyn Runner, docker: &Docker) -> Result<String> {
     if !docker.is_running(runner) {
-        log::info!("docker does not run, so its images cannot be checked: systemctl status docker");
-        return Ok(());
+        let text = "docker does not run, so its images cannot be checked: systemctl status docker";
+        return Ok(text.to_owned());
     }
     let wanted = records::images(root)?;
     let mut lost = 0;
@@ -45,6 +45,5 @@ pub fn ensure(root: &Root, runner: &dyn Runner, docker: &Docker) -> Result<()> {
             wanted.len()
         );
     }
-    log::info!("docker has all {} images", wanted.len());
-    Ok(())
+    Ok(format!("docker has all {} images", wanted.len()))
 }

@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::cache::Cache;
@@ -16,7 +17,7 @@ use crate::sys::host::program_name;
 use crate::sys::parallel;
 
 /// The result of an examination.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct Diagnosis {
     /// The bundle's name.
@@ -33,7 +34,7 @@ pub struct Diagnosis {
 }
 
 /// One artifact.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct Examined {
     /// Its first source, or the name of a component without a source.
@@ -50,7 +51,7 @@ pub struct Examined {
 }
 
 /// What an artifact can be verified against.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Checksum {
     /// A published SHA-256.
@@ -66,7 +67,7 @@ pub enum Checksum {
 }
 
 /// Where an artifact is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Place {
     /// In the directory of components.
@@ -80,7 +81,7 @@ pub enum Place {
 }
 
 /// The answer of a source.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct Answer {
     /// The address that was asked.

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result, bail, ensure};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::names::{check_path, is_file_name};
@@ -18,7 +19,7 @@ pub const FORMAT: u32 = 4;
 const MAX_SIZE: u64 = 1 << 40;
 
 /// The content of a payload: its bundle, every file with its digest, and the packs with the files.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
     /// The layout of the payload; a reader refuses a number it does not know.
@@ -35,7 +36,7 @@ pub struct Manifest {
 }
 
 /// The `[bundle]` table of `bundle.toml`.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct BundleInfo {
     /// The bundle's name, such as `v1.9`.
@@ -56,7 +57,7 @@ pub struct BundleInfo {
 }
 
 /// One file of the payload.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Component {
     /// The name that templates, checks and people use, such as `kube-apiserver`.
@@ -106,7 +107,7 @@ pub struct Component {
 }
 
 /// The nodes an image is loaded on.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Nodes {
     /// Every node.
@@ -135,7 +136,7 @@ impl Nodes {
 }
 
 /// The kind of a component, which decides how the node treats it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
     /// An executable of a service or for people.
@@ -147,7 +148,7 @@ pub enum Kind {
 }
 
 /// One compressed stream of the payload: parts of files, one after the other.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Pack {
     /// The entry's name, such as `code.xz`.
@@ -163,7 +164,7 @@ pub struct Pack {
 }
 
 /// A section of one file.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Part {
     /// The path of the component it belongs to.

@@ -34,7 +34,7 @@ const THIS_PROGRAM: &str = "/proc/self/exe";
 
 /// Why there is nothing to install, and what to do.
 const BUILDER: &str = "this program carries no bundle; make an appliance with `appliance repack \
-                       --bundle BUNDLE -o FILE` and use that, or give a payload with `--payload \
+                       --bundle BUNDLE --file FILE` and use that, or give a payload with `--payload \
                        FILE`";
 
 /// Why a file is not used that ends with something else.

@@ -6,6 +6,7 @@ use std::io::{self, BufReader};
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::definition::{Definition, Source};
@@ -23,7 +24,7 @@ use crate::sys::scratch;
 use crate::sys::stream::Hashing;
 
 /// The result of a verification.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct Audit {
     /// The payload's digest.
@@ -38,7 +39,7 @@ pub struct Audit {
 }
 
 /// A workload that differs from `bundle.toml`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct Difference {
     /// The workload's name.
@@ -48,7 +49,7 @@ pub struct Difference {
 }
 
 /// The result for one component.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct Finding {
     /// The component's name.
@@ -63,7 +64,7 @@ pub struct Finding {
 }
 
 /// What a component was verified against.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Measure {
     /// Only the payload's own manifest.

@@ -1,12 +1,13 @@
 //! Workloads: manifests in a bundle, which are applied once the cluster works.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The maximum size of a manifest, in bytes.
 pub const MAX_MANIFEST: u64 = 1024 * 1024;
 
 /// A workload with its manifest as its author wrote it: the node fills in its values.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Workload {
     /// Its name.

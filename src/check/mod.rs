@@ -4,6 +4,7 @@
 
 use std::fmt::Display;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::records::expected::Expected;
@@ -18,7 +19,7 @@ pub mod workload;
 pub use ask::find_out;
 
 /// The result of a check.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase", tag = "result")]
 pub enum Verdict {
     /// The check passed.
@@ -62,7 +63,7 @@ impl Verdict {
 }
 
 /// One check with its verdict.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Checked {
     /// What was checked.
     pub check: &'static str,

@@ -4,6 +4,7 @@
 //! The table follows version 1.2.0 (for Kubernetes 1.8), with section 1.7 of version 1.3.0. Kubernetes v1.9 is
 //! between the two.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 mod document;
@@ -27,7 +28,7 @@ use rule::Finding;
 pub const BENCHMARK: &str = "CIS Kubernetes Benchmark 1.2.0, with section 1.7 of 1.3.0";
 
 /// The result of an item.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Verdict {
     /// It is as required.
@@ -65,7 +66,7 @@ impl Verdict {
 }
 
 /// An item with its result.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Judged {
     /// The number in the benchmark.

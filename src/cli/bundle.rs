@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::{Output, text};
+use super::text;
 use crate::bundle::fetch::mirror::Mirror;
 use crate::digest::Sha256;
 
@@ -29,8 +29,8 @@ pub enum Bundle {
         #[arg(long)]
         trust_on_first_use: bool,
         /// Write bundle.toml and bundle.lock to this directory [default: the bundle's]
-        #[arg(short, long, value_name = "DIR")]
-        output: Option<PathBuf>,
+        #[arg(id = "copy", short = 'd', long = "dir", value_name = "DIR")]
+        dir: Option<PathBuf>,
     },
     /// Write the downloads into one tar, to carry it to an air-gapped machine
     #[command(after_long_help = text::bundle::EXPORT)]
@@ -43,7 +43,7 @@ pub enum Bundle {
         cache: CacheDir,
         /// Tar file to write
         #[arg(short, long, value_name = "FILE")]
-        output: PathBuf,
+        file: Option<PathBuf>,
     },
     /// Add a tar that `bundle export` wrote to the cache, and verify its checksums
     #[command(after_long_help = text::bundle::IMPORT)]
@@ -69,9 +69,6 @@ pub enum Bundle {
         /// Directory with components or their archives
         #[arg(long, value_name = "DIR")]
         components: Option<PathBuf>,
-        /// Output format
-        #[arg(short, long, value_enum, default_value_t)]
-        output: Output,
     },
     /// Pack the components of a bundle into one file, the payload
     ///
@@ -86,7 +83,7 @@ pub enum Bundle {
         ingredients: Ingredients,
         /// Payload to write; an existing file is replaced
         #[arg(short, long, value_name = "FILE")]
-        output: PathBuf,
+        file: Option<PathBuf>,
     },
     /// Verify an appliance or a payload without running it
     ///
@@ -109,9 +106,6 @@ pub enum Bundle {
         /// The key that must have signed it
         #[command(flatten)]
         trust: Trust,
-        /// Output format
-        #[arg(short, long, value_enum, default_value_t)]
-        output: Output,
     },
     /// List the components of an appliance, a payload, a bundle or this node
     #[command(after_long_help = text::bundle::LIST)]
@@ -122,9 +116,6 @@ pub enum Bundle {
         /// List this bundle: a directory, or the name of a built-in bundle
         #[arg(long, value_name = "BUNDLE", conflicts_with_all = ["file", "installed"])]
         bundle: Option<String>,
-        /// Output format
-        #[arg(short, long, value_enum, default_value_t)]
-        output: Output,
     },
     /// Print the software bill of materials (CycloneDX 1.5, JSON)
     #[command(after_long_help = text::bundle::SBOM)]
@@ -187,7 +178,7 @@ pub struct Ingredients {
     pub cache: CacheDir,
 
     /// Sign the payload with this minisign secret key; `repack` also signs the whole file, in
-    /// OUTPUT.minisig
+    /// FILE.minisig
     #[arg(long, value_name = "FILE")]
     pub sign_key: Option<PathBuf>,
 
@@ -217,7 +208,7 @@ pub struct Repack {
 
     /// Appliance to write; an existing program is replaced
     #[arg(short, long, value_name = "FILE")]
-    pub output: PathBuf,
+    pub file: Option<PathBuf>,
 }
 
 /// An appliance, a payload, or this node.

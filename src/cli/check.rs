@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use ipnet::Ipv4Net;
 use url::Url;
 
-use super::{Output, Waiting, text};
+use super::{Waiting, text};
 use crate::check::probe;
 
 /// Arguments of `check`.
@@ -28,10 +28,6 @@ pub struct Check {
     /// With --cis: evaluate the system below this directory, for example a mounted image
     #[arg(long, value_name = "DIR", default_value = "/", requires = "cis")]
     pub root: PathBuf,
-
-    /// Output format
-    #[arg(short, long, value_enum, default_value_t)]
-    pub output: Output,
 }
 
 /// A part of the check.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::{Output, Trust, Waiting, text};
+use super::{Trust, Waiting, text};
 use crate::image::attach::Means;
 
 /// Golden images: the appliance in a distribution's image, once for all VMs.
@@ -53,7 +53,7 @@ pub struct ImageBuild {
 
     /// Image to write, in the format qcow2; an existing file is replaced
     #[arg(short, long, value_name = "FILE")]
-    pub output: PathBuf,
+    pub file: Option<PathBuf>,
 
     /// The payload of the image
     #[command(flatten)]
@@ -94,8 +94,4 @@ pub struct ImageCheck {
     /// Check the system below this directory
     #[arg(long, value_name = "DIR", default_value = "/")]
     pub root: PathBuf,
-
-    /// Output format
-    #[arg(short, long, value_enum, default_value_t)]
-    pub output: Output,
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::{NodeInputs, Output, Waiting, text};
+use super::{NodeInputs, Waiting, text};
 use crate::components;
 use crate::nodespec::join::Ttl;
 use crate::paths;
@@ -30,17 +30,10 @@ pub enum Token {
         /// What to do while another run changes this machine
         #[command(flatten)]
         waiting: Waiting,
-        /// Output format
-        #[arg(short, long, value_enum, default_value_t)]
-        output: Output,
     },
     /// List the tokens of this master, without their secrets
     #[command(after_long_help = text::TOKEN_LIST)]
-    List {
-        /// Output format
-        #[arg(short, long, value_enum, default_value_t)]
-        output: Output,
-    },
+    List,
     /// Revoke a token; workers that joined with it stay in the cluster
     #[command(after_long_help = text::TOKEN_REVOKE)]
     Revoke {
@@ -57,11 +50,7 @@ pub enum Token {
 pub enum NodeCommand {
     /// List the nodes: name, address, when the join service last saw them
     #[command(after_long_help = text::NODE_LIST)]
-    List {
-        /// Output format
-        #[arg(short, long, value_enum, default_value_t)]
-        output: Output,
-    },
+    List,
     /// Release the name of a node that is gone, so that another machine can join with it
     #[command(after_long_help = text::NODE_RELEASE)]
     Release {
@@ -108,7 +97,7 @@ pub enum Certs {
         ca: PathBuf,
         /// Directory to write to, in place of the node's `/`
         #[arg(short, long, value_name = "DIR")]
-        output: PathBuf,
+        dir: Option<PathBuf>,
         /// The node's role: master, worker or single
         #[arg(long, value_name = "ROLE")]
         role: String,
@@ -129,9 +118,6 @@ pub enum Certs {
         /// List the certificates of the system below this directory
         #[arg(long, value_name = "DIR", default_value = "/")]
         root: PathBuf,
-        /// Output format
-        #[arg(short, long, value_enum, default_value_t)]
-        output: Output,
     },
     /// Renew this node's certificates that expire soon, and restart what uses them
     ///
@@ -162,9 +148,6 @@ pub enum Certs {
         /// Go on although pods do not trust the new authority yet: they lose the API server
         #[arg(long)]
         without_pods: bool,
-        /// Output format
-        #[arg(short, long, value_enum, default_value_t)]
-        output: Output,
         /// The settings of the node and their sources
         #[command(flatten)]
         inputs: NodeInputs,

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::RangedU64ValueParser;
-use clap::{Args, Parser, Subcommand, ValueEnum, value_parser};
+use clap::{Args, Parser, Subcommand, value_parser};
 use clap_complete::Shell;
 
 use crate::sys::lock::Patience;
@@ -14,6 +14,7 @@ mod check;
 mod image;
 mod join;
 mod node;
+mod output;
 mod parse;
 mod secrets;
 mod text;
@@ -23,8 +24,9 @@ pub use bundle::{Bundle, CacheDir, Carrier, Fetch, Ingredients, Repack, Trust, W
 pub use check::{Addons, Balance, Check, CheckCommand, Datastore, Images};
 pub use image::{Image, ImageBuild, ImageCheck, ImagePayload, ImagePrepare};
 pub use join::{Certs, Join, NodeCommand, Serve, Token};
-pub use node::{Config, Convert, Detect, Install, Kubeconfig, NodeInputs, Preflight, Status};
-pub use parse::{NOT_YET, parse, removes};
+pub use node::{Config, Convert, Detect, Install, Kubeconfig, NodeInputs, Preflight};
+pub use output::{Named, Output};
+pub use parse::{NOT_YET, parse, removes, wants_json};
 pub use secrets::Secrets;
 pub use user_data::UserData;
 
@@ -49,6 +51,11 @@ pub struct Cli {
     /// Also show which programs are run
     #[arg(short, long, global = true, display_order = 900)]
     pub verbose: bool,
+
+    /// Format of the result on standard output
+    #[arg(short, long, global = true, value_name = "FORMAT", value_parser = output::Parser,
+        default_value = "text", display_order = 899)]
+    pub output: Named,
 
     /// The command to run
     #[command(subcommand)]
@@ -89,7 +96,7 @@ pub enum Command {
     ///
     /// Checks services, endpoints, container images, certificates, add-ons and the other masters.
     #[command(after_long_help = text::STATUS)]
-    Status(Status),
+    Status,
     /// Check the whole cluster, on a master
     ///
     /// Checks versions, nodes, network, DNS and services. It starts pods in the namespace
@@ -141,11 +148,7 @@ pub enum Command {
     Repack(Repack),
     /// Print the version of the program and of the bundle it carries
     #[command(after_long_help = text::VERSION)]
-    Version {
-        /// Output format
-        #[arg(short, long, value_enum, default_value_t)]
-        output: Output,
-    },
+    Version,
     /// Print a completion script for a shell
     #[command(after_long_help = text::COMPLETION)]
     Completion {
@@ -167,8 +170,35 @@ pub enum Command {
     Man {
         /// The directory to write to; it is created if it does not exist
         #[arg(short, long, value_name = "DIR")]
-        output: PathBuf,
+        dir: Option<PathBuf>,
     },
+    /// Print the JSON Schema of what a command prints with `--output json`
+    ///
+    /// Without a name, lists the commands that print a result.
+    #[command(after_long_help = text::SCHEMA)]
+    Schema {
+        /// The command, for example `status` or `token list`; `error` for errors
+        #[arg(value_name = "COMMAND")]
+        names: Vec<String>,
+    },
+}
+
+impl Command {
+    /// Whether it writes a file, or a directory, that `-o` named in earlier versions.
+    fn writes(&self) -> bool {
+        matches!(
+            self,
+            Command::UserData(_)
+                | Command::Kubeconfig(_)
+                | Command::Repack(_)
+                | Command::Man { .. }
+                | Command::Bundle(
+                    Bundle::Lock { .. } | Bundle::Export { .. } | Bundle::Pack { .. }
+                )
+                | Command::Certs(Certs::Issue { .. })
+                | Command::Image(Image::Build(_))
+        )
+    }
 }
 
 /// Parses a number of seconds: at most a year, so that a sum with the clock is always a time.
@@ -194,16 +224,6 @@ impl Waiting {
             Some(Some(seconds)) => Patience::For(Duration::from_secs(seconds)),
         }
     }
-}
-
-/// The output format.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum Output {
-    /// Tables and sentences
-    #[default]
-    Text,
-    /// One JSON document on standard output
-    Json,
 }
 
 #[cfg(test)]

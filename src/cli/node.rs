@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::{Output, Trust, seconds};
+use super::{Trust, seconds};
 use crate::metadata::Source;
 use crate::preflight::Ignored;
 use crate::preflight::stays::Field;
@@ -59,10 +59,6 @@ pub struct Detect {
     /// Detect for the system below this directory, for example a mounted image
     #[arg(long, value_name = "DIR", default_value = "/")]
     pub root: PathBuf,
-
-    /// Output format
-    #[arg(short, long, value_enum, default_value_t)]
-    pub output: Output,
 }
 
 /// Settings in files.
@@ -116,10 +112,6 @@ pub struct Preflight {
     /// The failed checks that only warn
     #[command(flatten)]
     pub ignore: Ignore,
-
-    /// Output format
-    #[arg(short, long, value_enum, default_value_t)]
-    pub output: Output,
 }
 
 /// Arguments of `install`.
@@ -165,10 +157,6 @@ pub struct Install {
     /// How many seconds a worker tries to join its master; 0: no limit
     #[arg(long, value_name = "SECONDS", default_value_t = 0, value_parser = seconds())]
     pub join_timeout: u64,
-
-    /// Output format
-    #[arg(short, long, value_enum, default_value_t)]
-    pub output: Output,
 }
 
 /// Arguments of `convert`.
@@ -183,14 +171,6 @@ pub struct Convert {
     pub yes: bool,
 }
 
-/// Arguments of `status`.
-#[derive(Args, Debug)]
-pub struct Status {
-    /// Output format
-    #[arg(short, long, value_enum, default_value_t)]
-    pub output: Output,
-}
-
 /// Arguments of `kubeconfig`.
 #[derive(Args, Debug)]
 pub struct Kubeconfig {
@@ -203,10 +183,10 @@ pub struct Kubeconfig {
 
     /// File to write, readable by its owner only [default: standard output]
     #[arg(short, long, value_name = "FILE")]
-    pub output: Option<PathBuf>,
+    pub file: Option<PathBuf>,
 
     /// Replace the file if it exists
-    #[arg(long, requires = "output")]
+    #[arg(long)]
     pub force: bool,
 
     /// Use the master's files below this directory

@@ -1,9 +1,10 @@
 //! Parses the command line, and answers commands that do not exist.
 
 use std::ffi::OsString;
+use std::path::Path;
 
-use clap::Parser;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{CommandFactory, Parser};
 
 use super::Cli;
 
@@ -35,20 +36,50 @@ pub fn removes(word: &str) -> bool {
 /// # Errors What to show instead, which may be the help that the user asked for.
 pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
     let words: Vec<OsString> = words.into_iter().collect();
-    Cli::try_parse_from(&words).map_err(|error| {
-        let unknown = match error.get(ContextKind::InvalidSubcommand) {
-            Some(ContextValue::String(word)) => word.as_str(),
-            _ => return error,
-        };
-        // For example, `delete` is a part of another command: `appliance token delete`.
-        let mut names = words.iter().skip(1).filter_map(|word| word.to_str());
-        let first = names.find(|word| !word.starts_with('-'));
-        if first == Some(unknown) && removes(unknown) {
-            clap::Error::raw(ErrorKind::InvalidSubcommand, format!("{NOT_YET}\n"))
-        } else {
-            error
-        }
-    })
+    let cli = Cli::try_parse_from(&words).map_err(|error| explained(error, &words))?;
+    match cli.output.place() {
+        Some(place) if !cli.command.writes() => Err(no_format(place)),
+        _ => Ok(cli),
+    }
+}
+
+fn explained(error: clap::Error, words: &[OsString]) -> clap::Error {
+    let unknown = match error.get(ContextKind::InvalidSubcommand) {
+        Some(ContextValue::String(word)) => word.as_str(),
+        _ => return error,
+    };
+    // For example, `delete` is a part of another command: `appliance token delete`.
+    let mut names = words.iter().skip(1).filter_map(|word| word.to_str());
+    let first = names.find(|word| !word.starts_with('-'));
+    if first == Some(unknown) && removes(unknown) {
+        clap::Error::raw(ErrorKind::InvalidSubcommand, format!("{NOT_YET}\n"))
+    } else {
+        error
+    }
+}
+
+/// The error for a format that does not exist.
+fn no_format(place: &Path) -> clap::Error {
+    let problem = format!(
+        "invalid value '{}' for '--output <FORMAT>'\n  [possible values: text, json]",
+        place.display()
+    );
+    Cli::command().error(ErrorKind::InvalidValue, problem)
+}
+
+/// Whether these words of a command line ask for JSON. The whole need not be valid.
+pub fn wants_json(words: impl IntoIterator<Item = OsString>) -> bool {
+    let words: Vec<OsString> = words.into_iter().collect();
+    let is_option = |word: &OsString| word == "-o" || word == "--output";
+    let is_both = |word: &OsString| {
+        ["-ojson", "-o=json", "--output=json"]
+            .iter()
+            .any(|w| word == w)
+    };
+    words.iter().any(is_both)
+        || words
+            .windows(2)
+            .any(|pair| is_option(&pair[0]) && pair[1] == "json")
 }
 
 #[cfg(test)]
@@ -74,5 +105,20 @@ mod tests {
         assert!(refusal("instal").contains("'install'"));
         let said = refusal("token delete abcdef");
         assert!(!said.contains("cannot remove a node yet"), "{said}");
+    }
+
+    #[test]
+    fn a_format_is_known_before_the_line_is_understood() {
+        let of = |words: &str| wants_json(words.split(' ').map(OsString::from));
+        for words in [
+            "appliance status -o json",
+            "appliance --output json nonsense",
+            "appliance status --output=json --nonsense",
+        ] {
+            assert!(of(words), "{words}");
+        }
+        assert!(!of("appliance status -o text json"));
+        assert!(refusal("status -o yaml").contains("[possible values: text, json]"));
+        assert!(refusal("bundle list --output x").contains("[possible values: text, json]"));
     }
 }

@@ -2,7 +2,7 @@
 
 use clap::Subcommand;
 
-use super::{NodeInputs, Output, Waiting, text};
+use super::{NodeInputs, Waiting, text};
 
 /// The key that encrypts secrets in etcd.
 #[derive(Debug, Subcommand)]
@@ -16,9 +16,6 @@ pub enum Secrets {
         /// Only continue a rotation that is under way; never begin one
         #[arg(long = "continue")]
         only_continue: bool,
-        /// Output format
-        #[arg(short, long, value_enum, default_value_t)]
-        output: Output,
         /// The settings of the node and their sources
         #[command(flatten)]
         inputs: NodeInputs,
@@ -29,9 +26,6 @@ pub enum Secrets {
     /// Show which key encrypts how many secrets, and how far a rotation is
     #[command(after_long_help = text::SECRETS_SHOW)]
     Show {
-        /// Output format
-        #[arg(short, long, value_enum, default_value_t)]
-        output: Output,
         /// The settings of the node and their sources
         #[command(flatten)]
         inputs: NodeInputs,

@@ -49,10 +49,10 @@ pub struct UserData {
 
     /// File to write, readable by its owner only [default: standard output]
     #[arg(short, long, value_name = "FILE")]
-    pub output: Option<PathBuf>,
+    pub file: Option<PathBuf>,
 
     /// Replace the file if it exists
-    #[arg(long, requires = "output")]
+    #[arg(long)]
     pub force: bool,
 }
 

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use schemars::JsonSchema;
 use serde::Serialize;
 use time::format_description::parse_borrowed;
 use time::{Date, PrimitiveDateTime, Time};
@@ -64,7 +65,7 @@ pub struct Times {
 }
 
 /// A BGP session.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Peer {
     /// The address of the other side.

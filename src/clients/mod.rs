@@ -5,6 +5,7 @@ pub mod bird;
 pub mod calicoctl;
 pub mod docker;
 pub mod etcd;
+pub mod journal;
 pub mod kernel;
 pub mod kubectl;
 pub mod mtls;

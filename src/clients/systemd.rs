@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 
+use super::journal;
 use crate::plan::UnitState;
 use crate::sys::process::{Command, Runner};
 
@@ -96,10 +97,21 @@ pub fn daemon_reload(runner: &dyn Runner) -> Result<()> {
 }
 
 /// Starts or restarts a service and waits until systemd reports that it is up.
+///
+/// # Errors
+/// If it does not come up. The error has the last lines of its journal.
 pub fn start(runner: &dyn Runner, name: &str, restart: bool) -> Result<()> {
-    runner
-        .check(&Command::new("systemctl", &[verb(restart), &unit(name)]))
-        .map(drop)
+    let started = runner.check(&Command::new("systemctl", &[verb(restart), &unit(name)]));
+    started.map(drop).map_err(|error| {
+        let lines = journal::last_lines(runner, name);
+        match lines.is_empty() {
+            true => error,
+            false => anyhow!(
+                "{error:#}; the last lines of `journalctl -u {name}`:\n{}",
+                lines.join("\n")
+            ),
+        }
+    })
 }
 
 /// Starts or restarts a service without waiting. During a boot, systemd may start it only after

@@ -2,9 +2,9 @@
 
 use anyhow::Result;
 
-use super::Outcome;
+use super::{Outcome, print};
 use crate::apply::{addons, images};
-use crate::cli::{Addons, Images};
+use crate::cli::{Addons, Images, Output};
 use crate::observe::software::docker_of_node;
 use crate::observe::user::check_user;
 use crate::sys::lock::Lock;
@@ -12,28 +12,29 @@ use crate::sys::process::System;
 use crate::sys::root::Root;
 
 /// Applies add-ons and workloads, and waits until they are available.
-pub fn run(command: &Addons) -> Result<Outcome> {
+pub fn run(command: &Addons, output: Output) -> Result<Outcome> {
     let root = Root::open("/".as_ref())?;
     check_user(&root)?;
     match command {
         Addons::Apply => addons::settle(&root, &System)?,
     }
+    print::done("all add-ons and workloads are applied", output)?;
     Ok(Outcome::Done)
 }
 
 /// Loads the images that are missing in docker.
-pub fn run_images(command: &Images) -> Result<Outcome> {
+pub fn run_images(command: &Images, output: Output) -> Result<Outcome> {
     let root = Root::open("/".as_ref())?;
     check_user(&root)?;
     match command {
         Images::Ensure { waiting } => {
             let Some(docker) = docker_of_node(&root)? else {
                 // The timer may run before the installation that started it has ended.
-                log::info!("this machine is not installed yet; nothing to load");
+                print::done("this machine is not installed yet; nothing to load", output)?;
                 return Ok(Outcome::Done);
             };
             let _lock = Lock::take(&root, waiting.patience())?;
-            images::ensure(&root, &System, &docker)?;
+            print::done(images::ensure(&root, &System, &docker)?, output)?;
         }
     }
     Ok(Outcome::Done)

@@ -8,10 +8,9 @@ use super::{Outcome, print};
 use crate::cli::{NodeInputs, Output};
 use crate::nodespec::{Profile, Role};
 use crate::observe::records;
-use crate::rotate::authority::{self, Report, Stage, Wish};
+use crate::rotate::authority::{self, Stage, Wish};
 use crate::rotate::cluster::Seen;
 use crate::rotate::node;
-use crate::sys::out::say;
 use crate::sys::root::Root;
 
 /// Goes on with a rotation as far as possible.
@@ -19,7 +18,9 @@ pub fn rotate(this: &Prepared<'_>, wish: Wish, output: Output) -> Result<Outcome
     master()?;
     let (machine, _lock) = this.locked()?;
     let report = authority::rotate(machine, &Seen(machine), wish)?;
-    print(&report, false, output)?;
+    print::result(output, &report, |report| {
+        print::keys::authorities(report, false);
+    })?;
     Ok(match report.stage {
         Stage::None => Outcome::Done,
         _ => Outcome::Waiting,
@@ -31,16 +32,10 @@ pub fn show(inputs: &NodeInputs, required_key: Option<&str>, output: Output) -> 
     master()?;
     let machine = installed(inputs, required_key)?;
     let report = authority::show(&machine, &Seen(&machine))?;
-    print(&report, true, output)?;
+    print::result(output, &report, |report| {
+        print::keys::authorities(report, true);
+    })?;
     Ok(Outcome::Done)
-}
-
-fn print(report: &Report, dry_run: bool, output: Output) -> Result<()> {
-    match output {
-        Output::Text => print::keys::authorities(report, dry_run),
-        Output::Json => say!("{}", serde_json::to_string_pretty(report)?),
-    }
-    Ok(())
 }
 
 /// On a worker, takes the authorities that the master trusts. If that fails, there is only a warning: the renewal of

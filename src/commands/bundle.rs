@@ -4,19 +4,22 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, ensure};
+use indicatif::HumanBytes;
 
+use super::documents::{self, DefinedComponent, Written};
 use super::payload::{keys, manifest_of};
-use super::{Outcome, print};
+use super::{Outcome, files, print};
 use crate::bundle::cache::Cache;
 use crate::bundle::definition::Definition;
 use crate::bundle::fetch::mirror::Mirrors;
 use crate::bundle::fetch::{Fetcher, Probe, ensure_locked};
 use crate::bundle::lock;
+use crate::bundle::manifest::Manifest;
 use crate::bundle::pack::{self, Places, Signer};
 use crate::bundle::payload::Payload;
 use crate::bundle::signature::TrustKey;
 use crate::bundle::{doctor, sbom, transfer, verify};
-use crate::cli::{Bundle, CacheDir, Carrier, Fetch, Ingredients, Output, Trust, Whole};
+use crate::cli::{Bundle, CacheDir, Carrier, Fetch, Ingredients, Named, Output, Trust, Whole};
 use crate::nodespec::Refused;
 use crate::nodespec::validate::validate;
 use crate::nodespec::value::Layer;
@@ -26,43 +29,51 @@ use crate::sys::progress;
 use crate::sys::stream::sha256_of_file;
 
 /// Runs a command of the group.
-pub fn run(command: &Bundle, required_key: Option<&str>) -> Result<Outcome> {
+pub fn run(command: &Bundle, required_key: Option<&str>, named: &Named) -> Result<Outcome> {
+    let output = named.format();
     match command {
-        Bundle::Fetch(arguments) => fetch(arguments),
+        Bundle::Fetch(arguments) => fetch(arguments, output),
         Bundle::Lock {
             fetch,
             trust_on_first_use,
-            output,
-        } => lock(fetch, *trust_on_first_use, output.as_deref()),
+            dir,
+        } => {
+            let dir = files::place(dir.as_deref(), named)?;
+            lock(fetch, *trust_on_first_use, dir.as_deref(), output)
+        }
         Bundle::Export {
             bundle,
             cache,
-            output,
-        } => export(bundle.as_deref(), cache, output),
+            file,
+        } => {
+            let file = files::needed(file.as_deref(), named, "--file FILE")?;
+            export(bundle.as_deref(), cache, &file, output)
+        }
         Bundle::Import {
             file,
             definition,
             cache,
-        } => import(file, definition.as_deref(), cache),
-        Bundle::Doctor {
-            fetch,
-            components,
-            output,
-        } => doctor(fetch, components.as_deref(), *output),
+        } => import(file, definition.as_deref(), cache, output),
+        Bundle::Doctor { fetch, components } => doctor(fetch, components.as_deref(), output),
         Bundle::Pack {
             bundle,
             ingredients,
-            output,
-        } => pack(bundle, ingredients, output),
+            file,
+        } => {
+            let file = files::needed(file.as_deref(), named, "--file FILE")?;
+            let manifest = pack(bundle, ingredients, &file)?;
+            let written = Written::of(&file, None, Some(&manifest.bundle.name))?;
+            print::result(output, &written, |_| ())?;
+            Ok(Outcome::Done)
+        }
         Bundle::Verify {
             file,
             bundle,
             whole,
             trust,
-            output,
         } => {
             check_file(file, whole, &keys(trust, required_key))?;
-            let result = verify(file, bundle.as_deref(), trust, required_key, *output)?;
+            let result = verify(file, bundle.as_deref(), trust, required_key, output)?;
             if whole.sha256.is_none() && whole.signature.is_none() {
                 log::warn!(
                     "only the payload was verified: whoever changes {0} can also change its program and the \
@@ -74,11 +85,7 @@ pub fn run(command: &Bundle, required_key: Option<&str>) -> Result<Outcome> {
             }
             Ok(result)
         }
-        Bundle::List {
-            what,
-            bundle,
-            output,
-        } => list(what, bundle.as_deref(), *output),
+        Bundle::List { what, bundle } => list(what, bundle.as_deref(), output),
         Bundle::Sbom { what } => {
             out::text(&sbom::cyclonedx(&manifest_of(what)?.0)?);
             Ok(Outcome::Done)
@@ -114,13 +121,13 @@ fn default_cache() -> Result<PathBuf> {
     Ok(base.join("appliance"))
 }
 
-fn fetch(arguments: &Fetch) -> Result<Outcome> {
+fn fetch(arguments: &Fetch, output: Output) -> Result<Outcome> {
     let definition = definition(&arguments.bundle)?;
     ensure_locked(&definition).map_err(Refused::because)?;
     let cache = open_cache(&arguments.cache)?;
     let summary =
         fetcher(arguments, &cache, &Mirrors::new(&arguments.mirror)).fetch(&definition)?;
-    log::info!(
+    let fetched = format!(
         "bundle {}: {} artifacts downloaded, {} were already in the cache; all match the checksums \
          in bundle.lock; cache: {}",
         definition.bundle.name,
@@ -128,6 +135,7 @@ fn fetch(arguments: &Fetch) -> Result<Outcome> {
         summary.present.len(),
         cache.dir().display()
     );
+    print::done(fetched, output)?;
     Ok(Outcome::Done)
 }
 
@@ -140,13 +148,18 @@ fn fetcher<'a>(arguments: &Fetch, cache: &'a Cache, mirrors: &'a Mirrors) -> Fet
     }
 }
 
-fn lock(arguments: &Fetch, trust_on_first_use: bool, output: Option<&Path>) -> Result<Outcome> {
+fn lock(
+    arguments: &Fetch,
+    trust_on_first_use: bool,
+    copy: Option<&Path>,
+    output: Output,
+) -> Result<Outcome> {
     let definition = definition(&arguments.bundle)?;
-    let dir = output.unwrap_or(Path::new(&arguments.bundle));
-    if output.is_none() && !dir.is_dir() {
+    let dir = copy.unwrap_or(Path::new(&arguments.bundle));
+    if copy.is_none() && !dir.is_dir() {
         let problem = anyhow!(
             "{} is a bundle inside this program, which cannot be changed; write a copy of it with \
-             `--output DIR`",
+             `--dir DIR`",
             arguments.bundle
         );
         return Err(Refused::because(problem).into());
@@ -165,40 +178,47 @@ fn lock(arguments: &Fetch, trust_on_first_use: bool, output: Option<&Path>) -> R
         }
     }
     let lock = fetcher(arguments, &cache, &mirrors).lock(&definition, trust_on_first_use)?;
-    if output.is_none() && lock == definition.lock {
-        log::info!(
-            "{} is complete: nothing to add",
-            dir.join(lock::FILE_NAME).display()
-        );
+    let path = dir.join(lock::FILE_NAME);
+    if copy.is_none() && lock == definition.lock {
+        let complete = format!("{} is complete: nothing to add", path.display());
+        print::done(complete, output)?;
         return Ok(Outcome::Done);
     }
     definition.write(dir, &lock)?;
+    print::done(format!("wrote {}", path.display()), output)?;
     Ok(Outcome::Done)
 }
 
-fn export(bundle: Option<&str>, cache: &CacheDir, output: &Path) -> Result<Outcome> {
+fn export(bundle: Option<&str>, cache: &CacheDir, file: &Path, output: Output) -> Result<Outcome> {
     let definition = bundle.map(definition).transpose()?;
     let cache = open_cache(cache)?;
     let blobs = transfer::contents(&cache, definition.as_ref())?;
     let progress = progress::standard_error("export", transfer::size(&cache, &blobs));
-    transfer::export(output, &cache, definition.as_ref(), &blobs, &*progress)?;
+    transfer::export(file, &cache, definition.as_ref(), &blobs, &*progress)?;
     drop(progress);
     log::info!(
         "wrote {} with {} files of the cache",
-        output.display(),
+        file.display(),
         blobs.len()
     );
+    let name = definition.as_ref().map(|found| found.bundle.name.as_str());
+    print::result(output, &Written::of(file, None, name)?, |_| ())?;
     Ok(Outcome::Done)
 }
 
-fn import(file: &Path, definition: Option<&Path>, cache: &CacheDir) -> Result<Outcome> {
+fn import(
+    file: &Path,
+    definition: Option<&Path>,
+    cache: &CacheDir,
+    output: Output,
+) -> Result<Outcome> {
     let place = || file.display().to_string();
     let input = File::open(file).with_context(place)?;
     let progress = progress::standard_error("import", fs::metadata(file)?.len());
     let cache = open_cache(cache)?;
     let imported = transfer::import(&cache, input, &*progress).with_context(place)?;
     drop(progress);
-    log::info!(
+    let added = format!(
         "added {} new files to the cache {}",
         imported.new,
         cache.dir().display()
@@ -218,6 +238,7 @@ fn import(file: &Path, definition: Option<&Path>, cache: &CacheDir) -> Result<Ou
         }
         (None, None) => {}
     }
+    print::done(added, output)?;
     Ok(Outcome::Done)
 }
 
@@ -228,7 +249,7 @@ fn doctor(arguments: &Fetch, components: Option<&Path>, output: Output) -> Resul
     let probe = Probe::new(&cache, &mirrors)?;
     let jobs = arguments.jobs.into();
     let diagnosis = doctor::examine(&definition, components, &cache, &probe, jobs);
-    print::bundle::diagnosis(&diagnosis, output)?;
+    print::result(output, &diagnosis, print::bundle::diagnosis)?;
     Ok(match diagnosis.ready {
         true => Outcome::Done,
         false => Outcome::Unsound,
@@ -244,7 +265,7 @@ pub fn signer(ingredients: &Ingredients) -> Option<Signer> {
 }
 
 /// Packs the bundle `name` into the payload `output`.
-pub fn pack(name: &str, ingredients: &Ingredients, output: &Path) -> Result<Outcome> {
+pub fn pack(name: &str, ingredients: &Ingredients, output: &Path) -> Result<Manifest> {
     let definition = definition(name)?;
     let cache = open_cache(&ingredients.cache)?;
     let places = Places {
@@ -256,12 +277,13 @@ pub fn pack(name: &str, ingredients: &Ingredients, output: &Path) -> Result<Outc
     let manifest = pack::pack(&definition, places, signer.as_ref(), output, begin)?;
     let packed: u64 = manifest.packs.iter().map(|pack| pack.size).sum();
     log::info!(
-        "bundle {}: packed {} files of {} bytes into {packed} bytes",
+        "bundle {}: packed {} files of {} into {}",
         manifest.bundle.name,
         manifest.components.len(),
-        manifest.unpacked_size()
+        HumanBytes(manifest.unpacked_size()),
+        HumanBytes(packed)
     );
-    Ok(Outcome::Done)
+    Ok(manifest)
 }
 
 /// Compares the whole file with the checksum and the signature that the user names.
@@ -303,7 +325,7 @@ fn verify(
     let progress = progress::standard_error("verify", payload.manifest().unpacked_size());
     let audit = verify::verify(&payload, definition.as_ref(), &*progress)?;
     drop(progress);
-    print::bundle::audit(&audit, output)?;
+    print::result(output, &audit, print::bundle::audit)?;
     Ok(if audit.is_sound() {
         Outcome::Done
     } else {
@@ -313,7 +335,8 @@ fn verify(
 
 fn list(what: &Carrier, bundle: Option<&str>, output: Output) -> Result<Outcome> {
     if let Some(bundle) = bundle {
-        print::bundle::definition(&definition(bundle)?, output)?;
+        let defined = defined(&definition(bundle)?);
+        print::result(output, &defined, print::bundle::definition)?;
         return Ok(Outcome::Done);
     }
     let (manifest, text) = manifest_of(what)?;
@@ -322,4 +345,22 @@ fn list(what: &Carrier, bundle: Option<&str>, output: Output) -> Result<Outcome>
         Output::Text => print::bundle::manifest(&manifest),
     }
     Ok(Outcome::Done)
+}
+
+fn defined(definition: &Definition) -> documents::Definition {
+    let components = definition
+        .components
+        .iter()
+        .map(|component| DefinedComponent {
+            name: component.name.clone(),
+            kind: component.kind,
+            version: component.version.clone(),
+            license: component.license.clone(),
+            source: component.upstream().map(ToString::to_string),
+            member: component.part(),
+        });
+    documents::Definition {
+        bundle: definition.bundle.clone(),
+        components: components.collect(),
+    }
 }

@@ -3,13 +3,13 @@
 
 use std::path::Path;
 
-use anyhow::Result;
-use serde_json::json;
-use time::format_description::well_known::Rfc3339;
+use anyhow::{Result, bail};
 
+use super::documents::{CertificateOfNode, Certificates, Renewed};
+use super::failure::NotInstalled;
 use super::install::Prepared;
-use super::{Outcome, authority, install, print, secrets};
-use crate::cli::{Certs, Output};
+use super::{Outcome, authority, files, install, print, secrets};
+use crate::cli::{Certs, Named, Output};
 use crate::enroll::by_hand;
 use crate::nodespec::value::{Layer, Place};
 use crate::nodespec::{HostFacts, Inputs, NodeSpec, Refused};
@@ -17,38 +17,44 @@ use crate::observe::inputs::read_config;
 use crate::observe::user::check_user;
 use crate::paths;
 use crate::rotate::authority::Wish;
-use crate::status::certificates::{self, HeldCertificate};
-use crate::sys::out::say;
+use crate::status::certificates;
 use crate::sys::root::Root;
 
 /// Makes, lists or renews certificates.
-pub fn run(command: &Certs, required_key: Option<&str>) -> Result<Outcome> {
+pub fn run(command: &Certs, required_key: Option<&str>, named: &Named) -> Result<Outcome> {
+    let output = named.format();
     match command {
         Certs::Init {
             ca,
             common_name,
             waiting,
-        } => by_hand::init(ca, common_name, waiting.patience())?,
+        } => {
+            by_hand::init(ca, common_name, waiting.patience())?;
+            let made = format!("{} has ca.pem and ca-key.pem", ca.display());
+            print::done(made, output)?;
+        }
         Certs::Issue {
             ca,
-            output,
+            dir,
             role,
             set,
             config,
             waiting,
         } => {
+            let dir = files::needed(dir.as_deref(), named, "--dir DIR")?;
             let spec = spec(role, set, config.as_deref())?;
-            by_hand::issue(ca, output, &spec, waiting.patience())?;
+            by_hand::issue(ca, &dir, &spec, waiting.patience())?;
+            let issued = format!("{} has the certificates of {}", dir.display(), *spec.name);
+            print::done(issued, output)?;
         }
-        Certs::Show { root, output } => {
+        Certs::Show { root } => {
             let root = Root::open(root).map_err(Refused::because)?;
-            return show(&root, *output);
+            return show(&root, output);
         }
         Certs::RotateCa {
             only_continue,
             dry_run,
             without_pods,
-            output,
             inputs,
             waiting,
         } => {
@@ -57,21 +63,19 @@ pub fn run(command: &Certs, required_key: Option<&str>) -> Result<Outcome> {
                 without_pods: *without_pods,
             };
             return match dry_run {
-                true => authority::show(inputs, required_key, *output),
+                true => authority::show(inputs, required_key, output),
                 false => {
                     let this = Prepared::new(inputs, *waiting, required_key);
-                    authority::rotate(&this, wish, *output)
+                    authority::rotate(&this, wish, output)
                 }
             };
         }
         Certs::Renew { inputs, waiting } => {
             let this = Prepared::new(inputs, *waiting, required_key);
             authority::follow(&this)?;
-            let outcome = install::renew(&this)?;
-            if outcome == Outcome::Done {
-                secrets::follow(&this)?;
-            }
-            return Ok(outcome);
+            let renewed = install::renew(&this)?;
+            secrets::follow(&this)?;
+            print::result(output, &Renewed { renewed }, |_| ())?;
         }
     }
     Ok(Outcome::Done)
@@ -103,28 +107,11 @@ fn show(root: &Root, output: Output) -> Result<Outcome> {
     check_user(root)?;
     let held = certificates::held(root)?;
     if held.is_empty() {
-        log::warn!("there are no certificates below {}", paths::CA_DIR);
-        return Ok(Outcome::NotInstalled);
+        let none = format!("there are no certificates below {}", paths::CA_DIR);
+        bail!(NotInstalled(none));
     }
-    match output {
-        Output::Text => print::certificates_of(&held),
-        Output::Json => {
-            let rows = held.iter().map(as_json).collect::<Result<Vec<_>>>()?;
-            say!("{}", serde_json::to_string_pretty(&rows)?);
-        }
-    }
+    let rows = held.iter().map(CertificateOfNode::of);
+    let rows = Certificates(rows.collect::<Result<_>>()?);
+    print::result(output, &rows, |rows| print::certificates_of(&rows.0))?;
     Ok(Outcome::Done)
-}
-
-fn as_json(held: &HeldCertificate) -> Result<serde_json::Value> {
-    Ok(json!({
-        "name": held.name,
-        "path": paths::certificate(held.name),
-        "subject": held.info.subject,
-        "sans": held.info.sans(),
-        "notBefore": held.info.not_before.format(&Rfc3339)?,
-        "notAfter": held.info.not_after.format(&Rfc3339)?,
-        "signedByAuthority": held.signed,
-        "restarts": held.restarts,
-    }))
 }

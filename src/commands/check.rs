@@ -1,33 +1,44 @@
 //! `appliance check`.
 
+use std::collections::BTreeMap;
+
 use anyhow::{Result, bail};
 
-use super::{Outcome, not_installed, print};
+use super::documents::Benchmark;
+use super::{Outcome, check_node, print};
 use crate::check::{self, find_out, serve};
-use crate::cis;
-use crate::cli::{Check, CheckCommand};
+use crate::cis::{self, BENCHMARK, Judged, Verdict};
+use crate::cli::{Check, CheckCommand, Output};
 use crate::nodespec::Refused;
-use crate::observe::user::check_user;
 use crate::observe::{self, records};
 use crate::sys::process::System;
 use crate::sys::root::Root;
 
 /// Checks the cluster, or runs as a probe of a check.
-pub fn run(arguments: &Check) -> Result<Outcome> {
+pub fn run(arguments: &Check, output: Output) -> Result<Outcome> {
     if let Some(CheckCommand::Serve { port, node }) = &arguments.command {
         serve::run(*port, node)?;
         return Ok(Outcome::Done);
     }
     let root = Root::open(&arguments.root)?;
-    check_user(&root)?;
-    let Some(state) = records::state(&root)? else {
-        return Ok(not_installed());
-    };
+    let state = check_node(&root)?;
     if arguments.cis {
         let facts = observe::cis::read(&root, &System, &state)?;
         let judged = cis::judge(&facts);
-        print::cis::report(&state, &facts, &judged, arguments.output)?;
-        return Ok(outcome(cis::is_sound(&judged)));
+        let sound = cis::is_sound(&judged);
+        let document = Benchmark {
+            benchmark: BENCHMARK,
+            node: state.node.clone(),
+            role: state.role.clone(),
+            profile: state.profile.clone(),
+            sound,
+            summary: counts(&judged),
+            items: judged,
+        };
+        print::result(output, &document, |document| {
+            print::cis::report(&state, &facts, &document.items);
+        })?;
+        return Ok(outcome(sound));
     }
     let Some(expected) = records::expected(&root)? else {
         bail!(Refused {
@@ -39,8 +50,15 @@ pub fn run(arguments: &Check) -> Result<Outcome> {
     };
     let facts = find_out(&root, &System, &expected, arguments.no_pods)?;
     let checked = check::judge(&expected, &facts);
-    print::checked(&checked, arguments.output)?;
-    Ok(outcome(check::is_sound(&checked)))
+    let outcome = outcome(check::is_sound(&checked));
+    print::checked(checked, output)?;
+    Ok(outcome)
+}
+
+fn counts(judged: &[Judged]) -> BTreeMap<Verdict, usize> {
+    let all = Verdict::ALL.into_iter();
+    all.map(|result| (result, cis::count(judged, result)))
+        .collect()
 }
 
 fn outcome(is_sound: bool) -> Outcome {

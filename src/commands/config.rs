@@ -4,24 +4,29 @@ use std::path::Path;
 
 use anyhow::{Context, Result, anyhow};
 
-use super::Outcome;
-use crate::cli::Config;
+use super::{Outcome, print};
+use crate::cli::{Config, Output};
 use crate::nodespec::value::{Layer, Place};
 use crate::nodespec::{Refused, reference, user_data, validate};
 use crate::observe::inputs::{MAX_CONFIG, parse_config};
-use crate::sys::out::{self, say};
+use crate::sys::out::say;
 use crate::sys::read::bounded;
 
 /// Runs the command.
-pub fn run(command: &Config) -> Result<Outcome> {
+pub fn run(command: &Config, output: Output) -> Result<Outcome> {
     match command {
         Config::Validate { file } => {
             let layer = read(file).map_err(Refused::because)?;
             validate::validate(&[layer])?;
-            say!("{}: valid", file.display());
+            let valid = format!("{}: valid", file.display());
+            match output {
+                Output::Text => say!("{valid}"),
+                Output::Json => print::done(valid, output)?,
+            }
         }
+        // The same in both formats: it is JSON.
         Config::Schema => say!("{}", serde_json::to_string_pretty(&reference::schema())?),
-        Config::Example => out::text(&reference::example()),
+        Config::Example => print::text(&reference::example(), output)?,
     }
     Ok(Outcome::Done)
 }

@@ -4,20 +4,21 @@
 use anyhow::{Result, bail};
 use time::OffsetDateTime;
 
-use super::{Outcome, ask, install, not_installed};
-use crate::cli::Convert;
+use super::documents::Converted;
+use super::{Outcome, ask, install, not_installed, print};
+use crate::cli::{Convert, Output};
 use crate::install::prepare;
 use crate::nodespec::{Profile, Refused};
 use crate::observe::records;
-use crate::plan::{Plan, teardown};
+use crate::plan;
 use crate::sys::out::say;
 use crate::sys::root::Root;
 
 /// Takes the node down, and installs it again with certificates.
-pub fn run(arguments: &Convert, required_key: Option<&str>) -> Result<Outcome> {
+pub fn run(arguments: &Convert, required_key: Option<&str>, output: Output) -> Result<Outcome> {
     let root = Root::open(&arguments.install.root).map_err(Refused::because)?;
     let Some(state) = records::state(&root)? else {
-        return Ok(not_installed());
+        return Err(not_installed(&root));
     };
     let machine = prepare(&install::request(&arguments.install, required_key))?;
     let wanted = machine.spec.profile.value;
@@ -31,10 +32,18 @@ pub fn run(arguments: &Convert, required_key: Option<&str>) -> Result<Outcome> {
         });
     }
     machine.preflight(&arguments.install.ignore.checks)?;
-    let plan = teardown(state.shape()?, &stamp());
-    tell(&plan);
+    let plan = plan::teardown(state.shape()?, &stamp());
+    let teardown: Vec<String> = plan.steps.iter().map(ToString::to_string).collect();
     if arguments.install.dry_run {
+        let document = Converted {
+            teardown,
+            installation: None,
+        };
+        print::result(output, &document, |document| tell(&document.teardown))?;
         return Ok(Outcome::Done);
+    }
+    if output == Output::Text {
+        tell(&teardown);
     }
     if !arguments.yes {
         ask()?;
@@ -49,7 +58,18 @@ pub fn run(arguments: &Convert, required_key: Option<&str>) -> Result<Outcome> {
     machine.payload.refuse_changed()?;
     let lock = install::lock(&root, &arguments.install)?;
     machine.take_down(&plan)?;
-    install::install_locked(&machine, &arguments.install, lock)
+    let (installation, outcome) = install::install_locked(&machine, &arguments.install, lock)?;
+    match output {
+        Output::Text => install::tell(&installation)?,
+        Output::Json => {
+            let document = Converted {
+                teardown,
+                installation: Some(installation),
+            };
+            print::result(output, &document, |_| ())?;
+        }
+    }
+    Ok(outcome)
 }
 
 fn stamp() -> String {
@@ -58,9 +78,9 @@ fn stamp() -> String {
     format!("{}-{hour:02}{minute:02}{second:02}", now.date())
 }
 
-fn tell(plan: &Plan) {
+fn tell(teardown: &[String]) {
     say!("To change this node to profile with-ca, these steps come first:");
-    for step in &plan.steps {
+    for step in teardown {
         say!("  {step}");
     }
     say!(

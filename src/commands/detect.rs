@@ -1,8 +1,10 @@
 //! `appliance detect`: shows what this VM would become, and why.
 
 use anyhow::Result;
-use serde_json::{Value, json};
 
+use super::documents::{Detected, Instance, Source};
+use super::failure::Problem;
+use super::log::told;
 use super::{Outcome, inputs, print};
 use crate::bundle::payload::Payload;
 use crate::cli::{Detect, Output};
@@ -17,7 +19,7 @@ use crate::sys::out::say;
 use crate::sys::root::Root;
 
 /// Runs the command.
-pub fn run(arguments: &Detect) -> Result<Outcome> {
+pub fn run(arguments: &Detect, output: Output) -> Result<Outcome> {
     let root = Root::open(&arguments.root).map_err(Refused::because)?;
     let payload = Payload::of_this_program()?;
     let manifest = payload.as_ref().map(Payload::manifest);
@@ -29,54 +31,67 @@ pub fn run(arguments: &Detect) -> Result<Outcome> {
         _ => Vec::new(),
     };
     let differences: Vec<String> = differences.iter().map(ToString::to_string).collect();
-    match arguments.output {
-        Output::Json => {
-            let document = document(&collected, spec.as_ref().ok(), &differences);
-            say!("{}", serde_json::to_string_pretty(&document)?);
-        }
-        Output::Text => {
-            if arguments.explain {
-                sources(&collected.asked);
-                facts(collected.inputs.metadata.as_slice());
+    if output == Output::Json {
+        let refused = spec.as_ref().err().cloned().map(anyhow::Error::from);
+        let document = document(
+            &collected,
+            spec.as_ref().ok(),
+            differences,
+            refused.as_ref(),
+        );
+        print::result(output, &document, |_| ())?;
+        return Ok(match refused {
+            Some(refused) => {
+                told(&refused);
+                Outcome::Refused
             }
-            if let Ok(spec) = &spec {
-                settings(&spec.explain(), arguments.explain);
-                for warning in spec.warnings.iter().chain(&differences) {
-                    say!("\nWarning: {warning}");
-                }
-            }
+            None => Outcome::Done,
+        });
+    }
+    if arguments.explain {
+        sources(&collected.asked);
+        facts(collected.inputs.metadata.as_slice());
+    }
+    if let Ok(spec) = &spec {
+        settings(&spec.explain(), arguments.explain);
+        for warning in spec.warnings.iter().chain(&differences) {
+            say!("\nWarning: {warning}");
         }
     }
     spec?;
     Ok(Outcome::Done)
 }
 
-fn document(collected: &Collected, spec: Option<&NodeSpec>, differences: &[String]) -> Value {
-    let sources = collected.asked.iter().map(|asked| {
-        json!({
-            "source": asked.source,
-            "passedOver": asked.passed_over,
-            "milliseconds": asked.took.as_millis() as u64,
-        })
-    });
-    json!({
-        "sources": sources.collect::<Vec<_>>(),
-        "instance": collected.inputs.metadata.first().map(instance),
-        "settings": spec.map(NodeSpec::explain),
-        "warnings": spec.map(|spec| &spec.warnings),
-        "differences": differences,
-    })
+fn document(
+    collected: &Collected,
+    spec: Option<&NodeSpec>,
+    differences: Vec<String>,
+    refused: Option<&anyhow::Error>,
+) -> Detected {
+    let source = |asked: &Asked| Source {
+        source: asked.source.clone(),
+        passed_over: asked.passed_over.clone(),
+        milliseconds: u64::try_from(asked.took.as_millis()).unwrap_or(u64::MAX),
+    };
+    Detected {
+        sources: collected.asked.iter().map(source).collect(),
+        instance: collected.inputs.metadata.first().map(instance),
+        settings: spec.map(NodeSpec::explain),
+        warnings: spec.map(|spec| spec.warnings.clone()),
+        differences,
+        error: refused.map(Problem::of),
+    }
 }
 
-fn instance(metadata: &Metadata) -> Value {
-    json!({
-        "uuid": said(&metadata.uuid),
-        "name": said(&metadata.name),
-        "hostname": said(&metadata.hostname),
-        "availabilityZone": metadata.availability_zone,
-        "projectID": metadata.project_id,
-        "launchIndex": metadata.launch_index,
-    })
+fn instance(metadata: &Metadata) -> Instance {
+    Instance {
+        uuid: said(&metadata.uuid).cloned(),
+        name: said(&metadata.name).cloned(),
+        hostname: said(&metadata.hostname).cloned(),
+        availability_zone: metadata.availability_zone.clone(),
+        project_id: metadata.project_id.clone(),
+        launch_index: metadata.launch_index,
+    }
 }
 
 /// The text, if there is any.

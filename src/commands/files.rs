@@ -1,23 +1,47 @@
-//! Files that a command writes for its user, and that may have secrets.
+//! Files that a command writes for its user. Some of them have secrets.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
+use crate::cli::Named;
 use crate::nodespec::Refused;
 use crate::sys::out;
+
+/// The file or directory that the user named: with its own option, or with `-o` as in earlier versions; `None` if
+/// with neither. Refuses both.
+pub fn place(given: Option<&Path>, named: &Named) -> Result<Option<PathBuf>, Refused> {
+    match (given, named.place()) {
+        (Some(one), Some(other)) => Err(refused(format!(
+            "both {} and {} are named as output; name one of them",
+            one.display(),
+            other.display()
+        ))),
+        (given, before) => Ok(given.or(before).map(Path::to_owned)),
+    }
+}
+
+/// As [`place`], where the command cannot do without: `option` is the one to add.
+pub fn needed(given: Option<&Path>, named: &Named, option: &str) -> Result<PathBuf, Refused> {
+    let place = place(given, named)?;
+    place.ok_or_else(|| refused(format!("nothing says where to write to; add `{option}`")))
+}
+
+fn refused(problem: String) -> Refused {
+    Refused {
+        problems: vec![problem],
+    }
+}
 
 /// Refuses to replace an existing file, unless with `force`.
 pub fn refuse_existing(path: &Path, force: bool) -> Result<(), Refused> {
     // A device or a pipe has no content of its own.
     if !force && fs::metadata(path).is_ok_and(|existing| existing.is_file()) {
-        return Err(Refused {
-            problems: vec![format!(
-                "{} exists; use --force to replace it, or another file",
-                path.display()
-            )],
-        });
+        return Err(refused(format!(
+            "{} exists; use --force to replace it, or another file",
+            path.display()
+        )));
     }
     Ok(())
 }

@@ -10,8 +10,8 @@ use anyhow::{Result, bail};
 use clap::builder::StyledStr;
 use clap::{Command, CommandFactory};
 
-use super::Outcome;
-use crate::cli::{self, Cli};
+use super::{Outcome, print};
+use crate::cli::{self, Cli, Output};
 use crate::nodespec::Refused;
 use crate::sys::{out, scratch};
 use crate::topics::terminal::{Form, render};
@@ -25,13 +25,15 @@ const USUAL: usize = 80;
 const ALIKE: f64 = 0.7;
 
 /// Shows all commands and topics, one topic, or the help of a command.
-pub fn run(names: &[String]) -> Result<Outcome> {
+pub fn run(names: &[String], output: Output) -> Result<Outcome> {
     let topic = match names {
         [name] => topics::find(name),
         _ => None,
     };
     match topic {
+        Some(topic) if output == Output::Json => print::text(&topic.text, output)?,
         Some(topic) => show(&topic),
+        None if output == Output::Json => print::text(&page(names)?.to_string(), output)?,
         None => out::text(&styled_or_plain(&page(names)?)),
     }
     Ok(Outcome::Done)
@@ -90,7 +92,9 @@ fn nearest<'a>(name: &str, known: &'a [String]) -> Option<&'a String> {
 fn is_styled() -> bool {
     let is_set = |name| env::var_os(name).is_some_and(|value| !value.is_empty());
     let is_dumb = env::var_os("TERM").is_none_or(|terminal| terminal == "dumb");
-    io::stdout().is_terminal() && !is_dumb && !is_set("NO_COLOR")
+    let is_unwanted =
+        is_set("NO_COLOR") || env::var_os("CLICOLOR").is_some_and(|value| value == "0");
+    io::stdout().is_terminal() && !is_dumb && !is_unwanted
 }
 
 fn styled_or_plain(page: &StyledStr) -> String {

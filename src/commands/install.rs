@@ -4,8 +4,8 @@ use std::cell::OnceCell;
 use std::time::Duration;
 
 use anyhow::Result;
-use serde_json::json;
 
+use super::documents::Installed;
 use super::inputs::typed;
 use super::payload::keys;
 use super::{Outcome, not_installed, print};
@@ -18,18 +18,31 @@ use crate::observe::records;
 use crate::observe::user::check_user;
 use crate::plan::Plan;
 use crate::status::{InstalledNode, Report, until_healthy};
-use crate::sys::lock::{Lock, Patience};
-use crate::sys::out::say;
+use crate::sys::lock::{self, Lock, Patience};
 use crate::sys::root::Root;
 
 /// How long one renewal keeps trying. The timer tries again the next day.
 pub const RENEWAL: Duration = Duration::from_secs(600);
 
 /// Installs this machine as a node.
-pub fn run(arguments: &Install, required_key: Option<&str>) -> Result<Outcome> {
+pub fn run(arguments: &Install, required_key: Option<&str>, output: Output) -> Result<Outcome> {
     let request = request(arguments, required_key);
     let machine = prepare(&request)?;
-    install(&machine, arguments)
+    machine.preflight(&arguments.ignore.checks)?;
+    if arguments.dry_run {
+        machine.check_installed(&arguments.change)?;
+        let (plan, _) = machine.plan(&machine.identity(Joining::Pretended)?)?;
+        let document = document(&machine, &plan, None);
+        print::result(output, &document, |_| print::plan(&machine.spec, &plan))?;
+        return Ok(Outcome::Done);
+    }
+    let lock = lock(&machine.root, arguments)?;
+    let (document, outcome) = install_locked(&machine, arguments, lock)?;
+    match output {
+        Output::Text => tell(&document)?,
+        Output::Json => print::result(output, &document, |_| ())?,
+    }
+    Ok(outcome)
 }
 
 /// The flags of `install`.
@@ -53,20 +66,14 @@ pub fn lock(root: &Root, arguments: &Install) -> Result<Lock> {
     )
 }
 
-/// Installs a machine that was prepared.
-pub fn install(machine: &Machine, arguments: &Install) -> Result<Outcome> {
-    machine.preflight(&arguments.ignore.checks)?;
-    if arguments.dry_run {
-        machine.check_installed(&arguments.change)?;
-        let (plan, _) = machine.plan(&machine.identity(Joining::Pretended)?)?;
-        return show(machine, &plan, arguments.output);
-    }
-    let lock = lock(&machine.root, arguments)?;
-    install_locked(machine, arguments, lock)
-}
-
 /// Installs a machine that was prepared, with its lock, which is given back when all is written.
-pub fn install_locked(machine: &Machine, arguments: &Install, lock: Lock) -> Result<Outcome> {
+///
+/// Returns what it did, and how the node is.
+pub fn install_locked(
+    machine: &Machine,
+    arguments: &Install,
+    lock: Lock,
+) -> Result<(Installed, Outcome)> {
     if machine.spec.profile.value == Profile::Simple {
         log::warn!(
             "profile simple has no TLS: anyone who reaches this machine over the network has \
@@ -76,7 +83,18 @@ pub fn install_locked(machine: &Machine, arguments: &Install, lock: Lock) -> Res
     let plan = change(machine, arguments)?;
     drop(lock);
     let report = wait(machine, arguments.wait)?;
-    finish(machine, &plan, report.as_ref(), arguments.output)
+    let outcome = report
+        .as_ref()
+        .map_or(Outcome::Done, |report| report.overall.into());
+    Ok((document(machine, &plan, report), outcome))
+}
+
+/// Prints how the node is, if it was waited for.
+pub fn tell(installed: &Installed) -> Result<()> {
+    match &installed.status {
+        Some(report) => print::report(report, Output::Text),
+        None => Ok(()),
+    }
 }
 
 /// Changes the machine. The caller holds the lock, from the moment this reads the keys until its last write:
@@ -89,6 +107,10 @@ fn change(machine: &Machine, arguments: &Install) -> Result<Plan> {
     if enroll::has_to_join(&machine.context())? {
         // Report every problem now: the master may come up hours later.
         machine.plan(&machine.identity(Joining::Pretended)?)?;
+        lock::note(
+            &machine.root,
+            "waiting for a master that lets this node join",
+        );
     }
     let (plan, docker) = machine.plan(&machine.identity(Joining::Now(limit))?)?;
     machine.apply(&plan, &docker)?;
@@ -97,12 +119,12 @@ fn change(machine: &Machine, arguments: &Install) -> Result<Plan> {
     Ok(plan)
 }
 
-/// Renews the certificates that expire soon, and restarts what uses them. Nothing else changes.
-pub fn renew(this: &Prepared<'_>) -> Result<Outcome> {
+/// Renews the certificates that expire soon, and restarts what uses them. Nothing else changes. Returns their names.
+pub fn renew(this: &Prepared<'_>) -> Result<Vec<String>> {
     let root = Root::open("/".as_ref())?;
     check_user(&root)?;
     let Some(state) = records::state(&root)? else {
-        return Ok(not_installed());
+        return Err(not_installed(&root));
     };
     leftovers::remove(&root)?;
     let due = enroll::due(&root, &state)?;
@@ -114,7 +136,7 @@ pub fn renew(this: &Prepared<'_>) -> Result<Outcome> {
         let (plan, docker) = machine.plan(&machine.identity(Joining::Now(Some(RENEWAL)))?)?;
         machine.apply(&plan.of_renewal(), &docker)?;
     }
-    Ok(Outcome::Done)
+    Ok(due.into_iter().map(str::to_owned).collect())
 }
 
 /// The running system for a command that changes it more than once. It is prepared when it is needed first, and only
@@ -176,37 +198,12 @@ fn wait(machine: &Machine, seconds: u64) -> Result<Option<Report>> {
     until_healthy(&node, Duration::from_secs(seconds)).map(Some)
 }
 
-fn show(machine: &Machine, plan: &Plan, output: Output) -> Result<Outcome> {
-    match output {
-        Output::Text => print::plan(&machine.spec, plan),
-        Output::Json => print_json(machine, plan, None)?,
+fn document(machine: &Machine, plan: &Plan, report: Option<Report>) -> Installed {
+    Installed {
+        changed: !plan.is_empty(),
+        settings: machine.spec.explain(),
+        warnings: machine.spec.warnings.clone(),
+        steps: plan.steps.iter().map(ToString::to_string).collect(),
+        status: report,
     }
-    Ok(Outcome::Done)
-}
-
-fn finish(
-    machine: &Machine,
-    plan: &Plan,
-    report: Option<&Report>,
-    output: Output,
-) -> Result<Outcome> {
-    match (output, report) {
-        (Output::Json, _) => print_json(machine, plan, report)?,
-        (Output::Text, Some(report)) => print::report(report, Output::Text)?,
-        (Output::Text, None) => {}
-    }
-    Ok(report.map_or(Outcome::Done, |report| report.overall.into()))
-}
-
-fn print_json(machine: &Machine, plan: &Plan, report: Option<&Report>) -> Result<()> {
-    let steps = plan.steps.iter().map(ToString::to_string);
-    let document = json!({
-        "changed": !plan.is_empty(),
-        "settings": machine.spec.explain(),
-        "warnings": machine.spec.warnings,
-        "steps": steps.collect::<Vec<_>>(),
-        "status": report,
-    });
-    say!("{}", serde_json::to_string_pretty(&document)?);
-    Ok(())
 }

@@ -3,8 +3,10 @@
 use anyhow::{Context, Result, anyhow, bail};
 use core::net::Ipv4Addr;
 
-use super::{Outcome, files};
-use crate::cli::Kubeconfig as Arguments;
+use super::documents::Written;
+use super::failure::NotInstalled;
+use super::{Outcome, files, print};
+use crate::cli::{Kubeconfig as Arguments, Named};
 use crate::enroll;
 use crate::kubeconfig::{Kubeconfig, Server};
 use crate::nodespec::{Profile, Refused, Role};
@@ -13,21 +15,21 @@ use crate::observe::user::check_user;
 use crate::paths::{self, ADMIN_KUBECONFIG, STATE};
 use crate::pki::inspect;
 use crate::records::state::{self, State};
-use crate::sys::out;
 use crate::sys::root::Root;
 
 /// The certificate that the API server shows.
 const API_SERVER: &str = "kubernetes";
 
 /// Writes the kubeconfig.
-pub fn run(arguments: &Arguments) -> Result<Outcome> {
+pub fn run(arguments: &Arguments, named: &Named) -> Result<Outcome> {
+    let place = files::place(arguments.file.as_deref(), named)?;
     let server = arguments.server.as_deref().map(str::parse::<Server>);
     let server = server.transpose().map_err(Refused::because)?;
     let root = Root::open(&arguments.root).map_err(Refused::because)?;
     check_user(&root)?;
     let Some(state) = records::state(&root)? else {
-        log::warn!("this machine is not a node: run this on a master");
-        return Ok(Outcome::NotInstalled);
+        let text = "this machine is not a node; run this on a master";
+        bail!(NotInstalled(text.to_owned()));
     };
     let address = address(&state)?;
     check_node(&state, address)?;
@@ -40,13 +42,15 @@ pub fn run(arguments: &Arguments) -> Result<Outcome> {
     let key = admin.key_pem.context("no key was made")?;
     let kubeconfig = kubeconfig.with_client(&admin.certificate_pem, &key);
     let text = kubeconfig.for_another_machine(server, address, &certificate)?;
-    match &arguments.output {
+    let output = named.format();
+    match &place {
         Some(path) => {
             files::write_secret(path, &text, arguments.force)?;
             let shown = path.display();
             log::info!("wrote {shown}: kubectl --kubeconfig {shown} get nodes");
+            print::result(output, &Written::of(path, None, None)?, |_| ())?;
         }
-        None => out::text(&text),
+        None => print::text(&text, output)?,
     }
     Ok(Outcome::Done)
 }

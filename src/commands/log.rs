@@ -9,10 +9,13 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use log::{Level, LevelFilter, Log, Metadata, Record};
 
-use super::{Outcome, exit_code_of};
-use crate::nodespec::Refused;
+use super::Outcome;
+use super::causes::{causes, safe};
+use super::failure::{Failure, Kind, Problem};
+use crate::cli::Output;
 use crate::nodespec::token;
-use crate::sys::{out, progress};
+use crate::sys::out::{self, say};
+use crate::sys::progress;
 
 struct Lines;
 
@@ -28,12 +31,6 @@ impl Log for Lines {
     }
 
     fn flush(&self) {}
-}
-
-/// The text without the secrets of join tokens. Every line but the first is indented: hostile text
-/// cannot forge a line of its own, such as `error: ...`.
-fn safe(text: &str) -> String {
-    token::redacted(text).trim_end().replace('\n', "\n    ")
 }
 
 fn line(record: &Record<'_>) -> String {
@@ -81,25 +78,49 @@ pub fn guarded(main: impl FnOnce() -> ExitCode) -> ExitCode {
     panic::catch_unwind(AssertUnwindSafe(main)).unwrap_or(ExitCode::FAILURE)
 }
 
-/// The exit code for this result of a command. Prints an error once, with its causes.
-pub fn end(ended: Result<Outcome>) -> ExitCode {
-    match ended.and_then(|outcome| {
-        out::end()
-            .context("cannot write to standard output")
-            .map(|()| outcome)
-    }) {
+/// The exit code for this result of a command. Prints an error once, with its causes; as JSON, if that was asked
+/// for, on standard output, where the result would be.
+pub fn end(ended: Result<Outcome>, output: Output) -> ExitCode {
+    if let Err(error) = &ended {
+        told(error);
+        print_failure(Problem::of(error), output);
+    }
+    let written = out::end().context("cannot write to standard output");
+    if let Err(error) = &written {
+        told(error);
+    }
+    match ended.and_then(|outcome| written.map(|()| outcome)) {
         Ok(outcome) => outcome.into(),
-        Err(error) => {
-            progress::print_line(&format!("error: {}", causes(&error)));
-            exit_code_of(&error)
-        }
+        Err(error) => ExitCode::from(Kind::of(&error).exit_code()),
     }
 }
 
-/// Shows help or an error in the command line, instead of running a command.
-pub fn end_with(shown: &clap::Error) -> ExitCode {
+/// Prints an error for people, with its causes.
+pub fn told(error: &anyhow::Error) {
+    progress::print_line(&format!("error: {}", causes(error)));
+}
+
+fn print_failure(error: Problem, output: Output) {
+    // The text of a document of this type is always made.
+    if output == Output::Json
+        && let Ok(text) = serde_json::to_string_pretty(&Failure { error })
+    {
+        say!("{text}");
+    }
+}
+
+/// Shows help or an error in the command line, instead of running a command. `wants_json` says whether the command
+/// line asks for JSON.
+pub fn end_with(shown: &clap::Error, wants_json: bool) -> ExitCode {
     if shown.use_stderr() {
         print_error(shown);
+        if wants_json {
+            let text = token::redacted(&shown.render().to_string());
+            let text = text.trim_end().trim_start_matches("error: ");
+            print_failure(Problem::of_command_line(text.to_owned()), Output::Json);
+            // Where it cannot be written, the message above has to do.
+            drop(out::end());
+        }
         return ExitCode::from(u8::try_from(shown.exit_code()).unwrap_or(2));
     }
     match shown.print().and_then(|()| io::stdout().flush()) {
@@ -125,89 +146,12 @@ fn print_error(error: &clap::Error) {
     }
 }
 
-/// The error with its causes, outermost first. A cause that adds nothing new is left out.
-pub fn causes(error: &anyhow::Error) -> String {
-    // Each cause as it is, and as it is shown.
-    let mut said: Vec<(String, String)> = Vec::new();
-    for cause in error.chain() {
-        let text = cause.to_string();
-        if said.iter().any(|(outer, _)| ends_with(outer, &text)) {
-            continue;
-        }
-        // A cause that repeats the one before it, and adds something, replaces it.
-        while said.last().is_some_and(|(outer, _)| repeats(&text, outer)) {
-            said.pop();
-        }
-        let shown = match cause.downcast_ref::<Refused>() {
-            Some(refused) => Refused {
-                problems: refused.problems.iter().map(|one| safe(one)).collect(),
-            }
-            .to_string(),
-            None => safe(&text),
-        };
-        said.push((text, shown));
-    }
-    let shown: Vec<String> = said.into_iter().map(|(_, shown)| shown).collect();
-    shown.join(": ")
-}
-
-/// Whether `outer` is `inner`, or already says it as its last cause.
-fn ends_with(outer: &str, inner: &str) -> bool {
-    let before = outer.strip_suffix(inner);
-    before.is_some_and(|before| before.is_empty() || before.ends_with(": "))
-}
-
-/// Whether `inner` begins with `outer`, or names the same absolute path as `outer`.
-fn repeats(inner: &str, outer: &str) -> bool {
-    if let Some(rest) = inner.strip_prefix(outer) {
-        return rest.is_empty() || rest.starts_with(": ");
-    }
-    outer.starts_with('/')
-        && inner.match_indices(outer).any(|(start, _)| {
-            let rest = &inner[start + outer.len()..];
-            inner[..start].ends_with(' ') && (rest.is_empty() || rest.starts_with([':', ' ']))
-        })
-}
-
 #[cfg(test)]
 mod tests {
     use anyhow::anyhow;
 
     use super::*;
-
-    #[test]
-    fn each_cause_adds_something_new() {
-        let error = anyhow!("permission denied")
-            .context("open /etc/hosts: permission denied")
-            .context("read /etc/hosts");
-        assert_eq!(
-            causes(&error),
-            "read /etc/hosts: open /etc/hosts: permission denied"
-        );
-        let error = anyhow!("open /x: not found")
-            .context("/x")
-            .context("install");
-        assert_eq!(causes(&error), "install: open /x: not found");
-        assert_eq!(causes(&anyhow!("alone")), "alone");
-        assert_eq!(causes(&anyhow!("b").context("a")), "a: b");
-        // A short name that is also a part of another word.
-        let error = anyhow!("failed to persist temporary file").context("d");
-        assert_eq!(causes(&error), "d: failed to persist temporary file");
-        let error = anyhow!("is a file").context("cannot write a file d");
-        assert_eq!(causes(&error), "cannot write a file d: is a file");
-        let error = anyhow!("file").context("no such file");
-        assert_eq!(causes(&error), "no such file: file");
-    }
-
-    #[test]
-    fn no_cause_can_forge_a_line() {
-        let error = anyhow!("x\nerror: fake").context("a");
-        assert_eq!(causes(&error), "a: x\n    error: fake");
-        let problems = vec!["one\n  - fake".to_owned(), "two".to_owned()];
-        let list = "nothing was changed, because:\n  - one\n      - fake\n  - two";
-        let error = anyhow::Error::from(Refused { problems });
-        assert_eq!(causes(&error), list);
-    }
+    use crate::nodespec::Refused;
 
     #[test]
     fn the_secret_of_a_token_is_not_shown() {

@@ -8,15 +8,20 @@ use clap::{Command, CommandFactory};
 use clap_mangen::Man;
 use clap_mangen::roff::{Roff, roman};
 
-use super::Outcome;
-use crate::cli::Cli;
+use super::documents::Files;
+use super::{Outcome, files, print};
+use crate::cli::{Cli, Named};
 use crate::sys::out;
 
 /// Writes every page to a directory.
-pub fn run(output: &Path) -> Result<Outcome> {
+pub fn run(dir: Option<&Path>, named: &Named) -> Result<Outcome> {
+    let dir = files::needed(dir, named, "--dir DIR")?;
     let pages = pages()?;
-    out::files(output, 0o644, &pages)?;
-    log::info!("wrote {} manual pages to {}", pages.len(), output.display());
+    out::files(&dir, 0o644, &pages)?;
+    let directory = dir.display().to_string();
+    log::info!("wrote {} manual pages to {directory}", pages.len());
+    let files = pages.into_iter().map(|(name, _)| name).collect();
+    print::result(named.format(), &Files { directory, files }, |_| ())?;
     Ok(Outcome::Done)
 }
 

@@ -1,28 +1,36 @@
 //! One file for each command. A command calls one stage after the other, and contains no logic of
 //! its stages.
 
-use std::io::{self, BufRead, IsTerminal};
+use std::io::{self, BufRead, IsTerminal, Write};
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 use clap::CommandFactory;
 
+use self::failure::NotInstalled;
 use crate::cli::{Cli, Command};
 use crate::nodespec::Refused;
+use crate::nodespec::token::redacted;
+use crate::observe::records;
+use crate::observe::user::check_user;
+use crate::records::state::State;
 use crate::status::Overall;
-use crate::sys::lock::Busy;
-use crate::sys::out;
+use crate::sys::lock::Holder;
+use crate::sys::root::Root;
 
 mod addons;
 mod authority;
 mod balance;
 mod bundle;
+mod causes;
 mod certs;
 mod check;
 mod config;
 mod convert;
 mod datastore;
 mod detect;
+mod documents;
+mod failure;
 mod files;
 mod help;
 mod image;
@@ -37,6 +45,7 @@ mod payload;
 mod preflight;
 mod print;
 mod repack;
+mod schema;
 mod secrets;
 mod status;
 mod token;
@@ -54,16 +63,39 @@ pub enum Outcome {
     NotInstalled,
     /// The checked object has a problem.
     Unsound,
+    /// The input was refused. The result says why.
+    Refused,
     /// Other nodes have to follow first.
     Waiting,
     /// This machine cannot become a node.
     Unfit,
 }
 
-/// Says that there is no node here, and what to do.
-fn not_installed() -> Outcome {
-    ::log::error!("this machine is not installed; to make it a node, run `appliance install`");
-    Outcome::NotInstalled
+/// The error that there is no node at `root`, and whether one is being made.
+fn not_installed(root: &Root) -> anyhow::Error {
+    NotInstalled(match Holder::of(root) {
+        Some(holder) => format!(
+            "this machine is not installed yet: a run is changing it ({}); wait until it ends: \
+             `appliance status` shows how far it is",
+            redacted(&holder.to_string())
+        ),
+        None => {
+            "this machine is not installed; to make it a node, run `appliance install`".to_owned()
+        }
+    })
+    .into()
+}
+
+/// Refuses what only root may see, or says that there is no node at `root`, which everyone may see.
+fn check_node(root: &Root) -> Result<State> {
+    match records::state(root) {
+        Ok(None) => Err(not_installed(root)),
+        found => {
+            check_user(root)?;
+            // Not only a record that nobody may read: root gets the error.
+            found?.ok_or_else(|| not_installed(root))
+        }
+    }
 }
 
 impl From<Outcome> for ExitCode {
@@ -72,6 +104,7 @@ impl From<Outcome> for ExitCode {
             Outcome::Done => 0,
             Outcome::Unsound => 1,
             Outcome::Unfit => 2,
+            Outcome::Refused => 2,
             Outcome::Degraded => 3,
             Outcome::NotInstalled => 4,
             Outcome::Waiting => 6,
@@ -89,18 +122,6 @@ impl From<Overall> for Outcome {
     }
 }
 
-/// The exit code of a command that failed: 2 where its input was refused, 5 where another run changes the
-/// machine, else 1.
-pub fn exit_code_of(error: &anyhow::Error) -> ExitCode {
-    ExitCode::from(if error.is::<Refused>() {
-        2
-    } else if error.is::<Busy>() {
-        5
-    } else {
-        1
-    })
-}
-
 /// Continues only if the user confirms.
 fn ask() -> Result<()> {
     let refused = |why: &str| Refused {
@@ -111,8 +132,8 @@ fn ask() -> Result<()> {
             "this needs your confirmation, and standard input is not a terminal; use --yes"
         ));
     }
-    out::text("Type yes to continue: ");
-    out::flush();
+    // Standard output is for the result.
+    drop(write!(io::stderr(), "Type yes to continue: "));
     let mut answer = String::new();
     io::stdin().lock().read_line(&mut answer)?;
     if answer.trim() != "yes" {
@@ -124,36 +145,38 @@ fn ask() -> Result<()> {
 /// Runs the command. Where `required_key` is given, no payload is used that this minisign
 /// public key did not sign.
 pub fn run(cli: Cli, required_key: Option<&str>) -> Result<Outcome> {
+    let (named, output) = (&cli.output, cli.output.format());
     match cli.command {
-        Command::Install(arguments) => install::run(&arguments, required_key),
-        Command::Convert(arguments) => convert::run(&arguments, required_key),
-        Command::Detect(arguments) => detect::run(&arguments),
-        Command::Preflight(arguments) => preflight::run(&arguments),
-        Command::Config(command) => config::run(&command),
-        Command::UserData(arguments) => user_data::run(&arguments),
-        Command::Status(arguments) => status::run(&arguments),
-        Command::Check(arguments) => check::run(&arguments),
-        Command::Token(command) => token::run(&command),
-        Command::Node(command) => node::run(&command),
-        Command::Certs(command) => certs::run(&command, required_key),
-        Command::Secrets(command) => secrets::run(&command, required_key),
-        Command::Kubeconfig(arguments) => kubeconfig::run(&arguments),
+        Command::Install(arguments) => install::run(&arguments, required_key, output),
+        Command::Convert(arguments) => convert::run(&arguments, required_key, output),
+        Command::Detect(arguments) => detect::run(&arguments, output),
+        Command::Preflight(arguments) => preflight::run(&arguments, output),
+        Command::Config(command) => config::run(&command, output),
+        Command::UserData(arguments) => user_data::run(&arguments, named),
+        Command::Status => status::run(output),
+        Command::Check(arguments) => check::run(&arguments, output),
+        Command::Token(command) => token::run(&command, output),
+        Command::Node(command) => node::run(&command, output),
+        Command::Certs(command) => certs::run(&command, required_key, named),
+        Command::Secrets(command) => secrets::run(&command, required_key, output),
+        Command::Kubeconfig(arguments) => kubeconfig::run(&arguments, named),
         Command::Balance(arguments) => balance::run(&arguments),
         Command::Datastore(arguments) => datastore::run(&arguments),
         Command::Join(command) => join::run(&command),
-        Command::Addons(command) => addons::run(&command),
-        Command::Images(command) => addons::run_images(&command),
-        Command::Image(command) => image::run(&command, required_key),
-        Command::Bundle(command) => bundle::run(&command, required_key),
-        Command::Repack(arguments) => repack::run(&arguments),
-        Command::Version { output } => version::run(output),
+        Command::Addons(command) => addons::run(&command, output),
+        Command::Images(command) => addons::run_images(&command, output),
+        Command::Image(command) => image::run(&command, required_key, named),
+        Command::Bundle(command) => bundle::run(&command, required_key, named),
+        Command::Repack(arguments) => repack::run(&arguments, named),
+        Command::Version => version::run(output),
         Command::Completion { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "appliance", &mut script);
-            out::text(&String::from_utf8_lossy(&script));
+            print::text(&String::from_utf8_lossy(&script), output)?;
             Ok(Outcome::Done)
         }
-        Command::Help { names } => help::run(&names),
-        Command::Man { output } => man::run(&output),
+        Command::Help { names } => help::run(&names, output),
+        Command::Man { dir } => man::run(dir.as_deref(), named),
+        Command::Schema { names } => schema::run(&names, output),
     }
 }

@@ -2,6 +2,7 @@
 
 use anyhow::{Result, bail};
 
+use super::documents::{Guarded, Nodes};
 use super::token::master;
 use super::{Outcome, not_installed, print};
 use crate::apply::records as notes;
@@ -12,19 +13,15 @@ use crate::observe::user::check_user;
 use crate::records::machine::Likeness;
 use crate::sys::host;
 use crate::sys::lock::Lock;
-use crate::sys::out::say;
 use crate::sys::root::Root;
 
 /// Lists the nodes that joined, removes the record of one, or looks whether this machine is a copy.
-pub fn run(command: &NodeCommand) -> Result<Outcome> {
+pub fn run(command: &NodeCommand, output: Output) -> Result<Outcome> {
     match command {
-        NodeCommand::List { output } => {
+        NodeCommand::List => {
             let (_, nodes) = registry::open(&master()?)?;
-            let all = nodes.all()?;
-            match output {
-                Output::Text => print::nodes(&all),
-                Output::Json => say!("{}", serde_json::to_string_pretty(&all)?),
-            }
+            let all = Nodes(nodes.all()?);
+            print::result(output, &all, |all| print::nodes(&all.0))?;
         }
         NodeCommand::Release { name, waiting } => {
             let root = master()?;
@@ -33,37 +30,44 @@ pub fn run(command: &NodeCommand) -> Result<Outcome> {
             if !nodes.release(name)? {
                 bail!("no node {name} joined here; see the names with `appliance node list`");
             }
-            log::info!(
+            let released = format!(
                 "another machine may now join with the name {name}; if the cluster still has the \
                  old node, run `kubectl delete node {name}`"
             );
+            print::done(released, output)?;
         }
-        NodeCommand::Guard => return guard(),
+        NodeCommand::Guard => return guard(output),
     }
     Ok(Outcome::Done)
 }
 
-fn guard() -> Result<Outcome> {
+fn guard(output: Output) -> Result<Outcome> {
     let root = Root::open("/".as_ref())?;
     check_user(&root)?;
     let Some(recorded) = records::machine(&root)? else {
-        return Ok(not_installed());
+        return Err(not_installed(&root));
     };
     let uuid = host::product_uuid();
     let addresses = host::addresses()?;
     let likeness = recorded.likeness(uuid.as_deref(), &addresses);
     notes::mark_copy(&root, likeness == Likeness::Copy)?;
-    match likeness {
-        Likeness::Same => log::info!("this is the machine on which the node was installed"),
-        Likeness::Replacement => log::warn!(
+    let message = match likeness {
+        Likeness::Same => "this is the machine on which the node was installed".to_owned(),
+        Likeness::Replacement => format!(
             "this machine replaces the one on which the node was installed: it has its address {}, \
              but another UUID",
             recorded.address
         ),
-        Likeness::Copy => {
-            log::error!("{}; no service of the node starts", recorded.copied());
-            return Ok(Outcome::Unsound);
-        }
-    }
-    Ok(Outcome::Done)
+        Likeness::Copy => format!("{}; no service of the node starts", recorded.copied()),
+    };
+    let document = Guarded { likeness, message };
+    print::result(output, &document, |document| match likeness {
+        Likeness::Same => log::info!("{}", document.message),
+        Likeness::Replacement => log::warn!("{}", document.message),
+        Likeness::Copy => log::error!("{}", document.message),
+    })?;
+    Ok(match likeness {
+        Likeness::Copy => Outcome::Unsound,
+        Likeness::Same | Likeness::Replacement => Outcome::Done,
+    })
 }

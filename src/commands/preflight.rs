@@ -2,10 +2,11 @@
 
 use anyhow::Result;
 
+use super::documents::Fitness;
 use super::{Outcome, inputs, print};
 use crate::bundle::payload::Payload;
 use crate::bundle::unpack;
-use crate::cli::Preflight;
+use crate::cli::{Output, Preflight};
 use crate::nodespec::{NodeSpec, Refused, Role};
 use crate::observe::inputs::collect;
 use crate::observe::preflight::{Bundle, Subject, read};
@@ -17,7 +18,7 @@ use crate::sys::process::System;
 use crate::sys::root::Root;
 
 /// Checks the machine as `install` does, and changes nothing.
-pub fn run(arguments: &Preflight) -> Result<Outcome> {
+pub fn run(arguments: &Preflight, output: Output) -> Result<Outcome> {
     let root = Root::open(&arguments.root).map_err(Refused::because)?;
     check_user(&root)?;
     let payload = match &arguments.payload {
@@ -37,10 +38,17 @@ pub fn run(arguments: &Preflight) -> Result<Outcome> {
         wanted: &wanted,
     })?;
     let judged = judge(&facts, &arguments.ignore.checks);
-    print::preflight::report(wanted.role, &judged, arguments.output)?;
-    Ok(match count(&judged, Level::Fail) {
-        0 => Outcome::Done,
-        _ => Outcome::Unfit,
+    let levels = Level::ALL.into_iter();
+    let document = Fitness {
+        role: wanted.role,
+        fit: count(&judged, Level::Fail) == 0,
+        summary: levels.map(|level| (level, count(&judged, level))).collect(),
+        checks: judged,
+    };
+    print::result(output, &document, print::preflight::report)?;
+    Ok(match document.fit {
+        true => Outcome::Done,
+        false => Outcome::Unfit,
     })
 }
 

@@ -6,43 +6,87 @@ pub mod keys;
 pub mod preflight;
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::io::{self, IsTerminal};
 
 use anyhow::Result;
-use comfy_table::{ContentArrangement, Table, presets};
-use serde_json::json;
+use comfy_table::{ColumnConstraint, ContentArrangement, Table, presets};
+use schemars::JsonSchema;
+use serde::Serialize;
 
+use super::documents::{CertificateOfNode, Checks, Done, Text, TokenOfMaster};
 use crate::check::{Checked, Verdict, is_sound};
 use crate::cli::Output;
 use crate::clients::bird::Peer;
-use crate::components;
 use crate::nodespec::NodeSpec;
-use crate::nodespec::token::TokenId;
 use crate::plan::Plan;
 use crate::records::nodes::NodeRecord;
 use crate::records::state::State;
-use crate::records::tokens::{Standing, TokenRecord};
-use crate::status::certificates::HeldCertificate;
+use crate::records::tokens::Standing;
 use crate::status::{MastersReport, Overall, Report};
 use crate::sys::clock::moment;
-use crate::sys::out::say;
+use crate::sys::out::{self, say};
 use crate::sys::progress::escaped;
 use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+/// Prints a document as JSON, or as `text` prints it.
+pub fn result<T: Serialize + JsonSchema>(
+    output: Output,
+    document: &T,
+    text: impl FnOnce(&T),
+) -> Result<()> {
+    match output {
+        Output::Text => text(document),
+        Output::Json => say!("{}", serde_json::to_string_pretty(document)?),
+    }
+    Ok(())
+}
+
+/// Says that a command has done what its name says.
+pub fn done(message: impl Display, output: Output) -> Result<()> {
+    let done = Done {
+        done: true,
+        message: message.to_string(),
+    };
+    result(output, &done, |done| log::info!("{}", done.message))
+}
+
+/// Prints a text that is the result.
+pub fn text(text: &str, output: Output) -> Result<()> {
+    let document = Text {
+        text: text.to_owned(),
+    };
+    result(output, &document, |document| out::text(&document.text))
+}
 
 /// How many characters of a digest to show.
 const SHORT: usize = 12;
 
 /// Prints the report of a node.
 pub fn report(report: &Report, output: Output) -> Result<()> {
-    if output == Output::Json {
-        say!("{}", serde_json::to_string_pretty(report)?);
-        return Ok(());
-    }
+    result(output, report, report_text)
+}
+
+fn report_text(report: &Report) {
     let Some(node) = &report.node else {
-        say!("this machine is not installed; to make it a node, run `appliance install`");
-        return Ok(());
+        match &report.changing {
+            Some(run) => say!(
+                "this machine is not installed yet; a run is changing it: {}",
+                run.words
+            ),
+            None => {
+                say!("this machine is not installed; to make it a node, run `appliance install`");
+            }
+        }
+        return;
     };
     heading(node, report);
+    if let Some(run) = &report.changing {
+        say!("A run is changing this machine now: {}", run.words);
+    }
     print_table(&services(report));
+    journals(report);
     print_table(&images(report));
     if !report.certificates.is_empty() {
         print_table(&certificates(report));
@@ -65,7 +109,6 @@ pub fn report(report: &Report, output: Output) -> Result<()> {
         say!("\n{boot}");
     }
     say!("\n{}", verdict(report));
-    Ok(())
 }
 
 fn heading(node: &State, report: &Report) {
@@ -116,31 +159,36 @@ pub fn changes(state: &State, plan: &Plan, noted: bool) {
 }
 
 /// Prints the tokens of a master, without their secrets.
-pub fn tokens(all: &BTreeMap<TokenId, TokenRecord>, now: OffsetDateTime) {
+pub fn tokens(all: &[TokenOfMaster]) {
     let mut rows = table(&["TOKEN", "STATE", "EXPIRES", "USED", "FROM"]);
-    for (id, token) in all {
-        let standing = match token.standing(now) {
+    for token in all {
+        let standing = match token.standing {
             Standing::Live => "valid",
             Standing::Expired => "expired",
             Standing::Revoked => "revoked",
             Standing::UsedUp => "used up",
         };
-        let ends = token.expires.map_or("never".to_owned(), moment);
+        let ends = token.expires.as_deref().map_or("never".to_owned(), told);
         let used = match token.uses {
             Some(uses) => format!("{} of {uses}", token.used),
             None => token.used.to_string(),
         };
-        rows.add_row([&id.to_string(), standing, &ends, &used, &token.from]);
+        rows.add_row([&token.id.to_string(), standing, &ends, &used, &token.from]);
     }
     print_table(&rows);
 }
 
+/// A time in the format of RFC 3339, for people.
+fn told(time: &str) -> String {
+    OffsetDateTime::parse(time, &Rfc3339).map_or_else(|_| time.to_owned(), moment)
+}
+
 /// Prints certificates, and the services that the renewal of each restarts.
-pub fn certificates_of(shown: &[HeldCertificate]) {
+pub fn certificates_of(shown: &[CertificateOfNode]) {
     print_table(&held(shown));
 }
 
-fn held(shown: &[HeldCertificate]) -> Table {
+fn held(shown: &[CertificateOfNode]) -> Table {
     let mut rows = table(&[
         "CERTIFICATE",
         "SUBJECT",
@@ -150,28 +198,32 @@ fn held(shown: &[HeldCertificate]) -> Table {
         "NAMES",
     ]);
     for certificate in shown {
-        let or_none = |words: Vec<String>| {
-            if words.is_empty() {
-                "-".to_owned()
-            } else {
-                words.join(" ")
-            }
+        let or_none = |words: String| match words.is_empty() {
+            true => "-".to_owned(),
+            false => words,
         };
-        let restarts = certificate.restarts.iter().map(ToString::to_string);
-        let sans = certificate.info.sans().into_iter();
+        let sans: Vec<String> = certificate.sans.iter().map(|name| escaped(name)).collect();
         rows.add_row([
             certificate.name,
-            &escaped(&certificate.info.subject),
-            &certificate.info.not_after.date().to_string(),
-            &match certificate.signed {
-                true => format!("by {}", components::authority_of(certificate.name)),
+            &escaped(&certificate.subject),
+            &told(&certificate.not_after),
+            &match certificate.signed_by_authority {
+                true => format!("by {}", certificate.authority),
                 false => "BY ANOTHER CA".to_owned(),
             },
-            &or_none(restarts.collect()),
-            &or_none(sans.map(|name| escaped(&name)).collect()),
+            &or_none(certificate.restarts.join(" ")),
+            &or_none(sans.join(" ")),
         ]);
     }
+    whole_names(&mut rows);
     rows
+}
+
+/// Keeps the names in the first column in one line each.
+fn whole_names(rows: &mut Table) {
+    if let Some(names) = rows.column_mut(0) {
+        names.set_constraint(ColumnConstraint::ContentWidth);
+    }
 }
 
 /// Prints the nodes that joined a master.
@@ -194,12 +246,23 @@ pub fn table(header: &[&str]) -> Table {
     let mut table = Table::new();
     table
         .load_preset(presets::NOTHING)
-        .set_content_arrangement(ContentArrangement::Disabled);
+        .set_content_arrangement(ContentArrangement::Dynamic)
+        .set_width(width());
     table.set_header(header.to_vec());
     for column in table.column_iter_mut() {
         column.set_padding((0, 2));
     }
     table
+}
+
+/// How wide a table may be: as the terminal, or 80 columns.
+fn width() -> u16 {
+    const USUAL: u16 = 80;
+    match io::stdout().is_terminal() {
+        // The padding of the last column is not printed.
+        true => u16::try_from(textwrap::termwidth() + 2).unwrap_or(USUAL),
+        false => USUAL + 2,
+    }
 }
 
 /// Prints an empty line and the table, without trailing blanks and control characters.
@@ -228,6 +291,20 @@ fn services(report: &Report) -> Table {
     table
 }
 
+/// The last lines of the services that do not run.
+fn journals(report: &Report) {
+    for service in report
+        .services
+        .iter()
+        .filter(|service| !service.journal.is_empty())
+    {
+        say!("\nThe last lines of `journalctl -u {}`:", service.name);
+        for line in &service.journal {
+            say!("    {}", escaped(line));
+        }
+    }
+}
+
 fn images(report: &Report) -> Table {
     let mut table = table(&["IMAGE", "ID", "STATE"]);
     for image in &report.images {
@@ -244,24 +321,28 @@ fn images(report: &Report) -> Table {
 fn certificates(report: &Report) -> Table {
     let mut table = table(&["CERTIFICATE", "SUBJECT", "EXPIRES", "STATE"]);
     for certificate in &report.certificates {
-        let day = certificate.not_after.split('T').next().unwrap_or_default();
         table.add_row([
             &certificate.name,
             &escaped(&certificate.subject),
-            day,
+            &told(&certificate.not_after),
             ok_or(certificate.problem.as_ref()),
         ]);
     }
+    whole_names(&mut table);
     table
 }
 
 /// Prints the verdicts of a check, then the hints for the failures.
-pub fn checked(checked: &[Checked], output: Output) -> Result<()> {
-    if output == Output::Json {
-        let document = json!({ "sound": is_sound(checked), "checks": checked });
-        say!("{}", serde_json::to_string_pretty(&document)?);
-        return Ok(());
-    }
+pub fn checked(checked: Vec<Checked>, output: Output) -> Result<()> {
+    let document = Checks {
+        sound: is_sound(&checked),
+        checks: checked,
+    };
+    result(output, &document, |document| checks(&document.checks))
+}
+
+/// Prints the verdicts as a table, then the hints for the failures.
+pub fn checks(checked: &[Checked]) {
     let mut rows = table(&["CHECK", "RESULT", "FOUND"]);
     let (mut failed, mut skipped) = (0, 0);
     for one in checked {
@@ -287,7 +368,6 @@ pub fn checked(checked: &[Checked], output: Output) -> Result<()> {
     }
     let passed = checked.len() - failed - skipped;
     say!("{passed} passed, {failed} failed, {skipped} skipped");
-    Ok(())
 }
 
 /// The table of `calicoctl node status`, with a column for problems.
@@ -362,34 +442,24 @@ pub fn plan(spec: &NodeSpec, plan: &Plan) {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::pki::inspect::CertificateInfo;
 
     #[test]
     fn the_names_in_a_certificate_control_no_terminal() {
-        let info = CertificateInfo {
-            subject: "CN=a\u{1b}[31m\nCN=b".to_owned(),
-            common_name: String::new(),
-            organization: String::new(),
-            dns_names: vec!["c\u{7}\r\nd".to_owned()],
-            ip_addresses: Vec::new(),
-            not_before: OffsetDateTime::UNIX_EPOCH,
-            not_after: OffsetDateTime::UNIX_EPOCH,
-            is_ca: false,
-            is_self_issued: false,
-            signs_certificates: false,
-            server: false,
-            client: false,
-            public_key: Vec::new(),
-        };
-        let certificate = HeldCertificate {
+        let certificate = CertificateOfNode {
             name: "admin",
-            info,
-            signed: true,
+            path: String::new(),
+            subject: "CN=a\u{1b}[31m\nCN=b".to_owned(),
+            sans: vec!["c\u{7}\r\nd".to_owned()],
+            not_before: "1970-01-01T00:00:00Z".to_owned(),
+            not_after: "1970-01-01T00:00:00Z".to_owned(),
+            signed_by_authority: true,
+            authority: "ca",
             restarts: Vec::new(),
         };
         let lines: Vec<String> = held(&[certificate]).lines().collect();
-        assert_eq!(lines.len(), 2, "{lines:?}");
-        assert!(lines[1].contains(r"CN=a\u{1b}[31m\nCN=b"), "{lines:?}");
-        assert!(lines[1].contains(r"c\u{7}\r\nd"), "{lines:?}");
+        let text = lines.concat();
+        assert!(!text.contains(char::is_control), "{lines:?}");
+        assert!(text.contains(r"CN=a\u{1b}"), "{lines:?}");
+        assert!(text.contains(r"c\u{7}\r\nd"), "{lines:?}");
     }
 }

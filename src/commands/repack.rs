@@ -5,16 +5,19 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use super::{Outcome, bundle};
+use super::documents::Written;
+use super::{Outcome, bundle, files, print};
 use crate::bundle::pack::Signer;
 use crate::bundle::payload::{self, Payload};
 use crate::bundle::repack;
-use crate::cli::Repack;
+use crate::cli::{Named, Repack};
 use crate::sys::stream::sha256_of_file;
 use crate::sys::{out, scratch};
 
 /// Makes an appliance from a program and a bundle.
-pub fn run(arguments: &Repack) -> Result<Outcome> {
+pub fn run(arguments: &Repack, named: &Named) -> Result<Outcome> {
+    let file = files::needed(arguments.file.as_deref(), named, "--file FILE")?;
+    let output = &file;
     let program = match &arguments.program {
         Some(program) => program.clone(),
         None => payload::this_program()?,
@@ -24,7 +27,7 @@ pub fn run(arguments: &Repack) -> Result<Outcome> {
         (Some(payload), _) => payload.clone(),
         (None, Some(name)) => {
             // Next to the output, which needs the space there anyway.
-            staging = scratch::directory_beside(&arguments.output)?;
+            staging = scratch::directory_beside(output)?;
             let payload = staging.path().join("payload");
             bundle::pack(name, &arguments.ingredients, &payload)?;
             payload
@@ -33,21 +36,22 @@ pub fn run(arguments: &Repack) -> Result<Outcome> {
             anyhow::bail!("give a bundle with `--bundle NAME`, or a payload with `--payload FILE`")
         }
     };
-    let output = &arguments.output;
     repack::repack(&program, &payload, output)?;
     let made = Payload::open(output)?;
     let place = || output.display().to_string();
     let size = std::fs::metadata(output).with_context(place)?.len();
     let sha256 = sha256_of_file(output)?;
+    let bundle = &made.manifest().bundle.name;
     log::info!(
-        "wrote {}: bundle {}, {size} bytes, sha256 {sha256}; the program alone has {}",
+        "wrote {}: bundle {bundle}, {size} bytes, sha256 {sha256}; the program alone has {} bytes",
         output.display(),
-        made.manifest().bundle.name,
         made.start()
     );
     if let Some(signer) = bundle::signer(&arguments.ingredients) {
         sign(output, &made, &signer)?;
     }
+    let written = Written::of(output, Some(sha256), Some(bundle))?;
+    print::result(named.format(), &written, |_| ())?;
     Ok(Outcome::Done)
 }
 

@@ -8,48 +8,40 @@ use super::{Outcome, print};
 use crate::cli::{NodeInputs, Output, Secrets};
 use crate::rotate::here::Here;
 use crate::rotate::masters::{Alone, Several};
-use crate::rotate::secrets::{self, Masters, State};
-use crate::sys::out::say;
+use crate::rotate::secrets::{self, Masters, Report, State};
 use crate::sys::root::Root;
 
 /// Shows or rotates the key.
-pub fn run(command: &Secrets, required_key: Option<&str>) -> Result<Outcome> {
+pub fn run(command: &Secrets, required_key: Option<&str>, output: Output) -> Result<Outcome> {
     master()?;
     match command {
         Secrets::Rotate {
             only_continue,
-            output,
             inputs,
             waiting,
         } => {
             let this = Prepared::new(inputs, *waiting, required_key);
-            rotate(&this, !only_continue, *output)
+            let report = rotate(&this, !only_continue)?;
+            print::result(output, &report, print::keys::rotation)?;
+            Ok(match report.state {
+                State::Complete | State::Idle => Outcome::Done,
+                State::Waiting => Outcome::Waiting,
+            })
         }
-        Secrets::Show { output, inputs } => show(inputs, required_key, *output),
+        Secrets::Show { inputs } => show(inputs, required_key, output),
     }
 }
 
-fn rotate(this: &Prepared<'_>, begin: bool, output: Output) -> Result<Outcome> {
+fn rotate(this: &Prepared<'_>, begin: bool) -> Result<Report> {
     let (machine, _lock) = this.locked()?;
     let masters = masters(&machine.root)?;
-    let report = secrets::rotate(&Here::new(machine)?, &*masters, begin)?;
-    match output {
-        Output::Text => print::keys::rotation(&report),
-        Output::Json => say!("{}", serde_json::to_string_pretty(&report)?),
-    }
-    Ok(match report.state {
-        State::Complete | State::Idle => Outcome::Done,
-        State::Waiting => Outcome::Waiting,
-    })
+    secrets::rotate(&Here::new(machine)?, &*masters, begin)
 }
 
 fn show(inputs: &NodeInputs, required_key: Option<&str>, output: Output) -> Result<Outcome> {
     let machine = installed(inputs, required_key)?;
     let overview = secrets::show(&Here::new(&machine)?, &*masters(&machine.root)?)?;
-    match output {
-        Output::Text => print::keys::encryption(&overview),
-        Output::Json => say!("{}", serde_json::to_string_pretty(&overview)?),
-    }
+    print::result(output, &overview, print::keys::encryption)?;
     Ok(Outcome::Done)
 }
 
@@ -61,7 +53,7 @@ fn masters(root: &Root) -> Result<Box<dyn Masters>> {
 }
 
 /// Continues a rotation that another master began, if there is one. While etcd does not answer, there is only a
-/// warning: this runs daily, beside the renewal of certificates.
+/// warning: this runs daily, beside the renewal of certificates, whose result is printed.
 pub fn follow(this: &Prepared<'_>) -> Result<()> {
     let root = Root::open("/".as_ref())?;
     let Ok(Some(several)) = Several::open(&root) else {
@@ -69,7 +61,20 @@ pub fn follow(this: &Prepared<'_>) -> Result<()> {
     };
     match several.agreed() {
         Ok(None) => Ok(()),
-        Ok(Some(_)) => rotate(this, false, Output::Text).map(drop),
+        Ok(Some(_)) => {
+            let report = rotate(this, false)?;
+            let keys = report.keys.join(", then ");
+            match report.state {
+                State::Waiting => log::info!(
+                    "rotation of the key of secrets: this master has {keys}; these masters have to follow: {}",
+                    report.behind.join(", ")
+                ),
+                _ => {
+                    log::info!("rotation of the key of secrets: secrets are encrypted with {keys}");
+                }
+            }
+            Ok(())
+        }
         Err(error) => {
             log::warn!("cannot find out whether a rotation of keys is under way: {error:#}");
             Ok(())

@@ -3,20 +3,20 @@
 use anyhow::Result;
 use time::OffsetDateTime;
 
-use super::{Outcome, print};
-use crate::cli::Status;
-use crate::observe::records;
-use crate::observe::user::check_user;
-use crate::status::{InstalledNode, Report, ask_masters};
+use super::failure::NotInstalled;
+use super::{Outcome, check_node, print};
+use crate::cli::Output;
+use crate::status::{Changing, InstalledNode, Report, ask_masters};
+use crate::sys::lock::Holder;
 use crate::sys::process::System;
 use crate::sys::root::Root;
 
 /// Asks the node and prints its report.
-pub fn run(arguments: &Status) -> Result<Outcome> {
+pub fn run(output: Output) -> Result<Outcome> {
     let root = Root::open("/".as_ref())?;
-    check_user(&root)?;
-    let report = match records::state(&root)? {
-        Some(state) => {
+    let changing = Holder::of(&root).as_ref().map(Changing::of);
+    let report = match check_node(&root) {
+        Ok(state) => {
             let masters = ask_masters(&root, &state).unwrap_or_else(|error| {
                 log::warn!("cannot ask the masters: {error:#}");
                 None
@@ -24,10 +24,13 @@ pub fn run(arguments: &Status) -> Result<Outcome> {
             let node = InstalledNode::of(&root, &System, &state)?;
             let now = OffsetDateTime::now_utc();
             let report = node.report(now)?.with_cluster(node.cluster(now)?);
-            report.with_masters(masters).with_boot(&System)?
+            let report = report.with_masters(masters).with_boot(&System)?;
+            report.with_journal(&System)
         }
-        None => Report::not_installed(),
+        Err(error) if error.is::<NotInstalled>() => Report::not_installed(),
+        Err(error) => return Err(error),
     };
-    print::report(&report, arguments.output)?;
+    let report = Report { changing, ..report };
+    print::report(&report, output)?;
     Ok(report.overall.into())
 }

@@ -1,10 +1,10 @@
 //! `appliance token`.
 
 use anyhow::{Context, Result, bail};
-use serde_json::json;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use super::documents::{Created, TokenOfMaster, Tokens as Listed};
 use super::{Outcome, print};
 use crate::cli::{Output, Token as Command, Waiting};
 use crate::clients::systemd;
@@ -25,22 +25,16 @@ use crate::sys::process::System;
 use crate::sys::root::Root;
 
 /// Makes, lists or revokes tokens.
-pub fn run(command: &Command) -> Result<Outcome> {
+pub fn run(command: &Command, output: Output) -> Result<Outcome> {
     match command {
+        Command::Create { offline: true, .. } => {
+            show(&Token::generate()?, None, output, NEW_CLUSTER)
+        }
         Command::Create {
-            offline: true,
-            output,
-            ..
-        } => show(&Token::generate()?, None, *output, NEW_CLUSTER),
-        Command::Create {
-            ttl,
-            uses,
-            output,
-            waiting,
-            ..
-        } => create(*ttl, *uses, *waiting, *output),
-        Command::List { output } => list(*output),
-        Command::Revoke { token, waiting } => revoke(token, *waiting),
+            ttl, uses, waiting, ..
+        } => create(*ttl, *uses, *waiting, output),
+        Command::List => list(output),
+        Command::Revoke { token, waiting } => revoke(token, *waiting, output),
     }
 }
 
@@ -102,18 +96,15 @@ fn show(
     output: Output,
     advice: &str,
 ) -> Result<Outcome> {
-    let text = token.expose();
-    match output {
-        Output::Text => {
-            say!("{}", *text);
-            out::flush();
-            log::info!("{advice}");
-        }
-        Output::Json => {
-            let expires = expires.map(|end| end.format(&Rfc3339)).transpose()?;
-            say!("{}", json!({ "token": *text, "expires": expires }));
-        }
-    }
+    let document = Created {
+        token: token.expose().to_string(),
+        expires: expires.map(|end| end.format(&Rfc3339)).transpose()?,
+    };
+    print::result(output, &document, |document| {
+        say!("{}", document.token);
+        out::flush();
+        log::info!("{advice}");
+    })?;
     Ok(Outcome::Done)
 }
 
@@ -160,28 +151,15 @@ fn for_workers(state: &State, expires: Option<OffsetDateTime>) -> String {
 
 fn list(output: Output) -> Result<Outcome> {
     let (all, now) = (tokens(&master()?)?.all()?, OffsetDateTime::now_utc());
-    match output {
-        Output::Text => print::tokens(&all, now),
-        Output::Json => {
-            let token = |(id, token): (&TokenId, &TokenRecord)| {
-                Ok(json!({
-                    "id": id,
-                    "standing": token.standing(now),
-                    "created": token.created.format(&Rfc3339)?,
-                    "expires": token.expires.map(|end| end.format(&Rfc3339)).transpose()?,
-                    "uses": token.uses,
-                    "used": token.used,
-                    "from": token.from,
-                }))
-            };
-            let tokens = all.iter().map(token).collect::<Result<Vec<_>>>()?;
-            say!("{}", serde_json::to_string_pretty(&tokens)?);
-        }
-    }
+    let rows = all
+        .iter()
+        .map(|(id, token)| TokenOfMaster::of(id, token, now));
+    let listed = Listed(rows.collect::<Result<_>>()?);
+    print::result(output, &listed, |listed| print::tokens(&listed.0))?;
     Ok(Outcome::Done)
 }
 
-fn revoke(token: &str, waiting: Waiting) -> Result<Outcome> {
+fn revoke(token: &str, waiting: Waiting, output: Output) -> Result<Outcome> {
     let id: TokenId = token
         .split('.')
         .next()
@@ -191,7 +169,7 @@ fn revoke(token: &str, waiting: Waiting) -> Result<Outcome> {
     let root = master()?;
     let _lock = Lock::take(&root, waiting.patience())?;
     if tokens(&root)?.revoke(&id, OffsetDateTime::now_utc())? {
-        log::info!("token {id} is revoked");
+        print::done(format!("token {id} is revoked"), output)?;
         return Ok(Outcome::Done);
     }
     bail!("there is no token {id}; `appliance token list` shows all tokens")
@@ -200,6 +178,8 @@ fn revoke(token: &str, waiting: Waiting) -> Result<Outcome> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use serde_json::json;
+
     use super::*;
     use crate::nodespec::master::Master;
     use crate::nodespec::settings::Settings;
@@ -245,7 +225,9 @@ mod tests {
             is_valid(data);
         }
         let expires = OffsetDateTime::UNIX_EPOCH;
-        assert!(for_workers(&state(&[]), Some(expires)).contains("until 1970-01-01 00:00 UTC"));
+        assert!(
+            for_workers(&state(&[]), Some(expires)).contains(&format!("until {}", moment(expires)))
+        );
     }
 
     #[test]

@@ -2,18 +2,21 @@
 
 use anyhow::Result;
 
-use super::{Outcome, config, files};
-use crate::cli::UserData;
+use super::{Outcome, config, documents, files, print};
+use crate::cli::{Named, UserData};
 use crate::nodespec::Refused;
 use crate::nodespec::validate::validate;
 use crate::nodespec::value::Layer;
 use crate::nodespec::written::Written;
-use crate::sys::out;
 use crate::user_data::{advice, compose, secrets};
 
 /// Runs the command.
-pub fn run(arguments: &UserData) -> Result<Outcome> {
-    if let Some(path) = &arguments.output {
+pub fn run(arguments: &UserData, named: &Named) -> Result<Outcome> {
+    let (place, output) = (
+        files::place(arguments.file.as_deref(), named)?,
+        named.format(),
+    );
+    if let Some(path) = &place {
         files::refuse_existing(path, arguments.force)?;
     }
     let layers = layers(arguments).map_err(Refused::because)?;
@@ -29,9 +32,13 @@ pub fn run(arguments: &UserData) -> Result<Outcome> {
     for advice in advice(&settings) {
         log::warn!("{advice}");
     }
-    match &arguments.output {
-        Some(path) => files::write_secret(path, &text, arguments.force)?,
-        None => out::text(&text),
+    match &place {
+        Some(path) => {
+            files::write_secret(path, &text, arguments.force)?;
+            let file = documents::Written::of(path, None, None)?;
+            print::result(output, &file, |_| ())?;
+        }
+        None => print::text(&text, output)?,
     }
     Ok(Outcome::Done)
 }

@@ -26,8 +26,8 @@ use crate::preflight::{DockerSource, Ignored, Level, judge, refuse};
 use crate::records::machine::Likeness;
 use crate::records::state::{Installed, State};
 use crate::sys::process::{Runner, System};
-use crate::sys::progress;
 use crate::sys::root::Root;
+use crate::sys::{lock, progress};
 
 /// The operator's request.
 #[derive(Clone)]
@@ -218,8 +218,10 @@ impl Machine {
             let progress = progress::standard_error("unpack", size);
             unpack::unpack(&self.payload, bundles, &*progress).map(drop)
         };
-        let announce =
-            |number: usize, count: usize, step: &Step| log::info!("[{number}/{count}] {step}");
+        let announce = |number: usize, count: usize, step: &Step| {
+            log::info!("[{number}/{count}] {step}");
+            lock::note(&self.root, &format!("step {number} of {count}: {step}"));
+        };
         Executor {
             root: &self.root,
             runner: self.runner,

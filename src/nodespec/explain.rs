@@ -2,6 +2,7 @@
 
 use std::fmt::Display;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::network::SubjectAltName;
@@ -9,7 +10,7 @@ use super::value::{Overridden, Sourced};
 use super::{NodeSpec, masters};
 
 /// One value of a specification, as text.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Row {
     /// The name of the setting or of the value.
@@ -23,7 +24,7 @@ pub struct Row {
 }
 
 /// A value that another overrode.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct OverriddenRow {
     /// The value.
     pub value: String,

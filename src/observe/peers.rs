@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::Result;
+use schemars::JsonSchema;
 use serde::Serialize;
 use time::Duration;
 
@@ -22,7 +23,7 @@ const ONE_NODE: &str = "node specific";
 const MISSING: &str = "missing";
 
 /// One BGP peer.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PeerReport {
     /// Its session in BIRD. For a peer that BIRD does not have, the state is `missing`.

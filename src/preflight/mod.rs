@@ -1,6 +1,7 @@
 //! Checks whether a machine can become a node, before anything is written: a table of small checks over
 //! [`facts`] that were read once. Pure: [`crate::observe::preflight`] reads.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::nodespec::Refused;
@@ -18,7 +19,7 @@ pub use document::document;
 use facts::Facts;
 
 /// The result of a check.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Level {
     /// The machine cannot become a node: `install` refuses.
@@ -111,7 +112,7 @@ pub struct Check {
 }
 
 /// A check with its result, as it is printed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Judged {
     /// The name of the check.
     pub name: &'static str,

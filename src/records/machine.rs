@@ -2,6 +2,7 @@
 
 use core::net::Ipv4Addr;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The machine on which a node was installed.
@@ -16,7 +17,8 @@ pub struct MachineRecord {
 }
 
 /// What a machine is to the machine on which its node was installed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
 pub enum Likeness {
     /// The same machine, as far as can be known.
     Same,

@@ -2,13 +2,14 @@
 
 use core::net::Ipv4Addr;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
 use crate::nodespec::token::{Bytes32, TokenId};
 
 /// A node that joined.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct NodeRecord {
     /// Its address.
@@ -22,5 +23,6 @@ pub struct NodeRecord {
     pub token: TokenId,
     /// When it last joined or renewed.
     #[serde(with = "time::serde::rfc3339")]
+    #[schemars(with = "String")]
     pub seen: OffsetDateTime,
 }

@@ -1,6 +1,7 @@
 //! The state of an installed node. Pure.
 
 use anyhow::{Context, Result};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::bundle::manifest::Manifest;
@@ -12,7 +13,7 @@ use crate::paths::STATE;
 pub const REPAIR: &str = "remove the file and run `appliance install`";
 
 /// The state of an installed node. The file exists only after a run has completed.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct State {
     /// The version of the program that wrote it.

@@ -13,6 +13,7 @@
 use std::fmt;
 
 use anyhow::{Context as _, Result, bail};
+use schemars::JsonSchema;
 use serde::Serialize;
 use time::OffsetDateTime;
 
@@ -32,7 +33,7 @@ use crate::sys::root::Root;
 const AUTHORITIES: [&str; 2] = [AUTHORITY, ETCD_AUTHORITY];
 
 /// How far a rotation is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Stage {
     /// New authorities are made. Nobody trusts them yet.
@@ -78,7 +79,7 @@ pub struct Wish {
 }
 
 /// What a run found and did.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Report {
     /// How far the rotation is now.

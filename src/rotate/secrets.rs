@@ -13,6 +13,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result, bail};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::nodespec::Refused;
@@ -117,7 +118,7 @@ pub trait Masters {
 }
 
 /// How a run ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum State {
     /// The rotation is complete.
@@ -129,7 +130,7 @@ pub enum State {
 }
 
 /// What a run did.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Report {
     /// How it ended.
@@ -143,7 +144,7 @@ pub struct Report {
 }
 
 /// What [`show`] finds.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Overview {
     /// The names of the keys of this master. The first one encrypts.

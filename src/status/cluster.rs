@@ -1,6 +1,7 @@
 //! Checks the cluster around a node: its BGP peers, and on a master the add-ons and workloads.
 
 use anyhow::Result;
+use schemars::JsonSchema;
 use serde::Serialize;
 use time::OffsetDateTime;
 
@@ -11,7 +12,7 @@ use crate::observe::addons;
 use crate::observe::peers::{Own, PeerReport, peers};
 
 /// One add-on or workload.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AddonReport {
     /// Its name.

@@ -25,7 +25,8 @@ pub fn until_healthy(node: &InstalledNode<'_>, limit: Duration) -> Result<Report
         if start.elapsed() >= limit || waiting_for.is_empty() {
             // Ask about add-ons only once, at the end: a master asks the API for each of them, and
             // that takes time from an API server that is still coming up.
-            return Ok(report.with_cluster(node.cluster(now)?.of_own_node()));
+            let report = report.with_cluster(node.cluster(now)?.of_own_node());
+            return Ok(report.with_journal(node.runner));
         }
         if waiting_for != waited_for {
             waiting.changed(&waiting_for);

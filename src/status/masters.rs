@@ -6,6 +6,7 @@ use std::thread;
 
 use anyhow::{Context, Result};
 use reqwest::blocking::Client;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{HEALTH_TIMEOUT, Overall, Report};
@@ -23,7 +24,7 @@ use crate::sys::{http, parallel};
 const DOCUMENT: &str = "\"When most masters are lost\" in `appliance help high-availability`";
 
 /// The masters of a cluster.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct MastersReport {
     /// All masters that the settings name.
@@ -33,7 +34,7 @@ pub struct MastersReport {
 }
 
 /// One master.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct MasterReport {
     /// Its name.

@@ -3,16 +3,18 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use schemars::JsonSchema;
 use serde::Serialize;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use crate::bundle::manifest::Manifest;
 use crate::clients::docker::Docker;
-use crate::clients::mtls;
 use crate::clients::systemd::{self, Unit};
+use crate::clients::{journal, mtls};
 use crate::components::{self, AUTHORITY, Health, Service, UnitKind};
 use crate::join::tokens::Tokens;
+use crate::nodespec::token::redacted;
 use crate::nodespec::{Profile, Reach, Role, Shape};
 use crate::observe::peers::PeerReport;
 use crate::observe::records;
@@ -21,6 +23,7 @@ use crate::paths;
 use crate::pki::inspect::{self, CertificateInfo};
 use crate::records::state::{REPAIR, State};
 use crate::sys::http;
+use crate::sys::lock::Holder;
 use crate::sys::process::Runner;
 use crate::sys::root::Root;
 
@@ -44,7 +47,7 @@ fn expires_soon(info: &CertificateInfo) -> time::Duration {
 }
 
 /// The overall state of the node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Overall {
     /// Every check passes.
@@ -56,7 +59,7 @@ pub enum Overall {
 }
 
 /// The report on the running node.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Report {
     /// The overall state, from everything below.
@@ -83,10 +86,42 @@ pub struct Report {
     /// What went wrong at the last boot, though the node may be healthy.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub boot: Option<String>,
+    /// The run that is changing this machine now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub changing: Option<Changing>,
+}
+
+/// A run that is changing this machine.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Changing {
+    /// The ID of its process.
+    pub process: i32,
+    /// Its command line, without secrets.
+    pub command: String,
+    /// When it began (RFC 3339).
+    pub since: String,
+    /// What it does now; `null` if that is not known.
+    pub step: Option<String>,
+    /// All of it, for people.
+    pub words: String,
+}
+
+impl Changing {
+    /// The run that has the lock.
+    pub fn of(holder: &Holder) -> Changing {
+        Changing {
+            process: holder.process,
+            command: redacted(&holder.command),
+            since: holder.since.format(&Rfc3339).unwrap_or_default(),
+            step: holder.step.clone(),
+            words: redacted(&holder.to_string()),
+        }
+    }
 }
 
 /// One service.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ServiceReport {
     /// The unit's name without `.service`.
@@ -97,10 +132,13 @@ pub struct ServiceReport {
     pub endpoint: Option<String>,
     /// The problem, if it has one.
     pub problem: Option<String>,
+    /// If it does not run: the last lines of its journal, the newest last.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub journal: Vec<String>,
 }
 
 /// One image.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ImageReport {
     /// Its reference.
@@ -112,7 +150,7 @@ pub struct ImageReport {
 }
 
 /// One certificate.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CertificateReport {
     /// Its name, such as `etcd`.
@@ -235,6 +273,7 @@ impl<'a> InstalledNode<'a> {
             state: format!("{} ({})", unit.active_state, unit.sub_state),
             endpoint: health.map(|health| health.url),
             problem,
+            journal: Vec::new(),
         }
     }
 
@@ -368,7 +407,19 @@ impl Report {
             addons: Vec::new(),
             masters: None,
             boot: None,
+            changing: None,
         }
+    }
+
+    /// Adds the last lines of the journal of each service that does not run.
+    #[must_use]
+    pub fn with_journal(mut self, runner: &dyn Runner) -> Report {
+        for service in &mut self.services {
+            if service.problem.is_some() && !service.state.starts_with("active") {
+                service.journal = journal::last_lines(runner, &service.name);
+            }
+        }
+        self
     }
 
     /// Adds what went wrong at the last boot.

@@ -2,21 +2,44 @@
 
 use std::time::Duration;
 
+use chrono::{DateTime, Local, Offset, TimeZone};
 use time::{OffsetDateTime, UtcOffset};
 
 /// What to do about a clock that is wrong.
 pub const CORRECT: &str = "correct the clock that is wrong: `timedatectl set-ntp true`, or \
                           `timedatectl set-time 'YYYY-MM-DD hh:mm:ss'`";
 
-/// A time to the minute, in UTC.
+/// A time to the minute, in this machine's time zone, with its offset from UTC: `2026-11-30 09:15 +01:00`. The zone is
+/// that of the variable `TZ`, else that of `/etc/localtime`, else UTC.
 pub fn moment(time: OffsetDateTime) -> String {
-    let time = time.to_offset(UtcOffset::UTC);
+    let time = time.to_offset(offset(time));
+    let (hours, minutes, _) = time.offset().as_hms();
+    let sign = if time.offset().is_negative() {
+        '-'
+    } else {
+        '+'
+    };
     format!(
-        "{} {:02}:{:02} UTC",
+        "{} {:02}:{:02} {sign}{:02}:{:02}",
         time.date(),
         time.hour(),
-        time.minute()
+        time.minute(),
+        hours.unsigned_abs(),
+        minutes.unsigned_abs()
     )
+}
+
+/// The offset of this machine's time zone at that time.
+fn offset(time: OffsetDateTime) -> UtcOffset {
+    let at = DateTime::from_timestamp(time.unix_timestamp(), 0);
+    let seconds = at.map(|at| {
+        Local
+            .offset_from_utc_datetime(&at.naive_utc())
+            .fix()
+            .local_minus_utc()
+    });
+    let offset = seconds.and_then(|seconds| UtcOffset::from_whole_seconds(seconds).ok());
+    offset.unwrap_or(UtcOffset::UTC)
 }
 
 /// A span of time: in seconds below an hour, else in hours and minutes.

@@ -154,7 +154,8 @@ fn attempt(path: &Path, is_lock_file: bool) -> Result<Lock, Failure> {
             // The run that had it has ended and removed the file.
             Ok(_) => {}
             Err((_, Errno::EWOULDBLOCK)) => {
-                let holder = holder(path).unwrap_or_else(|| "see `pgrep -a appliance`".to_owned());
+                let holder = holder(path).map(|holder| holder.to_string());
+                let holder = holder.unwrap_or_else(|| "see `pgrep -a appliance`".to_owned());
                 return Err(transient(Busy {
                     holder,
                     gave_up: false,
@@ -175,9 +176,73 @@ pub(super) fn is_at(open: &File, path: &Path) -> io::Result<bool> {
     }
 }
 
-/// The process that has locked what is at `path`: its ID, its command, and since when it runs.
-/// `None` if the kernel does not show it, for example to a container.
-fn holder(path: &Path) -> Option<String> {
+/// The run that is changing a machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holder {
+    /// The ID of its process.
+    pub process: i32,
+    /// Its command line.
+    pub command: String,
+    /// When it began.
+    pub since: OffsetDateTime,
+    /// What it does now, if it said so and this is root.
+    pub step: Option<String>,
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (process, command) = (self.process, self.command.escape_debug());
+        write!(
+            f,
+            "process {process}, `{command}`, since {}",
+            moment(self.since)
+        )?;
+        match &self.step {
+            Some(step) => write!(f, ", now: {}", step.escape_debug()),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Holder {
+    /// The run that is changing the system at `root`; `None` if there is none, or if the kernel does not show it, for
+    /// example to a container. Who is not root may not look at the lock file: for them, it is any run of this program
+    /// that has a lock.
+    pub fn of(root: &Root) -> Option<Holder> {
+        let dir = root.resolve("/").ok()?;
+        match lock_file(&dir).ok()? {
+            Some(file) => holder(&file),
+            None => any_holder(),
+        }
+    }
+
+    fn process(id: i32, step: Option<String>) -> Option<Holder> {
+        let process = Process::new(id).ok()?;
+        let command = process.cmdline().ok()?.join(" ");
+        let begun = process.stat().ok()?.starttime / procfs::ticks_per_second();
+        let booted = KernelStats::current().ok()?.btime;
+        let since = i64::try_from(booted + begun).ok()?;
+        Some(Holder {
+            process: id,
+            command: command.chars().take(MOST_SHOWN).collect(),
+            since: OffsetDateTime::from_unix_timestamp(since).ok()?,
+            step,
+        })
+    }
+}
+
+/// Notes what the run does that has locked the system at `root`, for those who look at it. Only the run with the lock
+/// may call this. Where it cannot be noted, nobody misses it.
+pub fn note(root: &Root, step: &str) {
+    let file = root.resolve("/").ok().and_then(|dir| lock_file(&dir).ok()?);
+    if let Some(file) = file.filter(|file| file.exists()) {
+        let step: String = step.chars().take(MOST_SHOWN).collect();
+        drop(fs::write(file, step));
+    }
+}
+
+/// The process that has locked what is at `path`.
+fn holder(path: &Path) -> Option<Holder> {
     let own = fs::metadata(path).ok()?;
     let place = (major(own.dev()), minor(own.dev()), own.ino());
     let locks = procfs::locks().ok()?;
@@ -185,19 +250,21 @@ fn holder(path: &Path) -> Option<String> {
         let at = (u64::from(lock.devmaj), u64::from(lock.devmin), lock.inode);
         at == place
     })?;
-    let process = Process::new(lock.pid?).ok()?;
-    let command = process.cmdline().ok()?.join(" ");
-    let command: String = command.chars().take(MOST_SHOWN).collect();
-    let begun = process.stat().ok()?.starttime / procfs::ticks_per_second();
-    let booted = KernelStats::current().ok()?.btime;
-    let since = i64::try_from(booted + begun).ok()?;
-    let since = OffsetDateTime::from_unix_timestamp(since).ok()?;
-    Some(format!(
-        "process {}, `{}`, since {}",
-        process.pid,
-        command.escape_debug(),
-        moment(since)
-    ))
+    let step = fs::read_to_string(path).ok().filter(|_| own.is_file());
+    Holder::process(lock.pid?, step.filter(|step| !step.is_empty()))
+}
+
+/// A process of this program that has locked any file.
+fn any_holder() -> Option<Holder> {
+    let own = std::env::current_exe().ok()?;
+    let name = own.file_name()?.to_string_lossy().into_owned();
+    let is_own = |id: &i32| {
+        let stat = Process::new(*id).and_then(|process| process.stat());
+        stat.is_ok_and(|stat| name.starts_with(&stat.comm))
+    };
+    let locks = procfs::locks().ok()?;
+    let mut holders = locks.iter().filter_map(|lock| lock.pid);
+    Holder::process(holders.find(is_own)?, None)
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 
 use anyhow::Result;
 use appliance::bundle::manifest::Manifest;
@@ -10,11 +11,12 @@ use appliance::components;
 use appliance::nodespec::Role;
 use appliance::observe::records;
 use appliance::status::{InstalledNode, Overall, Report};
+use appliance::sys::lock::{self, Lock, Patience};
 use appliance::sys::process::{Command, Output, Runner};
 use appliance::sys::root::Root;
 use time::{Duration, OffsetDateTime};
 
-use crate::harness::Machine;
+use crate::harness::{Machine, said};
 
 /// A machine on which systemd has started only docker, and docker has the image `id`.
 struct Fake {
@@ -36,6 +38,10 @@ impl Runner for Fake {
         };
         let (code, stdout) = match command.program.as_str() {
             "systemctl" => (0, units(&command.arguments[2..])),
+            "journalctl" => {
+                let unit = command.arguments.last().unwrap();
+                (0, format!("{unit} began\n{unit} password: hidden\n"))
+            }
             _ => self.id.clone().map_or((1, String::new()), |id| (0, id)),
         };
         Ok(Output {
@@ -185,4 +191,70 @@ fn a_unit_that_does_not_run_is_told_with_where_to_look() {
     };
     assert_eq!(problem("etcd").unwrap(), "see journalctl -u etcd");
     assert_eq!(problem("docker"), None);
+}
+
+#[test]
+fn a_unit_that_does_not_run_shows_the_end_of_its_journal() {
+    let (machine, fake) = installed();
+    let report = ask(&machine, &fake, OffsetDateTime::now_utc()).with_journal(&fake);
+    let of = |name: &str| {
+        let mut services = report.services.iter();
+        services
+            .find(|service| service.name == name)
+            .unwrap()
+            .journal
+            .clone()
+    };
+    assert_eq!(
+        of("etcd"),
+        ["etcd.service began", "(a line that may hold a secret)"]
+    );
+    assert_eq!(of("docker"), Vec::<String>::new());
+}
+
+fn status(program: &Path, user: Option<&str>) -> std::process::Output {
+    let mut command = std::process::Command::new(match user {
+        Some(_) => Path::new("setpriv"),
+        None => program,
+    });
+    if let Some(user) = user {
+        command
+            .args(["--reuid", user, "--regid", user, "--clear-groups"])
+            .arg(program);
+    }
+    command.arg("status").output().unwrap()
+}
+
+#[test]
+fn a_machine_that_is_no_node_says_so_to_everyone() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let program = dir.path().join("appliance");
+    fs::copy(env!("CARGO_BIN_EXE_appliance"), &program).unwrap();
+    for user in [None, Some("65534")] {
+        let output = status(&program, user);
+        assert_eq!(output.status.code(), Some(4), "{}", said(&output));
+        assert!(
+            said(&output).starts_with("this machine is not installed"),
+            "{}",
+            said(&output)
+        );
+    }
+}
+
+#[test]
+fn a_run_that_changes_the_machine_is_told_with_its_step() {
+    let root = Root::open(Path::new("/")).unwrap();
+    let lock = Lock::take(&root, Patience::Endless).unwrap();
+    lock::note(&root, "step 3 of 9: load image");
+    let output = status(Path::new(env!("CARGO_BIN_EXE_appliance")), None);
+    assert_eq!(output.status.code(), Some(4), "{}", said(&output));
+    let process = format!("a run is changing it: process {}", std::process::id());
+    assert!(said(&output).contains(&process), "{}", said(&output));
+    assert!(
+        said(&output).contains(", now: step 3 of 9: load image"),
+        "{}",
+        said(&output)
+    );
+    drop(lock);
 }

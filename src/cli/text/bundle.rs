@@ -3,7 +3,7 @@
 pub const BUNDLE: &str = "\
 Examples:
   appliance bundle fetch --bundle my-v1.9.11
-  appliance bundle pack --bundle my-v1.9.11 -o payload
+  appliance bundle pack --bundle my-v1.9.11 --file payload
   appliance bundle list my-appliance
 
 More: appliance help bundles";
@@ -18,7 +18,7 @@ More: appliance help bundles";
 
 pub const LOCK: &str = "\
 Examples:
-  appliance bundle lock --bundle v1.9.11 -o my-v1.9.11
+  appliance bundle lock --bundle v1.9.11 --dir my-v1.9.11
   # accept artifacts without a published checksum
   appliance bundle lock --bundle my-v1.9.11 --trust-on-first-use
 
@@ -26,8 +26,8 @@ More: appliance help bundles";
 
 pub const EXPORT: &str = "\
 Examples:
-  appliance bundle export -o downloads.tar
-  appliance bundle export --bundle my-v1.9.11 -o my-v1.9.11.tar
+  appliance bundle export --file downloads.tar
+  appliance bundle export --bundle my-v1.9.11 --file my-v1.9.11.tar
 
 More: appliance help bundles";
 
@@ -47,8 +47,8 @@ More: appliance help bundles";
 
 pub const PACK: &str = "\
 Examples:
-  appliance bundle pack --bundle my-v1.9.11 -o payload
-  appliance bundle pack --bundle my-v1.9.11 --components ./files -o payload
+  appliance bundle pack --bundle my-v1.9.11 --file payload
+  appliance bundle pack --bundle my-v1.9.11 --components ./files --file payload
 
 More: appliance help bundles";
 
@@ -80,11 +80,11 @@ More: appliance help bundles";
 
 pub const REPACK: &str = "\
 Examples:
-  appliance repack --bundle my-v1.9.11 -o my-appliance
-  appliance repack --bundle my-v1.9.11 --components ./files -o my-appliance
+  appliance repack --bundle my-v1.9.11 --file my-appliance
+  appliance repack --bundle my-v1.9.11 --components ./files --file my-appliance
   appliance repack --bundle my-v1.9.11 --components ./files --sign-key my.key \\
-    -o my-appliance
-  appliance repack --payload payload -o my-appliance
+    --file my-appliance
+  appliance repack --payload payload --file my-appliance
 
 Download the components first with `appliance bundle fetch`, or give them with
 --components.

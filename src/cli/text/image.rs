@@ -2,7 +2,7 @@
 
 pub const IMAGE: &str = "\
 Examples:
-  appliance image build --base debian-12.qcow2 -o golden.qcow2
+  appliance image build --base debian-12.qcow2 --file golden.qcow2
   appliance image prepare --root /mnt
   appliance image check --root /mnt
 
@@ -10,8 +10,8 @@ More: appliance help images";
 
 pub const BUILD: &str = "\
 Examples:
-  appliance image build --base debian-12.qcow2 -o golden.qcow2
-  appliance image build --base ubuntu.img -o golden.qcow2 --compress
+  appliance image build --base debian-12.qcow2 --file golden.qcow2
+  appliance image build --base ubuntu.img --file golden.qcow2 --compress
   sha256sum --check golden.qcow2.sha256
 
 The base must have cloud-init. For nodes that run pods it must also have

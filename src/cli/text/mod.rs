@@ -170,14 +170,14 @@ or finds itself in the inventory of cluster.yaml:
 
 Examples:
   # for an image that contains the appliance
-  appliance user-data --cluster cluster.yaml -o user-data
+  appliance user-data --cluster cluster.yaml --file user-data
   # for any cloud image; the file `appliance` is on a volume or CD:
   # genisoimage -J -r -V APPLIANCE -o appliance.iso appliance
-  appliance user-data --cluster cluster.yaml --volume APPLIANCE -o user-data
+  appliance user-data --cluster cluster.yaml --volume APPLIANCE --file user-data
   # for any cloud image that reaches an HTTP server or a Swift TempURL
   appliance user-data --cluster cluster.yaml \\
     --from https://files.example.org/appliance \\
-    --sha256 $(sha256sum < appliance | cut -c1-64) --boothook -o user-data
+    --sha256 $(sha256sum < appliance | cut -c1-64) --boothook --file user-data
   # a cluster of one server
   appliance user-data --role single --set clusterName=trial
 
@@ -299,9 +299,9 @@ pub const CERTS_ISSUE: &str = "\
 Examples:
   appliance certs init --ca ./ca
   appliance certs issue --ca ./ca --role master --set nodeName=server02 \\
-    --set address=192.168.1.102 -o ./server02
+    --set address=192.168.1.102 --dir ./server02
   appliance certs issue --ca ./ca --role worker --set nodeName=server01 \\
-    --set address=192.168.1.101 --set master=192.168.1.102 -o ./server01
+    --set address=192.168.1.101 --set master=192.168.1.102 --dir ./server01
   appliance certs show --root ./server02
 
 Copy each directory to its node before the installation: `appliance help
@@ -366,8 +366,8 @@ More: appliance help security";
 
 pub const KUBECONFIG: &str = "\
 Examples:
-  appliance kubeconfig --server 192.168.1.102 -o admin.kubeconfig
-  appliance kubeconfig --server k8s.example.org:443 -o admin.kubeconfig --force
+  appliance kubeconfig --server 192.168.1.102 --file admin.kubeconfig
+  appliance kubeconfig --server k8s.example.org:443 -f admin.kubeconfig --force
   # on the other machine
   kubectl --kubeconfig admin.kubeconfig get nodes
 
@@ -444,6 +444,19 @@ Examples:
 
 More: appliance help support";
 
+pub const SCHEMA: &str = "\
+Examples:
+  appliance schema
+  appliance schema token list
+  appliance schema error
+
+With `--output json` (`-o json`), every command prints exactly one JSON document
+on standard output: its result, or an object with `error`. Messages for people
+are on standard error. The words of options that change the result are part of
+the name: check-cis, bundle-list-bundle, user-data-file, kubeconfig-file.
+
+More: appliance help scripts";
+
 pub const COMPLETION: &str = "\
 Examples:
   appliance completion bash > /etc/bash_completion.d/appliance
@@ -461,7 +474,7 @@ More: appliance help";
 
 pub const MAN: &str = "\
 Examples:
-  appliance man --output /usr/local/share/man/man1
-  appliance man --output ./man && man ./man/appliance-install.1
+  appliance man --dir /usr/local/share/man/man1
+  appliance man --dir ./man && man ./man/appliance-install.1
 
 More: appliance help";

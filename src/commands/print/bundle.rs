@@ -2,16 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::Result;
 use indicatif::HumanBytes;
-use serde_json::json;
 
 use super::{ok_or, print_table, short, table};
-use crate::bundle::definition::Definition;
 use crate::bundle::doctor::{Checksum, Diagnosis, Examined, Place};
 use crate::bundle::manifest::{BundleInfo, Manifest};
 use crate::bundle::verify::{Audit, Difference, Measure};
-use crate::cli::Output;
+use crate::commands::documents::Definition;
 use crate::sys::out::say;
 use crate::sys::progress::escaped;
 
@@ -35,12 +32,12 @@ pub fn manifest(manifest: &Manifest) {
         "COMPONENT",
         "VERSION",
         "LICENSE",
-        "BYTES",
+        "SIZE",
         "SHA256",
         "SOURCE",
     ]);
     for component in &manifest.components {
-        let size = component.size.to_string();
+        let size = HumanBytes(component.size).to_string();
         table.add_row([
             &component.name,
             &component.version,
@@ -58,11 +55,7 @@ pub fn manifest(manifest: &Manifest) {
 }
 
 /// Prints the result of verifying a payload.
-pub fn audit(audit: &Audit, output: Output) -> Result<()> {
-    if output == Output::Json {
-        say!("{}", serde_json::to_string_pretty(audit)?);
-        return Ok(());
-    }
+pub fn audit(audit: &Audit) {
     say!("bundle {}, {}", audit.bundle, audit.digest);
     let mut table = table(&["COMPONENT", "VERSION", "VERIFIED AGAINST", "RESULT"]);
     for finding in &audit.components {
@@ -87,48 +80,25 @@ pub fn audit(audit: &Audit, output: Output) -> Result<()> {
         "The payload is NOT intact: see the problems above."
     };
     say!("\n{verdict}");
-    Ok(())
 }
 
 /// Prints the components of a bundle that is not packed.
-pub fn definition(definition: &Definition, output: Output) -> Result<()> {
-    if output == Output::Json {
-        let components = definition.components.iter().map(|component| {
-            json!({
-                "name": component.name,
-                "kind": component.kind,
-                "version": component.version,
-                "license": component.license,
-                "source": component.upstream().map(ToString::to_string),
-                "member": component.part(),
-            })
-        });
-        let components: Vec<_> = components.collect();
-        let whole = json!({ "bundle": definition.bundle, "components": components });
-        say!("{}", serde_json::to_string_pretty(&whole)?);
-        return Ok(());
-    }
+pub fn definition(definition: &Definition) {
     heading(&definition.bundle);
     let mut rows = table(&["COMPONENT", "VERSION", "LICENSE", "SOURCE"]);
     for component in &definition.components {
-        let source = component.upstream().map(ToString::to_string);
         rows.add_row([
             &component.name,
             &component.version,
             component.license.as_deref().unwrap_or("-"),
-            source.as_deref().unwrap_or("-"),
+            component.source.as_deref().unwrap_or("-"),
         ]);
     }
     print_table(&rows);
-    Ok(())
 }
 
 /// Prints whether an appliance can be built, and what each artifact's sources answer.
-pub fn diagnosis(diagnosis: &Diagnosis, output: Output) -> Result<()> {
-    if output == Output::Json {
-        say!("{}", serde_json::to_string_pretty(diagnosis)?);
-        return Ok(());
-    }
+pub fn diagnosis(diagnosis: &Diagnosis) {
     let mut rows = table(&["ARTIFACT", "CHECKSUM", "SIZE", "FROM"]);
     for artifact in &diagnosis.artifacts {
         let size = artifact.size.map(|size| HumanBytes(size).to_string());
@@ -152,7 +122,6 @@ pub fn diagnosis(diagnosis: &Diagnosis, output: Output) -> Result<()> {
             HumanBytes(diagnosis.download)
         ),
     }
-    Ok(())
 }
 
 /// Prints what is wrong with the sources. What is wrong with a whole server is printed once.

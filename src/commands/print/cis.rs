@@ -1,36 +1,15 @@
 //! The output of `appliance check --cis`.
 
-use anyhow::Result;
-use serde_json::{Map, json};
-
 use super::{print_table, table};
 use crate::cis::facts::{Facts, Program};
 use crate::cis::{BENCHMARK, Judged, Source, Verdict, count, is_sound};
-use crate::cli::Output;
 use crate::nodespec::Profile;
 use crate::records::state::State;
 use crate::sys::out::say;
 use crate::sys::progress::escaped;
 
 /// Prints the results: a table, and below it the reasons.
-pub fn report(state: &State, facts: &Facts, judged: &[Judged], output: Output) -> Result<()> {
-    if output == Output::Json {
-        let summary: Map<_, _> = Verdict::ALL
-            .into_iter()
-            .map(|result| Ok((name(result)?, json!(count(judged, result)))))
-            .collect::<Result<_>>()?;
-        let document = json!({
-            "benchmark": BENCHMARK,
-            "node": state.node,
-            "role": state.role,
-            "profile": state.profile,
-            "sound": is_sound(judged),
-            "summary": summary,
-            "items": judged,
-        });
-        say!("{}", serde_json::to_string_pretty(&document)?);
-        return Ok(());
-    }
+pub fn report(state: &State, facts: &Facts, judged: &[Judged]) {
     say!(
         "{BENCHMARK}, on the {} {}, profile {}",
         state.role,
@@ -52,13 +31,6 @@ pub fn report(state: &State, facts: &Facts, judged: &[Judged], output: Output) -
         "A person must look at these items:",
     );
     summary(facts, judged);
-    Ok(())
-}
-
-/// The name of a result in JSON.
-fn name(result: Verdict) -> Result<String> {
-    let name = serde_json::to_value(result)?;
-    Ok(name.as_str().unwrap_or_default().to_owned())
 }
 
 /// Where the flags of each program were read.

@@ -1,11 +1,7 @@
 //! The output of `appliance preflight`.
 
-use anyhow::Result;
-use serde_json::{Map, json};
-
 use super::{print_table, table};
-use crate::cli::Output;
-use crate::nodespec::Role;
+use crate::commands::documents::Fitness;
 use crate::preflight::{Judged, Level, count};
 use crate::sys::out::say;
 use crate::sys::progress::escaped;
@@ -14,22 +10,8 @@ use crate::sys::progress::escaped;
 const WIDTH: usize = 44;
 
 /// Prints the results: a table, and below it what to type.
-pub fn report(role: Role, judged: &[Judged], output: Output) -> Result<()> {
-    let is_fit = count(judged, Level::Fail) == 0;
-    if output == Output::Json {
-        let summary: Map<_, _> = Level::ALL
-            .into_iter()
-            .map(|level| Ok((name(level)?, json!(count(judged, level)))))
-            .collect::<Result<_>>()?;
-        let document = json!({
-            "role": role.to_string(),
-            "fit": is_fit,
-            "summary": summary,
-            "checks": judged,
-        });
-        say!("{}", serde_json::to_string_pretty(&document)?);
-        return Ok(());
-    }
+pub fn report(document: &Fitness) {
+    let (role, judged) = (document.role, &document.checks);
     let mut rows = table(&["CHECK", "RESULT", "SEEN"]);
     for one in judged
         .iter()
@@ -51,18 +33,11 @@ pub fn report(role: Role, judged: &[Judged], output: Output) -> Result<()> {
     say!("\n{} checks: {}", judged.len(), counts.join(", "));
     say!(
         "{}",
-        match is_fit {
+        match document.fit {
             true => format!("This machine can become a {role}."),
             false => format!("This machine CANNOT become a {role}: see FAIL above."),
         }
     );
-    Ok(())
-}
-
-/// The name of a result in JSON.
-fn name(level: Level) -> Result<String> {
-    let name = serde_json::to_value(level)?;
-    Ok(name.as_str().unwrap_or_default().to_owned())
 }
 
 fn shortened(text: &str) -> String {

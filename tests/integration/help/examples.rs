@@ -65,8 +65,11 @@ const ONLY_PARSED: &[(&str, &str)] = &[
     ("appliance bundle doctor", "asks servers"),
     ("appliance bundle import my-v1.9.11.tar", "downloads"),
     ("appliance bundle list --installed", "a node"),
-    ("appliance bundle pack --bundle my-v1.9.11 -o", "downloads"),
-    ("appliance repack --bundle my-v1.9.11 -o", "downloads"),
+    (
+        "appliance bundle pack --bundle my-v1.9.11 --file",
+        "downloads",
+    ),
+    ("appliance repack --bundle my-v1.9.11 --file", "downloads"),
 ];
 
 /// What an example needs to run, if it does not run here.

@@ -1,0 +1,75 @@
+//! The journal, through `journalctl`.
+
+use crate::nodespec::token;
+use crate::sys::process::{Command, Runner};
+
+/// How many lines are shown of a unit.
+const LINES: usize = 8;
+/// The longest line that is shown, in characters.
+const LONGEST: usize = 300;
+/// What stands before a secret in the messages of programs, in lower case.
+const BEFORE_SECRETS: [&str; 6] = ["bearer ", "basic ", "password", "passwd", "secret", "token"];
+
+/// The last lines of the service `name`, the newest last; none if the journal cannot be read. Lines that may hold a
+/// secret are left out.
+pub fn last_lines(runner: &dyn Runner, name: &str) -> Vec<String> {
+    let unit = format!("{name}.service");
+    let count = format!("--lines={LINES}");
+    let arguments = ["--no-pager", "--output=cat", &count, "--unit", &unit];
+    match runner.check(&Command::new("journalctl", &arguments)) {
+        Ok(output) => shown(&output.stdout),
+        Err(error) => {
+            log::debug!("{error:#}");
+            Vec::new()
+        }
+    }
+}
+
+fn shown(journal: &str) -> Vec<String> {
+    let lines = journal.lines().filter(|line| !line.trim().is_empty());
+    let lines: Vec<String> = lines.map(safe).collect();
+    let first = lines.len().saturating_sub(LINES);
+    lines[first..].to_vec()
+}
+
+fn safe(line: &str) -> String {
+    let lower = line.to_lowercase();
+    let is_key = lower.contains("private key-----");
+    let has_secret = |word: &&str| {
+        let mut after = lower.split(*word).skip(1);
+        after.any(|rest| {
+            rest.starts_with(['=', ':', '"']) || (word.ends_with(' ') && !rest.is_empty())
+        })
+    };
+    if is_key || BEFORE_SECRETS.iter().any(has_secret) {
+        return "(a line that may hold a secret)".to_owned();
+    }
+    let line: String = token::redacted(line).chars().take(LONGEST).collect();
+    line.trim_end().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn few_lines_are_shown_and_no_secrets() {
+        let journal: String = (0..20).map(|n| format!("line {n}\n\n")).collect();
+        let lines = shown(&journal);
+        assert_eq!(lines.len(), LINES);
+        assert_eq!(lines[LINES - 1], "line 19");
+        let secret = "0123456789abcdefghijklmnopqrstuv";
+        for line in [
+            format!("joined with abcdef.{secret}"),
+            format!("Authorization: Bearer {secret}"),
+            format!("--token={secret} is wrong"),
+            format!("password: {secret}"),
+            format!("-----BEGIN EC PRIVATE KEY-----{secret}"),
+        ] {
+            assert!(!shown(&line)[0].contains(secret), "{line}");
+        }
+        let line = "error: cannot read secrets \"a\": token expired";
+        assert_eq!(shown(line), [line]);
+        assert_eq!(shown(&"x".repeat(9000))[0].len(), LONGEST);
+    }
+}
