@@ -159,6 +159,8 @@ pub const STATE: &str = "/var/lib/appliance/state.json";
 pub const MACHINE: &str = "/var/lib/appliance/machine.json";
 /// The authorities of the cluster whose data a master has.
 pub const AUTHORITIES: &str = "/var/lib/appliance/authorities.json";
+/// What the node keeps of its cluster.
+pub const CLUSTER: &str = "/var/lib/appliance/cluster.json";
 /// Exists while this machine is a copy of the machine on which the node was installed.
 pub const COPY: &str = "/run/appliance-copy";
 /// The digest of the inputs of each service at its last start.

@@ -3,7 +3,7 @@
 use anyhow::{Result, bail};
 
 use super::facts::{self, CheckedNode, Facts, Probes, Unprobed, told};
-use super::probe;
+use super::probe::{self, Probed};
 use super::workload::Workload;
 use crate::clients::calicoctl;
 use crate::join::registry;
@@ -22,7 +22,7 @@ pub fn find_out(
     let nodes = told(facts::nodes(runner));
     let probes = match &nodes {
         _ if no_pods => Err(Unprobed::NotWanted),
-        Ok(nodes) => told(probes(runner, expected, nodes)).map_err(Unprobed::Failed),
+        Ok(nodes) => told(probes(root, runner, expected, nodes)).map_err(Unprobed::Failed),
         Err(why) => Err(Unprobed::Failed(why.clone())),
     };
     let joined = told(registry::open(root).and_then(|(_, nodes)| nodes.all()));
@@ -33,12 +33,19 @@ pub fn find_out(
         joined: joined.map(|nodes| nodes.into_keys().collect()),
         peers: told(facts::peers(root, runner)),
         pools: told(calicoctl::pools(runner)),
+        subnets: told(facts::subnets(runner)),
         probes,
     })
 }
 
 /// Starts the probes, sends requests to them, and removes them, even after an interruption.
-fn probes(runner: &dyn Runner, expected: &Expected, nodes: &[CheckedNode]) -> Result<Probes> {
+fn probes(
+    root: &Root,
+    runner: &dyn Runner,
+    expected: &Expected,
+    nodes: &[CheckedNode],
+) -> Result<Probes> {
+    let here = facts::here(root)?;
     let able: Vec<CheckedNode> = nodes
         .iter()
         .filter(|node| node.ready && node.schedulable)
@@ -53,5 +60,11 @@ fn probes(runner: &dyn Runner, expected: &Expected, nodes: &[CheckedNode]) -> Re
     let pods = workload.ready(&able)?;
     let ports = workload.node_ports()?;
     log::info!("running tests in {} probes", pods.len());
-    probe::ask(&pods, ports, &able, expected)
+    let cluster = Probed {
+        pods: &pods,
+        ports,
+        nodes: &able,
+        here: &here,
+    };
+    probe::ask(&cluster, expected)
 }

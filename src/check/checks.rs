@@ -1,7 +1,9 @@
 //! The table of checks: each check makes one verdict from the facts.
 
 use super::Verdict;
-use super::facts::{CheckedNode, Facts, Probes, Unprobed};
+use super::between::{not_wanted, path_mtu, pod_to_pod, probes, set_mode};
+use super::facts::{Facts, Unprobed};
+use crate::clients::calicoctl::Pool;
 use crate::observe::peers::PeerReport;
 use crate::records::expected::Expected;
 
@@ -11,7 +13,8 @@ const MOST_HINTS: usize = 3;
 /// Makes a verdict.
 type Check = fn(&Expected, &Facts) -> Verdict;
 
-/// Every check, in the tutorial's order, and then those of the network.
+/// Every check, in the tutorial's order. Those of the network between nodes come as early as their probes
+/// run: without it, names and services fail, too.
 pub const CHECKS: &[(&str, Check)] = &[
     ("versions", versions),
     ("component statuses", components),
@@ -19,10 +22,10 @@ pub const CHECKS: &[(&str, Check)] = &[
     ("BGP peers", peers),
     ("IP pool", pool),
     ("deployment", deployment),
-    ("DNS from pods", dns),
-    ("NodePort service", node_ports),
     ("pod to pod", pod_to_pod),
     ("path MTU of pods", path_mtu),
+    ("DNS from pods", dns),
+    ("NodePort service", node_ports),
     ("metadata service", metadata),
 ];
 
@@ -167,9 +170,12 @@ fn pool(expected: &Expected, facts: &Facts) -> Verdict {
         Ok(pools) => pools,
         Err(why) => return Verdict::failed(why, "see `calicoctl get ipPool`"),
     };
-    let found = pools.join(", ");
-    if *pools == [expected.pod_cidr.as_str()] {
-        return Verdict::passed(found);
+    let list: Vec<&str> = pools.iter().map(|pool| pool.cidr.as_str()).collect();
+    let found = list.join(", ");
+    if let [own] = &pools[..]
+        && own.cidr == expected.pod_cidr
+    {
+        return tunnels(expected, own);
     }
     let found = if pools.is_empty() { "none" } else { &found };
     Verdict::failed(
@@ -180,16 +186,21 @@ fn pool(expected: &Expected, facts: &Facts) -> Verdict {
     )
 }
 
-/// The results of the probes, or a skipped verdict if there are none.
-fn probes(facts: &Facts) -> Result<&Probes, Verdict> {
-    facts.probes.as_ref().map_err(|unprobed| match unprobed {
-        Unprobed::NotWanted => not_wanted(),
-        Unprobed::Failed(why) => Verdict::skipped(format!("the probes do not run: {why}")),
-    })
-}
-
-fn not_wanted() -> Verdict {
-    Verdict::skipped("it needs pods, and --no-pods is given")
+/// The mode of the pool is the one that counts: Calico never changes it by itself.
+fn tunnels(expected: &Expected, pool: &Pool) -> Verdict {
+    let found = format!("{}, ipip: {}", pool.cidr, pool.ipip);
+    if pool.ipip == expected.ipip {
+        return Verdict::passed(found);
+    }
+    Verdict::failed(
+        format!("{found}; the setting is `ipip: {}`", expected.ipip),
+        format!(
+            "Calico keeps the mode from the first installation. To use that of the settings: `{}`. \
+             To keep it, set `ipip: {}` on all nodes",
+            set_mode(&pool.cidr, expected.ipip),
+            pool.ipip
+        ),
+    )
 }
 
 fn deployment(_expected: &Expected, facts: &Facts) -> Verdict {
@@ -250,82 +261,6 @@ fn node_ports(_expected: &Expected, facts: &Facts) -> Verdict {
     }
     let places: Vec<&str> = probes.node_ports.iter().map(|a| a.node.as_str()).collect();
     Verdict::passed(format!("answers at {}", places.join(", ")))
-}
-
-/// How to allow the packets of pods between nodes.
-fn passage(expected: &Expected, nodes: &[&CheckedNode]) -> String {
-    if expected.ipip != "off" {
-        return "pods use IP-in-IP tunnels, so allow IP protocol 4 between nodes: `openstack \
-                security group rule create --protocol 4 --remote-group GROUP GROUP`"
-            .to_owned();
-    }
-    let addresses: Vec<&str> = nodes.iter().map(|node| node.address.as_str()).collect();
-    format!(
-        "Neutron drops packets of pods unless the port of each node allows their addresses: \
-         `openstack port set PORT --allowed-address ip-address={} --allowed-address ip-address={}` \
-         (`openstack port list --fixed-ip ip-address={}` shows PORT; do this for {}); or \
-         set ipip to cross-subnet or always on all nodes",
-        expected.pod_cidr,
-        expected.service_cidr,
-        addresses.first().unwrap_or(&"ADDRESS"),
-        addresses.join(", "),
-    )
-}
-
-fn pod_to_pod(expected: &Expected, facts: &Facts) -> Verdict {
-    let probes = match probes(facts) {
-        Ok(probes) => probes,
-        Err(skipped) => return skipped,
-    };
-    if probes.pairs.is_empty() {
-        return Verdict::skipped("only one node runs pods");
-    }
-    for pair in &probes.pairs {
-        if let Err(why) = &pair.connected {
-            return Verdict::failed(
-                format!("from {} to {}: {why}", pair.from.name, pair.to.name),
-                passage(expected, &[&pair.from, &pair.to]),
-            );
-        }
-    }
-    Verdict::passed(format!("{} connections between nodes", probes.pairs.len()))
-}
-
-fn path_mtu(expected: &Expected, facts: &Facts) -> Verdict {
-    let probes = match probes(facts) {
-        Ok(probes) => probes,
-        Err(skipped) => return skipped,
-    };
-    let pairs = probes.pairs.iter().filter(|pair| pair.connected.is_ok());
-    let mut least = None;
-    for pair in pairs {
-        let way = format!("from {} to {}", pair.from.name, pair.to.name);
-        match &pair.passes {
-            Err(why) => {
-                let hint =
-                    "allow UDP between pods: a NetworkPolicy or the nodes' firewall may drop it";
-                return Verdict::failed(format!("{way}: {why}"), hint);
-            }
-            Ok(bytes) if *bytes < expected.pod_mtu => {
-                let mtu = bytes + expected.tunnel;
-                return Verdict::failed(
-                    format!(
-                        "{way}: packets of {bytes} bytes pass, but the MTU of pods is {}",
-                        expected.pod_mtu
-                    ),
-                    format!(
-                        "set `mtu: {mtu}` in the settings of all nodes, and run `appliance \
-                         install` on each"
-                    ),
-                );
-            }
-            Ok(bytes) => least = Some(least.map_or(*bytes, |least: u32| least.min(*bytes))),
-        }
-    }
-    match least {
-        Some(bytes) => Verdict::passed(format!("packets of {bytes} bytes pass unfragmented")),
-        None => Verdict::skipped("no pod reaches a pod on another node"),
-    }
 }
 
 fn metadata(expected: &Expected, facts: &Facts) -> Verdict {

@@ -1,11 +1,13 @@
 //! Collects the facts that the checks need, from kubectl, calicoctl, BIRD and the probes.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result, bail};
+use ipnet::Ipv4Net;
 use serde_json::Value;
 
 use crate::addons::object::{condition, listed, of_type, text};
+use crate::clients::calicoctl::{self, Pool};
 use crate::clients::kubectl;
 use crate::observe::peers::{self, Own, PeerReport};
 use crate::observe::records;
@@ -28,8 +30,11 @@ pub struct Facts {
     pub joined: Found<BTreeSet<String>>,
     /// The BGP peers of this node, and those that it should have.
     pub peers: Found<Vec<PeerReport>>,
-    /// The address ranges of Calico's IP pools.
-    pub pools: Found<Vec<String>>,
+    /// Calico's IP pools.
+    pub pools: Found<Vec<Pool>>,
+    /// The address and subnet of each node, as Calico knows them. Nodes whose subnet is not known are not
+    /// in it.
+    pub subnets: Found<BTreeMap<String, Ipv4Net>>,
     /// The results of the probes.
     pub probes: Result<Probes, Unprobed>,
 }
@@ -76,17 +81,18 @@ pub struct Answer<T> {
     pub found: Found<T>,
 }
 
-/// The connection from a pod on one node to a pod on another.
+/// The connection from a pod on one node, or from this master, to a pod on another node.
 #[derive(Clone, Debug)]
 pub struct Pair {
-    /// The node of the sending pod.
+    /// The node of the sender.
     pub from: CheckedNode,
     /// The node of the receiving pod.
     pub to: CheckedNode,
     /// Whether they can connect.
     pub connected: Found<()>,
-    /// The size of the biggest packet that passes unfragmented, in bytes; at most the MTU of pods.
-    pub passes: Found<u32>,
+    /// The size of the biggest packet that passes unfragmented, in bytes; at most the MTU of pods. `None`
+    /// if it was not measured.
+    pub passes: Option<Found<u32>>,
 }
 
 /// Why there are no results of the probes.
@@ -107,7 +113,7 @@ pub struct Probes {
     pub dns: Vec<Answer<Vec<String>>>,
     /// Whether the service answers at each node's address.
     pub node_ports: Vec<Answer<()>>,
-    /// Connections between nodes: each node sends in one and receives in another.
+    /// Connections between nodes.
     pub pairs: Vec<Pair>,
     /// Whether each probe reaches the metadata service.
     pub metadata: Vec<Answer<bool>>,
@@ -165,6 +171,25 @@ pub fn nodes(runner: &dyn Runner) -> Result<Vec<CheckedNode>> {
         }
     };
     Ok(listed(&list).map(node).collect())
+}
+
+/// The address and subnet of each node that Calico knows, by name.
+pub fn subnets(runner: &dyn Runner) -> Result<BTreeMap<String, Ipv4Net>> {
+    let nodes = calicoctl::nodes(runner)?.into_iter();
+    Ok(nodes
+        .filter_map(|node| Some((node.name?, node.subnet?)))
+        .collect())
+}
+
+/// This machine as a sender. Masters are not among the nodes of the API.
+pub fn here(root: &Root) -> Result<CheckedNode> {
+    let state = records::state(root)?.context("this machine is not installed")?;
+    Ok(CheckedNode {
+        name: state.node,
+        address: state.address,
+        ready: true,
+        schedulable: false,
+    })
 }
 
 /// The BGP peers of this node, compared with Calico's own list of nodes.

@@ -10,6 +10,7 @@ use serde::Serialize;
 use crate::records::expected::Expected;
 
 mod ask;
+mod between;
 mod checks;
 pub mod facts;
 pub mod probe;

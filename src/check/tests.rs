@@ -6,7 +6,11 @@ use super::super::facts::{
     Answer, CheckedNode, Component, Facts, Pair, Probes, Unprobed, Versions,
 };
 use super::super::{Checked, Verdict, is_sound, judge};
+use ipnet::Ipv4Net;
+
 use crate::clients::bird::Peer;
+use crate::clients::calicoctl::Pool;
+use crate::nodespec::Ipip;
 use crate::observe::peers::PeerReport;
 use crate::records::expected::Expected;
 
@@ -15,7 +19,7 @@ fn expected() -> Expected {
         kubernetes: "v1.9.0".to_owned(),
         pod_cidr: "172.20.0.0/16".to_owned(),
         service_cidr: "10.68.0.0/16".to_owned(),
-        ipip: "off".to_owned(),
+        ipip: Ipip::Off,
         pod_mtu: 1450,
         tunnel: 0,
         domain: "cluster.local".to_owned(),
@@ -57,6 +61,19 @@ fn peer(info: &str, problem: Option<&str>) -> PeerReport {
     }
 }
 
+fn pool(cidr: &str, ipip: Ipip) -> Pool {
+    Pool {
+        cidr: cidr.to_owned(),
+        ipip,
+    }
+}
+
+fn subnet(number: u8, prefix: u8) -> (String, Ipv4Net) {
+    let node = node(number);
+    let address = node.address.parse().unwrap();
+    (node.name, Ipv4Net::new_assert(address, prefix))
+}
+
 /// The tutorial's cluster, with nothing wrong.
 fn sound() -> Facts {
     let (one, three) = (node(1), node(3));
@@ -64,7 +81,7 @@ fn sound() -> Facts {
         from: from.clone(),
         to: to.clone(),
         connected: Ok(()),
-        passes: Ok(1450),
+        passes: Some(Ok(1450)),
     };
     Facts {
         versions: Ok(Versions {
@@ -79,7 +96,8 @@ fn sound() -> Facts {
         nodes: Ok(vec![one.clone(), three.clone()]),
         joined: Ok(["server01".to_owned(), "server03".to_owned()].into()),
         peers: Ok(vec![peer("Established", None)]),
-        pools: Ok(vec!["172.20.0.0/16".to_owned()]),
+        pools: Ok(vec![pool("172.20.0.0/16", Ipip::Off)]),
+        subnets: Ok([1, 2, 3].map(|number| subnet(number, 24)).into()),
         probes: Ok(Probes {
             pods: vec![one.clone(), three.clone()],
             dns: vec![answer(&one, vec!["10.68.0.1".to_owned()])],
@@ -228,7 +246,7 @@ fn peers_that_cannot_be_compared_with_calicos_list_fail() {
 #[test]
 fn another_pool_than_the_pods_range_fails() {
     let text = failure("IP pool", |facts| {
-        facts.pools = Ok(vec!["192.1.0.0/16".to_owned()]);
+        facts.pools = Ok(vec![pool("192.1.0.0/16", Ipip::Off)]);
     });
     assert_holds(&text, &["192.1.0.0/16; podCIDR is 172.20.0.0/16"]);
     failure("IP pool", |facts| facts.pools = Ok(vec![]));
@@ -291,43 +309,122 @@ fn a_node_at_which_the_service_does_not_answer_is_named() {
 fn cut(facts: &mut Facts) {
     let pair = &mut probes(facts).pairs[0];
     pair.connected = Err("no answer from 172.20.3.4:8080".to_owned());
-    pair.passes = Err("no packet comes back".to_owned());
+    pair.passes = None;
+}
+
+/// The same cluster with tunnels, as expected and in Calico's pool.
+fn with_tunnels(ipip: Ipip) -> (Expected, Facts) {
+    let (mut expected, mut facts) = (expected(), sound());
+    (expected.ipip, expected.tunnel) = (ipip, 20);
+    facts.pools = Ok(vec![pool("172.20.0.0/16", ipip)]);
+    (expected, facts)
+}
+
+#[track_caller]
+fn found(verdict: Verdict) -> String {
+    match verdict {
+        Verdict::Passed { found } => found,
+        Verdict::Failed { found, hint } => format!("{found}\n{hint}"),
+        Verdict::Skipped { found } => panic!("{found}"),
+    }
 }
 
 #[test]
 fn without_tunnels_the_command_for_address_pairs_is_shown() {
+    let text = failure("pod to pod", cut);
     assert_holds(
-        &failure("pod to pod", cut),
+        &text,
         &[
-            "from server01 to server03: no answer",
+            "1 of 2 connections fail: from server01 to server03: no answer",
             "openstack port set PORT --allowed-address ip-address=172.20.0.0/16 \
              --allowed-address ip-address=10.68.0.0/16",
             "openstack port list --fixed-ip ip-address=192.168.1.101",
-            "set ipip to cross-subnet or always",
+            "do this for 192.168.1.101, 192.168.1.103",
+            "set `ipip: always` on all nodes",
+            "spec: {ipip: {enabled: true, mode: always}, nat-outgoing: true}}' | calicoctl apply",
+        ],
+    );
+    // Between nodes of one subnet, it would change nothing.
+    assert!(!text.contains("cross-subnet"), "{text}");
+}
+
+#[test]
+fn with_tunnels_the_rule_for_protocol_4_is_shown() {
+    let (tunnelled, mut facts) = with_tunnels(Ipip::Always);
+    cut(&mut facts);
+    let text = found(verdict(&tunnelled, &facts, "pod to pod"));
+    assert_holds(&text, &["drops IP protocol 4", "--protocol 4"]);
+    assert!(!text.contains("--allowed-address"), "{text}");
+}
+
+#[test]
+fn tunnels_between_subnets_are_told_from_the_way_within_one() {
+    let (crossing, mut facts) = with_tunnels(Ipip::CrossSubnet);
+    cut(&mut facts);
+    let within = found(verdict(&crossing, &facts, "pod to pod"));
+    assert_holds(&within, &["lack address pairs"]);
+    facts.subnets = Ok([1, 2, 3].map(|number| subnet(number, 31)).into());
+    let across = found(verdict(&crossing, &facts, "pod to pod"));
+    assert_holds(&across, &["drops IP protocol 4"]);
+}
+
+#[test]
+fn what_passes_says_whether_tunnels_are_needed() {
+    let direct = found(verdict(&expected(), &sound(), "pod to pod"));
+    assert_holds(&direct, &["2 connections between nodes, without tunnels"]);
+    let (tunnelled, mut facts) = with_tunnels(Ipip::Always);
+    let one = found(verdict(&tunnelled, &facts, "pod to pod"));
+    assert_holds(
+        &one,
+        &["All nodes are in one subnet", "`ipip: cross-subnet`"],
+    );
+    facts.subnets = Ok([1, 2, 3].map(|number| subnet(number, 31)).into());
+    let several = found(verdict(&tunnelled, &facts, "pod to pod"));
+    assert!(several.ends_with("through tunnels"), "{several}");
+}
+
+#[test]
+fn a_pool_with_another_mode_than_the_settings_is_told_with_the_command() {
+    let text = failure("IP pool", |facts| {
+        facts.pools = Ok(vec![pool("172.20.0.0/16", Ipip::Always)]);
+    });
+    assert_holds(
+        &text,
+        &[
+            "172.20.0.0/16, ipip: always; the setting is `ipip: off`",
+            "echo '{apiVersion: v1, kind: ipPool, metadata: {cidr: 172.20.0.0/16}, spec: \
+             {nat-outgoing: true}}' | calicoctl apply -f -",
+            "set `ipip: always` on all nodes",
         ],
     );
 }
 
 #[test]
-fn with_tunnels_the_rule_for_protocol_4_is_shown() {
-    let mut tunnelled = expected();
-    tunnelled.ipip = "always".to_owned();
-    let text = failure_of(&tunnelled, "pod to pod", cut);
-    assert_holds(&text, &["--protocol 4"]);
-    assert!(!text.contains("--allowed-address"), "{text}");
+fn a_master_that_does_not_reach_a_pod_fails_although_only_one_node_runs_pods() {
+    let mut facts = sound();
+    probes(&mut facts).pairs = vec![Pair {
+        from: node(2),
+        to: node(3),
+        connected: Err("timed out".to_owned()),
+        passes: None,
+    }];
+    let text = found(verdict(&expected(), &facts, "pod to pod"));
+    assert_holds(&text, &["from server02 to server03: timed out"]);
+    probes(&mut facts).pairs.clear();
+    let alone = verdict(&expected(), &facts, "pod to pod");
+    assert!(matches!(alone, Verdict::Skipped { .. }), "{alone:?}");
 }
 
 #[test]
 fn a_narrower_path_is_told_with_the_mtu_to_set() {
-    let mut tunnelled = expected();
-    (tunnelled.ipip, tunnelled.tunnel) = ("always".to_owned(), 20);
-    let text = failure_of(&tunnelled, "path MTU of pods", |facts| {
-        probes(facts).pairs[1].passes = Ok(1430);
-    });
+    let (tunnelled, mut facts) = with_tunnels(Ipip::Always);
+    probes(&mut facts).pairs[1].passes = Some(Ok(1430));
+    let text = found(verdict(&tunnelled, &facts, "path MTU of pods"));
     assert_holds(
         &text,
         &[
-            "from server03 to server01: packets of 1430 bytes pass, but the MTU of pods is 1450",
+            "from server03 to server01: packets of 1430 bytes pass, larger ones are lost, but the \
+             MTU of pods is 1450",
             "`mtu: 1450`",
         ],
     );

@@ -3,9 +3,11 @@
 use core::net::Ipv4Addr;
 
 use anyhow::{Context, Result, bail};
+use ipnet::Ipv4Net;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+use crate::nodespec::Ipip;
 use crate::paths::BIN_DIR;
 use crate::sys::process::{Command, Runner};
 
@@ -17,6 +19,17 @@ pub struct Node {
     pub name: Option<String>,
     /// Its address for BGP; `None` if it has none.
     pub address: Option<Ipv4Addr>,
+    /// This address with the subnet that it is in; `None` if Calico was told no subnet.
+    pub subnet: Option<Ipv4Net>,
+}
+
+/// A pool of addresses for pods.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pool {
+    /// Its range.
+    pub cidr: String,
+    /// When packets to its addresses go through tunnels.
+    pub ipip: Ipip,
 }
 
 /// A BGP peer that the user configured, such as a route reflector.
@@ -65,6 +78,19 @@ struct OfPool {
     cidr: String,
 }
 
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct PoolSpec {
+    ipip: Tunnels,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Tunnels {
+    enabled: bool,
+    mode: Option<Ipip>,
+}
+
 /// A part that the program does not need.
 #[derive(Deserialize)]
 struct Ignored {}
@@ -87,12 +113,14 @@ pub fn nodes(runner: &dyn Runner) -> Result<Vec<Node>> {
     let node = |resource: Resource<Named, NodeSpec>| {
         let network = resource.spec.bgp.and_then(|bgp| bgp.ipv4_address);
         // The length of the network's prefix follows the address.
-        let address = network.map(|network| {
+        let address = network.as_ref().map(|network| {
             let address = network.split('/').next().unwrap_or_default().parse();
             address
                 .with_context(|| format!("invalid address {network:?} in Calico's list of nodes"))
         });
+        let subnet = network.as_deref().and_then(|network| network.parse().ok());
         Ok(Node {
+            subnet: subnet.filter(|subnet: &Ipv4Net| subnet.prefix_len() < 32),
             name: Some(resource.metadata.name).filter(|name| is_name(name)),
             address: address.transpose()?,
         })
@@ -146,11 +174,20 @@ pub fn configured_peers(runner: &dyn Runner) -> Result<Vec<ConfiguredPeer>> {
     listed.into_iter().filter_map(peer).collect()
 }
 
-/// The IPv4 address ranges of Calico's pools. Calico also creates an IPv6 pool by itself.
-pub fn pools(runner: &dyn Runner) -> Result<Vec<String>> {
-    let listed: Vec<Resource<OfPool, Ignored>> = get(runner, "ipPool")?;
-    let cidrs = listed.into_iter().map(|pool| pool.metadata.cidr);
-    Ok(cidrs.filter(|cidr| !cidr.contains(':')).collect())
+/// Calico's IPv4 pools. Calico also creates an IPv6 pool by itself.
+pub fn pools(runner: &dyn Runner) -> Result<Vec<Pool>> {
+    let listed: Vec<Resource<OfPool, PoolSpec>> = get(runner, "ipPool")?;
+    let pools = listed.into_iter().map(|pool| {
+        let tunnels = pool.spec.ipip;
+        Pool {
+            cidr: pool.metadata.cidr,
+            ipip: match (tunnels.enabled, tunnels.mode) {
+                (false, _) => Ipip::Off,
+                (true, mode) => mode.unwrap_or(Ipip::Always),
+            },
+        }
+    });
+    Ok(pools.filter(|pool| !pool.cidr.contains(':')).collect())
 }
 
 #[cfg(test)]
@@ -196,10 +233,34 @@ mod tests {
         };
         assert_eq!(first.name.as_deref(), Some("server02"));
         assert_eq!(first.address, Some(Ipv4Addr::new(192, 168, 1, 102)));
+        let subnet = first.subnet.map(|subnet| subnet.trunc().to_string());
+        assert_eq!(subnet.as_deref(), Some("192.168.1.0/24"));
         assert_eq!(
             (second.name.as_deref(), second.address),
             (Some("server03"), None)
         );
+    }
+
+    #[test]
+    fn pools_are_listed_with_their_tunnels() {
+        let pool =
+            |spec: &str| format!(r#"{{"metadata": {{"cidr": "10.0.0.0/16"}}, "spec": {spec}}}"#);
+        for (spec, ipip) in [
+            (r#"{"nat-outgoing": true}"#, Ipip::Off),
+            (
+                r#"{"ipip": {"enabled": false, "mode": "always"}}"#,
+                Ipip::Off,
+            ),
+            (r#"{"ipip": {"enabled": true}}"#, Ipip::Always),
+            (
+                r#"{"ipip": {"enabled": true, "mode": "cross-subnet"}}"#,
+                Ipip::CrossSubnet,
+            ),
+        ] {
+            let answer = format!("[{}]", pool(spec));
+            let pools = pools(&Recorded(Box::leak(answer.into_boxed_str()))).unwrap();
+            assert_eq!(pools[0].ipip, ipip, "{spec}");
+        }
     }
 
     #[test]

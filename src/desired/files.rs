@@ -16,6 +16,7 @@ use crate::nodespec::ports::API_SERVER;
 use crate::paths;
 use crate::pki::{Pki, Secret};
 use crate::records::authorities::AuthoritiesRecord;
+use crate::records::cluster::ClusterRecord;
 use crate::records::expected::Expected;
 use crate::records::machine::MachineRecord;
 use crate::records::names::NodeNames;
@@ -70,6 +71,7 @@ fn config_files(sources: &Sources<'_>) -> Result<Vec<File>> {
         file(paths::BIRD_POOLS_TEMPLATE, "config/bird_ipam.cfg.template")?,
         file(paths::BIRD6_TEMPLATE, "config/bird6.cfg.template")?,
         File::public(paths::MACHINE, machine(sources.spec)?),
+        File::public(paths::CLUSTER, cluster(sources.spec).text()),
     ];
     if sources.spec.role.is_worker() {
         files.push(File {
@@ -110,7 +112,7 @@ fn expected(sources: &Sources<'_>) -> Result<String> {
         kubernetes: sources.manifest.bundle.kubernetes.clone(),
         pod_cidr: cluster.pod_cidr.to_string(),
         service_cidr: cluster.service_cidr.to_string(),
-        ipip: cluster.ipip.to_string(),
+        ipip: *cluster.ipip,
         pod_mtu: spec.pod_mtu(),
         tunnel: *spec.mtu - spec.pod_mtu(),
         domain: cluster.domain.value.clone(),
@@ -121,6 +123,13 @@ fn expected(sources: &Sources<'_>) -> Result<String> {
         pod_security_policy: *spec.admission.pod_security_policy == Switch::On,
     };
     Ok(serde_json::to_string_pretty(&expected)? + "\n")
+}
+
+/// What the node keeps of its cluster.
+fn cluster(spec: &NodeSpec) -> ClusterRecord {
+    ClusterRecord {
+        ipip: *spec.cluster.ipip,
+    }
 }
 
 /// The machine of this node for `appliance node guard`.
@@ -141,6 +150,7 @@ fn join_names(spec: &NodeSpec) -> Result<String> {
         masters: spec.cluster.masters.value.clone(),
         api_server_names,
         api_server_addresses,
+        ipip: Some(*spec.cluster.ipip),
     };
     Ok(serde_json::to_string_pretty(&names)? + "\n")
 }

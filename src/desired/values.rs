@@ -48,6 +48,7 @@ pub(super) fn values(sources: &Sources<'_>) -> Value {
         "node": {
             "name": *spec.name,
             "address": spec.address.to_string(),
+            "network": network(spec),
             "is_master": spec.role.is_master(),
             "labels": joined(&spec.labels),
             "taints": joined(&spec.taints),
@@ -120,6 +121,15 @@ fn calico_endpoints(spec: &NodeSpec) -> String {
     let addresses = spec.master_addresses();
     let urls = addresses.iter().map(|a| format!("{scheme}://{a}:{port}"));
     urls.collect::<Vec<_>>().join(",")
+}
+
+/// The address of the node for Calico, with the length of its subnet's prefix: without it, Calico takes all
+/// other nodes for nodes of other subnets.
+fn network(spec: &NodeSpec) -> String {
+    match spec.subnet {
+        Some(subnet) => subnet.to_string(),
+        None => spec.address.to_string(),
+    }
 }
 
 /// Every member of etcd, in the form for its members.

@@ -6,10 +6,11 @@ use anyhow::{Context as _, Result};
 
 use super::Context;
 use crate::join::client::{self, Worker};
-use crate::nodespec::Refused;
 use crate::nodespec::token::Token;
+use crate::nodespec::{Ipip, Refused};
 use crate::paths;
 use crate::pki::Held;
+use crate::records::cluster::ClusterRecord;
 use crate::sys::change::Change;
 use crate::sys::retry::{Failure, Schedule, permanent, retried};
 use crate::sys::root::Root;
@@ -37,6 +38,16 @@ pub fn write_keys(context: &Context<'_>, held: &[Held<'_>]) -> Result<()> {
         log::info!("made the key {path}");
     }
     Ok(())
+}
+
+/// Keeps what a master told about its cluster before anything else: if this run is interrupted, the next
+/// one does not join again.
+pub fn keep_told(context: &Context<'_>, ipip: Option<Ipip>) -> Result<()> {
+    let Some(ipip) = ipip else {
+        return Ok(());
+    };
+    let text = ClusterRecord { ipip }.text();
+    context.root.write(paths::CLUSTER, text.as_bytes(), 0o644)
 }
 
 /// Tries to join until it succeeds, or until `limit` has passed.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Result, anyhow, bail};
 use time::OffsetDateTime;
 
-use super::ask::{at_any_master, authority, patiently, token, write_keys};
+use super::ask::{at_any_master, authority, keep_told, patiently, token, write_keys};
 use super::{Context, Joining, OnDisk, has_content};
 use crate::components::{self, AUTHORITY, ETCD_AUTHORITY};
 use crate::join::client::JoinedMaster;
@@ -107,7 +107,9 @@ pub fn shared_keys(context: &Context<'_>, joining: Joining) -> Result<Option<Joi
         token(context).map_err(Failure::into_error)?;
     }
     write_keys(context, &held)?;
-    patiently(limit, || attempt(context, &held))
+    let joined = patiently(limit, || attempt(context, &held))?;
+    keep_told(context, joined.as_ref().and_then(|joined| joined.ipip))?;
+    Ok(joined)
 }
 
 /// Refuses etcd data of another cluster: it must neither be served to this cluster nor be lost.

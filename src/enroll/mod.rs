@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 
 use crate::components;
 use crate::desired::JoinToken;
-use crate::nodespec::{NodeSpec, Refused};
+use crate::nodespec::{Ipip, NodeSpec, Refused};
 use crate::paths;
 use crate::pki::{self, Existing, GivenAuthority, Pki, Secret};
 use crate::records::tokens::TokenRecord;
@@ -61,6 +61,8 @@ pub struct Identity {
     pub encryption: Option<Secret>,
     /// The token that workers join with, on a master.
     pub join_token: Option<JoinToken>,
+    /// When the cluster that the node joins uses tunnels, if a master told it in this run.
+    pub ipip: Option<Ipip>,
 }
 
 /// Whether a worker that has not joined yet joins now.
@@ -79,8 +81,10 @@ pub fn resolve(context: &Context<'_>, joining: Joining) -> Result<Identity> {
     }
     let now = OffsetDateTime::now_utc();
     if !context.spec.role.is_master() {
+        let (pki, ipip) = worker::certificates(context, joining, now)?;
         return Ok(Identity {
-            pki: Some(worker::certificates(context, joining, now)?),
+            pki: Some(pki),
+            ipip,
             ..Identity::default()
         });
     }
@@ -118,6 +122,7 @@ pub fn resolve(context: &Context<'_>, joining: Joining) -> Result<Identity> {
         tokens: Some(tokens),
         encryption: Some(encryption),
         join_token: join_token(context, now),
+        ipip: shared.as_ref().and_then(|shared| shared.ipip),
     })
 }
 

@@ -5,11 +5,11 @@ use std::time::Duration;
 use anyhow::Result;
 use time::OffsetDateTime;
 
-use super::ask::{at_any_master, authority, patiently, token, write_keys};
+use super::ask::{at_any_master, authority, keep_told, patiently, token, write_keys};
 use super::{Context, Joining, OnDisk};
 use crate::components::{self, AUTHORITY, KUBELET_CLIENT};
 use crate::join::client::{Joined, Worker};
-use crate::nodespec::Refused;
+use crate::nodespec::{Ipip, Refused};
 use crate::paths;
 use crate::pki::{self, CertificateRequest, Existing, Held, Issued, Pki};
 use crate::sys::retry::{Failure, transient};
@@ -28,8 +28,13 @@ impl Existing for KeysOnly<'_> {
     }
 }
 
-/// A worker's keys and certificates: those on the machine, or else new ones from its master.
-pub fn certificates(context: &Context<'_>, joining: Joining, now: OffsetDateTime) -> Result<Pki> {
+/// A worker's keys and certificates: those on the machine, or else new ones from its master, with what the
+/// master tells about its cluster.
+pub fn certificates(
+    context: &Context<'_>,
+    joining: Joining,
+    now: OffsetDateTime,
+) -> Result<(Pki, Option<Ipip>)> {
     let spec = context.spec;
     let requests = components::worker(&spec.name, *spec.address);
     let authority = authority(context.root).map_err(Refused::because)?;
@@ -38,10 +43,10 @@ pub fn certificates(context: &Context<'_>, joining: Joining, now: OffsetDateTime
     if let Some(authority) = &authority
         && held.iter().all(|held| held.certificate.is_ok())
     {
-        return Ok(kept(authority.clone(), held));
+        return Ok((kept(authority.clone(), held), None));
     }
     match joining {
-        Joining::Pretended => pretended(context, requests, now),
+        Joining::Pretended => Ok((pretended(context, requests, now)?, None)),
         Joining::Now(limit) => {
             if authority.is_none() || !has_joined(context)? {
                 // Only a node that has joined can go on without a token. Nothing is written before.
@@ -49,7 +54,9 @@ pub fn certificates(context: &Context<'_>, joining: Joining, now: OffsetDateTime
             }
             write_keys(context, &held)?;
             let joined = join(context, authority.as_deref(), &held, limit)?;
-            Ok(given(joined, held))
+            keep_told(context, joined.ipip)?;
+            let ipip = joined.ipip;
+            Ok((given(joined, held), ipip))
         }
     }
 }

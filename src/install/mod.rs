@@ -161,9 +161,10 @@ impl Machine {
 
     /// The changes it needs, and the docker that takes its images.
     pub fn plan(&self, identity: &Identity) -> Result<(Plan, Docker)> {
+        let spec = &self.spec_of(identity);
         let bundle = self.bundle()?;
         let source = docker_source(&self.root, Some(bundle.manifest))?;
-        let desired = self.desired(source, identity)?;
+        let desired = self.desired(spec, source, identity)?;
         let docker = Docker::of(source);
         let observer = Observer {
             root: &self.root,
@@ -181,15 +182,32 @@ impl Machine {
         Ok((plan, docker))
     }
 
-    fn desired(&self, source: DockerSource, identity: &Identity) -> Result<Desired> {
+    /// The specification of the node in the cluster that it joined in this run.
+    fn spec_of(&self, identity: &Identity) -> NodeSpec {
+        let Some(ipip) = identity.ipip else {
+            return self.spec.clone();
+        };
+        let spec = self.spec.in_cluster(ipip);
+        for warning in &spec.warnings[self.spec.warnings.len()..] {
+            log::warn!("{warning}");
+        }
+        spec
+    }
+
+    fn desired(
+        &self,
+        spec: &NodeSpec,
+        source: DockerSource,
+        identity: &Identity,
+    ) -> Result<Desired> {
         let found = workloads::find(Place {
             root: &self.root,
             manifest: self.payload.manifest(),
-            spec: &self.spec,
+            spec,
         })?;
         let docker = observe::preflight::docker::settings(&self.root, source, None)?;
         let desired = Desired::build(&Sources {
-            spec: &self.spec,
+            spec,
             manifest: self.payload.manifest(),
             digest: self.payload.digest().as_str(),
             pki: identity.pki.as_ref(),

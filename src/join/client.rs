@@ -21,6 +21,7 @@ use super::message::{
 use super::proof::{Asked, Transcript};
 use super::sealed::{self, Half, MasterKeys};
 use super::trust::FirstSeen;
+use crate::nodespec::Ipip;
 use crate::nodespec::token::{Bytes32, Token};
 use crate::pki::{Held, inspect};
 use crate::sys::clock::{self, moment};
@@ -112,6 +113,8 @@ pub struct JoinedMaster {
     pub authority: String,
     /// The keys that all masters share.
     pub keys: MasterKeys,
+    /// When the cluster uses tunnels, if the master says so.
+    pub ipip: Option<Ipip>,
 }
 
 /// The data that a worker gets.
@@ -121,6 +124,8 @@ pub struct Joined {
     pub authority: String,
     /// Its certificates in PEM, in the order of its requests.
     pub certificates: Vec<String>,
+    /// When the cluster uses tunnels, if the master says so. It does when the node joins.
+    pub ipip: Option<Ipip>,
 }
 
 impl Worker<'_> {
@@ -163,6 +168,7 @@ impl Worker<'_> {
         Ok(JoinedMaster {
             authority: exchange.welcome.authority,
             keys: keys.map_err(permanent)?,
+            ipip: answer.ipip,
         })
     }
 
@@ -406,6 +412,7 @@ pub(super) fn checked(
         held.check(&certificate.pem, &authority, OffsetDateTime::now_utc())?;
     }
     Ok(Joined {
+        ipip: answer.ipip,
         authority,
         certificates: given
             .into_iter()

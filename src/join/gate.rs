@@ -215,11 +215,15 @@ impl<'a> Gate<'a> {
             Some(theirs) => Certificates {
                 certificates: vec![],
                 master: Some(session.seal(&self.cluster.master_keys, &token_key, theirs)?),
+                ipip: None,
             },
             None => self.issue(&checked, now)?,
         };
         self.note(name, &machine, all.get(name), &hello.token_id, now)?;
-        Ok(Ok(given))
+        Ok(Ok(Certificates {
+            ipip: self.cluster.names.ipip,
+            ..given
+        }))
     }
 
     /// Renews the certificates of a node, which authenticates with one of them (`certificate`,
@@ -342,6 +346,7 @@ impl<'a> Gate<'a> {
         Ok(Certificates {
             certificates,
             master: None,
+            ipip: None,
         })
     }
 

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
 use super::sealed::Sealed;
+use crate::nodespec::Ipip;
 use crate::nodespec::token::{Bytes32, TokenId};
 use crate::pki::signature::Signature;
 
@@ -158,6 +159,9 @@ pub struct Certificates {
     /// For a further master: the keys that all masters share.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub master: Option<Sealed>,
+    /// For a node that joins: when the cluster uses tunnels.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ipip: Option<Ipip>,
 }
 
 /// The reason of a refusal, for programs.

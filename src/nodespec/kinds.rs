@@ -5,7 +5,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use schemars::JsonSchema;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// The role of a node in the cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
@@ -85,9 +85,8 @@ impl FromStr for Profile {
 }
 
 /// When Calico sends packets between nodes through an IP-in-IP tunnel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
-#[schemars(inline)]
 pub enum Ipip {
     /// Never. Neutron must allow the pods' addresses (allowed address pairs).
     Off,

@@ -27,6 +27,7 @@ pub mod admission;
 mod candidates;
 pub mod explain;
 mod identity;
+mod ipip;
 pub mod join;
 pub mod kinds;
 pub mod labels;
@@ -96,6 +97,10 @@ pub struct HostFacts {
     pub interfaces: Option<Vec<HostInterface>>,
     /// The UUID in its firmware. `None` if it shows none, or if it is not the machine of the node.
     pub uuid: Option<String>,
+    /// Whether its firmware shows that it is a VM of OpenStack.
+    pub is_openstack: bool,
+    /// When the node's cluster uses tunnels; `None` if it is not a node yet.
+    pub ipip: Option<Ipip>,
     /// The time on its clock. `None` if it does not matter.
     pub clock: Option<OffsetDateTime>,
     /// The file with its name servers; `None` if it has none.
@@ -173,6 +178,8 @@ pub struct NodeSpec {
     pub address: Sourced<Ipv4Addr>,
     /// The UUID of its machine, if that is known.
     pub machine: Option<String>,
+    /// Its address with the subnet that it is in, if the machine shows it.
+    pub subnet: Option<Ipv4Net>,
     /// The MTU of its network, in bytes.
     pub mtu: Sourced<u32>,
     /// The file with the name servers for names outside the cluster. The kubelet starts no pod without

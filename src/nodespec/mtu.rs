@@ -1,11 +1,13 @@
-//! The MTU of the node's network, and the addresses that Neutron must allow.
+//! The MTU of the node's network, and its subnet.
 
 use core::net::{IpAddr, Ipv4Addr};
 
+use ipnet::Ipv4Net;
+
+use super::HostInterface;
 use super::candidates::link_of;
 use super::resolver::Resolver;
 use super::value::{Origin, Sourced};
-use super::{ClusterSpec, HostInterface, Ipip};
 use crate::metadata::model::{Interface, Metadata};
 
 /// Ethernet's MTU in bytes: the default if OpenStack, the kernel and the operator give none.
@@ -61,6 +63,12 @@ impl Resolver<'_> {
         offered
     }
 
+    /// The subnet of the interface with that address, as the kernel shows it.
+    pub(super) fn subnet(&self, address: Option<Ipv4Addr>) -> Option<Ipv4Net> {
+        let mut nets = self.host_interface(address)?.addresses.iter();
+        nets.find(|net| Some(net.addr()) == address).copied()
+    }
+
     fn host_interface(&self, address: Option<Ipv4Addr>) -> Option<&HostInterface> {
         let mut interfaces = self.inputs.host.interfaces.iter().flatten();
         interfaces.find(|i| i.addresses.iter().any(|net| Some(net.addr()) == address))
@@ -68,7 +76,10 @@ impl Resolver<'_> {
 
     /// OpenStack's entry for the interface with the node's address: the one that describes it, else
     /// the one with the address itself, else the only one. A VLAN on a port is not the port.
-    fn metadata_interface(&self, address: Option<Ipv4Addr>) -> Option<(&Metadata, &Interface)> {
+    pub(super) fn metadata_interface(
+        &self,
+        address: Option<Ipv4Addr>,
+    ) -> Option<(&Metadata, &Interface)> {
         let metadata = self.describing_metadata()?;
         let host = self.host_interface(address);
         let by_address =
@@ -85,24 +96,6 @@ impl Resolver<'_> {
                     .filter(|_| interfaces.len() == 1 && !is_vlan)
             })?;
         Some((metadata, found))
-    }
-
-    /// Without tunnels, Neutron drops packets of pods unless the port allows their addresses.
-    pub(super) fn warn_of_address_pairs(&mut self, cluster: &ClusterSpec, address: Ipv4Addr) {
-        if *cluster.ipip != Ipip::Off || self.inputs.metadata.is_empty() {
-            return;
-        }
-        let interface = self.metadata_interface(Some(address));
-        let port = interface.and_then(|(_, interface)| interface.port.clone());
-        self.warnings.push(format!(
-            "ipip is off ({}), so Neutron drops packets of pods unless this server's port allows \
-             their addresses; run `openstack port set --allowed-address ip-address={} \
-             --allowed-address ip-address={} {}`, or set ipip to always or cross-subnet",
-            cluster.ipip.origin,
-            *cluster.pod_cidr,
-            *cluster.service_cidr,
-            port.as_deref().unwrap_or("PORT")
-        ));
     }
 }
 

@@ -57,7 +57,8 @@ impl Resolver<'_> {
         let profile = self.profile();
         let name = self.name(entry.name);
         let address = self.address(entry.address, master.as_ref());
-        let mtu = self.mtu(address.as_ref().map(|address| address.value));
+        let own = address.as_ref().map(|address| address.value);
+        let mtu = self.mtu(own);
         let labels = self.labels(role.as_ref().map(|role| role.value));
         let taints = self.taints();
         let ca = self.ca();
@@ -72,6 +73,7 @@ impl Resolver<'_> {
             name: name?,
             address: address?,
             machine: self.inputs.host.uuid.clone(),
+            subnet: self.subnet(own),
             mtu: mtu?,
             resolv_conf: self.resolv_conf(),
             floating_ip: self.floating_ip(),
@@ -174,7 +176,7 @@ impl Resolver<'_> {
         let domain = self.setting("clusterDomain", |s| &s.cluster_domain, network::dns_name);
         let node_ports = self.setting("nodePortRange", |s| &s.node_port_range, ports::node_ports);
         let api_server_sans = self.setting("apiServerSANs", |s| &s.api_server_sans, alt_names);
-        let ipip = self.setting("ipip", |s| &s.ipip, str::parse);
+        let ipip = self.ipip();
         let bgp_routes = self.setting("bgpRoutes", |s| &s.bgp_routes, ranges);
         let balancer_port = self.setting("balancerPort", |s| &s.balancer_port, own_port);
         let hosts = self.hosts(inventory);

@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use zeroize::Zeroizing;
 
 use super::spelling::{SUGGESTION_DISTANCE, suggest};
-use super::{Ipip, Profile, Role};
+use super::{Profile, Role};
 
 /// Settings of one layer, not yet checked.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
@@ -59,8 +59,8 @@ pub struct Settings {
     #[schemars(with = "Option<OneOrMany>")]
     #[serde(rename = "apiServerSANs", deserialize_with = "one_or_many")]
     pub api_server_sans: Option<String>,
-    /// When Calico uses IP-in-IP tunnels between nodes. With `off`, Neutron must allow the pods' addresses.
-    #[schemars(with = "Option<Ipip>")]
+    /// When Calico uses IP-in-IP tunnels between nodes. `auto` is `always` on a VM of OpenStack, else `cross-subnet`. With `off` and `cross-subnet`, Neutron must allow the pods' addresses.
+    #[schemars(with = "Option<Tunnels>")]
     pub ipip: Option<String>,
     /// IPv4 ranges besides the pods' to which nodes take routes from BGP peers, separated by commas, or a list.
     #[schemars(with = "Option<OneOrMany>")]
@@ -225,6 +225,17 @@ pub struct RoleRule {
     pub role: String,
 }
 
+/// The values of `ipip`.
+#[derive(JsonSchema)]
+#[schemars(inline, rename_all = "kebab-case")]
+#[expect(dead_code, reason = "for the schema alone")]
+enum Tunnels {
+    Auto,
+    Off,
+    Always,
+    CrossSubnet,
+}
+
 /// The values of a switch.
 #[derive(JsonSchema)]
 #[schemars(inline, rename_all = "lowercase")]
@@ -356,7 +367,7 @@ pub const PLAIN: &[Plain] = &[
         "none",
         "k8s.example.org,203.0.113.7",
     ),
-    plain("ipip", "APPLIANCE_IPIP", "off", "off"),
+    plain("ipip", "APPLIANCE_IPIP", "auto", "auto"),
     described("bgpRoutes", "APPLIANCE_BGP_ROUTES", "none", "10.20.0.0/16"),
     described("mtu", "APPLIANCE_MTU", "detected, else 1500", "1450"),
     described(

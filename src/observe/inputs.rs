@@ -8,12 +8,13 @@ use anyhow::{Context, Result, anyhow};
 use time::OffsetDateTime;
 
 use crate::bundle::manifest::Manifest;
+use crate::metadata::hardware::Hardware;
 use crate::metadata::service::Service;
 use crate::metadata::{self, Asked, Found, Source};
 use crate::nodespec::settings::Settings;
 use crate::nodespec::value::{Layer, Place};
 use crate::nodespec::{HostFacts, Inputs, Refused, user_data};
-use crate::observe::interfaces;
+use crate::observe::{interfaces, records};
 use crate::paths::CONFIG;
 use crate::sys::host;
 use crate::sys::read::bounded;
@@ -150,6 +151,7 @@ fn metadata(typed: &Typed, root: &Root) -> Result<Found> {
 fn host_facts(root: &Root) -> Result<HostFacts> {
     let clock = Some(OffsetDateTime::now_utc());
     let resolv_conf = resolv_conf(root)?;
+    let ipip = records::cluster(root)?.map(|record| record.ipip);
     if !root.is_live() {
         let hostname = root.read("/etc/hostname")?.unwrap_or_default();
         let hostname = String::from_utf8_lossy(&hostname).trim().to_owned();
@@ -158,6 +160,8 @@ fn host_facts(root: &Root) -> Result<HostFacts> {
             interfaces: None,
             // Of the machine that this directory is prepared on.
             uuid: None,
+            is_openstack: false,
+            ipip,
             clock,
             resolv_conf,
         });
@@ -166,6 +170,8 @@ fn host_facts(root: &Root) -> Result<HostFacts> {
         hostname: host::hostname()?,
         interfaces: Some(interfaces::of_host(host::interfaces()?)),
         uuid: host::product_uuid(),
+        is_openstack: Hardware::default().is_openstack_guest(),
+        ipip,
         clock,
         resolv_conf,
     })

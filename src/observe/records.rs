@@ -7,6 +7,7 @@ use serde::de::DeserializeOwned;
 
 use crate::paths;
 use crate::records::authorities::AuthoritiesRecord;
+use crate::records::cluster::ClusterRecord;
 use crate::records::expected::Expected;
 use crate::records::images::NodeImage;
 use crate::records::machine::MachineRecord;
@@ -36,6 +37,16 @@ pub fn machine(root: &Root) -> Result<Option<MachineRecord>> {
 /// The authorities that this master had; `None` if it is none, or if an older version installed it.
 pub fn authorities(root: &Root) -> Result<Option<AuthoritiesRecord>> {
     json(root, paths::AUTHORITIES)
+}
+
+/// What the node keeps of its cluster; `None` on a machine that is not a node. Versions without this
+/// record left the same value in the unit of calico-node.
+pub fn cluster(root: &Root) -> Result<Option<ClusterRecord>> {
+    if let Some(record) = json(root, paths::CLUSTER)? {
+        return Ok(Some(record));
+    }
+    let unit = root.read(&format!("{}/kube-calico.service", paths::UNITS_DIR))?;
+    Ok(unit.and_then(|unit| ClusterRecord::of_unit(&String::from_utf8_lossy(&unit))))
 }
 
 /// The expected state of the cluster; `None` on a node that is not a master.

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::nodespec::Ipip;
+
 /// The expected state of the cluster, as the last installation recorded it on the master.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
@@ -13,7 +15,7 @@ pub struct Expected {
     /// The address range of services.
     pub service_cidr: String,
     /// When Calico uses tunnels.
-    pub ipip: String,
+    pub ipip: Ipip,
     /// The MTU of pods, in bytes.
     pub pod_mtu: u32,
     /// The overhead of a tunnel, in bytes: the nodes' MTU minus the pods' MTU.

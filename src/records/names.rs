@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::nodespec::Ipip;
 use crate::nodespec::master::Master;
 
 /// The names and addresses in a master's settings.
@@ -26,6 +27,9 @@ pub struct NodeNames {
     /// The addresses by which clients verify the API server.
     #[serde(default)]
     pub api_server_addresses: Vec<IpAddr>,
+    /// When its cluster uses tunnels, which nodes that join are told. Older versions did not write it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ipip: Option<Ipip>,
 }
 
 impl NodeNames {

@@ -333,5 +333,7 @@ fn what_the_real_programs_print_is_understood() {
         (nodes[0].address.as_str(), nodes[0].ready),
         ("192.168.1.101", true)
     );
-    assert_eq!(calicoctl::pools(&cluster).unwrap(), ["172.20.0.0/16"]);
+    let pools = calicoctl::pools(&cluster).unwrap();
+    let cidrs: Vec<&str> = pools.iter().map(|pool| pool.cidr.as_str()).collect();
+    assert_eq!(cidrs, ["172.20.0.0/16"]);
 }

@@ -51,6 +51,26 @@ fn changed_settings_make_no_other_node_of_an_installed_one() {
     assert!(machine.installed(&[]).contains("nothing to change"));
 }
 
+/// `ipip: off` was the default of versions that kept no record. Their unit of calico-node tells it.
+#[test]
+fn a_cluster_of_an_older_version_keeps_its_way_between_pods() {
+    const UNIT: &str = "etc/systemd/system/kube-calico.service";
+    const RECORD: &str = "var/lib/appliance/cluster.json";
+    let machine = master();
+    let (always, off) = ("IPV4POOL_IPIP=always", "IPV4POOL_IPIP=off");
+    let unit = machine.read(UNIT);
+    assert!(unit.contains(always), "{unit}");
+    fs::remove_file(machine.root().join(RECORD)).unwrap();
+    machine.put(UNIT, &unit.replace(always, off));
+    let told = machine.installed(&[]);
+    assert!(told.contains("openstack port set"), "{told}");
+    assert!(machine.read(UNIT).contains(off));
+    assert!(machine.read(RECORD).contains("off"));
+    machine.installed(&["--set", "ipip=always"]);
+    assert!(machine.read(UNIT).contains(always));
+    assert!(machine.installed(&[]).contains("nothing to change"));
+}
+
 /// A machine that the settings list as a master can get the keys of the cluster.
 #[test]
 fn more_masters_come_only_on_demand() {

@@ -41,6 +41,7 @@ fn bird(peers: &[(&str, &str, &str)]) -> Bird {
 /// Calico's list with the master and these workers.
 fn calico(workers: &[u8]) -> Calico {
     let node = |number: &u8| Node {
+        subnet: None,
         name: Some(format!("server0{number}")),
         address: Some([192, 168, 1, 100 + number].into()),
     };

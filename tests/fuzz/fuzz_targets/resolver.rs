@@ -52,6 +52,7 @@ fuzz_target!(|data: &[u8]| {
             interfaces,
             clock: None,
             resolv_conf: None,
+            ..HostFacts::default()
         },
         ..Inputs::default()
     };

@@ -21,6 +21,7 @@ use appliance::join::sealed::MasterKeys;
 use appliance::join::service::{self, Doors};
 use appliance::join::signer;
 use appliance::join::tokens::Tokens;
+use appliance::nodespec::Ipip;
 use appliance::nodespec::master::Master;
 use appliance::nodespec::token::Token;
 use appliance::paths;
@@ -82,6 +83,7 @@ pub fn cluster((authority, key): (String, KeyPair)) -> Cluster {
         authority,
         key,
         names: NodeNames {
+            ipip: Some(Ipip::Off),
             name: "server02".to_owned(),
             address: MASTER,
             hosts: BTreeMap::from([("server09".to_owned(), Ipv4Addr::new(192, 168, 1, 109))]),

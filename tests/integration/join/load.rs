@@ -165,6 +165,7 @@ fn put_files(root: &Root, made: &Pki, token: &Token) {
     let authority = made.authority.certificate_pem.as_bytes();
     let key = made.authority.key_pem.as_ref().unwrap().expose();
     let names = NodeNames {
+        ipip: None,
         name: "server02".to_owned(),
         address: MASTER,
         hosts: [].into(),

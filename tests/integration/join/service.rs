@@ -11,6 +11,7 @@ use appliance::join::late::GRACE;
 use appliance::join::message::{HELLO, MAX_REQUEST, SERVICE_NAME};
 use appliance::join::nodes::Presence;
 use appliance::join::trust::FirstSeen;
+use appliance::nodespec::Ipip;
 use appliance::nodespec::token::{Bytes32, Token};
 use appliance::paths;
 use appliance::pki::inspect;
@@ -28,6 +29,7 @@ fn a_worker_gets_certificates_that_openssl_takes_for_what_they_are() {
     let node = Node::new("server01");
     let joined = bed.join(&node).unwrap();
     assert_eq!(joined.authority, bed.authority);
+    assert_eq!(joined.ipip, Some(Ipip::Off));
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("ca.pem"), &joined.authority).unwrap();
     let requests = components::worker("server01", WORKER);

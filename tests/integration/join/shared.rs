@@ -42,6 +42,7 @@ impl Shared {
             .collect();
         for (member, name) in members.iter().zip(NAMES) {
             let names = NodeNames {
+                ipip: None,
                 name: name.to_owned(),
                 address: member.address(),
                 hosts: [].into(),

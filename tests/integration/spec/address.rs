@@ -6,8 +6,8 @@ use appliance::metadata::model::Interface;
 use appliance::nodespec::{HostInterface, Inputs, Leads};
 
 use super::{
-    DRIVE, PORT, SERVICE, assert_holds, config, configured, interface, master, metadata, nic,
-    property, refusal, resolved,
+    DRIVE, PORT, SERVICE, assert_holds, config, interface, master, metadata, nic, property,
+    refusal, resolved,
 };
 
 #[test]
@@ -426,7 +426,7 @@ fn the_mtu_is_that_of_the_interface_with_the_address() {
     inputs.metadata[0].interfaces[1].mtu = Some(1300);
     inputs.host.interfaces.as_mut().unwrap()[0].mtu = Some(1442);
     let spec = resolved(&inputs);
-    assert_eq!((*spec.mtu, spec.pod_mtu()), (1442, 1442));
+    assert_eq!((*spec.mtu, spec.pod_mtu()), (1442, 1422));
 
     // The metadata has no addresses of DHCP networks: the kernel has them.
     inputs.metadata[0].interfaces[0].mtu = None;
@@ -438,9 +438,9 @@ fn the_mtu_is_that_of_the_interface_with_the_address() {
     );
 
     inputs.metadata[0].interfaces[0].mtu = Some(9000);
-    inputs.layers.push(config("ipip: always"));
+    inputs.layers.push(config("ipip: off"));
     let spec = resolved(&inputs);
-    assert_eq!((*spec.mtu, spec.pod_mtu()), (1442, 1422));
+    assert_eq!((*spec.mtu, spec.pod_mtu()), (1442, 1442));
     assert_holds(
         &spec.warnings.join("\n"),
         &["is 1442", "is 9000", "the smaller one is used"],
@@ -449,19 +449,6 @@ fn the_mtu_is_that_of_the_interface_with_the_address() {
     inputs.layers.push(config("mtu: 1400"));
     inputs.layers.swap(2, 3);
     assert_eq!(*resolved(&inputs).mtu, 1400);
-}
-
-#[test]
-fn without_tunnels_the_command_for_address_pairs_is_shown() {
-    let pairs = format!(
-        "openstack port set --allowed-address ip-address=172.20.0.0/16 --allowed-address \
-         ip-address=10.68.0.0/16 {PORT}"
-    );
-    assert_holds(&resolved(&master()).warnings.join("\n"), &[&pairs]);
-    for ipip in ["always", "cross-subnet"] {
-        let spec = resolved(&configured(&format!("ipip: {ipip}")));
-        assert_eq!(spec.warnings, Vec::<String>::new());
-    }
 }
 
 #[test]

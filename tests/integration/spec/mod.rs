@@ -7,6 +7,7 @@ use appliance::nodespec::{HostFacts, HostInterface, Inputs, NodeSpec, Role};
 use time::{Duration, OffsetDateTime};
 
 mod address;
+mod ipip;
 mod role;
 
 const DRIVE: &str = "config drive /dev/sr0";

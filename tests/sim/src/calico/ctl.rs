@@ -1,10 +1,11 @@
-//! The stand-in for calicoctl v1.6.1: `node status`, `get` of three kinds, and the
+//! The stand-in for calicoctl v1.6.1: `node status`, `get` of three kinds, `apply` of a pool, and the
 //! switch of the nodes' mesh.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
+use ipnet::Ipv4Net;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -40,6 +41,7 @@ pub fn run(arguments: &[String]) -> Result<ExitCode> {
         (["get", kind], None | Some("wide")) => {
             print!("{}", table(&store()?, kind, output.is_some())?);
         }
+        (["apply", "-f", _], None) => apply(&store()?, words[2])?,
         (["config", "get", "nodetonodemesh"], None) => {
             let mesh = nodes::global(&store()?)?.mesh;
             println!("{}", if mesh { "on" } else { "off" });
@@ -54,7 +56,8 @@ pub fn run(arguments: &[String]) -> Result<ExitCode> {
         _ => {
             return Err(usage(format!(
                 "the stand-in takes version, node status, get ipPool [-o wide|yaml|json], get \
-                 node|bgpPeer [-o wide|json] and config get|set nodeToNodeMesh, not {:?}",
+                 node|bgpPeer [-o wide|json], apply -f FILE with one ipPool, and config get|set \
+                 nodeToNodeMesh, not {:?}",
                 arguments.join(" ")
             )));
         }
@@ -78,6 +81,63 @@ fn take(words: &mut Vec<&str>, names: &[&str]) -> Result<Option<String>> {
         return Err(usage(format!("{option} needs a value")));
     }
     Ok(Some(words.remove(place).to_owned()))
+}
+
+/// A pool in the form of calicoctl.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PoolResource {
+    #[serde(rename = "apiVersion")]
+    version: String,
+    kind: String,
+    metadata: PoolMetadata,
+    spec: PoolSpec,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PoolMetadata {
+    cidr: Ipv4Net,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+struct PoolSpec {
+    ipip: Tunnels,
+    nat_outgoing: bool,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Tunnels {
+    enabled: bool,
+    mode: Option<String>,
+}
+
+/// Creates or replaces the pool that the file describes; `-` is standard input.
+fn apply(store: &Datastore, file: &str) -> Result<()> {
+    let text = match file {
+        "-" => std::io::read_to_string(std::io::stdin()),
+        path => std::fs::read_to_string(path),
+    };
+    let text = text.with_context(|| file.to_owned())?;
+    let pool: PoolResource = serde_saphyr::from_str(&text).with_context(|| file.to_owned())?;
+    if (pool.version.as_str(), pool.kind.as_str()) != ("v1", "ipPool") {
+        bail!("{file}: the stand-in applies only an ipPool of v1");
+    }
+    let tunnels = pool.spec.ipip;
+    let mode = tunnels.mode.unwrap_or("always".to_owned());
+    if !["always", "cross-subnet"].contains(&mode.as_str()) {
+        bail!("{file}: ipip mode {mode:?} is not always or cross-subnet");
+    }
+    let mode = if tunnels.enabled {
+        mode
+    } else {
+        "off".to_owned()
+    };
+    ipam::replace_pool(store, pool.metadata.cidr, &mode, pool.spec.nat_outgoing)?;
+    println!("Successfully applied 1 'ipPool' resource(s)");
+    Ok(())
 }
 
 #[derive(Deserialize)]

@@ -63,19 +63,36 @@ pub fn create_pool(store: &Datastore, cidr: Ipv4Net, ipip: &str, masquerade: boo
     if !pools(store)?.is_empty() {
         return Ok(());
     }
-    let tunnel = ipip != "off";
-    let pool = Pool {
-        cidr: cidr.trunc(),
-        ipip: if tunnel { "tunl0" } else { "" }.to_owned(),
-        ipip_mode: if tunnel { ipip } else { "" }.to_owned(),
-        masquerade,
-        ipam: true,
-        disabled: false,
-    };
-    let key = format!("{POOLS}/{}", dashed(pool.cidr));
+    let pool = Pool::new(cidr, ipip, masquerade);
     // If another node is faster, its pool is used.
-    store.create(&key, &serde_json::to_string(&pool)?)?;
+    store.create(&pool.key(), &serde_json::to_string(&pool)?)?;
     Ok(())
+}
+
+/// Creates a pool, or replaces the one with the same range.
+///
+/// # Errors No etcd.
+pub fn replace_pool(store: &Datastore, cidr: Ipv4Net, ipip: &str, masquerade: bool) -> Result<()> {
+    let pool = Pool::new(cidr, ipip, masquerade);
+    store.put(&pool.key(), &serde_json::to_string(&pool)?)
+}
+
+impl Pool {
+    fn new(cidr: Ipv4Net, ipip: &str, masquerade: bool) -> Pool {
+        let tunnel = ipip != "off";
+        Pool {
+            cidr: cidr.trunc(),
+            ipip: if tunnel { "tunl0" } else { "" }.to_owned(),
+            ipip_mode: if tunnel { ipip } else { "" }.to_owned(),
+            masquerade,
+            ipam: true,
+            disabled: false,
+        }
+    }
+
+    fn key(&self) -> String {
+        format!("{POOLS}/{}", dashed(self.cidr))
+    }
 }
 
 /// A block: one allocation for each address, which is an index into the attributes.

@@ -32,6 +32,8 @@ const DEFAULT_POOL: &str = "192.168.0.0/16";
 struct Settings {
     name: String,
     address: Ipv4Addr,
+    /// The address with the prefix of its subnet; without one in IP, a subnet of its own, as in v2.6.
+    network: Ipv4Net,
     pool: Ipv4Net,
     ipip: String,
     masquerade: bool,
@@ -89,6 +91,10 @@ impl Settings {
         };
         let address = variable("IP").context("IP is not set: the stand-in detects no address")?;
         let pool = variable("CALICO_IPV4POOL_CIDR").unwrap_or(DEFAULT_POOL.to_owned());
+        let network: Ipv4Net = address
+            .parse()
+            .or_else(|_| address.parse::<Ipv4Addr>().map(Ipv4Net::from))
+            .with_context(|| format!("IP: {address:?} is not an IPv4 address"))?;
         let backend = one_of("CALICO_NETWORKING_BACKEND", &["bird", "gobgp", "none"])?;
         if backend != "bird" {
             bail!("CALICO_NETWORKING_BACKEND: the stand-in has only bird, not {backend}");
@@ -98,9 +104,8 @@ impl Settings {
             .transpose()?;
         Ok(Self {
             name,
-            address: address
-                .parse()
-                .with_context(|| format!("IP: {address:?} is not an IPv4 address"))?,
+            address: network.addr(),
+            network,
             pool: pool.parse().with_context(|| {
                 format!("CALICO_IPV4POOL_CIDR: {pool:?} is not an IPv4 network")
             })?,
@@ -114,6 +119,7 @@ impl Settings {
     fn serve(&self, store: &Arc<Datastore>, bird: &Arc<Bird>) -> Result<()> {
         felix::check_kernel()?;
         make_directories()?;
+        self.validate_address()?;
         lifecycle::retry(ETCD_TRIES, "etcd", || self.register(store))?;
         let mut applied = self.apply(store, bird, None)?;
         let server = Server::new()?;
@@ -137,23 +143,22 @@ impl Settings {
         let host = format!("{}/{}", nodes::HOSTS, self.name);
         store.put(&format!("{host}/ip_addr_v4"), &self.address.to_string())?;
         store.put(&format!("{host}/ip_addr_v6"), "")?;
-        store.put(&format!("{host}/network_v4"), &self.network()?.to_string())?;
+        store.put(&format!("{host}/network_v4"), &self.network.to_string())?;
         ipam::create_pool(store, self.pool, &self.ipip, self.masquerade)?;
         ipam::own_blocks(store, &self.name)?;
         store.put("/calico/v1/Ready", "true")
     }
 
-    /// The network of the interface that has the node's address.
-    fn network(&self) -> Result<Ipv4Net> {
+    /// Only warns, as the real program does.
+    fn validate_address(&self) -> Result<()> {
         let listed = ip::ip("-4 -o address show")?;
         let mut networks = listed
             .split_whitespace()
             .filter_map(|word| word.parse::<Ipv4Net>().ok());
-        let found = networks.find(|network| network.addr() == self.address);
-        if found.is_none() {
+        if !networks.any(|network| network.addr() == self.address) {
             eprintln!("IP: no interface has the address {}", self.address);
         }
-        Ok(found.unwrap_or(self.address.into()))
+        Ok(())
     }
 
     /// Brings BIRD and the kernel into the state that etcd describes, if it differs from the last
@@ -165,6 +170,8 @@ impl Settings {
             felix::filter(&state.pools)?;
             if state.routing.direct != Direct::All {
                 self.tunnel(store, &state)?;
+            } else if last.is_some_and(|last| last.routing.direct != Direct::All) {
+                felix::route_through_tunnel(&[])?;
             }
         }
         Ok(state)
@@ -195,7 +202,7 @@ impl Settings {
                 system: system(node),
             })
         };
-        let direct = self.direct(&pools)?;
+        let direct = self.direct(&pools);
         let blocks = ipam::blocks(store)?;
         let tunneled = blocks.iter().filter_map(|(name, block)| {
             let address = all.get(name)?.address?;
@@ -224,15 +231,15 @@ impl Settings {
         })
     }
 
-    fn direct(&self, pools: &[Pool]) -> Result<Direct> {
+    fn direct(&self, pools: &[Pool]) -> Direct {
         let has = |mode: &str| pools.iter().any(|pool| pool.ipip_mode == mode);
-        Ok(if has("always") {
+        if has("always") {
             Direct::None
         } else if has("cross-subnet") {
-            Direct::Within(self.network()?.trunc())
+            Direct::Within(self.network.trunc())
         } else {
             Direct::All
-        })
+        }
     }
 }
 

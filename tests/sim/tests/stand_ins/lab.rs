@@ -151,7 +151,7 @@ impl Lab {
         let running = Running::start(
             self.sim(node, "start_runit")
                 .env("NODENAME", self.name(node))
-                .env("IP", self.address(node).to_string())
+                .env("IP", format!("{}/24", self.address(node)))
                 .env("ETCD_ENDPOINTS", endpoints)
                 .env("CALICO_IPV4POOL_CIDR", "172.20.0.0/16")
                 .env("FELIX_HEALTHENABLED", "true")
