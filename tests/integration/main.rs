@@ -49,6 +49,7 @@ mod peers;
 mod pki;
 mod plan;
 mod preflight;
+mod port_security;
 mod readme;
 mod registry;
 mod releases;

@@ -8,6 +8,7 @@ use appliance_vm::genuine;
 use appliance_vm::machine::Machine;
 
 use crate::at_work;
+use crate::port_security;
 use crate::rotations::{self, stored_secrets};
 use crate::site::{SMALL, Site};
 use crate::vms::{Bed, address};
@@ -28,7 +29,7 @@ fn a_cluster_with_tunnels_is_protected_and_outlives_reboots() {
     let site = &SMALL;
     let mut bed = site.bed(|token| {
         format!(
-            "  master: {}\n  join: {{token: {token}}}\n  ipip: always\n  dashboard: on\n",
+            "  master: {}\n  join: {{token: {token}}}\n  dashboard: on\n",
             address(site.master),
         )
     });
@@ -36,7 +37,8 @@ fn a_cluster_with_tunnels_is_protected_and_outlives_reboots() {
     bed.wait_for_bring_up();
     bed.wait_until_healthy();
     at_work::every_node_knows_its_peers(site, &mut bed);
-    packets_take_the_tunnel(site, &mut bed);
+    port_security::pods_are_reached_on_untouched_ports(site, &mut bed);
+    port_security::each_cause_is_named(site, &mut bed);
     the_cluster_works(site, &mut bed);
     if genuine::is_genuine() {
         a_policy_cuts_and_another_lets_through(site, &mut bed);
@@ -65,15 +67,6 @@ fn the_cluster_works(site: &Site, bed: &mut Bed) {
             .shell(dashboard)
             .is_ok_and(|page| page.contains('<'))
     });
-}
-
-fn packets_take_the_tunnel(site: &Site, bed: &mut Bed) {
-    for name in site.nodes() {
-        bed.wait_at(name, "its routes lead into the tunnel", |machine| {
-            let routes = machine.shell("ip route show proto bird");
-            routes.is_ok_and(|routes| routes.contains("dev tunl0"))
-        });
-    }
 }
 
 /// Whether the master reaches the pod of api-gateway, which is on the worker, at its own address.

@@ -1,5 +1,5 @@
-//! A tenant's network without internet access: a bridge in a separate network namespace, with DHCP
-//! and the metadata service. Needs root.
+//! A tenant's network without internet access: a bridge in a separate network namespace, with DHCP,
+//! the metadata service, and port security as in Neutron. Needs root.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
@@ -27,6 +27,8 @@ const PREFIX: &str = "appliance-vm";
 const OWN_ADDRESS: &str = "192.168.1.2";
 const METADATA_ADDRESS: &str = "169.254.169.254";
 const MTU: &str = "1450";
+/// The rule for IP-in-IP between VMs.
+const TUNNELS: [&str; 7] = ["FORWARD", "-p", "IPv4", "--ip-proto", "4", "-j", "DROP"];
 /// How long the processes of a killed run may take to end. This limit only ends a run that hangs.
 const ENDING: Duration = Duration::from_secs(10);
 /// The pause between two checks whether they have ended.
@@ -40,11 +42,13 @@ pub struct Network {
     directory: TempDir,
 }
 
-/// The connection of a VM to the network.
+/// The connection of a VM to the network. As Neutron's, it lets the VM send only from its own MAC address
+/// and IPv4 address, and from the addresses in its allowed address pairs, of which it has none at first.
 #[derive(Clone, Debug)]
 pub struct Port {
     namespace: String,
     tap: String,
+    mac: String,
 }
 
 impl Port {
@@ -60,6 +64,40 @@ impl Port {
     pub fn netdev(&self, id: &str) -> String {
         let tap = &self.tap;
         format!("tap,id={id},ifname={tap},script=no,downscript=no,vnet_hdr=off")
+    }
+
+    /// Allows the VM to send from these ranges, too, as `openstack port set --allowed-address` does.
+    pub fn allow(&self, ranges: &[&str]) -> Result<()> {
+        self.change_pairs("-I", ranges)
+    }
+
+    /// Takes these ranges from it again.
+    pub fn forbid(&self, ranges: &[&str]) -> Result<()> {
+        self.change_pairs("-D", ranges)
+    }
+
+    fn change_pairs(&self, change: &str, ranges: &[&str]) -> Result<()> {
+        ranges.iter().try_for_each(|range| {
+            self.filter(&[change, &self.tap, "-p", "IPv4", "--ip-src", range, "-s"])
+        })
+    }
+
+    /// Forbids all that is not from the VM's own addresses.
+    fn secure(&self, address: &str) -> Result<()> {
+        let (tap, mac) = (&self.tap, &self.mac);
+        filter(&self.namespace, &["-N", tap])?;
+        self.filter(&["-A", tap, "-p", "IPv4", "--ip-src", address, "-s"])?;
+        self.filter(&["-A", tap, "-p", "ARP", "--arp-ip-src", address, "-s"])?;
+        self.filter(&["-A", tap, "-p", "IPv6", "-s"])
+            .with_context(|| format!("the port of {mac}"))?;
+        filter(&self.namespace, &["-A", tap, "-j", "DROP"])?;
+        filter(&self.namespace, &["-A", "FORWARD", "-i", tap, "-j", tap])
+    }
+
+    /// A rule that accepts, whose last condition is the MAC address.
+    fn filter(&self, rule: &[&str]) -> Result<()> {
+        let accept = [self.mac.as_str(), "-j", "ACCEPT"];
+        filter(&self.namespace, &[rule, &accept].concat())
     }
 
     /// Disconnects the VM from the network, like a pulled cable.
@@ -143,10 +181,23 @@ impl Network {
             namespace,
             &["link", "set", &tap, "mtu", MTU, "master", "cloud", "up"],
         )?;
-        Ok(Port {
+        let port = Port {
             namespace: namespace.clone(),
             tap,
-        })
+            mac: server.mac.clone(),
+        };
+        port.secure(&server.address)?;
+        Ok(port)
+    }
+
+    /// Drops IP-in-IP (protocol 4) between all VMs, as security groups without a rule for it do.
+    pub fn drop_tunnels(&self) -> Result<()> {
+        filter(&self.namespace, &[&["-I"][..], &TUNNELS].concat())
+    }
+
+    /// Lets IP-in-IP pass again.
+    pub fn pass_tunnels(&self) -> Result<()> {
+        filter(&self.namespace, &[&["-D"][..], &TUNNELS].concat())
     }
 }
 
@@ -236,6 +287,16 @@ fn inside<T: Send>(namespace: &str, work: impl FnOnce() -> T + Send) -> Result<T
 
 fn ip(namespace: &str, arguments: &[&str]) -> Result<()> {
     run(Command::new("ip").args(["-n", namespace]).args(arguments)).map(drop)
+}
+
+/// Changes the rules for frames on the bridge.
+fn filter(namespace: &str, rule: &[&str]) -> Result<()> {
+    let mut command = Command::new("ip");
+    command.args(["netns", "exec", namespace, "ebtables-nft"]);
+    run(command.args(rule)).map(drop).context(
+        "port security (ebtables-nft of Debian's package iptables, and a kernel with nf_tables for \
+         bridges)",
+    )
 }
 
 fn run(command: &mut Command) -> Result<String> {

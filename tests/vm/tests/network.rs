@@ -3,11 +3,19 @@
 // A test that cannot continue panics with the place.
 #![allow(clippy::unwrap_used)]
 
+use std::fs::File;
+use std::net::UdpSocket;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::thread;
+use std::time::Duration;
 
 use appliance_vm::drive::{Addressing, ConfigDrive};
 use appliance_vm::network::{Network, Port};
+use nix::sched::{CloneFlags, setns};
+
+/// Within this time a packet arrives, or it is lost.
+const ARRIVES: Duration = Duration::from_secs(1);
 
 fn server() -> ConfigDrive {
     ConfigDrive {
@@ -61,6 +69,109 @@ fn a_network_serves_metadata_leads_nowhere_and_goes_without_a_trace() {
     assert!(namespaces.iter().all(|path| path.exists()));
     drop((network, other));
     assert!(!namespaces.iter().any(|path| path.exists()));
+}
+
+/// A network namespace with one end of a link, in place of a VM. It goes when it is dropped.
+struct Vm {
+    namespace: String,
+}
+
+impl Vm {
+    /// Plugs the other end of the link into the bridge in place of the TAP device of `server`.
+    fn plug(network: &Network, server: &ConfigDrive, number: u8) -> (Vm, Port) {
+        let port = network.plug(server).unwrap();
+        let vm = Vm {
+            namespace: format!("appliance-test-{}-{number}", std::process::id()),
+        };
+        let (cloud, own) = (network.namespace(), vm.namespace.as_str());
+        let tap = format!("tap-{}", server.name);
+        ip(&["netns", "add", own]);
+        ip(&["-n", cloud, "link", "del", &tap]);
+        ip(&[
+            "-n", cloud, "link", "add", &tap, "type", "veth", "peer", "name", "ens3", "netns", own,
+        ]);
+        ip(&["-n", cloud, "link", "set", &tap, "master", "cloud", "up"]);
+        ip(&[
+            "-n",
+            own,
+            "link",
+            "set",
+            "ens3",
+            "address",
+            &server.mac,
+            "up",
+        ]);
+        let address = format!("{}/24", server.address);
+        ip(&["-n", own, "address", "add", &address, "dev", "ens3"]);
+        let pod = format!("172.20.{number}.1/32");
+        ip(&["-n", own, "link", "set", "lo", "up"]);
+        ip(&["-n", own, "address", "add", &pod, "dev", "lo"]);
+        (vm, port)
+    }
+
+    /// A socket inside, at this address.
+    fn socket(&self, address: &str) -> UdpSocket {
+        let namespace = File::open(path(&self.namespace)).unwrap();
+        let open = || {
+            setns(namespace, CloneFlags::CLONE_NEWNET).unwrap();
+            UdpSocket::bind((address, 0)).unwrap()
+        };
+        let socket = thread::scope(|scope| scope.spawn(open).join().unwrap());
+        socket.set_read_timeout(Some(ARRIVES)).unwrap();
+        socket
+    }
+
+    /// Whether a packet from its address `from` arrives at the address `to` of another VM, and an answer
+    /// comes back.
+    fn reaches(&self, from: &str, other: &Vm, to: &str) -> bool {
+        let (own, its) = (self.socket(from), other.socket(to));
+        own.send_to(b"?", its.local_addr().unwrap()).unwrap();
+        let mut byte = [0];
+        let Ok((_, sender)) = its.recv_from(&mut byte) else {
+            return false;
+        };
+        its.send_to(b"!", sender).unwrap();
+        own.recv_from(&mut byte).is_ok()
+    }
+
+    /// Adds a route to the pods of another node.
+    fn route(&self, arguments: &[&str]) {
+        ip(&[&["-n", &self.namespace, "route", "replace"], arguments].concat());
+    }
+}
+
+impl Drop for Vm {
+    fn drop(&mut self) {
+        ip(&["netns", "delete", &self.namespace]);
+    }
+}
+
+#[test]
+fn a_port_sends_from_its_own_address_and_its_address_pairs_only() {
+    let servers = [1, 3].map(|number| ConfigDrive {
+        addressing: Addressing::Dhcp,
+        ..ConfigDrive::of_tutorial(number, "worker", "#cloud-config\n{}\n")
+    });
+    let [one, three] = &servers;
+    let network = Network::create(&[one, three], one).unwrap();
+    let ((first, first_port), (second, second_port)) =
+        (Vm::plug(&network, one, 1), Vm::plug(&network, three, 3));
+    first.route(&["172.20.3.0/24", "via", &three.address]);
+    second.route(&["172.20.1.0/24", "via", &one.address]);
+
+    let nodes = || first.reaches(&one.address, &second, &three.address);
+    let pods = || first.reaches("172.20.1.1", &second, "172.20.3.1");
+    assert!(nodes() && !pods());
+    assert!(!first.reaches("172.20.1.1", &second, &three.address));
+    // Both directions need a pair.
+    first_port.allow(&["172.20.0.0/16"]).unwrap();
+    assert!(!pods());
+    second_port.allow(&["172.20.0.0/16"]).unwrap();
+    assert!(pods());
+    for port in [&first_port, &second_port] {
+        port.forbid(&["172.20.0.0/16"]).unwrap();
+    }
+    assert!(nodes() && !pods());
 }
 
 #[test]
