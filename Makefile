@@ -8,6 +8,11 @@ SHELL := /bin/bash
 FUZZ_SECONDS ?= 10
 # The directory of all built files.
 OUT ?= out
+# Another release of Debian for the VMs than the usual one: bullseye, bookworm or trixie.
+SYSTEM ?=
+ifneq ($(SYSTEM),)
+export SYSTEM
+endif
 # The bundle to build, and the directory of its definition.
 BUNDLE ?= demo
 BUNDLE_DIR ?= bundle/$(BUNDLE)
@@ -69,6 +74,12 @@ VM := $(TARGET_DIR)/debug/vm
 PAYLOAD := $(OUT)/payloads/$(BUNDLE)
 # The components that are packed, unless they are in the cache.
 PROGRAMS_DIR := $(if $(STAND_INS),$(OUT)/components/demo,$(COMPONENTS))
+# These systems need another etcd or docker beside the stand-ins.
+OF_SYSTEM := $(and $(STAND_INS),$(filter bullseye trixie,$(SYSTEM)))
+ifneq ($(OF_SYSTEM),)
+override PROGRAMS_DIR := $(OUT)/components/$(OF_SYSTEM)
+override BUNDLE_DIR := $(PROGRAMS_DIR)
+endif
 # The copy of the bundle with the checksums of first downloads.
 TRUSTED := $(OUT)/bundles/$(BUNDLE)
 DEFINITION := $(if $(TRUST),$(TRUSTED),$(BUNDLE_DIR))
@@ -118,7 +129,7 @@ builder: ## Build out/builder: the program without a bundle
 
 .PHONY: components
 components: $(if $(CHOICE),,$(if $(STAND_INS),harness) builder)
-	$(if $(STAND_INS),@$(WITH_TOOLS) tests/sim/components.sh $(SIM) $(PROGRAMS_DIR))
+	$(if $(STAND_INS),@$(WITH_TOOLS) tests/sim/components.sh $(SIM) $(PROGRAMS_DIR) $(OF_SYSTEM))
 
 .PHONY: bundle
 bundle: components ## Pack BUNDLE (default: demo) into out/payloads, from COMPONENTS or downloads
@@ -216,13 +227,13 @@ e2e: THOROUGH = yes
 e2e: tools chosen vms ## A cluster of the tutorial's three VMs, from one user-data
 
 .PHONY: e2e-single
-e2e-single: tools chosen ## One VM with role single: add-ons, checks, services
+e2e-single: tools chosen ## One VM with role single: add-ons, checks, services. SYSTEM=bullseye|bookworm|trixie
 	$(SIM) services $(SERVICES)
 	APPLIANCE=$(abspath $(OUT)/appliance) SERVICES=$(abspath $(SERVICES)) \
 		cargo test --locked --test integration single:: -- --ignored --nocapture
 
 .PHONY: e2e-tunnels
-e2e-tunnels: tools chosen ## Two VMs with tunnels: policies, what a worker's certificates open, reboots
+e2e-tunnels: tools chosen ## Two VMs: tunnels and port security, policies, what a worker's certificates open, reboots
 	$(SIM) services $(SERVICES)
 	APPLIANCE=$(abspath $(OUT)/appliance) SERVICES=$(abspath $(SERVICES)) \
 		cargo test --locked --test integration tunnels:: -- --ignored --nocapture

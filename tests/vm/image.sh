@@ -3,6 +3,7 @@
 # packages: systemd, cloud-init, docker. It contains nothing of Kubernetes. Prints its directory.
 #
 # The image is kept below DIRECTORY, in a directory whose name is a digest of this script and the suite.
+# SYSTEM is another release of Debian than the usual one: bullseye, bookworm or trixie.
 # usage: image.sh DIRECTORY
 set -euo pipefail
 
@@ -10,25 +11,34 @@ cache=$1
 here=$(cd "$(dirname "$0")" && pwd)
 size=8G
 packages=(
-    apparmor ca-certificates cloud-init conntrack docker.io e2fsprogs ethtool initramfs-tools ipset iproute2
+    apparmor ca-certificates cloud-init conntrack e2fsprogs ethtool initramfs-tools ipset iproute2
     iptables isc-dhcp-client kmod openssh-server openssl procps qemu-guest-agent socat sudo
     systemd-sysv udev util-linux
 )
 
-# The last releases whose systemd still starts with cgroup v1, which the kubelet of v1.9 needs.
+# The usual release is the last one with a docker that Kubernetes v1.9 can use.
 distribution() {
     # shellcheck source=/dev/null
     . /etc/os-release
-    case $ID in
-    ubuntu)
-        suite=jammy
+    suite=${SYSTEM:-$([ "$ID" = ubuntu ] && echo jammy || echo bookworm)}
+    case $suite in
+    jammy)
         components=main,universe
-        packages+=(linux-image-virtual netplan.io)
+        packages+=(docker.io linux-image-virtual netplan.io)
+        ;;
+    bullseye | bookworm)
+        components=main
+        packages+=(docker.io linux-image-cloud-amd64 ifupdown)
+        ;;
+    trixie)
+        components=main
+        # Its docker is too new, so the bundle brings one: these are libraries of Debian's docker, which
+        # the demonstration's bundle then has.
+        packages+=(linux-image-cloud-amd64 ifupdown libdevmapper1.02.1 libseccomp2 libsystemd0)
         ;;
     *)
-        suite=bookworm
-        components=main
-        packages+=(linux-image-cloud-amd64 ifupdown)
+        echo "error: SYSTEM=$suite is no system with an image; use bullseye, bookworm or trixie" >&2
+        exit 2
         ;;
     esac
 }

@@ -47,6 +47,10 @@ pub fn cgroups(facts: &Facts) -> Finding {
     const GRUB: &str = "add `systemd.unified_cgroup_hierarchy=0` to GRUB_CMDLINE_LINUX in \
                         /etc/default/grub, then `update-grub && reboot`; from systemd 256 on, also \
                         `SYSTEMD_CGROUP_ENABLE_LEGACY_FORCE=1`";
+    // Other controllers are mounted, so the kernel lacks these.
+    const BUILT: &str = "boot a kernel that has them: `cut -f 1 /proc/cgroups` lists those of this one. Kernels \
+                         built without CONFIG_MEMCG_V1 and CONFIG_CPUSETS_V1, as Debian 13's, do not have \
+                         memory and cpuset";
     of_workers(facts, || {
         booted(facts, |booted| {
             let cgroups = &booted.cgroups;
@@ -79,7 +83,11 @@ pub fn cgroups(facts: &Facts) -> Finding {
                         "these controllers of cgroup v1 are not mounted: {}",
                         missing.join(", ")
                     ),
-                    GRUB,
+                    if missing.len() < CONTROLLERS.len() {
+                        BUILT
+                    } else {
+                        GRUB
+                    },
                 ),
             }
         })

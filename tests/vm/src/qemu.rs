@@ -24,13 +24,14 @@ const KVM_TRIAL: Duration = Duration::from_secs(10);
 /// The pause between two checks of a VM.
 const POLL: Duration = Duration::from_millis(500);
 
-/// The kernel arguments of an image. KERNEL_ARGUMENTS adds more, such as
+/// The kernel arguments of an image: with cgroup v1, to which systemd 256 and newer agree only when they are
+/// told twice. KERNEL_ARGUMENTS adds more, such as
 /// `systemd.setenv=NAME=VALUE` for every service, if tested programs need more than the
 /// distribution provides.
 pub fn kernel_arguments() -> String {
     let more = std::env::var("KERNEL_ARGUMENTS").unwrap_or_default();
     format!(
-        "root=/dev/vda console=ttyS0 systemd.unified_cgroup_hierarchy=0 systemd.show_status=yes mitigations=off quiet {more}"
+        "root=/dev/vda console=ttyS0 systemd.unified_cgroup_hierarchy=0 SYSTEMD_CGROUP_ENABLE_LEGACY_FORCE=1 systemd.show_status=yes mitigations=off quiet {more}"
     )
 }
 
