@@ -205,7 +205,7 @@ impl Machine {
             manifest: self.payload.manifest(),
             spec,
         })?;
-        let docker = observe::preflight::docker::settings(&self.root, source, None)?;
+        let docker = observe::preflight::docker::settings(&self.root, source, None);
         let desired = Desired::build(&Sources {
             spec,
             manifest: self.payload.manifest(),

@@ -134,8 +134,8 @@ pub struct Booted {
     pub missing_modules: Vec<String>,
     /// Modules that docker, iptables and kube-proxy load by themselves, and that the kernel lacks.
     pub missing_features: Vec<String>,
-    /// Its cgroups.
-    pub cgroups: Cgroups,
+    /// Its cgroups; `None` if the list of mounts cannot be read.
+    pub cgroups: Option<Cgroups>,
     /// The files and devices with swap.
     pub swaps: Vec<String>,
     /// The directories of the node.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use super::system::UNIT_DIRS;
 use super::{is_there, names, package_version, text};
@@ -24,34 +24,33 @@ const INSTALL: &str = "`apt-get install docker.io` in the image, or build the ap
                        binaries";
 
 /// Reads the files about docker. It is not asked.
-///
-/// # Errors
-/// If its settings cannot be read.
-pub fn read(root: &Root, manifest: Option<&Manifest>, source: DockerSource) -> Result<Docker> {
+pub fn read(root: &Root, manifest: Option<&Manifest>, source: DockerSource) -> Docker {
     let package = match source {
         DockerSource::Payload => manifest
             .and_then(|manifest| manifest.component(DOCKER_DAEMON))
             .map(|component| component.version.clone()),
         DockerSource::Machine | DockerSource::Nowhere => package_version(root, PACKAGES),
     };
-    Ok(Docker {
-        settings: settings(root, source, package.as_deref())?,
+    Docker {
+        settings: settings(root, source, package.as_deref()),
         instead: instead(root, source),
         package,
         running: Running::Unknown,
-    })
+    }
 }
 
-/// The settings of the daemon in its file and in its unit.
-///
-/// # Errors
-/// If its file is not a regular file, or cannot be read.
-pub fn settings(root: &Root, source: DockerSource, version: Option<&str>) -> Result<Settings> {
-    let file = root
-        .read(paths::DOCKER_SETTINGS)
-        .context("docker's settings cannot be read")?;
+/// The settings of the daemon in its file and in its unit. A file that cannot be read is a problem of them.
+pub fn settings(root: &Root, source: DockerSource, version: Option<&str>) -> Settings {
     let words = command_line(root, source);
-    Ok(Settings::read(file.as_deref(), &words, version))
+    match root.read(paths::DOCKER_SETTINGS) {
+        Ok(file) => Settings::read(file.as_deref(), &words, version),
+        Err(error) => {
+            let mut settings = Settings::read(None, &words, version);
+            let command = format!("`ls -l {}` shows it", paths::DOCKER_SETTINGS);
+            settings.problems.push((format!("{error:#}"), command));
+            settings
+        }
+    }
 }
 
 /// The words of the daemon's command line; none if its unit comes with the bundle and has no drop-in.

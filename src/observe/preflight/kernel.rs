@@ -82,7 +82,10 @@ fn module(line: &str) -> Option<String> {
     Some(name.replace('-', "_"))
 }
 
-fn cgroups(root: &Root, mounts: &MountInfos) -> Cgroups {
+fn cgroups(root: &Root, mounts: &MountInfos) -> Option<Cgroups> {
+    if mounts.0.is_empty() {
+        return None;
+    }
     let mut found = Cgroups::default();
     for mount in &mounts.0 {
         match mount.fs_type.as_str() {
@@ -99,7 +102,7 @@ fn cgroups(root: &Root, mounts: &MountInfos) -> Cgroups {
             found.disabled.insert(name.to_owned());
         }
     }
-    found
+    Some(found)
 }
 
 fn swaps(root: &Root) -> Vec<String> {

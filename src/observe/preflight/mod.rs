@@ -51,14 +51,16 @@ pub fn read(subject: &Subject<'_>) -> Result<Facts> {
     let installed = records::state(root)?.is_some();
     let manifest = subject.bundle.map(|bundle| bundle.manifest);
     let source = docker_source(root, manifest)?;
-    let docker = docker::read(root, manifest, source)?;
+    let docker = docker::read(root, manifest, source);
     let data_root = docker.settings.data_root();
     let booted = is_booted(root);
     let live = root.is_live();
+    let system = system::read(root, subject.wanted, installed)?;
+    let asks = live && system.has_systemd && source != DockerSource::Nowhere;
     Ok(Facts {
         wanted: subject.wanted.clone(),
         installed,
-        system: system::read(root, subject.wanted, installed)?,
+        system,
         booted: match booted {
             true => Some(kernel::read(root, subject.wanted, &data_root)?),
             false => None,
@@ -70,7 +72,7 @@ pub fn read(subject: &Subject<'_>) -> Result<Facts> {
             None => None,
         },
         docker_source: source,
-        docker: match live && source != DockerSource::Nowhere {
+        docker: match asks {
             true => docker::asked(docker, subject.runner, source)?,
             false => docker,
         },

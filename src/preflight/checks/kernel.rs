@@ -53,7 +53,9 @@ pub fn cgroups(facts: &Facts) -> Finding {
                          memory and cpuset";
     of_workers(facts, || {
         booted(facts, |booted| {
-            let cgroups = &booted.cgroups;
+            let Some(cgroups) = &booted.cgroups else {
+                return Finding::elsewhere("the list of mounts cannot be read");
+            };
             let disabled: Vec<&str> = CONTROLLERS
                 .iter()
                 .copied()

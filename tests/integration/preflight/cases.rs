@@ -140,6 +140,7 @@ pub const CASES: &[Case] = &[
         put(m, "home/ann/.config/systemd/user/docker.service", "");
     }, "fail", &["without root"]),
     case("docker-settings", "worker", |m| put(m, DAEMON, "{\n  // images\n  \"debug\": true\n}\n"), "fail", &["line 2: a comment"]),
+    case("docker-settings", "worker", |m| put(m, "etc/docker/daemon.json/x", ""), "fail", &["not a regular file", "ls -l /etc/docker/daemon.json"]),
     case("docker-settings", "worker", |m| put(m, DAEMON, "{\"debug\": true,}"), "fail", &["line 1: a comma"]),
     case("docker-settings", "worker", |m| put(m, DAEMON, "\u{feff}{}"), "fail", &["byte order mark", "sed -i"]),
     case("docker-settings", "worker", |m| put(m, DAEMON, "{\"iptables\": \"false\"}"), "fail", &["iptables", "true or false"]),

@@ -100,6 +100,20 @@ fn a_failure_refuses_the_installation_before_the_first_write() {
 }
 
 #[test]
+fn cgroups_are_not_judged_where_the_mounts_cannot_be_read() {
+    for text in ["", "20 1 nonsense\n"] {
+        let booted = Booted::new();
+        booted.machine.put("proc/self/mountinfo", text);
+        let checked = booted.checked("worker");
+        assert_eq!(
+            checked.checks["cgroups"]["level"], "not-applicable",
+            "{text}"
+        );
+        assert!(checked.fit);
+    }
+}
+
+#[test]
 fn an_ignored_failure_is_a_warning() {
     let booted = Booted::new();
     booted.machine.put("etc/rancher/k3s/config.yaml", "");
