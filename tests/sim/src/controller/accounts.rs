@@ -76,17 +76,25 @@ impl Tokens {
         // An account exists before its token: a token without an account in the list is outdated.
         let accounts = list(api, "serviceaccounts")?;
         let made = each(&accounts, |account| self.give(api, account, &tokens));
+        let filled = each(&accounts, |account| self.fill(api, account, &tokens));
         let removed = each(tokens, |token| {
-            let uid = &token["metadata"]["annotations"][UID];
-            if accounts
-                .iter()
-                .any(|account| account["metadata"]["uid"] == *uid)
-            {
+            let own = &token["metadata"];
+            let is_of = |account: &Value| {
+                let account = &account["metadata"];
+                match &own["annotations"][UID] {
+                    Value::Null => {
+                        account["name"] == own["annotations"][NAME]
+                            && account["namespace"] == own["namespace"]
+                    }
+                    uid => account["uid"] == *uid,
+                }
+            };
+            if accounts.iter().any(is_of) {
                 return Ok(());
             }
             delete(api, token, false)
         });
-        made.and(removed)
+        made.and(filled).and(removed)
     }
 
     fn give(&self, api: &Client, account: &Value, tokens: &[&Value]) -> Result<()> {
@@ -99,13 +107,9 @@ impl Tokens {
         if listed.into_iter().any(|one| own.contains(&&one["name"])) {
             return Ok(());
         }
-        let name = match own.first() {
-            Some(name) => text(name),
-            None => {
-                let secret = self.secret(account)?;
-                text(&create(api, "secrets", &secret)?["metadata"]["name"])
-            }
-        };
+        // Without a reference, it makes another one, whatever tokens there are.
+        let secret = self.secret(account)?;
+        let name = text(&create(api, "secrets", &secret)?["metadata"]["name"]);
         let mut account = account.clone();
         let mut secrets = account["secrets"].as_array().cloned().unwrap_or_default();
         secrets.push(json!({"name": name}));
@@ -113,10 +117,47 @@ impl Tokens {
         put(api, &account, "")
     }
 
+    /// Makes the tokens of an account that are missing in secrets which name it, and brings all of them the authority.
+    fn fill(&self, api: &Client, account: &Value, tokens: &[&Value]) -> Result<()> {
+        let metadata = &account["metadata"];
+        let is_own = |token: &&Value| {
+            let own = &token["metadata"];
+            own["annotations"][NAME] == metadata["name"]
+                && own["namespace"] == metadata["namespace"]
+        };
+        each(tokens.iter().copied().filter(is_own), |token| {
+            let mut data = self.data(account, &text(&token["metadata"]["name"]))?;
+            let known = &token["data"]["token"];
+            if known.as_str().is_some_and(|known| !known.is_empty()) {
+                data["token"] = known.clone();
+            }
+            if token["data"]["token"] == data["token"] && token["data"]["ca.crt"] == data["ca.crt"]
+            {
+                return Ok(());
+            }
+            let mut filled = token.clone();
+            filled["data"] = data;
+            filled["metadata"]["annotations"][UID] = metadata["uid"].clone();
+            put(api, &filled, "")
+        })
+    }
+
     fn secret(&self, account: &Value) -> Result<Value> {
         let metadata = &account["metadata"];
+        let name = format!("{}-token-{}", text(&metadata["name"]), names::random_end());
+        Ok(json!({
+            "kind": "Secret", "apiVersion": "v1", "type": KIND, "data": self.data(account, &name)?,
+            "metadata": {
+                "name": name, "namespace": metadata["namespace"],
+                "annotations": {NAME: metadata["name"], UID: metadata["uid"]},
+            },
+        }))
+    }
+
+    /// What a secret of that name has, with a new token.
+    fn data(&self, account: &Value, name: &str) -> Result<Value> {
+        let metadata = &account["metadata"];
         let (namespace, account) = (text(&metadata["namespace"]), text(&metadata["name"]));
-        let name = format!("{account}-token-{}", names::random_end());
         let token = self.key.token(&json!({
             "iss": "kubernetes/serviceaccount",
             "kubernetes.io/serviceaccount/namespace": namespace,
@@ -131,12 +172,6 @@ impl Tokens {
         if let Some(authority) = &self.authority {
             data["ca.crt"] = json!(STANDARD.encode(authority));
         }
-        Ok(json!({
-            "kind": "Secret", "apiVersion": "v1", "type": KIND, "data": data,
-            "metadata": {
-                "name": name, "namespace": namespace,
-                "annotations": {NAME: account, UID: metadata["uid"]},
-            },
-        }))
+        Ok(data)
     }
 }
