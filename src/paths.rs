@@ -9,14 +9,22 @@ pub const CA_DIR: &str = "/etc/kubernetes/ca";
 pub const CA_CERTIFICATE: &str = "/etc/kubernetes/ca/ca.pem";
 /// The directory of the authorities that replace those of the cluster and of etcd, during a rotation.
 pub const ROTATION_DIR: &str = "/etc/kubernetes/ca/rotation";
+/// The key that replaces the private key of service accounts, during a rotation.
+pub const NEXT_SERVICE_ACCOUNT: &str = "/etc/kubernetes/ca/rotation/service-account-key.pem";
 /// Since when the tokens of all service accounts come with the new authority, during a rotation.
 pub const ROTATION_SINCE: &str = "/etc/kubernetes/ca/rotation/since";
+/// The key of the authority that replaces that of the cluster, during a rotation.
+pub const NEXT_AUTHORITY_KEY: &str = "/etc/kubernetes/ca/rotation/ca-key.pem";
+/// The key of the authority that replaces that of etcd, during a rotation.
+pub const NEXT_ETCD_AUTHORITY_KEY: &str = "/etc/kubernetes/ca/rotation/etcd-ca-key.pem";
+/// The key of the authority that was replaced, on one of several masters: it opens records of other masters.
+pub const PREVIOUS_AUTHORITY_KEY: &str = "/etc/kubernetes/ca/rotation/previous-ca-key.pem";
 /// The files that only a rotation needs. The certificates are last: they show that a rotation is under way.
 pub const OF_ROTATION: [&str; 6] = [
     ROTATION_SINCE,
-    ISSUER_CERTIFICATE,
-    "/etc/kubernetes/ca/rotation/ca-key.pem",
-    "/etc/kubernetes/ca/rotation/etcd-ca-key.pem",
+    PREVIOUS_AUTHORITY_KEY,
+    NEXT_AUTHORITY_KEY,
+    NEXT_ETCD_AUTHORITY_KEY,
     "/etc/kubernetes/ca/rotation/etcd-ca.pem",
     "/etc/kubernetes/ca/rotation/ca.pem",
 ];

@@ -132,13 +132,19 @@ pub enum Certs {
         #[command(flatten)]
         waiting: Waiting,
     },
-    /// Replace the certificate authorities of the cluster and of etcd, on the only master
+    /// Replace the certificate authorities of the cluster and of etcd, on a master
     ///
     /// First all nodes trust the old and the new ones. Then the new ones issue all certificates. Then the old ones are
     /// dropped. Each step waits until all nodes have followed. You can interrupt this at any time: run it again to
     /// continue.
-    #[command(name = "rotate-ca", after_long_help = text::CERTS_ROTATE_CA)]
+    #[command(name = "rotate-ca", after_long_help = text::keys::CERTS_ROTATE_CA)]
     RotateCa {
+        /// Replace the cluster's CA by your own: a file with its certificate, then those above it
+        #[arg(long, value_name = "FILE", requires = "ca_key", conflicts_with_all = ["only_continue", "dry_run"])]
+        ca: Option<PathBuf>,
+        /// The private key of your own CA
+        #[arg(long, value_name = "FILE", requires = "ca")]
+        ca_key: Option<PathBuf>,
         /// Only continue a rotation that is under way; never begin one
         #[arg(long = "continue")]
         only_continue: bool,
@@ -146,6 +152,29 @@ pub enum Certs {
         #[arg(long)]
         dry_run: bool,
         /// Go on although pods do not trust the new authority yet: they lose the API server
+        #[arg(long)]
+        without_pods: bool,
+        /// The settings of the node and their sources
+        #[command(flatten)]
+        inputs: NodeInputs,
+        /// What to do while another run changes this machine
+        #[command(flatten)]
+        waiting: Waiting,
+    },
+    /// Replace the key that signs the tokens of service accounts, on a master
+    ///
+    /// First all API servers verify with the old and the new key. Then the new one signs, and all service accounts get
+    /// new tokens. When all pods have started again with them, the old key is dropped. You can interrupt this at any
+    /// time: run it again to continue.
+    #[command(name = "rotate-service-accounts", after_long_help = text::keys::CERTS_ROTATE_SERVICE_ACCOUNTS)]
+    RotateServiceAccounts {
+        /// Only continue a rotation that is under way; never begin one
+        #[arg(long = "continue")]
+        only_continue: bool,
+        /// Show how far the rotation is, and what has to follow; change nothing
+        #[arg(long)]
+        dry_run: bool,
+        /// Go on although pods have old tokens: they lose the API server
         #[arg(long)]
         without_pods: bool,
         /// The settings of the node and their sources

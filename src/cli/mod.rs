@@ -114,7 +114,7 @@ pub enum Command {
     #[command(subcommand, after_long_help = text::CERTS)]
     Certs(Certs),
     /// Show and replace the key that encrypts secrets in etcd, on a master
-    #[command(subcommand, after_long_help = text::SECRETS)]
+    #[command(subcommand, after_long_help = text::keys::SECRETS)]
     Secrets(Secrets),
     /// Write a kubeconfig for the admin, to use from another machine
     ///

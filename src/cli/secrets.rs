@@ -11,7 +11,7 @@ pub enum Secrets {
     ///
     /// Adds a new key, encrypts with it, writes all secrets again, and drops the old key. The API server is
     /// restarted at each step. You can interrupt this at any time: run it again to continue.
-    #[command(after_long_help = text::SECRETS_ROTATE)]
+    #[command(after_long_help = text::keys::SECRETS_ROTATE)]
     Rotate {
         /// Only continue a rotation that is under way; never begin one
         #[arg(long = "continue")]
@@ -24,7 +24,7 @@ pub enum Secrets {
         waiting: Waiting,
     },
     /// Show which key encrypts how many secrets, and how far a rotation is
-    #[command(after_long_help = text::SECRETS_SHOW)]
+    #[command(after_long_help = text::keys::SECRETS_SHOW)]
     Show {
         /// The settings of the node and their sources
         #[command(flatten)]

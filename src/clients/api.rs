@@ -16,8 +16,8 @@ use crate::sys::root::Root;
 
 /// How long the API server may take to answer.
 const ANSWER: Duration = Duration::from_secs(60);
-/// How often a secret that others change at the same time is read and written again.
-const TRIES: usize = 20;
+/// How often an object that others change at the same time is read and written again.
+pub(super) const TRIES: usize = 20;
 
 /// The annotation that a secret has for a moment: see [`Api::rewrite_secret`].
 const WRITTEN_AGAIN: &str = "appliance/written-again";
@@ -26,8 +26,8 @@ const MERGE_PATCH: &str = "application/merge-patch+json";
 
 /// The API server of a master.
 pub struct Api {
-    client: Client,
-    server: String,
+    pub(super) client: Client,
+    pub(super) server: String,
 }
 
 impl Api {
@@ -124,6 +124,6 @@ impl Api {
     }
 }
 
-fn sent(request: RequestBuilder) -> Result<Response> {
+pub(super) fn sent(request: RequestBuilder) -> Result<Response> {
     request.send().map_err(|error| http::root_cause(&error))
 }

@@ -1,5 +1,6 @@
 //! The programs and servers that a node talks to, for those who read it and those who change it.
 
+pub mod accounts;
 pub mod api;
 pub mod bird;
 pub mod calicoctl;

@@ -1,23 +1,41 @@
 //! `appliance certs rotate-ca`: replaces the authorities of the cluster and of etcd.
 
+use std::path::{Path, absolute};
+
 use anyhow::Result;
 
 use super::install::{Prepared, RENEWAL, installed};
 use super::token::master;
 use super::{Outcome, print};
 use crate::cli::{NodeInputs, Output};
-use crate::nodespec::{Profile, Role};
+use crate::enroll::own_authority;
+use crate::install::Machine;
+use crate::nodespec::{Profile, Refused, Role};
 use crate::observe::records;
-use crate::rotate::authority::{self, Stage, Wish};
+use crate::paths::NEXT_AUTHORITY_KEY;
+use crate::pki::GivenAuthority;
+use crate::rotate::authority::{self, Around, Report, Stage, Wish};
 use crate::rotate::cluster::Seen;
-use crate::rotate::node;
+use crate::rotate::masters::{self, Several, Subject};
+use crate::rotate::{members, node};
+use crate::sys::process::argument;
 use crate::sys::root::Root;
 
+/// What the operator asks for: to begin, to go on without pods, and an authority of the operator's own, with its key.
+pub struct Asked<'a> {
+    /// Whether to begin a rotation if none is under way.
+    pub begin: bool,
+    /// Whether to go on although pods do not trust the new authority.
+    pub without_pods: bool,
+    /// The files of the operator's own authority: certificates and key.
+    pub own: Option<(&'a Path, &'a Path)>,
+}
+
 /// Goes on with a rotation as far as possible.
-pub fn rotate(this: &Prepared<'_>, wish: Wish, output: Output) -> Result<Outcome> {
+pub fn rotate(this: &Prepared<'_>, asked: &Asked<'_>, output: Output) -> Result<Outcome> {
     master()?;
     let (machine, _lock) = this.locked()?;
-    let report = authority::rotate(machine, &Seen(machine), wish)?;
+    let report = go_on(machine, asked)?;
     print::result(output, &report, |report| {
         print::keys::authorities(report, false);
     })?;
@@ -27,11 +45,38 @@ pub fn rotate(this: &Prepared<'_>, wish: Wish, output: Output) -> Result<Outcome
     })
 }
 
+fn given(root: &Root, asked: &Asked<'_>) -> Result<Option<GivenAuthority>> {
+    let Some((certificate, key)) = asked.own else {
+        return Ok(None);
+    };
+    let (certificate, key) = (absolute(certificate)?, absolute(key)?);
+    own_authority(root, argument(&certificate)?, argument(&key)?).map(Some)
+}
+
+fn go_on(machine: &Machine, asked: &Asked<'_>) -> Result<Report> {
+    let wish = Wish {
+        begin: asked.begin,
+        without_pods: asked.without_pods,
+        given: given(&machine.root, asked).map_err(Refused::because)?,
+    };
+    around(machine, |around| authority::rotate(machine, around, &wish))
+}
+
+fn around<T>(machine: &Machine, ask: impl FnOnce(Around<'_>) -> Result<T>) -> Result<T> {
+    let masters = masters::of(&machine.root, Subject::Authorities)?;
+    let members = members::of(&machine.root)?;
+    ask(Around {
+        cluster: &Seen(machine),
+        masters: &*masters,
+        members: &*members,
+    })
+}
+
 /// Shows how far a rotation is, and what has to follow.
 pub fn show(inputs: &NodeInputs, required_key: Option<&str>, output: Output) -> Result<Outcome> {
     master()?;
     let machine = installed(inputs, required_key)?;
-    let report = authority::show(&machine, &Seen(&machine))?;
+    let report = around(&machine, |around| authority::show(&machine, around))?;
     print::result(output, &report, |report| {
         print::keys::authorities(report, true);
     })?;
@@ -54,6 +99,33 @@ pub fn follow(this: &Prepared<'_>) -> Result<()> {
         Err(error) => log::warn!("cannot take the authorities that the master trusts: {error:#}"),
     }
     Ok(())
+}
+
+/// On one of several masters, continues a rotation that another one began, if there is one. While etcd does not answer,
+/// there is only a warning: this runs daily, beside the renewal of certificates.
+pub fn follow_masters(this: &Prepared<'_>) -> Result<()> {
+    let root = Root::open("/".as_ref())?;
+    let Ok(Some(several)) = Several::open(&root, Subject::Authorities) else {
+        return Ok(());
+    };
+    let continued = Asked {
+        begin: false,
+        without_pods: false,
+        own: None,
+    };
+    match several.is_under_way(&root, NEXT_AUTHORITY_KEY) {
+        Ok(false) => Ok(()),
+        Ok(true) => {
+            let (machine, _lock) = this.locked()?;
+            let report = go_on(machine, &continued)?;
+            log::info!("rotation of the authorities: {}", report.stage);
+            Ok(())
+        }
+        Err(error) => {
+            log::warn!("cannot find out whether a rotation of authorities is under way: {error:#}");
+            Ok(())
+        }
+    }
 }
 
 fn take(this: &Prepared<'_>) -> Result<bool> {

@@ -5,10 +5,11 @@ use std::path::Path;
 
 use anyhow::{Result, bail};
 
+use super::authority::Asked;
 use super::documents::{CertificateOfNode, Certificates, Renewed};
 use super::failure::NotInstalled;
 use super::install::Prepared;
-use super::{Outcome, authority, files, install, print, secrets};
+use super::{Outcome, authority, files, install, print, secrets, service_accounts};
 use crate::cli::{Certs, Named, Output};
 use crate::enroll::by_hand;
 use crate::nodespec::value::{Layer, Place};
@@ -16,7 +17,7 @@ use crate::nodespec::{HostFacts, Inputs, NodeSpec, Refused};
 use crate::observe::inputs::read_config;
 use crate::observe::user::check_user;
 use crate::paths;
-use crate::rotate::authority::Wish;
+use crate::rotate::accounts;
 use crate::status::certificates;
 use crate::sys::root::Root;
 
@@ -52,21 +53,43 @@ pub fn run(command: &Certs, required_key: Option<&str>, named: &Named) -> Result
             return show(&root, output);
         }
         Certs::RotateCa {
+            ca,
+            ca_key,
             only_continue,
             dry_run,
             without_pods,
             inputs,
             waiting,
         } => {
-            let wish = Wish {
+            let asked = Asked {
                 begin: !only_continue,
                 without_pods: *without_pods,
+                own: ca.as_deref().zip(ca_key.as_deref()),
             };
             return match dry_run {
                 true => authority::show(inputs, required_key, output),
                 false => {
                     let this = Prepared::new(inputs, *waiting, required_key);
-                    authority::rotate(&this, wish, output)
+                    authority::rotate(&this, &asked, output)
+                }
+            };
+        }
+        Certs::RotateServiceAccounts {
+            only_continue,
+            dry_run,
+            without_pods,
+            inputs,
+            waiting,
+        } => {
+            let wish = accounts::Wish {
+                begin: !only_continue,
+                without_pods: *without_pods,
+            };
+            return match dry_run {
+                true => service_accounts::show(inputs, required_key, output),
+                false => {
+                    let this = Prepared::new(inputs, *waiting, required_key);
+                    service_accounts::rotate(&this, wish, output)
                 }
             };
         }
@@ -74,7 +97,9 @@ pub fn run(command: &Certs, required_key: Option<&str>, named: &Named) -> Result
             let this = Prepared::new(inputs, *waiting, required_key);
             authority::follow(&this)?;
             let renewed = install::renew(&this)?;
+            authority::follow_masters(&this)?;
             secrets::follow(&this)?;
+            service_accounts::follow(&this)?;
             print::result(output, &Renewed { renewed }, |_| ())?;
         }
     }

@@ -47,6 +47,7 @@ mod print;
 mod repack;
 mod schema;
 mod secrets;
+mod service_accounts;
 mod status;
 mod token;
 mod user_data;

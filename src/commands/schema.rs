@@ -15,7 +15,7 @@ use crate::bundle::manifest::Manifest;
 use crate::bundle::verify::Audit;
 use crate::cli::Output;
 use crate::nodespec::Refused;
-use crate::rotate::{authority, secrets};
+use crate::rotate::{accounts, authority, secrets};
 use crate::status::Report;
 use crate::sys::out::say;
 
@@ -59,6 +59,7 @@ const KNOWN: &[Known] = &[
     known::<Certificates>("certs-show"),
     known::<Renewed>("certs-renew"),
     known::<authority::Report>("certs-rotate-ca"),
+    known::<accounts::Report>("certs-rotate-service-accounts"),
     known::<secrets::Report>("secrets-rotate"),
     known::<secrets::Overview>("secrets-show"),
     known::<Text>("kubeconfig"),

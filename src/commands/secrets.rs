@@ -7,8 +7,8 @@ use super::token::master;
 use super::{Outcome, print};
 use crate::cli::{NodeInputs, Output, Secrets};
 use crate::rotate::here::Here;
-use crate::rotate::masters::{Alone, Several};
-use crate::rotate::secrets::{self, Masters, Report, State};
+use crate::rotate::masters::{Masters, Several, Subject, of};
+use crate::rotate::secrets::{self, Report, State};
 use crate::sys::root::Root;
 
 /// Shows or rotates the key.
@@ -46,17 +46,14 @@ fn show(inputs: &NodeInputs, required_key: Option<&str>, output: Output) -> Resu
 }
 
 fn masters(root: &Root) -> Result<Box<dyn Masters>> {
-    Ok(match Several::open(root)? {
-        Some(several) => Box::new(several),
-        None => Box::<Alone>::default(),
-    })
+    of(root, Subject::Encryption)
 }
 
 /// Continues a rotation that another master began, if there is one. While etcd does not answer, there is only a
 /// warning: this runs daily, beside the renewal of certificates, whose result is printed.
 pub fn follow(this: &Prepared<'_>) -> Result<()> {
     let root = Root::open("/".as_ref())?;
-    let Ok(Some(several)) = Several::open(&root) else {
+    let Ok(Some(several)) = Several::open(&root, Subject::Encryption) else {
         return Ok(());
     };
     match several.agreed() {

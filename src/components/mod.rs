@@ -171,6 +171,8 @@ const CONTROLLER_MANAGER: Service = Service {
     files: &[
         paths::CONTROLLER_MANAGER_KUBECONFIG,
         paths::SERVICE_ACCOUNT_PRIVATE,
+        // Its controllers keep the tokens with which they began. When one key less verifies them, they need others.
+        paths::SERVICE_ACCOUNT_PUBLIC,
     ],
     health: Some(|_| local_health(ports::CONTROLLER_MANAGER_HEALTH)),
     unit: UnitKind::Service,
@@ -225,8 +227,13 @@ const SIGNER: Service = Service {
     name: "appliance-signer",
     runs: Runs::Appliance,
     certificates: &[AUTHORITY, "admin"],
-    // It sends the key that encrypts secrets to a master that joins.
-    files: &[paths::JOIN_NAMES, paths::ENCRYPTION],
+    // It sends the keys that masters share to a master that joins.
+    files: &[
+        paths::JOIN_NAMES,
+        paths::ENCRYPTION,
+        paths::SERVICE_ACCOUNT_PRIVATE,
+        paths::SERVICE_ACCOUNT_PUBLIC,
+    ],
     health: None,
     unit: UnitKind::Service,
 };

@@ -10,7 +10,7 @@ use crate::components;
 use crate::desired::JoinToken;
 use crate::nodespec::{Ipip, NodeSpec, Refused};
 use crate::paths;
-use crate::pki::{self, Existing, GivenAuthority, Pki, Secret};
+use crate::pki::{self, Existing, GivenAuthority, GivenPair, Pki, Secret};
 use crate::records::tokens::TokenRecord;
 use crate::sys::root::Root;
 
@@ -27,7 +27,9 @@ mod tests;
 mod worker;
 
 pub use admin::admin;
-pub use authorities::{ask_authorities, next_authorities, take_authorities};
+pub use authorities::{
+    ask_authorities, check_given, next_authorities, own_authority, take_authorities,
+};
 pub use due::due;
 pub use foreign::refuse_foreign;
 pub use lost::refuse_lost;
@@ -98,7 +100,10 @@ pub fn resolve(context: &Context<'_>, joining: Joining) -> Result<Identity> {
                 etcd.given = Some(sent(&shared.keys.etcd_authority, &shared.keys.etcd_key));
             }
             let key = shared.keys.service_account.as_bytes().to_vec();
-            request.service_account.given = Some(Secret::new(key));
+            request.service_account.given = Some(GivenPair {
+                private: Secret::new(key),
+                public: shared.keys.verifying.clone(),
+            });
         }
     }
     let pki = request

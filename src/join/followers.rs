@@ -7,6 +7,7 @@ use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
+use super::shared::Etcd;
 use super::store::{All, Record, Records};
 
 const KIND: &str = "trust";
@@ -40,6 +41,11 @@ impl Followers {
     /// The reports that the master with its records in `dir` got.
     pub fn new(dir: &Path) -> Followers {
         Followers(Records::new(dir, KIND, None))
+    }
+
+    /// The reports that masters share in `etcd`, with `dir` for the records of this master.
+    pub fn shared(dir: &Path, etcd: Etcd) -> Followers {
+        Followers(Records::new(dir, KIND, Some(etcd)))
     }
 
     /// All reports.

@@ -7,7 +7,6 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use time::OffsetDateTime;
 
-use super::followers::Followers;
 use super::gate::{Ask, Cluster, Gate};
 use super::nodes::Nodes;
 use super::sealed::MasterKeys;
@@ -17,7 +16,7 @@ use crate::clients::systemd;
 use crate::components::{AUTHORITY, ETCD_AUTHORITY};
 use crate::nodespec::token::TokenId;
 use crate::paths;
-use crate::pki::key;
+use crate::pki::{account, key};
 use crate::records::names::NodeNames;
 use crate::sys::process::System;
 use crate::sys::root::Root;
@@ -40,6 +39,8 @@ pub fn sign(socket: &Path, user: &str, root: &Root) -> Result<()> {
         etcd_authority: text(&paths::certificate(ETCD_AUTHORITY))?,
         etcd_key: text(&paths::key(ETCD_AUTHORITY))?.into(),
         service_account: text(paths::SERVICE_ACCOUNT_PRIVATE)?.into(),
+        verifying: Some(text(paths::SERVICE_ACCOUNT_PUBLIC)?)
+            .filter(|text| account::verifying(text).is_ok_and(|keys| keys.len() > 1)),
         tokens: text(paths::TOKEN_FILE)?.into(),
         encryption: text(paths::ENCRYPTION)?.into(),
     };
@@ -67,7 +68,7 @@ pub fn sign(socket: &Path, user: &str, root: &Root) -> Result<()> {
             cluster::master_presence(root, master.address)
         },
     };
-    let followers = Followers::new(&root.resolve(paths::JOIN_DIR)?);
+    let followers = registry::followers(root)?;
     let mut gate = Gate::new(cluster, tokens, nodes, ask).keeping(followers);
     signer::serve(socket, Some(user), &mut gate)
 }

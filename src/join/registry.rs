@@ -1,7 +1,9 @@
 //! Opens a master's records of tokens and nodes, in a file or in etcd.
 
 use anyhow::{Context, Result};
+use rcgen::KeyPair;
 
+use super::followers::Followers;
 use super::nodes::Nodes;
 use super::shared::Etcd;
 use super::tokens::Tokens;
@@ -22,6 +24,15 @@ pub fn open(root: &Root) -> Result<(Tokens, Nodes)> {
     })
 }
 
+/// What nodes of the cluster of the master at `root` report about the authorities that they took.
+pub fn followers(root: &Root) -> Result<Followers> {
+    let dir = root.resolve(paths::JOIN_DIR)?;
+    Ok(match etcd(root)? {
+        None => Followers::new(&dir),
+        Some(etcd) => Followers::shared(&dir, etcd),
+    })
+}
+
 /// The names and addresses that the master at `root` knows; `None` before its installation.
 pub fn names(root: &Root) -> Result<Option<NodeNames>> {
     let names = root.read(paths::JOIN_NAMES)?;
@@ -36,12 +47,29 @@ pub fn etcd(root: &Root) -> Result<Option<Etcd>> {
     let Some(names) = names(root)?.filter(|names| names.masters.len() > 1) else {
         return Ok(None);
     };
-    let path = paths::key("ca");
-    let pem = root.read(&path)?;
-    let pem = pem.with_context(|| format!("{path} is missing; run `appliance install`"))?;
-    let authority = key::read(&pem).with_context(|| path.clone())?;
+    let own = authority_key(root, &paths::key("ca"))?;
+    let own =
+        own.with_context(|| format!("{} is missing; run `appliance install`", paths::key("ca")))?;
+    let mut keys = vec![own];
+    // While a rotation replaces the CA, other masters may have another key.
+    for path in [paths::NEXT_AUTHORITY_KEY, paths::PREVIOUS_AUTHORITY_KEY] {
+        let key = authority_key(root, path)?;
+        let is_new = |key: &KeyPair| {
+            let known = |other: &KeyPair| other.serialize_der() == key.serialize_der();
+            !keys.iter().any(known)
+        };
+        if let Some(key) = key.filter(is_new) {
+            keys.push(key);
+        }
+    }
     let mut members: Vec<_> = names.masters.iter().map(|master| master.address).collect();
     // The member on this machine comes first.
     members.sort_by_key(|address| *address != names.address);
-    Etcd::new(root, members, &authority).map(Some)
+    Etcd::new(root, members, &keys).map(Some)
+}
+
+fn authority_key(root: &Root, path: &str) -> Result<Option<KeyPair>> {
+    let pem = root.read(path)?.filter(|pem| !pem.is_empty());
+    let key = pem.map(|pem| key::read(&pem)).transpose();
+    key.with_context(|| path.to_owned())
 }

@@ -35,6 +35,9 @@ pub struct MasterKeys {
     pub etcd_key: Zeroizing<String>,
     /// The service accounts' private key, in PEM.
     pub service_account: Zeroizing<String>,
+    /// All public keys of service accounts, in PEM, while a rotation replaces the private key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verifying: Option<String>,
     /// The tokens that kube-apiserver accepts, as in `token.csv`.
     pub tokens: Zeroizing<String>,
     /// The key that encrypts secrets in etcd, as kube-apiserver reads it.
@@ -169,6 +172,7 @@ mod tests {
             etcd_authority: "etcd".to_owned(),
             etcd_key: Zeroizing::new("four".to_owned()),
             service_account: Zeroizing::new("two".to_owned()),
+            verifying: None,
             tokens: Zeroizing::new("three".to_owned()),
             encryption: Zeroizing::new("five".to_owned()),
         }

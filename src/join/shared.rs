@@ -34,6 +34,10 @@ use crate::sys::root::Root;
 
 /// The directory of the records in etcd.
 const DIRECTORY: &str = "/appliance/join";
+/// What is between the parts of a record that is sealed with several keys.
+const BETWEEN: &str = ".";
+/// How often the records of a kind are read until all are sealed again.
+const ROUNDS: usize = 50;
 /// The purpose of the encryption key.
 const SALT: &[u8] = b"appliance join v1 records";
 /// How long a member may take to answer. Without a majority it does not answer at all.
@@ -71,7 +75,8 @@ pub struct Etcd(Arc<Inner>);
 struct Inner {
     root: Root,
     members: Vec<Ipv4Addr>,
-    key: LessSafeKey,
+    /// The keys that open records. Each record is sealed with each of them.
+    keys: Vec<LessSafeKey>,
     down: Mutex<Option<(Instant, String)>>,
 }
 
@@ -88,6 +93,8 @@ pub struct Found {
     pub index: u64,
     /// The record's text; `None` if no master wrote it.
     pub text: Option<Vec<u8>>,
+    /// Whether it is sealed with the keys that this machine has, and with no others.
+    is_current: bool,
 }
 
 /// The result of a listing, and the member it came from: later changes go to the same member.
@@ -119,20 +126,14 @@ struct EtcdNode {
 
 impl Etcd {
     /// The etcd with these `members`. It asks them in this order, with the certificates below
-    /// `root`, and encrypts with a key derived from the CA's key.
-    pub fn new(root: &Root, members: Vec<Ipv4Addr>, authority: &KeyPair) -> Result<Etcd> {
-        let secret = Zeroizing::new(authority.serialize_der());
-        let mut key = Zeroizing::new([0; KEY_BYTES]);
-        let made = Salt::new(HKDF_SHA256, SALT).extract(&secret);
-        let broken = || anyhow!("cannot derive the key for records from the key of the CA");
-        made.expand(&[b"seal"], HKDF_SHA256)
-            .and_then(|made| made.fill(&mut *key))
-            .map_err(|_| broken())?;
-        let key = UnboundKey::new(&AES_256_GCM, &*key).map_err(|_| broken())?;
+    /// `root`, and encrypts with keys derived from those of the CA: while a rotation replaces the CA, with the keys of
+    /// the old and of the new one, so that masters read a record which have only one of them.
+    pub fn new(root: &Root, members: Vec<Ipv4Addr>, authorities: &[KeyPair]) -> Result<Etcd> {
+        let keys = authorities.iter().map(sealing_key);
         Ok(Etcd(Arc::new(Inner {
             root: root.clone(),
             members,
-            key: LessSafeKey::new(key),
+            keys: keys.collect::<Result<Vec<_>>>()?,
             down: Mutex::new(None),
         })))
     }
@@ -176,8 +177,12 @@ impl Etcd {
                     node.key.escape_debug()
                 );
             }
-            let index = node.modified_index;
-            (name, Found { index, text })
+            let found = Found {
+                index: node.modified_index,
+                is_current: self.is_current(&node.key, &node.value),
+                text,
+            };
+            (name, found)
         };
         Ok(directory.nodes.into_iter().map(record).collect())
     }
@@ -214,32 +219,107 @@ impl Etcd {
         mtls::client(&self.0.root, ETCD_CERTIFICATE, ANSWER)
     }
 
-    fn seal(&self, key: &str, text: &[u8]) -> Result<String> {
-        let mut nonce = [0; NONCE_LEN];
-        let sealed = SystemRandom::new().fill(&mut nonce).and_then(|()| {
-            let mut sealed = text.to_vec();
-            let at = Nonce::assume_unique_for_key(nonce);
-            self.0
-                .key
-                .seal_in_place_append_tag(at, Aad::from(key), &mut sealed)?;
-            Ok(sealed)
+    fn seal(&self, path: &str, text: &[u8]) -> Result<String> {
+        let parts = self.0.keys.iter().map(|key| {
+            let mut nonce = [0; NONCE_LEN];
+            let sealed = SystemRandom::new().fill(&mut nonce).and_then(|()| {
+                let mut sealed = text.to_vec();
+                let at = Nonce::assume_unique_for_key(nonce);
+                key.seal_in_place_append_tag(at, Aad::from(path), &mut sealed)?;
+                Ok(sealed)
+            });
+            let sealed = sealed.map_err(|_| anyhow!("cannot encrypt the record {path}"))?;
+            Ok(URL_SAFE_NO_PAD.encode([&nonce[..], &sealed].concat()))
         });
-        let sealed = sealed.map_err(|_| anyhow!("cannot encrypt the record {key}"))?;
-        Ok(URL_SAFE_NO_PAD.encode([&nonce[..], &sealed].concat()))
+        Ok(parts.collect::<Result<Vec<_>>>()?.join(BETWEEN))
     }
 
-    fn open(&self, key: &str, value: &str) -> Option<Vec<u8>> {
-        let sealed = URL_SAFE_NO_PAD.decode(value).ok()?;
-        let (nonce, sealed) = sealed.split_at_checked(NONCE_LEN)?;
-        let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
-        let mut sealed = sealed.to_vec();
-        let text = self
-            .0
-            .key
-            .open_in_place(nonce, Aad::from(key), &mut sealed)
-            .ok()?;
-        Some(text.to_vec())
+    fn open(&self, path: &str, value: &str) -> Option<Vec<u8>> {
+        let mut parts = value.split(BETWEEN);
+        parts.find_map(|part| {
+            let sealed = URL_SAFE_NO_PAD.decode(part).ok()?;
+            self.0.keys.iter().find_map(|key| open(key, path, &sealed))
+        })
     }
+
+    /// Whether a value is sealed with each key of this one, and with no other.
+    fn is_current(&self, path: &str, value: &str) -> bool {
+        let parts: Vec<&str> = value.split(BETWEEN).collect();
+        let opens = |key: &LessSafeKey, part: &str| {
+            let sealed = URL_SAFE_NO_PAD.decode(part).ok()?;
+            open(key, path, &sealed)
+        };
+        let keys = &self.0.keys;
+        parts.len() == keys.len()
+            && (keys.iter().zip(&parts)).all(|(key, part)| opens(key, part).is_some())
+    }
+
+    /// Seals all records of all kinds again, with the keys that this one has and no others. Records that no master wrote
+    /// stay.
+    pub fn seal_again(&self) -> Result<()> {
+        for kind in self.kinds()? {
+            self.seal_kind_again(&kind)?;
+        }
+        Ok(())
+    }
+
+    fn seal_kind_again(&self, kind: &str) -> Result<()> {
+        for _ in 0..ROUNDS {
+            let listing = self.list(kind)?;
+            let old = listing
+                .records
+                .iter()
+                .filter(|(_, found)| !found.is_current);
+            let old: Vec<_> = old
+                .filter_map(|(name, found)| Some((name, found.text.as_ref()?)))
+                .collect();
+            if old.is_empty() {
+                return Ok(());
+            }
+            for (name, text) in old {
+                // If another master changes it at the same time, the next round looks again.
+                self.put(&listing, kind, name, text)?;
+            }
+        }
+        bail!(
+            "other masters changed the records {kind} in etcd {ROUNDS} times during this run; run this again"
+        )
+    }
+
+    /// The kinds of records that there are.
+    fn kinds(&self) -> Result<Vec<String>> {
+        let member = self.list("nodes")?.member;
+        let url = format!("https://{member}:{ETCD_CLIENTS}/v2/keys{DIRECTORY}?quorum=true");
+        let answer = send(self.client()?.get(url))?;
+        let kinds = answer.node.map(|node| node.nodes).unwrap_or_default();
+        let name = |node: EtcdNode| node.key.rsplit('/').next().map(str::to_owned);
+        let kinds = kinds.into_iter().filter_map(name);
+        // They go into a path.
+        let is_plain = |kind: &String| kind.chars().all(|c| c.is_ascii_lowercase() || c == '-');
+        Ok(kinds.filter(is_plain).collect())
+    }
+}
+
+/// The text of the record at `path` that is sealed with `key`.
+fn open(key: &LessSafeKey, path: &str, sealed: &[u8]) -> Option<Vec<u8>> {
+    let (nonce, sealed) = sealed.split_at_checked(NONCE_LEN)?;
+    let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
+    let mut sealed = sealed.to_vec();
+    let text = key.open_in_place(nonce, Aad::from(path), &mut sealed);
+    text.ok().map(|text| text.to_vec())
+}
+
+/// The key for records that is derived from the key of an authority.
+fn sealing_key(authority: &KeyPair) -> Result<LessSafeKey> {
+    let secret = Zeroizing::new(authority.serialize_der());
+    let mut key = Zeroizing::new([0; KEY_BYTES]);
+    let made = Salt::new(HKDF_SHA256, SALT).extract(&secret);
+    let broken = || anyhow!("cannot derive the key for records from the key of the CA");
+    made.expand(&[b"seal"], HKDF_SHA256)
+        .and_then(|made| made.fill(&mut *key))
+        .map_err(|_| broken())?;
+    let key = UnboundKey::new(&AES_256_GCM, &*key).map_err(|_| broken())?;
+    Ok(LessSafeKey::new(key))
 }
 
 fn key(kind: &str, name: Option<&str>) -> String {
@@ -292,7 +372,34 @@ mod tests {
 
     fn etcd(authority: &KeyPair) -> Etcd {
         let root = Root::open("/".as_ref()).unwrap();
-        Etcd::new(&root, vec![], authority).unwrap()
+        several(&root, &[authority])
+    }
+
+    fn several(root: &Root, authorities: &[&KeyPair]) -> Etcd {
+        let copy = |key: &&KeyPair| KeyPair::from_pem(&key.serialize_pem()).unwrap();
+        let keys: Vec<KeyPair> = authorities.iter().map(copy).collect();
+        Etcd::new(root, vec![], &keys).unwrap()
+    }
+
+    #[test]
+    fn a_record_of_a_master_with_both_keys_is_read_with_either() {
+        let root = Root::open("/".as_ref()).unwrap();
+        let (old, new) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
+        let both = several(&root, &[&old, &new]);
+        let turned = several(&root, &[&new, &old]);
+        let here = key("tokens", Some("abcdef"));
+        let value = both.seal(&here, b"a record").unwrap();
+        for reader in [&both, &turned, &etcd(&old), &etcd(&new)] {
+            assert_eq!(reader.open(&here, &value).unwrap(), b"a record");
+        }
+        assert_eq!(both.open(&key("nodes", None), &value), None);
+        assert!(both.is_current(&here, &value));
+        for other in [&turned, &etcd(&old), &etcd(&new)] {
+            assert!(!other.is_current(&here, &value));
+        }
+        let single = etcd(&old).seal(&here, b"a record").unwrap();
+        assert_eq!(turned.open(&here, &single).unwrap(), b"a record");
+        assert_eq!(etcd(&new).open(&here, &single), None);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 use core::net::IpAddr;
 
+pub mod account;
 mod authority;
 pub mod encryption;
 mod held;
@@ -74,8 +75,17 @@ pub struct KeyPairRequest {
     pub private: String,
     /// The public key's path.
     pub public: String,
-    /// The private key (PEM) of other masters, which this one shares.
-    pub given: Option<Secret>,
+    /// The pair of other masters, which this one shares.
+    pub given: Option<GivenPair>,
+}
+
+/// A key pair that another master sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GivenPair {
+    /// The private key in PEM.
+    pub private: Secret,
+    /// All public keys (PEM) that verify tokens; `None` if it is the one of the private key alone.
+    pub public: Option<String>,
 }
 
 /// A certificate that this node needs. It says neither how it is stored, nor when it was made.
@@ -172,7 +182,7 @@ pub struct KeyPair {
     pub private_pem: Secret,
     /// The path of the public key.
     pub public_path: String,
-    /// The public key in PEM.
+    /// The public key in PEM; while a rotation replaces the pair, that of the other pair too.
     pub public_pem: String,
 }
 

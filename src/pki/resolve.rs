@@ -5,7 +5,7 @@
 //! certificate.
 
 use anyhow::{Context, Result, ensure};
-use rcgen::KeyPair;
+use rcgen::{KeyPair, PublicKeyData};
 use time::OffsetDateTime;
 
 use super::authority::authority;
@@ -13,7 +13,7 @@ use super::held::{content, hold_one, key_or_new};
 use super::issue::Signer;
 use super::{
     AuthorityRequest, CertificateRequest, Existing, Issued, IssuedBy, KeyPairRequest, Pki,
-    PkiRequest, key,
+    PkiRequest, account, key,
 };
 
 /// Returns every key and certificate of `request`: the existing ones if they are as requested
@@ -98,16 +98,16 @@ impl Signing {
 }
 
 fn service_account(request: &KeyPairRequest, existing: &dyn Existing) -> Result<super::KeyPair> {
-    let (pem, key) = match &request.given {
+    let public = content(existing, &request.public)?;
+    let (pem, key, public) = match &request.given {
         Some(given) if content(existing, &request.private)?.is_none() => {
-            let key =
-                key::read(given.expose()).context("the service accounts' key of the masters")?;
-            (given.clone(), key)
+            let key = key::read(given.private.expose())
+                .context("the service accounts' key of the masters")?;
+            (given.private.clone(), key, given.public.clone())
         }
         _ => {
             ensure!(
-                content(existing, &request.private)?.is_some()
-                    || content(existing, &request.public)?.is_none(),
+                content(existing, &request.private)?.is_some() || public.is_none(),
                 "{} exists, but its private key {} is missing, and a new one would make every token \
                  of a service account invalid; restore the key, or move the public key away to make \
                  a new pair",
@@ -115,39 +115,35 @@ fn service_account(request: &KeyPairRequest, existing: &dyn Existing) -> Result<
                 request.private
             );
             let found = key_or_new(existing, &request.private)?;
-            refuse_other_public_key(request, existing, &found.key)?;
-            (found.pem, found.key)
+            let public = public.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+            (found.pem, found.key, public)
         }
+    };
+    let public_pem = match public {
+        Some(public) => public_keys(request, &key, public)?,
+        None => key.public_key_pem(),
     };
     Ok(super::KeyPair {
         private_path: request.private.clone(),
         private_pem: pem,
         public_path: request.public.clone(),
-        public_pem: key.public_key_pem(),
+        public_pem,
     })
 }
 
-/// Refuses a public key of service accounts that does not belong to the private one: which of them is the
-/// right one, only the operator knows.
-fn refuse_other_public_key(
-    request: &KeyPairRequest,
-    existing: &dyn Existing,
-    key: &KeyPair,
-) -> Result<()> {
-    let Some(public) = content(existing, &request.public)? else {
-        return Ok(());
-    };
-    let lines = |text: &str| {
-        text.split_whitespace()
-            .map(str::to_owned)
-            .collect::<Vec<_>>()
-    };
+/// The public keys of service accounts `text`, of which one belongs to the private key: another one may be there while
+/// a rotation replaces the pair. Refuses others: which of the keys is the right one, only the operator knows.
+fn public_keys(request: &KeyPairRequest, key: &KeyPair, text: String) -> Result<String> {
+    let all = account::verifying(&text).unwrap_or_default();
     ensure!(
-        lines(&String::from_utf8_lossy(&public)) == lines(&key.public_key_pem()),
+        all.contains(&key.subject_public_key_info()),
         "{} and {} do not belong together, and tokens of service accounts are valid only with the pair that \
          signed them; restore the pair, or move both away to make a new one",
         request.private,
         request.public
     );
-    Ok(())
+    Ok(match all.len() {
+        1 => key.public_key_pem(),
+        _ => text,
+    })
 }

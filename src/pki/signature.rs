@@ -47,28 +47,46 @@ impl Signature {
 
     /// Whether the key with this public key (SubjectPublicKeyInfo in DER) signed `text`.
     pub fn is_by(&self, public_key: &[u8], text: &[u8]) -> bool {
-        let Ok(([], key)) = SubjectPublicKeyInfo::from_der(public_key) else {
+        let Some((kind, bits)) = self::public_key(public_key) else {
             return false;
         };
-        let Some(algorithm) = algorithm(&key) else {
-            return false;
+        // The algorithm with which rcgen signs for a key of this kind.
+        let algorithm: &dyn VerificationAlgorithm = match kind {
+            Kind::Rsa => &RSA_PKCS1_2048_8192_SHA256,
+            Kind::P256 => &ECDSA_P256_SHA256_ASN1,
+            Kind::P384 => &ECDSA_P384_SHA384_ASN1,
         };
-        let key = UnparsedPublicKey::new(algorithm, &key.subject_public_key.data);
+        let key = UnparsedPublicKey::new(algorithm, bits);
         key.verify(text, &self.0).is_ok()
     }
 }
 
-/// The algorithm with which rcgen signs for a key of this kind.
-fn algorithm(key: &SubjectPublicKeyInfo<'_>) -> Option<&'static dyn VerificationAlgorithm> {
-    if key.algorithm.algorithm == RSA {
-        return Some(&RSA_PKCS1_2048_8192_SHA256);
-    }
-    let curve = key.algorithm.parameters.as_ref()?.as_oid().ok()?;
-    match curve {
-        curve if curve == P256 => Some(&ECDSA_P256_SHA256_ASN1),
-        curve if curve == P384 => Some(&ECDSA_P384_SHA384_ASN1),
-        _ => None,
-    }
+/// The kind of a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// RSA.
+    Rsa,
+    /// ECDSA on P-256.
+    P256,
+    /// ECDSA on P-384.
+    P384,
+}
+
+/// The kind of a public key (SubjectPublicKeyInfo in DER), and the key without its kind; `None` if it is of no kind that
+/// this program uses.
+pub(super) fn public_key(der: &[u8]) -> Option<(Kind, Vec<u8>)> {
+    let Ok(([], key)) = SubjectPublicKeyInfo::from_der(der) else {
+        return None;
+    };
+    let kind = match &key.algorithm {
+        algorithm if algorithm.algorithm == RSA => Kind::Rsa,
+        algorithm => match algorithm.parameters.as_ref()?.as_oid().ok()? {
+            curve if curve == P256 => Kind::P256,
+            curve if curve == P384 => Kind::P384,
+            _ => return None,
+        },
+    };
+    Some((kind, key.subject_public_key.data.to_vec()))
 }
 
 #[cfg(test)]

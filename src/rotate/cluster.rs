@@ -1,4 +1,4 @@
-//! What a single master sees of the nodes and pods of its cluster.
+//! What a master sees of the nodes and pods of its cluster.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -6,18 +6,21 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, anyhow};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::authority::Cluster;
+use super::masters::Subject;
 use crate::clients::api::Api;
 use crate::clients::kubectl;
 use crate::desired::{Content, Purpose};
+use crate::digest::Sha256;
 use crate::install::Machine;
-use crate::join::followers::Followers;
 use crate::join::registry;
-use crate::paths::{JOIN_DIR, ROTATION_SINCE};
+use crate::join::shared::Etcd;
+use crate::paths::ROTATION_SINCE;
 use crate::plan::{Plan, Step};
 use crate::sys::retry::{Failure, Schedule, retried, transient};
 
@@ -35,13 +38,16 @@ impl Cluster for Seen<'_> {
     fn behind(&self, digest: &str) -> Result<Vec<String>> {
         let root = &self.0.root;
         let records = registry::open(root)?.1.all()?;
-        let taken = Followers::new(&root.resolve(JOIN_DIR)?).all()?;
+        let taken = registry::followers(root)?.all()?;
         let listed = kubectl::get(self.0.runner, &["nodes"])?;
         let listed = names(&listed);
-        let own = self.0.spec.name.value.as_str();
+        // Masters tell each other what they have, with the kubelets on them.
+        let spec = &self.0.spec;
+        let masters = spec.cluster.masters.iter().map(|master| &master.name);
+        let masters: Vec<&String> = masters.chain([&spec.name.value]).collect();
         let all: BTreeSet<&str> = (listed.iter().chain(records.keys()))
+            .filter(|name| !masters.contains(name))
             .map(String::as_str)
-            .filter(|name| *name != own)
             .collect();
         let follows = |name: &str| {
             let pair = taken.get(name).zip(records.get(name));
@@ -71,7 +77,7 @@ impl Cluster for Seen<'_> {
             },
         );
         all.map_err(Failure::into_error)?;
-        let since = since(self.0)?;
+        let since = since(self.0, pem)?;
         let pods = kubectl::get(self.0.runner, &["pods", "--all-namespaces"])?;
         Ok(older(&pods, since))
     }
@@ -83,8 +89,11 @@ fn names(list: &Value) -> Vec<String> {
     names.map(str::to_owned).collect()
 }
 
-/// Since when all tokens come with the new authority: now, or as an earlier run recorded.
-fn since(machine: &Machine) -> Result<OffsetDateTime> {
+/// Since when all tokens come with the authorities `pem`: now, or as an earlier run recorded, on any master.
+fn since(machine: &Machine, pem: &str) -> Result<OffsetDateTime> {
+    if let Some(etcd) = registry::etcd(&machine.root)? {
+        return shared_since(&etcd, &Sha256::of(pem.as_bytes()).to_string());
+    }
     if let Some(text) = machine.root.read(ROTATION_SINCE)? {
         let text = String::from_utf8_lossy(&text).into_owned();
         let time = OffsetDateTime::parse(text.trim(), &Rfc3339);
@@ -103,6 +112,39 @@ fn since(machine: &Machine) -> Result<OffsetDateTime> {
     };
     machine.take_down(&Plan { steps: vec![step] })?;
     Ok(now)
+}
+
+/// Since when all tokens come with certain authorities.
+#[derive(Serialize, Deserialize)]
+struct Since {
+    /// SHA-256 of their file, in hexadecimal.
+    authorities: String,
+    #[serde(with = "time::serde::rfc3339")]
+    time: OffsetDateTime,
+}
+
+/// Since when all tokens come with the authorities of this digest, as the first master that saw it recorded.
+fn shared_since(etcd: &Etcd, digest: &str) -> Result<OffsetDateTime> {
+    const RECORD: &str = "since";
+    let kind = Subject::Authorities.name();
+    loop {
+        let listing = etcd.list(kind)?;
+        let text = listing
+            .records
+            .get(RECORD)
+            .and_then(|found| found.text.as_deref());
+        let known: Option<Since> = text.and_then(|text| serde_json::from_slice(text).ok());
+        if let Some(known) = known.filter(|known| known.authorities == digest) {
+            return Ok(known.time);
+        }
+        let now = Since {
+            authorities: digest.to_owned(),
+            time: OffsetDateTime::now_utc(),
+        };
+        if etcd.put(&listing, kind, RECORD, &serde_json::to_vec(&now)?)? {
+            return Ok(now.time);
+        }
+    }
 }
 
 /// The pods in `list` with a token of a service account that began before `since`.

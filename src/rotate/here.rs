@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Context as _, Result, bail};
 use reqwest::blocking::Client;
 
 use super::secrets::{HEAD, Node, SECRETS, Stored};
@@ -13,7 +13,7 @@ use crate::enroll::Joining;
 use crate::install::Machine;
 use crate::nodespec::Refused;
 use crate::nodespec::ports::ETCD_CLIENTS;
-use crate::paths::ENCRYPTION;
+use crate::paths::{AUTHORITIES, ENCRYPTION};
 use crate::pki::Secret;
 use crate::plan::{Step, UnitState};
 use crate::sys::process::Runner;
@@ -61,7 +61,7 @@ impl Node for Here<'_> {
         identity.encryption = Some(file.clone());
         let (plan, docker) = machine.plan(&identity)?;
         if let Some(step) = plan.writes_beside(&[ENCRYPTION]) {
-            bail!(refused(step));
+            bail!(refused(step, "keys"));
         }
         let readers: Vec<&str> = components::services(machine.spec.shape())
             .into_iter()
@@ -88,10 +88,19 @@ impl Node for Here<'_> {
     }
 }
 
-fn refused(step: &Step) -> Refused {
+/// Refuses to begin while something else than `what` would change on the master.
+pub fn refuse_other_changes(machine: &Machine, what: &str) -> Result<()> {
+    let (plan, _) = machine.plan(&machine.identity(Joining::Pretended)?)?;
+    match plan.writes_beside(&[AUTHORITIES]) {
+        None => Ok(()),
+        Some(step) => bail!(refused(step, what)),
+    }
+}
+
+fn refused(step: &Step, what: &str) -> Refused {
     Refused {
         problems: vec![format!(
-            "this master is not as its settings say ({step}); run `appliance install` first, so that only the keys \
+            "this master is not as its settings say ({step}); run `appliance install` first, so that only the {what} \
              change"
         )],
     }
@@ -102,15 +111,29 @@ pub fn until_up(runner: &dyn Runner) -> Result<()> {
     let schedule = Schedule::until(Instant::now() + COMING_UP, PAUSE);
     let _waiting = Waiting::new("the API server", Some(COMING_UP));
     let up = retried("waiting for the API server", schedule, || {
-        let units = systemd::show(runner, &[API_SERVER]).map_err(transient)?;
-        let unit = units.get(API_SERVER).cloned().unwrap_or_default();
-        if unit.state() != UnitState::Running || unit.is_coming_up() {
-            return Err(transient(anyhow!(
-                "{API_SERVER} is {}; see `journalctl -u {API_SERVER}`",
-                unit.active_state
-            )));
-        }
+        runs(runner, API_SERVER).map_err(transient)?;
         kubectl::ready(runner).map_err(transient)
     });
     up.map_err(Failure::into_error)
+}
+
+/// Waits until systemd has started the service `name`.
+pub fn until_running(runner: &dyn Runner, name: &str) -> Result<()> {
+    let schedule = Schedule::until(Instant::now() + COMING_UP, PAUSE);
+    let what = format!("waiting for {name}");
+    let _waiting = Waiting::new(name, Some(COMING_UP));
+    let up = retried(&what, schedule, || runs(runner, name).map_err(transient));
+    up.map_err(Failure::into_error)
+}
+
+fn runs(runner: &dyn Runner, name: &str) -> Result<()> {
+    let units = systemd::show(runner, &[name])?;
+    let unit = units.get(name).cloned().unwrap_or_default();
+    if unit.state() != UnitState::Running || unit.is_coming_up() {
+        bail!(
+            "{name} is {}; see `journalctl -u {name}`",
+            unit.active_state
+        );
+    }
+    Ok(())
 }

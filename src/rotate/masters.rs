@@ -1,7 +1,7 @@
 //! What masters tell each other about a rotation: a single one nothing, several ones through records in etcd.
 //!
 //! The records are sealed with a key that is derived from the CA's key, as those of tokens and nodes: only masters
-//! have it. So the file with the keys can be in etcd for the time of the rotation.
+//! have it. So new keys can be in etcd for the time of a rotation.
 
 use std::cell::RefCell;
 
@@ -11,9 +11,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
-use super::secrets::Masters;
 use crate::components::ETCD_CERTIFICATE;
-use crate::join::nodes::Nodes;
 use crate::join::registry;
 use crate::join::shared::{Etcd, Found, Listing};
 use crate::paths;
@@ -21,16 +19,61 @@ use crate::pki::{Secret, inspect};
 use crate::records::names::NodeNames;
 use crate::sys::root::Root;
 
-/// The kind of the records in etcd.
-const KIND: &str = "encryption";
-/// The record of the file that all masters are to have.
+/// What is rotated: the directory of its records in etcd.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Subject {
+    /// The key that encrypts secrets.
+    Encryption,
+    /// The key that signs the tokens of service accounts.
+    ServiceAccounts,
+    /// The authorities of the cluster and of etcd.
+    Authorities,
+}
+
+impl Subject {
+    /// The name of the directory.
+    pub fn name(self) -> &'static str {
+        match self {
+            Subject::Encryption => "encryption",
+            Subject::ServiceAccounts => "service-accounts",
+            Subject::Authorities => "authorities",
+        }
+    }
+}
+
+/// The record of what all masters are to have.
 const AGREED: &str = "agreed";
+
+/// What the masters of a cluster tell each other about a rotation.
+pub trait Masters {
+    /// Whether there are several.
+    fn are_several(&self) -> bool;
+
+    /// The text that all masters are to follow, with keys in it; `None` if no rotation is under way.
+    fn agreed(&self) -> Result<Option<Secret>>;
+
+    /// Replaces the text that all are to follow. Returns false if another master was faster.
+    fn agree(&self, before: Option<&Secret>, text: &Secret) -> Result<bool>;
+
+    /// Tells the others that this master's services are up with `text`.
+    fn note(&self, text: &Secret) -> Result<()>;
+
+    /// The masters that have not noted `text`.
+    fn behind(&self, text: &Secret) -> Result<Vec<String>>;
+
+    /// Ends the rotation that led to `text`.
+    fn end(&self, text: &Secret) -> Result<()>;
+}
 
 /// The only master: it agrees with itself.
 #[derive(Default)]
 pub struct Alone(RefCell<Option<Secret>>);
 
 impl Masters for Alone {
+    fn are_several(&self) -> bool {
+        false
+    }
+
     fn agreed(&self) -> Result<Option<Secret>> {
         Ok(self.0.borrow().clone())
     }
@@ -54,7 +97,7 @@ impl Masters for Alone {
     }
 }
 
-/// The file that all masters are to have.
+/// The text that all masters are to follow: for the key that encrypts secrets, its file.
 #[derive(Serialize, Deserialize)]
 struct Agreed {
     file: Zeroizing<String>,
@@ -63,7 +106,7 @@ struct Agreed {
 /// What a master says about itself.
 #[derive(PartialEq, Serialize, Deserialize)]
 struct Followed {
-    /// SHA-256 of the file with which its API server is up, in hexadecimal.
+    /// SHA-256 of the text with which its services are up, in hexadecimal.
     digest: String,
     /// SHA-256 of the public key of its member of etcd: a machine that was rebuilt has another one.
     machine: String,
@@ -71,17 +114,25 @@ struct Followed {
 
 /// One of several masters.
 pub struct Several {
-    etcd: Etcd,
-    nodes: Nodes,
+    root: Root,
     names: NodeNames,
+    subject: Subject,
     /// The public key of this machine, as in [`Followed`].
     machine: String,
 }
 
+/// The masters of the cluster of the master at `root`, in a rotation of `subject`.
+pub fn of(root: &Root, subject: Subject) -> Result<Box<dyn Masters>> {
+    Ok(match Several::open(root, subject)? {
+        Some(several) => Box::new(several),
+        None => Box::<Alone>::default(),
+    })
+}
+
 impl Several {
-    /// The master at `root`; `None` if it is the only one.
-    pub fn open(root: &Root) -> Result<Option<Several>> {
-        let Some((etcd, names)) = registry::etcd(root)?.zip(registry::names(root)?) else {
+    /// The master at `root`, in a rotation of `subject`; `None` if it is the only one.
+    pub fn open(root: &Root, subject: Subject) -> Result<Option<Several>> {
+        let Some(names) = registry::names(root)?.filter(|names| names.masters.len() > 1) else {
             return Ok(None);
         };
         let path = paths::certificate(ETCD_CERTIFICATE);
@@ -89,17 +140,32 @@ impl Several {
         let pem = pem.with_context(|| format!("{path} is missing; run `appliance install`"))?;
         let own = inspect::inspect(&pem).with_context(|| path.clone())?;
         Ok(Some(Several {
-            etcd,
-            nodes: registry::open(root)?.1,
+            root: root.clone(),
             names,
+            subject,
             machine: inspect::fingerprint(&own),
         }))
     }
 
-    /// The record of the file that all are to have.
-    fn read_agreed(listing: &Listing) -> Result<Option<Secret>> {
+    /// Whether a rotation is under way, or has left the file at the path `left` on this master.
+    pub fn is_under_way(&self, root: &Root, left: &str) -> Result<bool> {
+        Ok(root.exists(left)? || self.agreed()?.is_some())
+    }
+
+    /// The records in etcd, with the keys of the authorities that this master has now: a rotation changes them.
+    fn etcd(&self) -> Result<Etcd> {
+        let etcd = registry::etcd(&self.root)?;
+        etcd.context("the masters are gone from the names of this master; run `appliance install`")
+    }
+
+    fn list(&self) -> Result<Listing> {
+        self.etcd()?.list(self.subject.name())
+    }
+
+    /// The record of what all are to follow.
+    fn read_agreed(&self, listing: &Listing) -> Result<Option<Secret>> {
         let agreed: Option<Agreed> = match listing.records.get(AGREED) {
-            Some(found) => Some(read(AGREED, found)?),
+            Some(found) => Some(read(self.subject, AGREED, found)?),
             None => None,
         };
         Ok(agreed.map(|agreed| Secret::new(agreed.file.as_bytes().to_vec())))
@@ -107,15 +173,16 @@ impl Several {
 }
 
 /// A record that masters wrote. The error never quotes it.
-fn read<T: DeserializeOwned>(name: &str, found: &Found) -> Result<T> {
+fn read<T: DeserializeOwned>(subject: Subject, name: &str, found: &Found) -> Result<T> {
     let record = found
         .text
         .as_deref()
         .and_then(|text| serde_json::from_slice(text).ok());
     record.with_context(|| {
+        let kind = subject.name();
         format!(
-            "no master of this cluster wrote the record {KIND}/{name} in etcd; see who writes to etcd, and remove it: \
-             `etcdctl rm /appliance/join/{KIND}/{name}`"
+            "no master of this cluster wrote the record {kind}/{name} in etcd; see who writes to etcd, and remove it: \
+             `etcdctl rm /appliance/join/{kind}/{name}`"
         )
     })
 }
@@ -130,18 +197,23 @@ fn digest(file: &Secret) -> String {
 }
 
 impl Masters for Several {
+    fn are_several(&self) -> bool {
+        true
+    }
+
     fn agreed(&self) -> Result<Option<Secret>> {
-        Several::read_agreed(&self.etcd.list(KIND)?)
+        self.read_agreed(&self.list()?)
     }
 
     fn agree(&self, before: Option<&Secret>, file: &Secret) -> Result<bool> {
-        let listing = self.etcd.list(KIND)?;
-        if Several::read_agreed(&listing)?.as_ref() != before {
+        let listing = self.list()?;
+        if self.read_agreed(&listing)?.as_ref() != before {
             return Ok(false);
         }
-        let file = String::from_utf8(file.expose().to_vec()).context("a file with keys is text")?;
+        let file = String::from_utf8(file.expose().to_vec()).context("what is agreed is text")?;
         let text = Zeroizing::new(serde_json::to_vec(&Agreed { file: file.into() })?);
-        self.etcd.put(&listing, KIND, AGREED, &text)
+        self.etcd()?
+            .put(&listing, self.subject.name(), AGREED, &text)
     }
 
     fn note(&self, file: &Secret) -> Result<()> {
@@ -150,28 +222,33 @@ impl Masters for Several {
             machine: self.machine.clone(),
         };
         let name = of_master(&self.names.name);
-        let listing = self.etcd.list(KIND)?;
+        let listing = self.list()?;
         let before = listing.records.get(&name);
-        if before.is_some_and(|found| read(&name, found).ok().as_ref() == Some(&followed)) {
+        if before
+            .is_some_and(|found| read(self.subject, &name, found).ok().as_ref() == Some(&followed))
+        {
             return Ok(());
         }
-        if !self
-            .etcd
-            .put(&listing, KIND, &name, &serde_json::to_vec(&followed)?)?
-        {
+        if !self.etcd()?.put(
+            &listing,
+            self.subject.name(),
+            &name,
+            &serde_json::to_vec(&followed)?,
+        )? {
             bail!("another run of this command on this master changed its record; run this again");
         }
         Ok(())
     }
 
     fn behind(&self, file: &Secret) -> Result<Vec<String>> {
-        let (listing, nodes) = (self.etcd.list(KIND)?, self.nodes.all()?);
+        let (listing, nodes) = (self.list()?, registry::open(&self.root)?.1.all()?);
         let digest = digest(file);
         let mut behind = Vec::new();
         for master in &self.names.masters {
             let name = of_master(&master.name);
             let found = listing.records.get(&name);
-            let followed: Option<Followed> = found.and_then(|found| read(&name, found).ok());
+            let followed: Option<Followed> =
+                found.and_then(|found| read(self.subject, &name, found).ok());
             // A master that joined again is another machine, with the keys that some master sent.
             let joined = nodes.get(&master.name);
             let has_it = followed.is_some_and(|followed| {
@@ -186,9 +263,9 @@ impl Masters for Several {
     }
 
     fn end(&self, file: &Secret) -> Result<()> {
-        let listing = self.etcd.list(KIND)?;
-        if Several::read_agreed(&listing)?.as_ref() == Some(file) {
-            self.etcd.remove(&listing, KIND, AGREED)?;
+        let listing = self.list()?;
+        if self.read_agreed(&listing)?.as_ref() == Some(file) {
+            self.etcd()?.remove(&listing, self.subject.name(), AGREED)?;
         }
         Ok(())
     }

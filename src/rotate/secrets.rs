@@ -16,6 +16,7 @@ use anyhow::{Context as _, Result, bail};
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use super::masters::Masters;
 use crate::nodespec::Refused;
 use crate::paths;
 use crate::pki::Secret;
@@ -97,24 +98,6 @@ pub trait Node {
 
     /// Writes a secret again, so that the first key encrypts it.
     fn rewrite(&self, secret: &Stored) -> Result<()>;
-}
-
-/// What the masters of a cluster tell each other about a rotation.
-pub trait Masters {
-    /// The file that all masters are to have; `None` if no rotation is under way.
-    fn agreed(&self) -> Result<Option<Secret>>;
-
-    /// Replaces the file that all are to have. Returns false if another master was faster.
-    fn agree(&self, before: Option<&Secret>, file: &Secret) -> Result<bool>;
-
-    /// Tells the others that this master's API server is up with `file`.
-    fn note(&self, file: &Secret) -> Result<()>;
-
-    /// The masters that have not noted `file`.
-    fn behind(&self, file: &Secret) -> Result<Vec<String>>;
-
-    /// Ends the rotation that led to `file`.
-    fn end(&self, file: &Secret) -> Result<()>;
 }
 
 /// How a run ended.

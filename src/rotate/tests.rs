@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use anyhow::{Result, ensure};
 
-use super::masters::Alone;
-use super::secrets::{Masters, Node, Report, State, Stored, Under, rotate, show};
+use super::masters::{Alone, Masters};
+use super::secrets::{Node, Report, State, Stored, Under, rotate, show};
 use crate::nodespec::Refused;
 use crate::paths::ENCRYPTION;
 use crate::pki::Secret;
@@ -206,6 +206,10 @@ impl Node for At<'_> {
 }
 
 impl Masters for At<'_> {
+    fn are_several(&self) -> bool {
+        true
+    }
+
     fn agreed(&self) -> Result<Option<Secret>> {
         Ok(self.0.agreed.borrow().clone())
     }

@@ -18,8 +18,8 @@ use appliance::pki::Secret;
 use appliance::pki::encryption::{EncryptionKeys, resolve_encryption};
 use appliance::records::nodes::NodeRecord;
 use appliance::rotate::here::Here;
-use appliance::rotate::masters::Several;
-use appliance::rotate::secrets::{HEAD, Masters, Node, SECRETS, State, Stored, rotate};
+use appliance::rotate::masters::{Masters, Several, Subject};
+use appliance::rotate::secrets::{HEAD, Node, SECRETS, State, Stored, rotate};
 use appliance::sys::change::Change;
 use appliance::sys::http;
 use appliance_cloud::server::{Answer, Server};
@@ -104,7 +104,7 @@ fn masters_that_share_a_real_etcd_follow_each_other_and_a_rebuilt_one_counts_as_
     assert_eq!(masters[1].stored().unwrap().len(), 120);
 
     let open = |number: usize| {
-        Several::open(&shared.members[number].root())
+        Several::open(&shared.members[number].root(), Subject::Encryption)
             .unwrap()
             .unwrap()
     };
@@ -165,7 +165,9 @@ fn a_record_that_no_master_wrote_stops_the_rotation() {
     let mut shared = Shared::new(9);
     shared.start();
     shared.set("encryption/agreed", "AAAA");
-    let several = Several::open(&shared.members[1].root()).unwrap().unwrap();
+    let several = Several::open(&shared.members[1].root(), Subject::Encryption)
+        .unwrap()
+        .unwrap();
     let error = several.agreed().unwrap_err().to_string();
     assert!(
         error.contains("etcdctl rm /appliance/join/encryption/agreed"),

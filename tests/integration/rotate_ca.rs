@@ -14,8 +14,10 @@ use appliance::join::followers::Followers;
 use appliance::nodespec::{Refused, Role};
 use appliance::paths;
 use appliance::pki::inspect::{certificates, is_signed_by};
-use appliance::rotate::authority::{Cluster, Report, Stage, Wish, rotate, show};
+use appliance::rotate::authority::{Around, Cluster, Report, Stage, Wish, rotate, show};
 use appliance::rotate::cluster::older;
+use appliance::rotate::masters::Alone;
+use appliance::rotate::members::Single;
 use appliance::rotate::node::digest;
 use appliance::sys::tls::Identity;
 use serde_json::json;
@@ -50,22 +52,34 @@ impl Cluster for Others {
 const BEGIN: Wish = Wish {
     begin: true,
     without_pods: false,
+    given: None,
 };
 const GO_ON: Wish = Wish {
     begin: false,
     without_pods: false,
+    given: None,
 };
+
+/// One run on the only master.
+fn rotated(master: &Installed, cluster: &dyn Cluster, wish: &Wish) -> Result<Report> {
+    let around = Around {
+        cluster,
+        masters: &Alone::default(),
+        members: &Single,
+    };
+    rotate(master, around, wish)
+}
 
 fn set(list: &RefCell<Vec<String>>, items: &[&str]) {
     *list.borrow_mut() = items.iter().map(|&item| item.to_owned()).collect();
 }
 
-fn read(machine: &Machine, path: &str) -> String {
+pub fn read(machine: &Machine, path: &str) -> String {
     machine.read(&path[1..])
 }
 
 /// The certificates of an authority, the issuing one first.
-fn trusted(machine: &Machine, name: &str) -> Vec<String> {
+pub fn trusted(machine: &Machine, name: &str) -> Vec<String> {
     let pem = read(machine, &paths::certificate(name));
     certificates(&pem)
         .unwrap()
@@ -116,7 +130,7 @@ fn ca_files(machine: &Machine) -> BTreeMap<PathBuf, Vec<u8>> {
 }
 
 /// All files that depend on the authorities.
-fn of_authorities(machine: &Machine) -> BTreeMap<PathBuf, Vec<u8>> {
+pub fn of_authorities(machine: &Machine) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut all = files(&machine.root().join(&paths::KUBERNETES_DIR[1..]));
     let unit = machine
         .root()
@@ -133,7 +147,7 @@ fn installed() -> (Machine, Installed) {
 }
 
 fn run(master: &Installed, others: &Others, wish: Wish) -> Report {
-    rotate(master, others, wish).unwrap()
+    rotated(master, others, &wish).unwrap()
 }
 
 #[test]
@@ -142,7 +156,12 @@ fn a_master_trusts_both_then_issues_anew_then_drops_the_old_one_and_waits_each_t
     let others = Others::default();
     let before = ca_files(&machine);
     assert_eq!(run(&master, &others, GO_ON).stage, Stage::None);
-    assert_eq!(show(&master, &others).unwrap().stage, Stage::None);
+    let around = Around {
+        cluster: &others,
+        masters: &Alone::default(),
+        members: &Single,
+    };
+    assert_eq!(show(&master, around).unwrap().stage, Stage::None);
     assert_eq!(ca_files(&machine), before);
     let old = [AUTHORITY, ETCD_AUTHORITY].map(|name| trusted(&machine, name).remove(0));
     let key = read(&machine, &paths::key(AUTHORITY));
@@ -198,12 +217,12 @@ fn a_master_trusts_both_then_issues_anew_then_drops_the_old_one_and_waits_each_t
         ..GO_ON
     };
     assert_eq!(
-        rotate(&master, &others, wish).unwrap_err().to_string(),
+        rotated(&master, &others, &wish).unwrap_err().to_string(),
         "cut"
     );
     others.stops.set(false);
     let then = Then(&others, &pending, Cell::new(1));
-    let report = rotate(&master, &then, GO_ON).unwrap();
+    let report = rotated(&master, &then, &GO_ON).unwrap();
     assert_eq!((report.stage, report.behind.len()), (Stage::Anew, 1));
     for (name, old) in [AUTHORITY, ETCD_AUTHORITY].iter().zip(&old) {
         let both = trusted(&machine, name);
@@ -292,11 +311,11 @@ fn a_run_that_is_cut_between_two_files_is_continued_by_the_next_one() {
             let (from, to) = match step {
                 0 | 1 => (before, both),
                 2 => {
-                    rotate(&master, &Then(&followed, &waiting, Cell::new(1)), GO_ON).unwrap();
+                    rotated(&master, &Then(&followed, &waiting, Cell::new(1)), &GO_ON).unwrap();
                     (both, of_authorities(&machine))
                 }
                 _ => {
-                    rotate(&master, &Then(&followed, &waiting, Cell::new(1)), GO_ON).unwrap();
+                    rotated(&master, &Then(&followed, &waiting, Cell::new(1)), &GO_ON).unwrap();
                     let anew = of_authorities(&machine);
                     // What the last step writes is the beginning of what is there.
                     let mut dropped = anew.clone();
@@ -339,15 +358,22 @@ fn authorities_that_this_program_does_not_replace_are_refused_before_anything_is
     let machine = Machine::new();
     machine.installed(&[]);
     let before = ca_files(&machine);
-    for (setting, part) in [
-        (
-            "masters=server02=192.168.1.102,server04=192.168.1.104,server05=192.168.1.105",
-            "several masters",
-        ),
-        ("mtu=1400", "run `appliance install` first"),
+    machine.put(
+        "etc/appliance/mine.pem",
+        &read(&machine, paths::CA_CERTIFICATE),
+    );
+    machine.put(
+        "etc/appliance/mine-key.pem",
+        &read(&machine, &paths::key(AUTHORITY)),
+    );
+    let own = "ca: {certificate: /etc/appliance/mine.pem, key: /etc/appliance/mine-key.pem}\n";
+    for (config, setting, part) in [
+        (own, &[][..], "certs rotate-ca --ca FILE --ca-key FILE"),
+        ("", &["mtu=1400"], "run `appliance install` first"),
     ] {
-        let master = prepared(&machine, &[setting]);
-        let error = rotate(&master, &Others::default(), BEGIN).unwrap_err();
+        machine.put("etc/appliance/config.yaml", config);
+        let master = prepared(&machine, setting);
+        let error = rotated(&master, &Others::default(), &BEGIN).unwrap_err();
         assert!(
             error.is::<Refused>() && error.to_string().contains(part),
             "{error:#}"
@@ -443,7 +469,7 @@ fn a_new_authority_is_newer_than_one_that_an_operator_made_a_moment_ago() {
     let (machine, master) = installed();
     let path = paths::certificate(AUTHORITY);
     let current = certificates(&read(&machine, &path)).unwrap();
-    let made = appliance::enroll::next_authorities(&master.root, OffsetDateTime::now_utc());
+    let made = appliance::enroll::next_authorities(&master.root, None, OffsetDateTime::now_utc());
     let next = certificates(&made.unwrap()[0].certificate_pem).unwrap();
     assert!(next[0].1.not_before > current[0].1.not_before);
 }

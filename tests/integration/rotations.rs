@@ -1,4 +1,5 @@
-//! Keys of a cluster at work are replaced: the key that encrypts secrets, and the certificate authorities.
+//! Keys of a cluster at work are replaced: the key that encrypts secrets, the certificate authorities, and the key of
+//! service accounts.
 
 use crate::site::Site;
 use crate::vms::{APPLIANCE, Bed};
@@ -69,5 +70,47 @@ pub fn the_authorities_are_replaced(site: &Site, bed: &mut Bed) {
     let (before, after) = (lines(&before), lines(&after));
     assert_ne!(before[0], after[0]);
     assert_eq!(after[1], "1", "the old authority is trusted");
+    bed.wait_until_healthy();
+}
+
+/// The names of all tokens of service accounts.
+const TOKENS: &str =
+    "export HOME=/root; kubectl get secrets --all-namespaces -o name | grep -e '-token-' | sort";
+/// How often the rotation of the service accounts' key may wait: for pods.
+const PODS: usize = 3;
+
+/// Replaces the key that signs the tokens of service accounts, while pods start again.
+pub fn the_key_of_service_accounts_is_replaced(site: &Site, bed: &mut Bed) {
+    let before = bed.shell(site.master, TOKENS);
+    let mut done = false;
+    for round in 0..PODS {
+        let run = [APPLIANCE, "certs", "rotate-service-accounts", "--continue"];
+        let run = if round == 0 { &run[..3] } else { &run[..] };
+        let said = bed.machine(site.master).run(run).unwrap();
+        bed.say(&format!(
+            "rotate-service-accounts: {}{}",
+            said.stdout, said.stderr
+        ));
+        if said.code == 0 {
+            done = true;
+            break;
+        }
+        assert_eq!(said.code, WAITS, "{said:?}");
+        bed.shell(
+            site.master,
+            "export HOME=/root; for namespace in default kube-system; do \
+             kubectl -n $namespace delete pods --all; done",
+        );
+    }
+    assert!(done, "the rotation does not end");
+    let after = bed.shell(site.master, TOKENS);
+    let left: Vec<&str> = before
+        .lines()
+        .filter(|name| after.lines().any(|now| now == *name))
+        .collect();
+    assert!(
+        left.is_empty() && !after.trim().is_empty(),
+        "{left:?} of {after}"
+    );
     bed.wait_until_healthy();
 }

@@ -49,6 +49,7 @@ fn one_vm_is_a_cluster_of_its_own() {
         rotations::the_key_of_secrets_is_replaced(site, &mut bed);
     }
     rotations::the_authorities_are_replaced(site, &mut bed);
+    rotations::the_key_of_service_accounts_is_replaced(site, &mut bed);
     at_work::everything_is_available(site, &mut bed);
     at_work::every_check_passes(site, &mut bed);
     println!("kept: {}", bed.keep.display());

@@ -8,6 +8,7 @@ use crate::topics;
 
 pub mod bundle;
 pub mod image;
+pub mod keys;
 
 /// How wide help pages are.
 const WIDTH: usize = 80;
@@ -322,47 +323,6 @@ Examples:
   appliance certs renew
 
 More: appliance help certificates";
-
-pub const CERTS_ROTATE_CA: &str = "\
-Examples:
-  appliance certs rotate-ca --dry-run
-  appliance certs rotate-ca
-  appliance certs renew                   # on each worker that is listed
-  appliance certs rotate-ca --continue    # on the master, until it is complete
-
-Exit codes: 0 complete, or nothing to do; 6 other nodes, or pods, have to follow
-first. The output lists them, and says what to run.
-
-More: appliance help certificates";
-
-pub const SECRETS: &str = "\
-Examples:
-  appliance secrets show
-  appliance secrets rotate
-
-More: appliance help security";
-
-pub const SECRETS_ROTATE: &str = "\
-Examples:
-  appliance secrets rotate
-  appliance secrets rotate --continue   # on the other masters
-  appliance secrets rotate -o json
-
-With several masters, each of them has to take every step before the next one
-begins. The output lists the masters that have to follow. Run the command there
-with --continue, in turn, until it says that the rotation is complete. A daily
-timer on each master does the same.
-
-Exit codes: 0 complete, or nothing to do; 6 other masters have to follow first.
-
-More: appliance help security";
-
-pub const SECRETS_SHOW: &str = "\
-Examples:
-  appliance secrets show
-  appliance secrets show -o json
-
-More: appliance help security";
 
 pub const KUBECONFIG: &str = "\
 Examples:

@@ -1,8 +1,8 @@
 //! The output of rotations of keys.
 
 use super::{print_table, table};
-use crate::rotate::authority;
 use crate::rotate::secrets::{Overview, Report, State};
+use crate::rotate::{accounts, authority};
 use crate::sys::out::say;
 use crate::sys::progress::escaped;
 
@@ -61,6 +61,13 @@ pub fn authorities(report: &authority::Report, dry_run: bool) {
         return;
     }
     say!("{}", report.stage);
+    if !report.masters.is_empty() {
+        say!(
+            "these masters have to follow: {}",
+            report.masters.join(", ")
+        );
+        say!("run this there: appliance certs rotate-ca --continue");
+    }
     if !report.behind.is_empty() {
         say!(
             "these nodes have to follow: {}",
@@ -86,5 +93,42 @@ pub fn authorities(report: &authority::Report, dry_run: bool) {
         say!("then run this here: appliance certs rotate-ca --continue");
     } else if dry_run {
         say!("to begin one: appliance certs rotate-ca");
+    }
+}
+
+/// Prints how far the replacement of the service accounts' key is, and what comes next.
+pub fn accounts(report: &accounts::Report, dry_run: bool) {
+    const GO_ON: &str = "appliance certs rotate-service-accounts --continue";
+    if !report.renewed.is_empty() {
+        say!(
+            "these secrets have new tokens; give them to whoever uses them, and restart pods that read them:"
+        );
+        for secret in &report.renewed {
+            say!("  {}", escaped(secret));
+        }
+    }
+    if report.complete {
+        say!(
+            "the rotation is complete: the old key is dropped, and {} old tokens are removed",
+            report.removed
+        );
+        return;
+    }
+    say!("{}", report.stage);
+    if !report.behind.is_empty() {
+        say!("these masters have to follow: {}", report.behind.join(", "));
+        say!("run this there: {GO_ON}");
+    }
+    if !report.pods.is_empty() {
+        say!("these pods have old tokens of their service accounts:");
+        for pod in &report.pods {
+            say!("  {}", escaped(pod));
+        }
+        say!("restart them: kubectl delete pod -n NAMESPACE NAME");
+    }
+    if report.stage != accounts::Stage::None {
+        say!("then run this here: {GO_ON}");
+    } else if dry_run {
+        say!("to begin one: appliance certs rotate-service-accounts");
     }
 }

@@ -43,6 +43,7 @@ const ONLY_PARSED: &[(&str, &str)] = &[
     ("kubectl delete node", "a master"),
     ("appliance certs renew", "a node"),
     ("appliance certs rotate-ca", "a master"),
+    ("appliance certs rotate-service-accounts", "a master"),
     ("appliance certs show", "a node"),
     ("appliance secrets", "a master"),
     ("appliance kubeconfig", "a master"),

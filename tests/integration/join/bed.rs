@@ -109,6 +109,7 @@ pub fn master_keys() -> MasterKeys {
         etcd_authority: "the certificate of etcd's authority".to_owned(),
         etcd_key: "the key of etcd's authority".to_owned().into(),
         service_account: "the service accounts' key".to_owned().into(),
+        verifying: None,
         tokens: "the tokens of kube-apiserver".to_owned().into(),
         encryption: "the key of kube-apiserver".to_owned().into(),
     }

@@ -1,0 +1,89 @@
+//! The master on which a rotation of the service accounts' key runs.
+
+use anyhow::{Context as _, Result};
+
+use super::{Change, Files, Node};
+use crate::components;
+use crate::desired::{Content, Purpose};
+use crate::enroll::Joining;
+use crate::install::Machine;
+use crate::paths::{NEXT_SERVICE_ACCOUNT, SERVICE_ACCOUNT_PRIVATE, SERVICE_ACCOUNT_PUBLIC};
+use crate::pki::Secret;
+use crate::plan::{Plan, Step};
+use crate::rotate::here::{refuse_other_changes, until_running, until_up};
+
+/// This machine.
+pub struct Here<'a>(pub &'a Machine);
+
+impl Here<'_> {
+    fn read(&self, path: &str) -> Result<Option<Vec<u8>>> {
+        let bytes = self.0.root.read(path)?;
+        Ok(bytes.filter(|bytes| !bytes.is_empty()))
+    }
+
+    fn existing(&self, path: &str) -> Result<Vec<u8>> {
+        let bytes = self.read(path)?;
+        bytes.with_context(|| format!("{path} is missing; run `appliance install`"))
+    }
+}
+
+impl Node for Here<'_> {
+    fn files(&self) -> Result<Files> {
+        let public = String::from_utf8(self.existing(SERVICE_ACCOUNT_PUBLIC)?);
+        Ok(Files {
+            key: Secret::new(self.existing(SERVICE_ACCOUNT_PRIVATE)?),
+            public: public.context(SERVICE_ACCOUNT_PUBLIC)?,
+            next: self.read(NEXT_SERVICE_ACCOUNT)?.map(Secret::new),
+        })
+    }
+
+    fn change(&self, change: Change) -> Result<()> {
+        let step = match change {
+            Change::Next(key) => secret(NEXT_SERVICE_ACCOUNT, key),
+            Change::Key(key) => secret(SERVICE_ACCOUNT_PRIVATE, key),
+            Change::Public(text) => write(
+                SERVICE_ACCOUNT_PUBLIC,
+                Content::Whole(text.into_bytes()),
+                0o644,
+            ),
+            Change::Forget => Step::RemoveFile(NEXT_SERVICE_ACCOUNT),
+        };
+        self.0.take_down(&Plan { steps: vec![step] })
+    }
+
+    fn start(&self) -> Result<()> {
+        const FILES: [&str; 2] = [SERVICE_ACCOUNT_PUBLIC, SERVICE_ACCOUNT_PRIVATE];
+        let machine = self.0;
+        let (plan, docker) = machine.plan(&machine.identity(Joining::Pretended)?)?;
+        let readers: Vec<&str> = components::services(machine.spec.shape())
+            .into_iter()
+            .filter(|service| service.files.iter().any(|file| FILES.contains(file)))
+            .map(|service| service.name)
+            .collect();
+        machine.apply(&plan.of_file(SERVICE_ACCOUNT_PUBLIC, &readers), &docker)?;
+        if machine.root.is_live() {
+            until_up(machine.runner)?;
+            until_running(machine.runner, "kube-controller-manager")?;
+        }
+        Ok(())
+    }
+
+    fn refuse_other_changes(&self) -> Result<()> {
+        refuse_other_changes(self.0, "keys")
+    }
+}
+
+fn secret(path: &str, key: Secret) -> Step {
+    write(path, Content::Secret(key), 0o600)
+}
+
+fn write(path: &str, content: Content, mode: u32) -> Step {
+    Step::WriteFile {
+        path: path.to_owned(),
+        mode,
+        content,
+        replaces: None,
+        new: false,
+        purpose: Purpose::Identity,
+    }
+}
