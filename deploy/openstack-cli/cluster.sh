@@ -153,11 +153,32 @@ make_server() {
     echo "$name: $(address_of "$port")"
 }
 
+# The version of the compute API for server groups: the soft policies need 2.15. Without this, the client
+# asks in 2.1, unless the operator says otherwise.
+version_for_groups() {
+    local said=${OS_COMPUTE_API_VERSION:-2.1} least=2.15
+    case $policy in
+        soft-*) printf '%s\n%s\n' "$said" "$least" | sort -V | tail -n 1 ;;
+        *) echo "$said" ;;
+    esac
+}
+
+# ROLE: the server group.
+make_server_group() {
+    OS_COMPUTE_API_VERSION=$(version_for_groups) ensure "server group" "$cluster-$1" --policy "$policy" || {
+        echo "cluster.sh: no server group with the policy $policy; this client is" \
+            "$(openstack --version 2>&1 | tail -n 1); if it or the cloud does not know the policy, install a newer" \
+            "python-openstackclient or add --policy anti-affinity; nothing was created" >&2
+        return 1
+    }
+}
+
 create() {
     local number name list="" address="" properties ports=() master_group worker_group port
+    # First what a client may not know.
+    master_group=$(make_server_group masters)
+    worker_group=$(make_server_group workers)
     make_groups
-    master_group=$(ensure "server group" "$cluster-masters" --policy "$policy")
-    worker_group=$(ensure "server group" "$cluster-workers" --policy "$policy")
     # Every server property `masters` contains the addresses of all masters, so create their ports first.
     for ((number = 1; number <= masters; number++)); do
         name=$cluster-master-$number
@@ -220,12 +241,29 @@ named() {
     openstack $1 list -f value -c ID -c Name | awk -v pattern="^$2\$" '$2 ~ pattern { print $1 }'
 }
 
-is_range() {
-    [[ $1 =~ ^[0-9]{1,3}(\.[0-9]{1,3}){3}/[0-9]{1,2}$ ]]
+# The first address of an IPv4 range with its prefix; fails if it is none.
+first_of_range() {
+    local byte='(0|[1-9][0-9]{0,2})' prefix number=0 part
+    [[ $1 =~ ^$byte\.$byte\.$byte\.$byte/(0|[1-9][0-9]?)$ ]] || return 1
+    prefix=${BASH_REMATCH[5]}
+    [ "$prefix" -le 32 ] || return 1
+    for part in "${BASH_REMATCH[@]:1:4}"; do
+        [ "$part" -le 255 ] || return 1
+        number=$((number * 256 + part))
+    done
+    number=$((number >> (32 - prefix) << (32 - prefix)))
+    echo "$((number >> 24)).$((number >> 16 & 255)).$((number >> 8 & 255)).$((number & 255))/$prefix"
+}
+
+# Fails unless these are two ports, the smaller one first.
+is_port_range() {
+    local port='([1-9][0-9]{0,4})'
+    [[ $1 =~ ^$port-$port$ ]] &&
+        [ "${BASH_REMATCH[1]}" -le "${BASH_REMATCH[2]}" ] && [ "${BASH_REMATCH[2]}" -le 65535 ]
 }
 
 check() {
-    local option size
+    local option size first group
     [[ $cluster =~ ^[a-z]([a-z0-9-]{0,28}[a-z0-9])?$ ]] ||
         refuse "--name $cluster: use at most 30 lower-case letters, digits and dashes; start with a letter and do not end with a dash"
     [ "$command" = create ] || return 0
@@ -236,12 +274,19 @@ check() {
     size=$(wc -c <"$user_data")
     [ "$size" -le 49149 ] || refuse "--user-data $user_data: $size bytes; Nova accepts at most 49149"
     [[ $masters == [13] ]] || refuse "--masters $masters: use 1 or 3"
-    [[ $workers =~ ^[0-9]{1,4}$ ]] || refuse "--workers $workers: not a number"
+    [[ $workers =~ ^(0|[1-9][0-9]{0,3})$ ]] || refuse "--workers $workers: not a number from 0 to 9999"
     [[ $ipip =~ ^(off|cross-subnet|always)$ ]] || refuse "--ipip $ipip: use off, cross-subnet or always"
     [[ $policy =~ ^(soft-)?anti-affinity$ ]] || refuse "--policy $policy: use anti-affinity or soft-anti-affinity"
-    [[ $node_ports =~ ^[0-9]{1,5}-[0-9]{1,5}$ ]] || refuse "--node-ports $node_ports: not a range of ports such as 20000-40000"
+    is_port_range "$node_ports" ||
+        refuse "--node-ports $node_ports: not a range of ports from 1 to 65535 such as 20000-40000"
+    for group in "${security_groups[@]}"; do
+        [ -n "$group" ] || refuse "--security-group needs a value"
+    done
     for option in clients pod_cidr service_cidr; do
-        is_range "${!option}" || refuse "--${option//_/-} ${!option}: not an IPv4 range such as 192.0.2.0/24"
+        first=$(first_of_range "${!option}") ||
+            refuse "--${option//_/-} ${!option}: not an IPv4 range such as 192.0.2.0/24"
+        [ "$first" = "${!option}" ] ||
+            refuse "--${option//_/-} ${!option}: not the first address of its range; did you mean $first?"
     done
 }
 

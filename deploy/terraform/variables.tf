@@ -18,6 +18,11 @@ variable "user_data" {
     condition     = length(var.user_data) > 0
     error_message = "The user-data is empty, so the servers have no join token. Write it with `appliance user-data --cluster cluster.yaml --file user-data`."
   }
+
+  validation {
+    condition     = length(base64encode(var.user_data)) <= 65535
+    error_message = "Nova accepts at most 49149 bytes of user-data."
+  }
 }
 
 variable "masters" {
@@ -45,26 +50,51 @@ variable "workers" {
 variable "image" {
   type        = string
   description = "The name of the image in Glance: a golden image, or a cloud image if user_data delivers the appliance."
+
+  validation {
+    condition     = length(var.image) > 0
+    error_message = "The value of image is empty."
+  }
 }
 
 variable "master_flavor" {
   type        = string
   description = "The name of the flavor of the masters; at least 2 CPUs, 2 GiB of memory and 20 GB of disk."
+
+  validation {
+    condition     = length(var.master_flavor) > 0
+    error_message = "The value of master_flavor is empty."
+  }
 }
 
 variable "worker_flavor" {
   type        = string
   description = "The name of the flavor of the workers."
+
+  validation {
+    condition     = length(var.worker_flavor) > 0
+    error_message = "The value of worker_flavor is empty."
+  }
 }
 
 variable "network_id" {
   type        = string
   description = "The identifier of the network of the servers, which exists already."
+
+  validation {
+    condition     = length(var.network_id) > 0
+    error_message = "The value of network_id is empty."
+  }
 }
 
 variable "subnet_id" {
   type        = string
   description = "The identifier of the IPv4 subnet of that network."
+
+  validation {
+    condition     = length(var.subnet_id) > 0
+    error_message = "The value of subnet_id is empty."
+  }
 }
 
 variable "external_network" {
@@ -78,8 +108,8 @@ variable "clients" {
   description = "The IPv4 range of the clients that may reach the API server and services of type NodePort."
 
   validation {
-    condition     = can(cidrnetmask(var.clients))
-    error_message = "The value of clients must be an IPv4 range such as 192.0.2.0/24."
+    condition     = try(cidrhost(var.clients, 0) == split("/", var.clients)[0] && cidrnetmask(var.clients) != "", false)
+    error_message = "The value of clients must be an IPv4 range that begins with its first address, such as 192.0.2.0/24."
   }
 }
 
@@ -93,18 +123,33 @@ variable "security_groups" {
   type        = list(string)
   default     = []
   description = "The identifiers of more security groups for every server, such as one for SSH."
+
+  validation {
+    condition     = alltrue([for group in var.security_groups : length(group) > 0])
+    error_message = "An identifier in security_groups is empty; remove it."
+  }
 }
 
 variable "pod_cidr" {
   type        = string
   default     = "172.20.0.0/16"
   description = "The range of the pods' addresses: the setting podCIDR."
+
+  validation {
+    condition     = try(cidrhost(var.pod_cidr, 0) == split("/", var.pod_cidr)[0] && cidrnetmask(var.pod_cidr) != "", false)
+    error_message = "The value of pod_cidr must be an IPv4 range that begins with its first address, such as 172.20.0.0/16."
+  }
 }
 
 variable "service_cidr" {
   type        = string
   default     = "10.68.0.0/16"
   description = "The range of the services' addresses: the setting serviceCIDR."
+
+  validation {
+    condition     = try(cidrhost(var.service_cidr, 0) == split("/", var.service_cidr)[0] && cidrnetmask(var.service_cidr) != "", false)
+    error_message = "The value of service_cidr must be an IPv4 range that begins with its first address, such as 10.68.0.0/16."
+  }
 }
 
 variable "ipip" {
@@ -122,6 +167,11 @@ variable "node_ports" {
   type        = list(number)
   default     = [20000, 40000]
   description = "The first and the last port of services of type NodePort: the setting nodePortRange."
+
+  validation {
+    condition     = try(length(var.node_ports) == 2 && alltrue([for port in var.node_ports : floor(port) == port && port >= 1 && port <= 65535]) && var.node_ports[0] <= var.node_ports[1], false)
+    error_message = "The value of node_ports must be two ports from 1 to 65535, the smaller one first, such as [20000, 40000]."
+  }
 }
 
 variable "server_group_policy" {

@@ -1,7 +1,7 @@
-"""Validates a Heat stack with Heat's own engine: TEMPLATE PARAMETERS, the latter as JSON.
+"""Validates a Heat stack with Heat's own engine: TEMPLATE PARAMETERS, the latter as a JSON list of sets.
 
-Prints the properties of each resource as Heat evaluates them, as JSON. A reference to another resource
-becomes the name of that resource. No cloud is used: facts that only a cloud knows, such as whether an
+Prints a JSON list: for each set the properties of each resource as Heat evaluates them, or the error as text. A
+reference to another resource becomes the name of that resource. No cloud is used: facts that only a cloud knows, such as whether an
 image exists, count as true.
 """
 
@@ -14,10 +14,11 @@ import warnings
 warnings.simplefilter("ignore")
 logging.disable(logging.WARNING)
 
-from heat.common import context, template_format
+from heat.common import context, exception, template_format
 from heat.engine import environment, resource, resources, stack, template
 from heat.engine.clients.os import glance, nova
 from heat.engine.clients.os.neutron import neutron_constraints
+from heat.engine.resources import template_resource
 from heat.engine.resources.openstack.heat import resource_group
 from heat.engine.resources.openstack.nova import server
 
@@ -33,6 +34,7 @@ def take_for_granted():
     resource.Resource.is_service_available = classmethod(lambda cls, context: (True, None))
     server.Server._validate_image_flavor = lambda self, image, flavor: None
     resource_group.ResourceGroup._name_skiplist = lambda self: set()
+    template_resource.TemplateResource.get_reference_id = lambda self: self.name
     nova.NovaClientPlugin.is_version_supported = lambda self, version: True
     nova.NovaClientPlugin.absolute_limits = lambda self: {"maxServerMeta": 128}
 
@@ -59,6 +61,10 @@ def validated(wanted):
     # References between resources have no values yet.
     made.strict_validate = False
     made.validate()
+    for found in made.values():
+        # What refers to no other resource has its values already.
+        if not list(found.t.dependencies(made)):
+            found.properties.validate(with_value=True)
     return made
 
 
@@ -74,6 +80,13 @@ def shown(made):
         yield name, {"type": found.type(), "properties": values}
 
 
+def evaluated(path, parameters):
+    try:
+        return dict(shown(validated(parsed(path, parameters))))
+    except exception.StackValidationFailed as error:
+        return str(error)
+
+
 resources.initialise()
 take_for_granted()
-json.dump(dict(shown(validated(parsed(sys.argv[1], json.loads(sys.argv[2]))))), sys.stdout)
+json.dump([evaluated(sys.argv[1], one) for one in json.loads(sys.argv[2])], sys.stdout)

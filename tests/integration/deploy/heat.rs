@@ -11,21 +11,28 @@ use super::{
 };
 use crate::harness::said;
 
-/// The stack as Heat's engine evaluates it; `Err` contains the error of a stack that it refuses.
-fn stack(parameters: &Value) -> Result<Value, String> {
-    let mut all = json!({
-        "user_data": "#cloud-config\n", "image": "image", "master_flavor": "m", "worker_flavor": "w",
-        "network": "network", "subnet": "subnet", "clients": CLIENTS,
+/// The stack with each set of parameters, as Heat's engine evaluates it; `Err` contains the error of a
+/// stack that it refuses.
+fn stacks(parameters: &[Value]) -> Vec<Result<Value, String>> {
+    let all = parameters.iter().map(|parameters| {
+        let mut all = json!({
+            "user_data": "#cloud-config\n", "image": "image", "master_flavor": "m", "worker_flavor": "w",
+            "network": "network", "subnet": "subnet", "clients": CLIENTS,
+        });
+        for (name, value) in parameters.as_object().unwrap() {
+            all[name] = value.clone();
+        }
+        all
     });
-    for (name, value) in parameters.as_object().unwrap() {
-        all[name] = value.clone();
-    }
-    let all = all.to_string();
+    let all = Value::from_iter(all).to_string();
     let output = python("validate_stack.py", &["deploy/heat/cluster.yaml", &all]);
-    if !output.status.success() {
-        return Err(said(&output));
-    }
-    Ok(serde_json::from_slice(&output.stdout).unwrap())
+    assert!(output.status.success(), "{}", said(&output));
+    let stacks: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();
+    let result = |stack: Value| match stack {
+        Value::String(error) => Err(error),
+        stack => Ok(stack),
+    };
+    stacks.into_iter().map(result).collect()
 }
 
 fn rules_of_stack(stack: &Value) -> BTreeSet<Rule> {
@@ -60,8 +67,9 @@ fn rules_of_stack(stack: &Value) -> BTreeSet<Rule> {
 
 #[test]
 fn the_heat_stack_is_valid_and_opens_what_the_table_says() {
-    for ipip in EVERY_IPIP {
-        let stack = stack(&json!({"ipip": ipip.to_string(), "masters": 3})).unwrap();
+    let wanted_stacks = EVERY_IPIP.map(|ipip| json!({"ipip": ipip.to_string(), "masters": 3}));
+    for (ipip, stack) in EVERY_IPIP.into_iter().zip(stacks(&wanted_stacks)) {
+        let stack = stack.unwrap();
         assert_eq!(rules_of_stack(&stack), wanted(ipip), "{ipip}");
         let pairs = match ipip {
             Ipip::Always => json!(null),
@@ -98,7 +106,16 @@ fn the_heat_stack_is_valid_and_opens_what_the_table_says() {
 
 #[test]
 fn the_heat_stack_has_what_its_parameters_ask_for_and_refuses_what_cannot_be() {
-    let one = stack(&json!({})).unwrap();
+    let mut good = stacks(&[
+        json!({}),
+        json!({"external_network": "outside"}),
+        json!({"clients": "0.0.0.0/0", "workers": 0}),
+        json!({"clients": "192.0.2.1/32", "node_port_last": 20000}),
+        json!({"clients": "10.128.0.0/9"}),
+    ]);
+    assert!(good.iter().all(Result::is_ok), "{good:?}");
+    let floating = good.swap_remove(1).unwrap();
+    let one = good.swap_remove(0).unwrap();
     assert!(one.get("master_2").is_none() && one.get("floating_ip").is_none());
     let masters = &one["settings"]["properties"]["value"]["masters"];
     assert!(
@@ -120,13 +137,12 @@ fn the_heat_stack_has_what_its_parameters_ask_for_and_refuses_what_cannot_be() {
         json!(["anti-affinity"])
     );
 
-    let floating = stack(&json!({"external_network": "outside"})).unwrap();
     assert_eq!(
         floating["floating_ip"]["properties"]["port_id"],
         "master_1_port"
     );
 
-    for (parameters, why) in [
+    let cases = [
         (json!({"masters": 2}), "masters"),
         (json!({"ipip": "sometimes"}), "ipip"),
         (json!({"name": "Kubernetes"}), "name"),
@@ -135,8 +151,35 @@ fn the_heat_stack_has_what_its_parameters_ask_for_and_refuses_what_cannot_be() {
             json!({"user_data": "x".repeat(SIZE_LIMIT + 1)}),
             "user_data",
         ),
-    ] {
-        let error = stack(&parameters).unwrap_err();
-        assert!(error.contains(why), "{why} is not in: {error}");
+        // What Neutron or the nodes would refuse later.
+        (json!({"clients": "2001:db8::/32"}), "An IPv4 range"),
+        (json!({"clients": "192.0.2.0/33"}), "An IPv4 range"),
+        (json!({"clients": ""}), "An IPv4 range"),
+        (
+            json!({"clients": "192.0.2.5/24"}),
+            "clients is not the first",
+        ),
+        (
+            json!({"pod_cidr": "172.20.0.0/12"}),
+            "pod_cidr is not the first",
+        ),
+        (json!({"service_cidr": "fd00::/108"}), "An IPv4 range"),
+        (json!({"workers": 2.5}), "a whole number"),
+        (json!({"workers": -1}), "out of range"),
+        (
+            json!({"node_port_first": 40000, "node_port_last": 20000}),
+            "exchange them",
+        ),
+        (json!({"node_port_first": 0}), "out of range"),
+        (json!({"node_port_last": 65536}), "out of range"),
+        (json!({"node_port_last": 30000.5}), "a whole number"),
+    ];
+    let parameters = cases.each_ref().map(|(parameters, _)| parameters.clone());
+    for ((parameters, why), stack) in cases.iter().zip(stacks(&parameters)) {
+        let error = stack.unwrap_err();
+        assert!(
+            error.contains(why),
+            "{parameters}: {why} is not in: {error}"
+        );
     }
 }

@@ -26,6 +26,7 @@ impl Cloud {
 set -euo pipefail
 dir=${0%/*}
 { printf '%s\x1f' "$@"; echo; } >>"$dir/asked"
+if [ "$*" = --version ]; then echo "openstack 3.8.0"; exit; fi
 name=${!#}
 case $* in
 *"port show"*fixed_ips*) echo "[{'subnet_id': '5f7a1c9e', 'ip_address': '10.0.0.$(cksum <<<"$name" | cut -c1-2)'}]" ;;
@@ -38,6 +39,11 @@ case $* in
     if grep -qxF -- "$*" "$dir/rules" 2>/dev/null; then echo "ConflictException: 409: Security group rule already exists." >&2; exit 1; fi
     echo "$*" >>"$dir/rules" ;;
 *" show "*) grep -qxF -- "$1 $name" "$dir/there" 2>/dev/null || exit 1; echo "$name" ;;
+*"server group create"*soft-*)
+    # As the genuine client: without a version it asks in 2.1, which does not know the policy.
+    [ "${OS_COMPUTE_API_VERSION:-2.1}" = 2.15 ] || { echo "--os-compute-api-version 2.15 or greater is required" >&2; exit 1; }
+    [ ! -e "$dir/old" ] || { echo "invalid choice: 'soft-anti-affinity'" >&2; exit 2; }
+    echo "$1 $name" >>"$dir/there"; echo "$name" ;;
 *" create "*) [ ! -e "$dir/fails" ] || [ "$1 $2" != "server create" ] || exit 1; echo "$1 $name" >>"$dir/there"; echo "$name" ;;
 *) exit 2 ;;
 esac
@@ -216,27 +222,59 @@ fn the_script_refuses_what_cannot_be_before_it_asks_for_anything() {
     let cloud = Cloud::new();
     let large = cloud.dir.path().join("large");
     fs::write(&large, "x".repeat(SIZE_LIMIT + 1)).unwrap();
-    let cases: [(&[&str], &str); 9] = [
-        (&["--masters", "2"], "use 1 or 3"),
-        (&["--ipip", "sometimes"], "cross-subnet"),
-        (&["--clients", "everyone"], "not an IPv4 range"),
-        (&["--name", "Big Cluster"], "lower-case"),
-        (&["--workers", "many"], "not a number"),
-        (&["--user-data", "none"], "no such file"),
-        (&["--user-data", large.to_str().unwrap()], "49149"),
-        (&["--node-ports", "30000"], "20000-40000"),
-        (&["--colour", "blue"], "no such option"),
+    let cases: &[(&str, &str, &str)] = &[
+        ("--masters", "2", "use 1 or 3"),
+        ("--ipip", "sometimes", "cross-subnet"),
+        ("--clients", "everyone", "not an IPv4 range"),
+        ("--clients", "2001:db8::/32", "not an IPv4 range"),
+        ("--clients", "192.0.2.0/33", "not an IPv4 range"),
+        ("--clients", "192.0.256.0/24", "not an IPv4 range"),
+        ("--clients", "192.0.2.0", "not an IPv4 range"),
+        ("--clients", "192.0.2.5/24", "did you mean 192.0.2.0/24?"),
+        ("--pod-cidr", "172.20.0.0/12", "did you mean 172.16.0.0/12?"),
+        ("--service-cidr", "10.68.0.1/0", "did you mean 0.0.0.0/0?"),
+        ("--name", "Big Cluster", "lower-case"),
+        ("--workers", "many", "not a number"),
+        ("--workers", "2.5", "not a number"),
+        ("--workers", "08", "not a number"),
+        ("--user-data", "none", "no such file"),
+        ("--user-data", large.to_str().unwrap(), "49149"),
+        ("--node-ports", "30000", "20000-40000"),
+        ("--node-ports", "40000-20000", "20000-40000"),
+        ("--node-ports", "0-1", "20000-40000"),
+        ("--node-ports", "1-65536", "20000-40000"),
+        ("--security-group", "", "needs a value"),
+        ("--colour", "blue", "no such option"),
     ];
-    for (arguments, why) in cases {
-        let output = cloud.create(arguments);
-        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
-        assert!(
-            said(&output).contains(why),
-            "{arguments:?}: {}",
-            said(&output)
-        );
+    for (option, value, why) in cases {
+        let output = cloud.create(&[option, value]);
+        let said = said(&output);
+        assert_eq!(output.status.code(), Some(2), "{option} {value}: {said}");
+        assert!(said.contains(why), "{option} {value}: {said}");
     }
     assert!(cloud.asked(&[]).is_empty());
+}
+
+#[test]
+fn a_soft_policy_is_asked_for_in_its_version_and_a_client_without_it_is_named() {
+    let cloud = Cloud::new();
+    let soft = ["--policy", "soft-anti-affinity"];
+    let output = cloud.create(&soft);
+    assert!(output.status.success(), "{}", said(&output));
+
+    let cloud = Cloud::new();
+    fs::write(cloud.dir.path().join("old"), "").unwrap();
+    let output = cloud.create(&soft);
+    assert_eq!(output.status.code(), Some(1));
+    for word in [
+        "soft-anti-affinity",
+        "openstack 3.8.0",
+        "--policy anti-affinity",
+    ] {
+        assert!(said(&output).contains(word), "{}", said(&output));
+    }
+    assert!(cloud.asked(&["security"]).is_empty());
+    assert!(!cloud.dir.path().join("there").exists());
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use appliance::nodespec::ports::{OPENINGS, When};
+use appliance::user_data::SIZE_LIMIT;
 use serde_json::{Value, json};
 
 use super::{Rule, protocol, python, rule};
@@ -124,5 +125,80 @@ fn the_terraform_modules_rules_are_made_of_its_openings() {
     for variable in blocks(&module, "variable") {
         let (name, variable) = variable.as_object().unwrap().iter().next().unwrap();
         assert!(variable["description"].is_string(), "{name}");
+    }
+}
+
+/// The variables whose values the module refuses.
+fn refused(values: &Value) -> Vec<String> {
+    let mut all = json!({
+        "user_data": "#cloud-config\n", "clients": "192.0.2.0/24", "image": "i",
+        "master_flavor": "m", "worker_flavor": "w", "network_id": "n", "subnet_id": "s",
+    });
+    for (name, value) in values.as_object().unwrap() {
+        all[name] = value.clone();
+    }
+    let output = python(
+        "check_variables.py",
+        &["deploy/terraform", &all.to_string()],
+    );
+    assert!(output.status.success(), "{}", said(&output));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+#[test]
+fn the_terraform_module_refuses_what_cannot_be() {
+    for good in [
+        json!({}),
+        json!({"clients": "0.0.0.0/0", "pod_cidr": "10.128.0.0/9", "service_cidr": "10.68.0.0/24"}),
+        json!({"masters": 3, "workers": 0, "node_ports": [30000, 30000], "security_groups": ["g"]}),
+        json!({"user_data": "x".repeat(SIZE_LIMIT)}),
+    ] {
+        assert!(refused(&good).is_empty(), "{good}");
+    }
+    for (name, bad) in [
+        (
+            "clients",
+            json!([
+                "2001:db8::/32",
+                "192.0.2.5/24",
+                "192.0.2.0/33",
+                "192.0.2.0",
+                "",
+                "all"
+            ]),
+        ),
+        (
+            "pod_cidr",
+            json!(["172.20.0.1/16", "fd00::/48", "172.20.0.0"]),
+        ),
+        ("service_cidr", json!(["10.68.0.0/12", "::/0"])),
+        (
+            "node_ports",
+            json!([
+                [40000, 20000],
+                [],
+                [20000],
+                [1, 2, 3],
+                [0, 1],
+                [1, 65536],
+                [1.5, 2]
+            ]),
+        ),
+        ("masters", json!([0, 2, 1.5])),
+        ("workers", json!([2.5, -1])),
+        (
+            "name",
+            json!(["", "Kubernetes", "1st", "k-", "a.b", "k\n", "k".repeat(31)]),
+        ),
+        ("security_groups", json!([[""], ["g", ""]])),
+        ("ipip", json!(["", "sometimes"])),
+        ("server_group_policy", json!(["affinity"])),
+        ("user_data", json!(["", "x".repeat(SIZE_LIMIT + 1)])),
+        ("image", json!([""])),
+        ("subnet_id", json!([""])),
+    ] {
+        for value in bad.as_array().unwrap() {
+            assert_eq!(refused(&json!({ name: value })), [name], "{value}");
+        }
     }
 }
