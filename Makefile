@@ -6,6 +6,8 @@ SHELL := /bin/bash
 
 # How long to fuzz each target, in seconds.
 FUZZ_SECONDS ?= 10
+# How many generated inputs `make test-more` gives to cloud-init.
+INPUTS ?= 10000
 # The directory of all built files.
 OUT ?= out
 # Another release of Debian for the VMs than the usual one: bullseye, bookworm or trixie.
@@ -219,7 +221,8 @@ vms: harness
 
 # Not in `test`, which must end within an hour on two cores without KVM.
 .PHONY: test-more
-test-more: tools appliance reproducible fuzz ## Longer tests: single VMs, reproducible build, fuzzing
+test-more: tools appliance reproducible fuzz ## Longer tests: thousands of inputs for cloud-init, single VMs, reproducible build, fuzzing
+	APPLIANCE_INPUTS=$(INPUTS) cargo test --locked --test integration cloud_init_reads:: -- --nocapture
 	APPLIANCE=$(abspath $(OUT)/appliance) cargo test --locked --test integration vm:: -- --ignored --skip golden:: --test-threads=1 --nocapture
 
 .PHONY: e2e

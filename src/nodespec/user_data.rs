@@ -209,12 +209,11 @@ fn for_cloud_init(value: &Value) -> Result<Option<Settings>> {
     match value {
         Value::String(text) => settings(text.as_bytes()),
         Value::Array(items) => {
-            let mut found = None;
+            let mut found = Found::default();
             for text in items.iter().filter_map(Value::as_str) {
-                // Of several, the last one counts, as in a MIME message.
-                found = settings(text.as_bytes())?.or(found);
+                cloud_config::add(text.as_bytes(), &mut found)?;
             }
-            Ok(found)
+            Ok(found.file.or(found.section))
         }
         _ => Ok(None),
     }

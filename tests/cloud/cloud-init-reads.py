@@ -1,7 +1,11 @@
-"""Lets cloud-init itself take user-data apart and merge its cloud-configs.
+"""Lets cloud-init itself read user-data, vendor-data and config drives, and merge cloud-configs.
 
-Standard input: a JSON list of user-data in base64. Standard output: a JSON list with the merged
-cloud-config of each, or null if cloud-init fails.
+Standard input: an object with a list for each kind. Standard output: cloud-init's version, and for
+each kind a list of results; null where cloud-init fails.
+
+  user_data    bytes in base64          the merged cloud-config
+  vendor_data  a value of JSON          the merged cloud-config
+  drives       a directory              what cloud-init reads: name, user-data
 """
 
 import base64
@@ -9,8 +13,9 @@ import json
 import logging
 import sys
 
-from cloudinit import handlers, helpers, user_data, util
+from cloudinit import handlers, helpers, sources, user_data, util, version
 from cloudinit.handlers.cloud_config import CloudConfigPartHandler
+from cloudinit.sources.helpers import openstack
 
 logging.disable(logging.CRITICAL)
 # Nothing is asked for: addresses in the input are not followed.
@@ -19,10 +24,7 @@ user_data.UserDataProcessor._do_include = lambda *_: None
 
 def merged(data):
     paths = helpers.Paths({})
-    try:
-        message = user_data.UserDataProcessor(paths).process(data)
-    except Exception:
-        return None
+    message = user_data.UserDataProcessor(paths).process(data)
     handler = CloudConfigPartHandler(paths)
     types = handler.list_types()
 
@@ -36,4 +38,32 @@ def merged(data):
     return handler.cloud_buf or {}
 
 
-print(json.dumps([merged(base64.b64decode(data)) for data in json.load(sys.stdin)], default=str))
+def vendor(value):
+    data = sources.convert_vendordata(value)
+    return merged(data) if data else {}
+
+
+def drive(directory):
+    found = openstack.ConfigDriveReader(directory).read_v2()
+    data = found.get("userdata")
+    return {
+        "name": found["metadata"].get("name"),
+        "user_data": util.decode_binary(data) if data else None,
+    }
+
+
+def tried(function, value):
+    try:
+        return function(value)
+    except Exception:
+        return None
+
+
+asked = json.load(sys.stdin)
+result = {
+    "version": version.version_string(),
+    "user_data": [tried(merged, base64.b64decode(data)) for data in asked["user_data"]],
+    "vendor_data": [tried(vendor, value) for value in asked["vendor_data"]],
+    "drives": [tried(drive, directory) for directory in asked["drives"]],
+}
+print(json.dumps(result, default=str))

@@ -37,6 +37,23 @@ pub fn python_of_cloud_init() -> Command {
     python
 }
 
+/// The same with a newer cloud-init, whose schema takes only keys of its own. None where the archive of
+/// this machine's distribution has no newer one.
+pub fn python_of_newer_cloud_init() -> Option<Command> {
+    let newer = Path::new(env!("CARGO_MANIFEST_DIR")).join("out/newer/root");
+    let modules = newer.join("usr/lib/python3/dist-packages");
+    if !modules.exists() {
+        println!("there is no newer cloud-init below out/newer: see tests/vm/install-tools.sh");
+        return None;
+    }
+    let mut python = python_of_cloud_init();
+    let older = python.get_envs().find(|(name, _)| *name == "PYTHONPATH");
+    let older = older.and_then(|(_, path)| path).map(ToOwned::to_owned);
+    let paths = std::iter::once(modules).chain(older.map(Into::into));
+    python.env("PYTHONPATH", std::env::join_paths(paths).unwrap());
+    Some(python)
+}
+
 /// The result of `detect` with cloud-init's own cache of that fixture.
 fn detected_in_cache(fixture: &str, address: &str) -> Value {
     let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");

@@ -14,6 +14,7 @@ mod certs;
 mod cis;
 mod cli;
 mod cloud_init;
+mod cloud_init_reads;
 mod config;
 mod convert;
 mod datastore;

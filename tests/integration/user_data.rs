@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use appliance::nodespec::settings::Settings;
@@ -10,7 +11,7 @@ use appliance::nodespec::user_data;
 use proptest::prelude::{ProptestConfig, prop_assert_eq, proptest};
 use serde_json::{Value, json};
 
-use crate::cloud_init::python_of_cloud_init;
+use crate::cloud_init::{python_of_cloud_init, python_of_newer_cloud_init};
 use crate::harness::{Machine, detected, document, said, setting};
 
 const TOKEN: &str = "TOKEN";
@@ -146,17 +147,77 @@ fn cloud_inits_own_check_accepts_every_form() {
                 .all(|key| ["write_files", "runcmd"].contains(&key.as_str())),
             "{keys:?}"
         );
-        let config = self::cluster(text);
-        let output = python_of_cloud_init()
-            .args(["-m", "cloudinit.cmd.main", "schema", "--config-file"])
-            .arg(path(&config))
-            .output()
-            .unwrap();
+        accepted(text);
+    }
+}
+
+/// The result of cloud-init's own check of a cloud-config, by this Python.
+fn check(mut python: Command, text: &str) -> Output {
+    let config = cluster(text);
+    python
+        .args(["-m", "cloudinit.cmd.main", "schema", "--config-file"])
+        .arg(path(&config))
+        .output()
+        .unwrap()
+}
+
+/// Checks that cloud-init of both ages takes the cloud-config, without a word against it.
+fn accepted(text: &str) {
+    for python in std::iter::once(python_of_cloud_init()).chain(python_of_newer_cloud_init()) {
+        let output = check(python, text);
+        let said = said(&output);
+        assert!(output.status.success(), "{text}\n{said}");
+        let word = said.trim().lines().collect::<Vec<_>>();
         assert!(
-            output.status.success() && said(&output).contains("Valid"),
-            "{form:?}: {}",
-            said(&output)
+            word.len() == 1 && word[0].starts_with("Valid"),
+            "{text}\n{said}"
         );
+    }
+}
+
+/// Every cloud-config in the documentation.
+fn documented() -> Vec<(String, String)> {
+    let project = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let pages = fs::read_dir(project.join("docs")).unwrap();
+    let pages = pages.map(|entry| entry.unwrap().path());
+    let others = ["README.md", "deploy/README.md"].map(|name| project.join(name));
+    let mut found = Vec::new();
+    for page in pages
+        .chain(others)
+        .filter(|path| path.extension().is_some_and(|e| e == "md"))
+    {
+        let text = fs::read_to_string(&page).unwrap();
+        let mut lines = text.lines().peekable();
+        while let Some(line) = lines.next() {
+            let is_code = |line: &str| line.is_empty() || line.starts_with("    ");
+            if line != "    #cloud-config" {
+                continue;
+            }
+            let mut example = "#cloud-config\n".to_owned();
+            while let Some(line) = lines.next_if(|line| is_code(line)) {
+                example += line.get(4..).unwrap_or_default();
+                example.push('\n');
+            }
+            found.push((page.display().to_string(), example));
+        }
+    }
+    let seed = fs::read_to_string(project.join("packer/seed/user-data")).unwrap();
+    found.push(("packer/seed/user-data".to_owned(), seed));
+    found
+}
+
+#[test]
+fn cloud_inits_own_check_accepts_every_example_of_the_documentation() {
+    let examples = documented();
+    assert!(examples.len() >= 3, "{examples:?}");
+    for (place, example) in examples {
+        println!("{place}");
+        accepted(&example);
+    }
+    // What the check refuses: a key of its own at the top.
+    if let Some(python) = python_of_newer_cloud_init() {
+        let output = check(python, "#cloud-config\nappliance: {role: single}\n");
+        assert!(!output.status.success(), "{}", said(&output));
     }
 }
 

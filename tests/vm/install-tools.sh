@@ -60,6 +60,9 @@ requirements=(tests/deploy/requirements.txt tests/sbom/requirements.txt)
 checked=tests/audit/requirements.txt
 # The directory of unpacked packages.
 debian=out/debian
+# The directory of a newer cloud-init, whose schema takes only its own keys, and the release that it is from.
+newer=out/newer
+release=trixie
 
 usage() {
     echo "usage: install-tools.sh demo|test [--dry-run]" >&2
@@ -139,6 +142,30 @@ unpack_packages() {
     rm -rf "$archives"
 }
 
+# Downloads and unpacks the newer cloud-init from the archive of this machine. Only Debian's has that release.
+unpack_newer() {
+    local work=$PWD/$newer/work keys=/usr/share/keyrings/debian-archive-keyring.gpg uri archive
+    [ ! -e "$newer/release" ] || return 0
+    # shellcheck disable=SC2016 # apt's own variables
+    uri=$(apt-get indextargets --format '$(ORIGIN) $(SUITE) $(REPO_URI)' 'Created-By: Packages' |
+        awk '$1 == "Debian" && $2 !~ /security|updates|backports/ { uri = $3 } END { print uri }')
+    [ -n "$uri" ] || { echo "no newer cloud-init: the archive of this machine is not Debian's"; return 0; }
+    echo "unpacking cloud-init of $release below $newer, without installing"
+    rm -rf "$newer"
+    mkdir -p "$work/lists/partial" "$work/archives/partial" "$newer/root"
+    echo "deb [signed-by=$keys] $uri $release main" >"$work/sources.list"
+    set -- -o "Dir::Etc::sourcelist=$work/sources.list" -o Dir::Etc::sourceparts=/dev/null \
+        -o "Dir::State::lists=$work/lists" -o "Dir::Cache=$work" -o APT::Sandbox::User=root \
+        -o Acquire::Languages=none -o Debug::NoLocking=yes --quiet=2
+    apt-get "$@" update
+    (cd "$work" && apt-get "$@" download cloud-init)
+    for archive in "$work"/cloud-init_*.deb; do
+        dpkg-deb --extract "$archive" "$newer/root"
+    done
+    rm -rf "$work"
+    echo "$release" >"$newer/release"
+}
+
 install_python() {
     cmp -s <(cat "$checked" "${requirements[@]}") "$venv/installed" && return
     echo "installing Python packages below $venv"
@@ -162,6 +189,7 @@ case ${2:-} in
 --dry-run)
     echo "installed on this machine: ${installed[*]}"
     echo "unpacked below $debian: ${unpacked[*]}"
+    [ "$1" = demo ] || echo "unpacked below $newer: cloud-init of $release"
     exit 0
     ;;
 *) usage ;;
@@ -176,4 +204,5 @@ mapfile -t to_unpack < <(not_unpacked)
 [ $((${#to_install[@]} + ${#to_unpack[@]})) -eq 0 ] || [ "$(id -u)" -ne 0 ] || apt update
 [ "${#to_install[@]}" -eq 0 ] || install_packages "${to_install[@]}"
 [ "${#to_unpack[@]}" -eq 0 ] || unpack_packages "${to_unpack[@]}"
+[ "$1" = demo ] || unpack_newer
 [ "$1" = demo ] || install_python

@@ -43,14 +43,23 @@ struct CloudConfig {
 /// If a part with settings is broken, cannot be read by this program, or names a way of merging.
 pub fn find(data: &[u8]) -> Result<Found> {
     let mut found = Found::default();
+    add(data, &mut found)?;
+    Ok(found)
+}
+
+/// Reads all parts of the data, as parts after those whose settings were found.
+///
+/// # Errors
+/// As [`find`].
+pub fn add(data: &[u8], found: &mut Found) -> Result<()> {
     for part in parts(data)? {
-        let result = read(&part, &mut found);
+        let result = read(&part, found);
         match part.name.is_empty() {
             true => result?,
             false => result.with_context(|| part.name.clone())?,
         }
     }
-    Ok(found)
+    Ok(())
 }
 
 fn read(part: &Part, found: &mut Found) -> Result<()> {
@@ -71,10 +80,17 @@ fn read(part: &Part, found: &mut Found) -> Result<()> {
         Err(_) => return Ok(()),
     };
     match part.kind {
-        Kind::CloudConfig => cloud_config(text, part.is_merged, found),
+        // cloud-init passes it over.
+        Kind::CloudConfig if begins_with_raw_mark(part) => Ok(()),
+        Kind::CloudConfig => cloud_config(text, part.merge_type.as_deref(), found),
         Kind::Template => template(text, found),
         _ => Ok(()),
     }
+}
+
+/// Whether the part has a byte order mark that cloud-init does not understand.
+pub(super) fn begins_with_raw_mark(part: &Part) -> bool {
+    part.is_raw && part.content.starts_with(BYTE_ORDER_MARK.as_bytes())
 }
 
 /// Whether the bytes begin like a cloud-config, although they are not all text.
@@ -83,16 +99,20 @@ fn starts_with_header(content: &[u8]) -> bool {
     line.is_some_and(|line| kind_of_start(line) == Some(Kind::CloudConfig))
 }
 
-fn cloud_config(text: &str, is_merged: bool, found: &mut Found) -> Result<()> {
-    if text.starts_with(BYTE_ORDER_MARK) || super::may_have_settings(text) && is_list(text) {
+fn cloud_config(text: &str, merge_type: Option<&str>, found: &mut Found) -> Result<()> {
+    let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
+    if super::may_have_settings(text) && is_list(text) {
         // cloud-init passes it over.
         return Ok(());
     }
+    let Some(is_merged) = merging(text, merge_type) else {
+        return Ok(());
+    };
     if super::may_have_section(text) {
         let config: Option<CloudConfig> = parse_yaml(text)?;
         if let Some(settings) = config.and_then(|config| config.appliance) {
             ensure!(
-                found.section.is_none() || !(is_merged || has_merge_key(text)),
+                found.section.is_none() || !is_merged,
                 "a part before it has a section `{SECTION}:`, too, and this one says how to merge \
                  them; keep one section"
             );
@@ -100,7 +120,7 @@ fn cloud_config(text: &str, is_merged: bool, found: &mut Found) -> Result<()> {
         }
     }
     if text.contains(CONFIG) || found.file.is_some() && text.contains("write_files") {
-        files(text, is_merged || has_merge_key(text), found)?;
+        files(text, is_merged, found)?;
     }
     Ok(())
 }
@@ -114,10 +134,21 @@ fn is_list(text: &str) -> bool {
         && parse_yaml::<Value>(text).is_ok_and(|value| value.is_array())
 }
 
-/// Whether a line begins with a key that says how to merge a part.
-fn has_merge_key(text: &str) -> bool {
+/// Whether the values of the parts before count where both have one; `None` if cloud-init loses the
+/// part, because it is not said how to merge objects (`cloudinit/mergers`).
+pub(super) fn merging(text: &str, header: Option<&str>) -> Option<bool> {
+    let mut said = header.unwrap_or_default().to_lowercase();
     let mut lines = text.lines();
-    lines.any(|line| line.starts_with("merge_how") || line.starts_with("merge_type"))
+    if lines.any(|line| line.starts_with("merge_how") || line.starts_with("merge_type")) {
+        let config: Value = parse_yaml(text).unwrap_or_default();
+        let keys = [&config["merge_how"], &config["merge_type"]];
+        let value = keys.into_iter().find(|value| !value.is_null());
+        said += &value.map_or(String::new(), |value| value.to_string().to_lowercase());
+    }
+    match said.is_empty() || said.contains("dict(replace") {
+        true => Some(false),
+        false => said.contains("dict").then_some(true),
+    }
 }
 
 /// The settings in the file that the cloud-config writes.
@@ -196,7 +227,7 @@ fn template(text: &str, found: &mut Found) -> Result<()> {
          into a MIME part of its own, without the line `{JINJA}`"
     );
     match kind_of_start(rest.as_bytes()) {
-        Some(Kind::CloudConfig) => cloud_config(rest, false, found),
+        Some(Kind::CloudConfig) => cloud_config(rest, None, found),
         _ => Ok(()),
     }
 }

@@ -58,6 +58,8 @@ const GZIP_TYPES: [&str; 8] = [
     "application/x-gzip",
     "application/x-gzip-compressed",
 ];
+/// The headers that say how to merge a part with those before it.
+const MERGE_HEADERS: [&str; 2] = ["Merge-Type", "X-Merge-Type"];
 const PLAIN: &str = "text/plain";
 /// Real scripts begin with `#!`, so cloud-init looks at the first line of these, too.
 const SCRIPT: &str = "text/x-shellscript";
@@ -90,8 +92,10 @@ pub(super) struct Part {
     pub(super) kind: Kind,
     /// Its bytes, usually UTF-8.
     pub(super) content: Vec<u8>,
-    /// Whether a header of it says how to merge it with the parts before.
-    pub(super) is_merged: bool,
+    /// How to merge it with the parts before, if a header of it says so.
+    pub(super) merge_type: Option<String>,
+    /// Whether it is in a MIME message as it is. cloud-init reads only ASCII of such a part.
+    pub(super) is_raw: bool,
 }
 
 impl Part {
@@ -101,7 +105,8 @@ impl Part {
             declared: None,
             kind,
             content: content.to_vec(),
-            is_merged: false,
+            merge_type: None,
+            is_raw: false,
         }
     }
 
@@ -165,8 +170,10 @@ fn of_message(message: &Message<'_>, part: &MessagePart<'_>) -> Result<Part> {
     let name = part.attachment_name().unwrap_or("without a name");
     let header = |name: &str| {
         let mut headers = part.headers().iter();
-        headers.any(|header| header.name().eq_ignore_ascii_case(name))
+        let header = headers.find(|header| header.name().eq_ignore_ascii_case(name))?;
+        Some(header.value().as_text().unwrap_or_default().to_owned())
     };
+    let is_raw = part.encoding == Encoding::None;
     let mut part = Part {
         name: format!("MIME part {}", name.escape_debug()),
         declared: Some(declared.clone()),
@@ -175,13 +182,17 @@ fn of_message(message: &Message<'_>, part: &MessagePart<'_>) -> Result<Part> {
             PartType::Message(_) => Vec::new(),
             _ => decoded(&message.raw_message, part),
         },
-        is_merged: header("Merge-Type") || header("X-Merge-Type"),
+        merge_type: MERGE_HEADERS.into_iter().find_map(header),
+        is_raw,
     };
     if GZIP_TYPES.contains(&declared.as_str())
         && let Some(content) = unpack(&part.content).with_context(|| part.name.clone())?
     {
+        // cloud-init makes a new part of it, without these headers.
         part.content = content;
         part.declared = None;
+        part.merge_type = None;
+        part.is_raw = true;
     }
     part.kind = kind_of(part.declared.as_deref(), &part.content);
     Ok(part)
@@ -240,14 +251,17 @@ pub(super) fn kind_of_start(content: &[u8]) -> Option<Kind> {
     found.map(|(_, kind)| *kind)
 }
 
-/// The part, or the parts in it if it is an archive. An archive that has no settings is not looked
-/// into: cloud-init accepts some text that is not valid YAML.
+/// The part, or the parts in it if it is an archive. An archive without settings may be what this
+/// program cannot parse: cloud-init accepts some text that is not valid YAML.
 fn exploded(part: Part) -> Result<Vec<Part>> {
-    if part.kind != Kind::Archive || !super::may_have_settings(&part.text()) {
+    if part.kind != Kind::Archive {
         return Ok(vec![part]);
     }
-    let items: Value =
-        parse_yaml(&part.text()).with_context(|| format!("{}archive", part.prefix()))?;
+    let items: Value = match parse_yaml(&part.text()) {
+        Ok(items) => items,
+        Err(_) if !super::may_have_settings(&part.text()) => return Ok(vec![part]),
+        Err(error) => return Err(error).with_context(|| format!("{}archive", part.prefix())),
+    };
     let items = items.as_array().map_or(&[][..], Vec::as_slice);
     let parts = items.iter().enumerate();
     Ok(parts
@@ -276,17 +290,17 @@ fn of_archive(index: usize, item: &Value) -> Option<Part> {
         None => kind_of_start(content.as_bytes()).unwrap_or(Kind::CloudConfig),
     };
     let header = |name: &str| {
-        let members = item.as_object().into_iter().flatten();
-        members
-            .clone()
-            .any(|(key, _)| key.eq_ignore_ascii_case(name))
+        let mut members = item.as_object().into_iter().flatten();
+        let (_, value) = members.find(|(key, _)| key.eq_ignore_ascii_case(name))?;
+        Some(value.as_str().unwrap_or_default().to_owned())
     };
     Some(Part {
         name: format!("part {} of the archive", index + 1),
         declared,
         kind,
         content: content.as_bytes().to_vec(),
-        is_merged: header("Merge-Type") || header("X-Merge-Type"),
+        merge_type: MERGE_HEADERS.into_iter().find_map(header),
+        is_raw: false,
     })
 }
 

@@ -300,6 +300,57 @@ fn a_megabyte_is_the_most_that_is_unpacked() {
 }
 
 #[test]
+fn a_byte_order_mark_is_read_where_cloud_init_reads_it() {
+    let archive =
+        "#cloud-config-archive\n- \"\u{feff}#cloud-config\\nappliance: {role: master}\\n\"\n";
+    assert_eq!(role(archive.as_bytes()).as_deref(), Some("master"));
+    let part = |encoding: &str, body: &str| {
+        format!(
+            "Content-Type: multipart/mixed; boundary=B\nMIME-Version: 1.0\n\n--B\n\
+             Content-Type: text/cloud-config\n{encoding}\n{body}\n--B--\n"
+        )
+    };
+    let text = "\u{feff}#cloud-config\nappliance: {role: master}\n";
+    let packed = part("Content-Transfer-Encoding: base64\n", &base64(text));
+    assert_eq!(role(packed.as_bytes()).as_deref(), Some("master"));
+    let raw = part("", text);
+    assert_eq!(role(raw.as_bytes()), None);
+    let why = why_unread(raw.as_bytes()).unwrap();
+    assert!(why.contains("byte order mark"), "{why}");
+}
+
+#[test]
+fn a_part_whose_merge_type_has_no_dict_is_lost_and_told() {
+    let part = |how: &str| format!("#cloud-config\n{how}\nappliance: {{role: master}}\n");
+    for kept in [
+        "merge_how: 'dict(recurse_array)+list(append)+str()'",
+        "merge_type: 'DICT(replace)+list()'",
+        "merge_how: [{name: list, settings: [append]}, {name: dict, settings: [recurse_list]}]",
+    ] {
+        assert_eq!(
+            role(part(kept).as_bytes()).as_deref(),
+            Some("master"),
+            "{kept}"
+        );
+    }
+    let lost = part("merge_how: 'list(append)+str()'");
+    assert_eq!(role(lost.as_bytes()), None);
+    let why = why_unread(lost.as_bytes()).unwrap();
+    assert!(why.contains("`dict`"), "{why}");
+}
+
+#[test]
+fn an_archive_without_settings_replaces_the_files_of_the_parts_before() {
+    let data = "Content-Type: multipart/mixed; boundary=B\nMIME-Version: 1.0\n\n\
+        --B\nContent-Type: text/cloud-config\n\nwrite_files: [{path: /etc/appliance/config.yaml, content: 'role: master'}]\n\
+        --B\nContent-Type: text/cloud-config-archive\n\n- \"#cloud-config\\nwrite_files: [{path: /etc/motd}]\"\n--B--\n";
+    assert_eq!(role(data.as_bytes()), None);
+    let list = br##"["#cloud-config\nappliance: {role: master}\n", "#cloud-config\nwrite_files: [{path: /etc/appliance/config.yaml, content: 'role: worker'}]\n", "#cloud-config\nappliance: {role: single}\n"]"##;
+    let settings = vendor_settings(list).unwrap().unwrap();
+    assert_eq!(settings.role.as_deref(), Some("worker"));
+}
+
+#[test]
 fn deep_nesting_is_refused() {
     let deep = format!("#cloud-config\nappliance: {}", "[".repeat(10_000));
     error(deep.as_bytes());

@@ -6,7 +6,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
 use super::SECTION;
-use super::cloud_config::BYTE_ORDER_MARK;
+use super::cloud_config::{BYTE_ORDER_MARK, begins_with_raw_mark, merging};
 use super::parts::{Kind, Part, is_gzip, parts, unpack_start};
 use crate::nodespec::settings::parse_yaml;
 use crate::nodespec::spelling::SUGGESTION_DISTANCE;
@@ -47,7 +47,8 @@ fn of_bytes(data: &[u8]) -> Option<String> {
         text.to_ascii_lowercase()
             .starts_with("content-type: multipart")
     };
-    if is_mime(text.trim_start()) && mentions(text) && parts(data).is_ok_and(|p| p.len() == 1) {
+    let is_whole = |found: &[Part]| matches!(found, [part] if part.name.is_empty());
+    if is_mime(text.trim_start()) && mentions(text) && parts(data).is_ok_and(|p| is_whole(&p)) {
         return Some(
             "it is a MIME message without the header `MIME-Version: 1.0`, so cloud-init does not \
              take it apart"
@@ -109,8 +110,17 @@ fn of_part(part: &Part) -> Option<String> {
     let reason = match part.kind {
         // A program may write such text on purpose.
         Kind::Program | Kind::Include => None,
-        Kind::CloudConfig if text.starts_with(BYTE_ORDER_MARK) && mentions(&text) => {
+        Kind::CloudConfig if begins_with_raw_mark(part) && mentions(&text) => {
             Some("it begins with a byte order mark; save it as UTF-8 without one".to_owned())
+        }
+        Kind::CloudConfig
+            if mentions(&text) && merging(&text, part.merge_type.as_deref()).is_none() =>
+        {
+            Some(
+                "its merge type does not say how to merge `dict`, so cloud-init loses it; remove the \
+                 merge type"
+                    .to_owned(),
+            )
         }
         Kind::CloudConfig => of_cloud_config(&text),
         _ if !mentions(&text) => None,
