@@ -5,7 +5,7 @@ each kind a list of results; null where cloud-init fails.
 
   user_data    bytes in base64          the merged cloud-config
   vendor_data  a value of JSON          the merged cloud-config
-  drives       a directory              what cloud-init reads: name, user-data
+  drives       a directory              what cloud-init reads: name, host name, user-data, network
 """
 
 import base64
@@ -46,8 +46,13 @@ def vendor(value):
 def drive(directory):
     found = openstack.ConfigDriveReader(directory).read_v2()
     data = found.get("userdata")
+    network = found.get("networkdata")
+    links = (network or {}).get("links", [])
+    names = {link["ethernet_mac_address"]: f"eth{number}" for number, link in enumerate(links)}
     return {
         "name": found["metadata"].get("name"),
+        "hostname": found["metadata"].get("hostname"),
+        "network": openstack.convert_net_json(network, known_macs=names) if network else None,
         "user_data": util.decode_binary(data) if data else None,
     }
 

@@ -43,6 +43,7 @@ mod metadata;
 mod nested;
 mod network;
 mod no_gateway;
+mod nova;
 mod others;
 mod outputs;
 mod pack;

@@ -243,6 +243,20 @@ fn two_drives_are_refused_and_both_named() {
     assert!(error.contains("--metadata-dir"), "{error}");
 }
 
+/// A FAT image of that tree.
+pub fn fat_image(tree: &Path) -> tempfile::NamedTempFile {
+    let image = tempfile::NamedTempFile::new().unwrap();
+    let machine = Machine::new();
+    let made = machine.vfat("fat", "config-2", ("16", "65536"), tree);
+    fs::copy(made, image.path()).unwrap();
+    image
+}
+
+/// What is on the image, read from a real block device; as [`read_mounted`].
+pub fn read_image(image: &Path, file_system: FileSystem) -> Option<Metadata> {
+    read_mounted(&mut Machine::new(), image, file_system)
+}
+
 /// Reads a drive on a real block device, or checks the error of a kernel that cannot. If this is
 /// not possible here, prints that and returns nothing.
 fn read_mounted(machine: &mut Machine, image: &Path, file_system: FileSystem) -> Option<Metadata> {
