@@ -125,7 +125,7 @@ fn check(server: &Server, said: &Value, metadata: Metadata) -> NodeSpec {
     assert_eq!(metadata.name, said["name"].as_str().unwrap());
     assert_eq!(metadata.hostname, said["hostname"].as_str().unwrap());
     assert_eq!(metadata.meta, server.meta);
-    let user_data = server.user_data.as_ref().map(|text| text.as_bytes());
+    let user_data = server.user_data.as_deref().map(str::as_bytes);
     assert_eq!(metadata.user_data.as_deref(), user_data);
     assert!(metadata.warnings.is_empty(), "{:?}", metadata.warnings);
     let node = node(server, metadata).unwrap_or_else(|why| panic!("{why}\n{server:?}\n{said}"));

@@ -156,18 +156,18 @@ fn role() -> impl Strategy<Value = Role> {
     let cloud = json!({"appliance": {"role": "master"}, "region": "south"});
     let service = |data: Value| (none(), None, json!({}), json!({ "cloud-init": data }));
     prop_oneof![
-        Just((meta("role"), None, json!({}), json!({}))),
-        Just((
+        Just::<Role>((meta("role"), None, json!({}), json!({}))),
+        Just::<Role>((
             meta("appliance.role"),
             scripted,
             json!({}),
             json!({"inventory": {"rack": 7}})
         )),
-        Just(user(MASTER)),
-        Just(user(FILE)),
-        Just((none(), None, cloud, json!({}))),
-        Just(service(json!(MASTER))),
-        Just(service(json!([SCRIPT, FILE]))),
+        Just::<Role>(user(MASTER)),
+        Just::<Role>(user(FILE)),
+        Just::<Role>((none(), None, cloud, json!({}))),
+        Just::<Role>(service(json!(MASTER))),
+        Just::<Role>(service(json!([SCRIPT, FILE]))),
     ]
 }
 
