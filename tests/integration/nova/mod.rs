@@ -116,7 +116,7 @@ fn node(server: &Server, metadata: Metadata) -> Result<NodeSpec, String> {
             ..HostFacts::default()
         },
     })
-    .map_err(|refused| refused.to_string())
+    .map_err(|refused| format!("{refused}"))
 }
 
 /// Checks that the node is what Nova's model says.

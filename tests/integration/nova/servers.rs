@@ -141,7 +141,7 @@ fn ports() -> impl Strategy<Value = Vec<Port>> {
         let numbered = chosen.into_iter().enumerate();
         numbered
             .map(|(number, chosen)| self::port(number, chosen))
-            .collect()
+            .collect::<Vec<Port>>()
     })
 }
 
@@ -218,7 +218,7 @@ pub fn server() -> impl Strategy<Value = Vec<Server>> {
             index,
             ..first.clone()
         };
-        (0..count).map(server).collect()
+        (0..count).map(server).collect::<Vec<Server>>()
     })
 }
 
