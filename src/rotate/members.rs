@@ -11,7 +11,7 @@ use super::masters::Subject;
 use crate::clients::mtls;
 use crate::components::ETCD_CERTIFICATE;
 use crate::join::registry;
-use crate::join::shared::Etcd;
+use crate::join::shared::{Etcd, Listing};
 use crate::nodespec::ports::ETCD_CLIENTS;
 use crate::records::names::NodeNames;
 use crate::sys::http;
@@ -36,6 +36,10 @@ impl Members for Single {
         work()
     }
 
+    fn has_turn(&self) -> Result<bool> {
+        Ok(false)
+    }
+
     fn seal_again(&self) -> Result<()> {
         Ok(())
     }
@@ -52,6 +56,11 @@ pub struct Turns {
 #[derive(Serialize, Deserialize)]
 struct Turn {
     master: String,
+}
+
+fn whose(listing: &Listing) -> Option<Turn> {
+    let text = listing.records.get(TURN)?.text.as_deref()?;
+    serde_json::from_slice(text).ok()
 }
 
 /// The members of the cluster of the master at `root`.
@@ -88,12 +97,8 @@ impl Turns {
     fn begin(&self) -> Result<(), Failure> {
         let (etcd, kind) = (self.etcd().map_err(permanent)?, Subject::Authorities.name());
         let listing = etcd.list(kind).map_err(transient)?;
-        let found = listing
-            .records
-            .get(TURN)
-            .and_then(|found| found.text.as_deref());
         let own = &self.names.name;
-        match found.and_then(|text| serde_json::from_slice::<Turn>(text).ok()) {
+        match whose(&listing) {
             Some(turn) if turn.master == *own => return Ok(()),
             Some(turn) => {
                 return Err(transient(anyhow!(
@@ -169,6 +174,11 @@ impl Members for Turns {
             self.are_healthy(|address| address == own)
         })?;
         self.until("giving the turn back", || self.end())
+    }
+
+    fn has_turn(&self) -> Result<bool> {
+        let listing = self.etcd()?.list(Subject::Authorities.name())?;
+        Ok(whose(&listing).is_some_and(|turn| turn.master == self.names.name))
     }
 
     fn seal_again(&self) -> Result<()> {

@@ -102,7 +102,7 @@ fn any_other_user_than_root_is_refused() {
     fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let program = dir.path().join("appliance");
     fs::copy(env!("CARGO_BIN_EXE_appliance"), &program).unwrap();
-    for arguments in [&["install", "--role", "master"][..], &["status"][..]] {
+    for arguments in [&["install", "--role", "master"][..], &["token", "list"][..]] {
         let output = Command::new("setpriv")
             .args(["--reuid=65534", "--clear-groups"])
             .arg(&program)
@@ -142,7 +142,8 @@ fn the_builder_says_that_it_carries_nothing() {
         .unwrap();
     assert_eq!(output.status.code(), Some(2));
     assert!(
-        said(&output).contains("make an appliance with `appliance repack --bundle BUNDLE -o FILE`"),
+        said(&output)
+            .contains("make an appliance with `appliance repack --bundle BUNDLE --file FILE`"),
         "{}",
         said(&output)
     );

@@ -125,7 +125,7 @@ fn a_known_bundle_is_locked_into_a_directory_of_ones_own() {
     let output = workshop.run(&["bundle", "lock", "--bundle", "demo"]);
     assert_eq!(output.status.code(), Some(2));
     assert!(
-        said(&output).contains("write a copy of it with `--output DIR`"),
+        said(&output).contains("write a copy of it with `--dir DIR`"),
         "{}",
         said(&output)
     );

@@ -26,7 +26,7 @@ pub fn stored_secrets(site: &Site, bed: &mut Bed) -> String {
 pub fn the_key_of_secrets_is_replaced(site: &Site, bed: &mut Bed) {
     let said = bed
         .machine(site.master)
-        .run(&[APPLIANCE, "secrets", "rotate"])
+        .run(&[APPLIANCE, "secrets", "rotate", "--wait"])
         .unwrap();
     println!("{}{}", said.stdout, said.stderr);
     assert_eq!(said.code, 0, "{said:?}");
@@ -43,9 +43,10 @@ pub fn the_authorities_are_replaced(site: &Site, bed: &mut Bed) {
     let before = bed.shell(site.master, AUTHORITY);
     let mut done = false;
     for round in 0..ROUNDS {
-        let run = [APPLIANCE, "certs", "rotate-ca", "--continue"];
+        // Timers of the node run, too.
+        let run = [APPLIANCE, "certs", "rotate-ca", "--wait", "--continue"];
         // The first run begins the rotation.
-        let run = if round == 0 { &run[..3] } else { &run[..] };
+        let run = if round == 0 { &run[..4] } else { &run[..] };
         let said = bed.machine(site.master).run(run).unwrap();
         bed.say(&format!("rotate-ca: {}{}", said.stdout, said.stderr));
         if said.code == 0 {
@@ -54,7 +55,7 @@ pub fn the_authorities_are_replaced(site: &Site, bed: &mut Bed) {
         }
         assert_eq!(said.code, WAITS, "{said:?}");
         for worker in site.workers.iter().filter(|worker| **worker != site.master) {
-            bed.shell(worker, &format!("{APPLIANCE} certs renew"));
+            bed.shell(worker, &format!("{APPLIANCE} certs renew --wait"));
         }
         if round == 0 {
             bed.shell(
@@ -84,8 +85,14 @@ pub fn the_key_of_service_accounts_is_replaced(site: &Site, bed: &mut Bed) {
     let before = bed.shell(site.master, TOKENS);
     let mut done = false;
     for round in 0..PODS {
-        let run = [APPLIANCE, "certs", "rotate-service-accounts", "--continue"];
-        let run = if round == 0 { &run[..3] } else { &run[..] };
+        let run = [
+            APPLIANCE,
+            "certs",
+            "rotate-service-accounts",
+            "--wait",
+            "--continue",
+        ];
+        let run = if round == 0 { &run[..4] } else { &run[..] };
         let said = bed.machine(site.master).run(run).unwrap();
         bed.say(&format!(
             "rotate-service-accounts: {}{}",

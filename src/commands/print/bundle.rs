@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use indicatif::HumanBytes;
 
-use super::{ok_or, print_table, short, table};
+use super::{print_table, short, table};
 use crate::bundle::doctor::{Checksum, Diagnosis, Examined, Place};
 use crate::bundle::manifest::{BundleInfo, Manifest};
 use crate::bundle::verify::{Audit, Difference, Measure};
@@ -67,10 +67,16 @@ pub fn audit(audit: &Audit) {
             finding.name.as_str(),
             &finding.version,
             held_to,
-            ok_or(finding.problem.as_ref()),
+            finding.problem.as_ref().map_or("ok", |_| "NOT OK"),
         ]);
     }
     print_table(&table);
+    // Not in the table, which would break their checksums over lines.
+    for finding in &audit.components {
+        if let Some(problem) = &finding.problem {
+            say!("{}: {problem}", finding.name);
+        }
+    }
     for Difference { name, problem } in &audit.workloads {
         say!("workload {name}: {problem}");
     }

@@ -47,6 +47,9 @@ pub trait Members {
     /// members are healthy. Returns when this one is healthy too.
     fn in_turn(&self, work: &dyn Fn() -> Result<()>) -> Result<()>;
 
+    /// Whether it is this master's turn, because a run was cut in it: the others wait until it is over.
+    fn has_turn(&self) -> Result<bool>;
+
     /// Seals all records that masters share again: with the keys that this master has, and no others.
     fn seal_again(&self) -> Result<()>;
 }
@@ -271,7 +274,7 @@ fn carry_out(machine: &Machine, around: Around<'_>, steps: &[Step]) -> Result<()
         let (plan, _) = machine.plan(&machine.identity(Joining::Pretended)?)?;
         Ok(plan.is_empty())
     };
-    match steps.is_empty() && is_settled()? {
+    match steps.is_empty() && is_settled()? && !around.members.has_turn()? {
         true => work(),
         false => around.members.in_turn(&work),
     }

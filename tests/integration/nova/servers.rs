@@ -14,15 +14,15 @@ const MASTER: &str = "#cloud-config\nappliance: {role: master}\n";
 const FILE: &str = "#cloud-config\nwrite_files:\n- path: /etc/appliance/config.yaml\n  content: |\n    role: master\n";
 const SCRIPT: &str = "#!/bin/sh\nappliance install\n";
 
-/// Names that people give. Of each, Nova makes a host name.
-const NAMES: [&str; 14] = [
+/// Names that people give. Of each, Nova makes a host name, and this program the name of a node. One that is a number
+/// is refused.
+const NAMES: [&str; 13] = [
     "server02",
     "Kube-Node-B",
     "my server",
     "web_1.example.com",
     "Köln-Nord",
     "節点",
-    "42",
     "-dash-",
     "a..b",
     "K8S.Node.",
