@@ -146,8 +146,8 @@ fn installed() -> (Machine, Installed) {
     (machine, prepared)
 }
 
-fn run(master: &Installed, others: &Others, wish: Wish) -> Report {
-    rotated(master, others, &wish).unwrap()
+fn run(master: &Installed, others: &Others, wish: &Wish) -> Report {
+    rotated(master, others, wish).unwrap()
 }
 
 #[test]
@@ -155,7 +155,7 @@ fn a_master_trusts_both_then_issues_anew_then_drops_the_old_one_and_waits_each_t
     let (machine, master) = installed();
     let others = Others::default();
     let before = ca_files(&machine);
-    assert_eq!(run(&master, &others, GO_ON).stage, Stage::None);
+    assert_eq!(run(&master, &others, &GO_ON).stage, Stage::None);
     let around = Around {
         cluster: &others,
         masters: &Alone::default(),
@@ -167,7 +167,7 @@ fn a_master_trusts_both_then_issues_anew_then_drops_the_old_one_and_waits_each_t
     let key = read(&machine, &paths::key(AUTHORITY));
 
     set(&others.behind, &["server01"]);
-    let report = run(&master, &others, BEGIN);
+    let report = run(&master, &others, &BEGIN);
     assert_eq!(
         (report.stage, &report.behind[..]),
         (Stage::Both, &["server01".to_owned()][..])
@@ -203,7 +203,7 @@ fn a_master_trusts_both_then_issues_anew_then_drops_the_old_one_and_waits_each_t
     // The nodes followed, a pod did not.
     set(&others.behind, &[]);
     set(&others.blind, &["kube-system/kube-dns"]);
-    let report = run(&master, &others, GO_ON);
+    let report = run(&master, &others, &GO_ON);
     assert_eq!((report.stage, report.pods.len()), (Stage::Both, 1));
     assert_eq!(read(&machine, &paths::key(AUTHORITY)), key);
 
@@ -230,9 +230,9 @@ fn a_master_trusts_both_then_issues_anew_then_drops_the_old_one_and_waits_each_t
     }
     assert_ne!(read(&machine, &paths::key(AUTHORITY)), key);
     is_settled(&machine, Role::Master);
-    assert_eq!(run(&master, &pending, GO_ON).stage, Stage::Anew);
+    assert_eq!(run(&master, &pending, &GO_ON).stage, Stage::Anew);
 
-    let report = run(&master, &others, GO_ON);
+    let report = run(&master, &others, &GO_ON);
     assert!(report.complete && report.stage == Stage::None, "{report:?}");
     for (name, old) in [AUTHORITY, ETCD_AUTHORITY].iter().zip(&old) {
         let new = trusted(&machine, name);
@@ -306,7 +306,7 @@ fn a_run_that_is_cut_between_two_files_is_continued_by_the_next_one() {
             set(&waiting.behind, &["server01"]);
             let followed = Others::default();
             let before = of_authorities(&machine);
-            run(&master, &waiting, BEGIN);
+            run(&master, &waiting, &BEGIN);
             let both = of_authorities(&machine);
             let (from, to) = match step {
                 0 | 1 => (before, both),
@@ -344,7 +344,7 @@ fn a_run_that_is_cut_between_two_files_is_continued_by_the_next_one() {
                 fs::create_dir_all(root.join(path).parent().unwrap()).unwrap();
                 fs::write(root.join(path), &to[&root.join(path)]).unwrap();
             }
-            let report = run(&master, &followed, BEGIN);
+            let report = run(&master, &followed, &BEGIN);
             assert!(report.complete, "step {step}, {count} files: {report:?}");
             is_settled(&machine, Role::Master);
             assert_eq!(trusted(&machine, AUTHORITY).len(), 1);

@@ -133,10 +133,8 @@ pub fn asked(mut python: Command, questions: &Value) -> Value {
 /// The roles in a cloud-config that cloud-init merged.
 fn roles(config: &Value) -> Roles {
     let role = |value: &Value| value["role"].as_str().map(str::to_owned);
-    let files = config["write_files"].as_array().into_iter().flatten();
-    let file = files
-        .filter(|file| file["path"] == "/etc/appliance/config.yaml")
-        .last();
+    let mut files = config["write_files"].as_array().into_iter().flatten();
+    let file = files.rfind(|file| file["path"] == "/etc/appliance/config.yaml");
     let content = file.map(|file| {
         let content = file["content"].as_str().unwrap();
         match file["encoding"].as_str() {
@@ -151,11 +149,10 @@ fn roles(config: &Value) -> Roles {
 /// Shows the counts, in the output of a run that succeeds, too.
 fn count(what: &str, version: &Value, [all, agreed, in_table]: [usize; 3]) {
     let version = version.as_str().unwrap();
-    writeln!(
-        std::io::stderr(),
-        "cloud-init {version}, {what}: {all} inputs, {agreed} agreed, {in_table} in the table of reasons"
-    )
-    .unwrap();
+    let line = format!(
+        "cloud-init {version}, {what}: {all} inputs, {agreed} agreed, {in_table} in the table of reasons\n"
+    );
+    std::io::stderr().write_all(line.as_bytes()).unwrap();
 }
 
 /// Prints how many cases agree, and fails if one differs without a reason.

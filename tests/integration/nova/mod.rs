@@ -237,11 +237,8 @@ fn images_and_services(servers: &[Server], nova: &Nova) {
             services += 1;
         }
     }
-    writeln!(
-        std::io::stderr(),
-        "Nova: {images} images, {services} servers of its metadata service"
-    )
-    .unwrap();
+    let line = format!("Nova: {images} images, {services} servers of its metadata service\n");
+    std::io::stderr().write_all(line.as_bytes()).unwrap();
     assert!(services > 0);
     let error = served(nova.nobody).unwrap_err();
     assert!(
