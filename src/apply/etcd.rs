@@ -10,9 +10,9 @@ use crate::clients::etcd::{Member, change, known_members, peer_url};
 use crate::clients::mtls;
 use crate::components::ETCD_CERTIFICATE;
 use crate::desired::EtcdMember;
-use crate::sys::retry::{Failure, Schedule, retried, transient};
+use crate::sys::retry::transient;
 use crate::sys::root::Root;
-use crate::sys::waiting::Waiting;
+use crate::sys::waiting::awaited;
 
 /// How long a member may take to answer. A member that waits for others does not answer.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -91,16 +91,12 @@ fn next(members: &[Member], peer_url: &str) -> Next {
 /// if necessary.
 pub fn prepare(root: &Root, member: &EtcdMember) -> Result<Entry> {
     let began = Instant::now();
-    let schedule = Schedule::until(began + PATIENCE, PAUSE);
     let new = || Entry {
         beginning: Beginning::New,
         cluster: member.cluster.clone(),
     };
-    let _waiting = Waiting::new("etcd's other members", Some(PATIENCE));
-    let prepared = retried(
-        "waiting for etcd's other members",
-        schedule,
-        || match attempt(root, member) {
+    awaited("etcd's other members", PATIENCE, PAUSE, || {
+        match attempt(root, member) {
             Ok(Some(members)) => Ok(Entry {
                 beginning: Beginning::Existing,
                 cluster: cluster_of(&members, member).map_err(transient)?,
@@ -108,9 +104,8 @@ pub fn prepare(root: &Root, member: &EtcdMember) -> Result<Entry> {
             Ok(None) => Ok(new()),
             Err(_) if member.founds && began.elapsed() > ALONE => Ok(new()),
             Err(error) => Err(transient(error)),
-        },
-    );
-    prepared.map_err(Failure::into_error)
+        }
+    })
 }
 
 /// The members of the running cluster, including `member`; `None` if the cluster has not started

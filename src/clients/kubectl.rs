@@ -1,14 +1,14 @@
 //! Runs the bundle's kubectl with the administrator's kubeconfig.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 use serde_json::Value;
 
 use crate::paths::{self, BIN_DIR};
 use crate::sys::process::{Command, Runner};
-use crate::sys::retry::{Failure, Schedule, retried, transient};
-use crate::sys::waiting::Waiting;
+use crate::sys::retry::transient;
+use crate::sys::waiting::awaited;
 
 /// How long the API server may take to come up: as long as `appliance install` waits for a node.
 const COMING_UP: Duration = Duration::from_secs(900);
@@ -27,15 +27,12 @@ fn kubectl(arguments: &[&str]) -> Command {
 
 /// Applies the objects in the file at `path` as soon as the API answers.
 pub fn apply(runner: &dyn Runner, path: &str) -> Result<()> {
-    let schedule = Schedule::until(Instant::now() + COMING_UP, PAUSE);
-    let _waiting = Waiting::new("the API server", Some(COMING_UP));
-    let applied = retried("waiting for the API server", schedule, || {
+    awaited("the API server", COMING_UP, PAUSE, || {
         ready(runner).map_err(transient)?;
         // A starting API server refuses some requests that it accepts later: it may restart, answer
         // too late, or not have its roles yet.
         apply_now(runner, path).map_err(transient)
-    });
-    applied.map_err(Failure::into_error)
+    })
 }
 
 /// Fails with the API server's answer unless it says that it is healthy.

@@ -1,7 +1,7 @@
 //! What a master sees of the nodes and pods of its cluster.
 
 use std::collections::BTreeSet;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow};
 use base64::Engine;
@@ -22,7 +22,8 @@ use crate::join::registry;
 use crate::join::shared::Etcd;
 use crate::paths::ROTATION_SINCE;
 use crate::plan::{Plan, Step};
-use crate::sys::retry::{Failure, Schedule, retried, transient};
+use crate::sys::retry::transient;
+use crate::sys::waiting::awaited;
 
 /// How long the controller manager may take to put the authorities into all tokens of service accounts.
 const TOKENS: Duration = Duration::from_secs(300);
@@ -60,23 +61,17 @@ impl Cluster for Seen<'_> {
     fn blind(&self, pem: &str) -> Result<Vec<String>> {
         let api = Api::here(&self.0.root)?;
         let wanted = BASE64.encode(pem);
-        let schedule = Schedule::until(Instant::now() + TOKENS, PAUSE);
-        let all = retried(
-            "waiting for the tokens of service accounts",
-            schedule,
-            || {
-                let old = api.tokens_without(&wanted).map_err(transient)?;
-                match old.first() {
-                    None => Ok(()),
-                    Some(name) => Err(transient(anyhow!(
-                        "the controller manager has not put the new authority into {} tokens of service accounts, for \
+        awaited("the tokens of service accounts", TOKENS, PAUSE, || {
+            let old = api.tokens_without(&wanted).map_err(transient)?;
+            match old.first() {
+                None => Ok(()),
+                Some(name) => Err(transient(anyhow!(
+                    "the controller manager has not put the new authority into {} tokens of service accounts, for \
                      example {name}; see `journalctl -u kube-controller-manager`",
-                        old.len()
-                    ))),
-                }
-            },
-        );
-        all.map_err(Failure::into_error)?;
+                    old.len()
+                ))),
+            }
+        })?;
         let since = since(self.0, pem)?;
         let pods = kubectl::get(self.0.runner, &["pods", "--all-namespaces"])?;
         Ok(older(&pods, since))

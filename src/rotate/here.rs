@@ -1,6 +1,6 @@
 //! The master on which a rotation runs.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use reqwest::blocking::Client;
@@ -17,8 +17,8 @@ use crate::paths::{AUTHORITIES, ENCRYPTION};
 use crate::pki::Secret;
 use crate::plan::{Step, UnitState};
 use crate::sys::process::Runner;
-use crate::sys::retry::{Failure, Schedule, retried, transient};
-use crate::sys::waiting::Waiting;
+use crate::sys::retry::transient;
+use crate::sys::waiting::awaited;
 
 /// How long etcd may take to answer.
 const ANSWER: Duration = Duration::from_secs(60);
@@ -108,22 +108,17 @@ fn refused(step: &Step, what: &str) -> Refused {
 
 /// Waits until systemd has started the API server and it is healthy.
 pub fn until_up(runner: &dyn Runner) -> Result<()> {
-    let schedule = Schedule::until(Instant::now() + COMING_UP, PAUSE);
-    let _waiting = Waiting::new("the API server", Some(COMING_UP));
-    let up = retried("waiting for the API server", schedule, || {
+    awaited("the API server", COMING_UP, PAUSE, || {
         runs(runner, API_SERVER).map_err(transient)?;
         kubectl::ready(runner).map_err(transient)
-    });
-    up.map_err(Failure::into_error)
+    })
 }
 
 /// Waits until systemd has started the service `name`.
 pub fn until_running(runner: &dyn Runner, name: &str) -> Result<()> {
-    let schedule = Schedule::until(Instant::now() + COMING_UP, PAUSE);
-    let what = format!("waiting for {name}");
-    let _waiting = Waiting::new(name, Some(COMING_UP));
-    let up = retried(&what, schedule, || runs(runner, name).map_err(transient));
-    up.map_err(Failure::into_error)
+    awaited(name, COMING_UP, PAUSE, || {
+        runs(runner, name).map_err(transient)
+    })
 }
 
 fn runs(runner: &dyn Runner, name: &str) -> Result<()> {

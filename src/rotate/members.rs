@@ -1,6 +1,6 @@
 //! The members of etcd on several masters: they restart one after the other.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 use core::net::Ipv4Addr;
@@ -15,9 +15,9 @@ use crate::join::shared::{Etcd, Listing};
 use crate::nodespec::ports::ETCD_CLIENTS;
 use crate::records::names::NodeNames;
 use crate::sys::http;
-use crate::sys::retry::{Failure, Schedule, permanent, retried, transient};
+use crate::sys::retry::{Failure, permanent, transient};
 use crate::sys::root::Root;
-use crate::sys::waiting::Waiting;
+use crate::sys::waiting::awaited;
 
 /// The record of the master whose turn it is.
 const TURN: &str = "turn";
@@ -88,9 +88,7 @@ impl Turns {
     }
 
     fn until<T>(&self, what: &str, attempt: impl FnMut() -> Result<T, Failure>) -> Result<T> {
-        let schedule = Schedule::until(Instant::now() + self.patience, PAUSE);
-        let _waiting = Waiting::new(what.trim_start_matches("waiting for "), Some(self.patience));
-        retried(what, schedule, attempt).map_err(Failure::into_error)
+        awaited(what, self.patience, PAUSE, attempt)
     }
 
     /// Takes the turn, unless another master has it. A run that was cut has left it to the next one on this master.
@@ -160,20 +158,20 @@ impl Turns {
 impl Members for Turns {
     fn in_turn(&self, work: &dyn Fn() -> Result<()>) -> Result<()> {
         let own = self.names.address;
-        self.until("waiting for the other masters", || self.begin())?;
-        let others = self.until("waiting for the other members of etcd", || {
+        self.until("the other masters", || self.begin())?;
+        let others = self.until("the other members of etcd", || {
             self.are_healthy(|address| address != own)
         });
         if let Err(error) = others {
             // Nothing was restarted.
-            self.until("giving the turn back", || self.end())?;
+            self.until("the end of this turn", || self.end())?;
             return Err(error);
         }
         work()?;
-        self.until("waiting for this member of etcd", || {
+        self.until("this member of etcd", || {
             self.are_healthy(|address| address == own)
         })?;
-        self.until("giving the turn back", || self.end())
+        self.until("the end of this turn", || self.end())
     }
 
     fn has_turn(&self) -> Result<bool> {

@@ -1,6 +1,6 @@
 //! Brings a node into the state that its authorities ask for.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow};
 use base64::Engine;
@@ -15,8 +15,9 @@ use crate::install::Machine;
 use crate::paths::{CA_CERTIFICATE, KUBELET_KUBECONFIG, KUBELET_PKI_DIR, TAKEN};
 use crate::pki::inspect::is_signed_by;
 use crate::plan::{Plan, Step};
-use crate::sys::retry::{Failure, Schedule, retried, transient};
+use crate::sys::retry::transient;
 use crate::sys::root::Root;
+use crate::sys::waiting::awaited;
 
 /// How long a kubelet may take to get its certificate.
 const KUBELET: Duration = Duration::from_secs(600);
@@ -89,10 +90,10 @@ fn renew_kubelet(machine: &Machine) -> Result<()> {
     ];
     machine.take_down(&Plan { steps })?;
     systemd::start(machine.runner, "kubelet", true)?;
-    let schedule = Schedule::until(Instant::now() + KUBELET, PAUSE);
-    let got = retried(
-        "waiting for the kubelet's certificate",
-        schedule,
+    awaited(
+        "the kubelet's certificate",
+        KUBELET,
+        PAUSE,
         || match kubelet_follows(&machine.root) {
             Ok(true) => Ok(()),
             Ok(false) => Err(transient(anyhow!(
@@ -100,8 +101,7 @@ fn renew_kubelet(machine: &Machine) -> Result<()> {
             ))),
             Err(error) => Err(transient(error)),
         },
-    );
-    got.map_err(Failure::into_error)
+    )
 }
 
 /// Takes the authorities that the master of this worker trusts, and tells the master. Returns whether anything

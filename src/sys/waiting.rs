@@ -5,8 +5,11 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use anyhow::Result;
+
 use super::clock::span;
 use super::progress::{Living, is_living};
+use super::retry::{Failure, Schedule, retried};
 
 /// A wait that is shorter is not told.
 const FIRST: Duration = Duration::from_millis(500);
@@ -18,6 +21,21 @@ const OFTEN: Duration = Duration::from_secs(10);
 const SELDOM: Duration = Duration::from_secs(60);
 /// A wait is long after this time.
 const LONG: Duration = Duration::from_secs(120);
+
+/// Waits for `what`, for `limit` at most, and shows it: does `attempt` until it succeeds, with pauses of up to `pause`.
+///
+/// # Errors
+/// That of the last attempt, or of one after which no other can succeed.
+pub fn awaited<T>(
+    what: &str,
+    limit: Duration,
+    pause: Duration,
+    attempt: impl FnMut() -> Result<T, Failure>,
+) -> Result<T> {
+    let schedule = Schedule::until(Instant::now() + limit, pause);
+    let _waiting = Waiting::new(what, Some(limit));
+    retried(&format!("waiting for {what}"), schedule, attempt).map_err(Failure::into_error)
+}
 
 /// Shows a wait, from its creation until it is dropped.
 #[derive(Debug)]

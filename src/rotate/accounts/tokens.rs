@@ -5,7 +5,7 @@
 //! secret, and the controller manager makes another one for new pods.
 
 use std::collections::BTreeSet;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Result, anyhow};
 use serde_json::Value;
@@ -17,8 +17,8 @@ use crate::clients::kubectl;
 use crate::install::Machine;
 use crate::pki::account::signed;
 use crate::sys::process::Runner;
-use crate::sys::retry::{Failure, Schedule, retried, transient};
-use crate::sys::waiting::Waiting;
+use crate::sys::retry::transient;
+use crate::sys::waiting::awaited;
 
 /// How long the controller manager may take to make all tokens.
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -58,10 +58,7 @@ impl<'a> Seen<'a> {
 
 impl Tokens for Seen<'_> {
     fn renew(&self, public: &[u8]) -> Result<()> {
-        let schedule = Schedule::until(Instant::now() + PATIENCE, PAUSE);
-        let what = "waiting for new tokens of service accounts";
-        let _waiting = Waiting::new("new tokens of service accounts", Some(PATIENCE));
-        let renewed = retried(what, schedule, || {
+        awaited("new tokens of service accounts", PATIENCE, PAUSE, || {
             let tokens = self.api.tokens().map_err(transient)?;
             let accounts = self.api.accounts().map_err(transient)?;
             let mut lacking = Vec::new();
@@ -82,8 +79,7 @@ impl Tokens for Seen<'_> {
                     lacking.len()
                 ))),
             }
-        });
-        renewed.map_err(Failure::into_error)
+        })
     }
 
     fn pods(&self, public: &[u8]) -> Result<Vec<String>> {
@@ -99,9 +95,7 @@ impl Tokens for Seen<'_> {
         if all.is_empty() {
             return Ok(vec![]);
         }
-        let schedule = Schedule::until(Instant::now() + PATIENCE, PAUSE);
-        let _waiting = Waiting::new("new tokens in secrets", Some(PATIENCE));
-        let renewed = retried("waiting for new tokens in secrets", schedule, || {
+        awaited("new tokens in secrets", PATIENCE, PAUSE, || {
             for token in self.old(public).map_err(transient)? {
                 if !is_generated(&token) {
                     self.api.empty(&token).map_err(transient)?;
@@ -117,8 +111,7 @@ impl Tokens for Seen<'_> {
                     full(token)
                 ))),
             }
-        });
-        renewed.map_err(Failure::into_error)?;
+        })?;
         Ok(all.into_iter().collect())
     }
 
