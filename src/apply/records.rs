@@ -47,6 +47,11 @@ pub fn note_taken(root: &Root, digest: &str) -> Result<()> {
     root.write(paths::TAKEN, digest.as_bytes(), 0o644)
 }
 
+/// Records since when all tokens of service accounts come with the new authorities, as text.
+pub fn note_tokens(root: &Root, since: &str) -> Result<()> {
+    root.write(paths::ROTATION_SINCE, since.as_bytes(), 0o644)
+}
+
 /// Writes a JSON document to `path`.
 pub(super) fn write_json(root: &Root, path: &str, value: &impl Serialize) -> Result<()> {
     let mut text = serde_json::to_vec_pretty(value)?;

@@ -73,6 +73,9 @@ struct Secret {
 #[serde(default)]
 struct Data {
     token: Zeroizing<String>,
+    /// The authorities that come with the token, in base64.
+    #[serde(rename = "ca.crt")]
+    authorities: String,
 }
 
 #[derive(Deserialize)]
@@ -94,10 +97,26 @@ struct Namespace {
 }
 
 impl Api {
+    fn token_secrets(&self) -> Result<Vec<Secret>> {
+        self.list("secrets?fieldSelector=type=kubernetes.io%2Fservice-account-token")
+    }
+
+    /// The secrets with a token of a service account, as `NAMESPACE/NAME`, that do not come with the authorities
+    /// `wanted`, in base64.
+    pub fn tokens_without(&self, wanted: &str) -> Result<Vec<String>> {
+        let secrets = self.token_secrets()?.into_iter().map(|secret| {
+            let authorities = secret.data.unwrap_or_default().authorities;
+            (secret.metadata, authorities)
+        });
+        let others = secrets.filter(|(_, authorities)| authorities != wanted);
+        Ok(others
+            .map(|(metadata, _)| format!("{}/{}", metadata.namespace, metadata.name))
+            .collect())
+    }
+
     /// All secrets with tokens of service accounts.
     pub fn tokens(&self) -> Result<Vec<Token>> {
-        const TYPE: &str = "fieldSelector=type=kubernetes.io%2Fservice-account-token";
-        let secrets: Vec<Secret> = self.list(&format!("secrets?{TYPE}"))?;
+        let secrets = self.token_secrets()?;
         let token = |secret: Secret| {
             let text = BASE64.decode(&*secret.data.unwrap_or_default().token);
             let text = text.map(Zeroizing::new).unwrap_or_default();

@@ -5,9 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use reqwest::StatusCode;
 use reqwest::blocking::{Client, RequestBuilder, Response};
-use serde::Deserialize;
 use serde_json::{Value, json};
-use zeroize::Zeroizing;
 
 use super::mtls;
 use crate::nodespec::ports::API_SERVER;
@@ -74,53 +72,6 @@ impl Api {
             }
         }
         bail!("others changed it {TRIES} times in a row; run this again")
-    }
-}
-
-#[derive(Deserialize)]
-struct Secrets {
-    items: Vec<Token>,
-}
-
-#[derive(Deserialize)]
-struct Token {
-    metadata: Metadata,
-    #[serde(default)]
-    data: Data,
-}
-
-#[derive(Deserialize)]
-struct Metadata {
-    namespace: String,
-    name: String,
-}
-
-/// Only the public part of a token.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Data {
-    #[serde(rename = "ca.crt")]
-    authority: String,
-}
-
-impl Api {
-    /// The secrets with a token of a service account, as `NAMESPACE/NAME`, that do not come with the authorities
-    /// `wanted`, in base64.
-    pub fn tokens_without(&self, wanted: &str) -> Result<Vec<String>> {
-        const TYPE: &str = "type=kubernetes.io%2Fservice-account-token";
-        let url = format!("{}/api/v1/secrets?fieldSelector={TYPE}", self.server);
-        let answer = http::send(self.client.get(url)).context("the API server")?;
-        let text = Zeroizing::new(answer.text()?);
-        // Drop the parser's error: its text may contain a secret.
-        let secrets: Option<Secrets> = serde_json::from_str(&text).ok();
-        let secrets = secrets.context("the API server sent an invalid list of secrets")?;
-        let others = secrets
-            .items
-            .into_iter()
-            .filter(|token| token.data.authority != wanted);
-        Ok(others
-            .map(|token| format!("{}/{}", token.metadata.namespace, token.metadata.name))
-            .collect())
     }
 }
 

@@ -13,15 +13,15 @@ use time::format_description::well_known::Rfc3339;
 
 use super::authority::Cluster;
 use super::masters::Subject;
+use super::pods;
+use crate::apply::records::note_tokens;
 use crate::clients::api::Api;
 use crate::clients::kubectl;
-use crate::desired::{Content, Purpose};
 use crate::digest::Sha256;
 use crate::install::Machine;
 use crate::join::registry;
 use crate::join::shared::Etcd;
 use crate::paths::ROTATION_SINCE;
-use crate::plan::{Plan, Step};
 use crate::sys::retry::transient;
 use crate::sys::waiting::awaited;
 
@@ -97,15 +97,7 @@ fn since(machine: &Machine, pem: &str) -> Result<OffsetDateTime> {
         });
     }
     let now = OffsetDateTime::now_utc();
-    let step = Step::WriteFile {
-        path: ROTATION_SINCE.to_owned(),
-        mode: 0o644,
-        content: Content::Whole(now.format(&Rfc3339)?.into_bytes()),
-        replaces: None,
-        new: true,
-        purpose: Purpose::Other,
-    };
-    machine.take_down(&Plan { steps: vec![step] })?;
+    note_tokens(&machine.root, &now.format(&Rfc3339)?)?;
     Ok(now)
 }
 
@@ -144,21 +136,11 @@ fn shared_since(etcd: &Etcd, digest: &str) -> Result<OffsetDateTime> {
 
 /// The pods in `list` with a token of a service account that began before `since`.
 pub fn older(list: &Value, since: OffsetDateTime) -> Vec<String> {
-    let pods = list["items"].as_array().into_iter().flatten();
-    let is_old = |pod: &&Value| {
-        let ended = matches!(
-            pod["status"]["phase"].as_str(),
-            Some("Succeeded" | "Failed")
-        );
+    pods::running(list, |pod| {
         let began = pod["status"]["startTime"].as_str();
         let began = began.and_then(|text| OffsetDateTime::parse(text, &Rfc3339).ok());
-        !ended && has_token(pod) && began.is_none_or(|began| began < since)
-    };
-    let name = |pod: &Value| {
-        let part = |key: &str| pod["metadata"][key].as_str().unwrap_or_default().to_owned();
-        format!("{}/{}", part("namespace"), part("name"))
-    };
-    pods.filter(is_old).map(name).collect()
+        has_token(pod) && began.is_none_or(|began| began < since)
+    })
 }
 
 fn has_token(pod: &Value) -> bool {

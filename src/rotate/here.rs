@@ -63,12 +63,7 @@ impl Node for Here<'_> {
         if let Some(step) = plan.writes_beside(&[ENCRYPTION]) {
             bail!(refused(step, "keys"));
         }
-        let readers: Vec<&str> = components::services(machine.spec.shape())
-            .into_iter()
-            .filter(|service| service.files.contains(&ENCRYPTION))
-            .map(|service| service.name)
-            .collect();
-        let plan = plan.of_file(ENCRYPTION, &readers);
+        let plan = plan.of_file(ENCRYPTION, &readers(machine, &[ENCRYPTION]));
         machine.apply(&plan, &docker)?;
         if machine.root.is_live() {
             until_up(machine.runner)?;
@@ -86,6 +81,15 @@ impl Node for Here<'_> {
     fn rewrite(&self, secret: &Stored) -> Result<()> {
         self.api.rewrite_secret(&secret.namespace, &secret.name)
     }
+}
+
+/// The services of the master that read one of the `files`.
+pub fn readers(machine: &Machine, files: &[&str]) -> Vec<&'static str> {
+    components::services(machine.spec.shape())
+        .into_iter()
+        .filter(|service| service.files.iter().any(|file| files.contains(file)))
+        .map(|service| service.name)
+        .collect()
 }
 
 /// Refuses to begin while something else than `what` would change on the master.

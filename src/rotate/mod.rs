@@ -3,10 +3,12 @@
 pub mod accounts;
 pub mod authority;
 pub mod cluster;
+mod files;
 pub mod here;
 pub mod masters;
 pub mod members;
 pub mod node;
+mod pods;
 pub mod secrets;
 #[cfg(test)]
 mod tests;

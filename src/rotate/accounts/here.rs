@@ -3,14 +3,13 @@
 use anyhow::{Context as _, Result};
 
 use super::{Change, Files, Node};
-use crate::components;
-use crate::desired::{Content, Purpose};
 use crate::enroll::Joining;
 use crate::install::Machine;
 use crate::paths::{NEXT_SERVICE_ACCOUNT, SERVICE_ACCOUNT_PRIVATE, SERVICE_ACCOUNT_PUBLIC};
 use crate::pki::Secret;
 use crate::plan::{Plan, Step};
-use crate::rotate::here::{refuse_other_changes, until_running, until_up};
+use crate::rotate::files::{public, secret};
+use crate::rotate::here::{readers, refuse_other_changes, until_running, until_up};
 
 /// This machine.
 pub struct Here<'a>(pub &'a Machine);
@@ -41,11 +40,7 @@ impl Node for Here<'_> {
         let step = match change {
             Change::Next(key) => secret(NEXT_SERVICE_ACCOUNT, key),
             Change::Key(key) => secret(SERVICE_ACCOUNT_PRIVATE, key),
-            Change::Public(text) => write(
-                SERVICE_ACCOUNT_PUBLIC,
-                Content::Whole(text.into_bytes()),
-                0o644,
-            ),
+            Change::Public(text) => public(SERVICE_ACCOUNT_PUBLIC, text),
             Change::Forget => Step::RemoveFile(NEXT_SERVICE_ACCOUNT),
         };
         self.0.take_down(&Plan { steps: vec![step] })
@@ -55,12 +50,8 @@ impl Node for Here<'_> {
         const FILES: [&str; 2] = [SERVICE_ACCOUNT_PUBLIC, SERVICE_ACCOUNT_PRIVATE];
         let machine = self.0;
         let (plan, docker) = machine.plan(&machine.identity(Joining::Pretended)?)?;
-        let readers: Vec<&str> = components::services(machine.spec.shape())
-            .into_iter()
-            .filter(|service| service.files.iter().any(|file| FILES.contains(file)))
-            .map(|service| service.name)
-            .collect();
-        machine.apply(&plan.of_file(SERVICE_ACCOUNT_PUBLIC, &readers), &docker)?;
+        let plan = plan.of_file(SERVICE_ACCOUNT_PUBLIC, &readers(machine, &FILES));
+        machine.apply(&plan, &docker)?;
         if machine.root.is_live() {
             until_up(machine.runner)?;
             until_running(machine.runner, "kube-controller-manager")?;
@@ -70,20 +61,5 @@ impl Node for Here<'_> {
 
     fn refuse_other_changes(&self) -> Result<()> {
         refuse_other_changes(self.0, "keys")
-    }
-}
-
-fn secret(path: &str, key: Secret) -> Step {
-    write(path, Content::Secret(key), 0o600)
-}
-
-fn write(path: &str, content: Content, mode: u32) -> Step {
-    Step::WriteFile {
-        path: path.to_owned(),
-        mode,
-        content,
-        replaces: None,
-        new: false,
-        purpose: Purpose::Identity,
     }
 }

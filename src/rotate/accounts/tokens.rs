@@ -16,6 +16,7 @@ use crate::clients::api::Api;
 use crate::clients::kubectl;
 use crate::install::Machine;
 use crate::pki::account::signed;
+use crate::rotate::pods;
 use crate::sys::process::Runner;
 use crate::sys::retry::transient;
 use crate::sys::waiting::awaited;
@@ -164,36 +165,21 @@ fn names(tokens: &[Token]) -> BTreeSet<String> {
 
 /// The pods in `list`, as `NAMESPACE/NAME`, that have a volume of one of the `secrets`. Pods that have ended need none.
 pub fn holders(list: &Value, secrets: &BTreeSet<String>) -> Vec<String> {
-    let pods = list["items"].as_array().into_iter().flatten();
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let holds = |pod: &&Value| {
-        let ended = matches!(
-            pod["status"]["phase"].as_str(),
-            Some("Succeeded" | "Failed")
-        );
+    let of_volume = |volume: &Value| {
+        let sources = volume["projected"]["sources"].as_array();
+        let projected = sources.into_iter().flatten();
+        let mut names: Vec<String> = projected
+            .map(|source| text(&source["secret"]["name"]))
+            .collect();
+        names.push(text(&volume["secret"]["secretName"]));
+        names
+    };
+    pods::running(list, |pod| {
         let namespace = text(&pod["metadata"]["namespace"]);
         let volumes = pod["spec"]["volumes"].as_array().into_iter().flatten();
-        let of_volume = |volume: &Value| {
-            let sources = volume["projected"]["sources"].as_array();
-            let projected = sources.into_iter().flatten();
-            let mut names: Vec<String> = projected
-                .map(|source| text(&source["secret"]["name"]))
-                .collect();
-            names.push(text(&volume["secret"]["secretName"]));
-            names
-        };
-        !ended
-            && volumes
-                .flat_map(of_volume)
-                .any(|name| secrets.contains(&format!("{namespace}/{name}")))
-    };
-    let name = |pod: &Value| {
-        let metadata = &pod["metadata"];
-        format!(
-            "{}/{}",
-            text(&metadata["namespace"]),
-            text(&metadata["name"])
-        )
-    };
-    pods.filter(holds).map(name).collect()
+        volumes
+            .flat_map(of_volume)
+            .any(|name| secrets.contains(&format!("{namespace}/{name}")))
+    })
 }

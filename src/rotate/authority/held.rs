@@ -8,12 +8,12 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use crate::components::{AUTHORITY, ETCD_AUTHORITY};
-use crate::desired::{Content, Purpose};
 use crate::nodespec::Refused;
 use crate::paths;
 use crate::pki::Secret;
 use crate::pki::inspect::certificates;
 use crate::plan::Step;
+use crate::rotate::files::{public, secret};
 use crate::sys::root::Root;
 
 /// The authorities that are replaced together.
@@ -211,9 +211,9 @@ pub(super) fn keep(all: &[Held], next: &[Next]) -> Result<Vec<Step>> {
                 paths::next_authority(one.name)
             )));
         }
-        steps.push(secret(next_key(one.name), next.secret()));
+        steps.push(secret(&next_key(one.name), next.secret()));
         let pem = next.certificates.concat();
-        steps.push(public(paths::next_authority(one.name), pem));
+        steps.push(public(&paths::next_authority(one.name), pem));
     }
     Ok(steps)
 }
@@ -233,17 +233,16 @@ pub(super) fn advance(all: &[Held], next: &[Next], stage: Stage, keeps: bool) ->
         let (is_first, key) = (one.issues_with(next), next.secret());
         if let Some(present) = one.key.as_ref().filter(|present| **present != key) {
             if keeps && one.name == AUTHORITY && stage == Stage::Anew {
-                let path = paths::PREVIOUS_AUTHORITY_KEY.to_owned();
-                steps.push(secret(path, present.clone()));
+                steps.push(secret(paths::PREVIOUS_AUTHORITY_KEY, present.clone()));
             }
             if !one.trusts(next) {
                 // A run that is cut between the two files still knows the new key's certificate.
                 steps.push(one.trusting(next));
             }
-            steps.push(secret(paths::key(one.name), key));
+            steps.push(secret(&paths::key(one.name), key));
         }
         if !is_first && stage == Stage::Anew {
-            steps.push(public(paths::certificate(one.name), one.issuing(next)));
+            steps.push(public(&paths::certificate(one.name), one.issuing(next)));
         }
     }
     if stage == Stage::Dropped {
@@ -252,7 +251,7 @@ pub(super) fn advance(all: &[Held], next: &[Next], stage: Stage, keeps: bool) ->
         }
         let alone = rest
             .iter()
-            .map(|(one, next)| public(paths::certificate(one.name), next.certificates.concat()));
+            .map(|(one, next)| public(&paths::certificate(one.name), next.certificates.concat()));
         steps.extend(alone);
     }
     steps
@@ -272,7 +271,7 @@ impl Held {
         let mut all = self.current.clone();
         let new = next.certificates.iter();
         all.extend(new.filter(|pem| !self.current.contains(pem)).cloned());
-        public(paths::certificate(self.name), all.concat())
+        public(&paths::certificate(self.name), all.concat())
     }
 
     /// The content of the file in which the new one is first.
@@ -286,23 +285,4 @@ impl Held {
 fn pairs<'a>(all: &'a [Held], next: &'a [Next]) -> impl Iterator<Item = (&'a Held, &'a Next)> {
     let of = move |one: &'a Held| next.iter().find(|next| next.name == one.name);
     all.iter().filter_map(move |one| Some((one, of(one)?)))
-}
-
-pub(super) fn secret(path: String, key: Secret) -> Step {
-    write(path, Content::Secret(key), 0o600)
-}
-
-pub(super) fn public(path: String, pem: String) -> Step {
-    write(path, Content::Whole(pem.into_bytes()), 0o644)
-}
-
-fn write(path: String, content: Content, mode: u32) -> Step {
-    Step::WriteFile {
-        path,
-        mode,
-        content,
-        replaces: None,
-        new: false,
-        purpose: Purpose::Identity,
-    }
 }

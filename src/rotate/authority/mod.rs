@@ -16,6 +16,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
+use super::files::{public, secret};
 use super::here::refuse_other_changes;
 use super::masters::Masters;
 use super::node::{digest, settle};
@@ -30,7 +31,7 @@ use crate::sys::root::Root;
 mod held;
 
 pub use held::Stage;
-use held::{Held, Next, advance, begun, held, keep, listed, next_ones, public, refused, secret};
+use held::{Held, Next, advance, begun, held, keep, listed, next_ones, refused};
 
 /// What the master sees of the other nodes.
 pub trait Cluster {
@@ -380,10 +381,10 @@ fn files(root: &Root, issued: Issued) -> Result<Vec<Step>> {
     let mut steps = Vec::new();
     let key = issued.key_pem.context("no key was made")?;
     if is_missing(&issued.key_path)? {
-        steps.push(secret(issued.key_path, key));
+        steps.push(secret(&issued.key_path, key));
     }
     if is_missing(&issued.certificate_path)? {
-        steps.push(public(issued.certificate_path, issued.certificate_pem));
+        steps.push(public(&issued.certificate_path, issued.certificate_pem));
     }
     Ok(steps)
 }
