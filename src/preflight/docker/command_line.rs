@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use super::keys::is_switch;
+
 /// What the unit files of a service say about its program.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Unit {
@@ -135,28 +137,8 @@ fn split(line: &str) -> Vec<String> {
     words
 }
 
-/// Options of dockerd that take no value (docker 1.11 to 28).
-const SWITCHES: &[&str] = &[
-    "debug",
-    "disable-legacy-registry",
-    "experimental",
-    "icc",
-    "init",
-    "ip-forward",
-    "ip-masq",
-    "ip6tables",
-    "iptables",
-    "ipv6",
-    "live-restore",
-    "no-new-privileges",
-    "raw-logs",
-    "rootless",
-    "selinux-enabled",
-    "tls",
-    "tlsverify",
-    "userland-proxy",
-    "validate",
-];
+/// The option of dockerd that takes no value and is no setting.
+const VALIDATE: &str = "validate";
 
 /// Short options of dockerd, with the long one.
 const SHORT: &[(char, &str)] = &[
@@ -195,7 +177,7 @@ pub fn options(words: &[String]) -> BTreeMap<String, Vec<String>> {
         let Some((name, value)) = option(word) else {
             continue;
         };
-        let is_switch = SWITCHES.contains(&name.as_str());
+        let is_switch = name == VALIDATE || is_switch(&name);
         let value = match value {
             Some(value) => value,
             None if is_switch => "true".to_owned(),
@@ -258,6 +240,16 @@ mod tests {
         ] {
             assert_eq!(one(&options, key), value, "{key}");
         }
+    }
+
+    #[test]
+    fn every_switch_of_the_file_takes_no_value() {
+        let unit =
+            "[Service]\nExecStart=/usr/bin/dockerd --allow-direct-routing -H fd:// --validate -D\n";
+        let options = of(unit, &[]);
+        assert_eq!(one(&options, "allow-direct-routing"), "true");
+        assert_eq!(one(&options, "hosts"), "fd://");
+        assert_eq!(one(&options, "debug"), "true");
     }
 
     #[test]

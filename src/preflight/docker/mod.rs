@@ -3,3 +3,4 @@
 pub mod command_line;
 pub mod daemon;
 pub mod json;
+mod keys;
