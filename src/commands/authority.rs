@@ -104,28 +104,32 @@ pub fn follow(this: &Prepared<'_>) -> Result<()> {
 /// On one of several masters, continues a rotation that another one began, if there is one. While etcd does not answer,
 /// there is only a warning: this runs daily, beside the renewal of certificates.
 pub fn follow_masters(this: &Prepared<'_>) -> Result<()> {
-    let root = Root::open("/".as_ref())?;
-    let Ok(Some(several)) = Several::open(&root, Subject::Authorities) else {
-        return Ok(());
-    };
     let continued = Asked {
         begin: false,
         without_pods: false,
         own: None,
     };
-    match several.is_under_way(&root, NEXT_AUTHORITY_KEY) {
-        Ok(false) => Ok(()),
-        Ok(true) => {
-            let (machine, _lock) = this.locked()?;
-            let report = go_on(machine, &continued)?;
-            log::info!("rotation of the authorities: {}", report.stage);
-            Ok(())
-        }
-        Err(error) => {
-            log::warn!("cannot find out whether a rotation of authorities is under way: {error:#}");
-            Ok(())
-        }
+    if is_under_way(Subject::Authorities, Some(NEXT_AUTHORITY_KEY))? {
+        let (machine, _lock) = this.locked()?;
+        let report = go_on(machine, &continued)?;
+        log::info!("rotation of the authorities: {}", report.stage);
     }
+    Ok(())
+}
+
+/// Whether this is one of several masters, and a rotation is under way, or has left the file `left` here. While etcd does
+/// not answer, there is only a warning.
+pub fn is_under_way(subject: Subject, left: Option<&str>) -> Result<bool> {
+    let root = Root::open("/".as_ref())?;
+    let Ok(Some(several)) = Several::open(&root, subject) else {
+        return Ok(false);
+    };
+    let is_under_way = several.is_under_way(left);
+    Ok(is_under_way.unwrap_or_else(|error| {
+        let what = subject.name();
+        log::warn!("cannot find out whether a rotation is under way ({what}): {error:#}");
+        false
+    }))
 }
 
 fn take(this: &Prepared<'_>) -> Result<bool> {

@@ -2,12 +2,13 @@
 
 use anyhow::Result;
 
+use super::authority::is_under_way;
 use super::install::{Prepared, installed};
 use super::token::master;
 use super::{Outcome, print};
 use crate::cli::{NodeInputs, Output, Secrets};
 use crate::rotate::here::Here;
-use crate::rotate::masters::{Masters, Several, Subject, of};
+use crate::rotate::masters::{Masters, Subject, of};
 use crate::rotate::secrets::{self, Report, State};
 use crate::sys::root::Root;
 
@@ -52,29 +53,17 @@ fn masters(root: &Root) -> Result<Box<dyn Masters>> {
 /// Continues a rotation that another master began, if there is one. While etcd does not answer, there is only a
 /// warning: this runs daily, beside the renewal of certificates, whose result is printed.
 pub fn follow(this: &Prepared<'_>) -> Result<()> {
-    let root = Root::open("/".as_ref())?;
-    let Ok(Some(several)) = Several::open(&root, Subject::Encryption) else {
+    if !is_under_way(Subject::Encryption, None)? {
         return Ok(());
-    };
-    match several.agreed() {
-        Ok(None) => Ok(()),
-        Ok(Some(_)) => {
-            let report = rotate(this, false)?;
-            let keys = report.keys.join(", then ");
-            match report.state {
-                State::Waiting => log::info!(
-                    "rotation of the key of secrets: this master has {keys}; these masters have to follow: {}",
-                    report.behind.join(", ")
-                ),
-                _ => {
-                    log::info!("rotation of the key of secrets: secrets are encrypted with {keys}");
-                }
-            }
-            Ok(())
-        }
-        Err(error) => {
-            log::warn!("cannot find out whether a rotation of keys is under way: {error:#}");
-            Ok(())
-        }
     }
+    let report = rotate(this, false)?;
+    let keys = report.keys.join(", then ");
+    match report.state {
+        State::Waiting => log::info!(
+            "rotation of the key of secrets: this master has {keys}; these masters have to follow: {}",
+            report.behind.join(", ")
+        ),
+        _ => log::info!("rotation of the key of secrets: secrets are encrypted with {keys}"),
+    }
+    Ok(())
 }

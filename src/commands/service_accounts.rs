@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 
+use super::authority::is_under_way;
 use super::install::{Prepared, installed};
 use super::token::master;
 use super::{Outcome, print};
@@ -11,8 +12,7 @@ use crate::paths::NEXT_SERVICE_ACCOUNT;
 use crate::rotate::accounts::here::Here;
 use crate::rotate::accounts::tokens::Seen;
 use crate::rotate::accounts::{self, Report, Stage, Wish};
-use crate::rotate::masters::{Several, Subject, of};
-use crate::sys::root::Root;
+use crate::rotate::masters::{Subject, of};
 
 /// Goes on with a rotation as far as possible.
 pub fn rotate(this: &Prepared<'_>, wish: Wish, output: Output) -> Result<Outcome> {
@@ -48,25 +48,14 @@ fn go_on(machine: &Machine, wish: Wish) -> Result<Report> {
 /// Continues a rotation that another master began, if there is one. While etcd does not answer, there is only a
 /// warning: this runs daily, beside the renewal of certificates, whose result is printed.
 pub fn follow(this: &Prepared<'_>) -> Result<()> {
-    let root = Root::open("/".as_ref())?;
-    let Ok(Some(several)) = Several::open(&root, Subject::ServiceAccounts) else {
-        return Ok(());
-    };
     let continued = Wish {
         begin: false,
         without_pods: false,
     };
-    match several.is_under_way(&root, NEXT_SERVICE_ACCOUNT) {
-        Ok(false) => Ok(()),
-        Ok(true) => {
-            let (machine, _lock) = this.locked()?;
-            let report = go_on(machine, continued)?;
-            log::info!("rotation of the key of service accounts: {}", report.stage);
-            Ok(())
-        }
-        Err(error) => {
-            log::warn!("cannot find out whether a rotation of keys is under way: {error:#}");
-            Ok(())
-        }
+    if is_under_way(Subject::ServiceAccounts, Some(NEXT_SERVICE_ACCOUNT))? {
+        let (machine, _lock) = this.locked()?;
+        let report = go_on(machine, continued)?;
+        log::info!("rotation of the key of service accounts: {}", report.stage);
     }
+    Ok(())
 }

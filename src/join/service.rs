@@ -29,7 +29,8 @@ use zeroize::Zeroizing;
 
 use super::late;
 use super::message::{HELLO, JOIN, MAX_REQUEST, RENEW, Reason, Refusal, TRUST};
-use super::signer::{Answer, Der, MAX_MESSAGE, Message, Question, Visit};
+use super::signer::{Answer, MAX_MESSAGE, Message, Question, Visit};
+use crate::pki::bytes::Base64;
 use crate::pki::key;
 use crate::sys::door::{self, Door, Limits, Place};
 use crate::sys::tls::{self, Identity};
@@ -202,7 +203,7 @@ async fn renew(
     body: Bytes,
 ) -> Response {
     // Without a client certificate, the TLS handshake already fails.
-    let certificate = Der(peer.certificate.clone().unwrap_or_default());
+    let certificate = Base64(peer.certificate.clone().unwrap_or_default());
     let message = parse(&body).map(|renew| Message::Renew(certificate, renew));
     pass(&shared, &peer, message).await
 }
@@ -212,7 +213,7 @@ async fn trust(
     Extension(peer): Extension<Peer>,
     body: Bytes,
 ) -> Response {
-    let certificate = Der(peer.certificate.clone().unwrap_or_default());
+    let certificate = Base64(peer.certificate.clone().unwrap_or_default());
     let message = parse(&body).map(|trust| Message::Trust(certificate, trust));
     pass(&shared, &peer, message).await
 }
@@ -236,7 +237,7 @@ async fn pass(shared: &Shared, peer: &Peer, message: Result<Message, Refusal>) -
     };
     let visit = Visit {
         address: peer.address,
-        server_certificate: Der(shared.server_certificate.clone()),
+        server_certificate: Base64(shared.server_certificate.clone()),
         message,
     };
     // The semaphore is never closed.

@@ -10,8 +10,6 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD as BASE64;
 use nix::unistd::{User, chown};
 use rcgen::CertificateSigningRequestParams;
 use serde::{Deserialize, Serialize};
@@ -22,6 +20,7 @@ use super::message::{
     CertificateSigningRequest, Certificates, Hello, Join, Refusal, Renew, SERVICE_NAME, Trust,
     Trusted, Welcome,
 };
+use crate::pki::bytes::Base64;
 use crate::pki::issue::Signer;
 use crate::pki::{CertificateRequest, IssuedBy, Usage, inspect};
 
@@ -30,25 +29,6 @@ pub const MAX_MESSAGE: u64 = 1024 * 1024;
 /// How long the other side may take to send its whole question, and to receive the whole answer. The HTTPS service waits
 /// 20 seconds for an answer: others get theirs although one is slow.
 const PATIENCE: Duration = Duration::from_secs(5);
-
-/// Bytes that are sent as base64.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct Der(pub Vec<u8>);
-
-impl TryFrom<String> for Der {
-    type Error = base64::DecodeError;
-
-    fn try_from(text: String) -> Result<Der, base64::DecodeError> {
-        BASE64.decode(text).map(Der)
-    }
-}
-
-impl From<Der> for String {
-    fn from(der: Der) -> String {
-        BASE64.encode(der.0)
-    }
-}
 
 /// A question of the HTTPS service.
 #[derive(Debug, Serialize, Deserialize)]
@@ -69,7 +49,7 @@ pub struct Visit {
     /// The address at the other end of the connection.
     pub address: IpAddr,
     /// The server certificate in this connection.
-    pub server_certificate: Der,
+    pub server_certificate: Base64,
     /// The message.
     pub message: Message,
 }
@@ -83,9 +63,9 @@ pub enum Message {
     /// Ends an exchange.
     Join(Join),
     /// Renews certificates. The node authenticates with its present one.
-    Renew(Der, Renew),
+    Renew(Base64, Renew),
     /// Asks which authorities the cluster trusts. The node authenticates in the same way.
-    Trust(Der, Trust),
+    Trust(Base64, Trust),
 }
 
 /// An answer of the signer.

@@ -5,6 +5,7 @@ use core::net::IpAddr;
 
 pub mod account;
 mod authority;
+pub mod bytes;
 pub mod encryption;
 mod held;
 pub mod inspect;

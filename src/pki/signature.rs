@@ -1,8 +1,6 @@
 //! Signatures over statements, with the keys of certificates.
 
 use anyhow::{Result, anyhow};
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD as BASE64;
 use rcgen::{KeyPair, SigningKey};
 use ring::signature::{
     ECDSA_P256_SHA256_ASN1, ECDSA_P384_SHA384_ASN1, RSA_PKCS1_2048_8192_SHA256, UnparsedPublicKey,
@@ -13,6 +11,8 @@ use x509_parser::der_parser::asn1_rs::{Oid, oid};
 use x509_parser::prelude::FromDer;
 use x509_parser::x509::SubjectPublicKeyInfo;
 
+use super::bytes::Base64;
+
 // RFC 3279, 2.3.1, and RFC 5480, 2.1.1.1.
 const RSA: Oid<'static> = oid!(1.2.840.113549.1.1.1);
 const P256: Oid<'static> = oid!(1.2.840.10045.3.1.7);
@@ -20,28 +20,14 @@ const P384: Oid<'static> = oid!(1.3.132.0.34);
 
 /// A signature, which is sent as base64. Its algorithm is the one that its key uses for certificates.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct Signature(Vec<u8>);
-
-impl TryFrom<String> for Signature {
-    type Error = base64::DecodeError;
-
-    fn try_from(text: String) -> Result<Signature, base64::DecodeError> {
-        BASE64.decode(text).map(Signature)
-    }
-}
-
-impl From<Signature> for String {
-    fn from(signature: Signature) -> String {
-        BASE64.encode(signature.0)
-    }
-}
+#[serde(transparent)]
+pub struct Signature(Base64);
 
 impl Signature {
     /// The signature of `key` over `text`.
     pub fn of(key: &KeyPair, text: &[u8]) -> Result<Signature> {
         let made = key.sign(text);
-        made.map(Signature)
+        made.map(|bytes| Signature(Base64(bytes)))
             .map_err(|_| anyhow!("cannot sign with this key"))
     }
 
@@ -57,7 +43,7 @@ impl Signature {
             Kind::P384 => &ECDSA_P384_SHA384_ASN1,
         };
         let key = UnparsedPublicKey::new(algorithm, bits);
-        key.verify(text, &self.0).is_ok()
+        key.verify(text, &self.0.0).is_ok()
     }
 }
 

@@ -148,8 +148,9 @@ impl Several {
     }
 
     /// Whether a rotation is under way, or has left the file at the path `left` on this master.
-    pub fn is_under_way(&self, root: &Root, left: &str) -> Result<bool> {
-        Ok(root.exists(left)? || self.agreed()?.is_some())
+    pub fn is_under_way(&self, left: Option<&str>) -> Result<bool> {
+        let is_left = left.map_or(Ok(false), |left| self.root.exists(left))?;
+        Ok(is_left || self.agreed()?.is_some())
     }
 
     /// The records in etcd, with the keys of the authorities that this master has now: a rotation changes them.
