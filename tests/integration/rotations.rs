@@ -38,34 +38,49 @@ pub fn the_key_of_secrets_is_replaced(site: &Site, bed: &mut Bed) {
     bed.wait_until_healthy();
 }
 
-/// Replaces the authorities, while workers follow and pods start again.
-pub fn the_authorities_are_replaced(site: &Site, bed: &mut Bed) {
-    let before = bed.shell(site.master, AUTHORITY);
-    let mut done = false;
-    for round in 0..ROUNDS {
-        // Timers of the node run, too.
-        let run = [APPLIANCE, "certs", "rotate-ca", "--wait", "--continue"];
+/// Begins the rotation `command` and continues it until it is complete. `follow` does what each round waits for.
+fn completes(
+    site: &Site,
+    bed: &mut Bed,
+    command: &str,
+    rounds: usize,
+    follow: impl Fn(&mut Bed, usize),
+) {
+    // Timers of the node run, too.
+    let run = [APPLIANCE, "certs", command, "--wait", "--continue"];
+    for round in 0..rounds {
         // The first run begins the rotation.
         let run = if round == 0 { &run[..4] } else { &run[..] };
         let said = bed.machine(site.master).run(run).unwrap();
-        bed.say(&format!("rotate-ca: {}{}", said.stdout, said.stderr));
+        bed.say(&format!("{command}: {}{}", said.stdout, said.stderr));
         if said.code == 0 {
-            done = true;
-            break;
+            return;
         }
         assert_eq!(said.code, WAITS, "{said:?}");
+        follow(bed, round);
+    }
+    panic!("the rotation does not end");
+}
+
+fn start_pods_again(site: &Site, bed: &mut Bed) {
+    bed.shell(
+        site.master,
+        "export HOME=/root; for namespace in default kube-system; do \
+         kubectl -n $namespace delete pods --all; done",
+    );
+}
+
+/// Replaces the authorities, while workers follow and pods start again.
+pub fn the_authorities_are_replaced(site: &Site, bed: &mut Bed) {
+    let before = bed.shell(site.master, AUTHORITY);
+    completes(site, bed, "rotate-ca", ROUNDS, |bed, round| {
         for worker in site.workers.iter().filter(|worker| **worker != site.master) {
             bed.shell(worker, &format!("{APPLIANCE} certs renew --wait"));
         }
         if round == 0 {
-            bed.shell(
-                site.master,
-                "export HOME=/root; for namespace in default kube-system; do \
-                 kubectl -n $namespace delete pods --all; done",
-            );
+            start_pods_again(site, bed);
         }
-    }
-    assert!(done, "the rotation does not end");
+    });
     let after = bed.shell(site.master, AUTHORITY);
     let lines = |text: &str| text.lines().map(str::to_owned).collect::<Vec<_>>();
     let (before, after) = (lines(&before), lines(&after));
@@ -83,33 +98,9 @@ const PODS: usize = 3;
 /// Replaces the key that signs the tokens of service accounts, while pods start again.
 pub fn the_key_of_service_accounts_is_replaced(site: &Site, bed: &mut Bed) {
     let before = bed.shell(site.master, TOKENS);
-    let mut done = false;
-    for round in 0..PODS {
-        let run = [
-            APPLIANCE,
-            "certs",
-            "rotate-service-accounts",
-            "--wait",
-            "--continue",
-        ];
-        let run = if round == 0 { &run[..4] } else { &run[..] };
-        let said = bed.machine(site.master).run(run).unwrap();
-        bed.say(&format!(
-            "rotate-service-accounts: {}{}",
-            said.stdout, said.stderr
-        ));
-        if said.code == 0 {
-            done = true;
-            break;
-        }
-        assert_eq!(said.code, WAITS, "{said:?}");
-        bed.shell(
-            site.master,
-            "export HOME=/root; for namespace in default kube-system; do \
-             kubectl -n $namespace delete pods --all; done",
-        );
-    }
-    assert!(done, "the rotation does not end");
+    completes(site, bed, "rotate-service-accounts", PODS, |bed, _| {
+        start_pods_again(site, bed);
+    });
     let after = bed.shell(site.master, TOKENS);
     let left: Vec<&str> = before
         .lines()

@@ -69,11 +69,9 @@ fn read(part: &Part, found: &mut Found) -> Result<()> {
     }
     let text = match str::from_utf8(&part.content) {
         Ok(text) => text,
-        Err(error) if part.kind == Kind::CloudConfig && super::may_have_settings(&part.text()) => {
-            bail!("byte {} is not UTF-8", error.valid_up_to() + 1)
-        }
         Err(error)
-            if starts_with_header(&part.content) && super::may_have_settings(&part.text()) =>
+            if (part.kind == Kind::CloudConfig || starts_with_header(&part.content))
+                && super::may_have_settings(&part.text()) =>
         {
             bail!("byte {} is not UTF-8", error.valid_up_to() + 1)
         }
