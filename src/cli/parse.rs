@@ -1,12 +1,14 @@
 //! Parses the command line, and answers commands that do not exist.
 
 use std::ffi::OsString;
+use std::io;
 use std::path::Path;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{CommandFactory, Parser};
+use clap::{ColorChoice, CommandFactory, FromArgMatches};
 
 use super::Cli;
+use crate::sys::terminal::is_styled;
 
 /// Commands that users of other programs know. The nearest name of a command of this program is the
 /// opposite of what they want.
@@ -36,11 +38,22 @@ pub fn removes(word: &str) -> bool {
 /// # Errors What to show instead, which may be the help that the user asked for.
 pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
     let words: Vec<OsString> = words.into_iter().collect();
-    let cli = Cli::try_parse_from(&words).map_err(|error| explained(error, &words))?;
+    let matches = command().try_get_matches_from(&words);
+    let cli = matches.and_then(|matches| Cli::from_arg_matches(&matches));
+    let cli = cli.map_err(|error| explained(error, &words))?;
     match cli.output.place() {
         Some(place) if !cli.command.writes() => Err(no_format(place)),
         _ => Ok(cli),
     }
+}
+
+/// The commands, with colours only where they are wanted.
+fn command() -> clap::Command {
+    let is_styled = is_styled(&io::stdout()) || is_styled(&io::stderr());
+    Cli::command().color(match is_styled {
+        true => ColorChoice::Auto,
+        false => ColorChoice::Never,
+    })
 }
 
 fn explained(error: clap::Error, words: &[OsString]) -> clap::Error {
@@ -64,7 +77,7 @@ fn no_format(place: &Path) -> clap::Error {
         "invalid value '{}' for '--output <FORMAT>'\n  [possible values: text, json]",
         place.display()
     );
-    Cli::command().error(ErrorKind::InvalidValue, problem)
+    command().error(ErrorKind::InvalidValue, problem)
 }
 
 /// Whether these words of a command line ask for JSON. The whole need not be valid.

@@ -13,6 +13,7 @@ use clap::{Command, CommandFactory};
 use super::{Outcome, print};
 use crate::cli::{self, Cli, Output};
 use crate::nodespec::Refused;
+use crate::sys::terminal::is_styled;
 use crate::sys::{out, scratch};
 use crate::topics::terminal::{Form, render};
 use crate::topics::{self, Topic};
@@ -88,17 +89,8 @@ fn nearest<'a>(name: &str, known: &'a [String]) -> Option<&'a String> {
     (likeness(nearest) >= ALIKE).then_some(nearest)
 }
 
-/// Whether bold type and colour can be shown where standard output goes.
-fn is_styled() -> bool {
-    let is_set = |name| env::var_os(name).is_some_and(|value| !value.is_empty());
-    let is_dumb = env::var_os("TERM").is_none_or(|terminal| terminal == "dumb");
-    let is_unwanted =
-        is_set("NO_COLOR") || env::var_os("CLICOLOR").is_some_and(|value| value == "0");
-    io::stdout().is_terminal() && !is_dumb && !is_unwanted
-}
-
 fn styled_or_plain(page: &StyledStr) -> String {
-    if is_styled() {
+    if is_styled(&io::stdout()) {
         page.ansi().to_string()
     } else {
         page.to_string()
@@ -113,7 +105,7 @@ fn show(topic: &Topic) {
         } else {
             USUAL
         },
-        styled: is_styled(),
+        styled: is_styled(&io::stdout()),
     };
     let mut text = render(&topic.text, form);
     let name = &topic.name;

@@ -21,5 +21,6 @@ pub mod root;
 pub mod scratch;
 pub mod stream;
 pub mod temporary;
+pub mod terminal;
 pub mod tls;
 pub mod waiting;

@@ -1,11 +1,13 @@
 //! Shows the progress of long work: a bar or a living line on a terminal, plain lines anywhere else.
 
-use std::io::{IsTerminal, Write};
+use std::io::{self, Write};
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use indicatif::{HumanBytes, MultiProgress, ProgressBar, ProgressStyle};
+
+use super::terminal::is_living;
 
 /// The least time between two lines.
 const QUIET_MILLISECONDS: u64 = 2000;
@@ -34,7 +36,7 @@ static BARS: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
 /// Shows the progress of `what`, which has `total` bytes (0 if that is not known yet), on standard
 /// error: as a bar on a terminal, as plain lines anywhere else.
 pub fn standard_error(what: &str, total: u64) -> Box<dyn Progress> {
-    if is_living() {
+    if is_living(&io::stderr()) {
         Box::new(Bar::new(what, total))
     } else {
         Box::new(Lines {
@@ -46,12 +48,6 @@ pub fn standard_error(what: &str, total: u64) -> Box<dyn Progress> {
             quiet_until: AtomicU64::new(QUIET_MILLISECONDS),
         })
     }
-}
-
-/// Whether standard error is a terminal on which a line can be written anew.
-pub fn is_living() -> bool {
-    let is_dumb = std::env::var_os("TERM").is_none_or(|terminal| terminal == "dumb");
-    std::io::stderr().is_terminal() && !is_dumb
 }
 
 /// A line at the end of a terminal whose text changes. It is gone when this is dropped.
@@ -106,7 +102,7 @@ pub fn escaped(text: &str) -> String {
 pub fn print_line(line: &str) {
     let lines: Vec<String> = line.split('\n').map(escaped).collect();
     let line = lines.join("\n");
-    BARS.suspend(|| drop(writeln!(std::io::stderr(), "{line}")));
+    BARS.suspend(|| drop(writeln!(io::stderr(), "{line}")));
 }
 
 struct Bar(ProgressBar);

@@ -1,6 +1,7 @@
 //! Says what this program waits for, since when and how long: a living line on a terminal, now and then a
 //! line anywhere else.
 
+use std::io;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -8,8 +9,9 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 use super::clock::span;
-use super::progress::{Living, is_living};
+use super::progress::Living;
 use super::retry::{Failure, Schedule, retried};
+use super::terminal::is_living;
 
 /// A wait that is shorter is not told.
 const FIRST: Duration = Duration::from_millis(500);
@@ -55,7 +57,7 @@ impl Waiting {
             limit,
             start: Instant::now(),
         };
-        let show = move || match is_living() {
+        let show = move || match is_living(&io::stderr()) {
             true => wait.live(&changes),
             false => wait.log(&changes),
         };

@@ -105,13 +105,15 @@ fn times_are_in_the_zone_of_the_machine() {
     );
 }
 
-/// The output of a command on a terminal, with these variables.
+/// The output of a command on a terminal, with these variables. `CI` is set: where it is, libraries
+/// colour what a dumb terminal gets.
 fn on_a_terminal(line: &str, variables: &[(&str, &str)]) -> String {
     let program = env!("CARGO_BIN_EXE_appliance");
     let output = Command::new("script")
         .args(["-qec", &format!("{program} {line}"), "/dev/null"])
         .env("TERM", "xterm")
         .env("PAGER", "cat")
+        .env("CI", "true")
         .env_remove("NO_COLOR")
         .env_remove("CLICOLOR")
         .envs(variables.iter().copied())
