@@ -24,7 +24,7 @@ pub use bundle::{Bundle, CacheDir, Carrier, Fetch, Ingredients, Repack, Trust, W
 pub use check::{Addons, Balance, Check, CheckCommand, Datastore, Images};
 pub use image::{Image, ImageBuild, ImageCheck, ImagePayload, ImagePrepare};
 pub use join::{Certs, Join, NodeCommand, Serve, Token};
-pub use node::{Config, Convert, Detect, Install, Kubeconfig, NodeInputs, Preflight};
+pub use node::{Config, Convert, Detect, Install, Kubeconfig, NodeInputs, Plan, Preflight, Wanted};
 pub use output::{Named, Output};
 pub use parse::{NOT_YET, parse, removes, wants_json};
 pub use secrets::Secrets;
@@ -71,6 +71,12 @@ pub enum Command {
     /// where it stopped. It never overwrites keys or etcd's data.
     #[command(after_long_help = text::install())]
     Install(Install),
+    /// Show what differs between this machine and what it should be; change nothing
+    ///
+    /// Shows the changes that `install` would make: files as a unified diff, programs, images, kernel
+    /// settings, and the units that it would start or restart. Secrets are never shown.
+    #[command(after_long_help = text::PLAN)]
+    Plan(Plan),
     /// Convert a node from the profile simple to with-ca
     ///
     /// Shows what will be stopped and removed, asks, and then installs the node again. etcd's data

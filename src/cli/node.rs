@@ -114,14 +114,14 @@ pub struct Preflight {
     pub ignore: Ignore,
 }
 
-/// Arguments of `install`.
+/// The node that this machine should be.
 #[derive(Args, Debug)]
-pub struct Install {
+pub struct Wanted {
     /// The settings of the node and their sources
     #[command(flatten)]
     pub inputs: NodeInputs,
 
-    /// Prepare the system below this directory, for example a mounted image; start nothing
+    /// Use the system below this directory, for example a mounted image; start nothing
     #[arg(long, value_name = "DIR", default_value = "/")]
     pub root: PathBuf,
 
@@ -144,8 +144,16 @@ pub struct Install {
     /// The failed checks of the machine that only warn
     #[command(flatten)]
     pub ignore: Ignore,
+}
 
-    /// Show what would change; change nothing
+/// Arguments of `install`.
+#[derive(Args, Debug)]
+pub struct Install {
+    /// The node
+    #[command(flatten)]
+    pub wanted: Wanted,
+
+    /// Change nothing, and show what would change: the same as `appliance plan`
     #[arg(long)]
     pub dry_run: bool,
 
@@ -157,6 +165,18 @@ pub struct Install {
     /// How many seconds a worker tries to join its master; 0: no limit
     #[arg(long, value_name = "SECONDS", default_value_t = 0, value_parser = seconds())]
     pub join_timeout: u64,
+}
+
+/// Arguments of `plan`.
+#[derive(Args, Debug)]
+pub struct Plan {
+    /// The node
+    #[command(flatten)]
+    pub wanted: Wanted,
+
+    /// Also show the content of files that do not exist yet
+    #[arg(short = 'N', long)]
+    pub new_files: bool,
 }
 
 /// Arguments of `convert`.

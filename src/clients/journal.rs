@@ -1,14 +1,12 @@
 //! The journal, through `journalctl`.
 
-use crate::nodespec::token;
+use crate::nodespec::hidden;
 use crate::sys::process::{Command, Runner};
 
 /// How many lines are shown of a unit.
 const LINES: usize = 8;
 /// The longest line that is shown, in characters.
 const LONGEST: usize = 300;
-/// What stands before a secret in the messages of programs, in lower case.
-const BEFORE_SECRETS: [&str; 6] = ["bearer ", "basic ", "password", "passwd", "secret", "token"];
 
 /// The last lines of the service `name`, the newest last; none if the journal cannot be read. Lines that may hold a
 /// secret are left out.
@@ -33,18 +31,7 @@ fn shown(journal: &str) -> Vec<String> {
 }
 
 fn safe(line: &str) -> String {
-    let lower = line.to_lowercase();
-    let is_key = lower.contains("private key-----");
-    let has_secret = |word: &&str| {
-        let mut after = lower.split(*word).skip(1);
-        after.any(|rest| {
-            rest.starts_with(['=', ':', '"']) || (word.ends_with(' ') && !rest.is_empty())
-        })
-    };
-    if is_key || BEFORE_SECRETS.iter().any(has_secret) {
-        return "(a line that may hold a secret)".to_owned();
-    }
-    let line: String = token::redacted(line).chars().take(LONGEST).collect();
+    let line: String = hidden::line(line).chars().take(LONGEST).collect();
     line.trim_end().to_owned()
 }
 

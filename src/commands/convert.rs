@@ -5,6 +5,7 @@ use anyhow::{Result, bail};
 use time::OffsetDateTime;
 
 use super::documents::Converted;
+use super::inputs::request;
 use super::{Outcome, ask, install, not_installed, print};
 use crate::cli::{Convert, Output};
 use crate::install::prepare;
@@ -16,11 +17,11 @@ use crate::sys::root::Root;
 
 /// Takes the node down, and installs it again with certificates.
 pub fn run(arguments: &Convert, required_key: Option<&str>, output: Output) -> Result<Outcome> {
-    let root = Root::open(&arguments.install.root).map_err(Refused::because)?;
+    let root = Root::open(&arguments.install.wanted.root).map_err(Refused::because)?;
     let Some(state) = records::state(&root)? else {
         return Err(not_installed(&root));
     };
-    let machine = prepare(&install::request(&arguments.install, required_key))?;
+    let machine = prepare(&request(&arguments.install.wanted, required_key))?;
     let wanted = machine.spec.profile.value;
     if state.profile != Profile::Simple.to_string() || wanted != Profile::WithCa {
         bail!(Refused {
@@ -31,7 +32,7 @@ pub fn run(arguments: &Convert, required_key: Option<&str>, output: Output) -> R
             )],
         });
     }
-    machine.preflight(&arguments.install.ignore.checks)?;
+    machine.preflight(&arguments.install.wanted.ignore.checks)?;
     let plan = plan::teardown(state.shape()?, &stamp());
     let teardown: Vec<String> = plan.steps.iter().map(ToString::to_string).collect();
     if arguments.install.dry_run {

@@ -19,6 +19,7 @@ use crate::nodespec::Role;
 use crate::nodespec::explain::Row;
 use crate::nodespec::token::TokenId;
 use crate::paths;
+use crate::plan::NotShown;
 use crate::preflight::{self, Level};
 use crate::records::machine::Likeness;
 use crate::records::nodes::NodeRecord;
@@ -147,7 +148,7 @@ pub struct Instance {
     pub launch_index: Option<u64>,
 }
 
-/// What an installation changed, or would change.
+/// What an installation changed.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct Installed {
     /// Whether there is any change.
@@ -160,6 +161,66 @@ pub struct Installed {
     pub steps: Vec<String>,
     /// The node after the installation; `null` if it was not waited for.
     pub status: Option<Report>,
+}
+
+/// What an installation would change.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Planned {
+    /// Whether there is any change.
+    pub changed: bool,
+    /// The settings of the node.
+    pub settings: Vec<Row>,
+    /// What someone should look at.
+    pub warnings: Vec<String>,
+    /// The changes in their order, in words.
+    pub steps: Vec<String>,
+    /// The files that would be written.
+    pub files: Vec<PlannedFile>,
+    /// The units that would be started or restarted.
+    pub units: Vec<PlannedUnit>,
+    /// The programs that would be brought to this machine.
+    pub programs: Vec<PlannedProgram>,
+    /// The references of the images that would be brought to this machine, or loaded into docker.
+    pub images: Vec<String>,
+    /// The kernel modules that would be loaded.
+    pub modules: Vec<String>,
+    /// The kernel settings that would be changed, with their new values.
+    pub sysctls: BTreeMap<String, String>,
+}
+
+/// A file that would be written.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PlannedFile {
+    /// Its path.
+    pub path: String,
+    /// Whether it does not exist yet.
+    pub new: bool,
+    /// Its permission bits afterwards, in octal; `null` if they stay.
+    pub mode: Option<String>,
+    /// The change as a unified diff. Empty if only the mode or the owner changes; `null` if it is not shown.
+    pub diff: Option<String>,
+    /// Why the change is not shown; `null` if it is.
+    pub not_shown: Option<NotShown>,
+}
+
+/// A unit that would be started or restarted.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct PlannedUnit {
+    /// Its name.
+    pub name: String,
+    /// Whether it runs now.
+    pub restart: bool,
+}
+
+/// A program that would be brought.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct PlannedProgram {
+    /// Its name.
+    pub name: String,
+    /// Its version.
+    pub version: String,
 }
 
 /// What a conversion changed, or would change.

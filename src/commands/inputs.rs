@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use crate::cli::NodeInputs;
+use super::payload::keys;
+use crate::cli::{NodeInputs, Wanted};
+use crate::install::Request;
 use crate::metadata::Source;
 use crate::observe::inputs::Typed;
 
@@ -18,5 +20,15 @@ pub fn typed(flags: &NodeInputs) -> Typed {
             None => flags.metadata_source.clone(),
         },
         patience: Duration::from_secs(flags.metadata_timeout),
+    }
+}
+
+/// The flags of a node that this machine should be.
+pub fn request<'a>(wanted: &'a Wanted, required_key: Option<&'a str>) -> Request<'a> {
+    Request {
+        root: &wanted.root,
+        payload: wanted.payload.as_deref(),
+        keys: keys(&wanted.trust, required_key),
+        typed: typed(&wanted.inputs),
     }
 }

@@ -6,8 +6,9 @@ use std::time::Duration;
 use anyhow::Result;
 
 use super::documents::Installed;
-use super::inputs::typed;
-use super::payload::keys;
+use super::inputs::{request, typed};
+use super::plan;
+use super::print::plan::NewFiles;
 use super::{Outcome, not_installed, print};
 use crate::apply::leftovers;
 use crate::cli::{Install, NodeInputs, Output, Waiting};
@@ -26,16 +27,11 @@ pub const RENEWAL: Duration = Duration::from_secs(600);
 
 /// Installs this machine as a node.
 pub fn run(arguments: &Install, required_key: Option<&str>, output: Output) -> Result<Outcome> {
-    let request = request(arguments, required_key);
-    let machine = prepare(&request)?;
-    machine.preflight(&arguments.ignore.checks)?;
     if arguments.dry_run {
-        machine.check_installed(&arguments.change)?;
-        let (plan, _) = machine.plan(&machine.identity(Joining::Pretended)?)?;
-        let document = document(&machine, &plan, None);
-        print::result(output, &document, |_| print::plan(&machine.spec, &plan))?;
-        return Ok(Outcome::Done);
+        return plan::show(&arguments.wanted, required_key, output, NewFiles::Named);
     }
+    let machine = prepare(&request(&arguments.wanted, required_key))?;
+    machine.preflight(&arguments.wanted.ignore.checks)?;
     let lock = lock(&machine.root, arguments)?;
     let (document, outcome) = install_locked(&machine, arguments, lock)?;
     match output {
@@ -43,16 +39,6 @@ pub fn run(arguments: &Install, required_key: Option<&str>, output: Output) -> R
         Output::Json => print::result(output, &document, |_| ())?,
     }
     Ok(outcome)
-}
-
-/// The flags of `install`.
-pub fn request<'a>(arguments: &'a Install, required_key: Option<&'a str>) -> Request<'a> {
-    Request {
-        root: &arguments.root,
-        payload: arguments.payload.as_deref(),
-        keys: keys(&arguments.trust, required_key),
-        typed: typed(&arguments.inputs),
-    }
 }
 
 /// Locks the machine for this run. Waits for another run as long as for the node.
@@ -101,7 +87,7 @@ pub fn tell(installed: &Installed) -> Result<()> {
 /// otherwise two runs would each make different keys.
 fn change(machine: &Machine, arguments: &Install) -> Result<Plan> {
     leftovers::remove(&machine.root)?;
-    machine.check_installed(&arguments.change)?;
+    machine.check_installed(&arguments.wanted.change)?;
     let join_timeout = arguments.join_timeout;
     let limit = (join_timeout > 0).then(|| Duration::from_secs(join_timeout));
     if enroll::has_to_join(&machine.context())? {

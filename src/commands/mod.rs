@@ -42,6 +42,7 @@ pub mod log;
 pub mod man;
 mod node;
 mod payload;
+mod plan;
 mod preflight;
 mod print;
 mod repack;
@@ -70,6 +71,8 @@ pub enum Outcome {
     Waiting,
     /// This machine cannot become a node.
     Unfit,
+    /// The machine differs from what it should be. The result says where.
+    Differs,
 }
 
 /// The error that there is no node at `root`, and whether one is being made.
@@ -109,6 +112,7 @@ impl From<Outcome> for ExitCode {
             Outcome::Degraded => 3,
             Outcome::NotInstalled => 4,
             Outcome::Waiting => 6,
+            Outcome::Differs => 7,
         })
     }
 }
@@ -149,6 +153,7 @@ pub fn run(cli: Cli, required_key: Option<&str>) -> Result<Outcome> {
     let (named, output) = (&cli.output, cli.output.format());
     match cli.command {
         Command::Install(arguments) => install::run(&arguments, required_key, output),
+        Command::Plan(arguments) => plan::run(&arguments, required_key, output),
         Command::Convert(arguments) => convert::run(&arguments, required_key, output),
         Command::Detect(arguments) => detect::run(&arguments, output),
         Command::Preflight(arguments) => preflight::run(&arguments, output),

@@ -3,6 +3,7 @@
 pub mod bundle;
 pub mod cis;
 pub mod keys;
+pub mod plan;
 pub mod preflight;
 
 use std::collections::BTreeMap;
@@ -18,7 +19,6 @@ use super::documents::{CertificateOfNode, Checks, Done, Text, TokenOfMaster};
 use crate::check::{Checked, Verdict, is_sound};
 use crate::cli::Output;
 use crate::clients::bird::Peer;
-use crate::nodespec::NodeSpec;
 use crate::plan::Plan;
 use crate::records::nodes::NodeRecord;
 use crate::records::state::State;
@@ -412,30 +412,6 @@ fn addons(report: &Report) -> Table {
 
 fn short(digest: &str) -> &str {
     &digest[..SHORT.min(digest.len())]
-}
-
-/// Prints the settings of the node with the source of each, and every change of the plan.
-pub fn plan(spec: &NodeSpec, plan: &Plan) {
-    let mut values = table(&["SETTING", "VALUE", "FROM"]);
-    for row in spec.explain() {
-        values.add_row([row.name, &row.value, &row.from]);
-    }
-    print_table(&values);
-    say!();
-    if plan.is_empty() {
-        say!("nothing to change");
-        return;
-    }
-    for step in &plan.steps {
-        say!("{step}");
-        for line in step.diff().lines() {
-            say!("    {line}");
-        }
-    }
-    say!(
-        "\n{} changes would be made; nothing was changed (--dry-run)",
-        plan.steps.len()
-    );
 }
 
 #[cfg(test)]

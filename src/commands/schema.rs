@@ -6,7 +6,7 @@ use schemars::{JsonSchema, Schema};
 
 use super::documents::{
     Benchmark, Built, Certificates, Checks, Converted, Created, Definition, Detected, Done, Files,
-    Fitness, Guarded, Installed, Nodes, Outputs, Renewed, Text, Tokens, Version, Written,
+    Fitness, Guarded, Installed, Nodes, Outputs, Planned, Renewed, Text, Tokens, Version, Written,
 };
 use super::failure::Failure;
 use super::{Outcome, print};
@@ -38,6 +38,8 @@ const fn known<T: JsonSchema>(name: &'static str) -> Known {
 const KNOWN: &[Known] = &[
     known::<Failure>("error"),
     known::<Installed>("install"),
+    known::<Planned>("install-dry-run"),
+    known::<Planned>("plan"),
     known::<Converted>("convert"),
     known::<Detected>("detect"),
     known::<Fitness>("preflight"),

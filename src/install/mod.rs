@@ -5,6 +5,7 @@ use std::path::Path;
 use anyhow::Result;
 
 use crate::apply::{Executor, records as notes};
+use crate::bundle::manifest::Component;
 use crate::bundle::payload::Payload;
 use crate::bundle::{repack, unpack};
 use crate::clients::docker::Docker;
@@ -13,7 +14,7 @@ use crate::enroll::{self, Context, Identity, Joining};
 use crate::nodespec::{NodeSpec, Refused};
 use crate::observe::inputs::{Typed, collect};
 use crate::observe::node::{Observer, observe};
-use crate::observe::software::docker_source;
+use crate::observe::software::{docker_source, installed_manifest};
 use crate::observe::user::check_user;
 use crate::observe::workloads::{self, Place};
 use crate::observe::writable;
@@ -180,6 +181,29 @@ impl Machine {
         }
         writable::check(&self.root, &plan)?;
         Ok((plan, docker))
+    }
+
+    /// The components of the payload that a plan brings to this machine: those that the installed bundle does not have
+    /// in the same version.
+    pub fn brought(&self, plan: &Plan) -> Result<Vec<&Component>> {
+        if !plan
+            .steps
+            .iter()
+            .any(|step| matches!(step, Step::Unpack { .. }))
+        {
+            return Ok(Vec::new());
+        }
+        let digest = self.payload.digest().as_str();
+        let state = records::state(&self.root)?.filter(|state| state.digest != digest);
+        // A bundle whose manifest is gone or damaged has nothing that counts.
+        let before = state.and_then(|state| installed_manifest(&self.root, &state).ok());
+        let before = before
+            .map(|manifest| manifest.components)
+            .unwrap_or_default();
+        let is_there =
+            |component: &&Component| before.iter().any(|old| old.sha256 == component.sha256);
+        let all = self.payload.manifest().components.iter();
+        Ok(all.filter(|component| !is_there(component)).collect())
     }
 
     /// The specification of the node in the cluster that it joined in this run.

@@ -26,6 +26,7 @@ mod address;
 pub mod admission;
 mod candidates;
 pub mod explain;
+pub mod hidden;
 mod identity;
 mod ipip;
 pub mod join;

@@ -1,9 +1,7 @@
 //! The plan: the changes that a machine needs. Pure: it compares [`Desired`] with [`Current`]. A
 //! machine that already is as desired needs an empty plan.
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 
 use crate::components;
 use crate::desired::{
@@ -11,13 +9,16 @@ use crate::desired::{
     RunningService,
 };
 use crate::nodespec::token::TokenId;
-use crate::paths::{self, PROGRAM};
+use crate::paths;
 use crate::records::images::NodeImage;
 
 mod block;
+mod diff;
+mod shown;
 mod teardown;
 
 pub use block::with_part;
+pub use shown::NotShown;
 pub use teardown::teardown;
 
 /// The name of the cluster's objects in the record of started services.
@@ -396,56 +397,6 @@ fn images(desired: &Desired, live: &Live) -> Vec<Step> {
         .collect()
 }
 
-impl fmt::Display for Step {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Step::Unpack { digest } => {
-                write!(f, "unpack bundle {}", &digest[..12.min(digest.len())])
-            }
-            Step::CreateDirectory(directory) => {
-                write!(f, "directory {} ({:04o})", directory.path, directory.mode)
-            }
-            Step::WriteFile {
-                path, mode, new, ..
-            } => {
-                write!(
-                    f,
-                    "{} {path} ({mode:04o})",
-                    if *new { "create" } else { "change" }
-                )
-            }
-            Step::EditFile { path, .. } => write!(f, "change this program's part of {path}"),
-            Step::SetLink(link) => write!(f, "link {} -> {}", link.path, link.target),
-            Step::LoadModule(module) => write!(f, "load kernel module {module}"),
-            Step::SetSysctl { key, value } => write!(f, "set {key} = {value}"),
-            Step::InstallProgram => write!(f, "install {PROGRAM}"),
-            Step::CreateUsers(path) => write!(f, "create the system users in {path}"),
-            Step::AddToken(token) => write!(f, "add join token {}", token.id),
-            Step::PrepareEtcd(member) => {
-                write!(f, "find out how etcd's member {} starts", member.name)
-            }
-            Step::ApplyObjects(objects) => write!(f, "apply {} to the cluster", objects.path),
-            Step::EndContainers(name) => write!(f, "restart the containers {name}"),
-            Step::Stop(service) => write!(f, "stop {service}"),
-            Step::RemovePods => write!(f, "remove the containers of all pods"),
-            Step::RemoveContent(path) => write!(f, "remove everything in {path}"),
-            Step::RemoveFile(path) => write!(f, "remove {path}"),
-            Step::PutAside { path, to } => write!(f, "rename {path} to {to}"),
-            Step::ForgetNode => write!(f, "remove the records of the installation"),
-            Step::ReloadUnits => write!(f, "reload systemd's units"),
-            Step::LoadImage(image) => write!(f, "load image {}", image.reference),
-            Step::Start { service, restart } => {
-                write!(
-                    f,
-                    "{} {}",
-                    if *restart { "restart" } else { "start" },
-                    service.name
-                )
-            }
-        }
-    }
-}
-
 impl Step {
     fn is_of_renewal(&self) -> bool {
         match self {
@@ -454,36 +405,5 @@ impl Step {
             Step::EndContainers(_) => true,
             _ => false,
         }
-    }
-
-    /// The change as a diff: removed lines (`-`) and added lines (`+`). Empty unless the step
-    /// changes a file whose text may be shown. Bytes that are no text are shown as `\u{fffd}`. A certificate is
-    /// not shown: its text says nothing to a person, and the one that is issued later is another.
-    pub fn diff(&self) -> String {
-        let (old, new) = match self {
-            Step::WriteFile {
-                purpose: Purpose::Identity,
-                ..
-            } => return String::new(),
-            Step::WriteFile {
-                content: Content::Whole(new),
-                replaces: Some(old),
-                ..
-            } => (old, Cow::Borrowed(new)),
-            Step::EditFile {
-                lines, replaces, ..
-            } => (replaces, Cow::Owned(with_part(replaces, lines))),
-            _ => return String::new(),
-        };
-        let [old, new] = [old, &*new].map(|bytes| String::from_utf8_lossy(bytes));
-        let diff = similar::TextDiff::from_lines(&*old, &*new);
-        let diff = diff.unified_diff().context_radius(1).to_string();
-        // A terminal must not obey what others wrote into the file.
-        let shown = |c: char| match c {
-            '\n' | '\t' => c,
-            c if c.is_control() => '\u{fffd}',
-            c => c,
-        };
-        diff.replace("\r\n", "\n").chars().map(shown).collect()
     }
 }

@@ -127,6 +127,13 @@ impl Machine {
         said(&output)
     }
 
+    /// Runs `appliance install --dry-run` on it, with more arguments: something must differ. Returns its output.
+    pub fn planned(&self, arguments: &[&str]) -> String {
+        let output = self.install(&[&["--dry-run"], arguments].concat());
+        assert_eq!(output.status.code(), Some(7), "{}", said(&output));
+        said(&output)
+    }
+
     /// Like [`Machine::install`], but it must refuse and write nothing. Returns its output.
     pub fn refusal(&self, arguments: &[&str]) -> String {
         let before = self.snapshot();

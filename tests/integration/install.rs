@@ -162,7 +162,7 @@ fn a_run_that_was_cut_is_taken_up_again() {
 fn a_dry_run_shows_every_change_and_makes_none() {
     let machine = Machine::new();
     let before = machine.snapshot();
-    let said = machine.installed(&["--dry-run"]);
+    let said = machine.planned(&[]);
     assert_eq!(machine.snapshot(), before);
     assert!(
         said.contains("create /etc/systemd/system/etcd.service (0644)"),
@@ -179,7 +179,7 @@ fn a_dry_run_shows_no_text_of_certificates() {
     machine.installed(&[]);
     let path = "etc/kubernetes/ca/etcd/etcd.pem";
     machine.put(path, &machine.read("etc/kubernetes/ca/admin/admin.pem"));
-    let said = machine.installed(&["--dry-run"]);
+    let said = machine.planned(&[]);
     assert!(said.contains(&format!("change /{path} (0644)")), "{said}");
     assert!(!said.contains("CERTIFICATE-----"), "{said}");
 }

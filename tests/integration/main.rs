@@ -21,6 +21,7 @@ mod datastore;
 mod deliver;
 mod deploy;
 mod docker;
+mod drift;
 mod e2e;
 mod etcd;
 mod exit_codes;

@@ -192,7 +192,7 @@ fn a_hosts_file_that_is_a_mount_or_on_a_read_only_file_system_is_named() {
 #[test]
 fn a_dry_run_shows_lines_of_others_without_their_control_characters() {
     let machine = machine(b"127.0.0.1 localhost\n# \x1b[31mcaf\xe9\r\n");
-    let said = machine.installed(&["--dry-run"]);
+    let said = machine.planned(&[]);
     assert!(
         said.contains("change this program's part of /etc/hosts"),
         "{said}"

@@ -211,8 +211,10 @@ fn results_of_nodes_are_what_their_schemas_say() {
     let at_root = ["--root", root.as_str()];
     let with_metadata = ["--root", &root, "--metadata-dir", &metadata];
     documents.run("detect", &[&["detect"], &with_metadata[..]].concat());
-    documents.add("install", &machine.install(&["--dry-run", "-o", "json"]));
+    let dry_run = || machine.install(&["--dry-run", "-o", "json"]);
+    documents.add("install-dry-run", &dry_run());
     documents.add("install", &machine.install(&["-o", "json"]));
+    documents.add("plan", &dry_run());
     documents.run("check-cis", &[&["check", "--cis"], &at_root[..]].concat());
     documents.run("certs-show", &[&["certs", "show"], &at_root[..]].concat());
     documents.run("kubeconfig", &[&["kubeconfig"], &at_root[..]].concat());

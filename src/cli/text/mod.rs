@@ -55,6 +55,7 @@ Exit codes:
   4  the node is not installed
   5  another run of appliance is changing this machine; nothing was changed
   6  other nodes have to follow first; the output says what to run there
+  7  the machine differs from what it should be; nothing was changed
 
 Where things are:
   /etc/kubernetes               certificates, kubeconfigs, audit policy
@@ -79,7 +80,7 @@ pub fn install() -> String {
 const INSTALL_BEGIN: &str = "\
 Examples:
   appliance install                          # role from the server's metadata
-  appliance install --role master --dry-run  # show every change, make none
+  appliance install --role master --dry-run  # the same as appliance plan
   appliance install --config site.yaml       # settings from a file
   appliance install --set podCIDR=10.9.0.0/16 --metadata-source config-drive
   # prepare the system of an image that is mounted at /mnt
@@ -101,6 +102,20 @@ Settings:";
 const INSTALL_END: &str = "\
 Files can also have inventory, roleRules, hosts, ca, join and workloads:
 `appliance config example` explains them.
+
+More: appliance help install";
+
+pub const PLAN: &str = "\
+Examples:
+  appliance plan
+  # all of it, also the content of files that do not exist yet
+  appliance plan --role master --new-files
+  appliance plan -o json | jq -r '.units[] | select(.restart) | .name'
+  # the system of an image that is mounted at /mnt
+  appliance plan --root /mnt --role master --set address=192.168.1.102
+
+Exit codes: 0 nothing would change; 2 `install` would refuse; 7 something would
+change.
 
 More: appliance help install";
 

@@ -21,6 +21,7 @@ use crate::harness::{Machine, payload, said, tiny_program};
 const ONLY_PARSED: &[(&str, &str)] = &[
     ("appliance install ", "this machine would become a node"),
     ("appliance convert ", "this machine would have to be a node"),
+    ("appliance plan", "this machine would have to be a server"),
     (
         "appliance detect --explain",
         "this machine would have to be a server",
@@ -240,7 +241,7 @@ impl Bench {
                 machine.installed(&["--profile", "simple"]);
             }
             "certs" => drop(machine.installed(&[])),
-            "install" => machine.put("etc/hostname", "server02\n"),
+            "install" | "plan" => machine.put("etc/hostname", "server02\n"),
             _ => {}
         }
         let dir = tempfile::tempdir().unwrap();
@@ -294,7 +295,9 @@ fn every_example_works() {
                 drop(fs::remove_file(bench.dir.path().join("user-data")));
             }
             let output = bench.shell(&example, "bin");
-            if !output.status.success() {
+            // A plan has something to change on this system.
+            let differs = example.starts_with("appliance plan ") && output.status.code() == Some(7);
+            if !output.status.success() && !differs {
                 failed.push(format!("{example}\n{}", said(&output)));
             }
         }

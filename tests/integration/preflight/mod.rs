@@ -88,7 +88,7 @@ fn a_failure_refuses_the_installation_before_the_first_write() {
         let ignorable = case.check.parse::<Ignored>().is_ok();
         let ignored = ["--dry-run", "--ignore-preflight", case.check];
         let output = booted.machine.install(&[&arguments[..], &ignored].concat());
-        let code = if ignorable { 0 } else { 2 };
+        let code = if ignorable { 7 } else { 2 };
         assert_eq!(
             output.status.code(),
             Some(code),
@@ -134,7 +134,7 @@ fn an_ignored_failure_is_a_warning() {
     );
     let text = booted
         .machine
-        .installed(&["--dry-run", "--ignore-preflight=other-kubernetes"]);
+        .planned(&["--ignore-preflight=other-kubernetes"]);
     assert!(text.contains("warning: other-kubernetes: k3s"), "{text}");
 
     for (name, why) in [
@@ -271,7 +271,7 @@ fn few_free_inodes_are_told() {
     let opt = machine.root().join("opt");
     fs::create_dir_all(&opt).unwrap();
     let _disk = SmallDisk::at(opt, "1g,nr_inodes=500");
-    let text = machine.installed(&["--dry-run"]);
+    let text = machine.planned(&[]);
     assert!(
         text.contains("warning: inodes: /opt/appliance has room for"),
         "{text}"

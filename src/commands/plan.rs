@@ -1,0 +1,129 @@
+//! `appliance plan`: what an installation would change.
+
+use anyhow::Result;
+
+use super::documents::{Planned, PlannedFile, PlannedProgram, PlannedUnit};
+use super::inputs::request;
+use super::print::plan::NewFiles;
+use super::{Outcome, print};
+use crate::bundle::manifest::{Component, Kind};
+use crate::cli::{Output, Plan as Arguments, Wanted};
+use crate::enroll::Joining;
+use crate::install::{Machine, prepare};
+use crate::paths::PROGRAM;
+use crate::plan::{Plan, Step};
+
+/// Shows what `install` would change.
+pub fn run(arguments: &Arguments, required_key: Option<&str>, output: Output) -> Result<Outcome> {
+    let new_files = match arguments.new_files {
+        true => NewFiles::Shown,
+        false => NewFiles::Named,
+    };
+    show(&arguments.wanted, required_key, output, new_files)
+}
+
+/// Shows what `install` would change on the machine that is `wanted`. Changes nothing.
+pub fn show(
+    wanted: &Wanted,
+    required_key: Option<&str>,
+    output: Output,
+    new_files: NewFiles,
+) -> Result<Outcome> {
+    let machine = prepare(&request(wanted, required_key))?;
+    machine.preflight(&wanted.ignore.checks)?;
+    machine.check_installed(&wanted.change)?;
+    let (plan, _) = machine.plan(&machine.identity(Joining::Pretended)?)?;
+    let document = document(&machine, &plan)?;
+    print::result(output, &document, |document| {
+        print::plan::planned(document, new_files);
+    })?;
+    Ok(match document.changed {
+        true => Outcome::Differs,
+        false => Outcome::Done,
+    })
+}
+
+fn document(machine: &Machine, plan: &Plan) -> Result<Planned> {
+    let steps = || plan.steps.iter();
+    let (programs, mut images) = unpacked(machine, plan)?;
+    let loaded = steps().filter_map(|step| match step {
+        Step::LoadImage(image) => Some(image.reference.clone()),
+        _ => None,
+    });
+    images.extend(loaded);
+    images.sort();
+    images.dedup();
+    Ok(Planned {
+        changed: !plan.is_empty(),
+        settings: machine.spec.explain(),
+        warnings: machine.spec.warnings.clone(),
+        steps: steps().map(ToString::to_string).collect(),
+        files: steps().filter_map(file).collect(),
+        units: steps().filter_map(unit).collect(),
+        programs,
+        images,
+        modules: steps()
+            .filter_map(|step| match step {
+                Step::LoadModule(module) => Some(module.clone()),
+                _ => None,
+            })
+            .collect(),
+        sysctls: steps()
+            .filter_map(|step| match step {
+                Step::SetSysctl { key, value } => Some((key.clone(), value.clone())),
+                _ => None,
+            })
+            .collect(),
+    })
+}
+
+fn file(step: &Step) -> Option<PlannedFile> {
+    let (path, mode, new) = match step {
+        Step::WriteFile {
+            path, mode, new, ..
+        } => (path, Some(format!("{mode:04o}")), *new),
+        Step::EditFile { path, .. } => (path, None, false),
+        _ => return None,
+    };
+    let not_shown = step.not_shown();
+    Some(PlannedFile {
+        path: path.clone(),
+        new,
+        mode,
+        diff: not_shown.is_none().then(|| step.diff()),
+        not_shown,
+    })
+}
+
+fn unit(step: &Step) -> Option<PlannedUnit> {
+    match step {
+        Step::Start { service, restart } => Some(PlannedUnit {
+            name: service.name.to_owned(),
+            restart: *restart,
+        }),
+        _ => None,
+    }
+}
+
+/// The programs that the plan brings, and the references of the images. Of a bundle that replaces another one, only
+/// what is not the same in both.
+fn unpacked(machine: &Machine, plan: &Plan) -> Result<(Vec<PlannedProgram>, Vec<String>)> {
+    let (mut programs, mut images) = (Vec::new(), Vec::new());
+    if plan.steps.contains(&Step::InstallProgram) {
+        programs.push(PlannedProgram {
+            name: PROGRAM.to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        });
+    }
+    for component in machine.brought(plan)? {
+        let Component { name, version, .. } = component;
+        match component.kind {
+            Kind::Image => images.extend(component.reference.clone()),
+            Kind::Program | Kind::CniPlugin => programs.push(PlannedProgram {
+                name: name.clone(),
+                version: version.clone(),
+            }),
+        }
+    }
+    Ok((programs, images))
+}

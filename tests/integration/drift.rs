@@ -1,0 +1,209 @@
+//! What differs between a machine and what it should be: `appliance plan`.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+use crate::harness::{Machine, document, payload, said};
+
+/// Runs `appliance plan` on the machine, with more arguments.
+fn plan(machine: &Machine, arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_appliance"))
+        .args(["plan", "--root"])
+        .arg(machine.root())
+        .arg("--metadata-dir")
+        .arg(machine.metadata())
+        .arg("--payload")
+        .arg(payload())
+        .args(arguments)
+        .output()
+        .unwrap()
+}
+
+/// What `appliance plan` says, which must end with `code` and change nothing.
+fn planned(machine: &Machine, code: i32, arguments: &[&str]) -> String {
+    let before = machine.snapshot();
+    let output = plan(machine, arguments);
+    assert_eq!(output.status.code(), Some(code), "{}", said(&output));
+    assert_eq!(machine.snapshot(), before, "{}", said(&output));
+    said(&output)
+}
+
+fn as_json(machine: &Machine) -> Value {
+    document(&plan(machine, &["-o", "json"]))
+}
+
+#[test]
+fn a_machine_that_is_as_it_should_be_ends_with_0_and_another_with_7() {
+    let machine = Machine::new();
+    let text = planned(&machine, 7, &[]);
+    assert!(
+        text.contains("create /etc/systemd/system/etcd.service (0644)"),
+        "{text}"
+    );
+    assert!(
+        text.contains("programs to bring: /usr/local/bin/appliance"),
+        "{text}"
+    );
+    machine.installed(&[]);
+    let text = planned(&machine, 0, &[]);
+    assert!(text.contains("nothing to change"), "{text}");
+    let shown = as_json(&machine);
+    assert_eq!(shown["changed"], false);
+    for empty in ["steps", "files", "units", "programs", "images"] {
+        assert_eq!(shown[empty], Value::Array(vec![]), "{empty}");
+    }
+}
+
+#[test]
+fn a_changed_file_is_a_unified_diff() {
+    let machine = Machine::new();
+    machine.installed(&[]);
+    let path = "etc/systemd/system/etcd.service";
+    let unit = machine.read(path);
+    machine.put(
+        path,
+        &unit.replace("--data-dir=/var/lib/etcd", "--data-dir=/srv/etcd"),
+    );
+    let text = planned(&machine, 7, &[]);
+    assert!(
+        text.contains(
+            "--- /etc/systemd/system/etcd.service\n+++ /etc/systemd/system/etcd.service\n@@ -"
+        ),
+        "{text}"
+    );
+    assert!(
+        text.contains("-  --data-dir=/srv/etcd") || text.contains("-ExecStart"),
+        "{text}"
+    );
+    assert!(text.contains("--data-dir=/var/lib/etcd"), "{text}");
+    assert!(
+        text.contains("change /etc/systemd/system/etcd.service (0644)"),
+        "{text}"
+    );
+    // The diff is one that patch(1) can apply.
+    let diff = as_json(&machine)["files"][0]["diff"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let edited = machine.root().join(path);
+    let patch = machine.root().join("patch");
+    fs::write(&patch, diff).unwrap();
+    let patched = Command::new("patch")
+        .arg(&edited)
+        .arg(&patch)
+        .output()
+        .unwrap();
+    assert!(patched.status.success(), "{}", said(&patched));
+    assert_eq!(machine.read(path), unit);
+}
+
+#[test]
+fn the_content_of_new_files_is_shown_if_someone_asks() {
+    let machine = Machine::new();
+    let text = planned(&machine, 7, &[]);
+    assert!(!text.contains("/dev/null"), "{text}");
+    let text = planned(&machine, 7, &["--new-files"]);
+    assert!(
+        text.contains("--- /dev/null\n+++ /etc/kubernetes/audit-policy.yaml\n@@ -0,0 +1,"),
+        "{text}"
+    );
+}
+
+/// Every secret of the node, with a part of it that must be nowhere.
+#[test]
+fn no_secret_is_ever_shown() {
+    let machine = Machine::new();
+    machine.installed(&[]);
+    let secrets = [
+        "etc/kubernetes/ca/ca-key.pem",
+        "etc/kubernetes/ca/etcd/etcd-key.pem",
+        "etc/kubernetes/ca/kubernetes/token.csv",
+        "etc/kubernetes/ca/kubernetes/encryption.yaml",
+        "etc/kubernetes/admin.kubeconfig",
+    ];
+    // Others can see the file, someone added to it, and a person wrote a password into a unit.
+    for path in &secrets[2..] {
+        machine.put(path, &format!("{}# old-marker\n", machine.read(path)));
+        let at = machine.root().join(path);
+        fs::set_permissions(at, fs::Permissions::from_mode(0o644)).unwrap();
+    }
+    let unit = "etc/systemd/system/etcd.service";
+    let text = machine.read(unit);
+    machine.put(
+        unit,
+        &text.replace(
+            "[Service]\n",
+            "[Service]\nEnvironment=PASSWORD=old-marker\n",
+        ),
+    );
+    for text in [
+        planned(&machine, 7, &["--new-files"]),
+        as_json(&machine).to_string(),
+    ] {
+        for line in secrets.iter().flat_map(|path| {
+            let text = machine.read(path);
+            text.lines().map(str::to_owned).collect::<Vec<_>>()
+        }) {
+            let is_public = line.starts_with("-----")
+                || line.len() < 24
+                || line.contains("certificate-authority-data");
+            assert!(is_public || !text.contains(line.trim()), "{line} in {text}");
+        }
+        assert!(!text.contains("old-marker"), "{text}");
+        assert!(text.contains("(a line that may hold a secret)"), "{text}");
+    }
+    let shown = as_json(&machine);
+    let files = shown["files"].as_array().unwrap();
+    let file = |path: &str| files.iter().find(|file| file["path"] == path).unwrap();
+    for path in [
+        "/etc/kubernetes/admin.kubeconfig",
+        "/etc/kubernetes/ca/kubernetes/encryption.yaml",
+    ] {
+        assert_eq!(file(path)["notShown"], "secret");
+        assert_eq!(file(path)["diff"], Value::Null);
+        assert_eq!(file(path)["mode"], "0600");
+    }
+}
+
+#[test]
+fn a_changed_mode_is_told() {
+    let machine = Machine::new();
+    machine.installed(&[]);
+    let unit = machine.root().join("etc/systemd/system/etcd.service");
+    fs::set_permissions(unit, fs::Permissions::from_mode(0o666)).unwrap();
+    let text = planned(&machine, 7, &[]);
+    let words = "/etc/systemd/system/etcd.service: only its mode or its owner changes";
+    assert!(text.contains(words), "{text}");
+}
+
+#[test]
+fn another_bundle_brings_only_what_the_installed_one_does_not_have() {
+    let machine = Machine::new();
+    let shown = as_json(&machine);
+    let names = |shown: &Value| -> Vec<String> {
+        let programs = shown["programs"].as_array().unwrap();
+        programs
+            .iter()
+            .map(|program| program["name"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    for name in ["/usr/local/bin/appliance", "etcd", "kubelet"] {
+        assert!(names(&shown).iter().any(|found| found == name), "{shown}");
+    }
+    assert!(!shown["images"].as_array().unwrap().is_empty());
+    machine.installed(&[]);
+    // The bundle in use is damaged: all of it is unpacked again.
+    let current = machine.root().join("opt/appliance/current");
+    let directory = fs::read_link(&current).unwrap();
+    let kubelet = machine
+        .root()
+        .join("opt/appliance")
+        .join(directory)
+        .join("bin/kubelet");
+    fs::write(kubelet, "short").unwrap();
+    let shown = as_json(&machine);
+    assert!(names(&shown).contains(&"kubelet".to_owned()), "{shown}");
+}
