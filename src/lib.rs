@@ -38,4 +38,5 @@ pub mod status;
 pub mod sys;
 pub mod topics;
 pub mod user_data;
+pub mod verify;
 pub mod workloads;

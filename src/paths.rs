@@ -163,6 +163,8 @@ pub const MANUALS: &str = "/usr/local/share/man/man1";
 pub const CONFIG: &str = "/etc/appliance/config.yaml";
 /// The state of an installed node.
 pub const STATE: &str = "/var/lib/appliance/state.json";
+/// What the installation wrote.
+pub const WRITTEN_RECORD: &str = "/var/lib/appliance/written.json";
 /// The machine on which the node was installed.
 pub const MACHINE: &str = "/var/lib/appliance/machine.json";
 /// The authorities of the cluster whose data a master has.

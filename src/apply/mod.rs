@@ -20,6 +20,7 @@ pub mod images;
 mod kernel;
 pub mod leftovers;
 pub mod records;
+pub mod written;
 
 /// Unpacks the bundle to the given directory, an absolute path on this machine.
 pub type Unpack<'a> = dyn Fn(&std::path::Path) -> Result<()> + 'a;
@@ -73,6 +74,7 @@ impl Executor<'_> {
                 ..
             } => self.write(path, *mode, content, *new),
             Step::EditFile { path, lines, .. } => self.edit(path, lines),
+            Step::KeepCopy { path, to, most, .. } => self.root.copy(path, to, *most),
             Step::SetLink(link) => self.root.set_link(&link.path, &link.target),
             Step::LoadModule(module) => kernel::load_module(self.runner, module),
             Step::SetSysctl { key, value } => kernel::set_sysctl(key, value),

@@ -54,7 +54,12 @@ pub fn note_tokens(root: &Root, since: &str) -> Result<()> {
 
 /// Writes a JSON document to `path`.
 pub(super) fn write_json(root: &Root, path: &str, value: &impl Serialize) -> Result<()> {
+    root.write(path, &json_of(value)?, 0o644)
+}
+
+/// A JSON document, as the records are written.
+pub(super) fn json_of(value: &impl Serialize) -> Result<Vec<u8>> {
     let mut text = serde_json::to_vec_pretty(value)?;
     text.push(b'\n');
-    root.write(path, &text, 0o644)
+    Ok(text)
 }

@@ -147,6 +147,16 @@ pub enum Kind {
     Image,
 }
 
+impl Kind {
+    /// The permission bits of the unpacked file.
+    pub fn mode(self) -> u32 {
+        match self {
+            Kind::Image => 0o644,
+            Kind::Program | Kind::CniPlugin => 0o755,
+        }
+    }
+}
+
 /// One compressed stream of the payload: parts of files, one after the other.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]

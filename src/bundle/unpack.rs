@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail, ensure};
 use xz2::read::XzDecoder;
 use xz2::stream::Stream;
 
-use super::manifest::{Component, FILE_NAME, Kind, Pack, Part};
+use super::manifest::{Component, FILE_NAME, Pack, Part};
 use super::payload::Payload;
 use crate::sys::parallel;
 use crate::sys::progress::Progress;
@@ -71,10 +71,7 @@ pub fn unpack_files(payload: &Payload, dir: &Path, progress: &dyn Progress) -> R
 fn create(component: &Component, dir: &Path) -> Result<()> {
     let path = dir.join(&component.path);
     fs::create_dir_all(path.parent().context("a path without a directory")?)?;
-    let mode = match component.kind {
-        Kind::Image => 0o644,
-        Kind::Program | Kind::CniPlugin => 0o755,
-    };
+    let mode = component.kind.mode();
     let file = File::options()
         .write(true)
         .create_new(true)

@@ -24,7 +24,9 @@ pub use bundle::{Bundle, CacheDir, Carrier, Fetch, Ingredients, Repack, Trust, W
 pub use check::{Addons, Balance, Check, CheckCommand, Datastore, Images};
 pub use image::{Image, ImageBuild, ImageCheck, ImagePayload, ImagePrepare};
 pub use join::{Certs, Join, NodeCommand, Serve, Token};
-pub use node::{Config, Convert, Detect, Install, Kubeconfig, NodeInputs, Plan, Preflight, Wanted};
+pub use node::{
+    Config, Convert, Detect, Install, Kubeconfig, NodeInputs, Plan, Preflight, Verify, Wanted,
+};
 pub use output::{Named, Output};
 pub use parse::{NOT_YET, parse, removes, wants_json};
 pub use secrets::Secrets;
@@ -103,6 +105,12 @@ pub enum Command {
     /// Checks services, endpoints, container images, certificates, add-ons and the other masters.
     #[command(after_long_help = text::STATUS)]
     Status,
+    /// Compare this node with what was installed; change nothing
+    ///
+    /// Reads every byte of programs, files and this program, and looks at modes, owners, images, units,
+    /// kernel settings and rules of iptables. A timer does it daily.
+    #[command(after_long_help = text::VERIFY)]
+    Verify(Verify),
     /// Check the whole cluster, on a master
     ///
     /// Checks versions, nodes, network, DNS and services. It starts pods in the namespace

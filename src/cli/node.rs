@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::{Trust, seconds};
+use super::{Trust, Waiting, seconds};
 use crate::metadata::Source;
 use crate::preflight::Ignored;
 use crate::preflight::stays::Field;
@@ -177,6 +177,22 @@ pub struct Plan {
     /// Also show the content of files that do not exist yet
     #[arg(short = 'N', long)]
     pub new_files: bool,
+}
+
+/// Arguments of `verify`.
+#[derive(Args, Debug)]
+pub struct Verify {
+    /// Print one line, for the journal
+    #[arg(long)]
+    pub brief: bool,
+
+    /// Compare the system below this directory, for example a mounted image: its files only
+    #[arg(long, value_name = "DIR", default_value = "/")]
+    pub root: PathBuf,
+
+    /// What to do while another run changes this machine
+    #[command(flatten)]
+    pub waiting: Waiting,
 }
 
 /// Arguments of `convert`.

@@ -6,6 +6,7 @@ pub mod bird;
 pub mod calicoctl;
 pub mod docker;
 pub mod etcd;
+pub mod iptables;
 pub mod journal;
 pub mod kernel;
 pub mod kubectl;

@@ -48,19 +48,12 @@ pub fn show(runner: &dyn Runner, names: &[&str]) -> Result<BTreeMap<String, Unit
 }
 
 fn parse_unit(block: &str) -> Option<(String, Unit)> {
-    let properties: BTreeMap<&str, &str> = block
-        .lines()
-        .filter_map(|line| line.split_once('='))
-        .collect();
+    let (name, properties) = named(block)?;
     let property = |key| {
         properties
             .get(key)
             .map_or(String::new(), |&value| value.to_owned())
     };
-    let name = properties
-        .get("Id")?
-        .trim_end_matches(".service")
-        .to_owned();
     let unit = Unit {
         load_state: property("LoadState"),
         active_state: property("ActiveState"),
@@ -70,6 +63,46 @@ fn parse_unit(block: &str) -> Option<(String, Unit)> {
             .is_some_and(|job| !matches!(*job, "" | "0")),
     };
     Some((name, unit))
+}
+
+/// Where systemd has a unit from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Origin {
+    /// The path of its file.
+    pub fragment: String,
+    /// Whether a file of it was changed since systemd read it.
+    pub is_stale: bool,
+}
+
+/// Where systemd has the services with these names from.
+pub fn origins(runner: &dyn Runner, names: &[&str]) -> Result<BTreeMap<String, Origin>> {
+    let units: Vec<String> = names.iter().map(|name| unit(name)).collect();
+    let mut arguments = vec!["show", "--property=Id,FragmentPath,NeedDaemonReload"];
+    arguments.extend(units.iter().map(String::as_str));
+    let output = runner.check(&Command::new("systemctl", &arguments))?;
+    Ok(output
+        .stdout
+        .split("\n\n")
+        .filter_map(|block| {
+            let (name, properties) = named(block)?;
+            let property = |key| properties.get(key).copied().unwrap_or_default();
+            let origin = Origin {
+                fragment: property("FragmentPath").to_owned(),
+                is_stale: property("NeedDaemonReload") == "yes",
+            };
+            Some((name, origin))
+        })
+        .collect())
+}
+
+/// The name of a unit, as callers have it, and its properties.
+fn named(block: &str) -> Option<(String, BTreeMap<&str, &str>)> {
+    let properties: BTreeMap<&str, &str> = block
+        .lines()
+        .filter_map(|line| line.split_once('='))
+        .collect();
+    let id = properties.get("Id")?;
+    Some((id.trim_end_matches(".service").to_owned(), properties))
 }
 
 /// The ID of the service's main process; `None` if it does not run.
@@ -169,6 +202,16 @@ mod tests {
         assert_eq!(id("MainPID=812\n"), Some(812));
         assert_eq!(id("MainPID=0\n"), None);
         assert_eq!(id(""), None);
+    }
+
+    #[test]
+    fn a_unit_that_was_changed_on_disk_is_known() {
+        let shown = "Id=etcd.service\nFragmentPath=/etc/systemd/system/etcd.service\nNeedDaemonReload=yes\n\n\
+                     Id=appliance-images.timer\nFragmentPath=\nNeedDaemonReload=no\n";
+        let all = origins(&Says(shown), &["etcd", "appliance-images.timer"]).unwrap();
+        assert_eq!(all["etcd"].fragment, "/etc/systemd/system/etcd.service");
+        assert!(all["etcd"].is_stale);
+        assert_eq!(all["appliance-images.timer"], Origin::default());
     }
 
     #[test]

@@ -203,6 +203,8 @@ pub struct PlannedFile {
     pub diff: Option<String>,
     /// Why the change is not shown; `null` if it is.
     pub not_shown: Option<NotShown>,
+    /// Where a copy of the file would be kept, because someone else wrote or changed it; `null` if none would be.
+    pub kept_as: Option<String>,
 }
 
 /// A unit that would be started or restarted.

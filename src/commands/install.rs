@@ -98,11 +98,11 @@ fn change(machine: &Machine, arguments: &Install) -> Result<Plan> {
             "waiting for a master that lets this node join",
         );
     }
-    let (plan, docker) = machine.plan(&machine.identity(Joining::Now(limit))?)?;
-    machine.apply(&plan, &docker)?;
-    let noted = machine.note()?;
-    print::changes(&machine.state(), &plan, noted);
-    Ok(plan)
+    let planned = machine.plan(&machine.identity(Joining::Now(limit))?)?;
+    machine.apply(&planned)?;
+    let noted = machine.note(&planned)?;
+    print::changes(&machine.state(), &planned.plan, noted);
+    Ok(planned.plan)
 }
 
 /// Renews the certificates that expire soon, and restarts what uses them. Nothing else changes. Returns their names.
@@ -119,8 +119,8 @@ pub fn renew(this: &Prepared<'_>) -> Result<Vec<String>> {
     } else {
         log::info!("renewing these certificates: {}", due.join(", "));
         let (machine, _lock) = this.locked()?;
-        let (plan, docker) = machine.plan(&machine.identity(Joining::Now(Some(RENEWAL)))?)?;
-        machine.apply(&plan.of_renewal(), &docker)?;
+        let planned = machine.plan(&machine.identity(Joining::Now(Some(RENEWAL)))?)?;
+        machine.apply(&planned.only(Plan::of_renewal))?;
     }
     Ok(due.into_iter().map(str::to_owned).collect())
 }

@@ -52,6 +52,7 @@ mod service_accounts;
 mod status;
 mod token;
 mod user_data;
+mod verify;
 mod version;
 
 /// The result of a command that did not fail.
@@ -160,6 +161,7 @@ pub fn run(cli: Cli, required_key: Option<&str>) -> Result<Outcome> {
         Command::Config(command) => config::run(&command, output),
         Command::UserData(arguments) => user_data::run(&arguments, named),
         Command::Status => status::run(output),
+        Command::Verify(arguments) => verify::run(&arguments, output),
         Command::Check(arguments) => check::run(&arguments, output),
         Command::Token(command) => token::run(&command, output),
         Command::Node(command) => node::run(&command, output),

@@ -9,7 +9,7 @@ use super::{Outcome, print};
 use crate::bundle::manifest::{Component, Kind};
 use crate::cli::{Output, Plan as Arguments, Wanted};
 use crate::enroll::Joining;
-use crate::install::{Machine, prepare};
+use crate::install::{self, Machine, prepare};
 use crate::paths::PROGRAM;
 use crate::plan::{Plan, Step};
 
@@ -32,8 +32,8 @@ pub fn show(
     let machine = prepare(&request(wanted, required_key))?;
     machine.preflight(&wanted.ignore.checks)?;
     machine.check_installed(&wanted.change)?;
-    let (plan, _) = machine.plan(&machine.identity(Joining::Pretended)?)?;
-    let document = document(&machine, &plan)?;
+    let planned = machine.plan(&machine.identity(Joining::Pretended)?)?;
+    let document = document(&machine, &planned)?;
     print::result(output, &document, |document| {
         print::plan::planned(document, new_files);
     })?;
@@ -43,9 +43,12 @@ pub fn show(
     })
 }
 
-fn document(machine: &Machine, plan: &Plan) -> Result<Planned> {
+fn document(machine: &Machine, planned: &install::Planned) -> Result<Planned> {
+    let plan = &planned.plan;
     let steps = || plan.steps.iter();
     let (programs, mut images) = unpacked(machine, plan)?;
+    let lacks_records = machine.lacks_records(planned)?;
+    let records = lacks_records.then(|| "write the records of the installation".to_owned());
     let loaded = steps().filter_map(|step| match step {
         Step::LoadImage(image) => Some(image.reference.clone()),
         _ => None,
@@ -54,11 +57,11 @@ fn document(machine: &Machine, plan: &Plan) -> Result<Planned> {
     images.sort();
     images.dedup();
     Ok(Planned {
-        changed: !plan.is_empty(),
+        changed: !plan.is_empty() || lacks_records,
         settings: machine.spec.explain(),
         warnings: machine.spec.warnings.clone(),
-        steps: steps().map(ToString::to_string).collect(),
-        files: steps().filter_map(file).collect(),
+        steps: steps().map(ToString::to_string).chain(records).collect(),
+        files: steps().filter_map(|step| file(step, plan)).collect(),
         units: steps().filter_map(unit).collect(),
         programs,
         images,
@@ -77,7 +80,7 @@ fn document(machine: &Machine, plan: &Plan) -> Result<Planned> {
     })
 }
 
-fn file(step: &Step) -> Option<PlannedFile> {
+fn file(step: &Step, plan: &Plan) -> Option<PlannedFile> {
     let (path, mode, new) = match step {
         Step::WriteFile {
             path, mode, new, ..
@@ -86,12 +89,19 @@ fn file(step: &Step) -> Option<PlannedFile> {
         _ => return None,
     };
     let not_shown = step.not_shown();
+    let kept_as = plan.steps.iter().find_map(|step| match step {
+        Step::KeepCopy {
+            path: of, to: copy, ..
+        } if of == path => Some(copy.clone()),
+        _ => None,
+    });
     Some(PlannedFile {
         path: path.clone(),
         new,
         mode,
         diff: not_shown.is_none().then(|| step.diff()),
         not_shown,
+        kept_as,
     })
 }
 

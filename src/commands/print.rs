@@ -5,6 +5,7 @@ pub mod cis;
 pub mod keys;
 pub mod plan;
 pub mod preflight;
+pub mod verify;
 
 use std::collections::BTreeMap;
 use std::fmt::Display;

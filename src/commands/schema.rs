@@ -18,6 +18,7 @@ use crate::nodespec::Refused;
 use crate::rotate::{accounts, authority, secrets};
 use crate::status::Report;
 use crate::sys::out::say;
+use crate::verify;
 
 /// The result of a command.
 struct Known {
@@ -48,6 +49,7 @@ const KNOWN: &[Known] = &[
     known::<Text>("user-data"),
     known::<Written>("user-data-file"),
     known::<Report>("status"),
+    known::<verify::Report>("verify"),
     known::<Checks>("check"),
     known::<Benchmark>("check-cis"),
     known::<Created>("token-create"),

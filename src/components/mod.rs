@@ -314,6 +314,15 @@ const LOST_IMAGES: Service = Service {
     unit: UnitKind::Timer,
 };
 
+const VERIFY: Service = Service {
+    name: "appliance-verify.timer",
+    runs: Runs::Appliance,
+    certificates: &[],
+    files: &[],
+    health: None,
+    unit: UnitKind::Timer,
+};
+
 const POD_METADATA: Service = Service {
     name: "appliance-pod-metadata",
     runs: Runs::Appliance,
@@ -342,7 +351,7 @@ pub fn services(shape: Shape) -> Vec<&'static Service> {
         (true, NETWORK),
         (role.is_worker(), PODS),
         (role.is_master(), &[&ADDONS]),
-        (true, &[&LOST_IMAGES]),
+        (true, &[&LOST_IMAGES, &VERIFY]),
         (tls, &[&RENEW]),
     ];
     let wanted = groups.into_iter().filter(|(wanted, _)| *wanted);

@@ -21,6 +21,7 @@ mod addons;
 mod file;
 mod files;
 mod kernel;
+mod record;
 mod values;
 
 pub use file::{Content, File, Purpose};

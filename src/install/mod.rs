@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use crate::apply::{Executor, records as notes};
+use crate::apply::{Executor, records as notes, written};
 use crate::bundle::manifest::Component;
 use crate::bundle::payload::Payload;
 use crate::bundle::{repack, unpack};
@@ -26,6 +26,7 @@ use crate::preflight::stays::{Field, node_stays};
 use crate::preflight::{DockerSource, Ignored, Level, judge, refuse};
 use crate::records::machine::Likeness;
 use crate::records::state::{Installed, State};
+use crate::records::written::Written;
 use crate::sys::process::{Runner, System};
 use crate::sys::root::Root;
 use crate::sys::{lock, progress};
@@ -77,6 +78,27 @@ pub fn prepare(request: &Request<'_>) -> Result<Machine> {
         payload,
         spec,
     })
+}
+
+/// What a machine needs to become its node.
+pub struct Planned {
+    /// The changes.
+    pub plan: Plan,
+    /// The docker that takes its images.
+    pub docker: Docker,
+    /// The record of what is written when all changes are made.
+    pub record: Written,
+}
+
+impl Planned {
+    /// Only a part of the changes.
+    #[must_use]
+    pub fn only(self, part: impl FnOnce(Plan) -> Plan) -> Planned {
+        Planned {
+            plan: part(self.plan),
+            ..self
+        }
+    }
 }
 
 impl Machine {
@@ -160,8 +182,8 @@ impl Machine {
         })
     }
 
-    /// The changes it needs, and the docker that takes its images.
-    pub fn plan(&self, identity: &Identity) -> Result<(Plan, Docker)> {
+    /// What it needs to become its node.
+    pub fn plan(&self, identity: &Identity) -> Result<Planned> {
         let spec = &self.spec_of(identity);
         let bundle = self.bundle()?;
         let source = docker_source(&self.root, Some(bundle.manifest))?;
@@ -180,7 +202,18 @@ impl Machine {
             self.payload.refuse_changed()?;
         }
         writable::check(&self.root, &plan)?;
-        Ok((plan, docker))
+        Ok(Planned {
+            plan,
+            docker,
+            record: desired.record(),
+        })
+    }
+
+    /// Whether the records of the installation are not those of this node.
+    pub fn lacks_records(&self, planned: &Planned) -> Result<bool> {
+        let written = records::written(&self.root)?.unwrap_or_default();
+        let record = planned.record.clone().with_kept(&written);
+        Ok(record != written || records::state(&self.root)? != Some(self.state()))
     }
 
     /// The components of the payload that a plan brings to this machine: those that the installed bundle does not have
@@ -250,11 +283,17 @@ impl Machine {
     /// Carries out a plan that changes no images, for example one that takes the node down.
     pub fn take_down(&self, plan: &Plan) -> Result<()> {
         let source = docker_source(&self.root, Some(self.payload.manifest()))?;
-        self.apply(plan, &Docker::of(source))
+        self.carry_out(plan, &Docker::of(source))
     }
 
-    /// Carries a plan out.
-    pub fn apply(&self, plan: &Plan, docker: &Docker) -> Result<()> {
+    /// Carries out what is planned, and notes what it writes.
+    pub fn apply(&self, planned: &Planned) -> Result<()> {
+        self.carry_out(&planned.plan, &planned.docker)?;
+        written::note_present(&self.root, &planned.record)
+    }
+
+    fn carry_out(&self, plan: &Plan, docker: &Docker) -> Result<()> {
+        written::begin(&self.root, plan)?;
         let unpack = |bundles: &Path| {
             let size = self.payload.manifest().unpacked_size();
             let progress = progress::standard_error("unpack", size);
@@ -272,7 +311,8 @@ impl Machine {
             install_program: &|target| repack::install(&self.payload, target),
             announce: &announce,
         }
-        .run(plan)
+        .run(plan)?;
+        written::settle(&self.root, plan)
     }
 
     /// Its state after the installation.
@@ -284,8 +324,9 @@ impl Machine {
         )
     }
 
-    /// Records that the node is installed. Returns whether the record changed.
-    pub fn note(&self) -> Result<bool> {
-        notes::write_state(&self.root, &self.state())
+    /// Records that the node is installed as planned. Returns whether a record changed.
+    pub fn note(&self, planned: &Planned) -> Result<bool> {
+        let changed = written::note(&self.root, &planned.record)?;
+        Ok(notes::write_state(&self.root, &self.state())? || changed)
     }
 }

@@ -9,10 +9,12 @@ use time::OffsetDateTime;
 use super::records;
 use crate::clients::docker::Docker;
 use crate::clients::{kernel, kubectl, systemd};
-use crate::desired::{Content, Desired, Link};
+use crate::desired::{Content, Desired, File, Link, Purpose};
+use crate::digest;
 use crate::join::tokens::Tokens;
 use crate::paths;
-use crate::plan::{Current, CurrentFile, Live, OBJECTS, UnitState};
+use crate::plan::{Current, CurrentFile, Live, OBJECTS, UnitState, part_of};
+use crate::records::written::{KEPT, Written};
 use crate::sys::process::Runner;
 use crate::sys::root::Root;
 
@@ -51,9 +53,9 @@ pub fn observe(desired: &Desired, observer: &Observer<'_>) -> Result<Current> {
                 .extend(mode.map(|mode| (directory.path.clone(), mode)));
         }
     }
+    let origin = Origin::of(root)?;
     for file in &desired.files {
-        let is_secret = matches!(file.content, Content::Secret(_));
-        let found = current_file(root, &file.path, is_secret)?;
+        let found = current_file(root, file, &origin)?;
         current
             .files
             .extend(found.map(|found| (file.path.clone(), found)));
@@ -78,17 +80,63 @@ fn current_link(root: &Root, link: &Link) -> Result<Option<String>> {
         .map(|target| target.to_string_lossy().into_owned()))
 }
 
-fn current_file(root: &Root, path: &str, is_secret: bool) -> Result<Option<CurrentFile>> {
+/// What is known of who wrote the files of this machine.
+struct Origin {
+    /// The record of what this program wrote.
+    written: Option<Written>,
+    /// Whether a version of this program wrote files that made no such record.
+    is_unknown: bool,
+}
+
+impl Origin {
+    fn of(root: &Root) -> Result<Origin> {
+        let written = records::written(root)?;
+        let is_node = root.exists(paths::STATE)? || root.exists(paths::STARTED_WITH)?;
+        Ok(Origin {
+            is_unknown: written.is_none() && is_node,
+            written,
+        })
+    }
+
+    /// Whether someone else wrote `content` to this file. Keys and certificates may come from the operator: `enroll`
+    /// decides about them.
+    fn is_of_others(&self, file: &File, content: &[u8]) -> bool {
+        let is_part = matches!(file.content, Content::Block(_));
+        let ours = match is_part {
+            true => part_of(content),
+            false => Some(content.to_owned()),
+        };
+        let Some(ours) = ours else {
+            return false;
+        };
+        let written = self.written.as_ref();
+        match written.and_then(|record| record.wrote(&file.path, &digest::Sha256::of(&ours))) {
+            Some(wrote) => !wrote,
+            None => !self.is_unknown && !is_part && file.purpose != Purpose::Identity,
+        }
+    }
+}
+
+fn current_file(root: &Root, file: &File, origin: &Origin) -> Result<Option<CurrentFile>> {
+    let path = &file.path;
     let Some(bytes) = root.read(path)? else {
         return Ok(None);
     };
-    let mode = root
-        .mode(path)?
+    let inspected = root
+        .inspect(path)?
         .with_context(|| format!("{path} disappeared during this run; run the command again"))?;
-    let sha256 = Sha256::digest(&bytes).into();
+    let is_edited = origin.is_of_others(file, &bytes);
+    let copy = match is_edited {
+        true => root.read(&format!("{path}{KEPT}"))?,
+        false => None,
+    };
+    let is_secret = matches!(file.content, Content::Secret(_));
     Ok(Some(CurrentFile {
-        mode,
-        sha256,
+        mode: inspected.mode,
+        sha256: Sha256::digest(&bytes).into(),
+        is_owned: inspected.is_own,
+        is_edited,
+        copy: copy.map(|copy| Sha256::digest(copy).into()),
         content: (!is_secret).then_some(bytes),
     }))
 }
@@ -149,7 +197,7 @@ fn live(
 }
 
 /// The users of this machine.
-fn users(root: &Root) -> Result<BTreeSet<String>> {
+pub fn users(root: &Root) -> Result<BTreeSet<String>> {
     let table = root.read("/etc/passwd")?.unwrap_or_default();
     let table = String::from_utf8_lossy(&table).into_owned();
     let names = table.lines().filter_map(|line| line.split(':').next());

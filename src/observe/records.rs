@@ -12,6 +12,7 @@ use crate::records::expected::Expected;
 use crate::records::images::NodeImage;
 use crate::records::machine::MachineRecord;
 use crate::records::state::State;
+use crate::records::written::Written;
 use crate::sys::root::Root;
 
 /// The state of an installed node; `None` before the first installation succeeded.
@@ -27,6 +28,11 @@ pub fn started_with(root: &Root) -> Result<BTreeMap<String, String>> {
 /// The images that docker needs on this node; none before it was installed.
 pub fn images(root: &Root) -> Result<Vec<NodeImage>> {
     Ok(json(root, paths::IMAGES)?.unwrap_or_default())
+}
+
+/// What the installation wrote; `None` before the first one, or if an older version made it.
+pub fn written(root: &Root) -> Result<Option<Written>> {
+    json(root, paths::WRITTEN_RECORD)
 }
 
 /// The machine on which the node was installed; `None` before that.

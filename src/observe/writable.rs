@@ -22,7 +22,9 @@ pub fn check(root: &Root, plan: &Plan) -> Result<()> {
     let mut problems = Vec::new();
     for step in &plan.steps {
         let directory = match step {
-            Step::WriteFile { path, .. } | Step::EditFile { path, .. } => {
+            Step::WriteFile { path, .. }
+            | Step::EditFile { path, .. }
+            | Step::KeepCopy { to: path, .. } => {
                 let target = root.resolve(path)?;
                 problems.extend(of_file(path, &target, &mounts)?);
                 target.parent().unwrap_or(&target).to_owned()

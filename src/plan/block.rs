@@ -28,6 +28,22 @@ pub fn with_part(file: &[u8], lines: &str) -> Vec<u8> {
     whole
 }
 
+/// The lines of the marked part of `file`, each with `\n` as its end; `None` if the file has no such part. They are
+/// the lines that [`with_part`] was given, unless someone changed them.
+pub fn part_of(file: &[u8]) -> Option<Vec<u8>> {
+    let mut lines = file.split_inclusive(|&byte| byte == b'\n').map(content);
+    lines.find(|line| *line == BEGIN.as_bytes())?;
+    let mut part = Vec::new();
+    for line in lines {
+        if line == END.as_bytes() {
+            return Some(part);
+        }
+        part.extend(line);
+        part.push(b'\n');
+    }
+    None
+}
+
 /// The lines outside of the marked part, with their line ends, and how many of them are before the
 /// part.
 fn others(file: &[u8]) -> (Vec<&[u8]>, usize) {
@@ -66,7 +82,7 @@ fn line_end(lines: &[&[u8]]) -> &'static str {
 mod tests {
     use proptest::prelude::{Just, Strategy, any, prop, prop_assert_eq, prop_oneof, proptest};
 
-    use super::{BEGIN, END, others, with_part};
+    use super::{BEGIN, END, others, part_of, with_part};
 
     const HOSTS: &[u8] = b"127.0.0.1 localhost\n";
     const ENTRY: &str = "192.168.1.102 server02\n";
@@ -81,6 +97,15 @@ mod tests {
         let once = with_part(HOSTS, ENTRY);
         assert_eq!(once, [HOSTS, part(ENTRY).as_bytes()].concat());
         assert_eq!(with_part(&once, ENTRY), once);
+    }
+
+    #[test]
+    fn the_part_is_found_again() {
+        for file in [HOSTS, b"", b"127.0.0.1 localhost\r\n10.0.0.1 a"] {
+            assert_eq!(part_of(file), None);
+            assert_eq!(part_of(&with_part(file, ENTRY)), Some(ENTRY.into()));
+        }
+        assert_eq!(part_of(format!("{BEGIN}\n{ENTRY}").as_bytes()), None);
     }
 
     #[test]

@@ -86,9 +86,13 @@ mod tests {
                 "-----BEGIN PRIVATE KEY-----\na\nb\nc\nd\n{line}\ne\nf\ng\nh\n-----END PRIVATE KEY-----\n"
             )
         };
-        let shown = unified("/etc/a", Some(key("old").as_bytes()), key("new").as_bytes());
+        let shown = unified(
+            "/etc/a",
+            Some(key("first").as_bytes()),
+            key("second").as_bytes(),
+        );
         assert!(shown.contains(&format!("-{}\n", hidden::HIDDEN)), "{shown}");
-        for word in ["old", "new", " c\n", " e\n"] {
+        for word in ["first", "second", " c\n", " e\n"] {
             assert!(!shown.contains(word), "{shown}");
         }
     }

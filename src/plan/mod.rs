@@ -11,13 +11,14 @@ use crate::desired::{
 use crate::nodespec::token::TokenId;
 use crate::paths;
 use crate::records::images::NodeImage;
+use crate::records::written::KEPT;
 
 mod block;
 mod diff;
 mod shown;
 mod teardown;
 
-pub use block::with_part;
+pub use block::{part_of, with_part};
 pub use shown::NotShown;
 pub use teardown::teardown;
 
@@ -33,6 +34,12 @@ pub struct CurrentFile {
     pub sha256: [u8; 32],
     /// Its bytes, unless they are secret.
     pub content: Option<Vec<u8>>,
+    /// Whether it belongs to the user who runs this program, as everything that it writes does.
+    pub is_owned: bool,
+    /// Whether it is not as this program wrote it: someone changed it, or it was there before.
+    pub is_edited: bool,
+    /// SHA-256 of the copy of it that an earlier run kept.
+    pub copy: Option<[u8; 32]>,
 }
 
 /// The state of a unit in systemd.
@@ -121,6 +128,17 @@ pub enum Step {
         /// The whole file as it was when the plan was made.
         replaces: Vec<u8>,
     },
+    /// Keep a copy of a file that someone changed, before it is replaced.
+    KeepCopy {
+        /// Its path.
+        path: String,
+        /// The path of the copy.
+        to: String,
+        /// The permission bits that the copy may have.
+        most: u32,
+        /// The purpose of the file.
+        purpose: Purpose,
+    },
     /// Create or change a link.
     SetLink(Link),
     /// Load a kernel module.
@@ -191,7 +209,7 @@ impl Plan {
             });
         }
         steps.extend(directories(desired, current));
-        steps.extend(desired.files.iter().filter_map(|file| write(file, current)));
+        steps.extend(desired.files.iter().flat_map(|file| write(file, current)));
         steps.extend(links(desired, current));
         let units_changed = steps.iter().any(changes_units);
         let new = |token: &&JoinToken| !current.tokens.contains(&token.id);
@@ -228,7 +246,9 @@ impl Plan {
     #[must_use]
     pub fn of_file(self, path: &str, readers: &[&str]) -> Plan {
         let is_wanted = |step: &Step| match step {
-            Step::WriteFile { path: written, .. } => written == path,
+            Step::WriteFile { path: written, .. } | Step::KeepCopy { path: written, .. } => {
+                written == path
+            }
             Step::Start { service, .. } => readers.contains(&service.name),
             _ => false,
         };
@@ -268,8 +288,34 @@ fn directories(desired: &Desired, current: &Current) -> impl Iterator<Item = Ste
         .map(Step::CreateDirectory)
 }
 
-fn write(file: &File, current: &Current) -> Option<Step> {
+/// Writes a file that is not as desired. If someone changed it, a copy is kept first, unless an earlier run has kept
+/// the same one.
+fn write(file: &File, current: &Current) -> Vec<Step> {
     let before = current.files.get(&file.path);
+    let Some(written) = replace(file, before) else {
+        return Vec::new();
+    };
+    let lost = before.filter(|before| {
+        before.is_edited && !has_content(before, file) && before.copy != Some(before.sha256)
+    });
+    let most = match file.content {
+        Content::Secret(_) => file.mode,
+        Content::Whole(_) | Content::Block(_) => 0o7777,
+    };
+    let kept = lost.map(|_| Step::KeepCopy {
+        path: file.path.clone(),
+        to: format!("{}{KEPT}", file.path),
+        most,
+        purpose: file.purpose,
+    });
+    kept.into_iter().chain([written]).collect()
+}
+
+fn has_content(before: &CurrentFile, file: &File) -> bool {
+    before.sha256 == file.content.sha256()
+}
+
+fn replace(file: &File, before: Option<&CurrentFile>) -> Option<Step> {
     let text = before.and_then(|before| before.content.clone());
     let content = match (&file.content, text) {
         (Content::Block(lines), Some(whole)) => {
@@ -282,8 +328,9 @@ fn write(file: &File, current: &Current) -> Option<Step> {
         (Content::Block(lines), None) => Content::Whole(with_part(b"", lines)),
         (content, _) => content.clone(),
     };
-    let same =
-        before.is_some_and(|before| before.mode == file.mode && before.sha256 == content.sha256());
+    let same = before.is_some_and(|before| {
+        before.is_owned && before.mode == file.mode && before.sha256 == content.sha256()
+    });
     (!same).then(|| Step::WriteFile {
         path: file.path.clone(),
         mode: file.mode,
@@ -400,7 +447,9 @@ fn images(desired: &Desired, live: &Live) -> Vec<Step> {
 impl Step {
     fn is_of_renewal(&self) -> bool {
         match self {
-            Step::WriteFile { purpose, .. } => *purpose == Purpose::Identity,
+            Step::WriteFile { purpose, .. } | Step::KeepCopy { purpose, .. } => {
+                *purpose == Purpose::Identity
+            }
             Step::Start { restart, .. } => *restart,
             Step::EndContainers(_) => true,
             _ => false,

@@ -89,6 +89,12 @@ impl fmt::Display for Step {
                 )
             }
             Step::EditFile { path, .. } => write!(f, "change this program's part of {path}"),
+            Step::KeepCopy { path, to, .. } => {
+                write!(
+                    f,
+                    "keep {path}, which someone else wrote or changed, as {to}"
+                )
+            }
             Step::SetLink(link) => write!(f, "link {} -> {}", link.path, link.target),
             Step::LoadModule(module) => write!(f, "load kernel module {module}"),
             Step::SetSysctl { key, value } => write!(f, "set {key} = {value}"),

@@ -9,3 +9,4 @@ pub mod names;
 pub mod nodes;
 pub mod state;
 pub mod tokens;
+pub mod written;

@@ -59,16 +59,17 @@ impl Node for Here<'_> {
         let machine = self.machine;
         let mut identity = machine.identity(Joining::Pretended)?;
         identity.encryption = Some(file.clone());
-        let (plan, docker) = machine.plan(&identity)?;
-        if let Some(step) = plan.writes_beside(&[ENCRYPTION]) {
+        let planned = machine.plan(&identity)?;
+        if let Some(step) = planned.plan.writes_beside(&[ENCRYPTION]) {
             bail!(refused(step, "keys"));
         }
-        let plan = plan.of_file(ENCRYPTION, &readers(machine, &[ENCRYPTION]));
-        machine.apply(&plan, &docker)?;
+        let readers = readers(machine, &[ENCRYPTION]);
+        let planned = planned.only(|plan| plan.of_file(ENCRYPTION, &readers));
+        machine.apply(&planned)?;
         if machine.root.is_live() {
             until_up(machine.runner)?;
         }
-        Ok(!plan.is_empty())
+        Ok(!planned.plan.is_empty())
     }
 
     fn stored(&self) -> Result<Vec<Stored>> {
@@ -94,7 +95,7 @@ pub fn readers(machine: &Machine, files: &[&str]) -> Vec<&'static str> {
 
 /// Refuses to begin while something else than `what` would change on the master.
 pub fn refuse_other_changes(machine: &Machine, what: &str) -> Result<()> {
-    let (plan, _) = machine.plan(&machine.identity(Joining::Pretended)?)?;
+    let plan = machine.plan(&machine.identity(Joining::Pretended)?)?.plan;
     match plan.writes_beside(&[AUTHORITIES]) {
         None => Ok(()),
         Some(step) => bail!(refused(step, what)),

@@ -42,13 +42,13 @@ pub fn digest(root: &Root) -> Result<String> {
 /// server, or its kubelet, works with them.
 pub fn settle(machine: &Machine, joining: Joining) -> Result<()> {
     let role = *machine.spec.role;
-    let (plan, docker) = machine.plan(&machine.identity(joining)?)?;
-    let plan = match role.is_master() {
+    let planned = machine.plan(&machine.identity(joining)?)?;
+    let planned = match role.is_master() {
         // The unit of the controller manager changes too.
-        true => plan,
-        false => plan.of_renewal(),
+        true => planned,
+        false => planned.only(Plan::of_renewal),
     };
-    machine.apply(&plan, &docker)?;
+    machine.apply(&planned)?;
     if !machine.root.is_live() {
         return Ok(());
     }

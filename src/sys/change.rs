@@ -3,7 +3,7 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, File, Permissions};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown, symlink};
 use std::path::Path;
 
@@ -42,6 +42,10 @@ pub trait Change {
     /// Replaces the content of the file at `path`, all or nothing. The file keeps its owner, its
     /// permission bits and its extended attributes (access lists, SELinux label).
     fn rewrite(&self, path: &str, content: &[u8]) -> Result<()>;
+
+    /// Copies the file at `path` to `to`, all or nothing, and replaces what is there. The copy has the owner, the
+    /// extended attributes and the permission bits of the file, but no others than those in `most`.
+    fn copy(&self, path: &str, to: &str, most: u32) -> Result<()>;
 
     /// Removes the content of the directory at `path`, if there is one. Symbolic links are not
     /// followed.
@@ -95,19 +99,16 @@ impl Change for Root {
     }
 
     fn rewrite(&self, path: &str, content: &[u8]) -> Result<()> {
-        let inspect = || format!("cannot inspect {path}");
-        let old = File::open(self.resolve(path)?).with_context(inspect)?;
-        let metadata = old.metadata().with_context(inspect)?;
-        let mode = metadata.permissions().mode() & 0o7777;
-        put(self, path, content, mode, |file, target| {
-            let new = file.as_file();
-            fchown(new, Some(metadata.uid()), Some(metadata.gid()))?;
-            // A change of the owner may clear bits of the mode.
-            new.set_permissions(Permissions::from_mode(mode))?;
-            copy_attributes(&old, new)?;
-            new.sync_all()?;
-            Ok(file.persist(target).map(drop)?)
-        })
+        let old = File::open(self.resolve(path)?).with_context(|| cannot_inspect(path))?;
+        put_like(self, &old, path, content, 0o7777)
+    }
+
+    fn copy(&self, path: &str, to: &str, most: u32) -> Result<()> {
+        let mut old = File::open(self.resolve(path)?).with_context(|| cannot_inspect(path))?;
+        let mut content = Vec::new();
+        old.read_to_end(&mut content)
+            .with_context(|| format!("cannot read {path}"))?;
+        put_like(self, &old, to, &content, most)
     }
 
     fn remove_content(&self, path: &str) -> Result<()> {
@@ -178,6 +179,25 @@ fn put(
         sync_directory(parent)
     };
     put().with_context(|| format!("cannot write {path}"))
+}
+
+fn cannot_inspect(path: &str) -> String {
+    format!("cannot inspect {path}")
+}
+
+/// Writes a file with the owner, the extended attributes and the permission bits of `old` that are in `most`.
+fn put_like(root: &Root, old: &File, path: &str, content: &[u8], most: u32) -> Result<()> {
+    let metadata = old.metadata().with_context(|| cannot_inspect(path))?;
+    let mode = metadata.permissions().mode() & 0o7777 & most;
+    put(root, path, content, mode, |file, target| {
+        let new = file.as_file();
+        fchown(new, Some(metadata.uid()), Some(metadata.gid()))?;
+        // A change of the owner may clear bits of the mode.
+        new.set_permissions(Permissions::from_mode(mode))?;
+        copy_attributes(old, new)?;
+        new.sync_all()?;
+        Ok(file.persist(target).map(drop)?)
+    })
 }
 
 /// Attributes that describe the content of a file, and not the file. The kernel makes new ones.
@@ -282,6 +302,19 @@ mod tests {
             fgetxattr(&file, "user.note", spare_capacity(&mut value)).unwrap();
             assert_eq!(value, b"mine");
         }
+    }
+
+    #[test]
+    fn a_copy_has_no_more_permissions_than_it_may_have() {
+        let (_dir, root) = root();
+        for (mode, most, expected) in [(0o755, 0o7777, 0o755), (0o644, 0o600, 0o600)] {
+            root.write("/etc/a", b"old", mode).unwrap();
+            root.write("/etc/b", b"other", 0o777).unwrap();
+            root.copy("/etc/a", "/etc/b", most).unwrap();
+            assert_eq!(root.mode("/etc/b").unwrap(), Some(expected));
+            assert_eq!(root.read("/etc/b").unwrap().unwrap(), b"old");
+        }
+        assert!(root.copy("/etc/none", "/etc/b", 0o600).is_err());
     }
 
     #[test]

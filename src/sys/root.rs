@@ -2,13 +2,23 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
+use nix::unistd::{getegid, geteuid};
 
 /// The maximum number of symbolic links in one path, as in Linux.
 const MAX_LINKS: usize = 40;
+
+/// What is known of a file without reading it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Inspected {
+    /// Its permission bits.
+    pub mode: u32,
+    /// Whether it belongs to the user and the group that run this program.
+    pub is_own: bool,
+}
 
 /// A directory in place of `/`. All paths are absolute, as on the node itself, and no symbolic link
 /// below it leads outside.
@@ -93,8 +103,17 @@ impl Root {
 
     /// The permission bits of the file at `path`; `None` if nothing has this path.
     pub fn mode(&self, path: &str) -> Result<Option<u32>> {
+        Ok(self.inspect(path)?.map(|inspected| inspected.mode))
+    }
+
+    /// The permission bits and the owner of the file at `path`; `None` if nothing has this path.
+    pub fn inspect(&self, path: &str) -> Result<Option<Inspected>> {
         match fs::metadata(self.resolve(path)?) {
-            Ok(metadata) => Ok(Some(metadata.permissions().mode() & 0o7777)),
+            Ok(metadata) => Ok(Some(Inspected {
+                mode: metadata.permissions().mode() & 0o7777,
+                is_own: metadata.uid() == geteuid().as_raw()
+                    && metadata.gid() == getegid().as_raw(),
+            })),
             Err(error) if is_absent(&error) => Ok(None),
             Err(error) => Err(error).with_context(|| format!("cannot inspect {path}")),
         }

@@ -1,4 +1,5 @@
-//! What differs between a machine and what it should be: `appliance plan`.
+//! What differs between a machine and what it should be: `appliance plan`, and the copies of files that someone
+//! changed.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -206,4 +207,160 @@ fn another_bundle_brings_only_what_the_installed_one_does_not_have() {
     fs::write(kubelet, "short").unwrap();
     let shown = as_json(&machine);
     assert!(names(&shown).contains(&"kubelet".to_owned()), "{shown}");
+}
+
+const UNIT: &str = "etc/systemd/system/etcd.service";
+const COPY: &str = "etc/systemd/system/etcd.service.appliance-old";
+const KEPT: &str = "keep /etc/systemd/system/etcd.service, which someone else wrote or changed, as \
+                    /etc/systemd/system/etcd.service.appliance-old";
+
+/// All copies below the root.
+fn copies(machine: &Machine) -> Vec<String> {
+    let all = machine.snapshot();
+    let names = all.keys().map(|path| path.display().to_string());
+    names
+        .filter(|name| name.contains("appliance-old"))
+        .collect()
+}
+
+#[test]
+fn a_file_that_someone_edited_is_kept_once_and_told_once() {
+    let machine = Machine::new();
+    machine.installed(&[]);
+    assert_eq!(copies(&machine), Vec::<String>::new());
+    let unit = machine.read(UNIT);
+    let edited = format!("{unit}# mine\n");
+    machine.put(UNIT, &edited);
+    fs::set_permissions(machine.root().join(UNIT), fs::Permissions::from_mode(0o640)).unwrap();
+    let shown = as_json(&machine);
+    assert_eq!(shown["files"][0]["keptAs"], format!("/{COPY}"), "{shown}");
+    assert!(planned(&machine, 7, &[]).contains(KEPT));
+
+    let told = machine.installed(&[]);
+    assert!(told.contains(KEPT), "{told}");
+    assert_eq!(machine.read(UNIT), unit);
+    assert_eq!(
+        (machine.read(COPY), machine.mode(COPY)),
+        (edited.clone(), 0o640)
+    );
+
+    // The same edit again: nothing new to keep, nothing to tell.
+    machine.put(UNIT, &edited);
+    let told = machine.installed(&[]);
+    assert!(!told.contains("appliance-old"), "{told}");
+    assert_eq!(machine.read(UNIT), unit);
+    // Another edit replaces the copy.
+    machine.put(UNIT, &format!("{unit}# other\n"));
+    assert!(machine.installed(&[]).contains(KEPT));
+    assert!(machine.read(COPY).ends_with("# other\n"));
+    assert_eq!(copies(&machine).len(), 1);
+    assert!(planned(&machine, 0, &[]).contains("nothing to change"));
+}
+
+#[test]
+fn a_file_that_only_the_appliance_changed_is_not_kept() {
+    let machine = Machine::new();
+    machine.installed(&[]);
+    // Other settings, another mode, a missing file, a missing certificate: nobody's text is lost.
+    machine.installed(&["--set", "mtu=1400"]);
+    fs::set_permissions(machine.root().join(UNIT), fs::Permissions::from_mode(0o600)).unwrap();
+    fs::remove_file(machine.root().join("etc/sysctl.d/k8s.conf")).unwrap();
+    fs::remove_file(machine.root().join("etc/kubernetes/ca/etcd/etcd.pem")).unwrap();
+    machine.installed(&["--set", "mtu=1400"]);
+    assert_eq!(copies(&machine), Vec::<String>::new());
+}
+
+#[test]
+fn a_secret_that_someone_edited_is_kept_for_root_alone() {
+    let machine = Machine::new();
+    machine.installed(&[]);
+    let path = "etc/kubernetes/admin.kubeconfig";
+    let edited = format!("{}# mine\n", machine.read(path));
+    machine.put(path, &edited);
+    fs::set_permissions(machine.root().join(path), fs::Permissions::from_mode(0o644)).unwrap();
+    machine.installed(&[]);
+    let copy = format!("{path}.appliance-old");
+    assert_eq!((machine.read(&copy), machine.mode(&copy)), (edited, 0o600));
+    assert_eq!(machine.mode(path), 0o600);
+}
+
+#[test]
+fn a_file_that_was_there_before_is_kept_and_the_operators_keys_are_not_copied() {
+    let machine = Machine::new();
+    machine.put("etc/sysctl.d/k8s.conf", "vm.swappiness = 1\n");
+    machine.installed(&[]);
+    let copy = "etc/sysctl.d/k8s.conf.appliance-old";
+    assert_eq!(machine.read(copy), "vm.swappiness = 1\n");
+    assert_eq!(copies(&machine).len(), 1);
+}
+
+#[test]
+fn a_node_of_a_version_without_the_record_gets_no_copies_of_the_old_versions_files() {
+    let machine = Machine::new();
+    machine.installed(&[]);
+    fs::remove_file(machine.root().join("var/lib/appliance/written.json")).unwrap();
+    let text = planned(&machine, 7, &[]);
+    assert!(
+        text.contains("write the records of the installation"),
+        "{text}"
+    );
+    machine.installed(&["--set", "mtu=1400"]);
+    assert_eq!(copies(&machine), Vec::<String>::new());
+    // From now on, it is known what was written.
+    machine.put(UNIT, "# mine\n");
+    machine.installed(&["--set", "mtu=1400"]);
+    assert_eq!(machine.read(COPY), "# mine\n");
+}
+
+#[test]
+fn an_edit_of_this_programs_part_of_a_file_of_others_is_kept() {
+    let machine = Machine::new();
+    machine.installed(&[]);
+    let hosts = machine.read("etc/hosts");
+    // A line of others is not this program's.
+    machine.put("etc/hosts", &format!("{hosts}10.0.0.9 mine\n"));
+    machine.installed(&[]);
+    assert_eq!(copies(&machine), Vec::<String>::new());
+    let edited = machine
+        .read("etc/hosts")
+        .replace("192.168.1.102 server02", "192.168.1.102 server02 db");
+    machine.put("etc/hosts", &edited);
+    machine.installed(&[]);
+    assert_eq!(machine.read("etc/hosts.appliance-old"), edited);
+    assert!(machine.read("etc/hosts").contains("10.0.0.9 mine"));
+}
+
+/// No program reads a copy as what it is a copy of.
+#[test]
+fn a_copy_of_a_unit_is_no_unit() {
+    let name = COPY.rsplit('/').next().unwrap();
+    let kinds = [
+        "service", "timer", "socket", "target", "path", "mount", "slice", "conf",
+    ];
+    assert!(!kinds.iter().any(|kind| name.ends_with(&format!(".{kind}"))));
+}
+
+#[test]
+fn the_record_of_what_was_written_is_for_root_alone_and_the_same_after_a_cut() {
+    let machine = Machine::new();
+    machine.installed(&[]);
+    let path = "var/lib/appliance/written.json";
+    assert_eq!(machine.mode(path), 0o600);
+    let record: Value = serde_json::from_str(&machine.read(path)).unwrap();
+    let digests = |record: &Value| {
+        record["files"][format!("/{UNIT}")]["sha256"]
+            .as_array()
+            .unwrap()
+            .len()
+    };
+    assert_eq!(digests(&record), 1);
+    // As after a cut between the first note and the first file: what was there before is still this program's.
+    let unit = machine.read(UNIT);
+    machine.put(UNIT, "");
+    machine.put(UNIT, &unit);
+    let before = machine.read(path);
+    machine.installed(&["--set", "mtu=1400"]);
+    machine.installed(&[]);
+    assert_eq!(machine.read(path), before);
+    assert_eq!(copies(&machine), Vec::<String>::new());
 }

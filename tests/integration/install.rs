@@ -127,11 +127,11 @@ fn only_what_was_changed_by_hand_is_mended() {
     fs::remove_file(machine.root().join("etc/kubernetes/ca/etcd/etcd.pem")).unwrap();
     let said = machine.installed(&[]);
     assert!(
-        said.contains("[1/2] create /etc/kubernetes/ca/etcd/etcd.pem"),
+        said.contains("[1/3] create /etc/kubernetes/ca/etcd/etcd.pem"),
         "{said}"
     );
     assert!(
-        said.contains("[2/2] change /etc/systemd/system/etcd.service"),
+        said.contains("[3/3] change /etc/systemd/system/etcd.service"),
         "{said}"
     );
     assert_eq!(machine.read("etc/kubernetes/ca/ca-key.pem"), key);

@@ -82,6 +82,7 @@ mod tunnels;
 mod units;
 mod unpack;
 mod user_data;
+mod verify;
 mod vm;
 mod vms;
 mod waiting;

@@ -215,6 +215,7 @@ fn results_of_nodes_are_what_their_schemas_say() {
     documents.add("install-dry-run", &dry_run());
     documents.add("install", &machine.install(&["-o", "json"]));
     documents.add("plan", &dry_run());
+    documents.run("verify", &[&["verify"], &at_root[..]].concat());
     documents.run("check-cis", &[&["check", "--cis"], &at_root[..]].concat());
     documents.run("certs-show", &[&["certs", "show"], &at_root[..]].concat());
     documents.run("kubeconfig", &[&["kubeconfig"], &at_root[..]].concat());

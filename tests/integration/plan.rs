@@ -270,7 +270,7 @@ fn a_simple_node_is_taken_down_and_nothing_of_worth_is_removed() {
         .iter()
         .filter_map(|command| command.strip_prefix("systemctl stop "))
         .collect();
-    assert_eq!(stopped.first(), Some(&"appliance-images.timer"));
+    assert_eq!(stopped.first(), Some(&"appliance-verify.timer"));
     assert!(stopped.contains(&"kube-proxy.service"), "{stopped:?}");
     let last = ["etcd.service", "appliance-machine.service"];
     assert!(stopped.ends_with(&last), "{stopped:?}");

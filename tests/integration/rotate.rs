@@ -29,6 +29,7 @@ use time::OffsetDateTime;
 use crate::etcd::{Member, NAMES};
 use crate::harness::Machine;
 use crate::join::shared::Shared;
+use crate::verify::assert_as_installed;
 
 /// A master whose API server is the test: it encrypts nothing, but names the key in etcd as a genuine one does.
 struct Master<'a> {
@@ -264,10 +265,14 @@ fn on_an_installed_master_only_the_file_with_the_keys_changes() {
         .map(|(path, _)| path.display().to_string())
         .collect();
     assert!(
-        changed.iter().all(|path| path.contains("/ca/kubernetes")),
+        // And the record of what was written.
+        changed
+            .iter()
+            .all(|path| path.contains("/ca/kubernetes") || path.contains("/var/lib/appliance")),
         "{changed:?}"
     );
     assert_eq!(machine.mode(&ENCRYPTION[1..]), 0o600);
+    assert_as_installed(&machine);
     // A repeated installation keeps both keys.
     machine.installed(&[]);
     assert_eq!(here.file().unwrap(), next);

@@ -27,6 +27,7 @@ use serde_json::{Value, json};
 
 use crate::harness::Machine;
 use crate::rotate::prepared;
+use crate::verify::assert_as_installed;
 
 pub const BEGIN: Wish = Wish {
     begin: true,
@@ -406,9 +407,12 @@ fn on_an_installed_master_only_the_keys_of_service_accounts_change() {
         !changed.is_empty()
             && changed
                 .iter()
-                .all(|path| path.contains("service-account") || path.contains("rotation")),
+                .all(|path| ["service-account", "rotation", "written.json"]
+                    .iter()
+                    .any(|part| path.contains(part))),
         "{changed:?}"
     );
+    assert_as_installed(&machine);
     machine.installed(&[]);
     assert_eq!(machine.snapshot(), after);
 }

@@ -34,6 +34,8 @@ const KNOWN: &[(&str, &[&str])] = &[
             "RuntimeMaxSec",
             "RemainAfterExit",
             "TimeoutStartSec",
+            "Nice",
+            "IOSchedulingClass",
             "LimitNOFILE",
             "LimitNPROC",
             "LimitCORE",

@@ -22,7 +22,7 @@ const ETCD_CERTIFICATE: &str =
     "--cert=/etc/kubernetes/ca/etcd/etcd.pem --key=/etc/kubernetes/ca/etcd/etcd-key.pem";
 
 /// The services of a master, in starting order.
-const SERVICES: [&str; 14] = [
+const SERVICES: [&str; 15] = [
     "appliance-machine",
     "etcd",
     "kube-apiserver",
@@ -36,6 +36,7 @@ const SERVICES: [&str; 14] = [
     "kube-calico",
     "appliance-addons",
     "appliance-images.timer",
+    "appliance-verify.timer",
     "appliance-renew.timer",
 ];
 
@@ -130,6 +131,7 @@ fn a_master_comes_up_by_itself_and_stays_as_it_is() {
     the_kernel_is_set_up(&mut machine);
     secrets_are_kept(&mut machine);
     a_second_run_changes_nothing(&mut machine);
+    what_differs_is_found(&mut machine);
     a_stopped_service_is_told_and_mended(&mut machine);
     a_reboot_changes_nothing(&mut machine);
     a_copy_starts_no_service(&mut machine);
@@ -213,6 +215,37 @@ fn a_second_run_changes_nothing(machine: &mut Machine) {
     assert_eq!(again.code, 0, "{again:?}");
     assert!(again.stderr.contains("nothing to change"), "{again:?}");
     assert_eq!(traces(machine), before);
+}
+
+fn verified(machine: &mut Machine) -> (i64, Value) {
+    let output = machine.run(&[APPLIANCE, "verify", "-o", "json"]).unwrap();
+    let report = serde_json::from_str(&output.stdout);
+    (output.code, report.unwrap_or_else(|_| panic!("{output:?}")))
+}
+
+fn what_differs_is_found(machine: &mut Machine) {
+    const KEY: &str = "net.ipv4.ip_local_reserved_ports";
+    let (code, report) = verified(machine);
+    assert_eq!((code, &report["differences"]), (0, &Value::Array(vec![])));
+    machine.shell(&format!("sysctl -w {KEY}=")).unwrap();
+    let (code, report) = verified(machine);
+    assert_eq!(code, 7, "{report}");
+    assert_eq!(
+        report["differences"].as_array().unwrap().len(),
+        1,
+        "{report}"
+    );
+    assert_eq!(report["differences"][0]["name"], KEY);
+    let line = machine
+        .shell("systemctl start appliance-verify || journalctl -o cat -u appliance-verify")
+        .unwrap();
+    assert!(
+        line.contains(&format!("differ from what was installed: sysctl {KEY}")),
+        "{line}"
+    );
+    let fix = report["differences"][0]["fix"].as_str().unwrap();
+    machine.shell(fix).unwrap();
+    assert_eq!(verified(machine).0, 0);
 }
 
 fn a_stopped_service_is_told_and_mended(machine: &mut Machine) {

@@ -117,7 +117,19 @@ Examples:
 Exit codes: 0 nothing would change; 2 `install` would refuse; 7 something would
 change.
 
-More: appliance help install";
+More: appliance help drift";
+
+pub const VERIFY: &str = "\
+Examples:
+  appliance verify
+  appliance verify -o json | jq -r '.differences[].name'
+  # the last results of the timer
+  journalctl -u appliance-verify
+
+Exit codes: 0 all is as it was installed; 4 this machine is not a node; 5 another
+run is changing it; 7 something differs.
+
+More: appliance help drift";
 
 pub const CONVERT: &str = "\
 Examples:

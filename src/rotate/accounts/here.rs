@@ -49,9 +49,9 @@ impl Node for Here<'_> {
     fn start(&self) -> Result<()> {
         const FILES: [&str; 2] = [SERVICE_ACCOUNT_PUBLIC, SERVICE_ACCOUNT_PRIVATE];
         let machine = self.0;
-        let (plan, docker) = machine.plan(&machine.identity(Joining::Pretended)?)?;
-        let plan = plan.of_file(SERVICE_ACCOUNT_PUBLIC, &readers(machine, &FILES));
-        machine.apply(&plan, &docker)?;
+        let planned = machine.plan(&machine.identity(Joining::Pretended)?)?;
+        let readers = readers(machine, &FILES);
+        machine.apply(&planned.only(|plan| plan.of_file(SERVICE_ACCOUNT_PUBLIC, &readers)))?;
         if machine.root.is_live() {
             until_up(machine.runner)?;
             until_running(machine.runner, "kube-controller-manager")?;

@@ -272,7 +272,7 @@ fn carry_out(machine: &Machine, around: Around<'_>, steps: &[Step]) -> Result<()
         settle(machine, Joining::Pretended)
     };
     let is_settled = || -> Result<bool> {
-        let (plan, _) = machine.plan(&machine.identity(Joining::Pretended)?)?;
+        let plan = machine.plan(&machine.identity(Joining::Pretended)?)?.plan;
         Ok(plan.is_empty())
     };
     match steps.is_empty() && is_settled()? && !around.members.has_turn()? {

@@ -32,6 +32,7 @@ const ONLY_PARSED: &[(&str, &str)] = &[
         "this machine would have to be a server",
     ),
     ("appliance status", "a node"),
+    ("appliance verify", "a node"),
     ("appliance check", "a cluster"),
     (
         "NODE_NAME=server01 appliance check serve",

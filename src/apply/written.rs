@@ -1,0 +1,99 @@
+//! Notes what a run writes ([`crate::records::written`]): before it writes, and when all is written. So a run that
+//! was cut does not take its own files for those of someone else.
+
+use anyhow::Result;
+
+use super::records::json_of;
+use crate::desired::Content;
+use crate::digest::Sha256;
+use crate::observe::records;
+use crate::paths;
+use crate::plan::{Plan, Step};
+use crate::records::written::{Written, WrittenFile};
+use crate::sys::change::Change;
+use crate::sys::root::Root;
+
+/// Notes that a run begins to carry out `plan`.
+pub fn begin(root: &Root, plan: &Plan) -> Result<()> {
+    change(root, plan, |record, step| match step {
+        Step::KeepCopy { to, .. } => drop(record.kept.insert(to.clone())),
+        _ => {
+            if let Some((path, file)) = file_of(step) {
+                record.begin(path, file);
+            }
+        }
+    })
+}
+
+/// Notes that `plan` is carried out.
+pub fn settle(root: &Root, plan: &Plan) -> Result<()> {
+    change(root, plan, |record, step| match step {
+        Step::RemoveFile(path) => drop(record.files.remove(*path)),
+        _ => {
+            if let Some((path, file)) = file_of(step) {
+                record.settle(path, file);
+            }
+        }
+    })
+}
+
+/// Notes the files that are as `record` says: an earlier part of the run may have written them.
+pub fn note_present(root: &Root, record: &Written) -> Result<()> {
+    let before = records::written(root)?;
+    let mut noted = before.clone().unwrap_or_default();
+    for (path, file) in record.files.iter().filter(|(_, file)| file.mode.is_some()) {
+        let present = root.read(path)?;
+        if present.is_some_and(|content| file.sha256.contains(&Sha256::of(&content))) {
+            noted.settle(path, file.clone());
+        }
+    }
+    write(root, before.as_ref(), &noted).map(drop)
+}
+
+/// Notes that the node is installed with all of `record`. Returns whether the record changed.
+pub fn note(root: &Root, record: &Written) -> Result<bool> {
+    let before = records::written(root)?;
+    let record = record
+        .clone()
+        .with_kept(&before.clone().unwrap_or_default());
+    write(root, before.as_ref(), &record)
+}
+
+fn change(root: &Root, plan: &Plan, note: impl Fn(&mut Written, &Step)) -> Result<()> {
+    let before = records::written(root)?;
+    let mut record = before.clone().unwrap_or_default();
+    plan.steps.iter().for_each(|step| note(&mut record, step));
+    if record == Written::default() {
+        return Ok(());
+    }
+    write(root, before.as_ref(), &record).map(drop)
+}
+
+/// Only root reads it: a password in a file could be guessed from the digest of the file.
+fn write(root: &Root, before: Option<&Written>, record: &Written) -> Result<bool> {
+    if before == Some(record) {
+        return Ok(false);
+    }
+    root.write(paths::WRITTEN_RECORD, &json_of(record)?, 0o600)?;
+    Ok(true)
+}
+
+/// The path of the file that a step writes, and its record.
+fn file_of(step: &Step) -> Option<(&str, WrittenFile)> {
+    match step {
+        Step::WriteFile {
+            path,
+            mode,
+            content,
+            ..
+        } => Some((path, whole(*mode, content))),
+        Step::EditFile { path, lines, .. } => {
+            Some((path, WrittenFile::part(Sha256::of(lines.as_bytes()))))
+        }
+        _ => None,
+    }
+}
+
+fn whole(mode: u32, content: &Content) -> WrittenFile {
+    WrittenFile::whole(mode, Sha256::of(content.bytes()))
+}
