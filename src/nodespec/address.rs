@@ -326,11 +326,16 @@ fn narrow(left: &mut Vec<&Candidate>, master: Option<Ipv4Addr>) -> Vec<String> {
         };
         rule(left, &|c| best > 0 && reach(c, master) == best, words);
     }
+    // Such an address is only for the network that the machine itself is in, and no router forwards it.
+    let words = "which is not link-local";
+    rule(left, &|c| !c.address.is_link_local(), words);
     rule(
         left,
         &|c| c.has_default_route,
         "which has the default route",
     );
+    let words = "whose subnet contains the default route's gateway";
+    rule(left, &|c| c.has_gateway, words);
     if left.iter().all(|c| !c.has_default_route) {
         let words = "which has OpenStack's default route";
         rule(left, &|c| c.told_default_route, words);

@@ -29,6 +29,8 @@ pub(super) struct Candidate {
     pub(super) routes: Vec<Ipv4Net>,
     /// Whether the machine's default route uses its interface.
     pub(super) has_default_route: bool,
+    /// Whether the gateway of that route is in its subnet: then the kernel sends from this address.
+    pub(super) has_gateway: bool,
     /// Whether OpenStack's default route uses its interface.
     pub(super) told_default_route: bool,
     /// The place of its interface in OpenStack's list.
@@ -178,6 +180,7 @@ fn of_machine(host: &HostInterface, metadata: Option<&Metadata>) -> Vec<Candidat
         networks: link.map_or(vec![], |(_, _, link)| link.networks.clone()),
         routes: host.routes.clone(),
         has_default_route: host.has_default_route,
+        has_gateway: host.gateway.is_some_and(|gateway| net.contains(&gateway)),
         told_default_route: link.is_some_and(|(_, _, link)| link.default_route),
         place: link.map(|(_, place, _)| place),
         is_here: true,
@@ -210,6 +213,7 @@ fn of_links(metadata: &Metadata, wanted: impl Fn(usize) -> bool) -> Vec<Candidat
                 networks: link.networks.clone(),
                 routes: Vec::new(),
                 has_default_route: false,
+                has_gateway: false,
                 told_default_route: link.default_route,
                 place: Some(place),
                 is_here: false,

@@ -13,6 +13,7 @@ use super::settings::InventoryEntry;
 use super::value::{Layer, Origin, REWRITTEN, Sourced};
 use crate::paths::CONFIG;
 
+mod hostname;
 mod told;
 
 /// Picks a field that can identify an entry of the inventory.
@@ -427,24 +428,6 @@ impl<'a> Resolver<'a> {
         name.overrode
             .push(Sourced::new(label, hostname.origin).overridden());
         Some(name)
-    }
-
-    /// The host name of the first source that has one, else that of this machine.
-    fn hostname(&self) -> Sourced<String> {
-        let metadata = &self.inputs.metadata;
-        // Nova derives the host name from the display name. Others may write only the latter.
-        let names = metadata.iter().map(|m| (m, "hostname", &m.hostname));
-        let mut names = names.chain(metadata.iter().map(|m| (m, "name", &m.name)));
-        match names.find(|(_, _, name)| !name.is_empty()) {
-            Some((metadata, field, name)) => Sourced::new(
-                name.clone(),
-                Origin::Metadata(metadata.source.clone(), field),
-            ),
-            None => Sourced::new(
-                self.inputs.host.hostname.clone(),
-                Origin::Host("host name".to_owned()),
-            ),
-        }
     }
 
     /// The host name in a form that Kubernetes accepts. Warns if its first label had to be changed.

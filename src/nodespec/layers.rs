@@ -51,7 +51,7 @@ impl Layer {
         for (key, value) in meta {
             match key.strip_prefix(PREFIX) {
                 Some(name) if is_plain(name) => {
-                    found.insert(name, value);
+                    found.insert(name, value.trim());
                     spelled.insert(name.to_owned(), format!("meta.{key}"));
                 }
                 Some(name) => bail!(
@@ -63,7 +63,7 @@ impl Layer {
                     names()
                 ),
                 None if is_plain(key) => {
-                    found.entry(key).or_insert(value);
+                    found.entry(key).or_insert(value.trim());
                 }
                 None => {}
             }

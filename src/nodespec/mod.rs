@@ -48,6 +48,7 @@ pub mod user_data;
 pub mod validate;
 pub mod value;
 pub mod written;
+mod yaml;
 
 pub use kinds::{Ipip, Profile, Reach, Role, Shape};
 
@@ -85,6 +86,8 @@ pub struct HostInterface {
     pub has_ipv6: bool,
     /// Whether the IPv4 default route uses it.
     pub has_default_route: bool,
+    /// The gateway of that route, if it names one.
+    pub gateway: Option<Ipv4Addr>,
     /// The other IPv4 destinations to which a route over it leads.
     pub routes: Vec<Ipv4Net>,
 }

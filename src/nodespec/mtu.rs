@@ -20,6 +20,7 @@ impl Resolver<'_> {
     /// with the node's address: larger packets would be lost.
     pub(super) fn mtu(&mut self, address: Option<Ipv4Addr>) -> Option<Sourced<u32>> {
         let mut offered = self.offered_mtus(address);
+        offered.retain(|mtu| self.can_be_used(mtu));
         offered.sort_by_key(|mtu| mtu.value);
         if let Some(said) = self.said("mtu", |s| &s.mtu) {
             let mut mtu = self.parsed(said, parse_mtu)?;
@@ -37,12 +38,19 @@ impl Resolver<'_> {
                 least.origin, least.value, other.origin, other.value
             ));
         }
-        let text = Sourced {
-            value: least.to_string(),
-            origin: least.origin,
-            overrode: least.overrode,
-        };
-        self.parsed(text, parse_mtu)
+        Some(least)
+    }
+
+    /// Whether the offered MTU is one; if not, warns. Only an operator's own value is refused.
+    fn can_be_used(&mut self, mtu: &Sourced<u32>) -> bool {
+        let usable = parse_mtu(&mtu.to_string());
+        if let Err(why) = &usable {
+            self.warnings.push(format!(
+                "{} is {}: {why}; it is passed over",
+                mtu.origin, mtu.value
+            ));
+        }
+        usable.is_ok()
     }
 
     fn offered_mtus(&self, address: Option<Ipv4Addr>) -> Vec<Sourced<u32>> {

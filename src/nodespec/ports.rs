@@ -258,25 +258,31 @@ pub fn for_templates() -> impl Iterator<Item = (&'static str, u16)> {
     .into_iter()
 }
 
+/// The ports that a service of a node may use, first to last, besides those that the operator chooses.
+fn taken() -> impl Iterator<Item = (u16, u16)> {
+    let chosen = [NODE_PORTS, (JOIN, JOIN), (JOIN + 1, JOIN + 1)];
+    let openings = OPENINGS.iter();
+    openings
+        .filter_map(|opening| opening.traffic.ports())
+        .filter(move |ports| !chosen.contains(ports))
+        .chain(OWN.iter().map(|(_, port)| (*port, *port)))
+}
+
 /// Whether a service of a node may use this port, so that the operator cannot choose it.
 pub fn is_taken(port: u16) -> bool {
-    let fixed = OPENINGS
-        .iter()
-        .filter_map(|opening| opening.traffic.ports());
-    let mut fixed =
-        fixed.filter(|ports| ![NODE_PORTS, (JOIN, JOIN), (JOIN + 1, JOIN + 1)].contains(ports));
-    OWN.iter().any(|(_, own)| *own == port)
-        || fixed.any(|(first, last)| (first..=last).contains(&port))
+    taken().any(|(first, last)| (first..=last).contains(&port))
 }
 
 /// Reads the setting `nodePortRange`. The range has none of the ports of a node's services: the API server would
 /// give them to pods.
 pub fn node_ports(text: &str) -> Result<PortRange, String> {
     let range = PortRange::parse(text)?;
-    let chosen_by_default = [JOIN, JOIN + 1, BALANCER];
-    let mut ports = range.first..=range.last;
-    let own = ports.find(|&port| is_taken(port) || chosen_by_default.contains(&port));
-    match own {
+    let by_default = [JOIN, JOIN + 1, BALANCER].map(|port| (port, port));
+    let shared = |(first, last): (u16, u16)| {
+        let first = first.max(range.first);
+        (first <= last.min(range.last)).then_some(first)
+    };
+    match taken().chain(by_default).filter_map(shared).min() {
         Some(port) => Err(format!(
             "the node itself uses port {port} of this range; choose a range without such ports, such as {}-{}",
             NODE_PORTS.0, NODE_PORTS.1

@@ -4,12 +4,13 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, ensure};
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use zeroize::Zeroizing;
 
-use super::spelling::{SUGGESTION_DISTANCE, suggest};
+use super::spelling::SUGGESTION_DISTANCE;
+use super::yaml::parse_yaml;
 use super::{Profile, Role};
 
 /// Settings of one layer, not yet checked.
@@ -471,14 +472,6 @@ pub fn closest(name: &str) -> Option<&'static str> {
         .filter(|(distance, _)| *distance <= SUGGESTION_DISTANCE)
         .min()
         .map(|(_, key)| key)
-}
-
-/// Reads YAML that may hold settings. The error gives line and column, but quotes no lines: in
-/// user-data they may be passwords.
-pub(super) fn parse_yaml<T: serde::de::DeserializeOwned>(text: &str) -> Result<T> {
-    let options = serde_saphyr::options! { with_snippet: false };
-    serde_saphyr::from_str_with_options(text, options)
-        .map_err(|error| anyhow!("{}", suggest(&error.to_string())))
 }
 
 #[cfg(test)]

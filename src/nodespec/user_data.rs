@@ -15,7 +15,7 @@ mod cloud_config;
 mod parts;
 mod unread;
 
-pub use cloud_config::Found;
+pub use cloud_config::{Found, host_name};
 
 /// The section's name.
 const SECTION: &str = "appliance";

@@ -70,6 +70,7 @@ fn host_interface(interface: Interface, leads: Leads) -> HostInterface {
         vlan: interface.vlan,
         mtu: interface.mtu,
         has_default_route: interface.has_default_route,
+        gateway: interface.gateway,
         routes: interface.routes,
     }
 }

@@ -43,6 +43,8 @@ pub struct Interface {
     pub addresses: Vec<IpNet>,
     /// Whether the best IPv4 default route uses it.
     pub has_default_route: bool,
+    /// The gateway of that route, if it names one.
+    pub gateway: Option<Ipv4Addr>,
     /// The other IPv4 destinations to which the kernel's main table has a route over it.
     pub routes: Vec<Ipv4Net>,
 }
@@ -119,6 +121,9 @@ fn interface(name: &str, routes: &[Route], default: Option<&Route>) -> Interface
             .ok()
             .and_then(|text| text.trim().parse().ok()),
         has_default_route: default.is_some_and(|route| route.interface == name),
+        gateway: default
+            .filter(|route| route.interface == name)
+            .and_then(|route| route.gateway),
         routes: own
             .map(|route| route.to)
             .filter(|to| to.prefix_len() > 0)
@@ -174,6 +179,7 @@ fn network(address: &SockaddrStorage, netmask: Option<&SockaddrStorage>) -> Opti
 struct Route {
     interface: String,
     to: Ipv4Net,
+    gateway: Option<Ipv4Addr>,
     metric: u32,
 }
 
@@ -189,6 +195,7 @@ fn routes() -> Result<Vec<Route>> {
             Some(Route {
                 to: Ipv4Net::with_netmask(entry.destination, entry.mask).ok()?,
                 interface: entry.iface,
+                gateway: Some(entry.gateway).filter(|gateway| !gateway.is_unspecified()),
                 metric: entry.metrics,
             })
         });
@@ -300,6 +307,7 @@ mod tests {
         let route = |interface: &str, to: &str, metric| Route {
             interface: interface.to_owned(),
             to: to.parse().unwrap(),
+            gateway: None,
             metric,
         };
         let routes = [

@@ -20,38 +20,21 @@ pub(super) fn interfaces(data: &Value, warnings: &mut Warnings) -> Vec<Interface
     if !data.is_object() && !is_empty(data) {
         warnings.add(format!("it is {}; expected an object", kind(data)));
     }
-    let mut interfaces: Vec<(String, Interface)> = Vec::new();
-    let mut others: Vec<String> = Vec::new();
-    for (index, link) in items(data, "links", "", warnings) {
-        let place = format!("links[{index}]");
-        let Some(id) = text(link, "id") else {
-            warnings.add(format!("`{place}.id` is missing"));
-            continue;
-        };
-        if interfaces.iter().any(|(other, _)| *other == id) {
-            warnings.add(format!(
-                "`{place}.id`: another link has the id \"{}\" too",
-                shorten(&id)
-            ));
-            continue;
+    let links = links(data, warnings);
+    let (mut interfaces, mut others): (Vec<(String, Interface)>, Vec<String>) = Default::default();
+    for (place, id, link) in &links {
+        match interface(link, place, &links, warnings) {
+            Some(interface) => interfaces.push((id.clone(), interface)),
+            None => others.push(id.clone()),
         }
-        let Some(mut interface) = interface(link, &place, warnings) else {
-            others.push(id);
-            continue;
-        };
-        // A VLAN has the MTU of the interface below it, unless it has one of its own.
-        let below = text(link, "vlan_link");
-        let below = below.and_then(|below| interfaces.iter().find(|(id, _)| *id == below));
-        let mtu_below = below.and_then(|(_, below)| below.mtu);
-        interface.mtu = interface.mtu.or(mtu_below);
-        interfaces.push((id, interface));
     }
     for (index, network) in items(data, "networks", "", warnings) {
         let place = format!("networks[{index}]");
         let address = static_address(network, &place, warnings);
         let link = text(network, "link").unwrap_or_default();
         let Some((_, interface)) = interfaces.iter_mut().find(|(id, _)| *id == link) else {
-            if !others.contains(&link) {
+            // Without any link, that was told already, or there is nothing to say.
+            if !links.is_empty() && !others.contains(&link) {
                 warnings.add(format!(
                     "`{place}.link` is \"{}\", but no link has this id",
                     shorten(&link)
@@ -70,6 +53,49 @@ pub(super) fn interfaces(data: &Value, warnings: &mut Warnings) -> Vec<Interface
         .into_iter()
         .map(|(_, interface)| interface)
         .collect()
+}
+
+/// A link, with its place in the file and its id.
+type Link<'a> = (String, String, &'a Value);
+
+/// The links that have an id of their own.
+fn links<'a>(data: &'a Value, warnings: &mut Warnings) -> Vec<Link<'a>> {
+    let mut links: Vec<Link<'_>> = Vec::new();
+    for (index, link) in items(data, "links", "", warnings) {
+        let place = format!("links[{index}]");
+        match text(link, "id") {
+            None => warnings.add(format!("`{place}.id` is missing")),
+            Some(id) if links.iter().any(|(_, other, _)| *other == id) => warnings.add(format!(
+                "`{place}.id`: another link has the id \"{}\" too",
+                shorten(&id)
+            )),
+            Some(id) => links.push((place, id, link)),
+        }
+    }
+    links
+}
+
+/// The links that this one stands on: the one below a VLAN, the members of a bond.
+fn below<'a>(link: &Value, links: &[Link<'a>]) -> Vec<&'a Value> {
+    let members = link["bond_links"].as_array().into_iter().flatten();
+    let members = members.filter_map(|member| Some(member.as_str()?.trim().to_owned()));
+    let ids = text(link, "vlan_link").into_iter().chain(members);
+    let find = |id: String| links.iter().find(|(_, other, _)| *other == id);
+    ids.filter_map(find).map(|(_, _, link)| *link).collect()
+}
+
+/// The first value that `read` finds at the link or, as the kernel does it, at one that it stands on.
+fn inherited<T>(
+    link: &Value,
+    links: &[Link<'_>],
+    depth: u8,
+    read: &impl Fn(&Value) -> Option<T>,
+) -> Option<T> {
+    read(link).or_else(|| {
+        let mut below = below(link, links).into_iter();
+        let next = depth.checked_sub(1)?;
+        below.find_map(|lower| inherited(lower, links, next, read))
+    })
 }
 
 /// The objects in the list `name` of `value`, with their numbers. What is null or empty says nothing.
@@ -110,10 +136,18 @@ fn text(value: &Value, key: &str) -> Option<String> {
     }
 }
 
-fn interface(link: &Value, place: &str, warnings: &mut Warnings) -> Option<Interface> {
+/// How many links stand on each other at most: a VLAN on a VLAN on a bond on a port.
+const DEPTH: u8 = 3;
+
+fn interface(
+    link: &Value,
+    place: &str,
+    links: &[Link<'_>],
+    warnings: &mut Warnings,
+) -> Option<Interface> {
     let keys = ["ethernet_mac_address", "vlan_mac_address"];
-    let said = keys.iter().find_map(|key| Some((key, text(link, key)?)));
-    let Some((key, said)) = said else {
+    let said = |link: &Value| keys.iter().find_map(|key| Some((*key, text(link, key)?)));
+    let Some((key, said)) = inherited(link, links, DEPTH, &said) else {
         warnings.add(format!("`{place}.ethernet_mac_address` is missing"));
         return None;
     };
@@ -125,9 +159,14 @@ fn interface(link: &Value, place: &str, warnings: &mut Warnings) -> Option<Inter
         ));
         return None;
     };
+    let own = mtu(&link["mtu"], place, warnings);
+    let is_vlan = text(link, "vlan_link").is_some();
+    // A VLAN has the MTU of the interface below it, unless it has one of its own.
+    let number = |link: &Value| number_of_bytes(&link["mtu"]).ok().flatten();
+    let mtu = own.or_else(|| inherited(link, links, DEPTH, &number).filter(|_| is_vlan));
     Some(Interface {
         mac,
-        mtu: mtu(&link["mtu"], place, warnings),
+        mtu,
         vlan: text(link, "vlan_id").and_then(|number| number.parse().ok()),
         port: text(link, "vif_id").filter(|id| is_uuid(id)),
         ..Interface::default()
@@ -143,11 +182,19 @@ fn ethernet_address(text: &str) -> Option<String> {
         .then(|| pairs.join(":").to_ascii_lowercase())
 }
 
-/// The MTU, if one is said: Neutron writes 0 for a network whose MTU it does not know, and Nova null
-/// for DHCP. Whether the number can be used is decided where it is used.
+/// The MTU, if one is said. Whether the number can be used is decided where it is used.
 fn mtu(value: &Value, place: &str, warnings: &mut Warnings) -> Option<u32> {
+    number_of_bytes(value).unwrap_or_else(|()| {
+        warnings.add(format!("`{place}.mtu` is not a number of bytes"));
+        None
+    })
+}
+
+/// The number, if one is said: Neutron writes 0 for a network whose MTU it does not know, and Nova null
+/// for DHCP.
+fn number_of_bytes(value: &Value) -> Result<Option<u32>, ()> {
     let number = match value {
-        value if is_empty(value) => return None,
+        value if is_empty(value) => return Ok(None),
         Value::String(text) => text.trim().parse().ok(),
         Value::Number(number) => number.as_f64().filter(|number| number.fract() == 0.0),
         _ => None,
@@ -160,10 +207,9 @@ fn mtu(value: &Value, place: &str, warnings: &mut Warnings) -> Option<u32> {
     let number = number
         .filter(|number| (0.0..=f64::from(u32::MAX)).contains(number))
         .map(|number| number as u32);
-    if number.is_none() {
-        warnings.add(format!("`{place}.mtu` is not a number of bytes"));
-    }
-    number.filter(|number| *number != 0)
+    number
+        .map(|number| Some(number).filter(|number| *number != 0))
+        .ok_or(())
 }
 
 fn is_uuid(text: &str) -> bool {
@@ -205,3 +251,6 @@ fn is_default_route(route: &Value) -> bool {
         _ => false,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,7 +12,8 @@ use serde_json::Value;
 
 use super::SECTION;
 use super::parts::{Kind, Part, SIZE_LIMIT, is_gzip, kind_of_start, parts};
-use crate::nodespec::settings::{Settings, parse_yaml};
+use crate::nodespec::settings::Settings;
+use crate::nodespec::yaml::{parse_others_yaml, parse_yaml};
 use crate::paths::CONFIG;
 
 /// What some editors put before the first line.
@@ -21,6 +22,9 @@ pub(super) const BYTE_ORDER_MARK: &str = "\u{feff}";
 const JINJA: &str = "## template: jinja";
 /// What begins an expression, a statement and a comment of a template.
 const EXPRESSIONS: [&str; 3] = ["{{", "{%", "{#"];
+
+/// The keys with the name of the machine.
+const HOST_NAMES: [&str; 2] = ["hostname", "fqdn"];
 
 /// The settings in user-data.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -106,21 +110,48 @@ fn cloud_config(text: &str, merge_type: Option<&str>, found: &mut Found) -> Resu
     let Some(is_merged) = merging(text, merge_type) else {
         return Ok(());
     };
-    if super::may_have_section(text) {
-        let config: Option<CloudConfig> = parse_yaml(text)?;
-        if let Some(settings) = config.and_then(|config| config.appliance) {
-            ensure!(
-                found.section.is_none() || !is_merged,
-                "a part before it has a section `{SECTION}:`, too, and this one says how to merge \
-                 them; keep one section"
-            );
-            found.section = Some(settings);
-        }
+    if super::may_have_section(text)
+        && let Some(settings) = section(text)?
+    {
+        ensure!(
+            found.section.is_none() || !is_merged,
+            "a part before it has a section `{SECTION}:`, too, and this one says how to merge \
+             them; keep one section"
+        );
+        found.section = Some(settings);
     }
     if text.contains(CONFIG) || found.file.is_some() && text.contains("write_files") {
         files(text, is_merged, found)?;
     }
     Ok(())
+}
+
+/// The section of a cloud-config. In the section nothing is passed over, in the rest what cloud-init takes.
+fn section(text: &str) -> Result<Option<Settings>> {
+    let strict: Result<Option<CloudConfig>> = parse_yaml(text);
+    let config = strict.or_else(|error| {
+        let rest: Result<Option<CloudConfig>> = parse_others_yaml(text);
+        match parse_yaml::<Option<CloudConfig>>(&without_others(text)) {
+            Err(own) if rest.is_err() || own.to_string().contains("duplicate") => {
+                Err(own.context(format!("`{SECTION}`")))
+            }
+            // Its parts may be named elsewhere in the text (`&name`).
+            _ => rest.map_err(|_| error),
+        }
+    })?;
+    Ok(config.and_then(|config| config.appliance))
+}
+
+/// The text with only the lines of the section, each at its place.
+fn without_others(text: &str) -> String {
+    let mut is_own = false;
+    let lines = text.lines().map(|line| {
+        if line.starts_with(|first: char| !first.is_whitespace() && first != '#') {
+            is_own = line.trim_start_matches(['"', '\'']).starts_with(SECTION);
+        }
+        if is_own { line } else { "" }
+    });
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 /// Whether the YAML is a list, as an archive that is declared as something else.
@@ -129,7 +160,7 @@ fn is_list(text: &str) -> bool {
         .lines()
         .filter(|line| !line.trim().is_empty() && !line.starts_with('#'));
     lines.next().is_some_and(|line| line.starts_with("- "))
-        && parse_yaml::<Value>(text).is_ok_and(|value| value.is_array())
+        && parse_others_yaml::<Value>(text).is_ok_and(|value| value.is_array())
 }
 
 /// Whether the values of the parts before count where both have one; `None` if cloud-init loses the
@@ -138,7 +169,7 @@ pub(super) fn merging(text: &str, header: Option<&str>) -> Option<bool> {
     let mut said = header.unwrap_or_default().to_lowercase();
     let mut lines = text.lines();
     if lines.any(|line| line.starts_with("merge_how") || line.starts_with("merge_type")) {
-        let config: Value = parse_yaml(text).unwrap_or_default();
+        let config: Value = parse_others_yaml(text).unwrap_or_default();
         let keys = [&config["merge_how"], &config["merge_type"]];
         let value = keys.into_iter().find(|value| !value.is_null());
         said += &value.map_or(String::new(), |value| value.to_string().to_lowercase());
@@ -151,7 +182,7 @@ pub(super) fn merging(text: &str, header: Option<&str>) -> Option<bool> {
 
 /// The settings in the file that the cloud-config writes.
 fn files(text: &str, is_merged: bool, found: &mut Found) -> Result<()> {
-    let config: Value = parse_yaml(text)?;
+    let config: Value = parse_others_yaml(text)?;
     let Some(files) = config["write_files"].as_array() else {
         return Ok(());
     };
@@ -177,6 +208,28 @@ fn files(text: &str, is_merged: bool, found: &mut Found) -> Result<()> {
     Ok(())
 }
 
+/// The host name that cloud-init gives the machine (`get_hostname_fqdn` in `cloudinit/util.py`); `None` if
+/// the data does not say one, or cannot be read.
+pub fn host_name(data: &[u8]) -> Option<String> {
+    let parts = parts(data).ok()?;
+    let configs = parts.iter().filter(|part| part.kind == Kind::CloudConfig);
+    let mut names = configs.filter_map(|part| {
+        let text = part.text();
+        let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&text);
+        if !HOST_NAMES.iter().any(|key| text.contains(key)) {
+            return None;
+        }
+        let config: Value = parse_others_yaml(text).ok()?;
+        let names = HOST_NAMES.iter().map(|key| config[key].as_str());
+        names
+            .flatten()
+            .map(str::trim)
+            .find(|name| !name.is_empty())
+            .map(str::to_owned)
+    });
+    names.next_back()
+}
+
 /// The content of a file, decoded (`cloudinit/config/cc_write_files.py`).
 fn content(file: &Value) -> Result<String> {
     let said = match &file["content"] {
@@ -197,6 +250,11 @@ fn content(file: &Value) -> Result<String> {
         content = STANDARD
             .decode(&content)
             .context("`content` is not base64")?;
+    }
+    if is_gzip && !is_base64 {
+        // YAML has bytes only as base64, with the tag `!!binary`.
+        let text: Vec<u8> = content.trim_ascii().to_vec();
+        content = STANDARD.decode(&text).unwrap_or(content);
     }
     if is_gzip {
         let mut unpacked = Vec::new();

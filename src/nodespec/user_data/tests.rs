@@ -5,6 +5,8 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use std::io::Write;
 
+mod others;
+
 const SECTIONED: &str =
     "#cloud-config\npackages: [curl]\nappliance:\n  role: master\n  mtu: 1450\n";
 const MIME: &str = "Content-Type: multipart/mixed; boundary=\"==B==\"\nMIME-Version: 1.0\n\n\

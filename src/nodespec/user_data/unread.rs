@@ -8,8 +8,8 @@ use serde_json::Value;
 use super::SECTION;
 use super::cloud_config::{BYTE_ORDER_MARK, begins_with_raw_mark, merging};
 use super::parts::{Kind, Part, is_gzip, parts, unpack_start};
-use crate::nodespec::settings::parse_yaml;
 use crate::nodespec::spelling::SUGGESTION_DISTANCE;
+use crate::nodespec::yaml::parse_others_yaml;
 use crate::paths::CONFIG;
 
 const HEADER: &str = "#cloud-config";
@@ -89,7 +89,7 @@ fn of_base64(text: &str) -> Option<String> {
 /// Whether a line begins like the section, or a file with settings is named.
 fn mentions(text: &str) -> bool {
     let names_section = |line: &str| {
-        let line = line.trim_start_matches([' ', '\t', '{', '"', '\'', '\u{feff}']);
+        let line = line.trim_start_matches([' ', '\t', '-', '{', '"', '\'', '\u{feff}']);
         let rest = line.strip_prefix(SECTION);
         rest.is_some_and(|rest| rest.trim_start_matches(['"', '\'', ' ']).starts_with(':'))
     };
@@ -164,7 +164,7 @@ fn of_unknown(part: &Part, text: &str) -> String {
 /// Why a cloud-config has no section, although it seems to. Its other content is cloud-init's, and may
 /// be what this program cannot parse.
 fn of_cloud_config(text: &str) -> Option<String> {
-    let config: Value = parse_yaml(text).ok()?;
+    let config: Value = parse_others_yaml(text).ok()?;
     if config.is_array() && mentions(text) {
         return Some("it is a list; a cloud-config has keys".to_owned());
     }

@@ -8,6 +8,7 @@ use time::{Duration, OffsetDateTime};
 
 mod address;
 mod ipip;
+mod odd;
 mod role;
 
 const DRIVE: &str = "config drive /dev/sr0";
