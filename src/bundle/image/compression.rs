@@ -3,7 +3,8 @@
 use std::fmt;
 use std::io::{self, Read};
 
-use anyhow::{Result, bail};
+use anyhow::Result;
+use bzip2::read::MultiBzDecoder;
 use flate2::read::MultiGzDecoder;
 use ruzstd::decoding::{FrameDecoder, StreamingDecoder};
 use xz2::read::XzDecoder;
@@ -25,7 +26,7 @@ pub enum Compression {
     Zstd,
     /// xz.
     Xz,
-    /// bzip2, which this program does not unpack.
+    /// bzip2.
     Bzip2,
 }
 
@@ -49,7 +50,7 @@ impl Compression {
     /// The content of the compressed `reader`.
     ///
     /// # Errors
-    /// If it is compressed with bzip2.
+    /// If there is no memory for a decoder.
     pub fn unpack<'a>(self, reader: impl Read + 'a) -> Result<Box<dyn Read + 'a>> {
         Ok(match self {
             Compression::Gzip => Box::new(MultiGzDecoder::new(io::BufReader::new(reader))),
@@ -58,10 +59,7 @@ impl Compression {
                 let stream = Stream::new_stream_decoder(XZ_MEMORY, CONCATENATED)?;
                 Box::new(XzDecoder::new_stream(reader, stream))
             }
-            Compression::Bzip2 => bail!(
-                "it is compressed with bzip2, which this program does not unpack; unpack it with \
-                 `bunzip2 FILE`, or save it anew with `docker save NAME:TAG -o FILE`"
-            ),
+            Compression::Bzip2 => Box::new(MultiBzDecoder::new(reader)),
         })
     }
 }
