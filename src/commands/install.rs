@@ -31,7 +31,9 @@ pub fn run(arguments: &Install, required_key: Option<&str>, output: Output) -> R
         return plan::show(&arguments.wanted, required_key, output, NewFiles::Named);
     }
     let machine = prepare(&request(&arguments.wanted, required_key))?;
-    machine.preflight(&arguments.wanted.ignore.checks)?;
+    if !machine.is_node()? {
+        machine.preflight(&arguments.wanted.ignore.checks)?;
+    }
     let lock = lock(&machine.root, arguments)?;
     let (document, outcome) = install_locked(&machine, arguments, lock)?;
     match output {
@@ -90,7 +92,9 @@ fn change(machine: &Machine, arguments: &Install) -> Result<Plan> {
     machine.check_installed(&arguments.wanted.change)?;
     let join_timeout = arguments.join_timeout;
     let limit = (join_timeout > 0).then(|| Duration::from_secs(join_timeout));
+    let ignored = &arguments.wanted.ignore.checks;
     if enroll::has_to_join(&machine.context())? {
+        machine.preflight(ignored)?;
         // Report every problem now: the master may come up hours later.
         machine.plan(&machine.identity(Joining::Pretended)?)?;
         lock::note(
@@ -98,7 +102,7 @@ fn change(machine: &Machine, arguments: &Install) -> Result<Plan> {
             "waiting for a master that lets this node join",
         );
     }
-    let planned = machine.plan(&machine.identity(Joining::Now(limit))?)?;
+    let planned = machine.fit_plan(&machine.identity(Joining::Now(limit))?, ignored)?;
     machine.apply(&planned)?;
     let noted = machine.note(&planned)?;
     print::changes(&machine.state(), &planned.plan, noted);

@@ -30,9 +30,12 @@ pub fn show(
     new_files: NewFiles,
 ) -> Result<Outcome> {
     let machine = prepare(&request(wanted, required_key))?;
-    machine.preflight(&wanted.ignore.checks)?;
+    let ignored = &wanted.ignore.checks;
+    if !machine.is_node()? {
+        machine.preflight(ignored)?;
+    }
     machine.check_installed(&wanted.change)?;
-    let planned = machine.plan(&machine.identity(Joining::Pretended)?)?;
+    let planned = machine.fit_plan(&machine.identity(Joining::Pretended)?, ignored)?;
     let document = document(&machine, &planned)?;
     print::result(output, &document, |document| {
         print::plan::planned(document, new_files);

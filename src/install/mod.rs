@@ -1,5 +1,6 @@
 //! The stages that make a machine a node, one after the other, over what the operator asks for.
 
+use std::cell::OnceCell;
 use std::path::Path;
 
 use anyhow::Result;
@@ -54,6 +55,8 @@ pub struct Machine {
     pub payload: Payload,
     /// The specification of its node.
     pub spec: NodeSpec,
+    /// Set once it was found that it can be this node.
+    fit: OnceCell<()>,
 }
 
 /// Finds the specification of the node and its payload. Writes nothing.
@@ -77,6 +80,7 @@ pub fn prepare(request: &Request<'_>) -> Result<Machine> {
         runner: &System,
         payload,
         spec,
+        fit: OnceCell::new(),
     })
 }
 
@@ -158,9 +162,17 @@ impl Machine {
         Ok((likeness == Likeness::Copy && !may).then(|| recorded.copied()))
     }
 
+    /// Whether it has the record of a node.
+    pub fn is_node(&self) -> Result<bool> {
+        Ok(records::state(&self.root)?.is_some())
+    }
+
     /// Refuses a machine that cannot become this node, with every reason. Writes nothing. Warns about the rest,
-    /// and about what the operator ignores.
+    /// and about what the operator ignores. The second call does nothing.
     pub fn preflight(&self, ignored: &[Ignored]) -> Result<()> {
+        if self.fit.get().is_some() {
+            return Ok(());
+        }
         let facts = observe::preflight::read(&observe::preflight::Subject {
             root: &self.root,
             runner: self.runner,
@@ -172,6 +184,7 @@ impl Machine {
         for one in judged.iter().filter(|one| one.level == Level::Warn) {
             log::warn!("{}", one.sentence());
         }
+        self.fit.get_or_init(|| ());
         Ok(())
     }
 
@@ -180,6 +193,20 @@ impl Machine {
             manifest: self.payload.manifest(),
             unpacked: unpack::is_complete(&self.root.resolve(BUNDLES)?, &self.payload),
         })
+    }
+
+    /// As [`Machine::plan`], and refuses a machine that cannot be this node. One that needs no change is not
+    /// examined: that asks docker and reads the rules of iptables, at each boot.
+    pub fn fit_plan(&self, identity: &Identity, ignored: &[Ignored]) -> Result<Planned> {
+        let planned = self.plan(identity);
+        if !planned
+            .as_ref()
+            .is_ok_and(|planned| planned.plan.is_empty())
+        {
+            // It may also say why there is no plan.
+            self.preflight(ignored)?;
+        }
+        planned
     }
 
     /// What it needs to become its node.

@@ -15,7 +15,7 @@ What `appliance install` checks before it writes anything, and how to ask for it
     appliance preflight --root /mnt --role worker
 
 `appliance install` begins with the same checks. It changes nothing and ends with exit code 2 if one of them
-fails. The message has the name of each check, what was seen, and what to type. `appliance preflight` ends with
+fails. On a node that needs no change, as at most boots, it does not make them. The message has the name of each check, what was seen, and what to type. `appliance preflight` ends with
 exit code 2 if `install` would refuse, and else with 0.
 
 | result | meaning |

@@ -149,6 +149,26 @@ fn an_ignored_failure_is_a_warning() {
 }
 
 #[test]
+fn a_node_without_changes_is_not_examined_and_one_with_changes_is_before_the_first_write() {
+    let machine = Machine::new();
+    machine.installed(&[]);
+    machine.put("etc/docker/daemon.json", "{");
+    let before = machine.snapshot();
+    let text = machine.installed(&[]);
+    assert!(text.contains("nothing to change"), "{text}");
+    assert!(!text.contains("docker"), "{text}");
+    assert_eq!(machine.snapshot(), before);
+
+    machine.put("etc/appliance/config.yaml", "hosts: {ntp: 10.9.8.1}\n");
+    for arguments in [&[][..], &["--dry-run"]] {
+        let text = machine.refusal(arguments);
+        assert!(text.contains("docker-settings: "), "{text}");
+    }
+    let text = machine.installed(&["--ignore-preflight=docker-settings"]);
+    assert!(text.contains("docker-settings: "), "{text}");
+}
+
+#[test]
 fn the_output_has_a_fixed_form() {
     let booted = Booted::new();
     booted.machine.put(
