@@ -219,8 +219,8 @@ pub const WRITTEN: &[&str] = &[
     KUBELET_DIR,
     PROXY_DIR,
 ];
-/// The directories in which, and in whose subdirectories, this program writes files.
-pub const WRITTEN_BELOW: &[&str] = &[KUBERNETES_DIR, UNITS_DIR, "/var/lib/appliance"];
+/// The directories in which, and in whose subdirectories, this program writes files. Those with keys come first.
+pub const WRITTEN_BELOW: &[&str] = &[KUBERNETES_DIR, "/var/lib/appliance", UNITS_DIR];
 
 /// The path of a unit file.
 pub fn unit(name: &str) -> String {

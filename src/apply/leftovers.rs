@@ -9,13 +9,13 @@ use crate::paths::{WRITTEN, WRITTEN_BELOW};
 use crate::sys::root::Root;
 use crate::sys::temporary::remove_leftovers;
 
-/// Removes them. What another process is writing stays.
+/// Removes them, first where keys are. What another process is writing stays.
 pub fn remove(root: &Root) -> Result<()> {
-    for dir in WRITTEN {
-        remove_leftovers(&root.resolve(dir)?);
-    }
     for dir in WRITTEN_BELOW {
         remove_below(&root.resolve(dir)?);
+    }
+    for dir in WRITTEN {
+        remove_leftovers(&root.resolve(dir)?);
     }
     Ok(())
 }

@@ -13,6 +13,7 @@ use nix::fcntl::{Flock, FlockArg};
 use sha2::Digest as _;
 
 use crate::digest::{Digest, Sha256, Sha512};
+use crate::sys::atomic::{create_directories, parent, sync_directory};
 use crate::sys::host;
 
 /// The directories of complete files, one for each algorithm. The name of each file is its digest.
@@ -35,7 +36,7 @@ impl Cache {
     pub fn open(dir: &Path) -> Result<Cache> {
         for part in BLOBS.into_iter().chain([PARTIAL, REJECTED]) {
             let path = dir.join(part);
-            fs::create_dir_all(&path).with_context(|| format!("cache {}", path.display()))?;
+            create_directories(&path).with_context(|| format!("cache {}", path.display()))?;
         }
         Ok(Cache::at(dir))
     }
@@ -377,7 +378,7 @@ impl Incoming<'_> {
         self.file.sync_all()?;
         let target = self.cache.path(&found);
         fs::rename(&self.path, &target).with_context(|| target.display().to_string())?;
-        File::open(target.parent().unwrap_or(&target))?.sync_all()?;
+        sync_directory(parent(&target))?;
         Ok(found)
     }
 }

@@ -357,7 +357,7 @@ impl Definition {
 
     /// Writes the bundle with that lock into the directory `dir`. Files that are the same already stay.
     pub fn write(&self, dir: &Path, lock: &Lock) -> Result<()> {
-        fs::create_dir_all(dir).with_context(|| dir.display().to_string())?;
+        atomic::create_directories(dir).with_context(|| dir.display().to_string())?;
         for (name, text) in self.files(lock)? {
             let path = dir.join(name);
             if fs::read(&path).is_ok_and(|present| present == text.as_bytes()) {

@@ -12,7 +12,6 @@ use super::payload::{Payload, this_program};
 use super::seal;
 use crate::sys::atomic;
 use crate::sys::stream::{Hashing, sha256_of_file};
-use crate::sys::temporary::create_directories;
 
 /// Writes the program in the file `program`, without a payload that it may have, followed by the payload
 /// in the file `payload`, to `output`. A program or a payload that is not as it was packed is an error.
@@ -51,7 +50,7 @@ pub fn repack(program: &Path, payload: &Path, output: &Path) -> Result<()> {
 /// of certificates compares the machine with the payload.
 pub fn install(payload: &Payload, target: &Path) -> Result<()> {
     if let Some(parent) = target.parent() {
-        create_directories(parent)?;
+        atomic::create_directories(parent)?;
     }
     if payload.start() > 0 {
         return atomic::copy(payload.file(), target, 0o755);

@@ -169,7 +169,7 @@ pub fn import(cache: &Cache, input: impl Read, progress: &dyn Progress) -> Resul
             fs::rename(staging.path().join(digest.digits()), &target)?;
             new += 1;
         }
-        File::open(atomic::parent(&target))?.sync_all()?;
+        atomic::sync_directory(atomic::parent(&target))?;
     }
     Ok(Imported { new, definition })
 }

@@ -15,6 +15,7 @@ use xz2::stream::Stream;
 
 use super::manifest::{Component, FILE_NAME, Pack, Part};
 use super::payload::Payload;
+use crate::sys::atomic::sync_directory;
 use crate::sys::parallel;
 use crate::sys::progress::Progress;
 use crate::sys::stream::{Counting, Hashing};
@@ -99,7 +100,7 @@ fn publish(staging: Directory, bundles: &Path, digest: &str) -> Result<PathBuf> 
             .with_context(|| format!("cannot move the unpacked bundle to {}", target.display()));
     }
     staging.renamed();
-    File::open(bundles)?.sync_all()?;
+    sync_directory(bundles)?;
     Ok(target)
 }
 
@@ -113,7 +114,7 @@ fn sync(dir: &Path) -> Result<()> {
             File::open(path)?.sync_all()?;
         }
     }
-    Ok(File::open(dir)?.sync_all()?)
+    Ok(sync_directory(dir)?)
 }
 
 /// The state that the unpacking threads share.

@@ -11,6 +11,7 @@ use crate::desired::{Content, Desired, File};
 use crate::nodespec::{NodeSpec, Refused};
 use crate::paths;
 use crate::pki::{self, AuthorityRequest, Existing, Issued, Pki, PkiRequest};
+use crate::sys::atomic::create_directories;
 use crate::sys::change::Change;
 use crate::sys::lock::{Lock, Patience};
 use crate::sys::root::Root;
@@ -24,7 +25,7 @@ const ETCD_CA_KEY: &str = "/etcd-ca-key.pem";
 /// replaces an existing CA.
 pub fn init(dir: &Path, common_name: &str, patience: Patience) -> Result<()> {
     check_common_name(common_name)?;
-    std::fs::create_dir_all(dir)
+    create_directories(dir)
         .with_context(|| format!("cannot make the directory {}", dir.display()))?;
     let root = Root::open(dir)?;
     let _lock = Lock::take(&root, patience)?;
@@ -59,7 +60,10 @@ pub fn init(dir: &Path, common_name: &str, patience: Patience) -> Result<()> {
         service_account: None,
         ..made
     };
-    write(&root, &Desired::of_pki(&authorities))?;
+    let mut files = Desired::of_pki(&authorities);
+    // Who finds it, finds everything: the next run refuses to go on beside it.
+    files.sort_by_key(|file| file.path == CA);
+    write(&root, &files)?;
     log::info!(
         "made {0}{CA} for the cluster and {0}{ETCD_CA} for etcd, with their keys {0}{CA_KEY} and \
          {0}{ETCD_CA_KEY}; store the keys where only you can read them",
@@ -119,7 +123,7 @@ pub fn issue(ca: &Path, output: &Path, spec: &NodeSpec, patience: Patience) -> R
             )],
         });
     }
-    std::fs::create_dir_all(output)
+    create_directories(output)
         .with_context(|| format!("cannot make the directory {}", output.display()))?;
     let node = Root::open(output)?;
     let _lock = Lock::take(&node, patience)?;

@@ -293,7 +293,7 @@ fn publish(image: &Path, output: &Path, sha256: &Sha256) -> Result<()> {
     }
     fs::set_permissions(image, Permissions::from_mode(MODE))?;
     fs::rename(image, output).with_context(|| format!("cannot write {}", output.display()))?;
-    File::open(atomic::parent(output))?.sync_all()?;
+    atomic::sync_directory(atomic::parent(output))?;
     let name = output.file_name().unwrap_or_default().display();
     atomic::replace(&beside, MODE, |file| {
         Ok(io::Write::write_all(

@@ -2,7 +2,7 @@
 //! [`Change`].
 
 use std::ffi::OsStr;
-use std::fs::{self, File, Permissions};
+use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown, symlink};
 use std::path::Path;
@@ -13,8 +13,9 @@ use rustix::fs::{XattrFlags, fgetxattr, flistxattr, fsetxattr};
 use rustix::io::Errno;
 use tempfile::NamedTempFile;
 
+use super::atomic::{create_directories, create_directory, filled, sync_directory};
 use super::root::{Root, is_absent};
-use super::temporary::{self, create_directories};
+use super::temporary;
 
 /// The longest value of an extended attribute, and the longest list of names, in bytes (xattr(7)).
 const LONGEST_ATTRIBUTE: usize = 64 * 1024;
@@ -60,31 +61,26 @@ pub trait Change {
 
 impl Change for Root {
     fn write(&self, path: &str, content: &[u8], mode: u32) -> Result<()> {
-        put(self, path, content, mode, |file, target| {
+        put(self, path, content, mode, &|_| Ok(()), |file, target| {
             Ok(file.persist(target).map(drop)?)
         })
     }
 
     fn create(&self, path: &str, content: &[u8], mode: u32) -> Result<()> {
-        put(self, path, content, mode, |file, target| {
+        put(self, path, content, mode, &|_| Ok(()), |file, target| {
             Ok(file.persist_noclobber(target).map(drop)?)
         })
     }
 
     fn create_dir(&self, path: &str, mode: u32) -> Result<()> {
         let target = self.resolve(path)?;
-        let make = || -> Result<()> {
-            create_directories(&target)?;
-            fs::set_permissions(&target, Permissions::from_mode(mode))?;
-            sync_directory(target.parent().unwrap_or(&self.dir))
-        };
-        make().with_context(|| format!("cannot make directory {path}"))
+        create_directory(&target, mode).with_context(|| format!("cannot make directory {path}"))
     }
 
     fn remove_file(&self, path: &str) -> Result<()> {
         let target = self.resolve_entry(path)?;
         match fs::remove_file(&target) {
-            Ok(()) => sync_directory(target.parent().unwrap_or(&self.dir)),
+            Ok(()) => Ok(sync_directory(target.parent().unwrap_or(&self.dir))?),
             Err(error) if is_absent(&error) => Ok(()),
             Err(error) => Err(error).with_context(|| format!("cannot remove {path}")),
         }
@@ -92,8 +88,12 @@ impl Change for Root {
 
     fn remove_tree(&self, path: &str) -> Result<()> {
         match self.entry(path)? {
-            Some(metadata) if metadata.is_dir() => fs::remove_dir_all(self.resolve_entry(path)?)
-                .with_context(|| format!("cannot remove {path}")),
+            Some(metadata) if metadata.is_dir() => {
+                let target = self.resolve_entry(path)?;
+                fs::remove_dir_all(&target)
+                    .and_then(|()| sync_directory(target.parent().unwrap_or(&self.dir)))
+                    .with_context(|| format!("cannot remove {path}"))
+            }
             _ => self.remove_file(path),
         }
     }
@@ -122,7 +122,7 @@ impl Change for Root {
                     fs::remove_file(entry.path())?;
                 }
             }
-            Ok(())
+            sync_directory(&dir)
         };
         match remove() {
             Err(error) if !is_absent(&error) => {
@@ -139,7 +139,7 @@ impl Change for Root {
         }
         ensure!(!self.exists(to)?, "{to} exists already; move it away");
         fs::rename(&from, &target).with_context(|| format!("cannot rename {path} to {to}"))?;
-        sync_directory(target.parent().unwrap_or(&self.dir))
+        Ok(sync_directory(target.parent().unwrap_or(&self.dir))?)
     }
 
     fn set_link(&self, path: &str, target: &str) -> Result<()> {
@@ -152,7 +152,7 @@ impl Change for Root {
             let staged = staging.path().join(name);
             symlink(target, &staged)?;
             fs::rename(&staged, &at)?;
-            sync_directory(parent)
+            Ok(sync_directory(parent)?)
         };
         make().with_context(|| format!("cannot link {path} to {target}"))
     }
@@ -163,20 +163,16 @@ fn put(
     path: &str,
     content: &[u8],
     mode: u32,
+    prepare: &dyn Fn(&File) -> Result<()>,
     persist: impl Fn(NamedTempFile, &Path) -> Result<()>,
 ) -> Result<()> {
     let target = root.resolve(path)?;
     let put = || -> Result<()> {
         let parent = target.parent().context("/ is not a file")?;
         create_directories(parent)?;
-        // The temporary file is 0600 from the start, so that no secret is ever readable.
-        let mut file = temporary::file_in(parent)?;
-        file.write_all(content)?;
-        file.as_file()
-            .set_permissions(Permissions::from_mode(mode))?;
-        file.as_file().sync_all()?;
+        let file = filled(parent, prepare, mode, |file| Ok(file.write_all(content)?))?;
         persist(file, &target)?;
-        sync_directory(parent)
+        Ok(sync_directory(parent)?)
     };
     put().with_context(|| format!("cannot write {path}"))
 }
@@ -189,13 +185,11 @@ fn cannot_inspect(path: &str) -> String {
 fn put_like(root: &Root, old: &File, path: &str, content: &[u8], most: u32) -> Result<()> {
     let metadata = old.metadata().with_context(|| cannot_inspect(path))?;
     let mode = metadata.permissions().mode() & 0o7777 & most;
-    put(root, path, content, mode, |file, target| {
-        let new = file.as_file();
+    let prepare = |new: &File| {
         fchown(new, Some(metadata.uid()), Some(metadata.gid()))?;
-        // A change of the owner may clear bits of the mode.
-        new.set_permissions(Permissions::from_mode(mode))?;
-        copy_attributes(old, new)?;
-        new.sync_all()?;
+        copy_attributes(old, new)
+    };
+    put(root, path, content, mode, &prepare, |file, target| {
         Ok(file.persist(target).map(drop)?)
     })
 }
@@ -226,10 +220,6 @@ fn copy_attributes(old: &File, new: &File) -> Result<()> {
             .with_context(|| format!("cannot keep its extended attribute {shown}"))?;
     }
     Ok(())
-}
-
-fn sync_directory(dir: &Path) -> Result<()> {
-    Ok(File::open(dir)?.sync_all()?)
 }
 
 #[cfg(test)]

@@ -77,7 +77,7 @@ fn is_link_to_open_file(path: &Path) -> bool {
 
 /// Writes these files, by name and content, into the directory `dir`, which is made if it is missing.
 pub fn files(dir: &Path, mode: u32, files: &[(String, Vec<u8>)]) -> Result<()> {
-    fs::create_dir_all(dir).with_context(|| format!("create {}", dir.display()))?;
+    atomic::create_directories(dir).with_context(|| format!("create {}", dir.display()))?;
     files
         .iter()
         .try_for_each(|(name, content)| file(&dir.join(name), mode, content))

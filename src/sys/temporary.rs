@@ -6,7 +6,7 @@ use std::ffi::OsStr;
 use std::fs::{self, DirEntry, File, TryLockError};
 use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use nix::fcntl::OFlag;
 use nix::unistd::geteuid;
@@ -151,22 +151,6 @@ fn is_ours(open: &File, path: &Path) -> io::Result<bool> {
         Err(TryLockError::Error(error)) => return Err(error),
     }
     is_at(open, path)
-}
-
-/// Creates the directory `path` and its missing parents, with permission bits 0755 as far as the umask
-/// permits, in such a way that a power cut does not lose them.
-pub fn create_directories(path: &Path) -> io::Result<()> {
-    let missing: Vec<PathBuf> = path
-        .ancestors()
-        .take_while(|dir| !dir.as_os_str().is_empty() && !dir.exists())
-        .map(Path::to_owned)
-        .collect();
-    fs::create_dir_all(path)?;
-    for dir in missing.iter().rev().filter_map(|dir| dir.parent()) {
-        let dir = Some(dir).filter(|dir| !dir.as_os_str().is_empty());
-        File::open(dir.unwrap_or(Path::new(".")))?.sync_all()?;
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -97,13 +97,15 @@ impl Downloader {
             let response = self.ask(url, &mut incoming)?;
             receive(response, expected, &mut incoming, progress)?;
         }
-        let name = url.path().rsplit('/').next().unwrap_or_default();
-        match incoming.finish(name, expected.digest) {
-            Ok(digest) => Ok(digest),
-            // The first part may belong to another file: download it again from the start.
-            Err(error) if resumed > 0 => Err(transient(error)),
-            Err(error) => Err(permanent(error)),
+        if resumed > 0 && !expected.digest.is_some_and(|digest| incoming.is(digest)) {
+            incoming.restart().map_err(permanent)?;
+            return Err(transient(anyhow!(
+                "the {resumed} bytes that an interrupted run left were of another file, or were damaged when it was \
+                 interrupted"
+            )));
         }
+        let name = url.path().rsplit('/').next().unwrap_or_default();
+        incoming.finish(name, expected.digest).map_err(permanent)
     }
 
     /// Requests the missing bytes. If the server sends the whole file, the download starts again.

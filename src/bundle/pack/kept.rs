@@ -83,7 +83,8 @@ impl Kept {
     /// warning says so.
     pub fn keep(&self, key: &Sha256, stream: &Path, sha256: &Sha256) {
         let store = || -> Result<()> {
-            fs::create_dir_all(&self.dir).with_context(|| self.dir.display().to_string())?;
+            atomic::create_directories(&self.dir)
+                .with_context(|| self.dir.display().to_string())?;
             let target = self.dir.join(format!("{key}.{sha256}"));
             atomic::copy(stream, &target, 0o644)?;
             self.prune()

@@ -48,7 +48,7 @@ pub fn pack(
     begin: impl FnOnce(u64) -> Box<dyn Progress>,
 ) -> Result<Manifest> {
     let parent = atomic::parent(output);
-    fs::create_dir_all(parent).with_context(|| parent.display().to_string())?;
+    atomic::create_directories(parent).with_context(|| parent.display().to_string())?;
     // Only a payload is ever replaced, never a file given by mistake.
     ensure!(
         !output.exists() || payload::is_payload(output)?,
@@ -146,5 +146,5 @@ fn write(
     )?;
     fs::rename(&unfinished, output)
         .with_context(|| format!("cannot move the payload to {}", output.display()))?;
-    Ok(File::open(atomic::parent(output))?.sync_all()?)
+    Ok(atomic::sync_directory(atomic::parent(output))?)
 }
