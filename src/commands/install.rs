@@ -118,10 +118,15 @@ pub fn renew(this: &Prepared<'_>) -> Result<Vec<String>> {
     };
     leftovers::remove(&root)?;
     let due = enroll::due(&root, &state)?;
-    if due.is_empty() {
+    // Its certificates may be there already, without all that holds or reads them.
+    let interrupted = records::written(&root)?.is_some_and(|written| written.is_interrupted());
+    if due.is_empty() && !interrupted {
         log::info!("no certificate expires soon; nothing to renew");
     } else {
-        log::info!("renewing these certificates: {}", due.join(", "));
+        match due.is_empty() {
+            true => log::info!("continuing a run that was interrupted"),
+            false => log::info!("renewing these certificates: {}", due.join(", ")),
+        }
         let (machine, _lock) = this.locked()?;
         let planned = machine.plan(&machine.identity(Joining::Now(Some(RENEWAL)))?)?;
         machine.apply(&planned.only(Plan::of_renewal))?;

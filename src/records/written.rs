@@ -85,6 +85,11 @@ impl Written {
         self.files.insert(path.to_owned(), file);
     }
 
+    /// Whether a run that wrote files was interrupted: one of them may be the old or the new one.
+    pub fn is_interrupted(&self) -> bool {
+        self.files.values().any(|file| file.sha256.len() > 1)
+    }
+
     /// Whether this program wrote the file at `path` with that content; `None` if it wrote no file there.
     pub fn wrote(&self, path: &str, sha256: &Sha256) -> Option<bool> {
         let file = self.files.get(path)?;
@@ -118,7 +123,9 @@ mod tests {
         assert_eq!(record.wrote("/etc/a", &old), Some(true));
         assert_eq!(record.wrote("/etc/a", &new), Some(true));
         assert_eq!(record.wrote("/etc/a", &other), Some(false));
+        assert!(record.is_interrupted());
         record.settle("/etc/a", WrittenFile::whole(0o644, new));
+        assert!(!record.is_interrupted());
         assert_eq!(record.wrote("/etc/a", &old), Some(false));
     }
 }
