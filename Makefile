@@ -8,6 +8,10 @@ SHELL := /bin/bash
 FUZZ_SECONDS ?= 10
 # How many generated inputs `make test-more` gives to cloud-init.
 INPUTS ?= 10000
+# How many cuts of each kind `make test-cuts` makes, the number that chooses them, and a part of the command's name.
+CUTS ?= 1000
+SEED ?= 1
+SCENE ?=
 # The directory of all built files.
 OUT ?= out
 # Another release of Debian for the VMs than the usual one: bullseye, bookworm or trixie.
@@ -198,6 +202,11 @@ docs: ## Build the documentation of the code and check its links
 .PHONY: audit
 audit: tools ## Check licences and sources of all crates, and forbidden crates (deny.toml)
 	@$(PART) audit out/tools/bin/cargo-deny --workspace --locked check bans licenses sources
+
+# Also in `host-tests`, with 50 cuts of each kind.
+.PHONY: test-cuts
+test-cuts: tools ## Cut commands: kills, errors, power cuts. CUTS=1000 SEED=7 SCENE=install (docs/reliability.md)
+	CUTS=$(CUTS) SEED=$(SEED) SCENE='$(SCENE)' $(WITH_TOOLS) cargo test --locked --test integration cuts:: -- --nocapture --test-threads=1
 
 .PHONY: fuzz
 fuzz: ## Fuzz the parsers of hostile input, FUZZ_SECONDS for each target

@@ -374,6 +374,13 @@ impl SmallDisk {
         .expect("mounting a tmpfs needs root");
         SmallDisk(path)
     }
+
+    /// Gives it enough room.
+    pub fn grow(&self) {
+        let options = Some("size=1g");
+        let again = nix::mount::MsFlags::MS_REMOUNT;
+        nix::mount::mount(Some("tmpfs"), &self.0, Some("tmpfs"), again, options).unwrap();
+    }
 }
 
 impl Drop for SmallDisk {

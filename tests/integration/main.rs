@@ -17,6 +17,7 @@ mod cloud_init;
 mod cloud_init_reads;
 mod config;
 mod convert;
+mod cuts;
 mod datastore;
 mod deliver;
 mod deploy;

@@ -252,12 +252,18 @@ fn sign(socket: &Path, gate: &mut Gate<'_>, ahead: Duration) {
 /// Lets nodes reach the services at `port` and the next one from addresses of their own: a node connects to
 /// its own address, and from there this relay connects to the service.
 pub fn relay(addresses: &[Ipv4Addr], port: u16) {
+    let own = addresses.iter().map(|&address| (address, address));
+    relay_between(own, port);
+}
+
+/// Lets a node with the second address reach the services at `port` and the next one at the first address.
+pub fn relay_between(addresses: impl Iterator<Item = (Ipv4Addr, Ipv4Addr)>, port: u16) {
     let runtime = runtime();
-    for &address in addresses {
+    for (master, node) in addresses {
         for port in [port, port + 1] {
-            let listener = TcpListener::bind((address, port)).unwrap();
+            let listener = TcpListener::bind((master, port)).unwrap();
             listener.set_nonblocking(true).unwrap();
-            runtime.spawn(relay_from(address, port, listener));
+            runtime.spawn(relay_from(node, port, listener));
         }
     }
     thread::spawn(move || runtime.block_on(std::future::pending::<()>()));
