@@ -11,6 +11,8 @@ use serde_json::Value;
 
 use crate::harness::{Machine, document, said};
 
+mod live;
+
 fn verify(machine: &Machine, arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_appliance"))
         .args(["verify", "--root"])
