@@ -32,6 +32,17 @@ pub fn note_started(root: &Root, service: &str, inputs: &str) -> Result<()> {
     write_json(root, paths::STARTED_WITH, &all)
 }
 
+/// Forgets with which inputs these services were started.
+pub fn forget_started<'a>(root: &Root, services: impl Iterator<Item = &'a str>) -> Result<()> {
+    let before = started_with(root)?;
+    let mut all = before.clone();
+    services.for_each(|service| drop(all.remove(service)));
+    match all == before {
+        true => Ok(()),
+        false => write_json(root, paths::STARTED_WITH, &all),
+    }
+}
+
 /// Leaves the file that keeps the services of a node from starting on a copy of its machine, or removes
 /// it.
 pub fn mark_copy(root: &Root, is_copy: bool) -> Result<()> {

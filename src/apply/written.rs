@@ -3,7 +3,7 @@
 
 use anyhow::Result;
 
-use super::records::json_of;
+use super::records::{forget_started, json_of};
 use crate::desired::Content;
 use crate::digest::Sha256;
 use crate::observe::records;
@@ -13,8 +13,17 @@ use crate::records::written::{Written, WrittenFile};
 use crate::sys::change::Change;
 use crate::sys::root::Root;
 
-/// Notes that a run begins to carry out `plan`.
+/// Notes that a run begins to carry out `plan`. A service that it restarts counts as not started: its files may be
+/// right before it runs with them.
 pub fn begin(root: &Root, plan: &Plan) -> Result<()> {
+    let restarted = plan.steps.iter().filter_map(|step| match step {
+        Step::Start {
+            service,
+            restart: true,
+        } => Some(service.name),
+        _ => None,
+    });
+    forget_started(root, restarted)?;
     change(root, plan, |record, step| match step {
         Step::KeepCopy { to, .. } => drop(record.kept.insert(to.clone())),
         _ => {
@@ -96,4 +105,36 @@ fn file_of(step: &Step) -> Option<(&str, WrittenFile)> {
 
 fn whole(mode: u32, content: &Content) -> WrittenFile {
     WrittenFile::whole(mode, Sha256::of(content.bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::super::records::note_started;
+    use super::*;
+    use crate::desired::RunningService;
+
+    /// A cut between the file and the restart: the next run has to restart it, too.
+    #[test]
+    fn a_service_that_is_to_be_restarted_counts_as_not_started_until_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Root::open(dir.path()).unwrap();
+        for name in ["etcd", "kubelet", "docker"] {
+            note_started(&root, name, "inputs").unwrap();
+        }
+        let start = |name, restart| Step::Start {
+            service: RunningService {
+                name,
+                needs_images: false,
+                may_end: false,
+                files: Vec::new(),
+                inputs: "inputs".to_owned(),
+            },
+            restart,
+        };
+        let steps = vec![start("etcd", true), start("kubelet", false)];
+        begin(&root, &Plan { steps }).unwrap();
+        let started: Vec<String> = records::started_with(&root).unwrap().into_keys().collect();
+        assert_eq!(started, ["docker", "kubelet"]);
+    }
 }

@@ -58,6 +58,8 @@ pub struct RunningService {
     pub needs_images: bool,
     /// Whether it may end when it has nothing left to do.
     pub may_end: bool,
+    /// The paths of its unit and of the files that it reads when it starts.
+    pub files: Vec<String>,
     /// SHA-256 over its unit, its files and its program. If it differs from the digest at its last
     /// start, the service must be restarted.
     pub inputs: String,
@@ -329,6 +331,7 @@ fn running_service(
         // The kubelet's first pod needs the pause image, and an air-gapped node cannot pull it.
         needs_images: matches!(service.runs, Runs::Image(_) | Runs::Program("kubelet")),
         may_end: service.unit == UnitKind::MayEnd,
+        files: paths,
         inputs: hex::encode(hash.finalize()),
     })
 }

@@ -412,7 +412,8 @@ fn services(desired: &Desired, current: &Current, live: &Live, any_token: bool) 
         if service.may_end && !any_token {
             continue;
         }
-        let as_desired = current.started_with.get(service.name) == Some(&service.inputs);
+        let as_desired = current.started_with.get(service.name) == Some(&service.inputs)
+            && !was_changed(service, desired, current);
         if !(running && as_desired) {
             steps.push(Step::Start {
                 service: service.clone(),
@@ -426,6 +427,16 @@ fn services(desired: &Desired, current: &Current, live: &Live, any_token: bool) 
     }
     steps.append(&mut before_images);
     steps
+}
+
+/// Whether someone changed a file of the service, which may have been started with it since.
+fn was_changed(service: &RunningService, desired: &Desired, current: &Current) -> bool {
+    let files = desired.files.iter();
+    let mut files = files.filter(|file| service.files.contains(&file.path));
+    files.any(|file| {
+        let before = current.files.get(&file.path);
+        before.is_some_and(|before| !has_content(before, file))
+    })
 }
 
 fn images(desired: &Desired, live: &Live) -> Vec<Step> {

@@ -6,11 +6,11 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 use appliance::apply::Executor;
 use appliance::clients::docker::Docker;
-use appliance::desired::{Content, Desired, Objects, Purpose, RunningService};
+use appliance::desired::{Content, Desired, File, Objects, Purpose, RunningService};
 use appliance::nodespec::{Profile, Role, Shape};
 use appliance::observe::records;
 use appliance::pki::Secret;
-use appliance::plan::{Current, Live, OBJECTS, Plan, Step, UnitState, teardown};
+use appliance::plan::{Current, CurrentFile, Live, OBJECTS, Plan, Step, UnitState, teardown};
 use appliance::records::images::NodeImage;
 use appliance::sys::change::Change;
 use appliance::sys::process::{Command, Output, Runner};
@@ -24,6 +24,7 @@ fn service(name: &'static str, needs_images: bool) -> RunningService {
         name,
         needs_images,
         may_end: false,
+        files: vec![format!("/etc/{name}")],
         inputs: format!("inputs of {name}"),
     }
 }
@@ -153,6 +154,44 @@ fn a_service_that_was_started_with_other_inputs_is_restarted() {
             APPLY,
             "restart kube-calico",
             "restart the containers calico-kube-controllers",
+        ]
+    );
+}
+
+/// It may have been restarted with the edit, too.
+#[test]
+fn a_service_whose_file_someone_edited_is_restarted() {
+    let file = |path: &str| File {
+        path: path.to_owned(),
+        mode: 0o644,
+        content: Content::Whole(b"ours".to_vec()),
+        purpose: Purpose::Unit,
+    };
+    let desired = Desired {
+        files: vec![file("/etc/etcd"), file("/etc/docker")],
+        ..desired()
+    };
+    let mut current = running();
+    for (path, content) in [("/etc/etcd", "edited"), ("/etc/docker", "ours")] {
+        let found = CurrentFile {
+            mode: 0o644,
+            sha256: Content::Whole(content.into()).sha256(),
+            content: Some(content.into()),
+            is_owned: true,
+            is_edited: true,
+            copy: None,
+        };
+        current.files.insert(path.to_owned(), found);
+    }
+    let plan = Plan::build(&desired, &current);
+    let steps: Vec<String> = plan.steps.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        steps,
+        [
+            "keep /etc/etcd, which someone else wrote or changed, as /etc/etcd.appliance-old",
+            "change /etc/etcd (0644)",
+            "reload systemd's units",
+            "restart etcd",
         ]
     );
 }
