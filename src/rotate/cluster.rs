@@ -1,6 +1,7 @@
 //! What a master sees of the nodes and pods of its cluster.
 
 use std::collections::BTreeSet;
+use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow};
@@ -29,6 +30,8 @@ use crate::sys::waiting::awaited;
 const TOKENS: Duration = Duration::from_secs(300);
 /// The longest pause between two looks at them.
 const PAUSE: Duration = Duration::from_secs(5);
+/// The unit of the times in Kubernetes' objects.
+const SECOND: Duration = Duration::from_secs(1);
 /// Where containers find the token of their service account.
 const MOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 
@@ -73,6 +76,9 @@ impl Cluster for Seen<'_> {
             }
         })?;
         let since = since(self.0, pem)?;
+        let wait = since - OffsetDateTime::now_utc();
+        // With another master's clock, the time may be far away.
+        thread::sleep(wait.unsigned_abs().min(SECOND) * u32::from(wait.is_positive()));
         let pods = kubectl::get(self.0.runner, &["pods", "--all-namespaces"])?;
         Ok(older(&pods, since))
     }
@@ -84,7 +90,7 @@ fn names(list: &Value) -> Vec<String> {
     names.map(str::to_owned).collect()
 }
 
-/// Since when all tokens come with the authorities `pem`: now, or as an earlier run recorded, on any master.
+/// Since when all tokens come with the authorities `pem`: the next second, or as an earlier run recorded, on any master.
 fn since(machine: &Machine, pem: &str) -> Result<OffsetDateTime> {
     if let Some(etcd) = registry::etcd(&machine.root)? {
         return shared_since(&etcd, &Sha256::of(pem.as_bytes()).to_string());
@@ -96,9 +102,14 @@ fn since(machine: &Machine, pem: &str) -> Result<OffsetDateTime> {
             format!("{ROTATION_SINCE} is no time; remove it, and run this again")
         });
     }
-    let now = OffsetDateTime::now_utc();
-    note_tokens(&machine.root, &now.format(&Rfc3339)?)?;
-    Ok(now)
+    let time = next_second();
+    note_tokens(&machine.root, &time.format(&Rfc3339)?)?;
+    Ok(time)
+}
+
+/// Kubernetes records when a pod was created in whole seconds: in the second that has begun, a pod may be older or newer.
+fn next_second() -> OffsetDateTime {
+    OffsetDateTime::now_utc().truncate_to_second() + SECOND
 }
 
 /// Since when all tokens come with certain authorities.
@@ -126,7 +137,7 @@ fn shared_since(etcd: &Etcd, digest: &str) -> Result<OffsetDateTime> {
         }
         let now = Since {
             authorities: digest.to_owned(),
-            time: OffsetDateTime::now_utc(),
+            time: next_second(),
         };
         if etcd.put(&listing, kind, RECORD, &serde_json::to_vec(&now)?)? {
             return Ok(now.time);
@@ -134,12 +145,13 @@ fn shared_since(etcd: &Etcd, digest: &str) -> Result<OffsetDateTime> {
     }
 }
 
-/// The pods in `list` with a token of a service account that began before `since`.
+/// The pods in `list` with a token of a service account that were created before `since`. The API server's clock
+/// tells, not the clocks of the nodes.
 pub fn older(list: &Value, since: OffsetDateTime) -> Vec<String> {
     pods::running(list, |pod| {
-        let began = pod["status"]["startTime"].as_str();
-        let began = began.and_then(|text| OffsetDateTime::parse(text, &Rfc3339).ok());
-        has_token(pod) && began.is_none_or(|began| began < since)
+        let created = pod["metadata"]["creationTimestamp"].as_str();
+        let created = created.and_then(|text| OffsetDateTime::parse(text, &Rfc3339).ok());
+        has_token(pod) && created.is_none_or(|created| created < since)
     })
 }
 

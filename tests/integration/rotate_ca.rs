@@ -483,20 +483,28 @@ fn pki_file(node: &Node, path: &str) -> Vec<u8> {
 #[test]
 fn pods_that_began_before_their_token_had_the_new_authority_are_found() {
     let since = OffsetDateTime::UNIX_EPOCH + time::Duration::days(365 * 50);
-    let pod = |name: &str, began: &str, mount: &str, phase: &str| {
+    let pod = |name: &str, created: &str, mount: &str, phase: &str| {
         json!({
-            "metadata": { "namespace": "default", "name": name },
+            "metadata": { "namespace": "default", "name": name, "creationTimestamp": created },
             "spec": { "containers": [{ "volumeMounts": [{ "mountPath": mount }] }] },
-            "status": { "phase": phase, "startTime": began },
+            "status": { "phase": phase },
         })
     };
     const TOKEN: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+    let mut deleted = pod("deleted", "2018-01-01T00:00:00Z", TOKEN, "Running");
+    deleted["metadata"]["deletionTimestamp"] = json!("2019-12-20T00:00:00Z");
     let list = json!({ "items": [
+        deleted,
         pod("old", "2018-01-01T00:00:00Z", TOKEN, "Running"),
         pod("new", "2030-01-01T00:00:00Z", TOKEN, "Running"),
         pod("without-token", "2018-01-01T00:00:00Z", "/data", "Running"),
         pod("ended", "2018-01-01T00:00:00Z", TOKEN, "Succeeded"),
-        pod("waits", "", TOKEN, "Pending"),
+        pod("in-that-second", "2019-12-20T00:00:00Z", TOKEN, "Running"),
+        pod("waits", "2018-01-01T00:00:00Z", TOKEN, "Pending"),
+        pod("without-time", "", TOKEN, "Pending"),
     ]});
-    assert_eq!(older(&list, since), ["default/old", "default/waits"]);
+    assert_eq!(
+        older(&list, since),
+        ["default/old", "default/waits", "default/without-time"]
+    );
 }
