@@ -84,10 +84,20 @@ pub fn get_file(runner: &dyn Runner, path: &str) -> Result<Option<Value>> {
     bail!("{}", last_line(&output.stderr))
 }
 
-/// Deletes the objects that these arguments of `kubectl delete` name. Missing objects are no error.
+/// Deletes the objects that these arguments of `kubectl delete` name. Missing objects are no error, and neither is a
+/// namespace that is being deleted already: to that, the API server answers with a conflict.
 pub fn delete(runner: &dyn Runner, arguments: &[&str]) -> Result<()> {
     let arguments = [&["delete", "--ignore-not-found"], arguments].concat();
-    runner.check(&kubectl(&arguments)).map(drop)
+    let command = kubectl(&arguments);
+    let output = runner.run(&command)?;
+    if is_being_deleted(&output.stderr) {
+        return Ok(());
+    }
+    output.of(&command).map(drop)
+}
+
+fn is_being_deleted(said: &str) -> bool {
+    said.contains("(Conflict)") && said.contains("is ensuring all content is removed")
 }
 
 /// The output of kubectl as text.
@@ -108,7 +118,18 @@ fn last_line(text: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use super::unhealthy;
+    use super::{is_being_deleted, unhealthy};
+
+    #[test]
+    fn a_namespace_that_is_being_deleted_is_deleted() {
+        let said = "Error from server (Conflict): Operation cannot be fulfilled on namespaces \"a\": The system is \
+                    ensuring all content is removed from this namespace.  Upon completion, this namespace will \
+                    automatically be purged by the system.\n";
+        assert!(is_being_deleted(said));
+        let other = "Error from server (Conflict): Operation cannot be fulfilled on pods \"a\": the object has been \
+                     modified; please apply your changes to the latest version and try again\n";
+        assert!(!is_being_deleted(other));
+    }
 
     #[test]
     fn of_an_unhealthy_api_server_the_failing_checks_are_named() {

@@ -95,6 +95,22 @@ impl Output {
     pub fn success(&self) -> bool {
         self.code == Some(0)
     }
+
+    /// The output, unless `command`, whose output it is, failed: that is an error with its end.
+    pub fn of(self, command: &Command) -> Result<Output> {
+        if self.success() {
+            return Ok(self);
+        }
+        let said = if self.stderr.trim().is_empty() {
+            &self.stdout
+        } else {
+            &self.stderr
+        };
+        let status = self
+            .code
+            .map_or("a signal".to_owned(), |code| format!("status {code}"));
+        bail!("`{command}` ended with {status}: {}", tail(said));
+    }
 }
 
 /// Runs programs: on this machine, or in a test, which only records them.
@@ -104,19 +120,7 @@ pub trait Runner {
 
     /// Like [`Runner::run`], but a program that fails is an error with the end of its output.
     fn check(&self, command: &Command) -> Result<Output> {
-        let output = self.run(command)?;
-        if output.success() {
-            return Ok(output);
-        }
-        let said = if output.stderr.trim().is_empty() {
-            &output.stdout
-        } else {
-            &output.stderr
-        };
-        let status = output
-            .code
-            .map_or("a signal".to_owned(), |code| format!("status {code}"));
-        bail!("`{command}` ended with {status}: {}", tail(said));
+        self.run(command)?.of(command)
     }
 }
 

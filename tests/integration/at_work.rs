@@ -26,6 +26,16 @@ pub fn everything_is_available(site: &Site, bed: &mut Bed) {
         said = journal_of(machine, "appliance-addons").unwrap_or_default();
         said.contains(&available)
     });
+    // It may have said so before pods were started again.
+    bed.wait_at(site.master, "they are available now", |machine| {
+        let status = machine.run(&[APPLIANCE, "status", "--output", "json"]);
+        let report = status.map(|status| serde_json::from_str::<Value>(&status.stdout));
+        report.is_ok_and(|report| {
+            let report = report.unwrap_or_default();
+            let mut addons = report["addons"].as_array().into_iter().flatten();
+            addons.all(|addon| addon["available"] == true) && !report["addons"].is_null()
+        })
+    });
     bed.say(&available);
     println!("{said}");
     let applied = |name: &str| said.find(&format!("applied {name} ")).unwrap();
