@@ -32,6 +32,7 @@ pub fn run(arguments: &Convert, required_key: Option<&str>, output: Output) -> R
             )],
         });
     }
+    machine.warn_about_settings();
     machine.preflight(&arguments.install.wanted.ignore.checks)?;
     let plan = plan::teardown(state.shape()?, &stamp());
     let teardown: Vec<String> = plan.steps.iter().map(ToString::to_string).collect();

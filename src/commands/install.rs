@@ -31,6 +31,7 @@ pub fn run(arguments: &Install, required_key: Option<&str>, output: Output) -> R
         return plan::show(&arguments.wanted, required_key, output, NewFiles::Named);
     }
     let machine = prepare(&request(&arguments.wanted, required_key))?;
+    machine.warn_about_settings();
     if !machine.is_node()? {
         machine.preflight(&arguments.wanted.ignore.checks)?;
     }

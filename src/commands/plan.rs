@@ -30,6 +30,7 @@ pub fn show(
     new_files: NewFiles,
 ) -> Result<Outcome> {
     let machine = prepare(&request(wanted, required_key))?;
+    machine.warn_about_settings();
     let ignored = &wanted.ignore.checks;
     if !machine.is_node()? {
         machine.preflight(ignored)?;

@@ -72,9 +72,6 @@ pub fn prepare(request: &Request<'_>) -> Result<Machine> {
     payload.check_signatures(&request.keys)?;
     let collected = collect(&request.typed, &root, Some(payload.manifest()))?;
     let spec = NodeSpec::resolve(&collected.inputs)?;
-    for warning in &spec.warnings {
-        log::warn!("{warning}");
-    }
     Ok(Machine {
         root,
         runner: &System,
@@ -160,6 +157,13 @@ impl Machine {
         let likeness = recorded.likeness(spec.machine.as_deref(), &[*spec.address]);
         let may = change.contains(&Field::Address) && !spec.role.is_master();
         Ok((likeness == Likeness::Copy && !may).then(|| recorded.copied()))
+    }
+
+    /// Tells what is doubtful in the settings.
+    pub fn warn_about_settings(&self) {
+        for warning in &self.spec.warnings {
+            log::warn!("{warning}");
+        }
     }
 
     /// Whether it has the record of a node.
