@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{IpAddr, TcpListener, TcpStream};
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -22,6 +22,8 @@ pub struct Request {
     pub headers: BTreeMap<String, String>,
     /// The body.
     pub body: Vec<u8>,
+    /// The client's address.
+    pub peer: Option<IpAddr>,
 }
 
 impl Request {
@@ -238,13 +240,15 @@ impl Server {
                     continue;
                 };
                 let tls = tls.clone();
+                let peer = stream.peer_addr().ok().map(|peer| peer.ip());
                 // In some tests, the client closes the connection in the middle.
                 std::thread::spawn(move || match tls {
-                    None => drop(serve(stream, &*handler, &asked)),
+                    None => drop(serve(stream, peer, &*handler, &asked)),
                     Some(config) => {
                         let connection = ServerConnection::new(config).unwrap();
                         drop(serve(
                             StreamOwned::new(connection, stream),
+                            peer,
                             &*handler,
                             &asked,
                         ));
@@ -295,6 +299,7 @@ fn any_port() -> TcpListener {
 
 fn serve(
     mut stream: impl Read + Write,
+    peer: Option<IpAddr>,
     handler: &Handler,
     asked: &Mutex<Vec<Request>>,
 ) -> std::io::Result<()> {
@@ -321,6 +326,7 @@ fn serve(
         target: target.unwrap_or_default(),
         headers,
         body,
+        peer,
     };
     asked.lock().unwrap().push(request.clone());
     handler(&request).write(&mut stream)

@@ -147,7 +147,7 @@ fn a_golden_image_boots_into_a_node_though_cloud_init_missed_the_metadata() {
     let golden = bench.golden();
     let mut server = ConfigDrive::master("");
     server.addressing = Addressing::Dhcp;
-    let network = Network::with_late_metadata(&[&server], &server, UNANSWERED).unwrap();
+    let network = Network::with_late_metadata(&[&server], UNANSWERED).unwrap();
     let port = network.plug(&server).unwrap();
     let spec = MachineSpec {
         image: &golden,

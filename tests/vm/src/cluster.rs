@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 
 use crate::drive::{Addressing, ConfigDrive, server_name};
 use crate::genuine;
@@ -85,8 +85,7 @@ pub const UNIT: &str = "appliance-install.service";
 
 /// The inputs of a cluster.
 pub struct ClusterSpec<'a> {
-    /// Its servers. At most one can be without a config drive, because the metadata service serves
-    /// one server.
+    /// Its servers.
     pub servers: &'a [Server],
     /// The base image of all VMs.
     pub image: &'a Image,
@@ -142,19 +141,7 @@ impl Cluster {
     pub fn new(spec: &ClusterSpec<'_>) -> Result<Cluster> {
         let servers = spec.servers.iter();
         let servers: Vec<ConfigDrive> = servers.map(|server| server.config_drive(spec)).collect();
-        let served: Vec<&ConfigDrive> = servers
-            .iter()
-            .filter(|server| server.addressing == Addressing::Dhcp)
-            .collect();
-        ensure!(
-            served.len() <= 1,
-            "only one server can be without a config drive"
-        );
-        let speaks_for = served.first().copied().or(servers.first());
-        let network = Network::create(
-            &servers.iter().collect::<Vec<_>>(),
-            speaks_for.context("the cluster has no servers")?,
-        )?;
+        let network = Network::create(&servers.iter().collect::<Vec<_>>())?;
         let member = |server: ConfigDrive| {
             Ok(Member {
                 port: network.plug(&server)?,

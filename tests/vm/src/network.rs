@@ -4,7 +4,7 @@
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::mem::ManuallyDrop;
-use std::net::TcpListener;
+use std::net::{IpAddr, TcpListener};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -112,25 +112,20 @@ impl Port {
 }
 
 impl Network {
-    /// A network for `servers`: its DHCP knows the MAC address of each, and its metadata service
-    /// serves `served`.
-    pub fn create(servers: &[&ConfigDrive], served: &ConfigDrive) -> Result<Network> {
-        Network::with_late_metadata(servers, served, 0)
+    /// A network for `servers`: its DHCP knows the MAC address of each. Its metadata service knows each by its
+    /// address, and takes anyone else for the first one.
+    pub fn create(servers: &[&ConfigDrive]) -> Result<Network> {
+        Network::with_late_metadata(servers, 0)
     }
 
     /// Like [`Network::create`], but this many first requests to the metadata service get no
     /// answer.
-    pub fn with_late_metadata(
-        servers: &[&ConfigDrive],
-        served: &ConfigDrive,
-        unanswered: usize,
-    ) -> Result<Network> {
+    pub fn with_late_metadata(servers: &[&ConfigDrive], unanswered: usize) -> Result<Network> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         remove_leftovers()?;
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let namespace = format!("{PREFIX}-{}-{number}", std::process::id());
         let directory = tempfile::tempdir()?;
-        served.write_tree(directory.path())?;
         run(Command::new("ip").args(["netns", "add", &namespace]))?;
         // From here on, dropping it removes the parts that exist so far.
         let mut network = Network {
@@ -168,7 +163,12 @@ impl Network {
         let served = wait_for_dhcp(&mut child);
         self.dhcp = Some(child);
         served?;
-        self.metadata = Some(metadata(namespace, self.directory.path(), unanswered)?);
+        self.metadata = Some(metadata(
+            namespace,
+            self.directory.path(),
+            servers,
+            unanswered,
+        )?);
         Ok(())
     }
 
@@ -261,13 +261,27 @@ fn wait_for_dhcp(dnsmasq: &mut Child) -> Result<()> {
     Ok(())
 }
 
-/// Serves the metadata in `directory` at the usual address inside the namespace, after this many
-/// requests without an answer.
-fn metadata(namespace: &str, directory: &Path, unanswered: usize) -> Result<Server> {
+/// Serves the metadata of the servers from below `directory`, at the usual address inside the namespace, after this
+/// many requests without an answer.
+fn metadata(
+    namespace: &str,
+    directory: &Path,
+    servers: &[&ConfigDrive],
+    unanswered: usize,
+) -> Result<Server> {
+    let mut services = Vec::new();
+    for server in servers {
+        let directory = directory.join(&server.name);
+        server.write_tree(&directory)?;
+        let service = Service::new(&directory)?.failing(Fault::Drop, "", unanswered);
+        services.push((server.address.parse::<IpAddr>()?, service));
+    }
+    ensure!(!services.is_empty(), "the network has no servers");
     // A listener stays in the namespace of the thread that made it.
     let listener = inside(namespace, || TcpListener::bind((METADATA_ADDRESS, 80)))??;
-    let service = Service::new(directory)?.failing(Fault::Drop, "", unanswered);
     Ok(Server::start_at(listener, move |request| {
+        let of_peer = |(address, _): &&(IpAddr, Service)| Some(*address) == request.peer;
+        let (_, service) = services.iter().find(of_peer).unwrap_or(&services[0]);
         service.answer(request)
     }))
 }

@@ -17,6 +17,10 @@ use nix::sched::{CloneFlags, setns};
 /// Within this time a packet arrives, or it is lost.
 const ARRIVES: Duration = Duration::from_secs(1);
 
+/// Asks for the metadata of the server that asks.
+const ASK: &str = "exec 3<>/dev/tcp/169.254.169.254/80; \
+    printf 'GET /openstack/latest/meta_data.json HTTP/1.1\\r\\n\\r\\n' >&3; cat <&3";
+
 fn server() -> ConfigDrive {
     ConfigDrive {
         addressing: Addressing::Dhcp,
@@ -43,14 +47,12 @@ fn said(port: &Port, command: &str) -> String {
 #[test]
 fn a_network_serves_metadata_leads_nowhere_and_goes_without_a_trace() {
     let server = server();
-    let network = Network::create(&[&server], &server).unwrap();
-    let other = Network::create(&[&server], &server).unwrap();
+    let network = Network::create(&[&server]).unwrap();
+    let other = Network::create(&[&server]).unwrap();
     assert_ne!(network.namespace(), other.namespace());
     let port = network.plug(&server).unwrap();
 
-    let ask = "exec 3<>/dev/tcp/169.254.169.254/80; \
-               printf 'GET /openstack/latest/meta_data.json HTTP/1.1\\r\\n\\r\\n' >&3; cat <&3";
-    let answer = said(&port, ask);
+    let answer = said(&port, ASK);
     assert!(answer.contains(&server.uuid), "{answer}");
     assert!(answer.contains("\"role\":\"worker\""), "{answer}");
 
@@ -153,11 +155,18 @@ fn a_port_sends_from_its_own_address_and_its_address_pairs_only() {
         ..ConfigDrive::of_tutorial(number, "worker", "#cloud-config\n{}\n")
     });
     let [one, three] = &servers;
-    let network = Network::create(&[one, three], one).unwrap();
+    let network = Network::create(&[one, three]).unwrap();
     let ((first, first_port), (second, second_port)) =
         (Vm::plug(&network, one, 1), Vm::plug(&network, three, 3));
     first.route(&["172.20.3.0/24", "via", &three.address]);
     second.route(&["172.20.1.0/24", "via", &one.address]);
+
+    for (vm, server) in [(&first, one), (&second, three)] {
+        vm.route(&["169.254.169.254", "via", "192.168.1.2"]);
+        let answer = ip(&["netns", "exec", &vm.namespace, "bash", "-c", ASK]);
+        let answer = String::from_utf8(answer.stdout).unwrap();
+        assert!(answer.contains(&server.uuid), "{answer}");
+    }
 
     let nodes = || first.reaches(&one.address, &second, &three.address);
     let pods = || first.reaches("172.20.1.1", &second, "172.20.3.1");
@@ -191,7 +200,7 @@ fn what_a_killed_run_left_is_removed_with_its_processes() {
     ip(&["netns", "add", &foreign]);
 
     let server = server();
-    let network = Network::create(&[&server], &server).unwrap();
+    let network = Network::create(&[&server]).unwrap();
     assert!(!path(&leftover).exists());
     // It waits for input until it is killed.
     assert!(!vm.wait().unwrap().success());
