@@ -7,7 +7,7 @@ use std::time::Duration;
 use appliance_vm::cluster::{Cluster, ClusterSpec, Server, UNIT, journal, unit_state};
 use appliance_vm::image::Image;
 use appliance_vm::machine::{Clock, Machine};
-use appliance_vm::{drive, genuine};
+use appliance_vm::{container, drive, genuine};
 use serde_json::Value;
 
 use crate::harness::said;
@@ -76,6 +76,15 @@ fn token() -> String {
     String::from_utf8(made.stdout).unwrap().trim().to_owned()
 }
 
+/// The settings, without tunnels in containers: their kernel may have none.
+fn on_machines(settings: String) -> String {
+    let indent = settings.len() - settings.trim_start().len();
+    match container::are_wanted() {
+        true => format!("{:indent$}ipip: off\n{settings}", ""),
+        false => settings,
+    }
+}
+
 /// Shows the important lines of the consoles.
 fn note(name: &str, since: Duration, line: &str) {
     const TELLING: [&str; 4] = ["Linux version", "appliance", "] Started", "Failed"];
@@ -92,7 +101,7 @@ impl Bed {
         let image = Image::ensure(&project.join("out/vm")).unwrap();
         let beside = flavor.beside.is_some();
         Bed::of(&image, servers, flavor, |token| {
-            let user_data = drive::user_data(&appliance(), &settings(token)).unwrap();
+            let user_data = drive::user_data(&appliance(), &on_machines(settings(token))).unwrap();
             // The volume stays mounted if it has more files.
             let mount = format!("[mount, -o, ro, LABEL={}, {VOLUME}]", drive::LABEL);
             let mount = format!("bootcmd:\n- [mkdir, -p, {VOLUME}]\n- {mount}\n");

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
+use crate::container;
 use crate::drive::{Addressing, ConfigDrive, server_name};
 use crate::genuine;
 use crate::image::Image;
@@ -58,7 +59,10 @@ impl Server {
         if self.role.is_none() {
             server.meta.clear();
         }
-        server.addressing = self.addressing;
+        server.addressing = match container::are_wanted() {
+            true => Addressing::Dhcp,
+            false => self.addressing,
+        };
         (server.memory, server.cpus) = (genuine::memory(spec.memory), spec.cpus);
         server
     }

@@ -10,6 +10,8 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
+use crate::container;
+
 /// The default memory of a server, in MiB.
 pub const MEMORY: u32 = 2048;
 /// The default number of processors of a server.
@@ -194,7 +196,10 @@ pub fn write_volume(appliance: &Path, beside: Option<&Path>, image: &Path) -> Re
     }
     fs::copy(appliance, tree.path().join("appliance"))
         .with_context(|| appliance.display().to_string())?;
-    iso(tree.path(), LABEL, image)
+    match container::are_wanted() {
+        true => container::write_volume(tree.path(), LABEL, image),
+        false => iso(tree.path(), LABEL, image),
+    }
 }
 
 fn iso(tree: &Path, label: &str, image: &Path) -> Result<()> {
@@ -223,7 +228,7 @@ fn vfat(tree: &Path, label: &str, image: &Path) -> Result<()> {
     run(&mut mcopy, "mtools")
 }
 
-fn run(command: &mut Command, package: &str) -> Result<()> {
+pub(crate) fn run(command: &mut Command, package: &str) -> Result<()> {
     let program = command.get_program().to_string_lossy().into_owned();
     let output = command
         .output()

@@ -4,6 +4,7 @@
 pub mod agent;
 pub mod choice;
 pub mod cluster;
+pub mod container;
 pub mod drive;
 pub mod genuine;
 pub mod image;

@@ -10,11 +10,12 @@ use anyhow::{Context, Result, bail, ensure};
 use tempfile::TempDir;
 
 use crate::agent::{Agent, Output};
+use crate::container;
 use crate::drive::{self, ConfigDrive};
 use crate::image::Image;
 use crate::keeper;
 use crate::network::Port;
-use crate::qemu::{AGENT, CAPTURE, CONSOLE, make_overlay, qemu};
+use crate::qemu::{AGENT, CAPTURE, CONSOLE, DISK, make_overlay, qemu};
 
 /// How long a VM may take to answer after power-on. This limit only ends a VM that hangs; it
 /// measures nothing.
@@ -58,8 +59,10 @@ const LOG: &str = "qemu.log";
 /// A running virtual machine. It is switched off when this is dropped.
 pub struct Machine {
     dir: PathBuf,
-    /// QEMU, or its keeper.
+    /// QEMU, or its keeper, or a container.
     qemu: Child,
+    /// The port that a container leaves when it ends, as a VM does.
+    leaves: Option<Port>,
     agent: Option<Agent>,
     console_read: usize,
     stays: bool,
@@ -69,7 +72,10 @@ pub struct Machine {
 impl Machine {
     /// Switches a new VM on.
     pub fn boot(spec: &MachineSpec<'_>) -> Result<Machine> {
-        Machine::start(spec, None, |disk| make_overlay(spec.image, disk))
+        Machine::start(spec, None, |disk| match container::are_wanted() {
+            true => container::make_disk(spec.image, disk),
+            false => make_overlay(spec.image, disk),
+        })
     }
 
     /// Switches a new VM on that has a second console and can stay on after this program
@@ -112,11 +118,18 @@ impl Machine {
         if !spec.image.is_golden() {
             drive::write_volume(spec.appliance, spec.beside, &dir.join("appliance.iso"))?;
         }
-        prepare_disk(&dir.join("disk.qcow2"))?;
+        let dir = dir.canonicalize()?;
+        prepare_disk(&dir.join(match container::are_wanted() {
+            true => container::DISK,
+            false => DISK,
+        }))?;
         for record in [CONSOLE, CAPTURE] {
             set_aside(&dir, record)?;
         }
-        let mut command = qemu(spec, &dir, keeper.is_some());
+        let mut command = match container::are_wanted() {
+            true => container::command(spec, &dir)?,
+            false => qemu(spec, &dir, keeper.is_some()),
+        };
         if let Some(vm) = keeper {
             command = keeper::command(vm, &dir, &command);
             let log = File::create(dir.join(LOG))?;
@@ -128,6 +141,7 @@ impl Machine {
         Ok(Machine {
             dir,
             qemu,
+            leaves: spec.port.filter(|_| container::are_wanted()).cloned(),
             agent: None,
             console_read: 0,
             stays: false,
@@ -277,6 +291,9 @@ impl Drop for Machine {
             None => drop(self.qemu.kill()),
         }
         let _ = self.qemu.wait();
+        if let Some(port) = &self.leaves {
+            let _ = port.cut();
+        }
     }
 }
 

@@ -19,6 +19,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
+use crate::container;
 use crate::drive::ConfigDrive;
 
 /// The start of the names of namespaces; the ID of the process that made one, and a number, follow.
@@ -27,6 +28,8 @@ const PREFIX: &str = "appliance-vm";
 const OWN_ADDRESS: &str = "192.168.1.2";
 const METADATA_ADDRESS: &str = "169.254.169.254";
 const MTU: &str = "1450";
+/// The ranges of pods and services, which are the tutorial's.
+const PODS_AND_SERVICES: [&str; 2] = ["172.20.0.0/16", "10.68.0.0/16"];
 /// The rule for IP-in-IP between VMs.
 const TUNNELS: [&str; 7] = ["FORWARD", "-p", "IPv4", "--ip-proto", "4", "-j", "DROP"];
 /// How long the processes of a killed run may take to end. This limit only ends a run that hangs.
@@ -49,6 +52,8 @@ pub struct Port {
     namespace: String,
     tap: String,
     mac: String,
+    /// The namespace of a container.
+    inside: String,
 }
 
 impl Port {
@@ -57,6 +62,12 @@ impl Port {
         let mut command = Command::new("ip");
         command.args(["netns", "exec", &self.namespace, program]);
         command
+    }
+
+    /// Where a container connects to the network: the name of its namespace, that of the bridge, the device on the
+    /// bridge, and the MAC address.
+    pub fn of_container(&self) -> [&str; 4] {
+        [&self.inside, &self.namespace, &self.tap, &self.mac]
     }
 
     /// The network device as an argument of QEMU. No frame is larger than the MTU, as on a wire:
@@ -176,17 +187,23 @@ impl Network {
     pub fn plug(&self, server: &ConfigDrive) -> Result<Port> {
         let tap = format!("tap-{}", server.name);
         let namespace = &self.namespace;
-        ip(namespace, &["tuntap", "add", "dev", &tap, "mode", "tap"])?;
-        ip(
-            namespace,
-            &["link", "set", &tap, "mtu", MTU, "master", "cloud", "up"],
-        )?;
+        // A container makes its device itself, at each boot.
+        if !container::are_wanted() {
+            ip(namespace, &["tuntap", "add", "dev", &tap, "mode", "tap"])?;
+            let connect = ["link", "set", &tap, "mtu", MTU, "master", "cloud", "up"];
+            ip(namespace, &connect)?;
+        }
         let port = Port {
             namespace: namespace.clone(),
             tap,
             mac: server.mac.clone(),
+            inside: format!("{namespace}-{}", server.name),
         };
         port.secure(&server.address)?;
+        // Containers have no tunnels.
+        if container::are_wanted() {
+            port.allow(&PODS_AND_SERVICES)?;
+        }
         Ok(port)
     }
 

@@ -15,6 +15,8 @@ use crate::machine::{Clock, MachineSpec};
 pub(crate) const CONSOLE: &str = "console.log";
 /// The file with the packets of a VM on a network.
 pub(crate) const CAPTURE: &str = "capture.pcap";
+/// The disk of a VM.
+pub(crate) const DISK: &str = "disk.qcow2";
 /// The socket of the guest agent.
 pub(crate) const AGENT: &str = "agent.sock";
 /// The socket of the second console, for a shell.
@@ -78,10 +80,7 @@ pub(crate) fn qemu(spec: &MachineSpec<'_>, dir: &Path, has_shell: bool) -> Comma
         .arg(spec.image.initrd())
         .args(["-append", &kernel_arguments()])
         // Data that the guest has flushed is safe in this machine's kernel, even if QEMU is killed.
-        .args([
-            "-drive",
-            &format!("{},cache=unsafe", disk("disk.qcow2", "qcow2")),
-        ])
+        .args(["-drive", &format!("{},cache=unsafe", disk(DISK, "qcow2"))])
         .args([
             "-device",
             &format!("virtio-net-pci,netdev=net,mac={}", spec.server.mac),
