@@ -7,9 +7,11 @@
 use std::collections::BTreeSet;
 
 use appliance_vm::cluster::FIVE;
+use appliance_vm::genuine;
 use appliance_vm::machine::{Clock, Machine};
 use serde_json::Value;
 
+use crate::rotations::{self, Nodes};
 use crate::vms::{APPLIANCE, Bed, Flavor, address};
 
 /// The first master creates the cluster.
@@ -232,6 +234,7 @@ fn three_masters_bear_the_loss_of_one() {
     let mut bed = Bed::new(&FIVE, &FLAVOR, settings);
     all_five_come_up(&mut bed);
     tokens_are_common(&mut bed);
+    keys_are_replaced(&mut bed);
     one_master_is_cut_off_and_comes_back(&mut bed);
     one_master_is_lost_for_good_and_replaced(&mut bed);
     two_masters_are_lost_and_one_comes_back(&mut bed);
@@ -263,6 +266,25 @@ fn tokens_are_common(bed: &mut Bed) {
     let line = list.lines().find(|line| line.starts_with(id));
     assert!(line.is_some_and(|line| line.contains("revoked")), "{list}");
     bed.say(&format!("a token of {maker} was revoked on {other}"));
+}
+
+/// Three rotations, each on all masters. During two of them the API is written to; the third one ends the writer's
+/// own certificate.
+fn keys_are_replaced(bed: &mut Bed) {
+    let nodes = Nodes {
+        masters: &MASTERS,
+        workers: &WORKERS,
+    };
+    let writer = Writer::start("rotated", WORKERS[0], bed, "127.0.0.1:6440");
+    writer.goes_on(bed);
+    if genuine::is_genuine() {
+        rotations::the_key_of_secrets_is_replaced(bed, &nodes);
+    }
+    rotations::the_key_of_service_accounts_is_replaced(bed, &nodes);
+    writer.goes_on(bed);
+    let acknowledged = writer.stop(bed);
+    rotations::the_authorities_are_replaced(bed, &nodes);
+    nothing_is_lost(bed, writer.name, &acknowledged);
 }
 
 fn all_five_come_up(bed: &mut Bed) {

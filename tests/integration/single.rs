@@ -46,10 +46,10 @@ fn one_vm_is_a_cluster_of_its_own() {
     at_work::the_services_are_reached_from_outside(site, &mut bed);
     at_work::an_image_that_docker_lost_comes_back(site, &mut bed);
     if genuine::is_genuine() {
-        rotations::the_key_of_secrets_is_replaced(site, &mut bed);
+        rotations::the_key_of_secrets_is_replaced(&mut bed, &site.keys());
     }
-    rotations::the_authorities_are_replaced(site, &mut bed);
-    rotations::the_key_of_service_accounts_is_replaced(site, &mut bed);
+    rotations::the_authorities_are_replaced(&mut bed, &site.keys());
+    rotations::the_key_of_service_accounts_is_replaced(&mut bed, &site.keys());
     at_work::everything_is_available(site, &mut bed);
     at_work::every_check_passes(site, &mut bed);
     println!("kept: {}", bed.keep.display());

@@ -47,7 +47,7 @@ fn a_cluster_with_tunnels_is_protected_and_outlives_reboots() {
     }
     a_workers_certificates_open_little(site, &mut bed);
     at_work::every_node_outlives_a_reboot(site, &mut bed, the_cluster_works);
-    rotations::the_authorities_are_replaced(site, &mut bed);
+    rotations::the_authorities_are_replaced(&mut bed, &site.keys());
     the_cluster_works(site, &mut bed);
     at_work::every_check_passes(site, &mut bed);
     at_work::a_second_run_changes_nothing(site, &mut bed);
@@ -97,7 +97,7 @@ fn a_policy_cuts_and_another_lets_through(site: &Site, bed: &mut Bed) {
 
 /// The stand-in for the API server does not encrypt.
 fn secrets_are_encrypted_in_etcd(site: &Site, bed: &mut Bed) {
-    let secrets = stored_secrets(site, bed);
+    let secrets = stored_secrets(bed, site.master);
     let keys = secrets.matches("/registry/secrets/").count();
     let encrypted = secrets.matches("k8s:enc:aescbc:v1:key1:").count();
     assert!(keys > 10 && encrypted == keys, "{encrypted} of {keys}");
