@@ -45,7 +45,7 @@ pub fn stored_secrets(bed: &mut Bed, master: &str) -> String {
 
 /// Replaces the key that encrypts secrets. The stand-in for the API server does not encrypt.
 pub fn the_key_of_secrets_is_replaced(bed: &mut Bed, nodes: &Nodes<'_>) {
-    completes(bed, nodes, &["secrets", "rotate"], |_, _| ());
+    completes(bed, nodes, &["secrets", "rotate"], |_| ());
     let secrets = stored_secrets(bed, nodes.masters[0]);
     let keys = secrets.matches("/registry/secrets/").count();
     let new = secrets.matches("k8s:enc:aescbc:v1:key2:").count();
@@ -54,9 +54,9 @@ pub fn the_key_of_secrets_is_replaced(bed: &mut Bed, nodes: &Nodes<'_>) {
     bed.wait_until_healthy();
 }
 
-/// Begins the rotation `command` on the first master, and continues it on all in turn until it is complete. `follow`
-/// does what else each round waits for.
-fn completes(bed: &mut Bed, nodes: &Nodes<'_>, command: &[&str], follow: impl Fn(&mut Bed, usize)) {
+/// Begins the rotation `command` on the first master, and continues it on all in turn until it is complete. Starts pods
+/// again when it asks for that. `follow` does what else each round waits for.
+fn completes(bed: &mut Bed, nodes: &Nodes<'_>, command: &[&str], follow: impl Fn(&mut Bed)) {
     let run = |bed: &mut Bed, master: &str, more: &[&str]| {
         // Timers of the node run, too.
         let line = [&[APPLIANCE], command, &["--wait"], more].concat();
@@ -64,26 +64,29 @@ fn completes(bed: &mut Bed, nodes: &Nodes<'_>, command: &[&str], follow: impl Fn
         let name = command.join(" ");
         bed.say(&format!("{master}: {name}: {}{}", said.stdout, said.stderr));
         assert!(matches!(said.code, 0 | WAITS), "{said:?}");
+        if said.stdout.contains("restart them") {
+            start_pods_again(bed, master);
+        }
         said.code
     };
-    let first = nodes.masters[0];
+    let (first, others) = nodes.masters.split_first().unwrap();
     let mut code = run(bed, first, &[]);
-    for round in 0..ROUNDS {
+    for _ in 0..ROUNDS {
         if code == 0 {
             return;
         }
-        for other in &nodes.masters[1..] {
+        for other in others {
             run(bed, other, &["--continue"]);
         }
-        follow(bed, round);
+        follow(bed);
         code = run(bed, first, &["--continue"]);
     }
     panic!("the rotation does not end");
 }
 
-fn start_pods_again(bed: &mut Bed, nodes: &Nodes<'_>) {
+fn start_pods_again(bed: &mut Bed, master: &str) {
     bed.shell(
-        nodes.masters[0],
+        master,
         "export HOME=/root; for namespace in default kube-system; do \
          kubectl -n $namespace delete pods --all; done",
     );
@@ -93,12 +96,9 @@ fn start_pods_again(bed: &mut Bed, nodes: &Nodes<'_>) {
 pub fn the_authorities_are_replaced(bed: &mut Bed, nodes: &Nodes<'_>) {
     let master = nodes.masters[0];
     let before = bed.shell(master, AUTHORITY);
-    completes(bed, nodes, &["certs", "rotate-ca"], |bed, round| {
+    completes(bed, nodes, &["certs", "rotate-ca"], |bed| {
         for worker in nodes.workers {
             bed.shell(worker, &format!("{APPLIANCE} certs renew --wait"));
-        }
-        if round == 0 {
-            start_pods_again(bed, nodes);
         }
     });
     let after = bed.shell(master, AUTHORITY);
@@ -119,14 +119,7 @@ const TOKENS: &str =
 pub fn the_key_of_service_accounts_is_replaced(bed: &mut Bed, nodes: &Nodes<'_>) {
     let master = nodes.masters[0];
     let before = bed.shell(master, TOKENS);
-    completes(
-        bed,
-        nodes,
-        &["certs", "rotate-service-accounts"],
-        |bed, _| {
-            start_pods_again(bed, nodes);
-        },
-    );
+    completes(bed, nodes, &["certs", "rotate-service-accounts"], |_| ());
     let after = bed.shell(master, TOKENS);
     let left: Vec<&str> = before
         .lines()

@@ -134,12 +134,26 @@ adapt_kernel() {
     done
 }
 
+# Logs every write to the disk, and each flush, into writes.log.
+log_writes() {
+    [ -e "$directory/writes.log" ] || return 0
+    : >"$directory/logged.img"
+    setpriv --pdeathsig KILL qemu-storage-daemon \
+        --blockdev "driver=file,node-name=disk,filename=$directory/disk.img,cache.no-flush=on" \
+        --blockdev "driver=file,node-name=log,filename=$directory/writes.log,cache.no-flush=on" \
+        --blockdev driver=blklogwrites,node-name=logged,file=disk,log=log,log-super-update-interval=1 \
+        --export "type=fuse,id=logged,node-name=logged,mountpoint=$directory/logged.img,writable=on" &
+    until [ -s "$directory/logged.img" ]; do sleep 0.1; done
+    disk=$directory/logged.img
+}
+
 # In the container's namespaces: becomes its init.
 become_init() {
     root=$directory/root
     mount --make-rprivate /
     mkdir -p "$root"
-    mount -o loop "$directory/disk.img" "$root"
+    # Without this option, ext4 hides that a program forgot to flush a file that it renames.
+    mount -o loop,noauto_da_alloc "$disk" "$root"
     mount -t proc proc "$root/proc"
     mount -t sysfs -o ro sysfs "$root/sys"
     mount_cgroups
@@ -160,15 +174,18 @@ become_init() {
 }
 
 directory=$1 namespace=$2 memory=$3 bridge=$4 device=$5 mac=$6
+disk=$directory/disk.img
 if [ "${7-}" = init ]; then
+    [ ! -e "$directory/writes.log" ] || disk=$directory/logged.img
     become_init
 fi
+log_writes
 enter_cgroups
 # A reboot ends the init with SIGHUP, which is 129 here.
 code=129
 while [ "$code" = 129 ]; do
     # Two containers would write to one disk.
-    while [ -n "$(losetup -j "$directory/disk.img")" ]; do sleep 0.1; done
+    while [ -n "$(losetup -j "$disk")" ]; do sleep 0.1; done
     plug_in
     code=0
     setpriv --pdeathsig KILL ip netns exec "$namespace" \

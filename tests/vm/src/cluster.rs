@@ -1,6 +1,7 @@
 //! VMs on one network, which differ only in their OpenStack metadata: the tutorial's three, or
 //! more.
 
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -13,6 +14,8 @@ use crate::genuine;
 use crate::image::Image;
 use crate::machine::{Clock, Machine, MachineSpec};
 use crate::network::{Network, Port};
+use crate::qemu::{DISK, overlay};
+use crate::write_log::{self, WriteLog};
 
 /// How long the bring-up of the cluster may take: this long for each of its VMs, which share the
 /// machine's cores, and once more. This limit only ends a cluster that hangs; it measures nothing.
@@ -214,6 +217,36 @@ impl Cluster {
     /// Switches a VM on again, with the disk it had when it was switched off.
     pub fn power_on_again(&mut self, name: &str) -> Result<()> {
         self.switch_on(name, Machine::boot_again)
+    }
+
+    /// From its next boot on, every write of a VM to its disk is logged in this file.
+    pub fn log_writes(&mut self, name: &str) -> Result<PathBuf> {
+        let keep = &self.member(name)?.keep;
+        fs::create_dir_all(keep)?;
+        write_log::create(keep)
+    }
+
+    /// Switches a VM on whose disk is what a power cut left of it: after `cut` entries of the log, with those sectors of
+    /// writes that were not flushed yet that `survive`.
+    pub fn power_on_after_cut(
+        &mut self,
+        name: &str,
+        log: &WriteLog,
+        cut: usize,
+        survive: impl FnMut(u64) -> u64,
+    ) -> Result<()> {
+        self.power_off(name)?;
+        let base = self.image.disk();
+        let keep = &self.member(name)?.keep;
+        let left = keep.join("after-cut.img");
+        container::copy(&base, &left)?;
+        let disk = File::options().read(true).write(true).open(&left)?;
+        log.replay(&disk, cut, survive)?;
+        match container::are_wanted() {
+            true => fs::rename(&left, keep.join(container::DISK))?,
+            false => overlay(&left, "raw", &keep.join(DISK))?,
+        }
+        self.power_on_again(name)
     }
 
     /// Switches a VM off as a power failure does. What it did not write to its disk is lost.

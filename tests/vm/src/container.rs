@@ -8,7 +8,6 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result};
 
 use crate::drive::run;
-use crate::image::Image;
 use crate::machine::MachineSpec;
 
 /// The disk of a container.
@@ -21,10 +20,10 @@ pub fn are_wanted() -> bool {
     std::env::var_os("MACHINES").is_some_and(|kind| kind == "containers")
 }
 
-/// Copies the image.
-pub(crate) fn make_disk(image: &Image, disk: &Path) -> Result<()> {
+/// Copies a disk.
+pub(crate) fn copy(from: &Path, to: &Path) -> Result<()> {
     let mut cp = Command::new("cp");
-    cp.arg("--sparse=always").args([&image.disk(), disk]);
+    cp.arg("--sparse=always").args([from, to]);
     run(&mut cp, "coreutils")
 }
 

@@ -15,3 +15,4 @@ pub mod qemu;
 pub mod shell;
 pub mod stages;
 pub mod standing;
+pub mod write_log;

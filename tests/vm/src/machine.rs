@@ -15,7 +15,7 @@ use crate::drive::{self, ConfigDrive};
 use crate::image::Image;
 use crate::keeper;
 use crate::network::Port;
-use crate::qemu::{AGENT, CAPTURE, CONSOLE, DISK, make_overlay, qemu};
+use crate::qemu::{AGENT, CAPTURE, CONSOLE, DISK, overlay, qemu};
 
 /// How long a VM may take to answer after power-on. This limit only ends a VM that hangs; it
 /// measures nothing.
@@ -73,15 +73,17 @@ impl Machine {
     /// Switches a new VM on.
     pub fn boot(spec: &MachineSpec<'_>) -> Result<Machine> {
         Machine::start(spec, None, |disk| match container::are_wanted() {
-            true => container::make_disk(spec.image, disk),
-            false => make_overlay(spec.image, disk),
+            true => container::copy(&spec.image.disk(), disk),
+            false => overlay(&spec.image.disk(), spec.image.format(), disk),
         })
     }
 
     /// Switches a new VM on that has a second console and can stay on after this program
     /// ([`Machine::leave_on`]). `vm` is the program with the command `keep`: the VM's keeper.
     pub fn boot_to_stay(spec: &MachineSpec<'_>, vm: &Path) -> Result<Machine> {
-        Machine::start(spec, Some(vm), |disk| make_overlay(spec.image, disk))
+        Machine::start(spec, Some(vm), |disk| {
+            overlay(&spec.image.disk(), spec.image.format(), disk)
+        })
     }
 
     /// Switches a VM on again, with the disk that was kept when it was switched off.

@@ -10,6 +10,7 @@ use anyhow::{Context, Result, ensure};
 
 use crate::image::Image;
 use crate::machine::{Clock, MachineSpec};
+use crate::write_log;
 
 /// The file with the output of a VM's console.
 pub(crate) const CONSOLE: &str = "console.log";
@@ -37,11 +38,11 @@ pub fn kernel_arguments() -> String {
     )
 }
 
-/// Makes the disk of a new VM, on top of the disk of its image.
-pub(crate) fn make_overlay(image: &Image, overlay: &Path) -> Result<()> {
+/// Makes a disk on top of another one, which stays as it is.
+pub(crate) fn overlay(disk: &Path, format: &str, overlay: &Path) -> Result<()> {
     let output = Command::new("qemu-img")
-        .args(["create", "-q", "-f", "qcow2", "-F", image.format(), "-b"])
-        .args([&image.disk(), overlay])
+        .args(["create", "-q", "-f", "qcow2", "-F", format, "-b"])
+        .args([disk, overlay])
         .output()
         .context("qemu-img (Debian package qemu-utils)")?;
     ensure!(
@@ -55,8 +56,6 @@ pub(crate) fn make_overlay(image: &Image, overlay: &Path) -> Result<()> {
 /// QEMU with the files in `dir`, before it is started. `has_shell` adds a second console.
 pub(crate) fn qemu(spec: &MachineSpec<'_>, dir: &Path, has_shell: bool) -> Command {
     let in_dir = |name: &str| dir.join(name).display().to_string();
-    let disk =
-        |name: &str, format: &str| format!("file={},format={format},if=virtio", in_dir(name));
     let program = "qemu-system-x86_64";
     let mut command = match spec.port {
         Some(port) => port.command(program),
@@ -80,7 +79,7 @@ pub(crate) fn qemu(spec: &MachineSpec<'_>, dir: &Path, has_shell: bool) -> Comma
         .arg(spec.image.initrd())
         .args(["-append", &kernel_arguments()])
         // Data that the guest has flushed is safe in this machine's kernel, even if QEMU is killed.
-        .args(["-drive", &format!("{},cache=unsafe", disk(DISK, "qcow2"))])
+        .args(["-drive", &root_disk(dir)])
         .args([
             "-device",
             &format!("virtio-net-pci,netdev=net,mac={}", spec.server.mac),
@@ -93,7 +92,8 @@ pub(crate) fn qemu(spec: &MachineSpec<'_>, dir: &Path, has_shell: bool) -> Comma
         (spec.has_config_drive, "config-drive.iso"),
     ];
     for (_, name) in volumes.iter().filter(|(is_there, _)| *is_there) {
-        command.args(["-drive", &format!("{},readonly=on", disk(name, "raw"))]);
+        let volume = format!("file={},format=raw,if=virtio,readonly=on", in_dir(name));
+        command.args(["-drive", &volume]);
     }
     match spec.port {
         None => command.args(["-netdev", "hubport,id=net,hubid=0"]),
@@ -103,6 +103,21 @@ pub(crate) fn qemu(spec: &MachineSpec<'_>, dir: &Path, has_shell: bool) -> Comma
         ]),
     };
     command
+}
+
+/// The disk to boot from. It logs every write if the directory has a file for that.
+fn root_disk(dir: &Path) -> String {
+    let (disk, log) = (dir.join(DISK), dir.join(write_log::LOG));
+    let driver = match log.exists() {
+        true => format!(
+            "driver=blklogwrites,log-super-update-interval=1,log.driver=file,log.filename={},file.driver=qcow2,\
+             file.file.driver=file,file.file.filename={}",
+            log.display(),
+            disk.display()
+        ),
+        false => format!("file={},format=qcow2", disk.display()),
+    };
+    format!("{driver},if=virtio,cache=unsafe")
 }
 
 /// Adds the socket of the guest agent, and that of the second console.
