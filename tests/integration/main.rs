@@ -53,6 +53,7 @@ mod peers;
 mod pki;
 mod plan;
 mod port_security;
+mod power_cut;
 mod preflight;
 mod readme;
 mod registry;
