@@ -96,11 +96,14 @@ fn start_pods_again(bed: &mut Bed, master: &str) {
 pub fn the_authorities_are_replaced(bed: &mut Bed, nodes: &Nodes<'_>) {
     let master = nodes.masters[0];
     let before = bed.shell(master, AUTHORITY);
-    completes(bed, nodes, &["certs", "rotate-ca"], |bed| {
+    let follow = |bed: &mut Bed| {
         for worker in nodes.workers {
             bed.shell(worker, &format!("{APPLIANCE} certs renew --wait"));
         }
-    });
+    };
+    completes(bed, nodes, &["certs", "rotate-ca"], follow);
+    // Nothing waits for this, but each worker drops the old one.
+    follow(bed);
     let after = bed.shell(master, AUTHORITY);
     let lines = |text: &str| text.lines().map(str::to_owned).collect::<Vec<_>>();
     let (before, after) = (lines(&before), lines(&after));
