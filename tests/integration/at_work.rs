@@ -194,6 +194,12 @@ pub fn every_node_outlives_a_reboot(site: &Site, bed: &mut Bed, works: fn(&Site,
         bed.machine(name).reboot(|_| {}).unwrap();
         bed.wait_until_healthy();
         every_node_knows_its_peers(site, bed);
+        // The cluster's only DNS pod may have been on it, and starts again.
+        bed.wait_at(site.master, "every check passes again", |machine| {
+            machine
+                .run(&[APPLIANCE, "check"])
+                .is_ok_and(|said| said.code == 0)
+        });
         works(site, bed);
     }
 }
