@@ -11,6 +11,11 @@ use crate::sys::root::Root;
 /// The unit that every node has, with the node's name and address.
 const UNIT: &str = "kube-calico.service";
 
+/// An address without the length of its subnet's prefix, which Calico gets with it.
+fn bare(address: &str) -> &str {
+    address.split_once('/').map_or(address, |(bare, _)| bare)
+}
+
 /// What others rely on in the node of this machine, according to its units; `None` if it has none of this program, or if
 /// no other machine knows the node yet: a master without data, or a worker that has not joined.
 pub fn installed(root: &Root) -> Result<Option<Installed>> {
@@ -46,7 +51,7 @@ pub fn installed(root: &Root) -> Result<Option<Installed>> {
         role: role.to_string(),
         profile: profile.to_string(),
         node: node.to_owned(),
-        address: address.to_owned(),
+        address: bare(address).to_owned(),
         pod_cidr: value("CALICO_IPV4POOL_CIDR").map(str::to_owned),
         service_cidr: None,
         masters: None,

@@ -181,13 +181,9 @@ fn nothing_secret_was_said(site: &Site, bed: &mut Bed) {
         if name != "server03" {
             secrets.push(secret.clone());
         }
-        let packets = std::fs::read(machine.capture()).unwrap();
-        assert!(packets.len() > 10_000, "{name}: no packets were captured");
-        for secret in &secrets {
-            assert!(
-                !holds(&packets, secret.as_bytes()),
-                "{name}: a secret was sent"
-            );
+        // Packets of containers are not captured.
+        if !container::are_wanted() {
+            nothing_secret_was_sent(machine, &secrets);
         }
         for place in [
             "journalctl -b --no-pager",
@@ -207,6 +203,14 @@ fn nothing_secret_was_said(site: &Site, bed: &mut Bed) {
         .shell("cat /var/lib/appliance/join/*.json")
         .unwrap();
     assert!(!kept.contains(&secret));
+}
+
+fn nothing_secret_was_sent(machine: &Machine, secrets: &[String]) {
+    let packets = std::fs::read(machine.capture()).unwrap();
+    assert!(packets.len() > 10_000, "no packets were captured");
+    for secret in secrets {
+        assert!(!holds(&packets, secret.as_bytes()), "a secret was sent");
+    }
 }
 
 fn holds(haystack: &[u8], needle: &[u8]) -> bool {

@@ -222,6 +222,19 @@ fn a_node_that_lost_the_record_of_its_state_stays_that_node() {
     }
 }
 
+/// Its unit of calico-node has the length of the subnet's prefix, if the machine's network tells it.
+#[test]
+fn a_first_installation_that_was_cut_goes_on_in_a_subnet() {
+    const UNIT: &str = "etc/systemd/system/kube-calico.service";
+    let machine = master();
+    fs::remove_file(machine.root().join("var/lib/appliance/state.json")).unwrap();
+    let unit = machine.read(UNIT);
+    let changed = unit.replace(" IP=192.168.1.102 ", " IP=192.168.1.102/24 ");
+    assert_ne!(changed, unit);
+    machine.put(UNIT, &changed);
+    machine.installed(&[]);
+}
+
 #[test]
 fn a_worker_that_lost_the_record_of_its_state_gets_another_name_on_demand() {
     let machine = Machine::new();
