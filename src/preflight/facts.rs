@@ -7,6 +7,7 @@ use ipnet::Ipv4Net;
 use time::OffsetDateTime;
 
 use super::docker::daemon::Docker;
+use super::firewall::Hook;
 use super::{DockerSource, Tool};
 use crate::nodespec::{Ipip, NodeSpec, Profile, Role, ports, settings};
 
@@ -244,6 +245,10 @@ pub struct Firewall {
     pub nft: Option<Rules>,
     /// The rules that `iptables-save` prints, if the system has only this one.
     pub only: Option<Rules>,
+    /// The places where rules of iptables and nftables decide about packets to this machine.
+    pub hooks: Vec<Hook>,
+    /// Whether the rules of nftables could be read: the program `nft` is there.
+    pub reads_nftables: bool,
 }
 
 impl Firewall {

@@ -10,6 +10,7 @@ mod checks;
 pub mod docker;
 mod document;
 pub mod facts;
+pub mod firewall;
 pub mod stays;
 mod table;
 #[cfg(test)]

@@ -3,6 +3,7 @@
 
 use super::docker::daemon::{Docker, Info, Running};
 use super::facts::{Firewall, Room, Rules, System, Wanted};
+use super::firewall::iptables::hooks;
 use super::*;
 use crate::nodespec::Role;
 
@@ -72,7 +73,7 @@ fn rules_in_both_backends_are_told_if_one_of_them_drops() {
         let firewall = Firewall {
             legacy,
             nft,
-            only: None,
+            ..Firewall::default()
         };
         let facts = Facts {
             firewall: Some(firewall),
@@ -111,19 +112,52 @@ fn what_another_kubernetes_left_is_told_unless_this_is_a_node() {
 }
 
 #[test]
-fn a_chain_that_drops_by_default_is_a_firewall() {
-    let drops = Rules {
-        drops_input: true,
-        ..Rules::default()
-    };
-    let facts = Facts {
-        firewall: Some(Firewall {
-            only: Some(drops),
+fn a_firewall_is_told_with_what_it_drops() {
+    let with = |text: &str, active: &[&str], reads_nftables| {
+        let mut facts = sound();
+        facts.wanted.role = Role::Worker;
+        facts.firewall = Some(Firewall {
+            hooks: hooks("iptables-save", text),
+            reads_nftables,
             ..Firewall::default()
-        }),
-        ..sound()
+        });
+        facts.system.firewalls = active.iter().map(|&name| name.to_owned()).collect();
+        result(&facts, "firewall")
     };
-    assert_eq!(result(&facts, "firewall").level, Level::Warn);
+    let told = with(
+        "*filter\n:INPUT DROP [0:0]\n-A INPUT -p tcp -m tcp --dport 179 -j ACCEPT\n",
+        &[],
+        true,
+    );
+    assert_eq!(told.level, Level::Warn);
+    assert!(
+        told.seen
+            .contains("TCP 10250, TCP 20000-40000, UDP 20000-40000"),
+        "{told:?}"
+    );
+    assert!(
+        told.seen.contains("(the policy of INPUT in iptables-save)"),
+        "{told:?}"
+    );
+    assert!(!told.seen.contains("179"), "{told:?}");
+
+    let told = with(
+        "*filter\n:INPUT DROP [0:0]\n-A INPUT -s 192.0.2.0/24 -j ACCEPT\n",
+        &[],
+        true,
+    );
+    assert_eq!(told.level, Level::Warn);
+    assert!(told.seen.contains("cannot tell"), "{told:?}");
+
+    let open = "*filter\n:INPUT DROP [0:0]\n-A INPUT -j ACCEPT\n";
+    assert_eq!(with(open, &["ufw"], false).level, Level::Pass);
+    assert_eq!(with(open, &["firewalld"], true).level, Level::Pass);
+    let told = with(open, &["firewalld"], false);
+    assert_eq!(told.level, Level::Warn);
+    assert!(
+        told.seen.contains("cannot be read without the program nft"),
+        "{told:?}"
+    );
 }
 
 #[test]

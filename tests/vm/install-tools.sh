@@ -51,6 +51,7 @@ unpacked_for_tests=(
     golang-cfssl # the tutorial's tool for certificates
     kubernetes-client # a kubectl that drives the stand-in of the API server
     minisign
+    nftables # rules for the check of the firewall
     packer # reads its templates
 )
 # The Python packages, in a separate environment below out/.

@@ -1,36 +1,47 @@
-//! The rules of iptables, of both backends.
+//! The rules of iptables, of both backends, and of nftables.
 
 use std::time::Duration;
 
 use crate::preflight::facts::{Firewall, Rules};
+use crate::preflight::firewall::iptables::{KUBERNETES, PROGRAMS, hooks};
+use crate::preflight::firewall::{Hook, nft};
 use crate::sys::process::{Command, Runner};
 
 /// How long `iptables-save` may take: it waits for the lock of iptables.
 const LIMIT: Duration = Duration::from_secs(20);
-/// How the chains of a Kubernetes begin.
-const KUBERNETES: &[&str] = &["KUBE-", "cali-", "CILIUM", "FLANNEL", "WEAVE"];
-/// How the chains of programs begin that make their rules themselves.
-const PROGRAMS: &[&str] = &["DOCKER", "CNI-", "NETAVARK"];
-
-/// Asks both backends for their rules.
+/// Asks both backends and nftables for their rules.
 pub fn read(runner: &dyn Runner) -> Firewall {
-    let legacy = rules(runner, "iptables-legacy-save");
-    let nft = rules(runner, "iptables-nft-save");
+    let mut all: Vec<Hook> = Vec::new();
+    let mut rules = |program: &str| {
+        let text = output(runner, program, &[])?;
+        all.extend(hooks(program, &text));
+        Some(parse(&text))
+    };
+    let (legacy, nft) = (rules("iptables-legacy-save"), rules("iptables-nft-save"));
     let is_split = legacy.is_some() || nft.is_some();
+    let only = match is_split {
+        true => None,
+        false => rules("iptables-save"),
+    };
+    let native = output(runner, "nft", &["--json", "list", "ruleset"]);
+    let native = native.and_then(|text| nft::hooks(&text));
     Firewall {
-        only: match is_split {
-            true => None,
-            false => rules(runner, "iptables-save"),
-        },
+        reads_nftables: native.is_some(),
+        hooks: all
+            .into_iter()
+            .chain(native.into_iter().flatten())
+            .collect(),
         legacy,
         nft,
+        only,
     }
 }
 
-fn rules(runner: &dyn Runner, program: &str) -> Option<Rules> {
-    let output = runner.run(&Command::new(program, &[]).within(LIMIT));
+/// What the program prints; `None` if there is no such program, or if it fails.
+fn output(runner: &dyn Runner, program: &str, arguments: &[&str]) -> Option<String> {
+    let output = runner.run(&Command::new(program, arguments).within(LIMIT));
     let output = output.map_err(|error| log::debug!("{error:#}")).ok()?;
-    output.success().then(|| parse(&output.stdout))
+    output.success().then_some(output.stdout)
 }
 
 /// Reads the output of `iptables-save`.

@@ -1,12 +1,13 @@
 //! The network: name servers, proxies, ports, firewalls.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{booted, of_workers, shown};
 use crate::nodespec::ports::{OPENINGS, OWN, Traffic};
 use crate::paths;
 use crate::preflight::Finding;
-use crate::preflight::facts::{Facts, Firewall, Listener, Wanted};
+use crate::preflight::facts::{Facts, Listener, Wanted};
+use crate::preflight::firewall::{Answer, Packet, answer};
 
 pub fn name_servers(facts: &Facts) -> Finding {
     of_workers(facts, || {
@@ -131,18 +132,76 @@ fn openings(wanted: &Wanted) -> String {
 }
 
 pub fn firewall(facts: &Facts) -> Finding {
-    let mut active: Vec<String> = facts.system.firewalls.clone();
-    let mut rules = facts.firewall.iter().flat_map(Firewall::all);
-    if rules.any(|rules| rules.drops_input) {
-        active.push("the chain INPUT of iptables, which drops what no rule accepts".to_owned());
+    let active = &facts.system.firewalls;
+    let accept = || format!("let it accept {}", openings(&facts.wanted));
+    let is_active = || format!("{} is active", active.join(" and "));
+    let Some(firewall) = &facts.firewall else {
+        return match active.is_empty() {
+            true => Finding::pass("none is switched on"),
+            false => Finding::warn(is_active(), accept()),
+        };
+    };
+    let (mut dropped, mut unclear): (Told, Told) = Default::default();
+    for traffic in needed(&facts.wanted) {
+        let to = facts.wanted.address;
+        match answer(&firewall.hooks, &Packet { traffic, to }) {
+            Answer::Accepted => {}
+            Answer::Dropped(rule) => dropped.entry(rule).or_default().push(traffic.to_string()),
+            Answer::Unclear(rule) => unclear.entry(rule).or_default().push(traffic.to_string()),
+        }
     }
-    match active.is_empty() {
-        true => Finding::pass("none is switched on"),
-        false => Finding::warn(
-            format!("{} is active", active.join(" and ")),
-            format!("let it accept {}", openings(&facts.wanted)),
-        ),
+    let unread = ["firewalld", "nftables"];
+    let is_unread =
+        !firewall.reads_nftables && active.iter().any(|name| unread.contains(&name.as_str()));
+    if !dropped.is_empty() {
+        Finding::warn(
+            format!("rules of this machine drop {}", told(&dropped)),
+            accept(),
+        )
+    } else if !unclear.is_empty() {
+        let why = "rules of this machine may drop packets of other nodes; this program cannot tell whether they drop";
+        Finding::warn(format!("{why} {}", told(&unclear)), accept())
+    } else if is_unread {
+        let why = "its rules cannot be read without the program nft";
+        Finding::warn(format!("{}, and {why}", is_active()), accept())
+    } else if active.is_empty() && firewall.hooks.is_empty() {
+        Finding::pass("none is switched on")
+    } else {
+        Finding::pass("the rules of this machine accept what this node needs")
     }
+}
+
+/// The traffic that each rule drops, or may drop.
+type Told = BTreeMap<String, Vec<String>>;
+
+fn told(rules: &Told) -> String {
+    let each: Vec<String> = rules
+        .iter()
+        .map(|(rule, traffic)| format!("{} ({})", traffic.join(", "), shown(rule)))
+        .collect();
+    each.join("; ")
+}
+
+/// The traffic to the services of a node of this kind, in order. What goes on to pods is not among it.
+fn needed(wanted: &Wanted) -> BTreeSet<Traffic> {
+    let ports = own_ports(wanted).into_iter();
+    let own: BTreeSet<u16> = OWN
+        .iter()
+        .map(|(_, port)| *port)
+        .chain(wanted.balancer)
+        .collect();
+    let ports = ports.filter(|port| !own.contains(port));
+    let openings = OPENINGS
+        .iter()
+        .filter(|one| one.on.include(wanted.role) && one.when.holds(wanted.profile, wanted.ipip))
+        .map(|one| one.traffic)
+        .filter(|traffic| match traffic {
+            Traffic::Tcp(first, last) => first != last,
+            Traffic::Udp(..) | Traffic::Tunnel => true,
+            Traffic::Anything => false,
+        });
+    let ports = ports.map(|port| Traffic::Tcp(port, port));
+    ports.chain(openings).collect()
 }
 
 pub fn backends(facts: &Facts) -> Finding {

@@ -2,6 +2,7 @@
 
 mod cases;
 mod dockerd;
+mod firewall;
 mod machine;
 
 use std::collections::BTreeMap;
