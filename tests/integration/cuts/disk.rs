@@ -83,6 +83,8 @@ pub enum Survives {
     No,
     /// The first half of the data. Other changes have no half, and survive.
     Half,
+    /// The length of the data, with zeros. Other changes survive.
+    Zeros,
     /// All of it.
     Yes,
 }
@@ -269,7 +271,10 @@ fn apply(objects: &mut [Object], operation: &Operation, survives: Survives) {
             };
             let end = at + half;
             content.resize(content.len().max(end), 0);
-            content[*at..end].copy_from_slice(&bytes[..half]);
+            match survives {
+                Survives::Zeros => content[*at..end].fill(0),
+                _ => content[*at..end].copy_from_slice(&bytes[..half]),
+            }
         }
         Operation::Size(inode, size) => {
             let What::File(content) = &mut objects[*inode].entry.what else {

@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use appliance::digest::Sha256;
+
 use super::disk::{Disk, Survives};
 use super::judge::{Figures, Verdict, judge};
 use super::scene::{Known, Place};
@@ -18,13 +20,20 @@ enum Kind {
     Names,
     /// The same, and half of each piece of data.
     Halves,
+    /// The same, and zeros in place of data.
+    Zeros,
     /// Everything but names.
     Data,
     /// All but this one.
     Without(usize),
     /// Only this one.
     Only(usize),
+    /// Each or not, as a digest of this number decides.
+    Some(u8),
 }
+
+/// How many digests decide for each number of operations.
+const TOSSES: u8 = 3;
 
 /// A power cut after so many operations.
 #[derive(Clone, Copy, Debug)]
@@ -43,9 +52,14 @@ impl Cut {
                 Kind::Nothing => false,
                 Kind::Names => !operation.is_data(),
                 Kind::Halves => return Survives::Half,
+                Kind::Zeros => return Survives::Zeros,
                 Kind::Data => !operation.is_name(),
                 Kind::Without(other) => index != other,
                 Kind::Only(other) => index == other,
+                Kind::Some(toss) => {
+                    let digest = Sha256::of(format!("{toss} {} {index}", self.count).as_bytes());
+                    digest.as_str() < "8"
+                }
             };
             match whether {
                 true => Survives::Yes,
@@ -67,10 +81,17 @@ impl Cut {
 fn possible(known: &Known) -> Vec<Cut> {
     let mut cuts = Vec::new();
     for count in 1..=known.disk.operations.len() {
-        let each = [Kind::Nothing, Kind::Names, Kind::Halves, Kind::Data];
+        let each = [
+            Kind::Nothing,
+            Kind::Names,
+            Kind::Halves,
+            Kind::Zeros,
+            Kind::Data,
+        ];
         let pending = known.disk.pending(count).into_iter();
         let single = pending.flat_map(|index| [Kind::Without(index), Kind::Only(index)]);
-        let kinds = each.into_iter().chain(single);
+        let tosses = (0..TOSSES).map(Kind::Some);
+        let kinds = each.into_iter().chain(single).chain(tosses);
         cuts.extend(kinds.map(|kind| Cut { count, kind }));
     }
     cuts
