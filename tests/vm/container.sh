@@ -136,6 +136,8 @@ adapt_kernel() {
 
 # Logs every write to the disk, and each flush, into writes.log.
 log_writes() {
+    # The log of a container that was killed.
+    umount -l "$directory/logged.img" 2>/dev/null || true
     [ -e "$directory/writes.log" ] || return 0
     : >"$directory/logged.img"
     setpriv --pdeathsig KILL qemu-storage-daemon \

@@ -44,6 +44,17 @@ pub(crate) fn write_volume(tree: &Path, label: &str, volume: &Path) -> Result<()
     run(&mut mke2fs, "e2fsprogs")
 }
 
+/// Removes the cgroups of the containers of a network, which have ended.
+pub(crate) fn remove_cgroups(network: &str) {
+    // What cannot be removed is empty, and has a name that no other run uses.
+    let _ = Command::new("find")
+        .args(["/sys/fs/cgroup", "-depth", "-type", "d", "-path"])
+        .arg(format!("*/{network}-*"))
+        .arg("-delete")
+        .stderr(Stdio::null())
+        .status();
+}
+
 /// The container with the files in `dir`, before it is started.
 pub(crate) fn command(spec: &MachineSpec<'_>, dir: &Path) -> Result<Command> {
     let port = spec.port.context("a container needs a network")?;

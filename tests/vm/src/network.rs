@@ -232,6 +232,9 @@ impl Drop for Network {
             let _ = dhcp.wait();
         }
         let _ = remove(&self.namespace);
+        if container::are_wanted() {
+            container::remove_cgroups(&self.namespace);
+        }
     }
 }
 
