@@ -173,6 +173,8 @@ pub const AUTHORITIES: &str = "/var/lib/appliance/authorities.json";
 pub const CLUSTER: &str = "/var/lib/appliance/cluster.json";
 /// Exists while this machine is a copy of the machine on which the node was installed.
 pub const COPY: &str = "/run/appliance-copy";
+/// The identifiers of the images that a run loads into docker.
+pub const LOADING: &str = "/var/lib/appliance/loading.json";
 /// The digest of the inputs of each service at its last start.
 pub const STARTED_WITH: &str = "/var/lib/appliance/services.json";
 /// The result of applying each add-on.

@@ -2,10 +2,30 @@
 
 use anyhow::{Result, bail};
 
+use crate::apply::records::note_loading;
 use crate::clients::docker::Docker;
-use crate::observe::records;
+use crate::observe::{self, records};
+use crate::records::images::NodeImage;
 use crate::sys::process::Runner;
 use crate::sys::root::Root;
+
+/// Loads an image, and flushes it to the disk. What docker may have of it is not trusted: docker does not load again what
+/// it believes to have.
+///
+/// # Errors
+/// If it cannot be loaded, or docker does not have it afterwards.
+pub fn bring(root: &Root, runner: &dyn Runner, docker: &Docker, image: &NodeImage) -> Result<()> {
+    let tarball = root.resolve(&image.tarball)?;
+    note_loading(root, |loading| loading.insert(image.id.clone()))?;
+    if docker.listed_id(runner, &image.reference)?.as_ref() == Some(&image.id) {
+        docker.remove_image(runner, &image.reference)?;
+    }
+    docker.load(runner, &tarball)?;
+    if root.is_live() {
+        docker.flush(runner)?;
+    }
+    note_loading(root, |loading| loading.remove(&image.id))
+}
 
 /// Loads the images that docker has lost. Does nothing while docker does not run. Returns what it found, in words.
 ///
@@ -19,7 +39,8 @@ pub fn ensure(root: &Root, runner: &dyn Runner, docker: &Docker) -> Result<Strin
     let wanted = records::images(root)?;
     let mut lost = 0;
     for image in &wanted {
-        if docker.image_id(runner, &image.reference)?.as_ref() == Some(&image.id) {
+        let id = observe::images::id(root, runner, docker, &image.reference)?;
+        if id.as_ref() == Some(&image.id) {
             continue;
         }
         log::warn!(
@@ -27,10 +48,7 @@ pub fn ensure(root: &Root, runner: &dyn Runner, docker: &Docker) -> Result<Strin
             image.reference,
             image.tarball
         );
-        let loaded = root
-            .resolve(&image.tarball)
-            .and_then(|tarball| docker.load(runner, &tarball));
-        match loaded {
+        match bring(root, runner, docker, image) {
             Ok(()) => log::info!("loaded image {}", image.reference),
             Err(error) => {
                 lost += 1;
@@ -46,4 +64,57 @@ pub fn ensure(root: &Root, runner: &dyn Runner, docker: &Docker) -> Result<Strin
         );
     }
     Ok(format!("docker has all {} images", wanted.len()))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::cell::RefCell;
+
+    use super::*;
+    use crate::sys::process::{Command, Output};
+
+    /// A docker that has the image `abc`, and notes what it is asked.
+    #[derive(Default)]
+    struct Asked(RefCell<Vec<String>>);
+
+    impl Runner for Asked {
+        fn run(&self, command: &Command) -> Result<Output> {
+            self.0.borrow_mut().push(command.to_string());
+            Ok(Output {
+                code: Some(0),
+                stdout: "abc\n".to_owned(),
+                stderr: String::new(),
+            })
+        }
+    }
+
+    #[test]
+    fn an_image_whose_loading_was_cut_is_loaded_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Root::open(dir.path()).unwrap();
+        let (docker, asked) = (Docker::new("docker"), Asked::default());
+        let id = || observe::images::id(&root, &asked, &docker, "pause").unwrap();
+        assert_eq!(id().unwrap(), "abc");
+        note_loading(&root, |loading| loading.insert("abc".to_owned())).unwrap();
+        assert_eq!(id(), None);
+
+        asked.0.borrow_mut().clear();
+        let image = NodeImage {
+            reference: "pause".to_owned(),
+            id: "abc".to_owned(),
+            tarball: "/pause.tar".to_owned(),
+        };
+        bring(&root, &asked, &docker, &image).unwrap();
+        let tarball = dir.path().join("pause.tar");
+        assert_eq!(
+            *asked.0.borrow(),
+            [
+                "docker images --quiet --no-trunc pause".to_owned(),
+                "docker rmi --force pause".to_owned(),
+                format!("docker load --input {}", tarball.display()),
+            ]
+        );
+        assert_eq!(id().unwrap(), "abc");
+    }
 }

@@ -6,6 +6,7 @@ use crate::clients::docker::Docker;
 use crate::clients::{kubectl, systemd};
 use crate::desired::Content;
 use crate::join::tokens::Tokens;
+use crate::observe;
 use crate::paths;
 use crate::plan::{OBJECTS, Plan, Step, with_part};
 use crate::records::images::NodeImage;
@@ -153,15 +154,11 @@ impl Executor<'_> {
     }
 
     fn load_image(&self, image: &NodeImage) -> Result<()> {
-        if self
-            .docker
-            .image_id(self.runner, &image.reference)?
-            .as_ref()
-            == Some(&image.id)
-        {
+        let (root, runner) = (self.root, self.runner);
+        let id = observe::images::id(root, runner, self.docker, &image.reference)?;
+        if id.as_ref() == Some(&image.id) {
             return Ok(());
         }
-        self.docker
-            .load(self.runner, &self.root.resolve(&image.tarball)?)
+        images::bring(root, runner, self.docker, image)
     }
 }

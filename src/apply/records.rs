@@ -1,5 +1,7 @@
 //! Notes on this node what a run did ([`crate::records`]).
 
+use std::collections::BTreeSet;
+
 use anyhow::Result;
 use serde::Serialize;
 
@@ -40,6 +42,18 @@ pub fn forget_started<'a>(root: &Root, services: impl Iterator<Item = &'a str>) 
     match all == before {
         true => Ok(()),
         false => write_json(root, paths::STARTED_WITH, &all),
+    }
+}
+
+/// Changes the list of the images that are being loaded.
+pub fn note_loading(root: &Root, change: impl FnOnce(&mut BTreeSet<String>) -> bool) -> Result<()> {
+    let mut loading = records::loading(root)?;
+    if !change(&mut loading) {
+        return Ok(());
+    }
+    match loading.is_empty() {
+        true => root.remove_file(paths::LOADING),
+        false => write_json(root, paths::LOADING, &loading),
     }
 }
 

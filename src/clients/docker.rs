@@ -1,9 +1,12 @@
 //! Runs docker through its command line (docker 1.11 or later).
 
+use std::fs::File;
+use std::io::ErrorKind;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
+use nix::unistd::syncfs;
 
 use crate::paths;
 use crate::preflight::DockerSource;
@@ -80,6 +83,39 @@ impl Docker {
         let inspect = self.command(&["inspect", "--type=image", "--format={{.Id}}", reference]);
         let output = runner.run(&inspect)?;
         Ok(output.success().then(|| output.stdout.trim().to_owned()))
+    }
+
+    /// The identifier of the image in docker's list. Docker lists an image also if it cannot read it.
+    pub fn listed_id(&self, runner: &dyn Runner, reference: &str) -> Result<Option<String>> {
+        let list = self.command(&["images", "--quiet", "--no-trunc", reference]);
+        let listed = runner.check(&list)?.stdout;
+        Ok(listed.lines().next().map(str::to_owned))
+    }
+
+    /// Removes the image known as `reference`, so that it can be loaded anew. One that a running container uses stays.
+    pub fn remove_image(&self, runner: &dyn Runner, reference: &str) -> Result<()> {
+        let remove = self.command(&["rmi", "--force", reference]);
+        let output = runner.run(&remove)?;
+        if !output.success() {
+            log::debug!("{remove}: {}", output.stderr.trim());
+        }
+        Ok(())
+    }
+
+    /// Writes what docker has written to the disk.
+    pub fn flush(&self, runner: &dyn Runner) -> Result<()> {
+        let info = self.command(&["info", "--format", "{{.DockerRootDir}}"]);
+        let said = runner.run(&info.within(ANSWER))?;
+        let root = match said.stdout.trim() {
+            "" => paths::DOCKER_DIR,
+            root => root,
+        };
+        match File::open(root) {
+            Ok(directory) => Ok(syncfs(directory)?),
+            // Another machine's docker, through a socket.
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error).with_context(|| format!("cannot flush {root}")),
+        }
     }
 
     /// Removes every container that a kubelet created.

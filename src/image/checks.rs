@@ -13,6 +13,7 @@ use crate::bundle::payload::Payload;
 use crate::check::{Checked, Verdict};
 use crate::clients::docker::Docker;
 use crate::components::BOOT_UNIT;
+use crate::observe::images;
 use crate::observe::software::{docker_source, has_systemd, missing_tools};
 use crate::paths::{self, CURRENT, PROGRAM};
 use crate::preflight::DockerSource;
@@ -270,7 +271,7 @@ fn images(subject: &Subject<'_>) -> Result<Verdict> {
     let mut missing = Vec::new();
     for image in manifest.images() {
         let reference = image.reference.clone().unwrap_or_default();
-        if docker.image_id(subject.runner, &reference)? != image.image_id {
+        if images::id(subject.root, subject.runner, &docker, &reference)? != image.image_id {
             missing.push(reference);
         }
     }

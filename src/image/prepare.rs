@@ -12,6 +12,7 @@ use crate::check::Verdict;
 use crate::clients::docker::Docker;
 use crate::components::BOOT_UNIT;
 use crate::nodespec::Refused;
+use crate::observe::images;
 use crate::observe::software::docker_source;
 use crate::paths::{self, CURRENT};
 use crate::preflight::{RESERVE, mebibytes};
@@ -136,12 +137,14 @@ impl Preparation<'_> {
         }
         for image in manifest.images() {
             let reference = image.reference.clone().unwrap_or_default();
-            if docker.image_id(self.runner, &reference)? == image.image_id {
+            let known = images::id(self.root, self.runner, &docker, &reference)?;
+            if known == image.image_id {
                 continue;
             }
             (self.announce)(&format!("load image {reference}"))?;
             let tarball = self.root.resolve(&format!("{CURRENT}/{}", image.path))?;
             docker.load(self.runner, &tarball)?;
+            docker.flush(self.runner)?;
         }
         Ok(())
     }

@@ -2,6 +2,7 @@
 
 pub mod addons;
 pub mod cis;
+pub mod images;
 pub mod inputs;
 mod interfaces;
 pub mod node;

@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
 
+use super::images;
 use super::records;
 use crate::clients::docker::Docker;
 use crate::clients::{kernel, kubectl, systemd};
@@ -189,7 +190,7 @@ fn live(
     if docker_runs {
         let images = live.images.insert(Default::default());
         for image in &desired.images {
-            let id = docker.image_id(runner, &image.reference)?;
+            let id = images::id(observer.root, runner, docker, &image.reference)?;
             images.extend(id.map(|id| (image.reference.clone(), id)));
         }
     }

@@ -1,6 +1,6 @@
 //! Reads the records of earlier runs on this node ([`crate::records`]).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result};
 use serde::de::DeserializeOwned;
@@ -28,6 +28,11 @@ pub fn started_with(root: &Root) -> Result<BTreeMap<String, String>> {
 /// The images that docker needs on this node; none before it was installed.
 pub fn images(root: &Root) -> Result<Vec<NodeImage>> {
     Ok(json(root, paths::IMAGES)?.unwrap_or_default())
+}
+
+/// The identifiers of the images that are being loaded, or were when a run was cut.
+pub fn loading(root: &Root) -> Result<BTreeSet<String>> {
+    Ok(json(root, paths::LOADING)?.unwrap_or_default())
 }
 
 /// What the installation wrote; `None` before the first one, or if an older version made it.

@@ -16,6 +16,7 @@ use crate::components::{self, AUTHORITY, Health, Service, UnitKind};
 use crate::join::tokens::Tokens;
 use crate::nodespec::token::redacted;
 use crate::nodespec::{Profile, Reach, Role, Shape};
+use crate::observe::images;
 use crate::observe::peers::PeerReport;
 use crate::observe::records;
 use crate::observe::software::{docker_source, installed_manifest};
@@ -307,7 +308,7 @@ impl<'a> InstalledNode<'a> {
         }
         let mut reports = Vec::new();
         for (reference, wanted) in wanted {
-            let id = self.docker.image_id(self.runner, &reference)?;
+            let id = images::id(self.root, self.runner, &self.docker, &reference)?;
             let problem = match &id {
                 None => Some("not loaded; run `appliance images ensure`".to_owned()),
                 Some(_) if id != wanted => {

@@ -5,6 +5,7 @@ use anyhow::Result;
 use super::{Found, Kind, Node, Wrong};
 use crate::clients::docker::Docker;
 use crate::clients::kernel;
+use crate::observe::images;
 use crate::observe::software::docker_of_node;
 use crate::observe::{node, records};
 
@@ -49,7 +50,7 @@ fn images(node: &Node<'_>, docker: Option<&Docker>, found: &mut Found) -> Result
                 "docker does not answer",
                 "systemctl start docker",
             )),
-            Some(docker) => match docker.image_id(node.runner, &image.reference)? {
+            Some(docker) => match images::id(node.root, node.runner, docker, &image.reference)? {
                 None => Some(Wrong::new("not in docker", ENSURE)),
                 Some(id) if id != image.id => {
                     Some(Wrong::new("docker has another image of that name", ENSURE))

@@ -405,6 +405,7 @@ fn only_docker_is_waited_for() {
             "systemctl start docker.service".to_owned(),
             "/usr/bin/docker inspect --type=image --format={{.Id}} example.org/calico/node:v2.6.2"
                 .to_owned(),
+            "/usr/bin/docker images --quiet --no-trunc example.org/calico/node:v2.6.2".to_owned(),
             format!("/usr/bin/docker load --input {}", image.display()),
             "systemctl --no-block start kube-calico.service".to_owned(),
         ]
