@@ -76,6 +76,14 @@ pub fn every_check_passes(site: &Site, bed: &mut Bed) {
     });
 }
 
+/// Waits until the cluster works again after its only DNS pod was started again.
+pub fn pods_start_again(site: &Site, bed: &mut Bed) {
+    bed.wait_at(site.master, "every check passes again", |machine| {
+        let check = machine.run(&[APPLIANCE, "check"]);
+        check.is_ok_and(|said| said.code == 0)
+    });
+}
+
 /// No item of the CIS Kubernetes Benchmark fails on any node. The flags are those of the running programs.
 pub fn no_item_of_the_benchmark_fails(site: &Site, bed: &mut Bed) {
     for name in site.nodes() {
@@ -194,12 +202,7 @@ pub fn every_node_outlives_a_reboot(site: &Site, bed: &mut Bed, works: fn(&Site,
         bed.machine(name).reboot(|_| {}).unwrap();
         bed.wait_until_healthy();
         every_node_knows_its_peers(site, bed);
-        // The cluster's only DNS pod may have been on it, and starts again.
-        bed.wait_at(site.master, "every check passes again", |machine| {
-            machine
-                .run(&[APPLIANCE, "check"])
-                .is_ok_and(|said| said.code == 0)
-        });
+        pods_start_again(site, bed);
         works(site, bed);
     }
 }

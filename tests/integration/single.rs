@@ -50,6 +50,7 @@ fn one_vm_is_a_cluster_of_its_own() {
     }
     rotations::the_authorities_are_replaced(&mut bed, &site.keys());
     rotations::the_key_of_service_accounts_is_replaced(&mut bed, &site.keys());
+    at_work::pods_start_again(site, &mut bed);
     at_work::everything_is_available(site, &mut bed);
     at_work::every_check_passes(site, &mut bed);
     println!("kept: {}", bed.keep.display());

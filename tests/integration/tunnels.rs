@@ -50,6 +50,7 @@ fn a_cluster_with_tunnels_is_protected_and_outlives_reboots() {
     a_workers_certificates_open_little(site, &mut bed);
     at_work::every_node_outlives_a_reboot(site, &mut bed, the_cluster_works);
     rotations::the_authorities_are_replaced(&mut bed, &site.keys());
+    at_work::pods_start_again(site, &mut bed);
     the_cluster_works(site, &mut bed);
     at_work::every_check_passes(site, &mut bed);
     at_work::a_second_run_changes_nothing(site, &mut bed);
