@@ -33,10 +33,10 @@ MIRRORS ?=
 # How to build the program: `release` makes it small and takes long. The demonstration and the tests build
 # everything once, as `dev`.
 PROFILE ?= release
-demo test test-more test-power e2e e2e-single e2e-tunnels e2e-ha test-image e2e-image: PROFILE = dev
+demo test test-more test-power e2e e2e-single e2e-tunnels e2e-ha e2e-reset test-image e2e-image: PROFILE = dev
 
 # These boot the bundle that `vm choose` decides for: see `chosen`. make calls itself with CHOICE, its file.
-CHOSEN := demo test-power e2e e2e-single e2e-tunnels e2e-ha e2e-image
+CHOSEN := demo test-power e2e e2e-single e2e-tunnels e2e-ha e2e-reset e2e-image
 choice = $(shell sed -n 's/^$1 //p' $(OUT)/choice 2>/dev/null)
 asked = $(if $(filter file override,$(origin $1)),,$($1))
 # The arguments of this run, for the next one.
@@ -258,6 +258,10 @@ e2e-ha: tools chosen ## Five VMs, three of them masters: disconnect, kill and re
 test-power: tools chosen ## Cut the power of a node CUTS times, as SEED decides, and look whether it comes up with all that it acknowledged
 	APPLIANCE=$(abspath $(OUT)/appliance) CUTS=$(or $(CUTS),20) SEED=$(or $(SEED),1) \
 		cargo test --locked --test integration power_cut:: -- --ignored --nocapture
+
+.PHONY: e2e-reset
+e2e-reset: tools chosen ## One VM that becomes a node and is reset, twice: nothing but logs is left, and what the operator has stays
+	APPLIANCE=$(abspath $(OUT)/appliance) cargo test --locked --test integration reset::vm -- --ignored --nocapture
 
 .PHONY: image
 image: ## Build a golden image with Packer: TARGET=qemu|openstack PACKER_ARGS='-var …' (packer/variables.pkr.hcl)

@@ -123,6 +123,14 @@ pub const ETCD_MEMBER_DATA: &str = "/var/lib/etcd/member";
 pub const KUBELET_DIR: &str = "/var/lib/kubelet";
 /// Where the kubelet keeps its own certificate.
 pub const KUBELET_PKI_DIR: &str = "/var/lib/kubelet/pki";
+/// Where the kubelet notes the sandboxes of pods.
+pub const SANDBOXES_DIR: &str = "/var/lib/dockershim";
+/// The socket at which the kubelet offers docker.
+pub const SANDBOXES_SOCKET: &str = "/var/run/dockershim.sock";
+/// Where the kubelet looks for plugins of volumes.
+pub const PLUGINS_DIR: &str = "/usr/libexec/kubernetes/kubelet-plugins/volume/exec";
+/// The kubelet's links to the logs of containers, which docker keeps.
+pub const LOG_LINKS: [&str; 2] = ["/var/log/containers", "/var/log/pods"];
 /// kube-proxy's directory.
 pub const PROXY_DIR: &str = "/var/lib/kube-proxy";
 /// The directory of kube-apiserver's logs.
@@ -161,6 +169,8 @@ pub const DELIVER: &str = "/usr/local/sbin/appliance-deliver";
 pub const MANUALS: &str = "/usr/local/share/man/man1";
 /// The default file of settings.
 pub const CONFIG: &str = "/etc/appliance/config.yaml";
+/// The program's own records.
+pub const RECORDS_DIR: &str = "/var/lib/appliance";
 /// The state of an installed node.
 pub const STATE: &str = "/var/lib/appliance/state.json";
 /// What the installation wrote.
@@ -175,6 +185,10 @@ pub const CLUSTER: &str = "/var/lib/appliance/cluster.json";
 pub const COPY: &str = "/run/appliance-copy";
 /// The identifiers of the images that a run loads into docker.
 pub const LOADING: &str = "/var/lib/appliance/loading.json";
+/// What the installations brought to this machine.
+pub const BROUGHT: &str = "/var/lib/appliance/brought.json";
+/// The journal of the run that changes this machine.
+pub const RUN: &str = "/var/lib/appliance/run.json";
 /// The digest of the inputs of each service at its last start.
 pub const STARTED_WITH: &str = "/var/lib/appliance/services.json";
 /// The result of applying each add-on.
@@ -195,10 +209,16 @@ pub const DOCKER_DROP_IN: &str = "/etc/systemd/system/docker.service.d/appliance
 pub const MODULES: &str = "/etc/modules-load.d/kubernetes.conf";
 /// The kernel settings of every boot.
 pub const SYSCTL: &str = "/etc/sysctl.d/k8s.conf";
+/// When systemd last ran the timer of renewals, for the time after a boot.
+pub const RENEW_STAMP: &str = "/var/lib/systemd/timers/stamp-appliance-renew.timer";
 /// The node's host table. The appliance keeps a marked part of it.
 pub const HOSTS: &str = "/etc/hosts";
 /// The system users that the appliance needs, for `systemd-sysusers`.
 pub const USERS: &str = "/etc/sysusers.d/appliance.conf";
+/// Where the last copy of data and keys goes before they are removed.
+pub const COPIES_DIR: &str = "/var/backups";
+/// Where `kubectl` of root keeps answers of API servers.
+pub const KUBECTL_CACHES: [&str; 2] = ["/root/.kube/cache", "/root/.kube/http-cache"];
 /// The kubeconfig that `kubectl` reads by default, as root.
 pub const ROOT_KUBECONFIG: &str = "/root/.kube/config";
 
@@ -220,9 +240,10 @@ pub const WRITTEN: &[&str] = &[
     MANUALS,
     KUBELET_DIR,
     PROXY_DIR,
+    COPIES_DIR,
 ];
 /// The directories in which, and in whose subdirectories, this program writes files. Those with keys come first.
-pub const WRITTEN_BELOW: &[&str] = &[KUBERNETES_DIR, "/var/lib/appliance", UNITS_DIR];
+pub const WRITTEN_BELOW: &[&str] = &[KUBERNETES_DIR, RECORDS_DIR, UNITS_DIR];
 
 /// The path of a unit file.
 pub fn unit(name: &str) -> String {

@@ -2,6 +2,7 @@
 
 use anyhow::{Result, bail};
 
+use crate::apply::brought::note_image;
 use crate::apply::records::note_loading;
 use crate::clients::docker::Docker;
 use crate::observe::{self, records};
@@ -16,6 +17,7 @@ use crate::sys::root::Root;
 /// If it cannot be loaded, or docker does not have it afterwards.
 pub fn bring(root: &Root, runner: &dyn Runner, docker: &Docker, image: &NodeImage) -> Result<()> {
     let tarball = root.resolve(&image.tarball)?;
+    note_image(root, &image.reference)?;
     note_loading(root, |loading| loading.insert(image.id.clone()))?;
     if docker.listed_id(runner, &image.reference)?.as_ref() == Some(&image.id) {
         docker.remove_image(runner, &image.reference)?;

@@ -10,18 +10,24 @@ use crate::observe;
 use crate::paths;
 use crate::plan::{OBJECTS, Plan, Step, with_part};
 use crate::records::images::NodeImage;
+use crate::removal;
 use crate::sys::change::Change;
-use crate::sys::mount;
-use crate::sys::process::{Command, Runner, argument};
+use crate::sys::process::{Command, Runner};
 use crate::sys::root::Root;
 
 pub mod addons;
+pub mod brought;
 pub mod etcd;
 pub mod images;
+mod journal;
 mod kernel;
 pub mod leftovers;
 pub mod records;
+mod remover;
 pub mod written;
+
+use journal::Journal;
+pub use remover::Remover;
 
 /// Unpacks the bundle to the given directory, an absolute path on this machine.
 pub type Unpack<'a> = dyn Fn(&std::path::Path) -> Result<()> + 'a;
@@ -43,6 +49,8 @@ pub struct Executor<'a> {
     pub install_program: &'a Unpack<'a>,
     /// Reports each step to the user.
     pub announce: &'a Announce<'a>,
+    /// The command, for the journal of its run; `None` for a part of a run that has another one.
+    pub command: Option<&'a str>,
 }
 
 impl Executor<'_> {
@@ -50,10 +58,22 @@ impl Executor<'_> {
     /// again, continues there.
     pub fn run(&self, plan: &Plan) -> Result<()> {
         let count = plan.steps.len();
+        let command = self.command.filter(|_| !plan.is_empty());
+        let journal = command.and_then(|command| Journal::begin(self.root, command, count));
         for (index, step) in plan.steps.iter().enumerate() {
             (self.announce)(index + 1, count, step);
+            if let Some(journal) = &journal {
+                journal.step(index + 1, &step.to_string());
+            }
             self.carry_out(step)
                 .with_context(|| format!("step {} of {count}: {step}", index + 1))?;
+            if let (Some(journal), Step::Remove(removal::Step::Copy(copy))) = (&journal, step) {
+                journal.copied(copy);
+            }
+        }
+        // Even if there was nothing left to do for it: an earlier run may have been interrupted at its end.
+        if let Some(command) = self.command {
+            journal::end(self.root, command);
         }
         Ok(())
     }
@@ -97,13 +117,10 @@ impl Executor<'_> {
                 kubectl::apply(self.runner, &objects.path)?;
                 records::note_started(self.root, OBJECTS, &objects.digest)
             }
-            Step::Stop(service) => systemd::stop(self.runner, service),
             Step::EndContainers(name) => self.docker.end_containers(self.runner, name),
-            Step::RemovePods => self.docker.remove_pods(self.runner),
-            Step::RemoveContent(path) => self.remove_content(path),
+            Step::Remove(step) => self.remover().carry_out(step),
+            Step::RemoveContent(path) => self.remover().remove_content(path),
             Step::RemoveFile(path) => self.root.remove_file(path),
-            Step::PutAside { path, to } => self.root.rename(path, to),
-            Step::ForgetNode => records::forget(self.root),
             Step::ReloadUnits => systemd::daemon_reload(self.runner),
             Step::LoadImage(image) => self.load_image(image),
             Step::Start { service, restart } => {
@@ -118,15 +135,12 @@ impl Executor<'_> {
         }
     }
 
-    /// Removes the content of a directory. It unmounts everything below first: the volume of a pod
-    /// may hold data from another place.
-    fn remove_content(&self, path: &str) -> Result<()> {
-        let dir = self.root.resolve(path)?;
-        for mounted in mount::below(&dir)? {
-            let unmount = Command::new("umount", &["--", argument(&mounted)?]);
-            self.runner.check(&unmount)?;
+    fn remover(&self) -> Remover<'_> {
+        Remover {
+            root: self.root,
+            runner: self.runner,
+            docker: self.docker,
         }
-        self.root.remove_content(path)
     }
 
     /// Writes a file. A file that was absent when the plan was made is created, never replaced: it

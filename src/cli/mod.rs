@@ -25,10 +25,11 @@ pub use check::{Addons, Balance, Check, CheckCommand, Datastore, Images};
 pub use image::{Image, ImageBuild, ImageCheck, ImagePayload, ImagePrepare};
 pub use join::{Certs, Join, NodeCommand, Serve, Token};
 pub use node::{
-    Config, Convert, Detect, Install, Kubeconfig, NodeInputs, Plan, Preflight, Verify, Wanted,
+    Config, Convert, Detect, Install, Kubeconfig, NodeInputs, Plan, Preflight, Reset, Verify,
+    Wanted,
 };
 pub use output::{Named, Output};
-pub use parse::{NOT_YET, parse, removes, wants_json};
+pub use parse::{REMOVES, parse, removes, wants_json};
 pub use secrets::Secrets;
 pub use user_data::UserData;
 
@@ -85,6 +86,13 @@ pub enum Command {
     /// is moved aside, not deleted. Convert the workers first and the master last.
     #[command(after_long_help = text::CONVERT)]
     Convert(Convert),
+    /// Remove everything that made this machine a node
+    ///
+    /// Shows what will be removed and asks. etcd's data and the keys are kept, unless you ask for
+    /// their removal: then a last copy is made first. You can run this again at any time: an
+    /// interrupted run continues where it stopped.
+    #[command(after_long_help = text::RESET)]
+    Reset(Reset),
     /// Show what this machine would become; change nothing
     #[command(after_long_help = text::DETECT)]
     Detect(Detect),

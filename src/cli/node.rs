@@ -207,6 +207,46 @@ pub struct Convert {
     pub yes: bool,
 }
 
+/// Arguments of `reset`.
+#[derive(Args, Debug)]
+pub struct Reset {
+    /// Also remove etcd's data, and the list of nodes that joined; a last copy is made first
+    #[arg(long)]
+    pub data: bool,
+
+    /// Also remove keys and certificates; a last copy is made first
+    #[arg(long)]
+    pub keys: bool,
+
+    /// Directory for the last copy
+    #[arg(long, value_name = "DIR", default_value = crate::paths::COPIES_DIR)]
+    pub copy_to: PathBuf,
+
+    /// Leave containers and images in docker, for a docker that does not work any more
+    #[arg(long)]
+    pub without_docker: bool,
+
+    /// Remove a master even if etcd's cluster then has no majority and stops
+    #[arg(long)]
+    pub force: bool,
+
+    /// Remove the node from the system below this directory, for example a mounted image
+    #[arg(long, value_name = "DIR", default_value = "/")]
+    pub root: PathBuf,
+
+    /// Show what would be removed; change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+
+    /// Do not ask
+    #[arg(short, long)]
+    pub yes: bool,
+
+    /// What to do while another run changes this machine
+    #[command(flatten)]
+    pub waiting: Waiting,
+}
+
 /// Arguments of `kubeconfig`.
 #[derive(Args, Debug)]
 pub struct Kubeconfig {

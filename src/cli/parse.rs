@@ -12,9 +12,8 @@ use crate::sys::terminal::is_styled;
 
 /// Commands that users of other programs know. The nearest name of a command of this program is the
 /// opposite of what they want.
-const REMOVERS: [&str; 8] = [
+const REMOVERS: [&str; 7] = [
     "uninstall",
-    "reset",
     "remove",
     "delete",
     "destroy",
@@ -24,8 +23,9 @@ const REMOVERS: [&str; 8] = [
 ];
 
 /// The answer to them.
-pub const NOT_YET: &str = "\
-appliance cannot remove a node yet. Delete its VM instead. Then run on a master:
+pub const REMOVES: &str = "\
+`appliance reset` makes a node an ordinary machine again. `appliance reset --dry-run` shows what it removes.
+If you delete the VM instead, run this on a master afterwards:
   kubectl delete node NAME && appliance node release NAME";
 
 /// Whether the word is a command that would remove a node.
@@ -65,7 +65,7 @@ fn explained(error: clap::Error, words: &[OsString]) -> clap::Error {
     let mut names = words.iter().skip(1).filter_map(|word| word.to_str());
     let first = names.find(|word| !word.starts_with('-'));
     if first == Some(unknown) && removes(unknown) {
-        clap::Error::raw(ErrorKind::InvalidSubcommand, format!("{NOT_YET}\n"))
+        clap::Error::raw(ErrorKind::InvalidSubcommand, format!("{REMOVES}\n"))
     } else {
         error
     }
@@ -111,13 +111,13 @@ mod tests {
     fn who_wants_to_remove_a_node_is_never_led_to_install() {
         for word in REMOVERS {
             let said = refusal(word);
-            assert!(said.contains("cannot remove a node yet"), "{said}");
+            assert!(said.contains("appliance reset --dry-run"), "{said}");
             assert!(!said.contains("install"), "{said}");
         }
-        assert!(refusal("-v uninstall").contains("cannot remove a node yet"));
+        assert!(refusal("-v uninstall").contains("appliance reset --dry-run"));
         assert!(refusal("instal").contains("'install'"));
         let said = refusal("token delete abcdef");
-        assert!(!said.contains("cannot remove a node yet"), "{said}");
+        assert!(!said.contains("appliance reset --dry-run"), "{said}");
     }
 
     #[test]

@@ -124,6 +124,49 @@ impl Docker {
         self.each(runner, &list, &["rm", "--force", "--volumes"])
     }
 
+    /// Whether there is a container that a kubelet created.
+    pub fn has_pods(&self, runner: &dyn Runner) -> Result<bool> {
+        let list = [
+            "ps",
+            "--quiet",
+            "--all",
+            "--filter=label=io.kubernetes.pod.uid",
+        ];
+        Ok(!runner.check(&self.command(&list))?.stdout.trim().is_empty())
+    }
+
+    /// Whether there is a container of this name.
+    pub fn has_container(&self, runner: &dyn Runner, name: &str) -> Result<bool> {
+        let inspect = ["inspect", "--type=container", "--format={{.Id}}", name];
+        Ok(runner.run(&self.command(&inspect))?.success())
+    }
+
+    /// Removes the container of this name, if there is one.
+    pub fn remove_container(&self, runner: &dyn Runner, name: &str) -> Result<()> {
+        if !self.has_container(runner, name)? {
+            return Ok(());
+        }
+        let remove = self.command(&["rm", "--force", "--volumes", name]);
+        runner.check(&remove).map(drop)
+    }
+
+    /// Removes the name of an image, and the image if it has no other name. Returns what docker says if a container
+    /// uses it; then it stays.
+    pub fn remove_image(&self, runner: &dyn Runner, reference: &str) -> Result<Option<String>> {
+        if self.image_id(runner, reference)?.is_none() {
+            return Ok(None);
+        }
+        let remove = self.command(&["rmi", reference]);
+        let output = runner.run(&remove)?;
+        match output.success() {
+            true => Ok(None),
+            false if output.stderr.contains("conflict") => {
+                Ok(Some(output.stderr.trim().to_owned()))
+            }
+            false => runner.check(&remove).map(|_| None),
+        }
+    }
+
     /// Stops the running containers of this name that a kubelet created, so that the kubelet starts
     /// new ones. A container that just ended by itself counts as stopped.
     pub fn end_containers(&self, runner: &dyn Runner, name: &str) -> Result<()> {

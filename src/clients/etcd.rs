@@ -64,6 +64,25 @@ pub fn change(
     )
 }
 
+/// Whether the member at one of these URLs for clients is healthy: it reaches a majority of its cluster.
+pub fn is_healthy(client: &Client, urls: &[String]) -> bool {
+    let is_healthy = |url: &String| http::get(client, &format!("{url}/health")).is_ok();
+    urls.iter().any(is_healthy)
+}
+
+/// Removes the member with this identifier through one of the others at the addresses `others`. A member that is
+/// gone is no error.
+pub fn remove_member(root: &Root, others: &[Ipv4Addr], id: &str) -> Result<()> {
+    let client = mtls::client(root, ETCD_CERTIFICATE, CHANGE)?;
+    let members = known_members(&client, others)?;
+    if !members.iter().any(|member| member.id == id) {
+        return Ok(());
+    }
+    change(root, others, |client, url| {
+        client.delete(format!("{url}/{id}"))
+    })
+}
+
 /// Asks the members in turn until one answers `ask` with success.
 fn at_any<T>(others: &[Ipv4Addr], ask: impl Fn(Ipv4Addr) -> Result<T>) -> Result<T> {
     let mut failures = Vec::new();

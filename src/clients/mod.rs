@@ -10,5 +10,8 @@ pub mod iptables;
 pub mod journal;
 pub mod kernel;
 pub mod kubectl;
+pub mod links;
 pub mod mtls;
+pub mod netfilter;
+pub mod own_node;
 pub mod systemd;

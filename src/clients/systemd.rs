@@ -165,9 +165,16 @@ pub fn stop(runner: &dyn Runner, name: &str) -> Result<()> {
         .map(drop)
 }
 
-/// The full name of the unit: a service, unless the name ends with `.timer`.
+/// Makes systemd forget that these units failed. A unit that it does not know is no error.
+pub fn forget_failures(runner: &dyn Runner, units: &[String]) -> Result<()> {
+    let units = units.iter().map(String::as_str);
+    let arguments: Vec<&str> = ["reset-failed"].into_iter().chain(units).collect();
+    runner.run(&Command::new("systemctl", &arguments)).map(drop)
+}
+
+/// The full name of the unit: a service, unless the name has another ending already.
 fn unit(name: &str) -> String {
-    if name.ends_with(".timer") {
+    if name.ends_with(".timer") || name.ends_with(".service") {
         name.to_owned()
     } else {
         format!("{name}.service")

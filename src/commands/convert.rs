@@ -2,7 +2,6 @@
 //! tutorial's first cluster to its second.
 
 use anyhow::{Result, bail};
-use time::OffsetDateTime;
 
 use super::documents::Converted;
 use super::inputs::request;
@@ -11,7 +10,10 @@ use crate::cli::{Convert, Output};
 use crate::install::prepare;
 use crate::nodespec::{Profile, Refused};
 use crate::observe::records;
-use crate::plan;
+use crate::plan::Plan;
+use crate::records::run::CONVERT;
+use crate::removal::teardown;
+use crate::sys::clock::stamp;
 use crate::sys::out::say;
 use crate::sys::root::Root;
 
@@ -34,7 +36,7 @@ pub fn run(arguments: &Convert, required_key: Option<&str>, output: Output) -> R
     }
     machine.warn_about_settings();
     machine.preflight(&arguments.install.wanted.ignore.checks)?;
-    let plan = plan::teardown(state.shape()?, &stamp());
+    let plan = Plan::of_removal(teardown(state.shape()?, &stamp()));
     let teardown: Vec<String> = plan.steps.iter().map(ToString::to_string).collect();
     if arguments.install.dry_run {
         let document = Converted {
@@ -59,7 +61,7 @@ pub fn run(arguments: &Convert, required_key: Option<&str>, output: Output) -> R
     // Before the cluster is taken down.
     machine.payload.refuse_changed()?;
     let lock = install::lock(&root, &arguments.install)?;
-    machine.take_down(&plan)?;
+    machine.take_down_for(CONVERT, &plan)?;
     let (installation, outcome) = install::install_locked(&machine, &arguments.install, lock)?;
     match output {
         Output::Text => install::tell(&installation)?,
@@ -72,12 +74,6 @@ pub fn run(arguments: &Convert, required_key: Option<&str>, output: Output) -> R
         }
     }
     Ok(outcome)
-}
-
-fn stamp() -> String {
-    let now = OffsetDateTime::now_utc();
-    let (hour, minute, second) = now.to_hms();
-    format!("{}-{hour:02}{minute:02}{second:02}", now.date())
 }
 
 fn tell(teardown: &[String]) {

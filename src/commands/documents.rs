@@ -234,6 +234,30 @@ pub struct Converted {
     pub installation: Option<Installed>,
 }
 
+/// What a reset removed, or would remove.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Removed {
+    /// Whether anything was removed, or would be.
+    pub changed: bool,
+    /// The steps, in words.
+    pub steps: Vec<String>,
+    /// What stays on purpose.
+    pub kept: Vec<Kept>,
+    /// The last copy of data and keys; `null` if none is removed.
+    pub copy: Option<String>,
+    /// What someone has to do on other machines, in words.
+    pub follow: Vec<String>,
+}
+
+/// Something that a reset keeps.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Kept {
+    /// Its path.
+    pub path: String,
+    /// Why it is kept.
+    pub why: &'static str,
+}
+
 /// A new token.
 #[derive(Serialize, JsonSchema)]
 pub struct Created {

@@ -57,7 +57,7 @@ fn page(names: &[String]) -> Result<StyledStr> {
 /// The error for a name that is neither a topic nor a command.
 fn unknown(command: &Command, above: &[String], name: &str) -> Refused {
     let problem = if above.is_empty() && cli::removes(name) {
-        cli::NOT_YET.to_owned()
+        cli::REMOVES.to_owned()
     } else {
         let commands = command.get_subcommands().map(|c| c.get_name().to_owned());
         let mut known: Vec<String> = commands.collect();
@@ -169,7 +169,7 @@ mod tests {
         assert!(said(&["zzz"]).contains("`appliance help` lists all"));
         let text = said(&["uninstall"]);
         assert!(
-            text.contains("cannot remove a node yet") && !text.contains("`install`"),
+            text.contains("appliance reset --dry-run") && !text.contains("`install`"),
             "{text}"
         );
     }

@@ -10,7 +10,7 @@ use super::inputs::{request, typed};
 use super::plan;
 use super::print::plan::NewFiles;
 use super::{Outcome, not_installed, print};
-use crate::apply::leftovers;
+use crate::apply::{brought, leftovers};
 use crate::cli::{Install, NodeInputs, Output, Waiting};
 use crate::enroll::{self, Joining};
 use crate::install::{Machine, Request, prepare};
@@ -18,6 +18,7 @@ use crate::nodespec::Profile;
 use crate::observe::records;
 use crate::observe::user::check_user;
 use crate::plan::Plan;
+use crate::records::run::{INSTALL, RENEW};
 use crate::status::{InstalledNode, Report, until_healthy};
 use crate::sys::lock::{self, Lock, Patience};
 use crate::sys::root::Root;
@@ -102,9 +103,11 @@ fn change(machine: &Machine, arguments: &Install) -> Result<Plan> {
             &machine.root,
             "waiting for a master that lets this node join",
         );
+        // The keys for its requests are written before there is a plan.
+        brought::begin(&machine.root, machine.runner)?;
     }
     let planned = machine.fit_plan(&machine.identity(Joining::Now(limit))?, ignored)?;
-    machine.apply(&planned)?;
+    machine.apply(&planned, INSTALL)?;
     let noted = machine.note(&planned)?;
     print::changes(&machine.state(), &planned.plan, noted);
     Ok(planned.plan)
@@ -130,7 +133,7 @@ pub fn renew(this: &Prepared<'_>) -> Result<Vec<String>> {
         }
         let (machine, _lock) = this.locked()?;
         let planned = machine.plan(&machine.identity(Joining::Now(Some(RENEWAL)))?)?;
-        machine.apply(&planned.only(Plan::of_renewal))?;
+        machine.apply(&planned.only(Plan::of_renewal), RENEW)?;
     }
     Ok(due.into_iter().map(str::to_owned).collect())
 }

@@ -46,6 +46,7 @@ mod plan;
 mod preflight;
 mod print;
 mod repack;
+mod reset;
 mod schema;
 mod secrets;
 mod service_accounts;
@@ -156,6 +157,7 @@ pub fn run(cli: Cli, required_key: Option<&str>) -> Result<Outcome> {
         Command::Install(arguments) => install::run(&arguments, required_key, output),
         Command::Plan(arguments) => plan::run(&arguments, required_key, output),
         Command::Convert(arguments) => convert::run(&arguments, required_key, output),
+        Command::Reset(arguments) => reset::run(&arguments, output),
         Command::Detect(arguments) => detect::run(&arguments, output),
         Command::Preflight(arguments) => preflight::run(&arguments, output),
         Command::Config(command) => config::run(&command, output),

@@ -70,6 +70,9 @@ pub fn report(report: &Report, output: Output) -> Result<()> {
 }
 
 fn report_text(report: &Report) {
+    if let Some(run) = &report.interrupted {
+        say!("{run}");
+    }
     let Some(node) = &report.node else {
         match &report.changing {
             Some(run) => say!(

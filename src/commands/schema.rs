@@ -6,7 +6,8 @@ use schemars::{JsonSchema, Schema};
 
 use super::documents::{
     Benchmark, Built, Certificates, Checks, Converted, Created, Definition, Detected, Done, Files,
-    Fitness, Guarded, Installed, Nodes, Outputs, Planned, Renewed, Text, Tokens, Version, Written,
+    Fitness, Guarded, Installed, Nodes, Outputs, Planned, Removed, Renewed, Text, Tokens, Version,
+    Written,
 };
 use super::failure::Failure;
 use super::{Outcome, print};
@@ -42,6 +43,7 @@ const KNOWN: &[Known] = &[
     known::<Planned>("install-dry-run"),
     known::<Planned>("plan"),
     known::<Converted>("convert"),
+    known::<Removed>("reset"),
     known::<Detected>("detect"),
     known::<Fitness>("preflight"),
     known::<Done>("config-validate"),

@@ -30,7 +30,7 @@ pub fn run(output: Output) -> Result<Outcome> {
         Err(error) if error.is::<NotInstalled>() => Report::not_installed(),
         Err(error) => return Err(error),
     };
-    let report = Report { changing, ..report };
+    let report = Report { changing, ..report }.with_interrupted(&root, OffsetDateTime::now_utc());
     print::report(&report, output)?;
     Ok(report.overall.into())
 }

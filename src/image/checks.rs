@@ -200,10 +200,12 @@ const MEMBERS: &[&str] = &[
     "/etc/kubernetes/pki/*",
     "/etc/kubernetes/*.kubeconfig",
     "/etc/kubernetes/*.conf",
-    "/var/lib/etcd*/member",
+    "/var/lib/etcd*/member*",
     "/var/lib/etcd/*/member",
     "/var/lib/kubelet/*",
     "/var/lib/appliance/*",
+    // The last copy before a reset.
+    "/var/backups/appliance-*.tar",
 ];
 
 fn no_member(subject: &Subject<'_>) -> Result<Verdict> {
@@ -219,7 +221,8 @@ fn no_member(subject: &Subject<'_>) -> Result<Verdict> {
             "this machine is a node of a cluster already: {}",
             some(&found)
         ),
-        "its keys and data would be in every VM: use a machine that never was a node",
+        "its keys and data would be in every VM: use a machine that never was a node, or run \
+         `appliance reset --data --keys` and move its last copy away",
     ))
 }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use crate::apply::{Executor, records as notes, written};
+use crate::apply::{Executor, brought, records as notes, written};
 use crate::bundle::manifest::Component;
 use crate::bundle::payload::Payload;
 use crate::bundle::{repack, unpack};
@@ -311,19 +311,29 @@ impl Machine {
         Ok(desired.map_err(Refused::because)?)
     }
 
-    /// Carries out a plan that changes no images, for example one that takes the node down.
+    /// Carries out a plan that changes no images, as a part of a run that has no journal.
     pub fn take_down(&self, plan: &Plan) -> Result<()> {
         let source = docker_source(&self.root, Some(self.payload.manifest()))?;
-        self.carry_out(plan, &Docker::of(source))
+        self.carry_out(plan, &Docker::of(source), None)
     }
 
-    /// Carries out what is planned, and notes what it writes.
-    pub fn apply(&self, planned: &Planned) -> Result<()> {
-        self.carry_out(&planned.plan, &planned.docker)?;
+    /// Carries out a plan that takes the node down, in a run of `command`.
+    pub fn take_down_for(&self, command: &str, plan: &Plan) -> Result<()> {
+        let source = docker_source(&self.root, Some(self.payload.manifest()))?;
+        self.carry_out(plan, &Docker::of(source), Some(command))
+    }
+
+    /// Carries out what is planned, and notes what it brings and writes. If the run is interrupted, `command` continues
+    /// it ([`crate::records::run`]).
+    pub fn apply(&self, planned: &Planned, command: &str) -> Result<()> {
+        if !planned.plan.is_empty() {
+            brought::note(&self.root, self.runner, &planned.plan)?;
+        }
+        self.carry_out(&planned.plan, &planned.docker, Some(command))?;
         written::note_present(&self.root, &planned.record)
     }
 
-    fn carry_out(&self, plan: &Plan, docker: &Docker) -> Result<()> {
+    fn carry_out(&self, plan: &Plan, docker: &Docker, command: Option<&str>) -> Result<()> {
         written::begin(&self.root, plan)?;
         let unpack = |bundles: &Path| {
             let size = self.payload.manifest().unpacked_size();
@@ -341,6 +351,7 @@ impl Machine {
             unpack: &unpack,
             install_program: &|target| repack::install(&self.payload, target),
             announce: &announce,
+            command,
         }
         .run(plan)?;
         written::settle(&self.root, plan)

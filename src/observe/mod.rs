@@ -9,6 +9,7 @@ pub mod node;
 pub mod peers;
 pub mod preflight;
 pub mod records;
+pub mod removal;
 pub mod software;
 pub mod trace;
 pub mod user;

@@ -3,14 +3,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result};
+use procfs::process::Process;
 use serde::de::DeserializeOwned;
 
 use crate::paths;
 use crate::records::authorities::AuthoritiesRecord;
+use crate::records::brought::Brought;
 use crate::records::cluster::ClusterRecord;
 use crate::records::expected::Expected;
 use crate::records::images::NodeImage;
 use crate::records::machine::MachineRecord;
+use crate::records::run::{ProcessId, Run};
 use crate::records::state::State;
 use crate::records::written::Written;
 use crate::sys::root::Root;
@@ -58,6 +61,38 @@ pub fn cluster(root: &Root) -> Result<Option<ClusterRecord>> {
     }
     let unit = root.read(&format!("{}/kube-calico.service", paths::UNITS_DIR))?;
     Ok(unit.and_then(|unit| ClusterRecord::of_unit(&String::from_utf8_lossy(&unit))))
+}
+
+/// What the installations brought to this machine; `None` before the first one, or if an older version made it.
+pub fn brought(root: &Root) -> Result<Option<Brought>> {
+    json(root, paths::BROUGHT)
+}
+
+/// The journal of a run that has not completed; `None` if there is none.
+pub fn run(root: &Root) -> Result<Option<Run>> {
+    json(root, paths::RUN)
+}
+
+/// This process, for the journal; `None` if the kernel does not show it.
+pub fn this_process() -> Option<ProcessId> {
+    process(&Process::myself().ok()?)
+}
+
+/// Whether the process that the journal names still runs.
+pub fn lives(wanted: &ProcessId) -> bool {
+    let found = Process::new(wanted.id)
+        .ok()
+        .and_then(|found| process(&found));
+    found.as_ref() == Some(wanted)
+}
+
+fn process(found: &Process) -> Option<ProcessId> {
+    let boot = procfs::sys::kernel::random::boot_id().ok()?;
+    Some(ProcessId {
+        id: found.pid,
+        began: found.stat().ok()?.starttime,
+        boot: boot.trim().to_owned(),
+    })
 }
 
 /// The expected state of the cluster; `None` on a node that is not a master.

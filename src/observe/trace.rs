@@ -19,6 +19,21 @@ fn bare(address: &str) -> &str {
 /// What others rely on in the node of this machine, according to its units; `None` if it has none of this program, or if
 /// no other machine knows the node yet: a master without data, or a worker that has not joined.
 pub fn installed(root: &Root) -> Result<Option<Installed>> {
+    let Some(node) = units(root)? else {
+        return Ok(None);
+    };
+    let is_worker = node.role == Role::Worker.to_string();
+    let tls = node.profile == Profile::WithCa.to_string();
+    let is_known = match (is_worker, tls) {
+        (false, _) => root.exists(paths::ETCD_MEMBER_DATA)?,
+        (true, true) => root.exists(&paths::certificate(KUBELET_CLIENT))?,
+        (true, false) => true,
+    };
+    Ok(is_known.then_some(node))
+}
+
+/// The node of this machine according to its units, also if no other machine knows it yet.
+pub fn units(root: &Root) -> Result<Option<Installed>> {
     let text = root.read(&paths::unit(UNIT))?.unwrap_or_default();
     let text = String::from_utf8_lossy(&text);
     // Another tool may have a unit of this name.
@@ -37,17 +52,12 @@ pub fn installed(root: &Root) -> Result<Option<Installed>> {
         (false, _) => Role::Worker,
     };
     let tls = value("ETCD_CERT_FILE").is_some();
-    let is_known = match (role.is_master(), tls) {
-        (true, _) => root.exists(paths::ETCD_MEMBER_DATA)?,
-        (false, true) => root.exists(&paths::certificate(KUBELET_CLIENT))?,
-        (false, false) => true,
-    };
     let profile = if tls {
         Profile::WithCa
     } else {
         Profile::Simple
     };
-    Ok(is_known.then(|| Installed {
+    Ok(Some(Installed {
         role: role.to_string(),
         profile: profile.to_string(),
         node: node.to_owned(),

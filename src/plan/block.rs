@@ -44,6 +44,13 @@ pub fn part_of(file: &[u8]) -> Option<Vec<u8>> {
     None
 }
 
+/// Returns `file` without its marked part, and without a single mark; `None` if it has neither. All other
+/// lines stay as they are, byte for byte.
+pub fn without_part(file: &[u8]) -> Option<Vec<u8>> {
+    let rest = others(file).0.concat();
+    (rest != file).then_some(rest)
+}
+
 /// The lines outside of the marked part, with their line ends, and how many of them are before the
 /// part.
 fn others(file: &[u8]) -> (Vec<&[u8]>, usize) {
@@ -82,7 +89,7 @@ fn line_end(lines: &[&[u8]]) -> &'static str {
 mod tests {
     use proptest::prelude::{Just, Strategy, any, prop, prop_assert_eq, prop_oneof, proptest};
 
-    use super::{BEGIN, END, others, part_of, with_part};
+    use super::{BEGIN, END, others, part_of, with_part, without_part};
 
     const HOSTS: &[u8] = b"127.0.0.1 localhost\n";
     const ENTRY: &str = "192.168.1.102 server02\n";
@@ -106,6 +113,15 @@ mod tests {
             assert_eq!(part_of(&with_part(file, ENTRY)), Some(ENTRY.into()));
         }
         assert_eq!(part_of(format!("{BEGIN}\n{ENTRY}").as_bytes()), None);
+    }
+
+    #[test]
+    fn a_part_goes_and_leaves_what_others_wrote() {
+        let mine = b"10.0.0.1 mine\n".as_slice();
+        let whole = [&with_part(HOSTS, ENTRY), mine].concat();
+        assert_eq!(without_part(&whole), Some([HOSTS, mine].concat()));
+        assert_eq!(without_part(HOSTS), None);
+        assert_eq!(without_part(&with_part(b"", ENTRY)), Some(Vec::new()));
     }
 
     #[test]

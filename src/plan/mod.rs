@@ -12,15 +12,14 @@ use crate::nodespec::token::TokenId;
 use crate::paths;
 use crate::records::images::NodeImage;
 use crate::records::written::KEPT;
+use crate::removal;
 
 mod block;
 mod diff;
 mod shown;
-mod teardown;
 
-pub use block::{part_of, with_part};
+pub use block::{part_of, with_part, without_part};
 pub use shown::NotShown;
-pub use teardown::teardown;
 
 /// The name of the cluster's objects in the record of started services.
 pub const OBJECTS: &str = "cluster-objects";
@@ -173,23 +172,12 @@ pub enum Step {
     ApplyObjects(Objects),
     /// Stop the containers of this name in pods. The kubelet then restarts them.
     EndContainers(&'static str),
-    /// Stop a service.
-    Stop(&'static str),
-    /// Remove the containers of all pods.
-    RemovePods,
+    /// Take something off the machine.
+    Remove(removal::Step),
     /// Unmount everything below a directory, and remove its content.
     RemoveContent(&'static str),
     /// Remove a file.
     RemoveFile(&'static str),
-    /// Rename a directory, so that nothing uses it any more.
-    PutAside {
-        /// Its path.
-        path: &'static str,
-        /// Its new path.
-        to: String,
-    },
-    /// Remove the records of earlier runs.
-    ForgetNode,
 }
 
 /// All changes, in order.
@@ -270,6 +258,13 @@ impl Plan {
     pub fn uses_payload(&self) -> bool {
         let mut steps = self.steps.iter();
         steps.any(|step| matches!(step, Step::Unpack { .. } | Step::InstallProgram))
+    }
+
+    /// The plan that takes these things off the machine, in this order.
+    pub fn of_removal(steps: Vec<removal::Step>) -> Plan {
+        Plan {
+            steps: steps.into_iter().map(Step::Remove).collect(),
+        }
     }
 
     /// Whether the machine needs no changes.

@@ -106,12 +106,9 @@ impl fmt::Display for Step {
             }
             Step::ApplyObjects(objects) => write!(f, "apply {} to the cluster", objects.path),
             Step::EndContainers(name) => write!(f, "restart the containers {name}"),
-            Step::Stop(service) => write!(f, "stop {service}"),
-            Step::RemovePods => write!(f, "remove the containers of all pods"),
+            Step::Remove(step) => step.fmt(f),
             Step::RemoveContent(path) => write!(f, "remove everything in {path}"),
             Step::RemoveFile(path) => write!(f, "remove {path}"),
-            Step::PutAside { path, to } => write!(f, "rename {path} to {to}"),
-            Step::ForgetNode => write!(f, "remove the records of the installation"),
             Step::ReloadUnits => write!(f, "reload systemd's units"),
             Step::LoadImage(image) => write!(f, "load image {}", image.reference),
             Step::Start { service, restart } => {

@@ -16,6 +16,7 @@ use crate::nodespec::ports::ETCD_CLIENTS;
 use crate::paths::{AUTHORITIES, ENCRYPTION};
 use crate::pki::Secret;
 use crate::plan::{Step, UnitState};
+use crate::records::run::RENEW;
 use crate::sys::process::Runner;
 use crate::sys::retry::transient;
 use crate::sys::waiting::awaited;
@@ -65,7 +66,7 @@ impl Node for Here<'_> {
         }
         let readers = readers(machine, &[ENCRYPTION]);
         let planned = planned.only(|plan| plan.of_file(ENCRYPTION, &readers));
-        machine.apply(&planned)?;
+        machine.apply(&planned, RENEW)?;
         if machine.root.is_live() {
             until_up(machine.runner)?;
         }

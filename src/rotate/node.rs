@@ -15,6 +15,7 @@ use crate::install::Machine;
 use crate::paths::{CA_CERTIFICATE, KUBELET_KUBECONFIG, KUBELET_PKI_DIR, TAKEN};
 use crate::pki::inspect::is_signed_by;
 use crate::plan::{Plan, Step};
+use crate::records::run::RENEW;
 use crate::sys::retry::transient;
 use crate::sys::root::Root;
 use crate::sys::waiting::awaited;
@@ -48,7 +49,7 @@ pub fn settle(machine: &Machine, joining: Joining) -> Result<()> {
         true => planned,
         false => planned.only(Plan::of_renewal),
     };
-    machine.apply(&planned)?;
+    machine.apply(&planned, RENEW)?;
     if !machine.root.is_live() {
         return Ok(());
     }

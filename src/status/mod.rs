@@ -84,6 +84,9 @@ pub struct Report {
     /// its own node.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub masters: Option<MastersReport>,
+    /// A run that was interrupted before it completed, in words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub interrupted: Option<String>,
     /// What went wrong at the last boot, though the node may be healthy.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub boot: Option<String>,
@@ -407,6 +410,7 @@ impl Report {
             peers: Vec::new(),
             addons: Vec::new(),
             masters: None,
+            interrupted: None,
             boot: None,
             changing: None,
         }
@@ -421,6 +425,19 @@ impl Report {
             }
         }
         self
+    }
+
+    /// Adds a run that was interrupted.
+    #[must_use]
+    pub fn with_interrupted(self, root: &Root, now: OffsetDateTime) -> Report {
+        // A damaged journal does not say what to run again; the next run writes it anew.
+        let run = records::run(root).ok().flatten();
+        let run = run.filter(|run| !run.process.as_ref().is_some_and(records::lives));
+        let interrupted = run.map(|run| run.told(now));
+        Report {
+            interrupted,
+            ..self
+        }
     }
 
     /// Adds what went wrong at the last boot.

@@ -52,6 +52,10 @@ pub trait Change {
     /// followed.
     fn remove_content(&self, path: &str) -> Result<()>;
 
+    /// Removes the directory at `path`, if it is an empty directory and nothing is mounted there. Returns whether it
+    /// did.
+    fn remove_empty(&self, path: &str) -> Result<bool>;
+
     /// Renames `path`, if it exists, to `to`, which must not exist yet.
     fn rename(&self, path: &str, to: &str) -> Result<()>;
 
@@ -129,6 +133,26 @@ impl Change for Root {
                 Err(error).with_context(|| format!("cannot remove the content of {path}"))
             }
             _ => Ok(()),
+        }
+    }
+
+    fn remove_empty(&self, path: &str) -> Result<bool> {
+        let dir = self.resolve_entry(path)?;
+        match fs::remove_dir(&dir) {
+            Ok(()) => {
+                sync_directory(dir.parent().unwrap_or(&self.dir))?;
+                Ok(true)
+            }
+            Err(error) if is_absent(&error) => Ok(false),
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::ResourceBusy
+                ) =>
+            {
+                Ok(false)
+            }
+            Err(error) => Err(error).with_context(|| format!("cannot remove {path}")),
         }
     }
 

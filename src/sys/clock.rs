@@ -53,6 +53,13 @@ pub fn span(time: Duration) -> String {
     }
 }
 
+/// The present time to the second, in UTC, as a part of the name of a file.
+pub fn stamp() -> String {
+    let now = OffsetDateTime::now_utc();
+    let (hour, minute, second) = now.to_hms();
+    format!("{}-{hour:02}{minute:02}{second:02}", now.date())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

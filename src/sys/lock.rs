@@ -25,7 +25,7 @@ use super::waiting::Waiting;
 const LOOK: Duration = Duration::from_secs(1);
 
 /// The directory of the lock files of root. Nobody else can open it, and so nobody else can hold a lock: whoever
-/// may open a file, even read-only, can lock it. It is empty while no run has a lock, and gone after a boot.
+/// may open a file, even read-only, can lock it. It exists while a run has a lock.
 const LOCKS: &str = "/run/appliance-locks";
 
 /// What a run waits for that finds the machine locked.
@@ -45,9 +45,11 @@ pub struct Lock {
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // Only the run with the lock removes the file. If it cannot, the empty file hinders nobody.
+        // Only the run with the lock removes the file. If it cannot, the empty file hinders nobody. The directory stays
+        // while another run has a file there.
         if let Some(file) = &self.file {
             let _ = fs::remove_file(file);
+            let _ = file.parent().map(fs::remove_dir);
         }
     }
 }
@@ -128,10 +130,17 @@ fn lock_file(dir: &Path) -> io::Result<Option<PathBuf>> {
     }
     let own = fs::metadata(dir)?;
     let name = format!("{}-{}-{}", major(own.dev()), minor(own.dev()), own.ino());
-    match DirBuilder::new().mode(0o700).create(LOCKS) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+    let locks = Path::new(LOCKS);
+    let has_run = locks.parent().is_some_and(Path::is_dir);
+    Ok(has_run.then(|| locks.join(name)))
+}
+
+/// Makes the directory of a lock file, which only its owner can open.
+fn make_directory(file: &Path) -> io::Result<()> {
+    let dir = file.parent().unwrap_or(file);
+    match DirBuilder::new().mode(0o700).create(dir) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
-        _ => Ok(Some(Path::new(LOCKS).join(name))),
+        _ => Ok(()),
     }
 }
 
@@ -143,7 +152,14 @@ fn attempt(path: &Path, is_lock_file: bool) -> Result<Lock, Failure> {
     options.write(is_lock_file).create(is_lock_file);
     options.custom_flags(OFlag::O_NOFOLLOW.bits());
     loop {
-        let open = options.open(path).map_err(|error| failed(error.into()))?;
+        if is_lock_file {
+            make_directory(path).map_err(|error| failed(error.into()))?;
+        }
+        let open = match options.open(path) {
+            // A run that ended has removed the directory.
+            Err(error) if is_lock_file && error.kind() == io::ErrorKind::NotFound => continue,
+            open => open.map_err(|error| failed(error.into()))?,
+        };
         match Flock::lock(open, FlockArg::LockExclusiveNonblock) {
             Ok(held) if is_at(&held, path).map_err(|error| failed(error.into()))? => {
                 return Ok(Lock {
@@ -292,6 +308,8 @@ mod tests {
             (locks.permissions().mode() & 0o777, locks.uid()),
             (0o700, 0)
         );
+        // One who looks makes nothing.
+        assert!(Holder::of(&root).is_some());
         drop(held);
         assert!(!file.exists());
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);

@@ -8,7 +8,10 @@ use anyhow::{Context, Result};
 use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
-use procfs::process::Process;
+use procfs::process::{FDTarget, MMapPath, Process};
+
+/// The longest part of a command that a message shows, in characters.
+const MOST_SHOWN: usize = 200;
 
 /// Runs `work` on a thread with a separate mount namespace. The kernel unmounts everything when the
 /// thread ends or the program is killed; no other process sees these mounts.
@@ -39,6 +42,35 @@ pub fn below(dir: &Path) -> Result<Vec<PathBuf>> {
         .collect();
     below.reverse();
     Ok(below)
+}
+
+/// The processes that use the file system mounted at `point`, each as its ID and its command: what they opened, map,
+/// run, or work in is on it.
+pub fn users(point: &Path) -> Vec<String> {
+    let all = procfs::process::all_processes().into_iter().flatten();
+    let all = all.flatten().filter(|process| uses(process, point));
+    let told = |process: Process| {
+        let command = process.cmdline().unwrap_or_default().join(" ");
+        let command: String = command.chars().take(MOST_SHOWN).collect();
+        format!("process {} (`{}`)", process.pid, command.escape_debug())
+    };
+    all.map(told).collect()
+}
+
+fn uses(process: &Process, point: &Path) -> bool {
+    let is_below = |path: &Path| path.starts_with(point);
+    let mut places = [process.cwd(), process.root(), process.exe()]
+        .into_iter()
+        .flatten();
+    let open = || {
+        let mut open = process.fd().into_iter().flatten().flatten();
+        open.any(|open| matches!(open.target, FDTarget::Path(path) if is_below(&path)))
+    };
+    let maps = || {
+        let mut maps = process.maps().into_iter().flatten();
+        maps.any(|map| matches!(map.pathname, MMapPath::Path(path) if is_below(&path)))
+    };
+    places.any(|path| is_below(&path)) || open() || maps()
 }
 
 /// All mount points.

@@ -145,6 +145,17 @@ impl Runner for System {
     }
 }
 
+/// As [`System`], with a limit of time for each program that has no shorter one of its own.
+#[derive(Clone, Copy, Debug)]
+pub struct Limited(pub Duration);
+
+impl Runner for Limited {
+    fn run(&self, command: &Command) -> Result<Output> {
+        let limit = command.limit.map_or(self.0, |own| own.min(self.0));
+        System.run(&command.clone().within(limit))
+    }
+}
+
 /// As [`System`], until this process gets a signal to end: then the running program is killed, which
 /// is an error, and no other is started.
 #[derive(Clone, Debug)]
@@ -283,5 +294,13 @@ mod tests {
             .unwrap();
         assert_eq!(plain, limited);
         assert_eq!((plain.code, plain.stdout.as_str()), (Some(3), "out\n"));
+    }
+    #[test]
+    fn a_limit_for_all_programs_is_that_of_each() {
+        let command = Command::new("sleep", &["1000"]);
+        let error = Limited(Duration::from_millis(100))
+            .run(&command)
+            .unwrap_err();
+        assert!(error.is::<TookTooLong>(), "{error:#}");
     }
 }

@@ -17,6 +17,13 @@ pub fn yaml(content: &[u8]) -> io::Result<NamedTempFile> {
     Ok(file)
 }
 
+/// A file with that content for another program.
+pub fn named(content: &[u8]) -> io::Result<NamedTempFile> {
+    let mut file = temporary::file_in(&env::temp_dir())?;
+    file.write_all(content)?;
+    Ok(file)
+}
+
 /// A file without a name, to be read from its beginning.
 pub fn unnamed(content: &[u8]) -> io::Result<File> {
     let mut file = tempfile::tempfile()?;

@@ -49,7 +49,7 @@ fn node(role: &str, profile: &str) -> Machine {
 }
 
 /// Puts the certificates of a worker into the machine.
-fn issue(machine: &Machine) {
+pub fn issue(machine: &Machine) {
     let dir = tempfile::tempdir().unwrap();
     for command in [
         "certs init --ca ca",

@@ -141,11 +141,11 @@ fn a_directory_as_output_is_named() {
 
 #[test]
 fn what_would_remove_a_node_is_never_led_to_install() {
-    for arguments in [&["uninstall"][..], &["reset"], &["help", "uninstall"]] {
+    for arguments in [&["uninstall"][..], &["help", "uninstall"]] {
         let ended = output(arguments);
         let text = said(&ended);
         assert_eq!(ended.status.code(), Some(2), "{text}");
-        assert!(text.contains("cannot remove a node yet"), "{text}");
+        assert!(text.contains("appliance reset --dry-run"), "{text}");
         assert!(
             !text.contains("install`") && !text.contains("'install'"),
             "{text}"

@@ -9,6 +9,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use crate::harness::{Machine, payload, said, tiny_program};
+use crate::reset;
 use crate::workshop::Workshop;
 
 /// The system calls at which a command is killed. `write` is not among them: what it writes is of no use to
@@ -194,6 +195,38 @@ fn the_renewal_of_certificates_leaves_nothing_temporary() {
         fs::remove_file(ca.join(format!("{name}/{name}.pem"))).unwrap();
     }
     an_interrupted_installation_leaves_nothing(&machine);
+}
+
+#[test]
+fn a_reset_leaves_nothing_of_the_node_and_loses_no_key() {
+    let machine = Machine::new();
+    machine.installed(&[]);
+    machine.put("var/lib/etcd/member/wal/0.wal", "acknowledged");
+    let key = machine.read("etc/kubernetes/ca/ca-key.pem").into_bytes();
+    let before = tempfile::tempdir().unwrap();
+    let before = before.path().join("root");
+    copy(&machine.root(), &before);
+    let command = reset::command(&machine.root(), &["--yes", "--data", "--keys"]);
+    let begin = || copy(&before, &machine.root());
+    let backups = machine.root().join("var/backups");
+    let ends = |output: &Output| {
+        // One copy is whole. What was removed before it is in none.
+        let copies = fs::read_dir(&backups)
+            .unwrap()
+            .map(|entry| entry.unwrap().path());
+        let copies: Vec<Vec<u8>> = copies.map(|path| fs::read(path).unwrap()).collect();
+        let has = |copy: &[u8], text: &[u8]| copy.windows(text.len()).any(|part| part == text);
+        let whole = |copy: &Vec<u8>| has(copy, &key) && has(copy, b"acknowledged");
+        assert!(
+            copies.iter().any(whole),
+            "{} copies: {}",
+            copies.len(),
+            said(output)
+        );
+        fs::remove_dir_all(&backups).unwrap();
+        output.status.success()
+    };
+    survives(&machine.root(), &begin, &command, &ends);
 }
 
 #[test]

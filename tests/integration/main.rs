@@ -59,6 +59,7 @@ mod readme;
 mod registry;
 mod releases;
 mod rendered;
+mod reset;
 mod rotate;
 mod rotate_accounts;
 mod rotate_ca;

@@ -10,8 +10,9 @@ use appliance::desired::{Content, Desired, File, Objects, Purpose, RunningServic
 use appliance::nodespec::{Profile, Role, Shape};
 use appliance::observe::records;
 use appliance::pki::Secret;
-use appliance::plan::{Current, CurrentFile, Live, OBJECTS, Plan, Step, UnitState, teardown};
+use appliance::plan::{Current, CurrentFile, Live, OBJECTS, Plan, Step, UnitState};
 use appliance::records::images::NodeImage;
+use appliance::removal::teardown;
 use appliance::sys::change::Change;
 use appliance::sys::process::{Command, Output, Runner};
 use appliance::sys::root::Root;
@@ -302,7 +303,7 @@ fn a_simple_node_is_taken_down_and_nothing_of_worth_is_removed() {
         profile: Profile::Simple,
         balanced: false,
     };
-    let plan = teardown(shape, "now");
+    let plan = Plan::of_removal(teardown(shape, "now"));
     carry_out_plan(&root, &recorder, &plan).unwrap();
     let ran = recorder.ran.borrow().clone();
     let stopped: Vec<&str> = ran
@@ -361,6 +362,7 @@ fn carry_out_plan(root: &Root, recorder: &Recorder, plan: &Plan) -> Result<()> {
         unpack: &|_| Ok(()),
         install_program: &|_| Ok(()),
         announce: &|_, _, _| {},
+        command: None,
     }
     .run(plan)
 }

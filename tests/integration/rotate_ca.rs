@@ -29,8 +29,8 @@ use crate::rotate::prepared;
 
 /// The nodes and pods of a cluster, as a test chooses.
 #[derive(Default)]
-struct Others {
-    behind: RefCell<Vec<String>>,
+pub struct Others {
+    pub behind: RefCell<Vec<String>>,
     blind: RefCell<Vec<String>>,
     /// The digests for which the nodes were asked.
     asked: RefCell<Vec<String>>,
@@ -49,7 +49,7 @@ impl Cluster for Others {
     }
 }
 
-const BEGIN: Wish = Wish {
+pub const BEGIN: Wish = Wish {
     begin: true,
     without_pods: false,
     given: None,
@@ -61,7 +61,7 @@ const GO_ON: Wish = Wish {
 };
 
 /// One run on the only master.
-fn rotated(master: &Installed, cluster: &dyn Cluster, wish: &Wish) -> Result<Report> {
+pub fn rotated(master: &Installed, cluster: &dyn Cluster, wish: &Wish) -> Result<Report> {
     let around = Around {
         cluster,
         masters: &Alone::default(),
@@ -70,7 +70,7 @@ fn rotated(master: &Installed, cluster: &dyn Cluster, wish: &Wish) -> Result<Rep
     rotate(master, around, wish)
 }
 
-fn set(list: &RefCell<Vec<String>>, items: &[&str]) {
+pub fn set(list: &RefCell<Vec<String>>, items: &[&str]) {
     *list.borrow_mut() = items.iter().map(|&item| item.to_owned()).collect();
 }
 

@@ -35,6 +35,7 @@ installed_for_tests=(
     dosfstools
     fdisk # sfdisk: partitions of images
     g++ # libFuzzer
+    ipset # real sets of addresses, for the test of `appliance reset`
     mtools
     openssl
     python3-venv

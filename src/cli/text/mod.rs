@@ -61,7 +61,7 @@ Where things are:
   /etc/kubernetes               certificates, kubeconfigs, audit policy
   /etc/systemd/system           the node's units
   /opt/appliance/current        the installed bundle
-  /var/lib/etcd                 etcd's data; never deleted
+  /var/lib/etcd                 etcd's data; deleted by `reset --data` only
   /var/lib/appliance            the program's own records
 
 More: appliance help";
@@ -138,6 +138,25 @@ Examples:
   appliance convert --root /mnt --dry-run
 
 More: appliance help install";
+
+pub const RESET: &str = "\
+Examples:
+  appliance reset --dry-run          # show what will be removed
+  appliance reset                    # keep etcd's data and the keys
+  appliance reset --data --keys      # remove them too, after a last copy
+  appliance reset --yes -o json
+  appliance reset --root /mnt --dry-run
+
+What belongs to others stays: rules, chains, routes, images, containers, and all
+lines of shared files that this program did not write. On a worker, the pods
+move to other nodes and the node is deleted from the cluster, if an API server
+answers. One of several masters leaves etcd's cluster first.
+
+Exit codes: 0 done, or nothing to remove; 1 something is left, run it again;
+2 refused, for example because etcd would lose its majority; 5 another run is
+changing this machine.
+
+More: appliance help reset";
 
 pub const DETECT: &str = "\
 Examples:

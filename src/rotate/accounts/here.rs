@@ -8,6 +8,7 @@ use crate::install::Machine;
 use crate::paths::{NEXT_SERVICE_ACCOUNT, SERVICE_ACCOUNT_PRIVATE, SERVICE_ACCOUNT_PUBLIC};
 use crate::pki::Secret;
 use crate::plan::{Plan, Step};
+use crate::records::run::RENEW;
 use crate::rotate::files::{public, secret};
 use crate::rotate::here::{readers, refuse_other_changes, until_running, until_up};
 
@@ -51,7 +52,8 @@ impl Node for Here<'_> {
         let machine = self.0;
         let planned = machine.plan(&machine.identity(Joining::Pretended)?)?;
         let readers = readers(machine, &FILES);
-        machine.apply(&planned.only(|plan| plan.of_file(SERVICE_ACCOUNT_PUBLIC, &readers)))?;
+        let planned = planned.only(|plan| plan.of_file(SERVICE_ACCOUNT_PUBLIC, &readers));
+        machine.apply(&planned, RENEW)?;
         if machine.root.is_live() {
             until_up(machine.runner)?;
             until_running(machine.runner, "kube-controller-manager")?;

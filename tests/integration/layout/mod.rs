@@ -1,6 +1,6 @@
 //! The layout of the source: which room imports which, directly or through others.
 
-mod paths;
+pub mod paths;
 mod rules;
 mod tree;
 

@@ -26,6 +26,17 @@ fn constants() -> BTreeMap<String, String> {
     constants.filter_map(text).collect()
 }
 
+/// Every path in `paths.rs`, also those in lists.
+pub fn written() -> Vec<String> {
+    let mut literals = Literals::default();
+    literals.visit_file(&syn::parse_file(&sources()["paths"]).unwrap());
+    let mut all: Vec<String> = literals.0;
+    all.retain(|text| text.starts_with('/'));
+    all.sort();
+    all.dedup();
+    all
+}
+
 #[derive(Default)]
 struct Literals(Vec<String>);
 

@@ -16,6 +16,7 @@ pub const PURE: &[&str] = &[
     "plan",
     "preflight",
     "records",
+    "removal",
     "render",
     "user_data",
     "workloads",

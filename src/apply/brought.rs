@@ -1,0 +1,140 @@
+//! Notes what an installation brings, before it brings it ([`crate::records::brought`]).
+
+use anyhow::Result;
+
+use super::records::write_json;
+use crate::clients::{kernel, netfilter};
+use crate::observe::records;
+use crate::paths::{self, BUNDLES, PROGRAM};
+use crate::plan::{Plan, Step};
+use crate::records::brought::Brought;
+use crate::removal::ours::{DIRECTORIES, SHARED_DIRECTORIES, SYSCTLS_OF_PROXY};
+use crate::sys::process::Runner;
+use crate::sys::root::Root;
+
+/// Begins the record on a machine that is no node yet. The caller has written nothing.
+pub fn begin(root: &Root, runner: &dyn Runner) -> Result<()> {
+    let is_node = root.exists(paths::STATE)? || root.exists(paths::STARTED_WITH)?;
+    if is_node || records::brought(root)?.is_some() {
+        return Ok(());
+    }
+    write_json(root, paths::BROUGHT, &first(root, runner)?)
+}
+
+/// Notes what the steps of `plan` bring that this machine does not have.
+pub fn note(root: &Root, runner: &dyn Runner, plan: &Plan) -> Result<()> {
+    let before = records::brought(root)?;
+    let is_node = root.exists(paths::STATE)? || root.exists(paths::STARTED_WITH)?;
+    let mut record = match &before {
+        Some(before) => before.clone(),
+        None if is_node => Brought::default(),
+        None => first(root, runner)?,
+    };
+    for step in &plan.steps {
+        record.add(of_step(root, step)?);
+    }
+    match before.as_ref() == Some(&record) {
+        true => Ok(()),
+        false => write_json(root, paths::BROUGHT, &record),
+    }
+}
+
+/// What is known before anything is written: what the programs of a node make and change by themselves.
+fn first(root: &Root, runner: &dyn Runner) -> Result<Brought> {
+    let mut record = Brought {
+        whole: true,
+        ..Brought::default()
+    };
+    for directory in DIRECTORIES.iter().chain(SHARED_DIRECTORIES) {
+        missing(root, &format!("{directory}/"), &mut record)?;
+    }
+    if root.is_live() {
+        record.add(of_programs(root, runner)?);
+    }
+    Ok(record)
+}
+
+/// Notes that an image is loaded into docker, which did not have it.
+pub fn note_image(root: &Root, reference: &str) -> Result<()> {
+    let Some(mut record) = records::brought(root)? else {
+        return Ok(());
+    };
+    match record.images.insert(reference.to_owned()) {
+        true => write_json(root, paths::BROUGHT, &record),
+        false => Ok(()),
+    }
+}
+
+fn of_step(root: &Root, step: &Step) -> Result<Brought> {
+    let mut brought = Brought::default();
+    let new = |path: &str| Ok::<_, anyhow::Error>(!root.exists(path)?);
+    match step {
+        Step::CreateDirectory(directory) => {
+            missing(root, &format!("{}/", directory.path), &mut brought)?;
+        }
+        Step::WriteFile {
+            path, new: true, ..
+        } => {
+            missing(root, path, &mut brought)?;
+            brought.files.insert(path.clone());
+        }
+        Step::SetLink(link) if new(&link.path)? => {
+            missing(root, &link.path, &mut brought)?;
+            brought.files.insert(link.path.clone());
+        }
+        Step::InstallProgram if new(PROGRAM)? => drop(brought.files.insert(PROGRAM.to_owned())),
+        Step::Unpack { digest } if new(&format!("{BUNDLES}/{digest}"))? => {
+            brought.bundles.insert(digest.clone());
+        }
+        Step::LoadModule(module) => drop(brought.modules.insert(module.clone())),
+        Step::SetSysctl { key, .. } => {
+            let value = kernel::sysctl(key);
+            brought
+                .sysctls
+                .extend(value.map(|value| (key.clone(), value)));
+        }
+        _ => {}
+    }
+    Ok(brought)
+}
+
+/// The settings that the programs of a node change.
+fn of_programs(root: &Root, runner: &dyn Runner) -> Result<Brought> {
+    let keys = SYSCTLS_OF_PROXY.iter();
+    let values = keys.filter_map(|key| Some(((*key).to_owned(), kernel::sysctl(key)?)));
+    Ok(Brought {
+        sysctls: values.collect(),
+        forward: netfilter::forward_policy(runner, root)?,
+        ..Brought::default()
+    })
+}
+
+/// Adds the directories above `path` that do not exist.
+fn missing(root: &Root, path: &str, brought: &mut Brought) -> Result<()> {
+    for (end, _) in path.match_indices('/').skip(1) {
+        let directory = &path[..end];
+        if !root.exists(directory)? {
+            brought.directories.insert(directory.to_owned());
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::sys::change::Change;
+
+    #[test]
+    fn only_directories_that_do_not_exist_are_brought() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Root::open(dir.path()).unwrap();
+        root.create_dir("/etc/cni", 0o755).unwrap();
+        let mut brought = Brought::default();
+        missing(&root, "/etc/cni/net.d/10-calico.conf", &mut brought).unwrap();
+        missing(&root, "/etc/calico/", &mut brought).unwrap();
+        let directories: Vec<String> = brought.directories.into_iter().collect();
+        assert_eq!(directories, ["/etc/calico", "/etc/cni/net.d"]);
+    }
+}

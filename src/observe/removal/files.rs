@@ -1,0 +1,201 @@
+//! The files and directories of a node.
+
+use anyhow::Result;
+
+use super::{Records, data, filled, has_our_unit, has_records, put_aside};
+use crate::components::BOOT_UNIT;
+use crate::paths::{self, BUNDLES, CURRENT, PATH_DIR, UNITS_DIR};
+use crate::plan::without_part;
+use crate::records::brought::Brought;
+use crate::removal::ours::{
+    DATA, DIRECTORIES, FILES, KEYS, RECORDS, SHARED_DIRECTORIES, TREES, units,
+};
+use crate::removal::{DOCKER_UNIT, Found};
+use crate::sys::mount;
+use crate::sys::root::Root;
+
+/// How long the name of an unpacked bundle is: a SHA-256 digest in hexadecimal.
+const DIGEST: usize = 64;
+
+/// Reads them.
+pub fn read(root: &Root, records: &Records, found: &mut Found) -> Result<()> {
+    found.data = data(root)?;
+    found.member = root.exists(paths::ETCD_MEMBER_DATA)?;
+    found.keys = filled(root, KEYS)?;
+    found.records = has_records(root)?;
+    for path in TREES {
+        if root.exists(path)? {
+            found.trees.push((*path).to_owned());
+        }
+    }
+    bundles(root, records, found)?;
+    kubelet(root, found)?;
+    units_and_links(root, found)?;
+    for path in FILES {
+        if root.exists(path)? {
+            found.files.push((*path).to_owned());
+        }
+    }
+    noted(root, records, found)?;
+    hosts(root, records, found)?;
+    let brought = records.has_brought(|brought| brought.files.contains(paths::PROGRAM));
+    // Without a record, the program may have come with the image, or with the operator.
+    if records.is_whole() && brought && root.exists(paths::PROGRAM)? {
+        found.program = Some(paths::PROGRAM.to_owned());
+    }
+    directories(root, records, found)
+}
+
+/// What a run leaves that was interrupted after it removed the last record.
+pub fn leftovers(root: &Root, found: &mut Found) -> Result<()> {
+    if root.is_dir(paths::RECORDS_DIR)? && root.list(paths::RECORDS_DIR)?.is_empty() {
+        found.directories.push(paths::RECORDS_DIR.to_owned());
+        found.any_empty = true;
+    }
+    Ok(())
+}
+
+/// The bundles that were unpacked here, and the link to the one in use. Those of a golden image stay.
+fn bundles(root: &Root, records: &Records, found: &mut Found) -> Result<()> {
+    for name in root.list(BUNDLES)? {
+        let is_digest = name.len() == DIGEST && name.bytes().all(|byte| byte.is_ascii_hexdigit());
+        if is_digest && records.has_brought(|brought| brought.bundles.contains(&name)) {
+            found.trees.push(format!("{BUNDLES}/{name}"));
+        }
+    }
+    let is_brought = |brought: &Brought| brought.files.contains(CURRENT);
+    if root.exists(CURRENT)? && records.has_brought(is_brought) {
+        found.files.push(CURRENT.to_owned());
+    }
+    Ok(())
+}
+
+/// The content of the kubelet's directory, besides its keys.
+fn kubelet(root: &Root, found: &mut Found) -> Result<()> {
+    for name in root.list(paths::KUBELET_DIR)? {
+        let path = format!("{}/{name}", paths::KUBELET_DIR);
+        if path != paths::KUBELET_PKI_DIR {
+            found.trees.push(path);
+        }
+    }
+    let caches = paths::KUBECTL_CACHES.iter();
+    // `kubectl` of the operator writes there, too: it is only a cache.
+    for path in caches {
+        if root.exists(path)? && is_link_to(root, paths::ROOT_KUBECONFIG, paths::ADMIN_KUBECONFIG)?
+        {
+            found.trees.push((*path).to_owned());
+        }
+    }
+    Ok(())
+}
+
+fn units_and_links(root: &Root, found: &mut Found) -> Result<()> {
+    let mut names = units();
+    names.push(DOCKER_UNIT.to_owned());
+    for directory in root.list(UNITS_DIR)? {
+        if !directory.ends_with(".wants") {
+            continue;
+        }
+        for name in root.list(&format!("{UNITS_DIR}/{directory}"))? {
+            let path = format!("{UNITS_DIR}/{directory}/{name}");
+            let is_ours = names.contains(&name)
+                && is_link_to(root, &path, &paths::unit(&name))?
+                && (has_our_unit(root, &name)? || !root.exists(&paths::unit(&name))?);
+            if is_ours {
+                found.files.push(path);
+            }
+        }
+    }
+    for name in names.iter().filter(|name| *name != BOOT_UNIT) {
+        if has_our_unit(root, name)? {
+            found.files.push(paths::unit(name));
+        }
+    }
+    for name in root.list(PATH_DIR)? {
+        let path = format!("{PATH_DIR}/{name}");
+        if is_link_below(root, &path, &format!("{BUNDLES}/"))? {
+            found.files.push(path);
+        }
+    }
+    if is_link_to(root, paths::ROOT_KUBECONFIG, paths::ADMIN_KUBECONFIG)? {
+        found.files.push(paths::ROOT_KUBECONFIG.to_owned());
+    }
+    Ok(())
+}
+
+fn is_link_to(root: &Root, path: &str, target: &str) -> Result<bool> {
+    is_link(root, path, |found| found == target)
+}
+
+fn is_link_below(root: &Root, path: &str, directory: &str) -> Result<bool> {
+    is_link(root, path, |found| found.starts_with(directory))
+}
+
+fn is_link(root: &Root, path: &str, fits: impl Fn(&str) -> bool) -> Result<bool> {
+    if !root.entry(path)?.is_some_and(|found| found.is_symlink()) {
+        return Ok(false);
+    }
+    let target = root.link(path)?;
+    Ok(target.is_some_and(|target| target.to_str().is_some_and(&fits)))
+}
+
+fn hosts(root: &Root, records: &Records, found: &mut Found) -> Result<()> {
+    let Some(rest) = root.read(paths::HOSTS)?.as_deref().and_then(without_part) else {
+        return Ok(());
+    };
+    let is_brought = |record: &Brought| record.files.contains(paths::HOSTS);
+    let is_brought = records.brought.as_ref().is_some_and(is_brought);
+    match rest.is_empty() && is_brought {
+        true => found.files.push(paths::HOSTS.to_owned()),
+        false => found.parts.push(paths::HOSTS.to_owned()),
+    }
+    Ok(())
+}
+
+/// The directories that go if they are empty, deepest first: those that were not here before the node; without a
+/// record of that, those that a node has.
+fn directories(root: &Root, records: &Records, found: &mut Found) -> Result<()> {
+    let named = records.brought.iter();
+    let named = named.flat_map(|record| &record.directories);
+    let put_aside = put_aside(root)?;
+    let mut all: Vec<&str> = named.chain(&put_aside).map(String::as_str).collect();
+    if !records.is_whole() {
+        all.extend(DIRECTORIES.iter().chain(SHARED_DIRECTORIES));
+    }
+    // Logs stay, and so do their directories.
+    all.retain(|path| !path.starts_with("/var/log/"));
+    // A longer path is deeper, or beside it.
+    all.sort_by(|one, other| other.len().cmp(&one.len()).then(one.cmp(other)));
+    all.dedup();
+    let mounted = mount::points().unwrap_or_default();
+    for path in all {
+        if root.entry(path)?.is_some_and(|entry| entry.is_dir()) {
+            let is_empty = root.list(path)?.is_empty();
+            found.any_empty |= is_empty && !mounted.contains(&root.resolve(path)?);
+            found.directories.push(path.to_owned());
+        }
+    }
+    Ok(())
+}
+
+/// The other files that the installation brought, as far as it noted them.
+fn noted(root: &Root, records: &Records, found: &mut Found) -> Result<()> {
+    // Others may have put a file of their own there, and this program looks at each.
+    let looked_at = [UNITS_DIR, PATH_DIR];
+    let is_below = |path: &str, directory: &str| {
+        let rest = path.strip_prefix(directory);
+        rest.is_some_and(|rest| rest.starts_with('/'))
+    };
+    let named = records.brought.iter().flat_map(|record| &record.files);
+    for path in named {
+        let mut special = looked_at.iter().chain(DATA).chain(KEYS);
+        let is_special = special.any(|directory| is_below(path, directory))
+            || RECORDS.contains(&&**path)
+            || [paths::HOSTS, paths::ROOT_KUBECONFIG, CURRENT].contains(&&**path);
+        let is_tree = found.trees.iter().any(|tree| is_below(path, tree));
+        if !is_special && !is_tree && !found.files.contains(path) && root.exists(path)? {
+            found.files.push(path.clone());
+        }
+    }
+    Ok(())
+}

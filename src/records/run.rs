@@ -1,0 +1,137 @@
+//! The journal of a run that changes the machine: what was begun, and how far it is. It exists from the first
+//! change to the last one. Pure.
+
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+
+/// The command that installs a node.
+pub const INSTALL: &str = "install";
+/// The command that renews certificates, and continues every rotation of keys.
+pub const RENEW: &str = "certs renew";
+/// The command that changes the profile of a node.
+pub const CONVERT: &str = "convert";
+/// The command that makes a node an ordinary machine again.
+pub const RESET: &str = "reset";
+
+/// A run that has begun to change the machine.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Run {
+    /// The command, such as `install`.
+    pub command: String,
+    /// When its first step began.
+    #[serde(with = "time::serde::rfc3339")]
+    pub begun: OffsetDateTime,
+    /// When the step under way began.
+    #[serde(with = "time::serde::rfc3339")]
+    pub at: OffsetDateTime,
+    /// The number of the step under way, from 1. The steps before it are done.
+    pub step: usize,
+    /// How many steps there are.
+    pub of: usize,
+    /// The step under way, in words.
+    pub what: String,
+    /// The process that runs it.
+    pub process: Option<ProcessId>,
+    /// The last copy of data and keys that a reset has made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub copy: Option<LastCopy>,
+}
+
+/// The last copy of data and keys, before a reset removes them.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub struct LastCopy {
+    /// The archive.
+    pub path: String,
+    /// The directories in it.
+    pub of: Vec<String>,
+}
+
+/// A process, told apart from all others, also after a boot.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub struct ProcessId {
+    /// Its number.
+    pub id: i32,
+    /// When it began, in the kernel's ticks since the boot.
+    pub began: u64,
+    /// The identifier of the boot.
+    pub boot: String,
+}
+
+impl Run {
+    /// What to tell about this run at the time `now`, if it was interrupted.
+    pub fn told(&self, now: OffsetDateTime) -> String {
+        let Run {
+            command,
+            step,
+            of,
+            what,
+            ..
+        } = self;
+        let ago = ago((now - self.at).whole_seconds());
+        format!(
+            "{command} was interrupted {ago} at step {step} of {of} ({what}); run it again: `appliance {command}`"
+        )
+    }
+}
+
+/// How long ago, in the largest unit that fits.
+fn ago(seconds: i64) -> String {
+    let (count, unit) = match seconds {
+        ..60 => return "just now".to_owned(),
+        60..3600 => (seconds / 60, "minute"),
+        3600..86_400 => (seconds / 3600, "hour"),
+        _ => (seconds / 86_400, "day"),
+    };
+    match count {
+        1 => format!("1 {unit} ago"),
+        _ => format!("{count} {unit}s ago"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use time::Duration;
+
+    use super::*;
+
+    fn run(at: OffsetDateTime) -> Run {
+        Run {
+            command: "install".to_owned(),
+            begun: at,
+            at,
+            step: 41,
+            of: 91,
+            what: "start etcd".to_owned(),
+            process: None,
+            copy: None,
+        }
+    }
+
+    #[test]
+    fn an_interrupted_run_is_told_with_its_step_and_the_next_command() {
+        let at = OffsetDateTime::UNIX_EPOCH;
+        assert_eq!(
+            run(at).told(at + Duration::seconds(200)),
+            "install was interrupted 3 minutes ago at step 41 of 91 (start etcd); run it again: \
+             `appliance install`"
+        );
+        for (seconds, expected) in [
+            // The clock may have been set back.
+            (-5, "just now"),
+            (3599, "59 minutes ago"),
+            (3600, "1 hour ago"),
+            (200_000, "2 days ago"),
+        ] {
+            assert_eq!(ago(seconds), expected);
+        }
+    }
+
+    #[test]
+    fn a_journal_is_read_as_it_was_written() {
+        let run = run(OffsetDateTime::UNIX_EPOCH);
+        let text = serde_json::to_string(&run).unwrap();
+        assert_eq!(serde_json::from_str::<Run>(&text).unwrap(), run);
+    }
+}
