@@ -5,7 +5,7 @@ use anyhow::Result;
 use super::records::write_json;
 use crate::clients::{kernel, netfilter};
 use crate::observe::records;
-use crate::paths::{self, BUNDLES, PROGRAM};
+use crate::paths::{self, BUNDLES, ETCD_ENVIRONMENT, PROGRAM};
 use crate::plan::{Plan, Step};
 use crate::records::brought::Brought;
 use crate::removal::ours::{DIRECTORIES, SHARED_DIRECTORIES, SYSCTLS_OF_PROXY};
@@ -77,6 +77,10 @@ fn of_step(root: &Root, step: &Step) -> Result<Brought> {
         } => {
             missing(root, path, &mut brought)?;
             brought.files.insert(path.clone());
+        }
+        Step::PrepareEtcd(_) if new(ETCD_ENVIRONMENT)? => {
+            missing(root, ETCD_ENVIRONMENT, &mut brought)?;
+            brought.files.insert(ETCD_ENVIRONMENT.to_owned());
         }
         Step::SetLink(link) if new(&link.path)? => {
             missing(root, &link.path, &mut brought)?;

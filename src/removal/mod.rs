@@ -93,6 +93,10 @@ pub struct Found {
     pub files: Vec<String>,
     /// Directories to remove with their content.
     pub trees: Vec<String>,
+    /// The copies of files that were here before the node, each with its old path.
+    pub back: Vec<(String, String)>,
+    /// The other copies of files that someone changed.
+    pub copies: Vec<String>,
     /// The files of others with this program's part.
     pub parts: Vec<String>,
     /// The directories that go if they are empty in the end, deepest first.
@@ -169,6 +173,8 @@ pub fn kept(found: &Found, wanted: &Wanted) -> Vec<(String, &'static str)> {
     if !found.is_node {
         return kept;
     }
+    let copies = found.copies.iter().cloned();
+    kept.extend(copies.map(|path| (path, "a copy of a file that someone changed")));
     let left = is_out_of_etcd(found);
     if !wanted.data {
         let place = |path: &String| match left && path == paths::ETCD_DIR {
@@ -287,6 +293,8 @@ fn files(found: &Found) -> Vec<Step> {
     let mut steps = Vec::new();
     steps.extend(found.trees.iter().cloned().map(Step::RemoveTree));
     steps.extend(found.files.iter().cloned().map(Step::RemoveFile));
+    let back = found.back.iter().cloned();
+    steps.extend(back.map(|(path, to)| Step::PutAside { path, to }));
     steps.extend(found.parts.iter().cloned().map(Step::RemovePart));
     steps
 }

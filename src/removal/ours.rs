@@ -7,7 +7,7 @@ use crate::paths;
 /// The container of Calico, which its unit runs.
 pub const CALICO_CONTAINER: &str = "calico-node";
 
-/// The files that an installation writes, or the node's programs, except units, records, keys and data.
+/// The files that an installation writes, except units, records, keys and data.
 pub const FILES: &[&str] = &[
     paths::ADMISSION,
     paths::AUDIT_POLICY,
@@ -15,7 +15,6 @@ pub const FILES: &[&str] = &[
     paths::ADMIN_KUBECONFIG,
     paths::CONTROLLER_MANAGER_KUBECONFIG,
     paths::SCHEDULER_KUBECONFIG,
-    paths::KUBELET_KUBECONFIG,
     paths::BOOTSTRAP_KUBECONFIG,
     paths::PROXY_KUBECONFIG,
     paths::CALICO_KUBECONFIG,
@@ -31,6 +30,10 @@ pub const FILES: &[&str] = &[
     paths::SYSCTL,
     paths::USERS,
     paths::DOCKER_DROP_IN,
+];
+/// The files that a node at work writes.
+pub const OF_PROGRAMS: &[&str] = &[
+    paths::KUBELET_KUBECONFIG,
     paths::SANDBOXES_SOCKET,
     paths::COPY,
     paths::RENEW_STAMP,
@@ -64,6 +67,7 @@ pub const RECORDS: &[&str] = &[
     paths::AUTHORITIES,
     paths::CLUSTER,
     paths::STATE,
+    paths::WRITTEN_RECORD,
     paths::RUN,
     paths::BROUGHT,
 ];

@@ -4,11 +4,13 @@ use anyhow::Result;
 
 use super::{Records, data, filled, has_our_unit, has_records, put_aside};
 use crate::components::BOOT_UNIT;
+use crate::digest::Sha256;
 use crate::paths::{self, BUNDLES, CURRENT, PATH_DIR, UNITS_DIR};
 use crate::plan::without_part;
 use crate::records::brought::Brought;
+use crate::records::written::KEPT;
 use crate::removal::ours::{
-    DATA, DIRECTORIES, FILES, KEYS, RECORDS, SHARED_DIRECTORIES, TREES, units,
+    DATA, DIRECTORIES, FILES, KEYS, OF_PROGRAMS, RECORDS, SHARED_DIRECTORIES, TREES, units,
 };
 use crate::removal::{DOCKER_UNIT, Found};
 use crate::sys::mount;
@@ -30,13 +32,15 @@ pub fn read(root: &Root, records: &Records, found: &mut Found) -> Result<()> {
     }
     bundles(root, records, found)?;
     kubelet(root, found)?;
-    units_and_links(root, found)?;
-    for path in FILES {
+    units_and_links(root, records, found)?;
+    let was_brought = |path: &&&str| records.has_brought(|brought| brought.files.contains(**path));
+    for path in FILES.iter().filter(was_brought).chain(OF_PROGRAMS) {
         if root.exists(path)? {
             found.files.push((*path).to_owned());
         }
     }
     noted(root, records, found)?;
+    copies(root, records, found)?;
     hosts(root, records, found)?;
     let brought = records.has_brought(|brought| brought.files.contains(paths::PROGRAM));
     // Without a record, the program may have come with the image, or with the operator.
@@ -89,7 +93,7 @@ fn kubelet(root: &Root, found: &mut Found) -> Result<()> {
     Ok(())
 }
 
-fn units_and_links(root: &Root, found: &mut Found) -> Result<()> {
+fn units_and_links(root: &Root, records: &Records, found: &mut Found) -> Result<()> {
     let mut names = units();
     names.push(DOCKER_UNIT.to_owned());
     for directory in root.list(UNITS_DIR)? {
@@ -98,7 +102,11 @@ fn units_and_links(root: &Root, found: &mut Found) -> Result<()> {
         }
         for name in root.list(&format!("{UNITS_DIR}/{directory}"))? {
             let path = format!("{UNITS_DIR}/{directory}/{name}");
-            let is_ours = names.contains(&name)
+            // The link of the boot goes in any case: the next boot would make the machine a node again.
+            let was_brought =
+                name == BOOT_UNIT || records.has_brought(|brought| brought.files.contains(&path));
+            let is_ours = was_brought
+                && names.contains(&name)
                 && is_link_to(root, &path, &paths::unit(&name))?
                 && (has_our_unit(root, &name)? || !root.exists(&paths::unit(&name))?);
             if is_ours {
@@ -181,21 +189,55 @@ fn directories(root: &Root, records: &Records, found: &mut Found) -> Result<()> 
 /// The other files that the installation brought, as far as it noted them.
 fn noted(root: &Root, records: &Records, found: &mut Found) -> Result<()> {
     // Others may have put a file of their own there, and this program looks at each.
-    let looked_at = [UNITS_DIR, PATH_DIR];
-    let is_below = |path: &str, directory: &str| {
-        let rest = path.strip_prefix(directory);
-        rest.is_some_and(|rest| rest.starts_with('/'))
-    };
+    let looked_at = [&[UNITS_DIR, PATH_DIR], DATA, KEYS].concat();
     let named = records.brought.iter().flat_map(|record| &record.files);
     for path in named {
-        let mut special = looked_at.iter().chain(DATA).chain(KEYS);
-        let is_special = special.any(|directory| is_below(path, directory))
+        let is_special = is_below(path, &looked_at)
             || RECORDS.contains(&&**path)
             || [paths::HOSTS, paths::ROOT_KUBECONFIG, CURRENT].contains(&&**path);
-        let is_tree = found.trees.iter().any(|tree| is_below(path, tree));
-        if !is_special && !is_tree && !found.files.contains(path) && root.exists(path)? {
+        let trees: Vec<&str> = found.trees.iter().map(String::as_str).collect();
+        let is_new = !is_below(path, &trees) && !found.files.contains(path);
+        if !is_special && is_new && root.exists(path)? {
             found.files.push(path.clone());
         }
     }
     Ok(())
+}
+
+/// The copies of files that someone else had changed or written: one of a file that was here before the node goes back
+/// to its place.
+fn copies(root: &Root, records: &Records, found: &mut Found) -> Result<()> {
+    for copy in &records.written.kept {
+        let Some(path) = copy.strip_suffix(KEPT) else {
+            continue;
+        };
+        if !root.exists(copy)? || is_below(path, &[DATA, KEYS].concat()) {
+            continue;
+        }
+        let was_here = records.is_whole()
+            && path != paths::HOSTS
+            && !records.has_brought(|brought| brought.files.contains(path));
+        let content = root.read(path)?;
+        let wrote = |content: &Vec<u8>| records.written.wrote(path, &Sha256::of(content));
+        // If someone has changed it again, nobody knows which one is right.
+        let may_go = content
+            .as_ref()
+            .is_none_or(|content| wrote(content) == Some(true));
+        if !was_here || !may_go {
+            found.copies.push(copy.clone());
+            continue;
+        }
+        if content.is_some() && !found.files.iter().any(|known| known == path) {
+            found.files.push(path.to_owned());
+        }
+        found.back.push((copy.clone(), path.to_owned()));
+    }
+    Ok(())
+}
+
+fn is_below(path: &str, directories: &[&str]) -> bool {
+    let rests = directories
+        .iter()
+        .filter_map(|directory| path.strip_prefix(directory));
+    rests.into_iter().any(|rest| rest.starts_with('/'))
 }

@@ -8,6 +8,7 @@ use crate::paths;
 use crate::records::brought::Brought;
 use crate::records::run::RESET;
 use crate::records::state::Installed;
+use crate::records::written::Written;
 use crate::removal::ours::{DATA, EVIDENCE, KEYS, OF_KEPT, RECORDS, is_our_unit, units};
 use crate::removal::{Found, is_put_aside};
 use crate::sys::process::Runner;
@@ -41,6 +42,8 @@ pub struct Records {
     pub node: Option<Installed>,
     /// What was brought.
     pub brought: Option<Brought>,
+    /// What was written.
+    pub written: Written,
 }
 
 impl Records {
@@ -51,6 +54,11 @@ impl Records {
         Ok(Records {
             node: cluster::node(root, state.as_ref())?,
             brought: records::brought(root).inspect_err(told).ok().flatten(),
+            written: records::written(root)
+                .inspect_err(told)
+                .ok()
+                .flatten()
+                .unwrap_or_default(),
         })
     }
 

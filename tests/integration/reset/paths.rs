@@ -85,6 +85,7 @@ fn each_path_of_a_node_is_removed_or_stays_for_a_reason() {
     .concat();
     let single = [
         ours::FILES,
+        ours::OF_PROGRAMS,
         ours::RECORDS,
         ours::DIRECTORIES,
         ours::SHARED_DIRECTORIES,
@@ -246,4 +247,40 @@ fn nothing_but_the_program_is_left_of_a_node_without_a_record() {
             leaves_nothing(role, profile, false);
         }
     }
+}
+
+#[test]
+fn a_file_that_was_here_before_is_here_again() {
+    const CNI: &str = "etc/cni/net.d/10-calico.conf";
+    const MODULES: &str = "etc/modules-load.d/kubernetes.conf";
+    let text = {
+        let other = Machine::new();
+        other.installed(&[]);
+        other.read(MODULES)
+    };
+    let machine = lived_in();
+    machine.put(CNI, "mine");
+    // As the installation writes it.
+    machine.put(MODULES, &text);
+    let before = tree(&machine.root());
+    machine.installed(&[]);
+    assert!(machine.read(&format!("{CNI}.appliance-old")) == "mine");
+    let told = was_reset(&machine, &["--data", "--keys"]);
+    let back = format!("rename /{CNI}.appliance-old to /{CNI}");
+    assert!(told.contains(&back), "{told}");
+    let left = differences(&before, &tree(&machine.root()));
+    assert_eq!(left, Vec::<String>::new());
+
+    // What someone changed on the node is no file of the machine before.
+    machine.installed(&[]);
+    machine.put("etc/sysctl.d/k8s.conf", "net.ipv4.ip_forward = 1\n");
+    machine.installed(&[]);
+    let copy = "/etc/sysctl.d/k8s.conf.appliance-old".to_owned();
+    let told = was_reset(&machine, &["--data", "--keys"]);
+    assert!(
+        told.contains(&format!("This stays: {copy} (a copy")),
+        "{told}"
+    );
+    let left = differences(&before, &tree(&machine.root()));
+    assert_eq!(left, [copy]);
 }
