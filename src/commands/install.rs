@@ -123,7 +123,9 @@ pub fn renew(this: &Prepared<'_>) -> Result<Vec<String>> {
     leftovers::remove(&root)?;
     let due = enroll::due(&root, &state)?;
     // Its certificates may be there already, without all that holds or reads them.
-    let interrupted = records::written(&root)?.is_some_and(|written| written.is_interrupted());
+    let run = records::run(&root).ok().flatten();
+    let interrupted = records::written(&root)?.is_some_and(|written| written.is_interrupted())
+        || run.is_some_and(|run| run.command == RENEW);
     if due.is_empty() && !interrupted {
         log::info!("no certificate expires soon; nothing to renew");
     } else {

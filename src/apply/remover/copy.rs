@@ -6,9 +6,8 @@ use anyhow::{Context, Result};
 use tar::Builder;
 
 use crate::records::run::LastCopy;
-use crate::sys::atomic;
+use crate::sys::atomic::{self, create_directories};
 use crate::sys::root::Root;
-use crate::sys::temporary::create_directories;
 
 /// Writes a tar archive that only root can read. Paths in it begin below `/`.
 pub fn write(root: &Root, copy: &LastCopy) -> Result<()> {
