@@ -1,6 +1,6 @@
 //! Keeps the journal of a run ([`crate::records::run`]).
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 
 use time::OffsetDateTime;
 
@@ -16,6 +16,8 @@ use crate::sys::root::Root;
 pub struct Journal<'a> {
     root: &'a Root,
     run: RefCell<Run>,
+    /// Whether a warning has said that the journal cannot be written.
+    warned: Cell<bool>,
 }
 
 /// The commands that do nothing of what another command left undone: its journal stays.
@@ -50,6 +52,7 @@ impl Journal<'_> {
         Some(Journal {
             root,
             run: RefCell::new(run),
+            warned: Cell::new(false),
         })
     }
 
@@ -70,8 +73,10 @@ impl Journal<'_> {
     }
 
     fn write(&self, run: &Run) {
-        if let Err(error) = write_json(self.root, paths::RUN, run) {
-            log::debug!("{error:#}");
+        if let Err(error) = write_json(self.root, paths::RUN, run)
+            && !self.warned.replace(true)
+        {
+            log::warn!("{error:#}; `appliance status` cannot tell how far this run is");
         }
     }
 }

@@ -156,7 +156,7 @@ fn problems(known: &Known, place: &Place, output: &Output) -> Vec<String> {
         problems.push(format!("it ended with {:?}: {text}", output.status));
     }
     if code == Some(0) {
-        let differences = known.expected.differences(&place.tree());
+        let differences = known.expected.differences(&known.seen(place));
         let optional = known.scene.optional;
         let missing = differences.other.iter();
         let missing = missing.filter(|path| !optional.is_some_and(|dir| path.starts_with(dir)));

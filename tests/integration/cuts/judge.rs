@@ -72,7 +72,7 @@ impl Figures {
 /// to the end before the cut.
 pub fn judge(known: &Known, place: &Place, promised: &[(PathBuf, Entry)]) -> Verdict {
     let mut verdict = Verdict::default();
-    let after_cut = place.tree();
+    let after_cut = known.seen(place);
     let keys = keys(known, &after_cut);
     for (path, key) in promised {
         if after_cut.get(path) != Some(key) {
@@ -90,7 +90,7 @@ pub fn judge(known: &Known, place: &Place, promised: &[(PathBuf, Entry)]) -> Ver
             .push(format!("the next run fails: {}", said(&output)));
         return verdict;
     }
-    let found = place.tree();
+    let found = known.seen(place);
     let differences = known.expected.differences(&found);
     let shown = |path: &PathBuf| path.display().to_string();
     verdict.left_over.extend(differences.more.iter().map(shown));

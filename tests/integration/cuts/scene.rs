@@ -35,6 +35,8 @@ pub struct Scene {
     pub ends: fn(&Output) -> bool,
     /// A directory whose files may be missing: they only save time.
     pub optional: Option<&'static str>,
+    /// A directory that is not compared: the names in it are of the time.
+    pub ignored: Option<&'static str>,
     /// What must exist as long as the scene.
     pub keeps: Vec<Box<dyn Any + Send + Sync>>,
 }
@@ -60,6 +62,7 @@ impl Scene {
             command: Box::new(command),
             simplify: as_it_is,
             optional: None,
+            ignored: None,
             ends: |output| output.status.success(),
             keeps: vec![],
         }
@@ -171,7 +174,7 @@ impl Known {
             place
         });
         let [one, two] = &places;
-        let expected = Expected::of(one.tree(), &two.tree(), scene.simplify);
+        let expected = Expected::of(seen(&scene, one), &seen(&scene, two), scene.simplify);
         assert_eq!(misfits(&expected.tree), Vec::<String>::new());
         one.make(&scene.before);
         let path = one.path();
@@ -193,10 +196,23 @@ impl Known {
         }
     }
 
+    /// What the place has, as far as it is compared.
+    pub fn seen(&self, place: &Place) -> Tree {
+        seen(&self.scene, place)
+    }
+
     /// The output of another run in the place.
     pub fn run(&self, place: &Place) -> Output {
         self.scene.command(&place.path()).output().unwrap()
     }
+}
+
+fn seen(scene: &Scene, place: &Place) -> Tree {
+    let mut tree = place.tree();
+    if let Some(ignored) = scene.ignored {
+        tree.retain(|path, _| !path.starts_with(ignored));
+    }
+    tree
 }
 
 /// Checks that what was recorded is what is there.

@@ -16,13 +16,14 @@ use crate::fetch;
 use crate::golden::bed;
 use crate::harness::{Machine, payload, said, tiny_program};
 use crate::join::bed::{Bed, relay_between};
+use crate::reset;
 use crate::workshop::Workshop;
 
 /// The name of a scene, and what makes it.
 pub type Named = (&'static str, fn() -> Scene);
 
 /// Every scene.
-pub const ALL: [Named; 18] = [
+pub const ALL: [Named; 20] = [
     ("install master", || install(MASTER, &[])),
     ("install master simple", || install(MASTER, SIMPLE)),
     ("install single", || install(SINGLE, &[])),
@@ -32,6 +33,8 @@ pub const ALL: [Named; 18] = [
     ("install joining worker", joining),
     ("install again", again),
     ("certs renew", renew),
+    ("reset", || removed(&["--yes"])),
+    ("reset of all", || removed(&["--yes", "--data", "--keys"])),
     ("token create", token),
     ("token revoke", revoke),
     ("bundle fetch", fetched),
@@ -159,6 +162,16 @@ fn lose_certificates(machine: &Machine) {
     for name in ["admin", "calico", "kubernetes"] {
         fs::remove_file(ca.join(format!("{name}/{name}.pem"))).unwrap();
     }
+}
+
+/// A node that becomes an ordinary machine again.
+fn removed(arguments: &'static [&'static str]) -> Scene {
+    let machine = Machine::new();
+    machine.installed(&[]);
+    machine.put("var/lib/etcd/member/snap/db", "acknowledged");
+    let mut scene = of_machine(machine, |root, _| reset::command(root, arguments));
+    scene.ignored = Some("root/var/backups");
+    scene
 }
 
 /// A program that ends at once.
