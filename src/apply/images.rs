@@ -20,7 +20,7 @@ pub fn bring(root: &Root, runner: &dyn Runner, docker: &Docker, image: &NodeImag
     note_image(root, &image.reference)?;
     note_loading(root, |loading| loading.insert(image.id.clone()))?;
     if docker.listed_id(runner, &image.reference)?.as_ref() == Some(&image.id) {
-        docker.remove_image(runner, &image.reference)?;
+        docker.discard_image(runner, &image.reference)?;
     }
     docker.load(runner, &tarball)?;
     if root.is_live() {

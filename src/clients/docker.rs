@@ -93,7 +93,7 @@ impl Docker {
     }
 
     /// Removes the image known as `reference`, so that it can be loaded anew. One that a running container uses stays.
-    pub fn remove_image(&self, runner: &dyn Runner, reference: &str) -> Result<()> {
+    pub fn discard_image(&self, runner: &dyn Runner, reference: &str) -> Result<()> {
         let remove = self.command(&["rmi", "--force", reference]);
         let output = runner.run(&remove)?;
         if !output.success() {
@@ -153,7 +153,7 @@ impl Docker {
     /// Removes the name of an image, and the image if it has no other name. Returns what docker says if a container
     /// uses it; then it stays.
     pub fn remove_image(&self, runner: &dyn Runner, reference: &str) -> Result<Option<String>> {
-        if self.image_id(runner, reference)?.is_none() {
+        if self.listed_id(runner, reference)?.is_none() {
             return Ok(None);
         }
         let remove = self.command(&["rmi", reference]);
