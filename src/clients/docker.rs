@@ -153,7 +153,10 @@ impl Docker {
     /// Removes the name of an image, and the image if it has no other name. Returns what docker says if a container
     /// uses it; then it stays.
     pub fn remove_image(&self, runner: &dyn Runner, reference: &str) -> Result<Option<String>> {
-        if self.listed_id(runner, reference)?.is_none() {
+        // Docker lists an image also if it cannot read it.
+        if self.image_id(runner, reference)?.is_none()
+            && self.listed_id(runner, reference)?.is_none()
+        {
             return Ok(None);
         }
         let remove = self.command(&["rmi", reference]);

@@ -84,13 +84,13 @@ pub fn lacks_shared_keys(context: &Context<'_>) -> Result<bool> {
 /// The keys that all masters share, fetched from another master. `None` if this machine has them,
 /// or if it founds the cluster.
 pub fn shared_keys(context: &Context<'_>, joining: Joining) -> Result<Option<JoinedMaster>> {
-    let Joining::Now(limit) = joining else {
-        return Ok(None);
-    };
     if !lacks_shared_keys(context)? {
         return Ok(None);
     }
     refuse_foreign_data(context)?;
+    let Joining::Now(limit) = joining else {
+        return Ok(None);
+    };
     let request = [components::etcd_member(
         &context.spec.name,
         *context.spec.address,

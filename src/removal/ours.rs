@@ -68,6 +68,7 @@ pub const RECORDS: &[&str] = &[
     paths::CLUSTER,
     paths::STATE,
     paths::WRITTEN_RECORD,
+    paths::LOADING,
     paths::RUN,
     paths::BROUGHT,
 ];

@@ -184,6 +184,8 @@ fn a_master_leaves_a_real_etcd_unless_the_others_would_have_no_majority() {
     };
     let leave = Step::LeaveEtcd(member);
     shared.members[2].stop();
+    // The others may have to elect a leader.
+    shared.members[0].wait_until_healthy();
     let error = format!("{:#}", remover.carry_out(&leave).unwrap_err());
     assert!(
         error.contains("needs 2 that are healthy; it has 1 (server02)"),
