@@ -29,7 +29,7 @@ pub fn line(text: &str) -> String {
     }
 }
 
-/// All lines of a text, without their ends, as [`line`] shows them. The lines of a private key are hidden, too.
+/// All lines of a text, without their ends, as [`line()`] shows them. The lines of a private key are hidden, too.
 pub fn lines(text: &str) -> Vec<String> {
     let mut in_key = false;
     let shown = text.lines().map(|one| {
