@@ -3,6 +3,8 @@
 //! Names of chains: `pkg/proxy/iptables` and `pkg/kubelet` of Kubernetes v1.9 (`KUBE-`), Felix 2.x `rules` (`cali-`,
 //! before version 2.0 `felix-`). Felix marks each of its rules with a comment (`cali:` and a hash).
 
+use crate::preflight::firewall::iptables::words;
+
 /// The beginnings of the names of chains.
 const CHAINS: [&str; 3] = ["KUBE-", "cali-", "felix-"];
 /// The beginnings of the names of sets of addresses (ipset): Felix, and kube-proxy in its mode for IPVS.
@@ -117,27 +119,6 @@ fn is_of_us_elsewhere(rule: &str) -> bool {
 
 fn has_prefix(name: &str, prefixes: &[&str]) -> bool {
     prefixes.iter().any(|prefix| name.starts_with(prefix))
-}
-
-/// The words of a line of `iptables-save`, which quotes words with blanks and escapes `"` and `\` in them.
-fn words(line: &str) -> Vec<String> {
-    let mut words = Vec::new();
-    let mut word = None::<String>;
-    let mut quoted = false;
-    let mut characters = line.chars();
-    while let Some(c) = characters.next() {
-        match c {
-            '"' => {
-                quoted = !quoted;
-                word.get_or_insert_default();
-            }
-            '\\' => word.get_or_insert_default().extend(characters.next()),
-            ' ' if !quoted => words.extend(word.take()),
-            c => word.get_or_insert_default().push(c),
-        }
-    }
-    words.extend(word);
-    words
 }
 
 #[cfg(test)]

@@ -39,7 +39,7 @@ pub fn compare(node: &Node<'_>, found: &mut Found) -> Result<()> {
     }
     let jumps: BTreeSet<Jump> = saved
         .iter()
-        .flat_map(|text| iptables::jumps(text))
+        .flat_map(|saved| iptables::jumps(&saved.text))
         .collect();
     let of_calico = OF_CALICO.iter().map(|jump| (jump, "kube-calico"));
     let of_proxy = OF_PROXY.iter().map(|jump| (jump, "kube-proxy"));
@@ -55,7 +55,7 @@ pub fn compare(node: &Node<'_>, found: &mut Found) -> Result<()> {
     }
     let unit = node.root.read(&paths::unit(POD_METADATA)).ok().flatten();
     if unit.is_some_and(|unit| String::from_utf8_lossy(&unit).contains(TO_METADATA.0)) {
-        let is_there = saved.iter().any(|text| text.contains(TO_METADATA.1));
+        let is_there = saved.iter().any(|saved| saved.text.contains(TO_METADATA.1));
         let wrong = (!is_there).then(|| missing("appliance-pod-metadata"));
         found.compared(Kind::Rule, "raw: pods to the metadata service", wrong);
     }

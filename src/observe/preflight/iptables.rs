@@ -1,47 +1,28 @@
 //! The rules of iptables, of both backends, and of nftables.
 
-use std::time::Duration;
-
+use crate::clients::iptables::{LEGACY, NFT, ONLY, printed, saved};
 use crate::preflight::facts::{Firewall, Rules};
 use crate::preflight::firewall::iptables::{KUBERNETES, PROGRAMS, hooks};
-use crate::preflight::firewall::{Hook, nft};
-use crate::sys::process::{Command, Runner};
+use crate::preflight::firewall::nft;
+use crate::sys::process::Runner;
 
-/// How long `iptables-save` may take: it waits for the lock of iptables.
-const LIMIT: Duration = Duration::from_secs(20);
 /// Asks both backends and nftables for their rules.
 pub fn read(runner: &dyn Runner) -> Firewall {
-    let mut all: Vec<Hook> = Vec::new();
-    let mut rules = |program: &str| {
-        let text = output(runner, program, &[])?;
-        all.extend(hooks(program, &text));
-        Some(parse(&text))
+    let all = saved(runner);
+    let rules = |program| {
+        let one = all.iter().find(|one| one.program == program);
+        one.map(|one| parse(&one.text))
     };
-    let (legacy, nft) = (rules("iptables-legacy-save"), rules("iptables-nft-save"));
-    let is_split = legacy.is_some() || nft.is_some();
-    let only = match is_split {
-        true => None,
-        false => rules("iptables-save"),
-    };
-    let native = output(runner, "nft", &["--json", "list", "ruleset"]);
+    let native = printed(runner, "nft", &["--json", "list", "ruleset"]);
     let native = native.and_then(|text| nft::hooks(&text));
+    let of_iptables = all.iter().flat_map(|one| hooks(one.program, &one.text));
     Firewall {
         reads_nftables: native.is_some(),
-        hooks: all
-            .into_iter()
-            .chain(native.into_iter().flatten())
-            .collect(),
-        legacy,
-        nft,
-        only,
+        legacy: rules(LEGACY),
+        nft: rules(NFT),
+        only: rules(ONLY),
+        hooks: of_iptables.chain(native.into_iter().flatten()).collect(),
     }
-}
-
-/// What the program prints; `None` if there is no such program, or if it fails.
-fn output(runner: &dyn Runner, program: &str, arguments: &[&str]) -> Option<String> {
-    let output = runner.run(&Command::new(program, arguments).within(LIMIT));
-    let output = output.map_err(|error| log::debug!("{error:#}")).ok()?;
-    output.success().then_some(output.stdout)
 }
 
 /// Reads the output of `iptables-save`.

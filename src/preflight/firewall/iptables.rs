@@ -203,19 +203,46 @@ fn source(text: &str, not: bool) -> Match {
     }
 }
 
-/// The words of a line. A word with a space is in double quotes, with `\` before quotes in it.
-fn words(line: &str) -> Vec<String> {
-    let (mut words, mut word, mut quoted) = (Vec::new(), String::new(), false);
-    let mut letters = line.chars();
-    while let Some(letter) = letters.next() {
-        match letter {
-            '"' => quoted = !quoted,
-            '\\' => word.extend(letters.next()),
-            ' ' if !quoted => words.push(std::mem::take(&mut word)),
-            letter => word.push(letter),
+/// The words of a line. It quotes words with blanks, and escapes `"` and `\` in them.
+pub fn words(line: &str) -> Vec<String> {
+    let mut words = Vec::new();
+    let mut word = None::<String>;
+    let mut quoted = false;
+    let mut characters = line.chars();
+    while let Some(c) = characters.next() {
+        match c {
+            '"' => {
+                quoted = !quoted;
+                word.get_or_insert_default();
+            }
+            '\\' => word.get_or_insert_default().extend(characters.next()),
+            ' ' if !quoted => words.extend(word.take()),
+            c => word.get_or_insert_default().push(c),
         }
     }
-    words.push(word);
-    words.retain(|word| !word.is_empty());
+    words.extend(word);
     words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::words;
+
+    #[test]
+    fn a_word_in_quotes_is_one_word_even_if_it_is_empty() {
+        let line = r#"-A INPUT  -m comment --comment "say \"-j DROP\"" --comment "" -j ACCEPT"#;
+        let expected = [
+            "-A",
+            "INPUT",
+            "-m",
+            "comment",
+            "--comment",
+            "say \"-j DROP\"",
+            "--comment",
+            "",
+            "-j",
+            "ACCEPT",
+        ];
+        assert_eq!(words(line), expected);
+    }
 }
