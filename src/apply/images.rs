@@ -14,7 +14,7 @@ use crate::sys::root::Root;
 /// it believes to have.
 ///
 /// # Errors
-/// If it cannot be loaded, or docker does not have it afterwards.
+/// If it cannot be loaded or flushed: then the next run loads it again.
 pub fn bring(root: &Root, runner: &dyn Runner, docker: &Docker, image: &NodeImage) -> Result<()> {
     let tarball = root.resolve(&image.tarball)?;
     note_image(root, &image.reference)?;
@@ -41,8 +41,7 @@ pub fn ensure(root: &Root, runner: &dyn Runner, docker: &Docker) -> Result<Strin
     let wanted = records::images(root)?;
     let mut lost = 0;
     for image in &wanted {
-        let id = observe::images::id(root, runner, docker, &image.reference)?;
-        if id.as_ref() == Some(&image.id) {
+        if observe::images::has(root, runner, docker, image)? {
             continue;
         }
         log::warn!(

@@ -168,11 +168,10 @@ impl Executor<'_> {
     }
 
     fn load_image(&self, image: &NodeImage) -> Result<()> {
-        let (root, runner) = (self.root, self.runner);
-        let id = observe::images::id(root, runner, self.docker, &image.reference)?;
-        if id.as_ref() == Some(&image.id) {
-            return Ok(());
+        let (root, runner, docker) = (self.root, self.runner, self.docker);
+        match observe::images::has(root, runner, docker, image)? {
+            true => Ok(()),
+            false => images::bring(root, runner, docker, image),
         }
-        images::bring(root, runner, self.docker, image)
     }
 }

@@ -16,6 +16,9 @@ use crate::sys::process::{Command, Runner, argument};
 /// How long docker may take to say its version. A docker that hangs accepts connections and never answers.
 const ANSWER: Duration = Duration::from_secs(60);
 
+/// What lists every container that a kubelet created, also those that have ended.
+const OF_PODS: [&str; 2] = ["--all", "--filter=label=io.kubernetes.pod.uid"];
+
 /// The docker of this machine, or the docker of the payload if the machine has none.
 #[derive(Clone, Debug)]
 pub struct Docker {
@@ -120,19 +123,12 @@ impl Docker {
 
     /// Removes every container that a kubelet created.
     pub fn remove_pods(&self, runner: &dyn Runner) -> Result<()> {
-        let list = ["--all", "--filter=label=io.kubernetes.pod.uid"];
-        self.each(runner, &list, &["rm", "--force", "--volumes"])
+        self.each(runner, &OF_PODS, &["rm", "--force", "--volumes"])
     }
 
     /// Whether there is a container that a kubelet created.
     pub fn has_pods(&self, runner: &dyn Runner) -> Result<bool> {
-        let list = [
-            "ps",
-            "--quiet",
-            "--all",
-            "--filter=label=io.kubernetes.pod.uid",
-        ];
-        Ok(!runner.check(&self.command(&list))?.stdout.trim().is_empty())
+        Ok(!self.containers(runner, &OF_PODS)?.is_empty())
     }
 
     /// Whether there is a container of this name.
@@ -153,10 +149,7 @@ impl Docker {
     /// Removes the name of an image, and the image if it has no other name. Returns what docker says if a container
     /// uses it; then it stays.
     pub fn remove_image(&self, runner: &dyn Runner, reference: &str) -> Result<Option<String>> {
-        // Docker lists an image also if it cannot read it.
-        if self.image_id(runner, reference)?.is_none()
-            && self.listed_id(runner, reference)?.is_none()
-        {
+        if self.listed_id(runner, reference)?.is_none() {
             return Ok(None);
         }
         let remove = self.command(&["rmi", reference]);
@@ -166,7 +159,7 @@ impl Docker {
             false if output.stderr.contains("conflict") => {
                 Ok(Some(output.stderr.trim().to_owned()))
             }
-            false => runner.check(&remove).map(|_| None),
+            false => output.of(&remove).map(|_| None),
         }
     }
 
@@ -179,14 +172,20 @@ impl Docker {
 
     /// Runs `command` on the containers that `ps` lists with `filters`.
     fn each(&self, runner: &dyn Runner, filters: &[&str], command: &[&str]) -> Result<()> {
-        let list = [&["ps", "--quiet"], filters].concat();
-        let listed = runner.check(&self.command(&list))?;
-        let containers: Vec<&str> = listed.stdout.split_whitespace().collect();
+        let containers = self.containers(runner, filters)?;
         if containers.is_empty() {
             return Ok(());
         }
-        let all = [command, &containers].concat();
+        let all: Vec<&str> = containers.iter().map(String::as_str).collect();
+        let all = [command, &all].concat();
         runner.check(&self.command(&all)).map(drop)
+    }
+
+    /// The identifiers of the containers that `ps` lists with `filters`.
+    fn containers(&self, runner: &dyn Runner, filters: &[&str]) -> Result<Vec<String>> {
+        let list = [&["ps", "--quiet"], filters].concat();
+        let listed = runner.check(&self.command(&list))?.stdout;
+        Ok(listed.split_whitespace().map(str::to_owned).collect())
     }
 
     /// Loads the images of a tarball in the format of `docker save`.

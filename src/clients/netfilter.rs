@@ -87,7 +87,7 @@ pub fn remove(runner: &dyn Runner, save: &str, restore: &str) -> Result<()> {
         match runner.run(&change)? {
             output if output.success() => {}
             output if tries_left > 0 => log::debug!("{restore}: {}", output.stderr.trim()),
-            _ => return runner.check(&change).map(drop),
+            output => return output.of(&change).map(drop),
         }
     }
     Ok(())

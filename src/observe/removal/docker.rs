@@ -55,7 +55,7 @@ fn docker(observer: &Observer<'_>, records: &Records) -> Result<Docker> {
     let runner = observer.runner;
     let mut present = Vec::new();
     for image in images {
-        if docker.image_id(runner, &image)?.is_some() {
+        if docker.listed_id(runner, &image)?.is_some() {
             present.push(image);
         }
     }
