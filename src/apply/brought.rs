@@ -14,8 +14,7 @@ use crate::sys::root::Root;
 
 /// Begins the record on a machine that is no node yet. The caller has written nothing.
 pub fn begin(root: &Root, runner: &dyn Runner) -> Result<()> {
-    let is_node = root.exists(paths::STATE)? || root.exists(paths::STARTED_WITH)?;
-    if is_node || records::brought(root)?.is_some() {
+    if records::is_node(root)? || records::brought(root)?.is_some() {
         return Ok(());
     }
     write_json(root, paths::BROUGHT, &first(root, runner)?)
@@ -24,10 +23,9 @@ pub fn begin(root: &Root, runner: &dyn Runner) -> Result<()> {
 /// Notes what the steps of `plan` bring that this machine does not have.
 pub fn note(root: &Root, runner: &dyn Runner, plan: &Plan) -> Result<()> {
     let before = records::brought(root)?;
-    let is_node = root.exists(paths::STATE)? || root.exists(paths::STARTED_WITH)?;
     let mut record = match &before {
         Some(before) => before.clone(),
-        None if is_node => Brought::default(),
+        None if records::is_node(root)? => Brought::default(),
         None => first(root, runner)?,
     };
     for step in &plan.steps {

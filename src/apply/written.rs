@@ -46,11 +46,17 @@ pub fn settle(root: &Root, plan: &Plan) -> Result<()> {
     })
 }
 
-/// Notes the files that are as `record` says: an earlier part of the run may have written them.
+/// Notes the files that are as `record` says: an earlier part of the run may have written them. Reads only files of
+/// which something else is noted.
 pub fn note_present(root: &Root, record: &Written) -> Result<()> {
     let before = records::written(root)?;
     let mut noted = before.clone().unwrap_or_default();
-    for (path, file) in record.files.iter().filter(|(_, file)| file.mode.is_some()) {
+    let is_new = |path: &str, file: &WrittenFile| noted.files.get(path) != Some(file);
+    let files = record.files.iter();
+    let files: Vec<_> = files
+        .filter(|(path, file)| file.mode.is_some() && is_new(path, file))
+        .collect();
+    for (path, file) in files {
         let present = root.read(path)?;
         if present.is_some_and(|content| file.sha256.contains(&Sha256::of(&content))) {
             noted.settle(path, file.clone());

@@ -61,7 +61,7 @@ pub fn run(arguments: &Convert, required_key: Option<&str>, output: Output) -> R
     // Before the cluster is taken down.
     machine.payload.refuse_changed()?;
     let lock = install::lock(&root, &arguments.install)?;
-    machine.take_down_for(CONVERT, &plan)?;
+    machine.take_down(&plan, Some(CONVERT))?;
     let (installation, outcome) = install::install_locked(&machine, &arguments.install, lock)?;
     match output {
         Output::Text => install::tell(&installation)?,

@@ -311,16 +311,11 @@ impl Machine {
         Ok(desired.map_err(Refused::because)?)
     }
 
-    /// Carries out a plan that changes no images, as a part of a run that has no journal.
-    pub fn take_down(&self, plan: &Plan) -> Result<()> {
+    /// Carries out a plan that changes no images, for example one that takes the node down: in a run of `command`, or as a
+    /// part of a run that has no journal.
+    pub fn take_down(&self, plan: &Plan, command: Option<&str>) -> Result<()> {
         let source = docker_source(&self.root, Some(self.payload.manifest()))?;
-        self.carry_out(plan, &Docker::of(source), None)
-    }
-
-    /// Carries out a plan that takes the node down, in a run of `command`.
-    pub fn take_down_for(&self, command: &str, plan: &Plan) -> Result<()> {
-        let source = docker_source(&self.root, Some(self.payload.manifest()))?;
-        self.carry_out(plan, &Docker::of(source), Some(command))
+        self.carry_out(plan, &Docker::of(source), command)
     }
 
     /// Carries out what is planned, and notes what it brings and writes. If the run is interrupted, `command` continues
@@ -334,7 +329,9 @@ impl Machine {
     }
 
     fn carry_out(&self, plan: &Plan, docker: &Docker, command: Option<&str>) -> Result<()> {
-        written::begin(&self.root, plan)?;
+        if !plan.is_empty() {
+            written::begin(&self.root, plan)?;
+        }
         let unpack = |bundles: &Path| {
             let size = self.payload.manifest().unpacked_size();
             let progress = progress::standard_error("unpack", size);
@@ -354,7 +351,10 @@ impl Machine {
             command,
         }
         .run(plan)?;
-        written::settle(&self.root, plan)
+        match plan.is_empty() {
+            true => Ok(()),
+            false => written::settle(&self.root, plan),
+        }
     }
 
     /// Its state after the installation.

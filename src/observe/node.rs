@@ -92,9 +92,8 @@ struct Origin {
 impl Origin {
     fn of(root: &Root) -> Result<Origin> {
         let written = records::written(root)?;
-        let is_node = root.exists(paths::STATE)? || root.exists(paths::STARTED_WITH)?;
         Ok(Origin {
-            is_unknown: written.is_none() && is_node,
+            is_unknown: written.is_none() && records::is_node(root)?,
             written,
         })
     }

@@ -18,6 +18,11 @@ use crate::records::state::State;
 use crate::records::written::Written;
 use crate::sys::root::Root;
 
+/// Whether an installation has begun to start services here, or has succeeded.
+pub fn is_node(root: &Root) -> Result<bool> {
+    Ok(root.exists(paths::STATE)? || root.exists(paths::STARTED_WITH)?)
+}
+
 /// The state of an installed node; `None` before the first installation succeeded.
 pub fn state(root: &Root) -> Result<Option<State>> {
     json(root, paths::STATE)

@@ -76,9 +76,10 @@ impl Cluster for Seen<'_> {
             }
         })?;
         let since = since(self.0, pem)?;
-        let wait = since - OffsetDateTime::now_utc();
-        // With another master's clock, the time may be far away.
-        thread::sleep(wait.unsigned_abs().min(SECOND) * u32::from(wait.is_positive()));
+        if let Ok(wait) = Duration::try_from(since - OffsetDateTime::now_utc()) {
+            // With another master's clock, the time may be far away.
+            thread::sleep(wait.min(SECOND));
+        }
         let pods = kubectl::get(self.0.runner, &["pods", "--all-namespaces"])?;
         Ok(older(&pods, since))
     }

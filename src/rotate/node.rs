@@ -89,7 +89,7 @@ fn renew_kubelet(machine: &Machine) -> Result<()> {
         Step::RemoveFile(KUBELET_KUBECONFIG),
         Step::RemoveContent(KUBELET_PKI_DIR),
     ];
-    machine.take_down(&Plan { steps })?;
+    machine.take_down(&Plan { steps }, None)?;
     systemd::start(machine.runner, "kubelet", true)?;
     awaited(
         "the kubelet's certificate",

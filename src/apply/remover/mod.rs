@@ -6,6 +6,8 @@ use super::records;
 use crate::clients::docker::Docker;
 use crate::clients::links::Links;
 use crate::clients::{netfilter, systemd};
+use crate::observe::node::users;
+use crate::observe::removal::is_anything_kept;
 use crate::paths;
 use crate::removal::Step;
 use crate::removal::ours::{OF_KEPT, RECORDS};
@@ -91,12 +93,7 @@ impl Remover<'_> {
     }
 
     fn remove_user(&self, name: &str) -> Result<()> {
-        let table = self.root.read("/etc/passwd")?.unwrap_or_default();
-        let table = String::from_utf8_lossy(&table).into_owned();
-        if !table
-            .lines()
-            .any(|line| line.split(':').next() == Some(name))
-        {
+        if !users(self.root)?.contains(name) {
             return Ok(());
         }
         let remove = Command::new("userdel", &[name]);
@@ -108,7 +105,7 @@ impl Remover<'_> {
     /// Removes the records. The record of what was brought stays while something of it stays: with it, a later run
     /// knows that there was a node.
     fn forget_all(&self) -> Result<()> {
-        let kept = crate::observe::removal::is_anything_kept(self.root)?;
+        let kept = is_anything_kept(self.root)?;
         let records = RECORDS
             .iter()
             .filter(|&&path| !(kept && OF_KEPT.contains(&path)));

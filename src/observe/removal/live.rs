@@ -6,6 +6,7 @@ use ipnet::Ipv4Net;
 use super::{Observer, Records, has_our_unit};
 use crate::clients::links::{Links, range};
 use crate::clients::{kernel, netfilter, systemd};
+use crate::observe::node::users;
 use crate::paths;
 use crate::plan::UnitState;
 use crate::removal::ours::{FORWARDING, TUNNEL_MODULE, USERS, units};
@@ -20,18 +21,9 @@ pub fn read(observer: &Observer<'_>, records: &Records, found: &mut Found) -> Re
         found.mounts.push(argument(&point)?.to_owned());
     }
     network(observer, records, found)?;
-    let table = observer.root.read("/etc/passwd")?.unwrap_or_default();
-    let table = String::from_utf8_lossy(&table).into_owned();
-    let has = |user: &&str| {
-        table
-            .lines()
-            .any(|line| line.split(':').next() == Some(user))
-    };
-    found.users = USERS
-        .iter()
-        .filter(|user| has(user))
-        .map(|&user| user.to_owned())
-        .collect();
+    let all = users(observer.root)?;
+    let ours = USERS.iter().map(|&user| user.to_owned());
+    found.users = ours.filter(|user| all.contains(user)).collect();
     settings(records, found);
     Ok(())
 }

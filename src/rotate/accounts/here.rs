@@ -44,7 +44,7 @@ impl Node for Here<'_> {
             Change::Public(text) => public(SERVICE_ACCOUNT_PUBLIC, text),
             Change::Forget => Step::RemoveFile(NEXT_SERVICE_ACCOUNT),
         };
-        self.0.take_down(&Plan { steps: vec![step] })
+        self.0.take_down(&Plan { steps: vec![step] }, None)
     }
 
     fn start(&self) -> Result<()> {

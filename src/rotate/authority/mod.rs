@@ -336,7 +336,7 @@ fn refuse_old_setting(machine: &Machine, agreement: &Agreement) -> Result<()> {
 }
 
 fn apply(machine: &Machine, steps: Vec<Step>) -> Result<()> {
-    machine.take_down(&Plan { steps })
+    machine.take_down(&Plan { steps }, None)
 }
 
 /// Makes new authorities. Keys that an earlier run left without a certificate are of no use.
