@@ -1,20 +1,12 @@
 //! From the tutorial's first cluster to its second.
 
-use std::process::{Command, Output};
+use std::process::Output;
 
 use crate::harness::{Machine, payload, said};
 
 fn convert(machine: &Machine, arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_appliance"))
-        .args(["convert", "--root"])
-        .arg(machine.root())
-        .arg("--metadata-dir")
-        .arg(machine.metadata())
-        .arg("--payload")
-        .arg(payload())
-        .args(arguments)
-        .output()
-        .unwrap()
+    let mut convert = machine.command("convert", &payload(), arguments);
+    convert.output().unwrap()
 }
 
 #[test]

@@ -11,16 +11,8 @@ use crate::harness::{Machine, document, payload, said};
 
 /// Runs `appliance plan` on the machine, with more arguments.
 fn plan(machine: &Machine, arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_appliance"))
-        .args(["plan", "--root"])
-        .arg(machine.root())
-        .arg("--metadata-dir")
-        .arg(machine.metadata())
-        .arg("--payload")
-        .arg(payload())
-        .args(arguments)
-        .output()
-        .unwrap()
+    let mut plan = machine.command("plan", &payload(), arguments);
+    plan.output().unwrap()
 }
 
 /// What `appliance plan` says, which must end with `code` and change nothing.

@@ -48,17 +48,13 @@ fn vms_become_a_cluster_by_themselves() {
     bed.wait_for_bring_up();
     everything_is_healthy(site, &mut bed);
     at_work::every_node_knows_its_peers(site, &mut bed);
-    if !container::are_wanted() {
-        port_security::pods_are_reached_on_untouched_ports(site, &mut bed);
-    }
+    port_security::pods_are_reached_on_untouched_ports(site, &mut bed);
     if thorough() {
         at_work::everything_is_available(site, &mut bed);
         at_work::every_check_passes(site, &mut bed);
         at_work::no_item_of_the_benchmark_fails(site, &mut bed);
         at_work::big_packets_that_are_lost_are_told(site, &mut bed);
-        if !container::are_wanted() {
-            port_security::each_cause_is_named(site, &mut bed);
-        }
+        port_security::each_cause_is_named(site, &mut bed);
         at_work::every_check_passes(site, &mut bed);
         at_work::the_commands_of_the_documentation_work(site, &mut bed);
         at_work::the_services_are_reached_from_outside(site, &mut bed);

@@ -107,9 +107,14 @@ impl Machine {
 
     /// The command of [`Machine::install`] with the payload in that file, before it runs.
     pub fn install_from(&self, payload: &Path, arguments: &[&str]) -> Command {
+        self.command("install", payload, arguments)
+    }
+
+    /// A command for this machine that takes what `install` takes, before it runs.
+    pub fn command(&self, name: &str, payload: &Path, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_appliance"));
         command
-            .arg("install")
+            .arg(name)
             .arg("--root")
             .arg(self.root())
             .arg("--metadata-dir")

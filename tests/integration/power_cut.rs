@@ -16,7 +16,7 @@ use appliance_vm::write_log::{self, WriteLog};
 use rand::{RngExt, SeedableRng};
 use rand_xorshift::XorShiftRng;
 
-use crate::vms::{APPLIANCE, Bed, Flavor};
+use crate::vms::{APPLIANCE, Bed, ETCDCTL, Flavor};
 
 const NODE: &str = "server02";
 const FLAVOR: Flavor = Flavor {
@@ -28,9 +28,6 @@ const FLAVOR: Flavor = Flavor {
 /// How many values are written to etcd, and how many tokens are made.
 const WRITES: usize = 40;
 const TOKENS: usize = 4;
-/// A key in etcd, by number.
-const ETCDCTL: &str = "ETCDCTL_API=3 etcdctl --endpoints=https://127.0.0.1:2379 --cacert=/etc/kubernetes/ca/ca.pem \
-    --cert=/etc/kubernetes/ca/etcd/etcd.pem --key=/etc/kubernetes/ca/etcd/etcd-key.pem";
 /// All private keys of the node, and the files that are as secret.
 const KEYS: &str = "cd /etc/kubernetes; find . -name '*-key.pem' -o -name encryption.yaml | sort | xargs sha256sum";
 /// Temporary files of this program.

@@ -2,7 +2,7 @@
 //! service accounts.
 
 use crate::site::Site;
-use crate::vms::{APPLIANCE, Bed};
+use crate::vms::{APPLIANCE, Bed, ETCDCTL};
 
 /// The nodes whose keys are replaced.
 pub struct Nodes<'a> {
@@ -35,12 +35,8 @@ const AUTHORITY: &str =
 
 /// The secrets in etcd, as it stores them.
 pub fn stored_secrets(bed: &mut Bed, master: &str) -> String {
-    bed.shell(
-        master,
-        "ETCDCTL_API=3 etcdctl --endpoints=https://127.0.0.1:2379 \
-         --cacert=/etc/kubernetes/ca/ca.pem --cert=/etc/kubernetes/ca/etcd/etcd.pem \
-         --key=/etc/kubernetes/ca/etcd/etcd-key.pem get /registry/secrets --prefix | tr -cd '[:print:]\\n'",
-    )
+    let get = format!("{ETCDCTL} get /registry/secrets --prefix | tr -cd '[:print:]\\n'");
+    bed.shell(master, &get)
 }
 
 /// Replaces the key that encrypts secrets. The stand-in for the API server does not encrypt.

@@ -4,8 +4,8 @@
 //! `make e2e-tunnels` runs it; APPLIANCE names the appliance to boot, KEEP a directory for disks, console logs
 //! and captured packets. The stand-ins for Calico have no policies.
 
+use appliance_vm::genuine;
 use appliance_vm::machine::Machine;
-use appliance_vm::{container, genuine};
 
 use crate::at_work;
 use crate::port_security;
@@ -37,10 +37,8 @@ fn a_cluster_with_tunnels_is_protected_and_outlives_reboots() {
     bed.wait_for_bring_up();
     bed.wait_until_healthy();
     at_work::every_node_knows_its_peers(site, &mut bed);
-    if !container::are_wanted() {
-        port_security::pods_are_reached_on_untouched_ports(site, &mut bed);
-        port_security::each_cause_is_named(site, &mut bed);
-    }
+    port_security::pods_are_reached_on_untouched_ports(site, &mut bed);
+    port_security::each_cause_is_named(site, &mut bed);
     the_cluster_works(site, &mut bed);
     if genuine::is_genuine() {
         a_policy_cuts_and_another_lets_through(site, &mut bed);

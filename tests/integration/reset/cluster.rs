@@ -78,14 +78,11 @@ fn answer(mut stream: TcpStream, log: &Mutex<Vec<String>>) {
     .unwrap();
 }
 
-#[test]
-fn a_worker_moves_its_pods_and_deletes_its_node() {
+/// A worker whose kubelet has that kubeconfig leaves its cluster.
+fn leave(kubeconfig: &str, node: &str) {
     let dir = tempfile::tempdir().unwrap();
-    let (url, asked) = api_server();
     let kubernetes = dir.path().join("etc/kubernetes");
     fs::create_dir_all(&kubernetes).unwrap();
-    let kubeconfig =
-        format!("clusters:\n- name: default\n  cluster:\n    server: {url}\nusers: []\n");
     fs::write(kubernetes.join("kubelet.kubeconfig"), kubeconfig).unwrap();
     let (root, docker) = (
         Root::open(dir.path()).unwrap(),
@@ -96,10 +93,21 @@ fn a_worker_moves_its_pods_and_deletes_its_node() {
         runner: &System,
         docker: &docker,
     };
-    let node = || "server01".to_owned();
-    for step in [Step::Drain(node()), Step::DeleteNode(node())] {
+    for step in [
+        Step::Drain(node.to_owned()),
+        Step::DeleteNode(node.to_owned()),
+    ] {
         remover.carry_out(&step).unwrap();
     }
+}
+
+#[test]
+fn a_worker_moves_its_pods_and_deletes_its_node() {
+    let (url, asked) = api_server();
+    leave(
+        &format!("clusters:\n- name: default\n  cluster:\n    server: {url}\nusers: []\n"),
+        "server01",
+    );
     let list = "GET /api/v1/pods?fieldSelector=spec.nodeName%3Dserver01";
     let evict = "POST /api/v1/namespaces/shop/pods/web/eviction";
     assert_eq!(
@@ -118,24 +126,10 @@ fn a_worker_moves_its_pods_and_deletes_its_node() {
 
 #[test]
 fn a_cluster_that_does_not_answer_holds_nobody_up() {
-    let dir = tempfile::tempdir().unwrap();
-    let kubernetes = dir.path().join("etc/kubernetes");
-    fs::create_dir_all(&kubernetes).unwrap();
-    let kubeconfig = "clusters:\n- name: default\n  cluster: {server: 'http://127.0.0.1:9'}\n";
-    fs::write(kubernetes.join("kubelet.kubeconfig"), kubeconfig).unwrap();
-    let (root, docker) = (
-        Root::open(dir.path()).unwrap(),
-        Docker::new("/nonexistent/docker"),
+    leave(
+        "clusters:\n- name: default\n  cluster: {server: 'http://127.0.0.1:9'}\n",
+        "a",
     );
-    let remover = Remover {
-        root: &root,
-        runner: &System,
-        docker: &docker,
-    };
-    remover.carry_out(&Step::Drain("a".to_owned())).unwrap();
-    remover
-        .carry_out(&Step::DeleteNode("a".to_owned()))
-        .unwrap();
 }
 
 /// What is left of a master's own records if somebody removed the program's directory.

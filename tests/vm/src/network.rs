@@ -29,7 +29,7 @@ const OWN_ADDRESS: &str = "192.168.1.2";
 const METADATA_ADDRESS: &str = "169.254.169.254";
 const MTU: &str = "1450";
 /// The ranges of pods and services, which are the tutorial's.
-const PODS_AND_SERVICES: [&str; 2] = ["172.20.0.0/16", "10.68.0.0/16"];
+pub const PODS_AND_SERVICES: [&str; 2] = ["172.20.0.0/16", "10.68.0.0/16"];
 /// The rule for IP-in-IP between VMs.
 const TUNNELS: [&str; 7] = ["FORWARD", "-p", "IPv4", "--ip-proto", "4", "-j", "DROP"];
 /// How long the processes of a killed run may take to end. This limit only ends a run that hangs.
