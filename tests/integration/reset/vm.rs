@@ -75,8 +75,10 @@ fn boot() -> Machine {
 
 /// Runs a command in the background, and waits until it has ended with 0. The agent's own commands are short.
 fn run(machine: &mut Machine, command: &str) -> String {
+    // A file needs no quotes, and its redirection is that of the whole command.
     let begin = format!(
-        "rm -f /run/ended; systemd-run --collect /bin/sh -c '{command} >/run/said 2>&1; echo $? >/run/ended'"
+        "rm -f /run/ended; cat >/run/command <<'END'\n{command}\nEND\n\
+         systemd-run --collect /bin/sh -c '/bin/sh /run/command >/run/said 2>&1; echo $? >/run/ended'"
     );
     machine.shell(&begin).unwrap();
     let ended = |machine: &mut Machine| {
