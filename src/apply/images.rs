@@ -7,6 +7,7 @@ use crate::apply::records::note_loading;
 use crate::clients::docker::Docker;
 use crate::observe::{self, records};
 use crate::records::images::NodeImage;
+use crate::sys::lock::{Lock, Patience};
 use crate::sys::process::Runner;
 use crate::sys::root::Root;
 
@@ -29,21 +30,37 @@ pub fn bring(root: &Root, runner: &dyn Runner, docker: &Docker, image: &NodeImag
     note_loading(root, |loading| loading.remove(&image.id))
 }
 
-/// Loads the images that docker has lost. Does nothing while docker does not run. Returns what it found, in words.
+/// Loads the images that docker has lost. Does nothing while docker does not run. Returns what it found, in words. It
+/// takes the lock only if there is something to load: nobody has to wait for a look.
 ///
 /// # Errors
 /// If an image is missing and cannot be loaded. The other images are still loaded.
-pub fn ensure(root: &Root, runner: &dyn Runner, docker: &Docker) -> Result<String> {
+pub fn ensure(
+    root: &Root,
+    runner: &dyn Runner,
+    docker: &Docker,
+    patience: Patience,
+) -> Result<String> {
     if !docker.is_running(runner) {
         let text = "docker does not run, so its images cannot be checked: systemctl status docker";
         return Ok(text.to_owned());
     }
-    let wanted = records::images(root)?;
+    let look = || observe::images::missing(root, runner, docker, records::images(root)?);
+    if !look()?.is_empty() {
+        let _lock = Lock::take(root, patience)?;
+        // A run that had the lock may have loaded them.
+        load(root, runner, docker, &look()?)?;
+    }
+    Ok(format!(
+        "docker has all {} images",
+        records::images(root)?.len()
+    ))
+}
+
+/// Loads these images.
+fn load(root: &Root, runner: &dyn Runner, docker: &Docker, missing: &[NodeImage]) -> Result<()> {
     let mut lost = 0;
-    for image in &wanted {
-        if observe::images::has(root, runner, docker, image)? {
-            continue;
-        }
+    for image in missing {
         log::warn!(
             "image {} is missing in docker; loading it from {}",
             image.reference,
@@ -59,12 +76,12 @@ pub fn ensure(root: &Root, runner: &dyn Runner, docker: &Docker) -> Result<Strin
     }
     if lost > 0 {
         bail!(
-            "{lost} of {} images cannot be loaded; run `appliance install`, which unpacks the \
+            "{lost} of {} missing images cannot be loaded; run `appliance install`, which unpacks the \
              bundle again",
-            wanted.len()
+            missing.len()
         );
     }
-    Ok(format!("docker has all {} images", wanted.len()))
+    Ok(())
 }
 
 #[cfg(test)]
@@ -95,7 +112,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let root = Root::open(dir.path()).unwrap();
         let (docker, asked) = (Docker::new("docker"), Asked::default());
-        let id = || observe::images::id(&root, &asked, &docker, "pause").unwrap();
+        let id = || {
+            let ids = observe::images::ids(&root, &asked, &docker, ["pause".to_owned()]);
+            ids.unwrap().remove("pause")
+        };
         assert_eq!(id().unwrap(), "abc");
         note_loading(&root, |loading| loading.insert("abc".to_owned())).unwrap();
         assert_eq!(id(), None);

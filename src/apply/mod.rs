@@ -169,9 +169,9 @@ impl Executor<'_> {
 
     fn load_image(&self, image: &NodeImage) -> Result<()> {
         let (root, runner, docker) = (self.root, self.runner, self.docker);
-        match observe::images::has(root, runner, docker, image)? {
-            true => Ok(()),
-            false => images::bring(root, runner, docker, image),
+        for missing in observe::images::missing(root, runner, docker, vec![image.clone()])? {
+            images::bring(root, runner, docker, &missing)?;
         }
+        Ok(())
     }
 }

@@ -95,7 +95,7 @@ pub enum Addons {
 pub enum Images {
     /// Load the images that docker does not have
     ///
-    /// A timer runs this every five minutes.
+    /// A timer runs this every 15 minutes.
     #[command(after_long_help = text::IMAGES)]
     Ensure {
         /// What to do while another run changes this machine

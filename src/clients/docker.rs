@@ -1,5 +1,6 @@
 //! Runs docker through its command line (docker 1.11 or later).
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::ErrorKind;
 use std::path::Path;
@@ -86,6 +87,30 @@ impl Docker {
         let inspect = self.command(&["inspect", "--type=image", "--format={{.Id}}", reference]);
         let output = runner.run(&inspect)?;
         Ok(output.success().then(|| output.stdout.trim().to_owned()))
+    }
+
+    /// The identifiers of the images known as `references`; without those that docker does not have. Docker is asked once
+    /// if it has all of them: it does not say which identifier is missing.
+    pub fn image_ids(
+        &self,
+        runner: &dyn Runner,
+        references: &[String],
+    ) -> Result<BTreeMap<String, String>> {
+        let mut inspect = vec!["inspect", "--type=image", "--format={{.Id}}"];
+        inspect.extend(references.iter().map(String::as_str));
+        if references.len() > 1 {
+            let output = runner.run(&self.command(&inspect))?;
+            let ids = output.stdout.lines().map(|id| id.trim().to_owned());
+            if output.success() && ids.clone().count() == references.len() {
+                return Ok(references.iter().cloned().zip(ids).collect());
+            }
+        }
+        let mut found = BTreeMap::new();
+        for reference in references {
+            let id = self.image_id(runner, reference)?;
+            found.extend(id.map(|id| (reference.clone(), id)));
+        }
+        Ok(found)
     }
 
     /// The identifier of the image in docker's list. Docker lists an image also if it cannot read it.

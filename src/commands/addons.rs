@@ -7,7 +7,6 @@ use crate::apply::{addons, images};
 use crate::cli::{Addons, Images, Output};
 use crate::observe::software::docker_of_node;
 use crate::observe::user::check_user;
-use crate::sys::lock::Lock;
 use crate::sys::process::System;
 use crate::sys::root::Root;
 
@@ -33,8 +32,8 @@ pub fn run_images(command: &Images, output: Output) -> Result<Outcome> {
                 print::done("this machine is not installed yet; nothing to load", output)?;
                 return Ok(Outcome::Done);
             };
-            let _lock = Lock::take(&root, waiting.patience())?;
-            print::done(images::ensure(&root, &System, &docker)?, output)?;
+            let found = images::ensure(&root, &System, &docker, waiting.patience())?;
+            print::done(found, output)?;
         }
     }
     Ok(Outcome::Done)

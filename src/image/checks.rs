@@ -271,13 +271,22 @@ fn images(subject: &Subject<'_>) -> Result<Verdict> {
         let found = format!("{count} unpacked; the first boot loads them");
         return Ok(Verdict::passed(found));
     }
-    let mut missing = Vec::new();
-    for image in manifest.images() {
-        let reference = image.reference.clone().unwrap_or_default();
-        if images::id(subject.root, subject.runner, &docker, &reference)? != image.image_id {
-            missing.push(reference);
-        }
-    }
+    let (root, runner) = (subject.root, subject.runner);
+    let named = || {
+        manifest
+            .images()
+            .filter_map(|image| Some((image.reference.clone()?, image)))
+    };
+    let present = images::ids(
+        root,
+        runner,
+        &docker,
+        named().map(|(reference, _)| reference),
+    )?;
+    let missing: Vec<String> = named()
+        .filter(|(reference, image)| present.get(reference) != image.image_id.as_ref())
+        .map(|(reference, _)| reference)
+        .collect();
     Ok(if missing.is_empty() {
         Verdict::passed(format!("{count} loaded into docker"))
     } else {

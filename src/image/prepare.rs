@@ -135,10 +135,15 @@ impl Preparation<'_> {
             log::info!("docker does not run here; the first boot loads the images");
             return Ok(());
         }
-        for image in manifest.images() {
-            let reference = image.reference.clone().unwrap_or_default();
-            let known = images::id(self.root, self.runner, &docker, &reference)?;
-            if known == image.image_id {
+        let named = || {
+            manifest
+                .images()
+                .filter_map(|image| Some((image.reference.clone()?, image)))
+        };
+        let references = named().map(|(reference, _)| reference);
+        let present = images::ids(self.root, self.runner, &docker, references)?;
+        for (reference, image) in named() {
+            if present.get(&reference) == image.image_id.as_ref() {
                 continue;
             }
             (self.announce)(&format!("load image {reference}"))?;

@@ -1,5 +1,7 @@
 //! The images that docker has.
 
+use std::collections::BTreeMap;
+
 use anyhow::Result;
 
 use super::records;
@@ -8,20 +10,31 @@ use crate::records::images::NodeImage;
 use crate::sys::process::Runner;
 use crate::sys::root::Root;
 
-/// Whether docker has this image, whole.
-pub fn has(root: &Root, runner: &dyn Runner, docker: &Docker, image: &NodeImage) -> Result<bool> {
-    Ok(id(root, runner, docker, &image.reference)?.as_ref() == Some(&image.id))
-}
-
-/// The identifier of the image known as `reference`; `None` if docker has none, or if a run that loaded it was cut. Docker
-/// does not flush the files of an image: after a power cut they may be empty, though docker believes that it has them.
-pub fn id(
+/// Those of these images that docker does not have, whole.
+pub fn missing(
     root: &Root,
     runner: &dyn Runner,
     docker: &Docker,
-    reference: &str,
-) -> Result<Option<String>> {
-    let id = docker.image_id(runner, reference)?;
+    wanted: Vec<NodeImage>,
+) -> Result<Vec<NodeImage>> {
+    let references = wanted.iter().map(|image| image.reference.clone());
+    let present = ids(root, runner, docker, references)?;
+    let is_missing = |image: &NodeImage| present.get(&image.reference) != Some(&image.id);
+    Ok(wanted.into_iter().filter(is_missing).collect())
+}
+
+/// The identifiers of the images known by these references. One that docker does not have is not among them, nor one
+/// whose loading was cut. Docker does not flush the files of an image: after a power cut they may be empty, though docker
+/// believes that it has them.
+pub fn ids(
+    root: &Root,
+    runner: &dyn Runner,
+    docker: &Docker,
+    references: impl IntoIterator<Item = String>,
+) -> Result<BTreeMap<String, String>> {
+    let references: Vec<String> = references.into_iter().collect();
+    let mut ids = docker.image_ids(runner, &references)?;
     let loading = records::loading(root)?;
-    Ok(id.filter(|id| !loading.contains(id)))
+    ids.retain(|_, id| !loading.contains(id));
+    Ok(ids)
 }

@@ -187,11 +187,8 @@ fn live(
             .extend(kernel::sysctl(key).map(|value| (key.clone(), value)));
     }
     if docker_runs {
-        let images = live.images.insert(Default::default());
-        for image in &desired.images {
-            let id = images::id(observer.root, runner, docker, &image.reference)?;
-            images.extend(id.map(|id| (image.reference.clone(), id)));
-        }
+        let references = desired.images.iter().map(|image| image.reference.clone());
+        live.images = Some(images::ids(observer.root, runner, docker, references)?);
     }
     Ok(live)
 }

@@ -309,9 +309,11 @@ impl<'a> InstalledNode<'a> {
             let named = of_bundle.filter_map(|i| Some((i.reference.clone()?, i.image_id.clone())));
             wanted.extend(named);
         }
+        let references = wanted.iter().map(|(reference, _)| reference.clone());
+        let mut present = images::ids(self.root, self.runner, &self.docker, references)?;
         let mut reports = Vec::new();
         for (reference, wanted) in wanted {
-            let id = images::id(self.root, self.runner, &self.docker, &reference)?;
+            let id = present.remove(&reference);
             let problem = match &id {
                 None => Some("not loaded; run `appliance images ensure`".to_owned()),
                 Some(_) if id != wanted => {

@@ -44,19 +44,22 @@ fn of_sysctl(key: &str, value: &str) -> Option<Wrong> {
 /// Docker's identifier of an image is a digest of it.
 fn images(node: &Node<'_>, docker: Option<&Docker>, found: &mut Found) -> Result<()> {
     const ENSURE: &str = "appliance images ensure";
-    for image in records::images(node.root)? {
-        let wrong = match docker {
+    let wanted = records::images(node.root)?;
+    let references = wanted.iter().map(|image| image.reference.clone());
+    let present = docker
+        .map(|docker| images::ids(node.root, node.runner, docker, references))
+        .transpose()?;
+    for image in wanted {
+        let wrong = match present.as_ref().map(|ids| ids.get(&image.reference)) {
             None => Some(Wrong::new(
                 "docker does not answer",
                 "systemctl start docker",
             )),
-            Some(docker) => match images::id(node.root, node.runner, docker, &image.reference)? {
-                None => Some(Wrong::new("not in docker", ENSURE)),
-                Some(id) if id != image.id => {
-                    Some(Wrong::new("docker has another image of that name", ENSURE))
-                }
-                Some(_) => None,
-            },
+            Some(None) => Some(Wrong::new("not in docker", ENSURE)),
+            Some(Some(id)) if *id != image.id => {
+                Some(Wrong::new("docker has another image of that name", ENSURE))
+            }
+            Some(Some(_)) => None,
         };
         found.compared(Kind::Image, &image.reference, wrong);
     }

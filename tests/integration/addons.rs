@@ -13,6 +13,7 @@ use appliance::clients::docker::Docker;
 use appliance::observe::records;
 use appliance::status::{AddonReport, InstalledNode, Overall};
 use appliance::sys::change::Change;
+use appliance::sys::lock::{Busy, Lock, Patience};
 use appliance::sys::process::{Command, Output, Runner};
 use appliance::sys::root::Root;
 use serde_json::{Value, json};
@@ -266,7 +267,12 @@ fn images_that_docker_lost_are_loaded_again_and_only_those() {
         has: answers,
         ran: RefCell::default(),
     };
-    images::ensure(&root, &docker, &Docker::new("docker")).unwrap();
+    let ensure = |docker| images::ensure(&root, docker, &Docker::new("docker"), Patience::None);
+    let other_run = Lock::take(&root, Patience::None).unwrap();
+    let busy = ensure(&docker).unwrap_err();
+    assert!(busy.is::<Busy>(), "{busy:#}");
+    drop(other_run);
+    ensure(&docker).unwrap();
     let ran = docker.ran.borrow();
     let loads: Vec<&String> = ran
         .iter()
@@ -274,6 +280,41 @@ fn images_that_docker_lost_are_loaded_again_and_only_those() {
         .collect();
     assert_eq!(loads.len(), 1, "{ran:?}");
     assert!(loads[0].ends_with("/images/pause.tar"), "{loads:?}");
+}
+
+#[test]
+fn a_look_at_the_images_asks_docker_once_and_locks_nothing() {
+    let machine = Machine::new();
+    machine.installed(&["--role", "single"]);
+    let root = Root::open(&machine.root()).unwrap();
+    let wanted = records::images(&root).unwrap();
+    let docker = Whole {
+        ids: wanted.iter().map(|image| image.id.clone()).collect(),
+        ran: RefCell::default(),
+    };
+    let _other_run = Lock::take(&root, Patience::None).unwrap();
+    let found = images::ensure(&root, &docker, &Docker::new("docker"), Patience::None).unwrap();
+    assert_eq!(found, format!("docker has all {} images", wanted.len()));
+    let ran = docker.ran.borrow();
+    let inspections = ran.iter().filter(|line| line.contains("inspect"));
+    assert_eq!(inspections.count(), 1, "{ran:?}");
+}
+
+/// A docker that has all images that it is asked for.
+struct Whole {
+    ids: Vec<String>,
+    ran: RefCell<Vec<String>>,
+}
+
+impl Runner for Whole {
+    fn run(&self, command: &Command) -> Result<Output> {
+        self.ran.borrow_mut().push(command.to_string());
+        Ok(Output {
+            code: Some(0),
+            stdout: self.ids.join("\n"),
+            stderr: String::new(),
+        })
+    }
 }
 
 /// A docker that has these images.
