@@ -5,6 +5,7 @@ pub mod cis;
 pub mod keys;
 pub mod plan;
 pub mod preflight;
+mod table;
 pub mod verify;
 
 use std::collections::BTreeMap;
@@ -12,10 +13,10 @@ use std::fmt::Display;
 use std::io::{self, IsTerminal};
 
 use anyhow::Result;
-use comfy_table::{ColumnConstraint, ContentArrangement, Table, presets};
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use self::table::Table;
 use super::documents::{CertificateOfNode, Checks, Done, Text, TokenOfMaster};
 use crate::check::{Checked, Verdict, is_sound};
 use crate::cli::Output;
@@ -219,15 +220,7 @@ fn held(shown: &[CertificateOfNode]) -> Table {
             &or_none(sans.join(" ")),
         ]);
     }
-    whole_names(&mut rows);
     rows
-}
-
-/// Keeps the names in the first column in one line each.
-fn whole_names(rows: &mut Table) {
-    if let Some(names) = rows.column_mut(0) {
-        names.set_constraint(ColumnConstraint::ContentWidth);
-    }
 }
 
 /// Prints the nodes that joined a master.
@@ -245,28 +238,13 @@ pub fn nodes(all: &BTreeMap<String, NodeRecord>) {
     print_table(&rows);
 }
 
-/// An empty table with this header, aligned and without lines.
-pub fn table(header: &[&str]) -> Table {
-    let mut table = Table::new();
-    table
-        .load_preset(presets::NOTHING)
-        .set_content_arrangement(ContentArrangement::Dynamic)
-        .set_width(width());
-    table.set_header(header.to_vec());
-    for column in table.column_iter_mut() {
-        column.set_padding((0, 2));
-    }
-    table
-}
-
-/// How wide a table may be: as the terminal, or 80 columns.
-fn width() -> u16 {
-    const USUAL: u16 = 80;
-    match io::stdout().is_terminal() {
-        // The padding of the last column is not printed.
-        true => u16::try_from(textwrap::termwidth() + 2).unwrap_or(USUAL),
-        false => USUAL + 2,
-    }
+/// An empty table with these headings, as wide as the terminal, or 80 columns.
+pub fn table(headings: &[&str]) -> Table {
+    let width = match io::stdout().is_terminal() {
+        true => textwrap::termwidth(),
+        false => 80,
+    };
+    Table::new(headings, width)
 }
 
 /// Prints an empty line and the table, without trailing blanks and control characters.
@@ -274,6 +252,7 @@ pub fn print_table(table: &Table) {
     say!();
     table
         .lines()
+        .iter()
         .for_each(|line| say!("{}", escaped(line.trim_end())));
 }
 
@@ -282,15 +261,18 @@ fn ok_or(problem: Option<&String>) -> &str {
 }
 
 fn services(report: &Report) -> Table {
-    let mut table = table(&["SERVICE", "STATE", "HEALTH", "ENDPOINT"]);
+    let mut table = table(&["SERVICE", "STATE", "HEALTH"]);
     for service in &report.services {
-        let endpoint = service.endpoint.as_deref().unwrap_or("-");
-        table.add_row([
-            &service.name,
-            &service.state,
-            ok_or(service.problem.as_ref()),
-            endpoint,
-        ]);
+        let running = service.state.strip_prefix("active (");
+        let health = match &service.endpoint {
+            Some(endpoint) if running.is_some() => {
+                let found = ok_or(service.problem.as_ref());
+                format!("{endpoint}: {found}")
+            }
+            _ => ok_or(service.problem.as_ref()).to_owned(),
+        };
+        let state = running.map_or(&*service.state, |running| running.trim_end_matches(')'));
+        table.add_row([&service.name, state, &health]);
     }
     table
 }
@@ -310,29 +292,23 @@ fn journals(report: &Report) {
 }
 
 fn images(report: &Report) -> Table {
-    let mut table = table(&["IMAGE", "ID", "STATE"]);
+    let mut table = table(&["IMAGE", "STATE"]);
     for image in &report.images {
-        let id = image
-            .id
-            .as_deref()
-            .map_or("-", |id| short(id.trim_start_matches("sha256:")));
         let state = image.problem.as_deref().unwrap_or("loaded");
-        table.add_row([image.reference.as_str(), id, state]);
+        table.add_row([image.reference.as_str(), state]);
     }
     table
 }
 
 fn certificates(report: &Report) -> Table {
-    let mut table = table(&["CERTIFICATE", "SUBJECT", "EXPIRES", "STATE"]);
+    let mut table = table(&["CERTIFICATE", "EXPIRES", "STATE"]);
     for certificate in &report.certificates {
         table.add_row([
             &certificate.name,
-            &escaped(&certificate.subject),
             &told(&certificate.not_after),
             ok_or(certificate.problem.as_ref()),
         ]);
     }
-    whole_names(&mut table);
     table
 }
 
@@ -436,7 +412,7 @@ mod tests {
             authority: "ca",
             restarts: Vec::new(),
         };
-        let lines: Vec<String> = held(&[certificate]).lines().collect();
+        let lines = held(&[certificate]).lines();
         let text = lines.concat();
         assert!(!text.contains(char::is_control), "{lines:?}");
         assert!(text.contains(r"CN=a\u{1b}"), "{lines:?}");

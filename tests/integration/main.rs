@@ -39,6 +39,7 @@ mod join;
 mod kubeconfig;
 mod lacking;
 mod layout;
+mod living;
 mod man;
 mod masters;
 mod metadata;

@@ -3,7 +3,10 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
-use crate::harness::{Machine, said};
+use serde_json::Value;
+
+use crate::harness::{Machine, document, said};
+use crate::living::Living;
 use crate::workshop::Workshop;
 
 fn appliance(arguments: &[&str]) -> Output {
@@ -18,17 +21,29 @@ fn text(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).unwrap()
 }
 
-/// The lines of the tables in this output: each begins with a line in capitals and ends with an empty one.
-fn tables(text: &str) -> Vec<&str> {
-    let is_head = |line: &str| {
-        line.starts_with(|c: char| c.is_ascii_uppercase()) && line == line.to_uppercase()
-    };
-    let mut inside = false;
-    let lines = text.lines().filter(|line| {
-        inside = !line.is_empty() && (inside || is_head(line));
-        inside
-    });
-    lines.collect()
+/// Asserts that these lines fit 80 columns. What is longer ends with a word that fits no line.
+fn fits(what: &str, text: &str) {
+    for line in text.lines() {
+        let last = line.split("  ").last().unwrap_or_default();
+        let is_word = !last.trim().contains(' ');
+        assert!(line.chars().count() <= 80 || is_word, "{what}: {line}");
+    }
+}
+
+/// The names, addresses and the like in a document.
+fn names(document: &Value) -> Vec<&str> {
+    const KEYS: [&str; 5] = ["name", "endpoint", "reference", "id", "subject"];
+    match document {
+        Value::Array(all) => all.iter().flat_map(names).collect(),
+        Value::Object(all) => all
+            .iter()
+            .flat_map(|(key, value)| match value {
+                Value::String(text) if KEYS.contains(&key.as_str()) => vec![text.as_str()],
+                _ => names(value),
+            })
+            .collect(),
+        _ => vec![],
+    }
 }
 
 #[test]
@@ -54,22 +69,41 @@ fn tables_fit_80_columns() {
         &["bundle", "verify", &payload],
     ] {
         let text = text(&appliance(arguments));
-        let lines = tables(&text);
-        assert!(lines.len() > 2, "{arguments:?}: {text}");
-        for line in lines {
-            assert!(line.chars().count() <= 80, "{arguments:?}: {line}");
-        }
+        // The description of a bundle is a text of its author.
+        let (_, tables) = text.split_once("\n\n").unwrap();
+        fits(&arguments.join(" "), tables);
     }
     let dry_run = said(&machine.install(&["--set", "mtu=1400", "--dry-run"]));
-    let lines = tables(&dry_run);
+    let settings = dry_run.lines().skip_while(|line| !line.contains("SETTING"));
+    let settings: Vec<&str> = settings.take_while(|line| !line.is_empty()).collect();
     assert!(
-        lines.iter().any(|line| line.starts_with("mtu")),
+        settings.iter().any(|line| line.contains("mtu")),
         "{dry_run}"
     );
-    assert!(
-        lines.iter().all(|line| line.chars().count() <= 80),
-        "{dry_run}"
-    );
+    fits("dry run", &settings.join("\n"));
+}
+
+#[test]
+fn a_node_is_shown_in_80_columns_and_no_name_is_cut() {
+    let living = Living::new(&["--role", "single"]);
+    let created = living.run(&["token", "create"]);
+    assert!(created.status.success(), "{}", said(&created));
+    for arguments in [&["status"][..], &["token", "list"], &["certs", "show"]] {
+        let output = |format: &str| living.run(&[arguments, &["-o", format]].concat());
+        let text = output("text");
+        let text = String::from_utf8_lossy(&text.stdout);
+        fits(&arguments.join(" "), &text);
+        let document = document(&output("json"));
+        let names = names(&document);
+        assert!(!names.is_empty(), "{document}");
+        // `status` shows images without their identifiers, and certificates without their subjects.
+        let shown = |name: &&str| {
+            arguments != ["status"] || !(name.contains('=') || name.starts_with("sha256:"))
+        };
+        for name in names.into_iter().filter(shown) {
+            assert!(text.contains(name), "{arguments:?}: {name}: {text}");
+        }
+    }
 }
 
 #[test]

@@ -13,7 +13,7 @@ use super::meaning::{Expected, Simplify, misfits};
 use super::recording::play;
 use super::strace::{Call, record};
 use super::tree::{self, Entry, Tree, What};
-use crate::harness::said;
+use crate::harness::{directory, said};
 
 /// The directory in which a place has what a command takes for `/`, if it runs with another root directory.
 pub const ROOT: &str = "root";
@@ -87,15 +87,6 @@ impl Scene {
         };
         command.env("TMPDIR", directory);
         command
-    }
-}
-
-/// A new directory: in memory, if there is room.
-pub fn directory() -> tempfile::TempDir {
-    let memory = Path::new("/dev/shm");
-    match memory.is_dir() {
-        true => tempfile::tempdir_in(memory).unwrap(),
-        false => tempfile::tempdir().unwrap(),
     }
 }
 

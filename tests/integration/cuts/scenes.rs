@@ -2,20 +2,20 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
-use appliance::bundle::repack::repack;
 use appliance_cloud::server::{Answer, Server};
 use serde_json::Value;
 
 use super::network;
-use super::scene::{ROOT, Scene, directory};
+use super::scene::{ROOT, Scene};
 use crate::fetch;
 use crate::golden::bed;
-use crate::harness::{Machine, payload, said, tiny_program};
+use crate::harness::{Machine, directory, said, tiny_program};
 use crate::join::bed::{Bed, relay_between};
+use crate::living::whole_appliance;
 use crate::reset;
 use crate::workshop::Workshop;
 
@@ -185,18 +185,6 @@ fn nothing() -> Vec<u8> {
         program[field..field + 8].copy_from_slice(&start);
     }
     program
-}
-
-/// This build of the program with the payload of the harness. Other directories have links to it.
-fn whole_appliance() -> PathBuf {
-    static MADE: OnceLock<tempfile::TempDir> = OnceLock::new();
-    let made = MADE.get_or_init(|| {
-        let dir = directory();
-        let program = Path::new(env!("CARGO_BIN_EXE_appliance"));
-        repack(program, &payload(), &dir.path().join("appliance")).unwrap();
-        dir
-    });
-    made.path().join("appliance")
 }
 
 /// An installed master, on which commands run with its root directory as `/`.

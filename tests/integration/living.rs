@@ -1,0 +1,137 @@
+//! A running system in namespaces of its own: its programs run with its root directory as `/`; docker and systemctl
+//! are scripts.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::OnceLock;
+
+use appliance::bundle::repack::repack;
+use serde_json::Value;
+
+use crate::harness::{Machine, directory, payload};
+
+/// docker: each image is a file in `/run/images` with its identifier.
+const DOCKER: &str = r#"#!/bin/sh
+[ ! -e /run/docker-is-down ] || exit 1
+case $1 in
+version) echo 17.03 ;;
+inspect)
+    for last; do :; done
+    [ -e "/run/images/$last" ] || exit 1
+    read -r id <"/run/images/$last"
+    echo "$id"
+    ;;
+esac
+"#;
+
+/// systemctl: units run, except those with a file in `/run/stopped`; those in `/run/stale` were changed.
+const SYSTEMCTL: &str = r#"#!/bin/sh
+[ "$1" = show ] || exit 0
+for unit; do
+    case $unit in
+    show | --*) continue ;;
+    esac
+    state=active sub=running stale=no
+    [ ! -e "/run/stopped/$unit" ] || state=failed sub=failed
+    [ ! -e "/run/stale/$unit" ] || stale=yes
+    printf 'Id=%s\nLoadState=loaded\nActiveState=%s\nSubState=%s\n' "$unit" "$state" "$sub"
+    printf 'FragmentPath=/etc/systemd/system/%s\nNeedDaemonReload=%s\n\n' "$unit" "$stale"
+done
+"#;
+
+/// Makes the directory `$1` a running system, in which `appliance` is a command of the script.
+const SYSTEM: &str = r#"
+set -eu
+export PATH=/usr/sbin:/usr/bin:/sbin:/bin
+root=$1
+shift
+mount --make-rprivate /
+bind() {
+    mkdir -p "$root${1%/*}"
+    if [ -d "$1" ]; then
+        mkdir -p "$root$1"
+    else
+        rm -f "$root$1"
+        : >"$root$1"
+    fi
+    mount --bind "$(readlink -f "$1")" "$root$1"
+}
+for path in /usr/lib/x86_64-linux-gnu /lib/x86_64-linux-gnu /lib64 /bin/sh /dev/null /sys \
+    /usr/sbin/iptables-legacy-save /usr/sbin/iptables-nft-save; do
+    bind "$path"
+done
+mkdir -p "$root/proc" "$root/run/stopped" "$root/run/stale"
+mount -t proc proc "$root/proc"
+appliance() {
+    chroot "$root" /usr/local/bin/appliance "$@"
+}
+"#;
+
+/// A machine whose docker has all images of the node that it is.
+pub struct Living {
+    /// Its directory.
+    pub machine: Machine,
+}
+
+impl Living {
+    /// A machine that was installed with these arguments.
+    pub fn new(arguments: &[&str]) -> Living {
+        let machine = Machine::new();
+        machine.installed(arguments);
+        program(&machine, "usr/bin/docker", DOCKER);
+        program(&machine, "usr/bin/systemctl", SYSTEMCTL);
+        machine.put(
+            "etc/passwd",
+            "root:x:0:0::/root:/bin/sh\nappliance-join:x:990:990::/:/bin/sh\n",
+        );
+        let living = Living { machine };
+        for image in living.images() {
+            let text = |key: &str| image[key].as_str().unwrap().to_owned();
+            let path = format!("run/images/{}", text("reference"));
+            living.machine.put(&path, &format!("{}\n", text("id")));
+        }
+        living
+    }
+
+    /// The record of the images that the node needs.
+    pub fn images(&self) -> Vec<Value> {
+        let images = self.machine.read("etc/kubernetes/appliance-images.json");
+        serde_json::from_str(&images).unwrap()
+    }
+
+    /// Runs a script beside the running system: `$root` is its directory, and `appliance` runs in it.
+    pub fn script(&self, script: &str, arguments: &[&str]) -> Output {
+        Command::new("unshare")
+            .args(["--mount", "--net", "--pid", "--fork", "--kill-child"])
+            .args(["sh", "-c", &format!("{SYSTEM}\n{script}"), "sh"])
+            .arg(self.machine.root())
+            .args(arguments)
+            .output()
+            .expect("unshare of util-linux")
+    }
+
+    /// Runs the program in it.
+    pub fn run(&self, arguments: &[&str]) -> Output {
+        self.script("ip link set lo up; appliance \"$@\"", arguments)
+    }
+}
+
+fn program(machine: &Machine, path: &str, text: &str) {
+    machine.put(path, text);
+    let path = machine.root().join(path);
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+/// This build of the program with the payload of the harness.
+pub fn whole_appliance() -> PathBuf {
+    static MADE: OnceLock<tempfile::TempDir> = OnceLock::new();
+    let made = MADE.get_or_init(|| {
+        let dir = directory();
+        let program = Path::new(env!("CARGO_BIN_EXE_appliance"));
+        repack(program, &payload(), &dir.path().join("appliance")).unwrap();
+        dir
+    });
+    made.path().join("appliance")
+}
