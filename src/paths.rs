@@ -90,6 +90,8 @@ pub const CALICO_DIR: &str = "/etc/calico";
 pub const CALICOCTL_CONFIG: &str = "/etc/calico/calicoctl.cfg";
 /// What calico/node gets of this program to configure BIRD with.
 pub const BIRD_DIR: &str = "/etc/calico/bird";
+/// What runs confd in Calico's container.
+pub const CONFD: &str = "/etc/calico/bird/confd.sh";
 /// The routes that BIRD takes.
 pub const BIRD_ROUTES: &str = "/etc/calico/bird/bird-routes.conf";
 /// The template of BIRD's configuration, in confd's language, with or without a mesh of all nodes.
@@ -100,6 +102,8 @@ pub const BIRD_BLOCKS_TEMPLATE: &str = "/etc/calico/bird/bird_aggr.cfg.template"
 pub const BIRD_POOLS_TEMPLATE: &str = "/etc/calico/bird/bird_ipam.cfg.template";
 /// The template of the configuration of BIRD for IPv6, in confd's language.
 pub const BIRD6_TEMPLATE: &str = "/etc/calico/bird/bird6.cfg.template";
+/// confd's directory in Calico's container.
+pub const CONFD_DIR: &str = "/etc/calico/confd";
 /// Where confd finds its templates, in the container calico-node.
 pub const CONFD_TEMPLATES: &str = "/etc/calico/confd/templates";
 /// Where confd writes BIRD's configuration, in the container calico-node.
@@ -226,6 +230,7 @@ pub const ROOT_KUBECONFIG: &str = "/root/.kube/config";
 pub const WRITTEN: &[&str] = &[
     "/etc",
     "/etc/appliance",
+    "/etc/docker",
     CALICO_DIR,
     BIRD_DIR,
     CNI_DIR,
@@ -293,7 +298,9 @@ const FOR_TEMPLATES: &[(&str, &str)] = &[
     ("calico_run", CALICO_RUN_DIR),
     ("cni", CNI_DIR),
     ("cni_bin", CNI_BIN_DIR),
+    ("confd", CONFD),
     ("confd_config", CONFD_CONFIG),
+    ("confd_dir", CONFD_DIR),
     ("confd_templates", CONFD_TEMPLATES),
     (
         "controller_manager_kubeconfig",

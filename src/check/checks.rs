@@ -113,7 +113,7 @@ fn peers(_expected: &Expected, facts: &Facts) -> Verdict {
         Err(why) => {
             return Verdict::failed(
                 why,
-                "see `calicoctl get nodes` and `docker logs calico-node`",
+                "see `calicoctl get nodes` and `journalctl -u kube-calico`",
             );
         }
     };

@@ -135,7 +135,7 @@ pub fn ask(socket: &Path) -> Result<Option<Bird>> {
     };
     ask().map(Some).with_context(|| {
         format!(
-            "cannot list the BGP peers from BIRD at {}; see `docker logs calico-node`",
+            "cannot list the BGP peers from BIRD at {}; see `journalctl -u kube-calico`",
             socket.display()
         )
     })

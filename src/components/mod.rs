@@ -191,6 +191,7 @@ const DOCKER: Service = Service {
     name: "docker",
     runs: Runs::Docker,
     certificates: &[],
+    // Its settings are written together with the drop-in. A later change waits for its next start: a restart ends all pods.
     files: &[paths::DOCKER_DROP_IN],
     health: None,
     unit: UnitKind::Service,
@@ -206,6 +207,7 @@ const CALICO: Service = Service {
         paths::BIRD_BLOCKS_TEMPLATE,
         paths::BIRD_POOLS_TEMPLATE,
         paths::BIRD6_TEMPLATE,
+        paths::CONFD,
     ],
     health: Some(|_| Health {
         url: format!("http://127.0.0.1:{}/readiness", ports::FELIX_HEALTH),

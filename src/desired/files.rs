@@ -70,9 +70,16 @@ fn config_files(sources: &Sources<'_>) -> Result<Vec<File>> {
         file(paths::BIRD_BLOCKS_TEMPLATE, "config/bird_aggr.cfg.template")?,
         file(paths::BIRD_POOLS_TEMPLATE, "config/bird_ipam.cfg.template")?,
         file(paths::BIRD6_TEMPLATE, "config/bird6.cfg.template")?,
+        File {
+            mode: 0o755,
+            ..file(paths::CONFD, "config/confd.sh")?
+        },
         File::public(paths::MACHINE, machine(sources.spec)?),
         File::public(paths::CLUSTER, cluster(sources.spec).text()),
     ];
+    if sources.limits_logs {
+        files.push(file(paths::DOCKER_SETTINGS, "config/daemon.json")?);
+    }
     if sources.spec.role.is_worker() {
         files.push(File {
             mode: 0o755,

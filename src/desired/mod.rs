@@ -147,6 +147,8 @@ pub struct Sources<'a> {
     pub bundled_docker: bool,
     /// How docker puts containers into cgroups: the kubelet does it in the same way.
     pub cgroup_driver: CgroupDriver,
+    /// Whether docker gets a limit for the logs of containers: the operator has no settings of docker.
+    pub limits_logs: bool,
     /// The workloads that a master applies in addition to its add-ons.
     pub workloads: &'a [Workload],
     /// Images from tarballs outside the payload.

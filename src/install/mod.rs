@@ -305,6 +305,7 @@ impl Machine {
             bundled_docker: source == DockerSource::Payload,
             // A value that docker does not know was refused, unless the operator ignores it.
             cgroup_driver: docker.cgroup_driver().unwrap_or_default(),
+            limits_logs: observe::preflight::docker::may_limit_logs(&self.root, &docker)?,
             workloads: &found.workloads,
             images: &found.images,
         });

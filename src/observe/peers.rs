@@ -208,7 +208,7 @@ fn down(peer: &Peer, node: Option<&str>, own: Own<'_>) -> String {
     let next = if peer.is_refused() {
         "compare the AS numbers: `calicoctl get nodes -o wide`, `calicoctl get bgpPeer`".to_owned()
     } else {
-        "see `calicoctl node status` and `docker logs calico-node` on both sides, and allow TCP \
+        "see `calicoctl node status` and `journalctl -u kube-calico` on both sides, and allow TCP \
          port 179 between them in the security group"
             .to_owned()
     };
@@ -226,8 +226,8 @@ fn missing(why: &str, address: &str, wanted: &Wanted, own: Own<'_>) -> String {
         .as_ref()
         .map_or_else(|| format!("peer {address}"), |node| format!("node {node}"));
     format!(
-        "no BGP session with {whose}, although Calico lists it: {why}; see `docker logs \
-         calico-node`, then run `systemctl restart kube-calico`; {}",
+        "no BGP session with {whose}, although Calico lists it: {why}; see `journalctl -u \
+         kube-calico`, then run `systemctl restart kube-calico`; {}",
         removal(wanted.kind, address, wanted.node.as_deref(), own)
     )
 }
@@ -235,7 +235,7 @@ fn missing(why: &str, address: &str, wanted: &Wanted, own: Own<'_>) -> String {
 fn unwanted(peer: &Peer) -> String {
     format!(
         "no BGP session with a peer that Calico no longer lists ({}); compare `calicoctl get nodes \
-         -o wide` and `calicoctl get bgpPeer`; see `docker logs calico-node`, then run `systemctl \
+         -o wide` and `calicoctl get bgpPeer`; see `journalctl -u kube-calico`, then run `systemctl \
          restart kube-calico`",
         peer.info
     )

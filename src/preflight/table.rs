@@ -79,6 +79,7 @@ pub const GROUPS: &[(&str, &[Check])] = &[
         ignorable("docker-cgroup-driver", "a cgroup driver that the kubelet can use, too", docker::cgroup_driver),
         ignorable("docker-networks", "networks of docker beside the ranges of the cluster", docker::networks),
         ignorable("docker-features", "no setting with which pods do not work", docker::features),
+        warning("docker-logs", "a limit for the logs of containers", docker::logs),
         warning("docker-version", "docker 1.11 to 20.10", docker::version),
         ignorable("docker-answers", "a docker that answers, if it runs", docker::answers),
     ]),

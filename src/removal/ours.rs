@@ -104,6 +104,7 @@ pub const SHARED_DIRECTORIES: &[&str] = &[
     paths::CNI_DIR,
     "/etc/cni",
     "/etc/systemd/system/docker.service.d",
+    "/etc/docker",
     paths::PLUGINS_DIR,
     "/usr/libexec/kubernetes/kubelet-plugins/volume",
     "/usr/libexec/kubernetes/kubelet-plugins",

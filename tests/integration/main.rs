@@ -40,6 +40,7 @@ mod kubeconfig;
 mod lacking;
 mod layout;
 mod living;
+mod logs;
 mod man;
 mod masters;
 mod metadata;

@@ -173,6 +173,7 @@ pub fn desired(spec: &NodeSpec, manifest: &Manifest, bundled_docker: bool) -> De
         join_token: None,
         bundled_docker,
         cgroup_driver: CgroupDriver::default(),
+        limits_logs: true,
         workloads: &[],
         images: &[],
     })

@@ -90,7 +90,7 @@ fn a_peer_that_bird_does_not_have_is_a_problem() {
     for part in [
         "node server01",
         "BIRD does not have this peer",
-        "docker logs calico-node",
+        "journalctl -u kube-calico",
         "systemctl restart kube-calico",
         "calicoctl delete node server01",
     ] {

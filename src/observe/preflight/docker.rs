@@ -9,6 +9,8 @@ use super::{is_there, names, package_version, text};
 use crate::bundle::manifest::Manifest;
 use crate::clients::docker::Docker as Client;
 use crate::clients::systemd;
+use crate::digest::Sha256;
+use crate::observe::records;
 use crate::observe::software::DOCKER_DAEMON;
 use crate::paths;
 use crate::plan::UnitState;
@@ -31,8 +33,11 @@ pub fn read(root: &Root, manifest: Option<&Manifest>, source: DockerSource) -> D
             .map(|component| component.version.clone()),
         DockerSource::Machine | DockerSource::Nowhere => package_version(root, PACKAGES),
     };
+    let settings = settings(root, source, package.as_deref());
+    let limits_logs = may_limit_logs(root, &settings).unwrap_or_default();
     Docker {
-        settings: settings(root, source, package.as_deref()),
+        settings,
+        limits_logs,
         instead: instead(root, source),
         package,
         running: Running::Unknown,
@@ -51,6 +56,21 @@ pub fn settings(root: &Root, source: DockerSource, version: Option<&str>) -> Set
             settings
         }
     }
+}
+
+/// Whether this program may write docker's settings, with a limit for logs: there are none, or they are as it wrote them,
+/// and the command line says nothing about logs. With a setting in both places, docker does not start.
+pub fn may_limit_logs(root: &Root, settings: &Settings) -> Result<bool> {
+    let is_ours = match root.read(paths::DOCKER_SETTINGS) {
+        Ok(None) => !root.exists(paths::DOCKER_SETTINGS)?,
+        Ok(Some(file)) => {
+            let written = records::written(root)?.unwrap_or_default();
+            written.wrote(paths::DOCKER_SETTINGS, &Sha256::of(&file)) == Some(true)
+        }
+        // The check of the settings tells why.
+        Err(_) => false,
+    };
+    Ok(is_ours && !settings.has_log_flags())
 }
 
 /// The words of the daemon's command line; none if its unit comes with the bundle and has no drop-in.

@@ -13,6 +13,7 @@ use crate::removal::ours::{
     DATA, DIRECTORIES, FILES, KEYS, OF_PROGRAMS, RECORDS, SHARED_DIRECTORIES, TREES, units,
 };
 use crate::removal::{DOCKER_UNIT, Found};
+use crate::render::render;
 use crate::sys::mount;
 use crate::sys::root::Root;
 
@@ -39,6 +40,7 @@ pub fn read(root: &Root, records: &Records, found: &mut Found) -> Result<()> {
             found.files.push((*path).to_owned());
         }
     }
+    docker_settings(root, records, found)?;
     noted(root, records, found)?;
     copies(root, records, found)?;
     hosts(root, records, found)?;
@@ -160,6 +162,21 @@ fn hosts(root: &Root, records: &Records, found: &mut Found) -> Result<()> {
     Ok(())
 }
 
+/// Docker's settings are the operator's as soon as the operator changes them.
+fn docker_settings(root: &Root, records: &Records, found: &mut Found) -> Result<()> {
+    let path = paths::DOCKER_SETTINGS;
+    let Some(content) = root.read(path)? else {
+        return Ok(());
+    };
+    let ours = render("config/daemon.json", &serde_json::json!({}))?;
+    let is_ours = content == ours.as_bytes()
+        || records.written.wrote(path, &Sha256::of(&content)) == Some(true);
+    if is_ours && records.has_brought(|brought| brought.files.contains(path)) {
+        found.files.push(path.to_owned());
+    }
+    Ok(())
+}
+
 /// The directories that go if they are empty, deepest first: those that were not here before the node; without a
 /// record of that, those that a node has.
 fn directories(root: &Root, records: &Records, found: &mut Found) -> Result<()> {
@@ -194,7 +211,13 @@ fn noted(root: &Root, records: &Records, found: &mut Found) -> Result<()> {
     for path in named {
         let is_special = is_below(path, &looked_at)
             || RECORDS.contains(&&**path)
-            || [paths::HOSTS, paths::ROOT_KUBECONFIG, CURRENT].contains(&&**path);
+            || [
+                paths::HOSTS,
+                paths::ROOT_KUBECONFIG,
+                paths::DOCKER_SETTINGS,
+                CURRENT,
+            ]
+            .contains(&&**path);
         let trees: Vec<&str> = found.trees.iter().map(String::as_str).collect();
         let is_new = !is_below(path, &trees) && !found.files.contains(path);
         if !is_special && is_new && root.exists(path)? {

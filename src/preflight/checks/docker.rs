@@ -187,6 +187,31 @@ pub fn features(facts: &Facts) -> Finding {
     }
 }
 
+/// A container that writes without end fills the disk.
+pub fn logs(facts: &Facts) -> Finding {
+    let settings = &facts.docker.settings;
+    if facts.docker.limits_logs {
+        return Finding::pass("the installation limits them to five files of 20 MB");
+    }
+    if !settings.has_endless_logs() {
+        return Finding::pass("docker's settings limit them, or keep them elsewhere");
+    }
+    let (what, place) = match settings.has_log_flags() {
+        true => (
+            "--log-opt max-size=20m --log-opt max-file=5",
+            "the command line of docker.service",
+        ),
+        false => (
+            r#""log-opts": {"max-size": "20m", "max-file": "5"}"#,
+            paths::DOCKER_SETTINGS,
+        ),
+    };
+    Finding::warn(
+        "the logs of containers grow without a limit",
+        format!("add {what} to {place}, then `systemctl restart docker`"),
+    )
+}
+
 pub fn version(facts: &Facts) -> Finding {
     let Some(version) = facts.docker.version().map(shown) else {
         return Finding::elsewhere("its version is not known");

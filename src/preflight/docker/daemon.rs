@@ -60,6 +60,8 @@ pub enum Running {
 pub struct Docker {
     /// Its settings.
     pub settings: Settings,
+    /// Whether the installation sets a limit for the logs of containers.
+    pub limits_logs: bool,
     /// What stands in its place, or cannot be used: one sentence each, with the next step.
     pub instead: Vec<(String, String)>,
     /// The version of its package, if it is known.
@@ -240,6 +242,23 @@ impl Settings {
             true => paths::DOCKER_SETTINGS,
             false => "the command line of docker.service",
         }
+    }
+
+    /// Whether the command line says where logs go, or how large they become.
+    pub fn has_log_flags(&self) -> bool {
+        ["log-driver", "log-opts"]
+            .iter()
+            .any(|key| self.flags.contains_key(*key))
+    }
+
+    /// Whether docker keeps the logs of containers in files that grow without end.
+    pub fn has_endless_logs(&self) -> bool {
+        let is_file = matches!(self.get("log-driver").as_deref(), None | Some("json-file"));
+        let mut flags = self.all("log-opts").into_iter();
+        let in_file = self
+            .object("log-opts")
+            .and_then(|options| options.get("max-size"));
+        is_file && in_file.is_none() && !flags.any(|flag| flag.starts_with("max-size="))
     }
 
     /// How docker puts containers into cgroups.

@@ -160,5 +160,6 @@ pub const CASES: &[Case] = &[
     case("docker-features", "worker", |m| put(m, DAEMON, "{\"features\": {\"containerd-snapshotter\": true}}"), "fail", &["containerd-snapshotter"]),
     case("docker-features", "worker", |m| put(m, DAEMON, "{\"log-driver\": \"syslog\"}"), "warn", &["kubectl logs"]),
     case("docker-features", "worker", |m| put(m, DAEMON, "{\"storage-driver\": \"vfs\"}"), "warn", &["vfs"]),
+    case("docker-logs", "worker", |m| put(m, DAEMON, "{\"live-restore\": true}"), "warn", &["without a limit", "max-size"]),
     case("docker-version", "worker", |m| put(m, "var/lib/dpkg/status", "Package: docker-ce\nStatus: install ok installed\nVersion: 5:28.0.1-1~debian.12~bookworm\n"), "warn", &["docker 5:28.0.1"]),
 ];

@@ -152,6 +152,7 @@ fn an_ignored_failure_is_a_warning() {
 #[test]
 fn a_node_without_changes_is_not_examined_and_one_with_changes_is_before_the_first_write() {
     let machine = Machine::new();
+    machine.put("etc/docker/daemon.json", "{}");
     machine.installed(&[]);
     machine.put("etc/docker/daemon.json", "{");
     let before = machine.snapshot();

@@ -31,9 +31,10 @@ const OTHERS: &[(&str, &str)] = &[
     (paths::AUDIT_LOG, "a log"),
     (paths::CALICO_LOG_DIR, "logs"),
     (paths::KUBERNETES_LOG_DIR, "logs"),
+    (paths::CONFD_DIR, "in a container"),
     (paths::CONFD_TEMPLATES, "in a container"),
     (paths::CONFD_CONFIG, "in a container"),
-    (paths::DOCKER_SETTINGS, "the operator's"),
+    (paths::DOCKER_SETTINGS, "goes if nobody changed it"),
     (
         paths::DOCKER_DIR,
         "docker's: it has the operator's containers",
