@@ -8,6 +8,7 @@
 
 pub mod addons;
 pub mod apply;
+pub mod backup;
 pub mod balance;
 pub mod bundle;
 pub mod check;

@@ -199,6 +199,8 @@ pub const STARTED_WITH: &str = "/var/lib/appliance/services.json";
 pub const ADDONS_NOTES: &str = "/var/lib/appliance/addons.json";
 /// The join service's tokens and nodes.
 pub const JOIN_DIR: &str = "/var/lib/appliance/join";
+/// What this master notes of its last backup.
+pub const LAST_BACKUP: &str = "/var/lib/appliance/backup.json";
 /// The socket of the signer.
 pub const SIGNER_SOCKET: &str = "/run/appliance-signer/socket";
 

@@ -9,6 +9,7 @@ use clap_complete::Shell;
 
 use crate::sys::lock::Patience;
 
+mod backup;
 mod bundle;
 mod check;
 mod image;
@@ -20,6 +21,7 @@ mod secrets;
 mod text;
 mod user_data;
 
+pub use backup::{Backup, BackupCommand, Opening};
 pub use bundle::{Bundle, CacheDir, Carrier, Fetch, Ingredients, Repack, Trust, Whole};
 pub use check::{Addons, Balance, Check, CheckCommand, Datastore, Images};
 pub use image::{Image, ImageBuild, ImageCheck, ImagePayload, ImagePrepare};
@@ -138,6 +140,13 @@ pub enum Command {
     /// Show and replace the key that encrypts secrets in etcd, on a master
     #[command(subcommand, after_long_help = text::keys::SECRETS)]
     Secrets(Secrets),
+    /// Back up the cluster into one encrypted file, on a master
+    ///
+    /// The file has everything that a new master needs: etcd's data, Calico's data, the keys, the
+    /// tokens and the settings. It is encrypted for the recipients in the settings, or those that you
+    /// name.
+    #[command(after_long_help = text::backup::BACKUP, args_conflicts_with_subcommands = true)]
+    Backup(Backup),
     /// Write a kubeconfig for the admin, to use from another machine
     ///
     /// Run this on a master as root. The kubeconfig contains the cluster's CA certificate, and a new

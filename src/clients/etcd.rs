@@ -16,6 +16,9 @@ use crate::nodespec::ports::{ETCD_CLIENTS, ETCD_PEERS};
 use crate::sys::http;
 use crate::sys::root::Root;
 
+pub mod keys;
+pub mod snapshot;
+
 /// How long a change of the cluster may take. Its members have to agree.
 const CHANGE: Duration = Duration::from_secs(30);
 
@@ -151,8 +154,8 @@ pub fn heads(
     }
 }
 
-/// The path of the JSON gateway in this version of etcd.
-fn gateway(client: &Client, server: &str) -> Result<&'static str> {
+/// The version of the member at the URL `server`.
+pub fn version(client: &Client, server: &str) -> Result<String> {
     #[derive(Deserialize)]
     struct Version {
         etcdserver: String,
@@ -160,7 +163,36 @@ fn gateway(client: &Client, server: &str) -> Result<&'static str> {
     let answer = http::send(client.get(format!("{server}/version"))).context("etcd")?;
     let version: Version =
         serde_json::from_str(&answer.text()?).context("etcd's version is not valid")?;
-    let version = version.etcdserver;
+    Ok(version.etcdserver)
+}
+
+/// The revision of the data of API v3: the number of its last change.
+///
+/// # Errors
+/// As [`heads`].
+pub fn revision(client: &Client, server: &str) -> Result<u64> {
+    #[derive(Deserialize)]
+    struct Answer {
+        header: Header,
+    }
+    #[derive(Deserialize)]
+    struct Header {
+        #[serde(default)]
+        revision: String,
+    }
+    let gateway = gateway(client, server)?;
+    let range = json!({ "key": BASE64.encode([0]), "limit": 1 });
+    let request = client.post(format!("{server}{gateway}/kv/range"));
+    let answer = http::send(request.body(range.to_string())).context("etcd")?;
+    let answer: Answer =
+        serde_json::from_str(&answer.text()?).context("etcd's revision is not valid")?;
+    let revision = answer.header.revision.parse();
+    revision.context("etcd's revision is not a number")
+}
+
+/// The path of the JSON gateway in this version of etcd.
+fn gateway(client: &Client, server: &str) -> Result<&'static str> {
+    let version = version(client, server)?;
     let numbers: Vec<&str> = version.split('.').take(2).collect();
     ensure!(
         numbers.first() == Some(&"3"),

@@ -27,6 +27,8 @@ use crate::records::tokens::{Standing, TokenRecord};
 use crate::status::Report;
 use crate::status::certificates::HeldCertificate;
 
+pub mod backup;
+
 /// A command that has done what its name says.
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]

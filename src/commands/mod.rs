@@ -20,6 +20,7 @@ use crate::sys::root::Root;
 
 mod addons;
 mod authority;
+mod backup;
 mod balance;
 mod bundle;
 mod causes;
@@ -169,6 +170,7 @@ pub fn run(cli: Cli, required_key: Option<&str>) -> Result<Outcome> {
         Command::Node(command) => node::run(&command, output),
         Command::Certs(command) => certs::run(&command, required_key, named),
         Command::Secrets(command) => secrets::run(&command, required_key, output),
+        Command::Backup(arguments) => backup::run(&arguments, named),
         Command::Kubeconfig(arguments) => kubeconfig::run(&arguments, named),
         Command::Balance(arguments) => balance::run(&arguments),
         Command::Datastore(arguments) => datastore::run(&arguments),

@@ -1,5 +1,6 @@
 //! The output of commands: tables for people, JSON for programs.
 
+pub mod backup;
 pub mod bundle;
 pub mod cis;
 pub mod keys;

@@ -4,6 +4,7 @@ use anyhow::{Result, bail};
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema};
 
+use super::documents::backup::{BackedUp, BackupKey, Backups, VerifiedBackup};
 use super::documents::{
     Benchmark, Built, Certificates, Checks, Converted, Created, Definition, Detected, Done, Files,
     Fitness, Guarded, Installed, Nodes, Outputs, Planned, Removed, Renewed, Text, Tokens, Version,
@@ -68,6 +69,10 @@ const KNOWN: &[Known] = &[
     known::<accounts::Report>("certs-rotate-service-accounts"),
     known::<secrets::Report>("secrets-rotate"),
     known::<secrets::Overview>("secrets-show"),
+    known::<BackedUp>("backup"),
+    known::<VerifiedBackup>("backup-verify"),
+    known::<Backups>("backup-list"),
+    known::<BackupKey>("backup-key"),
     known::<Text>("kubeconfig"),
     known::<Written>("kubeconfig-file"),
     known::<Done>("addons-apply"),

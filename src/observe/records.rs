@@ -8,6 +8,7 @@ use serde::de::DeserializeOwned;
 
 use crate::paths;
 use crate::records::authorities::AuthoritiesRecord;
+use crate::records::backup::LastBackup;
 use crate::records::brought::Brought;
 use crate::records::cluster::ClusterRecord;
 use crate::records::expected::Expected;
@@ -71,6 +72,11 @@ pub fn cluster(root: &Root) -> Result<Option<ClusterRecord>> {
 /// What the installations brought to this machine; `None` before the first one, or if an older version made it.
 pub fn brought(root: &Root) -> Result<Option<Brought>> {
     json(root, paths::BROUGHT)
+}
+
+/// What this master notes of its last backup; `None` if it made none.
+pub fn backup(root: &Root) -> Result<Option<LastBackup>> {
+    json(root, paths::LAST_BACKUP)
 }
 
 /// The journal of a run that has not completed; `None` if there is none.

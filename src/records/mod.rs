@@ -1,6 +1,7 @@
 //! The records that a node keeps on disk, as data. Pure: `observe` reads them, `apply` writes them.
 
 pub mod authorities;
+pub mod backup;
 pub mod brought;
 pub mod cluster;
 pub mod expected;

@@ -5,6 +5,7 @@
 
 mod addons;
 mod at_work;
+mod backup;
 mod balance;
 mod binary;
 mod bird;

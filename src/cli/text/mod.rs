@@ -6,6 +6,7 @@ use textwrap::{Options, WordSplitter};
 use crate::nodespec::reference;
 use crate::topics;
 
+pub mod backup;
 pub mod bundle;
 pub mod image;
 pub mod keys;

@@ -49,6 +49,7 @@ const ONLY_PARSED: &[(&str, &str)] = &[
     ("appliance certs rotate-service-accounts", "a master"),
     ("appliance certs show", "a node"),
     ("appliance secrets", "a master"),
+    ("appliance backup", "a master"),
     ("appliance kubeconfig", "a master"),
     ("appliance balance", "serves until it is stopped"),
     ("appliance datastore", "serves until it is stopped"),

@@ -1,0 +1,98 @@
+//! Backups of a cluster: one encrypted file with everything that a new master needs. Its layers, from outside: age, gzip,
+//! tar. Nothing of it is ever on the disk in the clear, and it is never a whole in memory.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use time::OffsetDateTime;
+
+use crate::observe::records;
+use crate::paths::{self, CA_CERTIFICATE};
+use crate::records::authorities::digests;
+use crate::records::backup::LastBackup;
+use crate::sys::change::Change;
+use crate::sys::root::Root;
+
+pub mod check;
+pub mod place;
+pub mod read;
+pub mod seal;
+#[cfg(test)]
+mod tests;
+pub mod write;
+
+use place::{Names, Place, into_file};
+use seal::Seal;
+use write::{Made, Source, write};
+
+/// Where a new backup goes.
+#[derive(Clone, Debug)]
+pub enum Target {
+    /// To this file. An existing one is replaced.
+    File(PathBuf),
+    /// To this place, with a name that tells the cluster, the master and the time.
+    Place(Place),
+}
+
+/// A backup that was made.
+#[derive(Clone, Debug)]
+pub struct Stored {
+    /// What it is.
+    pub made: Made,
+    /// Where it is, in words.
+    pub shown: String,
+}
+
+/// The names of the backups of the master `node`, whose files are at `root`.
+pub fn names(root: &Root, node: &str) -> Result<Names> {
+    let pem = root.read(CA_CERTIFICATE)?;
+    let pem =
+        pem.with_context(|| format!("{CA_CERTIFICATE} is missing; run `appliance install`"))?;
+    let authority = digests(&String::from_utf8_lossy(&pem)).context(CA_CERTIFICATE)?;
+    Ok(Names::of(&authority, node))
+}
+
+/// Makes a backup of the cluster of `source`, encrypted for `seal`, and notes that there is one. The caller holds the
+/// lock of the machine.
+///
+/// # Errors
+/// If it cannot be made or written. Then nothing is left of it.
+pub fn make(source: &Source<'_>, seal: &Seal, target: &Target) -> Result<Stored> {
+    let create = |output: &mut dyn std::io::Write| write(source, seal, output);
+    let (made, shown) = match target {
+        Target::File(path) => (into_file(path, create)?, path.display().to_string()),
+        Target::Place(place) => {
+            let names = names(source.root, &source.state.node)?;
+            let name = names.at(source.created);
+            (place.put(&name, create)?, place.shown(&name))
+        }
+    };
+    let last = LastBackup {
+        created: made.manifest.created,
+        place: shown.clone(),
+        bytes: made.bytes,
+        sha256: made.sha256.clone(),
+        revision: made.manifest.revision,
+        failed: None,
+    };
+    note(source.root, &last)?;
+    Ok(Stored { made, shown })
+}
+
+/// Notes in the record that a backup failed at that time, and why. The last good one stays in it.
+pub fn note_failure(root: &Root, time: OffsetDateTime, why: &str) -> Result<()> {
+    let Some(mut last) = records::backup(root)? else {
+        return Ok(());
+    };
+    last.failed = Some(crate::records::backup::Failed {
+        at: time,
+        why: why.to_owned(),
+    });
+    note(root, &last)
+}
+
+fn note(root: &Root, last: &LastBackup) -> Result<()> {
+    let mut text = serde_json::to_vec_pretty(last)?;
+    text.push(b'\n');
+    root.write(paths::LAST_BACKUP, &text, 0o644)
+}

@@ -1,0 +1,85 @@
+//! The output of backups.
+
+use indicatif::HumanBytes;
+
+use super::{print_table, table};
+use crate::commands::documents::backup::{BackedUp, BackupKey, Backups, VerifiedBackup};
+use crate::records::backup::Manifest;
+use crate::sys::clock::moment;
+use crate::sys::out::say;
+use crate::sys::progress::escaped;
+
+/// Prints where a new backup is.
+pub fn backed_up(document: &BackedUp) {
+    for old in &document.removed {
+        log::info!("removed the backup {old}");
+    }
+    log::info!(
+        "backed up the cluster, as it was at {}, etcd's revision {}: {}, SHA-256 {}",
+        moment(document.manifest.created),
+        document.manifest.revision,
+        HumanBytes(document.bytes),
+        document.sha256
+    );
+    say!("{}", document.file);
+}
+
+/// Prints what is in a backup, and what was checked.
+pub fn verified(document: &VerifiedBackup) {
+    manifest(&document.manifest);
+    say!(
+        "{} files and parts have their sums; these fit: {}",
+        document.manifest.members.len(),
+        document.checks.join(", ")
+    );
+    say!("{} is whole", document.file);
+}
+
+/// Prints what a backup is of.
+pub fn manifest(manifest: &Manifest) {
+    let master = &manifest.master;
+    let mut rows = table(&["BACKUP", ""]);
+    for (name, value) in [
+        ("made at", moment(manifest.created)),
+        (
+            "by",
+            format!("{} ({}), {}", master.node, master.address, master.role),
+        ),
+        ("Kubernetes", master.kubernetes.clone()),
+        (
+            "etcd",
+            format!("{}, revision {}", manifest.etcd, manifest.revision),
+        ),
+        ("bundle", format!("{}, {}", master.bundle, master.digest)),
+        ("cluster", manifest.authority.join(", ")),
+    ] {
+        rows.add_row([name, &escaped(&value)]);
+    }
+    print_table(&rows);
+}
+
+/// Prints a list of backups.
+pub fn listed(document: &Backups) {
+    if document.backups.is_empty() {
+        say!("this master has no backup in {}", document.place);
+        return;
+    }
+    let mut rows = table(&["CREATED", "SIZE", "FILE"]);
+    for backup in &document.backups {
+        rows.add_row([
+            moment(backup.created),
+            HumanBytes(backup.bytes).to_string(),
+            escaped(&backup.file),
+        ]);
+    }
+    print_table(&rows);
+}
+
+/// Prints the recipient of a new key.
+pub fn key(document: &BackupKey) {
+    log::info!(
+        "wrote {}; keep it where no node is, and a copy elsewhere: without it, no backup for this recipient opens",
+        document.file
+    );
+    say!("{}", document.recipient);
+}
