@@ -25,6 +25,7 @@ pub mod image;
 pub mod install;
 pub mod join;
 pub mod kubeconfig;
+pub mod maintenance;
 pub mod metadata;
 pub mod nodespec;
 pub mod observe;

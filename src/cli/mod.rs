@@ -12,6 +12,7 @@ use crate::sys::lock::Patience;
 mod backup;
 mod bundle;
 mod check;
+mod etcd;
 mod image;
 mod join;
 mod node;
@@ -24,6 +25,7 @@ mod user_data;
 pub use backup::{Backup, BackupCommand, Opening};
 pub use bundle::{Bundle, CacheDir, Carrier, Fetch, Ingredients, Repack, Trust, Whole};
 pub use check::{Addons, Balance, Check, CheckCommand, Datastore, Images};
+pub use etcd::Etcd;
 pub use image::{Image, ImageBuild, ImageCheck, ImagePayload, ImagePrepare};
 pub use join::{Certs, Join, NodeCommand, Serve, Token};
 pub use node::{
@@ -147,6 +149,9 @@ pub enum Command {
     /// name.
     #[command(after_long_help = text::backup::BACKUP, args_conflicts_with_subcommands = true)]
     Backup(Backup),
+    /// Show and maintain etcd's databases, on a master
+    #[command(subcommand, after_long_help = text::etcd::ETCD)]
+    Etcd(Etcd),
     /// Write a kubeconfig for the admin, to use from another machine
     ///
     /// Run this on a master as root. The kubeconfig contains the cluster's CA certificate, and a new

@@ -16,6 +16,7 @@ use crate::nodespec::ports::{ETCD_CLIENTS, ETCD_PEERS};
 use crate::sys::http;
 use crate::sys::root::Root;
 
+pub mod database;
 pub mod keys;
 pub mod snapshot;
 

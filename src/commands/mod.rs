@@ -31,6 +31,7 @@ mod convert;
 mod datastore;
 mod detect;
 mod documents;
+mod etcd;
 mod failure;
 mod files;
 mod help;
@@ -171,6 +172,7 @@ pub fn run(cli: Cli, required_key: Option<&str>) -> Result<Outcome> {
         Command::Certs(command) => certs::run(&command, required_key, named),
         Command::Secrets(command) => secrets::run(&command, required_key, output),
         Command::Backup(arguments) => backup::run(&arguments, named),
+        Command::Etcd(command) => etcd::run(&command, output),
         Command::Kubeconfig(arguments) => kubeconfig::run(&arguments, named),
         Command::Balance(arguments) => balance::run(&arguments),
         Command::Datastore(arguments) => datastore::run(&arguments),

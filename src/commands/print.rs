@@ -3,6 +3,7 @@
 pub mod backup;
 pub mod bundle;
 pub mod cis;
+pub mod etcd;
 pub mod keys;
 pub mod plan;
 pub mod preflight;
@@ -22,6 +23,7 @@ use super::documents::{CertificateOfNode, Checks, Done, Text, TokenOfMaster};
 use crate::check::{Checked, Verdict, is_sound};
 use crate::cli::Output;
 use crate::clients::bird::Peer;
+use crate::maintenance::storage::mebibytes;
 use crate::plan::Plan;
 use crate::records::nodes::NodeRecord;
 use crate::records::state::State;
@@ -94,6 +96,9 @@ fn report_text(report: &Report) {
     print_table(&services(report));
     journals(report);
     print_table(&images(report));
+    if !report.storage.is_empty() {
+        print_table(&storage(report));
+    }
     if !report.certificates.is_empty() {
         print_table(&certificates(report));
     }
@@ -290,6 +295,19 @@ fn journals(report: &Report) {
             say!("    {}", escaped(line));
         }
     }
+}
+
+fn storage(report: &Report) -> Table {
+    let mut table = table(&["STORAGE", "USED", "OF", "STATE"]);
+    for one in &report.storage {
+        table.add_row([
+            one.name.as_str(),
+            &mebibytes(one.used),
+            &mebibytes(one.size),
+            ok_or(one.problem.as_ref()),
+        ]);
+    }
+    table
 }
 
 fn images(report: &Report) -> Table {

@@ -16,6 +16,7 @@ use crate::bundle::doctor::Diagnosis;
 use crate::bundle::manifest::Manifest;
 use crate::bundle::verify::Audit;
 use crate::cli::Output;
+use crate::maintenance::etcd::EtcdReport;
 use crate::nodespec::Refused;
 use crate::rotate::{accounts, authority, secrets};
 use crate::status::Report;
@@ -73,6 +74,8 @@ const KNOWN: &[Known] = &[
     known::<VerifiedBackup>("backup-verify"),
     known::<Backups>("backup-list"),
     known::<BackupKey>("backup-key"),
+    known::<EtcdReport>("etcd-status"),
+    known::<EtcdReport>("etcd-maintain"),
     known::<Text>("kubeconfig"),
     known::<Written>("kubeconfig-file"),
     known::<Done>("addons-apply"),

@@ -325,6 +325,15 @@ const VERIFY: Service = Service {
     unit: UnitKind::Timer,
 };
 
+const DEFRAGMENT: Service = Service {
+    name: "appliance-etcd.timer",
+    runs: Runs::Appliance,
+    certificates: &[],
+    files: &[],
+    health: None,
+    unit: UnitKind::Timer,
+};
+
 const POD_METADATA: Service = Service {
     name: "appliance-pod-metadata",
     runs: Runs::Appliance,
@@ -354,6 +363,7 @@ pub fn services(shape: Shape) -> Vec<&'static Service> {
         (role.is_worker(), PODS),
         (role.is_master(), &[&ADDONS]),
         (true, &[&LOST_IMAGES, &VERIFY]),
+        (role.is_master(), &[&DEFRAGMENT]),
         (tls, &[&RENEW]),
     ];
     let wanted = groups.into_iter().filter(|(wanted, _)| *wanted);

@@ -14,10 +14,12 @@ use crate::clients::systemd::{self, Unit};
 use crate::clients::{journal, mtls};
 use crate::components::{self, AUTHORITY, Health, Service, UnitKind};
 use crate::join::tokens::Tokens;
+use crate::maintenance::storage::{self, StorageReport};
 use crate::nodespec::token::redacted;
 use crate::nodespec::{Profile, Reach, Role, Shape};
 use crate::observe::images;
 use crate::observe::peers::PeerReport;
+use crate::observe::preflight::docker::settings;
 use crate::observe::records;
 use crate::observe::software::{docker_source, installed_manifest};
 use crate::paths;
@@ -78,6 +80,8 @@ pub struct Report {
     /// The node's BGP peers, and those that it should have. An installation does not judge them: it
     /// waits only for its own node.
     pub peers: Vec<PeerReport>,
+    /// The room on the node's file systems, and in etcd's database. An installation does not judge it.
+    pub storage: Vec<StorageReport>,
     /// Add-ons and workloads of the cluster, on a master.
     pub addons: Vec<AddonReport>,
     /// The masters, if there are several. An installation does not check them: it waits only for
@@ -248,6 +252,13 @@ impl<'a> InstalledNode<'a> {
         })
     }
 
+    /// The room on its file systems, and in etcd's database.
+    pub fn storage(&self) -> Result<Vec<StorageReport>> {
+        let source = docker_source(self.root, Some(&self.manifest))?;
+        let docker = settings(self.root, source, None).data_root();
+        storage::read(self.root, self.state.shape()?.role, &docker)
+    }
+
     fn services(&self, shape: Shape, reach: Reach) -> Result<Vec<ServiceReport>> {
         let services = components::services(shape);
         let names: Vec<&str> = services.iter().map(|service| service.name).collect();
@@ -410,6 +421,7 @@ impl Report {
             images: Vec::new(),
             certificates: Vec::new(),
             peers: Vec::new(),
+            storage: Vec::new(),
             addons: Vec::new(),
             masters: None,
             interrupted: None,
@@ -427,6 +439,20 @@ impl Report {
             }
         }
         self
+    }
+
+    /// Adds the room of the node.
+    #[must_use]
+    pub fn with_storage(self, storage: Vec<StorageReport>) -> Report {
+        let is_full = storage.iter().any(|one| one.problem.is_some());
+        Report {
+            overall: match is_full && self.overall == Overall::Healthy {
+                true => Overall::Degraded,
+                false => self.overall,
+            },
+            storage,
+            ..self
+        }
     }
 
     /// Adds a run that was interrupted.

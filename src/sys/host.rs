@@ -225,6 +225,10 @@ pub fn is_root() -> bool {
 pub struct FileSystem {
     /// Its number in the kernel: equal for two paths on the same file system.
     pub device: u64,
+    /// Bytes in use.
+    pub used: u64,
+    /// Bytes free for everyone.
+    pub available: u64,
     /// Bytes free for root.
     pub free: u64,
     /// How many files can still be created; `None` if it has no limit.
@@ -251,6 +255,8 @@ pub fn file_system(path: &Path) -> Result<FileSystem> {
     let stat = statvfs(existing).with_context(place)?;
     Ok(FileSystem {
         device: fs::metadata(existing).with_context(place)?.dev(),
+        used: (stat.blocks() - stat.blocks_free()) * stat.fragment_size(),
+        available: stat.blocks_available() * stat.fragment_size(),
         free: stat.blocks_free() * stat.fragment_size(),
         files: (stat.files() > 0).then(|| stat.files_available()),
     })

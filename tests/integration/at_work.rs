@@ -195,6 +195,34 @@ pub fn an_image_that_docker_lost_comes_back(site: &Site, bed: &mut Bed) {
     bed.shell(name, &format!("{docker} image inspect {image}"));
 }
 
+/// A container writes 1 GB to its log; docker keeps five files of 20 MB of it. Calico's image has a shell.
+pub fn a_container_that_writes_without_end_is_bounded(site: &Site, bed: &mut Bed) {
+    let name = site.workers[0];
+    let docker = "PATH=$PATH:/opt/appliance/current/docker docker";
+    let image = bed.shell(
+        name,
+        &format!("{docker} inspect --format '{{{{.Config.Image}}}}' calico-node"),
+    );
+    let run = format!(
+        "{docker} run --detach --name writer --entrypoint /bin/sh {} -c 'yes 0123456789 | head -c 1000000000'",
+        image.trim()
+    );
+    let id = bed.shell(name, &run);
+    bed.wait_at(name, "the container has written 1 GB", |machine| {
+        let running = machine.shell(&format!(
+            "{docker} inspect --format '{{{{.State.Running}}}}' writer"
+        ));
+        running.is_ok_and(|running| running.trim() == "false")
+    });
+    let size = bed.shell(
+        name,
+        &format!("du -sm /var/lib/docker/containers/{} | cut -f 1", id.trim()),
+    );
+    println!("after 1 GB of messages, docker keeps {} MB", size.trim());
+    assert!(size.trim().parse::<u64>().unwrap() <= 110, "{size}");
+    bed.shell(name, &format!("{docker} rm writer"));
+}
+
 /// One node after the other: it comes up by itself, and the cluster works again, as `works` sees it.
 pub fn every_node_outlives_a_reboot(site: &Site, bed: &mut Bed, works: fn(&Site, &mut Bed)) {
     for name in site.nodes() {

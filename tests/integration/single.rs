@@ -8,6 +8,7 @@ use appliance_vm::genuine;
 
 use crate::at_work;
 use crate::rotations;
+use crate::runbooks;
 use crate::site::{ALONE, Site};
 use crate::vms::Bed;
 
@@ -46,6 +47,17 @@ fn one_vm_is_a_cluster_of_its_own() {
     at_work::the_services_are_reached_from_outside(site, &mut bed);
     at_work::an_image_that_docker_lost_comes_back(site, &mut bed);
     if genuine::is_genuine() {
+        runbooks::work(
+            site,
+            &mut bed,
+            &[
+                "The API does not answer",
+                "A certificate has expired",
+                "The disk is full",
+                "etcd: database space exceeded",
+            ],
+        );
+        at_work::a_container_that_writes_without_end_is_bounded(site, &mut bed);
         rotations::the_key_of_secrets_is_replaced(&mut bed, &site.keys());
     }
     rotations::the_authorities_are_replaced(&mut bed, &site.keys());

@@ -22,7 +22,7 @@ const ETCD_CERTIFICATE: &str =
     "--cert=/etc/kubernetes/ca/etcd/etcd.pem --key=/etc/kubernetes/ca/etcd/etcd-key.pem";
 
 /// The services of a master, in starting order.
-const SERVICES: [&str; 15] = [
+const SERVICES: [&str; 16] = [
     "appliance-machine",
     "etcd",
     "kube-apiserver",
@@ -37,6 +37,7 @@ const SERVICES: [&str; 15] = [
     "appliance-addons",
     "appliance-images.timer",
     "appliance-verify.timer",
+    "appliance-etcd.timer",
     "appliance-renew.timer",
 ];
 

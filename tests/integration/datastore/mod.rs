@@ -70,7 +70,8 @@ impl Drop for Bed {
     }
 }
 
-fn free_port() -> u16 {
+/// A port of this machine that nobody uses now.
+pub fn free_port() -> u16 {
     let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     listener.local_addr().unwrap().port()
 }

@@ -50,6 +50,7 @@ const ONLY_PARSED: &[(&str, &str)] = &[
     ("appliance certs show", "a node"),
     ("appliance secrets", "a master"),
     ("appliance backup", "a master"),
+    ("appliance etcd", "a master"),
     ("appliance kubeconfig", "a master"),
     ("appliance balance", "serves until it is stopped"),
     ("appliance datastore", "serves until it is stopped"),
