@@ -8,6 +8,7 @@ use reqwest::blocking::Client;
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use super::mebibytes;
 use crate::clients::etcd::database::{self, Alarm, Database};
 use crate::clients::mtls;
 use crate::components::ETCD_CERTIFICATE;
@@ -24,6 +25,8 @@ use crate::sys::waiting::awaited;
 const QUOTA: u64 = 2 << 30;
 /// The option of etcd that sets another one.
 const OPTION: &str = "--quota-backend-bytes=";
+/// From this part of the quota on, in percent, a database is nearly full.
+pub const NEARLY: u64 = 80;
 /// How long a call may take. A database of two gigabytes takes minutes on a slow disk.
 const ANSWER: Duration = Duration::from_secs(600);
 /// How long to wait until a member has a leader again.
@@ -49,7 +52,7 @@ pub struct MemberReport {
     pub leads: bool,
     /// Its alarms, such as `NOSPACE`.
     pub alarms: Vec<String>,
-    /// Why it could not be asked.
+    /// Why it could not be asked, or why it is nearly full even after defragmentation.
     pub problem: Option<String>,
 }
 
@@ -167,8 +170,7 @@ impl Cluster {
     /// old revisions, and in the end clears the alarm. `announce` gets each step in words before it begins.
     ///
     /// # Errors
-    /// If a member does not answer and the cluster is not full; if a member does not come back; if a database has its
-    /// quota even then.
+    /// If a member does not answer and the cluster is not full; if a member does not come back.
     pub fn maintain(&self, announce: &dyn Fn(&str)) -> Result<EtcdReport> {
         let before = self.report()?;
         let full = before.is_full();
@@ -210,10 +212,11 @@ impl Cluster {
             tell("clear the alarm NOSPACE".to_owned());
             self.clear()?;
         }
-        Ok(EtcdReport {
-            done,
-            ..self.report()?
-        })
+        let mut after = self.report()?;
+        for member in &mut after.members {
+            member.problem = member.problem.take().or_else(|| self.problem(member));
+        }
+        Ok(EtcdReport { done, ..after })
     }
 
     fn database(&self, server: &str) -> Result<Database> {
@@ -240,29 +243,28 @@ impl Cluster {
         })
     }
 
-    /// Clears the alarms about room if there is room again.
+    /// Clears the alarms about room.
     fn clear(&self) -> Result<()> {
-        let report = self.report()?;
-        let full = report
-            .members
-            .iter()
-            .find(|member| member.bytes >= self.quota);
-        if let Some(member) = full {
-            bail!(
-                "the database of etcd on {} still has {} MB of its quota of {} MB: delete objects that nobody needs \
-                 (`kubectl get events --all-namespaces`), then run this again; or give etcd the argument \
-                 {OPTION}BYTES in the bundle",
-                member.name,
-                member.bytes >> 20,
-                self.quota >> 20
-            );
-        }
         for alarm in database::alarms(&self.client, &self.server)? {
             if alarm.kind == Alarm::NO_SPACE {
                 database::clear(&self.client, &self.server, &alarm)?;
             }
         }
         Ok(())
+    }
+
+    /// What defragmentation could not give back is in use.
+    fn problem(&self, member: &MemberReport) -> Option<String> {
+        let nearly = member.bytes * 100 >= self.quota * NEARLY;
+        nearly.then(|| {
+            format!(
+                "{} of {} are in use: delete objects that nobody needs (look at `kubectl get events \
+                 --all-namespaces`), then run `appliance etcd maintain`; or give etcd the argument \
+                 {OPTION}BYTES in the bundle",
+                mebibytes(member.bytes),
+                mebibytes(self.quota)
+            )
+        })
     }
 }
 

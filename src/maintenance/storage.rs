@@ -9,7 +9,7 @@ use anyhow::Result;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::etcd::quota;
+use super::{etcd, mebibytes};
 use crate::nodespec::Role;
 use crate::paths;
 use crate::sys::host::{self, FileSystem};
@@ -18,8 +18,6 @@ use crate::sys::root::Root;
 /// From this part on, in percent, a file system is told to be nearly full. From 90 on, the kubelet ends pods
 /// (`--eviction-hard`, `nodefs.available<10%`).
 const NEARLY: u64 = 85;
-/// The same for etcd's database: at its quota, the whole cluster refuses to write.
-const NEARLY_OF_QUOTA: u64 = 80;
 /// etcd's database in its directory.
 const DATABASE: &str = "/var/lib/etcd/member/snap/db";
 /// How many files are looked at to find out what takes the room. Beyond, the sizes are told as at least.
@@ -75,8 +73,8 @@ fn database(root: &Root) -> Result<Option<StorageReport>> {
     let Ok(file) = fs::metadata(root.resolve(DATABASE)?) else {
         return Ok(None);
     };
-    let (used, size) = (file.len(), quota(root)?);
-    let nearly = used * 100 >= size * NEARLY_OF_QUOTA;
+    let (used, size) = (file.len(), etcd::quota(root)?);
+    let nearly = used * 100 >= size * etcd::NEARLY;
     Ok(Some(StorageReport {
         name: "etcd's database".to_owned(),
         used,
@@ -124,14 +122,6 @@ fn problem(root: &Root, docker: &str, system: &FileSystem) -> Result<String> {
     Ok(format!(
         "nearly full, and the kubelet ends pods at 90 %; what takes the room: {told}; see `appliance help operations`"
     ))
-}
-
-/// A size for people.
-pub fn mebibytes(bytes: u64) -> String {
-    match bytes >> 20 {
-        small if small < 10 * 1024 => format!("{small} MiB"),
-        large => format!("{} GiB", large >> 10),
-    }
 }
 
 /// The bytes that files below a directory take on this device, without those in `counted`. What cannot be read counts as

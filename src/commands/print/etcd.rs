@@ -2,7 +2,7 @@
 
 use super::{print_table, table};
 use crate::maintenance::etcd::EtcdReport;
-use crate::maintenance::storage::mebibytes;
+use crate::maintenance::mebibytes;
 
 /// Prints the members and their databases.
 pub fn report(report: &EtcdReport) {
