@@ -48,6 +48,11 @@ impl Followers {
         Followers(Records::new(dir, KIND, Some(etcd)))
     }
 
+    /// Takes the records out of etcd into the file of this machine, which is the only master from now on.
+    pub fn take_home(&self) -> Result<()> {
+        self.0.take_home()
+    }
+
     /// All reports.
     pub fn all(&self) -> Result<All<String, Taken>> {
         self.0.read()

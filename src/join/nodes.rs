@@ -62,6 +62,11 @@ impl Nodes {
         Nodes(Records::new(dir, KIND, Some(etcd)))
     }
 
+    /// Takes the records out of etcd into the file of this machine, which is the only master from now on.
+    pub fn take_home(&self) -> Result<()> {
+        self.0.take_home()
+    }
+
     /// All nodes.
     pub fn all(&self) -> Result<All> {
         self.0.read()

@@ -1,27 +1,48 @@
 //! Opens a master's records of tokens and nodes, in a file or in etcd.
 
+use core::net::Ipv4Addr;
+use std::path::Path;
+
 use anyhow::{Context, Result};
 use rcgen::KeyPair;
 
 use super::followers::Followers;
 use super::nodes::Nodes;
 use super::shared::Etcd;
+use super::store::is_away;
 use super::tokens::Tokens;
 use crate::paths;
 use crate::pki::key;
 use crate::records::names::NodeNames;
 use crate::sys::root::Root;
 
-/// The tokens and nodes of the master at `root`. If there are several masters, they are in etcd.
+/// The tokens and nodes of the master at `root`. If there are several masters, they are in etcd. If there were several
+/// and this is the only one now, it takes them home first.
+///
+/// # Errors
+/// If a file is not valid, or if the records have to come home and etcd does not answer.
 pub fn open(root: &Root) -> Result<(Tokens, Nodes)> {
     let dir = root.resolve(paths::JOIN_DIR)?;
     Ok(match etcd(root)? {
-        None => (Tokens::new(&dir), Nodes::new(&dir)),
+        None => {
+            take_home(root, &dir)?;
+            (Tokens::new(&dir), Nodes::new(&dir))
+        }
         Some(etcd) => (
             Tokens::shared(&dir, etcd.clone()),
             Nodes::shared(&dir, etcd),
         ),
     })
+}
+
+fn take_home(root: &Root, dir: &Path) -> Result<()> {
+    let Some(names) = names(root)?.filter(|_| is_away(dir)) else {
+        return Ok(());
+    };
+    let etcd = etcd_of(root, vec![names.address])?;
+    Tokens::shared(dir, etcd.clone()).take_home()?;
+    Nodes::shared(dir, etcd.clone()).take_home()?;
+    Followers::shared(dir, etcd).take_home()
 }
 
 /// What nodes of the cluster of the master at `root` report about the authorities that they took.
@@ -47,6 +68,14 @@ pub fn etcd(root: &Root) -> Result<Option<Etcd>> {
     let Some(names) = names(root)?.filter(|names| names.masters.len() > 1) else {
         return Ok(None);
     };
+    let mut members: Vec<_> = names.masters.iter().map(|master| master.address).collect();
+    // The member on this machine comes first.
+    members.sort_by_key(|address| *address != names.address);
+    etcd_of(root, members).map(Some)
+}
+
+/// The records in etcd's cluster with these members.
+fn etcd_of(root: &Root, members: Vec<Ipv4Addr>) -> Result<Etcd> {
     let own = authority_key(root, &paths::key("ca"))?;
     let own =
         own.with_context(|| format!("{} is missing; run `appliance install`", paths::key("ca")))?;
@@ -62,10 +91,7 @@ pub fn etcd(root: &Root) -> Result<Option<Etcd>> {
             keys.push(key);
         }
     }
-    let mut members: Vec<_> = names.masters.iter().map(|master| master.address).collect();
-    // The member on this machine comes first.
-    members.sort_by_key(|address| *address != names.address);
-    Etcd::new(root, members, &keys).map(Some)
+    Etcd::new(root, members, &keys)
 }
 
 fn authority_key(root: &Root, path: &str) -> Result<Option<KeyPair>> {

@@ -21,6 +21,10 @@ use crate::sys::atomic;
 /// How often to retry a change after other masters changed the same record.
 const TRIES: usize = 50;
 
+/// How the names of marker files end.
+const SHARED: &str = "shared";
+const HOME: &str = "home";
+
 /// The name of a record.
 pub trait Name: Ord + Clone + Display + FromStr + Serialize + DeserializeOwned {}
 impl<T: Ord + Clone + Display + FromStr + Serialize + DeserializeOwned> Name for T {}
@@ -143,6 +147,7 @@ impl<N: Name, R: Record> Records<N, R> {
             return Ok(None);
         };
         let _lock = self.lock()?;
+        self.leave_etcd()?;
         let first = !self.has_met().exists();
         'tries: for _ in 0..TRIES {
             let listing = match etcd.list(self.kind) {
@@ -185,9 +190,57 @@ impl<N: Name, R: Record> Records<N, R> {
         )
     }
 
+    /// Takes the records out of etcd into the file of this machine, which is the only master from now on. If masters
+    /// come later, etcd has nothing that is older than the file.
+    ///
+    /// # Errors
+    /// If etcd does not answer. This can be run again after any cut.
+    pub fn take_home(&self) -> Result<()> {
+        if self.has_met().exists() || !self.is_home().exists() {
+            self.meet()?;
+            // The file has all from here on: what is missing in etcd is no longer missing in the file.
+            atomic::replace(&self.is_home(), 0o600, |_| Ok(()))?;
+            self.forget(&self.has_met())?;
+        }
+        self.leave_etcd()
+    }
+
+    /// Removes from etcd what this machine has taken into its file.
+    fn leave_etcd(&self) -> Result<()> {
+        if !self.is_home().exists() || self.has_met().exists() {
+            return Ok(());
+        }
+        let etcd = self.etcd.as_ref();
+        let etcd = etcd.context("these records are not shared in etcd")?;
+        for _ in 0..TRIES {
+            let listing = etcd.list(self.kind)?;
+            let mut all = true;
+            for name in listing.records.keys() {
+                all &= etcd.remove(&listing, self.kind, name)?;
+            }
+            if all {
+                return self.forget(&self.is_home());
+            }
+        }
+        bail!(
+            "{}: others changed these records in etcd {TRIES} times during this run; run the command again",
+            self.kind
+        )
+    }
+
+    fn forget(&self, marker: &Path) -> Result<()> {
+        fs::remove_file(marker).with_context(|| marker.display().to_string())?;
+        Ok(atomic::sync_directory(atomic::parent(marker))?)
+    }
+
     /// The marker file: etcd has all records that this machine made before etcd was up.
     fn has_met(&self) -> PathBuf {
-        self.path.with_extension("shared")
+        self.path.with_extension(SHARED)
+    }
+
+    /// The marker file: this machine was the only master since, and etcd may have older records.
+    fn is_home(&self) -> PathBuf {
+        self.path.with_extension(HOME)
     }
 
     fn write(&self, all: &All<N, R>) -> Result<()> {
@@ -213,6 +266,15 @@ impl<N: Name, R: Record> Records<N, R> {
         Flock::lock(file, FlockArg::LockExclusive)
             .map_err(|(_, error)| anyhow!(error).context(format!("cannot lock {}", path.display())))
     }
+}
+
+/// Whether a kind of records in the directory `dir` is in etcd, or was.
+pub fn is_away(dir: &Path) -> bool {
+    let files = fs::read_dir(dir).into_iter().flatten().flatten();
+    let mut markers = files.map(|file| file.path().extension().map(std::ffi::OsStr::to_owned));
+    markers.any(|extension| {
+        extension.is_some_and(|extension| extension == SHARED || extension == HOME)
+    })
 }
 
 fn set<N: Name, R>(all: &mut All<N, R>, name: &N, record: Option<R>) {

@@ -67,6 +67,11 @@ impl Tokens {
         Tokens(Records::new(dir, KIND, Some(etcd)))
     }
 
+    /// Takes the records out of etcd into the file of this machine, which is the only master from now on.
+    pub fn take_home(&self) -> Result<()> {
+        self.0.take_home()
+    }
+
     /// All tokens that were ever added.
     pub fn all(&self) -> Result<All> {
         self.0.read()

@@ -328,3 +328,61 @@ fn a_node_is_known_at_every_master_and_released_at_any() {
     assert!(!shared.nodes(1).release("server01").unwrap());
     assert_eq!(shared.nodes(0).all().unwrap().len(), 1);
 }
+
+/// The records of a master, when it has no others, and when it has some again.
+#[test]
+fn a_master_that_becomes_the_only_one_takes_its_records_home_and_gives_them_back() {
+    let mut shared = Shared::new(7);
+    shared.start();
+    let root = shared.members[0].root();
+    let several = root.read(paths::JOIN_NAMES).unwrap().unwrap();
+    let names = |masters: usize| {
+        let mut names: NodeNames = serde_json::from_slice(&several).unwrap();
+        names.masters.truncate(masters);
+        let names = serde_json::to_vec(&names).unwrap();
+        root.write(paths::JOIN_NAMES, &names, 0o644).unwrap();
+    };
+    let token = Token::generate().unwrap();
+    shared.tokens(1).add(token.id(), &record(&token)).unwrap();
+    let node = |number: u8| NodeRecord {
+        key: format!("{number}"),
+        address: Ipv4Addr::new(192, 168, 1, number),
+        token: token.id().clone(),
+        seen: now(),
+        machine: None,
+    };
+    for number in [1, 3] {
+        let name = format!("server0{number}");
+        shared.nodes(0).note(&name, &node(number)).unwrap();
+    }
+
+    names(0);
+    // An earlier run was cut before it removed anything from etcd.
+    let home = format!("{}/nodes.home", paths::JOIN_DIR);
+    root.write(&home, b"", 0o600).unwrap();
+    let all = shared.nodes(0).all().unwrap();
+    assert_eq!(all.keys().collect::<Vec<_>>(), ["server01", "server03"]);
+    assert!(shared.tokens(0).all().unwrap().contains_key(token.id()));
+    let left = shared.etcd(
+        reqwest::Method::GET,
+        "/v2/keys/appliance/join/nodes",
+        String::new(),
+    );
+    assert_eq!(left["node"]["nodes"], Value::Null, "{left}");
+    // While it is alone: one goes, one comes.
+    assert!(shared.nodes(0).release("server01").unwrap());
+    shared.nodes(0).note("server06", &node(6)).unwrap();
+
+    names(3);
+    for master in [0, 1] {
+        let all = shared.nodes(master).all().unwrap();
+        assert_eq!(all.keys().collect::<Vec<_>>(), ["server03", "server06"]);
+        assert!(
+            shared
+                .tokens(master)
+                .usable(token.id(), now())
+                .unwrap()
+                .is_ok()
+        );
+    }
+}
