@@ -75,13 +75,13 @@ pub fn report(report: &Report, output: Output) -> Result<()> {
 
 fn report_text(report: &Report) {
     if let Some(run) = &report.interrupted {
-        say!("{run}");
+        say!("{}", escaped(run));
     }
     let Some(node) = &report.node else {
         match &report.changing {
             Some(run) => say!(
                 "this machine is not installed yet; a run is changing it: {}",
-                run.words
+                escaped(&run.words)
             ),
             None => {
                 say!("this machine is not installed; to make it a node, run `appliance install`");
@@ -91,7 +91,7 @@ fn report_text(report: &Report) {
     };
     heading(node, report);
     if let Some(run) = &report.changing {
-        say!("A run is changing this machine now: {}", run.words);
+        say!("A run is changing this machine now: {}", escaped(&run.words));
     }
     print_table(&services(report));
     journals(report);

@@ -111,16 +111,18 @@ impl Write<'_> {
             return Some("the parameters are ambiguous");
         }
         let mut values = Vec::new();
-        let mut recursive = false;
+        let mut removes = false;
         for (name, value) in self.parameters() {
             match name.as_ref() {
                 name if !PARAMETERS.contains(&name) => return Some("there is no such parameter"),
                 "value" => values.push(value),
-                "recursive" => recursive |= value != "false",
+                "recursive" => removes |= self.method == Method::DELETE && value != "false",
+                // A directory that ends takes everything in it with it.
+                "ttl" => removes = true,
                 _ => {}
             }
         }
-        if recursive && self.method == Method::DELETE && OF_ALL.contains(&&*segments.join("/")) {
+        if removes && OF_ALL.contains(&&*segments.join("/")) {
             return Some("the keys of all nodes are not removed at once");
         }
         match values.as_slice() {
@@ -136,10 +138,11 @@ impl Write<'_> {
     }
 }
 
-/// Whether a part of a key has only characters that Calico 2.6 uses. It escapes others with `%`.
+/// Whether a part of a key has only characters that Calico 2.6 uses. It escapes others with `%`. Parts of dots alone
+/// mean other directories.
 fn is_name(text: &str) -> bool {
     let is_known = |byte: u8| byte.is_ascii_alphanumeric() || b"._:%-".contains(&byte);
-    text.bytes().all(is_known)
+    text.bytes().all(is_known) && !text.bytes().all(|byte| byte == b'.')
 }
 
 /// Whether a text means nothing but itself in the configuration of BIRD: an address, a network, a number, a name.
@@ -344,7 +347,18 @@ mod tests {
             "/v1/ipam/v4/pool",
         ] {
             assert!(delete(path).is_some(), "{path}");
+            for query in ["dir=true&ttl=1&prevExist=true", "ttl=1&prevExist=true"] {
+                assert!(refusal(put, path, query, None, b"").is_some(), "{path}");
+            }
         }
+        for path in [
+            "/v1/./config/DataplaneDriver",
+            "/v1/../v1/config/DataplaneDriver",
+        ] {
+            assert!(refusal(put, path, "value=", None, b"").is_some(), "{path}");
+        }
+        let status = "/felix/v1/host/server01/status";
+        assert_eq!(refusal(put, status, "ttl=90", form, b"value=a"), None);
         for path in [
             "/v1/host/server01",
             "/v1/ipam/v4/pool/172.20.0.0-16",

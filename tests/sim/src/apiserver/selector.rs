@@ -6,7 +6,7 @@ use reqwest::Url;
 use serde_json::Value;
 
 /// The fields that the stand-in can select by.
-const FIELDS: [&str; 7] = [
+const FIELDS: [&str; 8] = [
     "involvedObject.kind",
     "involvedObject.name",
     "involvedObject.uid",
@@ -14,6 +14,7 @@ const FIELDS: [&str; 7] = [
     "metadata.namespace",
     "spec.nodeName",
     "status.phase",
+    "type",
 ];
 
 /// The conditions for the objects of a list.
