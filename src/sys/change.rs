@@ -176,6 +176,8 @@ impl Change for Root {
             let staged = staging.path().join(name);
             symlink(target, &staged)?;
             fs::rename(&staged, &at)?;
+            // With the same wait: otherwise a power cut brings the empty directory back.
+            drop(staging);
             Ok(sync_directory(parent)?)
         };
         make().with_context(|| format!("cannot link {path} to {target}"))
