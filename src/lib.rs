@@ -41,6 +41,7 @@ pub mod rotate;
 pub mod status;
 pub mod sys;
 pub mod topics;
+pub mod upgrade;
 pub mod user_data;
 pub mod verify;
 pub mod workloads;

@@ -193,6 +193,10 @@ pub const LOADING: &str = "/var/lib/appliance/loading.json";
 pub const BROUGHT: &str = "/var/lib/appliance/brought.json";
 /// The journal of the run that changes this machine.
 pub const RUN: &str = "/var/lib/appliance/run.json";
+/// The record of the last upgrade.
+pub const UPGRADE: &str = "/var/lib/appliance/upgrade.json";
+/// What the last upgrade replaced: files, records and the program.
+pub const FORMER_DIR: &str = "/var/lib/appliance/former";
 /// The digest of the inputs of each service at its last start.
 pub const STARTED_WITH: &str = "/var/lib/appliance/services.json";
 /// The result of applying each add-on.

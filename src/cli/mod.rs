@@ -20,6 +20,7 @@ mod output;
 mod parse;
 mod secrets;
 mod text;
+mod upgrade;
 mod user_data;
 
 pub use backup::{Backup, BackupCommand, Opening};
@@ -35,6 +36,7 @@ pub use node::{
 pub use output::{Named, Output};
 pub use parse::{REMOVES, parse, removes, wants_json};
 pub use secrets::Secrets;
+pub use upgrade::{Prune, Rollback, Upgrade};
 pub use user_data::UserData;
 
 /// Turn this machine into a Kubernetes v1.9 node, without internet access
@@ -84,6 +86,24 @@ pub enum Command {
     /// settings, and the units that it would start or restart. Secrets are never shown.
     #[command(after_long_help = text::PLAN)]
     Plan(Plan),
+    /// Give an installed node the bundle of this appliance
+    ///
+    /// Run this with the appliance of the new version. It shows what changes and asks, brings programs and images
+    /// before anything stops, and waits until the node is healthy. If it is not, the node goes back by itself. You can
+    /// run this again at any time: an interrupted run continues.
+    #[command(after_long_help = text::upgrade::UPGRADE)]
+    Upgrade(Upgrade),
+    /// Return a node to the bundle before its last upgrade
+    ///
+    /// Shows what changes and asks. Files, links, units, the program and the records become what they were; keys and
+    /// certificates stay. It is refused if the former etcd cannot read the data any more.
+    #[command(after_long_help = text::upgrade::ROLLBACK)]
+    Rollback(Rollback),
+    /// Remove bundles that this node neither uses nor can go back to
+    ///
+    /// Shows the bundles and their images in docker, and asks. The bundle in use and the one before it stay.
+    #[command(after_long_help = text::upgrade::PRUNE)]
+    Prune(Prune),
     /// Convert a node from the profile simple to with-ca
     ///
     /// Shows what will be stopped and removed, asks, and then installs the node again. etcd's data

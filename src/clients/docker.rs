@@ -171,10 +171,12 @@ impl Docker {
         runner.check(&remove).map(drop)
     }
 
-    /// Removes the name of an image, and the image if it has no other name. Returns what docker says if a container
-    /// uses it; then it stays.
+    /// Removes the name of an image, and the image if it has no other name. An image without a name is known by its
+    /// identifier. Returns what docker says if a container uses it; then it stays.
     pub fn remove_image(&self, runner: &dyn Runner, reference: &str) -> Result<Option<String>> {
-        if self.listed_id(runner, reference)?.is_none() {
+        if self.listed_id(runner, reference)?.is_none()
+            && self.image_id(runner, reference)?.is_none()
+        {
             return Ok(None);
         }
         let remove = self.command(&["rmi", reference]);

@@ -139,6 +139,17 @@ impl OwnNode {
         }
     }
 
+    /// The version of the API server, such as `v1.9.11`.
+    pub fn server_version(&self) -> Result<String> {
+        let answer = http::send(self.client.get(format!("{}/version", self.server)))?;
+        let version: Value =
+            serde_json::from_str(&answer.text()?).context("the version is not valid")?;
+        let version = version["gitVersion"].as_str();
+        version
+            .map(str::to_owned)
+            .context("the API server says no version")
+    }
+
     /// Keeps new pods away from the node.
     pub fn cordon(&self) -> Result<()> {
         let body = json!({ "spec": { "unschedulable": true } }).to_string();

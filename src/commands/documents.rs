@@ -1,5 +1,9 @@
 //! The JSON documents of commands whose result has no type of its own elsewhere. [`super::schema`] lists all.
 
+mod upgrade;
+
+pub use upgrade::{Pruned, RolledBack, Upgraded};
+
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};

@@ -1,9 +1,10 @@
 //! `appliance install`: sources → specification → keys and certificates → plan → apply → status.
 
 use std::cell::OnceCell;
+use std::path::Path;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 use super::documents::Installed;
 use super::inputs::{request, typed};
@@ -14,14 +15,16 @@ use crate::apply::{brought, leftovers};
 use crate::cli::{Install, NodeInputs, Output, Waiting};
 use crate::enroll::{self, Joining};
 use crate::install::{Machine, Request, prepare};
-use crate::nodespec::Profile;
+use crate::nodespec::{Profile, Refused};
 use crate::observe::records;
 use crate::observe::user::check_user;
 use crate::plan::Plan;
 use crate::records::run::{INSTALL, RENEW};
 use crate::status::{InstalledNode, Report, until_healthy};
 use crate::sys::lock::{self, Lock, Patience};
+use crate::sys::process::System;
 use crate::sys::root::Root;
+use crate::upgrade::{self, Rollback};
 
 /// How long one renewal keeps trying. The timer tries again the next day.
 pub const RENEWAL: Duration = Duration::from_secs(600);
@@ -31,6 +34,7 @@ pub fn run(arguments: &Install, required_key: Option<&str>, output: Output) -> R
     if arguments.dry_run {
         return plan::show(&arguments.wanted, required_key, output, NewFiles::Named);
     }
+    continue_rollback(&arguments.wanted.root, Duration::from_secs(arguments.wait))?;
     let machine = prepare(&request(&arguments.wanted, required_key))?;
     machine.warn_about_settings();
     if !machine.is_node()? {
@@ -43,6 +47,25 @@ pub fn run(arguments: &Install, required_key: Option<&str>, output: Output) -> R
         Output::Json => print::result(output, &document, |_| ())?,
     }
     Ok(outcome)
+}
+
+/// Ends a rollback that was interrupted, for example by a power cut: this program may be the one that it leaves.
+///
+/// # Errors
+/// If it ends it: then the former program installs the node at the next boot.
+fn continue_rollback(root: &Path, limit: Duration) -> Result<()> {
+    let root = Root::open(root).map_err(Refused::because)?;
+    check_user(&root)?;
+    if !upgrade::is_going_back(&root)? {
+        return Ok(());
+    }
+    let rollback = Rollback::prepare(root, &System)?;
+    let to = rollback.former().words();
+    rollback.run(limit, Patience::For(limit))?;
+    bail!(
+        "a rollback to {to} had been interrupted, and is done now; see `appliance status`; to have another bundle, run \
+         `upgrade` of its appliance"
+    )
 }
 
 /// Locks the machine for this run. Waits for another run as long as for the node.
@@ -73,6 +96,8 @@ pub fn install_locked(
     let plan = change(machine, arguments)?;
     drop(lock);
     let report = wait(machine, arguments.wait)?;
+    let limit = Duration::from_secs(arguments.wait);
+    upgrade::after_installation(machine, report.as_ref(), limit)?;
     let outcome = report
         .as_ref()
         .map_or(Outcome::Done, |report| report.overall.into());

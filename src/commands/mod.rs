@@ -54,6 +54,7 @@ mod secrets;
 mod service_accounts;
 mod status;
 mod token;
+mod upgrade;
 mod user_data;
 mod verify;
 mod version;
@@ -159,6 +160,9 @@ pub fn run(cli: Cli, required_key: Option<&str>) -> Result<Outcome> {
         Command::Install(arguments) => install::run(&arguments, required_key, output),
         Command::Plan(arguments) => plan::run(&arguments, required_key, output),
         Command::Convert(arguments) => convert::run(&arguments, required_key, output),
+        Command::Upgrade(arguments) => upgrade::run(&arguments, required_key, output),
+        Command::Rollback(arguments) => upgrade::rollback(&arguments, output),
+        Command::Prune(arguments) => upgrade::prune(&arguments, output),
         Command::Reset(arguments) => reset::run(&arguments, output),
         Command::Detect(arguments) => detect::run(&arguments, output),
         Command::Preflight(arguments) => preflight::run(&arguments, output),

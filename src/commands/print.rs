@@ -8,6 +8,7 @@ pub mod keys;
 pub mod plan;
 pub mod preflight;
 mod table;
+pub mod upgrade;
 pub mod verify;
 
 use std::collections::BTreeMap;
@@ -74,8 +75,8 @@ pub fn report(report: &Report, output: Output) -> Result<()> {
 }
 
 fn report_text(report: &Report) {
-    if let Some(run) = &report.interrupted {
-        say!("{}", escaped(run));
+    for told in [&report.interrupted, &report.upgrade].into_iter().flatten() {
+        say!("{}", escaped(told));
     }
     let Some(node) = &report.node else {
         match &report.changing {

@@ -7,8 +7,8 @@ use schemars::{JsonSchema, Schema};
 use super::documents::backup::{BackedUp, BackupKey, Backups, VerifiedBackup};
 use super::documents::{
     Benchmark, Built, Certificates, Checks, Converted, Created, Definition, Detected, Done, Files,
-    Fitness, Guarded, Installed, Nodes, Outputs, Planned, Removed, Renewed, Text, Tokens, Version,
-    Written,
+    Fitness, Guarded, Installed, Nodes, Outputs, Planned, Pruned, Removed, Renewed, RolledBack,
+    Text, Tokens, Upgraded, Version, Written,
 };
 use super::failure::Failure;
 use super::{Outcome, print};
@@ -44,6 +44,9 @@ const KNOWN: &[Known] = &[
     known::<Installed>("install"),
     known::<Planned>("install-dry-run"),
     known::<Planned>("plan"),
+    known::<Upgraded>("upgrade"),
+    known::<RolledBack>("rollback"),
+    known::<Pruned>("prune"),
     known::<Converted>("convert"),
     known::<Removed>("reset"),
     known::<Detected>("detect"),

@@ -32,6 +32,7 @@ pub fn run(output: Output) -> Result<Outcome> {
         Err(error) => return Err(error),
     };
     let report = Report { changing, ..report }.with_interrupted(&root, OffsetDateTime::now_utc());
+    let report = report.with_upgrade(&root);
     print::report(&report, output)?;
     Ok(report.overall.into())
 }

@@ -13,5 +13,6 @@ pub mod removal;
 pub mod software;
 pub mod trace;
 pub mod user;
+pub mod versions;
 pub mod workloads;
 pub mod writable;

@@ -16,6 +16,7 @@ use crate::records::images::NodeImage;
 use crate::records::machine::MachineRecord;
 use crate::records::run::{ProcessId, Run};
 use crate::records::state::State;
+use crate::records::upgrade::UpgradeRecord;
 use crate::records::written::Written;
 use crate::sys::root::Root;
 
@@ -82,6 +83,11 @@ pub fn backup(root: &Root) -> Result<Option<LastBackup>> {
 /// The journal of a run that has not completed; `None` if there is none.
 pub fn run(root: &Root) -> Result<Option<Run>> {
     json(root, paths::RUN)
+}
+
+/// The last upgrade; `None` if there was none, or if it was taken back.
+pub fn upgrade(root: &Root) -> Result<Option<UpgradeRecord>> {
+    json(root, paths::UPGRADE)
 }
 
 /// This process, for the journal; `None` if the kernel does not show it.

@@ -17,6 +17,7 @@ use crate::removal;
 mod block;
 mod diff;
 mod shown;
+pub mod upgrade;
 
 pub use block::{part_of, with_part, without_part};
 pub use shown::NotShown;
@@ -451,6 +452,17 @@ fn images(desired: &Desired, live: &Live) -> Vec<Step> {
 }
 
 impl Step {
+    /// Whether it writes a file with a key or a certificate.
+    pub fn is_of_identity(&self) -> bool {
+        matches!(
+            self,
+            Step::WriteFile {
+                purpose: Purpose::Identity,
+                ..
+            }
+        )
+    }
+
     fn is_of_renewal(&self) -> bool {
         match self {
             Step::WriteFile { purpose, .. } | Step::KeepCopy { purpose, .. } => {

@@ -11,6 +11,7 @@ pub mod docker;
 mod document;
 pub mod facts;
 pub mod firewall;
+pub mod skew;
 pub mod stays;
 mod table;
 #[cfg(test)]

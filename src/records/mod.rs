@@ -12,4 +12,5 @@ pub mod nodes;
 pub mod run;
 pub mod state;
 pub mod tokens;
+pub mod upgrade;
 pub mod written;

@@ -13,6 +13,13 @@ pub const CONVERT: &str = "convert";
 /// The command that makes a node an ordinary machine again.
 pub const RESET: &str = "reset";
 
+/// The command that installs another bundle.
+pub const UPGRADE: &str = "upgrade";
+/// The command that returns to the bundle before an upgrade.
+pub const ROLLBACK: &str = "rollback";
+/// The command that removes old bundles.
+pub const PRUNE: &str = "prune";
+
 /// A run that has begun to change the machine.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -69,9 +76,15 @@ impl Run {
             ..
         } = self;
         let ago = ago((now - self.at).whole_seconds());
-        format!(
-            "{command} was interrupted {ago} at step {step} of {of} ({what}); run it again: `appliance {command}`"
-        )
+        let next = match command.as_str() {
+            // The program on the node may be the one before the upgrade.
+            UPGRADE => {
+                "run it again with the appliance of the new version, or go back: `appliance rollback`"
+                    .to_owned()
+            }
+            _ => format!("run it again: `appliance {command}`"),
+        };
+        format!("{command} was interrupted {ago} at step {step} of {of} ({what}); {next}")
     }
 }
 

@@ -104,6 +104,19 @@ impl State {
         }
     }
 
+    /// The bundle and the versions, for people.
+    pub fn words(&self) -> String {
+        let State {
+            bundle,
+            kubernetes,
+            appliance,
+            digest,
+            ..
+        } = self;
+        let digest = &digest[..12.min(digest.len())];
+        format!("bundle {bundle} (Kubernetes {kubernetes}, appliance {appliance}, {digest})")
+    }
+
     /// The facts that decide which services the node has. Fails if the file has an invalid role or
     /// profile.
     pub fn shape(&self) -> Result<Shape> {

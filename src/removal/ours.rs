@@ -46,6 +46,7 @@ pub const TREES: &[&str] = &[
     paths::SHIMS_DIR,
     paths::PROXY_DIR,
     paths::SANDBOXES_DIR,
+    paths::FORMER_DIR,
     paths::CALICO_RUN_DIR,
     paths::DATASTORE_DIR,
     paths::LOG_LINKS[0],
@@ -69,6 +70,7 @@ pub const RECORDS: &[&str] = &[
     paths::STATE,
     paths::WRITTEN_RECORD,
     paths::LOADING,
+    paths::UPGRADE,
     paths::RUN,
     paths::BROUGHT,
 ];

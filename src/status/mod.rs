@@ -91,6 +91,9 @@ pub struct Report {
     /// A run that was interrupted before it completed, in words.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub interrupted: Option<String>,
+    /// An upgrade or a rollback that is not finished, in words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub upgrade: Option<String>,
     /// What went wrong at the last boot, though the node may be healthy.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub boot: Option<String>,
@@ -425,6 +428,7 @@ impl Report {
             addons: Vec::new(),
             masters: None,
             interrupted: None,
+            upgrade: None,
             boot: None,
             changing: None,
         }
@@ -464,6 +468,17 @@ impl Report {
         let interrupted = run.map(|run| run.told(now));
         Report {
             interrupted,
+            ..self
+        }
+    }
+
+    /// Adds an upgrade that is not finished, unless a run is at it now.
+    #[must_use]
+    pub fn with_upgrade(self, root: &Root) -> Report {
+        let record = records::upgrade(root).ok().flatten();
+        let upgrade = record.and_then(|record| record.told());
+        Report {
+            upgrade: upgrade.filter(|_| self.changing.is_none() && self.interrupted.is_none()),
             ..self
         }
     }

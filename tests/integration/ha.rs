@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use crate::rotations::{self, Nodes};
 use crate::vms::{APPLIANCE, Bed, Flavor, address};
+use crate::writers::Writer;
 
 /// The first master creates the cluster.
 const MASTERS: [&str; 3] = ["server02", "server04", "server05"];
@@ -27,25 +28,6 @@ const FLAVOR: Flavor = Flavor {
     clock: Clock::OfWork,
     beside: None,
 };
-/// Writes numbered objects until it is stopped, and records which were acknowledged.
-const WRITER: &str = r#"
-n=0
-while [ ! -e /run/writer-stop ]; do
-    n=$((n + 1))
-    if printf 'apiVersion: v1
-kind: ConfigMap
-metadata: {name: "%s-%d", namespace: default, labels: {writer: "%s"}}
-data: {number: "%d"}
-' "$1" $n "$1" $n | timeout 30 kubectl --kubeconfig="$2" create --validate=false -f - >/run/writer-said 2>&1
-    then echo $n >>"/var/tmp/$1.acknowledged"
-    else echo "$n: $(tail -n 1 /run/writer-said)" >>"/var/tmp/$1.failed"
-    fi
-    sleep 1
-done
-"#;
-/// How many more writes show that a writer continues.
-const SOME: usize = 15;
-
 /// The user-data does not depend on the server.
 fn settings(token: &str) -> String {
     let entry = |name: &&str, role| {
@@ -76,59 +58,10 @@ fn kubeconfig(bed: &mut Bed, name: &str, server: &str) -> String {
     path
 }
 
-/// One writer: its name, and the VM on which it runs.
-struct Writer {
-    name: &'static str,
-    at: &'static str,
-}
-
-impl Writer {
-    fn start(name: &'static str, at: &'static str, bed: &mut Bed, server: &str) -> Writer {
-        let kubeconfig = kubeconfig(bed, at, server);
-        let start = format!(
-            "rm -f /run/writer-stop; cat >/run/writer.sh <<'END'\n{WRITER}END\n\
-             touch /var/tmp/{name}.acknowledged /var/tmp/{name}.failed; \
-             systemd-run --unit=writer-{name} /bin/sh /run/writer.sh {name} {kubeconfig}"
-        );
-        bed.shell(at, &start);
-        bed.say(&format!("{name} writes on {at} to {server}"));
-        Writer { name, at }
-    }
-
-    /// Waits until this many more of its writes were acknowledged.
-    fn goes_on(&self, bed: &mut Bed) {
-        let count = |machine: &mut Machine| {
-            let count = format!("wc -l </var/tmp/{}.acknowledged", self.name);
-            machine.shell(&count).unwrap().trim().parse().unwrap()
-        };
-        let before: usize = count(bed.machine(self.at));
-        let what = format!("{} writes on", self.name);
-        bed.wait_at(self.at, &what, |machine| count(machine) >= before + SOME);
-        let (now, failed) = (count(bed.machine(self.at)), self.failures(bed).len());
-        bed.say(&format!(
-            "{}: {now} writes acknowledged, {failed} failed",
-            self.name
-        ));
-    }
-
-    fn failures(&self, bed: &mut Bed) -> Vec<String> {
-        let failed = bed.shell(self.at, &format!("cat /var/tmp/{}.failed", self.name));
-        failed.lines().map(str::to_owned).collect()
-    }
-
-    /// Ends it after its current write, and returns the numbers that were acknowledged.
-    fn stop(&self, bed: &mut Bed) -> BTreeSet<u32> {
-        bed.shell(self.at, "touch /run/writer-stop");
-        let active = format!("systemctl is-active writer-{}", self.name);
-        bed.wait_at(self.at, "the writer ends", |machine| {
-            machine.shell(&active).is_err()
-        });
-        let said = bed.shell(self.at, &format!("cat /var/tmp/{}.acknowledged", self.name));
-        for failure in self.failures(bed) {
-            println!("         {} failed: {failure}", self.name);
-        }
-        said.lines().map(|line| line.parse().unwrap()).collect()
-    }
+/// A writer on `at`, which writes to the API server `server`.
+fn writer(name: &'static str, at: &'static str, bed: &mut Bed, server: &str) -> Writer {
+    let kubeconfig = kubeconfig(bed, at, server);
+    Writer::start(name, at, bed, &kubeconfig)
 }
 
 /// The objects of a writer in the API of one master, by their content.
@@ -275,7 +208,7 @@ fn keys_are_replaced(bed: &mut Bed) {
         masters: &MASTERS,
         workers: &WORKERS,
     };
-    let writer = Writer::start("rotated", WORKERS[0], bed, "127.0.0.1:6440");
+    let writer = writer("rotated", WORKERS[0], bed, "127.0.0.1:6440");
     writer.goes_on(bed);
     if genuine::is_genuine() {
         rotations::the_key_of_secrets_is_replaced(bed, &nodes);
@@ -324,8 +257,8 @@ fn one_master_is_cut_off_and_comes_back(bed: &mut Bed) {
     let cut = leading_master(bed, MASTERS[0], "kube-controller-manager");
     let mut left = MASTERS.into_iter().filter(|master| *master != cut);
     let (other, third) = (left.next().unwrap(), left.next().unwrap());
-    let by_master = Writer::start("by-master", other, bed, &format!("{}:6443", address(other)));
-    let by_worker = Writer::start("by-worker", WORKERS[0], bed, "127.0.0.1:6440");
+    let by_master = writer("by-master", other, bed, &format!("{}:6443", address(other)));
+    let by_worker = writer("by-worker", WORKERS[0], bed, "127.0.0.1:6440");
     let both = [&by_master, &by_worker];
     both.iter().for_each(|writer| writer.goes_on(bed));
 
@@ -374,7 +307,7 @@ fn kubeconfig_there(bed: &mut Bed, master: &str) -> String {
 /// The founder of the cluster is replaced by a machine with an empty disk.
 fn one_master_is_lost_for_good_and_replaced(bed: &mut Bed) {
     let [lost, other, _] = MASTERS;
-    let writer = Writer::start("replaced", WORKERS[1], bed, "127.0.0.1:6440");
+    let writer = writer("replaced", WORKERS[1], bed, "127.0.0.1:6440");
     writer.goes_on(bed);
     let before = members(bed, other);
     bed.cluster.power_off(lost).unwrap();
@@ -419,7 +352,7 @@ fn two_masters_are_lost_and_one_comes_back(bed: &mut Bed) {
         ended.is_ok()
     });
     status_says(bed, last, &[gone, "not reached", "replace"]);
-    let writer = Writer::start("quorum", WORKERS[0], bed, "127.0.0.1:6440");
+    let writer = writer("quorum", WORKERS[0], bed, "127.0.0.1:6440");
     writer.goes_on(bed);
     let acknowledged = writer.stop(bed);
     nothing_is_lost(bed, "quorum", &acknowledged);

@@ -191,12 +191,8 @@ pub fn directory() -> tempfile::TempDir {
     }
 }
 
-const DEFINITION: &str = r#"
-[bundle]
-name = "tiny"
-kubernetes = "v1.9.0"
-description = "Files that only look like programs."
-"#;
+/// The version of Kubernetes in [`payload`].
+const USUAL: &str = "v1.9.0";
 
 /// The programs of a payload.
 pub const PROGRAMS: [&str; 7] = [
@@ -213,20 +209,34 @@ pub const PROGRAMS: [&str; 7] = [
 pub fn payload() -> PathBuf {
     static PAYLOAD: OnceLock<tempfile::TempDir> = OnceLock::new();
     PAYLOAD
-        .get_or_init(|| make_payload().unwrap())
+        .get_or_init(|| make_payload(USUAL).unwrap())
         .path()
         .join("payload")
 }
 
-fn make_payload() -> anyhow::Result<tempfile::TempDir> {
+/// A payload like [`payload`] with another version of Kubernetes: every program and every image is another one. It is in
+/// the directory, which must be kept as long as it is used.
+pub fn payload_of(kubernetes: &str) -> tempfile::TempDir {
+    make_payload(kubernetes).unwrap()
+}
+
+fn make_payload(kubernetes: &str) -> anyhow::Result<tempfile::TempDir> {
     let dir = tempfile::tempdir()?;
     let components = dir.path().join("components");
     fs::create_dir(&components)?;
-    let mut definition = DEFINITION.to_owned();
+    let mut definition = format!(
+        "[bundle]\nname = \"tiny\"\nkubernetes = \"{kubernetes}\"\n\
+         description = \"Files that only look like programs.\"\n"
+    );
+    let mark = match kubernetes {
+        USUAL => "",
+        other => other,
+    };
     for name in PROGRAMS {
-        fs::write(components.join(name), program(name, 4096))?;
+        let seed = format!("{name}{mark}");
+        fs::write(components.join(name), program(&seed, 4096))?;
         definition += &format!(
-            "[[component]]\nname = \"{name}\"\nkind = \"program\"\nversion = \"1\"\npath = \"bin/{name}\"\n\
+            "[[component]]\nname = \"{name}\"\nkind = \"program\"\nversion = \"1{mark}\"\npath = \"bin/{name}\"\n\
              file = \"{name}\"\non-path = {}\n",
             name == "kubectl"
         );
@@ -243,6 +253,8 @@ fn make_payload() -> anyhow::Result<tempfile::TempDir> {
         ("dashboard", "example.org/dashboard:v1.8.1"),
         ("pause", "example.org/pause:3.0"),
     ] {
+        let reference = format!("{reference}{mark}");
+        let reference = reference.as_str();
         fs::write(components.join(format!("{name}.tar")), image(reference))?;
         definition += &format!(
             "[[component]]\nname = \"{name}\"\nkind = \"image\"\nversion = \"1\"\n\

@@ -11,7 +11,7 @@ use clap::CommandFactory;
 use serde_json::{Value, json};
 
 use crate::golden::bed;
-use crate::harness::{Machine, document, payload, said};
+use crate::harness::{Machine, document, payload, payload_of, said};
 use crate::workshop::Workshop;
 
 /// Commands that print no result of their own: JSON of another standard, or nothing, because they serve until they
@@ -235,6 +235,15 @@ fn results_of_nodes_are_what_their_schemas_say() {
     };
     documents.add("token-list", &inside(&["token", "list"]));
     documents.add("node-list", &inside(&["node", "list"]));
+
+    let newer = payload_of("v1.9.11");
+    let newer = newer.path().join("payload");
+    for (name, flag) in [("upgrade", "--dry-run"), ("upgrade", "--yes")] {
+        let mut upgrade = machine.command("upgrade", &newer, &[flag, "-o", "json"]);
+        documents.add(name, &upgrade.output().unwrap());
+    }
+    documents.run("prune", &[&["prune", "--yes"], &at_root[..]].concat());
+    documents.run("rollback", &[&["rollback", "--yes"], &at_root[..]].concat());
 
     let simple = Machine::new();
     simple.installed(&["--profile", "simple"]);

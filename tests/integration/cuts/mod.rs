@@ -9,11 +9,11 @@ mod faults;
 mod judge;
 mod kills;
 mod meaning;
-mod network;
+pub mod network;
 mod power;
 mod recording;
 mod scene;
-mod scenes;
+pub mod scenes;
 mod strace;
 mod tree;
 

@@ -2,9 +2,11 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+
+use appliance::bundle::repack::repack;
 
 use appliance_cloud::server::{Answer, Server};
 use serde_json::Value;
@@ -13,7 +15,7 @@ use super::network;
 use super::scene::{ROOT, Scene};
 use crate::fetch;
 use crate::golden::bed;
-use crate::harness::{Machine, directory, said, tiny_program};
+use crate::harness::{Machine, directory, payload_of, said, tiny_program};
 use crate::join::bed::{Bed, relay_between};
 use crate::living::whole_appliance;
 use crate::reset;
@@ -23,7 +25,7 @@ use crate::workshop::Workshop;
 pub type Named = (&'static str, fn() -> Scene);
 
 /// Every scene.
-pub const ALL: [Named; 20] = [
+pub const ALL: [Named; 22] = [
     ("install master", || install(MASTER, &[])),
     ("install master simple", || install(MASTER, SIMPLE)),
     ("install single", || install(SINGLE, &[])),
@@ -32,6 +34,8 @@ pub const ALL: [Named; 20] = [
     ("install worker simple", || install(WORKER, SIMPLE)),
     ("install joining worker", joining),
     ("install again", again),
+    ("upgrade", upgrade),
+    ("rollback", rollback),
     ("certs renew", renew),
     ("reset", || removed(&["--yes"])),
     ("reset of all", || removed(&["--yes", "--data", "--keys"])),
@@ -157,6 +161,58 @@ fn again() -> Scene {
     installation(machine, &[])
 }
 
+/// An appliance with another bundle.
+fn newer() -> &'static Path {
+    static MADE: OnceLock<tempfile::TempDir> = OnceLock::new();
+    let made = MADE.get_or_init(|| {
+        let dir = directory();
+        let payload = payload_of("v1.9.11");
+        let program = dir.path().join("program");
+        fs::write(&program, tiny_program()).unwrap();
+        let payload = payload.path().join("payload");
+        repack(&program, &payload, &dir.path().join("appliance")).unwrap();
+        dir
+    });
+    static PATH: OnceLock<PathBuf> = OnceLock::new();
+    PATH.get_or_init(|| made.path().join("appliance"))
+}
+
+fn upgrading(root: &Path, metadata: &Path) -> Command {
+    let mut command = appliance();
+    command.args(["upgrade", "--yes", "--root"]).arg(root);
+    command.arg("--metadata-dir").arg(metadata);
+    command.arg("--payload").arg(newer());
+    command
+}
+
+/// An installed master on which somebody has changed a file.
+fn installed() -> Machine {
+    let machine = Machine::new();
+    done(&mut machine.install_from(&bed::appliance(), &[]));
+    let unit = "etc/systemd/system/kube-calico.service";
+    machine.put(unit, &(machine.read(unit) + "# changed by hand\n"));
+    machine.put("var/lib/etcd/member/snap/db", "acknowledged");
+    machine
+}
+
+fn upgrade() -> Scene {
+    of_machine(installed(), upgrading)
+}
+
+/// Run again after its end, it finds nothing to go back from.
+fn rollback() -> Scene {
+    let machine = installed();
+    done(&mut upgrading(&machine.root(), &machine.metadata()));
+    let mut scene = of_machine(machine, |root, _| {
+        let mut command = appliance();
+        command.args(["rollback", "--yes", "--root"]).arg(root);
+        command
+    });
+    scene.ends =
+        |output| output.status.success() || said(output).contains("no upgrade to go back from");
+    scene
+}
+
 fn lose_certificates(machine: &Machine) {
     let ca = machine.root().join("etc/kubernetes/ca");
     for name in ["admin", "calico", "kubernetes"] {
@@ -175,7 +231,7 @@ fn removed(arguments: &'static [&'static str]) -> Scene {
 }
 
 /// A program that ends at once.
-fn nothing() -> Vec<u8> {
+pub fn nothing() -> Vec<u8> {
     let mut program = tiny_program();
     // xor edi, edi; mov eax, 60 (exit); syscall, where the headers end.
     let code = [0x31, 0xff, 0xb8, 60, 0, 0, 0, 0x0f, 0x05];
@@ -188,7 +244,7 @@ fn nothing() -> Vec<u8> {
 }
 
 /// An installed master, on which commands run with its root directory as `/`.
-fn running() -> Machine {
+pub fn running() -> Machine {
     let machine = Machine::new();
     let output = machine
         .install_from(&bed::appliance(), &[])
@@ -214,7 +270,7 @@ fn running() -> Machine {
 const PROGRAM: &str = "usr/local/bin/appliance";
 
 /// The program with that root directory as `/`. It sees the processes of this machine.
-fn with_root(root: &Path, arguments: &[&str]) -> Command {
+pub fn with_root(root: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new("unshare");
     command.args(["--mount", "sh", "-c"]);
     command.arg(r#"mount --bind /proc "$0/proc" && exec chroot "$0" "$@""#);

@@ -21,6 +21,9 @@ use crate::harness::{Machine, payload, said, tiny_program};
 const ONLY_PARSED: &[(&str, &str)] = &[
     ("appliance install ", "this machine would become a node"),
     ("appliance convert ", "this machine would have to be a node"),
+    ("appliance upgrade", "a node"),
+    ("appliance rollback", "a node"),
+    ("appliance prune", "a node"),
     ("appliance plan", "this machine would have to be a server"),
     ("appliance reset", "this machine would have to be a node"),
     (

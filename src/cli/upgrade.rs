@@ -1,0 +1,110 @@
+//! The command line of upgrades.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+
+use super::{Waiting, Wanted};
+
+/// The shortest and the longest time that a node may get.
+const LEAST: Duration = Duration::from_secs(1);
+const MOST: Duration = Duration::from_secs(24 * 3600);
+
+/// Arguments of `upgrade`.
+#[derive(Args, Debug)]
+pub struct Upgrade {
+    /// The node
+    #[command(flatten)]
+    pub wanted: Wanted,
+
+    /// How long the node may take until it is healthy; then it goes back
+    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = limit)]
+    pub limit: Duration,
+
+    /// Upgrade a node that is not healthy, too
+    #[arg(long)]
+    pub force: bool,
+
+    /// Upgrade a master whose last backup is older than an hour, too
+    #[arg(long)]
+    pub without_backup: bool,
+
+    /// Show what the upgrade does; change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+
+    /// Do not ask
+    #[arg(short, long)]
+    pub yes: bool,
+
+    /// What to do while another run changes this machine
+    #[command(flatten)]
+    pub waiting: Waiting,
+}
+
+/// Arguments of `rollback`.
+#[derive(Args, Debug)]
+pub struct Rollback {
+    /// How long to wait until the node is healthy
+    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = limit)]
+    pub limit: Duration,
+
+    /// Use the system below this directory, for example a mounted image; start nothing
+    #[arg(long, value_name = "DIR", default_value = "/")]
+    pub root: PathBuf,
+
+    /// Show what the rollback does; change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+
+    /// Do not ask
+    #[arg(short, long)]
+    pub yes: bool,
+
+    /// What to do while another run changes this machine
+    #[command(flatten)]
+    pub waiting: Waiting,
+}
+
+/// Arguments of `prune`.
+#[derive(Args, Debug)]
+pub struct Prune {
+    /// Use the system below this directory, for example a mounted image
+    #[arg(long, value_name = "DIR", default_value = "/")]
+    pub root: PathBuf,
+
+    /// Show what goes; change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+
+    /// Do not ask
+    #[arg(short, long)]
+    pub yes: bool,
+
+    /// What to do while another run changes this machine
+    #[command(flatten)]
+    pub waiting: Waiting,
+}
+
+fn limit(text: &str) -> Result<Duration, String> {
+    let expected = "expected a time from 1s to 24h, such as 10m";
+    let limit = humantime::parse_duration(text).map_err(|_| expected.to_owned())?;
+    match (LEAST..=MOST).contains(&limit) {
+        true => Ok(limit),
+        false => Err(expected.to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_is_a_time_with_a_unit() {
+        assert_eq!(limit("10m"), Ok(Duration::from_secs(600)));
+        for wrong in ["", "10", "0s", "25h", "-1s"] {
+            assert!(limit(wrong).is_err(), "{wrong}");
+        }
+    }
+}

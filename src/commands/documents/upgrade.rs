@@ -1,0 +1,55 @@
+//! The documents of upgrades.
+
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use crate::records::state::State;
+use crate::status::Report;
+use crate::upgrade::{Old, Outlook};
+
+/// An upgrade that was made, or would be.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Upgraded {
+    /// Whether anything changed, or would.
+    pub changed: bool,
+    /// The node before.
+    pub from: State,
+    /// The node after.
+    pub to: State,
+    /// What changes, and what it means.
+    #[serde(flatten)]
+    pub outlook: Outlook,
+    /// The steps, in words.
+    pub steps: Vec<String>,
+    /// How the node is afterwards; `null` with `--dry-run`, and below another root directory.
+    pub status: Option<Report>,
+}
+
+/// A rollback that was made, or would be.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct RolledBack {
+    /// The node before.
+    pub from: State,
+    /// The node after.
+    pub to: State,
+    /// The steps, in words.
+    pub steps: Vec<String>,
+    /// The files that someone changed after the upgrade. They stay.
+    pub stays: Vec<String>,
+    /// How the node is afterwards; `null` with `--dry-run`, and below another root directory.
+    pub status: Option<Report>,
+}
+
+/// What was removed, or would be.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct Pruned {
+    /// Whether anything was removed, or would be.
+    pub changed: bool,
+    /// The bundles.
+    pub bundles: Vec<Old>,
+    /// The images: their names, or their identifiers if another image has the name now.
+    pub images: Vec<String>,
+    /// The digests of the bundles that stay.
+    pub kept: Vec<String>,
+}

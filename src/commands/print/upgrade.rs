@@ -1,0 +1,92 @@
+//! Upgrades, for people.
+
+use indicatif::HumanBytes;
+
+use super::report_text;
+use crate::commands::documents::{Pruned, RolledBack, Upgraded};
+use crate::sys::out::say;
+
+/// What an upgrade does, before the question.
+pub fn planned(upgrade: &Upgraded) {
+    let (from, to) = (upgrade.from.words(), upgrade.to.words());
+    if !upgrade.changed {
+        say!("nothing to change: {} has {to} already", upgrade.to.node);
+        return;
+    }
+    say!(
+        "Upgrade of {}:\n  from {from}\n  to   {to}",
+        upgrade.from.node
+    );
+    for changed in &upgrade.outlook.components {
+        let before = changed.from.as_deref().unwrap_or("new");
+        match before == changed.to {
+            true => say!("  {}: {before}, another build", changed.name),
+            false => say!("  {}: {before} -> {}", changed.name, changed.to),
+        }
+    }
+    say!("These steps:");
+    for step in &upgrade.steps {
+        say!("  {step}");
+    }
+    if !upgrade.outlook.restarts.is_empty() {
+        say!(
+            "What restarts, in this order: {}",
+            upgrade.outlook.restarts.join(", ")
+        );
+    }
+    for note in &upgrade.outlook.notes {
+        say!("{note}.");
+    }
+}
+
+/// How the node is after an upgrade.
+pub fn done(upgrade: &Upgraded) {
+    if let Some(report) = &upgrade.status {
+        report_text(report);
+    }
+    say!("The upgrade to {} is done.", upgrade.to.words());
+}
+
+/// What a rollback does, before the question.
+pub fn back(rollback: &RolledBack) {
+    let (from, to) = (rollback.from.words(), rollback.to.words());
+    say!(
+        "Rollback of {}:\n  from {from}\n  to   {to}",
+        rollback.to.node
+    );
+    say!("These steps:");
+    for step in &rollback.steps {
+        say!("  {step}");
+    }
+    for path in &rollback.stays {
+        say!("This stays, because someone changed it after the upgrade: {path}");
+    }
+    say!("Keys and certificates stay as they are.");
+}
+
+/// How the node is after a rollback.
+pub fn went_back(rollback: &RolledBack) {
+    if let Some(report) = &rollback.status {
+        report_text(report);
+    }
+    say!("The node went back to {}.", rollback.to.words());
+}
+
+/// The bundles and images that go.
+pub fn pruned(pruned: &Pruned) {
+    if !pruned.changed {
+        say!("nothing to remove: the bundle in use and the one before it are kept");
+        return;
+    }
+    for old in &pruned.bundles {
+        let name = old.bundle.as_deref().unwrap_or("unknown");
+        say!(
+            "remove bundle {name} ({}), {}",
+            &old.digest[..12],
+            HumanBytes(old.bytes)
+        );
+    }
+    for image in &pruned.images {
+        say!("remove image {image}");
+    }
+}

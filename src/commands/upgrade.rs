@@ -1,0 +1,148 @@
+//! `appliance upgrade`, `appliance rollback` and `appliance prune`.
+
+use anyhow::{Result, bail};
+
+use super::documents::{Pruned, RolledBack, Upgraded};
+use super::inputs::request;
+use super::{Outcome, ask, check_node, print};
+use crate::cli::{
+    Output, Prune as PruneArguments, Rollback as RollbackArguments, Upgrade as Arguments,
+};
+use crate::install::prepare;
+use crate::nodespec::Refused;
+use crate::observe::user::check_user;
+use crate::plan::Plan;
+use crate::sys::process::System;
+use crate::sys::root::Root;
+use crate::upgrade::{Prune, Rollback, Upgrade, Wanted};
+
+/// Shows what the upgrade does, asks, and upgrades the node.
+pub fn run(arguments: &Arguments, required_key: Option<&str>, output: Output) -> Result<Outcome> {
+    check_questions(arguments.yes || arguments.dry_run, output)?;
+    let root = Root::open(&arguments.wanted.root).map_err(Refused::because)?;
+    check_node(&root)?;
+    let machine = prepare(&request(&arguments.wanted, required_key))?;
+    machine.warn_about_settings();
+    let upgrade = Upgrade::prepare(
+        &machine,
+        Wanted {
+            ignored: &arguments.wanted.ignore.checks,
+            change: &arguments.wanted.change,
+            force: arguments.force,
+            without_backup: arguments.without_backup,
+            limit: arguments.limit,
+            patience: arguments.waiting.patience(),
+        },
+    )?;
+    let document = |report| Upgraded {
+        changed: upgrade.is_needed,
+        from: upgrade.from.clone(),
+        to: upgrade.to.clone(),
+        outlook: upgrade.outlook.clone(),
+        steps: words(&upgrade.plan),
+        status: report,
+    };
+    if output == Output::Text {
+        print::upgrade::planned(&document(None));
+    }
+    if arguments.dry_run || !upgrade.is_needed {
+        print::result(output, &document(None), |_| ())?;
+        return Ok(match upgrade.is_needed {
+            true => Outcome::Differs,
+            false => Outcome::Done,
+        });
+    }
+    if !arguments.yes {
+        ask()?;
+    }
+    // Before anything stops.
+    machine.payload.refuse_changed()?;
+    let report = upgrade.run()?;
+    let outcome = report
+        .as_ref()
+        .map_or(Outcome::Done, |report| report.overall.into());
+    print::result(output, &document(report), print::upgrade::done)?;
+    Ok(outcome)
+}
+
+/// Shows what the rollback does, asks, and returns the node to what it was before its last upgrade.
+pub fn rollback(arguments: &RollbackArguments, output: Output) -> Result<Outcome> {
+    check_questions(arguments.yes || arguments.dry_run, output)?;
+    let root = Root::open(&arguments.root).map_err(Refused::because)?;
+    check_node(&root)?;
+    let rollback = Rollback::prepare(root, &System)?;
+    let document = |report| RolledBack {
+        from: rollback.left().clone(),
+        to: rollback.former().clone(),
+        steps: words(&rollback.plan()),
+        stays: rollback.stays().into_iter().map(str::to_owned).collect(),
+        status: report,
+    };
+    if output == Output::Text {
+        print::upgrade::back(&document(None));
+    }
+    if arguments.dry_run {
+        print::result(output, &document(None), |_| ())?;
+        return Ok(Outcome::Differs);
+    }
+    if !arguments.yes {
+        ask()?;
+    }
+    let before = document(None);
+    let report = rollback.run(arguments.limit, arguments.waiting.patience())?;
+    let outcome = report
+        .as_ref()
+        .map_or(Outcome::Done, |report| report.overall.into());
+    let document = RolledBack {
+        status: report,
+        ..before
+    };
+    print::result(output, &document, print::upgrade::went_back)?;
+    Ok(outcome)
+}
+
+/// Shows the bundles and images that go, asks, and removes them.
+pub fn prune(arguments: &PruneArguments, output: Output) -> Result<Outcome> {
+    check_questions(arguments.yes || arguments.dry_run, output)?;
+    let root = Root::open(&arguments.root).map_err(Refused::because)?;
+    check_node(&root)?;
+    check_user(&root)?;
+    let prune = Prune::prepare(root, &System)?;
+    let document = Pruned {
+        changed: !prune.bundles.is_empty(),
+        bundles: prune.bundles.clone(),
+        images: prune
+            .images
+            .iter()
+            .map(|image| image.name.clone())
+            .collect(),
+        kept: prune.kept.clone(),
+    };
+    if output == Output::Text {
+        print::upgrade::pruned(&document);
+    }
+    if document.changed && !arguments.dry_run {
+        if !arguments.yes {
+            ask()?;
+        }
+        prune.run(arguments.waiting.patience())?;
+    }
+    print::result(output, &document, |_| ())?;
+    Ok(Outcome::Done)
+}
+
+fn words(plan: &Plan) -> Vec<String> {
+    plan.steps.iter().map(ToString::to_string).collect()
+}
+
+/// Refuses a question where only a document may be printed.
+fn check_questions(asks_none: bool, output: Output) -> Result<()> {
+    if output == Output::Json && !asks_none {
+        bail!(Refused {
+            problems: vec![
+                "`--output json` asks no question: use it with `--yes` or `--dry-run`".to_owned()
+            ],
+        });
+    }
+    Ok(())
+}

@@ -1,0 +1,303 @@
+//! Another bundle for an installed node: `install` of it, with checks before, an order, a wait for health, and a way
+//! back.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow, bail};
+use time::OffsetDateTime;
+
+use crate::apply::{former, leftovers};
+use crate::enroll::Joining;
+use crate::install::{Machine, Planned};
+use crate::nodespec::{Profile, Refused};
+use crate::observe::{records, versions};
+use crate::paths::PROGRAM;
+use crate::plan::Plan;
+use crate::preflight::Ignored;
+use crate::preflight::skew;
+use crate::preflight::stays::Field;
+use crate::records::run::UPGRADE;
+use crate::records::state::State;
+use crate::records::upgrade::{Stage, UpgradeRecord};
+use crate::status::{InstalledNode, Overall, Report, until_healthy};
+use crate::sys::lock::{Lock, Patience};
+
+mod back;
+mod outlook;
+mod prune;
+
+pub use back::{Rollback, is_going_back};
+pub use outlook::{Changed, Outlook};
+pub use prune::{Old, OldImage, Prune};
+
+/// How long a worker tries to reach a master for a certificate that the new version needs.
+const JOINING: Duration = Duration::from_secs(600);
+
+/// How old the last backup of the cluster may be.
+const BACKUP: time::Duration = time::Duration::HOUR;
+
+/// What the operator wants.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted<'a> {
+    /// The failed checks of the machine that only warn.
+    pub ignored: &'a [Ignored],
+    /// What may change about the node.
+    pub change: &'a [Field],
+    /// Upgrade a node that is not healthy, too.
+    pub force: bool,
+    /// Upgrade a master without a new backup, too.
+    pub without_backup: bool,
+    /// How long the node may take until it is healthy; otherwise it goes back.
+    pub limit: Duration,
+    /// What to do while another run changes the machine.
+    pub patience: Patience,
+}
+
+/// An upgrade that was checked. Nothing is written yet.
+pub struct Upgrade<'a> {
+    machine: &'a Machine,
+    wanted: Wanted<'a>,
+    /// The node before.
+    pub from: State,
+    /// The node after.
+    pub to: State,
+    /// What changes, and what it means.
+    pub outlook: Outlook,
+    /// The changes, in order.
+    pub plan: Plan,
+    /// Whether there is anything to do.
+    pub is_needed: bool,
+}
+
+impl<'a> Upgrade<'a> {
+    /// Checks whether the node of `machine` may get its payload, and plans. Writes nothing.
+    ///
+    /// # Errors
+    /// [`Refused`] if an upgrade to something else is under way, if the versions do not fit, if the machine lacks
+    /// something, or if the node is not healthy.
+    pub fn prepare(machine: &'a Machine, wanted: Wanted<'a>) -> Result<Upgrade<'a>> {
+        let root = &machine.root;
+        let state = records::state(root)?.context("this machine is not a node")?;
+        let to = machine.state();
+        let begun = begun(records::upgrade(root)?, &to)?;
+        let manifest = machine.payload.manifest();
+        let versions = versions::read(root, machine.runner, &state, manifest)?;
+        let problems = skew::of_upgrade(&versions);
+        if !problems.is_empty() {
+            bail!(Refused { problems });
+        }
+        machine.check_installed(wanted.change)?;
+        let planned = machine.fit_plan(&machine.identity(Joining::Pretended)?, wanted.ignored)?;
+        let from = begun.as_ref().map_or(&state, |record| &record.from);
+        let is_needed = begun.is_some() || !planned.plan.is_empty() || state != to;
+        if is_needed && begun.is_none() && !wanted.force {
+            check_health(machine, &state)?;
+        }
+        if is_needed && begun.is_none() && !wanted.without_backup {
+            check_backup(machine, &state)?;
+        }
+        let before = versions::etcd_installed(root, from);
+        Ok(Upgrade {
+            outlook: Outlook::of(machine, from, &planned.plan, before.as_deref())?,
+            machine,
+            wanted,
+            from: from.clone(),
+            to,
+            plan: planned.plan.of_upgrade(machine.payload.digest().as_str()),
+            is_needed,
+        })
+    }
+
+    /// Upgrades the node. Returns its report; `None` if the root is a directory, where nothing runs.
+    ///
+    /// # Errors
+    /// If a change fails, or if the node is not healthy within the limit. Then it has gone back, and the error says what
+    /// failed; or it could not, and the error says why.
+    pub fn run(&self) -> Result<Option<Report>> {
+        let root = &self.machine.root;
+        let lock = Lock::take(root, self.wanted.patience)?;
+        leftovers::remove(root)?;
+        self.machine.check_installed(self.wanted.change)?;
+        let identity = self.machine.identity(Joining::Now(Some(JOINING)))?;
+        let planned = self.machine.fit_plan(&identity, self.wanted.ignored)?;
+        let planned = planned.only(|plan| plan.of_upgrade(self.machine.payload.digest().as_str()));
+        let record = former::keep(root, &self.from, &self.to, &planned.plan)?;
+        let changed = self.change(&planned);
+        drop(lock);
+        let report = match changed {
+            Err(error) => Err(error),
+            Ok(()) => self.healthy(),
+        };
+        match report {
+            Ok(report) => {
+                let _lock = Lock::take(root, Patience::Endless)?;
+                former::note(root, &record, Stage::Done)?;
+                Ok(report)
+            }
+            Err(error) => Err(self.gone_back(&error)),
+        }
+    }
+
+    fn change(&self, planned: &Planned) -> Result<()> {
+        self.machine.apply(planned, UPGRADE)?;
+        self.machine.note(planned)?;
+        log::info!(
+            "{} changes made: {}",
+            planned.plan.steps.len(),
+            self.to.words()
+        );
+        Ok(())
+    }
+
+    fn healthy(&self) -> Result<Option<Report>> {
+        let machine = self.machine;
+        if !machine.root.is_live() {
+            return Ok(None);
+        }
+        let node = InstalledNode::of(&machine.root, machine.runner, &self.to)?;
+        let report = until_healthy(&node, self.wanted.limit)?;
+        match report.overall {
+            Overall::Healthy => Ok(Some(report)),
+            _ => Err(anyhow!(
+                "the node was not healthy within {} s: {}",
+                self.wanted.limit.as_secs(),
+                problems(&report).join("; ")
+            )),
+        }
+    }
+
+    /// Goes back, and tells what failed.
+    fn gone_back(&self, error: &anyhow::Error) -> anyhow::Error {
+        let to = self.to.words();
+        log::error!("the upgrade to {to} failed: {error:#}; going back");
+        let machine = self.machine;
+        let went = Rollback::prepare(machine.root.clone(), machine.runner)
+            .and_then(|rollback| rollback.run(self.wanted.limit, Patience::Endless));
+        let from = self.from.words();
+        match went {
+            Ok(report)
+                if report
+                    .as_ref()
+                    .is_none_or(|r| r.overall == Overall::Healthy) =>
+            {
+                anyhow!(
+                    "the upgrade to {to} failed, and the node went back to {from}; what failed: {error:#}"
+                )
+            }
+            Ok(report) => anyhow!(
+                "the upgrade to {to} failed, and the node went back to {from}, but it is not healthy: {}; what failed: \
+                 {error:#}; see `appliance status`",
+                report.as_ref().map(problems).unwrap_or_default().join("; ")
+            ),
+            Err(why) => anyhow!(
+                "the upgrade to {to} failed: {error:#}; the node could not go back to {from}: {why:#}; run `appliance \
+                 rollback`, or the upgrade again"
+            ),
+        }
+    }
+}
+
+/// The record of an upgrade to `to` that was begun. Refuses to begin one while another one is not finished.
+fn begun(record: Option<UpgradeRecord>, to: &State) -> Result<Option<UpgradeRecord>> {
+    let record = record.filter(|record| record.stage != Stage::Done);
+    match record {
+        Some(record) if record.leads_to(to) => Ok(Some(record)),
+        Some(record) => bail!(Refused {
+            problems: record.told().into_iter().collect(),
+        }),
+        None => Ok(None),
+    }
+}
+
+/// Refuses a node that has problems already: nobody could tell afterwards what the upgrade has done.
+fn check_health(machine: &Machine, state: &State) -> Result<()> {
+    if !machine.root.is_live() {
+        return Ok(());
+    }
+    let node = InstalledNode::of(&machine.root, machine.runner, state)?;
+    let report = node.report(OffsetDateTime::now_utc())?;
+    if report.overall == Overall::Healthy {
+        return Ok(());
+    }
+    let mut all = problems(&report);
+    all.push(format!(
+        "the node is not healthy before the upgrade; repair it first: `{PROGRAM} status`, or add `--force`"
+    ));
+    bail!(Refused { problems: all })
+}
+
+/// Refuses a master without a new backup of its cluster. This program cannot make one by itself: only the operator has the
+/// key that opens it.
+fn check_backup(machine: &Machine, state: &State) -> Result<()> {
+    let shape = state.shape()?;
+    let has_data = shape.role.is_master() && shape.profile == Profile::WithCa;
+    if !machine.root.is_live() || !has_data {
+        return Ok(());
+    }
+    let last = records::backup(&machine.root)?;
+    let now = OffsetDateTime::now_utc();
+    let problem = match last.map(|last| now - last.created) {
+        Some(age) if age <= BACKUP => return Ok(()),
+        Some(age) => format!(
+            "the last backup of the cluster is {} minutes old",
+            age.whole_minutes()
+        ),
+        None => "this master made no backup of the cluster".to_owned(),
+    };
+    bail!(Refused {
+        problems: vec![format!(
+            "{problem}; make one with this appliance: `backup` (`appliance help backup`), or add `--without-backup`"
+        )],
+    })
+}
+
+/// Every problem of a report, in words.
+fn problems(report: &Report) -> Vec<String> {
+    let of = |name: &str, problem: &Option<String>| {
+        problem.as_ref().map(|problem| format!("{name}: {problem}"))
+    };
+    let services = report.services.iter().filter_map(|service| {
+        let told = of(&service.name, &service.problem)?;
+        let last = service.journal.last();
+        Some(last.map_or(told.clone(), |line| format!("{told} ({line})")))
+    });
+    let images = report
+        .images
+        .iter()
+        .filter_map(|i| of(&i.reference, &i.problem));
+    let certificates = report
+        .certificates
+        .iter()
+        .filter_map(|c| of(&c.name, &c.problem));
+    services.chain(images).chain(certificates).collect()
+}
+
+/// What an installation does about an upgrade that a power cut stopped, when it knows how the node is: `report`, if it
+/// was waited for. The upgrade is done, or goes back.
+///
+/// # Errors
+/// If the node is not healthy: it went back, or could not.
+pub fn after_installation(
+    machine: &Machine,
+    report: Option<&Report>,
+    limit: Duration,
+) -> Result<()> {
+    let root = &machine.root;
+    let to = machine.state();
+    let record = records::upgrade(root)?;
+    let record = record.filter(|record| record.stage == Stage::UnderWay && record.leads_to(&to));
+    let (Some(record), Some(report)) = (record, report) else {
+        return Ok(());
+    };
+    if report.overall == Overall::Healthy {
+        let _lock = Lock::take(root, Patience::Endless)?;
+        return former::note(root, &record, Stage::Done);
+    }
+    let problems = problems(report).join("; ");
+    Rollback::prepare(root.clone(), machine.runner)?.run(limit, Patience::Endless)?;
+    bail!(
+        "the upgrade to {} failed, and the node went back to {}; what failed: {problems}",
+        to.words(),
+        record.from.words()
+    )
+}
