@@ -33,10 +33,10 @@ MIRRORS ?=
 # How to build the program: `release` makes it small and takes long. The demonstration and the tests build
 # everything once, as `dev`.
 PROFILE ?= release
-demo test test-more test-power e2e e2e-single e2e-tunnels e2e-ha e2e-reset test-image e2e-image: PROFILE = dev
+demo test test-more test-power e2e e2e-single e2e-tunnels e2e-upgrade e2e-ha e2e-reset test-image e2e-image: PROFILE = dev
 
 # These boot the bundle that `vm choose` decides for: see `chosen`. make calls itself with CHOICE, its file.
-CHOSEN := demo test-power e2e e2e-single e2e-tunnels e2e-ha e2e-reset e2e-image
+CHOSEN := demo test-power e2e e2e-single e2e-tunnels e2e-upgrade e2e-ha e2e-reset e2e-image
 choice = $(shell sed -n 's/^$1 //p' $(OUT)/choice 2>/dev/null)
 asked = $(if $(filter file override,$(origin $1)),,$($1))
 # The arguments of this run, for the next one.
@@ -243,6 +243,11 @@ e2e-single: tools chosen ## One VM with role single: add-ons, checks, services. 
 	$(SIM) services $(SERVICES)
 	APPLIANCE=$(abspath $(OUT)/appliance) SERVICES=$(abspath $(SERVICES)) \
 		cargo test --locked --test integration single:: -- --ignored --nocapture
+
+.PHONY: e2e-upgrade
+e2e-upgrade: tools chosen ## Two VMs: another bundle for nodes and for the cluster, one that is broken, the way back
+	APPLIANCE=$(abspath $(OUT)/appliance) COMPONENTS=$(abspath $(PROGRAMS_DIR)) \
+		cargo test --locked --test integration upgrades:: -- --ignored --test-threads=1 --nocapture
 
 .PHONY: e2e-tunnels
 e2e-tunnels: tools chosen ## Two VMs: tunnels and port security, policies, what a worker's certificates open, reboots

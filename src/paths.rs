@@ -197,6 +197,10 @@ pub const RUN: &str = "/var/lib/appliance/run.json";
 pub const UPGRADE: &str = "/var/lib/appliance/upgrade.json";
 /// What the last upgrade replaced: files, records and the program.
 pub const FORMER_DIR: &str = "/var/lib/appliance/former";
+/// What a node gets of the appliance that its masters send.
+pub const FETCHED_DIR: &str = "/var/lib/appliance/fetched";
+/// The appliance that its masters sent, whole.
+pub const FETCHED_PROGRAM: &str = "/var/lib/appliance/fetched/appliance";
 /// The digest of the inputs of each service at its last start.
 pub const STARTED_WITH: &str = "/var/lib/appliance/services.json";
 /// The result of applying each add-on.

@@ -18,6 +18,7 @@ use crate::sys::root::Root;
 pub mod addons;
 pub mod brought;
 pub mod etcd;
+pub mod fetched;
 pub mod former;
 pub mod images;
 mod journal;

@@ -1,6 +1,6 @@
 //! The command line of tokens, nodes, certificates and the join service.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
@@ -214,6 +214,16 @@ pub enum Join {
         /// CA certificates to verify the nodes' certificates with
         #[arg(long, value_name = "FILE", default_value = paths::CA_CERTIFICATE)]
         authority: PathBuf,
+    },
+    /// Ask the masters whether this node is to upgrade, and do it
+    #[command(after_long_help = text::upgrade::JOIN_FOLLOW)]
+    Follow {
+        /// Address of a master; you can repeat this option
+        #[arg(long = "master", value_name = "ADDRESS", required = true)]
+        masters: Vec<Ipv4Addr>,
+        /// Port of their join service
+        #[arg(long, value_name = "PORT")]
+        port: u16,
     },
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::{Waiting, Wanted};
+use crate::upgrade::AtOnce;
 
 /// The shortest and the longest time that a node may get.
 const LEAST: Duration = Duration::from_secs(1);
@@ -29,6 +30,26 @@ pub struct Upgrade {
     /// Upgrade a master whose last backup is older than an hour, too
     #[arg(long)]
     pub without_backup: bool,
+
+    /// Then upgrade every other node: masters one after the other, then workers in waves; on a master
+    #[arg(long, conflicts_with = "dry_run")]
+    pub cluster: bool,
+
+    /// How many workers at a time: a number, or a share such as 10%
+    #[arg(long, value_name = "NUMBER", default_value = "1", requires = "cluster")]
+    pub at_once: AtOnce,
+
+    /// How long the pods of a worker may take to move elsewhere, as PodDisruptionBudgets allow
+    #[arg(long, value_name = "TIME", default_value = "5m", value_parser = limit, requires = "cluster")]
+    pub drain_limit: Duration,
+
+    /// Let no other node of the cluster begin; go on with `--cluster`
+    #[arg(long, conflicts_with_all = ["cluster", "abort"])]
+    pub pause: bool,
+
+    /// End the upgrade of the cluster; nodes that have begun go on
+    #[arg(long, conflicts_with = "cluster")]
+    pub abort: bool,
 
     /// Show what the upgrade does; change nothing
     #[arg(long)]

@@ -27,6 +27,8 @@ pub struct OwnNode {
     client: Client,
     server: String,
     name: String,
+    /// Whether a pod that cannot be evicted is deleted: a kubelet of v1.9 may not always evict.
+    deletes: bool,
 }
 
 /// A pod on the node.
@@ -87,14 +89,30 @@ impl OwnNode {
     /// # Errors
     /// If the kubeconfig or a file that it names is missing or damaged. The error quotes nothing of it.
     pub fn of(root: &Root, name: &str) -> Result<Option<OwnNode>> {
-        let Some(text) = root.read(paths::KUBELET_KUBECONFIG)? else {
+        OwnNode::with(root, paths::KUBELET_KUBECONFIG, name, true)
+    }
+
+    /// Another node, called `name`, as the administrator on this master reaches it. No pod is deleted that may not be
+    /// evicted.
+    pub fn of_admin(root: &Root, name: &str) -> Result<OwnNode> {
+        let node = OwnNode::with(root, paths::ADMIN_KUBECONFIG, name, false)?;
+        node.with_context(|| {
+            format!(
+                "{} is missing; run this on a master",
+                paths::ADMIN_KUBECONFIG
+            )
+        })
+    }
+
+    fn with(root: &Root, path: &str, name: &str, deletes: bool) -> Result<Option<OwnNode>> {
+        let Some(text) = root.read(path)? else {
             return Ok(None);
         };
         let options = serde_saphyr::options! { with_snippet: false };
         let text = str::from_utf8(&text).ok();
         let parsed: Option<Kubeconfig> =
             text.and_then(|text| serde_saphyr::from_str_with_options(text, options).ok());
-        let damaged = || format!("{} is no kubeconfig", paths::KUBELET_KUBECONFIG);
+        let damaged = || format!("{path} is no kubeconfig");
         let mut parsed = parsed.with_context(damaged)?;
         let cluster = parsed.clusters.pop().with_context(damaged)?.cluster;
         let user = parsed.users.pop().map(|user| user.user);
@@ -116,6 +134,7 @@ impl OwnNode {
             client: http::client(authority, identity.as_ref(), ANSWER)?,
             server: cluster.server,
             name: name.to_owned(),
+            deletes,
         }))
     }
 
@@ -164,6 +183,28 @@ impl OwnNode {
         }
     }
 
+    /// Lets new pods come again.
+    pub fn uncordon(&self) -> Result<()> {
+        let body = json!({ "spec": { "unschedulable": null } }).to_string();
+        let patch = self
+            .client
+            .patch(self.own_url())
+            .header("content-type", MERGE);
+        let status = status(patch.body(body))?;
+        match status.is_success() || status == StatusCode::NOT_FOUND {
+            true => Ok(()),
+            false => bail!("the API server answers {status}"),
+        }
+    }
+
+    /// Whether new pods are kept away.
+    pub fn is_cordoned(&self) -> Result<bool> {
+        let answer = http::send(self.client.get(self.own_url()))?;
+        let node: Value =
+            serde_json::from_str(&answer.text()?).context("the node object is not valid")?;
+        Ok(node["spec"]["unschedulable"] == true)
+    }
+
     /// The pods on the node that have to go elsewhere: not those of a DaemonSet, which come back, not those of the
     /// kubelet's own files, and not those that have ended.
     pub fn pods(&self) -> Result<Vec<Pod>> {
@@ -189,6 +230,10 @@ impl OwnNode {
         match status(evict.body(body.to_string()))? {
             StatusCode::TOO_MANY_REQUESTS => return Ok(Evicted::Later),
             answer if answer.is_success() => return Ok(Evicted::Ends),
+            StatusCode::NOT_FOUND if !self.deletes => return Ok(Evicted::Ends),
+            answer if !self.deletes => {
+                bail!("{namespace}/{name}: the API server answers {answer} to its eviction")
+            }
             // Gone, or this kubelet may not evict: it may delete.
             _ => {}
         }

@@ -8,7 +8,10 @@ use super::Outcome;
 use crate::cli::{Join, Serve};
 use crate::join::master;
 use crate::join::service::{self, Doors};
+use crate::observe::user::check_user;
+use crate::sys::process::System;
 use crate::sys::root::Root;
+use crate::upgrade::Follower;
 
 /// Runs one part.
 pub fn run(command: &Join) -> Result<Outcome> {
@@ -19,6 +22,17 @@ pub fn run(command: &Join) -> Result<Outcome> {
             let authorities =
                 std::fs::read(authority).with_context(|| authority.display().to_string())?;
             run_service(serve, &Doors::Renew(authorities))?;
+        }
+        Join::Follow { masters, port } => {
+            let root = Root::open("/".as_ref())?;
+            check_user(&root)?;
+            let follower = Follower {
+                root: &root,
+                runner: &System,
+                masters,
+                port: *port,
+            };
+            log::info!("{}", follower.follow()?);
         }
     }
     Ok(Outcome::Done)

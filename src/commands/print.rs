@@ -117,6 +117,9 @@ fn report_text(report: &Report) {
             say!("\n{problem}");
         }
     }
+    if let Some(progress) = &report.cluster {
+        upgrade::progress(progress);
+    }
     if let Some(boot) = &report.boot {
         say!("\n{boot}");
     }

@@ -26,7 +26,7 @@ pub fn run(output: Output) -> Result<Outcome> {
             let report = node.report(now)?.with_cluster(node.cluster(now)?);
             let report = report.with_masters(masters).with_boot(&System)?;
             let report = report.with_storage(node.storage()?);
-            report.with_journal(&System)
+            report.with_rollout(&root, &state)?.with_journal(&System)
         }
         Err(error) if error.is::<NotInstalled>() => Report::not_installed(),
         Err(error) => return Err(error),

@@ -9,18 +9,27 @@ use crate::cli::{
     Output, Prune as PruneArguments, Rollback as RollbackArguments, Upgrade as Arguments,
 };
 use crate::install::prepare;
-use crate::nodespec::Refused;
+use crate::join::registry;
+use crate::join::rollout::{Progress, Standing};
+use crate::nodespec::{Profile, Refused};
 use crate::observe::user::check_user;
 use crate::plan::Plan;
+use crate::records::state::State;
 use crate::sys::process::System;
 use crate::sys::root::Root;
-use crate::upgrade::{Prune, Rollback, Upgrade, Wanted};
+use crate::upgrade::{self, Leader, Outlook, Prune, Rollback, Upgrade, Wanted};
 
 /// Shows what the upgrade does, asks, and upgrades the node.
 pub fn run(arguments: &Arguments, required_key: Option<&str>, output: Output) -> Result<Outcome> {
+    if arguments.pause || arguments.abort {
+        return stop(arguments, output);
+    }
     check_questions(arguments.yes || arguments.dry_run, output)?;
     let root = Root::open(&arguments.wanted.root).map_err(Refused::because)?;
-    check_node(&root)?;
+    let state = check_node(&root)?;
+    if arguments.cluster {
+        check_leader(&root, &state)?;
+    }
     let machine = prepare(&request(&arguments.wanted, required_key))?;
     machine.warn_about_settings();
     let upgrade = Upgrade::prepare(
@@ -34,19 +43,20 @@ pub fn run(arguments: &Arguments, required_key: Option<&str>, output: Output) ->
             patience: arguments.waiting.patience(),
         },
     )?;
-    let document = |report| Upgraded {
+    let document = |report, cluster| Upgraded {
         changed: upgrade.is_needed,
         from: upgrade.from.clone(),
         to: upgrade.to.clone(),
         outlook: upgrade.outlook.clone(),
         steps: words(&upgrade.plan),
         status: report,
+        cluster,
     };
     if output == Output::Text {
-        print::upgrade::planned(&document(None));
+        print::upgrade::planned(&document(None, None));
     }
-    if arguments.dry_run || !upgrade.is_needed {
-        print::result(output, &document(None), |_| ())?;
+    if arguments.dry_run || !(upgrade.is_needed || arguments.cluster) {
+        print::result(output, &document(None, None), |_| ())?;
         return Ok(match upgrade.is_needed {
             true => Outcome::Differs,
             false => Outcome::Done,
@@ -57,12 +67,77 @@ pub fn run(arguments: &Arguments, required_key: Option<&str>, output: Output) ->
     }
     // Before anything stops.
     machine.payload.refuse_changed()?;
-    let report = upgrade.run()?;
+    let report = match upgrade.is_needed {
+        true => upgrade.run()?,
+        false => None,
+    };
     let outcome = report
         .as_ref()
         .map_or(Outcome::Done, |report| report.overall.into());
-    print::result(output, &document(report), print::upgrade::done)?;
-    Ok(outcome)
+    let cluster = match arguments.cluster {
+        true => Some(lead(arguments, &root)?),
+        false => None,
+    };
+    let is_open = cluster
+        .as_ref()
+        .is_some_and(|cluster| cluster.standing != Standing::Done);
+    print::result(output, &document(report, cluster), print::upgrade::done)?;
+    Ok(match is_open {
+        true => Outcome::Waiting,
+        false => outcome,
+    })
+}
+
+/// Refuses to lead an upgrade of the cluster where no master can.
+fn check_leader(root: &Root, state: &State) -> Result<()> {
+    let shape = state.shape()?;
+    let why = if !root.is_live() {
+        "`--cluster` works only on the running system"
+    } else if !shape.role.is_master() {
+        "only a master leads the upgrade of a cluster; run this on a master"
+    } else if shape.profile != Profile::WithCa {
+        "nodes of the profile simple cannot know who sends them an appliance; run `upgrade` on each node"
+    } else {
+        return Ok(());
+    };
+    bail!(Refused {
+        problems: vec![why.to_owned()],
+    })
+}
+
+/// Upgrades all other nodes.
+fn lead(arguments: &Arguments, root: &Root) -> Result<Progress> {
+    let limits = (arguments.at_once, arguments.drain_limit, arguments.limit);
+    Leader::begin(root, &System, limits)?.run()
+}
+
+/// Makes the upgrade of the cluster pause or end.
+fn stop(arguments: &Arguments, output: Output) -> Result<Outcome> {
+    let root = Root::open(&arguments.wanted.root).map_err(Refused::because)?;
+    let state = check_node(&root)?;
+    check_leader(&root, &state)?;
+    let (standing, message) = match arguments.pause {
+        true => (
+            Standing::Paused,
+            "no other node begins; to go on: `appliance upgrade --cluster`",
+        ),
+        false => (
+            Standing::Aborted,
+            "the upgrade of the cluster ended; nodes that have begun go on",
+        ),
+    };
+    upgrade::stop(&root, standing)?;
+    let document = Upgraded {
+        changed: true,
+        from: state.clone(),
+        to: state,
+        outlook: Outlook::default(),
+        steps: Vec::new(),
+        status: None,
+        cluster: Progress::of(&registry::rollouts(&root)?)?,
+    };
+    print::result(output, &document, |_| log::info!("{message}"))?;
+    Ok(Outcome::Done)
 }
 
 /// Shows what the rollback does, asks, and returns the node to what it was before its last upgrade.

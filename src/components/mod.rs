@@ -307,6 +307,16 @@ const ADDONS: Service = Service {
     unit: UnitKind::Service,
 };
 
+/// Upgrades the node when a master says that it is its turn.
+const FOLLOW: Service = Service {
+    name: "appliance-follow.timer",
+    runs: Runs::Appliance,
+    certificates: &[],
+    files: &[],
+    health: None,
+    unit: UnitKind::Timer,
+};
+
 const LOST_IMAGES: Service = Service {
     name: "appliance-images.timer",
     runs: Runs::Appliance,
@@ -365,6 +375,8 @@ pub fn services(shape: Shape) -> Vec<&'static Service> {
         (true, &[&LOST_IMAGES, &VERIFY]),
         (role.is_master(), &[&DEFRAGMENT]),
         (tls, &[&RENEW]),
+        // The only master begins by itself.
+        (tls && (!role.is_master() || shape.balanced), &[&FOLLOW]),
     ];
     let wanted = groups.into_iter().filter(|(wanted, _)| *wanted);
     wanted.flat_map(|(_, group)| group).copied().collect()

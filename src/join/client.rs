@@ -15,8 +15,8 @@ use time::{Duration as Span, OffsetDateTime};
 
 use super::late::GRACE;
 use super::message::{
-    CertificateSigningRequest, Certificates, HELLO, Hello, JOIN, Join, MAX_ANSWER, RENEW, Reason,
-    Refusal, SERVICE_NAME, TRUST, Trusted, Welcome,
+    CertificateSigningRequest, Certificates, FOLLOW, HELLO, Hello, JOIN, Join, MAX_ANSWER, RENEW,
+    Reason, Refusal, SERVICE_NAME, TRUST, Trusted, Welcome,
 };
 use super::proof::{Asked, Transcript};
 use super::sealed::{self, Half, MasterKeys};
@@ -284,7 +284,7 @@ impl Worker<'_> {
         question: &impl Serialize,
     ) -> Result<T, Failure> {
         let url = match path {
-            RENEW | TRUST => format!("https://{SERVICE_NAME}:{}{path}", self.port + 1),
+            RENEW | TRUST | FOLLOW => format!("https://{SERVICE_NAME}:{}{path}", self.port + 1),
             _ => format!("https://{}:{}{path}", self.master, self.port),
         };
         let body = serde_json::to_vec(question).map_err(permanent)?;

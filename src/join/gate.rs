@@ -8,11 +8,13 @@ use rcgen::KeyPair;
 use time::OffsetDateTime;
 
 use super::csr::{self, Allowed, Checked};
+use super::follow::{Follow, Offer, Offered};
 use super::followers::{Followers, Taken};
 use super::late::GRACE;
 use super::message::{Certificates, Hello, Join, Reason, Refusal, Renew, Trust, Trusted, Welcome};
 use super::nodes::{Applicant, AskCluster, Nodes, copy};
 use super::proof::Asked;
+use super::rollout::Rollouts;
 use super::sealed::MasterKeys;
 use super::sessions::{Session, Sessions};
 use super::signed;
@@ -63,6 +65,7 @@ pub struct Gate<'a> {
     tokens: Tokens,
     nodes: Nodes,
     followers: Option<Followers>,
+    rollouts: Option<Rollouts>,
     ask: Ask<'a>,
     sessions: Sessions,
 }
@@ -90,6 +93,7 @@ impl<'a> Gate<'a> {
             tokens,
             nodes,
             followers: None,
+            rollouts: None,
             ask,
             sessions: Sessions::default(),
         }
@@ -100,6 +104,15 @@ impl<'a> Gate<'a> {
     pub fn keeping(self, followers: Followers) -> Gate<'a> {
         Gate {
             followers: Some(followers),
+            ..self
+        }
+    }
+
+    /// The same gate, which tells nodes when it is their turn to upgrade.
+    #[must_use]
+    pub fn offering(self, rollouts: Rollouts) -> Gate<'a> {
+        Gate {
+            rollouts: Some(rollouts),
             ..self
         }
     }
@@ -276,6 +289,32 @@ impl<'a> Gate<'a> {
             followers.note(&name, &taken)?;
         }
         Ok(Ok(self.trusted(&name, &trust.nonce)?))
+    }
+
+    /// Tells a node whether it is its turn to upgrade, and keeps what it reports. It authenticates with `certificate`
+    /// (DER), as in [`Gate::renew`].
+    pub fn follow(
+        &mut self,
+        asker: &Asker<'_>,
+        certificate: &[u8],
+        follow: Follow,
+        now: OffsetDateTime,
+    ) -> Decision<Offered> {
+        allowed!(signed::check(certificate, &follow, now)?);
+        let (name, _) = allowed!(self.identified(asker, certificate, None, now)?);
+        let mut offer = None;
+        if let Some(rollouts) = &self.rollouts {
+            if let Some(report) = follow.report {
+                rollouts.report(&name, &report.program, report.stage, report.said, now)?;
+            }
+            offer = rollouts.offer(&name)?.as_ref().map(Offer::from);
+        }
+        Ok(Ok(Offered::signed(
+            &self.cluster.key,
+            offer,
+            &name,
+            &follow.nonce,
+        )?))
     }
 
     /// The authorities of the cluster, signed for the node `name`, which sent `nonce`.

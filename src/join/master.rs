@@ -69,7 +69,8 @@ pub fn sign(socket: &Path, user: &str, root: &Root) -> Result<()> {
         },
     };
     let followers = registry::followers(root)?;
-    let mut gate = Gate::new(cluster, tokens, nodes, ask).keeping(followers);
+    let gate = Gate::new(cluster, tokens, nodes, ask).keeping(followers);
+    let mut gate = gate.offering(registry::rollouts(root)?);
     signer::serve(socket, Some(user), &mut gate)
 }
 

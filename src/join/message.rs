@@ -22,6 +22,12 @@ pub const RENEW: &str = "/v1/renew";
 /// The path at which a node asks which authorities the cluster trusts, and tells which ones it has taken.
 pub const TRUST: &str = "/v1/trust";
 
+/// The path at which a node asks whether it is its turn to upgrade.
+pub const FOLLOW: &str = "/v1/upgrade";
+
+/// The path at which it gets a part of the appliance: SHA-256 of the appliance and the first byte follow.
+pub const PROGRAM: &str = "/v1/program";
+
 /// The only name in the server certificate of the join service. It is not a name or an address of the master: so the
 /// service cannot pass for another server of the cluster, nor another server for the service.
 pub const SERVICE_NAME: &str = "appliance-join";

@@ -8,15 +8,18 @@
 pub mod client;
 pub mod cluster;
 pub mod csr;
+pub mod follow;
 pub mod followers;
 pub mod gate;
 pub mod late;
 pub mod master;
 pub mod message;
 pub mod nodes;
+pub mod program;
 pub mod proof;
 pub mod registry;
 pub mod renewal;
+pub mod rollout;
 pub mod sealed;
 pub mod service;
 mod sessions;

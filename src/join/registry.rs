@@ -8,6 +8,7 @@ use rcgen::KeyPair;
 
 use super::followers::Followers;
 use super::nodes::Nodes;
+use super::rollout::Rollouts;
 use super::shared::Etcd;
 use super::store::is_away;
 use super::tokens::Tokens;
@@ -42,7 +43,8 @@ fn take_home(root: &Root, dir: &Path) -> Result<()> {
     let etcd = etcd_of(root, vec![names.address])?;
     Tokens::shared(dir, etcd.clone()).take_home()?;
     Nodes::shared(dir, etcd.clone()).take_home()?;
-    Followers::shared(dir, etcd).take_home()
+    Followers::shared(dir, etcd.clone()).take_home()?;
+    Rollouts::new(dir, Some(etcd)).take_home()
 }
 
 /// What nodes of the cluster of the master at `root` report about the authorities that they took.
@@ -52,6 +54,12 @@ pub fn followers(root: &Root) -> Result<Followers> {
         None => Followers::new(&dir),
         Some(etcd) => Followers::shared(&dir, etcd),
     })
+}
+
+/// The plan by which the nodes of the cluster of the master at `root` get another bundle.
+pub fn rollouts(root: &Root) -> Result<Rollouts> {
+    let dir = root.resolve(paths::JOIN_DIR)?;
+    Ok(Rollouts::new(&dir, etcd(root)?))
 }
 
 /// The names and addresses that the master at `root` knows; `None` before its installation.

@@ -41,7 +41,7 @@ impl Worker<'_> {
 
     /// A client that connects to the master's address, and expects the name of the service in its certificate: no other
     /// server of the cluster has that name.
-    fn known_master(&self, identity: &Identity<'_>) -> Result<Client, Failure> {
+    pub(super) fn known_master(&self, identity: &Identity<'_>) -> Result<Client, Failure> {
         let authority = self.trusted.unwrap_or_default();
         let address = SocketAddr::from((self.master, self.port + 1));
         http::client_at(

@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use axum::body::Bytes;
-use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::extract::{DefaultBodyLimit, Path as UrlPath, Request, State};
 use axum::http::{StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::post;
+use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use rcgen::CertificateParams;
@@ -23,13 +23,17 @@ use serde::de::DeserializeOwned;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::sync::Semaphore;
+use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use zeroize::Zeroizing;
 
 use super::late;
-use super::message::{HELLO, JOIN, MAX_REQUEST, RENEW, Reason, Refusal, TRUST};
+use super::message::{FOLLOW, HELLO, JOIN, MAX_REQUEST, PROGRAM, RENEW, Reason, Refusal, TRUST};
+use super::program::Program;
 use super::signer::{Answer, MAX_MESSAGE, Message, Question, Visit};
+use crate::digest::Sha256;
+use crate::paths;
 use crate::pki::bytes::Base64;
 use crate::pki::key;
 use crate::sys::door::{self, Door, Limits, Place};
@@ -70,6 +74,7 @@ pub enum Doors {
 struct Shared {
     signer: PathBuf,
     server_certificate: Vec<u8>,
+    program: Program,
     limiter: DefaultKeyedRateLimiter<IpAddr>,
     turns: Semaphore,
 }
@@ -99,6 +104,7 @@ async fn serve(listener: std::net::TcpListener, signer: &Path, doors: &Doors) ->
     let shared = Arc::new(Shared {
         signer: signer.to_owned(),
         server_certificate: first.to_vec(),
+        program: Program::at(paths::PROGRAM.into()),
         limiter: RateLimiter::keyed(Quota::per_second(EACH_SECOND).allow_burst(BURST)),
         turns: Semaphore::new(MOST_QUESTIONS),
     });
@@ -158,7 +164,9 @@ fn router(shared: &Arc<Shared>, doors: &Doors) -> Router {
             .route(JOIN, post(join)),
         Doors::Renew(_) => Router::new()
             .route(RENEW, post(renew))
-            .route(TRUST, post(trust)),
+            .route(TRUST, post(trust))
+            .route(FOLLOW, post(follow))
+            .route(&format!("{PROGRAM}/{{sha256}}/{{from}}"), get(program)),
     };
     routes
         .layer(DefaultBodyLimit::max(MAX_REQUEST))
@@ -218,6 +226,35 @@ async fn trust(
     pass(&shared, &peer, message).await
 }
 
+async fn follow(
+    State(shared): State<Arc<Shared>>,
+    Extension(peer): Extension<Peer>,
+    body: Bytes,
+) -> Response {
+    let certificate = Base64(peer.certificate.clone().unwrap_or_default());
+    let message = parse(&body).map(|follow| Message::Follow(certificate, follow));
+    pass(&shared, &peer, message).await
+}
+
+/// A part of the appliance of this master. Whether a node runs it, the signer of a master decides.
+async fn program(
+    State(shared): State<Arc<Shared>>,
+    Extension(peer): Extension<Peer>,
+    UrlPath((sha256, from)): UrlPath<(Sha256, u64)>,
+) -> Response {
+    peer.place.settle();
+    let read = spawn_blocking(move || shared.program.part(&sha256, from)).await;
+    match read {
+        Ok(Ok(Some(bytes))) => bytes.into_response(),
+        Ok(Ok(None)) => StatusCode::NOT_FOUND.into_response(),
+        Ok(Err(error)) => {
+            log::error!("cannot read the appliance of this master: {error}");
+            StatusCode::SERVICE_UNAVAILABLE.into_response()
+        }
+        Err(_) => StatusCode::SERVICE_UNAVAILABLE.into_response(),
+    }
+}
+
 fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
     serde_json::from_slice(body)
         .map_err(|error| Refusal::new(Reason::BadRequest, format!("invalid request: {error}")))
@@ -246,6 +283,7 @@ async fn pass(shared: &Shared, peer: &Peer, message: Result<Message, Refusal>) -
         Ok(Answer::Welcome(welcome)) => Json(welcome).into_response(),
         Ok(Answer::Certificates(certificates)) => Json(certificates).into_response(),
         Ok(Answer::Trusted(trusted)) => Json(trusted).into_response(),
+        Ok(Answer::Offered(offered)) => Json(offered).into_response(),
         Ok(Answer::Refused(refusal)) => refused(refusal),
         other => {
             log::error!("the signer does not answer as expected: {other:?}");

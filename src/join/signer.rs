@@ -15,6 +15,7 @@ use rcgen::CertificateSigningRequestParams;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
+use super::follow::{Follow, Offered};
 use super::gate::{Asker, Decision, Gate};
 use super::message::{
     CertificateSigningRequest, Certificates, Hello, Join, Refusal, Renew, SERVICE_NAME, Trust,
@@ -66,6 +67,8 @@ pub enum Message {
     Renew(Base64, Renew),
     /// Asks which authorities the cluster trusts. The node authenticates in the same way.
     Trust(Base64, Trust),
+    /// Asks whether it is its turn to upgrade. The node authenticates in the same way.
+    Follow(Base64, Follow),
 }
 
 /// An answer of the signer.
@@ -82,6 +85,8 @@ pub enum Answer {
     Certificates(Certificates),
     /// The authorities that the cluster trusts.
     Trusted(Trusted),
+    /// What the node is to run.
+    Offered(Offered),
     /// A refusal.
     Refused(Refusal),
     /// A problem of the master itself, which is in its journal.
@@ -210,6 +215,17 @@ fn receive(
             let what = format!("question from {from} about the authorities");
             let outcome = gate.trust(asker, &certificate.0, &trust, now);
             audited(&what, outcome, Answer::Trusted)
+        }
+        Message::Follow(certificate, follow) => {
+            let what = format!("question from {from} about an upgrade");
+            // Every node asks every minute.
+            let is_of_note = follow.report.is_some();
+            match gate.follow(asker, &certificate.0, follow, now)? {
+                Ok(offered) if !is_of_note && offered.offer.is_none() => {
+                    Ok(Answer::Offered(offered))
+                }
+                outcome => audited(&what, Ok(outcome), Answer::Offered),
+            }
         }
     }
 }

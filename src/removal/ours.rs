@@ -47,6 +47,7 @@ pub const TREES: &[&str] = &[
     paths::PROXY_DIR,
     paths::SANDBOXES_DIR,
     paths::FORMER_DIR,
+    paths::FETCHED_DIR,
     paths::CALICO_RUN_DIR,
     paths::DATASTORE_DIR,
     paths::LOG_LINKS[0],

@@ -13,6 +13,7 @@ use crate::clients::docker::Docker;
 use crate::clients::systemd::{self, Unit};
 use crate::clients::{journal, mtls};
 use crate::components::{self, AUTHORITY, Health, Service, UnitKind};
+use crate::join::rollout::Progress;
 use crate::join::tokens::Tokens;
 use crate::maintenance::storage::{self, StorageReport};
 use crate::nodespec::token::redacted;
@@ -34,6 +35,7 @@ pub mod certificates;
 mod cluster;
 mod coming_up;
 mod masters;
+mod runs;
 
 pub use cluster::{AddonReport, ClusterReport};
 pub use coming_up::until_healthy;
@@ -94,6 +96,9 @@ pub struct Report {
     /// An upgrade or a rollback that is not finished, in words.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub upgrade: Option<String>,
+    /// The upgrade of the whole cluster, on a master.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<Progress>,
     /// What went wrong at the last boot, though the node may be healthy.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub boot: Option<String>,
@@ -429,6 +434,7 @@ impl Report {
             masters: None,
             interrupted: None,
             upgrade: None,
+            cluster: None,
             boot: None,
             changing: None,
         }
@@ -455,30 +461,6 @@ impl Report {
                 false => self.overall,
             },
             storage,
-            ..self
-        }
-    }
-
-    /// Adds a run that was interrupted.
-    #[must_use]
-    pub fn with_interrupted(self, root: &Root, now: OffsetDateTime) -> Report {
-        // A damaged journal does not say what to run again; the next run writes it anew.
-        let run = records::run(root).ok().flatten();
-        let run = run.filter(|run| !run.process.as_ref().is_some_and(records::lives));
-        let interrupted = run.map(|run| run.told(now));
-        Report {
-            interrupted,
-            ..self
-        }
-    }
-
-    /// Adds an upgrade that is not finished, unless a run is at it now.
-    #[must_use]
-    pub fn with_upgrade(self, root: &Root) -> Report {
-        let record = records::upgrade(root).ok().flatten();
-        let upgrade = record.and_then(|record| record.told());
-        Report {
-            upgrade: upgrade.filter(|_| self.changing.is_none() && self.interrupted.is_none()),
             ..self
         }
     }

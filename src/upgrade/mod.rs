@@ -23,10 +23,14 @@ use crate::status::{InstalledNode, Overall, Report, until_healthy};
 use crate::sys::lock::{Lock, Patience};
 
 mod back;
+mod cluster;
+mod follower;
 mod outlook;
 mod prune;
 
 pub use back::{Rollback, is_going_back};
+pub use cluster::{AtOnce, Leader, stop};
+pub use follower::Follower;
 pub use outlook::{Changed, Outlook};
 pub use prune::{Old, OldImage, Prune};
 

@@ -24,7 +24,7 @@ pub struct Changed {
 }
 
 /// What an upgrade changes.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Outlook {
     /// The programs and images that are not the same in both bundles.
     pub components: Vec<Changed>,

@@ -16,7 +16,7 @@ use crate::workshop::Workshop;
 
 /// Commands that print no result of their own: JSON of another standard, or nothing, because they serve until they
 /// are stopped.
-const WITHOUT: [&str; 8] = [
+const WITHOUT: [&str; 9] = [
     "config-schema",
     "bundle-sbom",
     "balance",
@@ -24,6 +24,7 @@ const WITHOUT: [&str; 8] = [
     "join-sign",
     "join-serve",
     "join-serve-renewals",
+    "join-follow",
     "check-serve",
 ];
 

@@ -90,22 +90,11 @@ fn said(bed: &mut Bed, name: &str, command: &str) -> (i64, String) {
 
 #[test]
 #[ignore = "boots virtual machines; make e2e-upgrade runs it"]
-fn a_cluster_gets_another_bundle_and_a_node_whose_bundle_is_broken_goes_back() {
+fn nodes_get_another_bundle_and_one_whose_bundle_is_broken_goes_back() {
     let volume = tempfile::tempdir().unwrap();
     another(volume.path(), "newer", None);
     another(volume.path(), "broken", Some("kube-proxy"));
-    let flavor = Flavor {
-        memory: drive::MEMORY,
-        cpus: drive::CPUS,
-        clock: Clock::OfTheWall,
-        beside: Some(volume.path().to_owned()),
-    };
-    let mut bed = Bed::new(TUTORIAL.split_at(1).1, &flavor, |token| {
-        let master = address(MASTER);
-        format!("  master: {master}\n  join: {{token: {token}, ttl: 2h, uses: 1}}\n")
-    });
-    bed.switch_on(&[MASTER, WORKER]);
-    bed.wait_for_bring_up();
+    let mut bed = booted(volume.path());
     let writer = Writer::start("upgrade", MASTER, &mut bed, ADMIN);
     writer.goes_on(&mut bed);
 
@@ -153,17 +142,34 @@ fn a_cluster_gets_another_bundle_and_a_node_whose_bundle_is_broken_goes_back() {
     assert_eq!(plan.0, 0, "{}", plan.1);
     writer.goes_on(&mut bed);
 
-    let acknowledged = writer.stop(&mut bed);
-    let list = "kubectl get configmaps -l writer=upgrade -o json";
-    let list: Value =
-        serde_json::from_str(&bed.shell(MASTER, &format!("HOME=/root {list}"))).unwrap();
+    nothing_is_lost(&mut bed, &writer);
+}
+
+/// A master and a worker of the appliance that boots, with the others beside it.
+fn booted(volume: &Path) -> Bed {
+    let flavor = Flavor {
+        memory: drive::MEMORY,
+        cpus: drive::CPUS,
+        clock: Clock::OfTheWall,
+        beside: Some(volume.to_owned()),
+    };
+    let mut bed = Bed::new(TUTORIAL.split_at(1).1, &flavor, |token| {
+        let master = address(MASTER);
+        format!("  master: {master}\n  join: {{token: {token}, ttl: 2h, uses: 1}}\n")
+    });
+    bed.switch_on(&[MASTER, WORKER]);
+    bed.wait_for_bring_up();
+    bed
+}
+
+/// Every write that was acknowledged is there.
+fn nothing_is_lost(bed: &mut Bed, writer: &Writer) {
+    let acknowledged = writer.stop(bed);
+    let list = "HOME=/root kubectl get configmaps -l writer=upgrade -o json";
+    let list: Value = serde_json::from_str(&bed.shell(MASTER, list)).unwrap();
     let number = |item: &Value| item["data"]["number"].as_str().unwrap().parse().unwrap();
-    let found: Vec<u32> = list["items"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(number)
-        .collect();
+    let found = list["items"].as_array().unwrap().iter();
+    let found: Vec<u32> = found.map(number).collect();
     let lost = acknowledged
         .iter()
         .filter(|number| !found.contains(number))
@@ -174,4 +180,73 @@ fn a_cluster_gets_another_bundle_and_a_node_whose_bundle_is_broken_goes_back() {
     ));
     assert_eq!(lost, 0);
     println!("kept: {}", bed.keep.display());
+}
+
+/// Upgrades the cluster with this appliance from the master, which must end with that code. Returns what it said.
+fn lead(bed: &mut Bed, name: &str, expected: i64) -> String {
+    let before = bed.cluster.began().elapsed();
+    let lead = format!("{VOLUME}/{name} upgrade --cluster --yes --limit 2m --drain-limit 2m");
+    let (code, text) = said(bed, MASTER, &lead);
+    assert_eq!(code, expected, "{name}: {text}");
+    let took = bed.cluster.began().elapsed() - before;
+    bed.say(&format!(
+        "{name}: the command ended after {} s",
+        took.as_secs()
+    ));
+    text
+}
+
+/// Upgrades the cluster: then both nodes have the same bundle, and the worker takes pods.
+fn all_have(bed: &mut Bed, name: &str) {
+    lead(bed, name, 0);
+    let [master, worker] = [MASTER, WORKER].map(|node| {
+        let report = bed.status(node);
+        assert_eq!(report["node"]["kubernetes"], NEWER);
+        report["node"]["digest"].clone()
+    });
+    assert_eq!(master, worker);
+    let status = bed.shell(MASTER, &format!("{APPLIANCE} status"));
+    assert!(status.contains("every node has it"), "{status}");
+    takes_pods(bed);
+}
+
+fn takes_pods(bed: &mut Bed) {
+    let nodes = bed.shell(MASTER, "HOME=/root kubectl get nodes");
+    assert!(!nodes.contains("SchedulingDisabled"), "{nodes}");
+}
+
+#[test]
+#[ignore = "boots virtual machines; make e2e-upgrade runs it"]
+fn nodes_follow_their_master_and_a_broken_bundle_stops_at_the_first_of_them() {
+    let volume = tempfile::tempdir().unwrap();
+    for (name, broken) in [
+        ("newer", None),
+        ("broken", Some("kube-proxy")),
+        ("repaired", None),
+    ] {
+        another(volume.path(), name, broken);
+    }
+    let mut bed = booted(volume.path());
+    let writer = Writer::start("upgrade", MASTER, &mut bed, ADMIN);
+    bed.shell(MASTER, BACKUP);
+    all_have(&mut bed, "newer");
+    writer.goes_on(&mut bed);
+
+    // The master runs no kube-proxy. The worker goes back, and the rest works on.
+    let text = lead(&mut bed, "broken", 1);
+    assert!(
+        text.contains("node server03 failed and went back"),
+        "{text}"
+    );
+    assert!(text.contains("kube-proxy"), "{text}");
+    bed.status(WORKER);
+    let plan = said(&mut bed, WORKER, &format!("{APPLIANCE} plan"));
+    assert_eq!(plan.0, 0, "{}", plan.1);
+    let status = bed.shell(MASTER, &format!("{APPLIANCE} status"));
+    assert!(status.contains("failed: server03"), "{status}");
+    takes_pods(&mut bed);
+    writer.goes_on(&mut bed);
+
+    all_have(&mut bed, "repaired");
+    nothing_is_lost(&mut bed, &writer);
 }

@@ -7,6 +7,9 @@ Examples:
   ./appliance-new upgrade --yes --limit 20m
   appliance upgrade --payload ./appliance-new --dry-run -o json
 
+  ./appliance-new upgrade --cluster --at-once 10%
+  appliance upgrade --pause
+
 Masters come first, one after the other, then the workers. One minor version at
 a time, and never back: `appliance rollback` goes back.
 
@@ -14,6 +17,15 @@ Exit codes: 0 done, or nothing to do; 1 it failed, and the node went back, or
 could not: the output says which; 2 refused, nothing was changed; 4 there is no
 node; 5 another run is changing this machine; 7 with --dry-run: something would
 change.
+
+More: appliance help upgrade";
+
+pub const JOIN_FOLLOW: &str = "\
+Examples:
+  appliance join follow --master 192.168.1.102 --port 6444
+
+A timer runs it on every worker, and on each of several masters. It runs only an
+appliance that the authority of the cluster signed for this node.
 
 More: appliance help upgrade";
 

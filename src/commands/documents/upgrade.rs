@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use crate::join::rollout::Progress;
 use crate::records::state::State;
 use crate::status::Report;
 use crate::upgrade::{Old, Outlook};
@@ -24,6 +25,9 @@ pub struct Upgraded {
     pub steps: Vec<String>,
     /// How the node is afterwards; `null` with `--dry-run`, and below another root directory.
     pub status: Option<Report>,
+    /// With `--cluster`: how far the other nodes are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<Progress>,
 }
 
 /// A rollback that was made, or would be.

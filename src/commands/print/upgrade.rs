@@ -4,7 +4,9 @@ use indicatif::HumanBytes;
 
 use super::report_text;
 use crate::commands::documents::{Pruned, RolledBack, Upgraded};
+use crate::join::rollout::{Progress, Stage, Standing};
 use crate::sys::out::say;
+use crate::sys::progress::escaped;
 
 /// What an upgrade does, before the question.
 pub fn planned(upgrade: &Upgraded) {
@@ -45,6 +47,9 @@ pub fn done(upgrade: &Upgraded) {
         report_text(report);
     }
     say!("The upgrade to {} is done.", upgrade.to.words());
+    if let Some(cluster) = &upgrade.cluster {
+        progress(cluster);
+    }
 }
 
 /// What a rollback does, before the question.
@@ -88,5 +93,28 @@ pub fn pruned(pruned: &Pruned) {
     }
     for image in &pruned.images {
         say!("remove image {image}");
+    }
+}
+
+/// How far the upgrade of the cluster is.
+pub fn progress(progress: &Progress) {
+    let to = progress.to.words();
+    let rest = progress.nodes_at(&[Stage::Late, Stage::Granted, Stage::Begun]);
+    let standing = match progress.standing {
+        Standing::Done => "every node has it",
+        Standing::Running => "under way",
+        Standing::Paused => "paused; to go on: `appliance upgrade --cluster`",
+        Standing::Aborted => "aborted",
+    };
+    say!("Upgrade of the cluster to {to}: {standing}");
+    if !rest.is_empty() {
+        say!("  not done: {}", rest.join(", "));
+    }
+    for name in progress.nodes_at(&[Stage::Failed]) {
+        let said = progress
+            .nodes
+            .get(name)
+            .and_then(|node| node.said.as_deref());
+        say!("  failed: {name}: {}", escaped(said.unwrap_or_default()));
     }
 }

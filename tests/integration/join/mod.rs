@@ -4,6 +4,7 @@ mod authorities;
 pub mod bed;
 mod clocks;
 mod faults;
+mod follow;
 mod load;
 mod masters;
 mod names;

@@ -23,7 +23,7 @@ use super::bed::{Bed, MASTER, Node};
 use super::faults::{Direct, NOW, asker, reason, requests};
 
 /// A gate that server01 has joined, and its certificate kubelet-client in DER.
-fn joined(bed: &Direct, node: &Node) -> (Gate<'static>, Vec<u8>) {
+pub fn joined(bed: &Direct, node: &Node) -> (Gate<'static>, Vec<u8>) {
     let mut gate = bed.gate();
     let hello = bed.hello();
     let welcome = gate.hello(&asker(), hello.clone(), NOW).unwrap().unwrap();
@@ -37,7 +37,7 @@ fn joined(bed: &Direct, node: &Node) -> (Gate<'static>, Vec<u8>) {
     (gate, certificate)
 }
 
-fn key(node: &Node) -> KeyPair {
+pub fn key(node: &Node) -> KeyPair {
     let path = paths::key("kubelet-client");
     let pem = Existing::read(&node.files, &path).unwrap().unwrap();
     KeyPair::from_pem(str::from_utf8(&pem).unwrap()).unwrap()

@@ -12,7 +12,7 @@ use crate::user::User;
 
 use super::attributes::{Attributes, Resource};
 use super::objects::{self, Asked};
-use super::{Gate, answers, discovery, pods, reviews, watches};
+use super::{Gate, answers, discovery, pods, removal, reviews, watches};
 
 /// Answers an authorized request.
 pub fn answer(gate: &Gate, user: &User, asked: &Attributes, request: &Request) -> Response {
@@ -85,6 +85,9 @@ fn of_resource(
                 if name == "pods" && subresource == "binding" && request.method == "POST" {
                     return bind(&asked);
                 }
+                if name == "pods" && subresource == "eviction" && request.method == "POST" {
+                    return evict(&asked);
+                }
                 objects::answer(&asked)
             }
             None => Ok(answers::no_path(&request.path)),
@@ -107,6 +110,14 @@ fn bind(asked: &Asked<'_>) -> Result<Response> {
             .map_err(|problem| answers::status(409, "Conflict", &problem))
     })?;
     Ok(match bound {
+        Ok(_) => Response::json(201, &answers::success()),
+        Err(refusal) => refusal,
+    })
+}
+
+/// Ends a pod as its deletion does: there are no PodDisruptionBudgets.
+fn evict(asked: &Asked<'_>) -> Result<Response> {
+    Ok(match removal::delete(asked)? {
         Ok(_) => Response::json(201, &answers::success()),
         Err(refusal) => refusal,
     })
