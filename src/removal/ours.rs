@@ -72,6 +72,7 @@ pub const RECORDS: &[&str] = &[
     paths::WRITTEN_RECORD,
     paths::LOADING,
     paths::UPGRADE,
+    paths::LAST_BACKUP,
     paths::RUN,
     paths::BROUGHT,
 ];
