@@ -92,7 +92,10 @@ fn report_text(report: &Report) {
     };
     heading(node, report);
     if let Some(run) = &report.changing {
-        say!("A run is changing this machine now: {}", escaped(&run.words));
+        say!(
+            "A run is changing this machine now: {}",
+            escaped(&run.words)
+        );
     }
     print_table(&services(report));
     journals(report);

@@ -17,7 +17,7 @@ use crate::plan::Plan;
 use crate::records::state::State;
 use crate::sys::process::System;
 use crate::sys::root::Root;
-use crate::upgrade::{self, Leader, Outlook, Prune, Rollback, Upgrade, Wanted};
+use crate::upgrade::{self, Leader, Outlook, Prune, Rollback, Upgrade, Wanted, tidy};
 
 /// Shows what the upgrade does, asks, and upgrades the node.
 pub fn run(arguments: &Arguments, required_key: Option<&str>, output: Output) -> Result<Outcome> {
@@ -56,6 +56,9 @@ pub fn run(arguments: &Arguments, required_key: Option<&str>, output: Output) ->
         print::upgrade::planned(&document(None, None));
     }
     if arguments.dry_run || !(upgrade.is_needed || arguments.cluster) {
+        if !arguments.dry_run {
+            tidy(&root, arguments.waiting.patience())?;
+        }
         print::result(output, &document(None, None), |_| ())?;
         return Ok(match upgrade.is_needed {
             true => Outcome::Differs,
@@ -145,7 +148,11 @@ pub fn rollback(arguments: &RollbackArguments, output: Output) -> Result<Outcome
     check_questions(arguments.yes || arguments.dry_run, output)?;
     let root = Root::open(&arguments.root).map_err(Refused::because)?;
     check_node(&root)?;
-    let rollback = Rollback::prepare(root, &System)?;
+    let prepared = Rollback::prepare(root.clone(), &System);
+    if prepared.is_err() && !arguments.dry_run {
+        tidy(&root, arguments.waiting.patience())?;
+    }
+    let rollback = prepared?;
     let document = |report| RolledBack {
         from: rollback.left().clone(),
         to: rollback.former().clone(),

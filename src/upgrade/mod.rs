@@ -21,6 +21,7 @@ use crate::records::state::State;
 use crate::records::upgrade::{Stage, UpgradeRecord};
 use crate::status::{InstalledNode, Overall, Report, until_healthy};
 use crate::sys::lock::{Lock, Patience};
+use crate::sys::root::Root;
 
 mod back;
 mod cluster;
@@ -199,6 +200,12 @@ impl<'a> Upgrade<'a> {
             ),
         }
     }
+}
+
+/// Removes what a run left that was interrupted at its end: then there is nothing else to do.
+pub fn tidy(root: &Root, patience: Patience) -> Result<()> {
+    let _lock = Lock::take(root, patience)?;
+    leftovers::remove(root)
 }
 
 /// The record of an upgrade to `to` that was begun. Refuses to begin one while another one is not finished.
