@@ -1,5 +1,7 @@
 //! Notes what an installation brings, before it brings it ([`crate::records::brought`]).
 
+use std::collections::BTreeSet;
+
 use anyhow::Result;
 
 use super::records::write_json;
@@ -8,9 +10,12 @@ use crate::observe::records;
 use crate::paths::{self, BUNDLES, ETCD_ENVIRONMENT, PROGRAM};
 use crate::plan::{Plan, Step};
 use crate::records::brought::Brought;
-use crate::removal::ours::{DIRECTORIES, SHARED_DIRECTORIES, SYSCTLS_OF_PROXY};
+use crate::removal::ours::{DIRECTORIES, SHARED_DIRECTORIES, SYSCTLS_OF_PROXY, TREES};
 use crate::sys::process::Runner;
 use crate::sys::root::Root;
+
+/// How many files of a directory that were here before are noted by name.
+const MOST_HERE: usize = 1000;
 
 /// Begins the record on a machine that is no node yet. The caller has written nothing.
 pub fn begin(root: &Root, runner: &dyn Runner) -> Result<()> {
@@ -46,10 +51,36 @@ fn first(root: &Root, runner: &dyn Runner) -> Result<Brought> {
     for directory in DIRECTORIES.iter().chain(SHARED_DIRECTORIES) {
         missing(root, &format!("{directory}/"), &mut record)?;
     }
+    for directory in TREES.iter().chain(&[paths::KUBELET_DIR]) {
+        let mut files = BTreeSet::new();
+        present(root, directory, &mut files)?;
+        match files.len() > MOST_HERE {
+            true => drop(record.here.insert((*directory).to_owned())),
+            false => record.here.extend(files),
+        }
+    }
     if root.is_live() {
         record.add(of_programs(root, runner)?);
     }
     Ok(record)
+}
+
+/// The files below a directory, some more than [`MOST_HERE`] at most. Links are not followed.
+fn present(root: &Root, directory: &str, files: &mut BTreeSet<String>) -> Result<()> {
+    if !root.entry(directory)?.is_some_and(|entry| entry.is_dir()) {
+        return Ok(());
+    }
+    for name in root.list(directory)? {
+        let path = format!("{directory}/{name}");
+        if files.len() > MOST_HERE {
+            return Ok(());
+        }
+        match root.entry(&path)? {
+            Some(entry) if entry.is_dir() => present(root, &path, files)?,
+            _ => drop(files.insert(path)),
+        }
+    }
+    Ok(())
 }
 
 /// Notes that an image is loaded into docker, which did not have it.

@@ -12,6 +12,9 @@ use serde::{Deserialize, Serialize};
 pub struct Brought {
     /// Whether it begins before the first installation. Otherwise, what it does not name may be brought, too.
     pub whole: bool,
+    /// The files that were in directories of the node before it; or such a directory as a whole, if it had very many.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub here: BTreeSet<String>,
     /// The directories that did not exist.
     pub directories: BTreeSet<String>,
     /// The files and links that did not exist.
@@ -33,6 +36,7 @@ pub struct Brought {
 impl Brought {
     /// Adds what `more` says. What this record says of a setting is older, and stays.
     pub fn add(&mut self, more: Brought) {
+        self.here.extend(more.here);
         self.directories.extend(more.directories);
         self.files.extend(more.files);
         self.bundles.extend(more.bundles);

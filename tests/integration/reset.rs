@@ -336,3 +336,68 @@ fn status_tells_of_an_interrupted_run() {
     machine.installed(&[]);
     assert!(!machine.root().join("var/lib/appliance/run.json").exists());
 }
+
+#[test]
+fn files_that_were_in_directories_of_the_node_before_stay() {
+    let theirs = [
+        "var/lib/kubelet/config.json",
+        "var/lib/kubelet/mine/deep/file",
+        "etc/kubernetes/addons/mine.yaml",
+        "etc/calico/bird/mine.conf",
+        "opt/appliance/shims/mine",
+        "opt/appliance/mine/bin/tool",
+        "var/lib/kube-proxy/mine",
+        "var/log/containers/mine.log",
+    ];
+    let machine = Machine::new();
+    for path in theirs {
+        machine.put(path, "theirs");
+    }
+    let link = machine.root().join("usr/local/bin/tool");
+    fs::create_dir_all(link.parent().unwrap()).unwrap();
+    symlink("/opt/appliance/mine/bin/tool", &link).unwrap();
+    let before = tree(&machine.root());
+    machine.installed(&["--role", "single"]);
+    machine.put("var/lib/kubelet/pods/a/volumes/b/c", "a pod's");
+    was_reset(&machine, &["--data", "--keys"]);
+    assert_eq!(
+        differences(&before, &tree(&machine.root())),
+        Vec::<String>::new()
+    );
+}
+
+#[test]
+fn a_damaged_record_makes_it_remove_nothing_of_others() {
+    let machine = Machine::new();
+    machine.put("etc/shadow", "theirs");
+    machine.put("srv/data", "theirs");
+    machine.installed(&[]);
+    let record = machine.read("var/lib/appliance/brought.json");
+    let files =
+        r#""files": ["/etc/shadow", "/srv/data", "/etc/kubernetes/../shadow", "/etc/systemd","#;
+    let damaged = record.replacen(r#""files": ["#, files, 1);
+    assert_ne!(damaged, record);
+    machine.put("var/lib/appliance/brought.json", &damaged);
+    was_reset(&machine, &["--data", "--keys"]);
+    for path in ["etc/shadow", "srv/data"] {
+        assert_eq!(machine.read(path), "theirs");
+    }
+}
+
+#[test]
+fn data_that_was_written_after_the_last_copy_is_copied_again() {
+    let machine = Machine::new();
+    machine.installed(&[]);
+    machine.put(
+        "var/backups/appliance-1.tar",
+        "a copy of a run that was interrupted",
+    );
+    machine.put("var/lib/etcd/member/wal/0.wal", "acknowledged after it");
+    let run = r#"{"command": "reset", "begun": "2026-11-30T00:00:00Z", "at": "2026-11-30T00:00:00Z", "step": 9,
+        "of": 20, "what": "x", "process": null,
+        "copy": {"path": "/var/backups/appliance-1.tar", "of": ["/var/lib/etcd", "/etc/kubernetes/ca"]}}"#;
+    machine.put("var/lib/appliance/run.json", run);
+    was_reset(&machine, &["--data", "--keys"]);
+    let copies = fs::read_dir(machine.root().join("var/backups")).unwrap();
+    assert_eq!(copies.count(), 2);
+}

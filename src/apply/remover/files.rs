@@ -9,7 +9,10 @@ use crate::sys::root::Root;
 
 /// Removes a directory with its content. A file system that is mounted below it is an error.
 pub fn remove_tree(root: &Root, path: &str) -> Result<()> {
-    refuse_mounts(root, path)?;
+    // Nothing is mounted below a file, or below a link, which is not followed.
+    if root.entry(path)?.is_some_and(|found| found.is_dir()) {
+        refuse_mounts(root, path)?;
+    }
     // If it is a mount point itself, it stays, empty.
     if mount::points()?.contains(&root.resolve(path)?) {
         return root.remove_content(path);
@@ -17,17 +20,13 @@ pub fn remove_tree(root: &Root, path: &str) -> Result<()> {
     root.remove_tree(path)
 }
 
-/// Removes the content of a directory with data or keys. The directory may be a mount point.
+/// Removes the content of a directory with data or keys. The directory may be a mount point, or a link to one.
 pub fn remove_data(root: &Root, path: &str) -> Result<()> {
     refuse_mounts(root, path)?;
     root.remove_content(path)
 }
 
 fn refuse_mounts(root: &Root, path: &str) -> Result<()> {
-    // Nothing is mounted below a file, or below a link, which is not followed.
-    if !root.entry(path)?.is_some_and(|found| found.is_dir()) {
-        return Ok(());
-    }
     match mount::below(&root.resolve(path)?)?.first() {
         None => Ok(()),
         Some(point) => bail!(

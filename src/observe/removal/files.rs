@@ -28,11 +28,11 @@ pub fn read(root: &Root, records: &Records, found: &mut Found) -> Result<()> {
     found.records = has_records(root)?;
     for path in TREES {
         if root.exists(path)? {
-            found.trees.push((*path).to_owned());
+            ours_below(root, records, path, found)?;
         }
     }
     bundles(root, records, found)?;
-    kubelet(root, found)?;
+    kubelet(root, records, found)?;
     units_and_links(root, records, found)?;
     let was_brought = |path: &&&str| records.has_brought(|brought| brought.files.contains(**path));
     for path in FILES.iter().filter(was_brought).chain(OF_PROGRAMS) {
@@ -61,6 +61,25 @@ pub fn leftovers(root: &Root, found: &mut Found) -> Result<()> {
     Ok(())
 }
 
+/// What is at `path`, without the files in it that were here before the node.
+fn ours_below(root: &Root, records: &Records, path: &str, found: &mut Found) -> Result<()> {
+    let here = records.brought.iter().flat_map(|brought| &brought.here);
+    let mut here = here.filter(|here| *here == path || is_below(here, &[path]));
+    match here.next() {
+        Some(here) if here == path => {}
+        Some(_) => {
+            for name in root.list(path)? {
+                ours_below(root, records, &format!("{path}/{name}"), found)?;
+            }
+        }
+        None if root.entry(path)?.is_some_and(|entry| entry.is_dir()) => {
+            found.trees.push(path.to_owned());
+        }
+        None => found.files.push(path.to_owned()),
+    }
+    Ok(())
+}
+
 /// The bundles that were unpacked here, and the link to the one in use. Those of a golden image stay.
 fn bundles(root: &Root, records: &Records, found: &mut Found) -> Result<()> {
     for name in root.list(BUNDLES)? {
@@ -77,11 +96,11 @@ fn bundles(root: &Root, records: &Records, found: &mut Found) -> Result<()> {
 }
 
 /// The content of the kubelet's directory, besides its keys.
-fn kubelet(root: &Root, found: &mut Found) -> Result<()> {
+fn kubelet(root: &Root, records: &Records, found: &mut Found) -> Result<()> {
     for name in root.list(paths::KUBELET_DIR)? {
         let path = format!("{}/{name}", paths::KUBELET_DIR);
         if path != paths::KUBELET_PKI_DIR {
-            found.trees.push(path);
+            ours_below(root, records, &path, found)?;
         }
     }
     let caches = paths::KUBECTL_CACHES.iter();
@@ -123,7 +142,8 @@ fn units_and_links(root: &Root, records: &Records, found: &mut Found) -> Result<
     }
     for name in root.list(PATH_DIR)? {
         let path = format!("{PATH_DIR}/{name}");
-        if is_link_below(root, &path, &format!("{BUNDLES}/"))? {
+        let was_brought = records.has_brought(|brought| brought.files.contains(&path));
+        if was_brought && is_link_below(root, &path, &format!("{BUNDLES}/"))? {
             found.files.push(path);
         }
     }
@@ -220,7 +240,8 @@ fn noted(root: &Root, records: &Records, found: &mut Found) -> Result<()> {
             .contains(&&**path);
         let trees: Vec<&str> = found.trees.iter().map(String::as_str).collect();
         let is_new = !is_below(path, &trees) && !found.files.contains(path);
-        if !is_special && is_new && root.exists(path)? {
+        let is_file = root.entry(path)?.is_some_and(|entry| !entry.is_dir());
+        if !is_special && is_new && is_file && is_in_a_written_directory(path) {
             found.files.push(path.clone());
         }
     }
@@ -256,6 +277,15 @@ fn copies(root: &Root, records: &Records, found: &mut Found) -> Result<()> {
         found.back.push((copy.clone(), path.to_owned()));
     }
     Ok(())
+}
+
+/// Whether this program writes files into the directory of `path`. The record may be damaged.
+fn is_in_a_written_directory(path: &str) -> bool {
+    let (parent, name) = path.rsplit_once('/').unwrap_or_default();
+    let is_plain = !name.is_empty() && !parent.split('/').any(|part| part == "..");
+    // Of `/etc` itself, only files that have a rule of their own.
+    let written = paths::WRITTEN.iter().any(|known| *known == parent) && parent != "/etc";
+    is_plain && (written || is_below(path, paths::WRITTEN_BELOW))
 }
 
 fn is_below(path: &str, directories: &[&str]) -> bool {

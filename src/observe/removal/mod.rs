@@ -1,12 +1,14 @@
 //! Reads what a machine has of a node, so that `appliance reset` can remove it. Writes nothing.
 
+use std::time::SystemTime;
+
 use anyhow::Result;
 
 use super::records;
 use crate::clients::docker::Docker as DockerClient;
 use crate::paths;
 use crate::records::brought::Brought;
-use crate::records::run::RESET;
+use crate::records::run::{LastCopy, RESET};
 use crate::records::state::Installed;
 use crate::records::written::Written;
 use crate::removal::ours::{DATA, EVIDENCE, KEYS, OF_KEPT, RECORDS, is_our_unit, units};
@@ -102,7 +104,7 @@ pub fn found(observer: &Observer<'_>) -> Result<Found> {
     let run = records::run(root).ok().flatten();
     let run = run.filter(|run| run.command == RESET);
     let copy = run.and_then(|run| run.copy);
-    found.copy = copy.filter(|copy| root.exists(&copy.path).unwrap_or(false));
+    found.copy = copy.filter(|copy| is_newest(root, copy).unwrap_or(false));
     files::read(root, &records, &mut found)?;
     if root.is_live() {
         cluster::read(root, &records, &mut found)?;
@@ -110,6 +112,37 @@ pub fn found(observer: &Observer<'_>) -> Result<Found> {
         live::read(observer, &records, &mut found)?;
     }
     Ok(found)
+}
+
+/// Whether the copy is there, and nothing that it has was written since: services may have run after the interruption.
+fn is_newest(root: &Root, copy: &LastCopy) -> Result<bool> {
+    let Some(made) = root.entry(&copy.path)? else {
+        return Ok(false);
+    };
+    let made = made.modified()?;
+    for path in &copy.of {
+        if is_written_since(root, path, made)? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Whether a file below `path` was written after `time`. A removal changes directories only.
+fn is_written_since(root: &Root, path: &str, time: SystemTime) -> Result<bool> {
+    for name in root.list(path)? {
+        let below = format!("{path}/{name}");
+        let is_newer = match root.entry(&below)? {
+            Some(entry) if entry.is_dir() => is_written_since(root, &below, time)?,
+            // The clock of files is coarse.
+            Some(entry) => entry.modified()? >= time,
+            None => false,
+        };
+        if is_newer {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Whether there is a node, or a part of one: a record, or a unit of a node.
