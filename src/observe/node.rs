@@ -164,6 +164,7 @@ fn live(
         .objects
         .as_ref()
         .filter(|_| started_with.contains_key(OBJECTS));
+    let modules = kernel::Modules::of_running(observer.root);
     let mut live = Live {
         users: users(observer.root)?,
         lacks_objects: match given {
@@ -173,7 +174,7 @@ fn live(
         modules: desired
             .modules
             .iter()
-            .filter(|module| kernel::has_module(module))
+            .filter(|module| modules.is_settled(module))
             .cloned()
             .collect(),
         units: units

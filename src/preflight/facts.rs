@@ -135,6 +135,8 @@ pub struct Booted {
     pub missing_modules: Vec<String>,
     /// Modules that docker, iptables and kube-proxy load by themselves, and that the kernel lacks.
     pub missing_features: Vec<String>,
+    /// Whether it is known what the kernel has. If not, those that it may have are missing, too.
+    pub knows_modules: bool,
     /// Its cgroups; `None` if the list of mounts cannot be read.
     pub cgroups: Option<Cgroups>,
     /// The files and devices with swap.

@@ -14,8 +14,9 @@ pub fn compare(node: &Node<'_>, found: &mut Found) -> Result<()> {
     let docker = docker_of_node(node.root).ok().flatten();
     let docker = docker.filter(|docker| docker.is_running(node.runner));
     images(node, docker.as_ref(), found)?;
+    let modules = kernel::Modules::of_running(node.root);
     for module in &node.record.modules {
-        let is_missing = !kernel::has_module(module);
+        let is_missing = !modules.is_settled(module);
         let wrong = is_missing.then(|| Wrong::new("not loaded", format!("modprobe {module}")));
         found.compared(Kind::Module, module, wrong);
     }

@@ -1,12 +1,11 @@
 //! What only a booted system has: the files of the kernel in `/proc` and `/sys`.
 
-use std::collections::BTreeSet;
-
 use anyhow::Result;
 use procfs::FromRead;
 use procfs::process::MountInfos;
 
-use super::{is_there, listeners, names, storage, text};
+use super::{listeners, names, storage, text};
+use crate::clients::kernel::Modules;
 use crate::desired;
 use crate::preflight::facts::{Booted, Cgroups, Wanted};
 use crate::sys::root::Root;
@@ -28,9 +27,11 @@ pub fn read(root: &Root, wanted: &Wanted, data_root: &str) -> Result<Booted> {
     let release = line(root, "/proc/sys/kernel/osrelease");
     let mounts = mounts(root);
     let loads = desired::modules(wanted.ipip);
+    let modules = Modules::of(root, &release);
     Ok(Booted {
-        missing_modules: missing(root, &release, loads.iter().map(String::as_str)),
-        missing_features: missing(root, &release, FEATURES.iter().copied()),
+        missing_modules: missing(&modules, loads.iter().map(String::as_str)),
+        missing_features: missing(&modules, FEATURES.iter().copied()),
+        knows_modules: modules.is_known(),
         cgroups: cgroups(root, &mounts),
         swaps: swaps(root),
         places: storage::places(root, &mounts, data_root)?,
@@ -59,27 +60,10 @@ fn mounts(root: &Root) -> MountInfos {
     })
 }
 
-/// The modules that are neither loaded nor part of the kernel nor installed for it.
-fn missing<'a>(root: &Root, release: &str, wanted: impl Iterator<Item = &'a str>) -> Vec<String> {
-    let installed: BTreeSet<String> = ["modules.builtin", "modules.dep"]
-        .iter()
-        .filter_map(|file| text(root, &format!("/lib/modules/{release}/{file}")))
-        .flat_map(|text| text.lines().filter_map(module).collect::<Vec<_>>())
-        .collect();
-    wanted
-        .filter(|name| {
-            !installed.contains(*name) && !is_there(root, &format!("/sys/module/{name}"))
-        })
-        .map(str::to_owned)
-        .collect()
-}
-
-/// The module that a line such as `kernel/net/bridge/br_netfilter.ko.xz: …` is about.
-fn module(line: &str) -> Option<String> {
-    let path = line.split(':').next()?;
-    let file = path.rsplit('/').next()?;
-    let (name, _) = file.split_once(".ko")?;
-    Some(name.replace('-', "_"))
+/// Those of these modules that the kernel neither has nor can load.
+fn missing<'a>(modules: &Modules<'_>, wanted: impl Iterator<Item = &'a str>) -> Vec<String> {
+    let missing = wanted.filter(|name| !modules.can_have(name));
+    missing.map(str::to_owned).collect()
 }
 
 fn cgroups(root: &Root, mounts: &MountInfos) -> Option<Cgroups> {

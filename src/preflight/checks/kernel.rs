@@ -2,7 +2,7 @@
 
 use super::{booted, of_workers};
 use crate::preflight::Finding;
-use crate::preflight::facts::Facts;
+use crate::preflight::facts::{Booted, Facts};
 
 /// What the kubelet of v1.9 requires of cgroup v1.
 const CONTROLLERS: &[&str] = &["cpu", "cpuacct", "cpuset", "memory"];
@@ -25,6 +25,7 @@ pub fn release(facts: &Facts) -> Finding {
 pub fn modules(facts: &Facts) -> Finding {
     booted(facts, |booted| match &booted.missing_modules[..] {
         [] => Finding::pass("the kernel has all"),
+        missing if !booted.knows_modules => unknown(booted, missing),
         missing => Finding::fail(
             format!("the running kernel has no modules {}", missing.join(", ")),
             "install its full module package (`apt-get install linux-modules-extra-$(uname -r)` on \
@@ -36,11 +37,26 @@ pub fn modules(facts: &Facts) -> Finding {
 pub fn features(facts: &Facts) -> Finding {
     booted(facts, |booted| match &booted.missing_features[..] {
         [] => Finding::pass("the kernel has all"),
+        missing if !booted.knows_modules => unknown(booted, missing),
         missing => Finding::warn(
             format!("the running kernel has no modules {}", missing.join(", ")),
             "`apt-get install linux-modules-extra-$(uname -r)` on Ubuntu, or boot another kernel",
         ),
     })
+}
+
+/// A kernel that loads no modules does not tell whether it has these.
+fn unknown(booted: &Booted, missing: &[String]) -> Finding {
+    Finding::warn(
+        format!(
+            "the running kernel loads no modules, and does not tell whether these are built in: {}",
+            missing.join(", ")
+        ),
+        format!(
+            "put the kernel's configuration into /boot/config-{}, or boot a kernel of the distribution",
+            super::shown(&booted.release)
+        ),
+    )
 }
 
 pub fn cgroups(facts: &Facts) -> Finding {

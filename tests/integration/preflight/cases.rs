@@ -50,6 +50,12 @@ fn remove(booted: &Booted, path: &str) {
     fs::remove_file(booted.machine.root().join(path)).unwrap();
 }
 
+/// Makes the kernel one that is built without modules.
+fn loads_none(booted: &Booted) {
+    remove(booted, "proc/modules");
+    remove(booted, &format!("lib/modules/{RELEASE}/modules.dep"));
+}
+
 /// The start of an ELF file for a type of machine.
 fn elf(machine: u8) -> String {
     let mut bytes = b"\x7fELF\x02\x01\x01".to_vec();
@@ -91,6 +97,11 @@ pub const CASES: &[Case] = &[
         let text = m.machine.read(&path).replace("br_netfilter", "br_nothing");
         put(m, &path, &text);
     }, "fail", &["br_netfilter", "linux-modules-extra"]),
+    case("kernel-modules", "master", |m| {
+        loads_none(m);
+        put(m, &format!("boot/config-{RELEASE}"), "CONFIG_MODULES=n\nCONFIG_IP_SET=y\n");
+    }, "fail", &["no modules br_netfilter, ip_tables, ip6_tables, xt_set"]),
+    case("kernel-modules", "master", loads_none, "warn", &["loads no modules", "built in: br_netfilter", "/boot/config-"]),
     case("kernel-features", "master", |m| {
         let path = format!("lib/modules/{RELEASE}/modules.dep");
         let text = m.machine.read(&path).replace("overlay", "underlay");

@@ -113,6 +113,7 @@ impl Booted {
             &format!("lib/modules/{RELEASE}/modules.dep"),
             &lines.concat(),
         );
+        put("proc/modules", "");
         put("proc/sys/kernel/osrelease", RELEASE);
         put("proc/sys/kernel/hostname", "made\n");
         put("proc/sys/crypto/fips_enabled", "0\n");
