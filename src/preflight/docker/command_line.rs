@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::keys::is_switch;
+use super::keys::{is_switch, kind_of};
 
 /// What the unit files of a service say about its program.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -137,8 +137,18 @@ fn split(line: &str) -> Vec<String> {
     words
 }
 
-/// The option of dockerd that takes no value and is no setting.
-const VALIDATE: &str = "validate";
+/// The options of dockerd that take no value and are no settings.
+const SWITCHES: &[&str] = &["validate", "help", "version", "cri-containerd"];
+
+/// The options of dockerd that have another name in `daemon.json`, or none.
+const WITHOUT_KEY: &[&str] = &[
+    "config-file",
+    "containerd-plugins-namespace",
+    "cri-containerd",
+    "help",
+    "validate",
+    "version",
+];
 
 /// Short options of dockerd, with the long one.
 const SHORT: &[(char, &str)] = &[
@@ -158,6 +168,7 @@ const LISTS: &[(&str, &str)] = &[
     ("authorization-plugin", "authorization-plugins"),
     ("default-address-pool", "default-address-pools"),
     ("default-ulimit", "default-ulimits"),
+    ("dns-opt", "dns-opts"),
     ("exec-opt", "exec-opts"),
     ("host", "hosts"),
     ("insecure-registry", "insecure-registries"),
@@ -172,22 +183,50 @@ const LISTS: &[(&str, &str)] = &[
 /// values in order. A switch without a value is `true`.
 pub fn options(words: &[String]) -> BTreeMap<String, Vec<String>> {
     let mut found: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    let mut rest = words.iter().skip(1);
-    while let Some(word) = rest.next() {
-        let Some((name, value)) = option(word) else {
-            continue;
-        };
-        let is_switch = name == VALIDATE || is_switch(&name);
-        let value = match value {
-            Some(value) => value,
-            None if is_switch => "true".to_owned(),
-            None => rest.next().cloned().unwrap_or_default(),
-        };
+    for (name, value) in read(words).0 {
         let list = LISTS.iter().find(|(flag, _)| *flag == name);
         let key = list.map_or(name, |(_, key)| (*key).to_owned());
         found.entry(key).or_default().push(value);
     }
     found
+}
+
+/// The words of a command line of dockerd that are neither its options nor their values. Of another program, such as a
+/// shell that starts dockerd, none are known.
+pub fn strangers(words: &[String]) -> Vec<String> {
+    let program = words.first().and_then(|path| path.rsplit('/').next());
+    if !program.is_some_and(|name| name.starts_with("dockerd")) {
+        return Vec::new();
+    }
+    let (options, mut others) = read(words);
+    let is_known = |name: &str| {
+        let is_list = LISTS.iter().any(|(flag, _)| *flag == name);
+        let is_key = kind_of(name).is_some() && !LISTS.iter().any(|(_, key)| *key == name);
+        is_list || is_key || WITHOUT_KEY.contains(&name)
+    };
+    let unknown = options.into_iter().filter(|(name, _)| !is_known(name));
+    others.extend(unknown.map(|(name, _)| format!("--{name}")));
+    others
+}
+
+/// The options with their values, in order, and the other words.
+fn read(words: &[String]) -> (Vec<(String, String)>, Vec<String>) {
+    let (mut options, mut others) = (Vec::new(), Vec::new());
+    let mut rest = words.iter().skip(1);
+    while let Some(word) = rest.next() {
+        let Some((name, value)) = option(word) else {
+            others.push(word.clone());
+            continue;
+        };
+        let is_switch = is_switch(&name) || SWITCHES.contains(&name.as_str());
+        let value = match value {
+            Some(value) => value,
+            None if is_switch => "true".to_owned(),
+            None => rest.next().cloned().unwrap_or_default(),
+        };
+        options.push((name, value));
+    }
+    (options, others)
 }
 
 /// The long name of the option that the word is, and its value if the word has it.

@@ -6,9 +6,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use ipnet::Ipv4Net;
 use serde_json::Value;
 
-use super::command_line::options;
+use super::command_line::{options, strangers};
 use super::json;
-use super::keys::{KEYS, Type};
+use super::keys::{KEYS, kind_of};
+use super::values::{contradictions, misfit, misfit_of_option};
 use crate::paths;
 
 /// How docker puts containers into cgroups. The kubelet must do it in the same way, or it does not start.
@@ -140,6 +141,8 @@ impl Settings {
             None => {}
         }
         settings.problems.extend(settings.of_types(major));
+        settings.problems.extend(settings.of_words(words, major));
+        settings.problems.extend(settings.contradictions());
         settings.problems.extend(settings.conflicts());
         settings
     }
@@ -149,49 +152,72 @@ impl Settings {
         let file = paths::DOCKER_SETTINGS;
         let mut problems = Vec::new();
         for (key, value) in &self.file {
-            let known = KEYS.iter().find(|(_, keys)| keys.contains(&key.as_str()));
-            let key = shown(key);
-            let Some((wanted, _)) = known else {
+            let shown = shown(key);
+            let Some(kind) = kind_of(key) else {
                 if major.is_none_or(|major| major < NEWEST) {
                     problems.push((
                         format!(
-                            "docker does not start with `{key}` in {file}: it is no setting{}",
-                            alike(&key)
+                            "docker does not start with `{shown}` in {file}: it is no setting{}",
+                            alike(key)
                         ),
-                        format!("correct or remove `{key}` in {file}"),
+                        format!("correct or remove `{shown}` in {file}"),
                     ));
                 }
                 continue;
             };
-            let fits = value.is_null()
-                || match wanted {
-                    Type::Switch => value.is_boolean(),
-                    Type::Number => value.is_number(),
-                    Type::Text => value.is_string(),
-                    Type::List => value.is_array(),
-                    Type::Object => value.is_object(),
-                };
-            if !fits {
-                let form = match wanted {
-                    Type::Switch => "true or false, without quotes",
-                    Type::Number => "a number, without quotes",
-                    Type::Text => "a text in quotes",
-                    Type::List => "a list: `[…]`",
-                    Type::Object => "an object: `{…}`",
-                };
+            if let Some(form) = misfit(key, kind, value) {
                 problems.push((
-                    format!("docker does not start with `{key}` in {file}: it must be {form}"),
-                    format!("correct `{key}` in {file}"),
+                    format!("docker does not start with `{shown}` in {file}: it must be {form}"),
+                    format!("correct `{shown}` in {file}"),
                 ));
             }
         }
         problems
     }
 
+    /// Words on the command line that dockerd does not know, and values of another type.
+    fn of_words(&self, words: &[String], major: Option<u32>) -> Vec<(String, String)> {
+        let edit = "correct the command line: `systemctl edit --full docker`".to_owned();
+        let unknown = strangers(words).into_iter();
+        let unknown = unknown.filter(|_| major.is_some_and(|major| major < NEWEST));
+        let unknown = unknown.map(|word| {
+            let word = shown(&word);
+            format!("docker does not start with `{word}` on the command line of its unit: it is no option")
+        });
+        let options = self.flags.iter();
+        let misfits = options.filter_map(|(name, values)| {
+            let form = misfit_of_option(name, values)?;
+            Some(format!(
+                "docker does not start with `{}` for `{name}` on the command line of its unit: it must be {form}",
+                shown(&values.join(" "))
+            ))
+        });
+        unknown
+            .chain(misfits)
+            .map(|seen| (seen, edit.clone()))
+            .collect()
+    }
+
+    /// Values that do not fit together.
+    fn contradictions(&self) -> Vec<(String, String)> {
+        let found = contradictions(&self.file, &self.flags).into_iter();
+        found
+            .map(|(key, why)| {
+                let place = self.place(key);
+                (
+                    format!("docker does not start with `{key}` in {place}: {why}"),
+                    format!("correct `{key}` in {place}"),
+                )
+            })
+            .collect()
+    }
+
     /// Settings that are in the file and on the command line: dockerd does not start, even if both are equal.
     fn conflicts(&self) -> Vec<(String, String)> {
         let file = paths::DOCKER_SETTINGS;
         let both = self.file.keys().filter(|key| self.flags.contains_key(*key));
+        // Docker takes both together.
+        let both = both.filter(|key| *key != "runtimes");
         both.map(|key| {
             let flag = self.flags[key].join(" ");
             (

@@ -79,6 +79,7 @@ pub const KEYS: &[(Type, &[&str])] = &[
             "default-ipc-mode",
             "default-network",
             "default-runtime",
+            "default-shm-size",
             "exec-root",
             "firewall-backend",
             "fixed-cidr",
@@ -142,8 +143,13 @@ pub const KEYS: &[(Type, &[&str])] = &[
     ),
 ];
 
+/// The type of the key's value, if there is such a key.
+pub fn kind_of(key: &str) -> Option<Type> {
+    let of_key = KEYS.iter().find(|(_, keys)| keys.contains(&key));
+    of_key.map(|(kind, _)| *kind)
+}
+
 /// Whether this is the key of a switch.
 pub fn is_switch(key: &str) -> bool {
-    let of_key = KEYS.iter().find(|(_, keys)| keys.contains(&key));
-    of_key.is_some_and(|(kind, _)| *kind == Type::Switch)
+    kind_of(key) == Some(Type::Switch)
 }

@@ -4,3 +4,4 @@ pub mod command_line;
 pub mod daemon;
 pub mod json;
 mod keys;
+mod values;
