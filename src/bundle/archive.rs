@@ -204,6 +204,23 @@ pub fn inside(path: &Path) -> Result<String> {
     Ok(parts.collect::<Vec<_>>().join("/"))
 }
 
+/// The name of a member as docker takes it: the archive is the root of all paths (`Unpack` in docker's
+/// `pkg/archive`). Refuses one that leads outside.
+pub fn below_root(path: &Path) -> Result<String> {
+    let mut parts = Vec::new();
+    for part in path.components() {
+        match part {
+            Component::Normal(part) => parts.push(part.to_string_lossy()),
+            Component::ParentDir if parts.pop().is_none() => ensure!(
+                path.is_absolute(),
+                "its member {path:?} leads outside the archive"
+            ),
+            _ => {}
+        }
+    }
+    Ok(parts.join("/"))
+}
+
 /// The names in one line, the first few if there are many.
 pub fn list(names: impl Iterator<Item = String>) -> String {
     let names: Vec<String> = names.collect();
@@ -238,6 +255,27 @@ mod tests {
                 text.contains("header of an entry is longer"),
                 "{kind:?}: {text}"
             );
+        }
+    }
+
+    #[test]
+    fn a_path_stays_below_the_root_or_is_refused() {
+        let of = |path: &str| below_root(Path::new(path)).ok();
+        for (path, expected) in [
+            ("x/y", "x/y"),
+            ("./x", "x"),
+            ("/x", "x"),
+            ("//x//y/", "x/y"),
+            ("a/../x", "x"),
+            ("/../x", "x"),
+            ("/a/../../x", "x"),
+            ("a/..", ""),
+            ("/", ""),
+        ] {
+            assert_eq!(of(path).as_deref(), Some(expected), "{path}");
+        }
+        for path in ["..", "../x", "a/../../x", "./../x"] {
+            assert_eq!(of(path), None, "{path}");
         }
     }
 

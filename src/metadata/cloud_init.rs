@@ -8,6 +8,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::Answer;
+use super::json;
 use super::model::VendorFormat;
 use super::openstack::{self, RawFile, RawFiles, SIZE_LIMIT};
 use crate::sys::read::bounded;
@@ -87,13 +88,14 @@ fn is_of_this_boot(root: &Path, instance_id: &str) -> Result<bool> {
 /// # Errors
 /// If it is not in cloud-init's format. The error repeats no values: they may be passwords.
 pub fn parse(content: &[u8]) -> Result<(String, RawFiles)> {
-    let data: InstanceData = serde_json::from_slice(content).map_err(|e| {
-        anyhow!(
-            "line {} column {}: not in cloud-init's format; look at `cloud-init status --long`",
-            e.line(),
-            e.column()
-        )
-    })?;
+    let data: InstanceData =
+        json::read(content, |data| serde_json::from_slice(data)).map_err(|e| {
+            anyhow!(
+                "line {} column {}: not in cloud-init's format; look at `cloud-init status --long`",
+                e.line(),
+                e.column()
+            )
+        })?;
     let Standard {
         instance_id,
         local_hostname,

@@ -14,6 +14,7 @@ use nix::sys::stat::Mode;
 
 use serde::Deserialize;
 
+use super::json;
 use super::model::{Metadata, VendorFormat};
 use super::openstack::{
     self, META_DATA, NETWORK_DATA, RawFile, RawFiles, SIZE_LIMIT, USER_DATA, VENDOR_DATA,
@@ -143,7 +144,7 @@ fn public_ipv4(root: &Folder) -> Result<Option<RawFile>> {
     let Some(content) = root.file(name).context(name)? else {
         return Ok(None);
     };
-    let data: Ec2MetaData = serde_json::from_slice(&content)
+    let data: Ec2MetaData = json::read(&content, |data| serde_json::from_slice(data))
         .map_err(|e| {
             anyhow!(
                 "line {} column {}: not in EC2's format",

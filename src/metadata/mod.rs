@@ -14,6 +14,7 @@ pub mod cloud_init;
 pub mod config_drive;
 pub mod directory;
 pub mod hardware;
+pub mod json;
 pub mod model;
 pub mod openstack;
 pub mod service;

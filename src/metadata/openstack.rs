@@ -13,6 +13,7 @@ use anyhow::{Context, Error, Result, anyhow};
 use serde_json::error::Category;
 use serde_json::{Map, Value};
 
+use super::json;
 use super::model::{Metadata, VendorData, VendorFormat};
 use warnings::{Warnings, kind, shorten};
 
@@ -233,7 +234,11 @@ fn parsed(file: &RawFile) -> Result<Value> {
     let text = std::str::from_utf8(&file.content)
         .map_err(|e| anyhow!("byte {} is not UTF-8", e.valid_up_to() + 1))?;
     let text = text.trim_start_matches('\u{feff}');
-    let mut json = serde_json::Deserializer::from_str(text);
+    json::read(text.as_bytes(), strict)
+}
+
+fn strict(data: &[u8]) -> Result<Value> {
+    let mut json = serde_json::Deserializer::from_slice(data);
     let value: Value = serde_path_to_error::deserialize(&mut json)
         .map_err(|e| describe(e.path().iter().next().map(|_| e.path()), e.inner()))?;
     json.end().map_err(|e| describe(None, &e))?;

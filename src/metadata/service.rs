@@ -164,7 +164,7 @@ impl Service {
         let mut doors = vec![Door::new(LINK_LOCAL.parse()?, None)?];
         let has_link_local = |interface: &host::Interface| {
             let is_link_local = |net: &ipnet::IpNet| matches!(net, ipnet::IpNet::V6(net) if net.addr().is_unicast_link_local());
-            interface.addresses.iter().any(is_link_local)
+            !interface.is_loopback && interface.addresses.iter().any(is_link_local)
         };
         for interface in host::interfaces()?.iter().filter(|i| has_link_local(i)) {
             let address = SocketAddrV6::new(LINK_LOCAL_V6, PORT, 0, interface.index);

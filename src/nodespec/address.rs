@@ -287,6 +287,14 @@ impl Resolver<'_> {
                 waiting.join(" and ")
             );
         }
+        let mut own = interfaces.iter().filter(|i| i.leads == Leads::Nowhere);
+        if let Some((name, net)) = own.find_map(|i| Some((&i.name, i.addresses.first()?))) {
+            return format!(
+                "no address found: only {name} has one, {0}; if the network routes it to this machine, add \
+                 `--set address={0}`",
+                net.addr()
+            );
+        }
         if names.is_empty() {
             return "no address found: no network interface of this machine is up and has an IPv4 \
                     address; look at `ip address`"

@@ -55,7 +55,7 @@ impl Resolver<'_> {
             .collect();
         let is_outside = |i: &&HostInterface| match i.leads {
             Leads::Outside => true,
-            Leads::Inside => false,
+            Leads::Inside | Leads::Nowhere => false,
             // OpenStack knows the address, or there is no other way to other machines.
             Leads::Unknown => {
                 !has_any
@@ -95,7 +95,7 @@ impl Resolver<'_> {
     }
 
     /// The addresses of all interfaces that an operator may name: also those of which the kernel does
-    /// not show where they lead.
+    /// not show where they lead. One on the loopback counts only if it is named itself.
     pub(super) fn nameable(&self) -> Vec<Candidate> {
         if self.inputs.host.interfaces.is_none() {
             return self.candidates();
@@ -103,7 +103,7 @@ impl Resolver<'_> {
         let metadata = self.describing_metadata();
         let present = self.inputs.host.interfaces.iter().flatten();
         present
-            .filter(|host| host.leads != Leads::Inside)
+            .filter(|host| !matches!(host.leads, Leads::Inside | Leads::Nowhere))
             .flat_map(|host| of_machine(host, metadata))
             .collect()
     }

@@ -65,9 +65,11 @@ pub enum Leads {
     Inside,
     /// The kernel does not show it, as for a tunnel, or for all interfaces of a container.
     Unknown,
+    /// Nowhere: it is the loopback. Other machines reach its addresses if the network routes them here.
+    Nowhere,
 }
 
-/// A network interface of this machine, except loopback.
+/// A network interface of this machine.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HostInterface {
     /// The kernel's name, such as `ens3`.

@@ -4,10 +4,10 @@ use core::net::{IpAddr, Ipv4Addr};
 
 use ipnet::Ipv4Net;
 
-use super::HostInterface;
 use super::candidates::link_of;
 use super::resolver::Resolver;
 use super::value::{Origin, Sourced};
+use super::{HostInterface, Leads};
 use crate::metadata::model::{Interface, Metadata};
 
 /// Ethernet's MTU in bytes: the default if OpenStack, the kernel and the operator give none.
@@ -64,7 +64,10 @@ impl Resolver<'_> {
             let origin = Origin::Metadata(metadata.source.clone(), field);
             offered.push(Sourced::new(mtu, origin));
         }
-        if let Some((host, mtu)) = host.and_then(|host| Some((host, host.mtu?))) {
+        // Packets from an address on the loopback leave through another interface.
+        let sends = host.filter(|host| host.leads != Leads::Nowhere);
+        let sends = sends.or_else(|| self.outside().into_iter().find(|i| i.has_default_route));
+        if let Some((host, mtu)) = sends.and_then(|host| Some((host, host.mtu?))) {
             let origin = Origin::Host(format!("MTU of interface {}", host.name));
             offered.push(Sourced::new(mtu, origin));
         }

@@ -8,6 +8,7 @@ use super::layers::is_setting;
 use super::settings::Settings;
 use super::spelling::suggest;
 use super::value::{Layer, Place};
+use crate::metadata::json;
 use crate::metadata::model::{Metadata, VendorData, VendorFormat};
 use crate::paths::CONFIG;
 
@@ -147,7 +148,7 @@ fn broken(data: &VendorData) -> Option<serde_json::Error> {
 fn value(data: &[u8]) -> Result<Value, serde_json::Error> {
     match data.trim_ascii().is_empty() {
         true => Ok(Value::Null),
-        false => serde_json::from_slice(data),
+        false => json::read(data, |data| serde_json::from_slice(data)),
     }
 }
 

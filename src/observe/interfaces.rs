@@ -36,6 +36,9 @@ pub(super) fn of_host(interfaces: Vec<Interface>) -> Vec<HostInterface> {
 
 /// What the interface leads to, as far as the kernel shows it.
 fn leads(interface: &Interface, all: &[Interface]) -> Leads {
+    if interface.is_loopback {
+        return Leads::Nowhere;
+    }
     if interface.on_device {
         return Leads::Outside;
     }
@@ -118,6 +121,10 @@ mod tests {
             },
             interface("dummy0", "02:00:00:00:00:0a", false),
             bridge("br0", &["ens3"]),
+            Interface {
+                is_loopback: true,
+                ..interface("lo", "", false)
+            },
         ]);
         let named = |leads: Leads| {
             let names = all.iter().filter(|i| i.leads == leads);
@@ -135,5 +142,6 @@ mod tests {
             ]
         );
         assert_eq!(named(Leads::Unknown), ["dummy0", "br0"]);
+        assert_eq!(named(Leads::Nowhere), ["lo"]);
     }
 }

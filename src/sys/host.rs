@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
+use std::ops::Range;
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -17,7 +18,7 @@ const CLASS: &str = "/sys/class/net";
 /// How many interfaces stand on each other at most: a bridge on a VLAN on a bond on a NIC, and some.
 const DEPTH: u8 = 8;
 
-/// A network interface that is up and is not the loopback.
+/// A network interface that is up. The loopback is one if it has an address that is not only for this machine.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Interface {
     /// Its name in the kernel.
@@ -33,6 +34,8 @@ pub struct Interface {
     pub is_member: bool,
     /// Whether it is a bridge of the kernel.
     pub is_bridge: bool,
+    /// Whether it is the loopback. Other machines reach its addresses over other interfaces.
+    pub is_loopback: bool,
     /// The number of its VLAN, if it is the interface of one.
     pub vlan: Option<u16>,
     /// Its MAC address, in lower case; a tunnel has none.
@@ -49,6 +52,31 @@ pub struct Interface {
     pub routes: Vec<Ipv4Net>,
 }
 
+/// An Ethernet address in lower case with colons.
+///
+/// `text` may have capitals, and dashes or no separators, or be written as switches do (`fa16.3e00.0001`). Of
+/// InfiniBand's 20 bytes, six make the address that Neutron knows (`get_ib_interface_hwaddr` in
+/// `cloudinit/net/__init__.py`).
+pub fn ethernet_address(text: &str) -> Option<String> {
+    /// The digits of InfiniBand's address that are Ethernet's.
+    const OF_INFINIBAND: [Range<usize>; 2] = [24..30, 34..40];
+    let parts: Vec<&str> = text.split([':', '-', '.']).collect();
+    let lengths: Vec<usize> = parts.iter().map(|part| part.len()).collect();
+    let are_pairs = lengths.iter().all(|length| *length == 2);
+    let digits = parts.concat().to_ascii_lowercase();
+    if !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+        return None;
+    }
+    let digits = match digits.len() {
+        12 if are_pairs || lengths == [4; 3] || lengths == [12] => digits,
+        40 if are_pairs => OF_INFINIBAND.map(|range| &digits[range]).concat(),
+        _ => return None,
+    };
+    let pairs = digits.as_bytes().chunks(2);
+    let pairs = pairs.map(|pair| str::from_utf8(pair).unwrap_or_default());
+    Some(pairs.collect::<Vec<_>>().join(":"))
+}
+
 /// The UUID in the firmware, in lower case; `None` if there is none that tells this machine from others.
 /// Only root can read it. Nova gives its instances their own UUID there.
 pub fn product_uuid() -> Option<String> {
@@ -60,7 +88,7 @@ pub fn product_uuid() -> Option<String> {
     (digits.any(|digit| digit != first)).then_some(uuid)
 }
 
-/// The IPv4 addresses of this machine, without the loopback's.
+/// The IPv4 addresses of this machine, without those that are only for itself.
 pub fn addresses() -> Result<Vec<Ipv4Addr>> {
     let networks = interfaces()?.into_iter().flat_map(|one| one.addresses);
     let addresses = networks.filter_map(|network| match network {
@@ -70,22 +98,21 @@ pub fn addresses() -> Result<Vec<Ipv4Addr>> {
     Ok(addresses.collect())
 }
 
-/// The interfaces that are up, without the loopback, in the kernel's order.
+/// The interfaces that are up, in the kernel's order, without addresses that are only for this machine.
 pub fn interfaces() -> Result<Vec<Interface>> {
     let mut found: Vec<Interface> = Vec::new();
     let routes = routes()?;
     let default = default_route(&routes);
     let vlans = vlans();
     for entry in getifaddrs().context("cannot list the network interfaces")? {
-        if !entry.flags.contains(InterfaceFlags::IFF_UP)
-            || entry.flags.contains(InterfaceFlags::IFF_LOOPBACK)
-        {
+        if !entry.flags.contains(InterfaceFlags::IFF_UP) {
             continue;
         }
         let position = found.iter().position(|i| i.name == entry.interface_name);
         let position = position.unwrap_or_else(|| {
             found.push(Interface {
                 vlan: vlans.get(&entry.interface_name).copied(),
+                is_loopback: entry.flags.contains(InterfaceFlags::IFF_LOOPBACK),
                 ..interface(&entry.interface_name, &routes, default)
             });
             found.len() - 1
@@ -94,14 +121,17 @@ pub fn interfaces() -> Result<Vec<Interface>> {
         let Some(address) = entry.address else {
             continue;
         };
-        if let Some(mac) = address.as_link_addr().and_then(LinkAddr::addr) {
+        let mac = address.as_link_addr().and_then(LinkAddr::addr);
+        // Of a longer address, this is only the beginning.
+        if let (Some(mac), None) = (mac, &interface.mac) {
             let pairs = mac.map(|byte| format!("{byte:02x}"));
             interface.mac = (mac != [0; 6]).then(|| pairs.join(":"));
         }
-        interface
-            .addresses
-            .extend(network(&address, entry.netmask.as_ref()));
+        let network = network(&address, entry.netmask.as_ref());
+        let is_shared = |network: &IpNet| !network.addr().is_loopback();
+        interface.addresses.extend(network.filter(is_shared));
     }
+    found.retain(|interface| !interface.is_loopback || !interface.addresses.is_empty());
     Ok(found)
 }
 
@@ -117,6 +147,7 @@ fn interface(name: &str, routes: &[Route], default: Option<&Route>) -> Interface
         below: below(class, name),
         is_member: dir.join("master").exists(),
         is_bridge: dir.join("bridge").exists(),
+        mac: infiniband(&dir),
         mtu: fs::read_to_string(dir.join("mtu"))
             .ok()
             .and_then(|text| text.trim().parse().ok()),
@@ -130,6 +161,13 @@ fn interface(name: &str, routes: &[Route], default: Option<&Route>) -> Interface
             .collect(),
         ..Interface::default()
     }
+}
+
+/// The Ethernet address in that of an InfiniBand interface, which the kernel shows in this directory.
+fn infiniband(dir: &Path) -> Option<String> {
+    let text = fs::read_to_string(dir.join("address")).ok()?;
+    let is_longer = text.trim().len() > "00:00:00:00:00:00".len();
+    ethernet_address(text.trim()).filter(|_| is_longer)
 }
 
 /// The names of the interfaces directly below this one: the kernel links to each as `lower_NAME`.
@@ -295,6 +333,44 @@ mod tests {
             assert!(!on_device(name), "{name}");
         }
         assert_eq!(below(class.path(), "bond0"), ["eth0", "eth1"]);
+    }
+
+    #[test]
+    fn every_form_of_an_ethernet_address_is_read() {
+        for text in [
+            "fa:16:3e:00:aa:01",
+            "FA:16:3E:00:AA:01",
+            "fa-16-3E-00-AA-01",
+            "fa16.3e00.aa01",
+            "fa163e00AA01",
+            "80:00:00:28:fe:80:00:00:00:00:00:00:fa:16:3e:ff:fe:00:aa:01",
+        ] {
+            assert_eq!(
+                ethernet_address(text).as_deref(),
+                Some("fa:16:3e:00:aa:01"),
+                "{text}"
+            );
+        }
+        for text in [
+            "",
+            "fa:16:3e:00:aa",
+            "fa:16:3e:00:aa:0g",
+            "fa:16:3e00:aa:01",
+            "fa16:3e:00:aa:01:",
+            "é1:16:3e:00:aa:01",
+        ] {
+            assert_eq!(ethernet_address(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_kernel_shows_the_address_of_an_infiniband_interface() {
+        let dir = tempfile::tempdir().unwrap();
+        let show = |text: &str| fs::write(dir.path().join("address"), text).unwrap();
+        show("fa:16:3e:00:aa:01\n");
+        assert_eq!(infiniband(dir.path()), None);
+        show("80:00:00:28:fe:80:00:00:00:00:00:00:fa:16:3e:ff:fe:00:aa:01\n");
+        assert_eq!(infiniband(dir.path()).as_deref(), Some("fa:16:3e:00:aa:01"));
     }
 
     #[test]

@@ -164,3 +164,28 @@ fn containers_never_give_the_nodes_address_while_dhcp_is_silent() {
     );
     assert!(!text.contains("172.17.0.1"), "{text}");
 }
+
+#[test]
+fn an_address_on_the_loopback_is_used_if_it_is_named_and_never_chosen() {
+    let routed = [
+        "link set lo up",
+        "address add 192.0.2.5/32 dev lo",
+        "address add 169.254.9.2/30 dev ens3.101",
+        "route add default via 169.254.9.1",
+    ];
+    let named = detected(&routed, &["master=10.20.0.4", "address=192.0.2.5"]);
+    assert_address(&named, "192.0.2.5", "flag --set address", "1380");
+    // As a virtual IP of a load balancer that answers directly.
+    let virtual_ip = ["link set lo up", "address add 10.20.0.9/32 dev lo"];
+    for settings in [
+        &["master=10.20.0.4"][..],
+        &["master=10.20.0.4", "network=10.20.0.0/24"],
+    ] {
+        let output = detected(&[&BOTH[..], &virtual_ip].concat(), settings);
+        let chosen = setting(&document(&output), "address").0;
+        assert_eq!(chosen, "10.20.0.5", "{settings:?}");
+    }
+    let only = ["link set lo up", "address add 192.0.2.5/32 dev lo"];
+    let text = said(&detected(&only, &["master=10.20.0.4"]));
+    assert!(text.contains("DHCP"), "{text}");
+}

@@ -164,6 +164,22 @@ fn linked(kind: tar::EntryType, target: &str) -> Vec<u8> {
     archive.into_inner().unwrap()
 }
 
+/// The tarball with other names of its members: any bytes, as other programs write them.
+fn renamed(tarball: &[u8], name: fn(&str) -> String) -> Vec<u8> {
+    let mut archive = tar::Builder::new(Vec::new());
+    for entry in tar::Archive::new(tarball).entries().unwrap() {
+        let mut entry = entry.unwrap();
+        let name = name(entry.path().unwrap().to_str().unwrap());
+        let mut header = entry.header().clone();
+        let field = &mut header.as_old_mut().name;
+        field.fill(0);
+        field[..name.len()].copy_from_slice(name.as_bytes());
+        header.set_cksum();
+        archive.append(&header, &mut entry).unwrap();
+    }
+    archive.into_inner().unwrap()
+}
+
 /// A tarball of docker before 1.10.
 fn legacy() -> Vec<u8> {
     let [one, two] = layers();
@@ -213,7 +229,14 @@ fn cases() -> Vec<Case> {
     ]);
     let containerd = "io.containerd.image.name";
     let spec = "org.opencontainers.image.ref.name";
+    let odd = |name: fn(&str) -> String| renamed(&plain, name);
     vec![
+        case("names from the root", odd(|name| format!("/{name}")), true),
+        case(
+            "names with ..",
+            odd(|name| format!("x/y/../../{name}")),
+            true,
+        ),
         case("plain", plain.clone(), true),
         case("plain, gzip", gzip(&plain), true),
         case("plain, xz", xz(&plain), false),
@@ -284,7 +307,8 @@ fn an_image_is_the_same_in_every_form() {
         let (found, tarball) = result.unwrap_or_else(|error| panic!("{}: {error:#}", case.name));
         assert_eq!(found, id, "{}", case.name);
         // What docker saves in its own form stays as it is.
-        if !["plain", "a file twice", "symbolic link", "hard link"].contains(&case.name) {
+        let as_it_is = ["plain", "a file twice", "symbolic link", "hard link"];
+        if !as_it_is.contains(&case.name) && !case.name.starts_with("names") {
             tarballs.push(tarball);
         }
     }
@@ -341,6 +365,10 @@ fn a_tarball_that_no_docker_takes_is_refused_with_the_command_that_makes_a_good_
         (
             foreign,
             "skopeo copy --override-os linux --override-arch amd64",
+        ),
+        (
+            renamed(&plain, |name| format!("x/../../{name}")),
+            "leads outside the archive",
         ),
         (
             linked(tar::EntryType::Symlink, "layer.tar"),

@@ -9,7 +9,9 @@ use std::io::{self, Write};
 use anyhow::{Context, Result, bail, ensure};
 
 use super::layered::Layered;
-use crate::bundle::archive::{Entry, Inventory, MAX_MEMBER, each_entry_with_seek, inside, list};
+use crate::bundle::archive::{
+    Entry, Inventory, MAX_MEMBER, below_root, each_entry_with_seek, list,
+};
 
 const WHITEOUT: &str = ".wh.";
 const OPAQUE: &str = ".wh..wh..opq";
@@ -65,7 +67,7 @@ impl Files {
         let mut new: Vec<(String, Node)> = Vec::new();
         let mut number = 0;
         each_entry_with_seek(image.layer(layer)?, |entry| {
-            let path = inside(&entry.path()?)?;
+            let path = below_root(&entry.path()?)?;
             inventory.count(&path)?;
             let (directory, name) = path.rsplit_once('/').unwrap_or(("", &path));
             if name == OPAQUE {
@@ -192,7 +194,7 @@ fn node<R: io::Read>(
     } else if kind.is_symlink() {
         Node::Link(target()?)
     } else if kind.is_hard_link() {
-        let target = inside(target()?.trim_start_matches('/').as_ref())?;
+        let target = below_root(target()?.as_ref())?;
         let same = before.iter().rev().find(|(path, _)| *path == target);
         same.map_or(Node::Other, |(_, node)| node.clone())
     } else if kind.is_file() {

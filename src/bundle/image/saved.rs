@@ -14,7 +14,7 @@ use super::layout::{self, INDEX};
 use super::legacy::{self, REPOSITORIES};
 use super::reference;
 use crate::bundle::archive::{
-    Inventory, MAX_MEMBER, each_entry_with_seek, inside, list, unpacked_limit,
+    Inventory, MAX_MEMBER, below_root, each_entry_with_seek, list, unpacked_limit,
 };
 use crate::digest::Sha256;
 use crate::sys::stream::Bounded;
@@ -102,7 +102,7 @@ impl Saved {
         let mut inventory = Inventory::default();
         let (files, links) = (&mut self.files, &mut self.links);
         each_entry_with_seek(&self.file, |entry| {
-            let name = inside(&entry.path()?)?;
+            let name = below_root(&entry.path()?)?;
             inventory.count(&name)?;
             let kind = entry.header().entry_type();
             if kind.is_symlink() || kind.is_hard_link() {
@@ -258,7 +258,8 @@ impl Saved {
 
     /// Where the file of that name is.
     fn place(&self, name: &str) -> Result<(u64, u64)> {
-        let mut at = name.trim_start_matches("./");
+        let own = below_root(name.as_ref())?;
+        let mut at = &own;
         let mut links = 0;
         while let Some(target) = self.links.get(at) {
             links += 1;

@@ -9,12 +9,10 @@ use serde_json::Value;
 use super::is_empty;
 use super::warnings::{Warnings, kind, shorten};
 use crate::metadata::model::Interface;
+use crate::sys::host::ethernet_address;
 
-/// The digits of an Ethernet address.
-const MAC_DIGITS: usize = 12;
-
-/// The interfaces with their static addresses, in the order of the links. Links without an Ethernet
-/// address, such as InfiniBand, are passed over with a warning, and so is all that is not in the
+/// The interfaces with their static addresses, in the order of the links. Links without a hardware
+/// address are passed over with a warning, and so is all that is not in the
 /// format.
 pub(super) fn interfaces(data: &Value, warnings: &mut Warnings) -> Vec<Interface> {
     if !data.is_object() && !is_empty(data) {
@@ -171,15 +169,6 @@ fn interface(
         port: text(link, "vif_id").filter(|id| is_uuid(id)),
         ..Interface::default()
     })
-}
-
-/// The address in lower case with colons. The schemas also allow capitals and dashes.
-fn ethernet_address(text: &str) -> Option<String> {
-    let separator = if text.contains('-') { '-' } else { ':' };
-    let pairs: Vec<&str> = text.split(separator).collect();
-    let is_pair = |pair: &&str| pair.len() == 2 && pair.bytes().all(|b| b.is_ascii_hexdigit());
-    (pairs.len() == MAC_DIGITS / 2 && pairs.iter().all(is_pair))
-        .then(|| pairs.join(":").to_ascii_lowercase())
 }
 
 /// The MTU, if one is said. Whether the number can be used is decided where it is used.

@@ -1,19 +1,21 @@
 //! The settings in the cloud-configs among the parts of user-data: the file
 //! `/etc/appliance/config.yaml` that cloud-init writes, and the section `appliance:`.
 
+use std::fmt;
 use std::io::Read;
 
 use anyhow::{Context, Result, bail, ensure};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use flate2::read::MultiGzDecoder;
-use serde::Deserialize;
+use serde::de::{IgnoredAny, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use super::SECTION;
 use super::parts::{Kind, Part, SIZE_LIMIT, is_gzip, kind_of_start, parts};
 use crate::nodespec::settings::Settings;
-use crate::nodespec::yaml::{parse_others_yaml, parse_yaml};
+use crate::nodespec::yaml::{Others, parse_others_yaml, parse_yaml};
 use crate::paths::CONFIG;
 
 /// What some editors put before the first line.
@@ -36,9 +38,37 @@ pub struct Found {
 }
 
 /// The one key of a cloud-config that is only for this program.
-#[derive(Deserialize)]
 struct CloudConfig {
     appliance: Option<Settings>,
+}
+
+impl<'de> Deserialize<'de> for CloudConfig {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<CloudConfig, D::Error> {
+        deserializer.deserialize_map(OneKey)
+    }
+}
+
+/// Reads [`SECTION`]. The other keys may be anything.
+struct OneKey;
+
+impl<'de> Visitor<'de> for OneKey {
+    type Value = CloudConfig;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a cloud-config")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<CloudConfig, A::Error> {
+        let mut appliance = None;
+        while let Some(key) = members.next_key::<Others>()? {
+            if key.into_key() == SECTION {
+                appliance = members.next_value()?;
+            } else {
+                members.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok(CloudConfig { appliance })
+    }
 }
 
 /// Reads all parts of the data. cloud-init merges them: of each key, the last part that has it counts.
@@ -160,7 +190,7 @@ fn is_list(text: &str) -> bool {
         .lines()
         .filter(|line| !line.trim().is_empty() && !line.starts_with('#'));
     lines.next().is_some_and(|line| line.starts_with("- "))
-        && parse_others_yaml::<Value>(text).is_ok_and(|value| value.is_array())
+        && parse_others_yaml(text).is_ok_and(|Others(value)| value.is_array())
 }
 
 /// Whether the values of the parts before count where both have one; `None` if cloud-init loses the
@@ -169,7 +199,7 @@ pub(super) fn merging(text: &str, header: Option<&str>) -> Option<bool> {
     let mut said = header.unwrap_or_default().to_lowercase();
     let mut lines = text.lines();
     if lines.any(|line| line.starts_with("merge_how") || line.starts_with("merge_type")) {
-        let config: Value = parse_others_yaml(text).unwrap_or_default();
+        let Others(config) = parse_others_yaml(text).unwrap_or_default();
         let keys = [&config["merge_how"], &config["merge_type"]];
         let value = keys.into_iter().find(|value| !value.is_null());
         said += &value.map_or(String::new(), |value| value.to_string().to_lowercase());
@@ -182,7 +212,7 @@ pub(super) fn merging(text: &str, header: Option<&str>) -> Option<bool> {
 
 /// The settings in the file that the cloud-config writes.
 fn files(text: &str, is_merged: bool, found: &mut Found) -> Result<()> {
-    let config: Value = parse_others_yaml(text)?;
+    let Others(config) = parse_others_yaml(text)?;
     let Some(files) = config["write_files"].as_array() else {
         return Ok(());
     };
@@ -219,7 +249,7 @@ pub fn host_name(data: &[u8]) -> Option<String> {
         if !HOST_NAMES.iter().any(|key| text.contains(key)) {
             return None;
         }
-        let config: Value = parse_others_yaml(text).ok()?;
+        let Others(config) = parse_others_yaml(text).ok()?;
         let names = HOST_NAMES.iter().map(|key| config[key].as_str());
         names
             .flatten()

@@ -12,7 +12,7 @@ use mail_parser::decoders::quoted_printable::quoted_printable_decode;
 use mail_parser::{Encoding, Message, MessageParser, MessagePart, MimeHeaders, PartType};
 use serde_json::Value;
 
-use crate::nodespec::yaml::parse_others_yaml;
+use crate::nodespec::yaml::{Others, parse_others_yaml};
 
 /// The maximum size of unpacked user-data, in bytes. Nova accepts 49,149 bytes, which may be gzip.
 pub(super) const SIZE_LIMIT: u64 = 1 << 20;
@@ -257,8 +257,8 @@ fn exploded(part: Part) -> Result<Vec<Part>> {
     if part.kind != Kind::Archive {
         return Ok(vec![part]);
     }
-    let items: Value = match parse_others_yaml(&part.text()) {
-        Ok(items) => items,
+    let items = match parse_others_yaml(&part.text()) {
+        Ok(Others(items)) => items,
         Err(_) if !super::may_have_settings(&part.text()) => return Ok(vec![part]),
         Err(error) => return Err(error).with_context(|| format!("{}archive", part.prefix())),
     };

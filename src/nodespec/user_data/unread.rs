@@ -3,13 +3,12 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use serde_json::Value;
 
 use super::SECTION;
 use super::cloud_config::{BYTE_ORDER_MARK, begins_with_raw_mark, merging};
 use super::parts::{Kind, Part, is_gzip, parts, unpack_start};
 use crate::nodespec::spelling::SUGGESTION_DISTANCE;
-use crate::nodespec::yaml::parse_others_yaml;
+use crate::nodespec::yaml::{Others, parse_others_yaml};
 use crate::paths::CONFIG;
 
 const HEADER: &str = "#cloud-config";
@@ -164,7 +163,7 @@ fn of_unknown(part: &Part, text: &str) -> String {
 /// Why a cloud-config has no section, although it seems to. Its other content is cloud-init's, and may
 /// be what this program cannot parse.
 fn of_cloud_config(text: &str) -> Option<String> {
-    let config: Value = parse_others_yaml(text).ok()?;
+    let Others(config) = parse_others_yaml(text).ok()?;
     if config.is_array() && mentions(text) {
         return Some("it is a list; a cloud-config has keys".to_owned());
     }

@@ -13,6 +13,11 @@ fn what_cloud_init_takes_beside_the_section_is_passed_over() {
         &format!("write_files:\n- path: /etc/logo\n  content: !!binary {binary}\n"),
         "limit: .inf\nlow: -.INF\nnone: .nan\nmuch: 1e999\n",
         &format!("a: &a [x]\nb: [{aliases}]\n"),
+        &format!("deep: {}{}\n", "[".repeat(250), "]".repeat(250)),
+        "null: x\n",
+        "x:\n  22: a\n  true: b\n  null: c\n  1.5: d\n  2001-12-14: e\n",
+        "22: a\n~: b\n",
+        "write_files:\n- null: a\n  path: /a\n",
     ] {
         for text in [
             format!("#cloud-config\n{others}appliance:\n  role: master\n"),
