@@ -8,7 +8,11 @@ use std::process::{Command, Output};
 use std::sync::OnceLock;
 
 use appliance::bundle::repack::repack;
+use appliance::join::registry;
+use appliance::records::nodes::NodeRecord;
+use appliance::sys::root::Root;
 use serde_json::Value;
+use time::OffsetDateTime;
 
 use crate::harness::{Machine, directory, payload};
 
@@ -39,6 +43,14 @@ for unit; do
     printf 'Id=%s\nLoadState=loaded\nActiveState=%s\nSubState=%s\n' "$unit" "$state" "$sub"
     printf 'FragmentPath=/etc/systemd/system/%s\nNeedDaemonReload=%s\n\n' "$unit" "$stale"
 done
+"#;
+
+/// kubectl: the API server is healthy and has no objects.
+const KUBECTL: &str = r#"#!/bin/sh
+case "$*" in
+*/healthz) echo ok ;;
+*"-o json") echo '{"items": []}' ;;
+esac
 "#;
 
 /// Makes the directory `$1` a running system, in which `appliance` is a command of the script.
@@ -80,6 +92,12 @@ impl Living {
     pub fn new(arguments: &[&str]) -> Living {
         let machine = Machine::new();
         machine.installed(arguments);
+        let metadata = machine.root().join("config-drive");
+        let copied = Command::new("cp")
+            .arg("-r")
+            .args([machine.metadata(), metadata])
+            .status();
+        assert!(copied.unwrap().success());
         program(&machine, "usr/bin/docker", DOCKER);
         program(&machine, "usr/bin/systemctl", SYSTEMCTL);
         machine.put(
@@ -93,6 +111,30 @@ impl Living {
             living.machine.put(&path, &format!("{}\n", text("id")));
         }
         living
+    }
+
+    /// The same with an API server that is healthy and has no objects.
+    pub fn with_api_server(arguments: &[&str]) -> Living {
+        let living = Living::new(arguments);
+        // As large as the program in its place: the size tells whether the bundle is unpacked.
+        let kubectl = format!("{KUBECTL:\n<4096}");
+        let path = "opt/appliance/current/bin/kubectl";
+        program(&living.machine, path, &kubectl);
+        living
+    }
+
+    /// Notes that a worker joined this master.
+    pub fn joined(&self, worker: &str) {
+        let root = Root::open(&self.machine.root()).unwrap();
+        let record = NodeRecord {
+            address: "192.0.2.7".parse().unwrap(),
+            key: "its key".to_owned(),
+            machine: None,
+            token: "abcdef".parse().unwrap(),
+            seen: OffsetDateTime::now_utc(),
+        };
+        let nodes = registry::open(&root).unwrap().1;
+        nodes.note(worker, &record).unwrap();
     }
 
     /// The record of the images that the node needs.
@@ -112,9 +154,14 @@ impl Living {
             .expect("unshare of util-linux")
     }
 
-    /// Runs the program in it.
+    /// Runs the program in it. It has the address in its metadata, and the kernel's settings of a master.
     pub fn run(&self, arguments: &[&str]) -> Output {
-        self.script("ip link set lo up; appliance \"$@\"", arguments)
+        let script = "\
+            cd /proc/sys/net/ipv4; echo 1 >ip_forward; echo 1 >conf/all/rp_filter; \
+            echo 20000-40000 >ip_local_reserved_ports; cd /; \
+            ip link set lo up; ip link add ens3 type veth peer name wire; ip link set wire up; \
+            ip link set ens3 up; ip address add 192.168.1.102/24 dev ens3; appliance \"$@\"";
+        self.script(script, arguments)
     }
 }
 

@@ -11,6 +11,7 @@ use reqwest::blocking::Client;
 use serde_json::json;
 
 use crate::datastore::free_port;
+use crate::outputs::validate;
 
 /// The quota, in bytes: the smallest with which etcd works for a while.
 const QUOTA: u64 = 4 << 20;
@@ -91,6 +92,7 @@ fn alarms(report: &EtcdReport) -> &[String] {
 fn a_full_database_is_compacted_and_defragmented_and_takes_writes_again() {
     let etcd = Etcd::start();
     let before = etcd.cluster().report().unwrap();
+    validate("etcd-status", &before);
     assert!(before.is_sound() && !before.is_due(), "{before:?}");
     assert_eq!(before.members[0].name, "server02");
     while etcd.put(200_000) {}
@@ -101,6 +103,7 @@ fn a_full_database_is_compacted_and_defragmented_and_takes_writes_again() {
     let told = std::cell::RefCell::new(Vec::new());
     let announce = |step: &str| told.borrow_mut().push(step.to_owned());
     let after = etcd.cluster().maintain(&announce).unwrap();
+    validate("etcd-maintain", &after);
     assert_eq!(*told.borrow(), after.done);
     assert!(after.is_sound() && !after.is_due(), "{after:?}");
     assert!(after.members[0].bytes < full.members[0].bytes / 2);

@@ -19,7 +19,7 @@ use appliance::pki::encryption::{EncryptionKeys, resolve_encryption};
 use appliance::records::nodes::NodeRecord;
 use appliance::rotate::here::Here;
 use appliance::rotate::masters::{Masters, Several, Subject};
-use appliance::rotate::secrets::{HEAD, Node, SECRETS, State, Stored, rotate};
+use appliance::rotate::secrets::{HEAD, Node, SECRETS, State, Stored, rotate, show};
 use appliance::sys::change::Change;
 use appliance::sys::http;
 use appliance_cloud::server::{Answer, Server};
@@ -29,6 +29,7 @@ use time::OffsetDateTime;
 use crate::etcd::{Member, NAMES};
 use crate::harness::Machine;
 use crate::join::shared::Shared;
+use crate::outputs::validate;
 use crate::verify::assert_as_installed;
 
 /// A master whose API server is the test: it encrypts nothing, but names the key in etcd as a genuine one does.
@@ -111,6 +112,9 @@ fn masters_that_share_a_real_etcd_follow_each_other_and_a_rebuilt_one_counts_as_
     };
     let run = |number: usize, begin| rotate(&masters[number], &open(number), begin).unwrap();
     let report = run(0, true);
+    validate("secrets-rotate", &report);
+    let overview = show(&masters[0], &open(0)).unwrap();
+    validate("secrets-show", &overview);
     assert_eq!(
         (report.state, &report.behind[..]),
         (State::Waiting, &NAMES.map(str::to_owned)[1..])

@@ -26,6 +26,7 @@ use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
 use serde_json::{Value, json};
 
 use crate::harness::Machine;
+use crate::outputs::validate;
 use crate::rotate::prepared;
 use crate::verify::assert_as_installed;
 
@@ -381,6 +382,7 @@ fn on_an_installed_master_only_the_keys_of_service_accounts_change() {
     *tokens.0.borrow_mut() = vec!["default/a".to_owned()];
     let run = |wish| rotate(&here, &Alone::default(), &tokens, wish).unwrap();
     let report = run(BEGIN);
+    validate("certs-rotate-service-accounts", &report);
     assert_eq!((report.stage, report.pods.len()), (Stage::Anew, 1));
     assert_ne!(read(SERVICE_ACCOUNT_PRIVATE), key);
     assert_eq!(verifying(&read(SERVICE_ACCOUNT_PUBLIC)).unwrap().len(), 2);

@@ -25,6 +25,7 @@ use time::OffsetDateTime;
 
 use crate::harness::Machine;
 use crate::join::bed::{Bed, Node, authority, told};
+use crate::outputs::validate;
 use crate::rotate::prepared;
 
 /// The nodes and pods of a cluster, as a test chooses.
@@ -168,6 +169,7 @@ fn a_master_trusts_both_then_issues_anew_then_drops_the_old_one_and_waits_each_t
 
     set(&others.behind, &["server01"]);
     let report = run(&master, &others, &BEGIN);
+    validate("certs-rotate-ca", &report);
     assert_eq!(
         (report.stage, &report.behind[..]),
         (Stage::Both, &["server01".to_owned()][..])

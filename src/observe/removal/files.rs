@@ -284,7 +284,7 @@ fn is_in_a_written_directory(path: &str) -> bool {
     let (parent, name) = path.rsplit_once('/').unwrap_or_default();
     let is_plain = !name.is_empty() && !parent.split('/').any(|part| part == "..");
     // Of `/etc` itself, only files that have a rule of their own.
-    let written = paths::WRITTEN.iter().any(|known| *known == parent) && parent != "/etc";
+    let written = paths::WRITTEN.contains(&parent) && parent != "/etc";
     is_plain && (written || is_below(path, paths::WRITTEN_BELOW))
 }
 

@@ -302,7 +302,7 @@ impl Site {
         );
         command
             .arg(self.base())
-            .arg("--output")
+            .arg("--file")
             .arg(self.output())
             .arg("--payload")
             .arg(appliance())

@@ -6,7 +6,8 @@ use appliance::sys::stream::sha256_of_file;
 use serde_json::Value;
 
 use super::bed::{ROOMY, Site, failed, run, used};
-use crate::harness::said;
+use crate::harness::{document, said};
+use crate::outputs::validate;
 
 #[test]
 fn a_base_becomes_a_golden_image_without_booting() {
@@ -79,8 +80,9 @@ fn a_raw_disk_without_partitions_and_an_image_that_was_there_are_no_obstacle() {
     );
     fs::write(site.output(), "an older image").unwrap();
     fs::write(site.path("made/golden.qcow2.sha256"), "its digest").unwrap();
-    let output = site.build(&["--compress"]).output().unwrap();
+    let output = site.build(&["--compress", "-o", "json"]).output().unwrap();
     assert!(output.status.success(), "{}", said(&output));
+    validate("image-build", &document(&output));
     site.assert_clean(&["golden.qcow2", "golden.qcow2.sha256"]);
     let digest = fs::read_to_string(site.path("made/golden.qcow2.sha256")).unwrap();
     let expected = sha256_of_file(&site.output()).unwrap();

@@ -3,7 +3,7 @@
 mod cases;
 mod dockerd;
 mod firewall;
-mod machine;
+pub mod machine;
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,0 +1,90 @@
+//! What commands print on a system that runs.
+
+use std::sync::Arc;
+
+use appliance_cloud::server::{Answer, Server};
+
+use super::{Documents, appliance};
+use crate::fetch;
+use crate::harness::{Machine, document, payload, said};
+use crate::living::Living;
+use crate::preflight::machine::preflight;
+
+/// The node's metadata, in the system.
+const INPUTS: [&str; 2] = ["--metadata-dir", "/config-drive"];
+
+/// The documents of the commands that a node's operator and its units run.
+pub fn documents() -> Documents {
+    let mut documents = Documents::default();
+    let living = Living::new(&["--role", "single"]);
+    let mut run = |name: &str, arguments: &[&str]| {
+        let output = living.run(&[arguments, &["-o", "json"]].concat());
+        documents.add(name, &output);
+        document(&output)
+    };
+    run("status", &["status"]);
+    let created = run("token-create", &["token", "create"]);
+    let token = created["token"].as_str().unwrap().to_owned();
+    run("token-revoke", &["token", "revoke", &token]);
+    run("token-list", &["token", "list"]);
+    living.joined("worker");
+    run("node-list", &["node", "list"]);
+    run("node-release", &["node", "release", "worker"]);
+    run("node-guard", &["node", "guard"]);
+    run("images-ensure", &["images", "ensure"]);
+    run("backup-list", &["backup", "list", "--to", "/config-drive"]);
+    run("certs-renew", &[&["certs", "renew"], &INPUTS[..]].concat());
+    let master = Living::with_api_server(&[]);
+    for (name, arguments) in [
+        ("addons-apply", &["addons", "apply"][..]),
+        ("check", &["check", "--no-pods"]),
+    ] {
+        let output = master.run(&[arguments, &["-o", "json"]].concat());
+        documents.add(name, &output);
+    }
+    removed(&mut documents);
+    fetched(&mut documents);
+    documents
+}
+
+/// A machine before it is a node, and after.
+fn removed(documents: &mut Documents) {
+    let machine = Machine::new();
+    documents.add("preflight", &preflight(&machine, "worker", &["-o", "json"]));
+    let mut plan = machine.command("plan", &payload(), &["-o", "json"]);
+    documents.add("plan", &plan.output().unwrap());
+    machine.installed(&[]);
+    let root = machine.root();
+    let root = root.to_str().unwrap();
+    documents.add(
+        "reset",
+        &appliance(&["reset", "--root", root, "--yes", "-o", "json"]),
+    );
+}
+
+/// A bundle from a server.
+fn fetched(documents: &mut Documents) {
+    let (workshop, archive) = fetch::workshop(None);
+    let server = Server::start(move |request| Answer::file(&Arc::clone(&archive), request));
+    let mirror = format!("example.org={}", server.url());
+    let bundle = ["--bundle", "@definition", "--mirror", &mirror, "-o", "json"];
+    let mut add = |name: &str, arguments: &[&str]| {
+        documents.add(name, &workshop.run(&[arguments, &bundle[..]].concat()));
+    };
+    add("bundle-fetch", &["bundle", "fetch"]);
+    add("bundle-lock", &["bundle", "lock"]);
+    let exported = [
+        "bundle",
+        "export",
+        "--bundle",
+        "@definition",
+        "--file",
+        "@tar",
+    ];
+    let exported = workshop.run(&exported);
+    assert!(exported.status.success(), "{}", said(&exported));
+    documents.add(
+        "bundle-import",
+        &workshop.run(&["bundle", "import", "@tar", "-o", "json"]),
+    );
+}
