@@ -69,8 +69,10 @@ pub fn directory_in(dir: &Path) -> io::Result<Directory> {
     remove_leftovers(dir);
     loop {
         let made = builder().tempdir_in(dir)?;
-        let Ok(lock) = File::open(made.path()) else {
-            continue;
+        let lock = match File::open(made.path()) {
+            // Another run took it for what a killed run left.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            opened => opened?,
         };
         if is_ours(&lock, made.path())? {
             return Ok(Directory {
