@@ -11,7 +11,7 @@ use appliance::bundle::definition::Definition;
 use appliance::bundle::pack::{Places, pack};
 use appliance::bundle::repack::repack;
 use appliance::sys::progress::Silent;
-use appliance_vm::cluster::TUTORIAL;
+use appliance_vm::cluster::{FIVE, TUTORIAL};
 use appliance_vm::drive;
 use appliance_vm::machine::Clock;
 use serde_json::Value;
@@ -248,5 +248,44 @@ fn nodes_follow_their_master_and_a_broken_bundle_stops_at_the_first_of_them() {
     writer.goes_on(&mut bed);
 
     all_have(&mut bed, "repaired");
+    nothing_is_lost(&mut bed, &writer);
+}
+
+/// Three masters and a worker. Every API server answers the writer of the first one until its own restart.
+#[test]
+#[ignore = "boots virtual machines; make e2e-upgrade runs it"]
+fn masters_follow_one_after_the_other() {
+    let volume = tempfile::tempdir().unwrap();
+    another(volume.path(), "newer", None);
+    let flavor = Flavor {
+        memory: drive::MEMORY,
+        cpus: drive::CPUS,
+        clock: Clock::OfTheWall,
+        beside: Some(volume.path().to_owned()),
+    };
+    let nodes = [MASTER, "server04", "server05", WORKER];
+    let mut bed = Bed::new(&FIVE, &flavor, |token| {
+        let entry = |name: &str| {
+            let role = if name == WORKER { "worker" } else { "master" };
+            format!(
+                "  - {{name: {name}, role: {role}, address: {}}}\n",
+                address(name)
+            )
+        };
+        let inventory: String = nodes.iter().map(|name| entry(name)).collect();
+        format!("  inventory:\n{inventory}  join: {{token: {token}, ttl: 2h, uses: 3}}")
+    });
+    bed.switch_on(&nodes);
+    bed.wait_for_bring_up();
+    let writer = Writer::start("upgrade", MASTER, &mut bed, ADMIN);
+    bed.shell(MASTER, BACKUP);
+    lead(&mut bed, "newer", 0);
+    let digests = nodes.map(|name| bed.status(name)["node"]["digest"].clone());
+    assert!(
+        digests.iter().all(|digest| *digest == digests[0]),
+        "{digests:?}"
+    );
+    let status = bed.shell("server05", &format!("{APPLIANCE} status"));
+    assert!(status.contains("every node has it"), "{status}");
     nothing_is_lost(&mut bed, &writer);
 }
