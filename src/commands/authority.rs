@@ -83,22 +83,33 @@ pub fn show(inputs: &NodeInputs, required_key: Option<&str>, output: Output) -> 
     Ok(Outcome::Done)
 }
 
-/// On a worker, takes the authorities that the master trusts. If that fails, there is only a warning: the renewal of
-/// certificates goes on.
-pub fn follow(this: &Prepared<'_>) -> Result<()> {
+/// On a worker, takes the authorities that the master trusts. If that fails now, there is only a warning. Returns the
+/// error if no master accepts this node any longer: the renewal of certificates goes on, and then the command fails.
+pub fn follow(this: &Prepared<'_>) -> Result<Option<anyhow::Error>> {
     let root = Root::open("/".as_ref())?;
     let is_worker = records::state(&root)?.is_some_and(|state| {
         state.role == Role::Worker.to_string() && state.profile == Profile::WithCa.to_string()
     });
     if !is_worker {
-        return Ok(());
+        return Ok(None);
     }
-    match take(this) {
+    let fails = |error: &anyhow::Error| {
+        log::warn!("cannot take the authorities that the master trusts: {error:#}");
+    };
+    let (machine, _lock) = match this.locked() {
+        Ok(locked) => locked,
+        Err(error) => {
+            fails(&error);
+            return Ok(None);
+        }
+    };
+    match node::follow(machine, RENEWAL) {
         Ok(true) => log::info!("this node has taken the authorities that the master trusts"),
         Ok(false) => {}
-        Err(error) => log::warn!("cannot take the authorities that the master trusts: {error:#}"),
+        Err(error) if error.is::<Refused>() => return Ok(Some(error)),
+        Err(error) => fails(&error),
     }
-    Ok(())
+    Ok(None)
 }
 
 /// On one of several masters, continues a rotation that another one began, if there is one. While etcd does not answer,
@@ -130,9 +141,4 @@ pub fn is_under_way(subject: Subject, left: Option<&str>) -> Result<bool> {
         log::warn!("cannot find out whether a rotation is under way ({what}): {error:#}");
         false
     }))
-}
-
-fn take(this: &Prepared<'_>) -> Result<bool> {
-    let (machine, _lock) = this.locked()?;
-    node::follow(machine, RENEWAL)
 }

@@ -95,12 +95,16 @@ pub fn run(command: &Certs, required_key: Option<&str>, named: &Named) -> Result
         }
         Certs::Renew { inputs, waiting } => {
             let this = Prepared::new(inputs, *waiting, required_key);
-            authority::follow(&this)?;
+            let left_out = authority::follow(&this)?;
             let renewed = install::renew(&this)?;
             authority::follow_masters(&this)?;
             secrets::follow(&this)?;
             service_accounts::follow(&this)?;
             print::result(output, &Renewed { renewed }, |_| ())?;
+            if let Some(error) = left_out {
+                // The timer's unit fails, too.
+                return Err(error);
+            }
         }
     }
     Ok(Outcome::Done)

@@ -6,6 +6,7 @@ use time::{Duration, OffsetDateTime};
 use super::ask::{at_any_master, authority};
 use super::{Context, OnDisk};
 use crate::components::{self, AUTHORITY, ETCD_AUTHORITY, KUBELET_CLIENT};
+use crate::nodespec::Refused;
 use crate::paths;
 use crate::pki::issue::BACKDATED;
 use crate::pki::{self, AuthorityRequest, Existing, GivenAuthority, Issued, Secret, inspect};
@@ -18,6 +19,9 @@ use crate::sys::tls::Identity;
 /// The authorities (PEM) that the cluster of this worker trusts, as a master says and the newest authority that this node
 /// trusts has signed. Tells the master which ones this
 /// node has taken: `taken` is SHA-256 of the file.
+///
+/// # Errors
+/// [`Refused`] if no master accepts this node any longer, and the operator has to act first.
 pub fn ask_authorities(context: &Context<'_>, taken: Option<&str>) -> Result<String> {
     let read = |path: &str| {
         let found = context.root.read(path)?;
@@ -33,7 +37,10 @@ pub fn ask_authorities(context: &Context<'_>, taken: Option<&str>) -> Result<Str
     let asked = at_any_master(context, trusted.as_deref(), |master| {
         master.trust(&identity, taken)
     });
-    asked.map_err(Failure::into_error)
+    asked.map_err(|failure| match failure {
+        Failure::Permanent(error) => Refused::because(error).into(),
+        Failure::Transient(error, _) => error,
+    })
 }
 
 /// Writes the authorities `pem`, which [`ask_authorities`] accepted from a master. Nothing else of the node changes here.

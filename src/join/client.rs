@@ -15,8 +15,8 @@ use time::{Duration as Span, OffsetDateTime};
 
 use super::late::GRACE;
 use super::message::{
-    CertificateSigningRequest, Certificates, FOLLOW, HELLO, Hello, JOIN, Join, MAX_ANSWER, RENEW,
-    Reason, Refusal, SERVICE_NAME, TRUST, Trusted, Welcome,
+    CertificateSigningRequest, Certificates, FOLLOW, HELLO, Hello, JOIN, JOIN_AGAIN, Join,
+    MAX_ANSWER, RENEW, Reason, Refusal, SERVICE_NAME, TRUST, Trusted, Welcome,
 };
 use super::proof::{Asked, Transcript};
 use super::sealed::{self, Half, MasterKeys};
@@ -293,7 +293,7 @@ impl Worker<'_> {
             .header("content-type", "application/json")
             .body(body)
             .send()
-            .map_err(|error| self.unreachable(&error))?;
+            .map_err(|error| self.unreachable(path, &error))?;
         let status = response.status();
         let answer = read(response).map_err(|error| transient(error.context(self.to_string())))?;
         if status == StatusCode::OK {
@@ -311,7 +311,7 @@ impl Worker<'_> {
         }
     }
 
-    fn unreachable(&self, error: &reqwest::Error) -> Failure {
+    fn unreachable(&self, path: &str, error: &reqwest::Error) -> Failure {
         let cause = http::root_cause(error);
         if http::is_expired(error) {
             return transient(anyhow!(
@@ -325,6 +325,12 @@ impl Worker<'_> {
         }
         if let Some(about_time) = http::refused_for_time(error) {
             return transient(anyhow!("{self}: {about_time}"));
+        }
+        if http::is_tls_refusal(error) && matches!(path, RENEW | TRUST | FOLLOW) {
+            return permanent(anyhow!(
+                "{self} and this node do not trust each other's certificates ({cause}): the cluster replaced its \
+                 authorities while this node was off, or another machine has the master's address; {JOIN_AGAIN}"
+            ));
         }
         if http::is_tls_refusal(error) {
             return transient(anyhow!(

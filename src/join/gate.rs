@@ -11,7 +11,9 @@ use super::csr::{self, Allowed, Checked};
 use super::follow::{Follow, Offer, Offered};
 use super::followers::{Followers, Taken};
 use super::late::GRACE;
-use super::message::{Certificates, Hello, Join, Reason, Refusal, Renew, Trust, Trusted, Welcome};
+use super::message::{
+    Certificates, Hello, JOIN_AGAIN, Join, Reason, Refusal, Renew, Trust, Trusted, Welcome,
+};
 use super::nodes::{Applicant, AskCluster, Nodes, copy};
 use super::proof::Asked;
 use super::rollout::Rollouts;
@@ -354,8 +356,7 @@ impl<'a> Gate<'a> {
         }
         let Some(record) = self.nodes.all()?.remove(name) else {
             return not_yours(format!(
-                "{name} did not join here; join again with a token: `appliance token create` on a \
-                 master makes one"
+                "{name} did not join here, or its name was released; {JOIN_AGAIN}"
             ));
         };
         if record.key != inspect::fingerprint(&shown) {

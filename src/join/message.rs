@@ -200,6 +200,11 @@ pub enum Reason {
     Unavailable,
 }
 
+/// How a node that no master accepts any longer joins again. Its present keys and certificates are kept.
+pub const JOIN_AGAIN: &str = "to join again, make a token on a master (`appliance token create`), put it into \
+     /etc/appliance/config.yaml on this node (`join: {token: TOKEN}`), and run this here: `mv /etc/kubernetes/ca \
+     /etc/kubernetes/ca.old && appliance install`";
+
 impl Reason {
     /// The HTTP status of a refusal with this reason.
     pub fn status(self) -> u16 {

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use rcgen::{KeyPair, PublicKeyData};
+use rcgen::KeyPair;
 use ring::signature::{
     ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, RSA_PKCS1_2048_8192_SHA256,
     UnparsedPublicKey, VerificationAlgorithm,
@@ -32,7 +32,7 @@ impl AccountKey {
 
     /// Its public key: a SubjectPublicKeyInfo in DER.
     pub fn public(&self) -> Vec<u8> {
-        self.0.subject_public_key_info()
+        key::public(&self.0)
     }
 
     /// Its public key in PEM.

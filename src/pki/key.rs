@@ -4,7 +4,7 @@ use anyhow::{Context, Result, anyhow};
 use pkcs8::der::asn1::Null;
 use pkcs8::der::{AnyRef, Decode, Encode};
 use pkcs8::{AlgorithmIdentifierRef, ObjectIdentifier, PrivateKeyInfo};
-use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256};
+use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PublicKeyData};
 use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair};
 use rustls::pki_types::pem::PemObject;
@@ -36,6 +36,11 @@ pub fn read(pem: &[u8]) -> Result<KeyPair> {
     KeyPair::try_from(&PrivatePkcs8KeyDer::from(pkcs8)).map_err(|_| {
         anyhow!("its key is neither RSA of 2048 bits and more nor ECDSA on P-256 or P-384")
     })
+}
+
+/// The public key of `key`: a SubjectPublicKeyInfo in DER.
+pub fn public(key: &KeyPair) -> Vec<u8> {
+    key.subject_public_key_info()
 }
 
 /// A new key, ECDSA on P-256. Unlike `KeyPair::generate`, it does not panic if the system provides no random

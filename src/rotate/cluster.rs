@@ -24,12 +24,15 @@ use crate::join::registry;
 use crate::join::shared::Etcd;
 use crate::paths::ROTATION_SINCE;
 use crate::sys::retry::transient;
+use crate::sys::root::Root;
 use crate::sys::waiting::awaited;
 
 /// How long the controller manager may take to put the authorities into all tokens of service accounts.
 const TOKENS: Duration = Duration::from_secs(300);
 /// The longest pause between two looks at them.
 const PAUSE: Duration = Duration::from_secs(5);
+/// How far the clocks of masters may be apart. A later time is that of a wrong clock.
+const MOST_APART: Duration = Duration::from_secs(300);
 /// The unit of the times in Kubernetes' objects.
 const SECOND: Duration = Duration::from_secs(1);
 /// Where containers find the token of their service account.
@@ -75,7 +78,7 @@ impl Cluster for Seen<'_> {
                 ))),
             }
         })?;
-        let since = since(self.0, pem)?;
+        let since = since(&self.0.root, pem)?;
         if let Ok(wait) = Duration::try_from(since - OffsetDateTime::now_utc()) {
             // With another master's clock, the time may be far away.
             thread::sleep(wait.min(SECOND));
@@ -91,21 +94,30 @@ fn names(list: &Value) -> Vec<String> {
     names.map(str::to_owned).collect()
 }
 
-/// Since when all tokens come with the authorities `pem`: the next second, or as an earlier run recorded, on any master.
-fn since(machine: &Machine, pem: &str) -> Result<OffsetDateTime> {
-    if let Some(etcd) = registry::etcd(&machine.root)? {
+/// Since when all tokens come with the authorities `pem`: the next second, or as an earlier run recorded, on any master of
+/// the cluster of the master at `root`. A recorded time in the future counts as now.
+pub fn since(root: &Root, pem: &str) -> Result<OffsetDateTime> {
+    if let Some(etcd) = registry::etcd(root)? {
         return shared_since(&etcd, &Sha256::of(pem.as_bytes()).to_string());
     }
-    if let Some(text) = machine.root.read(ROTATION_SINCE)? {
+    if let Some(text) = root.read(ROTATION_SINCE)? {
         let text = String::from_utf8_lossy(&text).into_owned();
         let time = OffsetDateTime::parse(text.trim(), &Rfc3339);
-        return time.with_context(|| {
+        let time = time.with_context(|| {
             format!("{ROTATION_SINCE} is no time; remove it, and run this again")
-        });
+        })?;
+        if is_possible(time) {
+            return Ok(time);
+        }
     }
     let time = next_second();
-    note_tokens(&machine.root, &time.format(&Rfc3339)?)?;
+    note_tokens(root, &time.format(&Rfc3339)?)?;
     Ok(time)
+}
+
+/// Whether a clock that is right can have said this time. After a later one, no pod would ever be new enough.
+fn is_possible(time: OffsetDateTime) -> bool {
+    time <= OffsetDateTime::now_utc() + MOST_APART
 }
 
 /// Kubernetes records when a pod was created in whole seconds: in the second that has begun, a pod may be older or newer.
@@ -133,7 +145,8 @@ fn shared_since(etcd: &Etcd, digest: &str) -> Result<OffsetDateTime> {
             .get(RECORD)
             .and_then(|found| found.text.as_deref());
         let known: Option<Since> = text.and_then(|text| serde_json::from_slice(text).ok());
-        if let Some(known) = known.filter(|known| known.authorities == digest) {
+        let is_it = |known: &Since| known.authorities == digest && is_possible(known.time);
+        if let Some(known) = known.filter(is_it) {
             return Ok(known.time);
         }
         let now = Since {

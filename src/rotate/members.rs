@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::authority::Members;
 use super::masters::Subject;
-use crate::clients::mtls;
+use crate::clients::{etcd, mtls};
 use crate::components::ETCD_CERTIFICATE;
 use crate::join::registry;
 use crate::join::shared::{Etcd, Listing};
@@ -98,6 +98,9 @@ impl Turns {
         let own = &self.names.name;
         match whose(&listing) {
             Some(turn) if turn.master == *own => return Ok(()),
+            Some(turn) if self.is_gone(&turn.master).map_err(transient)? => {
+                log::warn!("{} is no master any more; its turn ends", turn.master);
+            }
             Some(turn) => {
                 return Err(transient(anyhow!(
                     "{0} restarts its services; members of etcd restart one after the other. If nothing runs there, run this \
@@ -115,6 +118,19 @@ impl Turns {
             true => Ok(()),
             false => Err(transient(anyhow!("another master took the turn just now"))),
         }
+    }
+
+    /// Whether `name` is no master of the cluster any more. The names on this machine can be older than the cluster, so
+    /// etcd has to say the same.
+    fn is_gone(&self, name: &str) -> Result<bool> {
+        let masters = &self.names.masters;
+        if masters.iter().any(|master| master.name == name) {
+            return Ok(false);
+        }
+        let client = mtls::client(&self.root, ETCD_CERTIFICATE, ANSWER)?;
+        let addresses: Vec<Ipv4Addr> = masters.iter().map(|master| master.address).collect();
+        let members = etcd::known_members(&client, &addresses)?;
+        Ok(members.iter().all(|member| member.name != name))
     }
 
     fn end(&self) -> Result<(), Failure> {

@@ -12,7 +12,9 @@ use crate::clients::systemd;
 use crate::digest::Sha256;
 use crate::enroll::{Joining, ask_authorities, take_authorities};
 use crate::install::Machine;
-use crate::paths::{CA_CERTIFICATE, KUBELET_KUBECONFIG, KUBELET_PKI_DIR, TAKEN};
+use crate::paths::{
+    CA_CERTIFICATE, CALICO_KUBECONFIG, KUBELET_KUBECONFIG, KUBELET_PKI_DIR, PROXY_KUBECONFIG, TAKEN,
+};
 use crate::pki::inspect::is_signed_by;
 use crate::plan::{Plan, Step};
 use crate::records::run::RENEW;
@@ -72,10 +74,35 @@ pub fn kubelet_follows(root: &Root) -> Result<bool> {
         Some(pem) => Some(pem),
         None => root.read(&format!("{KUBELET_PKI_DIR}/kubelet-client.crt"))?,
     };
-    let trusts = String::from_utf8_lossy(&kubeconfig).contains(&BASE64.encode(&authorities));
+    let trusts = has_authorities(&kubeconfig, &authorities);
     let is_signed =
         certificate.is_some_and(|pem| is_signed_by(&pem, &authorities).unwrap_or(false));
     Ok(trusts && is_signed)
+}
+
+/// Whether the `kubeconfig` trusts `authorities` (PEM).
+fn has_authorities(kubeconfig: &[u8], authorities: &[u8]) -> bool {
+    String::from_utf8_lossy(kubeconfig).contains(&BASE64.encode(authorities))
+}
+
+/// The digest of the authorities that the worker at `root` has taken whole, as its files say; `None` if it has not taken
+/// them, or if a file is another one since then, as after a restore of `/etc`.
+pub fn taken(root: &Root) -> Result<Option<String>> {
+    let Some(noted) = root.read(TAKEN)? else {
+        return Ok(None);
+    };
+    let authorities = root.read(CA_CERTIFICATE)?.unwrap_or_default();
+    let digest = digest_of(&authorities);
+    if String::from_utf8_lossy(&noted) != digest {
+        return Ok(None);
+    }
+    for path in [PROXY_KUBECONFIG, CALICO_KUBECONFIG, KUBELET_KUBECONFIG] {
+        let kubeconfig = root.read(path)?;
+        if kubeconfig.is_some_and(|text| !has_authorities(&text, &authorities)) {
+            return Ok(None);
+        }
+    }
+    Ok(Some(digest))
 }
 
 /// Makes the kubelet request its certificate again. It copies the authorities into a kubeconfig of its own when it
@@ -109,10 +136,7 @@ fn renew_kubelet(machine: &Machine) -> Result<()> {
 /// changed. It can be cut anywhere and run again.
 pub fn follow(machine: &Machine, limit: Duration) -> Result<bool> {
     let (root, context) = (&machine.root, machine.context());
-    let known = root
-        .read(TAKEN)?
-        .map(|text| String::from_utf8_lossy(&text).into_owned());
-    let known = known.filter(|digest| digest != TAKING);
+    let known = taken(root)?;
     let pem = ask_authorities(&context, known.as_deref())?;
     let wanted = digest_of(pem.as_bytes());
     if known.as_ref() == Some(&wanted) {
@@ -127,7 +151,7 @@ pub fn follow(machine: &Machine, limit: Duration) -> Result<bool> {
         take_authorities(root, &pem)?;
         settle(machine, Joining::Now(Some(limit)))?;
     }
-    note_taken(root, &wanted)?;
-    ask_authorities(&context, Some(&wanted))?;
+    note_taken(root, &digest(root)?)?;
+    ask_authorities(&context, taken(root)?.as_deref())?;
     Ok(!is_settled)
 }

@@ -67,6 +67,7 @@ mod reset;
 mod rotate;
 mod rotate_accounts;
 mod rotate_ca;
+mod rotate_lost;
 mod rotate_masters;
 mod rotate_own_ca;
 mod rotate_shared;

@@ -55,7 +55,7 @@ pub const BEGIN: Wish = Wish {
     without_pods: false,
     given: None,
 };
-const GO_ON: Wish = Wish {
+pub const GO_ON: Wish = Wish {
     begin: false,
     without_pods: false,
     given: None,
@@ -126,7 +126,7 @@ fn files(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     all
 }
 
-fn ca_files(machine: &Machine) -> BTreeMap<PathBuf, Vec<u8>> {
+pub fn ca_files(machine: &Machine) -> BTreeMap<PathBuf, Vec<u8>> {
     files(&machine.root().join(&paths::CA_DIR[1..]))
 }
 
@@ -140,14 +140,14 @@ pub fn of_authorities(machine: &Machine) -> BTreeMap<PathBuf, Vec<u8>> {
     all
 }
 
-fn installed() -> (Machine, Installed) {
+pub fn installed() -> (Machine, Installed) {
     let machine = Machine::new();
     machine.installed(&[]);
     let prepared = prepared(&machine, &[]);
     (machine, prepared)
 }
 
-fn run(master: &Installed, others: &Others, wish: &Wish) -> Report {
+pub fn run(master: &Installed, others: &Others, wish: &Wish) -> Report {
     rotated(master, others, wish).unwrap()
 }
 
@@ -263,7 +263,7 @@ fn a_master_trusts_both_then_issues_anew_then_drops_the_old_one_and_waits_each_t
 }
 
 /// The nodes of the first cluster as often as the number says, then those of the second one.
-struct Then<'a>(&'a Others, &'a Others, Cell<usize>);
+pub struct Then<'a>(pub &'a Others, pub &'a Others, pub Cell<usize>);
 
 impl Cluster for Then<'_> {
     fn behind(&self, digest: &str) -> Result<Vec<String>> {

@@ -395,3 +395,30 @@ fn a_master_that_rotates_to_other_authorities_keeps_them_and_one_that_only_made_
     three.complete(true).unwrap();
     three.is_rotated();
 }
+
+#[test]
+fn a_master_gets_a_lost_key_from_the_others_and_takes_no_other_one() {
+    let three = Three::new();
+    for number in 0..2 {
+        three.run(number, number == 0).unwrap();
+    }
+    let path = three.machines[1]
+        .root()
+        .join(&paths::NEXT_AUTHORITY_KEY[1..]);
+    let key = fs::read(&path).unwrap();
+    fs::remove_file(&path).unwrap();
+    three.run(1, false).unwrap();
+    assert!(fs::read(&path).unwrap() == key);
+    fs::write(&path, "nonsense").unwrap();
+    let error = three.run(1, false).unwrap_err();
+    assert!(
+        error.is::<Refused>() && error.to_string().contains("is not the private key of"),
+        "{error:#}"
+    );
+    assert_eq!(fs::read_to_string(&path).unwrap(), "nonsense");
+    fs::rename(&path, path.with_extension("old")).unwrap();
+    three.run(1, false).unwrap();
+    fs::remove_file(path.with_extension("old")).unwrap();
+    three.complete(false).unwrap();
+    three.is_rotated();
+}

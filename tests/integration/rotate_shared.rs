@@ -1,6 +1,7 @@
 //! What three masters share in a real etcd during a rotation of the authorities, or of the key of service accounts.
 
 use std::cell::Cell;
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
@@ -85,6 +86,59 @@ fn members_of_a_real_etcd_restart_one_after_the_other_while_the_others_are_healt
     // It gave the turn back.
     let error = format!("{:#}", turns(&shared, 1).in_turn(&work).unwrap_err());
     assert!(error.contains("is not healthy"), "{error}");
+}
+
+#[test]
+fn the_turn_of_a_master_that_is_gone_is_taken() {
+    let mut shared = Shared::new(14);
+    all_members(&mut shared);
+    let root = shared.members[2].root();
+    let names = registry::names(&root).unwrap().unwrap();
+    let gone = Turns::new(&root, names, Duration::from_secs(3));
+    assert!(gone.in_turn(&|| bail!("cut")).is_err());
+    let root = shared.members[0].root();
+    let mut names = registry::names(&root).unwrap().unwrap();
+    names.masters.retain(|master| master.name != NAMES[2]);
+    let left = Turns::new(&root, names, Duration::from_secs(3));
+    // The names here may be older than the cluster.
+    let error = left.in_turn(&|| Ok(())).unwrap_err().to_string();
+    assert!(
+        error.starts_with("server05 restarts its services"),
+        "{error}"
+    );
+    shared.members[2].stop();
+    let list = shared.members[0].etcdctl(&["member", "list"]).unwrap();
+    let line = list.lines().find(|line| line.contains(NAMES[2])).unwrap();
+    let id = line.split(',').next().unwrap();
+    shared.members[0]
+        .etcdctl(&["member", "remove", id])
+        .unwrap();
+    let worked = Cell::new(false);
+    left.in_turn(&|| {
+        worked.set(true);
+        Ok(())
+    })
+    .unwrap();
+    assert!(worked.get() && !left.has_turn().unwrap());
+}
+
+#[test]
+fn a_strange_record_is_removed_by_the_command_that_the_error_gives() {
+    let mut shared = Shared::new(15);
+    shared.start();
+    let member = &shared.members[0];
+    shared.set("authorities/agreed", "strange");
+    let several = Several::open(&member.root(), Subject::Authorities).unwrap();
+    let several = several.unwrap();
+    let error = several.agreed().unwrap_err().to_string();
+    let command = error.split('`').nth(1).unwrap();
+    let dir = member.root().resolve(paths::KUBERNETES_DIR).unwrap();
+    let command = command
+        .replace("127.0.0.1", &member.address().to_string())
+        .replace(paths::KUBERNETES_DIR, &dir.display().to_string());
+    let removed = Command::new("sh").args(["-c", &command]).output().unwrap();
+    assert!(removed.status.success(), "{removed:?}");
+    assert!(several.agreed().unwrap().is_none());
 }
 
 #[test]

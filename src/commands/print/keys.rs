@@ -89,6 +89,11 @@ pub fn authorities(report: &authority::Report, dry_run: bool) {
             "restart them, so that they still trust the API server: kubectl delete pod -n NAMESPACE NAME"
         );
     }
+    if report.stage == authority::Stage::Anew {
+        say!(
+            "kubeconfigs on other machines end with the old authority; write them again now: appliance kubeconfig"
+        );
+    }
     if report.stage != authority::Stage::None {
         say!("then run this here: appliance certs rotate-ca --continue");
     } else if dry_run {

@@ -195,13 +195,42 @@ impl Files {
             return Ok(Stage::None);
         };
         let public = self.verifying()?;
-        let next = AccountKey::read(next).context(paths::NEXT_SERVICE_ACCOUNT)?;
+        let next = AccountKey::read(next).context(paths::NEXT_SERVICE_ACCOUNT);
+        let next = next.map_err(Refused::because)?;
         let key = AccountKey::read(&self.key).context(paths::SERVICE_ACCOUNT_PRIVATE)?;
         Ok(match () {
             () if !public.contains(&next.public()) => Stage::Made,
             () if key.public() != next.public() => Stage::Both,
             () if public.len() > 1 => Stage::Anew,
             () => Stage::Dropped,
+        })
+    }
+
+    /// Refuses files that say that a rotation is under way, and lack its new private key.
+    fn refuse_lost(&self) -> Result<()> {
+        let public = self.verifying()?;
+        if self.next.is_some() || public.len() < 2 {
+            return Ok(());
+        }
+        let (next, own) = (paths::NEXT_SERVICE_ACCOUNT, paths::SERVICE_ACCOUNT_PRIVATE);
+        let key = AccountKey::read(&self.key).context(own);
+        let key = key.map_err(Refused::because)?;
+        let is_new = public.last() == Some(&key.public());
+        let way = match is_new {
+            true => format!(
+                "This machine has it: `install -D -m 0600 {own} {next} && appliance certs rotate-service-accounts \
+                 --continue`. Or"
+            ),
+            false => "Bring it back from a backup of this machine. Or".to_owned(),
+        };
+        bail!(Refused {
+            problems: vec![format!(
+                "{} has {} public keys, and {next} is missing: a rotation is not complete, and the old key is still \
+                 trusted. {way} begin another rotation, which drops all of these keys: `appliance certs \
+                 rotate-service-accounts`",
+                paths::SERVICE_ACCOUNT_PUBLIC,
+                public.len()
+            )],
         })
     }
 
@@ -216,9 +245,12 @@ pub fn show(node: &dyn Node, masters: &dyn Masters, tokens: &dyn Tokens) -> Resu
     let files = node.files()?;
     let agreed = masters.agreed()?;
     let mut report = Report::new(files.stage()?);
-    if let Some(agreed) = &agreed {
-        report.behind = masters.behind(agreed)?;
-        report.stage = report.stage.min(Agreement::read(agreed)?.stage);
+    match &agreed {
+        Some(agreed) => {
+            report.behind = masters.behind(agreed)?;
+            report.stage = report.stage.min(Agreement::read(agreed)?.stage);
+        }
+        None => files.refuse_lost()?,
     }
     if report.stage == Stage::Anew
         && let Some(next) = &files.next
@@ -246,7 +278,10 @@ pub fn rotate(
         let files = node.files()?;
         let Some(agreed) = masters.agreed()? else {
             match (files.stage()?, &files.next) {
-                (Stage::None, _) | (_, None) if !begin => return Ok(report),
+                (Stage::None, _) | (_, None) if !begin => {
+                    files.refuse_lost()?;
+                    return Ok(report);
+                }
                 (Stage::None, _) | (_, None) => {
                     node.refuse_other_changes()?;
                     files.verifying()?;

@@ -451,3 +451,25 @@ fn a_key_that_other_masters_do_not_know_is_kept() {
     cluster.complete(GO_ON).unwrap();
     cluster.has_only_a_new_key(&old);
 }
+
+#[test]
+fn a_new_key_that_is_lost_does_not_end_the_rotation() {
+    let cluster = Cluster::new(1);
+    let old = cluster.masters[0].files.borrow().key.clone();
+    // Pods have old tokens: the new key signs, and the old one is trusted.
+    let report = cluster.at(0, BEGIN).unwrap();
+    assert_eq!(report.stage, Stage::Anew);
+    let lost = cluster.masters[0].files.borrow_mut().next.take();
+    let error = cluster.at(0, GO_ON).unwrap_err();
+    let text = error.to_string();
+    assert!(
+        error.is::<Refused>() && text.contains("install -D -m 0600"),
+        "{text}"
+    );
+    cluster.masters[0].files.borrow_mut().next = Some(Secret::new(b"nonsense".to_vec()));
+    let error = cluster.at(0, GO_ON).unwrap_err();
+    assert!(error.is::<Refused>(), "{error:#}");
+    cluster.masters[0].files.borrow_mut().next = lost;
+    cluster.complete(GO_ON).unwrap();
+    cluster.has_only_a_new_key(&old);
+}

@@ -62,24 +62,24 @@ pub(super) struct Next {
 
 impl Next {
     /// The certificate that issues.
-    fn issuing(&self) -> &str {
+    pub fn issuing(&self) -> &str {
         self.certificates.first().map_or("", String::as_str)
     }
 
-    fn secret(&self) -> Secret {
+    pub fn secret(&self) -> Secret {
         Secret::new(self.key.as_bytes().to_vec())
     }
 }
 
 /// One authority of a master.
 pub(super) struct Held {
-    name: &'static str,
+    pub name: &'static str,
     /// The certificates that are trusted, the issuing one first.
-    current: Vec<String>,
-    key: Option<Secret>,
+    pub current: Vec<String>,
+    pub key: Option<Secret>,
     /// The certificates of the new one, the issuing one first.
-    next: Option<Vec<String>>,
-    next_key: Option<Secret>,
+    pub next: Option<Vec<String>>,
+    pub next_key: Option<Secret>,
 }
 
 impl Held {
@@ -99,12 +99,15 @@ impl Held {
         let current = text(&path)?;
         let current =
             current.with_context(|| format!("{path} is missing; run `appliance install`"))?;
-        let next = text(&paths::next_authority(name))?;
+        let path_of_next = paths::next_authority(name);
+        let next = text(&path_of_next)?.map(|pem| listed(&pem).context(path_of_next));
+        let next = next.transpose().map_err(Refused::because)?;
         Ok(Held {
             name,
             current: listed(&current).context(path)?,
             key: secret(&paths::key(name))?,
-            next: next.map(|pem| listed(&pem)).transpose()?,
+            // A file without a certificate shows as little as none.
+            next: next.filter(|all| !all.is_empty()),
             next_key: secret(&next_key(name))?,
         })
     }
@@ -124,6 +127,11 @@ impl Held {
             Some(0) => Stage::Anew,
             Some(_) => Stage::Both,
         }
+    }
+
+    /// The path of the private key of the next one.
+    pub fn next_key_path(&self) -> String {
+        next_key(self.name)
     }
 
     fn has_next_key(&self) -> bool {
@@ -168,8 +176,15 @@ pub(super) fn held(root: &Root) -> Result<Vec<Held>> {
 /// The step that the files here have begun: that of the authority that is behind or, if a run was cut between the files
 /// of a step, that step.
 pub(super) fn begun(all: &[Held]) -> Stage {
-    let behind = all.iter().map(Held::stage).min().unwrap_or(Stage::None);
-    let is_ahead = |one: &Held| one.stage() > behind || behind == Stage::Both && one.has_next_key();
+    // Without files, an authority is at the end, or at the beginning of a rotation: the others show which.
+    let begins = |one: &Held| matches!(one.stage(), Stage::Made | Stage::Both);
+    let is_first = all.iter().any(begins);
+    let stage = |one: &Held| match one.stage() {
+        Stage::None if is_first => Stage::Made,
+        stage => stage,
+    };
+    let behind = all.iter().map(stage).min().unwrap_or(Stage::None);
+    let is_ahead = |one: &Held| stage(one) > behind || behind == Stage::Both && one.has_next_key();
     match behind {
         Stage::Both if all.iter().any(is_ahead) => Stage::Anew,
         Stage::Anew if all.iter().any(is_ahead) => Stage::Dropped,
@@ -204,7 +219,20 @@ pub(super) fn keep(all: &[Held], next: &[Next]) -> Result<Vec<Step>> {
         if one.has(next) || one.is_at(next) {
             continue;
         }
-        if matches!(one.stage(), Stage::Both | Stage::Anew) {
+        if one.next.as_ref() == Some(&next.certificates)
+            && let Some(key) = &one.next_key
+            && *key != next.secret()
+        {
+            let path = one.next_key_path();
+            bail!(refused(format!(
+                "{path} is not the private key of {}, to which the masters rotate; nothing was changed. Move it away, and \
+                 run this again, which gets the key from the other masters: `mv {path} {path}.old && appliance certs \
+                 rotate-ca --continue`",
+                paths::next_authority(one.name)
+            )));
+        }
+        let lacks_key = one.next.as_ref() == Some(&next.certificates);
+        if !lacks_key && matches!(one.stage(), Stage::Both | Stage::Anew) {
             bail!(refused(format!(
                 "{} is another authority than the one that the other masters rotate to, and nodes may trust it; this \
                  master keeps it. See on the other masters: `appliance certs rotate-ca --dry-run`",

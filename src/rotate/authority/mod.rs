@@ -29,9 +29,11 @@ use crate::plan::{Plan, Step};
 use crate::sys::root::Root;
 
 mod held;
+mod whole;
 
 pub use held::Stage;
 use held::{Held, Next, advance, begun, held, keep, listed, next_ones, refused};
+use whole::{refuse_broken, refuse_unfit};
 
 /// What the master sees of the other nodes.
 pub trait Cluster {
@@ -138,9 +140,12 @@ pub fn stage(root: &Root) -> Result<Stage> {
 /// What would have to happen before the rotation goes on. Changes nothing.
 pub fn show(machine: &Machine, around: Around<'_>) -> Result<Report> {
     let mut report = Report::new(stage(&machine.root)?);
-    if let Some(agreed) = around.masters.agreed()? {
-        report.masters = around.masters.behind(&agreed)?;
-        report.stage = report.stage.min(Agreement::read(&agreed)?.stage);
+    match around.masters.agreed()? {
+        Some(agreed) => {
+            report.masters = around.masters.behind(&agreed)?;
+            report.stage = report.stage.min(Agreement::read(&agreed)?.stage);
+        }
+        None => refuse_broken(&held(&machine.root)?)?,
     }
     if matches!(report.stage, Stage::Both | Stage::Anew) {
         report.behind = around.cluster.behind(&digest(&machine.root)?)?;
@@ -160,6 +165,7 @@ pub fn rotate(machine: &Machine, around: Around<'_>, wish: &Wish) -> Result<Repo
     loop {
         let all = held(&machine.root)?;
         let Some(agreed) = around.masters.agreed()? else {
+            refuse_broken(&all)?;
             let stage = begun(&all);
             report.stage = stage;
             match stage {
@@ -242,6 +248,7 @@ fn follow(
 /// Brings this master to the stage of `agreement`. It never goes back.
 fn take(machine: &Machine, around: Around<'_>, agreement: &Agreement) -> Result<()> {
     let next = &agreement.authorities;
+    refuse_unfit(next)?;
     apply(machine, keep(&held(&machine.root)?, next)?)?;
     if agreement.stage == Stage::Dropped {
         refuse_old_setting(machine, agreement)?;

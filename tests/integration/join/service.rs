@@ -129,7 +129,10 @@ fn a_node_renews_with_its_certificate_until_another_machine_has_its_name() {
     );
     bed.nodes().release("server01").unwrap();
     let error = renew(&bed, &node).unwrap_err();
-    assert!(error.contains("did not join here"), "{error}");
+    assert!(
+        error.contains("did not join here") && error.contains("mv /etc/kubernetes/ca "),
+        "{error}"
+    );
 }
 
 #[test]
