@@ -106,13 +106,17 @@ fn the_turn_of_a_master_that_is_gone_is_taken() {
         error.starts_with("server05 restarts its services"),
         "{error}"
     );
-    shared.members[2].stop();
     let list = shared.members[0].etcdctl(&["member", "list"]).unwrap();
     let line = list.lines().find(|line| line.contains(NAMES[2])).unwrap();
     let id = line.split(',').next().unwrap();
-    shared.members[0]
-        .etcdctl(&["member", "remove", id])
-        .unwrap();
+    // etcd removes no member until the others have been connected for some seconds.
+    let removed = (0..100).any(|_| {
+        std::thread::sleep(Duration::from_millis(200));
+        let remove = shared.members[0].etcdctl(&["member", "remove", id]);
+        remove.is_some()
+    });
+    assert!(removed);
+    shared.members[2].stop();
     let worked = Cell::new(false);
     left.in_turn(&|| {
         worked.set(true);
