@@ -1,5 +1,7 @@
 //! Keeps the images of this node in docker. An air-gapped node cannot pull them again.
 
+use std::path::Path;
+
 use anyhow::{Result, bail};
 
 use crate::apply::brought::note_image;
@@ -11,23 +13,52 @@ use crate::sys::lock::{Lock, Patience};
 use crate::sys::process::Runner;
 use crate::sys::root::Root;
 
-/// Loads an image, and flushes it to the disk. What docker may have of it is not trusted: docker does not load again what
-/// it believes to have.
+/// Removes what docker lists of these images, which it cannot use, before any of them is loaded: docker does not load again
+/// what it believes to have. Images share layers, and a damaged layer stays as long as one of them has it.
+pub fn discard_damaged(
+    root: &Root,
+    runner: &dyn Runner,
+    docker: &Docker,
+    missing: &[NodeImage],
+) -> Result<()> {
+    for image in missing {
+        if docker.listed_id(runner, &image.reference)?.as_ref() == Some(&image.id) {
+            note_loading(root, |loading| loading.insert(image.id.clone()))?;
+            docker.discard_image(runner, &image.reference)?;
+        }
+    }
+    Ok(())
+}
+
+/// Loads an image, and flushes it to the disk, after [`discard_damaged`]. Docker may have a damaged layer of it that no
+/// image in its list has: it only goes with an image, so this one is removed and loaded once more.
 ///
 /// # Errors
-/// If it cannot be loaded or flushed: then the next run loads it again.
+/// If it cannot be loaded, used or flushed: then the next run loads it again.
 pub fn bring(root: &Root, runner: &dyn Runner, docker: &Docker, image: &NodeImage) -> Result<()> {
     let tarball = root.resolve(&image.tarball)?;
     note_image(root, &image.reference)?;
     note_loading(root, |loading| loading.insert(image.id.clone()))?;
-    if docker.listed_id(runner, &image.reference)?.as_ref() == Some(&image.id) {
+    if !loads(runner, docker, image, &tarball)? {
         docker.discard_image(runner, &image.reference)?;
+        if !loads(runner, docker, image, &tarball)? {
+            bail!(
+                "docker has loaded {0}, but cannot use it (`docker inspect {0}`): another image may have a damaged layer \
+                 of it; remove that image (`docker images`, `docker rmi`), and run `appliance install`",
+                image.reference
+            );
+        }
     }
-    docker.load(runner, &tarball)?;
     if root.is_live() {
         docker.flush(runner)?;
     }
     note_loading(root, |loading| loading.remove(&image.id))
+}
+
+/// Loads an image. Returns whether docker can use it.
+fn loads(runner: &dyn Runner, docker: &Docker, image: &NodeImage, tarball: &Path) -> Result<bool> {
+    docker.load(runner, tarball)?;
+    Ok(docker.image_id(runner, &image.reference)?.as_ref() == Some(&image.id))
 }
 
 /// Loads the images that docker has lost. Does nothing while docker does not run. Returns what it found, in words. It
@@ -59,6 +90,7 @@ pub fn ensure(
 
 /// Loads these images.
 fn load(root: &Root, runner: &dyn Runner, docker: &Docker, missing: &[NodeImage]) -> Result<()> {
+    discard_damaged(root, runner, docker, missing)?;
     let mut lost = 0;
     for image in missing {
         log::warn!(
@@ -87,14 +119,36 @@ fn load(root: &Root, runner: &dyn Runner, docker: &Docker, missing: &[NodeImage]
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use std::cell::RefCell;
+    use std::cell::{Cell, RefCell};
 
     use super::*;
     use crate::sys::process::{Command, Output};
 
-    /// A docker that has the image `abc`, and notes what it is asked.
+    /// A docker that lists the images `pause` and `dns` with the ID `abc`. It notes what it is asked.
     #[derive(Default)]
     struct Asked(RefCell<Vec<String>>);
+
+    /// A docker with a damaged layer that no image in its list has. It goes with the image that was loaded onto it.
+    #[derive(Default)]
+    struct Damaged {
+        asked: Asked,
+        is_mended: Cell<bool>,
+    }
+
+    impl Runner for Damaged {
+        fn run(&self, command: &Command) -> Result<Output> {
+            let told = self.asked.run(command)?;
+            let text = command.to_string();
+            if text.contains(" rmi ") {
+                self.is_mended.set(true);
+            }
+            let is_broken = text.contains(" inspect ") && !self.is_mended.get();
+            Ok(Output {
+                code: Some(i32::from(is_broken)),
+                ..told
+            })
+        }
+    }
 
     impl Runner for Asked {
         fn run(&self, command: &Command) -> Result<Output> {
@@ -104,6 +158,23 @@ mod tests {
                 stdout: "abc\n".to_owned(),
                 stderr: String::new(),
             })
+        }
+    }
+
+    impl Asked {
+        /// The changes since the last call, without questions.
+        fn changes(&self) -> Vec<String> {
+            let all = self.0.take().into_iter();
+            all.filter(|asked| asked.contains(" rmi ") || asked.contains(" load "))
+                .collect()
+        }
+    }
+
+    fn image(name: &str) -> NodeImage {
+        NodeImage {
+            reference: name.to_owned(),
+            id: "abc".to_owned(),
+            tarball: format!("/{name}.tar"),
         }
     }
 
@@ -117,25 +188,48 @@ mod tests {
             ids.unwrap().remove("pause")
         };
         assert_eq!(id().unwrap(), "abc");
+        assert!(asked.changes().is_empty());
+
         note_loading(&root, |loading| loading.insert("abc".to_owned())).unwrap();
         assert_eq!(id(), None);
-
-        asked.0.borrow_mut().clear();
-        let image = NodeImage {
-            reference: "pause".to_owned(),
-            id: "abc".to_owned(),
-            tarball: "/pause.tar".to_owned(),
-        };
-        bring(&root, &asked, &docker, &image).unwrap();
-        let tarball = dir.path().join("pause.tar");
+        load(&root, &asked, &docker, &[image("pause")]).unwrap();
+        let load = format!(
+            "docker load --input {}",
+            dir.path().join("pause.tar").display()
+        );
         assert_eq!(
-            *asked.0.borrow(),
-            [
-                "docker images --quiet --no-trunc pause".to_owned(),
-                "docker rmi --force pause".to_owned(),
-                format!("docker load --input {}", tarball.display()),
-            ]
+            asked.changes(),
+            ["docker rmi --force pause".to_owned(), load]
         );
         assert_eq!(id().unwrap(), "abc");
+    }
+
+    #[test]
+    fn images_that_share_a_damaged_layer_are_all_removed_before_one_is_loaded() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Root::open(dir.path()).unwrap();
+        let (docker, asked) = (Docker::new("docker"), Asked::default());
+        let missing = [image("pause"), image("dns")];
+        load(&root, &asked, &docker, &missing).unwrap();
+        let changes = asked.changes();
+        let kinds: Vec<&str> = changes
+            .iter()
+            .filter_map(|change| change.split(' ').nth(1))
+            .collect();
+        assert_eq!(kinds, ["rmi", "rmi", "load", "load"], "{changes:?}");
+    }
+
+    #[test]
+    fn a_damaged_layer_of_no_image_goes_with_the_one_that_is_loaded_onto_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Root::open(dir.path()).unwrap();
+        let (docker, damaged) = (Docker::new("docker"), Damaged::default());
+        bring(&root, &damaged, &docker, &image("pause")).unwrap();
+        let changes = damaged.asked.changes();
+        let kinds: Vec<&str> = changes
+            .iter()
+            .filter_map(|change| change.split(' ').nth(1))
+            .collect();
+        assert_eq!(kinds, ["load", "rmi", "load"], "{changes:?}");
     }
 }

@@ -67,7 +67,7 @@ impl Executor<'_> {
             if let Some(journal) = &journal {
                 journal.step(index + 1, &step.to_string());
             }
-            self.carry_out(step)
+            self.carry_out(step, plan)
                 .with_context(|| format!("step {} of {count}: {step}", index + 1))?;
             if let (Some(journal), Step::Remove(removal::Step::Copy(copy))) = (&journal, step) {
                 journal.copied(copy);
@@ -80,7 +80,7 @@ impl Executor<'_> {
         Ok(())
     }
 
-    fn carry_out(&self, step: &Step) -> Result<()> {
+    fn carry_out(&self, step: &Step, plan: &Plan) -> Result<()> {
         match step {
             Step::Unpack { .. } => {
                 self.root.create_dir(paths::BUNDLES, 0o755)?;
@@ -124,7 +124,7 @@ impl Executor<'_> {
             Step::RemoveContent(path) => self.remover().remove_content(path),
             Step::RemoveFile(path) => self.root.remove_file(path),
             Step::ReloadUnits => systemd::daemon_reload(self.runner),
-            Step::LoadImage(image) => self.load_image(image),
+            Step::LoadImage(image) => self.load_image(image, plan),
             Step::Start { service, restart } => {
                 // Docker has to run before it can load images. No step waits for other services.
                 if service.name == "docker" {
@@ -169,9 +169,14 @@ impl Executor<'_> {
         self.root.rewrite(path, &edited)
     }
 
-    fn load_image(&self, image: &NodeImage) -> Result<()> {
+    fn load_image(&self, image: &NodeImage, plan: &Plan) -> Result<()> {
         let (root, runner, docker) = (self.root, self.runner, self.docker);
-        for missing in observe::images::missing(root, runner, docker, vec![image.clone()])? {
+        let missing = |images| observe::images::missing(root, runner, docker, images);
+        if plan.images().next() == Some(image) {
+            let all = missing(plan.images().cloned().collect())?;
+            images::discard_damaged(root, runner, docker, &all)?;
+        }
+        for missing in missing(vec![image.clone()])? {
             images::bring(root, runner, docker, &missing)?;
         }
         Ok(())

@@ -189,6 +189,14 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// The images to load.
+    pub fn images(&self) -> impl Iterator<Item = &NodeImage> {
+        self.steps.iter().filter_map(|step| match step {
+            Step::LoadImage(image) => Some(image),
+            _ => None,
+        })
+    }
+
     /// The changes from `current` to `desired`.
     pub fn build(desired: &Desired, current: &Current) -> Plan {
         let mut steps = Vec::new();
