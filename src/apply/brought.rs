@@ -10,7 +10,7 @@ use crate::observe::records;
 use crate::paths::{self, BUNDLES, ETCD_ENVIRONMENT, PROGRAM};
 use crate::plan::{Plan, Step};
 use crate::records::brought::Brought;
-use crate::removal::ours::{DIRECTORIES, SHARED_DIRECTORIES, SYSCTLS_OF_PROXY, TREES};
+use crate::removal::ours::{DIRECTORIES, SHARED_DIRECTORIES, SYSCTLS_OF_PROGRAMS, TREES};
 use crate::sys::process::Runner;
 use crate::sys::root::Root;
 
@@ -100,6 +100,11 @@ fn of_step(root: &Root, step: &Step) -> Result<Brought> {
     match step {
         Step::CreateDirectory(directory) => {
             missing(root, &format!("{}/", directory.path), &mut brought)?;
+            let mode = root.mode(&directory.path)?;
+            let changed = mode.filter(|mode| *mode != directory.mode);
+            brought
+                .modes
+                .extend(changed.map(|mode| (directory.path.clone(), mode)));
         }
         Step::WriteFile {
             path, new: true, ..
@@ -133,7 +138,7 @@ fn of_step(root: &Root, step: &Step) -> Result<Brought> {
 
 /// The settings that the programs of a node change.
 fn of_programs(root: &Root, runner: &dyn Runner) -> Result<Brought> {
-    let keys = SYSCTLS_OF_PROXY.iter();
+    let keys = SYSCTLS_OF_PROGRAMS.iter();
     let values = keys.filter_map(|key| Some(((*key).to_owned(), kernel::sysctl(key)?)));
     Ok(Brought {
         sysctls: values.collect(),

@@ -28,6 +28,9 @@ pub struct Brought {
     /// The kernel settings that were changed, with their values before: by the installation, or by the programs of
     /// the node.
     pub sysctls: BTreeMap<String, String>,
+    /// The directories whose permission bits were changed, with the bits before.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub modes: BTreeMap<String, u32>,
     /// The policy of the chain FORWARD before docker's drop-in changed it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub forward: Option<String>,
@@ -45,6 +48,9 @@ impl Brought {
         for (key, value) in more.sysctls {
             self.sysctls.entry(key).or_insert(value);
         }
+        for (path, mode) in more.modes {
+            self.modes.entry(path).or_insert(mode);
+        }
         self.forward = self.forward.take().or(more.forward);
     }
 }
@@ -55,13 +61,14 @@ mod tests {
 
     #[test]
     fn the_first_value_of_a_setting_is_the_one_before_the_node() {
-        let with = |value: &str, policy: &str| Brought {
+        let with = |value: &str, mode: u32, policy: &str| Brought {
             sysctls: [("vm.panic_on_oom".to_owned(), value.to_owned())].into(),
+            modes: [("/etc/cni/net.d".to_owned(), mode)].into(),
             forward: Some(policy.to_owned()),
             ..Brought::default()
         };
-        let mut record = with("2", "DROP");
-        record.add(with("0", "ACCEPT"));
-        assert_eq!(record, with("2", "DROP"));
+        let mut record = with("2", 0o700, "DROP");
+        record.add(with("0", 0o755, "ACCEPT"));
+        assert_eq!(record, with("2", 0o700, "DROP"));
     }
 }

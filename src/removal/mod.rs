@@ -103,6 +103,8 @@ pub struct Found {
     pub directories: Vec<String>,
     /// Whether one of them is empty already.
     pub any_empty: bool,
+    /// The directories that were here before the node, and have other permission bits now, with the bits before.
+    pub modes: Vec<(String, u32)>,
     /// The directories with data of the cluster.
     pub data: Vec<String>,
     /// Whether etcd's member has data.
@@ -296,6 +298,8 @@ fn files(found: &Found) -> Vec<Step> {
     let back = found.back.iter().cloned();
     steps.extend(back.map(|(path, to)| Step::PutAside { path, to }));
     steps.extend(found.parts.iter().cloned().map(Step::RemovePart));
+    let modes = found.modes.iter().cloned();
+    steps.extend(modes.map(|(path, mode)| Step::SetMode { path, mode }));
     steps
 }
 

@@ -116,9 +116,10 @@ pub const SHARED_DIRECTORIES: &[&str] = &[
     "/root/.kube",
 ];
 
-/// The kernel settings that kube-proxy changes by itself.
-pub const SYSCTLS_OF_PROXY: &[&str] = &[
+/// The kernel settings that programs of the node change by themselves: kube-proxy, and Felix the second one.
+pub const SYSCTLS_OF_PROGRAMS: &[&str] = &[
     "net.ipv4.conf.all.route_localnet",
+    "net.ipv4.conf.default.rp_filter",
     "net.netfilter.nf_conntrack_max",
     "net.netfilter.nf_conntrack_tcp_timeout_established",
     "net.netfilter.nf_conntrack_tcp_timeout_close_wait",

@@ -61,6 +61,13 @@ pub enum Step {
     RemoveData(String),
     /// Remove this program's part of a file that belongs to others.
     RemovePart(String),
+    /// Give a directory the permission bits that it had before the installation.
+    SetMode {
+        /// Its path.
+        path: String,
+        /// The bits.
+        mode: u32,
+    },
     /// Remove the directories that are empty.
     RemoveEmpty(Vec<String>),
     /// Remove a system user.
@@ -164,8 +171,14 @@ impl fmt::Display for Step {
                 write!(f, "remove everything in {path}")
             }
             Step::RemovePart(path) => write!(f, "remove this program's part of {path}"),
+            Step::SetMode { path, mode } => {
+                write!(f, "set the permissions of {path} to {mode:04o}, as before")
+            }
             Step::RemoveEmpty(_) => write!(f, "remove the directories of the node that are empty"),
             Step::RemoveUser(name) => write!(f, "remove user {name}"),
+            Step::SetSysctl { key, value } if value.is_empty() => {
+                write!(f, "set {key} to an empty value, as before")
+            }
             Step::SetSysctl { key, value } => write!(f, "set {key} = {value}, as before"),
             Step::ForgetUnits(_) => write!(f, "reload systemd's units"),
             Step::ForgetNode => write!(f, "remove the records of the installation"),

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
-use procfs::process::{FDTarget, MMapPath, Process};
+use procfs::process::{FDTarget, MMapPath, MountInfo, Process};
 
 /// The longest part of a command that a message shows, in characters.
 const MOST_SHOWN: usize = 200;
@@ -42,6 +42,25 @@ pub fn below(dir: &Path) -> Result<Vec<PathBuf>> {
         .collect();
     below.reverse();
     Ok(below)
+}
+
+/// Whether the directory `dir` is mounted onto itself, and nothing else is mounted there.
+pub fn is_onto_itself(dir: &Path) -> Result<bool> {
+    Ok(onto_itself(&infos()?, dir))
+}
+
+fn onto_itself(mounts: &[MountInfo], dir: &Path) -> bool {
+    let mut here = mounts.iter().filter(|mount| mount.mount_point == dir);
+    let (Some(mount), None) = (here.next(), here.next()) else {
+        return false;
+    };
+    let parent = mounts.iter().find(|parent| parent.mnt_id == mount.pid);
+    parent.is_some_and(|parent| {
+        let within = dir.strip_prefix(&parent.mount_point);
+        let same = within
+            .is_ok_and(|within| Path::new(&parent.root).join(within) == Path::new(&mount.root));
+        same && parent.majmin == mount.majmin
+    })
 }
 
 /// The processes that use the file system mounted at `point`, each as its ID and its command: what they opened, map,
@@ -79,8 +98,66 @@ pub fn points() -> Result<BTreeSet<PathBuf>> {
 }
 
 fn all() -> Result<impl Iterator<Item = PathBuf>> {
-    let mounts = Process::myself()
-        .and_then(|own| own.mountinfo())
-        .context("cannot read the list of mounts")?;
-    Ok(mounts.into_iter().map(|mount| mount.mount_point))
+    Ok(infos()?.into_iter().map(|mount| mount.mount_point))
+}
+
+fn infos() -> Result<Vec<MountInfo>> {
+    let mounts = Process::myself().and_then(|own| own.mountinfo());
+    let mounts = mounts.context("cannot read the list of mounts")?;
+    Ok(mounts.into_iter().collect())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_directory_that_is_mounted_onto_itself_is_told_from_a_volume() {
+        const DIR: &str = "/var/lib/kubelet";
+        let root = "21 1 8:1 / / rw - ext4 /dev/vda1 rw";
+        let var = "22 21 8:2 /data /var rw - ext4 /dev/vda2 rw";
+        for (mounts, expected) in [
+            (&[root][..], false),
+            (
+                &[
+                    root,
+                    "30 21 8:1 /var/lib/kubelet /var/lib/kubelet rw shared:1 - ext4 /dev/vda1 rw",
+                ],
+                true,
+            ),
+            (
+                &[
+                    root,
+                    var,
+                    "30 22 8:2 /data/lib/kubelet /var/lib/kubelet rw - ext4 /dev/vda2 rw",
+                ],
+                true,
+            ),
+            (
+                &[
+                    root,
+                    "30 21 8:1 /data/kubelet /var/lib/kubelet rw - ext4 /dev/vda1 rw",
+                ],
+                false,
+            ),
+            (
+                &[root, "30 21 8:3 / /var/lib/kubelet rw - ext4 /dev/vdb rw"],
+                false,
+            ),
+            (
+                &[
+                    root,
+                    "30 21 8:3 /var/lib/kubelet /var/lib/kubelet rw - ext4 /dev/vdb rw",
+                ],
+                false,
+            ),
+        ] {
+            let infos: Vec<MountInfo> = mounts
+                .iter()
+                .map(|line| MountInfo::from_line(line).unwrap())
+                .collect();
+            assert_eq!(onto_itself(&infos, Path::new(DIR)), expected, "{mounts:?}");
+        }
+    }
 }

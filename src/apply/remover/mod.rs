@@ -59,6 +59,7 @@ impl Remover<'_> {
             Step::RemoveContent(path) => self.remove_content(path),
             Step::RemoveData(path) => files::remove_data(root, path),
             Step::RemovePart(path) => files::remove_part(root, path),
+            Step::SetMode { path, mode } => root.create_dir(path, *mode),
             Step::RemoveEmpty(paths) => files::remove_empty(root, paths),
             Step::RemoveUser(name) => self.remove_user(name),
             Step::SetSysctl { key, value } => super::kernel::set_sysctl(key, value),

@@ -43,6 +43,7 @@ pub fn read(root: &Root, records: &Records, found: &mut Found) -> Result<()> {
     docker_settings(root, records, found)?;
     noted(root, records, found)?;
     copies(root, records, found)?;
+    modes(root, records, found)?;
     hosts(root, records, found)?;
     let brought = records.has_brought(|brought| brought.files.contains(paths::PROGRAM));
     // Without a record, the program may have come with the image, or with the operator.
@@ -167,6 +168,18 @@ fn is_link(root: &Root, path: &str, fits: impl Fn(&str) -> bool) -> Result<bool>
     }
     let target = root.link(path)?;
     Ok(target.is_some_and(|target| target.to_str().is_some_and(&fits)))
+}
+
+/// The directories of others that got other permission bits.
+fn modes(root: &Root, records: &Records, found: &mut Found) -> Result<()> {
+    let before = records.brought.iter().flat_map(|record| &record.modes);
+    for (path, mode) in before {
+        let is_dir = root.entry(path)?.is_some_and(|entry| entry.is_dir());
+        if is_dir && root.mode(path)? != Some(*mode) {
+            found.modes.push((path.clone(), *mode));
+        }
+    }
+    Ok(())
 }
 
 fn hosts(root: &Root, records: &Records, found: &mut Found) -> Result<()> {

@@ -17,8 +17,13 @@ use crate::sys::process::argument;
 /// Reads it.
 pub fn read(observer: &Observer<'_>, records: &Records, found: &mut Found) -> Result<()> {
     services(observer, found)?;
-    for point in mount::below(&observer.root.resolve(paths::KUBELET_DIR)?)? {
+    let kubelet = observer.root.resolve(paths::KUBELET_DIR)?;
+    for point in mount::below(&kubelet)? {
         found.mounts.push(argument(&point)?.to_owned());
+    }
+    // The kubelet does this where mounts are not shared. A volume of the operator stays.
+    if mount::is_onto_itself(&kubelet)? {
+        found.mounts.push(paths::KUBELET_DIR.to_owned());
     }
     network(observer, records, found)?;
     let all = users(observer.root)?;

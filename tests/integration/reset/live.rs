@@ -73,7 +73,8 @@ fn node() -> Machine {
     // What an installation of a running system notes in addition.
     let record = "var/lib/appliance/brought.json";
     let mut brought: Value = serde_json::from_str(&machine.read(record)).unwrap();
-    brought["sysctls"] = json!({"net.ipv4.ip_local_reserved_ports": "4711"});
+    brought["sysctls"] =
+        json!({"net.ipv4.ip_local_reserved_ports": "", "net.ipv4.ip_default_ttl": "77"});
     brought["forward"] = json!("DROP");
     brought["images"] = json!(["example.org/pause:3.0"]);
     machine.put(record, &brought.to_string());
@@ -131,7 +132,8 @@ fn what_belongs_to_others_survives() {
         "remove the containers of all pods",
         "remove image example.org/pause:3.0",
         "remove interfaces cali12345678901",
-        "set net.ipv4.ip_local_reserved_ports = 4711, as before",
+        "set net.ipv4.ip_local_reserved_ports to an empty value, as before",
+        "set net.ipv4.ip_default_ttl = 77, as before",
         "remove user appliance-join",
     ] {
         assert!(said.contains(step), "{step}: {said}");

@@ -36,7 +36,7 @@ others() {
     ip route add 10.77.0.0/16 via 10.1.2.7 dev eth9
     ip route add blackhole 10.66.0.0/16 proto static
     ip rule add from 10.1.2.3 lookup 77
-    echo 4711 >/proc/sys/net/ipv4/ip_local_reserved_ports
+    echo 77 >/proc/sys/net/ipv4/ip_default_ttl
 }
 
 of_the_node() {
@@ -69,6 +69,7 @@ of_the_node() {
     ip route add 172.20.7.0/26 via 10.1.2.9 dev eth9 proto bird table 77
     ip route replace 169.254.1.1/32 dev lo
     echo 30000-32767 >/proc/sys/net/ipv4/ip_local_reserved_ports
+    echo 64 >/proc/sys/net/ipv4/ip_default_ttl
 }
 
 state() {
@@ -85,7 +86,7 @@ state() {
     ip address | sed 's/^[0-9]*: //'
     ip rule
     ip route show table all
-    cat /proc/sys/net/ipv4/ip_local_reserved_ports
+    cat /proc/sys/net/ipv4/ip_local_reserved_ports /proc/sys/net/ipv4/ip_default_ttl
 }
 
 # Mounts the programs that the node's system needs.
