@@ -80,7 +80,7 @@ fn token() -> String {
 }
 
 /// The settings, without tunnels in containers: their kernel may have none.
-fn on_machines(settings: String) -> String {
+pub fn on_machines(settings: String) -> String {
     let indent = settings.len() - settings.trim_start().len();
     match container::are_wanted() {
         true => format!("{:indent$}ipip: off\n{settings}", ""),

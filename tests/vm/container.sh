@@ -13,7 +13,9 @@ controllers=(cpu cpuacct memory blkio cpuset devices freezer pids)
 # Puts this process into cgroups of its own, which the container sees as the roots.
 enter_cgroups() {
     local controller group
-    for controller in "${controllers[@]}" systemd; do
+    # systemd mounts the second version of cgroups beside the first one, if this machine has it there.
+    for controller in "${controllers[@]}" systemd unified; do
+        [ -e "/sys/fs/cgroup/$controller/cgroup.procs" ] || continue
         group=/sys/fs/cgroup/$controller/$namespace
         mkdir -p "$group"
         case $controller in

@@ -236,10 +236,10 @@ impl Cluster {
         survive: impl FnMut(u64) -> u64,
     ) -> Result<()> {
         self.power_off(name)?;
-        let base = self.image.disk();
+        let image = self.image.clone();
         let keep = &self.member(name)?.keep;
         let left = keep.join("after-cut.img");
-        container::copy(&base, &left)?;
+        container::copy(&image, &left)?;
         let disk = File::options().read(true).write(true).open(&left)?;
         log.replay(&disk, cut, survive)?;
         match container::are_wanted() {

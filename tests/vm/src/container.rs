@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result};
 
 use crate::drive::run;
+use crate::image::Image;
 use crate::machine::MachineSpec;
 
 /// The disk of a container.
@@ -20,11 +21,18 @@ pub fn are_wanted() -> bool {
     std::env::var_os("MACHINES").is_some_and(|kind| kind == "containers")
 }
 
-/// Copies a disk.
-pub(crate) fn copy(from: &Path, to: &Path) -> Result<()> {
-    let mut cp = Command::new("cp");
-    cp.arg("--sparse=always").args([from, to]);
-    run(&mut cp, "coreutils")
+/// Copies the disk of an image. A container mounts it, so that it has no format of QEMU.
+pub(crate) fn copy(image: &Image, to: &Path) -> Result<()> {
+    if image.format() == "raw" {
+        let mut cp = Command::new("cp");
+        cp.arg("--sparse=always").args([&image.disk(), to]);
+        return run(&mut cp, "coreutils");
+    }
+    let mut convert = Command::new("qemu-img");
+    convert
+        .args(["convert", "-O", "raw"])
+        .args([&image.disk(), to]);
+    run(&mut convert, "qemu-utils")
 }
 
 /// Writes a volume with the files of `tree`, in a file system that every kernel has.

@@ -73,7 +73,7 @@ impl Machine {
     /// Switches a new VM on.
     pub fn boot(spec: &MachineSpec<'_>) -> Result<Machine> {
         Machine::start(spec, None, |disk| match container::are_wanted() {
-            true => container::copy(&spec.image.disk(), disk),
+            true => container::copy(spec.image, disk),
             false => overlay(&spec.image.disk(), spec.image.format(), disk),
         })
     }
