@@ -65,6 +65,7 @@ fn a_node_outlives_power_cuts() {
     let log = WriteLog::read(&path).unwrap();
     let end = facts.last().unwrap().at;
     fs::remove_file(&path).unwrap();
+    assert!(log.safe(end) > begin, "no flush is logged");
     bed.say(&format!(
         "{} writes and flushes; cuts from {begin} to {end}",
         log.len()

@@ -77,7 +77,7 @@ pub(crate) fn qemu(spec: &MachineSpec<'_>, dir: &Path, has_shell: bool) -> Comma
         .arg(spec.image.kernel())
         .arg("-initrd")
         .arg(spec.image.initrd())
-        .args(["-append", &kernel_arguments()])
+        .args(["-append", &arguments(dir)])
         // Data that the guest has flushed is safe in this machine's kernel, even if QEMU is killed.
         .args(["-drive", &root_disk(dir)])
         .args([
@@ -105,19 +105,31 @@ pub(crate) fn qemu(spec: &MachineSpec<'_>, dir: &Path, has_shell: bool) -> Comma
     command
 }
 
-/// The disk to boot from. It logs every write if the directory has a file for that.
+/// The kernel arguments of a VM. While its writes are logged, ext4 hides nothing that a program forgot to flush.
+fn arguments(dir: &Path) -> String {
+    match dir.join(write_log::LOG).exists() {
+        true => format!("{} rootflags=noauto_da_alloc", kernel_arguments()),
+        false => kernel_arguments(),
+    }
+}
+
+/// The disk to boot from. It logs every write and each flush if the directory has a file for that.
 fn root_disk(dir: &Path) -> String {
     let (disk, log) = (dir.join(DISK), dir.join(write_log::LOG));
-    let driver = match log.exists() {
+    match log.exists() {
+        // A driver that need not flush logs no flush, so only those below it need not.
         true => format!(
-            "driver=blklogwrites,log-super-update-interval=1,log.driver=file,log.filename={},file.driver=qcow2,\
-             file.file.driver=file,file.file.filename={}",
+            "driver=blklogwrites,log-super-update-interval=1,log.driver=file,log.filename={},\
+             log.cache.no-flush=on,file.driver=qcow2,file.cache.no-flush=on,file.file.driver=file,\
+             file.file.filename={},if=virtio,cache=writeback",
             log.display(),
             disk.display()
         ),
-        false => format!("file={},format=qcow2", disk.display()),
-    };
-    format!("{driver},if=virtio,cache=unsafe")
+        false => format!(
+            "file={},format=qcow2,if=virtio,cache=unsafe",
+            disk.display()
+        ),
+    }
 }
 
 /// Adds the socket of the guest agent, and that of the second console.
