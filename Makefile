@@ -230,9 +230,10 @@ vms: harness
 
 # Not in `test`, which must end within an hour on two cores without KVM.
 .PHONY: test-more
-test-more: tools appliance reproducible fuzz ## Longer tests: thousands of inputs for cloud-init, single VMs, reproducible build, fuzzing
+test-more: tools appliance reproducible fuzz ## Longer tests: thousands of inputs for cloud-init, single VMs, power cuts, reproducible build, fuzzing
 	APPLIANCE_INPUTS=$(INPUTS) cargo test --locked --test integration cloud_init_reads:: -- --nocapture
 	APPLIANCE=$(abspath $(OUT)/appliance) cargo test --locked --test integration vm:: -- --ignored --skip golden:: --test-threads=1 --nocapture
+	APPLIANCE=$(abspath $(OUT)/appliance) CUTS=3 SEED=$(SEED) cargo test --locked --test integration power_cut:: -- --ignored --nocapture
 
 .PHONY: e2e
 e2e: THOROUGH = yes
@@ -265,8 +266,8 @@ test-power: tools chosen ## Cut the power of a node CUTS times, as SEED decides,
 		cargo test --locked --test integration power_cut:: -- --ignored --nocapture
 
 .PHONY: e2e-reset
-e2e-reset: tools chosen ## One VM that becomes a node and is reset, twice: nothing but logs is left, and what the operator has stays
-	APPLIANCE=$(abspath $(OUT)/appliance) cargo test --locked --test integration reset::vm -- --ignored --nocapture
+e2e-reset: tools chosen ## Nodes of each role are reset: nothing but logs is left, what the operator has stays, and they become nodes again
+	APPLIANCE=$(abspath $(OUT)/appliance) cargo test --locked --test integration reset::vm -- --ignored --nocapture --test-threads=1
 
 .PHONY: image
 image: ## Build a golden image with Packer: TARGET=qemu|openstack PACKER_ARGS='-var …' (packer/variables.pkr.hcl)

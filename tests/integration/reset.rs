@@ -9,9 +9,11 @@ use std::process::{Command, Output};
 use crate::harness::{Machine, document, said};
 
 mod cluster;
+mod ground;
 mod live;
 mod paths;
 mod vm;
+mod vms;
 
 /// The command on a directory, before it runs.
 pub fn command(root: &Path, arguments: &[&str]) -> Command {
@@ -75,6 +77,9 @@ fn lived_in() -> Machine {
     let machine = Machine::new();
     machine.put("etc/hosts", "127.0.0.1 localhost\n10.0.0.9 mine\n");
     machine.put("etc/cni/net.d/99-mine.conf", "{}");
+    // As Debian's containerd makes it.
+    let cni = machine.root().join("etc/cni/net.d");
+    fs::set_permissions(cni, fs::Permissions::from_mode(0o700)).unwrap();
     machine.put("etc/sysctl.d/99-mine.conf", "vm.swappiness = 1\n");
     machine.put(
         "etc/systemd/system/mine.service",
