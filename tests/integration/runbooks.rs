@@ -22,7 +22,8 @@ fn commands(title: &str) -> Vec<&'static str> {
 pub fn work(site: &Site, bed: &mut Bed, titles: &[&str]) {
     for title in titles {
         for command in commands(title) {
-            let said = bed.shell(site.master, command);
+            // As in a shell of root's own, in which kubectl finds its kubeconfig.
+            let said = bed.shell(site.master, &format!("export HOME=/root; {command}"));
             println!("{title}: {command}\n{said}");
         }
         bed.say(title);
