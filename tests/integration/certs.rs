@@ -270,9 +270,12 @@ fn show_tells_names_ends_and_what_renewing_restarts() {
     machine.installed(&[]);
     let root = machine.root().display().to_string();
     let text = done(&["certs", "show", "--root", &root], Path::new("/"));
-    let line = |name: &str| text.lines().find(|line| line.starts_with(name)).unwrap();
-    for name in ["etcd ", "kube-scheduler "] {
-        assert!(line(name).contains("by "), "{text}");
+    let part = |name: &str| {
+        let mut parts = text.split("\n\n");
+        parts.find(|part| part.contains(&format!("CERTIFICATE       {name}\n")))
+    };
+    for name in ["etcd", "kube-scheduler"] {
+        assert!(part(name).unwrap().contains("by "), "{text}");
     }
     let json = done(
         &["certs", "show", "--root", &root, "-o", "json"],

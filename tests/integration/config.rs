@@ -129,28 +129,6 @@ fn hostile_metadata_is_refused_with_its_place() {
     assert!(text.contains("line 2"), "{text}");
 }
 
-/// The cells of the setting `name` in the table of `text`. A cell may take several lines.
-fn cells(text: &str, name: &str) -> [String; 4] {
-    let mut lines = text.lines();
-    let header = lines.find(|line| line.starts_with("SETTING")).unwrap();
-    let starts = ["SETTING", "VALUE", "FROM", "OVERRIDES"].map(|title| header.find(title).unwrap());
-    let begins = |line: &&str| line.split(' ').next() == Some(name);
-    let mut lines = lines.skip_while(|line| !begins(line));
-    let first = lines.next().unwrap();
-    let rest = lines.take_while(|line| line.starts_with(' '));
-    let mut cells: [String; 4] = Default::default();
-    for line in std::iter::once(first).chain(rest) {
-        for (number, cell) in cells.iter_mut().enumerate() {
-            let end = starts.get(number + 1).copied().unwrap_or(line.len());
-            let piece = line.get(starts[number]..end.min(line.len()));
-            *cell = format!("{cell} {}", piece.unwrap_or_default().trim())
-                .trim()
-                .to_owned();
-        }
-    }
-    cells
-}
-
 #[test]
 fn variables_flags_and_user_data_are_told_from_each_other() {
     let data = b"#cloud-config\nappliance: {role: worker, clusterName: ours, ipip: always}\n";
@@ -158,14 +136,14 @@ fn variables_flags_and_user_data_are_told_from_each_other() {
     let output = detected(&files, &[("APPLIANCE_ROLE", "single")]);
     let text = said(&output);
     assert!(output.status.success(), "{text}");
-    let row = |name: &str| cells(&text, name);
-    assert_eq!(row("role")[2], "environment APPLIANCE_ROLE", "{text}");
-    assert!(row("role")[3].starts_with("worker ("), "{text}");
-    let cluster_name = row("clusterName")[2].replace(' ', "");
-    assert!(
-        cluster_name.ends_with("user-data:`appliance.clusterName`"),
-        "{text}"
-    );
-    assert_eq!(row("address")[2], "flag --set address", "{text}");
-    assert_eq!(row("podMTU")[1], "1480", "{text}");
+    // A cell that is too wide goes on below.
+    let flat = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    for part in [
+        "role single environment APPLIANCE_ROLE worker (metadata directory ",
+        "user-data: `appliance.clusterName` kubernetes (default)",
+        "address 192.0.2.7 flag --set address",
+        "podMTU 1480 default",
+    ] {
+        assert!(flat.contains(part), "{part}: {text}");
+    }
 }

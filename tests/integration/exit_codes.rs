@@ -5,11 +5,8 @@ use std::process::{Command, Output};
 use appliance::sys::lock::{Lock, Patience};
 use appliance::sys::root::Root;
 
-use serde_json::json;
-
-use crate::harness::{Machine, document, said};
+use crate::harness::{Machine, said};
 use crate::living::Living;
-use crate::outputs::validate;
 
 fn appliance(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_appliance"))
@@ -80,24 +77,6 @@ fn another_run_is_5() {
 #[test]
 fn a_node_that_is_not_healthy_is_3() {
     assert_ends(&Living::new(&[]).run(&["status"]), 3);
-}
-
-#[test]
-fn other_nodes_that_have_to_follow_first_are_6() {
-    let living = Living::with_api_server(&[]);
-    living.joined("worker");
-    let rotate = [
-        "certs",
-        "rotate-ca",
-        "--metadata-dir",
-        "/config-drive",
-        "-o",
-        "json",
-    ];
-    let output = living.run(&rotate);
-    assert_ends(&output, 6);
-    assert_eq!(document(&output)["behind"], json!(["worker"]));
-    validate("certs-rotate-ca", &document(&output));
 }
 
 #[test]

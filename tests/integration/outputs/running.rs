@@ -32,6 +32,10 @@ pub fn documents() -> Documents {
     run("node-release", &["node", "release", "worker"]);
     run("node-guard", &["node", "guard"]);
     run("images-ensure", &["images", "ensure"]);
+    run(
+        "backup-key",
+        &["backup", "key", "--file", "/root/backup.key"],
+    );
     run("backup-list", &["backup", "list", "--to", "/config-drive"]);
     run("certs-renew", &[&["certs", "renew"], &INPUTS[..]].concat());
     let master = Living::with_api_server(&[]);
