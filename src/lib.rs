@@ -37,6 +37,7 @@ pub mod records;
 pub mod removal;
 pub mod render;
 pub mod reset;
+pub mod restore;
 pub mod rotate;
 pub mod status;
 pub mod sys;

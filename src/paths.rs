@@ -73,6 +73,8 @@ pub const IMAGES: &str = "/etc/kubernetes/appliance-images.json";
 pub const CLUSTER_OBJECTS: &str = "/etc/kubernetes/appliance-objects.yaml";
 /// The names and addresses in the settings, for the join service.
 pub const JOIN_NAMES: &str = "/etc/kubernetes/appliance-join.json";
+/// How this master backs the cluster up.
+pub const BACKUP_SCHEDULE: &str = "/etc/kubernetes/appliance-backup.json";
 /// How etcd joins its cluster, if it has several members.
 pub const ETCD_ENVIRONMENT: &str = "/etc/kubernetes/etcd.env";
 /// A file like resolv.conf(5) without a name server, for machines that have none.
@@ -209,6 +211,8 @@ pub const ADDONS_NOTES: &str = "/var/lib/appliance/addons.json";
 pub const JOIN_DIR: &str = "/var/lib/appliance/join";
 /// What this master notes of its last backup.
 pub const LAST_BACKUP: &str = "/var/lib/appliance/backup.json";
+/// The last restoration from a backup on this machine.
+pub const RESTORED: &str = "/var/lib/appliance/restored.json";
 /// The socket of the signer.
 pub const SIGNER_SOCKET: &str = "/run/appliance-signer/socket";
 
@@ -256,6 +260,7 @@ pub const WRITTEN: &[&str] = &[
     KUBELET_DIR,
     PROXY_DIR,
     COPIES_DIR,
+    ETCD_DIR,
 ];
 /// The directories in which, and in whose subdirectories, this program writes files. Those with keys come first.
 pub const WRITTEN_BELOW: &[&str] = &[KUBERNETES_DIR, RECORDS_DIR, UNITS_DIR];

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::{Waiting, text};
+use super::{Install, Waiting, text};
 use crate::backup::place::Place;
 
 /// Arguments of `backup`.
@@ -22,17 +22,23 @@ pub struct Backup {
     #[arg(long, requires = "file")]
     pub force: bool,
 
-    /// Directory for the backup, whose name then tells the cluster, the master and the time
+    /// Directory for the backup, whose name then tells the cluster, the master and the time [default: from
+    /// the settings]
     #[arg(long, value_name = "DIR")]
     pub to: Option<Place>,
 
-    /// Encrypt for the holder of the key of this recipient (age1…); you can repeat this option
+    /// Encrypt for the holder of the key of this recipient (age1…); you can repeat this option [default: from
+    /// the settings]
     #[arg(long = "recipient", value_name = "KEY")]
     pub recipients: Vec<String>,
 
     /// Encrypt with the passphrase in the first line of this file
     #[arg(long, value_name = "FILE", conflicts_with = "recipients")]
     pub passphrase_file: Option<PathBuf>,
+
+    /// Make one only if the settings say that it is due (run by a timer)
+    #[arg(long, hide = true, conflicts_with_all = ["file", "to", "recipients", "passphrase_file"])]
+    pub if_due: bool,
 
     /// What to do while another run changes this machine
     #[command(flatten)]
@@ -56,7 +62,7 @@ pub enum BackupCommand {
     /// List the backups that this master has made
     #[command(after_long_help = text::backup::LIST)]
     List {
-        /// The directory with the backups
+        /// The directory with the backups [default: from the settings]
         #[arg(long, value_name = "DIR")]
         to: Option<Place>,
     },
@@ -82,4 +88,31 @@ pub struct Opening {
     /// File with its passphrase in the first line
     #[arg(long, value_name = "FILE", conflicts_with = "identity")]
     pub passphrase_file: Option<PathBuf>,
+}
+
+/// Arguments of `restore`.
+#[derive(Args, Debug)]
+pub struct Restore {
+    /// The backup
+    pub file: PathBuf,
+
+    /// What opens it
+    #[command(flatten)]
+    pub opening: Opening,
+
+    /// Move data and keys that this machine has aside; nothing is deleted
+    #[arg(long)]
+    pub replace: bool,
+
+    /// Leave join tokens as they are in the backup: one that was revoked since then is valid again
+    #[arg(long)]
+    pub keep_tokens: bool,
+
+    /// Do not ask
+    #[arg(short, long)]
+    pub yes: bool,
+
+    /// The options of the installation
+    #[command(flatten)]
+    pub install: Install,
 }

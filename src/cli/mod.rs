@@ -23,7 +23,7 @@ mod text;
 mod upgrade;
 mod user_data;
 
-pub use backup::{Backup, BackupCommand, Opening};
+pub use backup::{Backup, BackupCommand, Opening, Restore};
 pub use bundle::{Bundle, CacheDir, Carrier, Fetch, Ingredients, Repack, Trust, Whole};
 pub use check::{Addons, Balance, Check, CheckCommand, Datastore, Images};
 pub use etcd::Etcd;
@@ -172,6 +172,12 @@ pub enum Command {
     /// Show and maintain etcd's databases, on a master
     #[command(subcommand, after_long_help = text::etcd::ETCD)]
     Etcd(Etcd),
+    /// Restore a cluster from a backup, to a new master
+    ///
+    /// Shows what will be done, asks, places keys, settings and etcd's data, and installs the node. You
+    /// can run this again if it was interrupted: it continues.
+    #[command(after_long_help = text::backup::RESTORE)]
+    Restore(Restore),
     /// Write a kubeconfig for the admin, to use from another machine
     ///
     /// Run this on a master as root. The kubeconfig contains the cluster's CA certificate, and a new

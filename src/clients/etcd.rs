@@ -192,7 +192,7 @@ pub fn revision(client: &Client, server: &str) -> Result<u64> {
 }
 
 /// The path of the JSON gateway in this version of etcd.
-fn gateway(client: &Client, server: &str) -> Result<&'static str> {
+pub fn gateway(client: &Client, server: &str) -> Result<&'static str> {
     let version = version(client, server)?;
     let numbers: Vec<&str> = version.split('.').take(2).collect();
     ensure!(

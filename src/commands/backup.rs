@@ -15,14 +15,16 @@ use crate::backup::place::Place;
 use crate::backup::read::{pass, read};
 use crate::backup::seal::{Keys, Seal, new_key, secret_file};
 use crate::backup::write::Source;
-use crate::backup::{Target, make, names};
+use crate::backup::{Target, make, names, note_failure};
 use crate::cli::{Backup as Arguments, BackupCommand, Named, Opening, Output};
 use crate::nodespec::Refused;
 use crate::observe::records;
 use crate::paths::STATE;
+use crate::records::backup::Schedule;
 use crate::records::state::REPAIR;
 use crate::sys::lock::{self, Lock};
 use crate::sys::progress;
+use crate::sys::root::Root;
 
 /// Makes, checks or lists backups.
 pub fn run(arguments: &Arguments, named: &Named) -> Result<Outcome> {
@@ -37,49 +39,100 @@ pub fn run(arguments: &Arguments, named: &Named) -> Result<Outcome> {
 
 fn create(arguments: &Arguments, named: &Named, output: Output) -> Result<Outcome> {
     let root = master()?;
-    let passphrase = arguments.passphrase_file.as_deref().map(secret_file);
-    let passphrase = passphrase.transpose().map_err(Refused::because)?;
-    let seal = Seal::new(&arguments.recipients, passphrase.as_ref()).map_err(Refused::because)?;
+    let schedule = records::backup_schedule(&root)?.unwrap_or_default();
+    if arguments.if_due {
+        let now = OffsetDateTime::now_utc();
+        if !schedule.is_due(records::backup(&root)?.as_ref(), now) {
+            print::done("no backup is due", output)?;
+            return Ok(Outcome::Done);
+        }
+        let made = create_now(&root, &schedule, arguments, named);
+        if let Err(error) = &made {
+            note_failure(&root, now, &format!("{error:#}"))?;
+        }
+        return made;
+    }
+    create_now(&root, &schedule, arguments, named)
+}
+
+fn create_now(
+    root: &Root,
+    schedule: &Schedule,
+    arguments: &Arguments,
+    named: &Named,
+) -> Result<Outcome> {
+    let output = named.format();
+    let seal = seal(arguments, schedule).map_err(Refused::because)?;
     let file = files::place(arguments.file.as_deref(), named)?;
-    let target = target(file.as_deref(), arguments.to.as_ref(), arguments.force)?;
-    let state = records::state(&root)?.context("this node's state was removed")?;
+    let target = target(file.as_deref(), arguments, schedule)?;
+    let state = records::state(root)?.context("this node's state was removed")?;
     let address = state.address.parse();
     let address = address.with_context(|| format!("invalid `address` in {STATE}; {REPAIR}"))?;
-    let _lock = Lock::take(&root, arguments.waiting.patience())?;
-    lock::note(&root, "backing up the cluster");
+    let _lock = Lock::take(root, arguments.waiting.patience())?;
+    lock::note(root, "backing up the cluster");
     let progress = progress::standard_error("back up", 0);
     let source = Source {
-        root: &root,
+        root,
         state: &state,
         address,
         created: OffsetDateTime::now_utc(),
         progress: &*progress,
     };
     let stored = make(&source, &seal, &target)?;
+    let mut removed = Vec::new();
+    if let (Target::Place(place), Some(keep), None) = (&target, schedule.keep, &arguments.to) {
+        removed = place.prune(&names(root, &state.node)?, usize::try_from(keep)?)?;
+    }
     let document = BackedUp {
         file: stored.shown,
         bytes: stored.made.bytes,
         sha256: stored.made.sha256,
         manifest: stored.made.manifest,
-        removed: Vec::new(),
+        removed,
     };
     print::result(output, &document, print::backup::backed_up)?;
     Ok(Outcome::Done)
 }
 
-fn target(file: Option<&Path>, to: Option<&Place>, force: bool) -> Result<Target> {
-    match (file, to) {
+/// For whom to encrypt: as the command line says, else the settings.
+fn seal(arguments: &Arguments, schedule: &Schedule) -> Result<Seal> {
+    let read = |path: &Path| secret_file(path).map(Some);
+    match (&arguments.recipients[..], &arguments.passphrase_file) {
+        ([], None) => {
+            let path = schedule.passphrase_file.as_deref();
+            let passphrase = path.map_or(Ok(None), |path| read(path.as_ref()))?;
+            Seal::new(&schedule.recipients, passphrase.as_ref())
+        }
+        (recipients, path) => {
+            let passphrase = path.as_deref().map_or(Ok(None), read)?;
+            Seal::new(recipients, passphrase.as_ref())
+        }
+    }
+}
+
+fn target(file: Option<&Path>, arguments: &Arguments, schedule: &Schedule) -> Result<Target> {
+    match (file, &arguments.to) {
         (Some(_), Some(_)) => bail!(Refused {
             problems: vec!["both a file and a directory are named; name one of them".to_owned()],
         }),
         (Some(file), None) => {
-            files::refuse_existing(file, force)?;
+            files::refuse_existing(file, arguments.force)?;
             Ok(Target::File(file.to_owned()))
         }
-        (None, Some(to)) => Ok(Target::Place(to.clone())),
+        (None, to) => Ok(Target::Place(place(to.as_ref(), schedule)?)),
+    }
+}
+
+/// Where backups are: as the command line says, else the settings.
+fn place(to: Option<&Place>, schedule: &Schedule) -> Result<Place> {
+    match (to, &schedule.to) {
+        (Some(to), _) => Ok(to.clone()),
+        (None, Some(to)) => to.parse().map_err(|why: String| anyhow!("{to}: {why}")),
         (None, None) => bail!(Refused {
             problems: vec![
-                "nothing says where to write to; add `--file FILE` or `--to DIR`".to_owned()
+                "neither the command line nor the settings say where backups are; add `--to DIR`, or `--file FILE` \
+                 for a new one"
+                    .to_owned()
             ],
         }),
     }
@@ -130,11 +183,7 @@ fn verify(file: &Path, opening_with: &Opening, output: Output) -> Result<Outcome
 
 fn list(to: Option<&Place>, output: Output) -> Result<Outcome> {
     let root = master()?;
-    let Some(place) = to else {
-        bail!(Refused {
-            problems: vec!["nothing says where the backups are; add `--to DIR`".to_owned()],
-        });
-    };
+    let place = place(to, &records::backup_schedule(&root)?.unwrap_or_default())?;
     let state = records::state(&root)?.context("this node's state was removed")?;
     let kept = place.list(&names(&root, &state.node)?)?;
     let backups = kept.into_iter().map(|kept| KeptBackup {

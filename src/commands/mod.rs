@@ -49,6 +49,7 @@ mod preflight;
 mod print;
 mod repack;
 mod reset;
+mod restore;
 mod schema;
 mod secrets;
 mod service_accounts;
@@ -177,6 +178,7 @@ pub fn run(cli: Cli, required_key: Option<&str>) -> Result<Outcome> {
         Command::Secrets(command) => secrets::run(&command, required_key, output),
         Command::Backup(arguments) => backup::run(&arguments, named),
         Command::Etcd(command) => etcd::run(&command, output),
+        Command::Restore(arguments) => restore::run(&arguments, required_key, output),
         Command::Kubeconfig(arguments) => kubeconfig::run(&arguments, named),
         Command::Balance(arguments) => balance::run(&arguments),
         Command::Datastore(arguments) => datastore::run(&arguments),

@@ -123,6 +123,9 @@ fn report_text(report: &Report) {
     if let Some(progress) = &report.cluster {
         upgrade::progress(progress);
     }
+    if let Some(backup) = &report.backup {
+        backup::status(backup);
+    }
     if let Some(boot) = &report.boot {
         say!("\n{boot}");
     }

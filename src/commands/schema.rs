@@ -4,7 +4,7 @@ use anyhow::{Result, bail};
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema};
 
-use super::documents::backup::{BackedUp, BackupKey, Backups, VerifiedBackup};
+use super::documents::backup::{BackedUp, BackupKey, Backups, Restoration, VerifiedBackup};
 use super::documents::{
     Benchmark, Built, Certificates, Checks, Converted, Created, Definition, Detected, Done, Files,
     Fitness, Guarded, Installed, Nodes, Outputs, Planned, Pruned, Removed, Renewed, RolledBack,
@@ -79,6 +79,7 @@ const KNOWN: &[Known] = &[
     known::<BackupKey>("backup-key"),
     known::<EtcdReport>("etcd-status"),
     known::<EtcdReport>("etcd-maintain"),
+    known::<Restoration>("restore"),
     known::<Text>("kubeconfig"),
     known::<Written>("kubeconfig-file"),
     known::<Done>("addons-apply"),

@@ -6,7 +6,7 @@ use time::OffsetDateTime;
 use super::failure::NotInstalled;
 use super::{Outcome, check_node, print};
 use crate::cli::Output;
-use crate::status::{Changing, InstalledNode, Report, ask_masters};
+use crate::status::{Changing, InstalledNode, Report, ask_masters, backup};
 use crate::sys::lock::Holder;
 use crate::sys::process::System;
 use crate::sys::root::Root;
@@ -25,7 +25,10 @@ pub fn run(output: Output) -> Result<Outcome> {
             let now = OffsetDateTime::now_utc();
             let report = node.report(now)?.with_cluster(node.cluster(now)?);
             let report = report.with_masters(masters).with_boot(&System)?;
-            let report = report.with_storage(node.storage()?);
+            let report = Report {
+                backup: backup::read(&root, now)?,
+                ..report.with_storage(node.storage()?)
+            };
             report.with_rollout(&root, &state)?.with_journal(&System)
         }
         Err(error) if error.is::<NotInstalled>() => Report::not_installed(),

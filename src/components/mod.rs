@@ -344,6 +344,15 @@ const DEFRAGMENT: Service = Service {
     unit: UnitKind::Timer,
 };
 
+const BACKUP: Service = Service {
+    name: "appliance-backup.timer",
+    runs: Runs::Appliance,
+    certificates: &[],
+    files: &[],
+    health: None,
+    unit: UnitKind::Timer,
+};
+
 const POD_METADATA: Service = Service {
     name: "appliance-pod-metadata",
     runs: Runs::Appliance,
@@ -374,6 +383,7 @@ pub fn services(shape: Shape) -> Vec<&'static Service> {
         (role.is_master(), &[&ADDONS]),
         (true, &[&LOST_IMAGES, &VERIFY]),
         (role.is_master(), &[&DEFRAGMENT]),
+        (role.is_master() && tls, &[&BACKUP]),
         (tls, &[&RENEW]),
         // The only master begins by itself.
         (tls && (!role.is_master() || shape.balanced), &[&FOLLOW]),

@@ -16,6 +16,7 @@ use crate::nodespec::ports::API_SERVER;
 use crate::paths;
 use crate::pki::{Pki, Secret};
 use crate::records::authorities::AuthoritiesRecord;
+use crate::records::backup::Schedule;
 use crate::records::cluster::ClusterRecord;
 use crate::records::expected::Expected;
 use crate::records::machine::MachineRecord;
@@ -98,10 +99,19 @@ fn config_files(sources: &Sources<'_>) -> Result<Vec<File>> {
             files.push(file(paths::USERS, "config/sysusers.conf")?);
             let objects = "config/cluster-objects.yaml";
             files.push(file(paths::CLUSTER_OBJECTS, objects)?);
+            files.push(File::public(
+                paths::BACKUP_SCHEDULE,
+                schedule(sources.spec)?,
+            ));
             files.push(File::public(paths::JOIN_NAMES, join_names(sources.spec)?));
         }
     }
     Ok(files)
+}
+
+/// How this master backs the cluster up.
+fn schedule(spec: &NodeSpec) -> Result<String> {
+    Ok(serde_json::to_string_pretty(&Schedule::of(spec))? + "\n")
 }
 
 /// The list of images for `appliance images ensure` and `appliance status`.

@@ -116,9 +116,16 @@ impl Machine {
         enroll::resolve(&self.context(), joining)
     }
 
-    /// Refuses to make another node of an installed one, except in the fields `change`; and new
-    /// authorities for the data of a cluster.
+    /// Refuses to make another node of an installed one, except in the fields `change`; new authorities for the data of
+    /// a cluster; and to go on where a restoration was interrupted.
     pub fn check_installed(&self, change: &[Field]) -> Result<()> {
+        let restored = records::restored(&self.root)?;
+        if let Some(why) = restored.and_then(|restored| restored.hinders()) {
+            return Err(Refused {
+                problems: vec![why],
+            }
+            .into());
+        }
         if let Some(installed) = self.installed()? {
             if let Some(copied) = self.copied(change)? {
                 return Err(Refused {

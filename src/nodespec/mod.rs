@@ -14,6 +14,7 @@ use time::OffsetDateTime;
 use crate::metadata::model::Metadata;
 use crate::nodespec::addons::AddonSpec;
 use crate::nodespec::admission::AdmissionSpec;
+use crate::nodespec::backup::BackupSpec;
 use crate::nodespec::join::JoinSpec;
 use crate::nodespec::labels::{Label, Taint};
 use crate::nodespec::master::Master;
@@ -24,6 +25,7 @@ use crate::nodespec::value::{Layer, Sourced};
 pub mod addons;
 mod address;
 pub mod admission;
+pub mod backup;
 mod candidates;
 pub mod explain;
 pub mod hidden;
@@ -205,6 +207,8 @@ pub struct NodeSpec {
     pub addons: AddonSpec,
     /// What the API server refuses about pods.
     pub admission: AdmissionSpec,
+    /// How this master backs the cluster up, if it does.
+    pub backup: Option<Sourced<BackupSpec>>,
     /// The values that all nodes have in common.
     pub cluster: ClusterSpec,
     /// Problems that the operator should know, but that stop nothing: one sentence each.

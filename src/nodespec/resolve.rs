@@ -65,6 +65,7 @@ impl Resolver<'_> {
         let join = self.join();
         let addons = self.addons();
         let admission = self.admission();
+        let backup = self.backup();
         let cluster = self.cluster(inventory.as_ref(), master, masters);
         self.check_clock();
         let spec = NodeSpec {
@@ -83,6 +84,7 @@ impl Resolver<'_> {
             join: join?,
             addons: addons?,
             admission: admission?,
+            backup: backup?,
             cluster: cluster?,
             warnings: Vec::new(),
         };

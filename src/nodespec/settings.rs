@@ -13,6 +13,10 @@ use super::spelling::SUGGESTION_DISTANCE;
 use super::yaml::parse_yaml;
 use super::{Profile, Role};
 
+mod backup;
+
+pub use backup::BackupSettings;
+
 /// Settings of one layer, not yet checked.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
@@ -100,6 +104,8 @@ pub struct Settings {
     pub ca: Option<CaSettings>,
     /// How workers join the cluster.
     pub join: Option<JoinSettings>,
+    /// How a master backs the cluster up.
+    pub backup: Option<BackupSettings>,
     /// All nodes of the cluster. All VMs can have the same list: each finds its own entry.
     pub inventory: Option<Vec<InventoryEntry>>,
     /// Rules for the role of VMs without an inventory entry. The first rule that matches is used.

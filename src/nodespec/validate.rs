@@ -47,6 +47,7 @@ impl Resolver<'_> {
         self.join();
         self.addons();
         self.admission();
+        self.backup();
         let inventory = self.inventory();
         let masters = self.masters(inventory.as_ref());
         let master = self.master(inventory.as_ref(), masters.as_ref());

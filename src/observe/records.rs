@@ -5,15 +5,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::{Context, Result};
 use procfs::process::Process;
 use serde::de::DeserializeOwned;
+use time::OffsetDateTime;
 
 use crate::paths;
 use crate::records::authorities::AuthoritiesRecord;
-use crate::records::backup::LastBackup;
+use crate::records::backup::{LastBackup, Schedule};
 use crate::records::brought::Brought;
 use crate::records::cluster::ClusterRecord;
 use crate::records::expected::Expected;
 use crate::records::images::NodeImage;
 use crate::records::machine::MachineRecord;
+use crate::records::restored::Restored;
 use crate::records::run::{ProcessId, Run};
 use crate::records::state::State;
 use crate::records::upgrade::UpgradeRecord;
@@ -78,6 +80,24 @@ pub fn brought(root: &Root) -> Result<Option<Brought>> {
 /// What this master notes of its last backup; `None` if it made none.
 pub fn backup(root: &Root) -> Result<Option<LastBackup>> {
     json(root, paths::LAST_BACKUP)
+}
+
+/// How this master backs the cluster up, as its settings say; `None` if it is no master, or if an older version
+/// installed it.
+pub fn backup_schedule(root: &Root) -> Result<Option<Schedule>> {
+    json(root, paths::BACKUP_SCHEDULE)
+}
+
+/// When the schedule of backups was written.
+pub fn scheduled_since(root: &Root) -> Result<Option<OffsetDateTime>> {
+    let entry = root.entry(paths::BACKUP_SCHEDULE)?;
+    let modified = entry.and_then(|entry| entry.modified().ok());
+    Ok(modified.map(OffsetDateTime::from))
+}
+
+/// The last restoration from a backup on this machine; `None` if there was none.
+pub fn restored(root: &Root) -> Result<Option<Restored>> {
+    json(root, paths::RESTORED)
 }
 
 /// The journal of a run that has not completed; `None` if there is none.

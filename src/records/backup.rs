@@ -8,6 +8,7 @@ use time::OffsetDateTime;
 
 use super::state::State;
 use crate::digest::Sha256;
+use crate::nodespec::NodeSpec;
 use crate::paths;
 
 /// The format that this version writes and reads.
@@ -120,6 +121,55 @@ pub struct Member {
     pub mode: u32,
 }
 
+/// How a master backs the cluster up, as its settings say.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Schedule {
+    /// For whom backups are encrypted.
+    pub recipients: Vec<String>,
+    /// The file with their passphrase.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub passphrase_file: Option<String>,
+    /// Where they go.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<String>,
+    /// How often one is made, in seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub every: Option<u64>,
+    /// How many are kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep: Option<u32>,
+}
+
+impl Schedule {
+    /// That of a node with this specification.
+    pub fn of(spec: &NodeSpec) -> Schedule {
+        let Some(backup) = spec.backup.as_deref() else {
+            return Schedule::default();
+        };
+        Schedule {
+            recipients: backup.recipients.clone(),
+            passphrase_file: backup.passphrase_file.clone(),
+            to: backup.to.clone(),
+            every: backup.every.map(|every| every.as_secs()),
+            keep: backup.keep,
+        }
+    }
+
+    /// Whether a backup is due at `now`, after that last one. The timer does not come to the minute.
+    pub fn is_due(&self, last: Option<&LastBackup>, now: OffsetDateTime) -> bool {
+        const EARLY: i64 = 600;
+        let Some(every) = self.every.and_then(|every| i64::try_from(every).ok()) else {
+            return false;
+        };
+        // A clock that was wrong must not stop backups until the time that it said.
+        last.is_none_or(|last| {
+            let age = (now - last.created).whole_seconds();
+            age < 0 || age >= every - EARLY
+        })
+    }
+}
+
 /// What a master notes of its last backup that was made.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -155,6 +205,32 @@ pub struct Failed {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_backup_is_due_when_the_last_one_is_as_old_as_the_settings_say() {
+        let at = |minutes: i64| OffsetDateTime::UNIX_EPOCH + time::Duration::minutes(minutes);
+        let last = LastBackup {
+            created: at(0),
+            place: String::new(),
+            bytes: 0,
+            sha256: Sha256::of(b""),
+            revision: 0,
+            failed: None,
+        };
+        let hourly = Schedule {
+            every: Some(3600),
+            ..Schedule::default()
+        };
+        for (minutes, expected) in [(0, false), (49, false), (50, true), (99, true), (-1, true)] {
+            assert_eq!(
+                hourly.is_due(Some(&last), at(minutes)),
+                expected,
+                "{minutes}"
+            );
+        }
+        assert!(hourly.is_due(None, at(0)));
+        assert!(!Schedule::default().is_due(None, at(0)));
+    }
 
     #[test]
     fn only_files_of_a_master_may_be_in_a_backup() {

@@ -9,6 +9,7 @@ pub mod images;
 pub mod machine;
 pub mod names;
 pub mod nodes;
+pub mod restored;
 pub mod run;
 pub mod state;
 pub mod tokens;

@@ -22,6 +22,7 @@ pub const FILES: &[&str] = &[
     paths::IMAGES,
     paths::CLUSTER_OBJECTS,
     paths::JOIN_NAMES,
+    paths::BACKUP_SCHEDULE,
     paths::ETCD_ENVIRONMENT,
     paths::NO_NAME_SERVERS,
     paths::CALICOCTL_CONFIG,
@@ -73,6 +74,7 @@ pub const RECORDS: &[&str] = &[
     paths::LOADING,
     paths::UPGRADE,
     paths::LAST_BACKUP,
+    paths::RESTORED,
     paths::RUN,
     paths::BROUGHT,
 ];

@@ -31,12 +31,14 @@ use crate::sys::lock::Holder;
 use crate::sys::process::Runner;
 use crate::sys::root::Root;
 
+pub mod backup;
 pub mod certificates;
 mod cluster;
 mod coming_up;
 mod masters;
 mod runs;
 
+pub use backup::BackupReport;
 pub use cluster::{AddonReport, ClusterReport};
 pub use coming_up::until_healthy;
 pub use masters::{MasterReport, MastersReport, ask as ask_masters};
@@ -84,6 +86,9 @@ pub struct Report {
     pub peers: Vec<PeerReport>,
     /// The room on the node's file systems, and in etcd's database. An installation does not judge it.
     pub storage: Vec<StorageReport>,
+    /// The backups of this master. An installation does not judge them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backup: Option<BackupReport>,
     /// Add-ons and workloads of the cluster, on a master.
     pub addons: Vec<AddonReport>,
     /// The masters, if there are several. An installation does not check them: it waits only for
@@ -430,6 +435,7 @@ impl Report {
             certificates: Vec::new(),
             peers: Vec::new(),
             storage: Vec::new(),
+            backup: None,
             addons: Vec::new(),
             masters: None,
             interrupted: None,

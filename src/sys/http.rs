@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
@@ -72,6 +73,12 @@ fn strict(tls: ClientConfig, timeout: Duration) -> ClientBuilder {
 
 fn made(builder: ClientBuilder) -> Result<Client> {
     builder.build().context("cannot make an HTTP client")
+}
+
+/// A client of the server at the socket at `path`, which uses no proxy, follows no redirect, and gives up after `timeout`.
+pub fn client_of_socket(path: &Path, timeout: Duration) -> Result<Client> {
+    // Without TLS at the socket, no authority is trusted.
+    made(strict(tls::client(&[], None)?, timeout).unix_socket(path))
 }
 
 /// Gets `url`. Any answer other than 2xx is an error with its root cause.

@@ -42,6 +42,8 @@ pub struct Bed {
     pub shared: Shared,
     pub seal: Seal,
     pub keys: Keys,
+    /// The text of the key that opens its backups.
+    pub key: String,
     pub dir: tempfile::TempDir,
 }
 
@@ -60,6 +62,7 @@ impl Bed {
         let mut shared = Shared::new(network);
         shared.start();
         let (key, recipient) = new_key();
+        let text = key.to_string();
         let key = Secret::new(key.as_bytes().to_vec());
         let root = shared.members[0].root();
         for (path, secret) in [
@@ -72,6 +75,7 @@ impl Bed {
             shared,
             seal: Seal::new(&[recipient], None).unwrap(),
             keys: Keys::new(Some(&key), None).unwrap(),
+            key: text,
             dir: tempfile::tempdir().unwrap(),
         }
     }

@@ -116,6 +116,13 @@ impl Member {
         self.runs = Some(child);
     }
 
+    /// Starts it as a new member of the cluster that the others run.
+    pub fn join(&mut self) {
+        let entry = self.prepare();
+        assert_eq!(entry.beginning, Beginning::Existing);
+        self.start(&entry, &[]);
+    }
+
     pub fn stop(&mut self) {
         if let Some(mut child) = self.runs.take() {
             let _ = child.kill();

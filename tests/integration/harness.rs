@@ -209,7 +209,7 @@ pub const PROGRAMS: [&str; 7] = [
 pub fn payload() -> PathBuf {
     static PAYLOAD: OnceLock<tempfile::TempDir> = OnceLock::new();
     PAYLOAD
-        .get_or_init(|| make_payload(USUAL).unwrap())
+        .get_or_init(|| make_payload(USUAL, None).unwrap())
         .path()
         .join("payload")
 }
@@ -217,10 +217,15 @@ pub fn payload() -> PathBuf {
 /// A payload like [`payload`] with another version of Kubernetes: every program and every image is another one. It is in
 /// the directory, which must be kept as long as it is used.
 pub fn payload_of(kubernetes: &str) -> tempfile::TempDir {
-    make_payload(kubernetes).unwrap()
+    make_payload(kubernetes, None).unwrap()
 }
 
-fn make_payload(kubernetes: &str) -> anyhow::Result<tempfile::TempDir> {
+/// A payload with the etcd and etcdctl in the directory `programs`, instead of files that only look like programs.
+pub fn payload_with_etcd(programs: &Path) -> tempfile::TempDir {
+    make_payload(USUAL, Some(programs)).unwrap()
+}
+
+fn make_payload(kubernetes: &str, etcd: Option<&Path>) -> anyhow::Result<tempfile::TempDir> {
     let dir = tempfile::tempdir()?;
     let components = dir.path().join("components");
     fs::create_dir(&components)?;
@@ -232,13 +237,20 @@ fn make_payload(kubernetes: &str) -> anyhow::Result<tempfile::TempDir> {
         USUAL => "",
         other => other,
     };
-    for name in PROGRAMS {
-        let seed = format!("{name}{mark}");
-        fs::write(components.join(name), program(&seed, 4096))?;
+    for name in PROGRAMS.into_iter().chain(etcd.map(|_| "etcdctl")) {
+        let content = match etcd.filter(|_| name.starts_with("etcd")) {
+            Some(programs) => fs::read(programs.join(name))?,
+            None => program(&format!("{name}{mark}"), 4096),
+        };
+        fs::write(components.join(name), content)?;
         definition += &format!(
             "[[component]]\nname = \"{name}\"\nkind = \"program\"\nversion = \"1{mark}\"\npath = \"bin/{name}\"\n\
-             file = \"{name}\"\non-path = {}\n",
-            name == "kubectl"
+             file = \"{name}\"\non-path = {}\narguments = {}\n",
+            name == "kubectl",
+            match etcd.is_some() && name == "etcd" {
+                true => r#"["--enable-v2=true"]"#,
+                false => "[]",
+            }
         );
     }
     for (name, reference) in [

@@ -65,7 +65,7 @@ fn names() -> BTreeSet<String> {
 }
 
 /// Results that no test validates: a backup needs a cluster that runs.
-const NEVER: [&str; 2] = ["backup", "backup-verify"];
+const NEVER: [&str; 3] = ["backup", "backup-verify", "restore"];
 
 /// Documents of real runs, each with the name of its schema.
 #[derive(Default)]

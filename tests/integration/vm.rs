@@ -22,7 +22,7 @@ const ETCD_CERTIFICATE: &str =
     "--cert=/etc/kubernetes/ca/etcd/etcd.pem --key=/etc/kubernetes/ca/etcd/etcd-key.pem";
 
 /// The services of a master, in starting order.
-const SERVICES: [&str; 16] = [
+const SERVICES: [&str; 17] = [
     "appliance-machine",
     "etcd",
     "kube-apiserver",
@@ -38,6 +38,7 @@ const SERVICES: [&str; 16] = [
     "appliance-images.timer",
     "appliance-verify.timer",
     "appliance-etcd.timer",
+    "appliance-backup.timer",
     "appliance-renew.timer",
 ];
 

@@ -35,3 +35,23 @@ Examples:
   appliance backup key --file backup.key
 
 More: appliance help backup";
+
+pub const RESTORE: &str = "\
+Examples:
+  appliance restore cluster.age --identity backup.key --dry-run
+  appliance restore cluster.age --identity backup.key --yes
+  # on a machine that is a master already
+  appliance restore cluster.age --identity backup.key --replace
+  # with another name and address
+  appliance restore cluster.age -i backup.key --role master --set nodeName=m2
+
+Run this on a new machine in place of the lost master, with its settings. Workers
+reconnect by themselves if it has the same address. Of several masters, restore
+to the first one, and then boot the others.
+
+Join tokens are revoked: make new ones with `appliance token create`.
+
+Exit codes: 0 restored, and healthy; 2 refused, nothing was changed; 3 restored,
+but not healthy; 5 another run is changing this machine.
+
+More: appliance help backup";

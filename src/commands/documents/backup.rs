@@ -4,7 +4,9 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use time::OffsetDateTime;
 
+use super::Installed;
 use crate::digest::Sha256;
+use crate::nodespec::token::TokenId;
 use crate::records::backup::Manifest;
 
 /// A backup that was made.
@@ -66,4 +68,24 @@ pub struct BackupKey {
     pub file: String,
     /// For whom backups are encrypted that the key opens. It is no secret.
     pub recipient: String,
+}
+
+/// A restoration.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Restoration {
+    /// The backup.
+    pub file: String,
+    /// What is in it.
+    pub manifest: Manifest,
+    /// What is lost, in words.
+    pub lost: String,
+    /// What was, or would be, done.
+    pub steps: Vec<String>,
+    /// The join tokens that were revoked.
+    pub revoked: Vec<TokenId>,
+    /// The new names of what was moved aside.
+    pub aside: Vec<String>,
+    /// The installation; none with `--dry-run`.
+    pub installation: Option<Installed>,
 }

@@ -5,6 +5,7 @@ use indicatif::HumanBytes;
 use super::{print_table, table};
 use crate::commands::documents::backup::{BackedUp, BackupKey, Backups, VerifiedBackup};
 use crate::records::backup::Manifest;
+use crate::status::BackupReport;
 use crate::sys::clock::moment;
 use crate::sys::out::say;
 use crate::sys::progress::escaped;
@@ -56,6 +57,17 @@ pub fn manifest(manifest: &Manifest) {
         rows.add_row([name, &escaped(&value)]);
     }
     print_table(&rows);
+}
+
+/// Prints how old the last backup is.
+pub fn status(report: &BackupReport) {
+    match (&report.problem, &report.last) {
+        (Some(problem), _) => say!("\n{problem}"),
+        (None, Some(last)) => say!("\nlast backup: {}, {}", moment(last.created), last.place),
+        (None, None) => {
+            say!("\nno backup was made yet; the timer makes the first one within an hour");
+        }
+    }
 }
 
 /// Prints a list of backups.

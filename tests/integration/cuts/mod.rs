@@ -14,7 +14,7 @@ mod power;
 mod recording;
 mod scene;
 pub mod scenes;
-mod strace;
+pub mod strace;
 mod tree;
 
 use std::collections::BTreeMap;

@@ -54,6 +54,7 @@ const ONLY_PARSED: &[(&str, &str)] = &[
     ("appliance secrets", "a master"),
     ("appliance backup", "a master"),
     ("appliance etcd", "a master"),
+    ("appliance restore", "this machine would become a node"),
     ("appliance kubeconfig", "a master"),
     ("appliance balance", "serves until it is stopped"),
     ("appliance datastore", "serves until it is stopped"),

@@ -65,9 +65,9 @@ const PATH_METHODS: &[&str] = &[
 /// The rooms that know clap.
 const COMMAND_LINE: &[&str] = &["cli", "commands"];
 /// The rooms that write files: `apply` those of the node, `enroll` its keys, `image` golden images
-/// and `bundle` payloads, and `backup` backups. `join` records tokens and nodes while it serves, when no command runs.
+/// and `bundle` payloads, `backup` backups, and `restore` what is in them. `join` records tokens and nodes while it serves, when no command runs.
 const WRITERS: &[&str] = &[
-    "apply", "backup", "bundle", "enroll", "image", "join", "sys",
+    "apply", "backup", "bundle", "enroll", "image", "join", "restore", "sys",
 ];
 /// The imports that write.
 const WRITING: &[&str] = &[

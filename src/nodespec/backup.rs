@@ -1,0 +1,162 @@
+//! How a master backs the cluster up: for whom, where to, how often.
+
+use std::time::Duration;
+
+use super::resolver::Resolver;
+use super::settings::BackupSettings;
+use super::value::{Layer, Sourced};
+
+/// The start of a recipient of age.
+const RECIPIENT: &str = "age1";
+/// The shortest time between two backups.
+const SHORTEST: Duration = Duration::from_secs(3600);
+/// The longest one.
+const LONGEST: Duration = Duration::from_secs(31 * 24 * 3600);
+
+/// How a master backs the cluster up.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BackupSpec {
+    /// For whom backups are encrypted.
+    pub recipients: Vec<String>,
+    /// The file with the passphrase of backups.
+    pub passphrase_file: Option<String>,
+    /// The directory for backups.
+    pub to: Option<String>,
+    /// How often one is made.
+    pub every: Option<Duration>,
+    /// How many are kept; all of them if this is not set.
+    pub keep: Option<u32>,
+}
+
+impl Resolver<'_> {
+    /// The section `backup` of the strongest layer that has one.
+    pub(super) fn backup(&mut self) -> Option<Option<Sourced<BackupSpec>>> {
+        let mut layers = self.layers.iter();
+        let said = layers.find_map(|layer| Some((layer, layer.settings.backup.as_ref()?)));
+        let Some((layer, said)) = said else {
+            return Some(None);
+        };
+        let problems = self.problems.len();
+        let recipients = said.recipients.clone().unwrap_or_default();
+        for recipient in &recipients {
+            let is_one = recipient.starts_with(RECIPIENT)
+                && recipient.bytes().all(|byte| byte.is_ascii_alphanumeric());
+            if !is_one {
+                let why = "expected a recipient of age, which `appliance backup key` prints";
+                self.refuse(&layer.origin("backup.recipients"), recipient, why);
+            }
+        }
+        for (field, path) in [("passphraseFile", &said.passphrase_file), ("to", &said.to)] {
+            if let Some(path) = path.as_ref().filter(|path| !path.starts_with('/')) {
+                let origin = layer.origin(&format!("backup.{field}"));
+                self.refuse(&origin, path, "expected an absolute path");
+            }
+        }
+        self.check_whole(layer, said);
+        let every = self.of_backup(layer, "every", said.every.as_ref(), parse_every);
+        let keep = self.of_backup(layer, "keep", said.keep.as_ref(), parse_keep);
+        let spec = BackupSpec {
+            recipients,
+            passphrase_file: said.passphrase_file.clone(),
+            to: said.to.clone(),
+            every,
+            keep,
+        };
+        let is_good = self.problems.len() == problems;
+        is_good.then(|| Some(Sourced::new(spec, layer.origin("backup"))))
+    }
+
+    /// A backup is for someone, and has a place.
+    fn check_whole(&mut self, layer: &Layer, said: &BackupSettings) {
+        let origin = layer.origin("backup");
+        let has_recipients = said.recipients.as_ref().is_some_and(|all| !all.is_empty());
+        match (has_recipients, said.passphrase_file.is_some()) {
+            (true, false) | (false, true) => {}
+            (true, true) => self.problems.push(format!(
+                "{origin} has recipients and passphraseFile; remove one of them"
+            )),
+            (false, false) => self.problems.push(format!(
+                "{origin} does not say for whom backups are encrypted; add `recipients: [age1…]`, from `appliance backup \
+                 key` on another machine, or `passphraseFile`"
+            )),
+        }
+        if said.to.is_none() && (said.every.is_some() || said.keep.is_some()) {
+            self.problems.push(format!(
+                "{origin} does not say where backups go; add `to: DIR`"
+            ));
+        }
+    }
+
+    fn of_backup<T>(
+        &mut self,
+        layer: &Layer,
+        field: &str,
+        text: Option<&String>,
+        parse: fn(&str) -> Result<T, String>,
+    ) -> Option<T> {
+        let said = Sourced::new(text?.clone(), layer.origin(&format!("backup.{field}")));
+        self.parsed(said, parse).map(|parsed| parsed.value)
+    }
+}
+
+fn parse_every(text: &str) -> Result<Duration, String> {
+    let every =
+        humantime::parse_duration(text).map_err(|_| "expected a time such as 6h or 1day")?;
+    match (SHORTEST..=LONGEST).contains(&every) {
+        true => Ok(every),
+        false => Err("expected at least 1h and at most 31days".to_owned()),
+    }
+}
+
+fn parse_keep(text: &str) -> Result<u32, String> {
+    let keep = text.parse().ok().filter(|&keep| keep > 0);
+    keep.ok_or_else(|| "expected a number of backups, at least 1".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::super::settings::Settings;
+    use super::super::validate::validate;
+    use super::super::value::Place;
+    use super::*;
+
+    fn refused(yaml: &str) -> String {
+        let settings = Settings::from_yaml("test", yaml).unwrap();
+        let layer = Layer::new(Place::Config("test".to_owned()), settings);
+        validate(&[layer]).map_or_else(|refused| refused.to_string(), |()| String::new())
+    }
+
+    #[test]
+    fn what_no_backup_can_be_made_with_is_refused() {
+        for (yaml, why) in [
+            ("{recipients: [age1x], to: /srv, every: 6h, keep: 12}", ""),
+            ("{passphraseFile: /root/passphrase}", ""),
+            ("{to: /srv}", "does not say for whom"),
+            ("{recipients: [], to: /srv}", "does not say for whom"),
+            ("{recipients: [age1x], every: 6h}", "does not say where"),
+            (
+                "{recipients: [age1x], passphraseFile: /a}",
+                "remove one of them",
+            ),
+            ("{recipients: [AGE-SECRET-KEY-1X]}", "expected a recipient"),
+            ("{recipients: ['age1x\n']}", "expected a recipient"),
+            (
+                "{recipients: [age1x], to: srv}",
+                "expected an absolute path",
+            ),
+            ("{recipients: [age1x], to: /srv, every: 6m}", "at least 1h"),
+            (
+                "{recipients: [age1x], to: /srv, every: often}",
+                "such as 6h",
+            ),
+            ("{recipients: [age1x], to: /srv, keep: 0}", "at least 1"),
+        ] {
+            let told = refused(&format!("backup: {yaml}"));
+            assert!(
+                told.contains(why) && told.is_empty() == why.is_empty(),
+                "{yaml}: {told}"
+            );
+        }
+    }
+}

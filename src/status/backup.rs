@@ -1,0 +1,114 @@
+//! How old the last backup of this master is.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use schemars::JsonSchema;
+use serde::Serialize;
+use time::OffsetDateTime;
+
+use crate::observe::records;
+use crate::records::backup::LastBackup;
+use crate::sys::clock::{moment, span};
+use crate::sys::root::Root;
+
+/// The backups of this master, if it makes some by itself or has made one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BackupReport {
+    /// The last one that was made.
+    pub last: Option<LastBackup>,
+    /// How often one should be made, in seconds; `null` if none is made by itself.
+    pub every: Option<u64>,
+    /// What is wrong with it. The node may be healthy.
+    pub problem: Option<String>,
+}
+
+/// Reads the record of the last backup, and judges its age at `now`. `None` if there is neither a record nor a schedule.
+pub fn read(root: &Root, now: OffsetDateTime) -> Result<Option<BackupReport>> {
+    let last = records::backup(root)?;
+    let every = records::backup_schedule(root)?.and_then(|schedule| schedule.every);
+    if last.is_none() && every.is_none() {
+        return Ok(None);
+    }
+    let since = records::scheduled_since(root)?;
+    let problem = every.and_then(|every| problem(last.as_ref(), since, every, now));
+    Ok(Some(BackupReport {
+        last,
+        every,
+        problem,
+    }))
+}
+
+/// What is wrong, if one should be made every that many seconds. Before the first one, the age is that of the schedule.
+fn problem(
+    last: Option<&LastBackup>,
+    scheduled: Option<OffsetDateTime>,
+    every: u64,
+    now: OffsetDateTime,
+) -> Option<String> {
+    const NEXT: &str = "see `journalctl -u appliance-backup`, and make one: `appliance backup`";
+    let since = last.map(|last| last.created).or(scheduled)?;
+    let age = u64::try_from((now - since).whole_seconds()).unwrap_or(0);
+    if age <= every.saturating_mul(2) {
+        return None;
+    }
+    let wanted = span(Duration::from_secs(every));
+    let failed = last.and_then(|last| last.failed.as_ref());
+    let why = failed.map_or(String::new(), |failed| {
+        format!(
+            " (the attempt at {} failed: {})",
+            moment(failed.at),
+            failed.why
+        )
+    });
+    Some(match last {
+        Some(last) => format!(
+            "the last backup is of {}, although one should be made every {wanted}{why}; {NEXT}",
+            moment(last.created)
+        ),
+        None => {
+            format!("no backup was made yet, although one should be made every {wanted}; {NEXT}")
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::digest::Sha256;
+    use crate::records::backup::Failed;
+
+    #[test]
+    fn a_backup_is_too_old_after_twice_the_time_between_two() {
+        let at = |hours: i64| OffsetDateTime::UNIX_EPOCH + time::Duration::hours(hours);
+        let last = LastBackup {
+            created: at(0),
+            place: "/srv/a".to_owned(),
+            bytes: 1,
+            sha256: Sha256::of(b""),
+            revision: 1,
+            failed: Some(Failed {
+                at: at(6),
+                why: "no room".to_owned(),
+            }),
+        };
+        let told = |hours| problem(Some(&last), None, 6 * 3600, at(hours));
+        assert_eq!(told(12), None);
+        // The clock may have been set back.
+        assert_eq!(told(-5), None);
+        let told = told(13).unwrap();
+        assert!(
+            told.contains("every 6 h") && told.contains("no room"),
+            "{told}"
+        );
+        assert_eq!(problem(None, None, 3600, at(99)), None);
+        assert!(problem(None, Some(at(0)), 3600, at(2)).is_none());
+        assert!(
+            problem(None, Some(at(0)), 3600, at(3))
+                .unwrap()
+                .contains("no backup")
+        );
+    }
+}

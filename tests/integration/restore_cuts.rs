@@ -1,0 +1,193 @@
+//! `appliance restore` on a machine, with a real etcd: whole, killed at any time, and refused.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use appliance::observe::records;
+use appliance::paths;
+use appliance::records::restored::Phase;
+use appliance::sys::root::Root;
+use serde_json::Value;
+
+use crate::backup::Bed;
+use crate::cuts::strace::strace;
+use crate::harness::{Machine, payload_with_etcd, said};
+use crate::restore::{backed_up, programs};
+
+/// How many times a restoration is killed.
+const CUTS: usize = 10;
+
+struct Bench {
+    bed: Bed,
+    backup: PathBuf,
+    key: PathBuf,
+    payload: tempfile::TempDir,
+}
+
+impl Bench {
+    fn new(network: u8) -> Bench {
+        let mut bed = Bed::new(network);
+        let backup = backed_up(&bed);
+        bed.shared.members[0].stop();
+        let key = bed.dir.path().join("key");
+        fs::write(&key, &bed.key).unwrap();
+        fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
+        Bench {
+            bed,
+            backup,
+            key,
+            payload: payload_with_etcd(&programs()),
+        }
+    }
+
+    fn command(&self, machine: &Machine, more: &[&str]) -> Command {
+        let payload = self.payload.path().join("payload");
+        let mut command = machine.command("restore", &payload, more);
+        command.arg(&self.backup).arg("--identity").arg(&self.key);
+        command
+    }
+
+    fn restore(&self, machine: &Machine, more: &[&str]) -> Output {
+        self.command(machine, more).output().unwrap()
+    }
+
+    /// Everything is in its place: the keys of the backup, and etcd's data. Nothing else is left.
+    #[track_caller]
+    fn is_restored(&self, machine: &Machine) {
+        let own = self.bed.root();
+        let root = Root::open(&machine.root()).unwrap();
+        for path in [
+            paths::key("ca"),
+            paths::certificate("etcd-ca"),
+            paths::SERVICE_ACCOUNT_PRIVATE.to_owned(),
+            paths::ENCRYPTION.to_owned(),
+        ] {
+            assert_eq!(
+                root.read(&path).unwrap(),
+                own.read(&path).unwrap(),
+                "{path}"
+            );
+        }
+        assert_eq!(root.list(paths::ETCD_DIR).unwrap(), ["member"]);
+        assert!(root.exists("/var/lib/etcd/member/snap/db").unwrap());
+        let record = records::restored(&root).unwrap().unwrap();
+        assert_eq!(record.phase, Phase::Placed);
+        assert_eq!(
+            records::state(&root).unwrap().unwrap().node,
+            "server02",
+            "it is installed"
+        );
+    }
+}
+
+#[test]
+fn a_machine_becomes_the_master_of_the_backup() {
+    let bench = Bench::new(48);
+    let machine = Machine::new();
+    let before = machine.snapshot();
+    let shown = bench.restore(&machine, &["--dry-run"]);
+    assert!(shown.status.success(), "{}", said(&shown));
+    for line in [
+        "restore etcd's data",
+        "install this machine as the master server02",
+    ] {
+        assert!(said(&shown).contains(line), "{}", said(&shown));
+    }
+    // Nothing was changed, also not without a confirmation.
+    let asked = bench.restore(&machine, &[]);
+    assert_eq!(asked.status.code(), Some(2), "{}", said(&asked));
+    assert_eq!(machine.snapshot(), before);
+
+    let restored = bench.restore(&machine, &["--yes", "-o", "json"]);
+    assert!(restored.status.success(), "{}", said(&restored));
+    let document: Value = serde_json::from_slice(&restored.stdout).unwrap();
+    assert_eq!(document["manifest"]["master"]["node"], "server02");
+    bench.is_restored(&machine);
+    // Once more, it is a cluster already.
+    let again = bench.restore(&machine, &["--yes"]);
+    assert_eq!(again.status.code(), Some(2), "{}", said(&again));
+    assert!(said(&again).contains("--replace"), "{}", said(&again));
+    let replaced = bench.restore(&machine, &["--yes", "--replace"]);
+    assert!(replaced.status.success(), "{}", said(&replaced));
+    let names = fs::read_dir(machine.root().join("var/lib/etcd")).unwrap();
+    let mut names: Vec<String> = names
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    assert_eq!(names.len(), 2, "{names:?}");
+    assert!(names[1].starts_with("member.replaced-"), "{names:?}");
+}
+
+#[test]
+fn a_restoration_that_is_killed_is_completed_by_the_next_one() {
+    let bench = Bench::new(49);
+    let mut phases = Vec::new();
+    for cut in 0..CUTS {
+        let machine = Machine::new();
+        // The number of files that the process and its threads have flushed to the disk.
+        let when = format!("inject=fsync:signal=SIGKILL:when={}", 1 + cut * 7);
+        let options = ["-o", "/dev/null", "-e", "trace=fsync", "-e", &when];
+        let command = bench.command(&machine, &["--yes"]);
+        let killed = strace(&command, &options).output().unwrap();
+        if killed.status.signal() != Some(9) {
+            assert!(killed.status.success(), "{cut}: {}", said(&killed));
+        }
+        let root = Root::open(&machine.root()).unwrap();
+        let phase = records::restored(&root).unwrap().map(|record| record.phase);
+        phases.push(phase);
+        if matches!(phase, Some(Phase::Begun | Phase::Placing)) {
+            let payload = bench.payload.path().join("payload");
+            let install = machine.install_from(&payload, &[]).output().unwrap();
+            assert_eq!(install.status.code(), Some(2), "{cut}: {}", said(&install));
+            assert!(said(&install).contains("a restoration from a backup was interrupted"));
+        }
+        if records::state(&root).unwrap().is_none() {
+            let next = bench.restore(&machine, &["--yes"]);
+            assert!(next.status.success(), "{cut}, {phase:?}: {}", said(&next));
+        }
+        bench.is_restored(&machine);
+    }
+    println!("killed in these phases: {phases:?}");
+    assert!(phases.contains(&Some(Phase::Placing)), "{phases:?}");
+}
+
+#[test]
+fn what_is_no_backup_changes_nothing() {
+    let bench = Bench::new(50);
+    let machine = Machine::new();
+    let before = machine.snapshot();
+    let good = fs::read(&bench.backup).unwrap();
+    let damaged = |name: &str, content: &[u8]| {
+        let path = bench.bed.dir.path().join(name);
+        fs::write(&path, content).unwrap();
+        path
+    };
+    let mut flipped = good.clone();
+    flipped[good.len() / 2] ^= 1;
+    for path in [
+        damaged("cut", &good[..good.len() - 1000]),
+        damaged("flipped", &flipped),
+        damaged("other", b"not a backup"),
+        Path::new("/dev/zero").to_owned(),
+        Path::new("/nonexistent").to_owned(),
+    ] {
+        let payload = bench.payload.path().join("payload");
+        let mut command = machine.command("restore", &payload, &["--yes"]);
+        let output = command
+            .arg(&path)
+            .arg("--identity")
+            .arg(&bench.key)
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(2), "{}", said(&output));
+        assert!(
+            said(&output).contains(&path.display().to_string()),
+            "{}",
+            said(&output)
+        );
+        assert_eq!(machine.snapshot(), before, "{}", path.display());
+    }
+}
