@@ -1,5 +1,5 @@
-//! Reads a backup, and refuses one that is not whole or not as [`super::write`] writes it. Its content is hostile until
-//! all of it was checked: who knows a recipient can encrypt anything for it.
+//! Reads a backup, and refuses one that is not whole or not as [`super::write`](mod@super::write) writes it. Its
+//! content is hostile until all of it was checked: who knows a recipient can encrypt anything for it.
 
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, Read};

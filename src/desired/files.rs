@@ -73,7 +73,7 @@ fn config_files(sources: &Sources<'_>) -> Result<Vec<File>> {
         file(paths::BIRD6_TEMPLATE, "config/bird6.cfg.template")?,
         File {
             mode: 0o755,
-            ..file(paths::CONFD, "config/confd.sh")?
+            ..file(paths::CONFD, "config/confd.sh.tera")?
         },
         File::public(paths::MACHINE, machine(sources.spec)?),
         File::public(paths::CLUSTER, cluster(sources.spec).text()),
