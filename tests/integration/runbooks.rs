@@ -18,12 +18,19 @@ fn commands(title: &str) -> Vec<&'static str> {
     lines.collect()
 }
 
-/// Runs every command of these runbooks on the master; each must succeed.
+/// Runs every command of these runbooks on the master; each must succeed, some of them after a while.
 pub fn work(site: &Site, bed: &mut Bed, titles: &[&str]) {
     for title in titles {
         for command in commands(title) {
             // As in a shell of root's own, in which kubectl finds its kubeconfig.
-            let said = bed.shell(site.master, &format!("export HOME=/root; {command}"));
+            let mut said = String::new();
+            bed.wait_at(site.master, command, |machine| {
+                let run = machine.shell(&format!("export HOME=/root; {command}"));
+                run.is_ok_and(|text| {
+                    said = text;
+                    true
+                })
+            });
             println!("{title}: {command}\n{said}");
         }
         bed.say(title);
