@@ -74,7 +74,7 @@ pub fn write(source: &Source<'_>, seal: &Seal, output: impl Write) -> Result<Mad
     let created = source.created;
     let client = mtls::client(source.root, ETCD_CERTIFICATE, LONGEST)?;
     let server = format!("https://{}:{ETCD_CLIENTS}", source.address);
-    let etcd = etcd::version(&client, &server)?;
+    let etcd = etcd::version(&client, &server)?.server;
     let revision = etcd::revision(&client, &server)?;
     let files = files(source.root)?;
     let authority = digests(&String::from_utf8_lossy(&content(

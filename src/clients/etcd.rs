@@ -3,20 +3,23 @@
 use core::net::Ipv4Addr;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use reqwest::blocking::{Client, RequestBuilder};
 use serde::Deserialize;
 use serde_json::json;
 
+use self::gateway::Gateway;
 use super::mtls;
 use crate::components::ETCD_CERTIFICATE;
+use crate::nodespec::Profile;
 use crate::nodespec::ports::{ETCD_CLIENTS, ETCD_PEERS};
 use crate::sys::http;
 use crate::sys::root::Root;
 
 pub mod database;
+pub mod gateway;
 pub mod keys;
 pub mod snapshot;
 
@@ -128,7 +131,7 @@ pub fn heads(
     prefix: &str,
     length: usize,
 ) -> Result<Vec<(String, Vec<u8>)>> {
-    let gateway = gateway(client, server)?;
+    let gateway = Gateway::of(client, server)?;
     let (mut from, mut end) = (prefix.as_bytes().to_vec(), prefix.as_bytes().to_vec());
     let last = end.last_mut().context("a prefix is never empty")?;
     // A prefix is ASCII text, so its last byte is less than 255.
@@ -138,10 +141,7 @@ pub fn heads(
         let range = json!({
             "key": BASE64.encode(&from), "range_end": BASE64.encode(&end), "limit": PAGE,
         });
-        let request = client.post(format!("{server}{gateway}/kv/range"));
-        let answer = http::send(request.body(range.to_string())).context("etcd")?;
-        let page: Range =
-            serde_json::from_str(&answer.text()?).context("etcd's list of keys is not valid")?;
+        let page: Range = gateway.call("kv/range", &range)?;
         for pair in &page.kvs {
             from = BASE64.decode(&pair.key)?;
             let mut value = BASE64.decode(&pair.value)?;
@@ -155,16 +155,29 @@ pub fn heads(
     }
 }
 
-/// The version of the member at the URL `server`.
-pub fn version(client: &Client, server: &str) -> Result<String> {
-    #[derive(Deserialize)]
-    struct Version {
-        etcdserver: String,
-    }
+/// The versions that a member tells.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Version {
+    /// Its own one.
+    #[serde(rename = "etcdserver")]
+    pub server: String,
+    /// That on which the members of the cluster agree.
+    #[serde(rename = "etcdcluster")]
+    pub cluster: String,
+}
+
+/// The versions of the member at the URL `server`.
+pub fn version(client: &Client, server: &str) -> Result<Version> {
     let answer = http::send(client.get(format!("{server}/version"))).context("etcd")?;
-    let version: Version =
-        serde_json::from_str(&answer.text()?).context("etcd's version is not valid")?;
-    Ok(version.etcdserver)
+    serde_json::from_str(&answer.text()?).context("etcd's version is not valid")
+}
+
+/// The scheme of etcd's URLs on the master at `root`, and a client for them, which gives up after `timeout`.
+pub fn reach(root: &Root, profile: Profile, timeout: Duration) -> Result<(&'static str, Client)> {
+    Ok(match profile {
+        Profile::WithCa => ("https", mtls::client(root, ETCD_CERTIFICATE, timeout)?),
+        Profile::Simple => ("http", http::client(&[], None, timeout)?),
+    })
 }
 
 /// The revision of the data of API v3: the number of its last change.
@@ -181,29 +194,10 @@ pub fn revision(client: &Client, server: &str) -> Result<u64> {
         #[serde(default)]
         revision: String,
     }
-    let gateway = gateway(client, server)?;
     let range = json!({ "key": BASE64.encode([0]), "limit": 1 });
-    let request = client.post(format!("{server}{gateway}/kv/range"));
-    let answer = http::send(request.body(range.to_string())).context("etcd")?;
-    let answer: Answer =
-        serde_json::from_str(&answer.text()?).context("etcd's revision is not valid")?;
+    let answer: Answer = Gateway::of(client, server)?.call("kv/range", &range)?;
     let revision = answer.header.revision.parse();
     revision.context("etcd's revision is not a number")
-}
-
-/// The path of the JSON gateway in this version of etcd.
-pub fn gateway(client: &Client, server: &str) -> Result<&'static str> {
-    let version = version(client, server)?;
-    let numbers: Vec<&str> = version.split('.').take(2).collect();
-    ensure!(
-        numbers.first() == Some(&"3"),
-        "etcd {version:?} has no API v3"
-    );
-    Ok(match numbers.get(1) {
-        Some(&("0" | "1" | "2")) => "/v3alpha",
-        Some(&"3") => "/v3beta",
-        _ => "/v3",
-    })
 }
 
 /// Where a member at `address` is reached by the others.

@@ -10,13 +10,10 @@ use serde::Serialize;
 
 use super::mebibytes;
 use crate::clients::etcd::database::{self, Alarm, Database};
-use crate::clients::mtls;
-use crate::components::ETCD_CERTIFICATE;
-use crate::nodespec::Profile;
+use crate::clients::etcd::reach;
 use crate::nodespec::ports::ETCD_CLIENTS;
 use crate::paths;
 use crate::records::state::State;
-use crate::sys::http;
 use crate::sys::retry::transient;
 use crate::sys::root::Root;
 use crate::sys::waiting::awaited;
@@ -116,11 +113,7 @@ pub struct Cluster {
 impl Cluster {
     /// The cluster of the master at `root`, whose recorded state is `state`.
     pub fn of(root: &Root, state: &State) -> Result<Cluster> {
-        let tls = state.shape()?.profile == Profile::WithCa;
-        let (scheme, client) = match tls {
-            true => ("https", mtls::client(root, ETCD_CERTIFICATE, ANSWER)?),
-            false => ("http", http::client(&[], None, ANSWER)?),
-        };
+        let (scheme, client) = reach(root, state.shape()?.profile, ANSWER)?;
         let server = format!("{scheme}://127.0.0.1:{ETCD_CLIENTS}");
         Ok(Cluster::at(client, server, quota(root)?))
     }

@@ -2,20 +2,16 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result};
-use serde::Deserialize;
+use anyhow::Result;
 use serde_json::Value;
 
 use super::software::installed_manifest;
 use crate::bundle::manifest::Manifest;
 use crate::clients::own_node::OwnNode;
-use crate::clients::{kubectl, mtls};
-use crate::components::ETCD_CERTIFICATE;
-use crate::nodespec::Profile;
+use crate::clients::{etcd, kubectl};
 use crate::nodespec::ports::ETCD_CLIENTS;
 use crate::preflight::skew::Versions;
 use crate::records::state::State;
-use crate::sys::http;
 use crate::sys::process::Runner;
 use crate::sys::root::Root;
 
@@ -66,18 +62,9 @@ fn known<T>(whose: &str, asked: Result<T>) -> Option<T> {
 
 /// The version on which the members of etcd's cluster agree.
 fn etcd_cluster(root: &Root, state: &State) -> Result<String> {
-    #[derive(Deserialize)]
-    struct Version {
-        etcdcluster: String,
-    }
-    let (client, scheme) = match state.shape()?.profile {
-        Profile::WithCa => (mtls::client(root, ETCD_CERTIFICATE, ANSWER)?, "https"),
-        Profile::Simple => (http::client(&[], None, ANSWER)?, "http"),
-    };
-    let url = format!("{scheme}://{}:{ETCD_CLIENTS}/version", state.address);
-    let answer = http::send(client.get(url))?.text()?;
-    let version: Version = serde_json::from_str(&answer).context("etcd's version is not valid")?;
-    Ok(version.etcdcluster)
+    let (scheme, client) = etcd::reach(root, state.shape()?.profile, ANSWER)?;
+    let server = format!("{scheme}://{}:{ETCD_CLIENTS}", state.address);
+    Ok(etcd::version(&client, &server)?.cluster)
 }
 
 fn kubelets(runner: &dyn Runner) -> Result<Vec<(String, String)>> {

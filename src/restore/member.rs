@@ -13,8 +13,8 @@ use serde_json::{Value, json};
 
 use super::alone::{Alone, Programs};
 use super::{bolt, proto};
-use crate::clients::etcd::{self, keys};
-use crate::sys::http;
+use crate::clients::etcd::gateway::Gateway;
+use crate::clients::etcd::{self, database, keys};
 use crate::sys::process::{Command, Runner, System, argument};
 
 /// How far the numbers of changes are raised above those of the backup: more than an etcd makes in years. etcd's own
@@ -96,10 +96,7 @@ impl Workshop {
             found == raised,
             "etcd has the revision {found} instead of {raised}"
         );
-        etcd.ask(
-            "kv/compaction",
-            &json!({"revision": raised, "physical": true}),
-        )?;
+        database::compact(etcd.client(), etcd.url(), raised)?;
         etcd.stop()
     }
 
@@ -153,7 +150,8 @@ impl Workshop {
     fn mark(&self, etcd: &Alone, note: &str) -> Result<()> {
         let note = format!("{note:<ROOM$}");
         let body = json!({"key": BASE64.encode(bolt::MARK), "value": BASE64.encode(note)});
-        etcd.ask("kv/put", &body)
+        let gateway = Gateway::of(etcd.client(), etcd.url())?;
+        gateway.send("kv/put", &body).map(drop)
     }
 }
 
@@ -182,15 +180,4 @@ pub struct Wanted<'a> {
     pub revision: u64,
     /// What to note in etcd about the restoration.
     pub note: &'a str,
-}
-
-impl Alone {
-    fn ask(&self, what: &str, body: &Value) -> Result<()> {
-        let gateway = etcd::gateway(self.client(), self.url())?;
-        let url = format!("{}{gateway}/{what}", self.url());
-        let request = self.client().post(url).body(body.to_string());
-        http::send(request)
-            .map(drop)
-            .with_context(|| format!("etcd, {what}"))
-    }
 }

@@ -3,6 +3,7 @@
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use appliance::clients::etcd::database;
 use appliance::maintenance::etcd::{Cluster, EtcdReport};
 use appliance::sys::http;
 use base64::Engine;
@@ -110,6 +111,18 @@ fn a_full_database_is_compacted_and_defragmented_and_takes_writes_again() {
     assert!(etcd.put(200_000));
     let again = etcd.cluster().maintain(&|_| ()).unwrap();
     assert_eq!(again.done, ["defragment etcd on server02"]);
+}
+
+#[test]
+fn a_maintenance_that_was_cut_after_the_compaction_is_repeated() {
+    let etcd = Etcd::start();
+    while etcd.put(200_000) {}
+    // The cluster refuses to write, so its revision stays.
+    let full = database::database(&etcd.client, &etcd.url).unwrap();
+    database::compact(&etcd.client, &etcd.url, full.revision).unwrap();
+    let after = etcd.cluster().maintain(&|_| ()).unwrap();
+    assert!(after.is_sound(), "{after:?}");
+    assert!(etcd.put(200_000));
 }
 
 #[test]

@@ -7,8 +7,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::gateway;
-use crate::sys::http;
+use super::gateway::Gateway;
 
 /// A member of the cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -145,10 +144,11 @@ pub fn defragment(client: &Client, server: &str) -> Result<()> {
     call::<Value>(client, server, "maintenance/defragment", &json!({})).map(drop)
 }
 
-fn call<T: DeserializeOwned>(client: &Client, server: &str, path: &str, body: &Value) -> Result<T> {
-    let gateway = gateway(client, server)?;
-    let request = client.post(format!("{server}{gateway}/{path}"));
-    let answer = http::send(request.body(body.to_string())).context("etcd")?;
-    serde_json::from_str(&answer.text()?)
-        .with_context(|| format!("etcd's answer to {path} is not valid"))
+fn call<T: DeserializeOwned>(
+    client: &Client,
+    server: &str,
+    method: &str,
+    body: &Value,
+) -> Result<T> {
+    Gateway::of(client, server)?.call(method, body)
 }

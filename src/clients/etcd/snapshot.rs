@@ -8,10 +8,10 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use reqwest::blocking::{Client, Response};
 use serde::Deserialize;
+use serde_json::json;
 use sha2::{Digest, Sha256};
 
-use super::gateway;
-use crate::sys::http;
+use super::gateway::Gateway;
 
 /// The size of the checksum at the end of a snapshot, in bytes.
 const CHECKSUM: u64 = 32;
@@ -85,8 +85,7 @@ impl Snapshot {
     /// # Errors
     /// The member does not answer, or has no API v3 with a JSON gateway (etcd 3.1 and later have).
     pub fn begin(client: &Client, server: &str) -> Result<Snapshot> {
-        let url = format!("{server}{}/maintenance/snapshot", gateway(client, server)?);
-        let answer = http::send(client.post(url).body("{}")).context("etcd")?;
+        let answer = Gateway::of(client, server)?.send("maintenance/snapshot", &json!({}))?;
         let mut snapshot = Snapshot {
             messages: BufReader::new(answer),
             size: 0,
