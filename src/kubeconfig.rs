@@ -206,15 +206,13 @@ impl Kubeconfig {
 }
 
 fn not_in(server: &Server, certificate: &CertificateInfo) -> Refused {
-    Refused {
-        problems: vec![format!(
-            "{0} is not in the API server's certificate, which is for: {1}; add it to the setting \
+    Refused::new(format!(
+        "{0} is not in the API server's certificate, which is for: {1}; add it to the setting \
              `apiServerSANs` of every master, for example `apiServerSANs: [{0}]` in \
              /etc/appliance/config.yaml, and run `appliance install` there; see `appliance help kubectl`",
-            server.host,
-            certificate.sans().join(", ")
-        )],
-    }
+        server.host,
+        certificate.sans().join(", ")
+    ))
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use crate::plan::{OBJECTS, Plan, Step, with_part};
 use crate::records::images::NodeImage;
 use crate::removal;
 use crate::sys::change::Change;
+use crate::sys::lock;
 use crate::sys::process::{Command, Runner};
 use crate::sys::root::Root;
 
@@ -34,9 +35,6 @@ pub use remover::Remover;
 /// Unpacks the bundle to the given directory, an absolute path on this machine.
 pub type Unpack<'a> = dyn Fn(&std::path::Path) -> Result<()> + 'a;
 
-/// Called before each step with its number (from 1), the number of steps, and the step.
-pub type Announce<'a> = dyn Fn(usize, usize, &Step) + 'a;
-
 /// Carries out a plan with these tools.
 pub struct Executor<'a> {
     /// Where files go.
@@ -49,21 +47,21 @@ pub struct Executor<'a> {
     pub unpack: &'a Unpack<'a>,
     /// Writes the running program, with the payload, to the given path.
     pub install_program: &'a Unpack<'a>,
-    /// Reports each step to the user.
-    pub announce: &'a Announce<'a>,
     /// The command, for the journal of its run; `None` for a part of a run that has another one.
     pub command: Option<&'a str>,
 }
 
 impl Executor<'_> {
     /// Carries out every step in order and stops at the first failure. The same command, run
-    /// again, continues there.
+    /// again, continues there. The caller has the lock of the machine.
     pub fn run(&self, plan: &Plan) -> Result<()> {
         let count = plan.steps.len();
         let command = self.command.filter(|_| !plan.is_empty());
         let journal = command.and_then(|command| Journal::begin(self.root, command, count));
         for (index, step) in plan.steps.iter().enumerate() {
-            (self.announce)(index + 1, count, step);
+            log::info!("[{}/{count}] {step}", index + 1);
+            // For those who look at the machine, or wait for it.
+            lock::note(self.root, &format!("step {} of {count}: {step}", index + 1));
             if let Some(journal) = &journal {
                 journal.step(index + 1, &step.to_string());
             }

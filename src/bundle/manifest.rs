@@ -280,6 +280,12 @@ impl Manifest {
         self.components.iter().filter(|c| c.kind == Kind::Image)
     }
 
+    /// All images with their references.
+    pub fn named_images(&self) -> impl Iterator<Item = (&str, &Component)> {
+        self.images()
+            .filter_map(|image| Some((image.reference.as_deref()?, image)))
+    }
+
     /// The images a node of that role has.
     pub fn images_of(&self, role: Role) -> impl Iterator<Item = &Component> {
         self.images().filter(move |image| image.nodes.have(role))

@@ -171,30 +171,21 @@ impl OwnNode {
 
     /// Keeps new pods away from the node.
     pub fn cordon(&self) -> Result<()> {
-        let body = json!({ "spec": { "unschedulable": true } }).to_string();
-        let patch = self
-            .client
-            .patch(self.own_url())
-            .header("content-type", MERGE);
-        let status = status(patch.body(body))?;
-        match status.is_success() || status == StatusCode::NOT_FOUND {
-            true => Ok(()),
-            false => bail!("the API server answers {status}"),
-        }
+        self.set_unschedulable(&json!(true))
     }
 
     /// Lets new pods come again.
     pub fn uncordon(&self) -> Result<()> {
-        let body = json!({ "spec": { "unschedulable": null } }).to_string();
+        self.set_unschedulable(&Value::Null)
+    }
+
+    fn set_unschedulable(&self, value: &Value) -> Result<()> {
+        let body = json!({ "spec": { "unschedulable": value } }).to_string();
         let patch = self
             .client
             .patch(self.own_url())
             .header("content-type", MERGE);
-        let status = status(patch.body(body))?;
-        match status.is_success() || status == StatusCode::NOT_FOUND {
-            true => Ok(()),
-            false => bail!("the API server answers {status}"),
-        }
+        done(patch.body(body))
     }
 
     /// Whether new pods are kept away.
@@ -237,24 +228,28 @@ impl OwnNode {
             // Gone, or this kubelet may not evict: it may delete.
             _ => {}
         }
-        match status(self.client.delete(url))? {
-            answer if answer.is_success() || answer == StatusCode::NOT_FOUND => Ok(Evicted::Ends),
-            answer => bail!("{namespace}/{name}: the API server answers {answer}"),
-        }
+        let deleted = done(self.client.delete(url));
+        deleted.with_context(|| format!("{namespace}/{name}"))?;
+        Ok(Evicted::Ends)
     }
 
     /// Removes the node from the cluster.
     pub fn delete(&self) -> Result<()> {
-        match status(self.client.delete(self.own_url()))? {
-            answer if answer.is_success() || answer == StatusCode::NOT_FOUND => Ok(()),
-            answer => bail!("the API server answers {answer}"),
-        }
+        done(self.client.delete(self.own_url()))
     }
 }
 
 fn status(request: RequestBuilder) -> Result<StatusCode> {
     let answer = request.send().map_err(|error| http::root_cause(&error))?;
     Ok(answer.status())
+}
+
+/// Sends a change. An object that is gone needs none.
+fn done(request: RequestBuilder) -> Result<()> {
+    match status(request)? {
+        answer if answer.is_success() || answer == StatusCode::NOT_FOUND => Ok(()),
+        answer => bail!("the API server answers {answer}"),
+    }
 }
 
 /// A PEM document: in base64 in the kubeconfig, or in a file that it names.

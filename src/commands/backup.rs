@@ -112,9 +112,9 @@ fn seal(arguments: &Arguments, schedule: &Schedule) -> Result<Seal> {
 
 fn target(file: Option<&Path>, arguments: &Arguments, schedule: &Schedule) -> Result<Target> {
     match (file, &arguments.to) {
-        (Some(_), Some(_)) => bail!(Refused {
-            problems: vec!["both a file and a directory are named; name one of them".to_owned()],
-        }),
+        (Some(_), Some(_)) => bail!(Refused::new(
+            "both a file and a directory are named; name one of them"
+        )),
         (Some(file), None) => {
             files::refuse_existing(file, arguments.force)?;
             Ok(Target::File(file.to_owned()))
@@ -128,13 +128,9 @@ fn place(to: Option<&Place>, schedule: &Schedule) -> Result<Place> {
     match (to, &schedule.to) {
         (Some(to), _) => Ok(to.clone()),
         (None, Some(to)) => to.parse().map_err(|why: String| anyhow!("{to}: {why}")),
-        (None, None) => bail!(Refused {
-            problems: vec![
-                "neither the command line nor the settings say where backups are; add `--to DIR`, or `--file FILE` \
+        (None, None) => bail!(Refused::new("neither the command line nor the settings say where backups are; add `--to DIR`, or `--file FILE` \
                  for a new one"
-                    .to_owned()
-            ],
-        }),
+                    .to_owned())),
     }
 }
 

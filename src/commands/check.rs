@@ -41,12 +41,10 @@ pub fn run(arguments: &Check, output: Output) -> Result<Outcome> {
         return Ok(outcome(sound));
     }
     let Some(expected) = records::expected(&root)? else {
-        bail!(Refused {
-            problems: vec![format!(
-                "this node is a {}; run `appliance check` on a master of the cluster",
-                state.role
-            )],
-        });
+        bail!(Refused::new(format!(
+            "this node is a {}; run `appliance check` on a master of the cluster",
+            state.role
+        )));
     };
     let facts = find_out(&root, &System, &expected, arguments.no_pods)?;
     let checked = check::judge(&expected, &facts);

@@ -26,18 +26,16 @@ pub fn run(arguments: &Convert, required_key: Option<&str>, output: Output) -> R
     let machine = prepare(&request(&arguments.install.wanted, required_key))?;
     let wanted = machine.spec.profile.value;
     if state.profile != Profile::Simple.to_string() || wanted != Profile::WithCa {
-        bail!(Refused {
-            problems: vec![format!(
-                "this node has profile {}, and {} says {wanted}; `convert` only changes a node \
+        bail!(Refused::new(format!(
+            "this node has profile {}, and {} says {wanted}; `convert` only changes a node \
                  of profile simple to with-ca: run it on such a node with `--profile with-ca`",
-                state.profile, machine.spec.profile.origin
-            )],
-        });
+            state.profile, machine.spec.profile.origin
+        )));
     }
     machine.warn_about_settings();
     machine.preflight(&arguments.install.wanted.ignore.checks)?;
     let plan = Plan::of_removal(teardown(state.shape()?, &stamp()));
-    let teardown: Vec<String> = plan.steps.iter().map(ToString::to_string).collect();
+    let teardown = plan.words();
     if arguments.install.dry_run {
         let document = Converted {
             teardown,
@@ -53,7 +51,7 @@ pub fn run(arguments: &Convert, required_key: Option<&str>, output: Output) -> R
         ask()?;
     }
     if !root.is_live() {
-        bail!(refused(
+        bail!(Refused::new(
             "`convert` has to stop services, so it works only on the running system; run it \
              there, without `--root`"
         ));
@@ -85,10 +83,4 @@ fn tell(teardown: &[String]) {
         "The new cluster starts empty: etcd's data is kept under its new name, but not used any \
          more."
     );
-}
-
-fn refused(why: &str) -> Refused {
-    Refused {
-        problems: vec![why.to_owned()],
-    }
 }

@@ -14,9 +14,9 @@ pub fn run(command: &Etcd, output: Output) -> Result<Outcome> {
     let root = Root::open("/".as_ref())?;
     let state = check_node(&root)?;
     if state.role == Role::Worker.to_string() {
-        bail!(Refused {
-            problems: vec!["etcd runs on masters; run this command on one of them".to_owned()],
-        });
+        bail!(Refused::new(
+            "etcd runs on masters; run this command on one of them"
+        ));
     }
     let cluster = Cluster::of(&root, &state)?;
     let report = match command {

@@ -13,7 +13,7 @@ use crate::sys::out;
 /// with neither. Refuses both.
 pub fn place(given: Option<&Path>, named: &Named) -> Result<Option<PathBuf>, Refused> {
     match (given, named.place()) {
-        (Some(one), Some(other)) => Err(refused(format!(
+        (Some(one), Some(other)) => Err(Refused::new(format!(
             "both {} and {} are named as output; name one of them",
             one.display(),
             other.display()
@@ -25,20 +25,14 @@ pub fn place(given: Option<&Path>, named: &Named) -> Result<Option<PathBuf>, Ref
 /// As [`place`], where the command cannot do without: `option` is the one to add.
 pub fn needed(given: Option<&Path>, named: &Named, option: &str) -> Result<PathBuf, Refused> {
     let place = place(given, named)?;
-    place.ok_or_else(|| refused(format!("nothing says where to write to; add `{option}`")))
-}
-
-fn refused(problem: String) -> Refused {
-    Refused {
-        problems: vec![problem],
-    }
+    place.ok_or_else(|| Refused::new(format!("nothing says where to write to; add `{option}`")))
 }
 
 /// Refuses to replace an existing file, unless with `force`.
 pub fn refuse_existing(path: &Path, force: bool) -> Result<(), Refused> {
     // A device or a pipe has no content of its own.
     if !force && fs::metadata(path).is_ok_and(|existing| existing.is_file()) {
-        return Err(refused(format!(
+        return Err(Refused::new(format!(
             "{} exists; use --force to replace it, or another file",
             path.display()
         )));

@@ -76,9 +76,7 @@ fn unknown(command: &Command, above: &[String], name: &str) -> Refused {
             ),
         }
     };
-    Refused {
-        problems: vec![problem],
-    }
+    Refused::new(problem)
 }
 
 fn nearest<'a>(name: &str, known: &'a [String]) -> Option<&'a String> {

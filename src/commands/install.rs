@@ -229,7 +229,7 @@ fn document(machine: &Machine, plan: &Plan, report: Option<Report>) -> Installed
         changed: !plan.is_empty(),
         settings: machine.spec.explain(),
         warnings: machine.spec.warnings.clone(),
-        steps: plan.steps.iter().map(ToString::to_string).collect(),
+        steps: plan.words(),
         status: report,
     }
 }

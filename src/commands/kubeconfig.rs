@@ -81,7 +81,5 @@ fn check_node(state: &State, address: Ipv4Addr) -> Result<()> {
     } else {
         return Ok(());
     };
-    bail!(Refused {
-        problems: vec![problem],
-    })
+    bail!(Refused::new(problem))
 }

@@ -8,7 +8,7 @@ use anyhow::{Result, bail};
 use clap::CommandFactory;
 
 use self::failure::NotInstalled;
-use crate::cli::{Cli, Command};
+use crate::cli::{Cli, Command, Output};
 use crate::nodespec::Refused;
 use crate::nodespec::token::redacted;
 use crate::observe::records;
@@ -135,11 +135,8 @@ impl From<Overall> for Outcome {
 
 /// Continues only if the user confirms.
 fn ask() -> Result<()> {
-    let refused = |why: &str| Refused {
-        problems: vec![why.to_owned()],
-    };
     if !io::stdin().is_terminal() {
-        bail!(refused(
+        bail!(Refused::new(
             "this needs your confirmation, and standard input is not a terminal; use --yes"
         ));
     }
@@ -148,7 +145,17 @@ fn ask() -> Result<()> {
     let mut answer = String::new();
     io::stdin().lock().read_line(&mut answer)?;
     if answer.trim() != "yes" {
-        bail!(refused("you did not type yes: nothing was changed"));
+        bail!(Refused::new("you did not type yes: nothing was changed"));
+    }
+    Ok(())
+}
+
+/// Refuses a question where only a document may be printed.
+fn check_questions(asks_none: bool, output: Output) -> Result<()> {
+    if output == Output::Json && !asks_none {
+        bail!(Refused::new(
+            "`--output json` asks no question: use it with `--yes` or `--dry-run`"
+        ));
     }
     Ok(())
 }

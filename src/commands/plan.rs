@@ -53,10 +53,7 @@ fn document(machine: &Machine, planned: &install::Planned) -> Result<Planned> {
     let (programs, mut images) = unpacked(machine, plan)?;
     let lacks_records = machine.lacks_records(planned)?;
     let records = lacks_records.then(|| "write the records of the installation".to_owned());
-    let loaded = steps().filter_map(|step| match step {
-        Step::LoadImage(image) => Some(image.reference.clone()),
-        _ => None,
-    });
+    let loaded = plan.images().map(|image| image.reference.clone());
     images.extend(loaded);
     images.sort();
     images.dedup();
@@ -64,7 +61,7 @@ fn document(machine: &Machine, planned: &install::Planned) -> Result<Planned> {
         changed: !plan.is_empty() || lacks_records,
         settings: machine.spec.explain(),
         warnings: machine.spec.warnings.clone(),
-        steps: steps().map(ToString::to_string).chain(records).collect(),
+        steps: plan.words().into_iter().chain(records).collect(),
         files: steps().filter_map(|step| file(step, plan)).collect(),
         units: steps().filter_map(unit).collect(),
         programs,

@@ -3,7 +3,7 @@
 use anyhow::{Result, bail};
 
 use super::documents::{Kept, Removed};
-use super::{Outcome, ask, print};
+use super::{Outcome, ask, check_questions, print};
 use crate::cli::{Output, Reset as Arguments};
 use crate::nodespec::Refused;
 use crate::observe::user::check_user;
@@ -15,11 +15,7 @@ use crate::sys::root::Root;
 
 /// Shows what goes, asks, and removes it.
 pub fn run(arguments: &Arguments, output: Output) -> Result<Outcome> {
-    if output == Output::Json && !arguments.yes && !arguments.dry_run {
-        bail!(refused(
-            "`--output json` asks no question: use it with `--yes` or `--dry-run`".to_owned()
-        ));
-    }
+    check_questions(arguments.yes || arguments.dry_run, output)?;
     let root = Root::open(&arguments.root).map_err(Refused::because)?;
     check_user(&root)?;
     let reset = Reset::prepare(root, wanted(arguments)?, arguments.force)?;
@@ -49,7 +45,7 @@ fn wanted(arguments: &Arguments) -> Result<Wanted> {
     let directory = arguments.copy_to.to_str().unwrap_or_default();
     let directory = directory.trim_end_matches('/');
     if !arguments.copy_to.is_absolute() {
-        bail!(refused(format!(
+        bail!(Refused::new(format!(
             "--copy-to {:?}: expected a path that begins with /",
             arguments.copy_to
         )));
@@ -61,12 +57,6 @@ fn wanted(arguments: &Arguments) -> Result<Wanted> {
         copy: format!("{directory}/appliance-{stamp}.tar"),
         stamp,
     })
-}
-
-fn refused(why: String) -> Refused {
-    Refused {
-        problems: vec![why],
-    }
 }
 
 /// The list before the question.

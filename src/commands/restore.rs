@@ -2,13 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, ensure};
 use time::OffsetDateTime;
 
 use super::backup::{opened, opening};
 use super::documents::backup::Restoration;
 use super::inputs::request;
-use super::{Outcome, ask, install, print};
+use super::{Outcome, ask, check_questions, install, print};
 use crate::apply::{brought, leftovers};
 use crate::backup::check::check;
 use crate::backup::read::{Contents, Take, pass, read};
@@ -65,11 +65,7 @@ pub fn run(arguments: &Arguments, required_key: Option<&str>, output: Output) ->
         return Ok(Outcome::Done);
     }
     fit::refuse_beside(&restoring.machine.spec, &restoring.contents.manifest)?;
-    if output == Output::Json && !arguments.yes {
-        bail!(refused(
-            "`--output json` asks no question: use it with `--yes` or `--dry-run`"
-        ));
-    }
+    check_questions(arguments.yes, output)?;
     if !arguments.yes {
         ask()?;
     }
@@ -259,11 +255,5 @@ fn follow(document: &Restoration, gone: &BTreeSet<String>, root: &Root) {
                 "{name} is no master any more; if the cluster has a node of that name, run `kubectl delete node {name}`"
             );
         }
-    }
-}
-
-fn refused(why: &str) -> Refused {
-    Refused {
-        problems: vec![why.to_owned()],
     }
 }

@@ -115,12 +115,10 @@ pub fn run(names: &[String], output: Output) -> Result<Outcome> {
     }
     let wanted = names.join("-");
     let Some(known) = KNOWN.iter().find(|known| known.name == wanted) else {
-        bail!(Refused {
-            problems: vec![format!(
-                "there is no output `{}`; run `appliance schema` to list all",
-                names.join(" ")
-            )],
-        });
+        bail!(Refused::new(format!(
+            "there is no output `{}`; run `appliance schema` to list all",
+            names.join(" ")
+        )));
     };
     say!("{}", serde_json::to_string_pretty(&(known.schema)())?);
     Ok(Outcome::Done)

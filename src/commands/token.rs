@@ -52,13 +52,9 @@ pub fn master() -> Result<Root> {
         state.role != Role::Worker.to_string() && state.profile == Profile::WithCa.to_string()
     };
     if !state.as_ref().is_some_and(is_master) {
-        bail!(Refused {
-            problems: vec![
-                "this machine is not a master with the profile with-ca; run this command on the master \
+        bail!(Refused::new("this machine is not a master with the profile with-ca; run this command on the master \
                  (for a new cluster: appliance token create --offline)"
-                    .to_owned()
-            ],
-        });
+                    .to_owned()));
     }
     Ok(root)
 }

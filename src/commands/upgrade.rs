@@ -4,7 +4,7 @@ use anyhow::{Result, bail};
 
 use super::documents::{Pruned, RolledBack, Upgraded};
 use super::inputs::request;
-use super::{Outcome, ask, check_node, print};
+use super::{Outcome, ask, check_node, check_questions, print};
 use crate::cli::{
     Output, Prune as PruneArguments, Rollback as RollbackArguments, Upgrade as Arguments,
 };
@@ -13,7 +13,6 @@ use crate::join::registry;
 use crate::join::rollout::{Progress, Standing};
 use crate::nodespec::{Profile, Refused};
 use crate::observe::user::check_user;
-use crate::plan::Plan;
 use crate::records::state::State;
 use crate::sys::process::System;
 use crate::sys::root::Root;
@@ -48,7 +47,7 @@ pub fn run(arguments: &Arguments, required_key: Option<&str>, output: Output) ->
         from: upgrade.from.clone(),
         to: upgrade.to.clone(),
         outlook: upgrade.outlook.clone(),
-        steps: words(&upgrade.plan),
+        steps: upgrade.plan.words(),
         status: report,
         cluster,
     };
@@ -103,9 +102,7 @@ fn check_leader(root: &Root, state: &State) -> Result<()> {
     } else {
         return Ok(());
     };
-    bail!(Refused {
-        problems: vec![why.to_owned()],
-    })
+    bail!(Refused::new(why))
 }
 
 /// Upgrades all other nodes.
@@ -156,7 +153,7 @@ pub fn rollback(arguments: &RollbackArguments, output: Output) -> Result<Outcome
     let document = |report| RolledBack {
         from: rollback.left().clone(),
         to: rollback.former().clone(),
-        steps: words(&rollback.plan()),
+        steps: rollback.plan().words(),
         stays: rollback.stays().into_iter().map(str::to_owned).collect(),
         status: report,
     };
@@ -211,20 +208,4 @@ pub fn prune(arguments: &PruneArguments, output: Output) -> Result<Outcome> {
     }
     print::result(output, &document, |_| ())?;
     Ok(Outcome::Done)
-}
-
-fn words(plan: &Plan) -> Vec<String> {
-    plan.steps.iter().map(ToString::to_string).collect()
-}
-
-/// Refuses a question where only a document may be printed.
-fn check_questions(asks_none: bool, output: Output) -> Result<()> {
-    if output == Output::Json && !asks_none {
-        bail!(Refused {
-            problems: vec![
-                "`--output json` asks no question: use it with `--yes` or `--dry-run`".to_owned()
-            ],
-        });
-    }
-    Ok(())
 }

@@ -71,15 +71,13 @@ pub fn patiently<T>(
 pub fn token<'a>(context: &Context<'a>) -> Result<&'a Token, Failure> {
     let token = context.spec.join.token.as_ref().map(|token| &token.value);
     token.ok_or_else(|| {
-        permanent(Refused {
-            problems: vec![format!(
+        permanent(Refused::new(format!(
                 "this {} has no certificates that a master accepts, and the settings have no token to \
                  join the cluster with; run `appliance token create` on a master, and put the token into {} \
                  here (or under `appliance:` in user-data): `join: {{token: TOKEN}}`",
                 *context.spec.role,
                 paths::CONFIG
-            )],
-        })
+            )))
     })
 }
 

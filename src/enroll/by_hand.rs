@@ -30,13 +30,11 @@ pub fn init(dir: &Path, common_name: &str, patience: Patience) -> Result<()> {
     let root = Root::open(dir)?;
     let _lock = Lock::take(&root, patience)?;
     if has_content(&root, CA)? {
-        bail!(Refused {
-            problems: vec![format!(
-                "{}{CA} already exists, and `certs init` never overwrites a certificate authority; \
+        bail!(Refused::new(format!(
+            "{}{CA} already exists, and `certs init` never overwrites a certificate authority; \
                  choose another directory with `--ca DIR`",
-                dir.display()
-            )],
-        });
+            dir.display()
+        )));
     }
     if has_content(&root, CA_KEY)? {
         // As after a run that was cut.
@@ -80,12 +78,10 @@ fn check_common_name(name: &str) -> Result<(), Refused> {
     if (1..=MAX_COMMON_NAME).contains(&length) && !name.contains(char::is_control) {
         return Ok(());
     }
-    Err(Refused {
-        problems: vec![format!(
-            "--common-name has {length} characters; use 1 to {MAX_COMMON_NAME}, and no control \
+    Err(Refused::new(format!(
+        "--common-name has {length} characters; use 1 to {MAX_COMMON_NAME}, and no control \
              characters"
-        )],
-    })
+    )))
 }
 
 /// The files of the CAs and of the node.
@@ -116,12 +112,10 @@ pub fn issue(ca: &Path, output: &Path, spec: &NodeSpec, patience: Patience) -> R
     let authority = Root::open(ca).map_err(Refused::because)?;
     check_authority(ca, &authority)?;
     if !spec.tls() {
-        bail!(Refused {
-            problems: vec![format!(
-                "{} says profile simple, which has no certificates; use profile with-ca",
-                spec.profile.origin
-            )],
-        });
+        bail!(Refused::new(format!(
+            "{} says profile simple, which has no certificates; use profile with-ca",
+            spec.profile.origin
+        )));
     }
     create_directories(output)
         .with_context(|| format!("cannot make the directory {}", output.display()))?;
@@ -151,23 +145,19 @@ pub fn issue(ca: &Path, output: &Path, spec: &NodeSpec, patience: Patience) -> R
 fn check_authority(ca: &Path, authority: &Root) -> Result<()> {
     for path in [CA, CA_KEY] {
         if !has_content(authority, path)? {
-            bail!(Refused {
-                problems: vec![format!(
-                    "{}{path} does not exist, is empty, or is a link out of this directory; restore it, or \
+            bail!(Refused::new(format!(
+                "{}{path} does not exist, is empty, or is a link out of this directory; restore it, or \
                      make a certificate authority in an empty directory with `appliance certs init --ca DIR`",
-                    ca.display()
-                )],
-            });
+                ca.display()
+            )));
         }
     }
     if has_content(authority, ETCD_CA)? != has_content(authority, ETCD_CA_KEY)? {
-        bail!(Refused {
-            problems: vec![format!(
-                "{0} has only one of {ETCD_CA} and {ETCD_CA_KEY}; restore the other one, because all masters \
+        bail!(Refused::new(format!(
+            "{0} has only one of {ETCD_CA} and {ETCD_CA_KEY}; restore the other one, because all masters \
                  share both",
-                ca.display()
-            )],
-        });
+            ca.display()
+        )));
     }
     Ok(())
 }

@@ -38,18 +38,16 @@ pub fn refuse_foreign(context: &Context<'_>) -> Result<()> {
 }
 
 fn refused(foreign: &[String]) -> Refused {
-    Refused {
-        problems: vec![format!(
-            "{} of another cluster than the data in {ETCD_MEMBER_DATA} (compared with {}): no node and no service \
+    Refused::new(format!(
+        "{} of another cluster than the data in {ETCD_MEMBER_DATA} (compared with {}): no node and no service \
              account could use the cluster, and no secret could be read. Restore {dir} from a backup of this machine. \
              To give the data up and use these authorities, move it away: `mv {ETCD_MEMBER_DATA} \
              {ETCD_MEMBER_DATA}.old`",
-            match foreign {
-                [one] => format!("{one} is"),
-                all => format!("{} are", all.join(", ")),
-            },
-            paths::AUTHORITIES,
-            dir = paths::CA_DIR,
-        )],
-    }
+        match foreign {
+            [one] => format!("{one} is"),
+            all => format!("{} are", all.join(", ")),
+        },
+        paths::AUTHORITIES,
+        dir = paths::CA_DIR,
+    ))
 }

@@ -77,9 +77,7 @@ fn refuse(lost: &[String]) -> Result<(), Refused> {
         paths::CA_DIR,
         lost = lost.join(", ")
     );
-    Err(Refused {
-        problems: vec![problem],
-    })
+    Err(Refused::new(problem))
 }
 
 fn change_of_trust(has_several_masters: bool, change_trust: bool) -> Result<(), Refused> {
@@ -96,7 +94,5 @@ fn change_of_trust(has_several_masters: bool, change_trust: bool) -> Result<(), 
              on with the older version, or make a new cluster"
         }
     };
-    Err(Refused {
-        problems: vec![format!("{why}; {next}")],
-    })
+    Err(Refused::new(format!("{why}; {next}")))
 }

@@ -117,13 +117,11 @@ fn refuse_foreign_data(context: &Context<'_>) -> Result<()> {
     if !context.root.exists(ETCD_MEMBER_DATA)? || context.root.exists(CA_CERTIFICATE)? {
         return Ok(());
     }
-    bail!(Refused {
-        problems: vec![format!(
-            "{ETCD_MEMBER_DATA} holds etcd data, but this machine has no {CA_CERTIFICATE}: the \
+    bail!(Refused::new(format!(
+        "{ETCD_MEMBER_DATA} holds etcd data, but this machine has no {CA_CERTIFICATE}: the \
              data belongs to another cluster. To join this cluster, move it away: \
              `mv {ETCD_MEMBER_DATA} {ETCD_MEMBER_DATA}.old`, then run `appliance install`"
-        )],
-    })
+    )))
 }
 
 fn attempt(context: &Context<'_>, held: &[Held<'_>]) -> Result<Option<JoinedMaster>, Failure> {
@@ -160,14 +158,12 @@ fn refuse_to_found_again(context: &Context<'_>) -> Result<(), Failure> {
     if !has_data {
         return Ok(());
     }
-    Err(permanent(Refused {
-        problems: vec![format!(
-            "{ETCD_MEMBER_DATA} has the data of a cluster, but this machine lost keys in {} that all masters \
+    Err(permanent(Refused::new(format!(
+        "{ETCD_MEMBER_DATA} has the data of a cluster, but this machine lost keys in {} that all masters \
              share, and no other master is up to send them. Start another master, or restore the keys from a \
              backup",
-            paths::CA_DIR
-        )],
-    }))
+        paths::CA_DIR
+    ))))
 }
 
 fn join(context: &Context<'_>, held: &[Held<'_>], token: &Token) -> Result<JoinedMaster, Failure> {

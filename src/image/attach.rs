@@ -223,10 +223,7 @@ impl Disk {
              distribution's cloud image as `--base`",
             seen.join("; ")
         );
-        Err(Refused {
-            problems: vec![problem],
-        }
-        .into())
+        Err(Refused::new(problem).into())
     }
 
     fn mount_part(
@@ -266,10 +263,7 @@ impl Disk {
                  distribution's cloud image as `--base`",
                 output.stderr.trim()
             );
-            return Err(Refused {
-                problems: vec![problem],
-            }
-            .into());
+            return Err(Refused::new(problem).into());
         }
         let pid = std::fs::read_to_string(&pid_file)
             .with_context(|| format!("cannot read {}", pid_file.display()))?;

@@ -272,20 +272,12 @@ fn images(subject: &Subject<'_>) -> Result<Verdict> {
         return Ok(Verdict::passed(found));
     }
     let (root, runner) = (subject.root, subject.runner);
-    let named = || {
-        manifest
-            .images()
-            .filter_map(|image| Some((image.reference.clone()?, image)))
-    };
-    let present = images::ids(
-        root,
-        runner,
-        &docker,
-        named().map(|(reference, _)| reference),
-    )?;
-    let missing: Vec<String> = named()
-        .filter(|(reference, image)| present.get(reference) != image.image_id.as_ref())
-        .map(|(reference, _)| reference)
+    let references = manifest.named_images().map(|(name, _)| name.to_owned());
+    let present = images::ids(root, runner, &docker, references)?;
+    let missing: Vec<String> = manifest
+        .named_images()
+        .filter(|(name, image)| present.get(*name) != image.image_id.as_ref())
+        .map(|(name, _)| name.to_owned())
         .collect();
     Ok(if missing.is_empty() {
         Verdict::passed(format!("{count} loaded into docker"))

@@ -135,15 +135,10 @@ impl Preparation<'_> {
             log::info!("docker does not run here; the first boot loads the images");
             return Ok(());
         }
-        let named = || {
-            manifest
-                .images()
-                .filter_map(|image| Some((image.reference.clone()?, image)))
-        };
-        let references = named().map(|(reference, _)| reference);
+        let references = manifest.named_images().map(|(name, _)| name.to_owned());
         let present = images::ids(self.root, self.runner, &docker, references)?;
-        for (reference, image) in named() {
-            if present.get(&reference) == image.image_id.as_ref() {
+        for (reference, image) in manifest.named_images() {
+            if present.get(reference) == image.image_id.as_ref() {
                 continue;
             }
             (self.announce)(&format!("load image {reference}"))?;

@@ -29,8 +29,8 @@ use crate::records::machine::Likeness;
 use crate::records::state::{Installed, State};
 use crate::records::written::Written;
 use crate::sys::process::{Runner, System};
+use crate::sys::progress;
 use crate::sys::root::Root;
-use crate::sys::{lock, progress};
 
 /// The operator's request.
 #[derive(Clone)]
@@ -121,17 +121,11 @@ impl Machine {
     pub fn check_installed(&self, change: &[Field]) -> Result<()> {
         let restored = records::restored(&self.root)?;
         if let Some(why) = restored.and_then(|restored| restored.hinders()) {
-            return Err(Refused {
-                problems: vec![why],
-            }
-            .into());
+            return Err(Refused::new(why).into());
         }
         if let Some(installed) = self.installed()? {
             if let Some(copied) = self.copied(change)? {
-                return Err(Refused {
-                    problems: vec![copied],
-                }
-                .into());
+                return Err(Refused::new(copied).into());
             }
             node_stays(&installed, &self.spec, change)?;
         }
@@ -345,17 +339,12 @@ impl Machine {
             let progress = progress::standard_error("unpack", size);
             unpack::unpack(&self.payload, bundles, &*progress).map(drop)
         };
-        let announce = |number: usize, count: usize, step: &Step| {
-            log::info!("[{number}/{count}] {step}");
-            lock::note(&self.root, &format!("step {number} of {count}: {step}"));
-        };
         Executor {
             root: &self.root,
             runner: self.runner,
             docker,
             unpack: &unpack,
             install_program: &|target| repack::install(&self.payload, target),
-            announce: &announce,
             command,
         }
         .run(plan)?;

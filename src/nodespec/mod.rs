@@ -287,12 +287,17 @@ pub struct Refused {
 }
 
 impl Refused {
+    /// Input that is refused for one problem.
+    pub fn new(problem: impl Into<String>) -> Refused {
+        Refused {
+            problems: vec![problem.into()],
+        }
+    }
+
     /// Input that is refused because of `error`.
     #[expect(clippy::needless_pass_by_value, reason = "the form `map_err` wants")]
     pub fn because(error: anyhow::Error) -> Refused {
-        Refused {
-            problems: vec![format!("{error:#}")],
-        }
+        Refused::new(format!("{error:#}"))
     }
 }
 

@@ -6,6 +6,7 @@ use super::records;
 use crate::bundle::manifest::{self, Manifest};
 use crate::clients::docker::Docker;
 use crate::clients::kernel;
+use crate::digest::Sha256;
 use crate::paths::{self, BUNDLES};
 use crate::preflight::{APPARMOR, DockerSource, TOOLS, Tool};
 use crate::records::state::State;
@@ -81,6 +82,13 @@ pub fn installed_manifest(root: &Root, state: &State) -> Result<Manifest> {
         format!("{path} is missing; run `appliance install` to unpack it again")
     })?;
     serde_json::from_slice(&text).with_context(|| path.clone())
+}
+
+/// The digests of the bundles that are unpacked: the names of their directories.
+pub fn unpacked(root: &Root) -> Result<Vec<String>> {
+    let mut names = root.list(BUNDLES)?;
+    names.retain(|name| name.parse::<Sha256>().is_ok());
+    Ok(names)
 }
 
 /// The docker of an installed node; `None` if this machine is not a node yet.

@@ -13,8 +13,5 @@ pub fn check_user(root: &Root) -> Result<()> {
         return Ok(());
     }
     let problem = "this command needs root: only root may read the node's keys and change the system; run the same command with `sudo`";
-    Err(Refused {
-        problems: vec![problem.to_owned()],
-    }
-    .into())
+    Err(Refused::new(problem).into())
 }

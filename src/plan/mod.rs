@@ -197,6 +197,11 @@ impl Plan {
         })
     }
 
+    /// The steps in words.
+    pub fn words(&self) -> Vec<String> {
+        self.steps.iter().map(ToString::to_string).collect()
+    }
+
     /// The changes from `current` to `desired`.
     pub fn build(desired: &Desired, current: &Current) -> Plan {
         let mut steps = Vec::new();

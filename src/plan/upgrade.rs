@@ -399,16 +399,12 @@ mod tests {
         }
     }
 
-    fn words(plan: &Plan) -> Vec<String> {
-        plan.steps.iter().map(ToString::to_string).collect()
-    }
-
     #[test]
     fn the_way_back_restores_what_the_upgrade_changed_and_restarts_only_what_ran_with_it() {
         let back = back();
         assert_eq!(back.changed_since(), ["/etc/edited"]);
         assert_eq!(
-            words(&back.plan()),
+            back.plan().words(),
             [
                 "load image pause",
                 "install /usr/local/bin/appliance",
@@ -458,7 +454,7 @@ mod tests {
         };
         let upgrade = plan(true).of_upgrade("new");
         assert_eq!(
-            words(&upgrade),
+            upgrade.words(),
             [
                 "unpack bundle new",
                 "load image pause",
@@ -470,7 +466,7 @@ mod tests {
             panic!("no image");
         };
         assert_eq!(image.tarball, "/opt/appliance/new/images/pause.tar");
-        let docker_first = words(&plan(false).of_upgrade("new"));
+        let docker_first = plan(false).of_upgrade("new").words();
         assert_eq!(docker_first[3], "load image pause");
     }
 }

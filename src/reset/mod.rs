@@ -183,12 +183,10 @@ impl Reset {
         match refused {
             None => {}
             Some(_) if self.force => found.etcd = Etcd::Alone,
-            Some(why) => bail!(Refused {
-                problems: vec![format!(
-                    "{why}. Repair the other members first: run `appliance status` on them. If this cluster is \
+            Some(why) => bail!(Refused::new(format!(
+                "{why}. Repair the other members first: run `appliance status` on them. If this cluster is \
                      not needed any more, run `appliance reset --force`"
-                )],
-            }),
+            ))),
         }
         Ok(found)
     }
@@ -210,16 +208,12 @@ impl Reset {
     }
 
     fn carry_out(&self, steps: Vec<Step>, found: &Found) -> Result<()> {
-        let announce = |number: usize, count: usize, step: &crate::plan::Step| {
-            log::info!("[{number}/{count}] {step}");
-        };
         Executor {
             root: &self.root,
             runner: &SLOW,
             docker: &self.docker,
             unpack: &|_| Err(anyhow!("a reset unpacks nothing")),
             install_program: &|_| Err(anyhow!("a reset installs nothing")),
-            announce: &announce,
             // Without a node, there is no place for a journal.
             command: found.is_node.then_some(RESET),
         }

@@ -3,7 +3,7 @@
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 use super::{files, identifier, old_addresses, record};
 use crate::nodespec::ports::ETCD_PEERS;
@@ -39,7 +39,7 @@ pub fn todo(root: &Root, manifest: &Manifest, replace: bool) -> Result<Todo> {
             Phase::Placed if is_same => return Ok(Todo::Install),
             Phase::Begun | Phase::Placing if is_same => return Ok(Todo::Place),
             Phase::Begun | Phase::Placing => {
-                return Err(refused(format!(
+                bail!(Refused::new(format!(
                     "another restoration was interrupted here, of a backup that was made at {}; run it again, or use \
                      `--replace`, which moves aside what it has written",
                     moment(before.created)
@@ -55,7 +55,7 @@ pub fn todo(root: &Root, manifest: &Manifest, replace: bool) -> Result<Todo> {
     if found.is_empty() || replace {
         return Ok(Todo::Place);
     }
-    Err(refused(format!(
+    bail!(Refused::new(format!(
         "this machine has a cluster already ({}); restore to a new machine, or use `--replace`, which moves its data and \
          keys aside",
         found.join(", ")
@@ -128,19 +128,10 @@ pub fn refuse_beside(spec: &NodeSpec, manifest: &Manifest) -> Result<(), Refused
     if alive.is_empty() {
         return Ok(());
     }
-    Err(Refused {
-        problems: vec![format!(
-            "etcd still answers at {} (TCP {ETCD_PEERS}): the cluster of the backup is not lost, and two clusters with \
+    Err(Refused::new(format!(
+        "etcd still answers at {} (TCP {ETCD_PEERS}): the cluster of the backup is not lost, and two clusters with \
              the same keys would take nodes from each other. To replace one of its masters, boot a new VM in its place \
              (`appliance help high-availability`). To restore anyway, switch these machines off first",
-            alive.join(", ")
-        )],
-    })
-}
-
-fn refused(problem: String) -> anyhow::Error {
-    Refused {
-        problems: vec![problem],
-    }
-    .into()
+        alive.join(", ")
+    )))
 }

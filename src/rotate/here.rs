@@ -104,12 +104,10 @@ pub fn refuse_other_changes(machine: &Machine, what: &str) -> Result<()> {
 }
 
 fn refused(step: &Step, what: &str) -> Refused {
-    Refused {
-        problems: vec![format!(
-            "this master is not as its settings say ({step}); run `appliance install` first, so that only the {what} \
+    Refused::new(format!(
+        "this master is not as its settings say ({step}); run `appliance install` first, so that only the {what} \
              change"
-        )],
-    }
+    ))
 }
 
 /// Waits until systemd has started the API server and it is healthy.

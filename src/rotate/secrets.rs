@@ -259,7 +259,7 @@ fn refuse_unknown(node: &dyn Node, keys: &EncryptionKeys) -> Result<()> {
     let Some(secret) = stored.iter().find(|secret| is_unknown(&secret.under)) else {
         return Ok(());
     };
-    bail!(refused(format!(
+    bail!(Refused::new(format!(
         "etcd has secret {}/{}, which none of the keys in {} encrypts ({}); restore the file with its key from a \
          backup, or delete this secret, before you rotate",
         secret.namespace,
@@ -289,7 +289,7 @@ fn refuse_to_lose(node: &dyn Node, own: &EncryptionKeys, next: &EncryptionKeys) 
     let is_lost =
         |secret: &Stored| matches!(&secret.under, Under::Key(name) if missing.contains(name));
     if let Some(secret) = node.stored()?.into_iter().find(is_lost) {
-        bail!(refused(format!(
+        bail!(Refused::new(format!(
             "{} is still in use, for example for secret {}/{}, and the other masters have dropped it; this master \
              keeps it: write the secret again (`kubectl annotate secret -n {1} {2} written=again`), and \
              run this again",
@@ -299,12 +299,6 @@ fn refuse_to_lose(node: &dyn Node, own: &EncryptionKeys, next: &EncryptionKeys) 
         )));
     }
     Ok(())
-}
-
-fn refused(problem: String) -> Refused {
-    Refused {
-        problems: vec![problem],
-    }
 }
 
 /// Writes all secrets again that the first key does not encrypt. Returns how many. Fails if one stays.

@@ -16,15 +16,15 @@ use crate::nodespec::Refused;
 use crate::observe::software::{docker_source, installed_manifest};
 use crate::observe::{images, records, versions};
 use crate::paths::{IMAGES, PROGRAM, STARTED_WITH};
+use crate::plan::Plan;
 use crate::plan::upgrade::{Back, LiveBack, Present};
-use crate::plan::{Plan, Step};
 use crate::preflight::skew;
 use crate::records::images::NodeImage;
 use crate::records::run::ROLLBACK;
 use crate::records::state::State;
 use crate::records::upgrade::{Stage, UpgradeRecord, Was};
 use crate::status::{InstalledNode, Report, until_healthy};
-use crate::sys::lock::{self, Lock, Patience};
+use crate::sys::lock::{Lock, Patience};
 use crate::sys::process::Runner;
 use crate::sys::root::Root;
 use crate::sys::stream::sha256_of_file;
@@ -50,11 +50,11 @@ impl Rollback {
     /// [`Refused`] if there was no upgrade, if the former bundle is gone, or if its etcd cannot read the data any more.
     pub fn prepare(root: Root, runner: &'static dyn Runner) -> Result<Rollback> {
         let record = records::upgrade(&root)?.ok_or_else(|| {
-            refused("there is no upgrade to go back from on this machine".to_owned())
+            Refused::new("there is no upgrade to go back from on this machine".to_owned())
         })?;
         let manifest = installed_manifest(&root, &record.from).map_err(|_| {
             let from = record.from.words();
-            refused(format!(
+            Refused::new(format!(
                 "{from} is not on this machine any more; to install it again, copy its appliance here and run it: \
                  `./appliance upgrade`"
             ))
@@ -116,26 +116,15 @@ impl Rollback {
     fn carry_out(&self, plan: &Plan, record: &UpgradeRecord) -> Result<()> {
         written::begin(&self.root, plan)?;
         let install = |target: &Path| former::restore_program(&self.root, record, target);
-        let announce = |number: usize, count: usize, step: &Step| {
-            log::info!("[{number}/{count}] {step}");
-            lock::note(&self.root, &format!("step {number} of {count}: {step}"));
-        };
         Executor {
             root: &self.root,
             runner: self.runner,
             docker: &self.docker,
             unpack: &|_| Ok(()),
             install_program: &install,
-            announce: &announce,
             command: Some(ROLLBACK),
         }
         .run(plan)
-    }
-}
-
-fn refused(problem: String) -> Refused {
-    Refused {
-        problems: vec![problem],
     }
 }
 
@@ -149,7 +138,7 @@ fn check_storage(
 ) -> Result<()> {
     let versions = versions::read(root, runner, &record.to, former)?;
     match skew::of_storage(&versions) {
-        Some(problem) => bail!(refused(problem)),
+        Some(problem) => bail!(Refused::new(problem)),
         None => Ok(()),
     }
 }

@@ -87,12 +87,10 @@ impl fmt::Display for AtOnce {
 pub fn stop(root: &Root, standing: Standing) -> Result<()> {
     match registry::rollouts(root)?.set_standing(standing)? {
         true => Ok(()),
-        false => bail!(Refused {
-            problems: vec![
-                "there is no plan for this cluster; begin one: `appliance upgrade --cluster`"
-                    .to_owned()
-            ],
-        }),
+        false => bail!(Refused::new(
+            "there is no plan for this cluster; begin one: `appliance upgrade --cluster`"
+                .to_owned()
+        )),
     }
 }
 

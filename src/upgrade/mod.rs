@@ -255,11 +255,9 @@ fn check_backup(machine: &Machine, state: &State) -> Result<()> {
         ),
         None => "this master made no backup of the cluster".to_owned(),
     };
-    bail!(Refused {
-        problems: vec![format!(
-            "{problem}; make one with this appliance: `backup` (`appliance help backup`), or add `--without-backup`"
-        )],
-    })
+    bail!(Refused::new(format!(
+        "{problem}; make one with this appliance: `backup` (`appliance help backup`), or add `--without-backup`"
+    )))
 }
 
 /// Every problem of a report, in words.

@@ -10,17 +10,14 @@ use crate::apply::{Executor, leftovers};
 use crate::bundle::manifest::{FILE_NAME, Manifest};
 use crate::clients::docker::Docker;
 use crate::observe::records;
-use crate::observe::software::docker_source;
+use crate::observe::software::{docker_source, unpacked};
 use crate::paths::BUNDLES;
-use crate::plan::{Plan, Step};
+use crate::plan::Plan;
 use crate::records::run::PRUNE;
 use crate::removal;
 use crate::sys::lock::{Lock, Patience};
 use crate::sys::process::Runner;
 use crate::sys::root::Root;
-
-/// How long the name of an unpacked bundle is: a SHA-256 digest in hexadecimal.
-const DIGEST: usize = 64;
 
 /// A bundle that goes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
@@ -127,20 +124,10 @@ impl Prune {
             docker: &now.docker,
             unpack: &|_| Ok(()),
             install_program: &|_| Ok(()),
-            announce: &|number, count, step: &Step| log::info!("[{number}/{count}] {step}"),
             command: Some(PRUNE),
         }
         .run(&now.plan())
     }
-}
-
-/// The digests of the bundles that are unpacked.
-fn unpacked(root: &Root) -> Result<Vec<String>> {
-    let mut names = root.list(BUNDLES)?;
-    let is_digest =
-        |name: &String| name.len() == DIGEST && name.bytes().all(|byte| byte.is_ascii_hexdigit());
-    names.retain(is_digest);
-    Ok(names)
 }
 
 /// The manifest of an unpacked bundle; `None` if it cannot be read.
@@ -153,8 +140,8 @@ fn manifest(root: &Root, digest: &str) -> Option<Manifest> {
 
 /// The references and identifiers of the images of a bundle.
 fn images_of(manifest: &Manifest) -> Vec<(String, String)> {
-    let images = manifest.images();
+    let images = manifest.named_images();
     images
-        .filter_map(|image| Some((image.reference.clone()?, image.image_id.clone()?)))
+        .filter_map(|(reference, image)| Some((reference.to_owned(), image.image_id.clone()?)))
         .collect()
 }

@@ -365,7 +365,6 @@ fn carry_out_plan(root: &Root, recorder: &Recorder, plan: &Plan) -> Result<()> {
         docker: &Docker::new("/usr/bin/docker"),
         unpack: &|_| Ok(()),
         install_program: &|_| Ok(()),
-        announce: &|_, _, _| {},
         command: None,
     }
     .run(plan)

@@ -5,6 +5,7 @@ use anyhow::Result;
 use super::{Records, data, filled, has_our_unit, has_records, put_aside};
 use crate::components::BOOT_UNIT;
 use crate::digest::Sha256;
+use crate::observe::software::unpacked;
 use crate::paths::{self, BUNDLES, CURRENT, PATH_DIR, UNITS_DIR};
 use crate::plan::without_part;
 use crate::records::brought::Brought;
@@ -16,9 +17,6 @@ use crate::removal::{DOCKER_UNIT, Found};
 use crate::render::render;
 use crate::sys::mount;
 use crate::sys::root::Root;
-
-/// How long the name of an unpacked bundle is: a SHA-256 digest in hexadecimal.
-const DIGEST: usize = 64;
 
 /// Reads them.
 pub fn read(root: &Root, records: &Records, found: &mut Found) -> Result<()> {
@@ -83,9 +81,8 @@ fn ours_below(root: &Root, records: &Records, path: &str, found: &mut Found) -> 
 
 /// The bundles that were unpacked here, and the link to the one in use. Those of a golden image stay.
 fn bundles(root: &Root, records: &Records, found: &mut Found) -> Result<()> {
-    for name in root.list(BUNDLES)? {
-        let is_digest = name.len() == DIGEST && name.bytes().all(|byte| byte.is_ascii_hexdigit());
-        if is_digest && records.has_brought(|brought| brought.bundles.contains(&name)) {
+    for name in unpacked(root)? {
+        if records.has_brought(|brought| brought.bundles.contains(&name)) {
             found.trees.push(format!("{BUNDLES}/{name}"));
         }
     }

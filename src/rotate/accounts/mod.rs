@@ -223,15 +223,13 @@ impl Files {
             ),
             false => "Bring it back from a backup of this machine. Or".to_owned(),
         };
-        bail!(Refused {
-            problems: vec![format!(
-                "{} has {} public keys, and {next} is missing: a rotation is not complete, and the old key is still \
+        bail!(Refused::new(format!(
+            "{} has {} public keys, and {next} is missing: a rotation is not complete, and the old key is still \
                  trusted. {way} begin another rotation, which drops all of these keys: `appliance certs \
                  rotate-service-accounts`",
-                paths::SERVICE_ACCOUNT_PUBLIC,
-                public.len()
-            )],
-        })
+            paths::SERVICE_ACCOUNT_PUBLIC,
+            public.len()
+        )))
     }
 
     fn verifying(&self) -> Result<Vec<Vec<u8>>> {
@@ -353,13 +351,11 @@ fn take(node: &dyn Node, files: &Files, agreement: &Agreement) -> Result<()> {
     let key = AccountKey::read(&next)?;
     if files.next.as_ref() != Some(&next) && files.key != next {
         if matches!(files.stage()?, Stage::Both | Stage::Anew) {
-            bail!(Refused {
-                problems: vec![format!(
-                    "{} is another key than the one that the other masters rotate to, and tokens may be signed with it; \
+            bail!(Refused::new(format!(
+                "{} is another key than the one that the other masters rotate to, and tokens may be signed with it; \
                      this master keeps it. See on the other masters: `appliance certs rotate-service-accounts --dry-run`",
-                    paths::NEXT_SERVICE_ACCOUNT
-                )],
-            });
+                paths::NEXT_SERVICE_ACCOUNT
+            )));
         }
         node.change(Change::Next(next.clone()))?;
     }

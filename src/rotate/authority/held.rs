@@ -150,12 +150,6 @@ impl Held {
 }
 
 /// A refusal for one reason.
-pub(super) fn refused(problem: String) -> Refused {
-    Refused {
-        problems: vec![problem],
-    }
-}
-
 /// The certificates of a file, each as this program writes it.
 pub(super) fn listed(pem: &str) -> Result<Vec<String>> {
     let all = certificates(pem)?.into_iter();
@@ -224,7 +218,7 @@ pub(super) fn keep(all: &[Held], next: &[Next]) -> Result<Vec<Step>> {
             && *key != next.secret()
         {
             let path = one.next_key_path();
-            bail!(refused(format!(
+            bail!(Refused::new(format!(
                 "{path} is not the private key of {}, to which the masters rotate; nothing was changed. Move it away, and \
                  run this again, which gets the key from the other masters: `mv {path} {path}.old && appliance certs \
                  rotate-ca --continue`",
@@ -233,7 +227,7 @@ pub(super) fn keep(all: &[Held], next: &[Next]) -> Result<Vec<Step>> {
         }
         let lacks_key = one.next.as_ref() == Some(&next.certificates);
         if !lacks_key && matches!(one.stage(), Stage::Both | Stage::Anew) {
-            bail!(refused(format!(
+            bail!(Refused::new(format!(
                 "{} is another authority than the one that the other masters rotate to, and nodes may trust it; this \
                  master keeps it. See on the other masters: `appliance certs rotate-ca --dry-run`",
                 paths::next_authority(one.name)

@@ -32,7 +32,7 @@ mod held;
 mod whole;
 
 pub use held::Stage;
-use held::{Held, Next, advance, begun, held, keep, listed, next_ones, refused};
+use held::{Held, Next, advance, begun, held, keep, listed, next_ones};
 use whole::{refuse_broken, refuse_unfit};
 
 /// What the master sees of the other nodes.
@@ -297,7 +297,7 @@ fn text(root: &Root) -> Result<String> {
 /// Refuses to replace an authority of the operator's own by one that the cluster makes, while the settings name it.
 fn refuse_own(machine: &Machine, wish: &Wish) -> Result<()> {
     match (&machine.spec.ca, &wish.given) {
-        (Some(ca), None) => bail!(refused(format!(
+        (Some(ca), None) => bail!(Refused::new(format!(
             "{} says `ca: {}`: you made this authority. To replace it by another one of your own: `appliance certs rotate-ca \
              --ca FILE --ca-key FILE`. To have the cluster make its own one, remove `ca` there, on all masters, and run \
              this again",
@@ -316,7 +316,7 @@ fn refuse_another(agreement: &Agreement, wish: &Wish) -> Result<()> {
     let is_it = |next: &Next| next.certificates == certificates;
     match agreement.authorities.iter().any(is_it) {
         true => Ok(()),
-        false => bail!(refused(format!(
+        false => bail!(Refused::new(format!(
             "{} is not the authority of the rotation that is under way; complete that one first: `appliance certs rotate-ca \
              --continue`",
             given.place
@@ -334,7 +334,7 @@ fn refuse_old_setting(machine: &Machine, agreement: &Agreement) -> Result<()> {
     let is_it = |next: &Next| next.certificates == certificates;
     match agreement.authorities.iter().any(is_it) {
         true => Ok(()),
-        false => bail!(refused(format!(
+        false => bail!(Refused::new(format!(
             "{} says `ca: {}`, which is the old authority; put the new one and its key into the files that it names, or \
              name other files, and run `appliance certs rotate-ca --continue`",
             ca.origin, ca.certificate

@@ -32,13 +32,11 @@ pub(super) fn refuse_unfit(agreed: &[Next]) -> Result<()> {
     let unfit = |next: &&Next| !belongs(&next.secret(), next.issuing());
     match agreed.iter().find(unfit) {
         None => Ok(()),
-        Some(next) => bail!(Refused {
-            problems: vec![format!(
-                "the record authorities/agreed in etcd has a key of {} that does not belong to its certificate; this \
+        Some(next) => bail!(Refused::new(format!(
+            "the record authorities/agreed in etcd has a key of {} that does not belong to its certificate; this \
                  master does not take it",
-                next.name
-            )],
-        }),
+            next.name
+        ))),
     }
 }
 
