@@ -226,24 +226,30 @@ impl Standing {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    use std::process::{Child, Command, Stdio};
+    use std::process::{Child, ChildStdin, Command, Stdio};
 
     use super::*;
 
     /// A process that runs until it is ended.
-    struct Idle(Child);
+    struct Idle {
+        cat: Child,
+        /// Held apart from the process: `Child::wait` closes the input that it holds, and `cat`
+        /// would end by itself.
+        input: Option<ChildStdin>,
+    }
 
     impl Idle {
         fn new() -> Idle {
-            let mut cat = Command::new("cat");
-            Idle(cat.stdin(Stdio::piped()).spawn().unwrap())
+            let mut cat = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
+            let input = cat.stdin.take();
+            Idle { cat, input }
         }
     }
 
     impl Drop for Idle {
         fn drop(&mut self) {
-            drop(self.0.stdin.take());
-            self.0.wait().unwrap();
+            drop(self.input.take());
+            self.cat.wait().unwrap();
         }
     }
 
@@ -259,7 +265,7 @@ mod tests {
         let mut idle = Idle::new();
         drop(standing.claim().unwrap());
         standing.ensure_free().unwrap();
-        standing.record(idle.0.id()).unwrap();
+        standing.record(idle.cat.id()).unwrap();
         let refusal = standing.ensure_free().unwrap_err().to_string();
         for word in ["make demo-shell", "make demo-stop", "REPLACE=yes"] {
             assert!(refusal.contains(word), "{refusal}");
@@ -268,7 +274,7 @@ mod tests {
         // The parent of a real QEMU waits for it, too.
         let stopped = std::thread::scope(|scope| {
             let stopped = scope.spawn(|| standing.stop().unwrap());
-            assert!(!idle.0.wait().unwrap().success());
+            assert!(!idle.cat.wait().unwrap().success());
             stopped.join().unwrap()
         });
         assert_eq!(stopped, Stopped::Machine);
@@ -281,7 +287,7 @@ mod tests {
         let (_parent, standing) = standing();
         let mut idle = Idle::new();
         drop(standing.claim().unwrap());
-        let now = Process::running(idle.0.id()).unwrap();
+        let now = Process::running(idle.cat.id()).unwrap();
         let others = [
             Process {
                 started: now.started - 1,
@@ -301,7 +307,7 @@ mod tests {
             assert_eq!(standing.stop().unwrap(), Stopped::Files);
             assert!(!standing.dir().exists());
         }
-        assert!(idle.0.try_wait().unwrap().is_none(), "it was ended");
+        assert!(idle.cat.try_wait().unwrap().is_none(), "it was ended");
     }
 
     #[test]
@@ -309,7 +315,7 @@ mod tests {
         let (_parent, standing) = standing();
         drop(standing.claim().unwrap());
         let idle = Idle::new();
-        standing.record(idle.0.id()).unwrap();
+        standing.record(idle.cat.id()).unwrap();
         drop(idle);
         assert_eq!(standing.process().unwrap(), None);
         // Half a record.
