@@ -262,7 +262,7 @@ e2e-ha: tools chosen ## Five VMs, three of them masters: disconnect, kill and re
 
 .PHONY: test-power
 test-power: tools chosen ## Cut the power of a node CUTS times, as SEED decides, and look whether it comes up with all that it acknowledged
-	APPLIANCE=$(abspath $(OUT)/appliance) CUTS=$(or $(CUTS),20) SEED=$(or $(SEED),1) \
+	APPLIANCE=$(abspath $(OUT)/appliance) CUTS=$(or $(call asked,CUTS),20) SEED=$(SEED) \
 		cargo test --locked --test integration power_cut:: -- --ignored --nocapture
 
 .PHONY: e2e-reset
