@@ -2,14 +2,13 @@
 
 use core::net::Ipv4Addr;
 use std::collections::BTreeMap;
-use std::io::{self, Read, Write};
+use std::io::{Read, Write};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use reqwest::blocking::Client;
-use sha2::Digest;
 use tar::{Builder, EntryType, Header};
 use time::OffsetDateTime;
 
@@ -83,7 +82,7 @@ pub fn write(source: &Source<'_>, seal: &Seal, output: impl Write) -> Result<Mad
     )?))
     .context(paths::CA_CERTIFICATE)?;
 
-    let encrypting = seal.encrypting(HashingWriter::new(output))?;
+    let encrypting = seal.encrypting(Hashing::new(output))?;
     let mut archive = Archive {
         tar: Builder::new(GzEncoder::new(encrypting, Compression::fast())),
         members: BTreeMap::new(),
@@ -104,7 +103,9 @@ pub fn write(source: &Source<'_>, seal: &Seal, output: impl Write) -> Result<Mad
     };
     let text = serde_json::to_vec_pretty(&manifest)?;
     archive.add(MANIFEST, SECRET, text.len() as u64, &text[..])?;
-    let (bytes, sha256) = archive.tar.into_inner()?.finish()?.finish()?.finish()?;
+    let mut written = archive.tar.into_inner()?.finish()?.finish()?;
+    written.flush()?;
+    let (bytes, sha256) = written.finish();
     Ok(Made {
         manifest,
         bytes,
@@ -212,41 +213,5 @@ impl<W: Write> Archive<W> {
         self.members
             .insert(name.to_owned(), Member { size, sha256, mode });
         Ok(())
-    }
-}
-
-/// Counts and hashes everything that is written through it.
-struct HashingWriter<W> {
-    inner: W,
-    sha256: sha2::Sha256,
-    bytes: u64,
-}
-
-impl<W: Write> HashingWriter<W> {
-    fn new(inner: W) -> HashingWriter<W> {
-        HashingWriter {
-            inner,
-            sha256: sha2::Sha256::new(),
-            bytes: 0,
-        }
-    }
-
-    /// The size, and SHA-256, of what was written.
-    fn finish(mut self) -> io::Result<(u64, Sha256)> {
-        self.inner.flush()?;
-        Ok((self.bytes, Sha256::from(self.sha256.finalize().as_slice())))
-    }
-}
-
-impl<W: Write> Write for HashingWriter<W> {
-    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
-        let count = self.inner.write(buffer)?;
-        self.sha256.update(&buffer[..count]);
-        self.bytes += count as u64;
-        Ok(count)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.inner.flush()
     }
 }

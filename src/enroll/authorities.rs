@@ -5,6 +5,7 @@ use time::{Duration, OffsetDateTime};
 
 use super::ask::{at_any_master, authority};
 use super::{Context, OnDisk};
+use crate::clients::mtls::OwnCertificate;
 use crate::components::{self, AUTHORITY, ETCD_AUTHORITY, KUBELET_CLIENT};
 use crate::nodespec::Refused;
 use crate::paths;
@@ -14,28 +15,17 @@ use crate::sys::change::Change;
 use crate::sys::clock::moment;
 use crate::sys::retry::Failure;
 use crate::sys::root::Root;
-use crate::sys::tls::Identity;
 
 /// The authorities (PEM) that the cluster of this worker trusts, as a master says and the newest authority that this node
-/// trusts has signed. Tells the master which ones this
-/// node has taken: `taken` is SHA-256 of the file.
+/// trusts has signed. Tells the master which ones this node has taken: `taken` is SHA-256 of the file.
 ///
 /// # Errors
 /// [`Refused`] if no master accepts this node any longer, and the operator has to act first.
 pub fn ask_authorities(context: &Context<'_>, taken: Option<&str>) -> Result<String> {
-    let read = |path: &str| {
-        let found = context.root.read(path)?;
-        found.with_context(|| format!("{path} is missing; run `appliance install`"))
-    };
-    let certificate = read(&paths::certificate(KUBELET_CLIENT))?;
-    let key = read(&paths::key(KUBELET_CLIENT))?;
-    let identity = Identity {
-        certificate: &certificate,
-        key: &key,
-    };
+    let own = OwnCertificate::read(context.root, KUBELET_CLIENT)?;
     let trusted = authority(context.root)?;
     let asked = at_any_master(context, trusted.as_deref(), |master| {
-        master.trust(&identity, taken)
+        master.trust(&own.identity(), taken)
     });
     asked.map_err(|failure| match failure {
         Failure::Permanent(error) => Refused::because(error).into(),

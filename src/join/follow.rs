@@ -5,7 +5,6 @@
 //! run a program.
 
 use std::io::Read;
-use std::net::SocketAddr;
 
 use anyhow::{Result, anyhow, ensure};
 use rcgen::KeyPair;
@@ -13,7 +12,7 @@ use reqwest::StatusCode;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
-use super::client::{ANSWER, Worker};
+use super::client::Worker;
 use super::message::{FOLLOW, PROGRAM, SERVICE_NAME};
 use super::program::PART;
 use super::proof::Fields;
@@ -192,15 +191,12 @@ impl Worker<'_> {
         program: &Sha256,
         from: u64,
     ) -> Result<Vec<u8>, Failure> {
-        let authority = self.trusted.unwrap_or_default();
-        let address = SocketAddr::from((self.master, self.port + 1));
-        let at = (SERVICE_NAME, address);
-        let client = http::client_at(authority.as_bytes(), identity, ANSWER, at);
+        let client = self.known_master(identity)?;
         let url = format!(
             "https://{SERVICE_NAME}:{}{PROGRAM}/{program}/{from}",
             self.port + 1
         );
-        let response = client.map_err(permanent)?.get(url).send();
+        let response = client.get(url).send();
         let response = response
             .map_err(|error| transient(http::root_cause(&error).context(self.to_string())))?;
         let status = response.status();

@@ -210,10 +210,7 @@ async fn renew(
     Extension(peer): Extension<Peer>,
     body: Bytes,
 ) -> Response {
-    // Without a client certificate, the TLS handshake already fails.
-    let certificate = Base64(peer.certificate.clone().unwrap_or_default());
-    let message = parse(&body).map(|renew| Message::Renew(certificate, renew));
-    pass(&shared, &peer, message).await
+    pass_of_node(&shared, &peer, &body, Message::Renew).await
 }
 
 async fn trust(
@@ -221,9 +218,7 @@ async fn trust(
     Extension(peer): Extension<Peer>,
     body: Bytes,
 ) -> Response {
-    let certificate = Base64(peer.certificate.clone().unwrap_or_default());
-    let message = parse(&body).map(|trust| Message::Trust(certificate, trust));
-    pass(&shared, &peer, message).await
+    pass_of_node(&shared, &peer, &body, Message::Trust).await
 }
 
 async fn follow(
@@ -231,9 +226,7 @@ async fn follow(
     Extension(peer): Extension<Peer>,
     body: Bytes,
 ) -> Response {
-    let certificate = Base64(peer.certificate.clone().unwrap_or_default());
-    let message = parse(&body).map(|follow| Message::Follow(certificate, follow));
-    pass(&shared, &peer, message).await
+    pass_of_node(&shared, &peer, &body, Message::Follow).await
 }
 
 /// A part of the appliance of this master. Whether a node runs it, the signer of a master decides.
@@ -264,6 +257,19 @@ fn refused(refusal: Refusal) -> Response {
     let status = StatusCode::from_u16(refusal.reason.status());
     let status = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     (status, Json(refusal)).into_response()
+}
+
+/// Passes on what a node with a certificate asks.
+async fn pass_of_node<T: DeserializeOwned>(
+    shared: &Shared,
+    peer: &Peer,
+    body: &[u8],
+    message: impl FnOnce(Base64, T) -> Message,
+) -> Response {
+    // Without a client certificate, the TLS handshake already fails.
+    let certificate = Base64(peer.certificate.clone().unwrap_or_default());
+    let message = parse(body).map(|request| message(certificate, request));
+    pass(shared, peer, message).await
 }
 
 async fn pass(shared: &Shared, peer: &Peer, message: Result<Message, Refusal>) -> Response {

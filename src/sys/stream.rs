@@ -1,7 +1,7 @@
-//! Readers that hash, count or limit the bytes that pass through them.
+//! Readers and writers that hash, count or limit the bytes that pass through them.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -9,15 +9,15 @@ use sha2::Digest;
 
 use crate::digest::Sha256;
 
-/// Counts and hashes everything that is read through it.
+/// Counts and hashes everything that is read or written through it.
 pub struct Hashing<R> {
     inner: R,
     sha256: sha2::Sha256,
     bytes: u64,
 }
 
-impl<R: Read> Hashing<R> {
-    /// A reader of `inner` that has seen nothing yet.
+impl<R> Hashing<R> {
+    /// A reader or writer of `inner` that has seen nothing yet.
     pub fn new(inner: R) -> Hashing<R> {
         Hashing {
             inner,
@@ -26,7 +26,7 @@ impl<R: Read> Hashing<R> {
         }
     }
 
-    /// How many bytes were read, and their SHA-256.
+    /// How many bytes passed, and their SHA-256. Flush a writer first.
     pub fn finish(self) -> (u64, Sha256) {
         (self.bytes, Sha256::from(self.sha256.finalize().as_slice()))
     }
@@ -38,6 +38,19 @@ impl<R: Read> Read for Hashing<R> {
         self.sha256.update(&buffer[..count]);
         self.bytes += count as u64;
         Ok(count)
+    }
+}
+
+impl<W: Write> Write for Hashing<W> {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        let count = self.inner.write(buffer)?;
+        self.sha256.update(&buffer[..count]);
+        self.bytes += count as u64;
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
     }
 }
 

@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail};
 use time::OffsetDateTime;
 
 use crate::apply::fetched;
+use crate::clients::mtls::OwnCertificate;
 use crate::components::{CALICO_CERTIFICATE, KUBELET_CLIENT};
 use crate::join::client::{Worker, in_turn};
 use crate::join::follow::{Offer, Reported};
@@ -20,7 +21,6 @@ use crate::sys::process::{Command, Output, Runner};
 use crate::sys::progress::standard_error;
 use crate::sys::retry::{Failure, Schedule, retried, transient};
 use crate::sys::root::Root;
-use crate::sys::tls::Identity;
 
 /// How long the masters may not answer while the appliance is fetched.
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -37,32 +37,6 @@ pub struct Follower<'a> {
     pub masters: &'a [Ipv4Addr],
     /// The port of their join service.
     pub port: u16,
-}
-
-/// A certificate of this node with its key, in PEM.
-struct Held {
-    certificate: Vec<u8>,
-    key: Vec<u8>,
-}
-
-impl Held {
-    fn of(root: &Root, name: &str) -> Result<Held> {
-        let read = |path: &str| {
-            let found = root.read(path)?;
-            found.with_context(|| format!("{path} is missing; run `appliance install`"))
-        };
-        Ok(Held {
-            certificate: read(&paths::certificate(name))?,
-            key: read(&paths::key(name))?,
-        })
-    }
-
-    fn identity(&self) -> Identity<'_> {
-        Identity {
-            certificate: &self.certificate,
-            key: &self.key,
-        }
-    }
 }
 
 impl Follower<'_> {
@@ -113,9 +87,9 @@ impl Follower<'_> {
             }
             return Ok(rollouts.offer(&state.node)?.as_ref().map(Offer::from));
         }
-        let held = Held::of(self.root, KUBELET_CLIENT)?;
+        let own = OwnCertificate::read(self.root, KUBELET_CLIENT)?;
         self.at_any_master(state, |master| {
-            master.follow(&held.identity(), report.clone())
+            master.follow(&own.identity(), report.clone())
         })
         .map_err(Failure::into_error)
     }
@@ -147,15 +121,14 @@ impl Follower<'_> {
         if fetched::is_whole(self.root, &offer.program)? {
             return Ok(());
         }
-        let held = Held::of(self.root, CALICO_CERTIFICATE)?;
+        let own = OwnCertificate::read(self.root, CALICO_CERTIFICATE)?;
         let progress = standard_error("fetch", offer.size);
         let mut from = fetched::size(self.root, &offer.program)?;
         progress.advance(from);
         while from < offer.size {
             let until = std::time::Instant::now() + PATIENCE;
             let bytes = retried("fetching", Schedule::until(until, PAUSE), || {
-                let part =
-                    |master: &Worker<'_>| master.part(&held.identity(), &offer.program, from);
+                let part = |master: &Worker<'_>| master.part(&own.identity(), &offer.program, from);
                 // A master that is restarting now may have the appliance later.
                 self.at_any_master(state, part)
                     .map_err(|failure| transient(failure.into_error()))
