@@ -162,7 +162,7 @@ fn cluster_of(members: &[Member], own: &EtcdMember) -> Result<String> {
             ensure!(
                 name.chars().all(plain) && url.chars().all(plain),
                 "etcd lists a member with an invalid name or URL: {name:?} at {url:?}; find its ID \
-                 with `etcdctl member list` on a master, and remove it: `etcdctl member remove ID`"
+                 with `appliance etcdctl member list` on a master, and remove it: `appliance etcdctl member remove ID`"
             );
             listed.push(format!("{name}={url}"));
         }

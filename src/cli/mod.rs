@@ -18,6 +18,7 @@ mod join;
 mod node;
 mod output;
 mod parse;
+mod programs;
 mod secrets;
 mod text;
 mod upgrade;
@@ -35,6 +36,7 @@ pub use node::{
 };
 pub use output::{Named, Output};
 pub use parse::{REMOVES, parse, removes, wants_json};
+pub use programs::{Logs, Passed};
 pub use secrets::Secrets;
 pub use upgrade::{Prune, Rollback, Upgrade};
 pub use user_data::UserData;
@@ -184,6 +186,20 @@ pub enum Command {
     /// certificate of the admin with its key, valid for 90 days: anyone who has it controls the cluster.
     #[command(after_long_help = text::KUBECONFIG)]
     Kubeconfig(Kubeconfig),
+    /// Run the bundle's kubectl as the admin of the cluster, on a master
+    #[command(after_long_help = text::programs::KUBECTL)]
+    Kubectl(Passed),
+    /// Run the bundle's etcdctl with the certificates of this master
+    ///
+    /// It uses version 3 of etcd's API, unless ETCDCTL_API says otherwise. Calico's data is in version 2.
+    #[command(after_long_help = text::programs::ETCDCTL)]
+    Etcdctl(Passed),
+    /// Run the bundle's calicoctl with the settings of this node
+    #[command(after_long_help = text::programs::CALICOCTL)]
+    Calicoctl(Passed),
+    /// Show the messages of this node's services in the journal
+    #[command(after_long_help = text::programs::LOGS)]
+    Logs(Logs),
     /// Forward connections to healthy API servers (run by a unit)
     #[command(hide = true, override_usage = text::BALANCE_USAGE, after_long_help = text::BALANCE)]
     Balance(Balance),

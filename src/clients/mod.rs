@@ -6,6 +6,7 @@ pub mod bird;
 pub mod calicoctl;
 pub mod docker;
 pub mod etcd;
+pub mod for_people;
 pub mod iptables;
 pub mod journal;
 pub mod kernel;

@@ -47,6 +47,7 @@ mod payload;
 mod plan;
 mod preflight;
 mod print;
+mod programs;
 mod repack;
 mod reset;
 mod restore;
@@ -187,6 +188,10 @@ pub fn run(cli: Cli, required_key: Option<&str>) -> Result<Outcome> {
         Command::Etcd(command) => etcd::run(&command, output),
         Command::Restore(arguments) => restore::run(&arguments, required_key, output),
         Command::Kubeconfig(arguments) => kubeconfig::run(&arguments, named),
+        Command::Kubectl(passed) => programs::kubectl(&passed),
+        Command::Etcdctl(passed) => programs::etcdctl(&passed),
+        Command::Calicoctl(passed) => programs::calicoctl(&passed),
+        Command::Logs(arguments) => programs::logs(&arguments),
         Command::Balance(arguments) => balance::run(&arguments),
         Command::Datastore(arguments) => datastore::run(&arguments),
         Command::Join(command) => join::run(&command),

@@ -11,10 +11,9 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
-use crate::components::{ETCD_AUTHORITY, ETCD_CERTIFICATE};
+use crate::components::ETCD_CERTIFICATE;
 use crate::join::registry;
 use crate::join::shared::{Etcd, Found, Listing};
-use crate::nodespec::ports::ETCD_CLIENTS;
 use crate::paths;
 use crate::pki::{Secret, inspect};
 use crate::records::names::NodeNames;
@@ -184,11 +183,7 @@ fn read<T: DeserializeOwned>(subject: Subject, name: &str, found: &Found) -> Res
         let kind = subject.name();
         format!(
             "no master of this cluster wrote the record {kind}/{name} in etcd; see who writes to etcd, and remove it: \
-             `ETCDCTL_API=2 etcdctl --endpoints https://127.0.0.1:{ETCD_CLIENTS} --ca-file {} --cert-file {} --key-file \
-             {} rm /appliance/join/{kind}/{name}`",
-            paths::certificate(ETCD_AUTHORITY),
-            paths::certificate(ETCD_CERTIFICATE),
-            paths::key(ETCD_CERTIFICATE)
+             `ETCDCTL_API=2 appliance etcdctl rm /appliance/join/{kind}/{name}`"
         )
     })
 }

@@ -260,7 +260,7 @@ fn stranger(masters: &[Master], members: &[Member]) -> Option<String> {
     let stranger = members.iter().find(|member| !is_known(member))?;
     Some(format!(
         "etcd has a member {} at {}, which is not one of the masters in the settings; if that VM \
-         is gone for good, run `etcdctl member remove {}` on a master",
+         is gone for good, run `appliance etcdctl member remove {}` on a master",
         stranger.name.escape_debug(),
         stranger.peer_urls.join(", ").escape_debug(),
         stranger.id
@@ -389,6 +389,9 @@ mod tests {
         let report = judge(&masters(), &answers, true);
         assert_eq!(report.masters[2].etcd, "no member");
         let problem = report.problem.unwrap();
-        assert!(problem.contains("etcdctl member remove 9"), "{problem}");
+        assert!(
+            problem.contains("appliance etcdctl member remove 9"),
+            "{problem}"
+        );
     }
 }

@@ -1,5 +1,6 @@
 //! Runs other programs. A test can replace them all.
 
+use std::ffi::OsString;
 use std::fmt;
 use std::io::Read;
 use std::os::unix::process::CommandExt;
@@ -76,6 +77,42 @@ pub fn argument(path: &Path) -> Result<&str> {
 impl fmt::Display for Command {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.program, self.arguments.join(" "))
+    }
+}
+
+/// A program that takes the place of this one: same terminal, same process. Its variables may name files with secrets, but
+/// hold none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Replacement {
+    program: String,
+    arguments: Vec<OsString>,
+    variables: Vec<(&'static str, String)>,
+}
+
+impl Replacement {
+    /// The program at a path, or of a name that is searched in PATH, with its arguments.
+    pub fn new(program: &str, arguments: Vec<OsString>) -> Replacement {
+        Replacement {
+            program: program.to_owned(),
+            arguments,
+            variables: Vec::new(),
+        }
+    }
+
+    /// The same with this variable in its environment.
+    #[must_use]
+    pub fn with(mut self, variable: &'static str, value: &str) -> Replacement {
+        self.variables.push((variable, value.to_owned()));
+        self
+    }
+
+    /// Replaces this process. Returns only if that fails.
+    pub fn run(self) -> anyhow::Error {
+        let mut command = StdCommand::new(&self.program);
+        command.args(self.arguments).envs(self.variables);
+        without_proxies(&mut command);
+        let error = command.exec();
+        anyhow::Error::from(error).context(format!("cannot run {}", self.program))
     }
 }
 
@@ -245,15 +282,19 @@ fn prepared(command: &Command) -> StdCommand {
         .args(&command.arguments)
         .env("LC_ALL", "C")
         .stdin(Stdio::null());
-    // They talk to this machine and to the cluster, never through the operator's proxy.
-    for name in PROXIES {
-        prepared.env_remove(name);
-    }
+    without_proxies(&mut prepared);
     // A systemd service has no HOME. kubectl keeps its cache there, and would write it into `/`.
     if std::env::var_os("HOME").is_none() {
         prepared.env("HOME", "/root");
     }
     prepared
+}
+
+/// Programs talk to this machine and to the cluster, never through the operator's proxy.
+fn without_proxies(command: &mut StdCommand) {
+    for name in PROXIES {
+        command.env_remove(name);
+    }
 }
 
 /// The whole stream, as text.

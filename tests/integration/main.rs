@@ -59,6 +59,7 @@ mod plan;
 mod port_security;
 mod power_cut;
 mod preflight;
+mod programs;
 mod readme;
 mod registry;
 mod releases;

@@ -17,9 +17,13 @@ use crate::workshop::Workshop;
 
 mod running;
 
-/// Commands that print no result of their own: JSON of another standard, or nothing, because they serve until they
-/// are stopped.
-const WITHOUT: [&str; 9] = [
+/// Commands that print no result of their own: JSON of another standard, what another program prints, or nothing, because
+/// they serve until they are stopped.
+const WITHOUT: [&str; 13] = [
+    "kubectl",
+    "etcdctl",
+    "calicoctl",
+    "logs",
     "config-schema",
     "bundle-sbom",
     "balance",

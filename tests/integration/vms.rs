@@ -14,8 +14,7 @@ use crate::harness::said;
 
 pub const APPLIANCE: &str = "/usr/local/bin/appliance";
 /// etcdctl on a master, with which it asks its own member.
-pub const ETCDCTL: &str = "ETCDCTL_API=3 etcdctl --endpoints=https://127.0.0.1:2379 --cacert=/etc/kubernetes/ca/ca.pem \
-    --cert=/etc/kubernetes/ca/etcd/etcd.pem --key=/etc/kubernetes/ca/etcd/etcd-key.pem";
+pub const ETCDCTL: &str = "/usr/local/bin/appliance etcdctl";
 /// The mount point of the volume with the appliance, if it has more files.
 pub const VOLUME: &str = "/run/appliance-volume";
 /// A command that shows why a node is not as it should be, for a test that fails.

@@ -11,6 +11,7 @@ pub mod bundle;
 pub mod etcd;
 pub mod image;
 pub mod keys;
+pub mod programs;
 pub mod upgrade;
 
 /// How wide help pages are.
