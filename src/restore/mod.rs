@@ -21,7 +21,7 @@ use crate::paths::{CONFIG, ETCD_DIR, ETCD_MEMBER_DATA, RESTORED};
 use crate::pki::Secret;
 use crate::records::backup::Manifest;
 use crate::records::restored::{Phase, Restored};
-use crate::sys::atomic::sync_directory;
+use crate::sys::atomic::{sync_directory, sync_tree};
 use crate::sys::change::Change;
 use crate::sys::root::Root;
 use crate::sys::temporary;
@@ -118,6 +118,9 @@ pub fn place(
     )?;
     let data = root.resolve(ETCD_MEMBER_DATA)?;
     let member = Workshop::new(workshop.path()).member();
+    // etcd does not flush all of it: without this, a power cut soon afterwards would leave damaged data, and the record
+    // that says that it is in its place.
+    sync_tree(&member).with_context(|| format!("cannot flush {} to the disk", member.display()))?;
     std::fs::rename(&member, &data)
         .with_context(|| format!("cannot rename {} to {ETCD_MEMBER_DATA}", member.display()))?;
     sync_directory(&root.resolve(ETCD_DIR)?)?;

@@ -78,6 +78,21 @@ pub fn sync_directory(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
 
+/// Waits until the directory `dir` and everything in it is on the disk: for what other programs wrote. Links are not
+/// followed.
+pub fn sync_tree(dir: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        let kind = entry.file_type()?;
+        if kind.is_dir() {
+            sync_tree(&entry.path())?;
+        } else if kind.is_file() {
+            File::open(entry.path())?.sync_all()?;
+        }
+    }
+    sync_directory(dir)
+}
+
 /// Creates the directory `path` and its missing parents, with permission bits 0755 as far as the umask
 /// permits, in such a way that a power cut does not lose them.
 pub fn create_directories(path: &Path) -> io::Result<()> {

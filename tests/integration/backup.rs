@@ -59,10 +59,15 @@ pub fn state(address: Ipv4Addr) -> State {
 
 impl Bed {
     pub fn new(network: u8) -> Bed {
+        let (key, recipient) = new_key();
+        Bed::with_key(network, &key, recipient)
+    }
+
+    /// With the key that opens its backups, and for whom they are encrypted.
+    pub fn with_key(network: u8, key: &str, recipient: String) -> Bed {
         let mut shared = Shared::new(network);
         shared.start();
-        let (key, recipient) = new_key();
-        let text = key.to_string();
+        let text = key.to_owned();
         let key = Secret::new(key.as_bytes().to_vec());
         let root = shared.members[0].root();
         for (path, secret) in [

@@ -27,6 +27,10 @@ impl pki::Existing for OnDisk<'_> {
 
 pub const NAMES: [&str; 3] = ["server02", "server04", "server05"];
 
+/// Runs a program until standard input ends, and kills it then: it never outlives the tests.
+const KEEPER: &str =
+    "exec 3<&0; \"$@\" & running=$!; (cat <&3 >/dev/null; kill -KILL $running) & wait $running";
+
 /// A machine with a member of etcd. The members of a test are in their own network.
 pub struct Member {
     dir: PathBuf,
@@ -97,7 +101,10 @@ impl Member {
             self.file(&paths::key("etcd")),
             self.file(&paths::certificate(ETCD_AUTHORITY)),
         );
-        let child = Command::new("etcd")
+        let child = Command::new("sh")
+            .args(["-c", KEEPER, "etcd", "etcd"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
             .envs(entry)
             .envs(environment.iter().copied())
             .args(["--name", NAMES[self.number], "--enable-v2=true"])
@@ -125,7 +132,7 @@ impl Member {
 
     pub fn stop(&mut self) {
         if let Some(mut child) = self.runs.take() {
-            let _ = child.kill();
+            drop(child.stdin.take());
             let _ = child.wait();
         }
     }

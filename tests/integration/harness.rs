@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::OnceLock;
 
 use appliance::bundle::definition::Definition;
@@ -191,6 +191,24 @@ pub fn directory() -> tempfile::TempDir {
     }
 }
 
+/// A new directory like [`directory`] that may belong to something static, which nobody drops: it is removed when the
+/// tests have ended.
+pub fn lasting_directory() -> tempfile::TempDir {
+    static ALL: OnceLock<(PathBuf, Child)> = OnceLock::new();
+    let (all, _) = ALL.get_or_init(|| {
+        let all = directory().keep();
+        let mut keeper = Command::new("sh");
+        keeper
+            .args(["-c", r#"cat; rm -rf "$0""#])
+            .arg(&all)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        (all, keeper.spawn().unwrap())
+    });
+    tempfile::tempdir_in(all).unwrap()
+}
+
 /// The version of Kubernetes in [`payload`].
 const USUAL: &str = "v1.9.0";
 
@@ -220,9 +238,21 @@ pub fn payload_of(kubernetes: &str) -> tempfile::TempDir {
     make_payload(kubernetes, None).unwrap()
 }
 
-/// A payload with the etcd and etcdctl in the directory `programs`, instead of files that only look like programs.
-pub fn payload_with_etcd(programs: &Path) -> tempfile::TempDir {
-    make_payload(USUAL, Some(programs)).unwrap()
+/// A payload like [`payload`] with the etcd and etcdctl of this machine, packed once.
+pub fn payload_with_etcd() -> PathBuf {
+    static PAYLOAD: OnceLock<tempfile::TempDir> = OnceLock::new();
+    PAYLOAD
+        .get_or_init(|| make_payload(USUAL, Some(&etcd_programs())).unwrap())
+        .path()
+        .join("payload")
+}
+
+/// The directory of etcd and etcdctl on this machine.
+pub fn etcd_programs() -> PathBuf {
+    let mut found = Command::new("sh");
+    let found = found.args(["-c", "command -v etcdctl"]).output().unwrap();
+    let found = PathBuf::from(String::from_utf8(found.stdout).unwrap().trim());
+    found.parent().unwrap().to_owned()
 }
 
 fn make_payload(kubernetes: &str, etcd: Option<&Path>) -> anyhow::Result<tempfile::TempDir> {

@@ -24,7 +24,6 @@ use appliance::restore::alone::Programs;
 use appliance::restore::fit::{self, Todo};
 use appliance::restore::{Placed, Target, begin, files, place};
 use appliance::sys::change::Change;
-use appliance::sys::process::{Command, Runner, System};
 use appliance::sys::root::Root;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -32,15 +31,9 @@ use time::OffsetDateTime;
 
 use crate::backup::{Bed, put};
 use crate::etcd::{Member, NAMES};
+use crate::harness::etcd_programs;
 use crate::join::bed::record;
 use crate::rendered;
-
-/// The directory of etcd and etcdctl on this machine.
-pub fn programs() -> PathBuf {
-    let found = System.check(&Command::new("sh", &["-c", "command -v etcdctl"]));
-    let found = found.unwrap().stdout;
-    Path::new(found.trim()).parent().unwrap().to_owned()
-}
 
 /// The specification of the master that runs this member.
 fn spec(member: &Member, number: usize, several: &[Member]) -> NodeSpec {
@@ -59,7 +52,7 @@ fn spec(member: &Member, number: usize, several: &[Member]) -> NodeSpec {
 }
 
 fn restore(bed: &Bed, file: &Path, root: &Root, spec: &NodeSpec) -> anyhow::Result<Placed> {
-    let directory = programs();
+    let directory = etcd_programs();
     let arguments = ["--enable-v2=true".to_owned()];
     let now = OffsetDateTime::now_utc();
     let contents = contents(bed, file)?;
@@ -325,7 +318,7 @@ fn a_restoration_that_fails_leaves_no_data_and_can_be_run_again() {
     // As if the disk were full while the snapshot is written.
     let contents = contents(&bed, &file).unwrap();
     begin(&root, &contents.manifest, OffsetDateTime::now_utc()).unwrap();
-    let directory = programs();
+    let directory = etcd_programs();
     let target = Target {
         root: &root,
         spec: &spec,

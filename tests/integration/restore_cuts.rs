@@ -1,30 +1,26 @@
-//! `appliance restore` on a machine, with a real etcd: whole, killed at any time, and refused.
+//! `appliance restore` on a machine, with a real etcd: whole, begun and not ended, and refused. `cuts` cuts it.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use appliance::observe::records;
 use appliance::paths;
 use appliance::records::restored::Phase;
+use appliance::restore::begin;
 use appliance::sys::root::Root;
 use serde_json::Value;
+use time::OffsetDateTime;
 
 use crate::backup::Bed;
-use crate::cuts::strace::strace;
 use crate::harness::{Machine, payload_with_etcd, said};
-use crate::restore::{backed_up, programs};
-
-/// How many times a restoration is killed.
-const CUTS: usize = 10;
+use crate::restore::backed_up;
 
 struct Bench {
     bed: Bed,
     backup: PathBuf,
     key: PathBuf,
-    payload: tempfile::TempDir,
 }
 
 impl Bench {
@@ -35,17 +31,11 @@ impl Bench {
         let key = bed.dir.path().join("key");
         fs::write(&key, &bed.key).unwrap();
         fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
-        Bench {
-            bed,
-            backup,
-            key,
-            payload: payload_with_etcd(&programs()),
-        }
+        Bench { bed, backup, key }
     }
 
     fn command(&self, machine: &Machine, more: &[&str]) -> Command {
-        let payload = self.payload.path().join("payload");
-        let mut command = machine.command("restore", &payload, more);
+        let mut command = machine.command("restore", &payload_with_etcd(), more);
         command.arg(&self.backup).arg("--identity").arg(&self.key);
         command
     }
@@ -122,36 +112,20 @@ fn a_machine_becomes_the_master_of_the_backup() {
 }
 
 #[test]
-fn a_restoration_that_is_killed_is_completed_by_the_next_one() {
+fn while_a_restoration_is_begun_and_not_ended_no_installation_begins() {
     let bench = Bench::new(49);
-    let mut phases = Vec::new();
-    for cut in 0..CUTS {
-        let machine = Machine::new();
-        // The number of files that the process and its threads have flushed to the disk.
-        let when = format!("inject=fsync:signal=SIGKILL:when={}", 1 + cut * 7);
-        let options = ["-o", "/dev/null", "-e", "trace=fsync", "-e", &when];
-        let command = bench.command(&machine, &["--yes"]);
-        let killed = strace(&command, &options).output().unwrap();
-        if killed.status.signal() != Some(9) {
-            assert!(killed.status.success(), "{cut}: {}", said(&killed));
-        }
-        let root = Root::open(&machine.root()).unwrap();
-        let phase = records::restored(&root).unwrap().map(|record| record.phase);
-        phases.push(phase);
-        if matches!(phase, Some(Phase::Begun | Phase::Placing)) {
-            let payload = bench.payload.path().join("payload");
-            let install = machine.install_from(&payload, &[]).output().unwrap();
-            assert_eq!(install.status.code(), Some(2), "{cut}: {}", said(&install));
-            assert!(said(&install).contains("a restoration from a backup was interrupted"));
-        }
-        if records::state(&root).unwrap().is_none() {
-            let next = bench.restore(&machine, &["--yes"]);
-            assert!(next.status.success(), "{cut}, {phase:?}: {}", said(&next));
-        }
-        bench.is_restored(&machine);
-    }
-    println!("killed in these phases: {phases:?}");
-    assert!(phases.contains(&Some(Phase::Placing)), "{phases:?}");
+    let machine = Machine::new();
+    let snapshot = bench.bed.dir.path().join("snapshot");
+    let manifest = bench.bed.read(&bench.backup, &snapshot).unwrap().manifest;
+    let root = Root::open(&machine.root()).unwrap();
+    begin(&root, &manifest, OffsetDateTime::now_utc()).unwrap();
+    let mut install = machine.install_from(&payload_with_etcd(), &[]);
+    let install = install.output().unwrap();
+    assert_eq!(install.status.code(), Some(2), "{}", said(&install));
+    assert!(said(&install).contains("a restoration from a backup was interrupted"));
+    let next = bench.restore(&machine, &["--yes"]);
+    assert!(next.status.success(), "{}", said(&next));
+    bench.is_restored(&machine);
 }
 
 #[test]
@@ -174,8 +148,7 @@ fn what_is_no_backup_changes_nothing() {
         Path::new("/dev/zero").to_owned(),
         Path::new("/nonexistent").to_owned(),
     ] {
-        let payload = bench.payload.path().join("payload");
-        let mut command = machine.command("restore", &payload, &["--yes"]);
+        let mut command = machine.command("restore", &payload_with_etcd(), &["--yes"]);
         let output = command
             .arg(&path)
             .arg("--identity")

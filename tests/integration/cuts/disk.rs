@@ -28,6 +28,8 @@ pub enum Operation {
     Rename(Place, Place, Inode),
     /// Bytes are written to a file at this position.
     Data(Inode, usize, Vec<u8>),
+    /// An empty file gets the content of a large one, as a whole.
+    Large(Inode, What),
     /// A file gets this size.
     Size(Inode, usize),
     /// It gets these permission bits.
@@ -45,6 +47,7 @@ impl Operation {
             Operation::Name((dir, _), _) => vec![*dir],
             Operation::Rename((from, _), (to, _), _) => vec![*from, *to],
             Operation::Data(inode, ..)
+            | Operation::Large(inode, _)
             | Operation::Size(inode, _)
             | Operation::Mode(inode, _)
             | Operation::Owner(inode, _) => vec![*inode],
@@ -58,6 +61,7 @@ impl Operation {
             Operation::Name(_, inode) => *inode,
             Operation::Rename(_, _, inode)
             | Operation::Data(inode, ..)
+            | Operation::Large(inode, _)
             | Operation::Size(inode, _)
             | Operation::Mode(inode, _)
             | Operation::Owner(inode, _) => Some(*inode),
@@ -72,7 +76,10 @@ impl Operation {
 
     /// Whether it changes what is in a file.
     pub fn is_data(&self) -> bool {
-        matches!(self, Operation::Data(..) | Operation::Size(..))
+        matches!(
+            self,
+            Operation::Data(..) | Operation::Large(..) | Operation::Size(..)
+        )
     }
 }
 
@@ -276,6 +283,10 @@ fn apply(objects: &mut [Object], operation: &Operation, survives: Survives) {
                 _ => content[*at..end].copy_from_slice(&bytes[..half]),
             }
         }
+        Operation::Large(inode, content) if survives == Survives::Yes => {
+            objects[*inode].entry.what = content.clone();
+        }
+        Operation::Large(..) => {}
         Operation::Size(inode, size) => {
             let What::File(content) = &mut objects[*inode].entry.what else {
                 panic!("a size for what is no file: {operation:?}");

@@ -1,5 +1,6 @@
 //! Compares what two runs of a command left: byte for byte, but certificates and random values by their meaning.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -10,8 +11,11 @@ use base64::engine::general_purpose::STANDARD;
 use rcgen::{KeyPair, PublicKeyData};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
+use super::backups;
 use super::tree::{Entry, Tree, What};
 
+/// The file with the data of etcd's API v3.
+const ETCD: &str = "member/snap/db";
 /// The start of every private key in PEM.
 const PRIVATE: &[u8] = b"PRIVATE KEY-----";
 
@@ -110,12 +114,15 @@ impl Expected {
     }
 }
 
-/// The words of a file, and what is between them. Certificates are replaced by what they say, keys by their kind,
-/// points in time by a word.
+/// The words of a file, and what is between them. Certificates, backups and etcd's data are replaced by what they say,
+/// keys by their kind, points in time by a word.
 fn words_of(path: &Path, bytes: &[u8], simplify: Simplify) -> Vec<String> {
-    let Ok(text) = str::from_utf8(bytes) else {
-        return vec![hex::encode(bytes)];
+    let binary = || match path.ends_with(ETCD) {
+        true => backups::etcd(bytes),
+        false => backups::meaning(bytes).unwrap_or_else(|| hex::encode(bytes)),
     };
+    let text = str::from_utf8(bytes).map_or_else(|_| Cow::Owned(binary()), Cow::Borrowed);
+    let text = text.as_ref();
     let text = simplify(path, with_meaning(text));
     let mut words = vec![String::new()];
     let is_word = |letter: char| letter.is_alphanumeric() || "+/=_-.:".contains(letter);

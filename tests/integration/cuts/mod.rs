@@ -4,6 +4,7 @@
 //!
 //! `make test-cuts CUTS=1000 SEED=7` makes 1000 cuts of each kind, which SEED chooses. See `docs/reliability.md`.
 
+mod backups;
 mod disk;
 mod faults;
 mod judge;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::disk::{Disk, Inode, Operation, Place};
 use super::strace::Call;
-use super::tree::{Entry, Tree, What};
+use super::tree::{self, Entry, Tree, What};
 
 /// The bits of a mode that the mask of this process takes away.
 const MASK: u32 = 0o022;
@@ -24,26 +24,38 @@ struct Open {
     appends: bool,
 }
 
+/// Where the calls were recorded.
+#[derive(Clone, Copy)]
+pub struct Recorded<'a> {
+    /// What was there before.
+    pub before: &'a Tree,
+    /// The directory that is the disk. It has everything that the run left.
+    pub dir: &'a Path,
+    /// The directory that the program took for `/`.
+    pub root: &'a Path,
+    /// Where other programs make something, which the command renames.
+    pub made_by_others: Option<&'a str>,
+    /// Where to keep the large files that they made.
+    pub large: &'a Path,
+}
+
 /// Carries out recorded calls on a disk.
 struct Player<'a> {
     disk: Disk,
-    /// The directory that is the disk.
-    dir: &'a Path,
-    /// The directory that the program took for `/`.
-    root: &'a Path,
+    recorded: Recorded<'a>,
     open: BTreeMap<i64, Open>,
-    /// Processes that the command started.
-    children: BTreeSet<u32>,
+    /// What the command has synced of what other programs made, since it last started one. Whether they have synced
+    /// anything, nobody knows.
+    synced: BTreeSet<PathBuf>,
 }
 
-/// The disk `before`, which is the directory `dir`, after these calls. For the program, `root` was `/`.
-pub fn play(before: &Tree, dir: &Path, root: &Path, calls: &[Call]) -> Disk {
+/// The disk after these calls of the command itself.
+pub fn play(recorded: &Recorded<'_>, calls: &[Call]) -> Disk {
     let mut player = Player {
-        disk: Disk::of(before),
-        dir,
-        root,
+        disk: Disk::of(recorded.before),
+        recorded: *recorded,
         open: BTreeMap::new(),
-        children: children(calls),
+        synced: BTreeSet::new(),
     };
     for call in calls {
         player.play(call);
@@ -51,21 +63,9 @@ pub fn play(before: &Tree, dir: &Path, root: &Path, calls: &[Call]) -> Disk {
     player.disk
 }
 
-/// The processes that the command started. What they do is not recorded: they change nothing here.
-fn children(calls: &[Call]) -> BTreeSet<u32> {
-    let is_child = |call: &&Call| {
-        let is_new = ["clone3", "clone", "vfork", "fork"].contains(&call.name.as_str());
-        is_new && call.result > 0 && !call.names("CLONE_THREAD")
-    };
-    let children = calls.iter().filter(is_child);
-    children
-        .map(|call| call.result.try_into().unwrap())
-        .collect()
-}
-
 impl Player<'_> {
     fn play(&mut self, call: &Call) {
-        if self.children.contains(&call.thread) || call.result < 0 {
+        if call.result < 0 {
             return;
         }
         match call.name.as_str() {
@@ -83,7 +83,10 @@ impl Player<'_> {
             "write" | "pwrite64" => self.written(call),
             "copy_file_range" => self.copied(call, 0, 2),
             "sendfile" => self.copied(call, 1, 0),
-            "fcntl" | "flock" | "execve" | "clone3" | "clone" | "vfork" | "fork" => {}
+            "clone3" | "clone" | "vfork" | "fork" if !call.names("CLONE_THREAD") => {
+                self.synced.clear();
+            }
+            "fcntl" | "flock" | "execve" | "clone3" | "clone" => {}
             "fsync" | "fdatasync" | "ftruncate" | "fchmod" | "fchown" => self.of_descriptor(call),
             _ => self.of_path(call),
         }
@@ -91,14 +94,16 @@ impl Player<'_> {
 
     /// The path in the disk; `None` if it is elsewhere.
     fn inside(&self, path: &Path) -> Option<PathBuf> {
-        path.strip_prefix(self.dir).ok().map(Path::to_owned)
+        path.strip_prefix(self.recorded.dir)
+            .ok()
+            .map(Path::to_owned)
     }
 
     /// The place of the path in the argument `index`, relative to the directory in the argument `from`.
     fn place(&self, call: &Call, from: Option<usize>, index: usize) -> Option<Place> {
         let given = call.path(index);
         let whole = match given.strip_prefix("/") {
-            Ok(below) => self.root.join(below),
+            Ok(below) => self.recorded.root.join(below),
             Err(_) => {
                 let dir = from.and_then(|from| call.descriptor(from).1);
                 dir.unwrap_or_else(|| panic!("a relative path: {call:?}"))
@@ -153,7 +158,7 @@ impl Player<'_> {
     fn written(&mut self, call: &Call) {
         let (descriptor, path) = call.descriptor(0);
         let Some(open) = self.open.get_mut(&descriptor) else {
-            assert!(!path.is_some_and(|path| path.starts_with(self.dir)));
+            assert!(!path.is_some_and(|path| path.starts_with(self.recorded.dir)));
             return;
         };
         let mut bytes = call.bytes(1);
@@ -197,6 +202,9 @@ impl Player<'_> {
     fn of_descriptor(&mut self, call: &Call) {
         let open = self.open.get(&call.descriptor(0).0);
         let Some(inode) = open.and_then(|open| open.inode) else {
+            if let ("fsync", Some(open)) = (call.name.as_str(), open) {
+                self.synced.insert(open.path.clone());
+            }
             return;
         };
         let value = |index| call.value(index);
@@ -230,7 +238,10 @@ impl Player<'_> {
             "unlinkat" => self.removed(self.place(call, Some(0), 1)),
             "chmod" => self.mode(self.place(call, None, 0), call, 1),
             "fchmodat" => self.mode(self.place(call, Some(0), 1), call, 2),
-            _ => assert!(!call.is_below(self.dir), "it is not known: {call:?}"),
+            _ => assert!(
+                !call.is_below(self.recorded.dir),
+                "it is not known: {call:?}"
+            ),
         }
     }
 
@@ -250,11 +261,64 @@ impl Player<'_> {
 
     fn renamed(&mut self, call: &Call, places: (Option<Place>, Option<Place>)) {
         let (Some(from), Some(to)) = places else {
+            if let (Some(dir), None, Some(to)) =
+                (self.recorded.made_by_others, &places.0, &places.1)
+            {
+                let [from, target] = [0, 1].map(|index| call.path(index));
+                assert!(from.starts_with(self.recorded.dir.join(dir)), "{call:?}");
+                self.taken(&from, &target, to.clone());
+                return;
+            }
             assert_eq!(places, (None, None), "into the disk or out of it: {call:?}");
             return;
         };
         let inode = self.disk.at(&from).unwrap_or_else(|| panic!("{call:?}"));
         self.disk.carry_out(Operation::Rename(from, to, inode));
+    }
+
+    /// What other programs made gets this name in the disk. Only what the command itself has synced is safe.
+    fn taken(&mut self, from: &Path, target: &Path, place: Place) {
+        let top = self.disk.add(tree::entry(target));
+        let made = tree::read(target);
+        let mut directories = BTreeMap::from([(PathBuf::new(), top)]);
+        for (path, entry) in &made {
+            let parent = directories[path.parent().unwrap()];
+            let name = (parent, path.file_name().unwrap().to_owned());
+            let mut empty = entry.clone();
+            if !matches!(entry.what, What::Directory) {
+                empty.what = What::File(vec![]);
+            }
+            let inode = self.disk.add(empty);
+            self.disk.carry_out(Operation::Name(name, Some(inode)));
+            match &entry.what {
+                What::Directory => drop(directories.insert(path.clone(), inode)),
+                What::File(content) => {
+                    self.disk
+                        .carry_out(Operation::Data(inode, 0, content.clone()));
+                    self.is_synced(&from.join(path), inode);
+                }
+                What::Large(file, size) => {
+                    let kept = self.recorded.large.join(inode.to_string());
+                    fs::hard_link(file, &kept).unwrap();
+                    self.disk
+                        .carry_out(Operation::Large(inode, What::Large(kept, *size)));
+                    self.is_synced(&from.join(path), inode);
+                }
+                What::Link(_) => panic!("a link: {}", path.display()),
+            }
+        }
+        for (path, inode) in directories {
+            self.is_synced(&from.join(path), inode);
+        }
+        self.disk.carry_out(Operation::Name(place, Some(top)));
+    }
+
+    fn is_synced(&mut self, path: &Path, inode: Inode) {
+        // `join` of nothing ends with a slash.
+        let path: PathBuf = path.components().collect();
+        if self.synced.contains(&path) {
+            self.disk.carry_out(Operation::Sync(inode));
+        }
     }
 
     fn removed(&mut self, place: Option<Place>) {

@@ -10,10 +10,10 @@ use nix::sys::stat::{major, minor};
 
 use super::disk::Disk;
 use super::meaning::{Expected, Simplify, misfits};
-use super::recording::play;
-use super::strace::{Call, record};
+use super::recording::{Recorded, play};
+use super::strace::{Call, own_threads, record};
 use super::tree::{self, Entry, Tree, What};
-use crate::harness::{directory, said};
+use crate::harness::{directory, lasting_directory, said};
 
 /// The directory in which a place has what a command takes for `/`, if it runs with another root directory.
 pub const ROOT: &str = "root";
@@ -37,6 +37,9 @@ pub struct Scene {
     pub optional: Option<&'static str>,
     /// A directory that is not compared: the names in it are of the time.
     pub ignored: Option<&'static str>,
+    /// A directory where programs that the command starts make something in a temporary directory, which the command
+    /// renames.
+    pub made_by_others: Option<&'static str>,
     /// What must exist as long as the scene.
     pub keeps: Vec<Box<dyn Any + Send + Sync>>,
 }
@@ -63,6 +66,7 @@ impl Scene {
             simplify: as_it_is,
             optional: None,
             ignored: None,
+            made_by_others: None,
             ends: |output| output.status.success(),
             keeps: vec![],
         }
@@ -146,12 +150,14 @@ pub struct Known {
     pub scene: Scene,
     /// What it leaves.
     pub expected: Expected,
-    /// The system calls of one run.
+    /// The system calls of the command itself, in one run.
     pub calls: Vec<Call>,
     /// The place of that run, as a disk.
     pub disk: Disk,
     /// The path of that place.
     pub recorded_at: PathBuf,
+    /// The large files that were made in it.
+    _large: tempfile::TempDir,
 }
 
 impl Known {
@@ -175,7 +181,20 @@ impl Known {
             true => path.join(ROOT),
             false => PathBuf::from("/"),
         };
-        let disk = play(&scene.before, &path, &root, &calls);
+        let own = own_threads(&calls);
+        let calls: Vec<Call> = calls
+            .into_iter()
+            .filter(|call| own.contains(&call.thread))
+            .collect();
+        let large = lasting_directory();
+        let recorded = Recorded {
+            before: &scene.before,
+            dir: &path,
+            root: &root,
+            made_by_others: scene.made_by_others,
+            large: large.path(),
+        };
+        let disk = play(&recorded, &calls);
         is_the_same(name, &disk.tree(), &one.tree());
         Known {
             name,
@@ -184,6 +203,7 @@ impl Known {
             calls,
             disk,
             recorded_at: path,
+            _large: large,
         }
     }
 

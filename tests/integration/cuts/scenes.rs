@@ -11,11 +11,11 @@ use appliance::bundle::repack::repack;
 use appliance_cloud::server::{Answer, Server};
 use serde_json::Value;
 
-use super::network;
 use super::scene::{ROOT, Scene};
+use super::{backups, network};
 use crate::fetch;
 use crate::golden::bed;
-use crate::harness::{Machine, directory, payload_of, said, tiny_program};
+use crate::harness::{Machine, lasting_directory, payload_of, said, tiny_program};
 use crate::join::bed::{Bed, relay_between};
 use crate::living::whole_appliance;
 use crate::reset;
@@ -25,7 +25,7 @@ use crate::workshop::Workshop;
 pub type Named = (&'static str, fn() -> Scene);
 
 /// Every scene.
-pub const ALL: [Named; 22] = [
+pub const ALL: [Named; 24] = [
     ("install master", || install(MASTER, &[])),
     ("install master simple", || install(MASTER, SIMPLE)),
     ("install single", || install(SINGLE, &[])),
@@ -36,6 +36,8 @@ pub const ALL: [Named; 22] = [
     ("install again", again),
     ("upgrade", upgrade),
     ("rollback", rollback),
+    ("backup", backups::backup),
+    ("restore", backups::restore),
     ("certs renew", renew),
     ("reset", || removed(&["--yes"])),
     ("reset of all", || removed(&["--yes", "--data", "--keys"])),
@@ -61,17 +63,17 @@ fn appliance() -> Command {
     Command::new(env!("CARGO_BIN_EXE_appliance"))
 }
 
-fn done(command: &mut Command) {
+pub fn done(command: &mut Command) {
     let output = command.output().unwrap();
     assert!(output.status.success(), "{}", said(&output));
 }
 
 /// A scene whose place has the root directory of that machine.
-fn of_machine(
+pub fn of_machine(
     machine: Machine,
     command: impl Fn(&Path, &Path) -> Command + Send + Sync + 'static,
 ) -> Scene {
-    let place = directory();
+    let place = lasting_directory();
     copy(&machine.root(), &place.path().join(ROOT));
     let metadata = machine.metadata();
     let mut scene = Scene::new(place.path(), move |place| {
@@ -81,7 +83,7 @@ fn of_machine(
     scene
 }
 
-fn copy(from: &Path, to: &Path) {
+pub fn copy(from: &Path, to: &Path) {
     done(Command::new("cp").arg("-a").args([from, to]));
 }
 
@@ -165,7 +167,7 @@ fn again() -> Scene {
 fn newer() -> &'static Path {
     static MADE: OnceLock<tempfile::TempDir> = OnceLock::new();
     let made = MADE.get_or_init(|| {
-        let dir = directory();
+        let dir = lasting_directory();
         let payload = payload_of("v1.9.11");
         let program = dir.path().join("program");
         fs::write(&program, tiny_program()).unwrap();
@@ -267,7 +269,7 @@ pub fn running() -> Machine {
 }
 
 /// Where the program is on a machine.
-const PROGRAM: &str = "usr/local/bin/appliance";
+pub const PROGRAM: &str = "usr/local/bin/appliance";
 
 /// The program with that root directory as `/`. It sees the processes of this machine.
 pub fn with_root(root: &Path, arguments: &[&str]) -> Command {

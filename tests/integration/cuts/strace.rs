@@ -1,6 +1,6 @@
 //! Runs commands under strace, and reads the system calls that it records.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fs;
 use std::os::unix::ffi::OsStringExt;
@@ -134,6 +134,28 @@ pub fn record(command: &Command) -> (Output, Vec<Call>) {
     let output = strace(command, &options).output();
     let output = output.expect("strace (Debian package strace)");
     (output, calls(&fs::read_to_string(log).unwrap()))
+}
+
+/// The threads of the command itself, without those of programs that it started.
+pub fn own_threads(calls: &[Call]) -> BTreeSet<u32> {
+    let is_thread = |call: &&Call| {
+        let is_new = ["clone3", "clone"].contains(&call.name.as_str());
+        is_new && call.result > 0 && call.names("CLONE_THREAD")
+    };
+    let mut own: BTreeSet<u32> = calls.first().map(|call| call.thread).into_iter().collect();
+    // A new thread may be recorded before the call that made it has ended.
+    loop {
+        let made = calls.iter().filter(is_thread);
+        let made = made.filter(|call| own.contains(&call.thread));
+        let more: Vec<u32> = made
+            .map(|call| call.result.try_into().unwrap())
+            .filter(|thread| !own.contains(thread))
+            .collect();
+        if more.is_empty() {
+            return own;
+        }
+        own.extend(more);
+    }
 }
 
 /// Reads what strace wrote.

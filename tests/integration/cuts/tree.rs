@@ -63,26 +63,32 @@ pub fn read(dir: &Path) -> Tree {
 fn add(dir: &Path, below: &Path, tree: &mut Tree) {
     for entry in fs::read_dir(dir.join(below)).unwrap() {
         let name = below.join(entry.unwrap().file_name());
-        let path = dir.join(&name);
-        let metadata = fs::symlink_metadata(&path).unwrap();
-        let what = if metadata.is_dir() {
+        let entry = self::entry(&dir.join(&name));
+        if entry.what == What::Directory {
             add(dir, &name, tree);
-            What::Directory
-        } else if metadata.is_symlink() {
-            What::Link(fs::read_link(&path).unwrap())
-        } else if metadata.len() >= LARGE {
-            What::Large(path, metadata.len())
-        } else {
-            assert!(metadata.is_file(), "{}", path.display());
-            What::File(fs::read(&path).unwrap())
-        };
-        let is_link = metadata.is_symlink();
-        let entry = Entry {
-            mode: if is_link { 0 } else { metadata.mode() & 0o7777 },
-            owner: (metadata.uid(), metadata.gid()),
-            what,
-        };
+        }
         tree.insert(name, entry);
+    }
+}
+
+/// What is at that path.
+pub fn entry(path: &Path) -> Entry {
+    let metadata = fs::symlink_metadata(path).unwrap();
+    let what = if metadata.is_dir() {
+        What::Directory
+    } else if metadata.is_symlink() {
+        What::Link(fs::read_link(path).unwrap())
+    } else if metadata.len() >= LARGE {
+        What::Large(path.to_owned(), metadata.len())
+    } else {
+        assert!(metadata.is_file(), "{}", path.display());
+        What::File(fs::read(path).unwrap())
+    };
+    let is_link = metadata.is_symlink();
+    Entry {
+        mode: if is_link { 0 } else { metadata.mode() & 0o7777 },
+        owner: (metadata.uid(), metadata.gid()),
+        what,
     }
 }
 
