@@ -40,7 +40,10 @@ pub struct NodeInputs {
     #[arg(long, value_name = "DIR", conflicts_with = "metadata_source")]
     pub metadata_dir: Option<PathBuf>,
 
-    /// How many seconds to try to reach a metadata service
+    /// How many seconds to try to reach a metadata service, and to wait for a clock that is plainly wrong
+    ///
+    /// At a boot, a clock may show 1970 until a time service corrects it. Where nothing does, it is
+    /// refused at once.
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub metadata_timeout: u64,
 }

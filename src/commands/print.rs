@@ -187,6 +187,7 @@ pub fn tokens(all: &[TokenOfMaster]) {
             Standing::Live => "valid",
             Standing::Expired => "expired",
             Standing::Revoked => "revoked",
+            Standing::Ahead => "made by a clock that was ahead",
             Standing::UsedUp => "used up",
         };
         let ends = token.expires.as_deref().map_or("never".to_owned(), told);

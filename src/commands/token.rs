@@ -15,7 +15,9 @@ use crate::nodespec::token::{Token, TokenId};
 use crate::nodespec::{Profile, Refused, Role};
 use crate::observe::records;
 use crate::observe::user::check_user;
-use crate::paths::CONFIG;
+use crate::paths::{CA_CERTIFICATE, CONFIG};
+use crate::pki::inspect::inspect;
+use crate::pki::issue;
 use crate::records::state::State;
 use crate::records::tokens::TokenRecord;
 use crate::sys::clock::moment;
@@ -68,6 +70,7 @@ fn create(ttl: Ttl, uses: Option<u32>, waiting: Waiting, output: Output) -> Resu
         Token::generate()?,
         OffsetDateTime::now_utc(),
     );
+    refuse_early(&root, now).map_err(Refused::because)?;
     let record = TokenRecord {
         verifier: token.verifier(),
         created: now,
@@ -82,6 +85,14 @@ fn create(ttl: Ttl, uses: Option<u32>, waiting: Waiting, output: Output) -> Resu
     systemd::start_without_waiting(&System, "appliance-join", false)?;
     let advice = for_workers(&state, record.expires);
     show(&token, record.expires, output, &advice)
+}
+
+/// Refuses a clock that shows a time before the cluster's authority was made: the token would have expired as soon as
+/// the clock is right.
+fn refuse_early(root: &Root, now: OffsetDateTime) -> Result<()> {
+    let authority = root.read(CA_CERTIFICATE)?.context(CA_CERTIFICATE)?;
+    let authority = inspect(&authority).context(CA_CERTIFICATE)?;
+    issue::refuse_early(authority.not_before, now)
 }
 
 /// Prints the token to standard output, where scripts take it from, and the advice beside it. The

@@ -4,6 +4,7 @@ use std::cell::OnceCell;
 use std::path::Path;
 
 use anyhow::Result;
+use time::OffsetDateTime;
 
 use crate::apply::{Executor, brought, records as notes, written};
 use crate::bundle::manifest::Component;
@@ -15,6 +16,7 @@ use crate::enroll::{self, Context, Identity, Joining};
 use crate::nodespec::{NodeSpec, Refused};
 use crate::observe::inputs::{Typed, collect};
 use crate::observe::node::{Observer, observe};
+use crate::observe::preflight::clock_keeper;
 use crate::observe::software::{docker_source, installed_manifest};
 use crate::observe::user::check_user;
 use crate::observe::workloads::{self, Place};
@@ -31,6 +33,8 @@ use crate::records::written::Written;
 use crate::sys::process::{Runner, System};
 use crate::sys::progress;
 use crate::sys::root::Root;
+
+mod clock;
 
 /// The operator's request.
 #[derive(Clone)]
@@ -59,7 +63,8 @@ pub struct Machine {
     fit: OnceCell<()>,
 }
 
-/// Finds the specification of the node and its payload. Writes nothing.
+/// Finds the specification of the node and its payload. Waits for a clock that a time service may still correct.
+/// Writes nothing.
 pub fn prepare(request: &Request<'_>) -> Result<Machine> {
     let root = Root::open(request.root).map_err(Refused::because)?;
     check_user(&root)?;
@@ -70,7 +75,11 @@ pub fn prepare(request: &Request<'_>) -> Result<Machine> {
         payload.refuse_changed()?;
     }
     payload.check_signatures(&request.keys)?;
-    let collected = collect(&request.typed, &root, Some(payload.manifest()))?;
+    let mut collected = collect(&request.typed, &root, Some(payload.manifest()))?;
+    if root.is_live() && clock_keeper(&root).is_some() {
+        let patience = request.typed.patience;
+        clock::settle(&mut collected.inputs, patience, OffsetDateTime::now_utc);
+    }
     let spec = NodeSpec::resolve(&collected.inputs)?;
     Ok(Machine {
         root,

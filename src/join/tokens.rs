@@ -11,6 +11,7 @@ use super::shared::{Etcd, Unreachable};
 use super::store::{self, Record, Records};
 use crate::nodespec::token::TokenId;
 use crate::records::tokens::{Standing, TokenRecord};
+use crate::sys::clock::{CORRECT, moment};
 
 const KIND: &str = "tokens";
 
@@ -28,6 +29,15 @@ fn check(
         Standing::UsedUp if again => return Ok(()),
         Standing::Expired => (Reason::ExpiredToken, "has expired"),
         Standing::Revoked => (Reason::RevokedToken, "was revoked"),
+        Standing::Ahead => {
+            let why = format!(
+                "token {id} was made on {}, and this master's clock says {}; {CORRECT}; if it was wrong when the \
+                 token was made, {NEXT}",
+                moment(record.created),
+                moment(now)
+            );
+            return Err(Refusal::new(Reason::Unavailable, why));
+        }
         Standing::UsedUp => (Reason::UsedUpToken, "was used as often as it may be"),
     };
     Err(Refusal::new(reason, format!("token {id} {what}; {NEXT}")))
@@ -77,10 +87,13 @@ impl Tokens {
         self.0.read()
     }
 
-    /// The tokens in the file of this machine that are valid at `now`.
+    /// The tokens in the file of this machine that are valid at `now`, or when its clock is right.
     pub fn live(&self, now: OffsetDateTime) -> Result<Vec<TokenId>> {
         let known = self.0.known()?.into_iter();
-        let live = known.filter(|(_, token)| token.standing(now) == Standing::Live);
+        // While the clock of this master is wrong, a token may be from a time that is still to come.
+        let may_serve =
+            |token: &TokenRecord| matches!(token.standing(now), Standing::Live | Standing::Ahead);
+        let live = known.filter(|(_, token)| may_serve(token));
         Ok(live.map(|(id, _)| id).collect())
     }
 
@@ -222,6 +235,23 @@ mod tests {
         let later = NOW + Duration::hours(1);
         assert_eq!(reason(tokens.spend(id, later, true)), Reason::ExpiredToken);
         assert!(!tokens.any_live(NOW).unwrap());
+    }
+
+    #[test]
+    fn a_token_that_a_clock_made_that_was_ahead_serves_only_when_its_time_has_come() {
+        let bed = bed();
+        let (tokens, id) = (&bed.tokens, bed.token.id());
+        let early = NOW - Duration::days(3650);
+        let refusal = tokens.spend(id, early, false).unwrap().unwrap_err();
+        assert_eq!(refusal.reason, Reason::Unavailable);
+        assert!(
+            refusal.error.contains("1970-01-01"),
+            "{}",
+            refusal.error
+        );
+        // The service waits: the clock of this master may be the wrong one.
+        assert!(tokens.any_live(early).unwrap());
+        tokens.spend(id, NOW, false).unwrap().unwrap();
     }
 
     #[test]

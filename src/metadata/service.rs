@@ -474,5 +474,8 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert(DATE, "Mon, 23 Nov 2026 21:47:22 GMT".parse().unwrap());
         assert_eq!(date(&headers).unwrap().unix_timestamp(), 1_795_470_442);
+        // A leap second.
+        headers.insert(DATE, "Sat, 31 Dec 2016 23:59:60 GMT".parse().unwrap());
+        assert_eq!(date(&headers).unwrap().unix_timestamp(), 1_483_228_799);
     }
 }

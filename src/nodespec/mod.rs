@@ -53,6 +53,7 @@ pub mod written;
 mod yaml;
 
 pub use kinds::{Ipip, Profile, Reach, Role, Shape};
+pub use resolve::wrong_clock;
 
 /// The size of IP-in-IP's header in bytes: a tunnel reduces the network's MTU by it.
 const IPIP_OVERHEAD: u32 = 20;

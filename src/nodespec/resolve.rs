@@ -27,6 +27,54 @@ const CLOCK_TOLERANCE: Duration = Duration::minutes(5);
 /// With a larger difference, certificates would be unusable.
 const CLOCK_LIMIT: Duration = Duration::days(1);
 
+/// What is to be said about this machine's clock.
+enum Verdict {
+    /// Nothing.
+    Right,
+    /// It is off, and does no harm.
+    Near(String),
+    /// Certificates that are issued now would be unusable.
+    Wrong(String),
+}
+
+/// Why this machine's clock is wrong: it shows a day before this program was released, or differs from that of the
+/// metadata service by more than a day. `None` if nothing tells that it is wrong.
+pub fn wrong_clock(inputs: &Inputs) -> Option<String> {
+    match judged(inputs) {
+        Verdict::Wrong(why) => Some(why),
+        Verdict::Right | Verdict::Near(_) => None,
+    }
+}
+
+fn judged(inputs: &Inputs) -> Verdict {
+    let Some(clock) = inputs.host.clock else {
+        return Verdict::Right;
+    };
+    let remedy =
+        "set it with `timedatectl set-time 'YYYY-MM-DD HH:MM:SS'`, or start chrony or ntpd";
+    if clock.date() < RELEASED {
+        return Verdict::Wrong(format!(
+            "this machine's clock shows {}, a day before this program was released, so other machines would not \
+             accept its certificates; {remedy}",
+            clock.date()
+        ));
+    }
+    let mut told = inputs.metadata.iter();
+    let Some((source, date)) = told.find_map(|m| Some((&m.source, m.date?))) else {
+        return Verdict::Right;
+    };
+    let text = format!(
+        "this machine's clock shows {}, but that of {source} shows {}; {remedy}",
+        shown(clock),
+        shown(date)
+    );
+    match (clock - date).abs() {
+        distance if distance > CLOCK_LIMIT => Verdict::Wrong(text),
+        distance if distance > CLOCK_TOLERANCE => Verdict::Near(text),
+        _ => Verdict::Right,
+    }
+}
+
 impl NodeSpec {
     /// Takes each value from the strongest layer that sets it, else from the metadata, else from the
     /// machine, else its default; and checks it. All problems are returned together.
@@ -235,35 +283,10 @@ impl Resolver<'_> {
 
     /// With a clock that is far off, the certificates would not be valid on other machines.
     fn check_clock(&mut self) {
-        let Some(clock) = self.inputs.host.clock else {
-            return;
-        };
-        let remedy =
-            "set it with `timedatectl set-time 'YYYY-MM-DD HH:MM:SS'`, or start chrony or ntpd";
-        if clock.date() < RELEASED {
-            self.problems.push(format!(
-                "this machine's clock shows {}, a day before this program was released, so other \
-                 machines would not accept its certificates; {remedy}",
-                clock.date()
-            ));
-            return;
-        }
-        let mut told = self.inputs.metadata.iter();
-        let Some((source, date)) = told.find_map(|m| Some((&m.source, m.date?))) else {
-            return;
-        };
-        let distance = (clock - date).abs();
-        if distance > CLOCK_TOLERANCE {
-            let text = format!(
-                "this machine's clock shows {}, but that of {source} shows {}; {remedy}",
-                shown(clock),
-                shown(date)
-            );
-            if distance > CLOCK_LIMIT {
-                self.problems.push(text);
-            } else {
-                self.warnings.push(text);
-            }
+        match judged(self.inputs) {
+            Verdict::Right => {}
+            Verdict::Near(why) => self.warnings.push(why),
+            Verdict::Wrong(why) => self.problems.push(why),
         }
     }
 

@@ -145,14 +145,20 @@ impl Authority<'_> {
     }
 }
 
-/// Whether the certificate `pem` should be renewed at the time `now`: it expires soon, or another authority signed
-/// it. If it expires with its authority, a new one would not be valid any longer.
+/// Whether the certificate `pem` should be renewed at the time `now`: it expires soon, it is not valid yet, because the
+/// clock was ahead when it was issued, or another authority signed it. If it expires with its authority, a new one would
+/// not be valid any longer.
+///
+/// # Errors
+/// If a certificate cannot be read, or if `now` is before the authority was made: then the clock is wrong, and says
+/// nothing about the certificate.
 pub fn is_due(pem: &[u8], authority: &[u8], now: OffsetDateTime) -> Result<bool> {
     let is_signed = is_signed_by(pem, authority)?;
     let (info, authority) = (inspect(pem)?, inspect(authority)?);
+    issue::refuse_early(authority.not_before, now)?;
     let is_another = !is_signed && info.public_key != authority.public_key;
     let ends = info.not_after < authority.not_after && info.not_after - now < renew_before(&info);
-    Ok(is_another || ends)
+    Ok(is_another || ends || info.not_before > now)
 }
 
 /// How long before its expiry a certificate is renewed: when a third to a quarter of its lifetime is left.

@@ -1,6 +1,6 @@
 //! Issues certificates.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
     Issuer, KeyPair, KeyUsagePurpose, PublicKeyData, SanType, SerialNumber, SigningKey,
@@ -63,6 +63,7 @@ pub struct Signer<'a, K: SigningKey> {
     chain: String,
     /// The chain that only servers send, in PEM.
     for_servers: String,
+    begins: OffsetDateTime,
     ends: OffsetDateTime,
 }
 
@@ -75,6 +76,7 @@ impl<K: SigningKey> Signer<'_, K> {
         // It may be trusted beside the one that it replaces, which does not limit what it issues.
         let (certificates, _) = inspect::authorities(authority)?;
         let (_, own) = certificates.first().context("no authority")?;
+        let begins = certificates.iter().map(|(_, info)| info.not_before).max();
         let ends = certificates.iter().map(|(_, info)| info.not_after).min();
         let between = certificates.iter().filter(|(_, info)| !info.is_self_issued);
         Ok(Signer {
@@ -82,6 +84,7 @@ impl<K: SigningKey> Signer<'_, K> {
             common_name: own.common_name.clone(),
             chain: between.map(|(pem, _)| pem.as_str()).collect(),
             for_servers: String::new(),
+            begins: begins.context("no authority")?,
             ends: ends.context("no authority")?,
         })
     }
@@ -94,6 +97,7 @@ impl<K: SigningKey> Signer<'_, K> {
         other: Signer<'o, L>,
         now: OffsetDateTime,
     ) -> Result<Signer<'o, L>> {
+        refuse_early(self.begins.max(other.begins), now)?;
         let mut params = params(now, None, &other.common_name);
         params.serial_number = Some(serial_number()?);
         params.not_after = self.ends.min(other.ends);
@@ -111,12 +115,16 @@ impl<K: SigningKey> Signer<'_, K> {
     /// A certificate as requested for the public key `key`, followed by the intermediate
     /// certificates, in PEM. It expires after a year, the admin's sooner, and no later than its
     /// authorities.
+    ///
+    /// # Errors
+    /// If `now` is before the authorities were made: then the clock is wrong.
     pub fn certificate(
         &self,
         request: &CertificateRequest,
         key: &impl PublicKeyData,
         now: OffsetDateTime,
     ) -> Result<String> {
+        refuse_early(self.begins, now)?;
         let lifetime = match request.organization.as_str() {
             ADMINS => ADMIN,
             _ => LEAF,
@@ -132,6 +140,18 @@ impl<K: SigningKey> Signer<'_, K> {
         }
         Ok(pem)
     }
+}
+
+/// Refuses the time `now` of a clock that shows a time before the authority was made, whose validity begins at `begins`.
+pub fn refuse_early(begins: OffsetDateTime, now: OffsetDateTime) -> Result<()> {
+    ensure!(
+        begins <= now,
+        "this machine's clock shows {}, but the certificate authority is valid from {} on; correct the clock: \
+         `timedatectl set-ntp true`, or `timedatectl set-time 'YYYY-MM-DD hh:mm:ss'`",
+        now.date(),
+        begins.date()
+    );
+    Ok(())
 }
 
 /// A certificate signing request (PKCS#10), signed with its key, in PEM.

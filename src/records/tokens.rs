@@ -2,9 +2,12 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use time::OffsetDateTime;
+use time::{Duration, OffsetDateTime};
 
 use crate::nodespec::token::Verifier;
+
+/// How far the clock of the master that made a token may be ahead of another one's.
+const AHEAD: Duration = Duration::days(1);
 
 /// The record of one token.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,6 +42,8 @@ pub enum Standing {
     Expired,
     /// It was revoked.
     Revoked,
+    /// It was made at a time that is still to come: that clock was wrong, or this one is.
+    Ahead,
     /// It was used as often as it may be.
     UsedUp,
 }
@@ -50,6 +55,8 @@ impl TokenRecord {
             Standing::Revoked
         } else if self.expires.is_some_and(|end| end <= now) {
             Standing::Expired
+        } else if self.created - now > AHEAD {
+            Standing::Ahead
         } else if self.uses.is_some_and(|uses| self.used >= uses) {
             Standing::UsedUp
         } else {

@@ -64,7 +64,7 @@ pub fn revoked(contents: &Contents, now: OffsetDateTime) -> Result<(Vec<TokenId>
     let mut all = tokens(contents)?;
     let mut revoked = Vec::new();
     for (id, token) in &mut all {
-        if matches!(token.standing(now), Standing::Live) {
+        if matches!(token.standing(now), Standing::Live | Standing::Ahead) {
             token.revoked = Some(now);
             revoked.push(id.clone());
         }

@@ -9,7 +9,7 @@ use std::process::Command;
 use appliance::pki::inspect::inspect;
 use appliance::pki::{
     AuthorityRequest, CertificateRequest, Existing, IssuedBy, KeyPairRequest, Pki, PkiRequest,
-    Usage, resolve,
+    Usage, is_due, resolve,
 };
 use proptest::prelude::{Strategy, prop, proptest};
 use proptest::{prop_assert, prop_assert_eq};
@@ -294,12 +294,7 @@ fn a_certificate_is_made_again_for_its_key_when_it_will_not_do() {
         ("another authority", request(), now(), &|files| {
             files.put(ETCD, &strange.get(ETCD));
         }),
-        (
-            "not yet valid",
-            request(),
-            now() - Duration::days(10),
-            &|_| {},
-        ),
+        ("not yet valid", request(), now(), &issued_ahead),
     ];
     for (expected, request_now, at, damage) in cases {
         let files = Files::default();
@@ -311,6 +306,44 @@ fn a_certificate_is_made_again_for_its_key_when_it_will_not_do() {
         assert!(reason.contains(expected), "{expected}: {reason}");
         assert_eq!(files.get(ETCD_KEY), key);
     }
+}
+
+/// Issues a certificate anew, with a clock that is ahead.
+fn issued_ahead(files: &Files) {
+    let ahead = Files(files.0.clone());
+    ahead.remove(ETCD);
+    ahead.run(&request(), now() + Duration::days(20)).unwrap();
+    files.put(ETCD, &ahead.get(ETCD));
+}
+
+#[test]
+fn a_certificate_that_was_issued_by_a_clock_that_was_ahead_is_due() {
+    let files = Files::default();
+    files.run(&request(), now()).unwrap();
+    let due = |at: OffsetDateTime| is_due(&files.get(ETCD), &files.get(CA), at);
+    assert!(!due(now()).unwrap());
+    issued_ahead(&files);
+    assert!(due(now()).unwrap());
+    // A clock that is wrong itself says nothing about a certificate.
+    let error = due(OffsetDateTime::UNIX_EPOCH).unwrap_err().to_string();
+    assert!(error.contains("1970-01-01"), "{error}");
+}
+
+#[test]
+fn nothing_is_issued_with_a_clock_that_is_before_its_authority() {
+    let files = Files::default();
+    files.run(&request(), now()).unwrap();
+    let before = files.get(ETCD);
+    let refused = |files: &Files| {
+        let error = files.run(&request(), OffsetDateTime::UNIX_EPOCH);
+        let error = format!("{:#}", error.unwrap_err());
+        assert!(error.contains("1970-01-01"), "{error}");
+        assert!(error.contains("timedatectl"), "{error}");
+    };
+    refused(&files);
+    assert_eq!(files.get(ETCD), before);
+    files.remove(ETCD);
+    refused(&files);
 }
 
 #[test]

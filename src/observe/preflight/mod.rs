@@ -20,6 +20,8 @@ mod others;
 mod storage;
 mod system;
 
+pub use system::keeper as clock_keeper;
+
 /// The payload of an installation.
 #[derive(Clone, Copy)]
 pub struct Bundle<'a> {

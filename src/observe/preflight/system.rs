@@ -265,7 +265,7 @@ pub fn clock(root: &Root) -> Clock {
 }
 
 /// The service that keeps the clock right.
-fn keeper(root: &Root) -> Option<String> {
+pub fn keeper(root: &Root) -> Option<String> {
     const SERVICES: &[&str] = &[
         "systemd-timesyncd",
         "chrony",

@@ -72,6 +72,7 @@ impl Direct {
         };
         let endless = TokenRecord {
             expires: None,
+            created: NOW,
             ..record(&bed.token)
         };
         Tokens::new(bed.dir.path())
