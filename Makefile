@@ -24,6 +24,8 @@ BUNDLE ?= demo
 BUNDLE_DIR ?= bundle/$(BUNDLE)
 # A directory with the bundle's components. Without it, they are downloaded; the demonstration's are made here.
 COMPONENTS ?=
+# A directory with the components of the next version, with its bundle.toml, for `make e2e-upgrade`.
+NEWER ?=
 # A file that `bundle export` wrote, to boot its bundle.
 BUNDLE_FROM ?=
 # `first-use` accepts the first download of an artifact without a published checksum.
@@ -246,9 +248,10 @@ e2e-single: tools chosen ## One VM with role single: add-ons, checks, services. 
 		cargo test --locked --test integration single:: -- --ignored --nocapture
 
 .PHONY: e2e-upgrade
-e2e-upgrade: tools chosen ## Two VMs: another bundle for nodes and for the cluster, one that is broken, the way back
-	APPLIANCE=$(abspath $(OUT)/appliance) COMPONENTS=$(abspath $(PROGRAMS_DIR)) \
-		cargo test --locked --test integration upgrades:: -- --ignored --test-threads=1 --nocapture
+e2e-upgrade: tools chosen ## Two to four VMs: another bundle for nodes and for the cluster, a broken one, the way back, requests lost. NEWER=DIR
+	$(SIM) services $(SERVICES)
+	APPLIANCE=$(abspath $(OUT)/appliance) COMPONENTS=$(abspath $(PROGRAMS_DIR)) NEWER=$(abspath $(NEWER)) \
+		SERVICES=$(abspath $(SERVICES)) cargo test --locked --test integration upgrades:: -- --ignored --test-threads=1 --nocapture
 
 .PHONY: e2e-tunnels
 e2e-tunnels: tools chosen ## Two VMs: tunnels and port security, policies, what a worker's certificates open, reboots

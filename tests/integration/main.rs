@@ -14,6 +14,7 @@ mod carrier;
 mod certs;
 mod cis;
 mod cli;
+mod clients;
 mod cloud_init;
 mod cloud_init_reads;
 mod config;

@@ -11,11 +11,14 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
 use crate::at_work;
+use crate::clients::Client;
 use crate::site::{SMALL, Site};
 use crate::vms::{APPLIANCE, Bed, address};
 
 const KEY: &str = "/root/backup.key";
 const BACKUP: &str = "/root/cluster.age";
+/// The port of each node that leads to the service.
+const NODE_PORT: u16 = 30080;
 /// How much of a file one command writes, in bytes.
 const PART: usize = 48 * 1024;
 /// How many objects the writer makes before the backup.
@@ -23,16 +26,6 @@ const OBJECTS: u32 = 40;
 /// Writes numbered objects, and prints those that were acknowledged.
 const WRITER: &str = "export HOME=/root; for n in $(seq 1 COUNT); do \
     kubectl create configmap written-$n --from-literal=number=$n >/dev/null && echo $n; done";
-/// Asks the service at the port of this node all the time, and notes each answer and each failure.
-const CLIENT: &str = r#"
-while [ ! -e /run/client-stop ]; do
-    if timeout 10 bash -c 'exec 3<>/dev/tcp/ADDRESS/30080; printf "GET / HTTP/1.0\r\nHost: a\r\n\r\n" >&3; cat <&3' \
-        2>/dev/null | grep -q api-gateway-zuul
-    then echo yes; else echo no; fi >>/var/tmp/client
-    sleep 1
-done
-"#;
-
 /// The containers of pods that run on a node, but those that the cluster starts anew by itself.
 fn containers(bed: &mut Bed, name: &str) -> BTreeSet<String> {
     let list = "PATH=$PATH:/opt/appliance/current/docker docker ps --no-trunc --format '{{.ID}} {{.Names}}'";
@@ -71,27 +64,6 @@ fn written(bed: &mut Bed, master: &str) -> BTreeSet<u32> {
     said.lines().filter_map(number).collect()
 }
 
-/// Answers and failures of the client's requests.
-fn asked(bed: &mut Bed, name: &str) -> (usize, usize) {
-    let said = bed.shell(name, "cat /var/tmp/client");
-    let count = |word: &str| said.lines().filter(|line| *line == word).count();
-    (count("yes"), count("no"))
-}
-
-fn start_client(site: &Site, bed: &mut Bed) {
-    let worker = site.workers[0];
-    let client = CLIENT.replace("ADDRESS", &address(worker));
-    let start = format!(
-        "cat >/run/client.sh <<'END'\n{client}END\n: >/var/tmp/client; \
-         systemd-run --unit=client /bin/sh /run/client.sh"
-    );
-    bed.shell(worker, &start);
-    bed.wait_at(worker, "the service answers", |machine| {
-        let said = machine.shell("tail -n 3 /var/tmp/client");
-        said.is_ok_and(|said| said == "yes\nyes\nyes\n")
-    });
-}
-
 /// The backup, and the key that opens it, as they are kept on another machine.
 fn back_up(site: &Site, bed: &mut Bed) -> (Vec<u8>, Vec<u8>) {
     let master = site.master;
@@ -125,7 +97,7 @@ fn a_lost_master_comes_back_from_a_backup_while_pods_go_on() {
     let authority = bed.shell(master, "sha256sum /etc/kubernetes/ca/ca.pem");
     let said = bed.shell(master, &WRITER.replace("COUNT", &OBJECTS.to_string()));
     let acknowledged: BTreeSet<u32> = said.lines().map(|line| line.parse().unwrap()).collect();
-    start_client(site, &mut bed);
+    let client = Client::start(&mut bed, worker, &address(worker), NODE_PORT);
     let (key, backup) = back_up(site, &mut bed);
     bed.shell(
         master,
@@ -133,7 +105,6 @@ fn a_lost_master_comes_back_from_a_backup_while_pods_go_on() {
     );
     let before = containers(&mut bed, worker);
     assert!(!before.is_empty());
-    let (answers, failures) = asked(&mut bed, worker);
 
     bed.say("the master is lost");
     bed.cluster.power_off(master).unwrap();
@@ -186,12 +157,12 @@ fn a_lost_master_comes_back_from_a_backup_while_pods_go_on() {
             .contains("NotFound")
     );
     assert_eq!(containers(&mut bed, worker), before);
-    let (all, lost) = asked(&mut bed, worker);
-    let (all, lost) = (all - answers, lost - failures);
+    let (answered, lost) = client.stop(&mut bed);
     println!(
-        "{all} requests were answered while the master was away and restored, {lost} were not"
+        "{answered} requests were answered while the master was away and restored, {} were not",
+        lost.len()
     );
-    assert_eq!(lost, 0);
+    assert_eq!(lost, Vec::<String>::new());
     at_work::pods_start_again(site, &mut bed);
     at_work::every_check_passes(site, &mut bed);
     println!("kept: {}", bed.keep.display());

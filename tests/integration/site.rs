@@ -54,6 +54,8 @@ pub const SMALL: Site = Site {
     servers: TUTORIAL.split_at(1).1,
     ..SERVICES_OF_TWO
 };
+/// A master and two workers, with the services of [`SMALL`].
+pub const THREE: Site = SERVICES_OF_TWO;
 /// One VM that is a whole cluster.
 pub const ALONE: Site = Site {
     workers: &["server02"],
@@ -89,11 +91,24 @@ impl Site {
 
     /// Its VMs, switched off. `joining` makes the settings by which workers join, from a token.
     pub fn bed(&self, joining: impl FnOnce(&str) -> String) -> Bed {
+        self.bed_beside(self.services(), joining)
+    }
+
+    /// The same with what is in `directory`, which gets the images and the manifests of the services, too.
+    pub fn bed_with(&self, directory: &Path, joining: impl FnOnce(&str) -> String) -> Bed {
+        for entry in std::fs::read_dir(self.services()).unwrap() {
+            let entry = entry.unwrap();
+            std::fs::copy(entry.path(), directory.join(entry.file_name())).unwrap();
+        }
+        self.bed_beside(directory.to_owned(), joining)
+    }
+
+    fn bed_beside(&self, directory: PathBuf, joining: impl FnOnce(&str) -> String) -> Bed {
         let flavor = Flavor {
             memory: drive::MEMORY,
             cpus: drive::CPUS,
             clock: Clock::OfTheWall,
-            beside: Some(self.services()),
+            beside: Some(directory),
         };
         // The user-data does not depend on the server.
         Bed::new(self.servers, &flavor, |token| {

@@ -1,7 +1,8 @@
 //! A master and a worker get another bundle while a writer counts; a node whose new bundle is broken goes back.
 //!
-//! `make e2e-upgrade` runs it. APPLIANCE names the appliance to boot, COMPONENTS the directory of its components, KEEP
-//! a directory for disks, console logs and captured packets.
+//! `make e2e-upgrade` runs it. APPLIANCE names the appliance to boot, COMPONENTS the directory of its components, NEWER
+//! that of the components of the next version, if they are not made of these, KEEP a directory for disks, console logs and
+//! captured packets.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -12,11 +13,14 @@ use appliance::bundle::pack::{Places, pack};
 use appliance::bundle::repack::repack;
 use appliance::sys::progress::Silent;
 use appliance_vm::cluster::{FIVE, TUTORIAL};
-use appliance_vm::drive;
 use appliance_vm::machine::Clock;
+use appliance_vm::{drive, genuine};
 use serde_json::Value;
 
+use crate::at_work;
+use crate::clients::Client;
 use crate::cuts::scenes::nothing;
+use crate::site::THREE;
 use crate::vms::{APPLIANCE, Bed, Flavor, VOLUME, address, appliance};
 use crate::writers::Writer;
 
@@ -31,24 +35,33 @@ const ADMIN: &str = "/etc/kubernetes/admin.kubeconfig";
 const BACKUP: &str = "umask 077; head -c 30 /dev/urandom | base64 >/root/passphrase; \
     appliance backup --file /root/before.backup --passphrase-file /root/passphrase";
 
-/// The directory of the components of the appliance that boots.
-fn components() -> PathBuf {
-    let components = std::env::var_os("COMPONENTS");
-    components
-        .expect("COMPONENTS names it: run `make e2e-upgrade`")
-        .into()
+/// The directory of the components of the bundles that follow, and their version of Kubernetes: of the programs in NEWER,
+/// or of other builds of those that the VMs boot with.
+fn components() -> (PathBuf, String) {
+    let directory = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+    if let Some(newer) = directory("NEWER").map(PathBuf::from) {
+        let version = Definition::read(&newer).unwrap().bundle.kubernetes;
+        return (newer, version);
+    }
+    let own = directory("COMPONENTS").expect("COMPONENTS names it: run `make e2e-upgrade`");
+    (own.into(), NEWER.to_owned())
+}
+
+/// The version of Kubernetes in the bundles that follow.
+fn newer() -> String {
+    components().1
 }
 
 /// An appliance like the one that boots, but of another version of Kubernetes: every program is another build. One program
 /// is as `broken` says.
 fn another(directory: &Path, name: &str, broken: Option<&str>) {
-    let from = components();
+    let (from, version) = components();
     let place = tempfile::tempdir_in(directory).unwrap();
     let own = from.join("bundle.toml");
     let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("bundle/demo/bundle.toml");
     let definition = if own.exists() { own } else { demo };
     let text = fs::read_to_string(definition).unwrap();
-    let newer = format!("kubernetes = \"{NEWER}\"");
+    let newer = format!("kubernetes = \"{version}\"");
     let text = text.replacen("kubernetes = \"v1.9.0\"", &newer, 1);
     assert!(text.contains(&newer), "{text}");
     fs::write(place.path().join("bundle.toml"), text).unwrap();
@@ -116,7 +129,7 @@ fn nodes_get_another_bundle_and_one_whose_bundle_is_broken_goes_back() {
         let before = bed.cluster.began().elapsed();
         let (code, text) = said(&mut bed, name, &format!("{VOLUME}/newer upgrade --yes"));
         assert_eq!(code, 0, "{name}: {text}");
-        assert_eq!(kubernetes(&mut bed, name), NEWER);
+        assert_eq!(kubernetes(&mut bed, name), newer());
         let took = bed.cluster.began().elapsed() - before;
         bed.say(&format!(
             "{name} has the newer bundle after {} s",
@@ -131,7 +144,7 @@ fn nodes_get_another_bundle_and_one_whose_bundle_is_broken_goes_back() {
     assert_eq!(code, 1, "{text}");
     assert!(text.contains("kube-proxy"), "{text}");
     assert!(text.contains("the node went back to"), "{text}");
-    assert_eq!(kubernetes(&mut bed, WORKER), NEWER);
+    assert_eq!(kubernetes(&mut bed, WORKER), newer());
     let plan = said(&mut bed, WORKER, &format!("{APPLIANCE} plan"));
     assert_eq!(plan.0, 0, "{}", plan.1);
 
@@ -201,7 +214,7 @@ fn all_have(bed: &mut Bed, name: &str) {
     lead(bed, name, 0);
     let [master, worker] = [MASTER, WORKER].map(|node| {
         let report = bed.status(node);
-        assert_eq!(report["node"]["kubernetes"], NEWER);
+        assert_eq!(report["node"]["kubernetes"], newer());
         report["node"]["digest"].clone()
     });
     assert_eq!(master, worker);
@@ -251,6 +264,30 @@ fn nodes_follow_their_master_and_a_broken_bundle_stops_at_the_first_of_them() {
     nothing_is_lost(&mut bed, &writer);
 }
 
+/// Begins to upgrade the cluster, and cuts the power of this master while it gets the bundle.
+fn the_power_of_a_master_fails_in_its_upgrade(bed: &mut Bed, name: &str) {
+    let lead = format!("{VOLUME}/newer upgrade --cluster --yes --limit 2m --drain-limit 2m");
+    let start = format!(
+        "systemd-run --unit=lead /bin/sh -c '{lead} >/var/tmp/lead 2>&1; echo ended with $? >>/var/tmp/lead'"
+    );
+    bed.shell(MASTER, &start);
+    bed.wait_at(name, "its upgrade has begun", |machine| {
+        machine
+            .shell("test -e /var/lib/appliance/upgrade.json")
+            .is_ok()
+    });
+    bed.cluster.power_off(name).unwrap();
+    bed.say(&format!("the power of {name} failed"));
+    bed.cluster.power_on_again(name).unwrap();
+    bed.cluster.wait_for_agents().unwrap();
+    bed.wait_at(MASTER, "the command ends", |machine| {
+        machine.shell("grep -q '^ended with' /var/tmp/lead").is_ok()
+    });
+    let said = bed.shell(MASTER, "cat /var/tmp/lead");
+    bed.say(&said);
+    bed.wait_until_healthy();
+}
+
 /// Three masters and a worker. Every API server answers the writer of the first one until its own restart.
 #[test]
 #[ignore = "boots virtual machines; make e2e-upgrade runs it"]
@@ -279,6 +316,8 @@ fn masters_follow_one_after_the_other() {
     bed.wait_for_bring_up();
     let writer = Writer::start("upgrade", MASTER, &mut bed, ADMIN);
     bed.shell(MASTER, BACKUP);
+    the_power_of_a_master_fails_in_its_upgrade(&mut bed, "server04");
+    // It goes on where it stopped, or finds that all is done.
     lead(&mut bed, "newer", 0);
     let digests = nodes.map(|name| bed.status(name)["node"]["digest"].clone());
     assert!(
@@ -287,5 +326,101 @@ fn masters_follow_one_after_the_other() {
     );
     let status = bed.shell("server05", &format!("{APPLIANCE} status"));
     assert!(status.contains("every node has it"), "{status}");
+    nothing_is_lost(&mut bed, &writer);
+}
+
+/// A service with two replicas, whose pods answer on for a while when they are told to end.
+const SERVICE: &str = r#"
+apiVersion: v1
+kind: Service
+metadata: {name: counted}
+spec:
+  selector: {app: counted}
+  ports: [{port: 80, targetPort: 8080}]
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: counted}
+spec:
+  replicas: 2
+  selector: {matchLabels: {app: counted}}
+  template:
+    metadata: {labels: {app: counted}}
+    spec:
+      containers:
+      - name: counted
+        image: hub.example.org/micro-service/api-gateway-zuul:latest
+        imagePullPolicy: IfNotPresent
+        env: [{name: LINGER, value: "15"}]
+        readinessProbe: {httpGet: {path: /, port: 8080}, periodSeconds: 1}
+"#;
+/// Of its pods, one stays. The stand-ins know no budgets: all pods of a node end at once, also the last one.
+const BUDGET: &str = r#"
+---
+apiVersion: policy/v1beta1
+kind: PodDisruptionBudget
+metadata: {name: counted}
+spec:
+  minAvailable: 1
+  selector: {matchLabels: {app: counted}}
+"#;
+
+/// A client on each worker asks a service all the time. With genuine programs, no request is lost.
+#[test]
+#[ignore = "boots virtual machines; make e2e-upgrade runs it"]
+fn a_service_with_two_replicas_answers_while_its_cluster_is_upgraded() {
+    let volume = tempfile::tempdir().unwrap();
+    another(volume.path(), "newer", None);
+    let mut bed = THREE.bed_with(volume.path(), |token| {
+        let master = address(MASTER);
+        format!("  master: {master}\n  join: {{token: {token}, ttl: 2h, uses: 2}}\n")
+    });
+    bed.switch_on(&THREE.nodes());
+    bed.wait_for_bring_up();
+    at_work::everything_is_available(&THREE, &mut bed);
+    let manifest = match genuine::is_genuine() {
+        true => format!("{SERVICE}{BUDGET}"),
+        false => SERVICE.to_owned(),
+    };
+    let kubectl = "HOME=/root kubectl";
+    bed.shell(
+        MASTER,
+        &format!("{kubectl} apply -f - <<'END'\n{manifest}END\n"),
+    );
+    let ready =
+        format!("{kubectl} get deployment counted -o jsonpath={{.status.availableReplicas}}");
+    bed.wait_at(MASTER, "both replicas are available", |machine| {
+        machine.shell(&ready).is_ok_and(|said| said.trim() == "2")
+    });
+    let service = format!("{kubectl} get service counted -o jsonpath={{.spec.clusterIP}}");
+    let service = bed.shell(MASTER, &service).trim().to_owned();
+    let clients = THREE.workers.iter();
+    let clients: Vec<Client> = clients
+        .map(|worker| Client::start(&mut bed, worker, &service, 80))
+        .collect();
+    let writer = Writer::start("upgrade", MASTER, &mut bed, ADMIN);
+    bed.shell(MASTER, BACKUP);
+    lead(&mut bed, "newer", 0);
+    takes_pods(&mut bed);
+    writer.goes_on(&mut bed);
+    let mut all = (0, Vec::new());
+    for (client, worker) in clients.iter().zip(THREE.workers) {
+        let (answered, lost) = client.stop(&mut bed);
+        bed.say(&format!(
+            "{worker}: requests answered {answered}, lost {}: {lost:?}",
+            lost.len()
+        ));
+        all.0 += answered;
+        all.1.extend(lost);
+    }
+    bed.say(&format!(
+        "requests answered {}, lost {}",
+        all.0,
+        all.1.len()
+    ));
+    assert!(all.0 > 0);
+    if genuine::is_genuine() {
+        assert_eq!(all.1, Vec::<String>::new());
+    }
     nothing_is_lost(&mut bed, &writer);
 }

@@ -4,6 +4,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 
@@ -66,7 +67,8 @@ pub fn dashboard(arguments: &[String]) -> Result<()> {
     })
 }
 
-/// Answers every request with `name`, on the port that `PORT` names.
+/// Answers every request with `name`, on the port that `PORT` names. After it was told to end, it answers for `LINGER`
+/// seconds more, until no node sends it requests any longer.
 ///
 /// # Errors A port that is invalid or cannot be bound.
 pub fn service(name: &'static str) -> Result<()> {
@@ -75,13 +77,22 @@ pub fn service(name: &'static str) -> Result<()> {
         port.parse()
             .with_context(|| format!("PORT: {port:?} is not a port"))
     })?;
-    lifecycle::run_until_stopped(move || {
+    let linger = std::env::var("LINGER").map_or(Ok(0), |linger| {
+        linger
+            .parse()
+            .with_context(|| format!("LINGER: {linger:?} is no number of seconds"))
+    })?;
+    let ended = lifecycle::run_until_stopped(move || {
         let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
         let server = Server::new()?;
         let answer = Arc::new(move |_| Response::text(200, format!("{name}\n")));
         server.listen(address, None, answer)?;
         wait_forever()
-    })
+    });
+    if ended.is_ok() {
+        thread::sleep(Duration::from_secs(linger));
+    }
+    ended
 }
 
 /// Keeps the server alive; a signal ends the program.
