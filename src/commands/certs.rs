@@ -95,6 +95,7 @@ pub fn run(command: &Certs, required_key: Option<&str>, named: &Named) -> Result
         }
         Certs::Renew { inputs, waiting } => {
             let this = Prepared::new(inputs, *waiting, required_key);
+            this.settle_clock()?;
             let left_out = authority::follow(&this)?;
             let renewed = install::renew(&this)?;
             authority::follow_masters(&this)?;

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
+use time::OffsetDateTime;
 
 use super::documents::Installed;
 use super::inputs::{request, typed};
@@ -14,8 +15,8 @@ use super::{Outcome, not_installed, print};
 use crate::apply::{brought, leftovers};
 use crate::cli::{Install, NodeInputs, Output, Waiting};
 use crate::enroll::{self, Joining};
-use crate::install::{Machine, Request, prepare};
-use crate::nodespec::{Profile, Refused};
+use crate::install::{Machine, Request, prepare, settle_clock};
+use crate::nodespec::{Inputs, Profile, Refused};
 use crate::observe::records;
 use crate::observe::user::check_user;
 use crate::plan::Plan;
@@ -187,6 +188,15 @@ impl<'a> Prepared<'a> {
             required_key,
             machine: OnceCell::new(),
         }
+    }
+
+    /// Waits for a clock that shows a day before this program was released, if a service may still correct it.
+    pub fn settle_clock(&self) -> Result<()> {
+        let mut inputs = Inputs::default();
+        inputs.host.clock = Some(OffsetDateTime::now_utc());
+        let root = Root::open("/".as_ref())?;
+        settle_clock(&root, &mut inputs, typed(self.inputs).patience);
+        Ok(())
     }
 
     /// The machine, locked for one change. Refuses one that its settings would make another node.

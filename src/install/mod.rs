@@ -2,6 +2,7 @@
 
 use std::cell::OnceCell;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::Result;
 use time::OffsetDateTime;
@@ -13,7 +14,7 @@ use crate::bundle::{repack, unpack};
 use crate::clients::docker::Docker;
 use crate::desired::{Desired, Sources};
 use crate::enroll::{self, Context, Identity, Joining};
-use crate::nodespec::{NodeSpec, Refused};
+use crate::nodespec::{Inputs, NodeSpec, Refused};
 use crate::observe::inputs::{Typed, collect};
 use crate::observe::node::{Observer, observe};
 use crate::observe::preflight::clock_keeper;
@@ -76,10 +77,7 @@ pub fn prepare(request: &Request<'_>) -> Result<Machine> {
     }
     payload.check_signatures(&request.keys)?;
     let mut collected = collect(&request.typed, &root, Some(payload.manifest()))?;
-    if root.is_live() && clock_keeper(&root).is_some() {
-        let patience = request.typed.patience;
-        clock::settle(&mut collected.inputs, patience, OffsetDateTime::now_utc);
-    }
+    settle_clock(&root, &mut collected.inputs, request.typed.patience);
     let spec = NodeSpec::resolve(&collected.inputs)?;
     Ok(Machine {
         root,
@@ -88,6 +86,14 @@ pub fn prepare(request: &Request<'_>) -> Result<Machine> {
         spec,
         fit: OnceCell::new(),
     })
+}
+
+/// Waits until the clock of the running system is right as far as `inputs` tell, for `patience` at most, if a service keeps
+/// it right.
+pub fn settle_clock(root: &Root, inputs: &mut Inputs, patience: Duration) {
+    if root.is_live() && clock_keeper(root).is_some() {
+        clock::settle(inputs, patience, OffsetDateTime::now_utc);
+    }
 }
 
 /// What a machine needs to become its node.

@@ -244,11 +244,7 @@ mod tests {
         let early = NOW - Duration::days(3650);
         let refusal = tokens.spend(id, early, false).unwrap().unwrap_err();
         assert_eq!(refusal.reason, Reason::Unavailable);
-        assert!(
-            refusal.error.contains("1970-01-01"),
-            "{}",
-            refusal.error
-        );
+        assert!(refusal.error.contains("1970-01-01"), "{}", refusal.error);
         // The service waits: the clock of this master may be the wrong one.
         assert!(tokens.any_live(early).unwrap());
         tokens.spend(id, NOW, false).unwrap().unwrap();
