@@ -158,9 +158,10 @@ impl Bed {
             token,
             joining: Arc::new(AtomicBool::new(true)),
         };
-        bed.tokens()
-            .add(bed.token.id(), &record(&bed.token))
-            .unwrap();
+        let mut made_there = record(&bed.token);
+        made_there.created += ahead;
+        made_there.expires = made_there.expires.map(|end| end + ahead);
+        bed.tokens().add(bed.token.id(), &made_there).unwrap();
         let (socket, path) = (bed.socket(), bed.path().to_owned());
         let cluster = cluster(made);
         thread::spawn(move || {

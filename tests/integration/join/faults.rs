@@ -365,8 +365,9 @@ fn a_master_that_was_rebuilt_is_not_trusted_and_named() {
 
 #[test]
 fn an_authority_that_is_not_yet_valid_is_said_and_waited_for() {
-    let ahead = OffsetDateTime::now_utc() + Duration::days(3);
-    let bed = Bed::with_authority(authority(ahead), Presence::Absent);
+    let ahead = Duration::days(3);
+    let made = authority(OffsetDateTime::now_utc() + ahead);
+    let bed = Bed::with_clock(made, Presence::Absent, ahead);
     let (error, transient) = told(bed.join(&Node::new("server01")).unwrap_err());
     assert!(transient && error.contains("not yet valid"), "{error}");
     assert!(
