@@ -7,11 +7,10 @@
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use appliance::bundle::definition::Definition;
-use appliance::bundle::pack::{Places, pack};
 use appliance::bundle::repack::repack;
-use appliance::sys::progress::Silent;
 use appliance_vm::cluster::{FIVE, TUTORIAL};
 use appliance_vm::machine::Clock;
 use appliance_vm::{drive, genuine};
@@ -35,16 +34,21 @@ const ADMIN: &str = "/etc/kubernetes/admin.kubeconfig";
 const BACKUP: &str = "umask 077; head -c 30 /dev/urandom | base64 >/root/passphrase; \
     appliance backup --file /root/before.backup --passphrase-file /root/passphrase";
 
+/// A directory that the environment names.
+fn named(name: &str) -> Option<PathBuf> {
+    let value = std::env::var_os(name).filter(|value| !value.is_empty());
+    value.map(PathBuf::from)
+}
+
 /// The directory of the components of the bundles that follow, and their version of Kubernetes: of the programs in NEWER,
 /// or of other builds of those that the VMs boot with.
 fn components() -> (PathBuf, String) {
-    let directory = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
-    if let Some(newer) = directory("NEWER").map(PathBuf::from) {
+    if let Some(newer) = named("NEWER") {
         let version = Definition::read(&newer).unwrap().bundle.kubernetes;
         return (newer, version);
     }
-    let own = directory("COMPONENTS").expect("COMPONENTS names it: run `make e2e-upgrade`");
-    (own.into(), NEWER.to_owned())
+    let own = named("COMPONENTS").expect("COMPONENTS names it: run `make e2e-upgrade`");
+    (own, NEWER.to_owned())
 }
 
 /// The version of Kubernetes in the bundles that follow.
@@ -52,8 +56,8 @@ fn newer() -> String {
     components().1
 }
 
-/// An appliance like the one that boots, but of another version of Kubernetes: every program is another build. One program
-/// is as `broken` says.
+/// An appliance of another version of Kubernetes than the one that boots: every program is another build. The program
+/// `broken` does nothing.
 fn another(directory: &Path, name: &str, broken: Option<&str>) {
     let (from, version) = components();
     let place = tempfile::tempdir_in(directory).unwrap();
@@ -76,18 +80,21 @@ fn another(directory: &Path, name: &str, broken: Option<&str>) {
         }
         fs::copy(entry.path(), &target).unwrap();
         // Behind the end of a program, nothing reads it.
-        if fs::read(&target).unwrap().starts_with(b"\x7fELF") {
+        let is_the_same = named("NEWER").is_none();
+        if is_the_same && fs::read(&target).unwrap().starts_with(b"\x7fELF") {
             let mut file = File::options().append(true).open(target).unwrap();
             file.write_all(name.as_bytes()).unwrap();
         }
     }
-    let places = Places {
-        components: Some(&files),
-        cache: None,
-    };
     let payload = place.path().join("payload");
-    let definition = Definition::read(place.path()).unwrap();
-    pack(&definition, places, None, &payload, |_| Box::new(Silent)).unwrap();
+    // The program keeps what it has compressed: genuine programs take minutes.
+    let mut packing = Command::new(appliance());
+    packing
+        .args(["bundle", "pack", "--bundle"])
+        .arg(place.path());
+    packing.arg("--components").arg(&files);
+    packing.arg("--file").arg(&payload);
+    assert!(packing.status().unwrap().success());
     repack(&appliance(), &payload, &directory.join(name)).unwrap();
 }
 
