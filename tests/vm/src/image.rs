@@ -20,6 +20,8 @@ impl Image {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("image.sh");
         let output = Command::new(&script)
             .arg(cache)
+            // debootstrap takes this variable for parts of the distribution.
+            .env_remove("COMPONENTS")
             .stderr(Stdio::inherit())
             .output()
             .with_context(|| script.display().to_string())?;
