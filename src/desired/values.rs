@@ -45,6 +45,7 @@ pub(super) fn values(sources: &Sources<'_>) -> Value {
         "pod_metadata": spec.addons.pod_metadata.to_string(),
         "always_pull_images": *spec.admission.always_pull_images == Switch::On,
         "pod_security_policy": *spec.admission.pod_security_policy == Switch::On,
+        "log_level": spec.log_level.as_ref().map(|level| level.to_string()),
         "node": {
             "name": *spec.name,
             "address": spec.address.to_string(),

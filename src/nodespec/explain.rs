@@ -125,6 +125,10 @@ impl NodeSpec {
             displayed("podSecurityPolicy", &self.admission.pod_security_policy),
             displayed("alwaysPullImages", &self.admission.always_pull_images),
             displayed("podMetadataAccess", &self.addons.pod_metadata),
+        ]);
+        let level = self.log_level.as_ref();
+        rows.extend(level.map(|level| displayed("logLevel", level)));
+        rows.extend([
             row("hub", &self.addons.hub, or_none(&self.addons.hub)),
             displayed("joinPort", &self.join.port),
             displayed("clusterName", &cluster.name),

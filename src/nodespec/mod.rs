@@ -35,6 +35,7 @@ pub mod join;
 pub mod kinds;
 pub mod labels;
 mod layers;
+mod log_level;
 pub mod master;
 mod masters;
 mod mtu;
@@ -208,6 +209,8 @@ pub struct NodeSpec {
     pub addons: AddonSpec,
     /// What the API server refuses about pods.
     pub admission: AdmissionSpec,
+    /// How much the programs of Kubernetes write to the journal, if not what is usual.
+    pub log_level: Option<Sourced<u8>>,
     /// How this master backs the cluster up, if it does.
     pub backup: Option<Sourced<BackupSpec>>,
     /// The values that all nodes have in common.

@@ -113,6 +113,7 @@ impl Resolver<'_> {
         let join = self.join();
         let addons = self.addons();
         let admission = self.admission();
+        let log_level = self.log_level();
         let backup = self.backup();
         let cluster = self.cluster(inventory.as_ref(), master, masters);
         self.check_clock();
@@ -132,6 +133,7 @@ impl Resolver<'_> {
             join: join?,
             addons: addons?,
             admission: admission?,
+            log_level: log_level?,
             backup: backup?,
             cluster: cluster?,
             warnings: Vec::new(),

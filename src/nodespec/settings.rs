@@ -94,6 +94,9 @@ pub struct Settings {
     /// Whether every start of a pod asks the registry for its images. Without a registry that has all images, no pod starts any more.
     #[schemars(with = "Option<OnOff>")]
     pub always_pull_images: Option<String>,
+    /// How much the programs of Kubernetes write to the journal, from 0 to 10. More than 5 shows what is in requests and answers.
+    #[schemars(with = "Option<u8>", range(max = 10))]
+    pub log_level: Option<String>,
     /// Whether pods may reach OpenStack's metadata service, which shows user-data and its secrets.
     pub pod_metadata_access: Option<String>,
     /// The registry that replaces {{ HUB }} in manifests of workloads.
@@ -402,6 +405,12 @@ pub const PLAIN: &[Plain] = &[
         "APPLIANCE_ALWAYS_PULL_IMAGES",
         "off",
         "off",
+    ),
+    described(
+        "logLevel",
+        "APPLIANCE_LOG_LEVEL",
+        "1 for kube-apiserver, 2 for the others",
+        "4",
     ),
     plain(
         "podMetadataAccess",

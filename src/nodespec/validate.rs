@@ -47,6 +47,7 @@ impl Resolver<'_> {
         self.join();
         self.addons();
         self.admission();
+        self.log_level();
         self.backup();
         let inventory = self.inventory();
         let masters = self.masters(inventory.as_ref());

@@ -255,6 +255,31 @@ fn command_line(unit: &str) -> Vec<String> {
 }
 
 #[test]
+fn a_log_level_reaches_every_program_of_kubernetes_and_nothing_else() {
+    let units_of = |level: Option<&str>| {
+        let settings = Settings {
+            log_level: level.map(str::to_owned),
+            ..Settings::default()
+        };
+        units(&desired(&spec(NODES[4], settings), &manifest(), false))
+    };
+    let usual = units_of(None);
+    let levels = |units: &BTreeMap<String, String>| -> Vec<String> {
+        let lines = units.values().flat_map(|unit| unit.lines());
+        let levels = lines.map(str::trim).filter(|line| line.starts_with("--v="));
+        levels.map(str::to_owned).collect()
+    };
+    let of_programs = ["--v=1", "--v=2", "--v=2", "--v=2", "--v=2"];
+    assert_eq!(levels(&usual), of_programs);
+    for level in ["0", "10"] {
+        let set = units_of(Some(level));
+        assert_eq!(levels(&set), vec![format!("--v={level}"); 5]);
+        let changed = usual.iter().filter(|(path, unit)| set[*path] != **unit);
+        assert_eq!(changed.count(), 5);
+    }
+}
+
+#[test]
 fn every_flag_is_one_the_real_program_knows() {
     for node in NODES {
         let desired = desired(&spec(node, Settings::default()), &manifest(), false);
