@@ -108,7 +108,7 @@ fn of_step(root: &Root, step: &Step) -> Result<Brought> {
         }
         Step::WriteFile {
             path, new: true, ..
-        } => {
+        } if path != paths::CONFIG => {
             missing(root, path, &mut brought)?;
             brought.files.insert(path.clone());
         }

@@ -22,13 +22,20 @@ use crate::sys::root::Root;
 /// The names of the directories of copies. A new upgrade takes the one that the record before it does not name.
 const NAMES: [&str; 2] = ["a", "b"];
 
-/// Keeps what `plan` changes on the node `from`, which becomes `to`. An upgrade that was interrupted keeps what it has
-/// kept, and adds what is missing.
-pub fn keep(root: &Root, from: &State, to: &State, plan: &Plan) -> Result<UpgradeRecord> {
+/// Keeps what `plan` changes on the node `from`, which becomes `to`, with new `settings` or with another bundle. A run
+/// that was interrupted keeps what it has kept, and adds what is missing.
+pub fn keep(
+    root: &Root,
+    (from, to): (&State, &State),
+    settings: Option<&Sha256>,
+    plan: &Plan,
+) -> Result<UpgradeRecord> {
     let before = records::upgrade(root)?;
     let mut record = match &before {
-        Some(record) if record.stage == Stage::UnderWay && record.leads_to(to) => record.clone(),
-        _ => begin(root, from, to, before.as_ref())?,
+        Some(record) if record.stage == Stage::UnderWay && record.leads_to(to, settings) => {
+            record.clone()
+        }
+        _ => begin(root, (from, to), settings, before.as_ref())?,
     };
     record.to = to.clone();
     for step in &plan.steps {
@@ -62,11 +69,11 @@ pub fn keep(root: &Root, from: &State, to: &State, plan: &Plan) -> Result<Upgrad
     Ok(record)
 }
 
-/// Begins a record: copies the records of the node and its program.
+/// Begins a record: copies the records of the node, and its program if another bundle comes.
 fn begin(
     root: &Root,
-    from: &State,
-    to: &State,
+    (from, to): (&State, &State),
+    settings: Option<&Sha256>,
     before: Option<&UpgradeRecord>,
 ) -> Result<UpgradeRecord> {
     let used = before.map(|record| record.copies.as_str());
@@ -74,10 +81,11 @@ fn begin(
     let mut record = UpgradeRecord {
         from: from.clone(),
         to: to.clone(),
+        settings: settings.cloned(),
         stage: Stage::UnderWay,
         begun: OffsetDateTime::now_utc(),
         copies: free.copied().unwrap_or(NAMES[0]).to_owned(),
-        has_program: root.exists(PROGRAM)?,
+        has_program: settings.is_none() && root.exists(PROGRAM)?,
         files: BTreeMap::new(),
         links: BTreeMap::new(),
     };

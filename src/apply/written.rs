@@ -93,9 +93,10 @@ fn write(root: &Root, before: Option<&Written>, record: &Written) -> Result<bool
     Ok(true)
 }
 
-/// The path of the file that a step writes, and its record.
+/// The path of the file that a step writes, and its record. The settings are the operator's: a reset leaves them.
 fn file_of(step: &Step) -> Option<(&str, WrittenFile)> {
     match step {
+        Step::WriteFile { path, .. } if path == paths::CONFIG => None,
         Step::WriteFile {
             path,
             mode,

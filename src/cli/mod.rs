@@ -31,14 +31,14 @@ pub use etcd::Etcd;
 pub use image::{Image, ImageBuild, ImageCheck, ImagePayload, ImagePrepare};
 pub use join::{Certs, Join, NodeCommand, Serve, Token};
 pub use node::{
-    Config, Convert, Detect, Install, Kubeconfig, NodeInputs, Plan, Preflight, Reset, Verify,
-    Wanted,
+    Config, Convert, Detect, Install, Kubeconfig, MetadataInputs, NodeInputs, Plan, Preflight,
+    Reset, Verify, Wanted,
 };
 pub use output::{Named, Output};
 pub use parse::{REMOVES, parse, removes, wants_json};
 pub use programs::{Logs, Passed};
 pub use secrets::Secrets;
-pub use upgrade::{Prune, Rollback, Upgrade};
+pub use upgrade::{Apply, Prune, Rollback, Upgrade};
 pub use user_data::UserData;
 
 /// Turn this machine into a Kubernetes v1.9 node, without internet access
@@ -95,7 +95,14 @@ pub enum Command {
     /// run this again at any time: an interrupted run continues.
     #[command(after_long_help = text::upgrade::UPGRADE)]
     Upgrade(Upgrade),
-    /// Return a node to the bundle before its last upgrade
+    /// Give an installed node other settings
+    ///
+    /// Checks the whole file, shows what changes and what restarts, and asks. Then the file takes the place of
+    /// /etc/appliance/config.yaml, and the node is installed with it. If the node is not healthy afterwards, it goes back
+    /// to its former settings by itself. You can run this again at any time: an interrupted run continues.
+    #[command(after_long_help = text::upgrade::APPLY)]
+    Apply(Apply),
+    /// Return a node to what it was before its last upgrade or change of settings
     ///
     /// Shows what changes and asks. Files, links, units, the program and the records become what they were; keys and
     /// certificates stay. It is refused if the former etcd cannot read the data any more.

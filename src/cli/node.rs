@@ -28,6 +28,14 @@ pub struct NodeInputs {
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
 
+    /// Where metadata come from
+    #[command(flatten)]
+    pub metadata: MetadataInputs,
+}
+
+/// Where metadata come from.
+#[derive(Args, Clone, Debug)]
+pub struct MetadataInputs {
     /// Where to look for metadata; the first source wins
     ///
     /// A list of config-drive, service[=URL], cloud-init[=ROOT] and directory=DIR, separated by

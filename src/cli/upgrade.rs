@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::{Waiting, Wanted};
+use super::node::Ignore;
+use super::{MetadataInputs, Waiting, Wanted};
 use crate::upgrade::AtOnce;
 
 /// The shortest and the longest time that a node may get.
@@ -52,6 +53,49 @@ pub struct Upgrade {
     pub abort: bool,
 
     /// Show what the upgrade does; change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+
+    /// Do not ask
+    #[arg(short, long)]
+    pub yes: bool,
+
+    /// What to do while another run changes this machine
+    #[command(flatten)]
+    pub waiting: Waiting,
+}
+
+/// Arguments of `apply`.
+#[derive(Args, Debug)]
+pub struct Apply {
+    /// The file with all settings, as /etc/appliance/config.yaml will have them
+    pub file: PathBuf,
+
+    /// Where metadata come from
+    #[command(flatten)]
+    pub metadata: MetadataInputs,
+
+    /// Use the system below this directory, for example a mounted image; start nothing
+    #[arg(long, value_name = "DIR", default_value = "/")]
+    pub root: PathBuf,
+
+    /// Use this payload or appliance, not this program; it must be the one of the node
+    #[arg(long, value_name = "FILE")]
+    pub payload: Option<PathBuf>,
+
+    /// The failed checks of the machine that only warn
+    #[command(flatten)]
+    pub ignore: Ignore,
+
+    /// How long the node may take until it is healthy; then it goes back
+    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = limit)]
+    pub limit: Duration,
+
+    /// Change a node that is not healthy, too
+    #[arg(long)]
+    pub force: bool,
+
+    /// Show what the settings change; change nothing
     #[arg(long)]
     pub dry_run: bool,
 

@@ -2,7 +2,7 @@
 
 mod upgrade;
 
-pub use upgrade::{Pruned, RolledBack, Upgraded};
+pub use upgrade::{Applied, Pruned, RolledBack, Upgraded};
 
 use std::collections::BTreeMap;
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::payload::keys;
-use crate::cli::{NodeInputs, Wanted};
+use crate::cli::{MetadataInputs, NodeInputs, Wanted};
 use crate::install::Request;
 use crate::metadata::Source;
 use crate::observe::inputs::Typed;
@@ -15,11 +15,17 @@ pub fn typed(flags: &NodeInputs) -> Typed {
         profile: flags.profile.clone(),
         set: flags.set.clone(),
         config: flags.config.clone(),
-        sources: match &flags.metadata_dir {
-            Some(dir) => vec![Source::Directory(dir.clone())],
-            None => flags.metadata_source.clone(),
-        },
-        patience: Duration::from_secs(flags.metadata_timeout),
+        content: None,
+        sources: sources(&flags.metadata),
+        patience: Duration::from_secs(flags.metadata.metadata_timeout),
+    }
+}
+
+/// The sources of metadata from the flags.
+pub fn sources(flags: &MetadataInputs) -> Vec<Source> {
+    match &flags.metadata_dir {
+        Some(dir) => vec![Source::Directory(dir.clone())],
+        None => flags.metadata_source.clone(),
     }
 }
 

@@ -61,11 +61,11 @@ fn continue_rollback(root: &Path, limit: Duration) -> Result<()> {
         return Ok(());
     }
     let rollback = Rollback::prepare(root, &System)?;
-    let to = rollback.former().words();
+    let (what, former) = rollback.words();
     rollback.run(limit, Patience::For(limit))?;
     bail!(
-        "a rollback to {to} had been interrupted, and is done now; see `appliance status`; to have another bundle, run \
-         `upgrade` of its appliance"
+        "a rollback to {former} had been interrupted, and is done now; see `appliance status`; to repeat {what}, run its \
+         command again"
     )
 }
 

@@ -19,6 +19,7 @@ use crate::sys::lock::Holder;
 use crate::sys::root::Root;
 
 mod addons;
+mod apply;
 mod authority;
 mod backup;
 mod balance;
@@ -170,6 +171,7 @@ pub fn run(cli: Cli, required_key: Option<&str>) -> Result<Outcome> {
         Command::Plan(arguments) => plan::run(&arguments, required_key, output),
         Command::Convert(arguments) => convert::run(&arguments, required_key, output),
         Command::Upgrade(arguments) => upgrade::run(&arguments, required_key, output),
+        Command::Apply(arguments) => apply::run(&arguments, required_key, output),
         Command::Rollback(arguments) => upgrade::rollback(&arguments, output),
         Command::Prune(arguments) => upgrade::prune(&arguments, output),
         Command::Reset(arguments) => reset::run(&arguments, output),

@@ -47,7 +47,8 @@ pub fn show(
     })
 }
 
-fn document(machine: &Machine, planned: &install::Planned) -> Result<Planned> {
+/// The document of what is planned.
+pub fn document(machine: &Machine, planned: &install::Planned) -> Result<Planned> {
     let plan = &planned.plan;
     let steps = || plan.steps.iter();
     let (programs, mut images) = unpacked(machine, plan)?;

@@ -6,9 +6,9 @@ use schemars::{JsonSchema, Schema};
 
 use super::documents::backup::{BackedUp, BackupKey, Backups, Restoration, VerifiedBackup};
 use super::documents::{
-    Benchmark, Built, Certificates, Checks, Converted, Created, Definition, Detected, Done, Files,
-    Fitness, Guarded, Installed, Nodes, Outputs, Planned, Pruned, Removed, Renewed, RolledBack,
-    Text, Tokens, Upgraded, Version, Written,
+    Applied, Benchmark, Built, Certificates, Checks, Converted, Created, Definition, Detected,
+    Done, Files, Fitness, Guarded, Installed, Nodes, Outputs, Planned, Pruned, Removed, Renewed,
+    RolledBack, Text, Tokens, Upgraded, Version, Written,
 };
 use super::failure::Failure;
 use super::{Outcome, print};
@@ -45,6 +45,7 @@ const KNOWN: &[Known] = &[
     known::<Planned>("install-dry-run"),
     known::<Planned>("plan"),
     known::<Upgraded>("upgrade"),
+    known::<Applied>("apply"),
     known::<RolledBack>("rollback"),
     known::<Pruned>("prune"),
     known::<Converted>("convert"),

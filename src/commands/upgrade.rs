@@ -47,7 +47,7 @@ pub fn run(arguments: &Arguments, required_key: Option<&str>, output: Output) ->
         from: upgrade.from.clone(),
         to: upgrade.to.clone(),
         outlook: upgrade.outlook.clone(),
-        steps: upgrade.plan.words(),
+        steps: upgrade.planned.plan.words(),
         status: report,
         cluster,
     };
@@ -140,7 +140,7 @@ fn stop(arguments: &Arguments, output: Output) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-/// Shows what the rollback does, asks, and returns the node to what it was before its last upgrade.
+/// Shows what the rollback does, asks, and returns the node to what it was before its last upgrade or change of settings.
 pub fn rollback(arguments: &RollbackArguments, output: Output) -> Result<Outcome> {
     check_questions(arguments.yes || arguments.dry_run, output)?;
     let root = Root::open(&arguments.root).map_err(Refused::because)?;
@@ -150,7 +150,10 @@ pub fn rollback(arguments: &RollbackArguments, output: Output) -> Result<Outcome
         tidy(&root, arguments.waiting.patience())?;
     }
     let rollback = prepared?;
+    let (undoes, former) = rollback.words();
     let document = |report| RolledBack {
+        undoes: undoes.clone(),
+        former: former.clone(),
         from: rollback.left().clone(),
         to: rollback.former().clone(),
         steps: rollback.plan().words(),

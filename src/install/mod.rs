@@ -14,6 +14,7 @@ use crate::bundle::{repack, unpack};
 use crate::clients::docker::Docker;
 use crate::desired::{Desired, Sources};
 use crate::enroll::{self, Context, Identity, Joining};
+use crate::nodespec::value::Layer;
 use crate::nodespec::{Inputs, NodeSpec, Refused};
 use crate::observe::inputs::{Typed, collect};
 use crate::observe::node::{Observer, observe};
@@ -58,6 +59,8 @@ pub struct Machine {
     pub runner: &'static dyn Runner,
     /// The payload to install.
     pub payload: Payload,
+    /// The settings of each place.
+    pub layers: Vec<Layer>,
     /// The specification of its node.
     pub spec: NodeSpec,
     /// Set once it was found that it can be this node.
@@ -83,6 +86,7 @@ pub fn prepare(request: &Request<'_>) -> Result<Machine> {
         root,
         runner: &System,
         payload,
+        layers: collected.inputs.layers,
         spec,
         fit: OnceCell::new(),
     })

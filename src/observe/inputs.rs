@@ -34,6 +34,8 @@ pub struct Typed {
     pub set: Vec<String>,
     /// A file of settings instead of [`CONFIG`].
     pub config: Option<PathBuf>,
+    /// The content of that file, if it was read before: what is checked is then what is written.
+    pub content: Option<Vec<u8>>,
     /// The metadata sources, in order; none for the usual ones.
     pub sources: Vec<Source>,
     /// How long to try to reach a metadata service.
@@ -105,17 +107,23 @@ fn config(typed: &Typed, root: &Root) -> Result<Option<Layer>> {
     if typed.config.is_none() && !path.exists() {
         return Ok(None);
     }
-    let settings = read_config(&path, &shown)?;
+    let settings = match &typed.content {
+        Some(content) => parse_config(content.clone(), &shown)?,
+        None => read_config(&path, &shown)?,
+    };
     Ok(Some(Layer::new(Place::Config(shown), settings)))
 }
 
 /// The settings in the configuration file at `path`; errors call it `shown`.
 pub fn read_config(path: &Path, shown: &str) -> Result<Settings> {
+    parse_config(config_bytes(path, shown)?, shown)
+}
+
+/// The bytes of the configuration file at `path`; errors call it `shown`.
+pub fn config_bytes(path: &Path, shown: &str) -> Result<Vec<u8>> {
     let content =
         bounded(path, MAX_CONFIG).with_context(|| format!("cannot read configuration {shown}"))?;
-    let content =
-        content.with_context(|| format!("configuration {shown}: there is no such file"))?;
-    parse_config(content, shown)
+    content.with_context(|| format!("configuration {shown}: there is no such file"))
 }
 
 /// The settings in a configuration file's content; errors call the file `shown`.

@@ -340,6 +340,7 @@ mod tests {
             record: UpgradeRecord {
                 from: state("old"),
                 to: state("new"),
+                settings: None,
                 stage: Stage::Done,
                 begun: OffsetDateTime::UNIX_EPOCH,
                 copies: "a".to_owned(),

@@ -15,7 +15,9 @@ pub const RESET: &str = "reset";
 
 /// The command that installs another bundle.
 pub const UPGRADE: &str = "upgrade";
-/// The command that returns to the bundle before an upgrade.
+/// The command that changes the settings of a node.
+pub const APPLY: &str = "apply";
+/// The command that returns to what was before an upgrade or a change of settings.
 pub const ROLLBACK: &str = "rollback";
 /// The command that removes old bundles.
 pub const PRUNE: &str = "prune";
@@ -81,6 +83,9 @@ impl Run {
             UPGRADE => {
                 "run it again with the appliance of the new version, or go back: `appliance rollback`"
                     .to_owned()
+            }
+            APPLY => {
+                "run it again with the same file: `appliance apply FILE`, or go back: `appliance rollback`".to_owned()
             }
             _ => format!("run it again: `appliance {command}`"),
         };

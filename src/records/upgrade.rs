@@ -1,4 +1,5 @@
-//! The last upgrade of a node: from what to what, how far it is, and what was there before. Pure.
+//! The last upgrade of a node, or change of its settings: from what to what, how far it is, and what was there before.
+//! Pure.
 //!
 //! The record exists from before the first change. With it, a run that was cut goes on or goes back, and `appliance
 //! rollback` goes back later.
@@ -38,6 +39,9 @@ pub struct UpgradeRecord {
     pub from: State,
     /// The node after it.
     pub to: State,
+    /// SHA-256 of the file of settings that it brings; `None` if it brings a bundle.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub settings: Option<Sha256>,
     /// How far it is.
     pub stage: Stage,
     /// When it began.
@@ -103,22 +107,48 @@ impl UpgradeRecord {
         self.has_program.then(|| self.copy_of(PROGRAM))
     }
 
-    /// Whether it leads to the node `to`, and has not gone back.
-    pub fn leads_to(&self, to: &State) -> bool {
+    /// Whether it leads to the node `to` with these settings, and has not gone back. `None` if a bundle comes.
+    pub fn leads_to(&self, to: &State, settings: Option<&Sha256>) -> bool {
         matches!(self.stage, Stage::UnderWay | Stage::Done)
             && (&self.to.digest, &self.to.appliance) == (&to.digest, &to.appliance)
+            && self.settings.as_ref() == settings
+    }
+
+    /// What it is, in words.
+    pub fn words(&self) -> String {
+        match self.settings {
+            None => format!("the upgrade to {}", self.to.words()),
+            Some(_) => "the change of settings".to_owned(),
+        }
+    }
+
+    /// What the node had before, in words.
+    pub fn former(&self) -> String {
+        match self.settings {
+            None => self.from.words(),
+            Some(_) => "its former settings".to_owned(),
+        }
     }
 
     /// What to tell about it, if it is not done.
     pub fn told(&self) -> Option<String> {
         let (from, to) = (self.from.words(), self.to.words());
+        let is_of_settings = self.settings.is_some();
         match self.stage {
             Stage::Done => None,
+            Stage::UnderWay if is_of_settings => Some(
+                "the change of settings is not finished; run `appliance apply FILE` again with the same file, or go \
+                 back: `appliance rollback`"
+                    .to_owned(),
+            ),
             Stage::UnderWay => Some(format!(
                 "the upgrade from {from} to {to} is not finished; run the appliance of {} again: `upgrade`, or go back: \
                  `appliance rollback`",
                 self.to.bundle
             )),
+            Stage::GoingBack | Stage::Back if is_of_settings => Some(
+                "the return to the former settings is not finished; run it again: `appliance rollback`".to_owned(),
+            ),
             Stage::GoingBack | Stage::Back => Some(format!(
                 "the rollback from {to} to {from} is not finished; run it again: `appliance rollback`"
             )),

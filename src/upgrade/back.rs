@@ -47,10 +47,13 @@ impl Rollback {
     /// Checks whether the node can go back. Writes nothing.
     ///
     /// # Errors
-    /// [`Refused`] if there was no upgrade, if the former bundle is gone, or if its etcd cannot read the data any more.
+    /// [`Refused`] if there was no upgrade and no change of settings, if the former bundle is gone, or if its etcd cannot read the data any more.
     pub fn prepare(root: Root, runner: &'static dyn Runner) -> Result<Rollback> {
         let record = records::upgrade(&root)?.ok_or_else(|| {
-            Refused::new("there is no upgrade to go back from on this machine".to_owned())
+            Refused::new(
+                "there is no upgrade to go back from on this machine, and no change of settings"
+                    .to_owned(),
+            )
         })?;
         let manifest = installed_manifest(&root, &record.from).map_err(|_| {
             let from = record.from.words();
@@ -73,6 +76,11 @@ impl Rollback {
     /// The node to which it leads.
     pub fn former(&self) -> &State {
         &self.back.record.from
+    }
+
+    /// What it undoes, and what the node then has again, in words.
+    pub fn words(&self) -> (String, String) {
+        (self.back.record.words(), self.back.record.former())
     }
 
     /// The node that it leaves.
@@ -105,7 +113,7 @@ impl Rollback {
         }
         former::forget(&self.root, record)?;
         drop(lock);
-        log::info!("the node went back to {}", record.from.words());
+        log::info!("the node went back to {}", record.former());
         if !self.root.is_live() {
             return Ok(None);
         }

@@ -1,5 +1,5 @@
-//! Another bundle for an installed node: `install` of it, with checks before, an order, a wait for health, and a way
-//! back.
+//! Another bundle or other settings for an installed node: `install` of them, with checks before, an order, a wait for
+//! health, and a way back.
 
 use std::time::Duration;
 
@@ -7,16 +7,16 @@ use anyhow::{Context, Result, anyhow, bail};
 use time::OffsetDateTime;
 
 use crate::apply::{former, leftovers};
+use crate::digest::Sha256;
 use crate::enroll::Joining;
 use crate::install::{Machine, Planned};
 use crate::nodespec::{Profile, Refused};
-use crate::observe::{records, versions};
-use crate::paths::PROGRAM;
-use crate::plan::Plan;
+use crate::observe::{records, versions, writable};
+use crate::paths::{CONFIG, PROGRAM};
 use crate::preflight::Ignored;
 use crate::preflight::skew;
 use crate::preflight::stays::Field;
-use crate::records::run::UPGRADE;
+use crate::records::run::{APPLY, UPGRADE};
 use crate::records::state::State;
 use crate::records::upgrade::{Stage, UpgradeRecord};
 use crate::status::{InstalledNode, Overall, Report, until_healthy};
@@ -28,12 +28,14 @@ mod cluster;
 mod follower;
 mod outlook;
 mod prune;
+pub mod settings;
 
 pub use back::{Rollback, is_going_back};
 pub use cluster::{AtOnce, Leader, stop};
 pub use follower::Follower;
 pub use outlook::{Changed, Outlook};
 pub use prune::{Old, OldImage, Prune};
+pub use settings::NewSettings;
 
 /// How long a worker tries to reach a master for a certificate that the new version needs.
 const JOINING: Duration = Duration::from_secs(600);
@@ -48,7 +50,7 @@ pub struct Wanted<'a> {
     pub ignored: &'a [Ignored],
     /// What may change about the node.
     pub change: &'a [Field],
-    /// Upgrade a node that is not healthy, too.
+    /// Change a node that is not healthy, too.
     pub force: bool,
     /// Upgrade a master without a new backup, too.
     pub without_backup: bool,
@@ -58,9 +60,11 @@ pub struct Wanted<'a> {
     pub patience: Patience,
 }
 
-/// An upgrade that was checked. Nothing is written yet.
+/// An upgrade, or a change of settings, that was checked. Nothing is written yet.
 pub struct Upgrade<'a> {
     machine: &'a Machine,
+    /// The new settings; `None` if a bundle comes.
+    settings: Option<&'a NewSettings>,
     wanted: Wanted<'a>,
     /// The node before.
     pub from: State,
@@ -69,9 +73,11 @@ pub struct Upgrade<'a> {
     /// What changes, and what it means.
     pub outlook: Outlook,
     /// The changes, in order.
-    pub plan: Plan,
+    pub planned: Planned,
     /// Whether there is anything to do.
     pub is_needed: bool,
+    /// Whether an interrupted run has begun it.
+    is_begun: bool,
 }
 
 impl<'a> Upgrade<'a> {
@@ -81,39 +87,80 @@ impl<'a> Upgrade<'a> {
     /// [`Refused`] if an upgrade to something else is under way, if the versions do not fit, if the machine lacks
     /// something, or if the node is not healthy.
     pub fn prepare(machine: &'a Machine, wanted: Wanted<'a>) -> Result<Upgrade<'a>> {
-        let root = &machine.root;
-        let state = records::state(root)?.context("this machine is not a node")?;
-        let to = machine.state();
-        let begun = begun(records::upgrade(root)?, &to)?;
+        let state = records::state(&machine.root)?.context("this machine is not a node")?;
         let manifest = machine.payload.manifest();
-        let versions = versions::read(root, machine.runner, &state, manifest)?;
+        let versions = versions::read(&machine.root, machine.runner, &state, manifest)?;
         let problems = skew::of_upgrade(&versions);
         if !problems.is_empty() {
             bail!(Refused { problems });
         }
-        machine.check_installed(wanted.change)?;
-        let planned = machine.fit_plan(&machine.identity(Joining::Pretended)?, wanted.ignored)?;
-        let from = begun.as_ref().map_or(&state, |record| &record.from);
-        let is_needed = begun.is_some() || !planned.plan.is_empty() || state != to;
-        if is_needed && begun.is_none() && !wanted.force {
-            check_health(machine, &state)?;
+        let upgrade = Upgrade::planned(machine, &state, None, wanted)?;
+        if upgrade.is_needed && !upgrade.is_begun && !wanted.without_backup {
+            check_backup(machine, &upgrade.from)?;
         }
-        if is_needed && begun.is_none() && !wanted.without_backup {
-            check_backup(machine, &state)?;
+        Ok(upgrade)
+    }
+
+    /// Checks whether the node of `machine` may get the `settings` with which its specification was made, and plans.
+    /// Writes nothing.
+    ///
+    /// # Errors
+    /// [`Refused`] if something else is under way, if they would make another node of it or have no effect, if the
+    /// machine lacks something, or if the node is not healthy.
+    pub fn of_settings(
+        machine: &'a Machine,
+        settings: &'a NewSettings,
+        wanted: Wanted<'a>,
+    ) -> Result<Upgrade<'a>> {
+        let state = records::state(&machine.root)?.context("this machine is not a node")?;
+        settings.check(machine, &state)?;
+        let upgrade = Upgrade::planned(machine, &state, Some(settings), wanted)?;
+        if upgrade.is_needed && !upgrade.is_begun && settings.are_in_place(&machine.root)? {
+            bail!(Refused::new(format!(
+                "{CONFIG} has these settings already, so nobody knows the former ones, to which the node could go back; \
+                 run `appliance install`, or give the new settings in another file"
+            )));
+        }
+        Ok(upgrade)
+    }
+
+    fn planned(
+        machine: &'a Machine,
+        state: &State,
+        settings: Option<&'a NewSettings>,
+        wanted: Wanted<'a>,
+    ) -> Result<Upgrade<'a>> {
+        let root = &machine.root;
+        let to = machine.state();
+        let digest = settings.map(NewSettings::digest);
+        let begun = begun(records::upgrade(root)?, &to, digest.as_ref())?;
+        machine.check_installed(wanted.change)?;
+        let identity = machine.identity(Joining::Pretended)?;
+        let planned = ordered(
+            machine,
+            settings,
+            machine.fit_plan(&identity, wanted.ignored)?,
+        )?;
+        let from = begun.as_ref().map_or(state, |record| &record.from);
+        let is_needed = begun.is_some() || !planned.plan.is_empty() || *state != to;
+        if is_needed && begun.is_none() && !wanted.force {
+            check_health(machine, state)?;
         }
         let before = versions::etcd_installed(root, from);
         Ok(Upgrade {
             outlook: Outlook::of(machine, from, &planned.plan, before.as_deref())?,
             machine,
+            settings,
             wanted,
             from: from.clone(),
             to,
-            plan: planned.plan.of_upgrade(machine.payload.digest().as_str()),
+            planned,
             is_needed,
+            is_begun: begun.is_some(),
         })
     }
 
-    /// Upgrades the node. Returns its report; `None` if the root is a directory, where nothing runs.
+    /// Changes the node. Returns its report; `None` if the root is a directory, where nothing runs.
     ///
     /// # Errors
     /// If a change fails, or if the node is not healthy within the limit. Then it has gone back, and the error says what
@@ -125,8 +172,10 @@ impl<'a> Upgrade<'a> {
         self.machine.check_installed(self.wanted.change)?;
         let identity = self.machine.identity(Joining::Now(Some(JOINING)))?;
         let planned = self.machine.fit_plan(&identity, self.wanted.ignored)?;
-        let planned = planned.only(|plan| plan.of_upgrade(self.machine.payload.digest().as_str()));
-        let record = former::keep(root, &self.from, &self.to, &planned.plan)?;
+        let planned = ordered(self.machine, self.settings, planned)?;
+        let settings = self.settings.map(NewSettings::digest);
+        let nodes = (&self.from, &self.to);
+        let record = former::keep(root, nodes, settings.as_ref(), &planned.plan)?;
         let changed = self.change(&planned);
         drop(lock);
         let report = match changed {
@@ -139,12 +188,16 @@ impl<'a> Upgrade<'a> {
                 former::note(root, &record, Stage::Done)?;
                 Ok(report)
             }
-            Err(error) => Err(self.gone_back(&error)),
+            Err(error) => Err(self.gone_back(&record, &error)),
         }
     }
 
     fn change(&self, planned: &Planned) -> Result<()> {
-        self.machine.apply(planned, UPGRADE)?;
+        let command = match self.settings {
+            None => UPGRADE,
+            Some(_) => APPLY,
+        };
+        self.machine.apply(planned, command)?;
         self.machine.note(planned)?;
         log::info!(
             "{} changes made: {}",
@@ -172,34 +225,44 @@ impl<'a> Upgrade<'a> {
     }
 
     /// Goes back, and tells what failed.
-    fn gone_back(&self, error: &anyhow::Error) -> anyhow::Error {
-        let to = self.to.words();
-        log::error!("the upgrade to {to} failed: {error:#}; going back");
+    fn gone_back(&self, record: &UpgradeRecord, error: &anyhow::Error) -> anyhow::Error {
+        let (what, former) = (record.words(), record.former());
+        log::error!("{what} failed: {error:#}; going back");
         let machine = self.machine;
         let went = Rollback::prepare(machine.root.clone(), machine.runner)
             .and_then(|rollback| rollback.run(self.wanted.limit, Patience::Endless));
-        let from = self.from.words();
         match went {
             Ok(report)
                 if report
                     .as_ref()
                     .is_none_or(|r| r.overall == Overall::Healthy) =>
             {
-                anyhow!(
-                    "the upgrade to {to} failed, and the node went back to {from}; what failed: {error:#}"
-                )
+                anyhow!("{what} failed, and the node went back to {former}; what failed: {error:#}")
             }
             Ok(report) => anyhow!(
-                "the upgrade to {to} failed, and the node went back to {from}, but it is not healthy: {}; what failed: \
+                "{what} failed, and the node went back to {former}, but it is not healthy: {}; what failed: \
                  {error:#}; see `appliance status`",
                 report.as_ref().map(problems).unwrap_or_default().join("; ")
             ),
             Err(why) => anyhow!(
-                "the upgrade to {to} failed: {error:#}; the node could not go back to {from}: {why:#}; run `appliance \
-                 rollback`, or the upgrade again"
+                "{what} failed: {error:#}; the node could not go back to {former}: {why:#}; run `appliance \
+                 rollback`, or the same command again"
             ),
         }
     }
+}
+
+/// The changes in the order of an upgrade, or after the new settings.
+fn ordered(machine: &Machine, settings: Option<&NewSettings>, planned: Planned) -> Result<Planned> {
+    let plan = match settings {
+        None => planned.plan.of_upgrade(machine.payload.digest().as_str()),
+        Some(settings) => {
+            let plan = settings.before(&machine.root, planned.plan)?;
+            writable::check(&machine.root, &plan)?;
+            plan
+        }
+    };
+    Ok(Planned { plan, ..planned })
 }
 
 /// Removes what a run left that was interrupted at its end: then there is nothing else to do.
@@ -208,11 +271,16 @@ pub fn tidy(root: &Root, patience: Patience) -> Result<()> {
     leftovers::remove(root)
 }
 
-/// The record of an upgrade to `to` that was begun. Refuses to begin one while another one is not finished.
-fn begun(record: Option<UpgradeRecord>, to: &State) -> Result<Option<UpgradeRecord>> {
+/// The record of an upgrade to `to`, or to these `settings`, that was begun. Refuses to begin one while another one is not
+/// finished.
+fn begun(
+    record: Option<UpgradeRecord>,
+    to: &State,
+    settings: Option<&Sha256>,
+) -> Result<Option<UpgradeRecord>> {
     let record = record.filter(|record| record.stage != Stage::Done);
     match record {
-        Some(record) if record.leads_to(to) => Ok(Some(record)),
+        Some(record) if record.leads_to(to, settings) => Ok(Some(record)),
         Some(record) => bail!(Refused {
             problems: record.told().into_iter().collect(),
         }),
@@ -220,7 +288,7 @@ fn begun(record: Option<UpgradeRecord>, to: &State) -> Result<Option<UpgradeReco
     }
 }
 
-/// Refuses a node that has problems already: nobody could tell afterwards what the upgrade has done.
+/// Refuses a node that has problems already: nobody could tell afterwards what the change has done.
 fn check_health(machine: &Machine, state: &State) -> Result<()> {
     if !machine.root.is_live() {
         return Ok(());
@@ -232,7 +300,7 @@ fn check_health(machine: &Machine, state: &State) -> Result<()> {
     }
     let mut all = problems(&report);
     all.push(format!(
-        "the node is not healthy before the upgrade; repair it first: `{PROGRAM} status`, or add `--force`"
+        "the node is not healthy before the change; repair it first: `{PROGRAM} status`, or add `--force`"
     ));
     bail!(Refused { problems: all })
 }
@@ -281,8 +349,9 @@ fn problems(report: &Report) -> Vec<String> {
     services.chain(images).chain(certificates).collect()
 }
 
-/// What an installation does about an upgrade that a power cut stopped, when it knows how the node is: `report`, if it
-/// was waited for. The upgrade is done, or goes back.
+/// What an installation does about an upgrade, or a change of settings, that a power cut stopped, when it knows how the
+/// node is: `report`, if it was waited for. The change is done, or goes back. Settings that were not in place yet are not
+/// judged: nothing was changed.
 ///
 /// # Errors
 /// If the node is not healthy: it went back, or could not.
@@ -292,10 +361,16 @@ pub fn after_installation(
     limit: Duration,
 ) -> Result<()> {
     let root = &machine.root;
-    let to = machine.state();
-    let record = records::upgrade(root)?;
-    let record = record.filter(|record| record.stage == Stage::UnderWay && record.leads_to(&to));
-    let (Some(record), Some(report)) = (record, report) else {
+    let Some(record) = records::upgrade(root)?.filter(|record| record.stage == Stage::UnderWay)
+    else {
+        return Ok(());
+    };
+    let settings = match record.settings {
+        None => None,
+        Some(_) => settings::in_place(root)?,
+    };
+    let leads_here = record.leads_to(&machine.state(), settings.as_ref());
+    let Some(report) = report.filter(|_| leads_here) else {
         return Ok(());
     };
     if report.overall == Overall::Healthy {
@@ -305,8 +380,8 @@ pub fn after_installation(
     let problems = problems(report).join("; ");
     Rollback::prepare(root.clone(), machine.runner)?.run(limit, Patience::Endless)?;
     bail!(
-        "the upgrade to {} failed, and the node went back to {}; what failed: {problems}",
-        to.words(),
-        record.from.words()
+        "{} failed, and the node went back to {}; what failed: {problems}",
+        record.words(),
+        record.former()
     )
 }

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod addons;
+mod apply;
 mod at_work;
 mod backup;
 mod balance;

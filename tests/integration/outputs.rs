@@ -257,6 +257,13 @@ fn of_roots() -> Documents {
         let mut upgrade = machine.command("upgrade", &newer, &[flag, "-o", "json"]);
         documents.add(name, &upgrade.output().unwrap());
     }
+    let settings = machine.root().join("new.yaml");
+    machine.put("new.yaml", "role: master\nlogLevel: 4\n");
+    for flag in ["--dry-run", "--yes"] {
+        let file = settings.to_str().unwrap();
+        let mut apply = machine.command("apply", &newer, &[file, flag, "-o", "json"]);
+        documents.add("apply", &apply.output().unwrap());
+    }
     documents.run("prune", &[&["prune", "--yes"], &at_root[..]].concat());
     documents.run("rollback", &[&["rollback", "--yes"], &at_root[..]].concat());
 

@@ -237,6 +237,7 @@ pub fn prepared(machine: &Machine, set: &[&str]) -> Installed {
             set: set.iter().map(|&setting| setting.to_owned()).collect(),
             config: None,
             sources: vec![appliance::metadata::Source::Directory(metadata)],
+            content: None,
             patience: Duration::ZERO,
         },
     };

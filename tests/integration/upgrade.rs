@@ -176,9 +176,8 @@ fn what_someone_changed_after_the_upgrade_stays_and_so_do_newer_keys() {
     let shown = at_root(&machine, &["rollback", "--dry-run"]);
     assert_eq!(shown.status.code(), Some(7), "{}", said(&shown));
     assert!(
-        said(&shown).contains(
-            "someone changed it after the upgrade: /etc/systemd/system/kube-calico.service"
-        ),
+        said(&shown)
+            .contains("someone changed it afterwards: /etc/systemd/system/kube-calico.service"),
         "{}",
         said(&shown)
     );
@@ -321,7 +320,7 @@ fn a_node_whose_upgrade_fails_goes_back_by_itself() {
     let refused = inside("/appliance-new", &arguments);
     assert_eq!(refused.status.code(), Some(2), "{}", said(&refused));
     assert!(
-        said(&refused).contains("not healthy before the upgrade"),
+        said(&refused).contains("not healthy before the change"),
         "{}",
         said(&refused)
     );

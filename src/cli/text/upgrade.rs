@@ -29,6 +29,26 @@ appliance that the authority of the cluster signed for this node.
 
 More: appliance help upgrade";
 
+pub const APPLY: &str = "\
+Examples:
+  cp /etc/appliance/config.yaml new.yaml   # then edit new.yaml
+  appliance apply new.yaml --dry-run       # what changes, and what restarts
+  appliance apply new.yaml
+  appliance apply new.yaml --yes -o json
+  appliance rollback                       # back to the former settings
+
+The file has all settings, not only those that change. The former file stays as
+/etc/appliance/config.yaml.appliance-old. What an installed node keeps (role,
+name, address, ranges, masters) is refused: see `appliance install --change`.
+Server properties win over the file, and the file wins over user-data.
+
+Exit codes: 0 done, or nothing to do; 1 it failed, and the node went back, or
+could not: the output says which; 2 refused, nothing was changed; 4 there is no
+node; 5 another run is changing this machine; 7 with --dry-run: something would
+change.
+
+More: appliance help install";
+
 pub const ROLLBACK: &str = "\
 Examples:
   appliance rollback --dry-run

@@ -47,7 +47,8 @@ pub fn planned(planned: &Planned, new_files: NewFiles) {
     );
 }
 
-fn change(file: &PlannedFile) {
+/// Prints the change of a file.
+pub fn change(file: &PlannedFile) {
     match (&file.diff, file.not_shown) {
         (_, Some(why)) => say!("{}: {}\n", file.path, why.words()),
         (Some(diff), None) if diff.is_empty() => {

@@ -2,9 +2,11 @@
 
 use indicatif::HumanBytes;
 
+use super::plan::change;
 use super::report_text;
-use crate::commands::documents::{Pruned, RolledBack, Upgraded};
+use crate::commands::documents::{Applied, Pruned, RolledBack, Upgraded};
 use crate::join::rollout::{Progress, Stage, Standing};
+use crate::paths::CONFIG;
 use crate::sys::out::say;
 use crate::sys::progress::escaped;
 
@@ -30,13 +32,14 @@ pub fn planned(upgrade: &Upgraded) {
     for step in &upgrade.steps {
         say!("  {step}");
     }
-    if !upgrade.outlook.restarts.is_empty() {
-        say!(
-            "What restarts, in this order: {}",
-            upgrade.outlook.restarts.join(", ")
-        );
+    meaning(&upgrade.outlook.restarts, &upgrade.outlook.notes);
+}
+
+fn meaning(restarts: &[String], notes: &[String]) {
+    if !restarts.is_empty() {
+        say!("What restarts, in this order: {}", restarts.join(", "));
     }
-    for note in &upgrade.outlook.notes {
+    for note in notes {
         say!("{note}.");
     }
 }
@@ -52,19 +55,54 @@ pub fn done(upgrade: &Upgraded) {
     }
 }
 
+/// What new settings change, before the question.
+pub fn settings(applied: &Applied) {
+    if !applied.changed {
+        say!(
+            "nothing to change: {} has these settings already",
+            applied.node
+        );
+        return;
+    }
+    for file in applied
+        .files
+        .iter()
+        .filter(|file| !file.new || file.path == CONFIG)
+    {
+        change(file);
+    }
+    say!("New settings for {}. These steps:", applied.node);
+    for step in &applied.steps {
+        say!("  {step}");
+    }
+    meaning(&applied.restarts, &applied.notes);
+}
+
+/// How the node is with its new settings.
+pub fn applied(applied: &Applied) {
+    if let Some(report) = &applied.status {
+        report_text(report);
+    }
+    say!("{} has the new settings.", applied.node);
+    if let Some(former) = &applied.former {
+        say!("The former ones are in {former}; to go back to them: `appliance rollback`");
+    }
+}
+
 /// What a rollback does, before the question.
 pub fn back(rollback: &RolledBack) {
-    let (from, to) = (rollback.from.words(), rollback.to.words());
+    let node = &rollback.to.node;
     say!(
-        "Rollback of {}:\n  from {from}\n  to   {to}",
-        rollback.to.node
+        "Rollback of {}:\n  {node} gets back {}",
+        rollback.undoes,
+        rollback.former
     );
     say!("These steps:");
     for step in &rollback.steps {
         say!("  {step}");
     }
     for path in &rollback.stays {
-        say!("This stays, because someone changed it after the upgrade: {path}");
+        say!("This stays, because someone changed it afterwards: {path}");
     }
     say!("Keys and certificates stay as they are.");
 }
@@ -74,7 +112,7 @@ pub fn went_back(rollback: &RolledBack) {
     if let Some(report) = &rollback.status {
         report_text(report);
     }
-    say!("The node went back to {}.", rollback.to.words());
+    say!("The node went back to {}.", rollback.former);
 }
 
 /// The bundles and images that go.

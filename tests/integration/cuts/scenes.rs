@@ -25,7 +25,7 @@ use crate::workshop::Workshop;
 pub type Named = (&'static str, fn() -> Scene);
 
 /// Every scene.
-pub const ALL: [Named; 24] = [
+pub const ALL: [Named; 25] = [
     ("install master", || install(MASTER, &[])),
     ("install master simple", || install(MASTER, SIMPLE)),
     ("install single", || install(SINGLE, &[])),
@@ -35,6 +35,7 @@ pub const ALL: [Named; 24] = [
     ("install joining worker", joining),
     ("install again", again),
     ("upgrade", upgrade),
+    ("apply", apply),
     ("rollback", rollback),
     ("backup", backups::backup),
     ("restore", backups::restore),
@@ -199,6 +200,24 @@ fn installed() -> Machine {
 
 fn upgrade() -> Scene {
     of_machine(installed(), upgrading)
+}
+
+/// An installed master that gets other settings than those in its file.
+fn apply() -> Scene {
+    let machine = installed();
+    machine.put("etc/appliance/config.yaml", "role: master\n");
+    machine.put("new.yaml", "role: master\ndefaultDeny: on\nlogLevel: 4\n");
+    of_machine(machine, |root, metadata| {
+        let mut command = appliance();
+        command.arg("apply").arg(root.join("new.yaml")).arg("--yes");
+        command
+            .arg("--root")
+            .arg(root)
+            .arg("--metadata-dir")
+            .arg(metadata);
+        command.arg("--payload").arg(bed::appliance());
+        command
+    })
 }
 
 /// Run again after its end, it finds nothing to go back from.

@@ -22,6 +22,7 @@ const ONLY_PARSED: &[(&str, &str)] = &[
     ("appliance install ", "this machine would become a node"),
     ("appliance convert ", "this machine would have to be a node"),
     ("appliance upgrade", "a node"),
+    ("appliance apply", "a node"),
     ("appliance rollback", "a node"),
     ("appliance prune", "a node"),
     ("appliance plan", "this machine would have to be a server"),
