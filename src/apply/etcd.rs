@@ -1,15 +1,17 @@
 //! How a member joins etcd's cluster: together with the others when the cluster starts for the
 //! first time, or as the replacement of a member that lost its data.
 
+use core::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use serde_json::json;
 
-use crate::clients::etcd::{Member, change, known_members, peer_url};
+use crate::clients::etcd::{Member, change, known_members, move_member, peer_url};
 use crate::clients::mtls;
 use crate::components::ETCD_CERTIFICATE;
 use crate::desired::EtcdMember;
+use crate::nodespec::Profile;
 use crate::sys::retry::transient;
 use crate::sys::root::Root;
 use crate::sys::waiting::awaited;
@@ -18,6 +20,8 @@ use crate::sys::waiting::awaited;
 const ANSWER: Duration = Duration::from_secs(5);
 /// How long to wait for the other members.
 const PATIENCE: Duration = Duration::from_secs(900);
+/// How long to wait until etcd takes a new address.
+const MOVED: Duration = Duration::from_secs(300);
 /// The longest pause between two attempts.
 const PAUSE: Duration = Duration::from_secs(5);
 /// How long the founding master looks for others before it starts alone.
@@ -105,6 +109,21 @@ pub fn prepare(root: &Root, member: &EtcdMember) -> Result<Entry> {
             Err(_) if member.founds && began.elapsed() > ALONE => Ok(new()),
             Err(error) => Err(transient(error)),
         }
+    })
+}
+
+/// Tells etcd's cluster the new address of the master called `name`, as soon as a member answers: one of the `others`, or
+/// itself. Until then the others look for it where it was.
+pub fn announce(
+    root: &Root,
+    profile: Profile,
+    (name, address): (&str, Ipv4Addr),
+    others: &[Ipv4Addr],
+) -> Result<()> {
+    let through: Vec<Ipv4Addr> = others.iter().copied().chain([address]).collect();
+    log::info!("tell etcd the new address of its member {name}: {address}");
+    awaited("etcd", MOVED, PAUSE, || {
+        move_member(root, profile, (name, address), &through).map_err(transient)
     })
 }
 

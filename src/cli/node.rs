@@ -146,8 +146,8 @@ pub struct Wanted {
 
     /// Change this about an installed node: name, address, masters or trust; you can repeat this option
     ///
-    /// Without it, an installed node keeps them, whatever the settings say. `name` and `address` are for
-    /// workers only; the worker needs a token. `masters` changes the list of masters, which get the keys of
+    /// Without it, an installed node keeps them, whatever the settings say. `name` is for workers only. A worker needs a
+    /// token for both. When `address` changes on a master, etcd is told. `masters` changes the list of masters, which get the keys of
     /// the cluster. `trust` gives a master of an older version the authority of etcd.
     #[arg(long, value_name = "FIELD")]
     pub change: Vec<Field>,

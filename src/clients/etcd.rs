@@ -90,6 +90,41 @@ pub fn remove_member(root: &Root, others: &[Ipv4Addr], id: &str) -> Result<()> {
     })
 }
 
+/// Tells the cluster that the others reach the member called `name` at `address` now, through the first member of the
+/// addresses `through` that answers. Changes nothing if the cluster knows it.
+///
+/// # Errors
+/// If no member answers, if there is no such member, or if the cluster has no majority.
+pub fn move_member(
+    root: &Root,
+    profile: Profile,
+    (name, address): (&str, Ipv4Addr),
+    through: &[Ipv4Addr],
+) -> Result<()> {
+    #[derive(Deserialize)]
+    struct Listed {
+        members: Vec<Member>,
+    }
+    let (scheme, client) = reach(root, profile, CHANGE)?;
+    let wanted = format!("{scheme}://{address}:{ETCD_PEERS}");
+    at_any(through, |member| {
+        let url = format!("{scheme}://{member}:{ETCD_CLIENTS}/v2/members");
+        let listed: Listed = serde_json::from_str(&http::send(client.get(&url))?.text()?)
+            .context("the member list of etcd is not valid")?;
+        let own = listed.members.iter().find(|member| member.name == name);
+        let own = own.with_context(|| format!("etcd has no member {name}"))?;
+        if own.peer_urls == [wanted.as_str()] {
+            return Ok(());
+        }
+        let change = client
+            .put(format!("{url}/{}", own.id))
+            .header("content-type", "application/json")
+            .body(json!({ "peerURLs": [wanted] }).to_string());
+        http::send(change).map(drop)
+    })
+    .with_context(|| format!("etcd does not know the new address {address} of its member {name}"))
+}
+
 /// Asks the members in turn until one answers `ask` with success.
 fn at_any<T>(others: &[Ipv4Addr], ask: impl Fn(Ipv4Addr) -> Result<T>) -> Result<T> {
     let mut failures = Vec::new();

@@ -121,6 +121,8 @@ pub struct Desired {
     pub tokens: Vec<JoinToken>,
     /// Services, in starting order.
     pub services: Vec<RunningService>,
+    /// Where the kubelet reaches the API server, if it writes its kubeconfig itself.
+    pub kubelet_server: Option<String>,
     /// Its member of etcd, if there are several.
     pub etcd: Option<EtcdMember>,
     /// The objects to apply as soon as the cluster's API answers.
@@ -184,6 +186,7 @@ impl Desired {
                 .filter(|_| has_join)
                 .into_iter()
                 .collect(),
+            kubelet_server: kubelet_server(sources.spec),
             etcd: etcd_member(sources.spec),
             objects: objects(&files),
             images: images(sources),
@@ -225,6 +228,10 @@ fn directories(spec: &NodeSpec) -> Vec<Directory> {
             mode,
         })
         .collect()
+}
+
+fn kubelet_server(spec: &NodeSpec) -> Option<String> {
+    (spec.tls() && spec.role.is_worker()).then(|| values::api_server(spec))
 }
 
 fn etcd_member(spec: &NodeSpec) -> Option<EtcdMember> {

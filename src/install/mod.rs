@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Result;
 use time::OffsetDateTime;
 
-use crate::apply::{Executor, brought, records as notes, written};
+use crate::apply::{Executor, brought, etcd, records as notes, written};
 use crate::bundle::manifest::Component;
 use crate::bundle::payload::Payload;
 use crate::bundle::{repack, unpack};
@@ -24,7 +24,7 @@ use crate::observe::user::check_user;
 use crate::observe::workloads::{self, Place};
 use crate::observe::writable;
 use crate::observe::{self, records, trace};
-use crate::paths::{BUNDLES, PROGRAM, STATE};
+use crate::paths::{BUNDLES, ETCD_MEMBER_DATA, PROGRAM, STATE};
 use crate::plan::{Plan, Step};
 use crate::preflight::facts::Wanted;
 use crate::preflight::stays::{Field, node_stays};
@@ -147,6 +147,7 @@ impl Machine {
                 return Err(Refused::new(copied).into());
             }
             node_stays(&installed, &self.spec, change)?;
+            self.check_address(&installed)?;
         }
         enroll::refuse_foreign(&self.context())?;
         enroll::refuse_lost(&self.context(), change.contains(&Field::Trust))
@@ -346,7 +347,38 @@ impl Machine {
             brought::note(&self.root, self.runner, &planned.plan)?;
         }
         self.carry_out(&planned.plan, &planned.docker, Some(command))?;
+        self.announce_address()?;
         written::note_present(&self.root, &planned.record)
+    }
+
+    /// Tells etcd a new address of this master, before the record says that the node has it: a run that is cut before is
+    /// run again.
+    fn announce_address(&self) -> Result<()> {
+        let spec = &self.spec;
+        let before = records::state(&self.root)?.map(|state| state.address);
+        let has_moved = before.is_some_and(|before| before != spec.address.to_string());
+        if !(has_moved && spec.role.is_master() && self.root.is_live()) {
+            return Ok(());
+        }
+        let (own, others) = ((&**spec.name, *spec.address), spec.other_masters());
+        etcd::announce(&self.root, *spec.profile, own, &others)
+    }
+
+    /// Refuses another address for a master whose etcd does not run here: its cluster has to be told.
+    fn check_address(&self, installed: &Installed) -> Result<(), Refused> {
+        let spec = &self.spec;
+        let moves = spec.role.is_master() && installed.address != spec.address.to_string();
+        let has_data = self
+            .root
+            .exists(ETCD_MEMBER_DATA)
+            .map_err(Refused::because)?;
+        match moves && has_data && !self.root.is_live() {
+            true => Err(Refused::new(
+                "the address of a master with data changes only on the running machine, whose etcd has to be told: boot \
+                 it, and run `appliance install --change address` there",
+            )),
+            false => Ok(()),
+        }
     }
 
     fn carry_out(&self, plan: &Plan, docker: &Docker, command: Option<&str>) -> Result<()> {

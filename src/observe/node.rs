@@ -43,6 +43,10 @@ pub fn observe(desired: &Desired, observer: &Observer<'_>) -> Result<Current> {
         started_with: records::started_with(root)?,
         tokens: tokens.all()?.into_keys().collect(),
         any_live_token: tokens.any_live(OffsetDateTime::now_utc())?,
+        kubelet_kubeconfig: match desired.kubelet_server {
+            Some(_) => root.read(paths::KUBELET_KUBECONFIG)?,
+            None => None,
+        },
         etcd_has_data: root.exists(paths::ETCD_MEMBER_DATA)?,
         ..Current::default()
     };

@@ -16,6 +16,7 @@ use crate::removal;
 
 mod block;
 mod diff;
+mod kubelet;
 mod shown;
 pub mod upgrade;
 
@@ -88,6 +89,8 @@ pub struct Current {
     pub tokens: BTreeSet<TokenId>,
     /// Whether any token is valid.
     pub any_live_token: bool,
+    /// The kubeconfig that the kubelet wrote for itself, if it has.
+    pub kubelet_kubeconfig: Option<Vec<u8>>,
     /// Whether its member of etcd has data.
     pub etcd_has_data: bool,
     /// The running system; `None` if the root is a directory that is being prepared.
@@ -212,6 +215,7 @@ impl Plan {
         }
         steps.extend(directories(desired, current));
         steps.extend(desired.files.iter().flat_map(|file| write(file, current)));
+        steps.extend(kubelet::pointed(desired, current));
         steps.extend(links(desired, current));
         let units_changed = steps.iter().any(changes_units);
         let new = |token: &&JoinToken| !current.tokens.contains(&token.id);
@@ -421,7 +425,10 @@ fn services(desired: &Desired, current: &Current, live: &Live, any_token: bool) 
         if service.may_end && !any_token {
             continue;
         }
+        let is_pointed =
+            service.name == kubelet::KUBELET && kubelet::pointed(desired, current).is_some();
         let as_desired = current.started_with.get(service.name) == Some(&service.inputs)
+            && !is_pointed
             && !was_changed(service, desired, current);
         if !(running && as_desired) {
             steps.push(Step::Start {
@@ -478,6 +485,7 @@ impl Step {
 
     fn is_of_renewal(&self) -> bool {
         match self {
+            Step::WriteFile { path, .. } if path == paths::KUBELET_KUBECONFIG => true,
             Step::WriteFile { purpose, .. } | Step::KeepCopy { purpose, .. } => {
                 *purpose == Purpose::Identity
             }

@@ -74,11 +74,10 @@ pub struct Difference {
 }
 
 impl Difference {
-    /// Whether `install --change` can change it: nodes keep a master's name and address in their
-    /// certificates and settings.
+    /// Whether `install --change` can change it: the others know a master by its name, in etcd and in their settings.
     fn may_change(&self) -> bool {
         match self.field {
-            Field::Name | Field::Address => !self.is_master,
+            Field::Name => !self.is_master,
             field => CHANGEABLE.contains(&field),
         }
     }
@@ -110,9 +109,7 @@ impl fmt::Display for Difference {
                 f,
                 "correct it there or, if it should change, run `appliance install --change {field}`"
             ),
-            Field::Name | Field::Address => {
-                write!(f, "a master keeps its {field}: correct it there, or make a new VM")
-            }
+            Field::Name => f.write_str("a master keeps its name: correct it there, or make a new VM"),
             _ => write!(f, "an installed node keeps its {field}: correct it there, or make a new VM"),
         }
     }

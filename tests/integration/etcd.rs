@@ -7,9 +7,11 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use appliance::apply::etcd::{Beginning, Entry, prepare};
+use appliance::apply::etcd::{Beginning, Entry, announce, prepare};
+use appliance::clients::etcd::move_member;
 use appliance::components::{self, AUTHORITY, ETCD_AUTHORITY};
 use appliance::desired::{Desired, EtcdMember};
+use appliance::nodespec::Profile;
 use appliance::paths;
 use appliance::pki::{self, PkiRequest};
 use appliance::sys::change::Change;
@@ -36,6 +38,8 @@ pub struct Member {
     dir: PathBuf,
     network: u8,
     number: usize,
+    /// Its address, if it has moved since the beginning.
+    moved: Option<Ipv4Addr>,
     runs: Option<Child>,
 }
 
@@ -56,7 +60,37 @@ impl Member {
     }
 
     pub fn address(&self) -> Ipv4Addr {
-        self.address_of(self.number)
+        self.moved.unwrap_or(self.address_of(self.number))
+    }
+
+    /// Makes its keys and certificates, or those that do not name its address.
+    fn issue(&self) {
+        let request = PkiRequest {
+            authority: components::cluster_authority(),
+            etcd: Some(components::etcd_authority()),
+            certificates: vec![components::etcd_member(NAMES[self.number], self.address())],
+            service_account: components::service_account(),
+        };
+        let root = self.root();
+        let made = pki::resolve(&request, &OnDisk(&root), OffsetDateTime::now_utc()).unwrap();
+        for file in Desired::of_pki(&made) {
+            root.write(&file.path, file.content.bytes(), file.mode)
+                .unwrap();
+        }
+    }
+
+    /// Stops it, and starts it with its data at another address of its network.
+    fn move_to(&mut self, last: u8) -> Ipv4Addr {
+        self.stop();
+        let address = Ipv4Addr::new(127, 86, self.network, last);
+        self.moved = Some(address);
+        self.issue();
+        let entry = Entry {
+            beginning: Beginning::New,
+            cluster: format!("{}=https://{address}:2380", NAMES[self.number]),
+        };
+        self.start(&entry, &[]);
+        address
     }
 
     fn file(&self, path: &str) -> String {
@@ -172,6 +206,7 @@ pub fn masters(dir: &Path, network: u8) -> Vec<Member> {
             dir: dir.join(name),
             network,
             number,
+            moved: None,
             runs: None,
         };
         let etcd = paths::certificate(ETCD_AUTHORITY);
@@ -184,18 +219,7 @@ pub fn masters(dir: &Path, network: u8) -> Vec<Member> {
                 }
             }
         }
-        let request = PkiRequest {
-            authority: components::cluster_authority(),
-            etcd: Some(components::etcd_authority()),
-            certificates: vec![components::etcd_member(name, member.address())],
-            service_account: components::service_account(),
-        };
-        let root = member.root();
-        let made = pki::resolve(&request, &OnDisk(&root), OffsetDateTime::now_utc()).unwrap();
-        for file in Desired::of_pki(&made) {
-            root.write(&file.path, file.content.bytes(), file.mode)
-                .unwrap();
-        }
+        member.issue();
         members.push(member);
     }
     members
@@ -268,4 +292,66 @@ fn the_member_that_is_left_goes_on_alone_with_all_data_and_others_join_it() {
         let kept = member.etcdctl(&["get", "kept", "--print-value-only"]);
         assert_eq!(kept.unwrap().trim(), "by the last");
     }
+}
+
+/// A VM that moved to another subnet: the only master, then one of three.
+#[test]
+fn a_member_with_another_address_keeps_its_data_and_the_others_find_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut members = masters(dir.path(), 8);
+    members[0].start_among(&[0]);
+    members[0].wait_until_healthy();
+    members[0].etcdctl(&["put", "first", "written"]).unwrap();
+    let told = |member: &Member, others: &[Ipv4Addr]| {
+        let own = (NAMES[member.number], member.address());
+        announce(&member.root(), Profile::WithCa, own, others).unwrap();
+    };
+    let address = members[0].move_to(20);
+    members[0].wait_until_healthy();
+    told(&members[0], &[]);
+    // Again, it changes nothing.
+    told(&members[0], &[]);
+    let listed = members[0].etcdctl(&["member", "list"]).unwrap();
+    assert!(
+        listed.contains(&format!("https://{address}:2380")),
+        "{listed}"
+    );
+    assert!(!listed.contains("https://127.86.8.2:2380"), "{listed}");
+    drop(members);
+
+    let dir = tempfile::tempdir().unwrap();
+    let mut members = masters(dir.path(), 9);
+    for member in &mut members {
+        member.start_among(&[0, 1, 2]);
+    }
+    members.iter().for_each(Member::wait_until_healthy);
+    members[0].etcdctl(&["put", "first", "written"]).unwrap();
+    let address = members[1].move_to(30);
+    told(&members[1], &[members[0].address(), members[2].address()]);
+    members[1].wait_until_healthy();
+    for member in &members {
+        let listed = member.etcdctl(&["member", "list"]).unwrap();
+        assert!(
+            listed.contains(&format!("https://{address}:2380")),
+            "{listed}"
+        );
+        assert!(!listed.contains("https://127.86.9.3:2380"), "{listed}");
+        let read = member
+            .etcdctl(&["get", "first", "--print-value-only"])
+            .unwrap();
+        assert_eq!(read.trim(), "written");
+    }
+    // The cluster lives on with it when another one stops.
+    members[2].stop();
+    let (own, others) = ((NAMES[1], address), [members[0].address(), address]);
+    members[0].etcdctl(&["put", "second", "written"]).unwrap();
+    move_member(&members[1].root(), Profile::WithCa, own, &others).unwrap();
+    members[0].stop();
+    let elsewhere = (NAMES[1], Ipv4Addr::new(127, 86, 9, 40));
+    let refused = move_member(&members[1].root(), Profile::WithCa, elsewhere, &others);
+    let refused = format!("{:#}", refused.unwrap_err());
+    assert!(
+        refused.contains("does not know the new address"),
+        "{refused}"
+    );
 }

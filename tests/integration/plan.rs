@@ -53,6 +53,7 @@ fn desired() -> Desired {
         ],
         users: vec![],
         tokens: vec![],
+        kubelet_server: None,
         etcd: None,
         objects: Some(Objects {
             path: "/etc/kubernetes/appliance-objects.yaml".to_owned(),
@@ -157,6 +158,33 @@ fn a_service_that_was_started_with_other_inputs_is_restarted() {
             "restart the containers calico-kube-controllers",
         ]
     );
+}
+
+/// It reads the address of the API server from the file that it wrote itself when it joined.
+#[test]
+fn a_kubelet_that_would_look_for_the_api_server_where_it_was_is_pointed_and_restarted() {
+    let mut desired = desired();
+    desired.services.push(service("kubelet", false));
+    desired.kubelet_server = Some("https://192.168.2.102:6443".to_owned());
+    let mut current = running();
+    let inputs = "inputs of kubelet".to_owned();
+    current.started_with.insert("kubelet".to_owned(), inputs);
+    let live = current.live.as_mut().unwrap();
+    live.units.insert("kubelet".to_owned(), UnitState::Running);
+    let words = |current: &Current| Plan::build(&desired, current).words();
+    assert!(words(&current).is_empty());
+    let kubeconfig = |server: &str| Some(format!("    server: {server}\n").into_bytes());
+    current.kubelet_kubeconfig = kubeconfig("https://192.168.2.102:6443");
+    assert!(words(&current).is_empty());
+    current.kubelet_kubeconfig = kubeconfig("https://192.168.1.102:6443");
+    let expected = [
+        "change /etc/kubernetes/kubelet.kubeconfig (0600)",
+        "restart kubelet",
+    ];
+    assert_eq!(words(&current), expected);
+    // Not one without the other.
+    let renewal = Plan::build(&desired, &current).of_renewal();
+    assert_eq!(renewal.words(), expected);
 }
 
 /// It may have been restarted with the edit, too.

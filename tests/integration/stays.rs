@@ -235,6 +235,42 @@ fn a_first_installation_that_was_cut_goes_on_in_a_subnet() {
     machine.installed(&[]);
 }
 
+/// A VM that moved to another subnet. etcd, which has to be told, runs only on the machine itself.
+#[test]
+fn a_master_gets_another_address_on_demand_with_everything_that_names_it() {
+    let machine = Machine::new();
+    machine.installed(&["--role", "single"]);
+    let moved = ["--role", "single", "--set", "address=192.168.1.109"];
+    let refusal = machine.refusal(&moved);
+    assert!(refusal.contains("--change address"), "{refusal}");
+    let authority = machine.read("etc/kubernetes/ca/ca.pem");
+    let wanted = [&moved[..], &["--change", "address"]].concat();
+    machine.put(ETCD_DATA, "the data of a cluster");
+    let refusal = machine.refusal(&wanted);
+    assert!(refusal.contains("only on the running machine"), "{refusal}");
+    fs::remove_dir_all(machine.root().join("var/lib/etcd/member")).unwrap();
+    let changed = machine.installed(&wanted);
+    for name in ["etcd", "kubernetes", "kubelet", "calico-datastore"] {
+        let path = format!("change /etc/kubernetes/ca/{name}/{name}.pem");
+        assert!(changed.contains(&path), "{path}: {changed}");
+    }
+    assert_eq!(machine.read("etc/kubernetes/ca/ca.pem"), authority);
+    for path in [
+        "etc/systemd/system",
+        "etc/kubernetes",
+        "etc/hosts",
+        "etc/calico",
+    ] {
+        let named = Command::new("grep")
+            .args(["-rlF", "192.168.1.102", path])
+            .current_dir(machine.root())
+            .output()
+            .unwrap();
+        assert_eq!(said(&named), "", "{path}");
+    }
+    assert!(machine.installed(&moved).contains("nothing to change"));
+}
+
 #[test]
 fn a_worker_that_lost_the_record_of_its_state_gets_another_name_on_demand() {
     let machine = Machine::new();
