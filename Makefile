@@ -35,10 +35,10 @@ MIRRORS ?=
 # How to build the program: `release` makes it small and takes long. The demonstration and the tests build
 # everything once, as `dev`.
 PROFILE ?= release
-demo test test-more test-power e2e e2e-single e2e-tunnels e2e-upgrade e2e-ha e2e-reset e2e-restore test-image e2e-image: PROFILE = dev
+demo test test-more test-power e2e e2e-single e2e-tunnels e2e-upgrade e2e-ha e2e-reset e2e-restore e2e-changes test-image e2e-image: PROFILE = dev
 
 # These boot the bundle that `vm choose` decides for: see `chosen`. make calls itself with CHOICE, its file.
-CHOSEN := demo test-power e2e e2e-single e2e-tunnels e2e-upgrade e2e-ha e2e-reset e2e-restore e2e-image
+CHOSEN := demo test-power e2e e2e-single e2e-tunnels e2e-upgrade e2e-ha e2e-reset e2e-restore e2e-changes e2e-image
 choice = $(shell sed -n 's/^$1 //p' $(OUT)/choice 2>/dev/null)
 asked = $(if $(filter file override,$(origin $1)),,$($1))
 # The arguments of this run, for the next one.
@@ -277,6 +277,12 @@ e2e-restore: tools chosen ## Two VMs: the master is lost with its disk, and come
 	$(SIM) services $(SERVICES)
 	APPLIANCE=$(abspath $(OUT)/appliance) SERVICES=$(abspath $(SERVICES)) \
 		cargo test --locked --test integration restored:: -- --ignored --nocapture
+
+.PHONY: e2e-changes
+e2e-changes: tools chosen ## Two VMs, then five: a setting, a worker, and the number of masters change by the runbooks
+	$(SIM) services $(SERVICES)
+	APPLIANCE=$(abspath $(OUT)/appliance) SERVICES=$(abspath $(SERVICES)) \
+		cargo test --locked --test integration changes:: -- --ignored --test-threads=1 --nocapture
 
 .PHONY: image
 image: ## Build a golden image with Packer: TARGET=qemu|openstack PACKER_ARGS='-var …' (packer/variables.pkr.hcl)

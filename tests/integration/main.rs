@@ -13,6 +13,7 @@ mod bird;
 mod bundles;
 mod carrier;
 mod certs;
+mod changes;
 mod cis;
 mod cli;
 mod clients;

@@ -51,6 +51,7 @@ fn one_vm_is_a_cluster_of_its_own() {
             site,
             &mut bed,
             &[
+                "A setting is changed",
                 "The API does not answer",
                 "A certificate has expired",
                 "The disk is full",
