@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::{NodeInputs, Waiting, text};
+use super::{Install, NodeInputs, Waiting, text};
 use crate::components;
 use crate::nodespec::join::Ttl;
 use crate::paths;
@@ -60,12 +60,36 @@ pub enum NodeCommand {
         #[command(flatten)]
         waiting: Waiting,
     },
+    /// Make one of several masters of this worker
+    ///
+    /// The settings say what it becomes: `role: master`, `masters`, and a token. It is drained and leaves the cluster,
+    /// its keys go after a last copy, and it joins as a master.
+    #[command(after_long_help = text::role::NODE_PROMOTE)]
+    Promote(NewRole),
+    /// Make a worker of this master, which is one of several
+    ///
+    /// The settings say what it becomes: `role: worker`, `master`, and a token. It leaves etcd, its data and keys go after
+    /// a last copy, and it joins as a worker. Refused if etcd would lose its majority.
+    #[command(after_long_help = text::role::NODE_DEMOTE)]
+    Demote(NewRole),
     /// Check that this machine is not a copy of the node that was installed
     ///
     /// A unit runs this at every boot, before the services of the node start. On a copy, it exits
     /// with 1, and the services do not start.
     #[command(after_long_help = text::NODE_GUARD)]
     Guard,
+}
+
+/// Arguments of `node promote` and `node demote`.
+#[derive(Args, Debug)]
+pub struct NewRole {
+    /// The options of the installation with the new role
+    #[command(flatten)]
+    pub install: Install,
+
+    /// Do not ask
+    #[arg(short, long)]
+    pub yes: bool,
 }
 
 /// Certificates.

@@ -29,7 +29,7 @@ pub use bundle::{Bundle, CacheDir, Carrier, Fetch, Ingredients, Repack, Trust, W
 pub use check::{Addons, Balance, Check, CheckCommand, Datastore, Images};
 pub use etcd::Etcd;
 pub use image::{Image, ImageBuild, ImageCheck, ImagePayload, ImagePrepare};
-pub use join::{Certs, Join, NodeCommand, Serve, Token};
+pub use join::{Certs, Join, NewRole, NodeCommand, Serve, Token};
 pub use node::{
     Config, Convert, Detect, Install, Kubeconfig, MetadataInputs, NodeInputs, Plan, Preflight,
     Reset, Verify, Wanted,
@@ -162,7 +162,7 @@ pub enum Command {
     /// Create, list and revoke join tokens, on a master
     #[command(subcommand, after_long_help = text::TOKEN)]
     Token(Token),
-    /// List and release the names of nodes that joined, on a master
+    /// List and release the names of nodes that joined, and change the role of this one
     #[command(subcommand, after_long_help = text::NODE)]
     Node(NodeCommand),
     /// Create, show and renew certificates

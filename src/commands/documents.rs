@@ -240,6 +240,19 @@ pub struct Converted {
     pub installation: Option<Installed>,
 }
 
+/// A node that got another role, or would.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct RoleChanged {
+    /// The role before.
+    pub from: String,
+    /// The role after.
+    pub to: String,
+    /// The steps that make an ordinary machine of it, in words.
+    pub removal: Vec<String>,
+    /// The installation that follows; `null` with `--dry-run`.
+    pub installation: Option<Installed>,
+}
+
 /// What a reset removed, or would remove.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct Removed {

@@ -71,13 +71,15 @@ fn continue_rollback(root: &Path, limit: Duration) -> Result<()> {
 
 /// Locks the machine for this run. Waits for another run as long as for the node.
 pub fn lock(root: &Root, arguments: &Install) -> Result<Lock> {
-    Lock::take(
-        root,
-        match arguments.wait {
-            0 => Patience::None,
-            seconds => Patience::For(Duration::from_secs(seconds)),
-        },
-    )
+    Lock::take(root, patience(arguments))
+}
+
+/// How long this run waits for another one.
+pub fn patience(arguments: &Install) -> Patience {
+    match arguments.wait {
+        0 => Patience::None,
+        seconds => Patience::For(Duration::from_secs(seconds)),
+    }
 }
 
 /// Installs a machine that was prepared, with its lock, which is given back when all is written.

@@ -52,6 +52,7 @@ mod programs;
 mod repack;
 mod reset;
 mod restore;
+mod role;
 mod schema;
 mod secrets;
 mod service_accounts;
@@ -183,7 +184,7 @@ pub fn run(cli: Cli, required_key: Option<&str>) -> Result<Outcome> {
         Command::Verify(arguments) => verify::run(&arguments, output),
         Command::Check(arguments) => check::run(&arguments, output),
         Command::Token(command) => token::run(&command, output),
-        Command::Node(command) => node::run(&command, output),
+        Command::Node(command) => node::run(&command, required_key, output),
         Command::Certs(command) => certs::run(&command, required_key, named),
         Command::Secrets(command) => secrets::run(&command, required_key, output),
         Command::Backup(arguments) => backup::run(&arguments, named),

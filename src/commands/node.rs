@@ -4,10 +4,11 @@ use anyhow::{Result, bail};
 
 use super::documents::{Guarded, Nodes};
 use super::token::master;
-use super::{Outcome, not_installed, print};
+use super::{Outcome, not_installed, print, role};
 use crate::apply::records as notes;
 use crate::cli::{NodeCommand, Output};
 use crate::join::registry;
+use crate::nodespec::Role;
 use crate::observe::records;
 use crate::observe::user::check_user;
 use crate::records::machine::Likeness;
@@ -15,9 +16,12 @@ use crate::sys::host;
 use crate::sys::lock::Lock;
 use crate::sys::root::Root;
 
-/// Lists the nodes that joined, removes the record of one, or looks whether this machine is a copy.
-pub fn run(command: &NodeCommand, output: Output) -> Result<Outcome> {
+/// Lists the nodes that joined, removes the record of one, changes the role of this one, or looks whether this machine is a
+/// copy.
+pub fn run(command: &NodeCommand, required_key: Option<&str>, output: Output) -> Result<Outcome> {
     match command {
+        NodeCommand::Promote(new) => return role::run(new, Role::Master, required_key, output),
+        NodeCommand::Demote(new) => return role::run(new, Role::Worker, required_key, output),
         NodeCommand::List => {
             let (_, nodes) = registry::open(&master()?)?;
             let all = Nodes(nodes.all()?);

@@ -8,7 +8,7 @@ use super::documents::backup::{BackedUp, BackupKey, Backups, Restoration, Verifi
 use super::documents::{
     Applied, Benchmark, Built, Certificates, Checks, Converted, Created, Definition, Detected,
     Done, Files, Fitness, Guarded, Installed, Nodes, Outputs, Planned, Pruned, Removed, Renewed,
-    RolledBack, Text, Tokens, Upgraded, Version, Written,
+    RoleChanged, RolledBack, Text, Tokens, Upgraded, Version, Written,
 };
 use super::failure::Failure;
 use super::{Outcome, print};
@@ -65,6 +65,8 @@ const KNOWN: &[Known] = &[
     known::<Done>("token-revoke"),
     known::<Nodes>("node-list"),
     known::<Done>("node-release"),
+    known::<RoleChanged>("node-promote"),
+    known::<RoleChanged>("node-demote"),
     known::<Guarded>("node-guard"),
     known::<Done>("certs-init"),
     known::<Done>("certs-issue"),

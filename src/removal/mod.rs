@@ -11,6 +11,7 @@ pub use quorum::Membership;
 pub use step::{Route, Step, Tables, Tunnel};
 pub use teardown::{is_put_aside, teardown};
 
+use crate::components::BOOT_UNIT;
 use crate::paths;
 use crate::records::run::LastCopy;
 
@@ -132,6 +133,8 @@ pub struct Wanted {
     pub keys: bool,
     /// Leave what is in docker.
     pub without_docker: bool,
+    /// Whether the machine becomes a node again at once: this program, and its unit that installs at each boot, stay.
+    pub becomes_node: bool,
     /// The archive with the last copy of data and keys.
     pub copy: String,
     /// A text for new names, which no earlier run used.
@@ -149,11 +152,15 @@ pub fn plan(found: &Found, wanted: &Wanted) -> Vec<Step> {
         steps.extend(found.mounts.iter().cloned().map(Step::Unmount));
         steps.extend(network(found));
         steps.extend(of_worth(found, wanted));
-        steps.extend(files(found));
+        steps.extend(files(found).into_iter().filter(|step| !stays(step, wanted)));
         steps.extend(system(found));
     }
     let records = found.is_node && found.records && !waits_for_docker(found, wanted);
-    let program = found.program.iter().filter(|_| records).cloned();
+    let program = found
+        .program
+        .iter()
+        .filter(|_| records && !wanted.becomes_node);
+    let program = program.cloned();
     if !steps.is_empty() || records || found.any_empty {
         steps.extend(program.map(Step::RemoveFile));
         steps.extend(some(&found.directories).map(Step::RemoveEmpty));
@@ -162,6 +169,11 @@ pub fn plan(found: &Found, wanted: &Wanted) -> Vec<Step> {
         steps.push(Step::ForgetAll);
     }
     steps
+}
+
+/// Whether a step removes the unit of the boot, or its link, from a machine that becomes a node again.
+fn stays(step: &Step, wanted: &Wanted) -> bool {
+    matches!(step, Step::RemoveFile(path) if wanted.becomes_node && path.ends_with(BOOT_UNIT))
 }
 
 /// Whether something stays in docker until it answers.

@@ -188,3 +188,27 @@ fn a_second_run_has_nothing_to_do() {
     };
     assert!(plan(&found, &wanted()).is_empty());
 }
+
+#[test]
+fn what_installs_a_machine_again_stays_when_it_becomes_a_node_at_once() {
+    let boot = format!("{}/{BOOT_UNIT}", paths::UNITS_DIR);
+    let link = format!("{}/multi-user.target.wants/{BOOT_UNIT}", paths::UNITS_DIR);
+    let found = Found {
+        files: vec![boot, link, paths::unit("kubelet.service")],
+        ..everything()
+    };
+    let of_installer = |wanted: &Wanted| {
+        let all = told(&found, wanted).into_iter();
+        let is_of_it = |step: &String| step.contains(BOOT_UNIT) || step.contains(paths::PROGRAM);
+        all.filter(is_of_it).count()
+    };
+    assert_eq!(of_installer(&wanted()), 3);
+    let again = Wanted {
+        becomes_node: true,
+        ..wanted()
+    };
+    assert_eq!(of_installer(&again), 0);
+    assert!(
+        told(&found, &again).contains(&"remove /etc/systemd/system/kubelet.service".to_owned())
+    );
+}

@@ -71,6 +71,7 @@ mod reset;
 mod restore;
 mod restore_cuts;
 mod restored;
+mod role;
 mod rotate;
 mod rotate_accounts;
 mod rotate_ca;

@@ -36,7 +36,7 @@ const WITHOUT: [&str; 13] = [
 ];
 
 /// Results that need more, each with the module whose tests validate it.
-const ELSEWHERE: [(&str, &str); 7] = [
+const ELSEWHERE: [(&str, &str); 9] = [
     ("image-build", "golden::build"),
     ("secrets-rotate", "rotate"),
     ("secrets-show", "rotate"),
@@ -44,6 +44,8 @@ const ELSEWHERE: [(&str, &str); 7] = [
     ("certs-rotate-service-accounts", "rotate_accounts"),
     ("etcd-status", "maintenance"),
     ("etcd-maintain", "maintenance"),
+    ("node-promote", "role"),
+    ("node-demote", "role"),
 ];
 
 fn appliance(arguments: &[&str]) -> Output {

@@ -12,6 +12,7 @@ pub mod etcd;
 pub mod image;
 pub mod keys;
 pub mod programs;
+pub mod role;
 pub mod upgrade;
 
 /// How wide help pages are.
@@ -308,6 +309,7 @@ pub const NODE: &str = "\
 Examples:
   appliance node list
   appliance node release server03
+  appliance node promote --dry-run
 
 More: appliance help join";
 

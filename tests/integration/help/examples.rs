@@ -46,7 +46,7 @@ const ONLY_PARSED: &[(&str, &str)] = &[
     ("appliance token create --ttl", "a master"),
     ("appliance token list", "a master"),
     ("appliance token revoke", "a master"),
-    ("appliance node", "a master"),
+    ("appliance node", "a master, or a node"),
     ("kubectl delete node", "a master"),
     ("appliance certs renew", "a node"),
     ("appliance certs rotate-ca", "a master"),
