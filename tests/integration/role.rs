@@ -1,7 +1,6 @@
 //! `appliance node promote` and `demote` in a root directory: what is shown, and what is refused before anything is
 //! written.
 
-use std::fs;
 use std::process::{Command, Output};
 
 use crate::harness::{Machine, document, payload, said};
@@ -165,7 +164,6 @@ fn a_master_becomes_a_worker_only_if_others_stay_and_do_not_list_it() {
 
     let only = Machine::new();
     only.installed(&[]);
-    fs::remove_dir_all(only.metadata()).unwrap();
     only.put_metadata("{}");
     let told = refusal(&only, "demote", &whole);
     assert!(told.contains("the only master"), "{told}");
