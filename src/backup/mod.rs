@@ -17,6 +17,7 @@ pub mod check;
 pub mod place;
 pub mod read;
 pub mod seal;
+pub mod source;
 #[cfg(test)]
 mod tests;
 pub mod write;
@@ -64,7 +65,7 @@ pub fn make(source: &Source<'_>, seal: &Seal, target: &Target) -> Result<Stored>
         Target::Place(place) => {
             let names = names(source.root, &source.state.node)?;
             let name = names.at(source.created);
-            (place.put(&name, create)?, place.shown(&name))
+            (place.put(&names, &name, create)?, place.shown(&name))
         }
     };
     let last = LastBackup {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 use super::{Install, Waiting, text};
-use crate::backup::place::Place;
+use crate::nodespec::objects::{Destination, Endpoint, Region};
 
 /// Arguments of `backup`.
 #[derive(Args, Debug)]
@@ -22,10 +22,14 @@ pub struct Backup {
     #[arg(long, requires = "file")]
     pub force: bool,
 
-    /// Directory for the backup, whose name then tells the cluster, the master and the time [default: from
-    /// the settings]
-    #[arg(long, value_name = "DIR")]
-    pub to: Option<Place>,
+    /// Directory or bucket for the backup, whose name then tells the cluster, the master and the time
+    /// [default: from the settings]
+    #[arg(long, value_name = "DIR|s3://BUCKET/PREFIX")]
+    pub to: Option<Destination>,
+
+    /// How a bucket is reached
+    #[command(flatten)]
+    pub store: ObjectStore,
 
     /// Encrypt for the holder of the key of this recipient (age1…); you can repeat this option [default: from
     /// the settings]
@@ -53,18 +57,27 @@ pub enum BackupCommand {
     /// You can run this on any machine. Nothing is written.
     #[command(after_long_help = text::backup::VERIFY)]
     Verify {
-        /// The backup
+        /// The backup: a file, or s3://BUCKET/PREFIX/NAME
         file: PathBuf,
         /// What opens it
         #[command(flatten)]
         opening: Opening,
+        /// How a bucket is reached
+        #[command(flatten)]
+        store: ObjectStore,
     },
-    /// List the backups that this master has made
+    /// List the backups that this master has made, or all of them
     #[command(after_long_help = text::backup::LIST)]
     List {
-        /// The directory with the backups [default: from the settings]
-        #[arg(long, value_name = "DIR")]
-        to: Option<Place>,
+        /// The directory or bucket with the backups [default: from the settings]
+        #[arg(long, value_name = "DIR|s3://BUCKET/PREFIX")]
+        to: Option<Destination>,
+        /// List those of every cluster and master, on any machine
+        #[arg(long)]
+        all: bool,
+        /// How a bucket is reached
+        #[command(flatten)]
+        store: ObjectStore,
     },
     /// Make a key that opens backups, and print its recipient
     ///
@@ -76,6 +89,27 @@ pub enum BackupCommand {
         #[arg(short, long, value_name = "FILE")]
         file: PathBuf,
     },
+}
+
+/// How an object store with the S3 API is reached. Each default is from the settings of this master.
+#[derive(Args, Debug)]
+pub struct ObjectStore {
+    /// URL of the S3 API, for s3://: https://HOST:PORT [default: from the settings]
+    #[arg(long = "s3-endpoint", value_name = "URL")]
+    pub endpoint: Option<Endpoint>,
+
+    /// Its region [default: from the settings, else us-east-1]
+    #[arg(long = "s3-region", value_name = "NAME")]
+    pub region: Option<Region>,
+
+    /// File with its credentials, readable by its owner only [default: from the settings]
+    #[arg(long = "s3-credentials", value_name = "FILE")]
+    pub credentials: Option<PathBuf>,
+
+    /// File with the certificates of its authority, if this system does not trust it [default: from the
+    /// settings]
+    #[arg(long = "s3-ca", value_name = "FILE")]
+    pub ca: Option<PathBuf>,
 }
 
 /// What opens a backup.
@@ -93,12 +127,16 @@ pub struct Opening {
 /// Arguments of `restore`.
 #[derive(Args, Debug)]
 pub struct Restore {
-    /// The backup
+    /// The backup: a file, or s3://BUCKET/PREFIX/NAME
     pub file: PathBuf,
 
     /// What opens it
     #[command(flatten)]
     pub opening: Opening,
+
+    /// How a bucket is reached
+    #[command(flatten)]
+    pub store: ObjectStore,
 
     /// Move data and keys that this machine has aside; nothing is deleted
     #[arg(long)]

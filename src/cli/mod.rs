@@ -24,7 +24,7 @@ mod text;
 mod upgrade;
 mod user_data;
 
-pub use backup::{Backup, BackupCommand, Opening, Restore};
+pub use backup::{Backup, BackupCommand, ObjectStore, Opening, Restore};
 pub use bundle::{Bundle, CacheDir, Carrier, Fetch, Ingredients, Repack, Trust, Whole};
 pub use check::{Addons, Balance, Check, CheckCommand, Datastore, Images};
 pub use etcd::Etcd;

@@ -14,5 +14,6 @@ pub mod kubectl;
 pub mod links;
 pub mod mtls;
 pub mod netfilter;
+pub mod objects;
 pub mod own_node;
 pub mod systemd;

@@ -1,7 +1,5 @@
 //! `appliance backup`: backups of the cluster.
 
-use std::fs::File;
-use std::io::BufReader;
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -12,12 +10,14 @@ use super::token::master;
 use super::{Outcome, files, print};
 use crate::backup::check::check;
 use crate::backup::place::Place;
-use crate::backup::read::{pass, read};
+use crate::backup::read::pass;
 use crate::backup::seal::{Keys, Seal, new_key, secret_file};
+use crate::backup::source::Backup;
 use crate::backup::write::Source;
 use crate::backup::{Target, make, names, note_failure};
-use crate::cli::{Backup as Arguments, BackupCommand, Named, Opening, Output};
+use crate::cli::{Backup as Arguments, BackupCommand, Named, ObjectStore, Opening, Output};
 use crate::nodespec::Refused;
+use crate::nodespec::objects::{Destination, Location, StoreSpec};
 use crate::observe::records;
 use crate::paths::STATE;
 use crate::records::backup::Schedule;
@@ -31,8 +31,12 @@ pub fn run(arguments: &Arguments, named: &Named) -> Result<Outcome> {
     let output = named.format();
     match &arguments.command {
         None => create(arguments, named, output),
-        Some(BackupCommand::Verify { file, opening }) => verify(file, opening, output),
-        Some(BackupCommand::List { to }) => list(to.as_ref(), output),
+        Some(BackupCommand::Verify {
+            file,
+            opening,
+            store,
+        }) => verify(&named_backup(file, store)?, opening, output),
+        Some(BackupCommand::List { to, all, store }) => list(to.as_ref(), *all, store, output),
         Some(BackupCommand::Key { file }) => key(file, output),
     }
 }
@@ -119,19 +123,73 @@ fn target(file: Option<&Path>, arguments: &Arguments, schedule: &Schedule) -> Re
             files::refuse_existing(file, arguments.force)?;
             Ok(Target::File(file.to_owned()))
         }
-        (None, to) => Ok(Target::Place(place(to.as_ref(), schedule)?)),
+        (None, to) => Ok(Target::Place(place(
+            to.as_ref(),
+            &arguments.store,
+            schedule,
+        )?)),
     }
 }
 
 /// Where backups are: as the command line says, else the settings.
-fn place(to: Option<&Place>, schedule: &Schedule) -> Result<Place> {
-    match (to, &schedule.to) {
-        (Some(to), _) => Ok(to.clone()),
-        (None, Some(to)) => to.parse().map_err(|why: String| anyhow!("{to}: {why}")),
-        (None, None) => bail!(Refused::new("neither the command line nor the settings say where backups are; add `--to DIR`, or `--file FILE` \
-                 for a new one"
-                    .to_owned())),
+fn place(to: Option<&Destination>, store: &ObjectStore, schedule: &Schedule) -> Result<Place> {
+    let to = match (to, &schedule.to) {
+        (Some(to), _) => to.clone(),
+        (None, Some(to)) => to.parse().map_err(|why: String| anyhow!("{to}: {why}"))?,
+        (None, None) => bail!(Refused::new(
+            "neither the command line nor the settings say where backups are; add `--to DIR`, `--to \
+             s3://BUCKET/PREFIX`, or `--file FILE` for a new one"
+        )),
+    };
+    let s3 = reached(store, schedule.s3.as_ref())?;
+    Ok(Place::open(&to, s3.as_ref())?)
+}
+
+/// How an object store is reached: as the command line says, else the settings. `None` if neither says anything.
+fn reached(
+    store: &ObjectStore,
+    settings: Option<&StoreSpec>,
+) -> Result<Option<StoreSpec>, Refused> {
+    let endpoint = store
+        .endpoint
+        .clone()
+        .or(settings.map(|said| said.endpoint.clone()));
+    let credentials = store
+        .credentials
+        .clone()
+        .or(settings.map(|said| said.credentials.clone()));
+    let region = store
+        .region
+        .clone()
+        .or(settings.map(|said| said.region.clone()));
+    let ca = store
+        .ca
+        .clone()
+        .or(settings.and_then(|said| said.ca.clone()));
+    let lacking =
+        |option| Refused::new(format!("the object store is not described; add `{option}`"));
+    match (endpoint, credentials) {
+        (None, None) => Ok(None),
+        (None, Some(_)) => Err(lacking("--s3-endpoint https://HOST:PORT")),
+        (Some(_), None) => Err(lacking("--s3-credentials FILE")),
+        (Some(endpoint), Some(credentials)) => Ok(Some(StoreSpec {
+            endpoint,
+            region: region.unwrap_or_default(),
+            credentials,
+            ca,
+        })),
     }
+}
+
+/// The backup that was named. If this machine is a master, its settings say how a bucket is reached.
+pub fn named_backup(file: &Path, store: &ObjectStore) -> Result<Backup> {
+    let root = Root::open("/".as_ref())?;
+    let schedule = match Location::of_argument(file) {
+        Some(_) => records::backup_schedule(&root)?.unwrap_or_default(),
+        None => Schedule::default(),
+    };
+    let s3 = reached(store, schedule.s3.as_ref())?;
+    Ok(Backup::of_argument(file, s3.as_ref())?)
 }
 
 /// What opens a backup.
@@ -147,25 +205,10 @@ pub fn opening(arguments: &Opening) -> Result<Keys> {
     keys().map_err(|error| Refused::because(error).into())
 }
 
-/// The backup at `path`, to be read.
-pub fn opened(path: &Path) -> Result<BufReader<File>> {
-    let open = || {
-        let file = File::open(path)?;
-        match file.metadata()?.is_file() {
-            true => Ok(BufReader::new(file)),
-            false => Err(anyhow!("not a regular file")),
-        }
-    };
-    open()
-        .with_context(|| path.display().to_string())
-        .map_err(|error| Refused::because(error).into())
-}
-
-fn verify(file: &Path, opening_with: &Opening, output: Output) -> Result<Outcome> {
+fn verify(backup: &Backup, opening_with: &Opening, output: Output) -> Result<Outcome> {
     let keys = opening(opening_with)?;
-    let place = || file.display().to_string();
-    let contents = read(opened(file)?, &keys, &mut pass);
-    let contents = contents.map_err(|error| Refused::because(error.context(place())))?;
+    let place = || backup.to_string();
+    let contents = backup.read(&keys, &mut pass)?;
     let checks = check(&contents).map_err(|error| Refused::because(error.context(place())))?;
     let document = VerifiedBackup {
         file: place(),
@@ -177,11 +220,25 @@ fn verify(file: &Path, opening_with: &Opening, output: Output) -> Result<Outcome
     Ok(Outcome::Done)
 }
 
-fn list(to: Option<&Place>, output: Output) -> Result<Outcome> {
-    let root = master()?;
-    let place = place(to, &records::backup_schedule(&root)?.unwrap_or_default())?;
-    let state = records::state(&root)?.context("this node's state was removed")?;
-    let kept = place.list(&names(&root, &state.node)?)?;
+fn list(
+    to: Option<&Destination>,
+    all: bool,
+    store: &ObjectStore,
+    output: Output,
+) -> Result<Outcome> {
+    let root = match all {
+        true => Root::open("/".as_ref())?,
+        false => master()?,
+    };
+    let schedule = records::backup_schedule(&root)?.unwrap_or_default();
+    let place = place(to, store, &schedule)?;
+    let kept = match all {
+        true => place.list_all()?,
+        false => {
+            let state = records::state(&root)?.context("this node's state was removed")?;
+            place.list(&names(&root, &state.node)?)?
+        }
+    };
     let backups = kept.into_iter().map(|kept| KeptBackup {
         file: place.shown(&kept.name),
         created: kept.time,

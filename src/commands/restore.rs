@@ -5,14 +5,15 @@ use std::collections::BTreeSet;
 use anyhow::{Result, ensure};
 use time::OffsetDateTime;
 
-use super::backup::{opened, opening};
+use super::backup::{named_backup, opening};
 use super::documents::backup::Restoration;
 use super::inputs::request;
 use super::{Outcome, ask, check_questions, install, print};
 use crate::apply::{brought, leftovers};
 use crate::backup::check::check;
-use crate::backup::read::{Contents, Take, pass, read};
+use crate::backup::read::{Contents, Take, pass};
 use crate::backup::seal::Keys;
+use crate::backup::source::Backup;
 use crate::bundle::manifest::Kind;
 use crate::bundle::unpack;
 use crate::cli::{Output, Restore as Arguments};
@@ -39,17 +40,17 @@ pub fn run(arguments: &Arguments, required_key: Option<&str>, output: Output) ->
     let root = Root::open(&arguments.install.wanted.root).map_err(Refused::because)?;
     check_user(&root)?;
     let keys = opening(&arguments.opening)?;
-    let shown = arguments.file.display().to_string();
-    let contents = read(opened(&arguments.file)?, &keys, &mut pass);
-    let contents = contents
-        .and_then(|contents| check(&contents).map(|_| contents))
-        .map_err(|error| Refused::because(error.context(shown.clone())))?;
+    let backup = named_backup(&arguments.file, &arguments.store)?;
+    let shown = backup.to_string();
+    let contents = backup.read(&keys, &mut pass)?;
+    check(&contents).map_err(|error| Refused::because(error.context(shown.clone())))?;
     let todo = fit::todo(&root, &contents.manifest, arguments.replace)?;
     let wanted = request(&arguments.install.wanted, required_key);
     let machine = prepared(&root, &wanted, &contents)?;
     fit::check_spec(&machine.spec, &contents.manifest)?;
     let restoring = Restoring {
         arguments,
+        backup,
         keys,
         contents,
         machine,
@@ -93,6 +94,7 @@ fn prepared(root: &Root, wanted: &Request<'_>, contents: &Contents) -> Result<Ma
 
 struct Restoring<'a> {
     arguments: &'a Arguments,
+    backup: Backup,
     keys: Keys,
     contents: Contents,
     machine: Machine,
@@ -203,7 +205,7 @@ impl Restoring<'_> {
             arguments: &etcd.arguments,
         };
         let snapshot = |take: &mut Take<'_>| {
-            let again = read(opened(&self.arguments.file)?, &self.keys, take)?;
+            let again = self.backup.read(&self.keys, take)?;
             ensure!(
                 again.manifest == self.contents.manifest,
                 "the backup was replaced by another one while it was restored; run this again"

@@ -1,9 +1,11 @@
 //! How a master backs the cluster up: for whom, where to, how often.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
+use super::objects::{Destination, StoreSpec};
 use super::resolver::Resolver;
-use super::settings::BackupSettings;
+use super::settings::{BackupSettings, S3Settings};
 use super::value::{Layer, Sourced};
 
 /// The start of a recipient of age.
@@ -20,8 +22,10 @@ pub struct BackupSpec {
     pub recipients: Vec<String>,
     /// The file with the passphrase of backups.
     pub passphrase_file: Option<String>,
-    /// The directory for backups.
+    /// Where they go: the path of a directory, or `s3://BUCKET/PREFIX`.
     pub to: Option<String>,
+    /// How the object store is reached.
+    pub s3: Option<StoreSpec>,
     /// How often one is made.
     pub every: Option<Duration>,
     /// How many are kept; all of them if this is not set.
@@ -46,19 +50,18 @@ impl Resolver<'_> {
                 self.refuse(&layer.origin("backup.recipients"), recipient, why);
             }
         }
-        for (field, path) in [("passphraseFile", &said.passphrase_file), ("to", &said.to)] {
-            if let Some(path) = path.as_ref().filter(|path| !path.starts_with('/')) {
-                let origin = layer.origin(&format!("backup.{field}"));
-                self.refuse(&origin, path, "expected an absolute path");
-            }
-        }
-        self.check_whole(layer, said);
+        let passphrase_file = said.passphrase_file.as_ref();
+        self.of_backup(layer, "passphraseFile", passphrase_file, parse_path);
+        let to = self.of_backup(layer, "to", said.to.as_ref(), str::parse);
+        self.check_whole(layer, said, to.as_ref());
+        let s3 = said.s3.as_ref().and_then(|said| self.store(layer, said));
         let every = self.of_backup(layer, "every", said.every.as_ref(), parse_every);
         let keep = self.of_backup(layer, "keep", said.keep.as_ref(), parse_keep);
         let spec = BackupSpec {
             recipients,
             passphrase_file: said.passphrase_file.clone(),
             to: said.to.clone(),
+            s3,
             every,
             keep,
         };
@@ -66,8 +69,38 @@ impl Resolver<'_> {
         is_good.then(|| Some(Sourced::new(spec, layer.origin("backup"))))
     }
 
-    /// A backup is for someone, and has a place.
-    fn check_whole(&mut self, layer: &Layer, said: &BackupSettings) {
+    /// How the object store is reached, if everything about it was said.
+    fn store(&mut self, layer: &Layer, said: &S3Settings) -> Option<StoreSpec> {
+        for (field, value, example) in [
+            ("endpoint", &said.endpoint, "https://HOST:PORT"),
+            (
+                "credentials",
+                &said.credentials,
+                "/etc/appliance/s3-credentials",
+            ),
+        ] {
+            if value.is_none() {
+                self.problems.push(format!(
+                    "{} lacks {field}; add `{field}: {example}`",
+                    layer.origin("backup.s3")
+                ));
+            }
+        }
+        let endpoint = self.of_backup(layer, "s3.endpoint", said.endpoint.as_ref(), str::parse);
+        let region = self.of_backup(layer, "s3.region", said.region.as_ref(), str::parse);
+        let credentials = said.credentials.as_ref();
+        let credentials = self.of_backup(layer, "s3.credentials", credentials, parse_path);
+        let ca = self.of_backup(layer, "s3.ca", said.ca.as_ref(), parse_path);
+        Some(StoreSpec {
+            endpoint: endpoint?,
+            region: region.unwrap_or_default(),
+            credentials: credentials?,
+            ca,
+        })
+    }
+
+    /// A backup is for someone, and has a place that can be reached.
+    fn check_whole(&mut self, layer: &Layer, said: &BackupSettings, to: Option<&Destination>) {
         let origin = layer.origin("backup");
         let has_recipients = said.recipients.as_ref().is_some_and(|all| !all.is_empty());
         match (has_recipients, said.passphrase_file.is_some()) {
@@ -82,7 +115,13 @@ impl Resolver<'_> {
         }
         if said.to.is_none() && (said.every.is_some() || said.keep.is_some()) {
             self.problems.push(format!(
-                "{origin} does not say where backups go; add `to: DIR`"
+                "{origin} does not say where backups go; add `to: DIR` or `to: s3://BUCKET/PREFIX`"
+            ));
+        }
+        if matches!(to, Some(Destination::Objects(_))) && said.s3.is_none() {
+            self.problems.push(format!(
+                "{origin} does not say how the object store of `to` is reached; add `s3: {{endpoint: https://HOST:PORT, \
+                 credentials: FILE}}`"
             ));
         }
     }
@@ -96,6 +135,13 @@ impl Resolver<'_> {
     ) -> Option<T> {
         let said = Sourced::new(text?.clone(), layer.origin(&format!("backup.{field}")));
         self.parsed(said, parse).map(|parsed| parsed.value)
+    }
+}
+
+fn parse_path(text: &str) -> Result<PathBuf, String> {
+    match text.starts_with('/') {
+        true => Ok(PathBuf::from(text)),
+        false => Err("expected an absolute path".to_owned()),
     }
 }
 
@@ -143,7 +189,40 @@ mod tests {
             ("{recipients: ['age1x\n']}", "expected a recipient"),
             (
                 "{recipients: [age1x], to: srv}",
-                "expected an absolute path",
+                "expected the absolute path",
+            ),
+            (
+                "{recipients: [age1x], to: 's3://abc/x', s3: {endpoint: 'http://a:1', region: r, credentials: /c, ca: /a}}",
+                "",
+            ),
+            (
+                "{recipients: [age1x], to: 's3://abc/x'}",
+                "how the object store",
+            ),
+            ("{recipients: [age1x], to: 's3://abc/../x'}", "backup.to"),
+            (
+                "{recipients: [age1x], to: /srv, s3: {credentials: /c}}",
+                "lacks endpoint",
+            ),
+            (
+                "{recipients: [age1x], s3: {endpoint: 'https://a'}}",
+                "lacks credentials",
+            ),
+            (
+                "{recipients: [age1x], s3: {endpoint: a, credentials: /c}}",
+                "backup.s3.endpoint",
+            ),
+            (
+                "{recipients: [age1x], s3: {endpoint: 'https://a', credentials: c}}",
+                "backup.s3.credentials",
+            ),
+            (
+                "{recipients: [age1x], s3: {endpoint: 'https://a', credentials: /c, ca: c}}",
+                "backup.s3.ca",
+            ),
+            (
+                "{recipients: [age1x], s3: {endpoint: 'https://a', credentials: /c, region: ''}}",
+                "backup.s3.region",
             ),
             ("{recipients: [age1x], to: /srv, every: 6m}", "at least 1h"),
             (

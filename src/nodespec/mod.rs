@@ -40,6 +40,7 @@ pub mod master;
 mod masters;
 mod mtu;
 pub mod network;
+pub mod objects;
 pub mod ports;
 pub mod reference;
 mod resolve;

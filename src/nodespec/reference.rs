@@ -42,6 +42,12 @@ backup:
   every: 6h
   keep: 12
 #  passphraseFile: /etc/appliance/backup-passphrase
+#  to: s3://backups/cluster1  # object storage: Swift, Ceph, MinIO
+  s3:
+    endpoint: https://objects.example.org:8080
+    region: us-east-1
+    credentials: /etc/appliance/s3-credentials
+    ca: /etc/appliance/s3-ca.pem
 workloads:
 - name: message-service
   file: /etc/appliance/message-service.yaml

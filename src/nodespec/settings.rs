@@ -15,7 +15,7 @@ use super::{Profile, Role};
 
 mod backup;
 
-pub use backup::BackupSettings;
+pub use backup::{BackupSettings, S3Settings};
 
 /// Settings of one layer, not yet checked.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]

@@ -9,6 +9,7 @@ use time::OffsetDateTime;
 use super::state::State;
 use crate::digest::Sha256;
 use crate::nodespec::NodeSpec;
+use crate::nodespec::objects::StoreSpec;
 use crate::paths;
 
 /// The format that this version writes and reads.
@@ -133,6 +134,9 @@ pub struct Schedule {
     /// Where they go.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to: Option<String>,
+    /// How the object store is reached. It has no secret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub s3: Option<StoreSpec>,
     /// How often one is made, in seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub every: Option<u64>,
@@ -151,6 +155,7 @@ impl Schedule {
             recipients: backup.recipients.clone(),
             passphrase_file: backup.passphrase_file.clone(),
             to: backup.to.clone(),
+            s3: backup.s3.clone(),
             every: backup.every.map(|every| every.as_secs()),
             keep: backup.keep,
         }

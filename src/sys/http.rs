@@ -293,6 +293,22 @@ pub fn public_client() -> Result<Client> {
         .context("cannot make an HTTP client")
 }
 
+/// Like [`public_client`], but it follows no redirect. With `authorities` (PEM), it trusts only those.
+pub fn direct_client(authorities: Option<&[u8]>) -> Result<Client> {
+    use_ring();
+    let builder = Client::builder();
+    let builder = match authorities {
+        Some(authorities) => builder.tls_backend_preconfigured(tls::client(authorities, None)?),
+        None => builder,
+    };
+    let builder = builder
+        .redirect(Policy::none())
+        .connect_timeout(CONNECT)
+        .timeout(STALL)
+        .user_agent(USER_AGENT);
+    made(builder)
+}
+
 /// Makes ring the default cryptography of this process, for libraries that do not choose.
 pub fn use_ring() {
     // This fails only if a default was set before, and that was ring, too.

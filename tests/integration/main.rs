@@ -53,6 +53,7 @@ mod nested;
 mod network;
 mod no_gateway;
 mod nova;
+mod objects;
 mod others;
 mod outputs;
 mod pack;

@@ -57,7 +57,7 @@ unpacked_for_tests=(
 )
 # The Python packages, in a separate environment below out/.
 venv=out/tools
-requirements=(tests/deploy/requirements.txt tests/cloud/requirements.txt tests/sbom/requirements.txt)
+requirements=(tests/deploy/requirements.txt tests/cloud/requirements.txt tests/objects/requirements.txt tests/sbom/requirements.txt)
 # The Python packages with a checksum for each file.
 checked=tests/audit/requirements.txt
 # The directory of unpacked packages.

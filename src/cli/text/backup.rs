@@ -4,6 +4,9 @@ pub const BACKUP: &str = "\
 Examples:
   appliance backup --recipient age1… --file cluster.age
   appliance backup --passphrase-file /root/passphrase --to /srv/backups
+  # into object storage
+  appliance backup --recipient age1… --to s3://backups/cluster1 \\
+    --s3-endpoint https://objects.example.org:8080 --s3-credentials FILE
   # with what the settings say about backups
   appliance backup
   appliance backup -o json | jq -r .file
@@ -27,6 +30,9 @@ pub const LIST: &str = "\
 Examples:
   appliance backup list
   appliance backup list --to /srv/backups -o json
+  # on any machine, those of every master
+  appliance backup list --all --to s3://backups/cluster1 \\
+    --s3-endpoint https://objects.example.org:8080 --s3-credentials FILE
 
 More: appliance help backup";
 
@@ -40,6 +46,9 @@ pub const RESTORE: &str = "\
 Examples:
   appliance restore cluster.age --identity backup.key --dry-run
   appliance restore cluster.age --identity backup.key --yes
+  # from object storage
+  appliance restore s3://backups/cluster1/NAME -i backup.key \\
+    --s3-endpoint https://objects.example.org:8080 --s3-credentials FILE
   # on a machine that is a master already
   appliance restore cluster.age --identity backup.key --replace
   # with another name and address

@@ -6,53 +6,21 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
-use time::format_description::FormatItem;
-use time::macros::format_description;
-use time::{OffsetDateTime, PrimitiveDateTime};
+use time::OffsetDateTime;
 
 use super::write::Made;
+use crate::nodespec::Refused;
+use crate::nodespec::objects::{Destination, StoreSpec};
 use crate::sys::atomic;
+
+mod names;
+mod objects;
+
+pub use names::Names;
+pub use objects::Objects;
 
 /// The permission bits of a backup.
 const SECRET: u32 = 0o600;
-/// The time in a name, in UTC.
-const STAMP: &[FormatItem<'_>] = format_description!("[year][month][day]T[hour][minute][second]Z");
-/// The end of each name.
-const END: &str = ".age";
-/// How many digits of the cluster's identifier are in a name.
-const DIGITS: usize = 8;
-
-/// The names of the backups that one master makes of one cluster: `appliance-CLUSTER-MASTER-TIME.age`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Names(String);
-
-impl Names {
-    /// Those of the master `node`. `authority` is SHA-256 of the certificates of the cluster's authority.
-    pub fn of(authority: &[String], node: &str) -> Names {
-        let cluster: String = authority
-            .first()
-            .map_or("", String::as_str)
-            .chars()
-            .take(DIGITS)
-            .collect();
-        Names(format!("appliance-{cluster}-{node}-"))
-    }
-
-    /// The name of the backup that is begun at that time.
-    pub fn at(&self, time: OffsetDateTime) -> String {
-        let utc = time.to_offset(time::UtcOffset::UTC);
-        // Writing to text does not fail.
-        let stamp = utc.format(STAMP).unwrap_or_default();
-        format!("{}{stamp}{END}", self.0)
-    }
-
-    /// When the backup of that name was begun; `None` if it is no such name.
-    pub fn time(&self, name: &str) -> Option<OffsetDateTime> {
-        let stamp = name.strip_prefix(&self.0)?.strip_suffix(END)?;
-        let time = PrimitiveDateTime::parse(stamp, STAMP).ok()?.assume_utc();
-        (self.at(time) == name).then_some(time)
-    }
-}
 
 /// A backup in its place.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,42 +34,51 @@ pub struct Kept {
 }
 
 /// Where backups are kept.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum Place {
     /// A directory, which exists: a volume that is not mounted must not fill another disk.
     Directory(PathBuf),
+    /// A bucket of an object store, which exists.
+    Objects(Objects),
 }
 
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Place::Directory(path) => path.display().fmt(f),
+            Place::Objects(objects) => objects.fmt(f),
         }
     }
 }
 
-impl std::str::FromStr for Place {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Place, String> {
-        match text.starts_with('/') {
-            true => Ok(Place::Directory(PathBuf::from(text))),
-            false => Err("expected the absolute path of a directory".to_owned()),
-        }
-    }
-}
+/// When the backup of a name was begun; `None` for another name.
+type TimeOf<'a> = &'a dyn Fn(&str) -> Option<OffsetDateTime>;
 
 impl Place {
+    /// The place that was named. An object store is reached as `s3` says.
+    ///
+    /// # Errors
+    /// [`Refused`] if that is not known, or if its files of credentials or authorities cannot be used. A store is not
+    /// asked yet.
+    pub fn open(named: &Destination, s3: Option<&StoreSpec>) -> Result<Place, Refused> {
+        Ok(match named {
+            Destination::Directory(path) => Place::Directory(path.clone()),
+            Destination::Objects(at) => Place::Objects(Objects::open(at, s3)?),
+        })
+    }
+
     /// Where the backup of that name is.
     pub fn shown(&self, name: &str) -> String {
         match self {
             Place::Directory(path) => path.join(name).display().to_string(),
+            Place::Objects(objects) => objects.shown(name),
         }
     }
 
     /// Keeps a new backup of that name, which `write` writes: as a whole, or not at all.
     pub fn put(
         &self,
+        names: &Names,
         name: &str,
         write: impl FnOnce(&mut dyn Write) -> Result<Made>,
     ) -> Result<Made> {
@@ -114,14 +91,25 @@ impl Place {
                 );
                 into_file(&directory.join(name), write)
             }
+            Place::Objects(objects) => objects.put(names, name, write),
         }
     }
 
     /// The backups of `names`, the oldest first.
     pub fn list(&self, names: &Names) -> Result<Vec<Kept>> {
+        self.found(names.start(), &|name| names.time(name))
+    }
+
+    /// The backups of every cluster and master, the oldest first.
+    pub fn list_all(&self) -> Result<Vec<Kept>> {
+        self.found(names::ANY, &names::time_of_any)
+    }
+
+    fn found(&self, start: &str, time: TimeOf<'_>) -> Result<Vec<Kept>> {
         let mut all = match self {
-            Place::Directory(directory) => in_directory(directory, names)
+            Place::Directory(directory) => in_directory(directory, time)
                 .with_context(|| format!("cannot list {}", directory.display()))?,
+            Place::Objects(objects) => objects.list(start, time)?,
         };
         all.sort_by_key(|kept| kept.time);
         Ok(all)
@@ -132,6 +120,7 @@ impl Place {
         match self {
             Place::Directory(directory) => fs::remove_file(directory.join(name))
                 .with_context(|| format!("cannot remove {}", self.shown(name))),
+            Place::Objects(objects) => objects.remove(name),
         }
     }
 
@@ -162,14 +151,14 @@ pub fn into_file(path: &Path, write: impl FnOnce(&mut dyn Write) -> Result<Made>
     }
 }
 
-fn in_directory(directory: &Path, names: &Names) -> Result<Vec<Kept>> {
+fn in_directory(directory: &Path, time: TimeOf<'_>) -> Result<Vec<Kept>> {
     let mut all = Vec::new();
     for entry in fs::read_dir(directory)? {
         let entry = entry?;
         let Ok(name) = entry.file_name().into_string() else {
             continue;
         };
-        let Some(time) = names.time(&name) else {
+        let Some(time) = time(&name) else {
             continue;
         };
         if entry.file_type()?.is_file() {
@@ -191,25 +180,6 @@ mod tests {
 
     fn names(node: &str) -> Names {
         Names::of(&["0123456789abcdef".to_owned()], node)
-    }
-
-    #[test]
-    fn a_name_tells_the_cluster_the_master_and_the_time() {
-        let names = names("server02");
-        let name = names.at(NOW);
-        assert_eq!(name, "appliance-01234567-server02-20261130T071509Z.age");
-        assert_eq!(names.time(&name), Some(NOW));
-        for other in [
-            "appliance-01234567-server02-20261130T071509Z.age.gz",
-            "appliance-01234567-server02-20261130T071509.age",
-            "appliance-01234567-server02-20261330T071509Z.age",
-            "appliance-01234567-server02-x-20261130T071509Z.age",
-            "appliance-01234567-server020-20261130T071509Z.age",
-            "appliance-11234567-server02-20261130T071509Z.age",
-            "notes.txt",
-        ] {
-            assert_eq!(names.time(other), None, "{other}");
-        }
     }
 
     #[test]
@@ -249,12 +219,12 @@ mod tests {
 
     #[test]
     fn a_directory_that_does_not_exist_is_not_made() {
-        let place: Place = "/nonexistent/backups".parse().unwrap();
-        let error = place.put("x", |_| unreachable!()).unwrap_err().to_string();
+        let place = Place::Directory("/nonexistent/backups".into());
+        let error = place.put(&names("a"), "x", |_| unreachable!()).unwrap_err();
+        let error = error.to_string();
         assert!(
             error.contains("mkdir -m 700 /nonexistent/backups"),
             "{error}"
         );
-        assert!("backups".parse::<Place>().is_err());
     }
 }
