@@ -1,11 +1,13 @@
 //! What three masters share in a real etcd during a rotation of the authorities, or of the key of service accounts.
 
 use std::cell::Cell;
+use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 use std::time::Duration;
+use std::{env, fs};
 
 use anyhow::{Result, bail};
-use appliance::components::AUTHORITY;
+use appliance::components::{AUTHORITY, ETCD_AUTHORITY, ETCD_CERTIFICATE};
 use appliance::join::followers::Taken;
 use appliance::join::registry;
 use appliance::nodespec::token::Token;
@@ -136,11 +138,28 @@ fn a_strange_record_is_removed_by_the_command_that_the_error_gives() {
     let several = several.unwrap();
     let error = several.agreed().unwrap_err().to_string();
     let command = error.split('`').nth(1).unwrap();
-    let dir = member.root().resolve(paths::KUBERNETES_DIR).unwrap();
-    let command = command
-        .replace("127.0.0.1", &member.address().to_string())
-        .replace(paths::KUBERNETES_DIR, &dir.display().to_string());
-    let removed = Command::new("sh").args(["-c", &command]).output().unwrap();
+    // The appliance as it is on this master.
+    let bin = tempfile::tempdir().unwrap();
+    let appliance = bin.path().join("appliance");
+    fs::write(&appliance, "#!/bin/sh\nexec \"$@\"\n").unwrap();
+    fs::set_permissions(&appliance, fs::Permissions::from_mode(0o755)).unwrap();
+    let search = format!("{}:{}", bin.path().display(), env::var("PATH").unwrap());
+    let file = |path: String| member.root().resolve(&path).unwrap();
+    let removed = Command::new("sh")
+        .args(["-c", command])
+        .env("PATH", search)
+        .env(
+            "ETCDCTL_ENDPOINTS",
+            format!("https://{}:2379", member.address()),
+        )
+        .env("ETCDCTL_CA_FILE", file(paths::certificate(ETCD_AUTHORITY)))
+        .env(
+            "ETCDCTL_CERT_FILE",
+            file(paths::certificate(ETCD_CERTIFICATE)),
+        )
+        .env("ETCDCTL_KEY_FILE", file(paths::key(ETCD_CERTIFICATE)))
+        .output()
+        .unwrap();
     assert!(removed.status.success(), "{removed:?}");
     assert!(several.agreed().unwrap().is_none());
 }
@@ -309,8 +328,8 @@ fn masters_that_share_a_real_etcd_get_the_new_key_sealed_and_drop_the_old_one_to
         assert_eq!((files.public, files.next), (own.public_pem(), None));
         // No other file has the key.
         let dir = shared.members[number].root().resolve(JOIN_DIR).unwrap();
-        for entry in std::fs::read_dir(dir).unwrap() {
-            let text = std::fs::read_to_string(entry.unwrap().path()).unwrap();
+        for entry in fs::read_dir(dir).unwrap() {
+            let text = fs::read_to_string(entry.unwrap().path()).unwrap();
             assert!(!text.contains("PRIVATE"), "{text}");
         }
     }
