@@ -8,7 +8,7 @@ use super::{Install, Waiting, text};
 use crate::nodespec::objects::{Destination, Endpoint, Region};
 
 /// Arguments of `backup`.
-#[derive(Args, Debug)]
+#[derive(Args, Debug, Default)]
 pub struct Backup {
     /// What to do with backups that exist
     #[command(subcommand)]
@@ -92,7 +92,7 @@ pub enum BackupCommand {
 }
 
 /// How an object store with the S3 API is reached. Each default is from the settings of this master.
-#[derive(Args, Debug)]
+#[derive(Args, Debug, Default)]
 pub struct ObjectStore {
     /// URL of the S3 API, for s3://: https://HOST:PORT [default: from the settings]
     #[arg(long = "s3-endpoint", value_name = "URL")]

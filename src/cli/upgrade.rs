@@ -28,7 +28,7 @@ pub struct Upgrade {
     #[arg(long)]
     pub force: bool,
 
-    /// Upgrade a master whose last backup is older than an hour, too
+    /// Upgrade a master whose last backup is older than an hour, too, and make none first
     #[arg(long)]
     pub without_backup: bool,
 

@@ -15,7 +15,9 @@ use crate::backup::seal::{Keys, Seal, new_key, secret_file};
 use crate::backup::source::Backup;
 use crate::backup::write::Source;
 use crate::backup::{Target, make, names, note_failure};
-use crate::cli::{Backup as Arguments, BackupCommand, Named, ObjectStore, Opening, Output};
+use crate::cli::{
+    Backup as Arguments, BackupCommand, Named, ObjectStore, Opening, Output, Waiting,
+};
 use crate::nodespec::Refused;
 use crate::nodespec::objects::{Destination, Location, StoreSpec};
 use crate::observe::records;
@@ -65,10 +67,38 @@ fn create_now(
     arguments: &Arguments,
     named: &Named,
 ) -> Result<Outcome> {
-    let output = named.format();
-    let seal = seal(arguments, schedule).map_err(Refused::because)?;
     let file = files::place(arguments.file.as_deref(), named)?;
-    let target = target(file.as_deref(), arguments, schedule)?;
+    let document = backed_up(root, schedule, arguments, file.as_deref())?;
+    print::result(named.format(), &document, print::backup::backed_up)?;
+    Ok(Outcome::Done)
+}
+
+/// Makes a backup as the settings of this master say, before another command changes it.
+///
+/// # Errors
+/// If there is none. The caller has changed nothing yet.
+pub fn by_settings(root: &Root, waiting: Waiting) -> Result<()> {
+    let schedule = records::backup_schedule(root)?.unwrap_or_default();
+    let arguments = Arguments {
+        waiting,
+        ..Arguments::default()
+    };
+    let made = backed_up(root, &schedule, &arguments, None);
+    let made = made.context(
+        "the backup before the upgrade failed, so nothing was changed; repair the cause, or add `--without-backup`",
+    )?;
+    log::info!("the backup is {}", made.file);
+    Ok(())
+}
+
+fn backed_up(
+    root: &Root,
+    schedule: &Schedule,
+    arguments: &Arguments,
+    file: Option<&Path>,
+) -> Result<BackedUp> {
+    let seal = seal(arguments, schedule).map_err(Refused::because)?;
+    let target = target(file, arguments, schedule)?;
     let state = records::state(root)?.context("this node's state was removed")?;
     let address = state.address.parse();
     let address = address.with_context(|| format!("invalid `address` in {STATE}; {REPAIR}"))?;
@@ -87,15 +117,13 @@ fn create_now(
     if let (Target::Place(place), Some(keep), None) = (&target, schedule.keep, &arguments.to) {
         removed = place.prune(&names(root, &state.node)?, usize::try_from(keep)?)?;
     }
-    let document = BackedUp {
+    Ok(BackedUp {
         file: stored.shown,
         bytes: stored.made.bytes,
         sha256: stored.made.sha256,
         manifest: stored.made.manifest,
         removed,
-    };
-    print::result(output, &document, print::backup::backed_up)?;
-    Ok(Outcome::Done)
+    })
 }
 
 /// For whom to encrypt: as the command line says, else the settings.

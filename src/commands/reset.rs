@@ -54,7 +54,7 @@ fn wanted(arguments: &Arguments) -> Result<Wanted> {
         data: arguments.data,
         keys: arguments.keys,
         without_docker: arguments.without_docker,
-        becomes_node: false,
+        becomes: None,
         copy: format!("{directory}/appliance-{stamp}.tar"),
         stamp,
     })

@@ -34,7 +34,7 @@ pub fn run(
     machine.warn_about_settings();
     // Before the node is taken down: afterwards, it would be nothing.
     machine.preflight(&install.wanted.ignore.checks)?;
-    let reset = Reset::prepare(root.clone(), wanted(), false)?;
+    let reset = Reset::prepare(root.clone(), wanted(to), false)?;
     let document = RoleChanged {
         from: state.role.clone(),
         to: to.to_string(),
@@ -89,12 +89,12 @@ fn change(
 
 /// Data and keys go, after a last copy: a worker has no keys of authorities, and a master no identity of a worker. What
 /// installs the node again stays.
-fn wanted() -> Wanted {
+fn wanted(to: Role) -> Wanted {
     let stamp = stamp();
     Wanted {
         data: true,
         keys: true,
-        becomes_node: true,
+        becomes: Some(to),
         copy: format!("{COPIES_DIR}/appliance-{stamp}.tar"),
         stamp,
         ..Wanted::default()

@@ -4,7 +4,7 @@ use anyhow::{Result, bail};
 
 use super::documents::{Pruned, RolledBack, Upgraded};
 use super::inputs::request;
-use super::{Outcome, ask, check_node, check_questions, print};
+use super::{Outcome, ask, backup, check_node, check_questions, print};
 use crate::cli::{
     Output, Prune as PruneArguments, Rollback as RollbackArguments, Upgrade as Arguments,
 };
@@ -69,6 +69,9 @@ pub fn run(arguments: &Arguments, required_key: Option<&str>, output: Output) ->
     }
     // Before anything stops.
     machine.payload.refuse_changed()?;
+    if upgrade.needs_backup {
+        backup::by_settings(&root, arguments.waiting)?;
+    }
     let report = match upgrade.is_needed {
         true => upgrade.run()?,
         false => None,

@@ -12,6 +12,10 @@ pub const RENEW: &str = "certs renew";
 pub const CONVERT: &str = "convert";
 /// The command that makes a node an ordinary machine again.
 pub const RESET: &str = "reset";
+/// The command that makes a master of a worker: it resets the machine first.
+pub const PROMOTE: &str = "node promote";
+/// The command that makes a worker of a master: it resets the machine first.
+pub const DEMOTE: &str = "node demote";
 
 /// The command that installs another bundle.
 pub const UPGRADE: &str = "upgrade";
@@ -68,6 +72,11 @@ pub struct ProcessId {
 }
 
 impl Run {
+    /// Whether it makes the machine an ordinary one.
+    pub fn ends_node(&self) -> bool {
+        [RESET, PROMOTE, DEMOTE].contains(&self.command.as_str())
+    }
+
     /// What to tell about this run at the time `now`, if it was interrupted.
     pub fn told(&self, now: OffsetDateTime) -> String {
         let Run {

@@ -12,8 +12,9 @@ pub use step::{Route, Step, Tables, Tunnel};
 pub use teardown::{is_put_aside, teardown};
 
 use crate::components::BOOT_UNIT;
+use crate::nodespec::Role;
 use crate::paths;
-use crate::records::run::LastCopy;
+use crate::records::run::{DEMOTE, LastCopy, PROMOTE, RESET};
 
 /// The unit of docker. The node has its own only if docker comes with the bundle.
 pub const DOCKER_UNIT: &str = "docker.service";
@@ -133,8 +134,9 @@ pub struct Wanted {
     pub keys: bool,
     /// Leave what is in docker.
     pub without_docker: bool,
-    /// Whether the machine becomes a node again at once: this program, and its unit that installs at each boot, stay.
-    pub becomes_node: bool,
+    /// The role with which the machine becomes a node again at once: then this program, and its unit that installs at
+    /// each boot, stay.
+    pub becomes: Option<Role>,
     /// The archive with the last copy of data and keys.
     pub copy: String,
     /// A text for new names, which no earlier run used.
@@ -159,7 +161,7 @@ pub fn plan(found: &Found, wanted: &Wanted) -> Vec<Step> {
     let program = found
         .program
         .iter()
-        .filter(|_| records && !wanted.becomes_node);
+        .filter(|_| records && wanted.becomes.is_none());
     let program = program.cloned();
     if !steps.is_empty() || records || found.any_empty {
         steps.extend(program.map(Step::RemoveFile));
@@ -171,9 +173,20 @@ pub fn plan(found: &Found, wanted: &Wanted) -> Vec<Step> {
     steps
 }
 
+impl Wanted {
+    /// The command that wants it, for the journal of the run.
+    pub fn command(&self) -> &'static str {
+        match self.becomes {
+            None => RESET,
+            Some(Role::Worker) => DEMOTE,
+            Some(Role::Master | Role::Single) => PROMOTE,
+        }
+    }
+}
+
 /// Whether a step removes the unit of the boot, or its link, from a machine that becomes a node again.
 fn stays(step: &Step, wanted: &Wanted) -> bool {
-    matches!(step, Step::RemoveFile(path) if wanted.becomes_node && path.ends_with(BOOT_UNIT))
+    matches!(step, Step::RemoveFile(path) if wanted.becomes.is_some() && path.ends_with(BOOT_UNIT))
 }
 
 /// Whether something stays in docker until it answers.

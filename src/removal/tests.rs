@@ -204,11 +204,13 @@ fn what_installs_a_machine_again_stays_when_it_becomes_a_node_at_once() {
     };
     assert_eq!(of_installer(&wanted()), 3);
     let again = Wanted {
-        becomes_node: true,
+        becomes: Some(Role::Master),
         ..wanted()
     };
     assert_eq!(of_installer(&again), 0);
     assert!(
         told(&found, &again).contains(&"remove /etc/systemd/system/kubelet.service".to_owned())
     );
+    let commands = [&wanted(), &again].map(Wanted::command);
+    assert_eq!(commands, ["reset", "node promote"]);
 }

@@ -12,7 +12,6 @@ use crate::components::BOOT_UNIT;
 use crate::nodespec::{Profile, Refused};
 use crate::observe::removal::{Observer, Records, docker, found};
 use crate::plan::Plan;
-use crate::records::run::RESET;
 use crate::records::state::Installed;
 use crate::removal::{
     DOCKER_UNIT, Docker, Etcd, Found, Step, Wanted, kept, plan, waits_for_docker,
@@ -215,7 +214,7 @@ impl Reset {
             unpack: &|_| Err(anyhow!("a reset unpacks nothing")),
             install_program: &|_| Err(anyhow!("a reset installs nothing")),
             // Without a node, there is no place for a journal.
-            command: found.is_node.then_some(RESET),
+            command: found.is_node.then_some(self.wanted.command()),
         }
         .run(&Plan::of_removal(steps))
     }

@@ -76,6 +76,8 @@ pub struct Upgrade<'a> {
     pub planned: Planned,
     /// Whether there is anything to do.
     pub is_needed: bool,
+    /// Whether the caller makes a backup first, as the settings say, because there is no new one.
+    pub needs_backup: bool,
     /// Whether an interrupted run has begun it.
     is_begun: bool,
 }
@@ -94,9 +96,12 @@ impl<'a> Upgrade<'a> {
         if !problems.is_empty() {
             bail!(Refused { problems });
         }
-        let upgrade = Upgrade::planned(machine, &state, None, wanted)?;
-        if upgrade.is_needed && !upgrade.is_begun && !wanted.without_backup {
-            check_backup(machine, &upgrade.from)?;
+        let mut upgrade = Upgrade::planned(machine, &state, None, wanted)?;
+        let asks_none = !upgrade.is_needed || upgrade.is_begun || wanted.without_backup;
+        if !asks_none && let Some(problem) = lacking_backup(machine, &upgrade.from)? {
+            let first = format!("{problem}: one is made first, as the settings say");
+            upgrade.outlook.notes.push(first);
+            upgrade.needs_backup = true;
         }
         Ok(upgrade)
     }
@@ -156,6 +161,7 @@ impl<'a> Upgrade<'a> {
             to,
             planned,
             is_needed,
+            needs_backup: false,
             is_begun: begun.is_some(),
         })
     }
@@ -305,24 +311,30 @@ fn check_health(machine: &Machine, state: &State) -> Result<()> {
     bail!(Refused { problems: all })
 }
 
-/// Refuses a master without a new backup of its cluster. This program cannot make one by itself: only the operator has the
-/// key that opens it.
-fn check_backup(machine: &Machine, state: &State) -> Result<()> {
+/// Why a master needs a new backup of its cluster, if its settings say how to make one.
+///
+/// # Errors
+/// [`Refused`] if it needs one and the settings say nothing: only the operator knows who may open it.
+fn lacking_backup(machine: &Machine, state: &State) -> Result<Option<String>> {
     let shape = state.shape()?;
     let has_data = shape.role.is_master() && shape.profile == Profile::WithCa;
     if !machine.root.is_live() || !has_data {
-        return Ok(());
+        return Ok(None);
     }
     let last = records::backup(&machine.root)?;
     let now = OffsetDateTime::now_utc();
     let problem = match last.map(|last| now - last.created) {
-        Some(age) if age <= BACKUP => return Ok(()),
+        Some(age) if age <= BACKUP => return Ok(None),
         Some(age) => format!(
             "the last backup of the cluster is {} minutes old",
             age.whole_minutes()
         ),
         None => "this master made no backup of the cluster".to_owned(),
     };
+    let schedule = records::backup_schedule(&machine.root)?;
+    if schedule.is_some_and(|schedule| schedule.to.is_some()) {
+        return Ok(Some(problem));
+    }
     bail!(Refused::new(format!(
         "{problem}; make one with this appliance: `backup` (`appliance help backup`), or add `--without-backup`"
     )))

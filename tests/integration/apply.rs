@@ -1,14 +1,11 @@
 //! `appliance apply`: new settings for an installed node, what is refused, and the way back.
 
 use std::fs;
-use std::path::Path;
 use std::process::{Command, Output};
 
-use appliance::desired::modules;
-use appliance::nodespec::Ipip;
-use nix::sys::utsname::uname;
 use serde_json::Value;
 
+use crate::chroot::{has_booted, inside};
 use crate::cuts::network;
 use crate::cuts::scenes::running;
 use crate::harness::{Machine, document, payload, payload_of, said};
@@ -73,16 +70,6 @@ fn set_stage(machine: &Machine, stage: &str) {
 }
 
 /// systemd runs on it, and the kernel has all modules built in.
-fn has_booted(machine: &Machine) {
-    machine.put("run/systemd/system/here", "");
-    let release = uname().unwrap().release().to_string_lossy().into_owned();
-    let modules = modules(Ipip::Always)
-        .into_iter()
-        .map(|module| format!("kernel/{module}.ko\n"));
-    let built_in = format!("lib/modules/{release}/modules.builtin");
-    machine.put(&built_in, &modules.collect::<String>());
-}
-
 #[test]
 fn new_settings_are_shown_and_installed_and_a_rollback_undoes_them() {
     let machine = master();
@@ -321,15 +308,7 @@ fn a_node_whose_new_settings_fail_goes_back_by_itself() {
     machine.put("new.yaml", NEW);
     has_booted(&machine);
     let (unit, certificate) = (machine.read(UNIT), machine.read(OTHER_CERTIFICATE));
-    let inside = |arguments: &[&str]| {
-        let script = r#"mount --bind /proc "$0/proc" && mount -o remount,bind,ro "$0/proc" && exec chroot "$0" "$@""#;
-        let mut command = Command::new("unshare");
-        command
-            .args(["--mount", "sh", "-c", script])
-            .arg(machine.root());
-        let program = Path::new("/usr/local/bin/appliance");
-        command.arg(program).args(arguments).output().unwrap()
-    };
+    let inside = |arguments: &[&str]| inside(&machine, "/usr/local/bin/appliance", arguments);
     let arguments = [
         "apply",
         "/new.yaml",

@@ -14,6 +14,7 @@ mod bundles;
 mod carrier;
 mod certs;
 mod changes;
+mod chroot;
 mod cis;
 mod cli;
 mod clients;

@@ -8,16 +8,16 @@ use std::process::{Command, Output};
 
 use appliance::bundle::payload::Payload;
 use appliance::bundle::repack::repack;
-use appliance::desired::modules;
-use appliance::nodespec::Ipip;
-use nix::sys::utsname::uname;
 use serde_json::Value;
 
+use crate::chroot::{has_booted, inside};
 use crate::cuts::network;
 use crate::cuts::scenes::{running, with_root};
 use crate::harness::{Machine, document, payload, payload_of, said};
 
 const NEWER: &str = "v1.9.11";
+/// The appliance with the next bundle, on a machine.
+const NEW: &str = "/appliance-new";
 const PROGRAM: &str = "usr/local/bin/appliance";
 const UPGRADE: &str = "var/lib/appliance/upgrade.json";
 
@@ -281,34 +281,68 @@ fn the_bundle_in_use_and_the_one_before_it_stay_and_older_ones_go() {
     assert!(!machine.root().join("var/lib/appliance/former").exists());
 }
 
+/// A running master, and the appliance with the payload `new` on it.
+fn booted_with(new: &Path) -> Machine {
+    network::enter();
+    let machine = running();
+    let program = Path::new(env!("CARGO_BIN_EXE_appliance"));
+    repack(program, new, &machine.root().join("appliance-new")).unwrap();
+    has_booted(&machine);
+    machine
+}
+
+#[test]
+fn a_master_makes_a_backup_first_if_its_settings_say_where_and_changes_nothing_without_one() {
+    let new = payload_of(NEWER);
+    let new = new.path().join("payload");
+    let machine = booted_with(&new);
+    let upgrade = |more: &str| {
+        let arguments = [
+            "upgrade",
+            "--metadata-dir",
+            "/config-drive",
+            "--force",
+            more,
+        ];
+        inside(&machine, NEW, &arguments)
+    };
+    let refused = upgrade("--yes");
+    assert_eq!(refused.status.code(), Some(2), "{}", said(&refused));
+    assert!(said(&refused).contains("this master made no backup of the cluster; make one"));
+
+    let schedule = r#"{"recipients": [], "passphraseFile": "/passphrase", "to": "/"}"#;
+    machine.put("etc/kubernetes/appliance-backup.json", schedule);
+    machine.put("passphrase", "correct horse battery staple\n");
+    let path = machine.root().join("passphrase");
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
+    let shown = upgrade("--dry-run");
+    assert_eq!(shown.status.code(), Some(7), "{}", said(&shown));
+    assert!(
+        said(&shown).contains("one is made first, as the settings say"),
+        "{}",
+        said(&shown)
+    );
+
+    // No etcd runs here.
+    let before = current(&machine);
+    let failed = upgrade("--yes");
+    assert_eq!(failed.status.code(), Some(1), "{}", said(&failed));
+    let text = said(&failed);
+    assert!(
+        text.contains("the backup before the upgrade failed, so nothing was changed"),
+        "{text}"
+    );
+    assert!(text.contains("etcd"), "{text}");
+    assert_eq!(current(&machine), before);
+}
+
 /// On a running system whose kernel takes no settings: a step fails after the switch.
 #[test]
 fn a_node_whose_upgrade_fails_goes_back_by_itself() {
     let new = payload_of(NEWER);
     let new = new.path().join("payload");
-    network::enter();
-    let machine = running();
-    repack(
-        Path::new(env!("CARGO_BIN_EXE_appliance")),
-        &new,
-        &machine.root().join("appliance-new"),
-    )
-    .unwrap();
-    machine.put("run/systemd/system/here", "");
-    let release = uname().unwrap().release().to_string_lossy().into_owned();
-    let modules = modules(Ipip::Always)
-        .into_iter()
-        .map(|module| format!("kernel/{module}.ko\n"));
-    let built_in = format!("lib/modules/{release}/modules.builtin");
-    machine.put(&built_in, &modules.collect::<String>());
+    let machine = booted_with(&new);
     let before = contents(&machine.root(), &digest(&new));
-    let inside = |program: &str, arguments: &[&str]| {
-        let mut command = Command::new("unshare");
-        command.args(["--mount", "sh", "-c"]);
-        let script = r#"mount --bind /proc "$0/proc" && mount -o remount,bind,ro "$0/proc" && exec chroot "$0" "$@""#;
-        command.arg(script).arg(machine.root()).arg(program);
-        command.args(arguments).output().unwrap()
-    };
     let arguments = [
         "upgrade",
         "--metadata-dir",
@@ -317,7 +351,7 @@ fn a_node_whose_upgrade_fails_goes_back_by_itself() {
         "1s",
         "--yes",
     ];
-    let refused = inside("/appliance-new", &arguments);
+    let refused = inside(&machine, NEW, &arguments);
     assert_eq!(refused.status.code(), Some(2), "{}", said(&refused));
     assert!(
         said(&refused).contains("not healthy before the change"),
@@ -325,7 +359,8 @@ fn a_node_whose_upgrade_fails_goes_back_by_itself() {
         said(&refused)
     );
     let output = inside(
-        "/appliance-new",
+        &machine,
+        NEW,
         &[&arguments[..], &["--force", "--without-backup"]].concat(),
     );
     assert_eq!(output.status.code(), Some(1), "{}", said(&output));

@@ -15,7 +15,6 @@ use crate::nodespec::Role;
 use crate::nodespec::master::Master;
 use crate::observe::{records, trace};
 use crate::paths;
-use crate::records::run::RESET;
 use crate::records::state::{Installed, State};
 use crate::removal::{Etcd, Found, Membership};
 use crate::sys::root::Root;
@@ -38,8 +37,7 @@ pub fn read(root: &Root, records: &Records, found: &mut Found) -> Result<()> {
     if !root.exists(paths::KUBELET_KUBECONFIG)? {
         // It had joined. If it is an interrupted run that goes on, the cluster was told.
         let has_joined = !root.list(paths::KUBELET_PKI_DIR)?.is_empty();
-        let was_told =
-            records::run(root).is_ok_and(|run| run.is_some_and(|run| run.command == RESET));
+        let was_told = records::run(root).is_ok_and(|run| run.is_some_and(|run| run.ends_node()));
         found.unreachable = (has_joined && !was_told).then(|| {
             let path = paths::KUBELET_KUBECONFIG;
             format!(
