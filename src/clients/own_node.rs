@@ -215,6 +215,8 @@ impl OwnNode {
             "apiVersion": "policy/v1beta1",
             "kind": "Eviction",
             "metadata": { "namespace": namespace, "name": name },
+            // Without them, v1.9 gives the pod no time to end.
+            "deleteOptions": {},
         });
         let evict = self.client.post(format!("{url}/eviction"));
         let evict = evict.header("content-type", "application/json");

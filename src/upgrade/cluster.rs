@@ -11,6 +11,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use serde_json::Value;
 use time::OffsetDateTime;
 
+use super::controllers;
 use crate::clients::own_node::{Evicted, OwnNode};
 use crate::clients::{etcd, kubectl, mtls};
 use crate::components::ETCD_CERTIFICATE;
@@ -240,6 +241,9 @@ impl<'a> Leader<'a> {
     /// Upgrades these nodes at the same time.
     fn wave(&self, names: &[String], drains: bool) -> Result<()> {
         self.check_standing()?;
+        if drains {
+            controllers::until_they_act(self.runner)?;
+        }
         for name in names {
             let cordoned = drains && self.drain(name)?;
             self.note(name, Stage::Granted, cordoned)?;

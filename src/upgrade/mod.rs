@@ -25,6 +25,7 @@ use crate::sys::root::Root;
 
 mod back;
 mod cluster;
+mod controllers;
 mod follower;
 mod outlook;
 mod prune;

@@ -14,6 +14,7 @@ use appliance::removal::{Etcd, Step};
 use appliance::sys::change::Change;
 use appliance::sys::process::System;
 use appliance::sys::root::Root;
+use serde_json::Value;
 
 use crate::etcd::{Member, NAMES};
 use crate::join::shared::Shared;
@@ -61,7 +62,12 @@ fn answer(mut stream: TcpStream, log: &Mutex<Vec<String>>) {
     let mut log = log.lock().unwrap();
     log.push(request.clone());
     let evictions = log.iter().filter(|asked| evicts(asked)).count();
-    let (status, body) = if evicts(&request) && evictions == 1 {
+    let options =
+        serde_json::from_slice::<Value>(&body).unwrap_or_default()["deleteOptions"].take();
+    let (status, body) = if evicts(&request) && !options.is_object() {
+        // v1.9 would give the pod no time to end.
+        ("500 Internal Server Error", "{}")
+    } else if evicts(&request) && evictions == 1 {
         ("429 Too Many Requests", "{}")
     } else if request.starts_with("GET ") && evictions < 2 {
         ("200 OK", PODS)
