@@ -158,9 +158,10 @@ pub fn secret_file(path: &Path) -> Result<Secret> {
         .custom_flags(OFlag::O_NONBLOCK.bits())
         .open(path)
         .with_context(place)?;
-    let mode = file.metadata().with_context(place)?.permissions().mode();
+    let found = file.metadata().with_context(place)?;
+    ensure!(found.is_file(), "{} is not a file", path.display());
     ensure!(
-        mode & 0o077 == 0,
+        found.permissions().mode() & 0o077 == 0,
         "{0}: others may read it; run `chmod 600 {0}`",
         path.display()
     );

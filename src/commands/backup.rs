@@ -115,7 +115,8 @@ fn backed_up(
     let stored = make(&source, &seal, &target)?;
     let mut removed = Vec::new();
     if let (Target::Place(place), Some(keep), None) = (&target, schedule.keep, &arguments.to) {
-        removed = place.prune(&names(root, &state.node)?, usize::try_from(keep)?)?;
+        let names = names(root, &state.node)?;
+        removed = place.prune(&names, usize::try_from(keep)?, source.created)?;
     }
     Ok(BackedUp {
         file: stored.shown,

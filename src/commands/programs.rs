@@ -76,7 +76,7 @@ fn units(shape: Shape, names: &[String]) -> Result<Vec<String>> {
     }
     let mut wanted = Vec::new();
     for name in names {
-        let name = name.trim_end_matches(".service");
+        let name = name.trim_end_matches(".service").trim_end_matches(".timer");
         let found = all
             .iter()
             .find(|(known, _)| known.trim_end_matches(".timer") == name);

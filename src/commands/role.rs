@@ -1,7 +1,7 @@
 //! `appliance node promote` and `appliance node demote`: a worker becomes one of several masters, and a master a worker.
 //! The machine gives up what it is, as `reset` does, and is installed with its new role.
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
 use super::documents::RoleChanged;
 use super::inputs::request;
@@ -53,6 +53,9 @@ pub fn run(
             "the role of a node changes only on the running machine, without `--root`: the cluster has to be told"
         ));
     }
+    // Afterwards, the machine would be nothing, and could not join.
+    let knocked = machine.knock();
+    knocked.context("the machine could not join again, so nothing was changed")?;
     if !arguments.yes {
         ask()?;
     }

@@ -81,6 +81,20 @@ pub fn token<'a>(context: &Context<'a>) -> Result<&'a Token, Failure> {
     })
 }
 
+/// Asks whether a master of this node's cluster would let it join with the token of its settings. Nothing is used up.
+///
+/// # Errors
+/// [`Refused`] if the masters that answer do not; another error if none answers.
+pub fn knock(context: &Context<'_>) -> Result<()> {
+    let trusted = authority(context.root)?;
+    let asked = token(context)
+        .and_then(|token| at_any_master(context, trusted.as_deref(), |master| master.knock(token)));
+    asked.map_err(|failure| match failure {
+        Failure::Permanent(error) => Refused::because(error).into(),
+        Failure::Transient(error, _) => error,
+    })
+}
+
 /// Asks the other masters in turn until one answers `ask` with success.
 pub fn at_any_master<T>(
     context: &Context<'_>,

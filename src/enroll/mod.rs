@@ -27,6 +27,7 @@ mod tests;
 mod worker;
 
 pub use admin::admin;
+pub use ask::knock;
 pub use authorities::{
     ask_authorities, check_given, next_authorities, own_authority, take_authorities,
 };

@@ -187,6 +187,11 @@ impl Machine {
         }
     }
 
+    /// Asks whether a master would let this machine join with the token of its settings. Changes nothing.
+    pub fn knock(&self) -> Result<()> {
+        enroll::knock(&self.context())
+    }
+
     /// Whether it has the record of a node.
     pub fn is_node(&self) -> Result<bool> {
         Ok(records::state(&self.root)?.is_some())

@@ -100,10 +100,11 @@ pub fn in_turn<M, T>(
     Err(Failure::Transient(error, pause))
 }
 
-/// The messages of both sides before the proofs.
+/// The messages of both sides before the proofs, and the certificate that the master showed.
 struct Exchanged {
     hello: Hello,
     welcome: Welcome,
+    seen: Vec<u8>,
 }
 
 /// The data that a further master gets.
@@ -172,12 +173,13 @@ impl Worker<'_> {
         })
     }
 
-    fn exchange(
-        &self,
-        token: &Token,
-        held: &[Held<'_>],
-        master: Option<Bytes32>,
-    ) -> Result<(Exchanged, Certificates), Failure> {
+    /// Asks whether the master would let this node join with the token. Nothing is used up.
+    pub fn knock(&self, token: &Token) -> Result<(), Failure> {
+        self.greet(token).map(drop)
+    }
+
+    /// The first half of the exchange: the master proves that it knows the token.
+    fn greet(&self, token: &Token) -> Result<(Client, Exchanged), Failure> {
         let (client, first_seen) = unknown_master().map_err(permanent)?;
         let hello = Hello {
             token_id: token.id().clone(),
@@ -187,17 +189,13 @@ impl Worker<'_> {
             trusts: self.trusted.is_some(),
         };
         let welcome: Welcome = self.ask(&client, HELLO, &hello)?;
-        let seen = first_seen.seen().unwrap_or_default();
-        let transcript = Transcript {
-            token: token.id(),
-            node_name: self.name,
-            node_address: self.address,
-            worker_nonce: &hello.nonce,
-            master_nonce: &welcome.nonce,
-            authority: &welcome.authority,
-            server_certificate: &seen,
+        let exchanged = Exchanged {
+            hello,
+            welcome,
+            seen: first_seen.seen().unwrap_or_default(),
         };
-        if !token.accepts(&transcript, &welcome.proof) {
+        let (hello, welcome) = (&exchanged.hello, &exchanged.welcome);
+        if !token.accepts(&self.transcript(token, &exchanged), &welcome.proof) {
             return Err(permanent(anyhow!(
                 "{self} does not prove that it knows token {}: either its copy of the token has a \
                  different secret, or another machine intercepts the connection; this node sent it \
@@ -206,11 +204,33 @@ impl Worker<'_> {
                 token.id()
             )));
         }
-        self.check_authority(&hello.nonce, &welcome)?;
+        self.check_authority(&hello.nonce, welcome)?;
         let now = OffsetDateTime::now_utc();
         if (now - welcome.time).abs() > MOST_APART {
             log::warn!("{self}: {}", clocks(now, welcome.time));
         }
+        Ok((client, exchanged))
+    }
+
+    fn transcript<'t>(&'t self, token: &'t Token, exchanged: &'t Exchanged) -> Transcript<'t> {
+        Transcript {
+            token: token.id(),
+            node_name: self.name,
+            node_address: self.address,
+            worker_nonce: &exchanged.hello.nonce,
+            master_nonce: &exchanged.welcome.nonce,
+            authority: &exchanged.welcome.authority,
+            server_certificate: &exchanged.seen,
+        }
+    }
+
+    fn exchange(
+        &self,
+        token: &Token,
+        held: &[Held<'_>],
+        master: Option<Bytes32>,
+    ) -> Result<(Exchanged, Certificates), Failure> {
+        let (client, exchanged) = self.greet(token)?;
         let requests = signing_requests(held).map_err(permanent)?;
         let machine = self.machine();
         let asked = Asked {
@@ -219,14 +239,14 @@ impl Worker<'_> {
             machine: machine.as_ref(),
         };
         let join = Join {
-            session: welcome.session,
-            proof: token.prove(&transcript, &asked),
+            session: exchanged.welcome.session,
+            proof: token.prove(&self.transcript(token, &exchanged), &asked),
             requests,
             master,
             machine,
         };
         let answer = self.ask(&client, JOIN, &join)?;
-        Ok((Exchanged { hello, welcome }, answer))
+        Ok((exchanged, answer))
     }
 
     /// SHA-256 of the UUID of its machine.

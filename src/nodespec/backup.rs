@@ -8,8 +8,6 @@ use super::resolver::Resolver;
 use super::settings::{BackupSettings, S3Settings};
 use super::value::{Layer, Sourced};
 
-/// The start of a recipient of age.
-const RECIPIENT: &str = "age1";
 /// The shortest time between two backups.
 const SHORTEST: Duration = Duration::from_secs(3600);
 /// The longest one.
@@ -43,9 +41,7 @@ impl Resolver<'_> {
         let problems = self.problems.len();
         let recipients = said.recipients.clone().unwrap_or_default();
         for recipient in &recipients {
-            let is_one = recipient.starts_with(RECIPIENT)
-                && recipient.bytes().all(|byte| byte.is_ascii_alphanumeric());
-            if !is_one {
+            if recipient.parse::<age::x25519::Recipient>().is_err() {
                 let why = "expected a recipient of age, which `appliance backup key` prints";
                 self.refuse(&layer.origin("backup.recipients"), recipient, why);
             }
@@ -167,6 +163,8 @@ mod tests {
     use super::super::value::Place;
     use super::*;
 
+    const RECIPIENT: &str = "age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p";
+
     fn refused(yaml: &str) -> String {
         let settings = Settings::from_yaml("test", yaml).unwrap();
         let layer = Layer::new(Place::Config("test".to_owned()), settings);
@@ -177,6 +175,7 @@ mod tests {
     fn what_no_backup_can_be_made_with_is_refused() {
         for (yaml, why) in [
             ("{recipients: [age1x], to: /srv, every: 6h, keep: 12}", ""),
+            ("{recipients: [age1xxxx], to: /srv}", "expected a recipient"),
             ("{passphraseFile: /root/passphrase}", ""),
             ("{to: /srv}", "does not say for whom"),
             ("{recipients: [], to: /srv}", "does not say for whom"),
@@ -231,6 +230,7 @@ mod tests {
             ),
             ("{recipients: [age1x], to: /srv, keep: 0}", "at least 1"),
         ] {
+            let yaml = yaml.replace("[age1x]", &format!("[{RECIPIENT}]"));
             let told = refused(&format!("backup: {yaml}"));
             assert!(
                 told.contains(why) && told.is_empty() == why.is_empty(),

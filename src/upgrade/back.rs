@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
+use super::settings;
 use crate::apply::{Executor, former, leftovers, written};
 use crate::bundle::manifest::Manifest;
 use crate::clients::docker::Docker;
@@ -15,13 +16,13 @@ use crate::desired::RunningService;
 use crate::nodespec::Refused;
 use crate::observe::software::{docker_source, installed_manifest};
 use crate::observe::{images, records, versions};
-use crate::paths::{IMAGES, PROGRAM, STARTED_WITH};
+use crate::paths::{CONFIG, IMAGES, PROGRAM, STARTED_WITH};
 use crate::plan::Plan;
 use crate::plan::upgrade::{Back, LiveBack, Present};
 use crate::preflight::skew;
 use crate::records::images::NodeImage;
 use crate::records::run::ROLLBACK;
-use crate::records::state::State;
+use crate::records::state::{Installed, State};
 use crate::records::upgrade::{Stage, UpgradeRecord, Was};
 use crate::status::{InstalledNode, Report, until_healthy};
 use crate::sys::lock::{Lock, Patience};
@@ -55,6 +56,7 @@ impl Rollback {
                     .to_owned(),
             )
         })?;
+        refuse_another_node(&root, &record)?;
         let manifest = installed_manifest(&root, &record.from).map_err(|_| {
             let from = record.from.words();
             Refused::new(format!(
@@ -65,6 +67,7 @@ impl Rollback {
         check_storage(&root, runner, &record, &manifest)?;
         let docker = Docker::of(docker_source(&root, Some(&manifest))?);
         let back = read(&root, runner, &docker, record)?;
+        refuse_other_settings(&back)?;
         Ok(Rollback {
             root,
             runner,
@@ -134,6 +137,36 @@ impl Rollback {
         }
         .run(plan)
     }
+}
+
+/// Refuses if the node has become another one since: its former state has another name, address or list of masters.
+fn refuse_another_node(root: &Root, record: &UpgradeRecord) -> Result<()> {
+    let known = [&record.from, &record.to].map(Installed::from);
+    match records::state(root)? {
+        Some(state) if !known.contains(&Installed::from(&state)) => {
+            bail!(Refused::new(format!(
+                "after {}, `appliance install --change` made another node of this machine, and {} would not fit it; \
+                 to change settings, run `appliance apply FILE`",
+                record.words(),
+                record.former()
+            )))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Refuses to undo a change of settings in a file that someone changed afterwards: their lines would be lost, or the former
+/// ones.
+fn refuse_other_settings(back: &Back) -> Result<()> {
+    let is_ours = back.record.settings.is_some() && back.record.stage != Stage::Back;
+    if is_ours && back.changed_since().contains(&CONFIG) {
+        bail!(Refused::new(format!(
+            "someone changed {CONFIG} after `appliance apply`; the former settings are in {}: `appliance apply` gives \
+             them to the node",
+            settings::kept()
+        )));
+    }
+    Ok(())
 }
 
 /// Refuses if etcd of the former bundle cannot read the data. If etcd does not answer, the former one is tried: it ends

@@ -325,7 +325,10 @@ fn lacking_backup(machine: &Machine, state: &State) -> Result<Option<String>> {
     let last = records::backup(&machine.root)?;
     let now = OffsetDateTime::now_utc();
     let problem = match last.map(|last| now - last.created) {
-        Some(age) if age <= BACKUP => return Ok(None),
+        Some(age) if age.abs() <= BACKUP => return Ok(None),
+        Some(age) if age.is_negative() => {
+            "the last backup of the cluster is from a clock that was ahead".to_owned()
+        }
         Some(age) => format!(
             "the last backup of the cluster is {} minutes old",
             age.whole_minutes()

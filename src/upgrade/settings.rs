@@ -128,6 +128,15 @@ impl NewSettings {
         keys.map(problem).collect()
     }
 
+    /// The permission bits of the file in its place: those that it has, unless there is a token in it.
+    fn mode(&self, root: &Root) -> Result<u32> {
+        let has_token = parse_config(self.content.clone(), &self.shown)?
+            .join
+            .is_some_and(|join| join.token.is_some());
+        let present = root.mode(CONFIG)?.filter(|_| !has_token);
+        Ok(present.unwrap_or(MODE))
+    }
+
     /// The changes of `plan`, after those that put the file in place and keep the former one.
     pub fn before(&self, root: &Root, plan: Plan) -> Result<Plan> {
         if self.are_in_place(root)? {
@@ -152,7 +161,7 @@ impl NewSettings {
         }
         steps.push(Step::WriteFile {
             path: CONFIG.to_owned(),
-            mode: root.mode(CONFIG)?.unwrap_or(MODE),
+            mode: self.mode(root)?,
             new: former.is_none(),
             content: Content::Whole(self.content.clone()),
             replaces: former,

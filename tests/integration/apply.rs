@@ -1,6 +1,7 @@
 //! `appliance apply`: new settings for an installed node, what is refused, and the way back.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Output};
 
 use serde_json::Value;
@@ -69,7 +70,6 @@ fn set_stage(machine: &Machine, stage: &str) {
     machine.put(UPGRADE, &record.to_string());
 }
 
-/// systemd runs on it, and the kernel has all modules built in.
 #[test]
 fn new_settings_are_shown_and_installed_and_a_rollback_undoes_them() {
     let machine = master();
@@ -125,6 +125,35 @@ fn new_settings_are_shown_and_installed_and_a_rollback_undoes_them() {
 }
 
 #[test]
+fn there_is_no_way_back_over_another_address_or_over_a_file_that_someone_changed() {
+    let machine = master();
+    applied(&machine, NEW);
+    let edited = format!("{NEW}# mine\n");
+    machine.put(CONFIG, &edited);
+    let refused = rollback(&machine);
+    assert_eq!(refused.status.code(), Some(2), "{}", said(&refused));
+    let text = said(&refused);
+    assert!(
+        text.contains("/etc/appliance/config.yaml.appliance-old"),
+        "{text}"
+    );
+    assert_eq!(machine.read(CONFIG), edited);
+    assert_eq!(machine.read(KEPT), FORMER);
+
+    machine.put(CONFIG, NEW);
+    machine.installed(&["--set", "address=192.168.1.109", "--change", "address"]);
+    let before = machine.snapshot();
+    let refused = rollback(&machine);
+    assert_eq!(refused.status.code(), Some(2), "{}", said(&refused));
+    let text = said(&refused);
+    assert!(
+        text.contains("`appliance install --change` made another node"),
+        "{text}"
+    );
+    assert_eq!(machine.snapshot(), before);
+}
+
+#[test]
 fn a_new_file_of_settings_is_for_root_only_and_one_that_exists_keeps_its_mode() {
     let machine = Machine::new();
     machine.installed(&[]);
@@ -136,6 +165,15 @@ fn a_new_file_of_settings_is_for_root_only_and_one_that_exists_keeps_its_mode() 
     assert!(!text.contains("0123456789"), "{text}");
     assert_eq!(machine.read(KEPT), "logLevel: 3\n");
     assert_eq!(machine.mode(KEPT), 0o600);
+    // A file that others may read gets no token.
+    let path = machine.root().join(CONFIG);
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+    applied(&machine, "logLevel: 5\n");
+    assert_eq!(machine.mode(CONFIG), 0o644);
+    applied(&machine, token);
+    assert_eq!(machine.mode(CONFIG), 0o600);
+    applied(&machine, "logLevel: 3\n");
+    applied(&machine, token);
     // Only the last ones are kept.
     let back = rollback(&machine);
     assert!(back.status.success(), "{}", said(&back));

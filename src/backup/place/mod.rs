@@ -124,10 +124,12 @@ impl Place {
         }
     }
 
-    /// Removes the oldest backups of `names`, so that `keep` stay. Files with other names are not touched. Returns what
+    /// Removes the oldest backups of `names`, so that `keep` of those up to the time `last` stay: that of the newest one.
+    /// Later ones come from a clock that was ahead, and do not count. Files with other names are not touched. Returns what
     /// it removed.
-    pub fn prune(&self, names: &Names, keep: usize) -> Result<Vec<String>> {
-        let all = self.list(names)?;
+    pub fn prune(&self, names: &Names, keep: usize, last: OffsetDateTime) -> Result<Vec<String>> {
+        let mut all = self.list(names)?;
+        all.retain(|kept| kept.time <= last);
         let many = all.len().saturating_sub(keep.max(1));
         let mut removed = Vec::new();
         for old in &all[..many] {
@@ -199,10 +201,15 @@ mod tests {
         // Not a file.
         let directory = own.at(NOW - time::Duration::hours(1));
         fs::create_dir(dir.path().join(&directory)).unwrap();
+        // Of a clock that was ahead.
+        let later = own.at(NOW + time::Duration::days(3650));
+        fs::write(dir.path().join(&later), b"x").unwrap();
+        let last = NOW + time::Duration::hours(4);
         let place = Place::Directory(dir.path().to_owned());
-        assert_eq!(place.prune(&own, 3).unwrap(), &all[..2]);
-        assert_eq!(place.prune(&own, 3).unwrap(), Vec::<String>::new());
+        assert_eq!(place.prune(&own, 3, last).unwrap(), &all[..2]);
+        assert_eq!(place.prune(&own, 3, last).unwrap(), Vec::<String>::new());
         all.drain(..2);
+        all.push(later);
         let kept: Vec<_> = place
             .list(&own)
             .unwrap()
@@ -214,7 +221,7 @@ mod tests {
             assert!(dir.path().join(other).exists());
         }
         // One stays, whatever was asked for.
-        assert_eq!(place.prune(&own, 0).unwrap(), &all[..2]);
+        assert_eq!(place.prune(&own, 0, last).unwrap(), &all[..2]);
     }
 
     #[test]

@@ -112,8 +112,14 @@ fn a_backup_is_an_object_when_the_store_has_all_of_it_and_old_ones_of_this_maste
     bucket(&swift).begin(&strange).unwrap().finish().unwrap();
 
     let all: Vec<_> = found(&place).into_iter().map(|(name, _)| name).collect();
-    assert_eq!(place.prune(&own(), 3).unwrap(), &all[..1]);
-    assert_eq!(place.prune(&own(), 0).unwrap(), &all[1..3]);
+    assert_eq!(
+        place.prune(&own(), 3, OffsetDateTime::now_utc()).unwrap(),
+        &all[..1]
+    );
+    assert_eq!(
+        place.prune(&own(), 0, OffsetDateTime::now_utc()).unwrap(),
+        &all[1..3]
+    );
     assert_eq!(found(&place).len(), 1);
     assert_eq!(place.list_all().unwrap().len(), 2);
     assert_eq!(found(&swift.place("cluster1")).len(), 1);
