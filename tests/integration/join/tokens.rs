@@ -7,6 +7,7 @@ use appliance::join::message::Reason;
 use appliance::join::tokens::Tokens;
 use appliance::nodespec::token::Token;
 use appliance::sys::retry::Failure;
+use time::OffsetDateTime;
 
 use super::bed::{Bed, Node, relay, told};
 use super::faults::{Direct, NOW, asker, reason, requests};
@@ -64,4 +65,22 @@ fn a_token_that_is_revoked_during_a_join_lets_nobody_in() {
     assert_eq!(tokens.all().unwrap()[bed.token.id()].used, 0);
     let nodes = appliance::join::nodes::Nodes::new(bed.dir.path());
     assert!(nodes.all().unwrap().is_empty());
+}
+
+#[test]
+fn a_node_that_knocks_learns_whether_it_could_join_and_uses_nothing_up() {
+    let bed = Bed::new();
+    let token = bed.add_token(1);
+    let node = Node::new("server01");
+    for trusted in [None, Some(&bed.authority[..])] {
+        node.worker(bed.port, trusted).knock(&token).unwrap();
+    }
+    assert_eq!(bed.tokens().all().unwrap()[token.id()].used, 0);
+    bed.tokens()
+        .revoke(token.id(), OffsetDateTime::now_utc())
+        .unwrap();
+    let refused = node.worker(bed.port, None).knock(&token).unwrap_err();
+    assert!(told(refused).0.contains("was revoked"));
+    let unknown = Token::generate().unwrap();
+    assert!(node.worker(bed.port, None).knock(&unknown).is_err());
 }
