@@ -340,7 +340,7 @@ fn only_what_reads_a_changed_setting_restarts() {
 /// On a running system whose kernel takes no settings: a step fails after the file was replaced.
 #[test]
 fn a_node_whose_new_settings_fail_goes_back_by_itself() {
-    network::enter();
+    network::enter_alone();
     let machine = running();
     machine.put(CONFIG, FORMER);
     machine.put("new.yaml", NEW);

@@ -341,8 +341,9 @@ fn a_member_with_another_address_keeps_its_data_and_the_others_find_it() {
             .unwrap();
         assert_eq!(read.trim(), "written");
     }
-    // The cluster lives on with it when another one stops.
+    // The cluster lives on with it when another one stops, once it has a leader again.
     members[2].stop();
+    members[0].wait_until_healthy();
     let (own, others) = ((NAMES[1], address), [members[0].address(), address]);
     members[0].etcdctl(&["put", "second", "written"]).unwrap();
     move_member(&members[1].root(), Profile::WithCa, own, &others).unwrap();

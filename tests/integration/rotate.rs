@@ -175,7 +175,7 @@ fn a_record_that_no_master_wrote_stops_the_rotation() {
         .unwrap();
     let error = several.agreed().unwrap_err().to_string();
     assert!(
-        error.contains("-key.pem rm /appliance/join/encryption/agreed`"),
+        error.contains("`ETCDCTL_API=2 appliance etcdctl rm /appliance/join/encryption/agreed`"),
         "{error}"
     );
 }

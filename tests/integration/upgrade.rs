@@ -283,7 +283,7 @@ fn the_bundle_in_use_and_the_one_before_it_stay_and_older_ones_go() {
 
 /// A running master, and the appliance with the payload `new` on it.
 fn booted_with(new: &Path) -> Machine {
-    network::enter();
+    network::enter_alone();
     let machine = running();
     let program = Path::new(env!("CARGO_BIN_EXE_appliance"));
     repack(program, new, &machine.root().join("appliance-new")).unwrap();

@@ -22,6 +22,13 @@ pub fn enter() {
     setns(network, CloneFlags::CLONE_NEWNET).unwrap();
 }
 
+/// Moves this thread, and what it starts, into such a network of its own: for commands that look for free ports, which a
+/// scene may use at the same time.
+pub fn enter_alone() {
+    let network = thread::spawn(made).join().unwrap();
+    setns(network, CloneFlags::CLONE_NEWNET).unwrap();
+}
+
 fn made() -> File {
     unshare(CloneFlags::CLONE_NEWNET).expect("a network of its own needs root");
     for line in [
