@@ -13,6 +13,7 @@ use appliance::paths;
 use appliance::pki::Secret;
 use appliance::sys::change::Change;
 use appliance::sys::root::Root;
+use serde_json::Value;
 
 use super::scene::{ROOT, Scene};
 use super::scenes::{PROGRAM, copy, done, of_machine, with_root};
@@ -52,7 +53,8 @@ pub fn meaning(bytes: &[u8]) -> Option<String> {
     })
 }
 
-/// What etcd's own tool says about the data of API v3.
+/// What etcd's own tool says about the data of API v3: its revision, and how many keys it has. The checksum is another one
+/// each time: elections count in it, too, and their number depends on how busy the machine is.
 pub fn etcd(bytes: &[u8]) -> String {
     let mut file = tempfile::NamedTempFile::new().unwrap();
     file.write_all(bytes).unwrap();
@@ -62,7 +64,13 @@ pub fn etcd(bytes: &[u8]) -> String {
         .arg(file.path())
         .output()
         .unwrap();
-    said(&output)
+    let Ok(status) = serde_json::from_slice::<Value>(&output.stdout) else {
+        return said(&output);
+    };
+    format!(
+        "revision {}, keys {}",
+        status["revision"], status["totalKey"]
+    )
 }
 
 /// A master makes a backup in place of an older one, while its etcd runs.
