@@ -69,7 +69,7 @@ pub struct Found {
     pub unreachable: Option<String>,
     /// The units that run.
     pub running: Vec<String>,
-    /// The units that systemd knows, running or failed.
+    /// The units that systemd knows although their files are gone, and those that failed.
     pub known: Vec<String>,
     /// docker.
     pub docker: Docker,

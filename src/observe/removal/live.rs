@@ -33,7 +33,7 @@ pub fn read(observer: &Observer<'_>, records: &Records, found: &mut Found) -> Re
     Ok(())
 }
 
-/// The units of the node that run, and those that systemd knows.
+/// The units of the node that run, and those that systemd knows although their files are gone.
 fn services(observer: &Observer<'_>, found: &mut Found) -> Result<()> {
     let mut names = units();
     if has_our_unit(observer.root, DOCKER_UNIT)? {
@@ -48,7 +48,9 @@ fn services(observer: &Observer<'_>, found: &mut Found) -> Result<()> {
         if unit.state() == UnitState::Running || unit.active_state == "deactivating" {
             found.running.push(name.clone());
         }
-        if unit.load_state == "loaded" || unit.active_state == "failed" {
+        // One whose file was here before the node stays.
+        let is_stale = unit.load_state == "loaded" && !observer.root.exists(&paths::unit(&name))?;
+        if is_stale || unit.active_state == "failed" {
             found.known.push(name);
         }
     }
