@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 
 use super::Context;
-use crate::join::client::{self, Worker};
+use crate::join::client::Worker;
+use crate::join::turns::in_turn;
 use crate::nodespec::token::Token;
 use crate::nodespec::{Ipip, Refused};
 use crate::paths;
@@ -104,7 +105,7 @@ pub fn at_any_master<T>(
     let spec = context.spec;
     let addresses = spec.master_addresses().into_iter();
     let others = addresses.filter(|master| !spec.role.is_master() || *master != *spec.address);
-    client::in_turn(others, |master| {
+    in_turn(others, |master| {
         ask(&Worker {
             name: &spec.name,
             address: *spec.address,

@@ -29,3 +29,4 @@ pub mod signer;
 pub mod store;
 pub mod tokens;
 pub mod trust;
+pub mod turns;
