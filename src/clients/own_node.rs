@@ -42,7 +42,7 @@ pub struct Pod {
 
 /// The answer to a request to evict a pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Evicted {
+enum Evicted {
     /// It ends, or is gone.
     Ends,
     /// A PodDisruptionBudget does not allow it now.
@@ -208,7 +208,7 @@ impl OwnNode {
     }
 
     /// Asks for the end of a pod.
-    pub fn evict(&self, pod: &Pod) -> Result<Evicted> {
+    fn evict(&self, pod: &Pod) -> Result<Evicted> {
         let Pod { namespace, name } = pod;
         let url = self.url(&format!("namespaces/{namespace}/pods/{name}"));
         let body = json!({
@@ -233,6 +233,24 @@ impl OwnNode {
         let deleted = done(self.client.delete(url));
         deleted.with_context(|| format!("{namespace}/{name}"))?;
         Ok(Evicted::Ends)
+    }
+
+    /// Asks for the end of these pods of it. Returns what has to be waited for; `None` if there are no pods.
+    pub fn evict_all(&self, pods: &[Pod]) -> Result<Option<String>> {
+        let mut blocked = Vec::new();
+        for pod in pods {
+            if self.evict(pod)? == Evicted::Later {
+                blocked.push(format!("{}/{}", pod.namespace, pod.name));
+            }
+        }
+        Ok(match (pods.is_empty(), blocked.is_empty()) {
+            (true, _) => None,
+            (false, true) => Some(format!("{} pods are ending", pods.len())),
+            (false, false) => Some(format!(
+                "PodDisruptionBudgets do not allow the end of {}",
+                blocked.join(", ")
+            )),
+        })
     }
 
     /// Removes the node from the cluster.

@@ -12,7 +12,7 @@ use serde_json::Value;
 use time::OffsetDateTime;
 
 use super::controllers;
-use crate::clients::own_node::{Evicted, OwnNode};
+use crate::clients::own_node::OwnNode;
 use crate::clients::{etcd, kubectl, mtls};
 use crate::components::ETCD_CERTIFICATE;
 use crate::join::registry;
@@ -281,20 +281,8 @@ impl<'a> Leader<'a> {
         let schedule = Schedule::until(Instant::now() + self.drain, LOOK);
         let drained = retried("draining", schedule, || {
             let pods = node.pods().map_err(transient)?;
-            let mut blocked = Vec::new();
-            for pod in &pods {
-                if node.evict(pod).map_err(permanent)? == Evicted::Later {
-                    blocked.push(format!("{}/{}", pod.namespace, pod.name));
-                }
-            }
-            match (pods.is_empty(), blocked.is_empty()) {
-                (true, _) => Ok(()),
-                (false, true) => Err(transient(anyhow!("{} pods are ending", pods.len()))),
-                (false, false) => Err(transient(anyhow!(
-                    "PodDisruptionBudgets do not allow the end of {}",
-                    blocked.join(", ")
-                ))),
-            }
+            let left = node.evict_all(&pods).map_err(permanent)?;
+            left.map_or(Ok(()), |why| Err(transient(anyhow!(why))))
         });
         if let Err(failure) = drained {
             if was_open {

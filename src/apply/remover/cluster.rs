@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow};
 
 use crate::clients::etcd;
-use crate::clients::own_node::{Evicted, OwnNode};
+use crate::clients::own_node::OwnNode;
 use crate::observe::removal::{self, Records, other_masters};
 use crate::removal::{Etcd, Membership};
 use crate::sys::retry::{Failure, Schedule, permanent, retried, transient};
@@ -58,22 +58,8 @@ fn evict(node: &OwnNode) -> Result<()> {
     let schedule = Schedule::until(Instant::now() + PODS, LOOK);
     let round = || {
         let pods = node.pods().map_err(permanent)?;
-        let mut blocked = Vec::new();
-        for pod in &pods {
-            if node.evict(pod).map_err(permanent)? == Evicted::Later {
-                blocked.push(format!("{}/{}", pod.namespace, pod.name));
-            }
-        }
-        if pods.is_empty() {
-            return Ok(());
-        }
-        Err(transient(match blocked.is_empty() {
-            true => anyhow!("{} pods are ending", pods.len()),
-            false => anyhow!(
-                "PodDisruptionBudgets do not allow the end of {}",
-                blocked.join(", ")
-            ),
-        }))
+        let left = node.evict_all(&pods).map_err(permanent)?;
+        left.map_or(Ok(()), |why| Err(transient(anyhow!(why))))
     };
     retried("draining", schedule, round).map_err(Failure::into_error)
 }
