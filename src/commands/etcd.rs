@@ -22,12 +22,13 @@ pub fn run(command: &Etcd, output: Output) -> Result<Outcome> {
     let report = match command {
         Etcd::Status => cluster.report()?,
         Etcd::Maintain { if_due, waiting } => {
-            let report = cluster.report()?;
-            if *if_due && !report.is_due() {
-                report
-            } else {
-                let _lock = Lock::take(&root, waiting.patience())?;
-                cluster.maintain(&|step| log::info!("{step}"))?
+            let now = if_due.then(|| cluster.report()).transpose()?;
+            match now.filter(|report| !report.is_due()) {
+                Some(report) => report,
+                None => {
+                    let _lock = Lock::take(&root, waiting.patience())?;
+                    cluster.maintain(&|step| log::info!("{step}"))?
+                }
             }
         }
     };

@@ -3,7 +3,7 @@
 use indicatif::HumanBytes;
 
 use super::plan::change;
-use super::report_text;
+use super::{report_text, short};
 use crate::commands::documents::{Applied, Pruned, RolledBack, Upgraded};
 use crate::join::rollout::{Progress, Stage, Standing};
 use crate::paths::CONFIG;
@@ -125,7 +125,7 @@ pub fn pruned(pruned: &Pruned) {
         let name = old.bundle.as_deref().unwrap_or("unknown");
         say!(
             "remove bundle {name} ({}), {}",
-            &old.digest[..12],
+            short(&old.digest),
             HumanBytes(old.bytes)
         );
     }
