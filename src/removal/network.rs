@@ -9,8 +9,8 @@ use crate::preflight::firewall::iptables::words;
 const CHAINS: [&str; 3] = ["KUBE-", "cali-", "felix-"];
 /// The beginnings of the names of sets of addresses (ipset): Felix, and kube-proxy in its mode for IPVS.
 const SETS: [&str; 5] = ["cali4", "cali6", "cali-", "felix-", "KUBE-"];
-/// The beginning of the comments of Felix' rules.
-const COMMENT: &str = "cali:";
+/// The beginnings of the comments of rules: Felix', and that of the unit `kube-proxy`.
+const COMMENTS: [&str; 2] = ["cali:", "appliance:"];
 /// The rule of the unit `appliance-pod-metadata`.
 const POD_METADATA: [&str; 7] = [
     "PREROUTING",
@@ -112,7 +112,9 @@ fn is_of_us_elsewhere(rule: &str) -> bool {
     let jumps = [after("-j"), after("-g")].concat();
     let is_chain = |name: &&str| has_prefix(name, &CHAINS);
     jumps.iter().any(is_chain)
-        || after("--comment").iter().any(|c| c.starts_with(COMMENT))
+        || after("--comment")
+            .iter()
+            .any(|comment| has_prefix(comment, &COMMENTS))
         || after("--match-set").iter().any(|set| is_our_set(set))
         || words == POD_METADATA
 }
@@ -131,6 +133,10 @@ mod tests {
 :PREROUTING ACCEPT [0:0]
 -A PREROUTING -d 169.254.169.254/32 -i cali+ -j DROP
 -A PREROUTING -d 169.254.169.254/32 -j ACCEPT
+COMMIT
+*mangle
+-A POSTROUTING -d 10.68.0.0/16 -m comment --comment "appliance:services" -j DROP
+-A POSTROUTING -d 10.68.0.0/16 -j DROP
 COMMIT
 *filter
 :INPUT DROP [0:0]
@@ -160,6 +166,9 @@ COMMIT
         let expected = r#"*raw
 -D PREROUTING -d 169.254.169.254/32 -i cali+ -j DROP
 COMMIT
+*mangle
+-D POSTROUTING -d 10.68.0.0/16 -m comment --comment "appliance:services" -j DROP
+COMMIT
 *filter
 -D INPUT -m comment --comment "cali:Cz_u1IQiXIMmKD4c" -j cali-INPUT
 -D INPUT -j KUBE-FIREWALL
@@ -173,7 +182,7 @@ COMMIT
 COMMIT
 "#;
         assert_eq!(undo.input, expected);
-        assert_eq!((undo.rules, undo.chains), (6, 2));
+        assert_eq!((undo.rules, undo.chains), (7, 2));
     }
 
     #[test]

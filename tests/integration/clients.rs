@@ -4,13 +4,17 @@ use appliance_vm::machine::Machine;
 
 use crate::vms::Bed;
 
-/// Asks until it is stopped, and notes each answer and each loss with its time: no connection, no answer within ten
-/// seconds, or another one. It never asks twice for one request.
+/// Asks until it is stopped, and notes each answer and each loss: no connection, no answer within ten seconds, or another
+/// one. It never asks twice for one request. Of a loss, it notes when the request began and ended, and what it got.
 const CLIENT: &str = r#"
 while [ ! -e /run/client-stop ]; do
-    if timeout 10 bash -c 'exec 3<>/dev/tcp/ADDRESS/PORT; printf "GET / HTTP/1.0\r\nHost: a\r\n\r\n" >&3; cat <&3' \
-        2>/dev/null | grep -q api-gateway-zuul
-    then echo yes; else echo "no $(date +%T)"; fi >>/var/tmp/client
+    begin=$(date +%T.%3N)
+    got=$(timeout 10 bash -c 'exec 3<>/dev/tcp/ADDRESS/PORT; printf "GET / HTTP/1.0\r\nHost: a\r\n\r\n" >&3; cat <&3' 2>&1)
+    code=$?
+    case $got in
+        *api-gateway-zuul*) echo yes ;;
+        *) echo "no $begin to $(date +%T.%3N), code $code: $(echo "$got" | tr -d '\r' | tr '\n' ' ')" ;;
+    esac >>/var/tmp/client
     sleep 0.2
 done
 "#;

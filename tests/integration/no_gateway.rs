@@ -2,9 +2,10 @@
 //! and reaches services itself.
 
 use std::path::Path;
-use std::process::{self, Command, Output};
+use std::process::{self, Command, Output, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use crate::balance::until;
 use crate::harness::said;
 
 /// The node's own address.
@@ -69,16 +70,27 @@ fn connection(from: &str, address: &str, port: u16) -> String {
     said(&output)
 }
 
-/// The `ip` commands of a unit before it starts its program.
-fn route(unit: &str) -> String {
+/// Runs the commands of a unit that come before its program.
+fn prepare(namespace: &str, unit: &str) {
     let units = Path::new(env!("CARGO_MANIFEST_DIR")).join("bundle/templates/units");
     let unit = std::fs::read_to_string(units.join(unit)).unwrap();
-    let mut lines = unit.lines();
-    let route = lines.find_map(|line| line.strip_prefix("ExecStartPre=-/sbin/ip "));
-    route
-        .unwrap()
+    let unit = unit
         .replace("{{ cluster.service_cidr }}", "10.68.0.0/16")
-        .replace("{{ node.address }}", NODE)
+        .replace("{{ node.address }}", NODE);
+    let commands = unit.lines().filter_map(|line| {
+        let command = line.strip_prefix("ExecStartPre=-/sbin/")?;
+        Some(command.split(' ').collect::<Vec<_>>())
+    });
+    let mut count = 0;
+    for command in commands {
+        let output = inside(namespace, &command);
+        // As systemd does, because of the hyphen, if there is nothing yet that it could delete.
+        if !command.contains(&"-D") {
+            done(&output);
+        }
+        count += 1;
+    }
+    assert!(count > 0);
 }
 
 impl Drop for Pair {
@@ -88,6 +100,14 @@ impl Drop for Pair {
             let _ = Command::new("ip").args(delete).status();
         }
     }
+}
+
+/// A rule like kube-proxy's for a service, for programs in the node's own network.
+fn translate(namespace: &str, service: &str) {
+    let rule = format!(
+        "iptables -t nat -A OUTPUT -d {service}/32 -p tcp --dport 443 -j DNAT --to-destination {NODE}:{CLOSED}"
+    );
+    done(&inside(namespace, &rule.split(' ').collect::<Vec<_>>()));
 }
 
 fn ip(words: &str) {
@@ -109,11 +129,7 @@ fn a_pod_reaches_its_gateway_though_its_node_has_no_default_route() {
     let pair = Pair::new();
     let before = connection(&pair.pod, NODE, CLOSED);
     assert!(!before.contains("refused"), "{before}");
-    ip(&format!(
-        "-n {} {}",
-        pair.node,
-        route("kube-calico.service")
-    ));
+    prepare(&pair.node, "kube-calico.service");
     let after = connection(&pair.pod, NODE, CLOSED);
     assert!(after.contains("refused"), "{after}");
 }
@@ -121,16 +137,41 @@ fn a_pod_reaches_its_gateway_though_its_node_has_no_default_route() {
 #[test]
 fn a_node_reaches_services_though_it_has_no_default_route() {
     let pair = Pair::new();
-    // Like kube-proxy's rule for the API server.
-    let rule = format!(
-        "iptables -t nat -A OUTPUT -d 10.68.0.1/32 -p tcp --dport 443 \
-         -j DNAT --to-destination {NODE}:{CLOSED}"
-    );
-    let rule: Vec<&str> = rule.split(' ').collect();
-    done(&inside(&pair.node, &rule));
+    translate(&pair.node, "10.68.0.1");
     let before = connection(&pair.node, "10.68.0.1", 443);
     assert!(before.contains("unreachable"), "{before}");
-    ip(&format!("-n {} {}", pair.node, route("kube-proxy.service")));
+    prepare(&pair.node, "kube-proxy.service");
     let after = connection(&pair.node, "10.68.0.1", 443);
     assert!(after.contains("refused"), "{after}");
+}
+
+#[test]
+fn a_connection_that_begins_while_kube_proxy_has_no_rules_reaches_its_service() {
+    let pair = Pair::new();
+    let node = &pair.node;
+    // The kernel follows connections as soon as there is a rule for any of them.
+    translate(node, "10.68.0.2");
+    for _ in 0..2 {
+        prepare(node, "kube-proxy.service");
+    }
+    let connect = "exec 3<>/dev/tcp/10.68.0.1/443";
+    let mut command = Command::new("ip");
+    command.args([
+        "netns", "exec", node, "timeout", "20", "bash", "-c", connect,
+    ]);
+    let child = command.stderr(Stdio::piped()).spawn().unwrap();
+    let rules = "iptables -t mangle -S POSTROUTING -v";
+    let rules: Vec<&str> = rules.split(' ').collect();
+    until("the first packet is dropped", || {
+        let listed = said(&inside(node, &rules));
+        let ours = listed
+            .lines()
+            .filter(|line| line.contains("appliance:services"));
+        let ours: Vec<&str> = ours.collect();
+        assert_eq!(ours.len(), 1, "{listed}");
+        !ours[0].contains("-c 0 0")
+    });
+    translate(node, "10.68.0.1");
+    let told = said(&child.wait_with_output().unwrap());
+    assert!(told.contains("refused"), "{told}");
 }
