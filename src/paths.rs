@@ -211,6 +211,8 @@ pub const ADDONS_NOTES: &str = "/var/lib/appliance/addons.json";
 pub const JOIN_DIR: &str = "/var/lib/appliance/join";
 /// What this master notes of its last backup.
 pub const LAST_BACKUP: &str = "/var/lib/appliance/backup.json";
+/// The record of the last backup by the timer, if it failed.
+pub const FAILED_BACKUP: &str = "/var/lib/appliance/backup-failed.json";
 /// The last restoration from a backup on this machine.
 pub const RESTORED: &str = "/var/lib/appliance/restored.json";
 /// The socket of the signer.

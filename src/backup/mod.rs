@@ -4,12 +4,12 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
+use serde::Serialize;
 use time::OffsetDateTime;
 
-use crate::observe::records;
 use crate::paths::{self, CA_CERTIFICATE};
 use crate::records::authorities::digests;
-use crate::records::backup::LastBackup;
+use crate::records::backup::{FailedBackup, LastBackup};
 use crate::sys::change::Change;
 use crate::sys::root::Root;
 
@@ -74,26 +74,27 @@ pub fn make(source: &Source<'_>, seal: &Seal, target: &Target) -> Result<Stored>
         bytes: made.bytes,
         sha256: made.sha256.clone(),
         revision: made.manifest.revision,
-        failed: None,
     };
     note(source.root, &last)?;
     Ok(Stored { made, shown })
 }
 
-/// Notes in the record that a backup failed at that time, and why. The last good one stays in it.
-pub fn note_failure(root: &Root, time: OffsetDateTime, why: &str) -> Result<()> {
-    let Some(mut last) = records::backup(root)? else {
-        return Ok(());
-    };
-    last.failed = Some(crate::records::backup::Failed {
-        at: time,
+/// Notes that a backup failed at that time, and why. The next one that is made ends this.
+pub fn note_failure(root: &Root, at: OffsetDateTime, why: &str) -> Result<()> {
+    let failed = FailedBackup {
+        at,
         why: why.to_owned(),
-    });
-    note(root, &last)
+    };
+    write_record(root, paths::FAILED_BACKUP, &failed)
 }
 
 fn note(root: &Root, last: &LastBackup) -> Result<()> {
-    let mut text = serde_json::to_vec_pretty(last)?;
+    write_record(root, paths::LAST_BACKUP, last)?;
+    root.remove_file(paths::FAILED_BACKUP)
+}
+
+fn write_record(root: &Root, path: &str, record: &impl Serialize) -> Result<()> {
+    let mut text = serde_json::to_vec_pretty(record)?;
     text.push(b'\n');
-    root.write(paths::LAST_BACKUP, &text, 0o644)
+    root.write(path, &text, 0o644)
 }

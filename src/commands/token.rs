@@ -5,7 +5,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::documents::{Created, TokenOfMaster, Tokens as Listed};
-use super::{Outcome, print};
+use super::{Outcome, not_installed, print};
 use crate::cli::{Output, Token as Command, Waiting};
 use crate::clients::systemd;
 use crate::join::registry;
@@ -49,11 +49,13 @@ fn tokens(root: &Root) -> Result<Tokens> {
 pub fn master() -> Result<Root> {
     let root = Root::open("/".as_ref())?;
     check_user(&root)?;
-    let state = records::state(&root)?;
+    let Some(state) = records::state(&root)? else {
+        return Err(not_installed(&root));
+    };
     let is_master = |state: &State| {
         state.role != Role::Worker.to_string() && state.profile == Profile::WithCa.to_string()
     };
-    if !state.as_ref().is_some_and(is_master) {
+    if !is_master(&state) {
         bail!(Refused::new("this machine is not a master with the profile with-ca; run this command on the master \
                  (for a new cluster: appliance token create --offline)"
                     .to_owned()));

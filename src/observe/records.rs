@@ -9,7 +9,7 @@ use time::OffsetDateTime;
 
 use crate::paths;
 use crate::records::authorities::AuthoritiesRecord;
-use crate::records::backup::{LastBackup, Schedule};
+use crate::records::backup::{FailedBackup, LastBackup, Schedule};
 use crate::records::brought::Brought;
 use crate::records::cluster::ClusterRecord;
 use crate::records::expected::Expected;
@@ -80,6 +80,11 @@ pub fn brought(root: &Root) -> Result<Option<Brought>> {
 /// What this master notes of its last backup; `None` if it made none.
 pub fn backup(root: &Root) -> Result<Option<LastBackup>> {
     json(root, paths::LAST_BACKUP)
+}
+
+/// Why the last backup by the timer failed; `None` if it did not.
+pub fn failed_backup(root: &Root) -> Result<Option<FailedBackup>> {
+    json(root, paths::FAILED_BACKUP)
 }
 
 /// How this master backs the cluster up, as its settings say; `None` if it is no master, or if an older version

@@ -191,14 +191,11 @@ pub struct LastBackup {
     pub sha256: Sha256,
     /// The number of the last change in etcd that it has.
     pub revision: u64,
-    /// The last attempt since then, if it failed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub failed: Option<Failed>,
 }
 
-/// A backup that failed.
+/// The last backup by the timer, if it failed.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-pub struct Failed {
+pub struct FailedBackup {
     /// When.
     #[serde(with = "time::serde::rfc3339")]
     #[schemars(with = "String")]
@@ -220,7 +217,6 @@ mod tests {
             bytes: 0,
             sha256: Sha256::of(b""),
             revision: 0,
-            failed: None,
         };
         let hourly = Schedule {
             every: Some(3600),

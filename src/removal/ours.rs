@@ -74,6 +74,7 @@ pub const RECORDS: &[&str] = &[
     paths::LOADING,
     paths::UPGRADE,
     paths::LAST_BACKUP,
+    paths::FAILED_BACKUP,
     paths::RESTORED,
     paths::RUN,
     paths::BROUGHT,

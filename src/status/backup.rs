@@ -8,7 +8,7 @@ use serde::Serialize;
 use time::OffsetDateTime;
 
 use crate::observe::records;
-use crate::records::backup::LastBackup;
+use crate::records::backup::{FailedBackup, LastBackup};
 use crate::sys::clock::{moment, span};
 use crate::sys::root::Root;
 
@@ -18,6 +18,8 @@ use crate::sys::root::Root;
 pub struct BackupReport {
     /// The last one that was made.
     pub last: Option<LastBackup>,
+    /// Why the last one by the timer failed; `null` if it did not.
+    pub failed: Option<FailedBackup>,
     /// How often one should be made, in seconds; `null` if none is made by itself.
     pub every: Option<u64>,
     /// What is wrong with it. The node may be healthy.
@@ -32,9 +34,12 @@ pub fn read(root: &Root, now: OffsetDateTime) -> Result<Option<BackupReport>> {
         return Ok(None);
     }
     let since = records::scheduled_since(root)?;
-    let problem = every.and_then(|every| problem(last.as_ref(), since, every, now));
+    let failed = records::failed_backup(root)?;
+    let problem =
+        every.and_then(|every| problem(last.as_ref(), failed.as_ref(), since, every, now));
     Ok(Some(BackupReport {
         last,
+        failed,
         every,
         problem,
     }))
@@ -43,6 +48,7 @@ pub fn read(root: &Root, now: OffsetDateTime) -> Result<Option<BackupReport>> {
 /// What is wrong, if one should be made every that many seconds. Before the first one, the age is that of the schedule.
 fn problem(
     last: Option<&LastBackup>,
+    failed: Option<&FailedBackup>,
     scheduled: Option<OffsetDateTime>,
     every: u64,
     now: OffsetDateTime,
@@ -54,7 +60,6 @@ fn problem(
         return None;
     }
     let wanted = span(Duration::from_secs(every));
-    let failed = last.and_then(|last| last.failed.as_ref());
     let why = failed.map_or(String::new(), |failed| {
         format!(
             " (the attempt at {} failed: {})",
@@ -68,7 +73,9 @@ fn problem(
             moment(last.created)
         ),
         None => {
-            format!("no backup was made yet, although one should be made every {wanted}; {NEXT}")
+            format!(
+                "no backup was made yet, although one should be made every {wanted}{why}; {NEXT}"
+            )
         }
     })
 }
@@ -78,7 +85,6 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::digest::Sha256;
-    use crate::records::backup::Failed;
 
     #[test]
     fn a_backup_is_too_old_after_twice_the_time_between_two() {
@@ -89,12 +95,12 @@ mod tests {
             bytes: 1,
             sha256: Sha256::of(b""),
             revision: 1,
-            failed: Some(Failed {
-                at: at(6),
-                why: "no room".to_owned(),
-            }),
         };
-        let told = |hours| problem(Some(&last), None, 6 * 3600, at(hours));
+        let failed = FailedBackup {
+            at: at(6),
+            why: "no room".to_owned(),
+        };
+        let told = |hours| problem(Some(&last), Some(&failed), None, 6 * 3600, at(hours));
         assert_eq!(told(12), None);
         // The clock may have been set back.
         assert_eq!(told(-5), None);
@@ -103,12 +109,14 @@ mod tests {
             told.contains("every 6 h") && told.contains("no room"),
             "{told}"
         );
-        assert_eq!(problem(None, None, 3600, at(99)), None);
-        assert!(problem(None, Some(at(0)), 3600, at(2)).is_none());
+        let first = |failed, hours| problem(None, failed, Some(at(0)), 3600, at(hours));
+        assert_eq!(problem(None, None, None, 3600, at(99)), None);
+        assert_eq!(first(None, 2), None);
+        assert!(first(None, 3).unwrap().contains("no backup"));
+        let told = first(Some(&failed), 7).unwrap();
         assert!(
-            problem(None, Some(at(0)), 3600, at(3))
-                .unwrap()
-                .contains("no backup")
+            told.contains("no backup") && told.contains("no room"),
+            "{told}"
         );
     }
 }

@@ -118,6 +118,12 @@ pub fn unsent(error: reqwest::Error) -> Failure {
     transient(root_cause(&error))
 }
 
+/// Whether no known authority issued the certificate of the server.
+pub fn is_of_unknown_authority(error: &reqwest::Error) -> bool {
+    use rustls::CertificateError::UnknownIssuer;
+    tls_refusal(error) == Some(&rustls::Error::InvalidCertificate(UnknownIssuer))
+}
+
 /// A server to which no connection can be made.
 #[derive(Debug)]
 pub struct Unreachable(String);

@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use appliance::backup::{Target as To, names};
 use appliance::observe::records;
 use appliance::paths;
 use appliance::records::restored::Phase;
@@ -15,6 +16,7 @@ use time::OffsetDateTime;
 
 use crate::backup::Bed;
 use crate::harness::{Machine, payload_with_etcd, said};
+use crate::objects::swift::{SECRET, Swift};
 use crate::restore::backed_up;
 
 struct Bench {
@@ -25,8 +27,12 @@ struct Bench {
 
 impl Bench {
     fn new(network: u8) -> Bench {
-        let mut bed = Bed::new(network);
+        let bed = Bed::new(network);
         let backup = backed_up(&bed);
+        Bench::of(bed, backup)
+    }
+
+    fn of(mut bed: Bed, backup: PathBuf) -> Bench {
         bed.shared.members[0].stop();
         let key = bed.dir.path().join("key");
         fs::write(&key, &bed.key).unwrap();
@@ -109,6 +115,35 @@ fn a_machine_becomes_the_master_of_the_backup() {
     names.sort();
     assert_eq!(names.len(), 2, "{names:?}");
     assert!(names[1].starts_with("member.replaced-"), "{names:?}");
+}
+
+#[test]
+fn a_machine_becomes_the_master_of_a_backup_in_a_bucket() {
+    let swift = Swift::with_tls();
+    let bed = Bed::new(52);
+    let place = swift.place("cluster1");
+    bed.back_up(&To::Place(place.clone())).unwrap();
+    let kept = place.list(&names(&bed.root(), "server02").unwrap());
+    let backup = place.shown(&kept.unwrap()[0].name).into();
+    let bench = Bench::of(bed, backup);
+    let machine = Machine::new();
+    let spec = swift.spec();
+    let endpoint = spec.endpoint.to_string();
+    let credentials = spec.credentials.to_str().unwrap();
+    let store = ["--s3-endpoint", &endpoint, "--s3-credentials", credentials];
+    let before = machine.snapshot();
+    // Its certificate is not of an authority that the system trusts.
+    let refused = bench.restore(&machine, &[&store[..], &["--yes"]].concat());
+    assert!(!refused.status.success(), "{}", said(&refused));
+    assert!(said(&refused).contains("--s3-ca"), "{}", said(&refused));
+    assert_eq!(machine.snapshot(), before);
+
+    let ca = spec.ca.unwrap();
+    let trusted = ["--s3-ca", ca.to_str().unwrap(), "--yes"];
+    let restored = bench.restore(&machine, &[&store[..], &trusted].concat());
+    assert!(restored.status.success(), "{}", said(&restored));
+    assert!(!said(&restored).contains(SECRET), "{}", said(&restored));
+    bench.is_restored(&machine);
 }
 
 #[test]

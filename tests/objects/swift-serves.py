@@ -1,7 +1,8 @@
 """Serves a Swift of one disk with its S3 face. Usage: swift-serves.py DIRECTORY BUCKET
 
 The directory is empty, and on a file system with extended attributes. Prints the port on 127.0.0.1. The user
-`appliance:backup` has the password of the environment variable KEY, and the bucket. Ends with its standard input.
+`appliance:backup` has the password of the environment variable KEY, and the bucket. TLS names a file with a certificate
+and its key, for HTTPS. Ends with its standard input.
 """
 
 import os
@@ -89,6 +90,8 @@ def main():
     for kind, sock in sockets.items():
         serve(loaded(directory, kind, SERVER.format(kind=kind, directory=directory)), sock)
     sock = eventlet.listen((HOST, 0))
+    if "TLS" in os.environ:
+        sock = eventlet.wrap_ssl(sock, certfile=os.environ["TLS"], server_side=True)
     proxy = loaded(directory, "proxy", PROXY.format(directory=directory, key=os.environ["KEY"]))
     serve(proxy, sock)
     # What a user does with `openstack container create`.

@@ -36,6 +36,9 @@ use answer::{NAMESPACE, document, etag, good, header, not_s3, text};
 
 /// How long a signature is valid: longer than any request waits, and no longer than clocks may differ.
 const VALID: Duration = Duration::from_secs(900);
+/// How long any other request may take whose answer is short: a store that sends a byte now and then would keep the
+/// lock of the machine.
+const SHORT: Duration = Duration::from_secs(120);
 /// How long the upload of a part may take, and the store's work to join all parts.
 const LONGEST: Duration = Duration::from_secs(600);
 /// The most pages of a list that are read: a million keys.
@@ -83,11 +86,22 @@ pub struct Begun {
 }
 
 /// What a request has besides its URL.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 struct More {
     headers: Vec<(&'static str, String)>,
     body: Bytes,
+    /// How long all of it may take, with its answer. An object that is read takes as long as it takes.
     limit: Option<Duration>,
+}
+
+impl Default for More {
+    fn default() -> More {
+        More {
+            headers: Vec::new(),
+            body: Bytes::new(),
+            limit: Some(SHORT),
+        }
+    }
 }
 
 impl Store {
@@ -148,9 +162,7 @@ impl Store {
         if let Some(limit) = more.limit {
             request = request.timeout(limit);
         }
-        // The error of a request has its URL, with the signature.
-        let answer = request.send();
-        good(answer.map_err(|error| http::unsent(error.without_url()))?)
+        good(request.send().map_err(unsent)?)
     }
 
     /// Calls `each` for every object whose key begins with `prefix`, page after page.
@@ -237,8 +249,11 @@ impl Store {
     /// The part of an object from byte `from` to its end. Fails if it is not the object with this ETag any more.
     fn get(&self, key: &str, from: u64, head: &Head) -> Result<Response> {
         let action = self.bucket.get_object(Some(&self.credentials.0), key);
-        let mut more = More::default();
-        more.headers.push(("if-match", head.etag.clone()));
+        let mut more = More {
+            headers: vec![("if-match", head.etag.clone())],
+            limit: None,
+            ..More::default()
+        };
         if from > 0 {
             more.headers.push(("range", format!("bytes={from}-")));
         }
@@ -402,6 +417,17 @@ impl Store {
             }
         }
         Err(self.endless())
+    }
+}
+
+/// Why a request was not answered. The error of a request has its URL, with the signature.
+fn unsent(error: reqwest::Error) -> Failure {
+    match http::is_of_unknown_authority(&error) {
+        true => permanent(anyhow!(
+            "its certificate is not from a known authority; name the file with the authority of the store: `--s3-ca FILE`, \
+             or `ca` of `backup.s3` in the settings"
+        )),
+        false => http::unsent(error.without_url()),
     }
 }
 

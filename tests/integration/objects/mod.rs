@@ -24,7 +24,7 @@ use crate::backup::{Bed, put, state};
 use crate::harness::said;
 use swift::{BUCKET, Fault, SECRET, Swift, answer, place};
 
-mod swift;
+pub mod swift;
 
 const NOW: OffsetDateTime = datetime!(2026-11-30 08:15:09 UTC);
 /// The size of a part.

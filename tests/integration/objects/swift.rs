@@ -21,14 +21,30 @@ pub const SECRET: &str = "hunter2-of-the-store";
 pub struct Swift {
     process: Child,
     address: SocketAddr,
+    /// The certificate with which it serves HTTPS.
+    ca: Option<PathBuf>,
     pub dir: tempfile::TempDir,
 }
 
 impl Swift {
     pub fn new() -> Swift {
+        let dir = directory();
+        Swift::serving(dir, None)
+    }
+
+    /// One that serves HTTPS with a certificate of its own.
+    pub fn with_tls() -> Swift {
+        let dir = directory();
+        let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+        let ca = dir.path().join("ca.pem");
+        fs::write(&ca, made.cert.pem()).unwrap();
+        let both = made.cert.pem() + &made.signing_key.serialize_pem();
+        fs::write(dir.path().join("tls.pem"), both).unwrap();
+        Swift::serving(dir, Some(ca))
+    }
+
+    fn serving(dir: tempfile::TempDir, ca: Option<PathBuf>) -> Swift {
         let project = Path::new(env!("CARGO_MANIFEST_DIR"));
-        // Swift needs extended attributes, which a file system in memory may lack.
-        let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         let served = dir.path().join("swift");
         fs::create_dir(&served).unwrap();
         let mut process = Command::new(project.join("out/tools/bin/python"))
@@ -37,6 +53,7 @@ impl Swift {
             .arg(served)
             .arg(BUCKET)
             .env("KEY", SECRET)
+            .envs(ca.iter().map(|_| ("TLS", dir.path().join("tls.pem"))))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -48,6 +65,7 @@ impl Swift {
         let swift = Swift {
             process,
             address: ([127, 0, 0, 1], port).into(),
+            ca,
             dir,
         };
         swift.write_credentials("credentials", SECRET);
@@ -79,11 +97,12 @@ impl Swift {
 
     /// How it is reached by way of that address.
     pub fn spec_at(&self, address: SocketAddr) -> StoreSpec {
+        let scheme = if self.ca.is_some() { "https" } else { "http" };
         StoreSpec {
-            endpoint: format!("http://{address}").parse().unwrap(),
+            endpoint: format!("{scheme}://{address}").parse().unwrap(),
             region: "us-east-1".parse().unwrap(),
             credentials: self.dir.path().join("credentials"),
-            ca: None,
+            ca: self.ca.clone(),
         }
     }
 
@@ -96,6 +115,11 @@ impl Swift {
     pub fn faulty(&self, fault: impl Fn(&str, usize) -> Fault + Send + Sync + 'static) -> Faulty {
         Faulty::new(self.address, fault)
     }
+}
+
+/// Swift needs extended attributes, which a file system in memory may lack.
+fn directory() -> tempfile::TempDir {
+    tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap()
 }
 
 impl Drop for Swift {
