@@ -168,7 +168,10 @@ pub fn plan(found: &Found, wanted: &Wanted) -> Vec<Step> {
         steps.extend(some(&found.directories).map(Step::RemoveEmpty));
     }
     if records {
-        steps.push(Step::ForgetAll);
+        steps.push(match wanted.becomes {
+            None => Step::ForgetAll,
+            Some(_) => Step::ForgetRole,
+        });
     }
     steps
 }

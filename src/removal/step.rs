@@ -85,6 +85,8 @@ pub enum Step {
     ForgetNode,
     /// Remove all records of this program.
     ForgetAll,
+    /// Remove the records of this program, but not that of what it brought: the program and the unit of the boot stay.
+    ForgetRole,
 }
 
 /// The tables of one kind of iptables.
@@ -183,6 +185,7 @@ impl fmt::Display for Step {
             Step::ForgetUnits(_) => write!(f, "reload systemd's units"),
             Step::ForgetNode => write!(f, "remove the records of the installation"),
             Step::ForgetAll => write!(f, "remove the records of this program"),
+            Step::ForgetRole => write!(f, "remove the records of the node's role"),
         }
     }
 }

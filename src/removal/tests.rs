@@ -211,6 +211,12 @@ fn what_installs_a_machine_again_stays_when_it_becomes_a_node_at_once() {
     assert!(
         told(&found, &again).contains(&"remove /etc/systemd/system/kubelet.service".to_owned())
     );
+    // So a later reset removes the program, too.
+    let forgets = |step: &&String| step.contains("records");
+    assert_eq!(
+        told(&found, &again).iter().find(forgets).unwrap(),
+        "remove the records of the node's role"
+    );
     let commands = [&wanted(), &again].map(Wanted::command);
     assert_eq!(commands, ["reset", "node promote"]);
 }

@@ -235,7 +235,7 @@ impl Reset {
 fn is_last(step: &Step) -> bool {
     match step {
         // The program may be all that one of the directories has.
-        Step::RemoveEmpty(_) | Step::ForgetAll => true,
+        Step::RemoveEmpty(_) | Step::ForgetAll | Step::ForgetRole => true,
         Step::RemoveFile(path) => path == crate::paths::PROGRAM,
         _ => false,
     }

@@ -68,7 +68,11 @@ impl Remover<'_> {
                 systemd::forget_failures(runner, units)
             }
             Step::ForgetNode => records::forget(root),
-            Step::ForgetAll => self.forget_all(),
+            Step::ForgetAll => self.forget(match is_anything_kept(self.root)? {
+                true => OF_KEPT,
+                false => &[],
+            }),
+            Step::ForgetRole => self.forget(&[paths::BROUGHT]),
         }
     }
 
@@ -103,14 +107,10 @@ impl Remover<'_> {
         })
     }
 
-    /// Removes the records. The record of what was brought stays while something of it stays: with it, a later run
-    /// knows that there was a node.
-    fn forget_all(&self) -> Result<()> {
-        let kept = is_anything_kept(self.root)?;
-        let records = RECORDS
-            .iter()
-            .filter(|&&path| !(kept && OF_KEPT.contains(&path)));
-        for path in records {
+    /// Removes the records but `kept`. The record of what was brought stays while something of it stays: with it, a later
+    /// run knows that there was a node.
+    fn forget(&self, kept: &[&str]) -> Result<()> {
+        for path in RECORDS.iter().filter(|path| !kept.contains(path)) {
             self.root.remove_file(path)?;
         }
         self.root.remove_empty(paths::RECORDS_DIR).map(drop)
