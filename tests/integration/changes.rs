@@ -4,7 +4,7 @@
 //! `make e2e-changes` runs it; APPLIANCE names the appliance to boot, KEEP a directory for disks, console logs and
 //! captured packets.
 
-use appliance_vm::cluster::FIVE;
+use appliance_vm::cluster::{FIVE, unit_state};
 use appliance_vm::drive::LABEL;
 use appliance_vm::machine::Clock;
 
@@ -118,6 +118,10 @@ fn one_master_becomes_three_and_one_again() {
     bed.switch_on(&OTHERS);
     for name in OTHERS {
         bring_appliance(&mut bed, name);
+        bed.wait_at(name, "its boot has ended", |machine| {
+            unit_state(machine).as_deref() == Some("failed")
+        });
+        bed.shell(name, "systemctl reset-failed appliance-install");
     }
     let all = [MASTER, OTHERS[0], OTHERS[1]];
     let masters = all
