@@ -37,6 +37,7 @@ mod cluster;
 mod coming_up;
 mod masters;
 mod runs;
+mod whole;
 
 pub use backup::BackupReport;
 pub use cluster::{AddonReport, ClusterReport};
