@@ -210,6 +210,12 @@ audit: tools ## Check licences and sources of all crates, and forbidden crates (
 test-cuts: tools ## Cut commands: kills, errors, power cuts. CUTS=1000 SEED=7 SCENE=install (docs/reliability.md)
 	CUTS=$(CUTS) SEED=$(SEED) SCENE='$(SCENE)' $(WITH_TOOLS) cargo test --locked --test integration cuts:: -- --nocapture --test-threads=1
 
+# Not in `test`: Chromium is 420 MB.
+.PHONY: test-page
+test-page: ## Look at the status page in a headless Chromium: laptop and phone, light and dark; pictures in out/page
+	@tests/vm/install-tools.sh page
+	$(WITH_TOOLS) cargo test --locked --test integration page::pictures::every -- --ignored --nocapture
+
 .PHONY: fuzz
 fuzz: ## Fuzz the parsers of hostile input, FUZZ_SECONDS for each target
 	tests/fuzz/run.sh $(FUZZ_SECONDS)

@@ -29,6 +29,7 @@ pub mod maintenance;
 pub mod metadata;
 pub mod nodespec;
 pub mod observe;
+pub mod page;
 pub mod paths;
 pub mod pki;
 pub mod plan;

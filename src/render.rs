@@ -16,8 +16,12 @@ const MIME_LINE: usize = 76;
 /// The start of the names of templates in [`ForCloudInit`].
 const CLOUD_INIT: &str = "cloud-init/";
 
-/// What several units have in common. They include it.
-const PARTS: [&str; 2] = ["parts/no-proxy.conf", "parts/sandbox.conf"];
+/// What templates include: what several units have in common, and the style of a page.
+const PARTS: [&str; 3] = [
+    "page/style.css",
+    "parts/no-proxy.conf",
+    "parts/sandbox.conf",
+];
 
 /// The templates of a node's files.
 #[derive(RustEmbed)]
@@ -52,6 +56,8 @@ enum Syntax {
     Shell,
     /// A YAML document: a value is a scalar, or any YAML with the filter `yaml`.
     Document,
+    /// A page for a browser: values are text, or the value of an attribute in quotes.
+    Html,
     /// A MIME message: values are the bodies of its parts, in base64.
     Mime,
     /// Lines of words: values must not have white space.
@@ -66,6 +72,7 @@ impl Syntax {
             Some("yaml" | "json") => Syntax::Quoted,
             Some("sh") => Syntax::Shell,
             Some("cfg") => Syntax::Document,
+            Some("html") => Syntax::Html,
             Some("mime") => Syntax::Mime,
             _ => Syntax::Plain,
         }
@@ -77,6 +84,7 @@ impl Syntax {
             Syntax::Quoted => escape_quoted,
             Syntax::Shell => escape_shell_word,
             Syntax::Document => |text| Value::from(text).to_string(),
+            Syntax::Html => escape_html,
             Syntax::Mime => encode_body,
             Syntax::Plain => str::to_owned,
         }
@@ -84,7 +92,7 @@ impl Syntax {
 
     /// Whether any text is safe in it, also with line breaks and control characters.
     fn takes_any_text(self) -> bool {
-        matches!(self, Syntax::Document | Syntax::Mime)
+        matches!(self, Syntax::Document | Syntax::Html | Syntax::Mime)
     }
 }
 
@@ -173,6 +181,29 @@ pub fn escape_shell_word(text: &str) -> String {
     format!("'{}'", text.replace('\'', r"'\''"))
 }
 
+/// Makes any text safe in HTML, between tags and between the quotes of an attribute. Characters without a shape, and
+/// those that change the order of what follows, are shown by their numbers: nobody can hide a part of a name.
+fn escape_html(text: &str) -> String {
+    let mut html = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '&' => html.push_str("&amp;"),
+            '<' => html.push_str("&lt;"),
+            '>' => html.push_str("&gt;"),
+            '"' => html.push_str("&quot;"),
+            '\'' => html.push_str("&#39;"),
+            '\n' => html.push('\n'),
+            '\u{61c}' | '\u{feff}' => html.extend(c.escape_unicode()),
+            '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' => {
+                html.extend(c.escape_unicode());
+            }
+            c if c.is_control() => html.extend(c.escape_unicode()),
+            c => html.push(c),
+        }
+    }
+    html
+}
+
 /// Makes any text the body of a MIME part: no line of base64 begins like a boundary.
 fn encode_body(text: &str) -> String {
     let mut body = String::new();
@@ -226,6 +257,15 @@ mod tests {
             let map: std::collections::BTreeMap<String, String> = serde_saphyr::from_str(&document).unwrap();
             prop_assert_eq!(&map["key"], &value);
         }
+    }
+
+    #[test]
+    fn no_text_becomes_a_part_of_a_page() {
+        let hostile = "</td><script>alert(1)</script>\" onload='x' &lt; \u{202e}\u{0}\u{1b}[31m";
+        assert_eq!(
+            escape_html(hostile),
+            "&lt;/td&gt;&lt;script&gt;alert(1)&lt;/script&gt;&quot; onload=&#39;x&#39; &amp;lt; \\u{202e}\\u{0}\\u{1b}[31m"
+        );
     }
 
     #[test]

@@ -32,7 +32,7 @@ pub use image::{Image, ImageBuild, ImageCheck, ImagePayload, ImagePrepare};
 pub use join::{Certs, Join, NewRole, NodeCommand, Serve, Token};
 pub use node::{
     Config, Convert, Detect, Install, Kubeconfig, MetadataInputs, NodeInputs, Plan, Preflight,
-    Reset, Verify, Wanted,
+    Reset, ServeStatus, Verify, Wanted,
 };
 pub use output::{Named, Output};
 pub use parse::{REMOVES, parse, removes, wants_json};
@@ -146,6 +146,12 @@ pub enum Command {
     /// Checks services, endpoints, container images, certificates, add-ons and the other masters.
     #[command(after_long_help = text::STATUS)]
     Status,
+    /// Show the status of this node as a page for a browser
+    ///
+    /// Serves the page on 127.0.0.1 until you press Ctrl-C. It shows what `appliance status` shows, the nodes of
+    /// the cluster and what happened last. It changes nothing, and answers while other parts of the node are down.
+    #[command(after_long_help = text::SERVE_STATUS)]
+    ServeStatus(ServeStatus),
     /// Compare this node with what was installed; change nothing
     ///
     /// Reads every byte of programs, files and this program, and looks at modes, owners, images, units,

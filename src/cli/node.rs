@@ -6,6 +6,7 @@ use clap::{Args, Subcommand};
 
 use super::{Trust, Waiting, seconds};
 use crate::metadata::Source;
+use crate::nodespec::ports::STATUS_PAGE;
 use crate::preflight::Ignored;
 use crate::preflight::stays::Field;
 
@@ -188,6 +189,14 @@ pub struct Plan {
     /// Also show the content of files that do not exist yet
     #[arg(short = 'N', long)]
     pub new_files: bool,
+}
+
+/// Where the status page is.
+#[derive(Args, Debug)]
+pub struct ServeStatus {
+    /// Port on 127.0.0.1 to listen on; 0 is any free port
+    #[arg(long, value_name = "PORT", default_value_t = STATUS_PAGE)]
+    pub port: u16,
 }
 
 /// Arguments of `verify`.

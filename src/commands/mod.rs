@@ -55,6 +55,7 @@ mod restore;
 mod role;
 mod schema;
 mod secrets;
+mod serve_status;
 mod service_accounts;
 mod status;
 mod token;
@@ -181,6 +182,7 @@ pub fn run(cli: Cli, required_key: Option<&str>) -> Result<Outcome> {
         Command::Config(command) => config::run(&command, output),
         Command::UserData(arguments) => user_data::run(&arguments, named),
         Command::Status => status::run(output),
+        Command::ServeStatus(arguments) => serve_status::run(&arguments),
         Command::Verify(arguments) => verify::run(&arguments, output),
         Command::Check(arguments) => check::run(&arguments, output),
         Command::Token(command) => token::run(&command, output),

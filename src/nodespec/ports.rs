@@ -32,6 +32,8 @@ pub const PROXY_HEALTH: u16 = 10256;
 pub const JOIN: u16 = 6444;
 /// The default port on 127.0.0.1 of the balancer (setting `balancerPort`).
 pub const BALANCER: u16 = 6440;
+/// The default port on 127.0.0.1 of the status page (`appliance serve-status`). It is in no range that a node uses.
+pub const STATUS_PAGE: u16 = 6480;
 /// The default ports of services on every node (setting `nodePortRange`).
 pub const NODE_PORTS: (u16, u16) = (20000, 40000);
 /// Ports that services use only on the node itself: the health endpoints of Felix, kubelet,

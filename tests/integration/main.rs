@@ -58,6 +58,7 @@ mod objects;
 mod others;
 mod outputs;
 mod pack;
+mod page;
 mod peers;
 mod pki;
 mod plan;

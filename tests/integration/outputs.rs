@@ -19,7 +19,8 @@ mod running;
 
 /// Commands that print no result of their own: JSON of another standard, what another program prints, or nothing, because
 /// they serve until they are stopped.
-const WITHOUT: [&str; 13] = [
+const WITHOUT: [&str; 14] = [
+    "serve-status",
     "kubectl",
     "etcdctl",
     "calicoctl",

@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# Installs or unpacks the Debian or Ubuntu packages that the demonstration or the tests need. Rust is not
+# Installs or unpacks the Debian or Ubuntu packages that the demonstration, the tests or the pictures of the status page
+# need. Rust is not
 # among them: install it with rustup.
 #
 # Only common tools are installed. Packages with a service, and packages that change the machine, such as
 # cloud-init and docker, are unpacked below out/debian: tests/with-tools.sh runs a command with them.
-# usage: install-tools.sh demo|test [--dry-run]
+# usage: install-tools.sh demo|test|page [--dry-run]
 # --dry-run only prints the lists.
 set -euo pipefail
 export LC_ALL=C DEBIAN_FRONTEND=noninteractive
@@ -55,6 +56,11 @@ unpacked_for_tests=(
     nftables # rules for the check of the firewall
     packer # reads its templates
 )
+# The packages of `make test-page`: 420 MB, so that no other target has them.
+unpacked_for_page=(
+    chromium
+    chromium-driver
+)
 # The Python packages, in a separate environment below out/.
 venv=out/tools
 requirements=(tests/deploy/requirements.txt tests/cloud/requirements.txt tests/objects/requirements.txt tests/sbom/requirements.txt)
@@ -67,7 +73,7 @@ newer=out/newer
 release=trixie
 
 usage() {
-    echo "usage: install-tools.sh demo|test [--dry-run]" >&2
+    echo "usage: install-tools.sh demo|test|page [--dry-run]" >&2
     exit 2
 }
 
@@ -184,6 +190,10 @@ test)
     installed+=("${installed_for_tests[@]}")
     unpacked+=("${unpacked_for_tests[@]}")
     ;;
+page)
+    installed=(gcc libc6-dev make)
+    unpacked=("${unpacked_for_page[@]}")
+    ;;
 *) usage ;;
 esac
 case ${2:-} in
@@ -191,7 +201,7 @@ case ${2:-} in
 --dry-run)
     echo "installed on this machine: ${installed[*]}"
     echo "unpacked below $debian: ${unpacked[*]}"
-    [ "$1" = demo ] || echo "unpacked below $newer: cloud-init of $release"
+    [ "$1" != test ] || echo "unpacked below $newer: cloud-init of $release"
     exit 0
     ;;
 *) usage ;;
@@ -206,5 +216,5 @@ mapfile -t to_unpack < <(not_unpacked)
 [ $((${#to_install[@]} + ${#to_unpack[@]})) -eq 0 ] || [ "$(id -u)" -ne 0 ] || apt update
 [ "${#to_install[@]}" -eq 0 ] || install_packages "${to_install[@]}"
 [ "${#to_unpack[@]}" -eq 0 ] || unpack_packages "${to_unpack[@]}"
-[ "$1" = demo ] || unpack_newer
-[ "$1" = demo ] || install_python
+[ "$1" != test ] || unpack_newer
+[ "$1" != test ] || install_python

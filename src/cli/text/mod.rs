@@ -124,6 +124,23 @@ change.
 
 More: appliance help drift";
 
+pub const SERVE_STATUS: &str = "\
+Examples:
+  appliance serve-status
+  appliance serve-status --port 8000
+
+The page is at http://127.0.0.1:6480/ of this machine, and nowhere else. To see
+it on your own computer, run this there, and open the same address:
+  ssh -L 6480:127.0.0.1:6480 debian@server01
+
+/status.json has what `appliance status -o json` prints. /healthz answers 200 if
+the node is healthy, else 503. Every user of this machine can read them while
+this runs; no secrets are in them.
+
+Exit code: 4 this machine is not a node, and no run is making it one.
+
+More: appliance help status-page";
+
 pub const VERIFY: &str = "\
 Examples:
   appliance verify

@@ -37,6 +37,7 @@ const ONLY_PARSED: &[(&str, &str)] = &[
         "this machine would have to be a server",
     ),
     ("appliance status", "a node"),
+    ("appliance serve-status", "serves until it is stopped"),
     ("appliance verify", "a node"),
     ("appliance check", "a cluster"),
     (
