@@ -98,6 +98,7 @@ mod tarballs;
 mod terminal;
 mod tools;
 mod transfer;
+mod translations;
 mod tunnels;
 mod units;
 mod unpack;
