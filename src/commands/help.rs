@@ -16,7 +16,7 @@ use crate::nodespec::Refused;
 use crate::sys::terminal::is_styled;
 use crate::sys::{out, scratch};
 use crate::topics::terminal::{Form, render};
-use crate::topics::{self, Topic};
+use crate::topics::{self, Language, Topic};
 
 /// The longest lines that are easy to read.
 const WIDEST: usize = 100;
@@ -28,7 +28,7 @@ const ALIKE: f64 = 0.7;
 /// Shows all commands and topics, one topic, or the help of a command.
 pub fn run(names: &[String], output: Output) -> Result<Outcome> {
     let topic = match names {
-        [name] => topics::find(name),
+        [name] => topics::find(name, language()),
         _ => None,
     };
     match topic {
@@ -38,6 +38,14 @@ pub fn run(names: &[String], output: Output) -> Result<Outcome> {
         None => out::text(&styled_or_plain(&page(names)?)),
     }
     Ok(Outcome::Done)
+}
+
+/// The language that the user's environment asks for, as for the messages of other programs.
+fn language() -> Language {
+    let names = ["LC_ALL", "LC_MESSAGES", "LANG"];
+    let mut values = names.into_iter().filter_map(|name| env::var(name).ok());
+    let locale = values.find(|value| !value.is_empty());
+    Language::of_locale(&locale.unwrap_or_default())
 }
 
 /// The help page of the command of these words.

@@ -1,15 +1,45 @@
-//! The documentation inside the program: `docs/*.md`, by topic, shown as text. Pure.
+//! The documentation inside the program, by topic, shown as text: `docs/*.md`, and the same in
+//! Simplified Chinese, `docs/zh-CN/*.md`. Pure.
 
 use pulldown_cmark::{Event, HeadingLevel, Parser, Tag, TagEnd};
 use rust_embed::RustEmbed;
 
+mod breaks;
 pub mod terminal;
 
-/// The documentation of this source tree.
+/// The documentation of this source tree, in both languages.
 #[derive(RustEmbed)]
 #[folder = "$CARGO_MANIFEST_DIR/docs"]
 #[include = "*.md"]
 struct Docs;
+
+/// The Chinese pages.
+const CHINESE: &str = "zh-CN/";
+
+/// A language of the pages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Language {
+    /// English, in which every page is written first.
+    #[default]
+    English,
+    /// Simplified Chinese.
+    Chinese,
+}
+
+impl Language {
+    /// The language for a locale such as `zh_CN.UTF-8`: Chinese if the locale is of a country that
+    /// writes Simplified Chinese, and its characters are UTF-8, as those of the pages are.
+    pub fn of_locale(locale: &str) -> Language {
+        let locale = locale.split('@').next().unwrap_or_default();
+        let (name, characters) = locale.split_once('.').unwrap_or_default();
+        let is_utf8 = ["utf-8", "utf8"].contains(&characters.to_ascii_lowercase().as_str());
+        if is_utf8 && ["zh", "zh_CN", "zh_SG"].contains(&name) {
+            Language::Chinese
+        } else {
+            Language::English
+        }
+    }
+}
 
 /// One page of documentation.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,21 +50,35 @@ pub struct Topic {
     pub text: String,
 }
 
-/// Every topic, sorted by name.
+/// Every topic, in English, sorted by name.
 pub fn all() -> Vec<Topic> {
     let mut all: Vec<Topic> = Docs::iter()
-        .filter_map(|file| find(file.strip_suffix(".md")?))
+        .filter_map(|file| find(file.strip_suffix(".md")?, Language::English))
         .collect();
     all.sort_by(|a, b| a.name.cmp(&b.name));
     all
 }
 
-/// The topic of that name.
-pub fn find(name: &str) -> Option<Topic> {
-    let file = Docs::get(&format!("{name}.md"))?;
+/// The topic of that name; in English, if it is not in the language.
+pub fn find(name: &str, language: Language) -> Option<Topic> {
+    if name.contains('/') {
+        return None;
+    }
+    let english = || Docs::get(&format!("{name}.md"));
+    let file = match language {
+        Language::English => english(),
+        Language::Chinese => Docs::get(&format!("{CHINESE}{name}.md")).or_else(english),
+    }?;
+    let text = String::from_utf8_lossy(&file.data);
+    // The first line of a translation tells the digest of the English page.
+    let title = if text.starts_with("<!--") {
+        text.find('\n').map_or(text.len(), |end| end + 1)
+    } else {
+        0
+    };
     Some(Topic {
         name: name.to_owned(),
-        text: String::from_utf8_lossy(&file.data).into_owned(),
+        text: text[title..].to_owned(),
     })
 }
 
@@ -105,6 +149,26 @@ mod tests {
             assert!(topic.text.starts_with("# "), "{} has no title", topic.name);
             assert!(!topic.summary().is_empty(), "{} has no summary", topic.name);
         }
-        assert_eq!(find("../README"), None);
+        assert_eq!(find("../README", Language::English), None);
+        assert_eq!(find("zh-CN/install", Language::English), None);
+    }
+
+    #[test]
+    fn a_page_is_shown_in_the_language_of_the_locale() {
+        for (locale, language) in [
+            ("zh_CN.UTF-8", Language::Chinese),
+            ("zh_SG.utf8", Language::Chinese),
+            ("zh_CN.UTF-8@pinyin", Language::Chinese),
+            ("zh_CN.GB18030", Language::English),
+            ("zh_CN", Language::English),
+            ("zh_TW.UTF-8", Language::English),
+            ("C.UTF-8", Language::English),
+            ("", Language::English),
+        ] {
+            assert_eq!(Language::of_locale(locale), language, "{locale}");
+        }
+        let page = find("install", Language::Chinese).unwrap();
+        assert!(page.text.starts_with("# 安装节点\n"), "{}", page.text);
+        assert!(find("no-such-page", Language::Chinese).is_none());
     }
 }

@@ -1,9 +1,14 @@
 //! Markdown as text for a terminal, or for any other output of characters.
 
-use comfy_table::{ColumnConstraint, ContentArrangement, Table, TableComponent, Width, presets};
+use comfy_table::{ContentArrangement, Table, TableComponent, presets};
 use pulldown_cmark::{CodeBlockKind, Event, HeadingLevel, Options, Parser, Tag, TagEnd};
+use textwrap::core::display_width;
 use textwrap::{WordSeparator, WordSplitter};
 
+use super::breaks;
+
+/// The language of pictures, which only a browser draws. The text beside one says the same.
+const PICTURE: &str = "mermaid";
 /// The indentation of code.
 const CODE: &str = "    ";
 /// The number of blanks between the columns of a table.
@@ -16,7 +21,7 @@ const CODE_COLOUR: &str = "36";
 /// The form of the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Form {
-    /// How many characters fit into a line.
+    /// How many columns a line has; a Chinese character takes two.
     pub width: usize,
     /// Whether it may have bold type and colour.
     pub styled: bool,
@@ -35,6 +40,7 @@ pub fn render(markdown: &str, form: Form) -> String {
         lists: Vec::new(),
         links: Vec::new(),
         code: None,
+        is_picture: false,
         table: None,
     };
     for event in Parser::new_ext(markdown, Options::ENABLE_TABLES) {
@@ -73,6 +79,8 @@ struct Writer {
     lists: Vec<Option<u64>>,
     links: Vec<Link>,
     code: Option<String>,
+    /// Whether this code is a picture.
+    is_picture: bool,
     table: Option<Vec<Vec<String>>>,
 }
 
@@ -102,8 +110,9 @@ impl Writer {
         match tag {
             Tag::Heading { .. } | Tag::Strong => self.styles.push(BOLD),
             Tag::Emphasis => self.styles.push(EMPHASIS),
-            Tag::CodeBlock(CodeBlockKind::Fenced(_) | CodeBlockKind::Indented) => {
+            Tag::CodeBlock(kind) => {
                 self.flush();
+                self.is_picture = kind == CodeBlockKind::Fenced(PICTURE.into());
                 self.code = Some(String::new());
             }
             Tag::List(number) => {
@@ -189,13 +198,12 @@ impl Writer {
             self.inline += text;
             return;
         }
-        for (number, word) in text.split(' ').enumerate() {
-            if number > 0 {
-                self.inline.push(' ');
-            }
+        for part in breaks::parts(text) {
+            let word = part.trim_end_matches(' ');
             if !word.is_empty() {
                 self.inline += &format!("\x1b[{styles}m{word}\x1b[0m");
             }
+            self.inline += &part[word.len()..];
         }
     }
 
@@ -247,15 +255,7 @@ impl Writer {
             return;
         }
         let width = self.form.width.saturating_sub(self.indentation());
-        let options = textwrap::Options::new(width)
-            .break_words(false)
-            .word_separator(WordSeparator::AsciiSpace)
-            .word_splitter(WordSplitter::NoHyphenation);
-        let lines: Vec<String> = textwrap::wrap(&text, options)
-            .into_iter()
-            .map(std::borrow::Cow::into_owned)
-            .collect();
-        self.block(&lines);
+        self.block(&wrap(&text, options(width).break_words(false)));
     }
 
     fn indentation(&self) -> usize {
@@ -282,7 +282,7 @@ impl Writer {
     /// A heading is bold; without styles, a line is drawn below it.
     fn heading(&mut self, level: HeadingLevel) {
         self.gap = true;
-        let width = textwrap::core::display_width(&self.raw).min(self.form.width);
+        let width = display_width(&self.raw).min(self.form.width);
         self.flush();
         if !self.form.styled {
             let line = match level {
@@ -296,6 +296,9 @@ impl Writer {
 
     fn code_block(&mut self) {
         let code = self.code.take().unwrap_or_default();
+        if self.is_picture {
+            return;
+        }
         let mut lines = Vec::new();
         for line in code.lines() {
             self.push_styled(line, CODE_COLOUR);
@@ -309,22 +312,23 @@ impl Writer {
     fn end_table(&mut self) {
         let rows = self.table.take().unwrap_or_default();
         let width = self.form.width.saturating_sub(self.indentation());
-        let least = least_widths(&rows, width);
-        let mut rows = rows.into_iter();
+        let widths = widths(&rows, width);
+        let mut rows = rows.iter().map(|row| {
+            let cells = row.iter().zip(&widths);
+            cells.map(|(cell, &width)| wrap(cell, options(width)).join("\n"))
+        });
         let mut table = Table::new();
         table
             .load_preset(presets::NOTHING)
-            .set_content_arrangement(ContentArrangement::Dynamic)
-            .set_width(u16::try_from(width).unwrap_or(u16::MAX))
+            .set_content_arrangement(ContentArrangement::Disabled)
             .set_style(TableComponent::HeaderLines, '-')
             .set_style(TableComponent::MiddleHeaderIntersections, '-');
         if let Some(header) = rows.next() {
             table.set_header(header);
         }
         table.add_rows(rows);
-        for (column, least) in table.column_iter_mut().zip(least) {
+        for column in table.column_iter_mut() {
             column.set_padding((0, GUTTER));
-            column.set_constraint(ColumnConstraint::LowerBoundary(Width::Fixed(least)));
         }
         // The header, the line below it and the rows. With only these lines, no cell takes two
         // lines.
@@ -338,26 +342,58 @@ impl Writer {
     }
 }
 
-/// The width of each column of a table, with the blanks after it. No word is broken if the width
-/// allows.
-fn least_widths(rows: &[Vec<String>], width: usize) -> Vec<u16> {
-    let longest = |column: usize| {
-        let cells = rows.iter().filter_map(|row| row.get(column));
-        let words = cells.flat_map(|cell| cell.split_whitespace());
-        words.map(textwrap::core::display_width).max().unwrap_or(0)
-    };
+/// How text is wrapped into lines of so many columns.
+fn options<'a>(width: usize) -> textwrap::Options<'a> {
+    textwrap::Options::new(width)
+        .word_separator(WordSeparator::Custom(breaks::words))
+        .word_splitter(WordSplitter::NoHyphenation)
+}
+
+fn wrap(text: &str, options: textwrap::Options<'_>) -> Vec<String> {
+    let lines = textwrap::wrap(text, options).into_iter();
+    lines.map(std::borrow::Cow::into_owned).collect()
+}
+
+/// The width of each column of a table, without the blanks after it. No word is broken if the
+/// width allows; columns that need less than their share leave the rest to the others.
+fn widths(rows: &[Vec<String>], width: usize) -> Vec<usize> {
     let columns = rows.first().map_or(0, Vec::len);
-    let longest: Vec<usize> = (0..columns).map(longest).collect();
-    let gutter = usize::from(GUTTER);
-    let fits = |most: &usize| {
-        let widths = longest.iter().map(|longest| longest.min(most) + 2 * gutter);
-        widths.sum::<usize>() <= width + gutter
+    let widest = |column: usize, measure: fn(&str) -> usize| {
+        let cells = rows.iter().filter_map(|row| row.get(column));
+        cells.map(|cell| measure(cell)).max().unwrap_or(0)
     };
-    let most = (1..=width).rev().find(fits).unwrap_or(1);
-    let widths = longest.iter().map(|longest| longest.min(&most) + gutter);
-    widths
-        .map(|width| u16::try_from(width).unwrap_or(u16::MAX))
-        .collect()
+    let whole: Vec<usize> = (0..columns)
+        .map(|column| widest(column, display_width))
+        .collect();
+    let word: Vec<usize> = (0..columns)
+        .map(|column| widest(column, longest_word))
+        .collect();
+    // Behind each column but the last is a blank of its own and one between columns.
+    let room = (width + usize::from(GUTTER)).saturating_sub(2 * columns * usize::from(GUTTER));
+    // The largest share with which all columns fit; it may break words only if nothing else does.
+    let shared = |least: &dyn Fn(usize) -> usize| {
+        let widths = |share: usize| -> Vec<usize> {
+            let columns = whole.iter().enumerate();
+            columns
+                .map(|(column, &whole)| whole.min(share.max(least(column))))
+                .collect()
+        };
+        let all = (1..=room).map(widths);
+        all.take_while(|widths| widths.iter().sum::<usize>() <= room)
+            .last()
+    };
+    shared(&|column| word[column])
+        .or_else(|| shared(&|_| 1))
+        .unwrap_or_else(|| vec![1; columns])
+}
+
+/// The width of the longest part that is not to be broken.
+fn longest_word(text: &str) -> usize {
+    let parts = breaks::parts(text).into_iter();
+    parts
+        .map(|part| display_width(part.trim_end()))
+        .max()
+        .unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -377,6 +413,12 @@ mod tests {
         let markdown = "# Title\n\nOne two three four\nfive six *seven* `eight nine`.\n\n## Next\n\n    a command --that is-longer than-the-line\n\n\n    second\n\nAfter.\n";
         let text = "Title\n=====\n\nOne two three four five six\nseven `eight nine`.\n\nNext\n----\n\n    a command --that is-longer than-the-line\n\n\n    second\n\nAfter.\n";
         assert_eq!(plain(markdown), text);
+    }
+
+    #[test]
+    fn pictures_are_left_out() {
+        let markdown = "Before.\n\n```mermaid\nflowchart TD\n```\n\nAfter.\n";
+        assert_eq!(plain(markdown), "Before.\n\nAfter.\n");
     }
 
     #[test]
@@ -406,6 +448,26 @@ mod tests {
         let markdown = "| a | b |\n|---|---|\n| /var/lib/appliance | one two three four five |\n";
         let text = plain(markdown);
         assert!(text.contains("/var/lib/appliance  one two\n"), "{text}");
+    }
+
+    #[test]
+    fn chinese_is_wrapped_by_its_width() {
+        let text = plain(
+            "# 安装节点\n\n在每台虚拟机上以 root 身份运行 `appliance install`，然后等待节点变为健康。\n",
+        );
+        assert_eq!(
+            text,
+            "安装节点\n========\n\n在每台虚拟机上以 root 身份运行\n`appliance install`，然后等待\n节点变为健康。\n"
+        );
+        let text = plain(
+            "| 名称 | 作用 |\n|---|---|\n| /etc/appliance | 节点的设置，由程序在启动时读取 |\n",
+        );
+        assert!(
+            text.contains(
+                "/etc/appliance  节点的设置，\n                由程序在启动\n                时读取\n"
+            ),
+            "{text}"
+        );
     }
 
     #[test]

@@ -5,21 +5,30 @@ use std::process::{Command, Output};
 
 use appliance::cli::Cli;
 use clap::CommandFactory;
+use textwrap::core::display_width;
 
 use crate::harness::said;
 
 mod examples;
 
 fn appliance(arguments: &[&str]) -> Output {
+    in_locale("C", arguments)
+}
+
+fn in_locale(locale: &str, arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_appliance"))
         .args(arguments)
+        .env("LC_ALL", locale)
         .env_remove("PAGER")
         .output()
         .unwrap()
 }
 
 fn text(arguments: &[&str]) -> String {
-    let output = appliance(arguments);
+    printed(appliance(arguments), arguments)
+}
+
+fn printed(output: Output, arguments: &[&str]) -> String {
     assert!(output.status.success(), "{arguments:?}: {}", said(&output));
     String::from_utf8(output.stdout).unwrap()
 }
@@ -122,12 +131,51 @@ fn help_shows_commands_and_topics() {
             !page.contains('\x1b'),
             "{topic}: styles where there is no terminal"
         );
-        // Only code and words without a blank may be longer.
-        for line in page.lines().filter(|line| !line.starts_with(' ')) {
-            let is_one_word = !line.contains(' ');
-            assert!(line.chars().count() <= 80 || is_one_word, "{topic}: {line}");
-        }
+        assert_fits(&topic, &page);
     }
+}
+
+/// Only code and words without a blank may be longer than a line.
+fn assert_fits(topic: &str, page: &str) {
+    for line in page.lines().filter(|line| !line.starts_with(' ')) {
+        let is_one_word = !line.contains(' ');
+        assert!(display_width(line) <= 80 || is_one_word, "{topic}: {line}");
+    }
+}
+
+#[test]
+fn topics_are_in_chinese_where_the_locale_is() {
+    for topic in topics() {
+        let source = format!("{}/docs/zh-CN/{topic}.md", env!("CARGO_MANIFEST_DIR"));
+        let translation = fs::read_to_string(source).unwrap();
+        let title = translation
+            .lines()
+            .find_map(|line| line.strip_prefix("# "))
+            .unwrap();
+        let arguments = ["help", &topic];
+        let page = printed(in_locale("zh_CN.UTF-8", &arguments), &arguments);
+        let line = "=".repeat(display_width(title));
+        assert!(
+            page.starts_with(&format!("{title}\n{line}\n")),
+            "{topic}: {page}"
+        );
+        assert_fits(&topic, &page);
+    }
+    for locale in ["C.UTF-8", "zh_CN.GB18030", "de_DE.UTF-8"] {
+        let page = printed(in_locale(locale, &["help", "join"]), &[]);
+        assert!(page.starts_with("How workers join\n"), "{locale}: {page}");
+    }
+    // Of the variables, the first one that has a value counts.
+    let output = Command::new(env!("CARGO_BIN_EXE_appliance"))
+        .args(["help", "join"])
+        .envs([
+            ("LC_ALL", ""),
+            ("LC_MESSAGES", "zh_CN.UTF-8"),
+            ("LANG", "en_US.UTF-8"),
+        ])
+        .output();
+    let page = printed(output.unwrap(), &[]);
+    assert!(page.starts_with("工作节点如何加入\n"), "{page}");
 }
 
 #[test]
@@ -157,6 +205,7 @@ fn on_a_terminal(command: &str, variables: &[(&str, &str)]) -> String {
     let output = Command::new("script")
         .args(["-qec", &format!("{program} {command}"), "/dev/null"])
         .env("TERM", "xterm")
+        .env("LC_ALL", "C.UTF-8")
         .env_remove("NO_COLOR")
         .env_remove("LESS")
         .envs(variables.iter().copied())
