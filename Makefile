@@ -201,6 +201,14 @@ lint: ## Check the format, run clippy and shellcheck
 docs: ## Build the documentation of the code and check its links
 	@$(PART) documentation env RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --locked
 
+.PHONY: site
+site: ## Build out/site: the documentation for a browser, in English and Chinese; works from a disk
+	@docs/site/build.sh $(OUT)/site
+
+.PHONY: test-site
+test-site: site ## Open the site in Chromium: its search, its pictures, and that it asks no network
+	@docs/site/try.sh $(OUT)/site
+
 .PHONY: audit
 audit: tools ## Check licences and sources of all crates, and forbidden crates (deny.toml)
 	@$(PART) audit out/tools/bin/cargo-deny --workspace --locked check bans licenses sources
@@ -310,4 +318,4 @@ bench: tools appliance ## Print measurements, one `name value` per line; PROGRAM
 clean: ## Remove built files, and switch off the demonstration's VM; cached VM images stay in out/vm
 	@[ ! -e out/demo ] || $(MAKE) --no-print-directory demo-stop
 	cargo clean
-	rm -rf $(addprefix $(OUT)/,appliance builder bundles choice components payloads services sim)
+	rm -rf $(addprefix $(OUT)/,appliance builder bundles choice components payloads services sim site)
