@@ -19,14 +19,13 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 PROJECT = HERE.parent.parent
 
-# For each language: its directory, its name, the directory of its pages and its README in the project, the title of the
-# site, and the words of the search.
+# For each language: its directory, its name, the directory of its pages and its README in the project, and the words of
+# the search.
 LANGUAGES = {
     "en": {
         "name": "English",
         "pages": "docs",
         "readme": "README.md",
-        "title": "appliance",
         "search": "Search",
         "nothing": "Nothing found.",
     },
@@ -34,7 +33,6 @@ LANGUAGES = {
         "name": "简体中文",
         "pages": "docs/zh-CN",
         "readme": "README.zh-CN.md",
-        "title": "appliance",
         "search": "搜索",
         "nothing": "没有找到。",
     },
@@ -94,8 +92,7 @@ def book(language, made, mdbook, mermaid):
         shutil.copy(HERE / file, sources)
     destination = (made / language).resolve()
     subprocess.run([mdbook, "build", "--dest-dir", str(destination), str(sources)], check=True)
-    for leftover in ("SUMMARY.md", "book.toml"):
-        (destination / leftover).unlink(missing_ok=True)
+    (destination / "book.toml").unlink(missing_ok=True)
     finish(language, destination, mermaid)
     shutil.rmtree(sources.parent)
 
@@ -140,10 +137,9 @@ def there(file, language, sources):
 
 def settings(language):
     """The settings of mdBook."""
-    title = LANGUAGES[language]["title"]
     return f"""
 [book]
-title = "{title}"
+title = "appliance"
 language = "{language}"
 src = "."
 
