@@ -137,69 +137,99 @@ struct Form {
 }
 
 impl Form {
-    fn of(path: &str, text: &str) -> Form {
-        let mut form = Form {
-            blocks: Vec::new(),
-            names: vec![BTreeSet::new()],
-            blanks: Vec::new(),
+    fn of(page: &str, text: &str) -> Form {
+        let mut reader = Reader {
+            page,
+            form: Form {
+                blocks: Vec::new(),
+                names: vec![BTreeSet::new()],
+                blanks: Vec::new(),
+            },
+            code: None,
+            before: String::new(),
+            is_broken: false,
         };
-        let mut code = None;
-        let mut line = String::new();
-        let mut broken = false;
         for event in Parser::new_ext(text, Options::ENABLE_TABLES) {
-            let breaks = matches!(event, Event::SoftBreak);
-            match event {
-                Event::Start(Tag::CodeBlock(kind)) => {
-                    let mermaid = CodeBlockKind::Fenced("mermaid".into());
-                    code = Some((kind == mermaid, String::new()));
-                }
-                Event::Text(text) => match &mut code {
-                    Some((_, code)) => *code += &text,
-                    None => {
-                        if broken
-                            && is_chinese(line.chars().last())
-                            && is_chinese(text.chars().next())
-                        {
-                            form.blanks.push(format!("{line}⏎{text}"));
-                        }
-                        line = text.into_string();
-                    }
-                },
-                Event::End(TagEnd::CodeBlock) => {
-                    let (is_picture, code) = code.take().unwrap_or_default();
-                    let code = if is_picture {
-                        unlabelled(&code)
-                    } else {
-                        uncommented(&code)
-                    };
-                    form.blocks.push(format!("code:\n{code}"));
-                }
-                Event::Code(code) => {
-                    form.name(format!("`{code}`"));
-                    line.clear();
-                }
-                Event::Start(Tag::Link { dest_url, .. } | Tag::Image { dest_url, .. }) => {
-                    form.name(target(path, &dest_url));
-                }
-                Event::Start(Tag::Heading { level, .. }) => {
-                    form.blocks.push(format!("a heading of level {level}"));
-                    form.names.push(BTreeSet::new());
-                }
-                Event::Start(Tag::Paragraph) => form.blocks.push("a paragraph".to_owned()),
-                Event::Start(Tag::Item) => form.blocks.push("an item".to_owned()),
-                Event::Start(Tag::TableHead | Tag::TableRow) => {
-                    form.blocks.push("a row".to_owned())
-                }
-                Event::Start(Tag::TableCell) => form.blocks.push("a cell".to_owned()),
-                _ => {}
-            }
-            broken = breaks;
+            reader.take(event);
         }
-        form
+        reader.form
+    }
+}
+
+/// Reads the form of a page.
+struct Reader<'a> {
+    page: &'a str,
+    form: Form,
+    /// The block of code so far, and whether it is a picture.
+    code: Option<(bool, String)>,
+    /// The text before, and whether a line ended after it.
+    before: String,
+    is_broken: bool,
+}
+
+impl Reader<'_> {
+    fn take(&mut self, event: Event<'_>) {
+        match event {
+            Event::Start(tag) => self.start(tag),
+            Event::End(TagEnd::CodeBlock) => self.end_code(),
+            Event::Text(text) => match &mut self.code {
+                Some((_, code)) => *code += &text,
+                None => self.text(&text),
+            },
+            Event::Code(code) => {
+                self.name(format!("`{code}`"));
+                self.text("");
+            }
+            Event::SoftBreak => self.is_broken = true,
+            _ => {}
+        }
+    }
+
+    fn start(&mut self, tag: Tag<'_>) {
+        let block = match tag {
+            Tag::CodeBlock(kind) => {
+                let picture = CodeBlockKind::Fenced("mermaid".into());
+                self.code = Some((kind == picture, String::new()));
+                return;
+            }
+            Tag::Link { dest_url, .. } | Tag::Image { dest_url, .. } => {
+                self.name(target(self.page, &dest_url));
+                return;
+            }
+            Tag::Heading { level, .. } => {
+                self.form.names.push(BTreeSet::new());
+                format!("a heading of level {level}")
+            }
+            Tag::Paragraph => "a paragraph".to_owned(),
+            Tag::Item => "an item".to_owned(),
+            Tag::TableHead | Tag::TableRow => "a row".to_owned(),
+            Tag::TableCell => "a cell".to_owned(),
+            _ => return,
+        };
+        self.form.blocks.push(block);
+    }
+
+    fn text(&mut self, text: &str) {
+        let is_within = is_chinese(self.before.chars().last()) && is_chinese(text.chars().next());
+        if self.is_broken && is_within {
+            self.form.blanks.push(format!("{}⏎{text}", self.before));
+        }
+        text.clone_into(&mut self.before);
+        self.is_broken = false;
+    }
+
+    fn end_code(&mut self) {
+        let (is_picture, code) = self.code.take().unwrap_or_default();
+        let code = if is_picture {
+            unlabelled(&code)
+        } else {
+            uncommented(&code)
+        };
+        self.form.blocks.push(format!("code:\n{code}"));
     }
 
     fn name(&mut self, name: String) {
-        self.names.last_mut().unwrap().insert(name);
+        self.form.names.last_mut().unwrap().insert(name);
     }
 }
 
