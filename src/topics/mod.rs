@@ -5,6 +5,7 @@ use pulldown_cmark::{Event, HeadingLevel, Parser, Tag, TagEnd};
 use rust_embed::RustEmbed;
 
 mod breaks;
+mod columns;
 pub mod terminal;
 
 /// The documentation of this source tree, in both languages.

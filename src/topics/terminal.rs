@@ -5,13 +5,13 @@ use pulldown_cmark::{CodeBlockKind, Event, HeadingLevel, Options, Parser, Tag, T
 use textwrap::core::display_width;
 use textwrap::{WordSeparator, WordSplitter};
 
-use super::breaks;
+use super::{breaks, columns};
 
 /// The language of pictures, which only a browser draws. The text beside one says the same.
 const PICTURE: &str = "mermaid";
 /// The indentation of code.
 const CODE: &str = "    ";
-/// The number of blanks between the columns of a table.
+/// The number of blanks behind each column of a table but the last, and between two columns.
 const GUTTER: u16 = 1;
 /// The start and the end of each style on a terminal.
 const BOLD: &str = "1";
@@ -312,7 +312,7 @@ impl Writer {
     fn end_table(&mut self) {
         let rows = self.table.take().unwrap_or_default();
         let width = self.form.width.saturating_sub(self.indentation());
-        let widths = widths(&rows, width);
+        let widths = columns::widths(&rows, width, 2 * usize::from(GUTTER));
         let mut rows = rows.iter().map(|row| {
             let cells = row.iter().zip(&widths);
             cells.map(|(cell, &width)| wrap(cell, options(width)).join("\n"))
@@ -327,8 +327,8 @@ impl Writer {
             table.set_header(header);
         }
         table.add_rows(rows);
-        for column in table.column_iter_mut() {
-            column.set_padding((0, GUTTER));
+        for (behind, column) in table.column_iter_mut().rev().enumerate() {
+            column.set_padding((0, if behind == 0 { 0 } else { GUTTER }));
         }
         // The header, the line below it and the rows. With only these lines, no cell takes two
         // lines.
@@ -352,48 +352,6 @@ fn options<'a>(width: usize) -> textwrap::Options<'a> {
 fn wrap(text: &str, options: textwrap::Options<'_>) -> Vec<String> {
     let lines = textwrap::wrap(text, options).into_iter();
     lines.map(std::borrow::Cow::into_owned).collect()
-}
-
-/// The width of each column of a table, without the blanks after it. No word is broken if the
-/// width allows; columns that need less than their share leave the rest to the others.
-fn widths(rows: &[Vec<String>], width: usize) -> Vec<usize> {
-    let columns = rows.first().map_or(0, Vec::len);
-    let widest = |column: usize, measure: fn(&str) -> usize| {
-        let cells = rows.iter().filter_map(|row| row.get(column));
-        cells.map(|cell| measure(cell)).max().unwrap_or(0)
-    };
-    let whole: Vec<usize> = (0..columns)
-        .map(|column| widest(column, display_width))
-        .collect();
-    let word: Vec<usize> = (0..columns)
-        .map(|column| widest(column, longest_word))
-        .collect();
-    // Behind each column but the last is a blank of its own and one between columns.
-    let room = (width + usize::from(GUTTER)).saturating_sub(2 * columns * usize::from(GUTTER));
-    // The largest share with which all columns fit; it may break words only if nothing else does.
-    let shared = |least: &dyn Fn(usize) -> usize| {
-        let widths = |share: usize| -> Vec<usize> {
-            let columns = whole.iter().enumerate();
-            columns
-                .map(|(column, &whole)| whole.min(share.max(least(column))))
-                .collect()
-        };
-        let all = (1..=room).map(widths);
-        all.take_while(|widths| widths.iter().sum::<usize>() <= room)
-            .last()
-    };
-    shared(&|column| word[column])
-        .or_else(|| shared(&|_| 1))
-        .unwrap_or_else(|| vec![1; columns])
-}
-
-/// The width of the longest part that is not to be broken.
-fn longest_word(text: &str) -> usize {
-    let parts = breaks::parts(text).into_iter();
-    parts
-        .map(|part| display_width(part.trim_end()))
-        .max()
-        .unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -464,7 +422,7 @@ mod tests {
         );
         assert!(
             text.contains(
-                "/etc/appliance  节点的设置，\n                由程序在启动\n                时读取\n"
+                "/etc/appliance  节点的设置，由\n                程序在启动时读\n                取\n"
             ),
             "{text}"
         );
