@@ -27,7 +27,8 @@ pub fn installed(root: &Root) -> Result<Option<Installed>> {
     let is_known = match (is_worker, tls) {
         (false, _) => root.exists(paths::ETCD_MEMBER_DATA)?,
         (true, true) => root.exists(&paths::certificate(KUBELET_CLIENT))?,
-        (true, false) => true,
+        // `convert` has removed it when a node of profile simple is taken down.
+        (true, false) => root.exists(paths::KUBELET_KUBECONFIG)?,
     };
     Ok(is_known.then_some(node))
 }

@@ -1,5 +1,6 @@
 //! From the tutorial's first cluster to its second.
 
+use std::fs;
 use std::process::Output;
 
 use crate::harness::{Machine, payload, said};
@@ -50,4 +51,32 @@ fn what_is_not_simple_is_not_converted() {
         refusal.contains("a node with certificates cannot go back to profile simple"),
         "{refusal}"
     );
+}
+
+/// When `convert` begins the installation, it has removed the record of the node, and what a kubelet would take for its
+/// certificate. The units of the former node are still there.
+#[test]
+fn a_worker_that_was_taken_down_gets_certificates() {
+    let machine = Machine::new();
+    let worker = |profile| {
+        [
+            "--role",
+            "worker",
+            "--set",
+            "master=192.168.1.101",
+            "--profile",
+            profile,
+        ]
+    };
+    machine.installed(&worker("simple"));
+    let refusal = machine.refusal(&worker("with-ca"));
+    assert!(refusal.contains("run `appliance convert`"), "{refusal}");
+    for gone in [
+        "etc/kubernetes/kubelet.kubeconfig",
+        "var/lib/appliance/state.json",
+    ] {
+        fs::remove_file(machine.root().join(gone)).unwrap();
+    }
+    let planned = machine.planned(&worker("with-ca"));
+    assert!(planned.contains("kubelet-client.pem"), "{planned}");
 }
