@@ -114,10 +114,12 @@ pub fn big_packets_that_are_lost_are_told(site: &Site, bed: &mut Bed) {
     }
 }
 
-/// The commands in docs/checks.md, word for word: those that need no image of the operator.
+/// The commands in docs/checks.md and docs/tutorial.md, word for word: those that need no image of the operator.
 pub fn the_commands_of_the_documentation_work(site: &Site, bed: &mut Bed) {
     let project = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let text = std::fs::read_to_string(project.join("docs/checks.md")).unwrap();
+    let pages = ["docs/checks.md", "docs/tutorial.md"];
+    let text = pages.map(|page| std::fs::read_to_string(project.join(page)).unwrap());
+    let text = text.concat();
     let commands = text.lines().filter_map(|line| line.strip_prefix("    "));
     let commands: Vec<&str> = commands
         .filter(|line| {

@@ -237,3 +237,18 @@ fn who_wants_no_colour_gets_none() {
         assert!(shown.contains("How") && !shown.contains('\x1b'), "{shown}");
     }
 }
+
+/// Each row of a table in docs/tutorial.md begins with the numbers of its commands; the page says how many there are.
+#[test]
+fn the_page_on_the_tutorial_has_each_command_once() {
+    let page = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/tutorial.md"));
+    let page = page.unwrap();
+    let numbers = page.lines().filter_map(|line| {
+        let cell = line.strip_prefix("| ")?.split(" |").next()?;
+        let (first, last) = cell.split_once('–').unwrap_or((cell, cell));
+        Some(first.parse::<usize>().ok()?..=last.parse().ok()?)
+    });
+    let (_, count) = page.split_once("The tutorial has ").unwrap();
+    let count: usize = count.split(' ').next().unwrap().parse().unwrap();
+    assert!(numbers.flatten().eq(1..=count));
+}
