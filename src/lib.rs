@@ -21,6 +21,7 @@ pub mod datastore;
 pub mod desired;
 pub mod digest;
 pub mod enroll;
+pub mod formats;
 pub mod image;
 pub mod install;
 pub mod join;

@@ -9,6 +9,7 @@ use time::OffsetDateTime;
 
 use super::records::json_of;
 use crate::digest::Sha256;
+use crate::formats;
 use crate::observe::records;
 use crate::paths::{FORMER_DIR, PROGRAM, STARTED_WITH, STATE, UPGRADE, WRITTEN_RECORD};
 use crate::plan::{Plan, Step, part_of};
@@ -177,7 +178,8 @@ pub fn note(root: &Root, record: &UpgradeRecord, stage: Stage) -> Result<()> {
 pub fn restore_records(root: &Root, record: &UpgradeRecord) -> Result<()> {
     let former = |path: &str| root.read(&record.copy_of(path));
     let now = records::written(root)?.unwrap_or_default();
-    let written = records::json::<Written>(root, &record.copy_of(WRITTEN_RECORD))?;
+    let written =
+        records::json_at::<Written>(root, &record.copy_of(WRITTEN_RECORD), &formats::WRITTEN)?;
     if let Some(mut written) = written {
         let stays = |path: &&String| record.files.get(*path).is_some_and(|f| f.is_identity);
         let newer: Vec<(String, WrittenFile)> = record

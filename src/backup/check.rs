@@ -6,7 +6,10 @@ use anyhow::{Context, Result, ensure};
 use rcgen::PublicKeyData;
 
 use super::read::Contents;
+use serde::de::DeserializeOwned;
+
 use crate::components::{AUTHORITY, ETCD_AUTHORITY};
+use crate::formats::{self, Format};
 use crate::nodespec::settings::Settings;
 use crate::nodespec::token::TokenId;
 use crate::paths;
@@ -50,7 +53,7 @@ const CHECKS: &[Check] = &[
     }),
     ("join tokens", |contents| tokens(contents).map(drop)),
     ("names of nodes", |contents| {
-        records::<BTreeMap<String, NodeRecord>>(contents, "nodes.json").map(drop)
+        records::<BTreeMap<String, NodeRecord>>(contents, &formats::NODES).map(drop)
     }),
     ("settings", |contents| {
         let Some(file) = contents.files.get(paths::CONFIG) else {
@@ -74,7 +77,7 @@ pub fn check(contents: &Contents) -> Result<Vec<&'static str>> {
 
 /// The join tokens in the backup.
 pub fn tokens(contents: &Contents) -> Result<BTreeMap<TokenId, TokenRecord>> {
-    Ok(records(contents, "tokens.json")?.unwrap_or_default())
+    Ok(records(contents, &formats::TOKENS)?.unwrap_or_default())
 }
 
 fn has_all(contents: &Contents) -> Result<()> {
@@ -121,11 +124,9 @@ fn accounts(contents: &Contents) -> Result<()> {
     Ok(())
 }
 
-fn records<T: serde::de::DeserializeOwned>(contents: &Contents, name: &str) -> Result<Option<T>> {
-    let path = format!("{}/{name}", paths::JOIN_DIR);
+fn records<T: DeserializeOwned>(contents: &Contents, format: &Format) -> Result<Option<T>> {
+    let path = format!("{}/{}.json", paths::JOIN_DIR, format.name);
     let file = contents.files.get(&path);
-    // The parser's words may quote a part of a record.
-    let read = file.map(|file| serde_json::from_slice(file.expose()).map_err(|_| path.clone()));
-    read.transpose()
-        .map_err(|path| anyhow::anyhow!("{path} is not valid"))
+    file.map(|file| format.read_secret(file.expose(), || format!("{path} is not valid")))
+        .transpose()
 }

@@ -6,12 +6,12 @@ use std::io::{self, BufRead, Read};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use flate2::read::GzDecoder;
-use serde::Deserialize;
 use tar::{Archive, Entry, EntryType};
 
 use super::seal::Keys as Opening;
 use crate::clients::etcd::keys::Keys;
 use crate::clients::etcd::snapshot::Whole;
+use crate::formats::BACKUP;
 use crate::nodespec::Refused;
 use crate::pki::Secret;
 use crate::records::backup::{FORMAT, KEYS, MANIFEST, Manifest, Member, SNAPSHOT, path_of};
@@ -165,18 +165,13 @@ impl Reading {
 }
 
 fn manifest(text: &[u8]) -> Result<Manifest> {
-    #[derive(Deserialize)]
-    struct Format {
-        format: u32,
-    }
-    let Format { format } =
-        serde_json::from_slice(text).map_err(|_| anyhow!("its manifest is not valid"))?;
+    let manifest: Manifest = BACKUP.read(text, || "its manifest is not valid".to_owned())?;
     ensure!(
-        format == FORMAT,
-        "it has the format {format}, and this version of the program reads the format {FORMAT}; use the version that \
-         made it"
+        manifest.format == FORMAT,
+        "its manifest has the format {}, which no version of the program wrote",
+        manifest.format
     );
-    serde_json::from_slice(text).context("its manifest is not valid")
+    Ok(manifest)
 }
 
 fn snapshot(size: u64, content: &mut impl Read, take: &mut Take<'_>) -> Result<()> {

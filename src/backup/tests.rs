@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 use std::collections::BTreeMap;
 use std::io::Write;
+use std::path::Path;
 
 use anyhow::{Result, bail};
 use flate2::Compression;
@@ -247,14 +248,12 @@ fn a_backup_is_exactly_what_its_manifest_says() {
 #[test]
 fn another_format_is_told() {
     let bench = Bench::new();
-    let manifest = Manifest {
-        format: 2,
-        ..bench.manifest()
-    };
-    bench.refuses(
-        &bench.file(&manifest),
-        "it has the format 2, and this version of the program reads the format 1",
-    );
+    let mut manifest = bench.manifest();
+    manifest.format = FORMAT + 1;
+    manifest.master.appliance = "9.8.7".to_owned();
+    bench.refuses(&bench.file(&manifest), "use appliance 9.8.7 or newer");
+    manifest.format = 0;
+    bench.refuses(&bench.file(&manifest), "the format 0");
 }
 
 #[test]
@@ -305,4 +304,30 @@ fn a_snapshot_that_cannot_be_kept_is_no_fault_of_the_backup() {
     let full = full.err().unwrap();
     assert!(!full.is::<Refused>(), "{full:#}");
     assert_eq!(full.to_string(), "no space left");
+}
+
+/// A backup of the first format, and the key that opens it, as files. `APPLIANCE_BLESS=1` writes them if they are
+/// missing, and never again.
+#[test]
+fn a_backup_of_the_first_format_is_read() {
+    const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/formats");
+    let [file, key] = ["backup-1.age", "backup-1.key"].map(|name| Path::new(FIXTURES).join(name));
+    if !file.exists() && std::env::var_os("APPLIANCE_BLESS").is_some() {
+        let (text, recipient) = new_key();
+        let bench = Bench {
+            seal: Seal::new(&[recipient], None).unwrap(),
+            ..Bench::new()
+        };
+        std::fs::write(&file, bench.file(&bench.manifest())).unwrap();
+        std::fs::write(&key, text.as_bytes()).unwrap();
+    }
+    let keys = Keys::new(Some(&Secret::new(std::fs::read(&key).unwrap())), None).unwrap();
+    let contents = read(std::fs::read(&file).unwrap().as_slice(), &keys, &mut pass).unwrap();
+    assert_eq!(contents.manifest.format, 1);
+    assert_eq!(contents.manifest.master.node, "server02");
+    assert_eq!(
+        contents.files[paths::CA_CERTIFICATE].expose(),
+        b"a certificate"
+    );
+    assert_eq!(contents.keys.values["/calico/v1/Ready"], "true");
 }

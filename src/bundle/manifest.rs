@@ -9,12 +9,13 @@ use serde::{Deserialize, Serialize};
 use super::names::{check_path, is_file_name};
 use super::workload::Workload;
 use crate::digest::{Digest, Sha256};
+use crate::formats::PAYLOAD;
 use crate::nodespec::Role;
 
 /// The name of the manifest in a payload, and on a node.
 pub const FILE_NAME: &str = "manifest.json";
 /// The layout of payloads that this program reads and writes.
-pub const FORMAT: u32 = 4;
+pub const FORMAT: u32 = PAYLOAD.number;
 /// The limit for the size of a file, in bytes. It also prevents overflows of sums.
 const MAX_SIZE: u64 = 1 << 40;
 
@@ -208,6 +209,7 @@ impl Manifest {
     /// Reads a manifest. Refuses one with a path outside the bundle's directory, or with a file whose
     /// parts do not cover it.
     pub fn parse(text: &[u8]) -> Result<Manifest> {
+        PAYLOAD.check(text)?;
         let manifest: Manifest = serde_json::from_slice(text)?;
         manifest.check()?;
         Ok(manifest)

@@ -19,6 +19,7 @@ use crate::check::Checked;
 use crate::cis::{Judged, Verdict};
 use crate::components;
 use crate::digest::Sha256;
+use crate::formats::Format;
 use crate::nodespec::Role;
 use crate::nodespec::explain::Row;
 use crate::nodespec::token::TokenId;
@@ -93,6 +94,11 @@ pub struct Version {
     pub appliance: &'static str,
     /// The payload that it carries; `null` for the builder.
     pub payload: Option<VersionOfPayload>,
+    /// The architecture that the program was built for, such as `x86_64`.
+    pub architecture: &'static str,
+    /// The formats that versions of the program read from each other. It reads those with a lower or the same number,
+    /// as `appliance help releases` says.
+    pub formats: &'static [Format],
 }
 
 /// A payload.

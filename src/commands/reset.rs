@@ -6,6 +6,7 @@ use super::documents::{Kept, Removed};
 use super::{Outcome, ask, check_questions, print};
 use crate::cli::{Output, Reset as Arguments};
 use crate::nodespec::Refused;
+use crate::observe::records;
 use crate::observe::user::check_user;
 use crate::removal::{Step, Wanted};
 use crate::reset::Reset;
@@ -18,6 +19,7 @@ pub fn run(arguments: &Arguments, output: Output) -> Result<Outcome> {
     check_questions(arguments.yes || arguments.dry_run, output)?;
     let root = Root::open(&arguments.root).map_err(Refused::because)?;
     check_user(&root)?;
+    records::refuse_newer(&root)?;
     let reset = Reset::prepare(root, wanted(arguments)?, arguments.force)?;
     let steps = reset.steps();
     if output == Output::Text {

@@ -6,17 +6,20 @@ use super::documents::{Version, VersionOfPayload};
 use super::{Outcome, print};
 use crate::bundle::payload::Payload;
 use crate::cli::Output;
+use crate::formats;
 use crate::sys::out::say;
 
 /// Prints the version of the program and of its payload.
 pub fn run(output: Output) -> Result<Outcome> {
     let payload = Payload::of_this_program()?;
     let version = Version {
-        appliance: env!("CARGO_PKG_VERSION"),
+        appliance: formats::PROGRAM,
         payload: payload.map(|payload| VersionOfPayload {
             digest: payload.digest().clone(),
             bundle: payload.manifest().bundle.clone(),
         }),
+        architecture: std::env::consts::ARCH,
+        formats: formats::ALL,
     };
     print::result(output, &version, tell)?;
     Ok(Outcome::Done)

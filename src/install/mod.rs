@@ -72,6 +72,7 @@ pub struct Machine {
 pub fn prepare(request: &Request<'_>) -> Result<Machine> {
     let root = Root::open(request.root).map_err(Refused::because)?;
     check_user(&root)?;
+    records::refuse_newer(&root)?;
     let payload = Payload::to_install(request.payload)?;
     if !unpack::is_complete(&root.resolve(BUNDLES)?, &payload) {
         // Before anything else: a changed payload changes what this run does. Of one that is unpacked already,

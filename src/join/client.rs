@@ -22,6 +22,7 @@ use super::proof::{Asked, Transcript};
 use super::sealed::{self, Half, MasterKeys};
 use super::trust::FirstSeen;
 use super::turns::NotReached;
+use crate::formats;
 use crate::nodespec::Ipip;
 use crate::nodespec::token::{Bytes32, Token};
 use crate::pki::{Held, inspect};
@@ -273,7 +274,9 @@ impl Worker<'_> {
             return answer.map_err(|_| {
                 permanent(anyhow!(
                     "{self} does not answer like a join service; check the addresses of the \
-                     masters and the port `join.port` in the settings"
+                     masters and the port `join.port` in the settings, and compare `appliance version` there and here: \
+                     this is appliance {}",
+                    formats::PROGRAM
                 ))
             });
         }
@@ -317,6 +320,10 @@ impl Worker<'_> {
         let text: String = refusal.error.chars().take(500).collect();
         let error = anyhow!("{self} refuses: {}", text.escape_debug());
         match refusal.reason {
+            Reason::UnsupportedVersion => permanent(error.context(format!(
+                "this node runs appliance {}; its masters need that version or a newer one",
+                formats::PROGRAM
+            ))),
             Reason::NameTaken => Failure::Transient(error, NAME_TAKEN),
             reason if reason.is_transient() => transient(error),
             _ => permanent(error),

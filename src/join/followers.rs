@@ -9,8 +9,7 @@ use time::OffsetDateTime;
 
 use super::shared::Etcd;
 use super::store::{All, Record, Records};
-
-const KIND: &str = "trust";
+use crate::formats;
 
 /// What a node reported.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,12 +39,12 @@ pub struct Followers(Records<String, Taken>);
 impl Followers {
     /// The reports that the master with its records in `dir` got.
     pub fn new(dir: &Path) -> Followers {
-        Followers(Records::new(dir, KIND, None))
+        Followers(Records::new(dir, &formats::TRUST, None))
     }
 
     /// The reports that masters share in `etcd`, with `dir` for the records of this master.
     pub fn shared(dir: &Path, etcd: Etcd) -> Followers {
-        Followers(Records::new(dir, KIND, Some(etcd)))
+        Followers(Records::new(dir, &formats::TRUST, Some(etcd)))
     }
 
     /// Takes the records out of etcd into the file of this machine, which is the only master from now on.

@@ -14,6 +14,7 @@ use super::tokens::Tokens;
 use super::{cluster, registry, signer};
 use crate::clients::systemd;
 use crate::components::{AUTHORITY, ETCD_AUTHORITY};
+use crate::formats;
 use crate::nodespec::token::TokenId;
 use crate::paths;
 use crate::pki::{account, key};
@@ -46,7 +47,7 @@ pub fn sign(socket: &Path, user: &str, root: &Root) -> Result<()> {
     };
     let key = key::read(master_keys.authority.as_bytes()).with_context(|| key_path.clone())?;
     let names: NodeNames =
-        serde_json::from_slice(&read(paths::JOIN_NAMES)?).context(paths::JOIN_NAMES)?;
+        formats::NAMES.read(&read(paths::JOIN_NAMES)?, || paths::JOIN_NAMES.to_owned())?;
     let masters = names.masters.clone();
     let cluster = Cluster {
         authority: text(paths::CA_CERTIFICATE)?,

@@ -12,6 +12,7 @@ use crate::nodespec::Ipip;
 use crate::nodespec::token::{Bytes32, TokenId};
 use crate::pki::signature::Signature;
 
+// The version of the protocol is in each path: `formats::JOIN.number`.
 /// The path at which a worker begins an exchange.
 pub const HELLO: &str = "/v1/hello";
 /// The path at which it proves that it has the token, and requests certificates.
@@ -198,6 +199,11 @@ pub enum Reason {
     TooManyRequests,
     /// The master cannot answer now.
     Unavailable,
+    /// The master does not speak this version of the protocol.
+    UnsupportedVersion,
+    /// A reason that only newer masters know.
+    #[serde(other)]
+    Other,
 }
 
 /// How a node that no master accepts any longer joins again. Its present keys and certificates are kept.
@@ -209,7 +215,8 @@ impl Reason {
     /// The HTTP status of a refusal with this reason.
     pub fn status(self) -> u16 {
         match self {
-            Reason::BadRequest | Reason::BadCertificateRequest => 400,
+            Reason::BadRequest | Reason::BadCertificateRequest | Reason::Other => 400,
+            Reason::UnsupportedVersion => 404,
             Reason::UnknownToken
             | Reason::ExpiredToken
             | Reason::RevokedToken

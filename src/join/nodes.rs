@@ -9,10 +9,10 @@ use time::{Duration, OffsetDateTime};
 use super::message::{Reason, Refusal};
 use super::shared::Etcd;
 use super::store::{self, Record, Records};
+use crate::formats;
 use crate::nodespec::token::Bytes32;
 use crate::records::nodes::NodeRecord;
 
-const KIND: &str = "nodes";
 /// How long a worker that joined may take to register with the API server. Its name stays reserved
 /// that long.
 const REGISTRATION: Duration = Duration::minutes(15);
@@ -54,12 +54,12 @@ pub struct Nodes(Records<String, NodeRecord>);
 impl Nodes {
     /// The nodes in the directory `dir`: of a single master, or the records of this master alone.
     pub fn new(dir: &Path) -> Nodes {
-        Nodes(Records::new(dir, KIND, None))
+        Nodes(Records::new(dir, &formats::NODES, None))
     }
 
     /// The nodes that masters share in `etcd`, with `dir` for the records of this master.
     pub fn shared(dir: &Path, etcd: Etcd) -> Nodes {
-        Nodes(Records::new(dir, KIND, Some(etcd)))
+        Nodes(Records::new(dir, &formats::NODES, Some(etcd)))
     }
 
     /// Takes the records out of etcd into the file of this machine, which is the only master from now on.

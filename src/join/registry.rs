@@ -12,6 +12,7 @@ use super::rollout::Rollouts;
 use super::shared::Etcd;
 use super::store::is_away;
 use super::tokens::Tokens;
+use crate::formats;
 use crate::paths;
 use crate::pki::key;
 use crate::records::names::NodeNames;
@@ -66,9 +67,8 @@ pub fn rollouts(root: &Root) -> Result<Rollouts> {
 pub fn names(root: &Root) -> Result<Option<NodeNames>> {
     let names = root.read(paths::JOIN_NAMES)?;
     names
-        .map(|bytes| serde_json::from_slice(&bytes))
+        .map(|bytes| formats::NAMES.read(&bytes, || paths::JOIN_NAMES.to_owned()))
         .transpose()
-        .context(paths::JOIN_NAMES)
 }
 
 /// The records in etcd, if the master at `root` is one of several.

@@ -13,10 +13,9 @@ use time::OffsetDateTime;
 use super::shared::Etcd;
 use super::store::{All, Record, Records};
 use crate::digest::Sha256;
+use crate::formats;
 use crate::records::state::State;
 
-const PLAN: &str = "rollout";
-const NODES: &str = "rollout-nodes";
 /// The longest text with which a node says why it failed, in bytes.
 pub const MOST_SAID: usize = 2000;
 /// The name of the only plan.
@@ -123,8 +122,8 @@ impl Rollouts {
     /// The records of a master with its records in `dir`, and in `etcd` if masters share them.
     pub fn new(dir: &Path, etcd: Option<Etcd>) -> Rollouts {
         Rollouts {
-            plan: Records::new(dir, PLAN, etcd.clone()),
-            nodes: Records::new(dir, NODES, etcd),
+            plan: Records::new(dir, &formats::ROLLOUT, etcd.clone()),
+            nodes: Records::new(dir, &formats::ROLLOUT_NODES, etcd),
         }
     }
 

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, Path as UrlPath, Request, State};
-use axum::http::{StatusCode, header};
+use axum::http::{StatusCode, Uri, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -33,6 +33,7 @@ use super::message::{FOLLOW, HELLO, JOIN, MAX_REQUEST, PROGRAM, RENEW, Reason, R
 use super::program::Program;
 use super::signer::{Answer, MAX_MESSAGE, Message, Question, Visit};
 use crate::digest::Sha256;
+use crate::formats;
 use crate::paths;
 use crate::pki::bytes::Base64;
 use crate::pki::key;
@@ -169,6 +170,7 @@ fn router(shared: &Arc<Shared>, doors: &Doors) -> Router {
             .route(&format!("{PROGRAM}/{{sha256}}/{{from}}"), get(program)),
     };
     routes
+        .fallback(elsewhere)
         .layer(DefaultBodyLimit::max(MAX_REQUEST))
         .layer(middleware::from_fn_with_state(shared.clone(), limit))
         .with_state(shared.clone())
@@ -248,9 +250,39 @@ async fn program(
     }
 }
 
+/// Refuses requests of another version of the protocol, with what to do.
+async fn elsewhere(Extension(peer): Extension<Peer>, uri: Uri) -> Response {
+    peer.place.settle();
+    match formats::version_of_path(uri.path()) {
+        Some(version) if version != formats::JOIN.number => refused(Refusal::new(
+            Reason::UnsupportedVersion,
+            format!(
+                "this master speaks version {} of the join protocol, and not {version}; nodes and masters with the same \
+                 program speak the same: compare `appliance version`, and upgrade the masters first",
+                formats::JOIN.number
+            ),
+        )),
+        _ => StatusCode::NOT_FOUND.into_response(),
+    }
+}
+
 fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
-    serde_json::from_slice(body)
-        .map_err(|error| Refusal::new(Reason::BadRequest, format!("invalid request: {error}")))
+    serde_json::from_slice(body).map_err(|error| {
+        Refusal::new(
+            Reason::BadRequest,
+            format!("invalid request: {error}{}", of_newer(&error)),
+        )
+    })
+}
+
+/// What to do if a request is valid JSON, but no message that this master knows.
+fn of_newer(error: &serde_json::Error) -> &'static str {
+    match error.is_data() {
+        true => {
+            "; if the program of the node is newer, upgrade the masters first (`appliance version`)"
+        }
+        false => "",
+    }
 }
 
 fn refused(refusal: Refusal) -> Response {

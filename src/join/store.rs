@@ -16,6 +16,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::shared::{Etcd, Listing, Unreachable};
+use crate::formats::Format;
 use crate::sys::atomic;
 
 /// How often to retry a change after other masters changed the same record.
@@ -47,18 +48,18 @@ pub type All<N, R> = BTreeMap<N, R>;
 #[derive(Clone, Debug)]
 pub struct Records<N, R> {
     path: PathBuf,
-    kind: &'static str,
+    format: &'static Format,
     etcd: Option<Etcd>,
     of: PhantomData<(N, R)>,
 }
 
 impl<N: Name, R: Record> Records<N, R> {
-    /// The records of this kind in a file in the directory `dir`, which need not exist yet, and in
-    /// `etcd` if masters share them.
-    pub fn new(dir: &Path, kind: &'static str, etcd: Option<Etcd>) -> Records<N, R> {
+    /// The records of this format in a file in the directory `dir`, which need not exist yet, and in
+    /// `etcd` if masters share them. The name of the format is that of the file.
+    pub fn new(dir: &Path, format: &'static Format, etcd: Option<Etcd>) -> Records<N, R> {
         Records {
-            path: dir.join(format!("{kind}.json")),
-            kind,
+            path: dir.join(format!("{}.json", format.name)),
+            format,
             etcd,
             of: PhantomData,
         }
@@ -67,7 +68,7 @@ impl<N: Name, R: Record> Records<N, R> {
     /// The records in the file of this machine; for shared records, the copy it saw last.
     pub fn known(&self) -> Result<All<N, R>> {
         match fs::read(&self.path) {
-            Ok(bytes) => serde_json::from_slice(&bytes).with_context(|| {
+            Ok(bytes) => self.format.read(&bytes, || {
                 format!(
                     "{} is not valid JSON; correct it, or move it away to start without these \
                      records",
@@ -106,8 +107,8 @@ impl<N: Name, R: Record> Records<N, R> {
             let (etcd, key) = (self.etcd.as_ref(), name.to_string());
             let etcd = etcd.context("these records are not shared in etcd")?;
             let done = match &record {
-                Some(record) => etcd.put(&listing, self.kind, &key, &text(record)?)?,
-                None => etcd.remove(&listing, self.kind, &key)?,
+                Some(record) => etcd.put(&listing, self.format.name, &key, &text(record)?)?,
+                None => etcd.remove(&listing, self.format.name, &key)?,
             };
             if done {
                 set(&mut all, name, record);
@@ -119,7 +120,7 @@ impl<N: Name, R: Record> Records<N, R> {
         bail!(
             "{} {name}: other masters changed this record {TRIES} times during this run; run the \
              command again",
-            self.kind
+            self.format.name
         )
     }
 
@@ -150,14 +151,14 @@ impl<N: Name, R: Record> Records<N, R> {
         self.leave_etcd()?;
         let first = !self.has_met().exists();
         'tries: for _ in 0..TRIES {
-            let listing = match etcd.list(self.kind) {
+            let listing = match etcd.list(self.format.name) {
                 Err(error) if first && error.is::<Unreachable>() => {
                     log::debug!("{error:#}");
                     return Ok(None);
                 }
                 listing => listing?,
             };
-            let all: All<N, R> = read_all(&listing);
+            let all: All<N, R> = self.read_all(&listing)?;
             for (name, own) in self.known()? {
                 let found = all.get(&name);
                 let wanted = match found {
@@ -168,7 +169,12 @@ impl<N: Name, R: Record> Records<N, R> {
                 if found == Some(&wanted) {
                     continue;
                 }
-                if etcd.put(&listing, self.kind, &name.to_string(), &text(&wanted)?)? {
+                if etcd.put(
+                    &listing,
+                    self.format.name,
+                    &name.to_string(),
+                    &text(&wanted)?,
+                )? {
                     // Mark this as done, so that it is not repeated.
                     let mut known = self.known()?;
                     known.remove(&name);
@@ -186,8 +192,24 @@ impl<N: Name, R: Record> Records<N, R> {
         bail!(
             "{}: other masters changed these records {TRIES} times during this run; run the \
              command again",
-            self.kind
+            self.format.name
         )
+    }
+
+    /// The records of a listing. Entries that no master wrote are ignored. One that a newer version of the program
+    /// wrote is refused: what it says would be lost.
+    fn read_all(&self, listing: &Listing) -> Result<All<N, R>> {
+        let mut all = All::new();
+        for (name, found) in &listing.records {
+            let Some(text) = found.text.as_deref() else {
+                continue;
+            };
+            self.format.check(text)?;
+            if let (Ok(name), Ok(record)) = (name.parse(), serde_json::from_slice(text)) {
+                all.insert(name, record);
+            }
+        }
+        Ok(all)
     }
 
     /// Takes the records out of etcd into the file of this machine, which is the only master from now on. If masters
@@ -213,10 +235,10 @@ impl<N: Name, R: Record> Records<N, R> {
         let etcd = self.etcd.as_ref();
         let etcd = etcd.context("these records are not shared in etcd")?;
         for _ in 0..TRIES {
-            let listing = etcd.list(self.kind)?;
+            let listing = etcd.list(self.format.name)?;
             let mut all = true;
             for name in listing.records.keys() {
-                all &= etcd.remove(&listing, self.kind, name)?;
+                all &= etcd.remove(&listing, self.format.name, name)?;
             }
             if all {
                 return self.forget(&self.is_home());
@@ -224,7 +246,7 @@ impl<N: Name, R: Record> Records<N, R> {
         }
         bail!(
             "{}: others changed these records in etcd {TRIES} times during this run; run the command again",
-            self.kind
+            self.format.name
         )
     }
 
@@ -286,14 +308,4 @@ fn set<N: Name, R>(all: &mut All<N, R>, name: &N, record: Option<R>) {
 
 fn text(record: &impl Serialize) -> Result<Vec<u8>> {
     Ok(serde_json::to_vec(record)?)
-}
-
-/// The records of a listing. Entries that no master wrote are ignored.
-fn read_all<N: Name, R: Record>(listing: &Listing) -> All<N, R> {
-    let records = listing.records.iter();
-    let record = |(name, found): (&String, &super::shared::Found)| {
-        let record = serde_json::from_slice(found.text.as_deref()?).ok()?;
-        Some((name.parse().ok()?, record))
-    };
-    records.filter_map(record).collect()
 }

@@ -9,11 +9,10 @@ use time::OffsetDateTime;
 use super::message::{Reason, Refusal};
 use super::shared::{Etcd, Unreachable};
 use super::store::{self, Record, Records};
+use crate::formats;
 use crate::nodespec::token::TokenId;
 use crate::records::tokens::{Standing, TokenRecord};
 use crate::sys::clock::{CORRECT, moment};
-
-const KIND: &str = "tokens";
 
 /// Checks whether it is valid at `now`, or returns the refusal. A worker that joined with it
 /// before (`again`) may use it even when it is used up: the answer may have been lost.
@@ -69,12 +68,12 @@ pub struct Tokens(Records<TokenId, TokenRecord>);
 impl Tokens {
     /// The tokens in the directory `dir`: of a single master, or the records of this master alone.
     pub fn new(dir: &Path) -> Tokens {
-        Tokens(Records::new(dir, KIND, None))
+        Tokens(Records::new(dir, &formats::TOKENS, None))
     }
 
     /// The tokens that masters share in `etcd`, with `dir` for the records of this master.
     pub fn shared(dir: &Path, etcd: Etcd) -> Tokens {
-        Tokens(Records::new(dir, KIND, Some(etcd)))
+        Tokens(Records::new(dir, &formats::TOKENS, Some(etcd)))
     }
 
     /// Takes the records out of etcd into the file of this machine, which is the only master from now on.

@@ -7,18 +7,18 @@ use super::records;
 use crate::addons::object::listed;
 use crate::addons::{Addon, Cluster, Notes, Standing, judge, namespaces};
 use crate::clients::kubectl;
-use crate::paths;
+use crate::formats;
 use crate::sys::process::Runner;
 use crate::sys::root::Root;
 
 /// The add-ons and workloads to apply on this machine, in order; none if it is no master.
 pub fn index(root: &Root) -> Result<Vec<Addon>> {
-    Ok(records::json(root, paths::ADDONS_INDEX)?.unwrap_or_default())
+    Ok(records::json(root, &formats::ADDONS)?.unwrap_or_default())
 }
 
 /// The results of applying so far.
 pub fn notes(root: &Root) -> Result<Notes> {
-    Ok(records::json(root, paths::ADDONS_NOTES)?.unwrap_or_default())
+    Ok(records::json(root, &formats::NOTES)?.unwrap_or_default())
 }
 
 /// The state of an add-on in the cluster.

@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use procfs::process::Process;
 use serde::de::DeserializeOwned;
 use time::OffsetDateTime;
 
+use crate::formats::{self, Format};
 use crate::paths;
 use crate::records::authorities::AuthoritiesRecord;
 use crate::records::backup::{FailedBackup, LastBackup, Schedule};
@@ -29,43 +30,43 @@ pub fn is_node(root: &Root) -> Result<bool> {
 
 /// The state of an installed node; `None` before the first installation succeeded.
 pub fn state(root: &Root) -> Result<Option<State>> {
-    json(root, paths::STATE)
+    json(root, &formats::STATE)
 }
 
 /// For each service, the digest of its inputs at its last start.
 pub fn started_with(root: &Root) -> Result<BTreeMap<String, String>> {
-    Ok(json(root, paths::STARTED_WITH)?.unwrap_or_default())
+    Ok(json(root, &formats::STARTED)?.unwrap_or_default())
 }
 
 /// The images that docker needs on this node; none before it was installed.
 pub fn images(root: &Root) -> Result<Vec<NodeImage>> {
-    Ok(json(root, paths::IMAGES)?.unwrap_or_default())
+    Ok(json(root, &formats::IMAGES)?.unwrap_or_default())
 }
 
 /// The identifiers of the images that are being loaded, or were when a run was cut.
 pub fn loading(root: &Root) -> Result<BTreeSet<String>> {
-    Ok(json(root, paths::LOADING)?.unwrap_or_default())
+    Ok(json(root, &formats::LOADING)?.unwrap_or_default())
 }
 
 /// What the installation wrote; `None` before the first one, or if an older version made it.
 pub fn written(root: &Root) -> Result<Option<Written>> {
-    json(root, paths::WRITTEN_RECORD)
+    json(root, &formats::WRITTEN)
 }
 
 /// The machine on which the node was installed; `None` before that.
 pub fn machine(root: &Root) -> Result<Option<MachineRecord>> {
-    json(root, paths::MACHINE)
+    json(root, &formats::MACHINE)
 }
 
 /// The authorities that this master had; `None` if it is none, or if an older version installed it.
 pub fn authorities(root: &Root) -> Result<Option<AuthoritiesRecord>> {
-    json(root, paths::AUTHORITIES)
+    json(root, &formats::AUTHORITIES)
 }
 
 /// What the node keeps of its cluster; `None` on a machine that is not a node. Versions without this
 /// record left the same value in the unit of calico-node.
 pub fn cluster(root: &Root) -> Result<Option<ClusterRecord>> {
-    if let Some(record) = json(root, paths::CLUSTER)? {
+    if let Some(record) = json(root, &formats::CLUSTER)? {
         return Ok(Some(record));
     }
     let unit = root.read(&format!("{}/kube-calico.service", paths::UNITS_DIR))?;
@@ -74,23 +75,23 @@ pub fn cluster(root: &Root) -> Result<Option<ClusterRecord>> {
 
 /// What the installations brought to this machine; `None` before the first one, or if an older version made it.
 pub fn brought(root: &Root) -> Result<Option<Brought>> {
-    json(root, paths::BROUGHT)
+    json(root, &formats::BROUGHT)
 }
 
 /// What this master notes of its last backup; `None` if it made none.
 pub fn backup(root: &Root) -> Result<Option<LastBackup>> {
-    json(root, paths::LAST_BACKUP)
+    json(root, &formats::LAST_BACKUP)
 }
 
 /// Why the last backup by the timer failed; `None` if it did not.
 pub fn failed_backup(root: &Root) -> Result<Option<FailedBackup>> {
-    json(root, paths::FAILED_BACKUP)
+    json(root, &formats::FAILED_BACKUP)
 }
 
 /// How this master backs the cluster up, as its settings say; `None` if it is no master, or if an older version
 /// installed it.
 pub fn backup_schedule(root: &Root) -> Result<Option<Schedule>> {
-    json(root, paths::BACKUP_SCHEDULE)
+    json(root, &formats::SCHEDULE)
 }
 
 /// When the schedule of backups was written.
@@ -102,17 +103,17 @@ pub fn scheduled_since(root: &Root) -> Result<Option<OffsetDateTime>> {
 
 /// The last restoration from a backup on this machine; `None` if there was none.
 pub fn restored(root: &Root) -> Result<Option<Restored>> {
-    json(root, paths::RESTORED)
+    json(root, &formats::RESTORED)
 }
 
 /// The journal of a run that has not completed; `None` if there is none.
 pub fn run(root: &Root) -> Result<Option<Run>> {
-    json(root, paths::RUN)
+    json(root, &formats::RUN)
 }
 
 /// The last upgrade; `None` if there was none, or if it was taken back.
 pub fn upgrade(root: &Root) -> Result<Option<UpgradeRecord>> {
-    json(root, paths::UPGRADE)
+    json(root, &formats::UPGRADE)
 }
 
 /// This process, for the journal; `None` if the kernel does not show it.
@@ -139,16 +140,40 @@ fn process(found: &Process) -> Option<ProcessId> {
 
 /// The expected state of the cluster; `None` on a node that is not a master.
 pub fn expected(root: &Root) -> Result<Option<Expected>> {
-    json(root, paths::EXPECTED)
+    json(root, &formats::EXPECTED)
 }
 
-/// The JSON document at `path`; `None` if the file does not exist.
-pub fn json<T: DeserializeOwned>(root: &Root, path: &str) -> Result<Option<T>> {
+/// Refuses a machine on which a newer version of the program left a record of any format: what changes the machine would
+/// change it without knowing all of it.
+///
+/// # Errors
+/// [`Refused`](crate::nodespec::Refused) with the version that knows the record.
+pub fn refuse_newer(root: &Root) -> Result<()> {
+    for format in formats::ALL {
+        let Some(path) = format.file() else {
+            continue;
+        };
+        if let Some(text) = root.read(&path)? {
+            format.check(&text)?;
+        }
+    }
+    Ok(())
+}
+
+/// The record of this format in its place; `None` if the file does not exist.
+pub fn json<T: DeserializeOwned>(root: &Root, format: &Format) -> Result<Option<T>> {
+    json_at(root, format.place, format)
+}
+
+/// The record of this format in the file at `path`, which may be a copy; `None` if the file does not exist.
+///
+/// # Errors
+/// [`Refused`](crate::nodespec::Refused) if a newer version of the program wrote it.
+pub fn json_at<T: DeserializeOwned>(root: &Root, path: &str, format: &Format) -> Result<Option<T>> {
     let Some(bytes) = root.read(path)? else {
         return Ok(None);
     };
-    let value = serde_json::from_slice(&bytes).with_context(|| {
-        format!("{path} is damaged; remove it (`rm {path}`) and run `appliance install`")
-    })?;
-    Ok(Some(value))
+    let damaged =
+        || format!("{path} is damaged; remove it (`rm {path}`) and run `appliance install`");
+    format.read(&bytes, damaged).map(Some)
 }

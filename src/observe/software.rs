@@ -7,6 +7,7 @@ use crate::bundle::manifest::{self, Manifest};
 use crate::clients::docker::Docker;
 use crate::clients::kernel;
 use crate::digest::Sha256;
+use crate::formats::PAYLOAD;
 use crate::paths::{self, BUNDLES};
 use crate::preflight::{APPARMOR, DockerSource, TOOLS, Tool};
 use crate::records::state::State;
@@ -81,7 +82,7 @@ pub fn installed_manifest(root: &Root, state: &State) -> Result<Manifest> {
     let text = root.read(&path)?.with_context(|| {
         format!("{path} is missing; run `appliance install` to unpack it again")
     })?;
-    serde_json::from_slice(&text).with_context(|| path.clone())
+    PAYLOAD.read(&text, || path.clone())
 }
 
 /// The digests of the bundles that are unpacked: the names of their directories.

@@ -8,12 +8,13 @@ use time::OffsetDateTime;
 
 use super::state::State;
 use crate::digest::Sha256;
+use crate::formats;
 use crate::nodespec::NodeSpec;
 use crate::nodespec::objects::StoreSpec;
 use crate::paths;
 
 /// The format that this version writes and reads.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = formats::BACKUP.number;
 /// The name of etcd's snapshot in a backup.
 pub const SNAPSHOT: &str = "etcd/snapshot.db";
 /// The name of the keys of etcd's API v2 in a backup.

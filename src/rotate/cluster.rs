@@ -19,6 +19,7 @@ use crate::apply::records::note_tokens;
 use crate::clients::api::Api;
 use crate::clients::kubectl;
 use crate::digest::Sha256;
+use crate::formats::ROTATION;
 use crate::install::Machine;
 use crate::join::registry;
 use crate::join::shared::Etcd;
@@ -144,6 +145,7 @@ fn shared_since(etcd: &Etcd, digest: &str) -> Result<OffsetDateTime> {
             .records
             .get(RECORD)
             .and_then(|found| found.text.as_deref());
+        text.map_or(Ok(()), |text| ROTATION.check(text))?;
         let known: Option<Since> = text.and_then(|text| serde_json::from_slice(text).ok());
         let is_it = |known: &Since| known.authorities == digest && is_possible(known.time);
         if let Some(known) = known.filter(is_it) {

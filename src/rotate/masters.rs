@@ -12,6 +12,7 @@ use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use crate::components::ETCD_CERTIFICATE;
+use crate::formats::ROTATION;
 use crate::join::registry;
 use crate::join::shared::{Etcd, Found, Listing};
 use crate::paths;
@@ -175,17 +176,15 @@ impl Several {
 
 /// A record that masters wrote. The error never quotes it.
 fn read<T: DeserializeOwned>(subject: Subject, name: &str, found: &Found) -> Result<T> {
-    let record = found
-        .text
-        .as_deref()
-        .and_then(|text| serde_json::from_slice(text).ok());
-    record.with_context(|| {
+    let strange = || {
         let kind = subject.name();
         format!(
             "no master of this cluster wrote the record {kind}/{name} in etcd; see who writes to etcd, and remove it: \
              `ETCDCTL_API=2 appliance etcdctl rm /appliance/join/{kind}/{name}`"
         )
-    })
+    };
+    let text = found.text.as_deref().with_context(strange)?;
+    ROTATION.read_secret(text, strange)
 }
 
 /// The record of what the master `name` says.

@@ -10,6 +10,7 @@ use super::authority::Members;
 use super::masters::Subject;
 use crate::clients::{etcd, mtls};
 use crate::components::ETCD_CERTIFICATE;
+use crate::formats::ROTATION;
 use crate::join::registry;
 use crate::join::shared::{Etcd, Listing};
 use crate::nodespec::ports::ETCD_CLIENTS;
@@ -58,9 +59,14 @@ struct Turn {
     master: String,
 }
 
-fn whose(listing: &Listing) -> Option<Turn> {
-    let text = listing.records.get(TURN)?.text.as_deref()?;
-    serde_json::from_slice(text).ok()
+/// Whose turn it is. An entry that no master wrote is ignored; one of a newer version of the program is refused.
+fn whose(listing: &Listing) -> Result<Option<Turn>> {
+    let found = listing.records.get(TURN);
+    let Some(text) = found.and_then(|found| found.text.as_deref()) else {
+        return Ok(None);
+    };
+    ROTATION.check(text)?;
+    Ok(serde_json::from_slice(text).ok())
 }
 
 /// The members of the cluster of the master at `root`.
@@ -96,7 +102,7 @@ impl Turns {
         let (etcd, kind) = (self.etcd().map_err(permanent)?, Subject::Authorities.name());
         let listing = etcd.list(kind).map_err(transient)?;
         let own = &self.names.name;
-        match whose(&listing) {
+        match whose(&listing).map_err(permanent)? {
             Some(turn) if turn.master == *own => return Ok(()),
             Some(turn) if self.is_gone(&turn.master).map_err(transient)? => {
                 log::warn!("{} is no master any more; its turn ends", turn.master);
@@ -192,7 +198,7 @@ impl Members for Turns {
 
     fn has_turn(&self) -> Result<bool> {
         let listing = self.etcd()?.list(Subject::Authorities.name())?;
-        Ok(whose(&listing).is_some_and(|turn| turn.master == self.names.name))
+        Ok(whose(&listing)?.is_some_and(|turn| turn.master == self.names.name))
     }
 
     fn seal_again(&self) -> Result<()> {

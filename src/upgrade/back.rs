@@ -13,6 +13,7 @@ use crate::clients::docker::Docker;
 use crate::clients::systemd;
 use crate::components;
 use crate::desired::RunningService;
+use crate::formats;
 use crate::nodespec::Refused;
 use crate::observe::software::{docker_source, installed_manifest};
 use crate::observe::{images, records, versions};
@@ -230,7 +231,8 @@ fn read(root: &Root, runner: &dyn Runner, docker: &Docker, record: UpgradeRecord
 /// The services of the former node that had started, with what they started with.
 fn former_services(root: &Root, record: &UpgradeRecord) -> Result<Vec<RunningService>> {
     let copy = record.copy_of(STARTED_WITH);
-    let started: BTreeMap<String, String> = records::json(root, &copy)?.unwrap_or_default();
+    let started: BTreeMap<String, String> =
+        records::json_at(root, &copy, &formats::STARTED)?.unwrap_or_default();
     let services = components::services(record.from.shape()?).into_iter();
     let running = services.filter_map(|service| {
         Some(RunningService {
@@ -257,7 +259,7 @@ fn live(
     let wanted: Vec<NodeImage> = match record.files.get(IMAGES).map(|former| &former.was) {
         Some(Was::File { copy, .. }) => {
             let text = copies.get(copy).map(Vec::as_slice).unwrap_or_default();
-            serde_json::from_slice(text).with_context(|| record.copy(copy))?
+            formats::IMAGES.read(text, || record.copy(copy))?
         }
         _ => records::images(root)?,
     };

@@ -32,6 +32,7 @@ mod e2e;
 mod etcd;
 mod exit_codes;
 mod fetch;
+mod formats;
 mod golden;
 mod ha;
 mod harness;

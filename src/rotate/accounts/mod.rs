@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::masters::Masters;
+use crate::formats::ROTATION;
 use crate::nodespec::Refused;
 use crate::paths;
 use crate::pki::Secret;
@@ -167,11 +168,10 @@ struct Agreement {
 
 impl Agreement {
     fn read(text: &Secret) -> Result<Agreement> {
-        // Drop the parser's error: its text may contain a key.
-        let read = serde_json::from_slice(text.expose()).ok();
-        read.context(
-            "the record service-accounts/agreed in etcd is of another version of this program",
-        )
+        ROTATION.read_secret(text.expose(), || {
+            "the record service-accounts/agreed in etcd is of another version of this program"
+                .to_owned()
+        })
     }
 
     fn text(stage: Stage, key: &Secret) -> Result<Secret> {

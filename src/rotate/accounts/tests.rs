@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Result, ensure};
 
-use super::{Change, Files, Node, Report, Stage, Tokens, Wish, rotate, show};
+use super::{Agreement, Change, Files, Node, Report, Stage, Tokens, Wish, rotate, show};
 use crate::nodespec::Refused;
 use crate::pki::Secret;
 use crate::pki::account::{AccountKey, verifying};
@@ -472,4 +472,17 @@ fn a_new_key_that_is_lost_does_not_end_the_rotation() {
     cluster.masters[0].files.borrow_mut().next = lost;
     cluster.complete(GO_ON).unwrap();
     cluster.has_only_a_new_key(&old);
+}
+
+#[test]
+fn what_masters_of_the_first_format_agreed_on_is_read() {
+    let frozen = include_str!("../../../tests/fixtures/formats/rotation-1.json");
+    let frozen: serde_json::Value = serde_json::from_str(frozen).unwrap();
+    let text = Secret::new(frozen["serviceAccounts"].to_string().into_bytes());
+    let agreement = Agreement::read(&text).unwrap();
+    let again = Agreement::text(agreement.stage, &agreement.key()).unwrap();
+    assert_eq!(
+        serde_json::from_slice::<serde_json::Value>(again.expose()).unwrap(),
+        frozen["serviceAccounts"]
+    );
 }

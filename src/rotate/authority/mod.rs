@@ -21,6 +21,7 @@ use super::here::refuse_other_changes;
 use super::masters::Masters;
 use super::node::{digest, settle};
 use crate::enroll::{Joining, check_given, next_authorities};
+use crate::formats::ROTATION;
 use crate::install::Machine;
 use crate::nodespec::Refused;
 use crate::paths;
@@ -120,9 +121,9 @@ struct Agreement {
 
 impl Agreement {
     fn read(text: &Secret) -> Result<Agreement> {
-        // Drop the parser's error: its text may contain a key.
-        let read = serde_json::from_slice(text.expose()).ok();
-        read.context("the record authorities/agreed in etcd is of another version of this program")
+        ROTATION.read_secret(text.expose(), || {
+            "the record authorities/agreed in etcd is of another version of this program".to_owned()
+        })
     }
 
     fn text(stage: Stage, authorities: Vec<Next>) -> Result<Secret> {
@@ -403,4 +404,26 @@ fn forget(machine: &Machine) -> Result<()> {
         steps.insert(0, Step::RemoveFile(paths::ISSUER_CERTIFICATE));
     }
     apply(machine, steps)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use serde_json::Value;
+
+    use super::*;
+
+    #[test]
+    fn what_masters_of_the_first_format_agreed_on_is_read() {
+        let frozen = include_str!("../../../tests/fixtures/formats/rotation-1.json");
+        let frozen: Value = serde_json::from_str(frozen).unwrap();
+        let text = Secret::new(frozen["authorities"].to_string().into_bytes());
+        let Agreement { stage, authorities } = Agreement::read(&text).unwrap();
+        let again = Agreement::text(stage, authorities).unwrap();
+        let again: Value = serde_json::from_slice(again.expose()).unwrap();
+        assert_eq!(again, frozen["authorities"]);
+        let newer = Secret::new(br#"{"format": 2, "needs": "9.8.7"}"#.to_vec());
+        let error = Agreement::read(&newer).err().unwrap();
+        assert!(error.to_string().contains("appliance 9.8.7"), "{error:#}");
+    }
 }

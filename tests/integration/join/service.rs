@@ -7,8 +7,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use appliance::components::{self, KUBELET_CLIENT};
+use appliance::formats;
 use appliance::join::late::GRACE;
-use appliance::join::message::{HELLO, MAX_REQUEST, SERVICE_NAME};
+use appliance::join::message::{HELLO, MAX_REQUEST, Reason, Refusal, SERVICE_NAME};
 use appliance::join::nodes::Presence;
 use appliance::join::trust::FirstSeen;
 use appliance::nodespec::Ipip;
@@ -347,4 +348,34 @@ fn what_is_no_request_is_refused_in_words() {
         !answer.starts_with(b"HTTP"),
         "it answers clients without TLS"
     );
+}
+
+#[test]
+fn a_node_that_speaks_another_version_is_told_what_to_upgrade() {
+    let bed = Bed::new();
+    for version in [0, formats::JOIN.number + 1] {
+        let url = format!("https://{MASTER}:{}/v{version}/hello", bed.port);
+        let answer = anonymous(None).post(url).body("{}").send().unwrap();
+        assert_eq!(answer.status(), 404);
+        let refusal: Refusal = serde_json::from_str(&answer.text().unwrap()).unwrap();
+        assert_eq!(refusal.reason, Reason::UnsupportedVersion);
+        assert!(
+            refusal.error.contains("upgrade the masters first"),
+            "{refusal:?}"
+        );
+    }
+    // Not a version at all.
+    let url = format!("https://{MASTER}:{}/hello", bed.port);
+    let answer = anonymous(None).post(url).body("{}").send().unwrap();
+    assert_eq!(
+        (answer.status().as_u16(), answer.text().unwrap()),
+        (404, String::new())
+    );
+    // A message with a member that this version does not know.
+    let answer = anonymous(None)
+        .post(hello_url(&bed))
+        .body(r#"{"newMember": 1}"#)
+        .send();
+    let said = answer.unwrap().text().unwrap();
+    assert!(said.contains("upgrade the masters first"), "{said}");
 }

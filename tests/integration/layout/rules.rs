@@ -10,6 +10,7 @@ pub const PURE: &[&str] = &[
     "components",
     "desired",
     "digest",
+    "formats",
     "kubeconfig",
     "nodespec",
     "paths",
