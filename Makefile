@@ -70,7 +70,9 @@ GLIBC := $(lastword $(shell getconf GNU_LIBC_VERSION))
 PACKED := $(shell printf '2.36\n%s\n' $(GLIBC) | sort -C -V && echo -Clink-arg=-Wl,-z,pack-relative-relocs)
 COMMA := ,
 RELEASE_RUSTFLAGS := "$(REMAP)"$(if $(PACKED),$(COMMA) "$(PACKED)")
-RELEASE_FLAGS := --config 'target.x86_64-unknown-linux-gnu.rustflags = [$(RELEASE_RUSTFLAGS)]' --release -p appliance
+# `make release TARGET=aarch64-unknown-linux-gnu` builds for another machine.
+RELEASE_TARGET := $(or $(filter %-linux-gnu,$(TARGET)),x86_64-unknown-linux-gnu)
+RELEASE_FLAGS = --target $(RELEASE_TARGET) --config 'target.$(RELEASE_TARGET).rustflags = [$(RELEASE_RUSTFLAGS)]' --release -p appliance
 
 # Build them in one command, so that the crates that they share are compiled once.
 BUILD_DEV := cargo build --locked -p appliance -p appliance-sim -p appliance-vm
@@ -190,6 +192,48 @@ timings: ## Print how long each part of the last `make demo` and `make test` too
 reproducible: ## Build the program again in another directory and compare the bytes
 	$(MAKE) builder PROFILE=release
 	tests/reproducible.sh $(BUILDER)
+
+# The directory of a release: of another machine, beside that of this one.
+RELEASE ?= $(OUT)/release$(if $(filter-out x86_64-%,$(RELEASE_TARGET)),-$(firstword $(subst -, ,$(RELEASE_TARGET))))
+# The secret key that signs a release, a file.
+MINISIGN_KEY ?=
+# A package of a commit that is no release.
+SNAPSHOT ?=
+VERSION ?= $(word 1,$(shell release/ready.sh $(if $(SNAPSHOT),snapshot) || echo refused))
+EPOCH ?= $(word 2,$(shell release/ready.sh $(if $(SNAPSHOT),snapshot) 2>/dev/null))
+
+.PHONY: release
+release: release-ready release-tools release-files ## Make out/release: program, .deb, SBOM, licences, checksums. MINISIGN_KEY=FILE signs; SNAPSHOT=yes takes any commit
+	lintian --fail-on error,warning $(RELEASE)/*.deb
+	@$(WITH_TOOLS) release/sign.sh $(RELEASE) '$(MINISIGN_KEY)'
+	@ls -l $(RELEASE)
+
+.PHONY: release-sign
+release-sign: ## Sign out/release, if it was made without a key: MINISIGN_KEY=FILE
+	@$(WITH_TOOLS) release/sign.sh $(RELEASE) '$(MINISIGN_KEY)'
+
+.PHONY: release-check
+release-check: release ## Make the release twice, compare the bytes, and try its package in a fresh Debian (as root)
+	release/check.sh $(RELEASE_TARGET) $(VERSION) $(EPOCH) $(RELEASE)
+	release/try.sh $(RELEASE)/*.deb
+
+# Before anything is built.
+.PHONY: release-ready
+release-ready:
+	@release/ready.sh $(if $(SNAPSHOT),snapshot) >/dev/null
+
+.PHONY: release-tools
+release-tools:
+	@tests/vm/install-tools.sh release
+
+# All crates are fetched, also those of other machines: SBOM and licences are made without the network.
+.PHONY: release-files
+release-files:
+	cargo fetch --locked
+	cargo build --locked $(RELEASE_FLAGS)
+	$(if $(filter x86_64-%,$(RELEASE_TARGET)),,$(MAKE) builder PROFILE=release TARGET=)
+	$(if $(filter x86_64-%,$(RELEASE_TARGET)),,OWN=$(abspath $(BUILDER))) release/build.sh target/$(RELEASE_TARGET)/release/appliance \
+		$(RELEASE_TARGET) $(VERSION) $(EPOCH) $(RELEASE)
 
 .PHONY: lint
 lint: ## Check the format, run clippy and shellcheck
@@ -318,4 +362,4 @@ bench: tools appliance ## Print measurements, one `name value` per line; PROGRAM
 clean: ## Remove built files, and switch off the demonstration's VM; cached VM images stay in out/vm
 	@[ ! -e out/demo ] || $(MAKE) --no-print-directory demo-stop
 	cargo clean
-	rm -rf $(addprefix $(OUT)/,appliance builder bundles choice components payloads services sim site)
+	rm -rf $(addprefix $(OUT)/,appliance builder bundles choice components deb payloads release services sim site)

@@ -69,6 +69,7 @@ mod preflight;
 mod programs;
 mod readme;
 mod registry;
+mod release;
 mod releases;
 mod rendered;
 mod reset;

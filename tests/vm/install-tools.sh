@@ -5,7 +5,7 @@
 #
 # Only common tools are installed. Packages with a service, and packages that change the machine, such as
 # cloud-init and docker, are unpacked below out/debian: tests/with-tools.sh runs a command with them.
-# usage: install-tools.sh demo|test|page [--dry-run]
+# usage: install-tools.sh demo|test|page|release [--dry-run]
 # --dry-run only prints the lists.
 set -euo pipefail
 export LC_ALL=C DEBIAN_FRONTEND=noninteractive
@@ -61,6 +61,21 @@ unpacked_for_page=(
     chromium
     chromium-driver
 )
+# The packages of `make release`.
+installed_for_release=(
+    binutils
+    debootstrap # a fresh system, to try the package
+    gcc
+    git
+    libc6-dev
+    lintian
+    make
+    xz-utils
+)
+unpacked_for_release=(minisign)
+# The programs of `make release`, from crates.io, with their own locks.
+cargo_tools=out/cargo-tools
+crates=(cargo-about@0.9.3 cargo-cyclonedx@0.5.9 cargo-deb@3.8.0)
 # The Python packages, in a separate environment below out/.
 venv=out/tools
 requirements=(tests/deploy/requirements.txt tests/cloud/requirements.txt tests/objects/requirements.txt tests/sbom/requirements.txt)
@@ -73,7 +88,7 @@ newer=out/newer
 release=trixie
 
 usage() {
-    echo "usage: install-tools.sh demo|test|page [--dry-run]" >&2
+    echo "usage: install-tools.sh demo|test|page|release [--dry-run]" >&2
     exit 2
 }
 
@@ -183,6 +198,19 @@ install_python() {
     cat "$checked" "${requirements[@]}" >"$venv/installed"
 }
 
+# Without link-time optimisation, which takes longer than it saves. The settings of this project's .cargo do not count.
+install_crates() {
+    local crate options
+    for crate in "${crates[@]}"; do
+        ! grep -qsF "\"${crate/@/ } " "$cargo_tools/.crates.toml" || continue
+        echo "building $crate below $cargo_tools: this takes some minutes"
+        options=()
+        [ "${crate%@*}" != cargo-about ] || options=(--features cli)
+        (cd / && CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 \
+            cargo install --quiet --locked --root "$OLDPWD/$cargo_tools" "${options[@]}" "$crate")
+    done
+}
+
 cd "$(dirname "$0")/../.."
 case ${1:-} in
 demo) ;;
@@ -194,6 +222,10 @@ page)
     installed=(gcc libc6-dev make)
     unpacked=("${unpacked_for_page[@]}")
     ;;
+release)
+    installed=("${installed_for_release[@]}")
+    unpacked=("${unpacked_for_release[@]}")
+    ;;
 *) usage ;;
 esac
 case ${2:-} in
@@ -202,6 +234,7 @@ case ${2:-} in
     echo "installed on this machine: ${installed[*]}"
     echo "unpacked below $debian: ${unpacked[*]}"
     [ "$1" != test ] || echo "unpacked below $newer: cloud-init of $release"
+    [ "$1" != release ] || echo "built below $cargo_tools: ${crates[*]}"
     exit 0
     ;;
 *) usage ;;
@@ -218,3 +251,4 @@ mapfile -t to_unpack < <(not_unpacked)
 [ "${#to_unpack[@]}" -eq 0 ] || unpack_packages "${to_unpack[@]}"
 [ "$1" != test ] || unpack_newer
 [ "$1" != test ] || install_python
+[ "$1" != release ] || install_crates
