@@ -12,6 +12,7 @@ use crate::sys::lock::Patience;
 mod backup;
 mod bundle;
 mod check;
+mod doctor;
 mod etcd;
 mod image;
 mod join;
@@ -27,6 +28,7 @@ mod user_data;
 pub use backup::{Backup, BackupCommand, ObjectStore, Opening, Restore};
 pub use bundle::{Bundle, CacheDir, Carrier, Fetch, Ingredients, Repack, Trust, Whole};
 pub use check::{Addons, Balance, Check, CheckCommand, Datastore, Images};
+pub use doctor::{Doctor, SupportBundle};
 pub use etcd::Etcd;
 pub use image::{Image, ImageBuild, ImageCheck, ImagePayload, ImagePrepare};
 pub use join::{Certs, Join, NewRole, NodeCommand, Serve, Token};
@@ -152,6 +154,19 @@ pub enum Command {
     /// the cluster and what happened last. It changes nothing, and answers while other parts of the node are down.
     #[command(after_long_help = text::SERVE_STATUS)]
     ServeStatus(ServeStatus),
+    /// Say why this node does not work, and what to type; change nothing
+    ///
+    /// `status` says what is wrong; this says why. It looks at records, certificates, units, journals, disks,
+    /// clocks, docker, etcd, the kernel's log and the network between nodes, and compares them with known
+    /// faults. It works without an API server and without etcd, and on a machine that is only half a node.
+    #[command(after_long_help = text::doctor::DOCTOR)]
+    Doctor(Doctor),
+    /// Write one archive with what others need to help, without secrets
+    ///
+    /// It has the reports of `status` and `doctor`, versions, settings, units, journals, the kernel's log,
+    /// and what docker, etcd, kubectl and the network show. Secrets are replaced, wherever they are.
+    #[command(after_long_help = text::doctor::SUPPORT_BUNDLE)]
+    SupportBundle(SupportBundle),
     /// Compare this node with what was installed; change nothing
     ///
     /// Reads every byte of programs, files and this program, and looks at modes, owners, images, units,

@@ -82,6 +82,12 @@ impl Docker {
         }))
     }
 
+    /// The storage driver of the daemon; empty if it does not say it.
+    pub fn storage_driver(&self, runner: &dyn Runner) -> Result<String> {
+        let info = self.command(&["info", "--format", "{{.Driver}}"]);
+        Ok(runner.run(&info.within(ANSWER))?.stdout.trim().to_owned())
+    }
+
     /// The identifier of the image known as `reference`; `None` if there is none.
     pub fn image_id(&self, runner: &dyn Runner, reference: &str) -> Result<Option<String>> {
         let inspect = self.command(&["inspect", "--type=image", "--format={{.Id}}", reference]);

@@ -1,5 +1,7 @@
 //! The journal, through `journalctl`.
 
+use anyhow::Result;
+
 use crate::nodespec::hidden;
 use crate::sys::process::{Command, Runner};
 
@@ -21,6 +23,42 @@ pub fn last_lines(runner: &dyn Runner, name: &str) -> Vec<String> {
             Vec::new()
         }
     }
+}
+
+/// The last `count` lines that the unit `unit` wrote since the boot, the newest last; none if the journal cannot be read.
+/// Lines that may hold a secret are hidden.
+pub fn since_boot(runner: &dyn Runner, unit: &str, count: usize) -> Vec<String> {
+    let count = format!("--lines={count}");
+    let arguments = [
+        "--no-pager",
+        "--output=cat",
+        "--boot",
+        &count,
+        "--unit",
+        unit,
+    ];
+    let output = runner.check(&Command::new("journalctl", &arguments));
+    output.map_or_else(
+        |error| {
+            log::debug!("{error:#}");
+            Vec::new()
+        },
+        |output| hidden::lines(&output.stdout),
+    )
+}
+
+/// What the kernel wrote since the boot: in the last day, or, without a journal, as much as it still has.
+pub fn kernel(runner: &dyn Runner) -> Result<String> {
+    let arguments = [
+        "--dmesg",
+        "--no-pager",
+        "--output=cat",
+        "--since=-1d",
+        "--lines=5000",
+    ];
+    let output = runner.check(&Command::new("journalctl", &arguments));
+    let output = output.or_else(|_| runner.check(&Command::new("dmesg", &[])))?;
+    Ok(output.stdout)
 }
 
 fn shown(journal: &str) -> Vec<String> {

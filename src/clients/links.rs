@@ -153,6 +153,22 @@ fn interface(line: &str) -> Option<String> {
     Some(name.split('@').next()?.to_owned())
 }
 
+/// The routes to pods through Calico's tunnel, each with the address of their node; none without a tunnel.
+pub fn tunnelled(runner: &dyn Runner) -> Vec<(Ipv4Net, Ipv4Addr)> {
+    let show = ["-4", "route", "show", "dev", TUNNEL];
+    let output = runner.check(&Command::new("ip", &show));
+    let output = output.map_or_else(|_| String::new(), |output| output.stdout);
+    output.lines().filter_map(through).collect()
+}
+
+/// The range and the next node of a line such as `10.233.64.0/26 via 192.168.1.103 proto bird onlink`.
+fn through(line: &str) -> Option<(Ipv4Net, Ipv4Addr)> {
+    let mut words = line.split_whitespace();
+    let range = range(words.next()?).ok()?;
+    let gateway = words.skip_while(|word| *word != "via").nth(1)?;
+    Some((range, gateway.parse().ok()?))
+}
+
 /// The address of a line of `ip -o address show`, such as `3: tunl0    inet 172.20.1.1/32 scope global tunl0`.
 fn address(line: &str) -> Option<String> {
     let mut words = line.split_whitespace().skip_while(|word| *word != "inet");
@@ -211,6 +227,17 @@ pub fn range(text: &str) -> Result<Ipv4Net> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn a_route_through_the_tunnel_names_its_node() {
+        let line = "10.233.64.0/26 via 192.168.1.103 proto bird onlink ";
+        let expected = (
+            "10.233.64.0/26".parse().unwrap(),
+            Ipv4Addr::new(192, 168, 1, 103),
+        );
+        assert_eq!(through(line), Some(expected));
+        assert_eq!(through("10.233.65.0 scope link"), None);
+    }
 
     #[test]
     fn lines_of_ip_are_read() {

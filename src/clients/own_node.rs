@@ -158,6 +158,20 @@ impl OwnNode {
         }
     }
 
+    /// The object of the node; `None` if the cluster has no such node.
+    ///
+    /// # Errors
+    /// As [`OwnNode::exists`].
+    pub fn object(&self) -> Result<Option<Value>> {
+        if !self.exists()? {
+            return Ok(None);
+        }
+        let answer = http::send(self.client.get(self.own_url()))?;
+        serde_json::from_str(&answer.text()?)
+            .map(Some)
+            .context("the node object is not valid")
+    }
+
     /// The version of the API server, such as `v1.9.11`.
     pub fn server_version(&self) -> Result<String> {
         let answer = http::send(self.client.get(format!("{}/version", self.server)))?;

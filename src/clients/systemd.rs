@@ -95,6 +95,40 @@ pub fn origins(runner: &dyn Runner, names: &[&str]) -> Result<BTreeMap<String, O
         .collect())
 }
 
+/// What else systemd knows of a unit.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Detail {
+    /// Its state.
+    pub unit: Unit,
+    /// `enabled`, `disabled`, `masked`, …; empty if systemd does not know it.
+    pub enabled: String,
+    /// Whether a file of it was changed since systemd read it.
+    pub is_stale: bool,
+}
+
+/// Everything that is known of the services with these names.
+pub fn details(runner: &dyn Runner, names: &[&str]) -> Result<BTreeMap<String, Detail>> {
+    const PROPERTIES: &str =
+        "--property=Id,LoadState,ActiveState,SubState,Job,UnitFileState,NeedDaemonReload";
+    let units: Vec<String> = names.iter().map(|name| unit(name)).collect();
+    let arguments = ["show", PROPERTIES].into_iter();
+    let arguments: Vec<&str> = arguments.chain(units.iter().map(String::as_str)).collect();
+    let output = runner.check(&Command::new("systemctl", &arguments))?;
+    let blocks = output.stdout.split("\n\n");
+    let details = blocks.filter_map(|block| {
+        let (_, properties) = named(block)?;
+        let property = |key| properties.get(key).copied().unwrap_or_default();
+        let (name, unit) = parse_unit(block)?;
+        let detail = Detail {
+            unit,
+            enabled: property("UnitFileState").to_owned(),
+            is_stale: property("NeedDaemonReload") == "yes",
+        };
+        Some((name, detail))
+    });
+    Ok(details.collect())
+}
+
 /// The name of a unit, as callers have it, and its properties.
 fn named(block: &str) -> Option<(String, BTreeMap<&str, &str>)> {
     let properties: BTreeMap<&str, &str> = block
@@ -120,6 +154,20 @@ pub fn was_refused(runner: &dyn Runner, unit: &str) -> Result<bool> {
     let mut lines = output.stdout.lines();
     Ok(lines.clone().any(|line| line == "ActiveState=failed")
         && lines.any(|line| line == "ExecMainStatus=2"))
+}
+
+/// Whether the clock is synchronized; `None` if `timedatectl` does not say it. systemd 229 writes `NTP synchronized`, later ones `System clock
+/// synchronized`.
+pub fn synchronized(runner: &dyn Runner) -> Option<bool> {
+    let output = runner
+        .check(&Command::new("timedatectl", &["status"]))
+        .ok()?;
+    let mut lines = output.stdout.lines().map(str::trim);
+    let value = lines.find_map(|line| {
+        let value = line.strip_prefix("NTP synchronized:");
+        value.or_else(|| line.strip_prefix("System clock synchronized:"))
+    })?;
+    Some(value.trim() == "yes")
 }
 
 /// Makes systemd read all units again.

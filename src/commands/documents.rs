@@ -1,7 +1,9 @@
 //! The JSON documents of commands whose result has no type of its own elsewhere. [`super::schema`] lists all.
 
+mod support;
 mod upgrade;
 
+pub use support::{Supported, Within};
 pub use upgrade::{Applied, Pruned, RolledBack, Upgraded};
 
 use std::collections::BTreeMap;

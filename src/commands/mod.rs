@@ -31,6 +31,7 @@ mod config;
 mod convert;
 mod datastore;
 mod detect;
+mod doctor;
 mod documents;
 mod etcd;
 mod failure;
@@ -58,6 +59,7 @@ mod secrets;
 mod serve_status;
 mod service_accounts;
 mod status;
+mod support;
 mod token;
 mod upgrade;
 mod user_data;
@@ -183,6 +185,8 @@ pub fn run(cli: Cli, required_key: Option<&str>) -> Result<Outcome> {
         Command::UserData(arguments) => user_data::run(&arguments, named),
         Command::Status => status::run(output),
         Command::ServeStatus(arguments) => serve_status::run(&arguments),
+        Command::Doctor(arguments) => doctor::run(&arguments, output),
+        Command::SupportBundle(arguments) => support::run(&arguments, output),
         Command::Verify(arguments) => verify::run(&arguments, output),
         Command::Check(arguments) => check::run(&arguments, output),
         Command::Token(command) => token::run(&command, output),

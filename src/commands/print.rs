@@ -3,6 +3,7 @@
 pub mod backup;
 pub mod bundle;
 pub mod cis;
+pub mod doctor;
 pub mod etcd;
 pub mod keys;
 pub mod plan;

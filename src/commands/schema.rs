@@ -8,7 +8,7 @@ use super::documents::backup::{BackedUp, BackupKey, Backups, Restoration, Verifi
 use super::documents::{
     Applied, Benchmark, Built, Certificates, Checks, Converted, Created, Definition, Detected,
     Done, Files, Fitness, Guarded, Installed, Nodes, Outputs, Planned, Pruned, Removed, Renewed,
-    RoleChanged, RolledBack, Text, Tokens, Upgraded, Version, Written,
+    RoleChanged, RolledBack, Supported, Text, Tokens, Upgraded, Version, Written,
 };
 use super::failure::Failure;
 use super::{Outcome, print};
@@ -16,6 +16,7 @@ use crate::bundle::doctor::Diagnosis;
 use crate::bundle::manifest::Manifest;
 use crate::bundle::verify::Audit;
 use crate::cli::Output;
+use crate::doctor;
 use crate::maintenance::etcd::EtcdReport;
 use crate::nodespec::Refused;
 use crate::rotate::{accounts, authority, secrets};
@@ -57,6 +58,8 @@ const KNOWN: &[Known] = &[
     known::<Text>("user-data"),
     known::<Written>("user-data-file"),
     known::<Report>("status"),
+    known::<doctor::Diagnosis>("doctor"),
+    known::<Supported>("support-bundle"),
     known::<verify::Report>("verify"),
     known::<Checks>("check"),
     known::<Benchmark>("check-cis"),

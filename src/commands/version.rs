@@ -11,8 +11,14 @@ use crate::sys::out::say;
 
 /// Prints the version of the program and of its payload.
 pub fn run(output: Output) -> Result<Outcome> {
+    print::result(output, &document()?, tell)?;
+    Ok(Outcome::Done)
+}
+
+/// The versions.
+pub(super) fn document() -> Result<Version> {
     let payload = Payload::of_this_program()?;
-    let version = Version {
+    Ok(Version {
         appliance: formats::PROGRAM,
         payload: payload.map(|payload| VersionOfPayload {
             digest: payload.digest().clone(),
@@ -20,9 +26,7 @@ pub fn run(output: Output) -> Result<Outcome> {
         }),
         architecture: std::env::consts::ARCH,
         formats: formats::ALL,
-    };
-    print::result(output, &version, tell)?;
-    Ok(Outcome::Done)
+    })
 }
 
 fn tell(version: &Version) {

@@ -2,6 +2,7 @@
 
 pub mod addons;
 pub mod cis;
+pub mod doctor;
 pub mod images;
 pub mod inputs;
 mod interfaces;

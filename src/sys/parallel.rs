@@ -1,7 +1,9 @@
 //! Does the same work on many items at once.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
 use std::thread;
+use std::time::Duration;
 
 /// Does `work` on every item, on up to `threads` threads with this one, and returns the results in the
 /// items' order.
@@ -37,6 +39,19 @@ pub fn map<I: Sync, T: Send>(items: &[I], threads: usize, work: impl Fn(&I) -> T
     results.into_iter().map(|(_, result)| result).collect()
 }
 
+/// What `work` returns; `None` if that takes longer than `limit`. Then nobody waits for it any more: its thread ends with
+/// the program.
+pub fn within<T: Send + 'static>(
+    limit: Duration,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Option<T> {
+    let (sender, receiver) = mpsc::channel();
+    let thread = thread::Builder::new().spawn(move || drop(sender.send(work())));
+    // Without a thread, the sender is gone, and there is nothing to wait for.
+    drop(thread);
+    receiver.recv_timeout(limit).ok()
+}
+
 /// How many threads the machine can run at once.
 pub fn processors() -> usize {
     thread::available_parallelism().map_or(1, usize::from)
@@ -44,7 +59,21 @@ pub fn processors() -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::map;
+    use std::thread;
+    use std::time::Duration;
+
+    use super::{map, within};
+
+    #[test]
+    fn nobody_waits_for_what_hangs() {
+        let hangs = || -> u8 {
+            loop {
+                thread::park();
+            }
+        };
+        assert_eq!(within(Duration::from_millis(10), hangs), None);
+        assert_eq!(within(Duration::from_secs(60), || 7), Some(7));
+    }
 
     #[test]
     fn results_are_in_the_order_of_the_items() {

@@ -8,6 +8,7 @@ use crate::topics;
 
 pub mod backup;
 pub mod bundle;
+pub mod doctor;
 pub mod etcd;
 pub mod image;
 pub mod keys;

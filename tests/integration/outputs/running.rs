@@ -31,6 +31,11 @@ pub fn documents() -> Documents {
     run("node-list", &["node", "list"]);
     run("node-release", &["node", "release", "worker"]);
     run("node-guard", &["node", "guard"]);
+    run("doctor", &["doctor"]);
+    run(
+        "support-bundle",
+        &["support-bundle", "--file", "/root/support.tar.gz"],
+    );
     run("images-ensure", &["images", "ensure"]);
     run(
         "backup-key",
