@@ -20,7 +20,7 @@ use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 
-use crate::sys::http;
+use crate::sys::{http, notify};
 
 /// The pause between two health requests to a server.
 const INTERVAL: Duration = Duration::from_secs(2);
@@ -125,6 +125,7 @@ async fn serve(listener: TcpListener, servers: Arc<Servers>) -> Result<()> {
         "forwarding connections from {place} to {} API servers",
         servers.addresses.len()
     );
+    notify::ready();
     loop {
         let permit = room
             .clone()

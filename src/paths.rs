@@ -233,6 +233,8 @@ pub const SYSCTL: &str = "/etc/sysctl.d/k8s.conf";
 pub const RENEW_STAMP: &str = "/var/lib/systemd/timers/stamp-appliance-renew.timer";
 /// The node's host table. The appliance keeps a marked part of it.
 pub const HOSTS: &str = "/etc/hosts";
+/// Prints what this machine is at a login: the scripts of this directory are run by `pam_motd` of Debian and Ubuntu.
+pub const MOTD: &str = "/etc/update-motd.d/60-appliance";
 /// The system users that the appliance needs, for `systemd-sysusers`.
 pub const USERS: &str = "/etc/sysusers.d/appliance.conf";
 /// Where the last copy of data and keys goes before they are removed.
@@ -253,6 +255,7 @@ pub const WRITTEN: &[&str] = &[
     "/etc/modules-load.d",
     "/etc/sysctl.d",
     "/etc/sysusers.d",
+    "/etc/update-motd.d",
     BUNDLES,
     SHIMS_DIR,
     "/root/.kube",

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 pub mod object;
 mod state;
 
-pub use state::{Cluster, Standing, judge, namespaces};
+pub use state::{Cluster, Standing, judge, lacking_since, namespaces};
 
 /// One manifest.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]

@@ -143,6 +143,15 @@ pub fn judge(objects: &Value, pods: &[&Value], cluster: &Cluster) -> Standing {
     Standing::Waiting(there)
 }
 
+/// Since when the first of the objects is not available. Only the status of Deployments says so.
+pub fn lacking_since(objects: &Value) -> Option<OffsetDateTime> {
+    let since = |object: &Value| {
+        let lacking = condition(&object["status"]["conditions"], "Available", "False")?;
+        OffsetDateTime::parse(text(&lacking["lastTransitionTime"]), &Rfc3339).ok()
+    };
+    items(objects).into_iter().filter_map(since).min()
+}
+
 /// Whether the object's selector chooses the pod.
 fn belongs(pod: &Value, object: &Value) -> bool {
     let selector = &object["spec"]["selector"];

@@ -34,7 +34,7 @@ pub use image::{Image, ImageBuild, ImageCheck, ImagePayload, ImagePrepare};
 pub use join::{Certs, Join, NewRole, NodeCommand, Serve, Token};
 pub use node::{
     Config, Convert, Detect, Install, Kubeconfig, MetadataInputs, NodeInputs, Plan, Preflight,
-    Reset, ServeStatus, Verify, Wanted,
+    Reset, ServeStatus, Status, Verify, Wait, Wanted,
 };
 pub use output::{Named, Output};
 pub use parse::{REMOVES, parse, removes, wants_json};
@@ -143,11 +143,13 @@ pub enum Command {
     /// Write the user-data that turns servers into nodes
     #[command(after_long_help = text::USER_DATA)]
     UserData(UserData),
-    /// Show whether this node is healthy
+    /// Show whether this node is healthy, and whether the cluster is ready
     ///
-    /// Checks services, endpoints, container images, certificates, add-ons and the other masters.
+    /// The node: services, endpoints, container images, certificates, room. The cluster, as this node sees it: whether
+    /// Kubernetes calls the nodes Ready, add-ons and workloads, the other masters, BGP sessions. Shows a summary of about
+    /// ten lines, and below it all that is not as it should be.
     #[command(after_long_help = text::STATUS)]
-    Status,
+    Status(Status),
     /// Show the status of this node as a page for a browser
     ///
     /// Serves the page on 127.0.0.1 until you press Ctrl-C. It shows what `appliance status` shows, the nodes of
@@ -307,9 +309,12 @@ impl Command {
     }
 }
 
-/// Parses a number of seconds: at most a year, so that a sum with the clock is always a time.
+/// The longest time that an option takes, in seconds: a year, so that a sum with the clock is always a time.
+const MOST_SECONDS: u64 = 365 * 24 * 3600;
+
+/// Parses a number of seconds.
 fn seconds() -> RangedU64ValueParser {
-    value_parser!(u64).range(..=365 * 24 * 3600)
+    value_parser!(u64).range(..=MOST_SECONDS)
 }
 
 /// What a command does while another one changes the machine.

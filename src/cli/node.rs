@@ -1,14 +1,18 @@
 //! The command line of one node: how to install and inspect it.
 
+use std::fmt;
 use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
-use super::{Trust, Waiting, seconds};
+use super::{MOST_SECONDS, Trust, Waiting, seconds};
 use crate::metadata::Source;
 use crate::nodespec::ports::STATUS_PAGE;
 use crate::preflight::Ignored;
 use crate::preflight::stays::Field;
+use crate::status::Goal;
 
 /// The settings of a node and their sources.
 #[derive(Args, Clone, Debug)]
@@ -169,14 +173,88 @@ pub struct Install {
     #[arg(long)]
     pub dry_run: bool,
 
-    /// How many seconds to wait for another run to end, and then until the node is healthy; 0: do not
-    /// wait
-    #[arg(long, value_name = "SECONDS", default_value_t = 900, value_parser = seconds())]
-    pub wait: u64,
+    /// What to wait for, and how many seconds at most; 0: do not wait
+    ///
+    /// `node` waits until the services of this node are healthy. `cluster` also waits until Kubernetes calls the nodes
+    /// Ready, and add-ons and workloads are available. A number alone is the limit for the node. Another run that has to
+    /// end first is waited for as long.
+    #[arg(long, value_name = "GOAL|SECONDS|GOAL=SECONDS", default_value_t = Wait::default())]
+    pub wait: Wait,
 
     /// How many seconds a worker tries to join its master; 0: no limit
     #[arg(long, value_name = "SECONDS", default_value_t = 0, value_parser = seconds())]
     pub join_timeout: u64,
+}
+
+/// What to wait for, and how long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wait {
+    /// What has to come up.
+    pub goal: Goal,
+    /// How long at most; zero: not at all.
+    pub limit: Duration,
+}
+
+impl Default for Wait {
+    fn default() -> Wait {
+        Wait {
+            goal: Goal::Node,
+            limit: Duration::from_secs(900),
+        }
+    }
+}
+
+impl fmt::Display for Wait {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}={}", self.goal, self.limit.as_secs())
+    }
+}
+
+impl FromStr for Wait {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Wait, String> {
+        let of_goal = |name: &str| {
+            [Goal::Node, Goal::Cluster]
+                .into_iter()
+                .find(|goal| goal.to_string() == name)
+        };
+        let (goal, seconds) = match text.split_once('=') {
+            Some((name, seconds)) => (of_goal(name), Some(seconds)),
+            None if text.starts_with(|first: char| first.is_ascii_digit()) => {
+                (Some(Goal::Node), Some(text))
+            }
+            None => (of_goal(text), None),
+        };
+        let goal = goal.ok_or("wait for `node` or for `cluster`, for example cluster=1800")?;
+        let Some(seconds) = seconds else {
+            return Ok(Wait {
+                goal,
+                ..Wait::default()
+            });
+        };
+        let limit = seconds.parse().ok().filter(|limit| *limit <= MOST_SECONDS);
+        let limit =
+            limit.ok_or_else(|| format!("name a number of seconds up to {MOST_SECONDS}"))?;
+        Ok(Wait {
+            goal,
+            limit: Duration::from_secs(limit),
+        })
+    }
+}
+
+/// Arguments of `status`.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct Status {
+    /// Show every service, image, certificate, node and add-on, not only those with a problem
+    #[arg(short, long)]
+    pub all: bool,
+
+    /// Go on until Ctrl-C: draw it anew on a terminal; elsewhere, print a line when something changed
+    ///
+    /// The exit code is then that of the last state.
+    #[arg(short, long)]
+    pub watch: bool,
 }
 
 /// Arguments of `plan`.
@@ -288,4 +366,37 @@ pub struct Kubeconfig {
     /// Use the master's files below this directory
     #[arg(long, value_name = "DIR", default_value = "/")]
     pub root: PathBuf,
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_wait_is_a_limit_or_a_goal_or_both() {
+        let of = |text: &str| {
+            let wait: Wait = text.parse().unwrap();
+            (wait.goal, wait.limit.as_secs())
+        };
+        assert_eq!(of("0"), (Goal::Node, 0));
+        assert_eq!(of("3600"), (Goal::Node, 3600));
+        assert_eq!(of("node"), (Goal::Node, 900));
+        assert_eq!(of("cluster"), (Goal::Cluster, 900));
+        assert_eq!(of("cluster=1800"), (Goal::Cluster, 1800));
+        assert_eq!(of(&Wait::default().to_string()), (Goal::Node, 900));
+        for wrong in [
+            "",
+            "nodes",
+            "cluster=",
+            "cluster=x",
+            "=5",
+            "-1",
+            "5s",
+            "99999999",
+            "5=cluster",
+        ] {
+            assert!(wrong.parse::<Wait>().is_err(), "{wrong}");
+        }
+    }
 }

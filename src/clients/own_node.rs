@@ -158,20 +158,6 @@ impl OwnNode {
         }
     }
 
-    /// The object of the node; `None` if the cluster has no such node.
-    ///
-    /// # Errors
-    /// As [`OwnNode::exists`].
-    pub fn object(&self) -> Result<Option<Value>> {
-        if !self.exists()? {
-            return Ok(None);
-        }
-        let answer = http::send(self.client.get(self.own_url()))?;
-        serde_json::from_str(&answer.text()?)
-            .map(Some)
-            .context("the node object is not valid")
-    }
-
     /// The version of the API server, such as `v1.9.11`.
     pub fn server_version(&self) -> Result<String> {
         let answer = http::send(self.client.get(format!("{}/version", self.server)))?;
@@ -204,10 +190,24 @@ impl OwnNode {
 
     /// Whether new pods are kept away.
     pub fn is_cordoned(&self) -> Result<bool> {
-        let answer = http::send(self.client.get(self.own_url()))?;
-        let node: Value =
-            serde_json::from_str(&answer.text()?).context("the node object is not valid")?;
+        let node = self.object()?.context("the cluster has no such node")?;
         Ok(node["spec"]["unschedulable"] == true)
+    }
+
+    /// The node as the API server has it; `None` if the cluster has no such node.
+    ///
+    /// # Errors
+    /// If no API server answers, or it refuses the certificate.
+    pub fn object(&self) -> Result<Option<Value>> {
+        let answer = self.client.get(self.own_url()).send();
+        let answer = answer.map_err(|error| http::root_cause(&error))?;
+        match answer.status() {
+            StatusCode::NOT_FOUND => Ok(None),
+            status if status.is_success() => serde_json::from_str(&answer.text()?)
+                .context("the node object is not valid")
+                .map(Some),
+            status => bail!("the API server {} answers {status}", self.server),
+        }
     }
 
     /// The pods on the node that have to go elsewhere: not those of a DaemonSet, which come back, not those of the

@@ -11,7 +11,7 @@ use crate::cli::{Apply as Arguments, Output};
 use crate::install::{Machine, Request, prepare};
 use crate::nodespec::Refused;
 use crate::observe::inputs::Typed;
-use crate::status::Report;
+use crate::status::{Goal, Report};
 use crate::sys::root::Root;
 use crate::upgrade::{NewSettings, Upgrade, Wanted, settings, tidy};
 
@@ -53,9 +53,7 @@ pub fn run(arguments: &Arguments, required_key: Option<&str>, output: Output) ->
         ask()?;
     }
     let status = upgrade.run()?;
-    let outcome = status
-        .as_ref()
-        .map_or(Outcome::Done, |report| report.overall.into());
+    let outcome = Outcome::of(status.as_ref(), Goal::Node);
     let after = Applied {
         status,
         former: former(&root)?,

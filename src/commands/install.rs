@@ -13,7 +13,8 @@ use super::plan;
 use super::print::plan::NewFiles;
 use super::{Outcome, not_installed, print};
 use crate::apply::{brought, leftovers};
-use crate::cli::{Install, NodeInputs, Output, Waiting};
+use crate::cli::{Install, NodeInputs, Output, Wait, Waiting};
+use crate::components::BOOT_UNIT;
 use crate::enroll::{self, Joining};
 use crate::install::{Machine, Request, prepare, settle_clock};
 use crate::nodespec::{Inputs, Profile, Refused};
@@ -21,8 +22,9 @@ use crate::observe::records;
 use crate::observe::user::check_user;
 use crate::plan::Plan;
 use crate::records::run::{INSTALL, RENEW};
-use crate::status::{InstalledNode, Report, until_healthy};
+use crate::status::{InstalledNode, Report, until};
 use crate::sys::lock::{self, Lock, Patience};
+use crate::sys::notify;
 use crate::sys::process::System;
 use crate::sys::root::Root;
 use crate::upgrade::{self, Rollback};
@@ -35,7 +37,30 @@ pub fn run(arguments: &Install, required_key: Option<&str>, output: Output) -> R
     if arguments.dry_run {
         return plan::show(&arguments.wanted, required_key, output, NewFiles::Named);
     }
-    continue_rollback(&arguments.wanted.root, Duration::from_secs(arguments.wait))?;
+    let ended = install(arguments, required_key, output);
+    if ended.is_err() && notify::is_heard() {
+        tell_console(&arguments.wanted.root);
+    }
+    ended
+}
+
+/// Says at a boot what this machine is although its installation failed. The error follows.
+fn tell_console(root: &Path) {
+    let state = Root::open(root).and_then(|root| records::state(&root));
+    let what = match state.ok().flatten() {
+        Some(node) => format!(
+            "{} {}, {}: it stays as it is",
+            node.role, node.node, node.address
+        ),
+        None => "this machine is not a node yet".to_owned(),
+    };
+    log::warn!(
+        "{what}: the installation failed; do what the error says, then run `systemctl restart {BOOT_UNIT}`"
+    );
+}
+
+fn install(arguments: &Install, required_key: Option<&str>, output: Output) -> Result<Outcome> {
+    continue_rollback(&arguments.wanted.root, arguments.wait.limit)?;
     let machine = prepare(&request(&arguments.wanted, required_key))?;
     machine.warn_about_settings();
     if !machine.is_node()? {
@@ -76,9 +101,9 @@ pub fn lock(root: &Root, arguments: &Install) -> Result<Lock> {
 
 /// How long this run waits for another one.
 pub fn patience(arguments: &Install) -> Patience {
-    match arguments.wait {
-        0 => Patience::None,
-        seconds => Patience::For(Duration::from_secs(seconds)),
+    match arguments.wait.limit {
+        Duration::ZERO => Patience::None,
+        limit => Patience::For(limit),
     }
 }
 
@@ -99,18 +124,22 @@ pub fn install_locked(
     let plan = change(machine, arguments)?;
     drop(lock);
     let report = wait(machine, arguments.wait)?;
-    let limit = Duration::from_secs(arguments.wait);
-    upgrade::after_installation(machine, report.as_ref(), limit)?;
-    let outcome = report
-        .as_ref()
-        .map_or(Outcome::Done, |report| report.overall.into());
+    upgrade::after_installation(machine, report.as_ref(), arguments.wait.limit)?;
+    let outcome = Outcome::of(report.as_ref(), arguments.wait.goal);
+    if outcome == Outcome::Done {
+        // Where nothing was waited for, the unit is started when all is written.
+        notify::ready();
+    }
     Ok((document(machine, &plan, report), outcome))
 }
 
 /// Prints how the node is, if it was waited for.
 pub fn tell(installed: &Installed) -> Result<()> {
     match &installed.status {
-        Some(report) => print::report(report, Output::Text),
+        Some(report) => {
+            print::report::summary(report);
+            Ok(())
+        }
         None => Ok(()),
     }
 }
@@ -226,14 +255,14 @@ pub fn installed(inputs: &NodeInputs, required_key: Option<&str>) -> Result<Mach
     })
 }
 
-/// Waits for the node to become healthy. A directory that is being prepared runs nothing.
-fn wait(machine: &Machine, seconds: u64) -> Result<Option<Report>> {
-    if !machine.root.is_live() || seconds == 0 {
+/// Waits for the node, or for the cluster too. A directory that is being prepared runs nothing.
+fn wait(machine: &Machine, wait: Wait) -> Result<Option<Report>> {
+    if !machine.root.is_live() || wait.limit.is_zero() {
         return Ok(None);
     }
     let state = machine.state();
     let node = InstalledNode::of(&machine.root, machine.runner, &state)?;
-    until_healthy(&node, Duration::from_secs(seconds)).map(Some)
+    until(&node, wait.goal, wait.limit).map(Some)
 }
 
 fn document(machine: &Machine, plan: &Plan, report: Option<Report>) -> Installed {

@@ -1,4 +1,5 @@
-//! Messages for people on standard error: plain lines, as the journal wants them.
+//! Messages for people on standard error: plain lines, as the journal wants them. The last one is also the status of the
+//! unit that runs this program.
 
 use std::env;
 use std::ffi::OsString;
@@ -15,7 +16,7 @@ use super::failure::{Failure, Kind, Problem};
 use crate::cli::Output;
 use crate::nodespec::token;
 use crate::sys::out::{self, say};
-use crate::sys::progress;
+use crate::sys::{notify, progress};
 
 struct Lines;
 
@@ -26,7 +27,11 @@ impl Log for Lines {
 
     fn log(&self, record: &Record<'_>) {
         if self.enabled(record.metadata()) {
-            progress::print_line(&line(record));
+            let line = line(record);
+            if record.level() != Level::Debug {
+                notify::status(&line);
+            }
+            progress::print_line(&line);
         }
     }
 

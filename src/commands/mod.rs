@@ -14,7 +14,7 @@ use crate::nodespec::token::redacted;
 use crate::observe::records;
 use crate::observe::user::check_user;
 use crate::records::state::State;
-use crate::status::Overall;
+use crate::status::{Goal, Overall, Report};
 use crate::sys::lock::Holder;
 use crate::sys::root::Root;
 
@@ -65,13 +65,14 @@ mod upgrade;
 mod user_data;
 mod verify;
 mod version;
+mod watch;
 
 /// The result of a command that did not fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// It succeeded.
     Done,
-    /// The node is not healthy.
+    /// The node is not healthy, or a check of the cluster failed.
     Degraded,
     /// This machine is not a node.
     NotInstalled,
@@ -85,6 +86,8 @@ pub enum Outcome {
     Unfit,
     /// The machine differs from what it should be. The result says where.
     Differs,
+    /// The node is healthy. The cluster around it is not, or not yet.
+    ClusterNotReady,
 }
 
 /// The error that there is no node at `root`, and whether one is being made.
@@ -125,6 +128,7 @@ impl From<Outcome> for ExitCode {
             Outcome::NotInstalled => 4,
             Outcome::Waiting => 6,
             Outcome::Differs => 7,
+            Outcome::ClusterNotReady => 8,
         })
     }
 }
@@ -133,8 +137,20 @@ impl From<Overall> for Outcome {
     fn from(overall: Overall) -> Outcome {
         match overall {
             Overall::Healthy => Outcome::Done,
+            Overall::ClusterNotReady => Outcome::ClusterNotReady,
             Overall::Degraded => Outcome::Degraded,
             Overall::NotInstalled => Outcome::NotInstalled,
+        }
+    }
+}
+
+impl Outcome {
+    /// How a run ends that waited for `goal`: a cluster that is not ready is no failure of a run that waited for its node.
+    fn of(report: Option<&Report>, goal: Goal) -> Outcome {
+        match report.map(|report| report.overall) {
+            None => Outcome::Done,
+            Some(Overall::ClusterNotReady) if goal == Goal::Node => Outcome::Done,
+            Some(overall) => overall.into(),
         }
     }
 }
@@ -183,7 +199,7 @@ pub fn run(cli: Cli, required_key: Option<&str>) -> Result<Outcome> {
         Command::Preflight(arguments) => preflight::run(&arguments, output),
         Command::Config(command) => config::run(&command, output),
         Command::UserData(arguments) => user_data::run(&arguments, named),
-        Command::Status => status::run(output),
+        Command::Status(arguments) => status::run(arguments, output),
         Command::ServeStatus(arguments) => serve_status::run(&arguments),
         Command::Doctor(arguments) => doctor::run(&arguments, output),
         Command::SupportBundle(arguments) => support::run(&arguments, output),

@@ -8,6 +8,7 @@ pub mod etcd;
 pub mod keys;
 pub mod plan;
 pub mod preflight;
+pub mod report;
 mod table;
 pub mod upgrade;
 pub mod verify;
@@ -24,13 +25,10 @@ use self::table::Table;
 use super::documents::{CertificateOfNode, Checks, Done, Text, TokenOfMaster};
 use crate::check::{Checked, Verdict, is_sound};
 use crate::cli::Output;
-use crate::clients::bird::Peer;
-use crate::maintenance::mebibytes;
 use crate::plan::Plan;
 use crate::records::nodes::NodeRecord;
 use crate::records::state::State;
 use crate::records::tokens::Standing;
-use crate::status::{MastersReport, Overall, Report};
 use crate::sys::clock::moment;
 use crate::sys::out::{self, say};
 use crate::sys::progress::escaped;
@@ -69,103 +67,6 @@ pub fn text(text: &str, output: Output) -> Result<()> {
 
 /// How many characters of a digest to show.
 const SHORT: usize = 12;
-
-/// Prints the report of a node.
-pub fn report(report: &Report, output: Output) -> Result<()> {
-    result(output, report, report_text)
-}
-
-fn report_text(report: &Report) {
-    for told in [&report.interrupted, &report.upgrade].into_iter().flatten() {
-        say!("{}", escaped(told));
-    }
-    let Some(node) = &report.node else {
-        match &report.changing {
-            Some(run) => say!(
-                "this machine is not installed yet; a run is changing it: {}",
-                escaped(&run.words)
-            ),
-            None => {
-                say!("this machine is not installed; to make it a node, run `appliance install`");
-            }
-        }
-        return;
-    };
-    heading(node, report);
-    if let Some(run) = &report.changing {
-        say!(
-            "A run is changing this machine now: {}",
-            escaped(&run.words)
-        );
-    }
-    print_table(&services(report));
-    journals(report);
-    print_table(&images(report));
-    if !report.storage.is_empty() {
-        print_table(&storage(report));
-    }
-    if !report.certificates.is_empty() {
-        print_table(&certificates(report));
-    }
-    if !report.peers.is_empty() {
-        print_table(&peers(
-            report.peers.iter().map(|r| (&r.peer, r.problem.as_ref())),
-        ));
-    }
-    if !report.addons.is_empty() {
-        print_table(&addons(report));
-    }
-    if let Some(all) = &report.masters {
-        print_table(&masters(all));
-        if let Some(problem) = &all.problem {
-            say!("\n{problem}");
-        }
-    }
-    if let Some(progress) = &report.cluster {
-        upgrade::progress(progress);
-    }
-    if let Some(backup) = &report.backup {
-        backup::status(backup);
-    }
-    if let Some(boot) = &report.boot {
-        say!("\n{boot}");
-    }
-    say!("\n{}", verdict(report));
-}
-
-fn heading(node: &State, report: &Report) {
-    say!(
-        "{} {} ({}), profile {}",
-        node.role,
-        node.node,
-        node.address,
-        node.profile
-    );
-    say!(
-        "appliance {}, bundle {} (Kubernetes {}), {}",
-        report.appliance,
-        node.bundle,
-        node.kubernetes,
-        short(&node.digest)
-    );
-    if node.demonstration {
-        say!("This is a demonstration: some components are stand-ins, not the real programs.");
-    }
-    if report.certificates.is_empty() {
-        say!(
-            "Profile simple has no TLS: anyone who reaches this machine over the network has full \
-             control of the cluster."
-        );
-    }
-}
-
-fn verdict(report: &Report) -> &'static str {
-    match report.overall {
-        Overall::Healthy => "The node is healthy.",
-        Overall::Degraded => "The node is NOT healthy: see the problems above.",
-        Overall::NotInstalled => "The node is not installed.",
-    }
-}
 
 /// Logs what an installation changed. `noted` says whether the record of the node's state changed.
 pub fn changes(state: &State, plan: &Plan, noted: bool) {
@@ -256,13 +157,17 @@ pub fn nodes(all: &BTreeMap<String, NodeRecord>) {
     print_table(&rows);
 }
 
-/// An empty table with these headings, as wide as the terminal, or 80 columns.
-pub fn table(headings: &[&str]) -> Table {
-    let width = match io::stdout().is_terminal() {
+/// How many characters fit a line: of the terminal, or 80.
+fn width() -> usize {
+    match io::stdout().is_terminal() {
         true => textwrap::termwidth(),
         false => 80,
-    };
-    Table::new(headings, width)
+    }
+}
+
+/// An empty table with these headings, as wide as the terminal, or 80 columns.
+pub fn table(headings: &[&str]) -> Table {
+    Table::new(headings, width())
 }
 
 /// Prints an empty line and the table, without trailing blanks and control characters.
@@ -272,75 +177,6 @@ pub fn print_table(table: &Table) {
         .lines()
         .iter()
         .for_each(|line| say!("{}", escaped(line.trim_end())));
-}
-
-fn ok_or(problem: Option<&String>) -> &str {
-    problem.map_or("ok", String::as_str)
-}
-
-fn services(report: &Report) -> Table {
-    let mut table = table(&["SERVICE", "STATE", "HEALTH"]);
-    for service in &report.services {
-        let running = service.state.strip_prefix("active (");
-        let health = match &service.endpoint {
-            Some(endpoint) if running.is_some() => {
-                let found = ok_or(service.problem.as_ref());
-                format!("{endpoint}: {found}")
-            }
-            _ => ok_or(service.problem.as_ref()).to_owned(),
-        };
-        let state = running.map_or(&*service.state, |running| running.trim_end_matches(')'));
-        table.add_row([&service.name, state, &health]);
-    }
-    table
-}
-
-/// The last lines of the services that do not run.
-fn journals(report: &Report) {
-    for service in report
-        .services
-        .iter()
-        .filter(|service| !service.journal.is_empty())
-    {
-        say!("\nThe last lines of `journalctl -u {}`:", service.name);
-        for line in &service.journal {
-            say!("    {}", escaped(line));
-        }
-    }
-}
-
-fn storage(report: &Report) -> Table {
-    let mut table = table(&["STORAGE", "USED", "OF", "STATE"]);
-    for one in &report.storage {
-        table.add_row([
-            one.name.as_str(),
-            &mebibytes(one.used),
-            &mebibytes(one.size),
-            ok_or(one.problem.as_ref()),
-        ]);
-    }
-    table
-}
-
-fn images(report: &Report) -> Table {
-    let mut table = table(&["IMAGE", "STATE"]);
-    for image in &report.images {
-        let state = image.problem.as_deref().unwrap_or("loaded");
-        table.add_row([image.reference.as_str(), state]);
-    }
-    table
-}
-
-fn certificates(report: &Report) -> Table {
-    let mut table = table(&["CERTIFICATE", "EXPIRES", "STATE"]);
-    for certificate in &report.certificates {
-        table.add_row([
-            &certificate.name,
-            &told(&certificate.not_after),
-            ok_or(certificate.problem.as_ref()),
-        ]);
-    }
-    table
 }
 
 /// Prints the verdicts of a check, then the hints for the failures.
@@ -379,46 +215,6 @@ pub fn checks(checked: &[Checked]) {
     }
     let passed = checked.len() - failed - skipped;
     say!("{passed} passed, {failed} failed, {skipped} skipped");
-}
-
-/// The table of `calicoctl node status`, with a column for problems.
-fn peers<'a>(peers: impl Iterator<Item = (&'a Peer, Option<&'a String>)>) -> Table {
-    let mut table = table(&["BGP PEER", "TYPE", "STATE", "SINCE", "INFO", "PROBLEM"]);
-    for (peer, problem) in peers {
-        table.add_row([
-            peer.address.as_str(),
-            peer.kind,
-            &peer.state,
-            &peer.since,
-            &peer.info,
-            problem.map_or("-", String::as_str),
-        ]);
-    }
-    table
-}
-
-fn masters(all: &MastersReport) -> Table {
-    let mut table = table(&["MASTER", "ADDRESS", "ETCD", "API SERVER", "PROBLEM"]);
-    for master in &all.masters {
-        let problem = master.problem.as_deref().unwrap_or("-");
-        table.add_row([
-            master.name.as_str(),
-            &master.address.to_string(),
-            &master.etcd,
-            &master.api_server,
-            problem,
-        ]);
-    }
-    table
-}
-
-fn addons(report: &Report) -> Table {
-    let mut table = table(&["ADD-ON OR WORKLOAD", "STATE", "PROBLEM"]);
-    for addon in &report.addons {
-        let problem = addon.problem.as_deref().unwrap_or("-");
-        table.add_row([addon.name.as_str(), &addon.state, problem]);
-    }
-    table
 }
 
 fn short(digest: &str) -> &str {

@@ -14,6 +14,7 @@ use crate::join::rollout::{Progress, Standing};
 use crate::nodespec::{Profile, Refused};
 use crate::observe::user::check_user;
 use crate::records::state::State;
+use crate::status::Goal;
 use crate::sys::process::System;
 use crate::sys::root::Root;
 use crate::upgrade::{self, Leader, Outlook, Prune, Rollback, Upgrade, Wanted, tidy};
@@ -76,9 +77,7 @@ pub fn run(arguments: &Arguments, required_key: Option<&str>, output: Output) ->
         true => upgrade.run()?,
         false => None,
     };
-    let outcome = report
-        .as_ref()
-        .map_or(Outcome::Done, |report| report.overall.into());
+    let outcome = Outcome::of(report.as_ref(), Goal::Node);
     let cluster = match arguments.cluster {
         true => Some(lead(arguments, &root)?),
         false => None,
@@ -175,9 +174,7 @@ pub fn rollback(arguments: &RollbackArguments, output: Output) -> Result<Outcome
     }
     let before = document(None);
     let report = rollback.run(arguments.limit, arguments.waiting.patience())?;
-    let outcome = report
-        .as_ref()
-        .map_or(Outcome::Done, |report| report.overall.into());
+    let outcome = Outcome::of(report.as_ref(), Goal::Node);
     let document = RolledBack {
         status: report,
         ..before

@@ -31,6 +31,7 @@ use self::writes::Write;
 use crate::components::CALICO_CERTIFICATE;
 use crate::pki::inspect;
 use crate::sys::door::{self, Door, Limits, Place};
+use crate::sys::notify;
 
 mod addresses;
 mod writes;
@@ -137,6 +138,7 @@ async fn serve(listener: TcpListener, server: ServerConfig, etcd: Etcd) -> Resul
     let router = Router::new().fallback(answer).with_state(etcd);
     let door = Door::new(LIMITS);
     log::info!("listening at {}", listener.local_addr()?);
+    notify::ready();
     loop {
         let (stream, guest) = door.next(&listener).await;
         let (address, place) = (guest.address.ip(), guest.place.clone());

@@ -9,7 +9,7 @@ use super::addons;
 use super::values::{api_server, issuer, values, with};
 use super::{Content, File, Purpose, Sources};
 use crate::bundle::manifest::Kind;
-use crate::components::{self, Runs, Service};
+use crate::components::{self, Runs, Service, UnitKind};
 use crate::nodespec::NodeSpec;
 use crate::nodespec::addons::{Access, Switch};
 use crate::nodespec::ports::API_SERVER;
@@ -25,7 +25,7 @@ use crate::render::render;
 
 /// Every file. Units come last, so that the files they read exist before systemd can start them.
 pub fn all(sources: &Sources<'_>, services: &[&Service]) -> Result<Vec<File>> {
-    let mut files = config_files(sources)?;
+    let mut files = config_files(sources, services)?;
     if let Some(pki) = sources.pki {
         files.extend(pki_files(pki));
         let issuer = issuer(Some(pki)).filter(|_| sources.spec.role.is_master());
@@ -49,7 +49,7 @@ pub fn all(sources: &Sources<'_>, services: &[&Service]) -> Result<Vec<File>> {
     Ok(files)
 }
 
-fn config_files(sources: &Sources<'_>) -> Result<Vec<File>> {
+fn config_files(sources: &Sources<'_>, services: &[&Service]) -> Result<Vec<File>> {
     let values = values(sources);
     let file = |path: &str, template: &str| {
         Ok::<_, anyhow::Error>(File::public(path, render(template, &values)?))
@@ -75,6 +75,7 @@ fn config_files(sources: &Sources<'_>) -> Result<Vec<File>> {
             mode: 0o755,
             ..file(paths::CONFD, "config/confd.sh.tera")?
         },
+        motd(&values, services)?,
         File::public(paths::MACHINE, machine(sources.spec)?),
         File::public(paths::CLUSTER, cluster(sources.spec).text()),
     ];
@@ -107,6 +108,18 @@ fn config_files(sources: &Sources<'_>) -> Result<Vec<File>> {
         }
     }
     Ok(files)
+}
+
+/// The line at a login, with the services that always run.
+fn motd(values: &Value, services: &[&Service]) -> Result<File> {
+    let always = services.iter().filter(|one| one.unit == UnitKind::Service);
+    let always: Vec<String> = always.map(|one| one.unit()).collect();
+    let values = with(values.clone(), json!({ "services": always }));
+    let text = render("config/motd.sh.tera", &values)?;
+    Ok(File {
+        mode: 0o755,
+        ..File::public(paths::MOTD, text)
+    })
 }
 
 /// How this master backs the cluster up.

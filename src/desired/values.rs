@@ -48,6 +48,7 @@ pub(super) fn values(sources: &Sources<'_>) -> Value {
         "log_level": spec.log_level.as_ref().map(|level| level.to_string()),
         "node": {
             "name": *spec.name,
+            "role": spec.role.to_string(),
             "address": spec.address.to_string(),
             "network": network(spec),
             "is_master": spec.role.is_master(),

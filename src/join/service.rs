@@ -38,6 +38,7 @@ use crate::paths;
 use crate::pki::bytes::Base64;
 use crate::pki::key;
 use crate::sys::door::{self, Door, Limits, Place};
+use crate::sys::notify;
 use crate::sys::tls::{self, Identity};
 
 /// The limits for clients. A node has one connection at a time; a request each takes a new one. A client has
@@ -121,6 +122,7 @@ async fn serve(listener: std::net::TcpListener, signer: &Path, doors: &Doors) ->
     let router = router(&shared, doors);
     let listener = TcpListener::from_std(listener)?;
     log::info!("listening at {}", listener.local_addr()?);
+    notify::ready();
     let door = Door::new(LIMITS);
     let mut looked = Instant::now();
     loop {

@@ -24,6 +24,7 @@ use super::message::{
 use crate::pki::bytes::Base64;
 use crate::pki::issue::Signer;
 use crate::pki::{CertificateRequest, IssuedBy, Usage, inspect};
+use crate::sys::notify;
 
 /// The longest question and answer, in bytes.
 pub const MAX_MESSAGE: u64 = 1024 * 1024;
@@ -110,6 +111,7 @@ pub fn serve(socket: &Path, user: Option<&str>, gate: &mut Gate<'_>) -> Result<(
         chown(socket, Some(user.uid), None).with_context(place)?;
     }
     log::info!("ready to sign for the join service");
+    notify::ready();
     for connection in listener.incoming() {
         let handled = connection
             .map_err(Into::into)

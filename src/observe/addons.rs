@@ -2,10 +2,11 @@
 
 use anyhow::{Context, Result};
 use serde_json::Value;
+use time::OffsetDateTime;
 
 use super::records;
 use crate::addons::object::listed;
-use crate::addons::{Addon, Cluster, Notes, Standing, judge, namespaces};
+use crate::addons::{Addon, Cluster, Notes, Standing, judge, lacking_since, namespaces};
 use crate::clients::kubectl;
 use crate::formats;
 use crate::sys::process::Runner;
@@ -23,12 +24,25 @@ pub fn notes(root: &Root) -> Result<Notes> {
 
 /// The state of an add-on in the cluster.
 pub fn standing(runner: &dyn Runner, addon: &Addon, cluster: &Cluster) -> Result<Standing> {
+    Ok(look(runner, addon, cluster)?.0)
+}
+
+/// The state of an add-on in the cluster, and since when it is not available, if the cluster says so.
+pub fn look(
+    runner: &dyn Runner,
+    addon: &Addon,
+    cluster: &Cluster,
+) -> Result<(Standing, Option<OffsetDateTime>)> {
     let Some(objects) = kubectl::get_file(runner, &addon.path)? else {
-        return Ok(Standing::Waiting("not applied yet".to_owned()));
+        return Ok((Standing::Waiting("not applied yet".to_owned()), None));
     };
     let first = judge(&objects, &[], cluster);
-    if matches!(first, Standing::Available(_)) || cluster.able.is_empty() {
-        return Ok(first);
+    if matches!(first, Standing::Available(_)) {
+        return Ok((first, None));
+    }
+    let since = lacking_since(&objects);
+    if cluster.able.is_empty() {
+        return Ok((first, since));
     }
     let mut lists: Vec<Value> = Vec::new();
     for namespace in namespaces(&objects) {
@@ -36,5 +50,5 @@ pub fn standing(runner: &dyn Runner, addon: &Addon, cluster: &Cluster) -> Result
         lists.push(pods.with_context(|| format!("pods of namespace {namespace}"))?);
     }
     let pods: Vec<&Value> = lists.iter().flat_map(listed).collect();
-    Ok(judge(&objects, &pods, cluster))
+    Ok((judge(&objects, &pods, cluster), since))
 }

@@ -98,6 +98,7 @@ impl Answers {
             document: serde_json::to_string_pretty(&reading.report)? + "\n",
             health: match overall {
                 Overall::Healthy => "healthy\n",
+                Overall::ClusterNotReady => "cluster-not-ready\n",
                 Overall::Degraded => "degraded\n",
                 Overall::NotInstalled => "not-installed\n",
             },

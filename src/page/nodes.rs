@@ -117,7 +117,7 @@ fn here(report: &Report, state: &State) -> Node {
         address: state.address.clone(),
         here: true,
         state: match report.overall {
-            Overall::Healthy => NodeState::Healthy,
+            Overall::Healthy | Overall::ClusterNotReady => NodeState::Healthy,
             Overall::Degraded | Overall::NotInstalled => NodeState::Degraded,
         },
         why: None,

@@ -1,13 +1,15 @@
-//! Checks the cluster around a node: its BGP peers, and on a master the add-ons and workloads.
+//! Checks the cluster around a node: its BGP peers, whether Kubernetes calls the nodes Ready, and on a master the add-ons
+//! and workloads.
 
 use anyhow::Result;
 use schemars::JsonSchema;
 use serde::Serialize;
 use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
-use super::{InstalledNode, Overall, Report};
+use super::nodes::{self, NodesReport};
+use super::{InstalledNode, Report};
 use crate::addons::{Addon, Cluster, Notes, Standing};
-use crate::clients::kubectl;
 use crate::observe::addons;
 use crate::observe::peers::{Own, PeerReport, peers};
 
@@ -21,6 +23,8 @@ pub struct AddonReport {
     pub state: String,
     /// Whether all of it is available.
     pub available: bool,
+    /// Since when it is not available (RFC 3339), if the cluster says so.
+    pub since: Option<String>,
     /// The problem, if it has one. It has none while it can still become available by itself.
     pub problem: Option<String>,
 }
@@ -30,6 +34,8 @@ pub struct AddonReport {
 pub struct ClusterReport {
     /// The node's BGP peers.
     pub peers: Vec<PeerReport>,
+    /// All nodes of the cluster, or on a worker its own.
+    pub nodes: NodesReport,
     /// Add-ons and workloads, on a master.
     pub addons: Vec<AddonReport>,
 }
@@ -41,26 +47,25 @@ struct Seen {
 }
 
 impl InstalledNode<'_> {
-    /// Checks the cluster around an installed node. On a master, it asks the API for every add-on.
+    /// Checks the cluster around an installed node. On a master, it asks the API for every add-on; on a worker, only for
+    /// its own node.
     pub fn cluster(&self, now: OffsetDateTime) -> Result<ClusterReport> {
-        let seen = self.see(self.state.shape()?.role.is_master(), now);
+        let role = self.state.shape()?.role;
+        let list = match role.is_master() {
+            true => nodes::list(self.runner),
+            false => nodes::own(self.root, &self.state.node),
+        };
+        let list = list.map_err(|error| format!("{error:#}"));
+        let seen = Seen {
+            cluster: list.as_ref().ok().map(Cluster::of),
+            now,
+        };
+        let own = role.is_worker().then_some(self.state.node.as_str());
         Ok(ClusterReport {
             peers: self.peers(),
+            nodes: NodesReport::of(list, own, now),
             addons: self.addons(&seen)?,
         })
-    }
-
-    /// Lists the nodes of the cluster, if this node is allowed to.
-    fn see(&self, is_master: bool, now: OffsetDateTime) -> Seen {
-        let nodes = || kubectl::get(self.runner, &["nodes"]);
-        let list = is_master.then(nodes).and_then(Result::ok);
-        Seen {
-            cluster: list
-                .filter(|list| list["items"].is_array())
-                .as_ref()
-                .map(Cluster::of),
-            now,
-        }
     }
 
     /// The BGP peers of this node, compared with Calico's own list of nodes.
@@ -92,6 +97,7 @@ impl InstalledNode<'_> {
             name: addon.name.clone(),
             state,
             available,
+            since: None,
             problem,
         };
         let Some(cluster) = &seen.cluster else {
@@ -103,7 +109,11 @@ impl InstalledNode<'_> {
         }
         let late = cluster.is_up(seen.now);
         let see = "see journalctl -u appliance-addons";
-        match addons::standing(self.runner, addon, cluster) {
+        let (standing, since) = match addons::look(self.runner, addon, cluster) {
+            Ok((standing, since)) => (Ok(standing), since),
+            Err(error) => (Err(error), None),
+        };
+        let report = match standing {
             Ok(Standing::Available(words)) => {
                 let applied = note.and_then(|note| note.applied.as_deref());
                 let current = applied.is_none_or(|digest| digest == addon.digest);
@@ -125,6 +135,10 @@ impl InstalledNode<'_> {
                 false,
                 late.then(|| see.to_owned()),
             ),
+        };
+        AddonReport {
+            since: since.and_then(|since| since.format(&Rfc3339).ok()),
+            ..report
         }
     }
 }
@@ -144,14 +158,18 @@ impl ClusterReport {
 impl Report {
     /// The report with the state of the cluster.
     #[must_use]
-    pub fn with_cluster(mut self, cluster: ClusterReport) -> Report {
-        let ClusterReport { peers, addons } = cluster;
-        let sound = peers.iter().all(|peer| peer.problem.is_none())
-            && addons.iter().all(|addon| addon.problem.is_none());
-        if !sound {
-            self.overall = Overall::Degraded;
-        }
-        (self.peers, self.addons) = (peers, addons);
-        self
+    pub fn with_cluster(self, cluster: ClusterReport) -> Report {
+        let ClusterReport {
+            peers,
+            nodes,
+            addons,
+        } = cluster;
+        let report = Report {
+            peers,
+            nodes: Some(nodes),
+            addons,
+            ..self
+        };
+        report.judged()
     }
 }

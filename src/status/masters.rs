@@ -9,7 +9,7 @@ use reqwest::blocking::Client;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{HEALTH_TIMEOUT, Overall, Report};
+use super::{HEALTH_TIMEOUT, Report};
 use crate::clients::etcd::{Member, peer_url};
 use crate::clients::mtls;
 use crate::components::{CALICO_CERTIFICATE, ETCD_CERTIFICATE};
@@ -270,15 +270,8 @@ fn stranger(masters: &[Master], members: &[Member]) -> Option<String> {
 impl Report {
     /// The report with the state of the masters.
     #[must_use]
-    pub fn with_masters(mut self, masters: Option<MastersReport>) -> Report {
-        let sound = masters.as_ref().is_none_or(|all| {
-            all.problem.is_none() && all.masters.iter().all(|one| one.problem.is_none())
-        });
-        if !sound {
-            self.overall = Overall::Degraded;
-        }
-        self.masters = masters;
-        self
+    pub fn with_masters(self, masters: Option<MastersReport>) -> Report {
+        Report { masters, ..self }.judged()
     }
 }
 

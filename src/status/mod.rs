@@ -1,4 +1,4 @@
-//! Checks the running node: services, health endpoints, images, certificates.
+//! Checks the running node: services, health endpoints, images, certificates; and the cluster around it.
 
 use std::time::Duration;
 
@@ -10,16 +10,13 @@ use time::format_description::well_known::Rfc3339;
 
 use crate::bundle::manifest::Manifest;
 use crate::clients::docker::Docker;
+use crate::clients::mtls;
 use crate::clients::systemd::{self, Unit};
-use crate::clients::{journal, mtls};
 use crate::components::{self, AUTHORITY, Health, Service, UnitKind};
-use crate::join::rollout::Progress;
 use crate::join::tokens::Tokens;
 use crate::maintenance::storage::{self, StorageReport};
-use crate::nodespec::token::redacted;
 use crate::nodespec::{Profile, Reach, Role, Shape};
 use crate::observe::images;
-use crate::observe::peers::PeerReport;
 use crate::observe::preflight::docker::settings;
 use crate::observe::records;
 use crate::observe::software::{docker_source, installed_manifest};
@@ -27,7 +24,6 @@ use crate::paths;
 use crate::pki::inspect::{self, CertificateInfo};
 use crate::records::state::{REPAIR, State};
 use crate::sys::http;
-use crate::sys::lock::Holder;
 use crate::sys::process::Runner;
 use crate::sys::root::Root;
 
@@ -35,14 +31,22 @@ pub mod backup;
 pub mod certificates;
 mod cluster;
 mod coming_up;
+mod judge;
 mod masters;
+mod nodes;
+mod report;
 mod runs;
+mod verdict;
 mod whole;
 
 pub use backup::BackupReport;
 pub use cluster::{AddonReport, ClusterReport};
-pub use coming_up::until_healthy;
+pub use coming_up::{Goal, until, until_healthy};
+pub use judge::{READY, is_master_fine, is_peer_fine};
 pub use masters::{MasterReport, MastersReport, ask as ask_masters};
+pub use nodes::{NodeReport, NodesReport};
+pub use report::{Changing, Overall, Report};
+pub use verdict::{Condition, Kind, Lack, Part, Verdict};
 
 /// How long a health endpoint may take to answer.
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
@@ -52,94 +56,6 @@ const EXPIRES_SOON: time::Duration = time::Duration::days(30);
 /// How long before its expiry a certificate should have been renewed.
 fn expires_soon(info: &CertificateInfo) -> time::Duration {
     EXPIRES_SOON.min((info.not_after - info.not_before) / 5)
-}
-
-/// The overall state of the node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Overall {
-    /// Every check passes.
-    Healthy,
-    /// At least one check fails.
-    Degraded,
-    /// No installation has completed on this machine.
-    NotInstalled,
-}
-
-/// The report on the running node.
-#[derive(Clone, Debug, Serialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct Report {
-    /// The overall state, from everything below.
-    pub overall: Overall,
-    /// The version of this program.
-    pub appliance: &'static str,
-    /// The recorded state of the node; absent if it is not installed.
-    pub node: Option<State>,
-    /// The node's services.
-    pub services: Vec<ServiceReport>,
-    /// The images that docker needs.
-    pub images: Vec<ImageReport>,
-    /// The node's certificates.
-    pub certificates: Vec<CertificateReport>,
-    /// The node's BGP peers, and those that it should have. An installation does not judge them: it
-    /// waits only for its own node.
-    pub peers: Vec<PeerReport>,
-    /// The room on the node's file systems, and in etcd's database. An installation does not judge it.
-    pub storage: Vec<StorageReport>,
-    /// The backups of this master. An installation does not judge them.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub backup: Option<BackupReport>,
-    /// Add-ons and workloads of the cluster, on a master.
-    pub addons: Vec<AddonReport>,
-    /// The masters, if there are several. An installation does not check them: it waits only for
-    /// its own node.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub masters: Option<MastersReport>,
-    /// A run that was interrupted before it completed, in words.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub interrupted: Option<String>,
-    /// An upgrade or a rollback that is not finished, in words.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub upgrade: Option<String>,
-    /// The upgrade of the whole cluster, on a master.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub cluster: Option<Progress>,
-    /// What went wrong at the last boot, though the node may be healthy.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub boot: Option<String>,
-    /// The run that is changing this machine now.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub changing: Option<Changing>,
-}
-
-/// A run that is changing this machine.
-#[derive(Clone, Debug, Serialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct Changing {
-    /// The ID of its process.
-    pub process: i32,
-    /// Its command line, without secrets.
-    pub command: String,
-    /// When it began (RFC 3339).
-    pub since: String,
-    /// What it does now; `null` if that is not known.
-    pub step: Option<String>,
-    /// All of it, for people.
-    pub words: String,
-}
-
-impl Changing {
-    /// The run that has the lock.
-    pub fn of(holder: &Holder) -> Changing {
-        Changing {
-            process: holder.process,
-            command: redacted(&holder.command),
-            since: holder.since.format(&Rfc3339).unwrap_or_default(),
-            step: holder.step.clone(),
-            words: redacted(&holder.to_string()),
-        }
-    }
 }
 
 /// One service.
@@ -247,23 +163,14 @@ impl<'a> InstalledNode<'a> {
         } else {
             Vec::new()
         };
-        let sound = services.iter().all(|service| service.problem.is_none())
-            && images.iter().all(|image| image.problem.is_none())
-            && certificates
-                .iter()
-                .all(|certificate| certificate.problem.is_none());
-        Ok(Report {
-            overall: if sound {
-                Overall::Healthy
-            } else {
-                Overall::Degraded
-            },
+        let report = Report {
             node: Some(self.state.clone()),
             services,
             images,
             certificates,
             ..Report::not_installed()
-        })
+        };
+        Ok(report.judged())
     }
 
     /// The room on its file systems, and in etcd's database.
@@ -421,67 +328,5 @@ impl<'a> InstalledNode<'a> {
             )),
             Err(error) => Some(format!("{error:#}")),
         }
-    }
-}
-
-impl Report {
-    /// The report of a machine on which no installation has completed.
-    pub fn not_installed() -> Report {
-        Report {
-            overall: Overall::NotInstalled,
-            appliance: env!("CARGO_PKG_VERSION"),
-            node: None,
-            services: Vec::new(),
-            images: Vec::new(),
-            certificates: Vec::new(),
-            peers: Vec::new(),
-            storage: Vec::new(),
-            backup: None,
-            addons: Vec::new(),
-            masters: None,
-            interrupted: None,
-            upgrade: None,
-            cluster: None,
-            boot: None,
-            changing: None,
-        }
-    }
-
-    /// Adds the last lines of the journal of each service that does not run.
-    #[must_use]
-    pub fn with_journal(mut self, runner: &dyn Runner) -> Report {
-        for service in &mut self.services {
-            if service.problem.is_some() && !service.state.starts_with("active") {
-                service.journal = journal::last_lines(runner, &service.name);
-            }
-        }
-        self
-    }
-
-    /// Adds the room of the node.
-    #[must_use]
-    pub fn with_storage(self, storage: Vec<StorageReport>) -> Report {
-        let is_full = storage.iter().any(|one| one.problem.is_some());
-        Report {
-            overall: match is_full && self.overall == Overall::Healthy {
-                true => Overall::Degraded,
-                false => self.overall,
-            },
-            storage,
-            ..self
-        }
-    }
-
-    /// Adds what went wrong at the last boot.
-    pub fn with_boot(self, runner: &dyn Runner) -> Result<Report> {
-        let refused = systemd::was_refused(runner, components::BOOT_UNIT)?;
-        let boot = refused.then(|| {
-            format!(
-                "The installation at the last boot was refused, and the node stays as it is; see \
-                 `journalctl -b -u {}`",
-                components::BOOT_UNIT
-            )
-        });
-        Ok(Report { boot, ..self })
     }
 }

@@ -53,6 +53,16 @@ pub fn span(time: Duration) -> String {
     }
 }
 
+/// An age in one unit, for a short line: `12 s`, `2 min`, `3 h`, `4 days`.
+pub fn age(time: Duration) -> String {
+    match time.as_secs() {
+        seconds @ 0..120 => format!("{seconds} s"),
+        seconds @ 120..7200 => format!("{} min", seconds / 60),
+        seconds @ 7200..172_800 => format!("{} h", seconds / 3600),
+        seconds => format!("{} days", seconds / 86_400),
+    }
+}
+
 /// The present time to the second, in UTC, as a part of the name of a file.
 pub fn stamp() -> String {
     let now = OffsetDateTime::now_utc();
@@ -63,6 +73,15 @@ pub fn stamp() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_age_has_one_unit() {
+        let of = |seconds| age(Duration::from_secs(seconds));
+        assert_eq!(of(119), "119 s");
+        assert_eq!(of(150), "2 min");
+        assert_eq!(of(47 * 3600), "47 h");
+        assert_eq!(of(48 * 3600), "2 days");
+    }
 
     #[test]
     fn a_span_is_short_and_has_units() {

@@ -17,20 +17,12 @@ impl Interruption {
     /// # Errors
     /// If the kernel refuses that.
     pub fn watch(what: &'static str) -> Result<Interruption> {
-        let signals: SigSet = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]
-            .into_iter()
-            .collect();
-        signals.thread_block().context("cannot block signals")?;
         let interruption = Interruption::default();
         let flag = interruption.0.clone();
-        let watch = move || {
-            if signals.wait().is_ok() {
-                log::warn!("interrupted: {what} first");
-                flag.store(true, Ordering::Relaxed);
-            }
-        };
-        let watcher = std::thread::Builder::new().spawn(watch);
-        watcher.context("cannot watch for signals")?;
+        at_signal(move || {
+            log::warn!("interrupted: {what} first");
+            flag.store(true, Ordering::Relaxed);
+        })?;
         Ok(interruption)
     }
 
@@ -46,4 +38,22 @@ impl Interruption {
         }
         Ok(())
     }
+}
+
+/// Blocks those signals from now on, in this thread and those that it starts later, and calls `then` when one comes.
+///
+/// # Errors
+/// If the kernel refuses that.
+pub fn at_signal(then: impl FnOnce() + Send + 'static) -> Result<()> {
+    let signals: SigSet = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]
+        .into_iter()
+        .collect();
+    signals.thread_block().context("cannot block signals")?;
+    let watch = move || {
+        if signals.wait().is_ok() {
+            then();
+        }
+    };
+    let watcher = std::thread::Builder::new().spawn(watch);
+    watcher.context("cannot watch for signals").map(drop)
 }

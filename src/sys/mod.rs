@@ -11,6 +11,7 @@ pub mod http;
 pub mod interrupt;
 pub mod lock;
 pub mod mount;
+pub mod notify;
 pub mod out;
 pub mod parallel;
 pub mod process;

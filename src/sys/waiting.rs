@@ -39,11 +39,20 @@ pub fn awaited<T>(
     retried(&format!("waiting for {what}"), schedule, attempt).map_err(Failure::into_error)
 }
 
+/// Whether a text is shown until the next one, or printed for good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Said {
+    /// The next text takes its place.
+    Living,
+    /// It stays.
+    Printed,
+}
+
 /// Shows a wait, from its creation until it is dropped.
 #[derive(Debug)]
 pub struct Waiting {
-    /// What is waited for now. The thread ends when this is dropped.
-    news: Option<Sender<String>>,
+    /// Nothing is sent. The thread ends when this is dropped.
+    end: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -51,34 +60,41 @@ impl Waiting {
     /// Begins to show that this program waits for `what`, for `limit` at most, or without limit. Where the
     /// system has no thread for it, nothing is shown, and the wait goes on.
     pub fn new(what: &str, limit: Option<Duration>) -> Waiting {
-        let (news, changes) = mpsc::channel();
-        let mut wait = Wait {
-            what: what.to_owned(),
-            limit,
-            start: Instant::now(),
-        };
-        let show = move || match is_living(&io::stderr()) {
-            true => wait.live(&changes),
-            false => wait.log(&changes),
-        };
-        Waiting {
-            news: Some(news),
-            thread: thread::Builder::new().spawn(show).ok(),
-        }
+        let start = Instant::now();
+        let what = what.to_owned();
+        let tell = move |_| text(&what, start.elapsed(), limit);
+        Waiting::begin(Wait {
+            tell: Box::new(tell),
+            start,
+            next,
+        })
     }
 
-    /// Shows at once that this program waits for something else now.
-    pub fn changed(&self, what: &str) {
-        if let Some(news) = &self.news {
-            // Without a thread, nothing is shown.
-            drop(news.send(what.to_owned()));
+    /// Begins to show what `tell` says of a wait: in a log, every ten seconds as long as it takes.
+    pub fn telling(tell: impl FnMut(Said) -> String + Send + 'static) -> Waiting {
+        Waiting::begin(Wait {
+            tell: Box::new(tell),
+            start: Instant::now(),
+            next: |waited| after(waited, OFTEN),
+        })
+    }
+
+    fn begin(mut wait: Wait) -> Waiting {
+        let (end, ended) = mpsc::channel();
+        let show = move || match is_living(&io::stderr()) {
+            true => wait.live(&ended),
+            false => wait.log(&ended),
+        };
+        Waiting {
+            end: Some(end),
+            thread: thread::Builder::new().spawn(show).ok(),
         }
     }
 }
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        drop(self.news.take());
+        drop(self.end.take());
         if let Some(thread) = self.thread.take() {
             // A thread that panicked shows nothing any more.
             drop(thread.join());
@@ -87,54 +103,53 @@ impl Drop for Waiting {
 }
 
 struct Wait {
-    what: String,
-    limit: Option<Duration>,
+    tell: Box<dyn FnMut(Said) -> String + Send>,
     start: Instant,
+    /// When the next line of a log is due, counted from the start, after this time.
+    next: fn(Duration) -> Duration,
 }
 
 impl Wait {
-    fn text(&self, waited: Duration) -> String {
-        let limit = match self.limit {
-            // The limit was counted from a moment before.
-            Some(limit) => format!(" of {}", span(limit + Duration::from_millis(500))),
-            None => ", no limit".to_owned(),
-        };
-        format!("waiting for {} ({}{limit})", self.what, span(waited))
-    }
-
-    fn live(&mut self, changes: &Receiver<String>) {
+    fn live(&mut self, ended: &Receiver<()>) {
         let mut pause = FIRST;
         let mut line = None;
-        while self.goes_on(changes, pause) {
+        while goes_on(ended, pause) {
             let line = line.get_or_insert_with(Living::new);
-            line.set(&self.text(self.start.elapsed()));
+            line.set(&(self.tell)(Said::Living));
             pause = TICK;
         }
     }
 
-    fn log(&mut self, changes: &Receiver<String>) {
+    fn log(&mut self, ended: &Receiver<()>) {
         let mut due = FIRST;
-        while self.goes_on(changes, due.saturating_sub(self.start.elapsed())) {
-            let waited = self.start.elapsed();
-            log::info!("{}", self.text(waited));
-            due = next(waited);
+        while goes_on(ended, due.saturating_sub(self.start.elapsed())) {
+            log::info!("{}", (self.tell)(Said::Printed));
+            due = (self.next)(self.start.elapsed());
         }
-    }
-
-    /// Waits until there is something to show; false if the wait is over.
-    fn goes_on(&mut self, changes: &Receiver<String>, pause: Duration) -> bool {
-        match changes.recv_timeout(pause) {
-            Ok(what) => self.what = what,
-            Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => return false,
-        }
-        true
     }
 }
 
-/// When the next line is due, counted from the start, after this time: at full steps.
+/// Waits until there is something to show; false if the wait is over.
+fn goes_on(ended: &Receiver<()>, pause: Duration) -> bool {
+    ended.recv_timeout(pause) == Err(RecvTimeoutError::Timeout)
+}
+
+fn text(what: &str, waited: Duration, limit: Option<Duration>) -> String {
+    let limit = match limit {
+        // The limit was counted from a moment before.
+        Some(limit) => format!(" of {}", span(limit + Duration::from_millis(500))),
+        None => ", no limit".to_owned(),
+    };
+    format!("waiting for {what} ({}{limit})", span(waited))
+}
+
+/// When the next line is due, counted from the start, after this time: often at first.
 fn next(waited: Duration) -> Duration {
-    let step = if waited < LONG { OFTEN } else { SELDOM };
+    after(waited, if waited < LONG { OFTEN } else { SELDOM })
+}
+
+/// The next full step after this time.
+fn after(waited: Duration, step: Duration) -> Duration {
     let steps = waited.as_secs() / step.as_secs() + 1;
     step * u32::try_from(steps).unwrap_or(u32::MAX)
 }
@@ -143,25 +158,12 @@ fn next(waited: Duration) -> Duration {
 mod tests {
     use super::*;
 
-    fn wait(limit: Option<u64>) -> Wait {
-        Wait {
-            what: "192.0.2.1".to_owned(),
-            limit: limit.map(Duration::from_secs),
-            start: Instant::now(),
-        }
-    }
-
     #[test]
     fn the_line_says_how_long_and_how_long_at_most() {
         let waited = Duration::from_millis(12_700);
-        assert_eq!(
-            wait(Some(600)).text(waited),
-            "waiting for 192.0.2.1 (12 s of 600 s)"
-        );
-        assert_eq!(
-            wait(None).text(waited),
-            "waiting for 192.0.2.1 (12 s, no limit)"
-        );
+        let of = |limit: Option<u64>| text("192.0.2.1", waited, limit.map(Duration::from_secs));
+        assert_eq!(of(Some(600)), "waiting for 192.0.2.1 (12 s of 600 s)");
+        assert_eq!(of(None), "waiting for 192.0.2.1 (12 s, no limit)");
     }
 
     #[test]

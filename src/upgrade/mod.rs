@@ -19,7 +19,7 @@ use crate::preflight::stays::Field;
 use crate::records::run::{APPLY, UPGRADE};
 use crate::records::state::State;
 use crate::records::upgrade::{Stage, UpgradeRecord};
-use crate::status::{InstalledNode, Overall, Report, until_healthy};
+use crate::status::{InstalledNode, Report, until_healthy};
 use crate::sys::lock::{Lock, Patience};
 use crate::sys::root::Root;
 
@@ -221,9 +221,9 @@ impl<'a> Upgrade<'a> {
         }
         let node = InstalledNode::of(&machine.root, machine.runner, &self.to)?;
         let report = until_healthy(&node, self.wanted.limit)?;
-        match report.overall {
-            Overall::Healthy => Ok(Some(report)),
-            _ => Err(anyhow!(
+        match report.is_node_healthy() {
+            true => Ok(Some(report)),
+            false => Err(anyhow!(
                 "the node was not healthy within {} s: {}",
                 self.wanted.limit.as_secs(),
                 problems(&report).join("; ")
@@ -239,11 +239,7 @@ impl<'a> Upgrade<'a> {
         let went = Rollback::prepare(machine.root.clone(), machine.runner)
             .and_then(|rollback| rollback.run(self.wanted.limit, Patience::Endless));
         match went {
-            Ok(report)
-                if report
-                    .as_ref()
-                    .is_none_or(|r| r.overall == Overall::Healthy) =>
-            {
+            Ok(report) if report.as_ref().is_none_or(Report::is_node_healthy) => {
                 anyhow!("{what} failed, and the node went back to {former}; what failed: {error:#}")
             }
             Ok(report) => anyhow!(
@@ -302,7 +298,7 @@ fn check_health(machine: &Machine, state: &State) -> Result<()> {
     }
     let node = InstalledNode::of(&machine.root, machine.runner, state)?;
     let report = node.report(OffsetDateTime::now_utc())?;
-    if report.overall == Overall::Healthy {
+    if report.is_node_healthy() {
         return Ok(());
     }
     let mut all = problems(&report);
@@ -389,7 +385,7 @@ pub fn after_installation(
     let Some(report) = report.filter(|_| leads_here) else {
         return Ok(());
     };
-    if report.overall == Overall::Healthy {
+    if report.is_node_healthy() {
         let _lock = Lock::take(root, Patience::Endless)?;
         return former::note(root, &record, Stage::Done);
     }

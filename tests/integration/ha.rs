@@ -155,9 +155,10 @@ fn status_says(bed: &mut Bed, name: &str, words: &[&str]) {
     });
     bed.say(&format!("{name} says (exit code {}):", said.0));
     println!("{}", said.1);
-    assert_eq!(
-        said.0, 3,
-        "the node's status is not that of one with a problem"
+    // Without a majority of etcd, no API server is healthy on this node either.
+    assert!(
+        matches!(said.0, 3 | 8),
+        "the status is not that of a cluster with a problem"
     );
 }
 

@@ -108,6 +108,7 @@ mod units;
 mod unpack;
 mod upgrade;
 mod upgrades;
+mod usable;
 mod user_data;
 mod verify;
 mod vm;

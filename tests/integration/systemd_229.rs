@@ -21,6 +21,8 @@ const KNOWN: &[(&str, &[&str])] = &[
         "Service",
         &[
             "Type",
+            "NotifyAccess",
+            "SuccessExitStatus",
             "WorkingDirectory",
             "Environment",
             "EnvironmentFile",

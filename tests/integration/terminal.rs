@@ -88,7 +88,13 @@ fn a_node_is_shown_in_80_columns_and_no_name_is_cut() {
     let living = Living::new(&["--role", "single"]);
     let created = living.run(&["token", "create"]);
     assert!(created.status.success(), "{}", said(&created));
-    for arguments in [&["status"][..], &["token", "list"], &["certs", "show"]] {
+    let summary = living.run(&["status"]);
+    fits("status", &String::from_utf8_lossy(&summary.stdout));
+    for arguments in [
+        &["status", "--all"][..],
+        &["token", "list"],
+        &["certs", "show"],
+    ] {
         let output = |format: &str| living.run(&[arguments, &["-o", format]].concat());
         let text = output("text");
         let text = String::from_utf8_lossy(&text.stdout);
@@ -96,9 +102,9 @@ fn a_node_is_shown_in_80_columns_and_no_name_is_cut() {
         let document = document(&output("json"));
         let names = names(&document);
         assert!(!names.is_empty(), "{document}");
-        // `status` shows images without their identifiers, and certificates without their subjects.
+        // `status --all` shows images without their identifiers, and certificates without their subjects.
         let shown = |name: &&str| {
-            arguments != ["status"] || !(name.contains('=') || name.starts_with("sha256:"))
+            arguments[0] != "status" || !(name.contains('=') || name.starts_with("sha256:"))
         };
         for name in names.into_iter().filter(shown) {
             assert!(text.contains(name), "{arguments:?}: {name}: {text}");

@@ -11,7 +11,7 @@ use appliance_vm::image::Image;
 use appliance_vm::machine::{Clock, Machine, MachineSpec};
 use serde_json::Value;
 
-use crate::vms::{APPLIANCE, appliance, brought_up};
+use crate::vms::{APPLIANCE, appliance, brought_up, is_healthy};
 
 /// This limit only ends a bring-up that hangs.
 const LIMIT: Duration = Duration::from_secs(1500);
@@ -91,8 +91,9 @@ fn problems(report: &Value) -> Vec<String> {
 
 fn assert_healthy(machine: &mut Machine) -> Value {
     let (code, report) = status(machine);
-    assert_eq!((code, problems(&report)), (0, vec![]));
-    assert_eq!(report["overall"], "healthy");
+    // A lone master has no node for the pods of its add-ons.
+    assert_eq!((code, problems(&report)), (8, vec![]));
+    assert!(is_healthy(&report), "{report:#}");
     report
 }
 

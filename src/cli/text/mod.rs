@@ -62,6 +62,7 @@ Exit codes:
   5  another run of appliance is changing this machine; nothing was changed
   6  other nodes have to follow first; the output says what to run there
   7  the machine differs from what it should be; nothing was changed
+  8  the node is healthy; the cluster around it is not, or not yet
 
 Where things are:
   /etc/kubernetes               certificates, kubeconfigs, audit policy
@@ -89,6 +90,7 @@ Examples:
   appliance install --role master --dry-run  # the same as appliance plan
   appliance install --config site.yaml       # settings from a file
   appliance install --set podCIDR=10.9.0.0/16 --metadata-source config-drive
+  appliance install --wait cluster=1800      # until pods run, for 30 minutes
   # prepare the system of an image that is mounted at /mnt
   appliance install --root /mnt --role master --set address=192.168.1.102
 
@@ -108,6 +110,9 @@ Settings:";
 const INSTALL_END: &str = "\
 Files can also have inventory, roleRules, hosts, ca, join and workloads:
 `appliance config example` explains them.
+
+Exit codes: 0 what was waited for is healthy; 3 the node is not; 8 the node is,
+and the cluster is not yet (`--wait cluster`).
 
 More: appliance help install";
 
@@ -261,9 +266,14 @@ More: appliance help deploying";
 pub const STATUS: &str = "\
 Examples:
   appliance status
-  appliance status -o json | jq .overall
+  appliance status --all           # every service, image and certificate
+  appliance status --watch         # until Ctrl-C
+  appliance status -o json | jq -r .verdict.words
+  appliance status -o json | jq '.verdict.cluster.lacks'
 
-Exit codes: 0 healthy, 3 not healthy, 4 not installed.
+Exit codes: 0 the node is healthy and the cluster is ready; 3 the node is not
+healthy; 4 this machine is not a node; 8 the node is healthy, and the cluster is
+not ready, or not yet.
 
 More: appliance help install";
 

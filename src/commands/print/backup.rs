@@ -59,6 +59,15 @@ pub fn manifest(manifest: &Manifest) {
     print_table(&rows);
 }
 
+/// How old the last backup is, in a few words.
+pub fn last(report: &BackupReport) -> String {
+    match (&report.problem, &report.last) {
+        (Some(_), _) => "too old: see below".to_owned(),
+        (None, Some(last)) => format!("{}, {}", moment(last.created), last.place),
+        (None, None) => "none yet; the timer makes the first one within an hour".to_owned(),
+    }
+}
+
 /// Prints how old the last backup is.
 pub fn status(report: &BackupReport) {
     match (&report.problem, &report.last) {

@@ -33,6 +33,11 @@ impl Table {
         self.rows.push(texts.collect());
     }
 
+    /// Whether it has no rows.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
     /// The lines of the table.
     ///
     /// Columns are at least as wide as their longest words. If there is no room for that, single rows go on below:

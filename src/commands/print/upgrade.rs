@@ -3,12 +3,11 @@
 use indicatif::HumanBytes;
 
 use super::plan::change;
-use super::{report_text, short};
+use super::report::{progress, summary};
+use super::short;
 use crate::commands::documents::{Applied, Pruned, RolledBack, Upgraded};
-use crate::join::rollout::{Progress, Stage, Standing};
 use crate::paths::CONFIG;
 use crate::sys::out::say;
-use crate::sys::progress::escaped;
 
 /// What an upgrade does, before the question.
 pub fn planned(upgrade: &Upgraded) {
@@ -47,7 +46,7 @@ fn meaning(restarts: &[String], notes: &[String]) {
 /// How the node is after an upgrade.
 pub fn done(upgrade: &Upgraded) {
     if let Some(report) = &upgrade.status {
-        report_text(report);
+        summary(report);
     }
     say!("The upgrade to {} is done.", upgrade.to.words());
     if let Some(cluster) = &upgrade.cluster {
@@ -81,7 +80,7 @@ pub fn settings(applied: &Applied) {
 /// How the node is with its new settings.
 pub fn applied(applied: &Applied) {
     if let Some(report) = &applied.status {
-        report_text(report);
+        summary(report);
     }
     say!("{} has the new settings.", applied.node);
     if let Some(former) = &applied.former {
@@ -110,7 +109,7 @@ pub fn back(rollback: &RolledBack) {
 /// How the node is after a rollback.
 pub fn went_back(rollback: &RolledBack) {
     if let Some(report) = &rollback.status {
-        report_text(report);
+        summary(report);
     }
     say!("The node went back to {}.", rollback.former);
 }
@@ -131,28 +130,5 @@ pub fn pruned(pruned: &Pruned) {
     }
     for image in &pruned.images {
         say!("remove image {image}");
-    }
-}
-
-/// How far the upgrade of the cluster is.
-pub fn progress(progress: &Progress) {
-    let to = progress.to.words();
-    let rest = progress.nodes_at(&[Stage::Late, Stage::Granted, Stage::Begun]);
-    let standing = match progress.standing {
-        Standing::Done => "every node has it",
-        Standing::Running => "under way",
-        Standing::Paused => "paused; to go on: `appliance upgrade --cluster`",
-        Standing::Aborted => "aborted",
-    };
-    say!("Upgrade of the cluster to {to}: {standing}");
-    if !rest.is_empty() {
-        say!("  not done: {}", rest.join(", "));
-    }
-    for name in progress.nodes_at(&[Stage::Failed]) {
-        let said = progress
-            .nodes
-            .get(name)
-            .and_then(|node| node.said.as_deref());
-        say!("  failed: {name}: {}", escaped(said.unwrap_or_default()));
     }
 }

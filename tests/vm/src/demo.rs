@@ -175,8 +175,9 @@ fn second_boot(machine: &mut Machine) -> Result<()> {
 fn status(machine: &mut Machine) -> Result<()> {
     let output = machine.run(&["/usr/local/bin/appliance", "status"])?;
     println!("{}{}", output.stdout, output.stderr);
+    // After a boot, the pods may still start.
     ensure!(
-        output.code == 0,
+        matches!(output.code, 0 | 8),
         "appliance status exited with {}",
         output.code
     );

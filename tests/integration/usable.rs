@@ -1,0 +1,323 @@
+//! A node that is healthy, in a cluster that is not yet, or is: what `status` and `install` say, how they end, and what
+//! systemd hears. The node's own servers and the API server are a small program; what they answer is in files.
+
+use std::path::Path;
+use std::process::Output;
+
+use serde_json::{Value, json};
+
+use crate::harness::{document, said};
+use crate::living::Living;
+
+/// The address of the API server.
+const MASTER: &str = "192.168.1.50";
+
+/// Answers at the health endpoints of a worker and as its API server, which has the node in `/run/node.json`. Writes a line
+/// to a pipe when it listens.
+const SERVERS: &str = r#"
+import http.server, os, sys, threading
+
+root, master, listening = sys.argv[1:]
+
+class Answers(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        node = root + "/run/node.json"
+        is_known = "/nodes/" not in self.path or os.path.exists(node)
+        body = open(node, "rb").read() if "/nodes/" in self.path and is_known else b"ok"
+        self.send_response(200 if is_known else 404)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+for place in [("127.0.0.1", 9099), ("127.0.0.1", 10248), ("127.0.0.1", 10256), (master, 8080)]:
+    server = http.server.ThreadingHTTPServer(place, Answers)
+    threading.Thread(target=server.serve_forever).start()
+open(listening, "w").write("yes\n")
+"#;
+
+/// Begins each script: the network, the servers, and words for what changes.
+const BEGIN: &str = r#"
+ip link set lo up
+ip address add "$1/32" dev lo
+ip link add ens3 type veth peer name wire
+ip link set wire up
+ip link set ens3 up
+ip address add 192.168.1.102/24 dev ens3
+rm -f "$root/run/listening" "$root/run/lines"
+mkfifo "$root/run/listening" "$root/run/lines"
+python3 "$root/run/servers.py" "$root" "$1" "$root/run/listening" &
+read -r _ <"$root/run/listening"
+becomes() {
+    cp "$root/run/$1.json" "$root/run/new.json"
+    mv "$root/run/new.json" "$root/run/node.json"
+}
+# Reads lines until one contains these words.
+until_says() {
+    while read -r line; do
+        echo "$line"
+        case $line in *"$1"*) return 0 ;; esac
+    done
+    echo "it never said: $1"
+    exit 99
+}
+install() {
+    appliance install --metadata-dir /config-drive --profile simple --role worker --set master="$master" "$@"
+}
+master=$1
+"#;
+
+fn node(ready: &str) -> String {
+    let condition = json!({
+        "type": "Ready", "status": ready, "message": "cni config uninitialized",
+        "lastTransitionTime": "2026-11-30T10:00:00Z",
+    });
+    json!({
+        "metadata": {"name": "server02"}, "spec": {}, "status": {"conditions": [condition]},
+    })
+    .to_string()
+}
+
+/// A worker whose services run. Its cluster has a node with the name of each file.
+fn worker() -> Living {
+    let setting = format!("master={MASTER}");
+    let living = Living::new(&["--profile", "simple", "--role", "worker", "--set", &setting]);
+    living.machine.put("run/servers.py", SERVERS);
+    living.machine.put("run/Ready.json", &node("True"));
+    let now = time::OffsetDateTime::now_utc();
+    let now = now
+        .format(&time::format_description::well_known::Rfc3339)
+        .unwrap();
+    let new = node("False").replace("2026-11-30T10:00:00Z", &now);
+    living.machine.put("run/NotReady.json", &new);
+    living
+        .machine
+        .put("run/Lost.json", &node("Unknown").replace("2026-", "2025-"));
+    living
+}
+
+fn run(living: &Living, script: &str) -> Output {
+    living.script(&format!("{BEGIN}\n{script}"), &[MASTER])
+}
+
+fn text(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+/// The words of the verdict, in a document.
+fn words(output: &Output) -> String {
+    let report: Value = document(output);
+    report["verdict"]["words"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn status_tells_the_node_and_its_cluster_apart() {
+    let living = worker();
+    for (state, code, expected) in [
+        (
+            "",
+            8,
+            "node healthy; cluster not yet: node server02 not registered",
+        ),
+        (
+            "becomes NotReady",
+            8,
+            "node healthy; cluster not yet: node server02 NotReady (",
+        ),
+        (
+            "becomes Lost",
+            8,
+            "node healthy; cluster NOT ready: node server02 NotReady (",
+        ),
+        ("becomes Ready", 0, "node healthy; cluster ready"),
+    ] {
+        let output = run(&living, &format!("{state}\nappliance status -o json"));
+        assert_eq!(
+            output.status.code(),
+            Some(code),
+            "{state}: {}",
+            said(&output)
+        );
+        assert!(words(&output).starts_with(expected), "{}", words(&output));
+    }
+}
+
+#[test]
+fn a_healthy_node_is_ten_lines_and_what_is_wrong_is_shown() {
+    let living = worker();
+    let output = run(&living, "becomes Ready\nappliance status");
+    let shown = text(&output);
+    assert!(shown.lines().count() <= 10, "{shown}");
+    assert!(
+        shown.lines().all(|line| line.chars().count() <= 80),
+        "{shown}"
+    );
+    assert!(shown.contains("nodes         1 of 1 Ready\n"), "{shown}");
+    let last = shown.lines().last().unwrap();
+    assert_eq!(
+        last,
+        "worker server02, 192.168.1.102: node healthy; cluster ready"
+    );
+
+    living.machine.put("run/stopped/kubelet.service", "");
+    let output = run(&living, "becomes NotReady\nappliance status");
+    assert_eq!(output.status.code(), Some(3), "{}", said(&output));
+    let shown = text(&output);
+    for words in [
+        "see journalctl -u kubelet",
+        "cni config uninitialized",
+        "node NOT healthy: kubelet failed; cluster not yet: node server02 NotReady",
+    ] {
+        let flat = shown.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(flat.contains(words), "{words}: {shown}");
+    }
+    assert!(!shown.contains("kube-proxy"), "{shown}");
+    let all = text(&run(&living, "appliance status --all"));
+    assert!(all.contains("kube-proxy"), "{all}");
+}
+
+#[test]
+fn an_installation_ends_with_its_node_or_waits_for_the_cluster() {
+    let living = worker();
+    let output = run(&living, "becomes NotReady\ninstall --wait 60");
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    let flat = text(&output)
+        .split_whitespace()
+        .collect::<Vec<_>>()
+        .join(" ");
+    assert!(
+        flat.contains(
+            "worker server02, 192.168.1.102: node healthy; cluster not yet: node server02 NotReady"
+        ),
+        "{}",
+        said(&output)
+    );
+    assert!(
+        flat.ends_with("watch it: `appliance status --watch`"),
+        "{flat}"
+    );
+
+    let output = run(&living, "install --wait cluster=1");
+    assert_eq!(output.status.code(), Some(8), "{}", said(&output));
+
+    let output = run(
+        &living,
+        r#"
+        install --wait cluster=120 >"$root/run/lines" 2>&1 &
+        {
+            until_says "waiting for the cluster: node server02 NotReady"
+            becomes Ready
+            until_says "node healthy; cluster ready"
+        } <"$root/run/lines"
+        wait $!
+        "#,
+    );
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    assert!(
+        text(&output).contains("node healthy after "),
+        "{}",
+        said(&output)
+    );
+}
+
+/// Prints each message that systemd would hear.
+const SYSTEMD: &str = r#"
+import socket, sys
+heard = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+heard.bind(sys.argv[1])
+open(sys.argv[2], "w").write("yes\n")
+while True:
+    print(heard.recv(4096).decode(), flush=True)
+"#;
+
+#[test]
+fn systemd_hears_that_the_node_is_healthy_before_its_cluster_is() {
+    let living = worker();
+    living.machine.put("run/systemd.py", SYSTEMD);
+    let output = run(
+        &living,
+        r#"
+        becomes NotReady
+        export NOTIFY_SOCKET=/run/notify
+        python3 "$root/run/systemd.py" "$root/run/notify" "$root/run/listening" >"$root/run/lines" &
+        read -r _ <"$root/run/listening" &
+        exec 3<"$root/run/lines"
+        wait $!
+        install --wait cluster=120 &
+        until_says "READY=1" <&3
+        until_says "STATUS=node healthy after " <&3
+        becomes Ready
+        wait $!
+        "#,
+    );
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+}
+
+#[test]
+fn a_boot_that_fails_says_what_the_machine_is_and_what_to_do() {
+    let living = worker();
+    let output = run(
+        &living,
+        "export NOTIFY_SOCKET=/run/notify\ninstall --set mtu=none",
+    );
+    assert_eq!(output.status.code(), Some(2), "{}", said(&output));
+    let expected = "warning: worker server02, 192.168.1.102: it stays as it is: the installation failed; do what the error \
+                    says, then run `systemctl restart appliance-install.service`";
+    assert!(said(&output).contains(expected), "{}", said(&output));
+}
+
+#[test]
+fn on_a_pipe_a_watch_prints_what_changed_and_ends_with_the_last_state() {
+    let living = worker();
+    let script = |change: &str| {
+        format!(
+            r#"
+            becomes NotReady
+            # No function: the signal has to reach the program itself.
+            chroot "$root" /usr/local/bin/appliance status --watch >"$root/run/lines" &
+            watch=$!
+            exec 3<"$root/run/lines"
+            until_says "worker server02, 192.168.1.102: node healthy; cluster not yet" <&3
+            {change}
+            kill -INT "$watch"
+            wait "$watch"
+            "#
+        )
+    };
+    let output = run(&living, &script(""));
+    assert_eq!(output.status.code(), Some(8), "{}", said(&output));
+    let change = "becomes Ready\nuntil_says \"node healthy; cluster ready\" <&3";
+    let output = run(&living, &script(change));
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    assert_eq!(text(&output).lines().count(), 2, "{}", said(&output));
+}
+
+#[test]
+fn at_a_login_one_line_says_what_runs_and_nothing_hangs() {
+    let living = worker();
+    assert!(
+        Path::new("/usr/bin/timeout").exists(),
+        "Debian package coreutils"
+    );
+    let login = |before: &str| {
+        let script = format!(
+            "bind /usr/bin/timeout\n{before}\nchroot \"$root\" /bin/sh /etc/update-motd.d/60-appliance"
+        );
+        let output = living.script(&script, &[]);
+        assert!(output.status.success(), "{}", said(&output));
+        text(&output)
+    };
+    assert_eq!(living.machine.mode("etc/update-motd.d/60-appliance"), 0o755);
+    let whose = "Kubernetes node server02, worker at 192.168.1.102: ";
+    let fine = login("");
+    assert!(fine.starts_with(&format!("{whose}all ")), "{fine}");
+    assert_eq!(fine.lines().count(), 1, "{fine}");
+    let stopped = login(": >\"$root/run/stopped/kubelet.service\"");
+    let expected = "these services do not run: kubelet.service; see: appliance status";
+    assert_eq!(stopped.trim_end(), format!("{whose}{expected}"));
+    let hangs = login(": >\"$root/run/systemd-hangs\"");
+    let expected = "systemd does not answer; see: appliance status";
+    assert_eq!(hangs.trim_end(), format!("{whose}{expected}"));
+}
