@@ -55,6 +55,8 @@ pub const LOADING: Format = first("loading", paths::LOADING);
 pub const BROUGHT: Format = first("brought", paths::BROUGHT);
 /// The journal of a run.
 pub const RUN: Format = first("run", paths::RUN);
+/// The times of the steps of the last bring-up.
+pub const TIMELINE: Format = first("timeline", paths::TIMELINE);
 /// The last upgrade of a node.
 pub const UPGRADE: Format = first("upgrade", paths::UPGRADE);
 /// What became of add-ons.
@@ -112,6 +114,7 @@ pub const ALL: &[Format] = &[
     LOADING,
     BROUGHT,
     RUN,
+    TIMELINE,
     UPGRADE,
     NOTES,
     LAST_BACKUP,

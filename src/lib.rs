@@ -45,6 +45,7 @@ pub mod rotate;
 pub mod status;
 pub mod support;
 pub mod sys;
+pub mod timeline;
 pub mod topics;
 pub mod upgrade;
 pub mod user_data;

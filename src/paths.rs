@@ -195,6 +195,8 @@ pub const LOADING: &str = "/var/lib/appliance/loading.json";
 pub const BROUGHT: &str = "/var/lib/appliance/brought.json";
 /// The journal of the run that changes this machine.
 pub const RUN: &str = "/var/lib/appliance/run.json";
+/// When each step of the last bring-up began and ended.
+pub const TIMELINE: &str = "/var/lib/appliance/timeline.json";
 /// The record of the last upgrade.
 pub const UPGRADE: &str = "/var/lib/appliance/upgrade.json";
 /// What the last upgrade replaced: files, records and the program.

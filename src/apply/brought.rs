@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use anyhow::Result;
 
-use super::records::write_json;
+use super::records::{changing, write_json};
 use crate::clients::{kernel, netfilter};
 use crate::observe::records;
 use crate::paths::{self, BUNDLES, ETCD_ENVIRONMENT, PROGRAM};
@@ -85,6 +85,7 @@ fn present(root: &Root, directory: &str, files: &mut BTreeSet<String>) -> Result
 
 /// Notes that an image is loaded into docker, which did not have it.
 pub fn note_image(root: &Root, reference: &str) -> Result<()> {
+    let _alone = changing();
     let Some(mut record) = records::brought(root)? else {
         return Ok(());
     };

@@ -1,6 +1,7 @@
 //! Notes on this node what a run did ([`crate::records`]).
 
 use std::collections::BTreeSet;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::Result;
 use serde::Serialize;
@@ -10,6 +11,15 @@ use crate::paths;
 use crate::records::state::State;
 use crate::sys::change::Change;
 use crate::sys::root::Root;
+
+/// Held while a record is read and written again: steps that run at once change the same records. Other processes do not:
+/// this one has the lock of the machine.
+static CHANGING: Mutex<()> = Mutex::new(());
+
+/// Waits until no other step changes a record.
+pub(super) fn changing() -> MutexGuard<'static, ()> {
+    CHANGING.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Writes the state, unless it is the same already. Returns whether it wrote.
 pub fn write_state(root: &Root, state: &State) -> Result<bool> {
@@ -29,6 +39,7 @@ pub fn forget(root: &Root) -> Result<()> {
 
 /// Records that `service` was started with inputs of the digest `inputs`.
 pub fn note_started(root: &Root, service: &str, inputs: &str) -> Result<()> {
+    let _alone = changing();
     let mut all = started_with(root)?;
     all.insert(service.to_owned(), inputs.to_owned());
     write_json(root, paths::STARTED_WITH, &all)
@@ -47,6 +58,7 @@ pub fn forget_started<'a>(root: &Root, services: impl Iterator<Item = &'a str>) 
 
 /// Changes the list of the images that are being loaded.
 pub fn note_loading(root: &Root, change: impl FnOnce(&mut BTreeSet<String>) -> bool) -> Result<()> {
+    let _alone = changing();
     let mut loading = records::loading(root)?;
     if !change(&mut loading) {
         return Ok(());

@@ -119,7 +119,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::super::records::note_started;
     use super::*;
-    use crate::desired::RunningService;
+    use crate::desired::{ProgramOf, RunningService};
 
     /// A cut between the file and the restart: the next run has to restart it, too.
     #[test]
@@ -132,7 +132,9 @@ mod tests {
         let start = |name, restart| Step::Start {
             service: RunningService {
                 name,
+                program: ProgramOf::Machine,
                 needs_images: false,
+                image: None,
                 may_end: false,
                 files: Vec::new(),
                 inputs: "inputs".to_owned(),

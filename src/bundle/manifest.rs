@@ -14,6 +14,8 @@ use crate::nodespec::Role;
 
 /// The name of the manifest in a payload, and on a node.
 pub const FILE_NAME: &str = "manifest.json";
+/// The path of the directory of the bundle itself, among the paths of its files.
+pub const DIRECTORY: &str = "";
 /// The layout of payloads that this program reads and writes.
 pub const FORMAT: u32 = PAYLOAD.number;
 /// The limit for the size of a file, in bytes. It also prevents overflows of sums.

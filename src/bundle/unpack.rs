@@ -10,16 +10,23 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
 
 use anyhow::{Context, Result, bail, ensure};
+use rustix::fs::{FallocateFlags, fallocate};
+use rustix::io::Errno;
 use xz2::read::XzDecoder;
 use xz2::stream::Stream;
 
-use super::manifest::{Component, FILE_NAME, Pack, Part};
+use super::manifest::{Component, DIRECTORY, FILE_NAME, Pack, Part};
 use super::payload::Payload;
-use crate::sys::atomic::sync_directory;
+use crate::sys::atomic::{self, create_directory, sync_directory};
 use crate::sys::parallel;
 use crate::sys::progress::Progress;
 use crate::sys::stream::{Counting, Hashing};
 use crate::sys::temporary::{self, Directory};
+
+mod placed;
+
+use placed::Placing;
+pub use placed::Tell;
 
 /// The maximum memory of all decoders together, in bytes.
 pub const MEMORY_LIMIT: u64 = 160 * 1024 * 1024;
@@ -49,17 +56,58 @@ pub fn unpack(payload: &Payload, bundles: &Path, progress: &dyn Progress) -> Res
     publish(staging, bundles, payload.digest().as_str())
 }
 
+/// As [`unpack`], for a bundle that nothing uses yet: each file gets its final name as soon as it is whole, and `tell` its
+/// path. First, `tell` gets [`DIRECTORY`]. The table of contents comes last: without it, the bundle is not complete. A
+/// bundle that once was complete is replaced as a whole.
+pub fn unpack_in_place(
+    payload: &Payload,
+    bundles: &Path,
+    progress: &dyn Progress,
+    tell: &Tell<'_>,
+) -> Result<PathBuf> {
+    let target = bundles.join(payload.digest().as_str());
+    if target.join(FILE_NAME).exists() {
+        return unpack(payload, bundles, progress);
+    }
+    payload.check_whole()?;
+    create_directory(&target, 0o755)?;
+    tell(DIRECTORY);
+    let staging = temporary::directory_in(bundles)?;
+    create_all(payload, staging.path())?;
+    let placing = Placing::new(payload.manifest(), staging.path(), &target, tell)?;
+    unpack_packs(payload, staging.path(), progress, Some(&placing))?;
+    atomic::replace(&target.join(FILE_NAME), 0o644, |file| {
+        Ok(file.write_all(payload.manifest_text())?)
+    })?;
+    Ok(target)
+}
+
 /// Unpacks every file of the payload below the directory `dir`, which is empty, after every byte of the
 /// payload was checked.
 pub fn unpack_files(payload: &Payload, dir: &Path, progress: &dyn Progress) -> Result<()> {
     payload.check_whole()?;
+    create_all(payload, dir)?;
+    unpack_packs(payload, dir, progress, None)
+}
+
+fn create_all(payload: &Payload, dir: &Path) -> Result<()> {
     for component in &payload.manifest().components {
         create(component, dir).with_context(|| component.path.clone())?;
     }
+    Ok(())
+}
+
+fn unpack_packs(
+    payload: &Payload,
+    dir: &Path,
+    progress: &dyn Progress,
+    placing: Option<&Placing<'_>>,
+) -> Result<()> {
     let unpacker = Unpacker {
         payload,
         dir,
         progress,
+        placing,
         failed: AtomicBool::new(false),
         memory: Budget::default(),
     };
@@ -68,7 +116,8 @@ pub fn unpack_files(payload: &Payload, dir: &Path, progress: &dyn Progress) -> R
     results.into_iter().collect()
 }
 
-/// Creates the component's file with its final size, so that its parts can be written in any order.
+/// Creates the component's file with its final size, so that its parts can be written in any order. Where the file system
+/// can, it reserves the room: a full disk is noticed before anything is decompressed.
 fn create(component: &Component, dir: &Path) -> Result<()> {
     let path = dir.join(&component.path);
     fs::create_dir_all(path.parent().context("a path without a directory")?)?;
@@ -79,6 +128,13 @@ fn create(component: &Component, dir: &Path) -> Result<()> {
         .mode(mode)
         .open(path)?;
     file.set_permissions(Permissions::from_mode(mode))?;
+    if component.size > 0 {
+        match fallocate(&file, FallocateFlags::empty(), 0, component.size) {
+            // Not every file system can.
+            Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
     Ok(file.set_len(component.size)?)
 }
 
@@ -118,15 +174,16 @@ fn sync(dir: &Path) -> Result<()> {
 }
 
 /// The state that the unpacking threads share.
-struct Unpacker<'a> {
+struct Unpacker<'a, 'b> {
     payload: &'a Payload,
     dir: &'a Path,
     progress: &'a dyn Progress,
+    placing: Option<&'a Placing<'b>>,
     failed: AtomicBool,
     memory: Budget,
 }
 
-impl Unpacker<'_> {
+impl Unpacker<'_, '_> {
     /// Unpacks one pack, unless another has failed already.
     fn work(&self, pack: &Pack) -> Result<()> {
         let result = self.pack(pack).with_context(|| pack.name.clone());
@@ -155,6 +212,9 @@ impl Unpacker<'_> {
             }
             self.part(part, &mut decoder)
                 .with_context(|| part.path.clone())?;
+            if let Some(placing) = self.placing {
+                part.paths().try_for_each(|path| placing.has_part(path))?;
+            }
         }
         let mut rest = [0];
         ensure!(

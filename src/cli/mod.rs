@@ -33,8 +33,8 @@ pub use etcd::Etcd;
 pub use image::{Image, ImageBuild, ImageCheck, ImagePayload, ImagePrepare};
 pub use join::{Certs, Join, NewRole, NodeCommand, Serve, Token};
 pub use node::{
-    Config, Convert, Detect, Install, Kubeconfig, MetadataInputs, NodeInputs, Plan, Preflight,
-    Reset, ServeStatus, Status, Verify, Wait, Wanted,
+    Config, Convert, Detect, GraphForm, Install, Kubeconfig, MetadataInputs, NodeInputs, Plan,
+    Preflight, Reset, ServeStatus, Status, Timeline, Verify, Wait, Wanted,
 };
 pub use output::{Named, Output};
 pub use parse::{REMOVES, parse, removes, wants_json};
@@ -169,6 +169,12 @@ pub enum Command {
     /// and what docker, etcd, kubectl and the network show. Secrets are replaced, wherever they are.
     #[command(after_long_help = text::doctor::SUPPORT_BUNDLE)]
     SupportBundle(SupportBundle),
+    /// Show how long each step of the last bring-up took
+    ///
+    /// Draws a bar for each step of the last `install` that started services, and for the time until each service was
+    /// healthy. The critical path is marked: the steps that the others waited for.
+    #[command(after_long_help = text::TIMELINE)]
+    Timeline(Timeline),
     /// Compare this node with what was installed; change nothing
     ///
     /// Reads every byte of programs, files and this program, and looks at modes, owners, images, units,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 
 use super::{MOST_SECONDS, Trust, Waiting, seconds};
 use crate::metadata::Source;
@@ -267,6 +267,32 @@ pub struct Plan {
     /// Also show the content of files that do not exist yet
     #[arg(short = 'N', long)]
     pub new_files: bool,
+
+    /// Instead, print which steps need which others, as a graph for Graphviz or Mermaid
+    #[arg(long, value_enum, value_name = "FORM", num_args = 0..=1, default_missing_value = "dot",
+        require_equals = true, conflicts_with = "new_files")]
+    pub graph: Option<GraphForm>,
+}
+
+/// A language for graphs.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum GraphForm {
+    /// For Graphviz: `dot -Tsvg`
+    Dot,
+    /// For Markdown
+    Mermaid,
+}
+
+/// Arguments of `timeline`.
+#[derive(Args, Debug)]
+pub struct Timeline {
+    /// Write a picture (SVG) to this file
+    #[arg(short, long, value_name = "FILE")]
+    pub file: Option<PathBuf>,
+
+    /// The node whose disk is mounted at this directory
+    #[arg(long, value_name = "DIR", default_value = "/")]
+    pub root: PathBuf,
 }
 
 /// Where the status page is.

@@ -12,8 +12,9 @@ use crate::sys::waiting::awaited;
 
 /// How long the API server may take to come up: as long as `appliance install` waits for a node.
 const COMING_UP: Duration = Duration::from_secs(900);
-/// The longest pause between two attempts.
-const PAUSE: Duration = Duration::from_secs(5);
+/// The longest pause between two attempts. Nothing tells when an API server comes up, and kubelets wait for these objects.
+/// An attempt is a program that is started: on a small machine, that takes longer than the pause.
+const PAUSE: Duration = Duration::from_millis(500);
 
 fn kubectl(arguments: &[&str]) -> Command {
     let mut all = vec![

@@ -16,13 +16,13 @@ use crate::apply::{brought, leftovers};
 use crate::cli::{Install, NodeInputs, Output, Wait, Waiting};
 use crate::components::BOOT_UNIT;
 use crate::enroll::{self, Joining};
-use crate::install::{Machine, Request, prepare, settle_clock};
+use crate::install::{Machine, Request, prepare, settle_clock, until};
 use crate::nodespec::{Inputs, Profile, Refused};
 use crate::observe::records;
 use crate::observe::user::check_user;
 use crate::plan::Plan;
 use crate::records::run::{INSTALL, RENEW};
-use crate::status::{InstalledNode, Report, until};
+use crate::status::Report;
 use crate::sys::lock::{self, Lock, Patience};
 use crate::sys::notify;
 use crate::sys::process::System;
@@ -260,9 +260,7 @@ fn wait(machine: &Machine, wait: Wait) -> Result<Option<Report>> {
     if !machine.root.is_live() || wait.limit.is_zero() {
         return Ok(None);
     }
-    let state = machine.state();
-    let node = InstalledNode::of(&machine.root, machine.runner, &state)?;
-    until(&node, wait.goal, wait.limit).map(Some)
+    until(machine, wait.goal, wait.limit).map(Some)
 }
 
 fn document(machine: &Machine, plan: &Plan, report: Option<Report>) -> Installed {

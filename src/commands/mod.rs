@@ -60,6 +60,7 @@ mod serve_status;
 mod service_accounts;
 mod status;
 mod support;
+mod timeline;
 mod token;
 mod upgrade;
 mod user_data;
@@ -203,6 +204,7 @@ pub fn run(cli: Cli, required_key: Option<&str>) -> Result<Outcome> {
         Command::ServeStatus(arguments) => serve_status::run(&arguments),
         Command::Doctor(arguments) => doctor::run(&arguments, output),
         Command::SupportBundle(arguments) => support::run(&arguments, output),
+        Command::Timeline(arguments) => timeline::run(&arguments, output),
         Command::Verify(arguments) => verify::run(&arguments, output),
         Command::Check(arguments) => check::run(&arguments, output),
         Command::Token(command) => token::run(&command, output),

@@ -7,14 +7,17 @@ use super::inputs::request;
 use super::print::plan::NewFiles;
 use super::{Outcome, print};
 use crate::bundle::manifest::{Component, Kind};
-use crate::cli::{Output, Plan as Arguments, Wanted};
+use crate::cli::{GraphForm, Output, Plan as Arguments, Wanted};
 use crate::enroll::Joining;
 use crate::install::{self, Machine, prepare};
 use crate::paths::PROGRAM;
-use crate::plan::{Plan, Step};
+use crate::plan::{Form, Plan, Step};
 
 /// Shows what `install` would change.
 pub fn run(arguments: &Arguments, required_key: Option<&str>, output: Output) -> Result<Outcome> {
+    if let Some(form) = arguments.graph {
+        return graph(&arguments.wanted, required_key, output, form);
+    }
     let new_files = match arguments.new_files {
         true => NewFiles::Shown,
         false => NewFiles::Named,
@@ -29,14 +32,7 @@ pub fn show(
     output: Output,
     new_files: NewFiles,
 ) -> Result<Outcome> {
-    let machine = prepare(&request(wanted, required_key))?;
-    machine.warn_about_settings();
-    let ignored = &wanted.ignore.checks;
-    if !machine.is_node()? {
-        machine.preflight(ignored)?;
-    }
-    machine.check_installed(&wanted.change)?;
-    let planned = machine.fit_plan(&machine.identity(Joining::Pretended)?, ignored)?;
+    let (machine, planned) = planned(wanted, required_key)?;
     let document = document(&machine, &planned)?;
     print::result(output, &document, |document| {
         print::plan::planned(document, new_files);
@@ -45,6 +41,38 @@ pub fn show(
         true => Outcome::Differs,
         false => Outcome::Done,
     })
+}
+
+/// Prints which steps of the plan need which others.
+fn graph(
+    wanted: &Wanted,
+    required_key: Option<&str>,
+    output: Output,
+    form: GraphForm,
+) -> Result<Outcome> {
+    let (_, planned) = planned(wanted, required_key)?;
+    let form = match form {
+        GraphForm::Dot => Form::Dot,
+        GraphForm::Mermaid => Form::Mermaid,
+    };
+    print::text(&planned.plan.graph(form), output)?;
+    Ok(match planned.plan.is_empty() {
+        true => Outcome::Done,
+        false => Outcome::Differs,
+    })
+}
+
+/// The machine that is `wanted`, and what would change on it.
+fn planned(wanted: &Wanted, required_key: Option<&str>) -> Result<(Machine, install::Planned)> {
+    let machine = prepare(&request(wanted, required_key))?;
+    machine.warn_about_settings();
+    let ignored = &wanted.ignore.checks;
+    if !machine.is_node()? {
+        machine.preflight(ignored)?;
+    }
+    machine.check_installed(&wanted.change)?;
+    let planned = machine.fit_plan(&machine.identity(Joining::Pretended)?, ignored)?;
+    Ok((machine, planned))
 }
 
 /// The document of what is planned.

@@ -22,6 +22,7 @@ use crate::nodespec::Refused;
 use crate::rotate::{accounts, authority, secrets};
 use crate::status::Report;
 use crate::sys::out::say;
+use crate::timeline::Chart;
 use crate::verify;
 
 /// The result of a command.
@@ -45,6 +46,7 @@ const KNOWN: &[Known] = &[
     known::<Installed>("install"),
     known::<Planned>("install-dry-run"),
     known::<Planned>("plan"),
+    known::<Text>("plan-graph"),
     known::<Upgraded>("upgrade"),
     known::<Applied>("apply"),
     known::<RolledBack>("rollback"),
@@ -60,6 +62,7 @@ const KNOWN: &[Known] = &[
     known::<Report>("status"),
     known::<doctor::Diagnosis>("doctor"),
     known::<Supported>("support-bundle"),
+    known::<Chart>("timeline"),
     known::<verify::Report>("verify"),
     known::<Checks>("check"),
     known::<Benchmark>("check-cis"),

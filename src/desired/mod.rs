@@ -49,13 +49,32 @@ pub struct Link {
     pub purpose: Purpose,
 }
 
+/// Where the program of a service comes from: it has to be there before the service starts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ProgramOf {
+    /// The machine itself.
+    Machine,
+    /// This file of the bundle, a path below the bundle's directory.
+    File(String),
+    /// Several files of the bundle.
+    Bundle,
+    /// The image that it needs.
+    Image,
+    /// This program.
+    Appliance,
+}
+
 /// A service of the node, with a digest of all its inputs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RunningService {
     /// The unit's name without `.service`.
     pub name: &'static str,
-    /// Whether docker must have the images before it starts.
+    /// Where its program comes from.
+    pub program: ProgramOf,
+    /// Whether it runs containers.
     pub needs_images: bool,
+    /// The reference of the image that docker must have before it starts.
+    pub image: Option<String>,
     /// Whether it may end when it has nothing left to do.
     pub may_end: bool,
     /// The paths of its unit and of the files that it reads when it starts.
@@ -304,11 +323,31 @@ fn images(sources: &Sources<'_>) -> Vec<NodeImage> {
         .collect()
 }
 
+fn program_of(sources: &Sources<'_>, service: &Service) -> Result<ProgramOf> {
+    Ok(match service.runs {
+        Runs::Program(name) => {
+            ProgramOf::File(sources.manifest.require(Kind::Program, name)?.path.clone())
+        }
+        Runs::Image(_) => ProgramOf::Image,
+        Runs::Docker if sources.bundled_docker => ProgramOf::Bundle,
+        Runs::Docker => ProgramOf::Machine,
+        Runs::Appliance => ProgramOf::Appliance,
+    })
+}
+
 fn running_service(
     sources: &Sources<'_>,
     service: &Service,
     files: &[File],
 ) -> Result<RunningService> {
+    let image = match service.runs {
+        Runs::Image(name) => Some(name),
+        // Its first pod needs it, and an air-gapped node cannot pull it.
+        Runs::Program("kubelet") => Some("pause"),
+        _ => None,
+    };
+    let image = image.map(|name| sources.manifest.require(Kind::Image, name));
+    let image = image.transpose()?.and_then(|image| image.reference.clone());
     let units = service.units();
     let mut paths: Vec<String> = units.iter().map(|unit| paths::unit(unit)).collect();
     for name in service.certificates {
@@ -337,8 +376,9 @@ fn running_service(
     }
     Ok(RunningService {
         name: service.name,
-        // The kubelet's first pod needs the pause image, and an air-gapped node cannot pull it.
-        needs_images: matches!(service.runs, Runs::Image(_) | Runs::Program("kubelet")),
+        program: program_of(sources, service)?,
+        needs_images: image.is_some(),
+        image,
         may_end: service.unit == UnitKind::MayEnd,
         files: paths,
         inputs: hex::encode(hash.finalize()),

@@ -1,13 +1,15 @@
 //! The stages that make a machine a node, one after the other, over what the operator asks for.
 
 use std::cell::OnceCell;
+use std::panic::resume_unwind;
 use std::path::Path;
+use std::thread;
 use std::time::Duration;
 
 use anyhow::Result;
 use time::OffsetDateTime;
 
-use crate::apply::{Executor, brought, etcd, records as notes, written};
+use crate::apply::{Executor, Tell, brought, etcd, records as notes, written};
 use crate::bundle::manifest::Component;
 use crate::bundle::payload::Payload;
 use crate::bundle::{repack, unpack};
@@ -24,19 +26,25 @@ use crate::observe::user::check_user;
 use crate::observe::workloads::{self, Place};
 use crate::observe::writable;
 use crate::observe::{self, records, trace};
-use crate::paths::{BUNDLES, ETCD_MEMBER_DATA, PROGRAM, STATE};
+use crate::paths::{BUNDLES, CURRENT, ETCD_MEMBER_DATA, PROGRAM, STATE};
 use crate::plan::{Plan, Step};
 use crate::preflight::facts::Wanted;
 use crate::preflight::stays::{Field, node_stays};
 use crate::preflight::{DockerSource, Ignored, Level, judge, refuse};
 use crate::records::machine::Likeness;
+use crate::records::run::INSTALL;
 use crate::records::state::{Installed, State};
 use crate::records::written::Written;
+use crate::sys::parallel;
 use crate::sys::process::{Runner, System};
 use crate::sys::progress;
 use crate::sys::root::Root;
+use crate::sys::stopwatch::Stopwatch;
 
 mod clock;
+mod coming_up;
+
+pub use coming_up::until;
 
 /// The operator's request.
 #[derive(Clone)]
@@ -56,7 +64,7 @@ pub struct Machine {
     /// The system.
     pub root: Root,
     /// How to run programs.
-    pub runner: &'static dyn Runner,
+    pub runner: &'static (dyn Runner + Sync),
     /// The payload to install.
     pub payload: Payload,
     /// The settings of each place.
@@ -65,22 +73,39 @@ pub struct Machine {
     pub spec: NodeSpec,
     /// Set once it was found that it can be this node.
     fit: OnceCell<()>,
+    /// Runs since the preparation began.
+    watch: Stopwatch,
 }
 
 /// Finds the specification of the node and its payload. Waits for a clock that a time service may still correct.
 /// Writes nothing.
 pub fn prepare(request: &Request<'_>) -> Result<Machine> {
+    let watch = Stopwatch::start();
     let root = Root::open(request.root).map_err(Refused::because)?;
     check_user(&root)?;
     records::refuse_newer(&root)?;
     let payload = Payload::to_install(request.payload)?;
-    if !unpack::is_complete(&root.resolve(BUNDLES)?, &payload) {
-        // Before anything else: a changed payload changes what this run does. Of one that is unpacked already,
-        // nothing is read but its table of contents, which was checked.
-        payload.refuse_changed()?;
-    }
+    let is_unpacked = unpack::is_complete(&root.resolve(BUNDLES)?, &payload);
+    // Metadata may be slow to come, and many bytes slow to read.
+    let (checked, collected) = thread::scope(|scope| {
+        let check = || watch.time("check the appliance", || payload.refuse_changed());
+        // Of one that is unpacked already, nothing is read but its table of contents, which was checked.
+        let check = (!is_unpacked).then(|| thread::Builder::new().spawn_scoped(scope, check));
+        let collected = watch.time("read the settings and metadata", || {
+            collect(&request.typed, &root, Some(payload.manifest()))
+        });
+        let checked = match check {
+            None => Ok(()),
+            Some(Ok(thread)) => thread.join().unwrap_or_else(|panic| resume_unwind(panic)),
+            // The system gives no more threads.
+            Some(Err(_)) => payload.refuse_changed(),
+        };
+        (checked, collected)
+    });
+    // This error comes first: a changed payload changes what this run does.
+    checked?;
     payload.check_signatures(&request.keys)?;
-    let mut collected = collect(&request.typed, &root, Some(payload.manifest()))?;
+    let mut collected = collected?;
     settle_clock(&root, &mut collected.inputs, request.typed.patience);
     let spec = NodeSpec::resolve(&collected.inputs)?;
     Ok(Machine {
@@ -90,6 +115,7 @@ pub fn prepare(request: &Request<'_>) -> Result<Machine> {
         layers: collected.inputs.layers,
         spec,
         fit: OnceCell::new(),
+        watch,
     })
 }
 
@@ -133,7 +159,12 @@ impl Machine {
 
     /// Its keys and certificates.
     pub fn identity(&self, joining: Joining) -> Result<Identity> {
-        enroll::resolve(&self.context(), joining)
+        let what = match joining {
+            Joining::Now(_) => "keys and certificates",
+            Joining::Pretended => "look what would be joined",
+        };
+        self.watch
+            .time(what, || enroll::resolve(&self.context(), joining))
     }
 
     /// Refuses to make another node of an installed one, except in the fields `change`; new authorities for the data of
@@ -204,11 +235,14 @@ impl Machine {
         if self.fit.get().is_some() {
             return Ok(());
         }
-        let facts = observe::preflight::read(&observe::preflight::Subject {
-            root: &self.root,
-            runner: self.runner,
-            bundle: Some(self.bundle()?),
-            wanted: &Wanted::of(&self.spec),
+        let bundle = self.bundle()?;
+        let facts = self.watch.time("check the machine", || {
+            observe::preflight::read(&observe::preflight::Subject {
+                root: &self.root,
+                runner: self.runner,
+                bundle: Some(bundle),
+                wanted: &Wanted::of(&self.spec),
+            })
         })?;
         let judged = judge(&facts, ignored);
         refuse(&judged)?;
@@ -242,6 +276,10 @@ impl Machine {
 
     /// What it needs to become its node.
     pub fn plan(&self, identity: &Identity) -> Result<Planned> {
+        self.watch.time("make the plan", || self.planned(identity))
+    }
+
+    fn planned(&self, identity: &Identity) -> Result<Planned> {
         let spec = &self.spec_of(identity);
         let bundle = self.bundle()?;
         let source = docker_source(&self.root, Some(bundle.manifest))?;
@@ -391,24 +429,42 @@ impl Machine {
         if !plan.is_empty() {
             written::begin(&self.root, plan)?;
         }
-        let unpack = |bundles: &Path| {
-            let size = self.payload.manifest().unpacked_size();
+        let payload = &self.payload;
+        // An upgrade has an order of its own: nothing stops before all is there. Other runs have few steps.
+        let brings_up = self.root.is_live() && command == Some(INSTALL);
+        let in_place = brings_up && self.uses_no_other_bundle()?;
+        let unpack = |bundles: &Path, tell: &Tell<'_>| {
+            let size = payload.manifest().unpacked_size();
             let progress = progress::standard_error("unpack", size);
-            unpack::unpack(&self.payload, bundles, &*progress).map(drop)
+            match in_place {
+                true => unpack::unpack_in_place(payload, bundles, &*progress, tell).map(drop),
+                false => unpack::unpack(payload, bundles, &*progress).map(drop),
+            }
         };
         Executor {
             root: &self.root,
             runner: self.runner,
             docker,
             unpack: &unpack,
-            install_program: &|target| repack::install(&self.payload, target),
+            install_program: &|target| repack::install(payload, target),
             command,
+            at_once: match brings_up {
+                true => parallel::processors() + 1,
+                false => 1,
+            },
+            watch: brings_up.then_some(&self.watch),
         }
         .run(plan)?;
         match plan.is_empty() {
             true => Ok(()),
             false => written::settle(&self.root, plan),
         }
+    }
+
+    /// Whether the link to the bundle in use leads to that of the payload, or is not there yet.
+    fn uses_no_other_bundle(&self) -> Result<bool> {
+        let link = self.root.link(CURRENT)?;
+        Ok(link.is_none_or(|target| target == Path::new(self.payload.digest().as_str())))
     }
 
     /// Its state after the installation.

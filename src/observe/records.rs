@@ -19,6 +19,7 @@ use crate::records::machine::MachineRecord;
 use crate::records::restored::Restored;
 use crate::records::run::{ProcessId, Run};
 use crate::records::state::State;
+use crate::records::timeline::Timeline;
 use crate::records::upgrade::UpgradeRecord;
 use crate::records::written::Written;
 use crate::sys::root::Root;
@@ -109,6 +110,11 @@ pub fn restored(root: &Root) -> Result<Option<Restored>> {
 /// The journal of a run that has not completed; `None` if there is none.
 pub fn run(root: &Root) -> Result<Option<Run>> {
     json(root, &formats::RUN)
+}
+
+/// When the steps of the last bring-up began and ended; `None` if that was not recorded.
+pub fn timeline(root: &Root) -> Result<Option<Timeline>> {
+    json(root, &formats::TIMELINE)
 }
 
 /// The last upgrade; `None` if there was none, or if it was taken back.

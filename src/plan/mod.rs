@@ -3,7 +3,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::components;
 use crate::desired::{
     Content, Desired, Directory, EtcdMember, File, JoinToken, Link, Objects, Purpose,
     RunningService,
@@ -16,11 +15,17 @@ use crate::removal;
 
 mod block;
 mod diff;
+mod graph;
 mod kubelet;
+mod needs;
+mod services;
 mod shown;
 pub mod upgrade;
 
 pub use block::{part_of, with_part, without_part};
+pub use graph::Form;
+pub use needs::{Load, Need};
+use services::{lets_pods_in, services};
 pub use shown::NotShown;
 
 /// The name of the cluster's objects in the record of started services.
@@ -214,7 +219,10 @@ impl Plan {
             });
         }
         steps.extend(directories(desired, current));
-        steps.extend(desired.files.iter().flat_map(|file| write(file, current)));
+        let files = desired.files.iter().flat_map(|file| write(file, current));
+        let (network, files): (Vec<Step>, Vec<Step>) =
+            files.partition(|step| current.live.is_some() && lets_pods_in(step));
+        steps.extend(files);
         steps.extend(kubelet::pointed(desired, current));
         steps.extend(links(desired, current));
         let units_changed = steps.iter().any(changes_units);
@@ -233,7 +241,7 @@ impl Plan {
             steps.extend(kernel(desired, live));
             let member = desired.etcd.clone().filter(|_| !current.etcd_has_data);
             steps.extend(member.map(Step::PrepareEtcd));
-            steps.extend(services(desired, current, live, any_token));
+            steps.extend(services(desired, current, live, any_token, network));
         }
         Plan { steps }
     }
@@ -382,12 +390,6 @@ fn system(desired: &Desired, live: &Live) -> Vec<Step> {
     steps
 }
 
-fn objects(desired: &Desired, current: &Current, live: &Live) -> Option<Step> {
-    let objects = desired.objects.as_ref()?;
-    let given = current.started_with.get(OBJECTS) == Some(&objects.digest);
-    (!given || live.lacks_objects).then(|| Step::ApplyObjects(objects.clone()))
-}
-
 /// Modules come first: the settings of bridges exist only while `br_netfilter` is loaded.
 fn kernel(desired: &Desired, live: &Live) -> Vec<Step> {
     let modules = desired
@@ -406,68 +408,6 @@ fn kernel(desired: &Desired, live: &Live) -> Vec<Step> {
                 .cloned()
                 .map(|(key, value)| Step::SetSysctl { key, value }),
         )
-        .collect()
-}
-
-/// Services in their order. The cluster's objects, then the images come before the first service
-/// that needs images. While images load, kubelets already ask for their certificates. If the roles
-/// for that were still missing, the approver of v1.9 would try again only minutes later.
-fn services(desired: &Desired, current: &Current, live: &Live, any_token: bool) -> Vec<Step> {
-    let mut steps = Vec::new();
-    let mut before_images: Vec<Step> = objects(desired, current, live).into_iter().collect();
-    before_images.extend(images(desired, live));
-    for service in &desired.services {
-        if service.needs_images {
-            steps.append(&mut before_images);
-        }
-        let running = live.units.get(service.name) == Some(&UnitState::Running);
-        // Do not start it: it has nothing to do. If a boot has just started it, it ends itself.
-        if service.may_end && !any_token {
-            continue;
-        }
-        let is_pointed =
-            service.name == kubelet::KUBELET && kubelet::pointed(desired, current).is_some();
-        let as_desired = current.started_with.get(service.name) == Some(&service.inputs)
-            && !is_pointed
-            && !was_changed(service, desired, current);
-        if !(running && as_desired) {
-            steps.push(Step::Start {
-                service: service.clone(),
-                restart: running,
-            });
-            if running {
-                let beside = components::containers_beside(service.name).iter();
-                steps.extend(beside.copied().map(Step::EndContainers));
-            }
-        }
-    }
-    steps.append(&mut before_images);
-    steps
-}
-
-/// Whether someone changed a file of the service, which may have been started with it since.
-fn was_changed(service: &RunningService, desired: &Desired, current: &Current) -> bool {
-    let files = desired.files.iter();
-    let mut files = files.filter(|file| service.files.contains(&file.path));
-    files.any(|file| {
-        let before = current.files.get(&file.path);
-        before.is_some_and(|before| !has_content(before, file))
-    })
-}
-
-fn images(desired: &Desired, live: &Live) -> Vec<Step> {
-    let present = |image: &NodeImage| {
-        live.images
-            .as_ref()
-            .and_then(|images| images.get(&image.reference))
-            == Some(&image.id)
-    };
-    desired
-        .images
-        .iter()
-        .filter(|image| !present(image))
-        .cloned()
-        .map(Step::LoadImage)
         .collect()
 }
 

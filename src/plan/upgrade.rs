@@ -290,6 +290,7 @@ mod tests {
     use time::OffsetDateTime;
 
     use super::*;
+    use crate::desired::ProgramOf;
     use crate::records::state::State;
     use crate::records::upgrade::Stage;
 
@@ -378,7 +379,9 @@ mod tests {
             services: ["etcd", "kubelet"]
                 .map(|name| RunningService {
                     name,
+                    program: ProgramOf::Machine,
                     needs_images: false,
+                    image: None,
                     may_end: false,
                     files: vec![],
                     inputs: "old".to_owned(),
@@ -435,7 +438,9 @@ mod tests {
         let start = |name, restart| Step::Start {
             service: RunningService {
                 name,
+                program: ProgramOf::Machine,
                 needs_images: false,
+                image: None,
                 may_end: false,
                 files: vec![],
                 inputs: String::new(),

@@ -12,6 +12,7 @@ pub mod nodes;
 pub mod restored;
 pub mod run;
 pub mod state;
+pub mod timeline;
 pub mod tokens;
 pub mod upgrade;
 pub mod written;

@@ -4,6 +4,8 @@
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
+use super::timeline::Timeline;
+
 /// The command that installs a node.
 pub const INSTALL: &str = "install";
 /// The command that renews certificates, and continues every rotation of keys.
@@ -38,7 +40,8 @@ pub struct Run {
     /// When the step under way began.
     #[serde(with = "time::serde::rfc3339")]
     pub at: OffsetDateTime,
-    /// The number of the step under way, from 1. The steps before it are done.
+    /// The number of the first step under way, from 1. The steps before it are done, unless one of them failed and this
+    /// one does not need it.
     pub step: usize,
     /// How many steps there are.
     pub of: usize,
@@ -49,6 +52,9 @@ pub struct Run {
     /// The last copy of data and keys that a reset has made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub copy: Option<LastCopy>,
+    /// When its steps began and ended, if that is recorded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub times: Option<Timeline>,
 }
 
 /// The last copy of data and keys, before a reset removes them.
@@ -133,6 +139,7 @@ mod tests {
             what: "start etcd".to_owned(),
             process: None,
             copy: None,
+            times: None,
         }
     }
 

@@ -72,6 +72,7 @@ pub const RECORDS: &[&str] = &[
     paths::STATE,
     paths::WRITTEN_RECORD,
     paths::LOADING,
+    paths::TIMELINE,
     paths::UPGRADE,
     paths::LAST_BACKUP,
     paths::FAILED_BACKUP,

@@ -211,10 +211,12 @@ impl Reset {
             root: &self.root,
             runner: &SLOW,
             docker: &self.docker,
-            unpack: &|_| Err(anyhow!("a reset unpacks nothing")),
+            unpack: &|_, _| Err(anyhow!("a reset unpacks nothing")),
             install_program: &|_| Err(anyhow!("a reset installs nothing")),
             // Without a node, there is no place for a journal.
             command: found.is_node.then_some(self.wanted.command()),
+            at_once: 1,
+            watch: None,
         }
         .run(&Plan::of_removal(steps))
     }

@@ -39,15 +39,20 @@ impl fmt::Display for Goal {
 /// Waits until the node is healthy, for `limit` at most, and returns its last report. A report
 /// after `limit` contains the problems.
 pub fn until_healthy(node: &InstalledNode<'_>, limit: Duration) -> Result<Report> {
-    until(node, Goal::Node, limit)
+    until(node, Goal::Node, limit, &mut |_| ())
 }
 
 /// Waits until the goal is reached, for `limit` at most, and returns the last report. It tells systemd as soon as the node
-/// is healthy, and others what it waits for.
+/// is healthy, and others what it waits for. Each report is passed to `seen`.
 ///
 /// A node that was not Ready for a long time is not waited for, and neither are BGP sessions with other nodes: the report
 /// has them.
-pub fn until(node: &InstalledNode<'_>, goal: Goal, limit: Duration) -> Result<Report> {
+pub fn until(
+    node: &InstalledNode<'_>,
+    goal: Goal,
+    limit: Duration,
+    seen: &mut dyn FnMut(&Report),
+) -> Result<Report> {
     let start = Instant::now();
     let story = Arc::new(Mutex::new(Story::new(start, limit)));
     let told = story.clone();
@@ -56,6 +61,7 @@ pub fn until(node: &InstalledNode<'_>, goal: Goal, limit: Duration) -> Result<Re
         let began = Instant::now();
         let now = OffsetDateTime::now_utc();
         let report = node.report(now)?;
+        seen(&report);
         let is_over = start.elapsed() >= limit;
         if report.is_node_healthy() {
             notify::ready();

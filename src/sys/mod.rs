@@ -20,6 +20,7 @@ pub mod read;
 pub mod retry;
 pub mod root;
 pub mod scratch;
+pub mod stopwatch;
 pub mod stream;
 pub mod temporary;
 pub mod terminal;

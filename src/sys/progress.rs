@@ -3,12 +3,14 @@
 use std::io::{self, Write};
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use indicatif::{HumanBytes, MultiProgress, ProgressBar, ProgressStyle};
 
 use super::terminal::is_living;
 
+/// The pause between two changes of a line for work that goes on.
+const TICK: Duration = Duration::from_secs(1);
 /// The least time between two lines.
 const QUIET_MILLISECONDS: u64 = 2000;
 
@@ -78,6 +80,47 @@ impl Default for Living {
 }
 
 impl Drop for Living {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
+    }
+}
+
+/// A line at the end of a terminal for work that goes on, with the time since it began. It is gone when this is dropped.
+pub struct Running(ProgressBar);
+
+impl Running {
+    /// For work with this name; `None` if standard error is no terminal.
+    pub fn new(what: &str) -> Option<Running> {
+        let line = Running::with("{spinner} {wide_msg} {elapsed}")?;
+        line.set(what);
+        line.0.enable_steady_tick(TICK);
+        Some(line)
+    }
+
+    /// An empty line below all others, without a time; `None` if standard error is no terminal.
+    pub fn last() -> Option<Running> {
+        Running::with("  {wide_msg}")
+    }
+
+    fn with(form: &str) -> Option<Running> {
+        if !is_living(&io::stderr()) {
+            return None;
+        }
+        let line = BARS.add(ProgressBar::new_spinner());
+        // If the template is invalid, the default one is good enough.
+        if let Ok(style) = ProgressStyle::with_template(form) {
+            line.set_style(style);
+        }
+        Some(Running(line))
+    }
+
+    /// Shows this text instead of the one before.
+    pub fn set(&self, text: &str) {
+        self.0.set_message(escaped(text));
+    }
+}
+
+impl Drop for Running {
     fn drop(&mut self) {
         self.0.finish_and_clear();
     }

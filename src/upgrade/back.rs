@@ -12,7 +12,7 @@ use crate::bundle::manifest::Manifest;
 use crate::clients::docker::Docker;
 use crate::clients::systemd;
 use crate::components;
-use crate::desired::RunningService;
+use crate::desired::{ProgramOf, RunningService};
 use crate::formats;
 use crate::nodespec::Refused;
 use crate::observe::software::{docker_source, installed_manifest};
@@ -40,7 +40,7 @@ pub fn is_going_back(root: &Root) -> Result<bool> {
 /// A way back that was checked. Nothing is written yet.
 pub struct Rollback {
     root: Root,
-    runner: &'static dyn Runner,
+    runner: &'static (dyn Runner + Sync),
     docker: Docker,
     back: Back,
 }
@@ -50,7 +50,7 @@ impl Rollback {
     ///
     /// # Errors
     /// [`Refused`] if there was no upgrade and no change of settings, if the former bundle is gone, or if its etcd cannot read the data any more.
-    pub fn prepare(root: Root, runner: &'static dyn Runner) -> Result<Rollback> {
+    pub fn prepare(root: Root, runner: &'static (dyn Runner + Sync)) -> Result<Rollback> {
         let record = records::upgrade(&root)?.ok_or_else(|| {
             Refused::new(
                 "there is no upgrade to go back from on this machine, and no change of settings"
@@ -132,9 +132,11 @@ impl Rollback {
             root: &self.root,
             runner: self.runner,
             docker: &self.docker,
-            unpack: &|_| Ok(()),
+            unpack: &|_, _| Ok(()),
             install_program: &install,
             command: Some(ROLLBACK),
+            at_once: 1,
+            watch: None,
         }
         .run(plan)
     }
@@ -237,7 +239,10 @@ fn former_services(root: &Root, record: &UpgradeRecord) -> Result<Vec<RunningSer
     let running = services.filter_map(|service| {
         Some(RunningService {
             name: service.name,
+            // Its steps run one after the other.
+            program: ProgramOf::Machine,
             needs_images: false,
+            image: None,
             may_end: service.unit == components::UnitKind::MayEnd,
             files: Vec::new(),
             inputs: started.get(service.name)?.clone(),

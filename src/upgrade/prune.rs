@@ -40,7 +40,7 @@ pub struct OldImage {
 /// What goes. Nothing is removed yet.
 pub struct Prune {
     root: Root,
-    runner: &'static dyn Runner,
+    runner: &'static (dyn Runner + Sync),
     docker: Docker,
     /// The bundles that go.
     pub bundles: Vec<Old>,
@@ -52,7 +52,7 @@ pub struct Prune {
 
 impl Prune {
     /// Reads what can go. The bundle in use stays, and those of the last upgrade. Writes nothing.
-    pub fn prepare(root: Root, runner: &'static dyn Runner) -> Result<Prune> {
+    pub fn prepare(root: Root, runner: &'static (dyn Runner + Sync)) -> Result<Prune> {
         let state = records::state(&root)?.context("this machine is not a node")?;
         let mut kept: BTreeSet<String> = [state.digest.clone()].into();
         if let Some(record) = records::upgrade(&root)? {
@@ -122,9 +122,11 @@ impl Prune {
             root: &now.root,
             runner: now.runner,
             docker: &now.docker,
-            unpack: &|_| Ok(()),
+            unpack: &|_, _| Ok(()),
             install_program: &|_| Ok(()),
             command: Some(PRUNE),
+            at_once: 1,
+            watch: None,
         }
         .run(&now.plan())
     }

@@ -1,7 +1,7 @@
 //! What is applied to the cluster and what `appliance status` shows of it, with recorded answers of
 //! kubectl instead of a cluster.
 
-use std::cell::RefCell;
+use std::sync::Mutex;
 
 use anyhow::Result;
 use appliance::addons::Addon;
@@ -29,7 +29,7 @@ const NODES: &str = r#"{"items": [{"metadata": {"name": "server01"}, "spec": {},
 #[derive(Default)]
 struct Cluster {
     answers: Vec<(&'static str, i32, String)>,
-    ran: RefCell<Vec<String>>,
+    ran: Mutex<Vec<String>>,
     /// How many requests for each add-on come before it is available.
     delay: usize,
 }
@@ -44,7 +44,7 @@ impl Cluster {
     }
 
     fn applied(&self) -> Vec<String> {
-        let ran = self.ran.borrow();
+        let ran = self.ran.lock().unwrap();
         let files = ran.iter().filter_map(|line| line.split_once("apply -f "));
         files
             .map(|(_, path)| path.rsplit('/').next().unwrap().to_owned())
@@ -55,8 +55,14 @@ impl Cluster {
 impl Runner for Cluster {
     fn run(&self, command: &Command) -> Result<Output> {
         let line = command.to_string();
-        let seen = self.ran.borrow().iter().filter(|ran| **ran == line).count();
-        self.ran.borrow_mut().push(line.clone());
+        let seen = self
+            .ran
+            .lock()
+            .unwrap()
+            .iter()
+            .filter(|ran| **ran == line)
+            .count();
+        self.ran.lock().unwrap().push(line.clone());
         let fitting = self.answers.iter().find(|(part, ..)| line.contains(part));
         let (code, text) = match fitting {
             Some((_, code, text)) => (*code, text.clone()),
@@ -111,7 +117,7 @@ fn each_is_applied_once_and_after_what_it_needs_is_available() {
     };
     addons::settle(&root, &cluster).unwrap();
     assert_eq!(cluster.applied(), ["dns.yaml", "app.yaml"]);
-    let ran = cluster.ran.borrow();
+    let ran = cluster.ran.lock().unwrap();
     let place = |part: &str| ran.iter().position(|line| line.contains(part)).unwrap();
     let looks: Vec<usize> = (0..ran.len())
         .filter(|&i| ran[i].contains("get -f /etc/kubernetes/addons/dns.yaml"))
@@ -263,9 +269,9 @@ fn images_that_docker_lost_are_loaded_again_and_only_those() {
         .map(|image| (image.reference.clone(), image.id.clone()));
     let (lost, has) = all.partition(|(reference, _)| reference.contains("pause"));
     let docker = Lossy {
-        has: RefCell::new(has),
-        lost: RefCell::new(lost),
-        ran: RefCell::default(),
+        has: Mutex::new(has),
+        lost: Mutex::new(lost),
+        ran: Mutex::default(),
     };
     let ensure = |docker| images::ensure(&root, docker, &Docker::new("docker"), Patience::None);
     let other_run = Lock::take(&root, Patience::None).unwrap();
@@ -273,7 +279,7 @@ fn images_that_docker_lost_are_loaded_again_and_only_those() {
     assert!(busy.is::<Busy>(), "{busy:#}");
     drop(other_run);
     ensure(&docker).unwrap();
-    let ran = docker.ran.borrow();
+    let ran = docker.ran.lock().unwrap();
     let loads: Vec<&String> = ran
         .iter()
         .filter(|line| line.contains("load --input"))
@@ -290,12 +296,12 @@ fn a_look_at_the_images_asks_docker_once_and_locks_nothing() {
     let wanted = records::images(&root).unwrap();
     let docker = Whole {
         ids: wanted.iter().map(|image| image.id.clone()).collect(),
-        ran: RefCell::default(),
+        ran: Mutex::default(),
     };
     let _other_run = Lock::take(&root, Patience::None).unwrap();
     let found = images::ensure(&root, &docker, &Docker::new("docker"), Patience::None).unwrap();
     assert_eq!(found, format!("docker has all {} images", wanted.len()));
-    let ran = docker.ran.borrow();
+    let ran = docker.ran.lock().unwrap();
     let inspections = ran.iter().filter(|line| line.contains("inspect"));
     assert_eq!(inspections.count(), 1, "{ran:?}");
 }
@@ -303,12 +309,12 @@ fn a_look_at_the_images_asks_docker_once_and_locks_nothing() {
 /// A docker that has all images that it is asked for.
 struct Whole {
     ids: Vec<String>,
-    ran: RefCell<Vec<String>>,
+    ran: Mutex<Vec<String>>,
 }
 
 impl Runner for Whole {
     fn run(&self, command: &Command) -> Result<Output> {
-        self.ran.borrow_mut().push(command.to_string());
+        self.ran.lock().unwrap().push(command.to_string());
         Ok(Output {
             code: Some(0),
             stdout: self.ids.join("\n"),
@@ -319,23 +325,26 @@ impl Runner for Whole {
 
 /// A docker that has images, and lost others. It has all after it loaded one.
 struct Lossy {
-    has: RefCell<Vec<(String, String)>>,
-    lost: RefCell<Vec<(String, String)>>,
-    ran: RefCell<Vec<String>>,
+    has: Mutex<Vec<(String, String)>>,
+    lost: Mutex<Vec<(String, String)>>,
+    ran: Mutex<Vec<String>>,
 }
 
 impl Runner for Lossy {
     fn run(&self, command: &Command) -> Result<Output> {
         let line = command.to_string();
         if line.contains("load --input") {
-            self.has.borrow_mut().append(&mut self.lost.borrow_mut());
+            self.has
+                .lock()
+                .unwrap()
+                .append(&mut self.lost.lock().unwrap());
         }
-        let has = self.has.borrow();
+        let has = self.has.lock().unwrap();
         let image = has
             .iter()
             .find(|(reference, _)| line.ends_with(reference.as_str()));
         let is_inspection = line.contains("inspect");
-        self.ran.borrow_mut().push(line);
+        self.ran.lock().unwrap().push(line);
         Ok(Output {
             code: Some(i32::from(is_inspection && image.is_none())),
             stdout: image.map_or(String::new(), |(_, id)| id.clone()),

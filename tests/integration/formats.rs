@@ -46,6 +46,7 @@ const RECORDS: &[(Format, Read)] = &[
     (formats::RUN, |root| value(records::run(root))),
     (formats::UPGRADE, |root| value(records::upgrade(root))),
     (formats::NOTES, |root| value(addons::notes(root))),
+    (formats::TIMELINE, |root| value(records::timeline(root))),
     (formats::LAST_BACKUP, |root| value(records::backup(root))),
     (formats::FAILED_BACKUP, |root| {
         value(records::failed_backup(root))

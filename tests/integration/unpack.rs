@@ -2,10 +2,12 @@
 
 use std::fs;
 use std::io::Write;
+use std::sync::Mutex;
 
-use appliance::bundle::manifest::{FILE_NAME, Manifest, Part};
-use appliance::bundle::unpack::is_complete;
+use appliance::bundle::manifest::{DIRECTORY, FILE_NAME, Manifest, Part};
+use appliance::bundle::unpack::{is_complete, unpack_in_place};
 use appliance::digest::Sha256;
+use appliance::sys::progress::Silent;
 
 use crate::harness::{SmallDisk, program};
 use crate::workshop::{Workshop, names};
@@ -241,4 +243,64 @@ fn a_full_disk_leaves_nothing_behind() {
         error.contains("No space left on device") && error.contains("bin/"),
         "{error}"
     );
+}
+
+/// Every file is told when it is in its place, and has its content by then; the table of contents is last.
+#[test]
+fn a_bundle_that_nothing_uses_gets_its_files_one_by_one() {
+    let workshop = Workshop::packed();
+    let payload = workshop.payload();
+    let bundles = workshop.path("opt");
+    fs::create_dir_all(&bundles).unwrap();
+    let dir = bundles.join(payload.digest().as_str());
+    let told = Mutex::new(Vec::new());
+    let tell = |path: &str| {
+        let is_directory = path == DIRECTORY;
+        let components = &payload.manifest().components;
+        let component = components.iter().find(|component| component.path == path);
+        let found = dir.join(path).metadata().unwrap();
+        assert_eq!(found.is_dir(), is_directory, "{path}");
+        if let Some(component) = component {
+            let content = fs::read(dir.join(path)).unwrap();
+            assert_eq!(Sha256::of(&content), component.sha256, "{path}");
+        }
+        assert!(!is_complete(&bundles, &payload), "{path}");
+        told.lock().unwrap().push(path.to_owned());
+    };
+    let unpacked = unpack_in_place(&payload, &bundles, &Silent, &tell).unwrap();
+    assert_eq!(unpacked, dir);
+    assert!(is_complete(&bundles, &payload));
+    assert_eq!(names(&bundles), [payload.digest().as_str()]);
+    let mut told = told.into_inner().unwrap();
+    assert_eq!(told.remove(0), DIRECTORY);
+    told.sort();
+    let components = payload.manifest().components.iter();
+    let mut expected: Vec<&str> = components
+        .map(|component| component.path.as_str())
+        .collect();
+    expected.sort_unstable();
+    assert_eq!(told, expected);
+}
+
+/// What a cut run left has no table of contents: the next run gives it all that is missing. A bundle that was complete is
+/// replaced as a whole.
+#[test]
+fn a_bundle_whose_unpacking_was_cut_is_completed() {
+    let workshop = Workshop::packed();
+    let payload = workshop.payload();
+    let bundles = workshop.path("opt");
+    let dir = bundles.join(payload.digest().as_str());
+    fs::create_dir_all(dir.join("bin")).unwrap();
+    fs::write(dir.join("bin/etcd"), "a part").unwrap();
+    let told = Mutex::new(0);
+    let tell = |_: &str| *told.lock().unwrap() += 1;
+    unpack_in_place(&payload, &bundles, &Silent, &tell).unwrap();
+    assert!(is_complete(&bundles, &payload));
+    let etcd = workshop.get("components/etcd");
+    assert_eq!(fs::read(dir.join("bin/etcd")).unwrap(), etcd);
+    let before = *told.lock().unwrap();
+    fs::write(dir.join("bin/etcd"), "damaged").unwrap();
+    unpack_in_place(&payload, &bundles, &Silent, &tell).unwrap();
+    assert_eq!(fs::read(dir.join("bin/etcd")).unwrap(), etcd);
+    assert_eq!(*told.lock().unwrap(), before);
 }

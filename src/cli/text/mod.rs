@@ -122,6 +122,8 @@ Examples:
   # all of it, also the content of files that do not exist yet
   appliance plan --role master --new-files
   appliance plan -o json | jq -r '.units[] | select(.restart) | .name'
+  # which steps need which others
+  appliance plan --role master --graph > plan.dot
   # the system of an image that is mounted at /mnt
   appliance plan --root /mnt --role master --set address=192.168.1.102
 
@@ -276,6 +278,18 @@ healthy; 4 this machine is not a node; 8 the node is healthy, and the cluster is
 not ready, or not yet.
 
 More: appliance help install";
+
+pub const TIMELINE: &str = "\
+Examples:
+  appliance timeline
+  appliance timeline --file bring-up.svg
+  # the slowest steps
+  appliance timeline -o json |
+    jq -r '.rows | map(select(.end)) | sort_by(.begin - .end)[:5][].what'
+
+Exit codes: 0 done; 4 no bring-up is recorded here.
+
+More: appliance help timeline";
 
 pub const CHECK: &str = "\
 Examples:

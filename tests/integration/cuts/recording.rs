@@ -87,7 +87,9 @@ impl Player<'_> {
                 self.synced.clear();
             }
             "fcntl" | "flock" | "execve" | "clone3" | "clone" => {}
-            "fsync" | "fdatasync" | "ftruncate" | "fchmod" | "fchown" => self.of_descriptor(call),
+            "fsync" | "fdatasync" | "ftruncate" | "fallocate" | "fchmod" | "fchown" => {
+                self.of_descriptor(call)
+            }
             _ => self.of_path(call),
         }
     }
@@ -210,6 +212,7 @@ impl Player<'_> {
         let value = |index| call.value(index);
         self.disk.carry_out(match call.name.as_str() {
             "ftruncate" => Operation::Size(inode, value(1).try_into().unwrap()),
+            "fallocate" => Operation::Size(inode, (value(2) + value(3)).try_into().unwrap()),
             "fchmod" => Operation::Mode(inode, value(1).try_into().unwrap()),
             "fchown" => {
                 let id = |index| u32::try_from(value(index)).unwrap();

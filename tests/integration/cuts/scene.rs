@@ -6,6 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use appliance::paths::TIMELINE;
 use nix::sys::stat::{major, minor};
 
 use super::disk::Disk;
@@ -220,6 +221,8 @@ impl Known {
 
 fn seen(scene: &Scene, place: &Place) -> Tree {
     let mut tree = place.tree();
+    // The times of a repetition are others, and of fewer steps.
+    tree.retain(|path, _| !path.ends_with(TIMELINE.trim_start_matches('/')));
     if let Some(ignored) = scene.ignored {
         tree.retain(|path, _| !path.starts_with(ignored));
     }

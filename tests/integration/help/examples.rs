@@ -40,6 +40,7 @@ const ONLY_PARSED: &[(&str, &str)] = &[
     ("appliance serve-status", "serves until it is stopped"),
     ("appliance doctor ", "a node"),
     ("appliance support-bundle", "a node"),
+    ("appliance timeline", "a node"),
     ("appliance verify", "a node"),
     ("appliance check", "a cluster"),
     (

@@ -20,6 +20,7 @@ pub const PURE: &[&str] = &[
     "records",
     "removal",
     "render",
+    "timeline",
     "user_data",
     "workloads",
 ];

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use appliance_cloud::server::{Answer, Server};
+use serde_json::json;
 
 use super::{Documents, appliance};
 use crate::fetch;
@@ -62,9 +63,25 @@ fn removed(documents: &mut Documents) {
     documents.add("preflight", &preflight(&machine, "worker", &["-o", "json"]));
     let mut plan = machine.command("plan", &payload(), &["-o", "json"]);
     documents.add("plan", &plan.output().unwrap());
+    let mut graph = machine.command("plan", &payload(), &["--graph", "-o", "json"]);
+    documents.add("plan-graph", &graph.output().unwrap());
     machine.installed(&[]);
+    let bring_up = json!({
+        "command": "install",
+        "begun": "2026-11-30T12:00:00Z",
+        "spans": [
+            {"what": "check the machine", "part": "before", "at": "2026-11-30T12:00:00Z", "begin": 0, "end": 900},
+            {"what": "start etcd", "part": "step", "step": 1, "at": "2026-11-30T12:00:01Z", "begin": 900, "end": 1000},
+            {"what": "etcd", "part": "healthy", "needs": [1], "at": "2026-11-30T12:00:01Z", "begin": 1000, "end": null},
+        ],
+    });
+    machine.put("var/lib/appliance/timeline.json", &bring_up.to_string());
     let root = machine.root();
     let root = root.to_str().unwrap();
+    documents.add(
+        "timeline",
+        &appliance(&["timeline", "--root", root, "-o", "json"]),
+    );
     documents.add(
         "reset",
         &appliance(&["reset", "--root", root, "--yes", "-o", "json"]),
