@@ -30,6 +30,9 @@ NEWER ?=
 BUNDLE_FROM ?=
 # `first-use` accepts the first download of an artifact without a published checksum.
 TRUST ?=
+# The families that `make bench` measures, and a directory of other components to pack and unpack.
+ONLY ?=
+PROGRAMS ?=
 # HOST=URL HOST=URL: where to download instead.
 MIRRORS ?=
 # How to build the program: `release` makes it small and takes long. The demonstration and the tests build
@@ -355,8 +358,9 @@ e2e-image: tools chosen ## Build a golden image and boot a cluster of three VMs 
 	APPLIANCE=$(abspath $(OUT)/appliance) cargo test --locked --test integration golden::vm::three -- --ignored --nocapture
 
 .PHONY: bench
-bench: tools appliance ## Print measurements, one `name value` per line; PROGRAMS is a directory of programs to pack
-	$(WITH_TOOLS) tests/bench.sh $(BUILDER) $(OUT)/appliance $(PROGRAMS)
+bench: tools vm-image harness appliance ## Measure, and compare with the goals. ONLY='FAMILY …', PROGRAMS=DIR with other components (bench/README.md)
+	@COMPONENTS=$(abspath $(PROGRAMS_DIR)) BUNDLE_DIR=$(abspath $(BUNDLE_DIR)) ONLY='$(ONLY)' PROGRAMS='$(PROGRAMS)' \
+		$(WITH_TOOLS) bench/run.sh $(BUILDER) $(OUT)/appliance $(VM)
 
 .PHONY: clean
 clean: ## Remove built files, and switch off the demonstration's VM; cached VM images stay in out/vm

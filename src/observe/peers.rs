@@ -110,6 +110,7 @@ impl Calico {
                 },
             ))
         });
+        let names = self.names();
         let for_own = |peer: &&ConfiguredPeer| peer.node.as_deref().is_none_or(|n| n == own.name);
         let configured = self.configured.iter().filter(for_own).map(|peer| {
             let address = peer.address.to_string();
@@ -118,7 +119,7 @@ impl Calico {
             } else {
                 GLOBAL
             };
-            let node = self.name_of(&address);
+            let node = names.get(&address).map(ToString::to_string);
             (address, Wanted { kind, node })
         });
         let mut wanted: BTreeMap<String, Wanted> = configured.chain(others).collect();
@@ -126,10 +127,12 @@ impl Calico {
         wanted
     }
 
-    /// The name of the node with this address.
-    fn name_of(&self, address: &str) -> Option<String> {
-        let has = |node: &&Node| node.address.is_some_and(|own| own.to_string() == address);
-        self.nodes.iter().find(has)?.name.clone()
+    /// The names of the nodes by address.
+    fn names(&self) -> BTreeMap<String, &str> {
+        let nodes = self.nodes.iter();
+        nodes
+            .filter_map(|node| Some((node.address?.to_string(), node.name.as_deref()?)))
+            .collect()
     }
 }
 
@@ -141,10 +144,11 @@ fn judge(
     own: Own<'_>,
 ) -> Vec<PeerReport> {
     let mut wanted = calico.map(|calico| calico.wanted(own)).unwrap_or_default();
+    let names = calico.map(Calico::names).unwrap_or_default();
     let mut reports = Vec::new();
     for peer in bird.into_iter().flatten().flat_map(|bird| &bird.peers) {
         let wanted = wanted.remove(&peer.address);
-        let node = calico.and_then(|calico| calico.name_of(&peer.address));
+        let node = names.get(&peer.address).map(ToString::to_string);
         let is_unwanted = calico.is_some() && wanted.is_none();
         let problem = is_down(peer, bird).then(|| {
             if is_unwanted {

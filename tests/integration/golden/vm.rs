@@ -71,22 +71,22 @@ impl Bench {
         self.base.golden(&disk).unwrap()
     }
 
-    /// The [`seconds`] of a server's first boot with a config drive.
-    fn first_boot(
-        &self,
-        name: &str,
-        image: &Image,
-        server: &ConfigDrive,
-        unpacks: bool,
-    ) -> (u64, u64) {
+    /// The [`seconds`] of the first boot of a master with this user-data, which has a config drive if it is a VM.
+    fn first_boot(&self, name: &str, image: &Image, user_data: &str, unpacks: bool) -> (f64, f64) {
+        let mut server = ConfigDrive::master(user_data);
+        let network = container::are_wanted().then(|| {
+            server.addressing = Addressing::Dhcp;
+            Network::create(&[&server]).unwrap()
+        });
+        let port = network.as_ref().map(|net| net.plug(&server).unwrap());
         let mut machine = self.boot(
             name,
             &MachineSpec {
                 image,
-                server,
+                server: &server,
                 clock: Clock::OfTheWall,
-                has_config_drive: true,
-                port: None,
+                has_config_drive: network.is_none(),
+                port: port.as_ref(),
                 appliance: &self.appliance,
                 beside: None,
                 keep: None,
@@ -119,7 +119,7 @@ fn assert_healthy(machine: &mut Machine) {
 
 /// The seconds from the start of the kernel until the node was healthy, and until the unit started,
 /// from systemd's own record.
-fn seconds(machine: &mut Machine) -> (u64, u64) {
+fn seconds(machine: &mut Machine) -> (f64, f64) {
     // The kernel of a container runs for longer than the container.
     let begin = "systemctl show --property=UserspaceTimestampMonotonic";
     let shown = machine
@@ -128,18 +128,19 @@ fn seconds(machine: &mut Machine) -> (u64, u64) {
              --property=ActiveEnterTimestampMonotonic appliance-install; {begin}"
         ))
         .unwrap();
-    let microseconds = |key: &str| -> u64 {
+    let time = |key: &str| -> f64 {
         let line = shown
             .lines()
             .find_map(|line| line.strip_prefix(key))
             .unwrap();
-        line.trim_start_matches('=').parse::<u64>().unwrap() / 1_000_000
+        let microseconds: f64 = line.trim_start_matches('=').parse().unwrap();
+        microseconds / 1e6
     };
     let begin = match container::are_wanted() {
-        true => microseconds("UserspaceTimestampMonotonic"),
-        false => 0,
+        true => time("UserspaceTimestampMonotonic"),
+        false => 0.0,
     };
-    let since = |key| microseconds(key) - begin;
+    let since = |key| time(key) - begin;
     let start = since("ExecMainStartTimestampMonotonic");
     (since("ActiveEnterTimestampMonotonic"), start)
 }
@@ -178,23 +179,24 @@ fn a_golden_image_boots_into_a_node_though_cloud_init_missed_the_metadata() {
 #[ignore = "boots virtual machines; make test-image runs it"]
 fn a_golden_image_and_a_plain_one_side_by_side() {
     let bench = Bench::new();
-    let golden = bench.first_boot("baked", &bench.golden(), &ConfigDrive::master(""), false);
-    let user_data = drive::user_data(&appliance(), drive::DEFAULTS).unwrap();
-    let plain = bench.first_boot(
-        "carried",
-        &bench.base,
-        &ConfigDrive::master(&user_data),
-        true,
-    );
+    let settings = on_machines(format!("  {}", drive::DEFAULTS));
+    let user_data = format!("#cloud-config\nappliance:\n{settings}");
+    let golden = bench.first_boot("baked", &bench.golden(), &user_data, false);
+    let settings = on_machines(drive::DEFAULTS.to_owned());
+    let user_data = drive::user_data(&appliance(), &settings).unwrap();
+    let plain = bench.first_boot("carried", &bench.base, &user_data, true);
     println!("SECONDS FROM POWER-ON         GOLDEN  PLAIN");
     println!(
-        "the unit begins               {:>6}  {:>5}",
+        "the unit begins               {:>6.0}  {:>5.0}",
         golden.1, plain.1
     );
     println!(
-        "the node is healthy           {:>6}  {:>5}",
+        "the node is healthy           {:>6.0}  {:>5.0}",
         golden.0, plain.0
     );
+    println!("boot_to_ready_golden_s {:.1}", golden.0);
+    println!("boot_to_ready_plain_s {:.1}", plain.0);
+    println!("boot_to_ready_golden_ratio {:.3}", golden.0 / plain.0);
 }
 
 /// Like `make image TARGET=qemu`. The base has no boot loader, so QEMU gets the kernel as an
@@ -316,7 +318,7 @@ fn three_vms_cloned_from_a_golden_image_become_a_cluster() {
         println!("== {name}\n{said}");
         nothing_was_unpacked(machine, &said);
         ids.push(machine.shell("cat /etc/machine-id").unwrap());
-        println!("{name}: up {} s after power-on", seconds(machine).0);
+        println!("{name}: up {:.0} s after power-on", seconds(machine).0);
     }
     ids.sort();
     ids.dedup();

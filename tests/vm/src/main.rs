@@ -12,7 +12,7 @@ use anyhow::Result;
 use appliance_vm::choice::Choice;
 use appliance_vm::image::Image;
 use appliance_vm::standing::{REACH, Standing, Stopped};
-use appliance_vm::{keeper, shell};
+use appliance_vm::{keeper, qemu, shell};
 use clap::{Args, Parser, Subcommand};
 
 /// Boots the appliance in QEMU, with OpenStack metadata and without access to the internet.
@@ -26,6 +26,12 @@ struct Cli {
 enum Command {
     /// Make the base image from the distribution's packages, unless it is cached
     Image {
+        /// Directory of the images
+        #[arg(long, default_value = "out/vm")]
+        cache: PathBuf,
+    },
+    /// Print how VMs run here: `kvm`, or `emulated`
+    Accelerator {
         /// Directory of the images
         #[arg(long, default_value = "out/vm")]
         cache: PathBuf,
@@ -88,6 +94,17 @@ fn main() -> ExitCode {
 fn run(command: Command) -> Result<ExitCode> {
     match command {
         Command::Image { cache } => drop(Image::ensure(&cache)?),
+        Command::Accelerator { cache } => {
+            let image = Image::ensure(&cache)?;
+            println!(
+                "{}",
+                if qemu::has_kvm(&image) {
+                    "kvm"
+                } else {
+                    "emulated"
+                }
+            );
+        }
         Command::Demo(arguments) => demo::run(&arguments)?,
         Command::Choose(arguments) => choose::run(arguments)?,
         Command::Reach { choice } => println!(

@@ -153,11 +153,15 @@ fn add_sockets(command: &mut Command, dir: &Path, has_shell: bool) {
     }
 }
 
-/// KVM if a guest really runs with it, else software emulation. It is not enough that `/dev/kvm`
-/// can be opened.
-fn accelerator(image: &Image, clock: Clock) -> &'static [&'static str] {
+/// Whether a guest really runs with KVM. It is not enough that `/dev/kvm` can be opened.
+pub fn has_kvm(image: &Image) -> bool {
     static KVM_WORKS: OnceLock<bool> = OnceLock::new();
-    if *KVM_WORKS.get_or_init(|| kvm_works(image).unwrap_or(false)) {
+    *KVM_WORKS.get_or_init(|| kvm_works(image).unwrap_or(false))
+}
+
+/// KVM if it works, else software emulation.
+fn accelerator(image: &Image, clock: Clock) -> &'static [&'static str] {
+    if has_kvm(image) {
         &["-accel", "kvm", "-cpu", "host"]
     } else if clock == Clock::OfWork {
         // Two nanoseconds for each instruction.
