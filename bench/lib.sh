@@ -56,12 +56,13 @@ PYTHON
 # The tests of this project that measure something print `name value` lines among others.
 measured_by_test() {
     local log
-    log=$WORK/$1.log
+    log=$WORK/test.log
     cargo test --locked --test integration -- --ignored --nocapture --test-threads=1 "$1" >"$log" 2>&1 || {
         tail -n 40 "$log" >&2
         return 1
     }
-    grep -E '^[a-z][a-z0-9_]* [0-9.a-z]+$' "$log"
+    # The first line of a test comes behind its name.
+    sed -E -n -e 's/^test [^ ]+ \.\.\. //' -e '/^[a-z][a-z0-9_]* [0-9.a-z]+$/p' "$log"
 }
 
 # Decides whether the machines of a family are VMs or containers, and prints it: MACHINES says so, or whether KVM works.

@@ -25,7 +25,7 @@ set_up_docker() {
 }
 
 set_up_system() {
-    modprobe br_netfilter
+    [ -e /proc/sys/net/bridge ] || modprobe br_netfilter
     cat >/etc/sysctl.d/k8s.conf <<CONF
 net.ipv4.ip_forward = 1
 net.ipv4.conf.all.rp_filter = 1
@@ -194,20 +194,27 @@ WantedBy=multi-user.target
 UNIT
 }
 
-# A kubeconfig: file, user, and the arguments that say who the user is.
+# Writes a kubeconfig, which the tutorial's `kubectl config` commands also do: file, user, and who the user is.
 kubeconfig() {
-    local file=$1 user=$2
-    shift 2
-    kubectl config set-cluster kubernetes --certificate-authority="$ca/ca.pem" --embed-certs=true \
-        --server="https://$address:6443" --kubeconfig="$file"
-    kubectl config set-credentials "$user" "$@" --kubeconfig="$file"
-    kubectl config set-context default --cluster=kubernetes --user="$user" --kubeconfig="$file"
-    kubectl config use-context default --kubeconfig="$file"
+    cat >"$1" <<CONFIG
+apiVersion: v1
+kind: Config
+clusters:
+- name: kubernetes
+  cluster: {server: "https://$address:6443", certificate-authority: $ca/ca.pem}
+users:
+- name: $2
+  user: {$3}
+contexts:
+- name: default
+  context: {cluster: kubernetes, user: $2}
+current-context: default
+CONFIG
 }
 
 # With the certificate of that name.
 kubeconfig_of() {
-    kubeconfig "$1" "$2" --client-certificate="$ca/$2/$2.pem" --client-key="$ca/$2/$2-key.pem" --embed-certs=true
+    kubeconfig "$1" "$2" "client-certificate: $ca/$2/$2.pem, client-key: $ca/$2/$2-key.pem"
 }
 
 set_up_kubectl() {
@@ -263,9 +270,15 @@ UNIT
 
 # The kubelet asks for its certificate, and a person lets it have one.
 start_kubelet() {
-    kubectl create clusterrolebinding kubelet-bootstrap --clusterrole=system:node-bootstrapper --user=kubelet-bootstrap
-    kubeconfig bootstrap.kubeconfig kubelet-bootstrap --token="$token"
-    mv bootstrap.kubeconfig /etc/kubernetes/
+    kubectl create -f - <<YAML
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRoleBinding
+metadata: {name: kubelet-bootstrap}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: system:node-bootstrapper}
+subjects:
+- {apiGroup: rbac.authorization.k8s.io, kind: User, name: kubelet-bootstrap}
+YAML
+    kubeconfig /etc/kubernetes/bootstrap.kubeconfig kubelet-bootstrap "token: $token"
     mkdir -p /var/lib/kubelet /etc/cni/net.d
     cat >/etc/cni/net.d/10-calico.conf <<JSON
 {"name": "calico-k8s-network", "cniVersion": "0.1.0", "type": "calico", "nodename": "$name", "log_level": "info",

@@ -19,8 +19,8 @@ use crate::vms::{APPLIANCE, Bed, Flavor, VOLUME, on_machines};
 
 /// Where the tutorial has the programs.
 const PROGRAMS: &str = "/home/openlab/bin";
-/// The tools of the tutorial that are no components. The stand-in of kubectl has no `kubectl config`.
-const TOOLS: [&str; 3] = ["cfssl", "cfssljson", "kubectl"];
+/// The tools of the tutorial that are no components.
+const TOOLS: [&str; 2] = ["cfssl", "cfssljson"];
 /// The scripts in `bench/`.
 const SCRIPTS: [&str; 2] = ["tutorial.sh", "healthy.sh"];
 /// Prints the milliseconds that a command takes, and its output if it fails.
@@ -64,10 +64,6 @@ fn files() -> tempfile::TempDir {
     }
     fs::write(dir.path().join("images"), images).unwrap();
     for name in TOOLS {
-        let own = dir.path().join(name);
-        if own.exists() {
-            fs::remove_file(own).unwrap();
-        }
         link(&tool(name), dir.path());
     }
     let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("bench");
@@ -89,7 +85,7 @@ fn fresh(bed: &mut Bed) {
     let prepare = format!(
         "cloud-init status --wait >/dev/null; mkdir -p {PROGRAMS} && cd {VOLUME} && cp -L $(ls | grep -v -e '\\.tar$' -e '^appliance$') {PROGRAMS}/ && \
          install -m 0755 appliance {APPLIANCE} && sync && \
-         systemctl is-active docker && ! test -e /etc/kubernetes"
+         systemctl start docker && ! test -e /etc/kubernetes"
     );
     bed.shell(name, &prepare);
 }

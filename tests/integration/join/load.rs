@@ -4,6 +4,7 @@
 //! `cargo test --test integration join::load -- --ignored --nocapture`
 
 use std::fs;
+use std::io::Read;
 use std::net::{Ipv4Addr, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -77,18 +78,16 @@ impl Master {
         let port = listeners.0.local_addr().unwrap().port();
         drop(listeners);
         let socket = dir.path().join("socket");
-        let signer = start(
+        let mut signer = start(
             &["sign", "--user", "root", "--root"],
             dir.path(),
             &socket,
             &[],
         );
-        while !socket.exists() {
-            thread::sleep(Duration::from_millis(20));
-        }
+        wait_for(&mut signer, || socket.exists());
         let authority = root.resolve(paths::CA_CERTIFICATE).unwrap();
         let listen = |port: u16| format!("{MASTER}:{port}");
-        let join = start(
+        let mut join = start(
             &["serve", "--listen"],
             Path::new(&listen(port)),
             &socket,
@@ -96,17 +95,16 @@ impl Master {
         );
         let more = [Path::new("--authority"), authority.as_path()];
         let own = listen(port + 1);
-        let renewals = start(
+        let mut renewals = start(
             &["serve-renewals", "--listen"],
             Path::new(&own),
             &socket,
             &more,
         );
-        for port in [port, port + 1] {
-            while TcpStream::connect((MASTER, port)).is_err() {
-                thread::sleep(Duration::from_millis(20));
-            }
-        }
+        wait_for(&mut join, || TcpStream::connect((MASTER, port)).is_ok());
+        wait_for(&mut renewals, || {
+            TcpStream::connect((MASTER, port + 1)).is_ok()
+        });
         Master {
             _dir: dir,
             port,
@@ -135,6 +133,22 @@ impl Master {
     }
 }
 
+/// Waits until a process that has just been started is ready.
+fn wait_for(process: &mut Child, is_ready: impl Fn() -> bool) {
+    while !is_ready() {
+        if let Some(status) = process.try_wait().unwrap() {
+            let mut said = String::new();
+            let stderr = process.stderr.as_mut().unwrap();
+            stderr.read_to_string(&mut said).unwrap();
+            panic!("the process ended ({status}): {said}");
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+    // It may write more than anyone reads.
+    let mut stderr = process.stderr.take().unwrap();
+    thread::spawn(move || std::io::copy(&mut stderr, &mut std::io::sink()));
+}
+
 fn start(arguments: &[&str], last: &Path, socket: &Path, more: &[&Path]) -> Child {
     let under_test = || env!("CARGO_BIN_EXE_appliance").to_owned();
     Command::new(std::env::var("APPLIANCE").unwrap_or_else(|_| under_test()))
@@ -144,7 +158,7 @@ fn start(arguments: &[&str], last: &Path, socket: &Path, more: &[&Path]) -> Chil
         .arg("--socket")
         .arg(socket)
         .args(more)
-        .stderr(Stdio::null())
+        .stderr(Stdio::piped())
         .spawn()
         .unwrap()
 }
@@ -174,7 +188,7 @@ fn put_files(root: &Root, made: &Pki, token: &Token) {
         api_server_addresses: vec![],
     };
     let names = serde_json::to_vec(&names).unwrap();
-    let files: [(String, &[u8]); 10] = [
+    let files: [(String, &[u8]); 11] = [
         (paths::CA_CERTIFICATE.to_owned(), authority),
         (paths::key("ca"), key),
         (paths::certificate("etcd-ca"), authority),
@@ -182,6 +196,7 @@ fn put_files(root: &Root, made: &Pki, token: &Token) {
         (paths::certificate("admin"), authority),
         (paths::key("admin"), key),
         (paths::SERVICE_ACCOUNT_PRIVATE.to_owned(), key),
+        (paths::SERVICE_ACCOUNT_PUBLIC.to_owned(), b""),
         (paths::TOKEN_FILE.to_owned(), b""),
         (paths::ENCRYPTION.to_owned(), b""),
         (paths::JOIN_NAMES.to_owned(), &names),
