@@ -120,17 +120,22 @@ component() {
     printf '[[component]]\nname = "%s"\nkind = "%s"\nversion = "-"\npath = "%s"\nfile = "%s"\n' "$@"
 }
 
-# A bundle whose large programs are those of Debian's packages, with the one image that a master needs.
+# The images that every bundle has.
+readonly IMAGES=(calico-node calico-kube-controllers kube-dns dnsmasq-nanny dns-sidecar dashboard pause)
+
+# A bundle whose large programs are those of Debian's packages. Its images are next to nothing.
 define_bundle() {
-    local pair program
+    local pair program image
     for pair in "${STAND_FOR[@]}"; do
         program=${pair#*=}
         cp -L "$(tool "$program")" "$FILES/$program"
         component "${pair%%=*}" program "bin/${pair%%=*}" "$program"
     done
-    write_image example.org/calico-node:1 "$FILES/calico-node.tar"
-    component calico-node image images/calico-node.tar calico-node.tar
-    printf 'reference = "example.org/calico-node:1"\n'
+    for image in "${IMAGES[@]}"; do
+        write_image "example.org/$image:1" "$FILES/$image.tar"
+        component "$image" image "images/$image.tar" "$image.tar"
+        printf 'reference = "example.org/%s:1"\n' "$image"
+    done
 }
 
 # A bundle with the programs in PROGRAMS, which may be none that a node could use.
