@@ -173,7 +173,7 @@ pub enum Command {
     ///
     /// Draws a bar for each step of the last `install` that started services, and for the time until each service was
     /// healthy. The critical path is marked: the steps that the others waited for.
-    #[command(after_long_help = text::TIMELINE)]
+    #[command(after_long_help = text::timeline::TIMELINE)]
     Timeline(Timeline),
     /// Compare this node with what was installed; change nothing
     ///

@@ -1,6 +1,8 @@
 //! Checks the cluster around a node: its BGP peers, whether Kubernetes calls the nodes Ready, and on a master the add-ons
 //! and workloads.
 
+use std::sync::Once;
+
 use anyhow::Result;
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -12,6 +14,9 @@ use super::{InstalledNode, Report};
 use crate::addons::{Addon, Cluster, Notes, Standing};
 use crate::observe::addons;
 use crate::observe::peers::{Own, PeerReport, peers};
+
+/// Whether it was told that the BGP peers cannot be compared.
+static TOLD: Once = Once::new();
 
 /// One add-on or workload.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
@@ -76,10 +81,13 @@ impl InstalledNode<'_> {
         };
         let peers = peers(self.root, self.runner, own);
         if let Some(why) = peers.not_compared {
-            log::warn!(
-                "cannot compare the BGP peers with Calico's list of nodes: {why}; see `calicoctl \
-                 get nodes`"
-            );
+            // Whoever waits for the cluster, or watches it, asks again and again.
+            TOLD.call_once(|| {
+                log::warn!(
+                    "cannot compare the BGP peers with Calico's list of nodes: {why}; see `calicoctl \
+                     get nodes`"
+                );
+            });
         }
         peers.reports
     }

@@ -5,6 +5,7 @@
 
 mod addons;
 mod apply;
+mod at_once;
 mod at_work;
 mod backup;
 mod balance;

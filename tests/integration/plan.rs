@@ -12,15 +12,13 @@ use appliance::observe::records;
 use appliance::pki::Secret;
 use appliance::plan::{Current, CurrentFile, Live, OBJECTS, Plan, Step, UnitState};
 use appliance::records::images::NodeImage;
-use appliance::records::run::INSTALL;
 use appliance::removal::teardown;
 use appliance::sys::change::Change;
 use appliance::sys::process::{Command, Output, Runner};
 use appliance::sys::root::Root;
-use appliance::sys::stopwatch::Stopwatch;
 
 /// The step that gives the cluster its objects.
-const APPLY: &str = "apply /etc/kubernetes/appliance-objects.yaml to the cluster";
+pub const APPLY: &str = "apply /etc/kubernetes/appliance-objects.yaml to the cluster";
 
 fn service(name: &'static str, needs_images: bool) -> RunningService {
     RunningService {
@@ -34,7 +32,7 @@ fn service(name: &'static str, needs_images: bool) -> RunningService {
     }
 }
 
-fn desired() -> Desired {
+pub fn desired() -> Desired {
     Desired {
         bundle: "d1".to_owned(),
         directories: vec![],
@@ -272,9 +270,9 @@ fn another_image_under_the_same_reference_is_replaced() {
 /// Records the commands instead of running them. Docker has no image but two containers, and
 /// `fails` returns an error.
 #[derive(Default)]
-struct Recorder {
-    ran: Mutex<Vec<String>>,
-    fails: Option<&'static str>,
+pub struct Recorder {
+    pub ran: Mutex<Vec<String>>,
+    pub fails: Option<&'static str>,
 }
 
 impl Runner for Recorder {
@@ -478,110 +476,4 @@ fn a_step_that_fails_is_named_and_ends_the_run() {
     // Started services are recorded; the others are tried again.
     let started = records::started_with(&root).unwrap();
     assert_eq!(started.keys().collect::<Vec<_>>(), ["etcd"]);
-}
-
-/// A bring-up whose steps run at once as far as may be, with the record of its times.
-fn bring_up(root: &Root, recorder: &Recorder) -> Result<()> {
-    let fresh = Current {
-        live: Some(Live::default()),
-        ..Current::default()
-    };
-    let mut plan = Plan::build(&desired(), &fresh);
-    // The kernel's settings are those of the test machine.
-    plan.steps
-        .retain(|step| !matches!(step, Step::LoadModule(_) | Step::SetSysctl { .. }));
-    Executor {
-        root,
-        runner: recorder,
-        docker: &Docker::new("/usr/bin/docker"),
-        unpack: &|_, _| Ok(()),
-        install_program: &|_| Ok(()),
-        command: Some(INSTALL),
-        at_once: 3,
-        watch: Some(&Stopwatch::start()),
-    }
-    .run(&plan)
-}
-
-#[test]
-fn a_bring_up_runs_every_step_and_records_its_times() {
-    let dir = tempfile::tempdir().unwrap();
-    let (root, recorder) = (Root::open(dir.path()).unwrap(), Recorder::default());
-    bring_up(&root, &recorder).unwrap();
-    let ran = recorder.ran.lock().unwrap().clone();
-    let at = |part: &str| ran.iter().position(|ran| ran.contains(part)).unwrap();
-    assert!(at("start docker.service") < at("docker load"), "{ran:?}");
-    assert!(
-        at("docker load") < at("start kube-calico.service"),
-        "{ran:?}"
-    );
-    assert!(at("kubectl") < at("start kube-calico.service"), "{ran:?}");
-    assert_eq!(records::run(&root).unwrap(), None);
-    let timeline = records::timeline(&root).unwrap().unwrap();
-    assert_eq!(timeline.command, INSTALL);
-    let mut steps: Vec<(usize, &str)> = timeline
-        .spans
-        .iter()
-        .map(|span| (span.step.unwrap(), span.what.as_str()))
-        .collect();
-    steps.sort_unstable();
-    assert_eq!(
-        steps,
-        [
-            (1, "unpack bundle d1"),
-            (2, "install /usr/local/bin/appliance"),
-            (3, "start etcd"),
-            (4, "start docker"),
-            (5, APPLY),
-            (6, "load image example.org/calico/node:v2.6.2"),
-            (7, "start kube-calico"),
-        ]
-    );
-    for span in &timeline.spans {
-        assert!(span.end.unwrap() >= span.begin && !span.failed, "{span:?}");
-        let ended = |step: &usize| {
-            let needed = timeline.spans.iter().find(|one| one.step == Some(*step));
-            needed.unwrap().end.unwrap() <= span.begin
-        };
-        assert!(span.needs.iter().all(ended), "{span:?}");
-    }
-}
-
-#[test]
-fn what_does_not_need_a_failed_step_is_done_and_the_error_names_the_rest() {
-    let dir = tempfile::tempdir().unwrap();
-    let recorder = Recorder {
-        fails: Some("start docker"),
-        ..Recorder::default()
-    };
-    let root = Root::open(dir.path()).unwrap();
-    let error = format!("{:#}", bring_up(&root, &recorder).unwrap_err());
-    assert!(
-        error.starts_with("step 4 of 7: start docker (2 steps did not begin"),
-        "{error}"
-    );
-    for part in [
-        "load image example.org/calico/node:v2.6.2, start kube-calico; the rest is done)",
-        "`systemctl start docker.service` ended with status 1: no such luck",
-    ] {
-        assert!(error.contains(part), "{error}");
-    }
-    let started = records::started_with(&root).unwrap();
-    assert_eq!(started.keys().collect::<Vec<_>>(), [OBJECTS, "etcd"]);
-    // The journal says how far it is, and keeps the times.
-    let run = records::run(&root).unwrap().unwrap();
-    let failed = run
-        .times
-        .unwrap()
-        .spans
-        .into_iter()
-        .filter(|span| span.failed);
-    assert_eq!(
-        failed.map(|span| span.what).collect::<Vec<_>>(),
-        ["start docker"]
-    );
-    assert_eq!(records::timeline(&root).unwrap(), None);
-    // The next run begins anew with what is left.
-    bring_up(&root, &Recorder::default()).unwrap();
-    assert_eq!(records::run(&root).unwrap(), None);
 }

@@ -1,10 +1,14 @@
 //! A node that is healthy, in a cluster that is not yet, or is: what `status` and `install` say, how they end, and what
 //! systemd hears. The node's own servers and the API server are a small program; what they answer is in files.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Output;
 
 use serde_json::{Value, json};
+use time::format_description::well_known::Rfc3339;
+use time::{Duration, OffsetDateTime};
 
 use crate::harness::{document, said};
 use crate::living::Living;
@@ -12,8 +16,8 @@ use crate::living::Living;
 /// The address of the API server.
 const MASTER: &str = "192.168.1.50";
 
-/// Answers at the health endpoints of a worker and as its API server, which has the node in `/run/node.json`. Writes a line
-/// to a pipe when it listens.
+/// Answers at the health endpoints of a node and as the API server of a worker, which has the node in `/run/node.json`.
+/// Writes a line to a pipe when it listens.
 const SERVERS: &str = r#"
 import http.server, os, sys, threading
 
@@ -32,7 +36,8 @@ class Answers(http.server.BaseHTTPRequestHandler):
     def log_message(self, *_):
         pass
 
-for place in [("127.0.0.1", 9099), ("127.0.0.1", 10248), ("127.0.0.1", 10256), (master, 8080)]:
+places = [("127.0.0.1", port) for port in (8080, 9099, 10248, 10251, 10252, 10256)]
+for place in places + [(master, 8080), ("192.168.1.102", 2379)]:
     server = http.server.ThreadingHTTPServer(place, Answers)
     threading.Thread(target=server.serve_forever).start()
 open(listening, "w").write("yes\n")
@@ -63,16 +68,41 @@ until_says() {
     echo "it never said: $1"
     exit 99
 }
+# The servers have the ports of the node.
 install() {
-    appliance install --metadata-dir /config-drive --profile simple --role worker --set master="$master" "$@"
+    appliance install --metadata-dir /config-drive --profile simple --set ipip=off --ignore-preflight ports "$@"
 }
-master=$1
+mkdir -p "$root/run/systemd/system"
+(
+    cd /proc/sys/net/ipv4
+    echo 1 >ip_forward
+    echo 1 >conf/all/rp_filter
+    echo 20000-40000 >ip_local_reserved_ports
+)
 "#;
 
+/// kubectl of a master: the API server has the list of nodes in `/run/node.json`, and no other objects.
+const KUBECTL: &str = r#"#!/bin/sh
+nodes='{"items": []}'
+case "$*" in
+*/healthz) echo ok ;;
+*"get nodes -o json")
+    [ ! -e /run/node.json ] || read -r nodes </run/node.json
+    echo "$nodes"
+    ;;
+*"-o json") echo "$nodes" ;;
+esac
+"#;
+
+/// A node that has been in this state since now, or for a year.
 fn node(ready: &str) -> String {
+    let since = match ready {
+        "Unknown" => OffsetDateTime::now_utc() - Duration::days(365),
+        _ => OffsetDateTime::now_utc(),
+    };
     let condition = json!({
         "type": "Ready", "status": ready, "message": "cni config uninitialized",
-        "lastTransitionTime": "2026-11-30T10:00:00Z",
+        "lastTransitionTime": since.format(&Rfc3339).unwrap(),
     });
     json!({
         "metadata": {"name": "server02"}, "spec": {}, "status": {"conditions": [condition]},
@@ -86,15 +116,24 @@ fn worker() -> Living {
     let living = Living::new(&["--profile", "simple", "--role", "worker", "--set", &setting]);
     living.machine.put("run/servers.py", SERVERS);
     living.machine.put("run/Ready.json", &node("True"));
-    let now = time::OffsetDateTime::now_utc();
-    let now = now
-        .format(&time::format_description::well_known::Rfc3339)
-        .unwrap();
-    let new = node("False").replace("2026-11-30T10:00:00Z", &now);
-    living.machine.put("run/NotReady.json", &new);
+    living.machine.put("run/NotReady.json", &node("False"));
+    living.machine.put("run/Lost.json", &node("Unknown"));
     living
-        .machine
-        .put("run/Lost.json", &node("Unknown").replace("2026-", "2025-"));
+}
+
+/// A master of the profile simple whose services run. The lists of nodes have the states of the files.
+fn master() -> Living {
+    let living = Living::new(&["--profile", "simple", "--set", "ipip=off"]);
+    living.machine.put("run/servers.py", SERVERS);
+    for (name, ready) in [("Ready", "True"), ("NotReady", "False")] {
+        let list = format!("{{\"items\": [{}]}}\n", node(ready));
+        living.machine.put(&format!("run/{name}.json"), &list);
+    }
+    // As large as the program in its place: the size tells whether the bundle is unpacked.
+    let path = "opt/appliance/current/bin/kubectl";
+    living.machine.put(path, &format!("{KUBECTL:\n<4096}"));
+    let path = living.machine.root().join(path);
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
     living
 }
 
@@ -180,7 +219,7 @@ fn a_healthy_node_is_ten_lines_and_what_is_wrong_is_shown() {
 
 #[test]
 fn an_installation_ends_with_its_node_or_waits_for_the_cluster() {
-    let living = worker();
+    let living = master();
     let output = run(&living, "becomes NotReady\ninstall --wait 60");
     assert_eq!(output.status.code(), Some(0), "{}", said(&output));
     let flat = text(&output)
@@ -189,7 +228,7 @@ fn an_installation_ends_with_its_node_or_waits_for_the_cluster() {
         .join(" ");
     assert!(
         flat.contains(
-            "worker server02, 192.168.1.102: node healthy; cluster not yet: node server02 NotReady"
+            "master server02, 192.168.1.102: node healthy; cluster not yet: node server02 NotReady"
         ),
         "{}",
         said(&output)
@@ -206,12 +245,13 @@ fn an_installation_ends_with_its_node_or_waits_for_the_cluster() {
         &living,
         r#"
         install --wait cluster=120 >"$root/run/lines" 2>&1 &
+        waiting=$!
         {
             until_says "waiting for the cluster: node server02 NotReady"
             becomes Ready
             until_says "node healthy; cluster ready"
         } <"$root/run/lines"
-        wait $!
+        wait "$waiting"
         "#,
     );
     assert_eq!(output.status.code(), Some(0), "{}", said(&output));
@@ -234,22 +274,22 @@ while True:
 
 #[test]
 fn systemd_hears_that_the_node_is_healthy_before_its_cluster_is() {
-    let living = worker();
+    let living = master();
     living.machine.put("run/systemd.py", SYSTEMD);
     let output = run(
         &living,
         r#"
         becomes NotReady
-        export NOTIFY_SOCKET=/run/notify
         python3 "$root/run/systemd.py" "$root/run/notify" "$root/run/listening" >"$root/run/lines" &
-        read -r _ <"$root/run/listening" &
         exec 3<"$root/run/lines"
-        wait $!
-        install --wait cluster=120 &
+        read -r _ <"$root/run/listening"
+        export NOTIFY_SOCKET=/run/notify
+        install --wait cluster=120 3<&- &
+        waiting=$!
         until_says "READY=1" <&3
         until_says "STATUS=node healthy after " <&3
         becomes Ready
-        wait $!
+        wait "$waiting"
         "#,
     );
     assert_eq!(output.status.code(), Some(0), "{}", said(&output));
@@ -263,7 +303,7 @@ fn a_boot_that_fails_says_what_the_machine_is_and_what_to_do() {
         "export NOTIFY_SOCKET=/run/notify\ninstall --set mtu=none",
     );
     assert_eq!(output.status.code(), Some(2), "{}", said(&output));
-    let expected = "warning: worker server02, 192.168.1.102: it stays as it is: the installation failed; do what the error \
+    let expected = "warning: master server02, 192.168.1.102: it stays as it is: the installation failed; do what the error \
                     says, then run `systemctl restart appliance-install.service`";
     assert!(said(&output).contains(expected), "{}", said(&output));
 }

@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result};
 
-use crate::bundle::manifest::Manifest;
+use crate::bundle::manifest::{Manifest, Part};
 use crate::sys::atomic::{create_directories, parent, sync_directory};
 
 /// Is called with the path of each file that is in its place, below the bundle's directory.
@@ -35,7 +35,7 @@ impl<'a> Placing<'a> {
             .map(|component| (component.path.as_str(), 0))
             .collect();
         let parts = manifest.packs.iter().flat_map(|pack| &pack.parts);
-        for path in parts.flat_map(|part| part.paths()) {
+        for path in parts.flat_map(Part::paths) {
             *open.entry(path).or_default() += 1;
         }
         let placing = Placing {
@@ -44,10 +44,8 @@ impl<'a> Placing<'a> {
             tell,
             open: Mutex::new(BTreeMap::new()),
         };
-        let empty = open.iter().filter(|(_, parts)| **parts == 0);
-        empty
-            .map(|(path, _)| placing.place(path))
-            .collect::<Result<()>>()?;
+        let mut empty = open.iter().filter(|(_, parts)| **parts == 0);
+        empty.try_for_each(|(path, _)| placing.place(path))?;
         Ok(Placing {
             open: Mutex::new(open),
             ..placing

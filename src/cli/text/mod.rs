@@ -14,6 +14,7 @@ pub mod image;
 pub mod keys;
 pub mod programs;
 pub mod role;
+pub mod timeline;
 pub mod upgrade;
 
 /// How wide help pages are.
@@ -278,18 +279,6 @@ healthy; 4 this machine is not a node; 8 the node is healthy, and the cluster is
 not ready, or not yet.
 
 More: appliance help install";
-
-pub const TIMELINE: &str = "\
-Examples:
-  appliance timeline
-  appliance timeline --file bring-up.svg
-  # the slowest steps
-  appliance timeline -o json |
-    jq -r '.rows | map(select(.end)) | sort_by(.begin - .end)[:5][].what'
-
-Exit codes: 0 done; 4 no bring-up is recorded here.
-
-More: appliance help timeline";
 
 pub const CHECK: &str = "\
 Examples:

@@ -88,7 +88,7 @@ impl Player<'_> {
             }
             "fcntl" | "flock" | "execve" | "clone3" | "clone" => {}
             "fsync" | "fdatasync" | "ftruncate" | "fallocate" | "fchmod" | "fchown" => {
-                self.of_descriptor(call)
+                self.of_descriptor(call);
             }
             _ => self.of_path(call),
         }

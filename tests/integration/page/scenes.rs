@@ -115,6 +115,7 @@ pub fn healthy() -> Reading {
         name: name.to_owned(),
         state: state.to_owned(),
         available: true,
+        since: None,
         problem: None,
     };
     let report = Report {
@@ -278,6 +279,7 @@ pub fn install() -> Reading {
             of: 91,
             what: "start kube-calico".to_owned(),
             process: None,
+            times: None,
             copy: None,
         }),
         events: vec![Event {
