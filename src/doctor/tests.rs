@@ -326,7 +326,7 @@ const CASES: &[Case] = &[
     Case("etcd-other-cluster", |f| stop(f, &["etcd"], "rafthttp: request sent was ignored (cluster ID mismatch: remote[a])"), &["etcd-down"], "mv /var/lib/etcd/member "),
     Case("etcd-no-leader", |f| { f.etcd.as_mut().unwrap().has_leader = Some(false); stop(f, &["kube-apiserver"], "x"); }, &["api-server-down"], "appliance etcd status"),
     Case("masters-unreachable", |f| { f.reached = vec![reached(MASTER, 6443, Answer::Silent), reached(MASTER, 179, Answer::Silent)]; f.peers[0] = session(MASTER, "Connect"); }, &["node-silent", "bgp-down"], "--dst-port 6443"),
-    Case("firewall-drops", |f| f.machine.as_mut().unwrap().firewall = Some(drops()), &[], "iptables -L INPUT"),
+    Case("firewall-drops", |f| f.machine.as_mut().unwrap().firewall = Some(drops()), &[], "iptables -nvL"),
     Case("port-dropped", |f| { f.reached[1].answer = Answer::Silent; f.peers[0] = session(MASTER, "Connect"); }, &["bgp-down"], "--dst-port 179"),
     Case("node-silent", |f| { f.reached[2].answer = Answer::Silent; f.peers[1] = session(OTHER, "Connect"); }, &["bgp-down"], "openstack server list"),
     Case("port-refused", |f| f.reached[2].answer = Answer::Refused, &[], "ssh 192.168.1.104 appliance doctor"),

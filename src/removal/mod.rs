@@ -155,7 +155,7 @@ pub fn plan(found: &Found, wanted: &Wanted) -> Vec<Step> {
         steps.extend(network(found));
         steps.extend(of_worth(found, wanted));
         steps.extend(files(found).into_iter().filter(|step| !stays(step, wanted)));
-        steps.extend(system(found));
+        steps.extend(system(found, wanted));
     }
     let records = found.is_node && found.records && !waits_for_docker(found, wanted);
     let program = found
@@ -189,7 +189,11 @@ impl Wanted {
 
 /// Whether a step removes the unit of the boot, or its link, from a machine that becomes a node again.
 fn stays(step: &Step, wanted: &Wanted) -> bool {
-    matches!(step, Step::RemoveFile(path) if wanted.becomes.is_some() && path.ends_with(BOOT_UNIT))
+    matches!(step, Step::RemoveFile(path) if is_kept_for_boot(path, wanted))
+}
+
+fn is_kept_for_boot(path: &str, wanted: &Wanted) -> bool {
+    wanted.becomes.is_some() && path.ends_with(BOOT_UNIT)
 }
 
 /// Whether something stays in docker until it answers.
@@ -331,12 +335,11 @@ fn files(found: &Found) -> Vec<Step> {
     steps
 }
 
-fn system(found: &Found) -> Vec<Step> {
+fn system(found: &Found, wanted: &Wanted) -> Vec<Step> {
     let mut steps = Vec::new();
-    let units = found.files.iter();
-    let any_unit = units
-        .into_iter()
-        .any(|path| path.starts_with(paths::UNITS_DIR));
+    let goes = |path: &&String| !is_kept_for_boot(path, wanted);
+    let mut gone = found.files.iter().filter(goes);
+    let any_unit = gone.any(|path| path.starts_with(paths::UNITS_DIR));
     if found.is_live && (any_unit || !found.known.is_empty()) {
         steps.push(Step::ForgetUnits(found.known.clone()));
     }

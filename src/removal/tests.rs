@@ -194,7 +194,7 @@ fn what_installs_a_machine_again_stays_when_it_becomes_a_node_at_once() {
     let boot = format!("{}/{BOOT_UNIT}", paths::UNITS_DIR);
     let link = format!("{}/multi-user.target.wants/{BOOT_UNIT}", paths::UNITS_DIR);
     let found = Found {
-        files: vec![boot, link, paths::unit("kubelet.service")],
+        files: vec![boot.clone(), link.clone(), paths::unit("kubelet.service")],
         ..everything()
     };
     let of_installer = |wanted: &Wanted| {
@@ -217,6 +217,14 @@ fn what_installs_a_machine_again_stays_when_it_becomes_a_node_at_once() {
         told(&found, &again).into_iter().find(|step| forgets(&step)),
         Some("remove the records of the node's role".to_owned())
     );
+    // Of what stays, nothing is to be done again and again.
+    let rest = Found {
+        is_node: true,
+        is_live: true,
+        files: vec![boot, link],
+        ..Found::default()
+    };
+    assert_eq!(told(&rest, &again), Vec::<String>::new());
     let commands = [&wanted(), &again].map(Wanted::command);
     assert_eq!(commands, ["reset", "node promote"]);
 }

@@ -27,7 +27,7 @@ pub const FAULTS: &[Fault] = &[
         ]),
     cause("firewall-drops", "the rules of iptables and nftables on this machine",
         "Rules of this machine itself drop what other nodes send to it.",
-        "iptables -L INPUT -n -v --line-numbers", firewall).explains(&["bgp-down", "node-not-ready", "etcd-no-leader"]),
+        "iptables -nvL --line-numbers", firewall).explains(&["bgp-down", "node-not-ready", "etcd-no-leader"]),
     cause("port-dropped", "a connection to each port that this node needs of each other node",
         "The other node answers at some ports and not at this one: the security group or a firewall there drops it.",
         "openstack security group rule create --protocol tcp --dst-port PORT GROUP", dropped).explains(&[
