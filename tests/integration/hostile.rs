@@ -113,6 +113,8 @@ fn intended(spec: &NodeSpec) -> BTreeMap<String, Vec<Vec<String>>> {
         .collect();
     marks.insert("ipip".to_owned(), spec.cluster.ipip.to_string().into());
     marks.insert("mtu".to_owned(), spec.mtu.to_string().into());
+    let level = spec.log_level.as_ref().map(|level| level.to_string());
+    marks.extend(level.map(|level| ("logLevel".to_owned(), level.into())));
     let marked = vm(&marks, None, "host").unwrap();
     let rows = spec.explain();
     let value = |key: &str| {
