@@ -31,6 +31,7 @@ pub const FILES: &[&str] = &[
     paths::SYSCTL,
     paths::USERS,
     paths::DOCKER_DROP_IN,
+    paths::MOTD,
 ];
 /// The files that a node at work writes.
 pub const OF_PROGRAMS: &[&str] = &[
@@ -113,6 +114,7 @@ pub const SHARED_DIRECTORIES: &[&str] = &[
     "/etc/cni",
     "/etc/systemd/system/docker.service.d",
     "/etc/docker",
+    "/etc/update-motd.d",
     paths::PLUGINS_DIR,
     "/usr/libexec/kubernetes/kubelet-plugins/volume",
     "/usr/libexec/kubernetes/kubelet-plugins",

@@ -83,9 +83,9 @@ fn fresh(bed: &mut Bed) {
     let name = "server02";
     bed.switch_on(&[name]);
     let prepare = format!(
-        "cloud-init status --wait >/dev/null; mkdir -p {PROGRAMS} && cd {VOLUME} && cp -L $(ls | grep -v -e '\\.tar$' -e '^appliance$') {PROGRAMS}/ && \
-         install -m 0755 appliance {APPLIANCE} && sync && \
-         systemctl start docker && ! test -e /etc/kubernetes"
+        "cloud-init status --wait >/dev/null; mkdir -p {PROGRAMS} && cd {VOLUME} && \
+         find . -maxdepth 1 -type f ! -name '*.tar' ! -name appliance -exec cp -t {PROGRAMS} {{}} + && \
+         install -m 0755 appliance {APPLIANCE} && sync && systemctl start docker && ! test -e /etc/kubernetes"
     );
     bed.shell(name, &prepare);
 }
