@@ -297,7 +297,7 @@ fn systemd_hears_that_the_node_is_healthy_before_its_cluster_is() {
 
 #[test]
 fn a_boot_that_fails_says_what_the_machine_is_and_what_to_do() {
-    let living = worker();
+    let living = master();
     let output = run(
         &living,
         "export NOTIFY_SOCKET=/run/notify\ninstall --set mtu=none",
