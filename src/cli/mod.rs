@@ -148,13 +148,13 @@ pub enum Command {
     /// The node: services, endpoints, container images, certificates, room. The cluster, as this node sees it: whether
     /// Kubernetes calls the nodes Ready, add-ons and workloads, the other masters, BGP sessions. Shows a summary of about
     /// ten lines, and below it all that is not as it should be.
-    #[command(after_long_help = text::STATUS)]
+    #[command(after_long_help = text::status::STATUS)]
     Status(Status),
     /// Show the status of this node as a page for a browser
     ///
     /// Serves the page on 127.0.0.1 until you press Ctrl-C. It shows what `appliance status` shows, the nodes of
     /// the cluster and what happened last. It changes nothing, and answers while other parts of the node are down.
-    #[command(after_long_help = text::SERVE_STATUS)]
+    #[command(after_long_help = text::status::SERVE_STATUS)]
     ServeStatus(ServeStatus),
     /// Say why this node does not work, and what to type; change nothing
     ///
