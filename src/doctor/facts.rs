@@ -50,6 +50,8 @@ pub struct Facts {
     pub unit_files: Vec<(String, UnitFile)>,
     /// What docker says of itself; `None` if it was not asked, or does not answer.
     pub docker: Option<DockerSays>,
+    /// Whether docker, of the machine or of the bundle, did not answer in time.
+    pub docker_hangs: bool,
     /// The images that the node needs and docker does not have.
     pub images_missing: Vec<String>,
     /// What etcd says; `None` on a worker, or if it was not asked.

@@ -47,6 +47,7 @@ fn sound(role: Role) -> Facts {
         units: units(),
         unit_files: Vec::new(),
         docker: Some(docker()),
+        docker_hangs: false,
         images_missing: Vec::new(),
         etcd: Some(Etcd {
             answers: true,
@@ -317,6 +318,7 @@ const CASES: &[Case] = &[
     Case("docker-settings", |f| { f.machine.as_mut().unwrap().docker.settings.problems.push(("line 1 is no JSON".to_owned(), "correct it".to_owned())); stop(f, &["docker", "kubelet"], "x"); }, &["docker-down", "kubelet-down"], "appliance preflight"),
     Case("docker-replaced", |f| { f.machine.as_mut().unwrap().docker.instead.push(("docker.service is masked".to_owned(), String::new())); stop(f, &["docker"], "x"); }, &["docker-down"], "systemctl unmask docker.service"),
     Case("docker-hangs", |f| { f.machine.as_mut().unwrap().docker.running = Running::Hangs; f.object = Some(NodeObject::Found { conditions: vec![("Ready".to_owned(), "PLEG is not healthy".to_owned())], cordoned: false }); }, &["node-not-ready"], "systemctl restart docker"),
+    Case("docker-hangs", |f| f.docker_hangs = true, &[], "systemctl restart docker"),
     Case("cgroup-driver", |f| { f.docker.as_mut().unwrap().cgroup_driver = "systemd".to_owned(); stop(f, &["kubelet"], "x"); }, &["kubelet-down"], "appliance install"),
     Case("images-lost", |f| { f.images_missing.push("pause".to_owned()); stop(f, &["kube-calico"], "x"); }, &["calico-down"], "appliance images ensure"),
     Case("storage-driver", |f| f.docker.as_mut().unwrap().storage_driver = "vfs".to_owned(), &[], "docker info"),

@@ -53,7 +53,12 @@ fn instead(facts: &Facts) -> Option<Seen> {
 }
 
 fn hangs(facts: &Facts) -> Option<Seen> {
-    let hangs = docker(facts)?.running == Running::Hangs;
+    // Preflight without a bundle does not ask a docker of the bundle.
+    let of_machine = docker(facts).is_some_and(|docker| docker.running == Running::Hangs);
+    // A docker that is starting is slow.
+    let unit = facts.units.get("docker");
+    let runs = unit.is_none_or(|unit| unit.active == "active");
+    let hangs = of_machine || (facts.docker_hangs && runs);
     hangs.then(|| Seen::of("docker did not answer in time"))
 }
 

@@ -152,6 +152,7 @@ fn empty(root: &Root) -> Facts {
         units: std::collections::BTreeMap::new(),
         unit_files: Vec::new(),
         docker: None,
+        docker_hangs: false,
         images_missing: Vec::new(),
         etcd: None,
         object: None,

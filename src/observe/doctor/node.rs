@@ -25,15 +25,15 @@ const LINES: usize = 80;
 
 /// Reads the records. They are files of this machine, so this needs no limit.
 pub fn read(root: &Root, facts: &mut Facts) {
-    let ipip = checked(facts, paths::CLUSTER, records::cluster(root)).flatten();
-    let state = checked(facts, paths::STATE, records::state(root)).flatten();
-    let run = checked(facts, paths::RUN, records::run(root)).flatten();
-    let upgrade = checked(facts, paths::UPGRADE, records::upgrade(root)).flatten();
-    checked(facts, paths::WRITTEN_RECORD, records::written(root));
-    checked(facts, paths::MACHINE, records::machine(root));
-    checked(facts, paths::IMAGES, records::images(root));
-    checked(facts, paths::EXPECTED, records::expected(root));
-    checked(facts, paths::STARTED_WITH, records::started_with(root));
+    let ipip = checked(root, facts, paths::CLUSTER, records::cluster(root)).flatten();
+    let state = checked(root, facts, paths::STATE, records::state(root)).flatten();
+    let run = checked(root, facts, paths::RUN, records::run(root)).flatten();
+    let upgrade = checked(root, facts, paths::UPGRADE, records::upgrade(root)).flatten();
+    checked(root, facts, paths::WRITTEN_RECORD, records::written(root));
+    checked(root, facts, paths::MACHINE, records::machine(root));
+    checked(root, facts, paths::IMAGES, records::images(root));
+    checked(root, facts, paths::EXPECTED, records::expected(root));
+    checked(root, facts, paths::STARTED_WITH, records::started_with(root));
     settings(root, facts);
     facts.node = state.and_then(|state| {
         let node = node(
@@ -41,7 +41,7 @@ pub fn read(root: &Root, facts: &mut Facts) {
             &state,
             ipip.is_none_or(|record| record.ipip != Ipip::Off),
         );
-        checked(facts, paths::STATE, node)
+        checked(root, facts, paths::STATE, node)
     });
     let is_there = |path: &str| root.exists(path).unwrap_or_default();
     facts.begun = records::is_node(root).unwrap_or(true) || is_there(paths::WRITTEN_RECORD);
@@ -66,13 +66,21 @@ pub fn read(root: &Root, facts: &mut Facts) {
 }
 
 /// What was read, or a note that the file is damaged.
-fn checked<T>(facts: &mut Facts, path: &str, read: Result<T>) -> Option<T> {
-    read.map_err(|error| {
-        let text = format!("{error:#}");
-        let why = text.strip_prefix(&format!("{path}: ")).unwrap_or(&text);
-        facts.damaged.push((path.to_owned(), said(why)));
-    })
-    .ok()
+fn checked<T>(root: &Root, facts: &mut Facts, path: &str, read: Result<T>) -> Option<T> {
+    let why = match &read {
+        Ok(_) if leads_nowhere(root, path) => "it is a link that leads nowhere".to_owned(),
+        Ok(_) => return read.ok(),
+        Err(error) => format!("{error:#}"),
+    };
+    let why = why.strip_prefix(&format!("{path}: ")).unwrap_or(&why);
+    facts.damaged.push((path.to_owned(), said(why)));
+    None
+}
+
+/// Whether there is a link whose target does not exist. To a reader it looks as if there were no file.
+fn leads_nowhere(root: &Root, path: &str) -> bool {
+    let is_link = root.exists(path).unwrap_or_default();
+    is_link && matches!(root.mode(path), Ok(None))
 }
 
 fn settings(root: &Root, facts: &mut Facts) {
@@ -80,7 +88,7 @@ fn settings(root: &Root, facts: &mut Facts) {
         let parsed = content.map(|content| inputs::parse_config(content, paths::CONFIG));
         parsed.transpose()
     });
-    checked(facts, paths::CONFIG, parsed);
+    checked(root, facts, paths::CONFIG, parsed);
 }
 
 fn node(root: &Root, state: &State, tunnelled: bool) -> Result<Node> {

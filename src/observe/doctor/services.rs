@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::Result;
+use anyhow::{Error, Result};
 
-use super::{ANSWER, Place, Put, said, text};
+use super::{ANSWER, Place, Put, said, text, unread};
 use crate::clients::etcd::database::{alarms, database};
 use crate::clients::etcd::{reach, version};
 use crate::clients::{journal, mtls, systemd};
@@ -16,7 +16,7 @@ use crate::observe::images;
 use crate::observe::records;
 use crate::observe::software::docker_of_node;
 use crate::paths;
-use crate::sys::process::Runner;
+use crate::sys::process::{Runner, TookTooLong};
 use crate::sys::root::Root;
 use crate::sys::{http, parallel};
 
@@ -85,14 +85,18 @@ fn unhealthy(root: &Root, health: &Health, tls: bool) -> Result<()> {
     http::get(&client, &health.url)
 }
 
-/// What docker says, and the images that it lost.
+/// What docker says, and the images that it lost; or that it does not answer in time.
 pub fn docker<R: Runner>(place: &Place<R>) -> Result<Put> {
     let (root, runner) = (&place.root, &place.runner);
     let docker = docker_of_node(root)?.filter(|_| place.node.is_some());
     let Some(docker) = docker else {
         return Ok(Box::new(|_| {}));
     };
-    let Some(info) = docker.info(runner)? else {
+    let info = match docker.info(runner) {
+        Err(error) if error.is::<TookTooLong>() => return Ok(hangs(&error)),
+        info => info?,
+    };
+    let Some(info) = info else {
         return Ok(Box::new(|_| {}));
     };
     let unit = text(root, &paths::unit("kubelet.service")).unwrap_or_default();
@@ -109,6 +113,14 @@ pub fn docker<R: Runner>(place: &Place<R>) -> Result<Put> {
         facts.docker = Some(says);
         facts.images_missing = missing;
     }))
+}
+
+fn hangs(error: &Error) -> Put {
+    let unread = unread("docker", &format!("{error:#}"));
+    Box::new(|facts| {
+        facts.docker_hangs = true;
+        facts.unread.push(unread);
+    })
 }
 
 /// What etcd on this master says.
