@@ -161,15 +161,18 @@ fn units_that_someone_changed_are_told() {
 
 #[test]
 fn files_of_any_shape_are_told_and_stop_nothing() {
-    let shapes: [fn(&Path); 6] = [
-        |path| fs::write(path, "").unwrap(),
-        |path| fs::write(path, "{").unwrap(),
-        |path| fs::write(path, b"\xff\xfe\0\0").unwrap(),
-        |path| fs::create_dir(path).unwrap(),
-        |path| mkfifo(path, Mode::S_IRWXU).unwrap(),
-        |path| symlink(path, path).unwrap(),
+    let shapes: [(&str, fn(&Path)); 7] = [
+        ("empty", |path| fs::write(path, "").unwrap()),
+        ("cut", |path| fs::write(path, "{").unwrap()),
+        ("bytes", |path| fs::write(path, b"\xff\xfe\0\0").unwrap()),
+        ("directory", |path| fs::create_dir(path).unwrap()),
+        ("FIFO", |path| mkfifo(path, Mode::S_IRWXU).unwrap()),
+        ("link to itself", |path| {
+            symlink(path.file_name().unwrap(), path).unwrap();
+        }),
+        ("link to nothing", |path| symlink("/nothing", path).unwrap()),
     ];
-    for shape in shapes {
+    for (name, shape) in shapes {
         let machine = Machine::new();
         machine.installed(&[]);
         let records = [
@@ -192,7 +195,7 @@ fn files_of_any_shape_are_told_and_stop_nothing() {
         let seen = one(&document, "record-damaged")["seen"].to_string();
         assert!(
             seen.contains(paths::STATE) && seen.contains(paths::RUN),
-            "{seen}"
+            "{name}: {seen}"
         );
     }
 }
@@ -236,6 +239,8 @@ fn living(living: &Living, script: &str) -> Value {
 const NODE: &str = "
 bind /usr/sbin/ip
 ip link set lo up
+# That of the machine with the tests has other interfaces.
+mount -t sysfs none \"$root/sys\"
 mkdir -p /run/netns
 mount -t tmpfs none /run/netns
 ip netns add other
@@ -326,7 +331,17 @@ fn a_network_that_passes_only_small_packets_is_told() {
 /// BGP with the other machine, by real BIRDs, and a tunnel to its pods: packets go through it in IP protocol 4, as the
 /// kernel's `ipip` sends them, which not every machine with tests has.
 const TUNNEL: &str = r#"
-bird=$1 birdc=$2
+birdc=$2
+# A program of the node, and none that took its port.
+bird=$root/opt/appliance/bundles/bird
+cp "$1" "$bird"
+health='
+import http.server
+class Ready(http.server.BaseHTTPRequestHandler):
+    def do_GET(self): self.send_response(200); self.end_headers()
+http.server.HTTPServer(("127.0.0.1", 9099), Ready).serve_forever()
+'
+python3 -c "$health" >/dev/null 2>&1 &
 configure() {
     printf 'router id %s; log "%s/bird.log" all; protocol device {} protocol bgp Mesh_%s { local as 64512; neighbor %s as 64512; }' \
         "$1" "$root/run" "$(echo "$2" | tr . _)" "$2"
