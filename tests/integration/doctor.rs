@@ -333,7 +333,7 @@ fn a_network_that_passes_only_small_packets_is_told() {
 const TUNNEL: &str = r#"
 birdc=$2
 # A program of the node, and none that took its port.
-bird=$root/opt/appliance/bundles/bird
+bird=$root/opt/appliance/bird
 cp "$1" "$bird"
 health='
 import http.server
