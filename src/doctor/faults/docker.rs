@@ -53,7 +53,7 @@ fn instead(facts: &Facts) -> Option<Seen> {
 }
 
 fn hangs(facts: &Facts) -> Option<Seen> {
-    // Preflight without a bundle does not ask a docker of the bundle.
+    // Preflight asks docker too, but without the manifest of the bundle not that of the bundle.
     let of_machine = docker(facts).is_some_and(|docker| docker.running == Running::Hangs);
     // A docker that is starting is slow.
     let unit = facts.units.get("docker");

@@ -10,7 +10,8 @@ use crate::components::BOOT_UNIT;
 use crate::doctor::facts::{Boot, Facts, Node};
 use crate::nodespec::token::redacted;
 use crate::nodespec::{Ipip, Profile, Role, ports};
-use crate::observe::preflight::{self, Subject};
+use crate::observe::preflight::{self, Bundle, Subject};
+use crate::observe::software::installed_manifest;
 use crate::observe::{inputs, records};
 use crate::paths;
 use crate::preflight::facts::Wanted;
@@ -33,7 +34,12 @@ pub fn read(root: &Root, facts: &mut Facts) {
     checked(root, facts, paths::MACHINE, records::machine(root));
     checked(root, facts, paths::IMAGES, records::images(root));
     checked(root, facts, paths::EXPECTED, records::expected(root));
-    checked(root, facts, paths::STARTED_WITH, records::started_with(root));
+    checked(
+        root,
+        facts,
+        paths::STARTED_WITH,
+        records::started_with(root),
+    );
     settings(root, facts);
     facts.node = state.and_then(|state| {
         let node = node(
@@ -124,10 +130,16 @@ pub fn machine<R: Runner>(place: &Place<R>) -> Result<Put> {
             Vec::new(),
         )
     };
+    // It tells whether docker is that of the bundle. What is wrong with it is told of the bundle.
+    let state = records::state(&place.root).ok().flatten();
+    let manifest = state.and_then(|state| installed_manifest(&place.root, &state).ok());
     let read = preflight::read(&Subject {
         root: &place.root,
         runner: &place.runner,
-        bundle: None,
+        bundle: manifest.as_ref().map(|manifest| Bundle {
+            manifest,
+            unpacked: true,
+        }),
         wanted: &wanted,
     })?;
     Ok(Box::new(|facts| facts.machine = Some(read)))
