@@ -161,7 +161,8 @@ fn units_that_someone_changed_are_told() {
 
 #[test]
 fn files_of_any_shape_are_told_and_stop_nothing() {
-    let shapes: [(&str, fn(&Path)); 7] = [
+    type Shape = fn(&Path);
+    let shapes: [(&str, Shape); 7] = [
         ("empty", |path| fs::write(path, "").unwrap()),
         ("cut", |path| fs::write(path, "{").unwrap()),
         ("bytes", |path| fs::write(path, b"\xff\xfe\0\0").unwrap()),
