@@ -276,7 +276,7 @@ fn next_step(node: &State, report: &Report) -> Option<String> {
     const WATCH: &str = "watch it: `appliance status --watch`";
     if report.verdict.node.condition != Condition::Healthy {
         return Some(format!(
-            "Do what the rows above say; then {WATCH}; more: `appliance logs`, `appliance help troubleshooting`"
+            "Do what the rows above say; why: `appliance doctor`; then {WATCH}"
         ));
     }
     let cluster = report.verdict.cluster.as_ref()?;
