@@ -73,7 +73,8 @@ impl Timeline {
     }
 }
 
-/// The time as it is recorded (RFC 3339).
+/// The time as it is recorded (RFC 3339), in seconds.
 pub fn written(time: OffsetDateTime) -> String {
+    let time = time.replace_nanosecond(0).unwrap_or(time);
     time.format(&Rfc3339).unwrap_or_default()
 }

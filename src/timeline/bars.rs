@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::{Chart, Row, seconds};
+use super::{Chart, Row, seconds, shortened};
 
 /// The width of the names.
 const NAME: usize = 34;
@@ -46,31 +46,13 @@ fn line(row: &Row, total: u64) -> String {
     };
     let bar = format!("{}{}", " ".repeat(from), letter.repeat(to - from));
     let took = seconds(end.saturating_sub(row.span.begin));
-    format!("{:NAME$} {bar:BAR$} {took:>7}\n", shortened(&row.words()))
+    format!(
+        "{:NAME$} {bar:BAR$} {took:>7}\n",
+        shortened(&row.words(), NAME)
+    )
 }
 
 fn column(at: u64, total: u64) -> usize {
     let column = at.saturating_mul(BAR as u64) / total.max(1);
     usize::try_from(column).map_or(BAR, |column| column.min(BAR))
-}
-
-/// The words in the width of a name, without control characters. The end of a path or of an image tells more than its
-/// beginning.
-fn shortened(words: &str) -> String {
-    let words: String = words
-        .chars()
-        .filter(|letter| !letter.is_control())
-        .collect();
-    let count = words.chars().count();
-    if count <= NAME {
-        return words;
-    }
-    let (verb, rest) = match words.rsplit_once(' ') {
-        Some((verb, rest)) if verb.chars().count() < NAME / 2 => (format!("{verb} "), rest),
-        _ => (String::new(), words.as_str()),
-    };
-    let room = NAME - 1 - verb.chars().count();
-    let skip = rest.chars().count().saturating_sub(room);
-    let end: String = rest.chars().skip(skip).collect();
-    format!("{verb}…{end}")
 }

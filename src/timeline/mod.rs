@@ -165,6 +165,27 @@ fn seconds(milliseconds: u64) -> String {
     }
 }
 
+/// The words in at most `width` characters, without control characters. The end of a path or of an image tells more than its
+/// beginning.
+fn shortened(words: &str, width: usize) -> String {
+    let words: String = words
+        .chars()
+        .filter(|letter| !letter.is_control())
+        .collect();
+    let count = words.chars().count();
+    if count <= width {
+        return words;
+    }
+    let (verb, rest) = match words.rsplit_once(' ') {
+        Some((verb, rest)) if verb.chars().count() < width / 2 => (format!("{verb} "), rest),
+        _ => (String::new(), words.as_str()),
+    };
+    let room = width - 1 - verb.chars().count();
+    let skip = rest.chars().count().saturating_sub(room);
+    let end: String = rest.chars().skip(skip).collect();
+    format!("{verb}…{end}")
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;

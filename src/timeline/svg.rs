@@ -2,10 +2,12 @@
 
 use std::fmt::Write;
 
-use super::{Chart, Row, seconds};
+use super::{Chart, Row, seconds, shortened};
 
 /// The width of the names, in pixels.
 const NAMES: u64 = 320;
+/// How many characters that is.
+const LETTERS: usize = 44;
 /// The width of the bars.
 const BARS: u64 = 640;
 /// The width of the times.
@@ -81,9 +83,10 @@ fn bar(text: &mut String, row: &Row, total: u64, y: u64) {
     };
     let took = seconds(end.saturating_sub(row.span.begin));
     let words = escaped(&row.words());
+    let name = escaped(&shortened(&row.words(), LETTERS));
     let _ = writeln!(
         text,
-        "<text class=\"name\" x=\"{NAMES}\" y=\"{0}\">{words}</text>\
+        "<text class=\"name\" x=\"{NAMES}\" y=\"{0}\">{name}</text>\
          <rect class=\"{class}\" x=\"{from}\" y=\"{1}\" width=\"{width}\" height=\"{2}\"><title>{words}: {took}</title></rect>\
          <text x=\"{3}\" y=\"{0}\">{took}</text>",
         y + 14,
