@@ -16,8 +16,17 @@ pub fn last_lines(runner: &dyn Runner, name: &str) -> Vec<String> {
     let unit = format!("{name}.service");
     let count = format!("--lines={LINES}");
     let arguments = ["--no-pager", "--output=cat", &count, "--unit", &unit];
-    match runner.check(&Command::new("journalctl", &arguments)) {
-        Ok(output) => shown(&output.stdout),
+    printed(runner, &arguments, shown)
+}
+
+/// The lines that `read` makes of what `journalctl` prints; none if the journal cannot be read.
+fn printed(
+    runner: &dyn Runner,
+    arguments: &[&str],
+    read: impl Fn(&str) -> Vec<String>,
+) -> Vec<String> {
+    match runner.check(&Command::new("journalctl", arguments)) {
+        Ok(output) => read(&output.stdout),
         Err(error) => {
             log::debug!("{error:#}");
             Vec::new()
@@ -37,14 +46,7 @@ pub fn since_boot(runner: &dyn Runner, unit: &str, count: usize) -> Vec<String> 
         "--unit",
         unit,
     ];
-    let output = runner.check(&Command::new("journalctl", &arguments));
-    output.map_or_else(
-        |error| {
-            log::debug!("{error:#}");
-            Vec::new()
-        },
-        |output| hidden::lines(&output.stdout),
-    )
+    printed(runner, &arguments, hidden::lines)
 }
 
 /// What the kernel wrote since the boot: in the last day, or, without a journal, as much as it still has.

@@ -40,11 +40,22 @@ impl Unit {
 
 /// The state of the services with these names. A service without a unit is `not-found`.
 pub fn show(runner: &dyn Runner, names: &[&str]) -> Result<BTreeMap<String, Unit>> {
+    const PROPERTIES: &str = "--property=Id,LoadState,ActiveState,SubState,Job";
+    each(runner, PROPERTIES, names, parse_unit)
+}
+
+/// What `read` finds in the block of properties of each service, by its name.
+fn each<T>(
+    runner: &dyn Runner,
+    properties: &str,
+    names: &[&str],
+    read: impl Fn(&str) -> Option<(String, T)>,
+) -> Result<BTreeMap<String, T>> {
     let units: Vec<String> = names.iter().map(|name| unit(name)).collect();
-    let mut arguments = vec!["show", "--property=Id,LoadState,ActiveState,SubState,Job"];
+    let mut arguments = vec!["show", properties];
     arguments.extend(units.iter().map(String::as_str));
     let output = runner.check(&Command::new("systemctl", &arguments))?;
-    Ok(output.stdout.split("\n\n").filter_map(parse_unit).collect())
+    Ok(output.stdout.split("\n\n").filter_map(read).collect())
 }
 
 fn parse_unit(block: &str) -> Option<(String, Unit)> {
@@ -76,23 +87,16 @@ pub struct Origin {
 
 /// Where systemd has the services with these names from.
 pub fn origins(runner: &dyn Runner, names: &[&str]) -> Result<BTreeMap<String, Origin>> {
-    let units: Vec<String> = names.iter().map(|name| unit(name)).collect();
-    let mut arguments = vec!["show", "--property=Id,FragmentPath,NeedDaemonReload"];
-    arguments.extend(units.iter().map(String::as_str));
-    let output = runner.check(&Command::new("systemctl", &arguments))?;
-    Ok(output
-        .stdout
-        .split("\n\n")
-        .filter_map(|block| {
-            let (name, properties) = named(block)?;
-            let property = |key| properties.get(key).copied().unwrap_or_default();
-            let origin = Origin {
-                fragment: property("FragmentPath").to_owned(),
-                is_stale: property("NeedDaemonReload") == "yes",
-            };
-            Some((name, origin))
-        })
-        .collect())
+    const PROPERTIES: &str = "--property=Id,FragmentPath,NeedDaemonReload";
+    each(runner, PROPERTIES, names, |block| {
+        let (name, properties) = named(block)?;
+        let property = |key| properties.get(key).copied().unwrap_or_default();
+        let origin = Origin {
+            fragment: property("FragmentPath").to_owned(),
+            is_stale: property("NeedDaemonReload") == "yes",
+        };
+        Some((name, origin))
+    })
 }
 
 /// What else systemd knows of a unit.
@@ -110,12 +114,7 @@ pub struct Detail {
 pub fn details(runner: &dyn Runner, names: &[&str]) -> Result<BTreeMap<String, Detail>> {
     const PROPERTIES: &str =
         "--property=Id,LoadState,ActiveState,SubState,Job,UnitFileState,NeedDaemonReload";
-    let units: Vec<String> = names.iter().map(|name| unit(name)).collect();
-    let arguments = ["show", PROPERTIES].into_iter();
-    let arguments: Vec<&str> = arguments.chain(units.iter().map(String::as_str)).collect();
-    let output = runner.check(&Command::new("systemctl", &arguments))?;
-    let blocks = output.stdout.split("\n\n");
-    let details = blocks.filter_map(|block| {
+    each(runner, PROPERTIES, names, |block| {
         let (_, properties) = named(block)?;
         let property = |key| properties.get(key).copied().unwrap_or_default();
         let (name, unit) = parse_unit(block)?;
@@ -125,8 +124,7 @@ pub fn details(runner: &dyn Runner, names: &[&str]) -> Result<BTreeMap<String, D
             is_stale: property("NeedDaemonReload") == "yes",
         };
         Some((name, detail))
-    });
-    Ok(details.collect())
+    })
 }
 
 /// The name of a unit, as callers have it, and its properties.
