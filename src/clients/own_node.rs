@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use reqwest::StatusCode;
-use reqwest::blocking::{Client, RequestBuilder};
+use reqwest::blocking::{Client, RequestBuilder, Response};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -151,9 +151,16 @@ impl OwnNode {
     /// # Errors
     /// If no API server answers, or it refuses the kubelet's certificate.
     pub fn exists(&self) -> Result<bool> {
-        match status(self.client.get(self.own_url()))? {
-            StatusCode::NOT_FOUND => Ok(false),
-            status if status.is_success() => Ok(true),
+        Ok(self.asked()?.is_some())
+    }
+
+    /// The answer to a request for the node; `None` if the cluster has no such node.
+    fn asked(&self) -> Result<Option<Response>> {
+        let answer = self.client.get(self.own_url()).send();
+        let answer = answer.map_err(|error| http::root_cause(&error))?;
+        match answer.status() {
+            StatusCode::NOT_FOUND => Ok(None),
+            status if status.is_success() => Ok(Some(answer)),
             status => bail!("the API server {} answers {status}", self.server),
         }
     }
@@ -197,17 +204,14 @@ impl OwnNode {
     /// The node as the API server has it; `None` if the cluster has no such node.
     ///
     /// # Errors
-    /// If no API server answers, or it refuses the certificate.
+    /// As [`OwnNode::exists`].
     pub fn object(&self) -> Result<Option<Value>> {
-        let answer = self.client.get(self.own_url()).send();
-        let answer = answer.map_err(|error| http::root_cause(&error))?;
-        match answer.status() {
-            StatusCode::NOT_FOUND => Ok(None),
-            status if status.is_success() => serde_json::from_str(&answer.text()?)
-                .context("the node object is not valid")
-                .map(Some),
-            status => bail!("the API server {} answers {status}", self.server),
-        }
+        let Some(answer) = self.asked()? else {
+            return Ok(None);
+        };
+        serde_json::from_str(&answer.text()?)
+            .context("the node object is not valid")
+            .map(Some)
     }
 
     /// The pods on the node that have to go elsewhere: not those of a DaemonSet, which come back, not those of the
