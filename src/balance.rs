@@ -19,6 +19,7 @@ use tokio::io::copy_bidirectional;
 use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
+use tr::tr;
 
 use crate::sys::{http, notify};
 
@@ -84,7 +85,7 @@ pub fn run(listener: TcpListener, servers: &[SocketAddr], client: &Client) -> Re
         let (servers, client) = (servers.clone(), client.clone());
         let watch = move || watch_health(&servers, index, &client);
         let watcher = thread::Builder::new().spawn(watch);
-        watcher.context("cannot watch the health of the API servers")?;
+        watcher.context(tr!("cannot watch the health of the API servers"))?;
     }
     listener.set_nonblocking(true)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -131,7 +132,7 @@ async fn serve(listener: TcpListener, servers: Arc<Servers>) -> Result<()> {
             .clone()
             .acquire_owned()
             .await
-            .context("the limit of connections is closed")?;
+            .context(tr!("the limit of connections is closed"))?;
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
             Err(error) => {

@@ -9,6 +9,7 @@ use anyhow::{Context, Result, anyhow};
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use tr::tr;
 
 use crate::nodespec::Refused;
 use crate::paths;
@@ -196,14 +197,10 @@ impl Format {
         }
         let known = self.number;
         let version = match version_in(text) {
-            Some(version) => format!("appliance {version} or newer"),
-            None => "a newer appliance".to_owned(),
+            Some(version) => tr!("appliance {version} or newer", version),
+            None => tr!("a newer appliance"),
         };
-        Err(Refused::new(format!(
-            "{place} has format {number} of {name:?}, and appliance {PROGRAM} reads up to {known}; use {version}",
-            place = self.place,
-            name = self.name,
-        ))
+        Err(Refused::new(tr!("{place} has format {number} of {name}, and appliance {PROGRAM} reads up to {known}; use {version}", place = self.place, name = format_args!("{:?}", self.name), number, PROGRAM, known, version))
         .into())
     }
 

@@ -10,6 +10,7 @@ use anyhow::{Result, anyhow, bail};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::{Deserialize, Serialize};
+use tr::tr;
 
 use crate::nodespec::Refused;
 use crate::nodespec::network::dns_name;
@@ -53,12 +54,17 @@ impl FromStr for Server {
             Some((host, port)) => (host, Some(port)),
             None => (text, None),
         };
-        let expected =
-            "an IPv4 address or a DNS name, and a port: 192.168.1.102 or k8s.example.org:6443";
+        let expected = &tr!(
+            "an IPv4 address or a DNS name, and a port: 192.168.1.102 or k8s.example.org:6443"
+        );
         let port = match port.map(str::parse) {
             None => None,
             Some(Ok(port)) if port > 0 => Some(port),
-            Some(_) => bail!("--server {text:?}: expected {expected}"),
+            Some(_) => bail!(tr!(
+                "--server {text}: expected {expected}",
+                text = format_args!("{text:?}"),
+                expected
+            )),
         };
         let host = host.to_ascii_lowercase();
         // A text with only numbers between its dots must be an IPv4 address.
@@ -69,7 +75,11 @@ impl FromStr for Server {
             dns_name(&host).is_ok()
         };
         if !is_valid {
-            bail!("--server {text:?}: expected {expected}");
+            bail!(tr!(
+                "--server {text}: expected {expected}",
+                text = format_args!("{text:?}"),
+                expected
+            ));
         }
         Ok(Server { host, port })
     }
@@ -144,7 +154,7 @@ impl Kubeconfig {
         let options = serde_saphyr::options! { with_snippet: false };
         text.and_then(|text| serde_saphyr::from_str_with_options(text, options).ok())
             .filter(Kubeconfig::is_ours)
-            .ok_or_else(|| anyhow!("not a kubeconfig with embedded certificates"))
+            .ok_or_else(|| anyhow!(tr!("not a kubeconfig with embedded certificates")))
     }
 
     /// The same with another client certificate.
@@ -206,7 +216,7 @@ impl Kubeconfig {
 }
 
 fn not_in(server: &Server, certificate: &CertificateInfo) -> Refused {
-    Refused::new(format!(
+    Refused::new(tr!(
         "{0} is not in the API server's certificate, which is for: {1}; add it to the setting \
              `apiServerSANs` of every master, for example `apiServerSANs: [{0}]` in \
              /etc/appliance/config.yaml, and run `appliance install` there; see `appliance help kubectl`",

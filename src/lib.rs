@@ -27,6 +27,7 @@ pub mod image;
 pub mod install;
 pub mod join;
 pub mod kubeconfig;
+pub mod language;
 pub mod maintenance;
 pub mod metadata;
 pub mod nodespec;

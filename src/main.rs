@@ -2,12 +2,18 @@
 
 use std::process::ExitCode;
 
+use appliance::language::{self, Language};
+use appliance::sys::journal;
 use appliance::{cli, commands};
 
 /// The minisign public key that must have signed every payload, if the program was built with one.
 const REQUIRED_KEY: Option<&str> = option_env!("APPLIANCE_TRUST_KEY");
 
 fn main() -> ExitCode {
+    // Documents and the journal are for programs, too: those of `doctor` and of the operator look for English words.
+    if !cli::wants_json(std::env::args_os()) && !journal::is_standard_error() {
+        language::speak(Language::of_environment(|name| std::env::var(name).ok()));
+    }
     commands::log::guarded(|| match cli::parse(std::env::args_os()) {
         Ok(cli) => {
             commands::log::start(cli.verbose);

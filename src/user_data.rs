@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
+use tr::tr;
 use url::Url;
 
 use crate::components::BOOT_UNIT;
@@ -32,9 +33,10 @@ impl FromStr for Label {
         let is_plain = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
         let fits = (1..=MAX_LABEL).contains(&text.len()) && text.chars().all(is_plain);
         if !fits || text.starts_with('-') {
-            return Err(format!(
+            return Err(tr!(
                 "expected a label such as APPLIANCE: at most {MAX_LABEL} letters, digits, `-`, `_` \
-                 and `.`, not beginning with `-`"
+                 and `.`, not beginning with `-`",
+                MAX_LABEL
             ));
         }
         Ok(Label(text.to_owned()))
@@ -71,17 +73,16 @@ impl FromStr for Download {
     fn from_str(text: &str) -> Result<Download, String> {
         let url = Url::parse(text).map_err(|error| error.to_string())?;
         if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
-            return Err("expected a URL that begins with https:// or http://".to_owned());
+            return Err(tr!("expected a URL that begins with https:// or http://"));
         }
         if !url.username().is_empty() || url.password().is_some() {
-            return Err(
+            return Err(tr!(
                 "a name and password in the URL are not supported; use a URL that needs no login, \
                  such as a Swift TempURL"
-                    .to_owned(),
-            );
+            ));
         }
         if url.fragment().is_some() {
-            return Err("a URL for downloads has no part after `#`; remove it".to_owned());
+            return Err(tr!("a URL for downloads has no part after `#`; remove it"));
         }
         Ok(Download(url))
     }
@@ -141,17 +142,22 @@ pub fn compose(settings: &Written, delivery: &Delivery, form: Form) -> Result<St
         )?,
     };
     let read = user_data::settings(text.as_bytes())
-        .context("the generated user-data cannot be read back")?;
+        .context(tr!("the generated user-data cannot be read back"))?;
     ensure!(
         read == Some(settings.settings()?),
-        "the generated user-data differs from the settings; this is a bug in this program, please \
+        tr!(
+            "the generated user-data differs from the settings; this is a bug in this program, please \
          report it with the settings"
+        )
     );
     ensure!(
         text.len() <= SIZE_LIMIT,
-        "the user-data has {} bytes, but Nova accepts at most {SIZE_LIMIT} (65,535 as base64); \
+        tr!(
+            "the user-data has {} bytes, but Nova accepts at most {SIZE_LIMIT} (65,535 as base64); \
          move manifests out of it: pack workloads into the bundle, or refer to files with `file:`",
-        text.len()
+            text.len(),
+            SIZE_LIMIT
+        )
     );
     Ok(text)
 }
@@ -194,14 +200,17 @@ pub fn secrets(settings: &Settings, delivery: &Delivery) -> Vec<String> {
         .as_ref()
         .is_some_and(|join| join.token.is_some())
     {
-        found.push("the join token (`join.token`); limit it with `ttl` and `uses`".to_owned());
+        found.push(tr!(
+            "the join token (`join.token`); limit it with `ttl` and `uses`"
+        ));
     }
     for workload in settings.workloads.iter().flatten() {
         if workload.manifest.as_deref().is_some_and(holds_secret) {
             let name = workload.name.escape_debug();
-            found.push(format!(
+            found.push(tr!(
                 "an object of kind Secret in the manifest of workload {name}; put the manifest \
-                 into a file on the master, and name it with `file:`"
+                 into a file on the master, and name it with `file:`",
+                name
             ));
         }
     }
@@ -209,7 +218,7 @@ pub fn secrets(settings: &Settings, delivery: &Delivery) -> Vec<String> {
         && from.is_secret()
     {
         found.push(
-            "the URL of the appliance, whose query gives access to it; let it expire soon"
+            tr!("the URL of the appliance, whose query gives access to it; let it expire soon")
                 .to_owned(),
         );
     }
@@ -239,9 +248,11 @@ pub fn advice(settings: &Settings) -> Vec<String> {
     };
     if has_workers && !is_cluster && settings.masters.is_none() {
         advice.push(
-            "no master is named, so workers cannot find it; set `master`, `masters` or \
+            tr!(
+                "no master is named, so workers cannot find it; set `master`, `masters` or \
              `inventory`, unless server properties or the image do"
-                .to_owned(),
+            )
+            .to_owned(),
         );
     }
     let has_token = settings
@@ -250,8 +261,8 @@ pub fn advice(settings: &Settings) -> Vec<String> {
         .is_some_and(|join| join.token.is_some());
     if has_workers && !has_token && settings.profile.as_deref() != Some("simple") {
         advice.push(
-            "there is no join token, so no worker can join; make one with `appliance token create \
-             --offline`, and set it as `join: {token: TOKEN}`"
+            tr!("there is no join token, so no worker can join; make one with `appliance token create \
+             --offline`, and set it as `join: {token: TOKEN}`")
                 .to_owned(),
         );
     }

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
+use tr::tr;
 
 use crate::nodespec::{NodeSpec, Refused};
 
@@ -60,10 +61,11 @@ pub fn prepare(
     for (index, workload) in given.iter().enumerate() {
         for name in &workload.after {
             if !given[..index].iter().any(|earlier| earlier.name == *name) {
-                checker.problems.push(format!(
-                    "{}: `after` names {name:?}, but no workload of this name comes before this \
+                checker.problems.push(tr!(
+                    "{}: `after` names {name}, but no workload of this name comes before this \
                      one; correct the name, or move that workload before this one",
-                    workload.place
+                    workload.place,
+                    name = format_args!("{name:?}")
                 ));
             }
         }
@@ -122,8 +124,10 @@ impl Checker<'_> {
                 text.push_str(before);
                 let Some((name, end)) = after.split_once("}}") else {
                     rest = after;
-                    let why = "`{{` without `}}` in the same line; for two literal braces, write \
-                               `{{ \"{{\" }}`";
+                    let why = &tr!(
+                        "`{{` without `}}` in the same line; for two literal braces, write \
+                               `{{ \"{{\" }}`"
+                    );
                     self.refuse(workload, index + 1, why);
                     continue;
                 };
@@ -143,15 +147,17 @@ impl Checker<'_> {
             return Ok("{{");
         }
         match self.values.get(name) {
-            Some(value) if value.is_empty() => Err(format!(
-                "`{name}` is not set; set your registry in the setting `hub`"
+            Some(value) if value.is_empty() => Err(tr!(
+                "`{name}` is not set; set your registry in the setting `hub`",
+                name
             )),
             Some(value) => Ok(value),
             None => {
                 let known: Vec<&str> = self.values.keys().copied().collect();
-                Err(format!(
+                Err(tr!(
                     "`{name}` is not a variable; the variables are {}",
-                    known.join(", ")
+                    known.join(", "),
+                    name
                 ))
             }
         }
@@ -159,7 +165,8 @@ impl Checker<'_> {
 
     fn refuse(&mut self, workload: &Given, line: usize, why: &str) {
         let place = &workload.place;
-        self.problems.push(format!("{place}: line {line}: {why}"));
+        self.problems
+            .push(tr!("{place}: line {line}: {why}", place, line, why));
     }
 
     fn check(&mut self, workload: &Given, manifest: &str) {
@@ -168,7 +175,7 @@ impl Checker<'_> {
             match serde_saphyr::from_multiple_with_options(manifest, options) {
                 Ok(documents) => documents,
                 Err(error) => {
-                    let why = format!("{}: not valid YAML: {error}", workload.place);
+                    let why = tr!("{}: not valid YAML: {error}", workload.place, error);
                     self.problems.push(why);
                     return;
                 }
@@ -182,7 +189,7 @@ impl Checker<'_> {
             })
             .collect();
         if objects.is_empty() {
-            let why = format!(
+            let why = tr!(
                 "{}: the manifest is empty; add an object, or remove the workload",
                 workload.place
             );
@@ -209,19 +216,25 @@ impl Checker<'_> {
         }
         let range = *self.spec.cluster.node_ports;
         let name = object["metadata"]["name"].as_str().unwrap_or_default();
-        let owner = format!("service {name} of {}", workload.place);
+        let owner = tr!("service {name} of {}", workload.place, name);
         let ports = object["spec"]["ports"].as_array();
         let ports = ports.into_iter().flatten();
         for port in ports.filter_map(|port| port["nodePort"].as_u64()) {
             if !(u64::from(range.first)..=u64::from(range.last)).contains(&port) {
-                self.problems.push(format!(
+                self.problems.push(tr!(
                     "{owner}: nodePort {port} is outside the range {range}; choose another, or \
-                     change the setting `nodePortRange`"
+                     change the setting `nodePortRange`",
+                    owner,
+                    port,
+                    range
                 ));
             }
             if let Some(other) = self.node_ports.insert(port, owner.clone()) {
-                self.problems.push(format!(
-                    "{owner}: nodePort {port} is already used by {other}; choose another"
+                self.problems.push(tr!(
+                    "{owner}: nodePort {port} is already used by {other}; choose another",
+                    owner,
+                    port,
+                    other
                 ));
             }
         }
@@ -256,15 +269,17 @@ impl Checker<'_> {
             }
             let known: Vec<&str> = self.images.there.iter().map(String::as_str).collect();
             let or_hub = if hub.is_empty() {
-                "and no `hub` is set"
+                tr!("and no `hub` is set")
             } else {
-                "and it is not from the registry in `hub`"
+                tr!("and it is not from the registry in `hub`")
             };
-            return Some(format!(
-                "image {image:?} is neither in the bundle nor in a tarball of `images`, {or_hub}; \
+            return Some(tr!(
+                "image {image} is neither in the bundle nor in a tarball of `images`, {or_hub}; \
                  write a tarball with `docker save -o FILE {image}` and add it to `images` of the \
                  workload, or use one of: {}",
-                known.join(", ")
+                known.join(", "),
+                image = format_args!("{image:?}"),
+                or_hub
             ));
         }
         // With policy Always, the kubelet pulls from a registry at every start.
@@ -274,9 +289,10 @@ impl Checker<'_> {
             "IfNotPresent"
         });
         (pulls == "Always" && !from_hub).then(|| {
-            format!(
-                "image {image:?} is on the nodes, but the kubelet would still pull it from a \
-                 registry; set `imagePullPolicy: IfNotPresent`, or use another tag than latest"
+            tr!(
+                "image {image} is on the nodes, but the kubelet would still pull it from a \
+                 registry; set `imagePullPolicy: IfNotPresent`, or use another tag than latest",
+                image = format_args!("{image:?}")
             )
         })
     }

@@ -3,6 +3,8 @@
 # that are installed on this machine come first.
 # usage: with-tools.sh COMMAND…
 set -euo pipefail
+# Tests compare English messages.
+export LC_ALL=C.UTF-8
 
 unpacked=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)/out/debian/root
 if [ -d "$unpacked" ]; then

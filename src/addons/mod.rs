@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
+use tr::tr;
 
 pub mod object;
 mod state;
@@ -73,15 +74,17 @@ pub fn is_refusal(said: &str) -> bool {
 pub fn explained(refusal: &str) -> String {
     let text = refusal.trim().lines().last().unwrap_or_default();
     if text.contains("provided port is already allocated") {
-        return format!(
+        return tr!(
             "{text}: another service uses this nodePort; find it with `kubectl get services \
-             --all-namespaces`, and choose another in the manifest"
+             --all-namespaces`, and choose another in the manifest",
+            text
         );
     }
     if text.contains("provided port is not in the valid range") {
-        return format!(
+        return tr!(
             "{text}: change the nodePort in the manifest, or the range in the setting \
-             `nodePortRange`"
+             `nodePortRange`",
+            text
         );
     }
     text.to_owned()

@@ -3,6 +3,7 @@
 use serde_json::Value;
 use time::format_description::well_known::Rfc3339;
 use time::{Duration, OffsetDateTime};
+use tr::tr;
 
 use super::object::{condition, items, text};
 
@@ -113,7 +114,7 @@ pub fn judge(objects: &Value, pods: &[&Value], cluster: &Cluster) -> Standing {
         .filter_map(|object| count(object).map(|(wanted, found)| (object, wanted, found)))
         .collect();
     if counted.is_empty() {
-        return Standing::Available("applied".to_owned());
+        return Standing::Available(tr!("applied"));
     }
     let wanted: u64 = counted.iter().map(|(_, wanted, _)| wanted).sum();
     let found: u64 = counted.iter().map(|(_, _, found)| found).sum();
@@ -122,11 +123,11 @@ pub fn judge(objects: &Value, pods: &[&Value], cluster: &Cluster) -> Standing {
         text(&object["kind"]) == "DaemonSet" && object["status"]["observedGeneration"].is_null()
     };
     if found == wanted && !counted.iter().any(|(object, ..)| unseen(object)) {
-        return Standing::Available(format!("available, {found} of {wanted}"));
+        return Standing::Available(tr!("available, {found} of {wanted}", found, wanted));
     }
-    let there = format!("{found} of {wanted} available");
+    let there = tr!("{found} of {wanted} available", found, wanted);
     if cluster.able.is_empty() {
-        return Standing::Waiting(format!("{there}: no node can run pods yet"));
+        return Standing::Waiting(tr!("{there}: no node can run pods yet", there));
     }
     let lacking = counted.iter().filter(|(_, wanted, found)| found < wanted);
     for (object, ..) in lacking {
@@ -177,9 +178,10 @@ fn trouble(pod: &Value) -> Option<Standing> {
     );
     let unscheduled = condition(&pod["status"]["conditions"], "PodScheduled", "False");
     if let Some(condition) = unscheduled {
-        return Some(Standing::Waiting(format!(
+        return Some(Standing::Waiting(tr!(
             "no node accepts pod {name}: {}",
-            text(&condition["message"])
+            text(&condition["message"]),
+            name
         )));
     }
     let node = text(&pod["spec"]["nodeName"]);
@@ -192,21 +194,28 @@ fn trouble(pod: &Value) -> Option<Standing> {
         let waiting = &status["state"]["waiting"];
         match text(&waiting["reason"]) {
             "ErrImagePull" | "ImagePullBackOff" | "ErrImageNeverPull" | "InvalidImageName" => {
-                return Some(Standing::Stuck(format!(
+                return Some(Standing::Stuck(tr!(
                     "image {image} is missing on node {node}, which cannot pull it; add it to the \
-                     bundle or to the workload's `images`, and run `appliance install` on the node"
+                     bundle or to the workload's `images`, and run `appliance install` on the node",
+                    image,
+                    node
                 )));
             }
             "CrashLoopBackOff" => {
-                return Some(Standing::Stuck(format!(
+                return Some(Standing::Stuck(tr!(
                     "container {container} of pod {name} crashes repeatedly; see why: `kubectl -n \
-                     {namespace} logs {name} -c {container} --previous`"
+                     {namespace} logs {name} -c {container} --previous`",
+                    container,
+                    name,
+                    namespace
                 )));
             }
             "CreateContainerConfigError" | "RunContainerError" | "CreateContainerError" => {
-                return Some(Standing::Stuck(format!(
+                return Some(Standing::Stuck(tr!(
                     "container {container} of pod {name} cannot be created: {}",
-                    text(&waiting["message"])
+                    text(&waiting["message"]),
+                    container,
+                    name
                 )));
             }
             _ => {}

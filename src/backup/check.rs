@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, ensure};
 use rcgen::PublicKeyData;
+use tr::tr;
 
 use super::read::Contents;
 use serde::de::DeserializeOwned;
@@ -32,8 +33,7 @@ const CHECKS: &[Check] = &[
         let pem = text(contents, paths::CA_CERTIFICATE)?;
         ensure!(
             digests(pem)? == contents.manifest.authority,
-            "{} is not that of the manifest",
-            paths::CA_CERTIFICATE
+            tr!("{} is not that of the manifest", paths::CA_CERTIFICATE)
         );
         Ok(())
     }),
@@ -43,12 +43,12 @@ const CHECKS: &[Check] = &[
     ("key of service accounts", accounts),
     ("key of secrets", |contents| {
         let file = file(contents, paths::ENCRYPTION)?.expose();
-        ensure!(!file.is_empty(), "{} is empty", paths::ENCRYPTION);
+        ensure!(!file.is_empty(), tr!("{} is empty", paths::ENCRYPTION));
         resolve_encryption(Some(file)).map(drop)
     }),
     ("tokens of the API server", |contents| {
         let file = file(contents, paths::TOKEN_FILE)?.expose();
-        ensure!(!file.is_empty(), "{} is empty", paths::TOKEN_FILE);
+        ensure!(!file.is_empty(), tr!("{} is empty", paths::TOKEN_FILE));
         resolve_token_csv(Some(file)).map(drop)
     }),
     ("join tokens", |contents| tokens(contents).map(drop)),
@@ -70,7 +70,7 @@ const CHECKS: &[Check] = &[
 /// The first part that does not fit. No key is quoted.
 pub fn check(contents: &Contents) -> Result<Vec<&'static str>> {
     for (name, check) in CHECKS {
-        check(contents).with_context(|| format!("{name} in the backup"))?;
+        check(contents).with_context(|| tr!("{name} in the backup", name))?;
     }
     Ok(CHECKS.iter().map(|(name, _)| *name).collect())
 }
@@ -88,7 +88,7 @@ fn has_all(contents: &Contents) -> Result<()> {
 
 fn file<'a>(contents: &'a Contents, path: &str) -> Result<&'a Secret> {
     let file = contents.files.get(path);
-    file.with_context(|| format!("{path} is missing"))
+    file.with_context(|| tr!("{path} is missing", path))
 }
 
 fn text<'a>(contents: &'a Contents, path: &str) -> Result<&'a str> {
@@ -105,7 +105,7 @@ fn authority(contents: &Contents, name: &str) -> Result<()> {
         certificates
             .iter()
             .any(|(_, info)| info.is_ca && info.public_key == public),
-        "{key_path} is not the key of {path}"
+        tr!("{key_path} is not the key of {path}", key_path, path)
     );
     Ok(())
 }
@@ -119,7 +119,7 @@ fn accounts(contents: &Contents) -> Result<()> {
     let keys = verifying(text(contents, public)?).context(public)?;
     ensure!(
         keys.contains(&key.public()),
-        "{private} is not the key of {public}"
+        tr!("{private} is not the key of {public}", private, public)
     );
     Ok(())
 }
@@ -127,6 +127,6 @@ fn accounts(contents: &Contents) -> Result<()> {
 fn records<T: DeserializeOwned>(contents: &Contents, format: &Format) -> Result<Option<T>> {
     let path = format!("{}/{}.json", paths::JOIN_DIR, format.name);
     let file = contents.files.get(&path);
-    file.map(|file| format.read_secret(file.expose(), || format!("{path} is not valid")))
+    file.map(|file| format.read_secret(file.expose(), || tr!("{path} is not valid", path)))
         .transpose()
 }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use serde::Serialize;
 use time::OffsetDateTime;
+use tr::tr;
 
 use crate::paths::{self, CA_CERTIFICATE};
 use crate::records::authorities::digests;
@@ -47,8 +48,12 @@ pub struct Stored {
 /// The names of the backups of the master `node`, whose files are at `root`.
 pub fn names(root: &Root, node: &str) -> Result<Names> {
     let pem = root.read(CA_CERTIFICATE)?;
-    let pem =
-        pem.with_context(|| format!("{CA_CERTIFICATE} is missing; run `appliance install`"))?;
+    let pem = pem.with_context(|| {
+        tr!(
+            "{CA_CERTIFICATE} is missing; run `appliance install`",
+            CA_CERTIFICATE
+        )
+    })?;
     let authority = digests(&String::from_utf8_lossy(&pem)).context(CA_CERTIFICATE)?;
     Ok(Names::of(&authority, node))
 }

@@ -7,6 +7,7 @@ use std::io::{self, BufRead, Read};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use flate2::read::GzDecoder;
 use tar::{Archive, Entry, EntryType};
+use tr::tr;
 
 use super::seal::Keys as Opening;
 use crate::clients::etcd::keys::Keys;
@@ -70,7 +71,7 @@ pub fn read(input: impl BufRead, opening: &Opening, take: &mut Take<'_>) -> Resu
         Ok(contents) => Ok(contents),
         Err(error) if error.is::<NotTaken>() => Err(error),
         Err(error) => Err(Refused::because(
-            error.context("the backup is damaged or incomplete; use another one"),
+            error.context(tr!("the backup is damaged or incomplete; use another one")),
         )
         .into()),
     }
@@ -81,14 +82,14 @@ fn of_archive(opened: impl Read, take: &mut Take<'_>) -> Result<Contents> {
     let mut reading = Reading::default();
     // Raw: no extension makes a name or a size that is not in the header itself.
     for entry in archive.entries()?.raw(true) {
-        reading.add(entry.context("cannot read an entry")?, take)?;
+        reading.add(entry.context(tr!("cannot read an entry"))?, take)?;
     }
     let mut rest = archive.into_inner();
     let end = io::copy(&mut (&mut rest).take(MOST_OF_END), &mut io::sink())?;
-    ensure!(end < MOST_OF_END, "something follows the last entry");
+    ensure!(end < MOST_OF_END, tr!("something follows the last entry"));
     // Reading to the end checks that nothing was cut off.
     let behind = rest.into_inner().read(&mut [0])?;
-    ensure!(behind == 0, "something follows the archive");
+    ensure!(behind == 0, tr!("something follows the archive"));
     reading.contents()
 }
 
@@ -105,71 +106,99 @@ impl Reading {
     fn add<R: Read>(&mut self, mut entry: Entry<'_, R>, take: &mut Take<'_>) -> Result<()> {
         ensure!(
             entry.header().entry_type() == EntryType::Regular,
-            "it has something else than files"
+            tr!("it has something else than files")
         );
         let name = String::from_utf8(entry.path_bytes().into_owned());
-        let name = name.context("a name is not UTF-8")?;
+        let name = name.context(tr!("a name is not UTF-8"))?;
         let (size, mode) = (entry.header().size()?, entry.header().mode()?);
-        ensure!(self.manifest.is_none(), "{name:?} follows the manifest");
+        ensure!(
+            self.manifest.is_none(),
+            tr!(
+                "{name} follows the manifest",
+                name = format_args!("{name:?}")
+            )
+        );
         if name == MANIFEST {
             self.manifest = Some(manifest(&bounded(&mut entry, MOST_OF_FILE)?)?);
             return Ok(());
         }
-        ensure!(!self.found.contains_key(&name), "{name:?} is in it twice");
+        ensure!(
+            !self.found.contains_key(&name),
+            tr!("{name} is in it twice", name = format_args!("{name:?}"))
+        );
         let mut content = Hashing::new(&mut entry);
         match name.as_str() {
             SNAPSHOT => snapshot(size, &mut content, take)?,
             KEYS => {
                 let text = bounded(&mut content, MOST_OF_KEYS)?;
                 let keys = serde_json::from_slice(&text);
-                self.keys = Some(keys.map_err(|_| anyhow!("{KEYS} is not valid"))?);
+                self.keys = Some(keys.map_err(|_| anyhow!(tr!("{KEYS} is not valid", KEYS)))?);
             }
             name => {
                 let path = path_of(name);
-                let path = path.with_context(|| format!("{name:?} does not belong there"))?;
+                let path = path.with_context(|| {
+                    tr!(
+                        "{name} does not belong there",
+                        name = format_args!("{name:?}")
+                    )
+                })?;
                 let bytes = bounded(&mut content, MOST_OF_FILE)?;
                 self.bytes_of_files += bytes.len() as u64;
                 ensure!(
                     self.bytes_of_files <= MOST_OF_FILES,
-                    "its files have more than {MOST_OF_FILES} bytes"
+                    tr!(
+                        "its files have more than {MOST_OF_FILES} bytes",
+                        MOST_OF_FILES
+                    )
                 );
                 self.files.insert(path.to_owned(), Secret::new(bytes));
             }
         }
         let (read, sha256) = content.finish();
-        ensure!(read == size, "{name} is cut off");
+        ensure!(read == size, tr!("{name} is cut off", name));
         self.found.insert(name, Member { size, sha256, mode });
         Ok(())
     }
 
     fn contents(self) -> Result<Contents> {
-        let manifest = self.manifest.context("it has no manifest")?;
+        let manifest = self.manifest.context(tr!("it has no manifest"))?;
         for (name, member) in &manifest.members {
             let found = self.found.get(name);
-            ensure!(found == Some(member), "{name} is not as its manifest says");
+            ensure!(
+                found == Some(member),
+                tr!("{name} is not as its manifest says", name)
+            );
         }
         if let Some(other) = self
             .found
             .keys()
             .find(|name| !manifest.members.contains_key(*name))
         {
-            bail!("its manifest does not name {other:?}");
+            bail!(tr!(
+                "its manifest does not name {other}",
+                other = format_args!("{other:?}")
+            ));
         }
-        ensure!(self.found.contains_key(SNAPSHOT), "it has no {SNAPSHOT}");
+        ensure!(
+            self.found.contains_key(SNAPSHOT),
+            tr!("it has no {SNAPSHOT}", SNAPSHOT)
+        );
         Ok(Contents {
             manifest,
             files: self.files,
-            keys: self.keys.with_context(|| format!("it has no {KEYS}"))?,
+            keys: self.keys.with_context(|| tr!("it has no {KEYS}", KEYS))?,
         })
     }
 }
 
 fn manifest(text: &[u8]) -> Result<Manifest> {
-    let manifest: Manifest = BACKUP.read(text, || "its manifest is not valid".to_owned())?;
+    let manifest: Manifest = BACKUP.read(text, || tr!("its manifest is not valid"))?;
     ensure!(
         manifest.format == FORMAT,
-        "its manifest has the format {}, which no version of the program wrote",
-        manifest.format
+        tr!(
+            "its manifest has the format {}, which no version of the program wrote",
+            manifest.format
+        )
     );
     Ok(manifest)
 }
@@ -177,7 +206,11 @@ fn manifest(text: &[u8]) -> Result<Manifest> {
 fn snapshot(size: u64, content: &mut impl Read, take: &mut Take<'_>) -> Result<()> {
     ensure!(
         size <= MOST_OF_SNAPSHOT,
-        "etcd's snapshot has {size} bytes; at most {MOST_OF_SNAPSHOT} are allowed"
+        tr!(
+            "etcd's snapshot has {size} bytes; at most {MOST_OF_SNAPSHOT} are allowed",
+            size,
+            MOST_OF_SNAPSHOT
+        )
     );
     let mut checked = Checked {
         inner: content,
@@ -191,7 +224,7 @@ fn snapshot(size: u64, content: &mut impl Read, take: &mut Take<'_>) -> Result<(
     taken.map_err(NotTaken)?;
     ensure!(
         checked.whole.is_whole(),
-        "etcd's snapshot does not have its checksum"
+        tr!("etcd's snapshot does not have its checksum")
     );
     Ok(())
 }
@@ -224,6 +257,9 @@ impl<R: Read> Read for Checked<R> {
 fn bounded(content: &mut impl Read, most: u64) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let read = content.take(most + 1).read_to_end(&mut bytes)?;
-    ensure!(read as u64 <= most, "an entry has more than {most} bytes");
+    ensure!(
+        read as u64 <= most,
+        tr!("an entry has more than {most} bytes", most)
+    );
     Ok(bytes)
 }

@@ -12,6 +12,7 @@ use age::stream::StreamWriter;
 use age::{DecryptError, Decryptor, Encryptor, Identity, Recipient, scrypt, x25519};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use nix::fcntl::OFlag;
+use tr::tr;
 use zeroize::Zeroizing;
 
 use crate::nodespec::Refused;
@@ -28,7 +29,7 @@ pub struct Seal(Vec<Box<dyn Recipient>>);
 
 impl fmt::Debug for Seal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} recipients", self.0.len())
+        f.write_str(&tr!("{} recipients", self.0.len()))
     }
 }
 
@@ -43,18 +44,20 @@ impl Seal {
         for recipient in recipients {
             let read: x25519::Recipient = recipient.parse().map_err(|why| {
                 let why: &str = why;
-                anyhow!("{recipient:?} is not a recipient of age ({why}); expected a key that begins with age1")
+                anyhow!(tr!("{recipient} is not a recipient of age ({why}); expected a key that begins with age1", recipient = format_args!("{recipient:?}"), why))
             })?;
             all.push(Box::new(read));
         }
         match (passphrase, all.is_empty()) {
-            (None, true) => bail!(
+            (None, true) => bail!(tr!(
                 "nothing says for whom to encrypt the backup; make a key on another machine with `appliance backup \
                  key --file FILE`, and add the line that it prints: `--recipient age1…`, or \
                  `backup: {{recipients: [age1…]}}` in the settings"
-            ),
+            )),
             (Some(_), false) => {
-                bail!("a backup is for recipients or has a passphrase, not both; choose one")
+                bail!(tr!(
+                    "a backup is for recipients or has a passphrase, not both; choose one"
+                ))
             }
             (None, false) => {}
             (Some(secret), true) => {
@@ -68,7 +71,7 @@ impl Seal {
     pub fn encrypting<W: Write>(&self, output: W) -> Result<StreamWriter<W>> {
         let recipients = self.0.iter().map(|one| &**one);
         let encryptor = Encryptor::with_recipients(recipients)
-            .map_err(|error| anyhow!("cannot encrypt: {error}"))?;
+            .map_err(|error| anyhow!(tr!("cannot encrypt: {error}", error)))?;
         Ok(encryptor.wrap_output(output)?)
     }
 }
@@ -94,7 +97,9 @@ impl Keys {
                 continue;
             }
             let read: x25519::Identity = line.parse().map_err(|_| {
-                anyhow!("a line of the file is not a key of age; expected AGE-SECRET-KEY-1…")
+                anyhow!(tr!(
+                    "a line of the file is not a key of age; expected AGE-SECRET-KEY-1…"
+                ))
             })?;
             all.push(Box::new(read));
         }
@@ -103,8 +108,10 @@ impl Keys {
         }
         ensure!(
             !all.is_empty(),
-            "nothing says what opens the backup; add `--identity FILE` with the key of one of its recipients, or \
+            tr!(
+                "nothing says what opens the backup; add `--identity FILE` with the key of one of its recipients, or \
              `--passphrase-file FILE`"
+            )
         );
         Ok(Keys(all))
     }
@@ -120,21 +127,23 @@ impl Keys {
     }
 }
 
-fn told(error: &DecryptError) -> &'static str {
+fn told(error: &DecryptError) -> String {
     match error {
         DecryptError::NoMatchingKeys => {
-            "none of the keys opens it; give the key of one of its recipients, or its passphrase"
+            tr!(
+                "none of the keys opens it; give the key of one of its recipients, or its passphrase"
+            )
         }
         DecryptError::DecryptionFailed | DecryptError::KeyDecryptionFailed => {
-            "the passphrase does not open it; give the one with which it was made"
+            tr!("the passphrase does not open it; give the one with which it was made")
         }
         DecryptError::ExcessiveWork { .. } => {
-            "its passphrase would take too much work to check, so this program did not make it"
+            tr!("its passphrase would take too much work to check, so this program did not make it")
         }
         DecryptError::InvalidMac | DecryptError::InvalidHeader => {
-            "it is damaged; use another backup"
+            tr!("it is damaged; use another backup")
         }
-        _ => "it is not a backup of this program, or its beginning is damaged",
+        _ => tr!("it is not a backup of this program, or its beginning is damaged"),
     }
 }
 
@@ -159,11 +168,13 @@ pub fn secret_file(path: &Path) -> Result<Secret> {
         .open(path)
         .with_context(place)?;
     let found = file.metadata().with_context(place)?;
-    ensure!(found.is_file(), "{} is not a file", path.display());
+    ensure!(found.is_file(), tr!("{} is not a file", path.display()));
     ensure!(
         found.permissions().mode() & 0o077 == 0,
-        "{0}: others may read it; run `chmod 600 {0}`",
-        path.display()
+        tr!(
+            "{0}: others may read it; run `chmod 600 {0}`",
+            path.display()
+        )
     );
     regular(file, MOST).map(Secret::new).with_context(place)
 }
@@ -176,8 +187,11 @@ fn passphrase_in(secret: &Secret) -> Result<SecretString> {
     let line = text(secret).lines().next().unwrap_or_default().trim();
     ensure!(
         line.chars().count() >= SHORTEST,
-        "the passphrase has fewer than {SHORTEST} characters; use a longer one, for example of \
-         `openssl rand -base64 24`"
+        tr!(
+            "the passphrase has fewer than {SHORTEST} characters; use a longer one, for example of \
+         `openssl rand -base64 24`",
+            SHORTEST
+        )
     );
     Ok(SecretString::from(line.to_owned()))
 }

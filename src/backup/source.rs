@@ -7,6 +7,7 @@ use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, ensure};
+use tr::tr;
 
 use super::place::Objects;
 use super::read::{Contents, Take, read};
@@ -87,7 +88,7 @@ impl Backup {
 
 fn file(path: &Path) -> Result<File> {
     let file = File::open(path)?;
-    ensure!(file.metadata()?.is_file(), "not a regular file");
+    ensure!(file.metadata()?.is_file(), tr!("not a regular file"));
     Ok(file)
 }
 

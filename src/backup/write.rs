@@ -11,6 +11,7 @@ use flate2::write::GzEncoder;
 use reqwest::blocking::Client;
 use tar::{Builder, EntryType, Header};
 use time::OffsetDateTime;
+use tr::tr;
 
 use super::seal::Seal;
 use crate::clients::etcd::snapshot::Snapshot;
@@ -144,7 +145,10 @@ fn files(root: &Root) -> Result<Files> {
     for path in needed() {
         ensure!(
             read(&path)?,
-            "{path} is missing, so there would be nothing to restore; run `appliance install` to repair this master"
+            tr!(
+                "{path} is missing, so there would be nothing to restore; run `appliance install` to repair this master",
+                path
+            )
         );
     }
     for path in optional() {
@@ -183,7 +187,7 @@ fn manifests(root: &Root) -> Result<Vec<String>> {
 
 fn content(files: &Files, path: &str) -> Result<zeroize::Zeroizing<Vec<u8>>> {
     let found = files.get(path).map(|(_, content)| content.clone());
-    found.with_context(|| format!("{path} is missing"))
+    found.with_context(|| tr!("{path} is missing", path))
 }
 
 /// A tar archive of ordinary files.
@@ -204,11 +208,16 @@ impl<W: Write> Archive<W> {
         header.set_cksum();
         let mut content = Hashing::new(content);
         let appended = self.tar.append(&header, &mut content);
-        appended.with_context(|| format!("cannot write {name} into the backup"))?;
+        appended.with_context(|| tr!("cannot write {name} into the backup", name))?;
         let (read, sha256) = content.finish();
         ensure!(
             read == size,
-            "{name} has {read} bytes instead of {size}; run this again"
+            tr!(
+                "{name} has {read} bytes instead of {size}; run this again",
+                name,
+                read,
+                size
+            )
         );
         self.members
             .insert(name.to_owned(), Member { size, sha256, mode });

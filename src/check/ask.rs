@@ -1,6 +1,7 @@
 //! Finds out everything that the checks judge.
 
 use anyhow::{Result, bail};
+use tr::tr;
 
 use super::facts::{self, CheckedNode, Facts, Probes, Unprobed, told};
 use super::probe::{self, Probed};
@@ -52,14 +53,16 @@ fn probes(
         .cloned()
         .collect();
     if able.is_empty() {
-        bail!("no node can run pods (ready, and not cordoned); see `kubectl get nodes`");
+        bail!(tr!(
+            "no node can run pods (ready, and not cordoned); see `kubectl get nodes`"
+        ));
     }
     let interruption = Interruption::watch("removing the probes")?;
     let interrupted = || interruption.has_come();
     let workload = Workload::bring(runner, &interrupted, expected, able.len())?;
     let pods = workload.ready(&able)?;
     let ports = workload.node_ports()?;
-    log::info!("running tests in {} probes", pods.len());
+    log::info!("{}", tr!("running tests in {} probes", pods.len()));
     let cluster = Probed {
         pods: &pods,
         ports,

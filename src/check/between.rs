@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use ipnet::Ipv4Net;
+use tr::tr;
 
 use super::Verdict;
 use super::facts::{CheckedNode, Facts, Pair, Probes, Unprobed};
@@ -13,13 +14,13 @@ use crate::records::expected::Expected;
 pub(super) fn probes(facts: &Facts) -> Result<&Probes, Verdict> {
     facts.probes.as_ref().map_err(|unprobed| match unprobed {
         Unprobed::NotWanted => not_wanted(),
-        Unprobed::Failed(why) => Verdict::skipped(format!("the probes do not run: {why}")),
+        Unprobed::Failed(why) => Verdict::skipped(tr!("the probes do not run: {why}", why)),
     })
 }
 
 /// The verdict of a check that needs pods, if the user wants none.
 pub(super) fn not_wanted() -> Verdict {
-    Verdict::skipped("it needs pods, and --no-pods is given")
+    Verdict::skipped(tr!("it needs pods, and --no-pods is given"))
 }
 
 /// How packets of pods go from one node to another.
@@ -56,15 +57,16 @@ fn way(expected: &Expected, facts: &Facts, pair: &Pair) -> Way {
 /// How to allow packets that go this way.
 fn remedy(expected: &Expected, way: Way, pairs: &[&Pair]) -> String {
     if way == Way::Tunnel {
-        return "the nodes reach each other, so the network drops IP protocol 4, which the tunnels of \
+        return tr!(
+            "the nodes reach each other, so the network drops IP protocol 4, which the tunnels of \
                 pods use. Allow it between nodes: `openstack security group rule create --protocol 4 \
                 --remote-group GROUP GROUP`"
-            .to_owned();
+        );
     }
     let nodes = pairs.iter().flat_map(|pair| [&pair.from, &pair.to]);
     let addresses: BTreeSet<&str> = nodes.map(|node| node.address.as_str()).collect();
     let addresses: Vec<&str> = addresses.into_iter().collect();
-    format!(
+    tr!(
         "the nodes reach each other, so the network drops packets with the addresses of pods: the \
          ports lack address pairs. `openstack port set PORT --allowed-address ip-address={pods} \
          --allowed-address ip-address={services}` (`openstack port list --fixed-ip \
@@ -75,7 +77,7 @@ fn remedy(expected: &Expected, way: Way, pairs: &[&Pair]) -> String {
         services = expected.service_cidr,
         first = addresses.first().unwrap_or(&"ADDRESS"),
         all = addresses.join(", "),
-        command = set_mode(&expected.pod_cidr, Ipip::Always),
+        command = set_mode(&expected.pod_cidr, Ipip::Always)
     )
 }
 
@@ -98,24 +100,25 @@ pub(super) fn pod_to_pod(expected: &Expected, facts: &Facts) -> Verdict {
         Err(skipped) => return skipped,
     };
     if probes.pairs.is_empty() {
-        return Verdict::skipped("there is only one node");
+        return Verdict::skipped(tr!("there is only one node"));
     }
     let lost = probes.pairs.iter().filter(|pair| pair.connected.is_err());
     let lost: Vec<&Pair> = lost.collect();
     if let Some((pair, Err(why))) = lost.first().map(|pair| (pair, &pair.connected)) {
         let way = way(expected, facts, pair);
         return Verdict::failed(
-            format!(
+            tr!(
                 "{} of {} connections fail: from {} to {}: {why}",
                 lost.len(),
                 probes.pairs.len(),
                 pair.from.name,
-                pair.to.name
+                pair.to.name,
+                why
             ),
             remedy(expected, way, &lost),
         );
     }
-    Verdict::passed(format!(
+    Verdict::passed(tr!(
         "{} connections between nodes, {}",
         probes.pairs.len(),
         ways(expected, facts, &probes.pairs)
@@ -133,15 +136,16 @@ fn ways(expected: &Expected, facts: &Facts, pairs: &[Pair]) -> String {
     let is_one_subnet = subnets.len() == 1 && !subnets.contains(&None);
     match (ways.first(), ways.len()) {
         (Some(Way::Direct), 1) => {
-            "without tunnels: the network lets packets with the addresses of pods pass".to_owned()
+            tr!("without tunnels: the network lets packets with the addresses of pods pass")
         }
         (Some(Way::Tunnel), 1) if is_one_subnet => {
-            "through tunnels. All nodes are in one subnet: if their ports allow the addresses of \
+            tr!(
+                "through tunnels. All nodes are in one subnet: if their ports allow the addresses of \
              pods (address pairs), tunnels are not needed, and `ipip: cross-subnet` is faster"
-                .to_owned()
+            )
         }
-        (_, 1) => "through tunnels".to_owned(),
-        _ => "through tunnels between subnets".to_owned(),
+        (_, 1) => tr!("through tunnels"),
+        _ => tr!("through tunnels between subnets"),
     }
 }
 
@@ -155,24 +159,28 @@ pub(super) fn path_mtu(expected: &Expected, facts: &Facts) -> Verdict {
     let measured = measured.filter_map(|pair| Some((pair, pair.passes.as_ref()?)));
     let mut least = None;
     for (pair, passes) in measured {
-        let way = format!("from {} to {}", pair.from.name, pair.to.name);
+        let way = tr!("from {} to {}", pair.from.name, pair.to.name);
         match passes {
             Err(why) => {
-                let hint =
-                    "allow UDP between pods: a NetworkPolicy or the nodes' firewall may drop it";
+                let hint = &tr!(
+                    "allow UDP between pods: a NetworkPolicy or the nodes' firewall may drop it"
+                );
                 return Verdict::failed(format!("{way}: {why}"), hint);
             }
             Ok(bytes) if *bytes < expected.pod_mtu => {
                 let mtu = bytes + expected.tunnel;
                 return Verdict::failed(
-                    format!(
+                    tr!(
                         "{way}: packets of {bytes} bytes pass, larger ones are lost, but the MTU of \
                          pods is {}",
-                        expected.pod_mtu
+                        expected.pod_mtu,
+                        way,
+                        bytes
                     ),
-                    format!(
+                    tr!(
                         "set `mtu: {mtu}` in the settings of all nodes, and run `appliance \
-                         install` on each"
+                         install` on each",
+                        mtu
                     ),
                 );
             }
@@ -180,7 +188,7 @@ pub(super) fn path_mtu(expected: &Expected, facts: &Facts) -> Verdict {
         }
     }
     match least {
-        Some(bytes) => Verdict::passed(format!("packets of {bytes} bytes pass unfragmented")),
-        None => Verdict::skipped("no pod reaches a pod on another node"),
+        Some(bytes) => Verdict::passed(tr!("packets of {bytes} bytes pass unfragmented", bytes)),
+        None => Verdict::skipped(tr!("no pod reaches a pod on another node")),
     }
 }

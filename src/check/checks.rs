@@ -1,5 +1,7 @@
 //! The table of checks: each check makes one verdict from the facts.
 
+use tr::tr;
+
 use super::Verdict;
 use super::between::{not_wanted, path_mtu, pod_to_pod, probes, set_mode};
 use super::facts::{Facts, Unprobed};
@@ -32,24 +34,24 @@ pub const CHECKS: &[(&str, Check)] = &[
 fn versions(expected: &Expected, facts: &Facts) -> Verdict {
     let versions = match &facts.versions {
         Ok(versions) => versions,
-        Err(why) => return Verdict::failed(why, "see `journalctl -u kube-apiserver`"),
+        Err(why) => return Verdict::failed(why, tr!("see `journalctl -u kube-apiserver`")),
     };
-    let found = format!("client {}, server {}", versions.client, versions.server);
+    let found = tr!("client {}, server {}", versions.client, versions.server);
     // Suffixes of the version, such as a build's name, are not compared.
     let same = |version: &str| version.split([' ', '+', '-']).next() == Some(&expected.kubernetes);
     if same(&versions.client) && same(&versions.server) {
         return Verdict::passed(found);
     }
     Verdict::failed(
-        format!("{found}; the bundle has {}", expected.kubernetes),
-        "run `appliance install` on this master to get the bundle's version",
+        tr!("{found}; the bundle has {}", expected.kubernetes, found),
+        tr!("run `appliance install` on this master to get the bundle's version"),
     )
 }
 
 fn components(_expected: &Expected, facts: &Facts) -> Verdict {
     let components = match &facts.components {
         Ok(components) => components,
-        Err(why) => return Verdict::failed(why, "see `kubectl get componentstatuses`"),
+        Err(why) => return Verdict::failed(why, tr!("see `kubectl get componentstatuses`")),
     };
     let sick = components.iter().filter(|component| !component.healthy);
     let sick: Vec<String> = sick
@@ -57,23 +59,23 @@ fn components(_expected: &Expected, facts: &Facts) -> Verdict {
         .collect();
     if components.is_empty() || !sick.is_empty() {
         let found = if sick.is_empty() {
-            "the API server lists none".to_owned()
+            tr!("the API server lists none")
         } else {
             sick.join("; ")
         };
         return Verdict::failed(
             found,
-            "run `appliance status` on the masters to see which service fails",
+            tr!("run `appliance status` on the masters to see which service fails"),
         );
     }
     let names: Vec<&str> = components.iter().map(|c| c.name.as_str()).collect();
-    Verdict::passed(format!("healthy: {}", names.join(", ")))
+    Verdict::passed(tr!("healthy: {}", names.join(", ")))
 }
 
 fn nodes(expected: &Expected, facts: &Facts) -> Verdict {
     let nodes = match &facts.nodes {
         Ok(nodes) => nodes,
-        Err(why) => return Verdict::failed(why, "see `kubectl get nodes`"),
+        Err(why) => return Verdict::failed(why, tr!("see `kubectl get nodes`")),
     };
     let not_ready = nodes.iter().filter(|node| !node.ready);
     let not_ready: Vec<&str> = not_ready.map(|node| node.name.as_str()).collect();
@@ -82,29 +84,33 @@ fn nodes(expected: &Expected, facts: &Facts) -> Verdict {
     };
     let joined = match &facts.joined {
         Ok(joined) => joined,
-        Err(why) => return Verdict::failed(why, "see `appliance node list` for the joined nodes"),
+        Err(why) => {
+            return Verdict::failed(why, tr!("see `appliance node list` for the joined nodes"));
+        }
     };
     let absent: Vec<&str> = joined.iter().filter(unknown).map(String::as_str).collect();
     if !not_ready.is_empty() {
         return Verdict::failed(
-            format!("not ready: {}", not_ready.join(", ")),
-            "run `appliance status` and `journalctl -u kubelet` on these nodes to see why",
+            tr!("not ready: {}", not_ready.join(", ")),
+            tr!("run `appliance status` and `journalctl -u kubelet` on these nodes to see why"),
         );
     }
     if !absent.is_empty() {
         return Verdict::failed(
-            format!("joined, but not in the cluster: {}", absent.join(", ")),
-            "see `journalctl -u kubelet` on these nodes; if a node is gone for good, remove its \
-             record here: `appliance node release NAME`",
+            tr!("joined, but not in the cluster: {}", absent.join(", ")),
+            tr!(
+                "see `journalctl -u kubelet` on these nodes; if a node is gone for good, remove its \
+             record here: `appliance node release NAME`"
+            ),
         );
     }
     if nodes.is_empty() {
         return Verdict::failed(
-            "the cluster has no nodes",
-            "run `appliance token create` and boot a worker with this token in its user-data",
+            tr!("the cluster has no nodes"),
+            tr!("run `appliance token create` and boot a worker with this token in its user-data"),
         );
     }
-    Verdict::passed(format!("{} of {} ready", nodes.len(), nodes.len()))
+    Verdict::passed(tr!("{} of {} ready", nodes.len(), nodes.len()))
 }
 
 fn peers(_expected: &Expected, facts: &Facts) -> Verdict {
@@ -113,7 +119,7 @@ fn peers(_expected: &Expected, facts: &Facts) -> Verdict {
         Err(why) => {
             return Verdict::failed(
                 why,
-                "see `calicoctl get nodes` and `journalctl -u kube-calico`",
+                tr!("see `calicoctl get nodes` and `journalctl -u kube-calico`"),
             );
         }
     };
@@ -130,12 +136,12 @@ fn peers(_expected: &Expected, facts: &Facts) -> Verdict {
         .partition(|report| report.peer.is_established());
     let (down, coming): (Vec<&PeerReport>, Vec<&PeerReport>) =
         others.iter().partition(|report| report.problem.is_some());
-    let of = format!("of {} not established", peers.len());
+    let of = tr!("of {} not established", peers.len());
     let problems: Vec<&str> = down.iter().filter_map(|r| r.problem.as_deref()).collect();
     if !problems.is_empty() {
         return Verdict::failed(
             format!("{} {of}: {}", down.len(), list(&down)),
-            format!(
+            tr!(
                 "{}\nTo allow TCP port 179 between nodes: `openstack security group rule create \
                  --protocol tcp --dst-port 179 --remote-group GROUP GROUP`",
                 first(&problems)
@@ -143,16 +149,17 @@ fn peers(_expected: &Expected, facts: &Facts) -> Verdict {
         );
     }
     if !coming.is_empty() {
-        return Verdict::skipped(format!(
+        return Verdict::skipped(tr!(
             "{} {of} for less than a minute: {}; run `appliance check` again",
             coming.len(),
-            list(&coming)
+            list(&coming),
+            of
         ));
     }
     if peers.is_empty() {
-        return Verdict::skipped("there are no other nodes");
+        return Verdict::skipped(tr!("there are no other nodes"));
     }
-    Verdict::passed(format!("{} established", up.len()))
+    Verdict::passed(tr!("{} established", up.len()))
 }
 
 /// The first problems of many: the others are mostly the same for other nodes.
@@ -160,7 +167,7 @@ fn first(problems: &[&str]) -> String {
     let shown = problems.len().min(MOST_HINTS);
     let mut text = problems[..shown].join("\n");
     if shown < problems.len() {
-        text += &format!("\n{} more like these", problems.len() - shown);
+        text += &tr!("\n{} more like these", problems.len() - shown);
     }
     text
 }
@@ -168,7 +175,7 @@ fn first(problems: &[&str]) -> String {
 fn pool(expected: &Expected, facts: &Facts) -> Verdict {
     let pools = match &facts.pools {
         Ok(pools) => pools,
-        Err(why) => return Verdict::failed(why, "see `calicoctl get ipPool`"),
+        Err(why) => return Verdict::failed(why, tr!("see `calicoctl get ipPool`")),
     };
     let list: Vec<&str> = pools.iter().map(|pool| pool.cidr.as_str()).collect();
     let found = list.join(", ");
@@ -179,22 +186,24 @@ fn pool(expected: &Expected, facts: &Facts) -> Verdict {
     }
     let found = if pools.is_empty() { "none" } else { &found };
     Verdict::failed(
-        format!("{found}; podCIDR is {}", expected.pod_cidr),
-        "Calico keeps the pool from the first installation: set podCIDR to that pool, or create \
+        tr!("{found}; podCIDR is {}", expected.pod_cidr, found),
+        tr!(
+            "Calico keeps the pool from the first installation: set podCIDR to that pool, or create \
          the new pool with `calicoctl create -f FILE` and delete the old one with `calicoctl \
-         delete ipPool CIDR`",
+         delete ipPool CIDR`"
+        ),
     )
 }
 
 /// The mode of the pool is the one that counts: Calico never changes it by itself.
 fn tunnels(expected: &Expected, pool: &Pool) -> Verdict {
-    let found = format!("{}, ipip: {}", pool.cidr, pool.ipip);
+    let found = tr!("{}, ipip: {}", pool.cidr, pool.ipip);
     if pool.ipip == expected.ipip {
         return Verdict::passed(found);
     }
     Verdict::failed(
-        format!("{found}; the setting is `ipip: {}`", expected.ipip),
-        format!(
+        tr!("{found}; the setting is `ipip: {}`", expected.ipip, found),
+        tr!(
             "Calico keeps the mode from the first installation. To use that of the settings: `{}`. \
              To keep it, set `ipip: {}` on all nodes",
             set_mode(&pool.cidr, expected.ipip),
@@ -205,12 +214,14 @@ fn tunnels(expected: &Expected, pool: &Pool) -> Verdict {
 
 fn deployment(_expected: &Expected, facts: &Facts) -> Verdict {
     match &facts.probes {
-        Ok(probes) => Verdict::passed(format!("{} pods, one on each node", probes.pods.len())),
+        Ok(probes) => Verdict::passed(tr!("{} pods, one on each node", probes.pods.len())),
         Err(Unprobed::NotWanted) => not_wanted(),
         Err(Unprobed::Failed(why)) => Verdict::failed(
             why,
-            "see `kubectl describe pods --all-namespaces`, and `journalctl -u kubelet` on the \
-             node; then run `appliance check` again",
+            tr!(
+                "see `kubectl describe pods --all-namespaces`, and `journalctl -u kubelet` on the \
+             node; then run `appliance check` again"
+            ),
         ),
     }
 }
@@ -221,13 +232,15 @@ fn dns(expected: &Expected, facts: &Facts) -> Verdict {
         Err(skipped) => return skipped,
     };
     for answer in &probes.dns {
-        let hint = "see `kubectl -n kube-system get pods -l k8s-app=kube-dns` for the state of \
-                    DNS, and `appliance status` for what it waits for";
+        let hint = &tr!(
+            "see `kubectl -n kube-system get pods -l k8s-app=kube-dns` for the state of \
+                    DNS, and `appliance status` for what it waits for"
+        );
         match &answer.found {
-            Err(why) => return Verdict::failed(format!("pod on {}: {why}", answer.node), hint),
+            Err(why) => return Verdict::failed(tr!("pod on {}: {why}", answer.node, why), hint),
             Ok(addresses) if !addresses.contains(&expected.api_server_ip) => {
                 return Verdict::failed(
-                    format!(
+                    tr!(
                         "pod on {}: kubernetes.default resolves to {}, not {}",
                         answer.node,
                         addresses.join(", "),
@@ -239,9 +252,10 @@ fn dns(expected: &Expected, facts: &Facts) -> Verdict {
             Ok(_) => {}
         }
     }
-    Verdict::passed(format!(
+    Verdict::passed(tr!(
         "kubernetes.default.svc.{} resolves to {}",
-        expected.domain, expected.api_server_ip
+        expected.domain,
+        expected.api_server_ip
     ))
 }
 
@@ -254,13 +268,15 @@ fn node_ports(_expected: &Expected, facts: &Facts) -> Verdict {
         if let Err(why) = &answer.found {
             return Verdict::failed(
                 format!("{}: {why}", answer.node),
-                "allow the ports of nodePortRange to the nodes in the security group, and see \
-                 `journalctl -u kube-proxy` on that node",
+                tr!(
+                    "allow the ports of nodePortRange to the nodes in the security group, and see \
+                 `journalctl -u kube-proxy` on that node"
+                ),
             );
         }
     }
     let places: Vec<&str> = probes.node_ports.iter().map(|a| a.node.as_str()).collect();
-    Verdict::passed(format!("answers at {}", places.join(", ")))
+    Verdict::passed(tr!("answers at {}", places.join(", ")))
 }
 
 fn metadata(expected: &Expected, facts: &Facts) -> Verdict {
@@ -269,22 +285,24 @@ fn metadata(expected: &Expected, facts: &Facts) -> Verdict {
         Err(skipped) => return skipped,
     };
     if expected.pod_metadata {
-        return Verdict::skipped("the settings allow it (podMetadataAccess: allow)");
+        return Verdict::skipped(tr!("the settings allow it (podMetadataAccess: allow)"));
     }
     for answer in &probes.metadata {
         match &answer.found {
             Ok(true) => {
                 return Verdict::failed(
-                    format!("a pod on {} reaches 169.254.169.254", answer.node),
-                    "run `systemctl restart appliance-pod-metadata` on that node, then \
-                     `appliance status`",
+                    tr!("a pod on {} reaches 169.254.169.254", answer.node),
+                    tr!(
+                        "run `systemctl restart appliance-pod-metadata` on that node, then \
+                     `appliance status`"
+                    ),
                 );
             }
             Ok(false) => {}
-            Err(why) => return Verdict::skipped(format!("pod on {}: {why}", answer.node)),
+            Err(why) => return Verdict::skipped(tr!("pod on {}: {why}", answer.node, why)),
         }
     }
-    Verdict::passed("no pod reaches 169.254.169.254")
+    Verdict::passed(tr!("no pod reaches 169.254.169.254"))
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::{Context, Result, bail};
 use ipnet::Ipv4Net;
 use serde_json::Value;
+use tr::tr;
 
 use crate::addons::object::{condition, listed, of_type, text};
 use crate::clients::calicoctl::{self, Pool};
@@ -130,8 +131,8 @@ pub fn versions(runner: &dyn Runner) -> Result<Versions> {
     let version = |side: &str| {
         let mut lines = text.lines();
         let found = lines.find_map(|line| line.trim().strip_prefix(side));
-        let found =
-            found.with_context(|| format!("`kubectl version --short` printed no line `{side}`"))?;
+        let found = found
+            .with_context(|| tr!("`kubectl version --short` printed no line `{side}`", side))?;
         Ok::<_, anyhow::Error>(found.trim().to_owned())
     };
     Ok(Versions {
@@ -183,7 +184,7 @@ pub fn subnets(runner: &dyn Runner) -> Result<BTreeMap<String, Ipv4Net>> {
 
 /// This machine as a sender. Masters are not among the nodes of the API.
 pub fn here(root: &Root) -> Result<CheckedNode> {
-    let state = records::state(root)?.context("this machine is not installed")?;
+    let state = records::state(root)?.context(tr!("this machine is not installed"))?;
     Ok(CheckedNode {
         name: state.node,
         address: state.address,
@@ -194,14 +195,17 @@ pub fn here(root: &Root) -> Result<CheckedNode> {
 
 /// The BGP peers of this node, compared with Calico's own list of nodes.
 pub fn peers(root: &Root, runner: &dyn Runner) -> Result<Vec<PeerReport>> {
-    let state = records::state(root)?.context("this machine is not installed")?;
+    let state = records::state(root)?.context(tr!("this machine is not installed"))?;
     let own = Own {
         name: &state.node,
         address: &state.address,
     };
     let peers = peers::peers(root, runner, own);
     match peers.not_compared {
-        Some(why) => bail!("cannot compare the BGP peers with Calico's list of nodes: {why}"),
+        Some(why) => bail!(tr!(
+            "cannot compare the BGP peers with Calico's list of nodes: {why}",
+            why
+        )),
         None => Ok(peers.reports),
     }
 }

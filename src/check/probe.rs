@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use reqwest::blocking::Client;
 use serde::de::DeserializeOwned;
+use tr::tr;
 
 use super::facts::{Answer, CheckedNode, Found, Pair, Probes, told};
 use super::serve::Health;
@@ -57,11 +58,10 @@ impl Way {
             .map_err(|e| http::root_cause(&e))?;
         ensure!(
             answer.status().is_success(),
-            "the probe answers {}",
-            answer.status()
+            tr!("the probe answers {}", answer.status())
         );
         let answer = answer.bytes().map_err(|e| http::root_cause(&e))?;
-        serde_json::from_slice(&answer).context("the answer of the probe is not valid JSON")
+        serde_json::from_slice(&answer).context(tr!("the answer of the probe is not valid JSON"))
     }
 }
 
@@ -113,7 +113,12 @@ impl Probed<'_> {
     fn round(&self, index: usize, expected: &Expected) -> Round {
         let pod = &self.pods[index];
         let (way, direct) = way(pod, self.ports);
-        let way = way.map_err(|error| format!("cannot reach the probe: {error:#}"));
+        let way = way.map_err(|error| {
+            tr!(
+                "cannot reach the probe: {error}",
+                error = format_args!("{error:#}")
+            )
+        });
         let mut pairs = Vec::new();
         // A master has the same way to pods as nodes have: the API server uses it for proxies.
         if pod.node.name != self.here.name {
@@ -185,8 +190,7 @@ fn way_at(pod: &Pod, base: String) -> Result<Way> {
     let health = reach(&base).with_context(|| base.clone())?;
     ensure!(
         health.node == pod.node.name,
-        "the probe on {} answers at {base}",
-        health.node
+        tr!("the probe on {} answers at {base}", health.node, base)
     );
     let client = http::client(&[], None, ANSWER)?;
     Ok(Way { client, base })

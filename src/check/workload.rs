@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
+use tr::tr;
 
 use super::facts::CheckedNode;
 use super::probe::{NodePorts, Pod};
@@ -41,7 +42,12 @@ impl Drop for Workload<'_> {
     fn drop(&mut self) {
         if let Err(error) = remove(self.runner) {
             log::warn!(
-                "cannot remove the probes ({error:#}); run `kubectl delete namespace {NAMESPACE}`"
+                "{}",
+                tr!(
+                    "cannot remove the probes ({error}); run `kubectl delete namespace {NAMESPACE}`",
+                    error = format_args!("{error:#}"),
+                    NAMESPACE
+                )
             );
         }
     }
@@ -77,16 +83,17 @@ impl<'a> Workload<'a> {
         if !self.is_there()? {
             return Ok(());
         }
-        log::info!("removing the probes of an earlier check");
+        log::info!("{}", tr!("removing the probes of an earlier check"));
         remove(self.runner)?;
         let start = Instant::now();
         while self.is_there()? {
             if start.elapsed() > GONE {
-                bail!(
+                bail!(tr!(
                     "the namespace {NAMESPACE} of an earlier check still exists {} s after its \
                      removal; see why: `kubectl get namespace {NAMESPACE} -o yaml`",
-                    GONE.as_secs()
-                );
+                    GONE.as_secs(),
+                    NAMESPACE
+                ));
             }
             self.pause()?;
         }
@@ -107,7 +114,7 @@ impl<'a> Workload<'a> {
 
     fn pause(&self) -> Result<()> {
         if (self.interrupted)() {
-            bail!("the check was interrupted");
+            bail!(tr!("the check was interrupted"));
         }
         std::thread::sleep(POLL);
         Ok(())
@@ -122,13 +129,14 @@ impl<'a> Workload<'a> {
                 Err(why) => why,
             };
             if start.elapsed() > READY {
-                bail!(
+                bail!(tr!(
                     "the probes are not ready after {} s: {why}",
-                    READY.as_secs()
-                );
+                    READY.as_secs(),
+                    why
+                ));
             }
             if why != said {
-                log::info!("waiting for the probes: {why}");
+                log::info!("{}", tr!("waiting for the probes: {why}", why));
                 said = why;
             }
             self.pause()?;
@@ -154,7 +162,7 @@ impl<'a> Workload<'a> {
             .map(|pod| pod_of(pod, nodes))
             .collect();
         let Some(mut pods) = pods else {
-            return Ok(Err("not every pod has an address".to_owned()));
+            return Ok(Err(tr!("not every pod has an address")));
         };
         pods.sort_by(|a, b| a.node.name.cmp(&b.node.name));
         Ok(Ok(pods))
@@ -167,7 +175,7 @@ impl<'a> Workload<'a> {
             let service = kubectl::get(self.runner, &arguments)?;
             let port = service["spec"]["ports"][0]["nodePort"].as_u64();
             let port = port.and_then(|port| u16::try_from(port).ok());
-            port.context("the service of the probes has no node port")
+            port.context(tr!("the service of the probes has no node port"))
         };
         Ok(NodePorts {
             any: port("probe")?,

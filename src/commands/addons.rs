@@ -1,6 +1,7 @@
 //! `appliance addons` and `appliance images`, as the node's units run them.
 
 use anyhow::Result;
+use tr::tr;
 
 use super::{Outcome, print};
 use crate::apply::{addons, images};
@@ -17,7 +18,7 @@ pub fn run(command: &Addons, output: Output) -> Result<Outcome> {
     match command {
         Addons::Apply => addons::settle(&root, &System)?,
     }
-    print::done("all add-ons and workloads are applied", output)?;
+    print::done(tr!("all add-ons and workloads are applied"), output)?;
     Ok(Outcome::Done)
 }
 
@@ -29,7 +30,10 @@ pub fn run_images(command: &Images, output: Output) -> Result<Outcome> {
         Images::Ensure { waiting } => {
             let Some(docker) = docker_of_node(&root)? else {
                 // The timer may run before the installation that started it has ended.
-                print::done("this machine is not installed yet; nothing to load", output)?;
+                print::done(
+                    tr!("this machine is not installed yet; nothing to load"),
+                    output,
+                )?;
                 return Ok(Outcome::Done);
             };
             let found = images::ensure(&root, &System, &docker, waiting.patience())?;

@@ -3,6 +3,7 @@
 use std::path::{Path, absolute};
 
 use anyhow::Result;
+use tr::tr;
 
 use super::install::{Prepared, RENEWAL, installed};
 use super::token::master;
@@ -94,7 +95,13 @@ pub fn follow(this: &Prepared<'_>) -> Result<Option<anyhow::Error>> {
         return Ok(None);
     }
     let fails = |error: &anyhow::Error| {
-        log::warn!("cannot take the authorities that the master trusts: {error:#}");
+        log::warn!(
+            "{}",
+            tr!(
+                "cannot take the authorities that the master trusts: {error}",
+                error = format_args!("{error:#}")
+            )
+        );
     };
     let (machine, _lock) = match this.locked() {
         Ok(locked) => locked,
@@ -104,7 +111,10 @@ pub fn follow(this: &Prepared<'_>) -> Result<Option<anyhow::Error>> {
         }
     };
     match node::follow(machine, RENEWAL) {
-        Ok(true) => log::info!("this node has taken the authorities that the master trusts"),
+        Ok(true) => log::info!(
+            "{}",
+            tr!("this node has taken the authorities that the master trusts")
+        ),
         Ok(false) => {}
         Err(error) if error.is::<Refused>() => return Ok(Some(error)),
         Err(error) => fails(&error),
@@ -123,7 +133,7 @@ pub fn follow_masters(this: &Prepared<'_>) -> Result<()> {
     if is_under_way(Subject::Authorities, Some(NEXT_AUTHORITY_KEY))? {
         let (machine, _lock) = this.locked()?;
         let report = go_on(machine, &continued)?;
-        log::info!("rotation of the authorities: {}", report.stage);
+        log::info!("{}", tr!("rotation of the authorities: {}", report.stage));
     }
     Ok(())
 }
@@ -138,7 +148,14 @@ pub fn is_under_way(subject: Subject, left: Option<&str>) -> Result<bool> {
     let is_under_way = several.is_under_way(left);
     Ok(is_under_way.unwrap_or_else(|error| {
         let what = subject.name();
-        log::warn!("cannot find out whether a rotation is under way ({what}): {error:#}");
+        log::warn!(
+            "{}",
+            tr!(
+                "cannot find out whether a rotation is under way ({what}): {error}",
+                error = format_args!("{error:#}"),
+                what
+            )
+        );
         false
     }))
 }

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, bail};
 use time::OffsetDateTime;
+use tr::tr;
 
 use super::documents::backup::{BackedUp, BackupKey, Backups, KeptBackup, VerifiedBackup};
 use super::token::master;
@@ -18,6 +19,7 @@ use crate::backup::{Target, make, names, note_failure};
 use crate::cli::{
     Backup as Arguments, BackupCommand, Named, ObjectStore, Opening, Output, Waiting,
 };
+use crate::language::translated;
 use crate::nodespec::Refused;
 use crate::nodespec::objects::{Destination, Location, StoreSpec};
 use crate::observe::records;
@@ -49,7 +51,7 @@ fn create(arguments: &Arguments, named: &Named, output: Output) -> Result<Outcom
     if arguments.if_due {
         let now = OffsetDateTime::now_utc();
         if !schedule.is_due(records::backup(&root)?.as_ref(), now) {
-            print::done("no backup is due", output)?;
+            print::done(tr!("no backup is due"), output)?;
             return Ok(Outcome::Done);
         }
         let made = create_now(&root, &schedule, arguments, named);
@@ -85,9 +87,9 @@ pub fn by_settings(root: &Root, waiting: Waiting) -> Result<()> {
     };
     let made = backed_up(root, &schedule, &arguments, None);
     let made = made.context(
-        "the backup before the upgrade failed, so nothing was changed; repair the cause, or add `--without-backup`",
+        tr!("the backup before the upgrade failed, so nothing was changed; repair the cause, or add `--without-backup`"),
     )?;
-    log::info!("the backup is {}", made.file);
+    log::info!("{}", tr!("the backup is {}", made.file));
     Ok(())
 }
 
@@ -99,9 +101,15 @@ fn backed_up(
 ) -> Result<BackedUp> {
     let seal = seal(arguments, schedule).map_err(Refused::because)?;
     let target = target(file, arguments, schedule)?;
-    let state = records::state(root)?.context("this node's state was removed")?;
+    let state = records::state(root)?.context(tr!("this node's state was removed"))?;
     let address = state.address.parse();
-    let address = address.with_context(|| format!("invalid `address` in {STATE}; {REPAIR}"))?;
+    let address = address.with_context(|| {
+        tr!(
+            "invalid `address` in {STATE}; {REPAIR}",
+            STATE,
+            REPAIR = translated(REPAIR)
+        )
+    })?;
     let _lock = Lock::take(root, arguments.waiting.patience())?;
     lock::note(root, "backing up the cluster");
     let progress = progress::standard_error("back up", 0);
@@ -145,9 +153,9 @@ fn seal(arguments: &Arguments, schedule: &Schedule) -> Result<Seal> {
 
 fn target(file: Option<&Path>, arguments: &Arguments, schedule: &Schedule) -> Result<Target> {
     match (file, &arguments.to) {
-        (Some(_), Some(_)) => bail!(Refused::new(
+        (Some(_), Some(_)) => bail!(Refused::new(tr!(
             "both a file and a directory are named; name one of them"
-        )),
+        ))),
         (Some(file), None) => {
             files::refuse_existing(file, arguments.force)?;
             Ok(Target::File(file.to_owned()))
@@ -165,10 +173,10 @@ fn place(to: Option<&Destination>, store: &ObjectStore, schedule: &Schedule) -> 
     let to = match (to, &schedule.to) {
         (Some(to), _) => to.clone(),
         (None, Some(to)) => to.parse().map_err(|why: String| anyhow!("{to}: {why}"))?,
-        (None, None) => bail!(Refused::new(
+        (None, None) => bail!(Refused::new(tr!(
             "neither the command line nor the settings say where backups are; add `--to DIR`, `--to \
              s3://BUCKET/PREFIX`, or `--file FILE` for a new one"
-        )),
+        ))),
     };
     let s3 = reached(store, schedule.s3.as_ref())?;
     Ok(Place::open(&to, s3.as_ref())?)
@@ -195,8 +203,12 @@ fn reached(
         .ca
         .clone()
         .or(settings.and_then(|said| said.ca.clone()));
-    let lacking =
-        |option| Refused::new(format!("the object store is not described; add `{option}`"));
+    let lacking = |option| {
+        Refused::new(tr!(
+            "the object store is not described; add `{option}`",
+            option
+        ))
+    };
     match (endpoint, credentials) {
         (None, None) => Ok(None),
         (None, Some(_)) => Err(lacking("--s3-endpoint https://HOST:PORT")),
@@ -264,7 +276,7 @@ fn list(
     let kept = match all {
         true => place.list_all()?,
         false => {
-            let state = records::state(&root)?.context("this node's state was removed")?;
+            let state = records::state(&root)?.context(tr!("this node's state was removed"))?;
             place.list(&names(&root, &state.node)?)?
         }
     };

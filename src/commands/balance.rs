@@ -5,6 +5,7 @@ use std::net::TcpListener;
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use tr::tr;
 
 use super::Outcome;
 use crate::balance;
@@ -23,7 +24,7 @@ pub fn run(arguments: &Balance) -> Result<Outcome> {
     let authority = read(&arguments.authority)?;
     let client = http::client(&authority, Some(&identity), balance::HEALTH)?;
     let listener = TcpListener::bind(arguments.listen).with_context(|| {
-        format!(
+        tr!(
             "cannot listen at {}; if another program uses this port (`ss -ltnp`), stop it, or set \
              `balancerPort` to another port on all nodes",
             arguments.listen

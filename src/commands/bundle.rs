@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, ensure};
 use indicatif::HumanBytes;
+use tr::tr;
 
 use super::documents::{self, DefinedComponent, Written};
 use super::payload::{keys, manifest_of};
@@ -76,11 +77,14 @@ pub fn run(command: &Bundle, required_key: Option<&str>, named: &Named) -> Resul
             let result = verify(file, bundle.as_deref(), trust, required_key, output)?;
             if whole.sha256.is_none() && whole.signature.is_none() {
                 log::warn!(
-                    "only the payload was verified: whoever changes {0} can also change its program and the \
+                    "{}",
+                    tr!(
+                        "only the payload was verified: whoever changes {0} can also change its program and the \
                      checksums in it. To cover every byte: `{1} bundle verify {0} --sha256 HEX`, or `--signature \
                      FILE` with `--trust-key KEY`",
-                    file.display(),
-                    program_name()
+                        file.display(),
+                        program_name()
+                    )
                 );
             }
             Ok(result)
@@ -116,8 +120,9 @@ fn default_cache() -> Result<PathBuf> {
     let base = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
     let base = base.filter(|dir| dir.is_absolute());
     let base = base.or_else(|| Some(std::env::home_dir()?.join(".cache")));
-    let base = base
-        .context("no home directory is set; name a directory for downloads with `--cache DIR`")?;
+    let base = base.context(tr!(
+        "no home directory is set; name a directory for downloads with `--cache DIR`"
+    ))?;
     Ok(base.join("appliance"))
 }
 
@@ -127,7 +132,7 @@ fn fetch(arguments: &Fetch, output: Output) -> Result<Outcome> {
     let cache = open_cache(&arguments.cache)?;
     let summary =
         fetcher(arguments, &cache, &Mirrors::new(&arguments.mirror)).fetch(&definition)?;
-    let fetched = format!(
+    let fetched = tr!(
         "bundle {}: {} artifacts downloaded, {} were already in the cache; all match the checksums \
          in bundle.lock; cache: {}",
         definition.bundle.name,
@@ -157,11 +162,11 @@ fn lock(
     let definition = definition(&arguments.bundle)?;
     let dir = copy.unwrap_or(Path::new(&arguments.bundle));
     if copy.is_none() && !dir.is_dir() {
-        let problem = anyhow!(
+        let problem = anyhow!(tr!(
             "{} is a bundle inside this program, which cannot be changed; write a copy of it with \
              `--dir DIR`",
             arguments.bundle
-        );
+        ));
         return Err(Refused::because(problem).into());
     }
     if !trust_on_first_use {
@@ -172,20 +177,24 @@ fn lock(
     if trust_on_first_use {
         for mirror in mirrors.unencrypted() {
             log::warn!(
-                "{mirror} is not encrypted: anyone on the network can change the files whose \
-                 checksums you trust now; use https"
+                "{}",
+                tr!(
+                    "{mirror} is not encrypted: anyone on the network can change the files whose \
+                 checksums you trust now; use https",
+                    mirror
+                )
             );
         }
     }
     let lock = fetcher(arguments, &cache, &mirrors).lock(&definition, trust_on_first_use)?;
     let path = dir.join(lock::FILE_NAME);
     if copy.is_none() && lock == definition.lock {
-        let complete = format!("{} is complete: nothing to add", path.display());
+        let complete = tr!("{} is complete: nothing to add", path.display());
         print::done(complete, output)?;
         return Ok(Outcome::Done);
     }
     definition.write(dir, &lock)?;
-    print::done(format!("wrote {}", path.display()), output)?;
+    print::done(tr!("wrote {}", path.display()), output)?;
     Ok(Outcome::Done)
 }
 
@@ -197,9 +206,12 @@ fn export(bundle: Option<&str>, cache: &CacheDir, file: &Path, output: Output) -
     transfer::export(file, &cache, definition.as_ref(), &blobs, &*progress)?;
     drop(progress);
     log::info!(
-        "wrote {} with {} files of the cache",
-        file.display(),
-        blobs.len()
+        "{}",
+        tr!(
+            "wrote {} with {} files of the cache",
+            file.display(),
+            blobs.len()
+        )
     );
     let name = definition.as_ref().map(|found| found.bundle.name.as_str());
     print::result(output, &Written::of(file, None, name)?, |_| ())?;
@@ -218,7 +230,7 @@ fn import(
     let cache = open_cache(cache)?;
     let imported = transfer::import(&cache, input, &*progress).with_context(place)?;
     drop(progress);
-    let added = format!(
+    let added = tr!(
         "added {} new files to the cache {}",
         imported.new,
         cache.dir().display()
@@ -226,15 +238,18 @@ fn import(
     match (&imported.definition, definition) {
         (Some(bundle), Some(dir)) => bundle.write(dir, &bundle.lock)?,
         (Some(bundle), None) => log::info!(
-            "{} holds bundle {}; to write its bundle.toml and bundle.lock, add `--definition DIR`",
-            file.display(),
-            bundle.bundle.name
+            "{}",
+            tr!(
+                "{} holds bundle {}; to write its bundle.toml and bundle.lock, add `--definition DIR`",
+                file.display(),
+                bundle.bundle.name
+            )
         ),
         (None, Some(_)) => {
-            return Err(anyhow!(
+            return Err(anyhow!(tr!(
                 "{} holds no bundle; export it again with `--bundle BUNDLE`",
                 file.display()
-            ));
+            )));
         }
         (None, None) => {}
     }
@@ -277,11 +292,14 @@ pub fn pack(name: &str, ingredients: &Ingredients, output: &Path) -> Result<Mani
     let manifest = pack::pack(&definition, places, signer.as_ref(), output, begin)?;
     let packed: u64 = manifest.packs.iter().map(|pack| pack.size).sum();
     log::info!(
-        "bundle {}: packed {} files of {} into {}",
-        manifest.bundle.name,
-        manifest.components.len(),
-        HumanBytes(manifest.unpacked_size()),
-        HumanBytes(packed)
+        "{}",
+        tr!(
+            "bundle {}: packed {} files of {} into {}",
+            manifest.bundle.name,
+            manifest.components.len(),
+            HumanBytes(manifest.unpacked_size()),
+            HumanBytes(packed)
+        )
     );
     Ok(manifest)
 }
@@ -294,13 +312,17 @@ fn check_file(file: &Path, whole: &Whole, keys: &[&str]) -> Result<()> {
         let found = sha256_of_file(file)?;
         ensure!(
             found == *expected,
-            "the sha256 of {0} is {found}, not {expected}; do not use it: copy it to this machine again, and \
+            tr!(
+                "the sha256 of {0} is {found}, not {expected}; do not use it: copy it to this machine again, and \
              run the same command",
-            file.display()
+                file.display(),
+                found,
+                expected
+            )
         );
     }
     if let Some(signature) = &whole.signature {
-        let problem = || anyhow!("name the key of the signature with `--trust-key KEY`");
+        let problem = || anyhow!(tr!("name the key of the signature with `--trust-key KEY`"));
         ensure!(!keys.is_empty(), Refused::because(problem()));
         for key in keys {
             let key = TrustKey::find(key).map_err(Refused::because)?;

@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use anyhow::{Result, bail};
+use tr::tr;
 
 use super::authority::Asked;
 use super::documents::{CertificateOfNode, Certificates, Renewed};
@@ -31,7 +32,7 @@ pub fn run(command: &Certs, required_key: Option<&str>, named: &Named) -> Result
             waiting,
         } => {
             by_hand::init(ca, common_name, waiting.patience())?;
-            let made = format!("{} has ca.pem and ca-key.pem", ca.display());
+            let made = tr!("{} has ca.pem and ca-key.pem", ca.display());
             print::done(made, output)?;
         }
         Certs::Issue {
@@ -45,7 +46,7 @@ pub fn run(command: &Certs, required_key: Option<&str>, named: &Named) -> Result
             let dir = files::needed(dir.as_deref(), named, "--dir DIR")?;
             let spec = spec(role, set, config.as_deref())?;
             by_hand::issue(ca, &dir, &spec, waiting.patience())?;
-            let issued = format!("{} has the certificates of {}", dir.display(), *spec.name);
+            let issued = tr!("{} has the certificates of {}", dir.display(), *spec.name);
             print::done(issued, output)?;
         }
         Certs::Show { root } => {
@@ -137,7 +138,7 @@ fn show(root: &Root, output: Output) -> Result<Outcome> {
     check_user(root)?;
     let held = certificates::held(root)?;
     if held.is_empty() {
-        let none = format!("there are no certificates below {}", paths::CA_DIR);
+        let none = tr!("there are no certificates below {}", paths::CA_DIR);
         bail!(NotInstalled(none));
     }
     let rows = held.iter().map(CertificateOfNode::of);

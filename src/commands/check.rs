@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Result, bail};
+use tr::tr;
 
 use super::documents::Benchmark;
 use super::{Outcome, check_node, print};
@@ -41,7 +42,7 @@ pub fn run(arguments: &Check, output: Output) -> Result<Outcome> {
         return Ok(outcome(sound));
     }
     let Some(expected) = records::expected(&root)? else {
-        bail!(Refused::new(format!(
+        bail!(Refused::new(tr!(
             "this node is a {}; run `appliance check` on a master of the cluster",
             state.role
         )));

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow};
+use tr::tr;
 
 use super::{Outcome, print};
 use crate::cli::{Config, Output};
@@ -36,8 +37,9 @@ pub fn run(command: &Config, output: Output) -> Result<Outcome> {
 pub(super) fn read(file: &Path) -> Result<Layer> {
     let shown = file.display().to_string();
     let content = bounded(file, MAX_CONFIG)?
-        .ok_or_else(|| anyhow!("configuration {shown}: there is no such file"))?;
-    let in_user_data = user_data::find(&content).with_context(|| format!("user-data {shown}"))?;
+        .ok_or_else(|| anyhow!(tr!("configuration {shown}: there is no such file", shown)))?;
+    let in_user_data =
+        user_data::find(&content).with_context(|| tr!("user-data {shown}", shown))?;
     if let Some(layer) = in_user_data.layers(&shown).next() {
         return Ok(layer);
     }

@@ -2,6 +2,7 @@
 //! tutorial's first cluster to its second.
 
 use anyhow::{Result, bail};
+use tr::tr;
 
 use super::documents::Converted;
 use super::inputs::request;
@@ -26,10 +27,12 @@ pub fn run(arguments: &Convert, required_key: Option<&str>, output: Output) -> R
     let machine = prepare(&request(&arguments.install.wanted, required_key))?;
     let wanted = machine.spec.profile.value;
     if state.profile != Profile::Simple.to_string() || wanted != Profile::WithCa {
-        bail!(Refused::new(format!(
+        bail!(Refused::new(tr!(
             "this node has profile {}, and {} says {wanted}; `convert` only changes a node \
                  of profile simple to with-ca: run it on such a node with `--profile with-ca`",
-            state.profile, machine.spec.profile.origin
+            state.profile,
+            machine.spec.profile.origin,
+            wanted
         )));
     }
     machine.warn_about_settings();
@@ -51,10 +54,10 @@ pub fn run(arguments: &Convert, required_key: Option<&str>, output: Output) -> R
         ask()?;
     }
     if !root.is_live() {
-        bail!(Refused::new(
+        bail!(Refused::new(tr!(
             "`convert` has to stop services, so it works only on the running system; run it \
              there, without `--root`"
-        ));
+        )));
     }
     // Before the cluster is taken down.
     machine.payload.refuse_changed()?;
@@ -75,12 +78,18 @@ pub fn run(arguments: &Convert, required_key: Option<&str>, output: Output) -> R
 }
 
 fn tell(teardown: &[String]) {
-    say!("To change this node to profile with-ca, these steps come first:");
+    say!(
+        "{}",
+        tr!("To change this node to profile with-ca, these steps come first:")
+    );
     for step in teardown {
         say!("  {step}");
     }
     say!(
-        "The new cluster starts empty: etcd's data is kept under its new name, but not used any \
+        "{}",
+        tr!(
+            "The new cluster starts empty: etcd's data is kept under its new name, but not used any \
          more."
+        )
     );
 }

@@ -4,6 +4,7 @@ use std::fs;
 use std::net::TcpListener;
 
 use anyhow::{Context, Result};
+use tr::tr;
 
 use super::Outcome;
 use crate::cli::Datastore;
@@ -32,7 +33,7 @@ pub fn run(arguments: &Datastore) -> Result<Outcome> {
     };
     let client = tls::client(&certificate(ETCD_AUTHORITY)?, Some(&client))?;
     let listener = TcpListener::bind(arguments.listen).with_context(|| {
-        format!(
+        tr!(
             "cannot listen at {}; if another program uses this port (`ss -ltnp`), stop it",
             arguments.listen
         )

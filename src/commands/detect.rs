@@ -1,6 +1,7 @@
 //! `appliance detect`: shows what this VM would become, and why.
 
 use anyhow::Result;
+use tr::tr;
 
 use super::documents::{Detected, Instance, Source};
 use super::failure::Problem;
@@ -55,7 +56,7 @@ pub fn run(arguments: &Detect, output: Output) -> Result<Outcome> {
     if let Ok(spec) = &spec {
         settings(&spec.explain(), arguments.explain);
         for warning in spec.warnings.iter().chain(&differences) {
-            say!("\nWarning: {warning}");
+            say!("{}", tr!("\nWarning: {warning}", warning));
         }
     }
     spec?;

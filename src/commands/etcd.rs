@@ -1,6 +1,7 @@
 //! `appliance etcd`: the databases of etcd.
 
 use anyhow::{Result, bail};
+use tr::tr;
 
 use super::{Outcome, check_node, print};
 use crate::cli::{Etcd, Output};
@@ -14,9 +15,9 @@ pub fn run(command: &Etcd, output: Output) -> Result<Outcome> {
     let root = Root::open("/".as_ref())?;
     let state = check_node(&root)?;
     if state.role == Role::Worker.to_string() {
-        bail!(Refused::new(
+        bail!(Refused::new(tr!(
             "etcd runs on masters; run this command on one of them"
-        ));
+        )));
     }
     let cluster = Cluster::of(&root, &state)?;
     let report = match command {

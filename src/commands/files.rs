@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
+use tr::tr;
 
 use crate::cli::Named;
 use crate::nodespec::Refused;
@@ -13,7 +14,7 @@ use crate::sys::out;
 /// with neither. Refuses both.
 pub fn place(given: Option<&Path>, named: &Named) -> Result<Option<PathBuf>, Refused> {
     match (given, named.place()) {
-        (Some(one), Some(other)) => Err(Refused::new(format!(
+        (Some(one), Some(other)) => Err(Refused::new(tr!(
             "both {} and {} are named as output; name one of them",
             one.display(),
             other.display()
@@ -25,14 +26,19 @@ pub fn place(given: Option<&Path>, named: &Named) -> Result<Option<PathBuf>, Ref
 /// As [`place`], where the command cannot do without: `option` is the one to add.
 pub fn needed(given: Option<&Path>, named: &Named, option: &str) -> Result<PathBuf, Refused> {
     let place = place(given, named)?;
-    place.ok_or_else(|| Refused::new(format!("nothing says where to write to; add `{option}`")))
+    place.ok_or_else(|| {
+        Refused::new(tr!(
+            "nothing says where to write to; add `{option}`",
+            option
+        ))
+    })
 }
 
 /// Refuses to replace an existing file, unless with `force`.
 pub fn refuse_existing(path: &Path, force: bool) -> Result<(), Refused> {
     // A device or a pipe has no content of its own.
     if !force && fs::metadata(path).is_ok_and(|existing| existing.is_file()) {
-        return Err(Refused::new(format!(
+        return Err(Refused::new(tr!(
             "{} exists; use --force to replace it, or another file",
             path.display()
         )));

@@ -9,14 +9,16 @@ use std::process::{Command as Program, Stdio};
 use anyhow::{Result, bail};
 use clap::builder::StyledStr;
 use clap::{Command, CommandFactory};
+use tr::tr;
 
 use super::{Outcome, print};
 use crate::cli::{self, Cli, Output};
+use crate::language::Language;
 use crate::nodespec::Refused;
 use crate::sys::terminal::is_styled;
 use crate::sys::{out, scratch};
 use crate::topics::terminal::{Form, render};
-use crate::topics::{self, Language, Topic};
+use crate::topics::{self, Topic};
 
 /// The longest lines that are easy to read.
 const WIDEST: usize = 100;
@@ -28,7 +30,7 @@ const ALIKE: f64 = 0.7;
 /// Shows all commands and topics, one topic, or the help of a command.
 pub fn run(names: &[String], output: Output) -> Result<Outcome> {
     let topic = match names {
-        [name] => topics::find(name, language()),
+        [name] => topics::find(name, Language::of_environment(|name| env::var(name).ok())),
         _ => None,
     };
     match topic {
@@ -38,14 +40,6 @@ pub fn run(names: &[String], output: Output) -> Result<Outcome> {
         None => out::text(&styled_or_plain(&page(names)?)),
     }
     Ok(Outcome::Done)
-}
-
-/// The language that the user's environment asks for, as for the messages of other programs.
-fn language() -> Language {
-    let names = ["LC_ALL", "LC_MESSAGES", "LANG"];
-    let mut values = names.into_iter().filter_map(|name| env::var(name).ok());
-    let locale = values.find(|value| !value.is_empty());
-    Language::of_locale(&locale.unwrap_or_default())
 }
 
 /// The help page of the command of these words.
@@ -71,16 +65,22 @@ fn unknown(command: &Command, above: &[String], name: &str) -> Refused {
         let mut known: Vec<String> = commands.collect();
         let what = if above.is_empty() {
             known.extend(topics::all().into_iter().map(|topic| topic.name));
-            format!("there is no command or topic `{name}`")
+            tr!("there is no command or topic `{name}`", name)
         } else {
-            format!("`{}` has no command `{name}`", command.get_name())
+            tr!("`{}` has no command `{name}`", command.get_name(), name)
         };
         let before: String = above.iter().map(|name| format!("{name} ")).collect();
         match nearest(name, &known) {
-            Some(nearest) => format!("{what}; did you mean `appliance help {before}{nearest}`?"),
-            None => format!(
+            Some(nearest) => tr!(
+                "{what}; did you mean `appliance help {before}{nearest}`?",
+                what,
+                before,
+                nearest
+            ),
+            None => tr!(
                 "{what}; `{}` lists all",
-                format!("appliance help {before}").trim_end()
+                format!("appliance help {before}").trim_end(),
+                what
             ),
         }
     };
@@ -116,7 +116,10 @@ fn show(topic: &Topic) {
     let mut text = render(&topic.text, form);
     let name = &topic.name;
     if Cli::command().find_subcommand(name).is_some() {
-        text += &format!("\nFor the command of the same name: appliance {name} --help\n");
+        text += &tr!(
+            "\nFor the command of the same name: appliance {name} --help\n",
+            name
+        );
     }
     if is_terminal && let Some(pager) = pager() {
         page_through(&text, &pager);

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Result;
+use tr::tr;
 
 use super::documents::{self, BuildStage};
 use super::payload::keys;
@@ -71,10 +72,13 @@ fn told(built: &documents::Built) {
     }
     print::print_table(&stages);
     say!(
-        "\n{}: {} bytes, sha256 {}",
-        built.file,
-        built.bytes,
-        built.sha256
+        "{}",
+        tr!(
+            "\n{}: {} bytes, sha256 {}",
+            built.file,
+            built.bytes,
+            built.sha256
+        )
     );
 }
 
@@ -101,16 +105,21 @@ fn prepare(
     preparation.check()?;
     if root.is_live() && !arguments.yes {
         log::warn!(
-            "This prepares the machine you are logged in to as an image. It removes its machine \
+            "{}",
+            tr!(
+                "This prepares the machine you are logged in to as an image. It removes its machine \
              ID, SSH keys, passwords, logs and shell histories.\nAfterwards you can log in only if \
              cloud-init adds your key again at the next boot."
+            )
         );
         ask()?;
     }
     leftovers::remove(&root)?;
     preparation.run()?;
-    let ready = "the system is ready: shut it down now (`poweroff`), and make an image of its disk before it boots \
-                 again";
+    let ready = &tr!(
+        "the system is ready: shut it down now (`poweroff`), and make an image of its disk before it boots \
+                 again"
+    );
     print::done(ready, output)?;
     Ok(Outcome::Done)
 }

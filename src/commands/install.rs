@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 use time::OffsetDateTime;
+use tr::tr;
 
 use super::documents::Installed;
 use super::inputs::{request, typed};
@@ -48,14 +49,21 @@ pub fn run(arguments: &Install, required_key: Option<&str>, output: Output) -> R
 fn tell_console(root: &Path) {
     let state = Root::open(root).and_then(|root| records::state(&root));
     let what = match state.ok().flatten() {
-        Some(node) => format!(
+        Some(node) => tr!(
             "{} {}, {}: it stays as it is",
-            node.role, node.node, node.address
+            node.role,
+            node.node,
+            node.address
         ),
-        None => "this machine is not a node yet".to_owned(),
+        None => tr!("this machine is not a node yet"),
     };
     log::warn!(
-        "{what}: the installation failed; do what the error says, then run `systemctl restart {BOOT_UNIT}`"
+        "{}",
+        tr!(
+            "{what}: the installation failed; do what the error says, then run `systemctl restart {BOOT_UNIT}`",
+            what,
+            BOOT_UNIT
+        )
     );
 }
 
@@ -88,10 +96,12 @@ fn continue_rollback(root: &Path, limit: Duration) -> Result<()> {
     let rollback = Rollback::prepare(root, &System)?;
     let (what, former) = rollback.words();
     rollback.run(limit, Patience::For(limit))?;
-    bail!(
+    bail!(tr!(
         "a rollback to {former} had been interrupted, and is done now; see `appliance status`; to repeat {what}, run its \
-         command again"
-    )
+         command again",
+        former,
+        what
+    ))
 }
 
 /// Locks the machine for this run. Waits for another run as long as for the node.
@@ -117,8 +127,11 @@ pub fn install_locked(
 ) -> Result<(Installed, Outcome)> {
     if machine.spec.profile.value == Profile::Simple {
         log::warn!(
-            "profile simple has no TLS: anyone who reaches this machine over the network has \
+            "{}",
+            tr!(
+                "profile simple has no TLS: anyone who reaches this machine over the network has \
              full control of the cluster. Use the default profile with-ca for anything but a test"
+            )
         );
     }
     let plan = change(machine, arguments)?;
@@ -184,11 +197,11 @@ pub fn renew(this: &Prepared<'_>) -> Result<Vec<String>> {
     let interrupted = records::written(&root)?.is_some_and(|written| written.is_interrupted())
         || run.is_some_and(|run| run.command == RENEW);
     if due.is_empty() && !interrupted {
-        log::info!("no certificate expires soon; nothing to renew");
+        log::info!("{}", tr!("no certificate expires soon; nothing to renew"));
     } else {
         match due.is_empty() {
-            true => log::info!("continuing a run that was interrupted"),
-            false => log::info!("renewing these certificates: {}", due.join(", ")),
+            true => log::info!("{}", tr!("continuing a run that was interrupted")),
+            false => log::info!("{}", tr!("renewing these certificates: {}", due.join(", "))),
         }
         let (machine, _lock) = this.locked()?;
         let planned = machine.plan(&machine.identity(Joining::Now(Some(RENEWAL)))?)?;

@@ -3,6 +3,7 @@
 use std::net::TcpListener;
 
 use anyhow::{Context, Result};
+use tr::tr;
 
 use super::Outcome;
 use crate::cli::{Join, Serve};
@@ -40,7 +41,7 @@ pub fn run(command: &Join) -> Result<Outcome> {
 
 fn run_service(serve: &Serve, doors: &Doors) -> Result<()> {
     let place = || {
-        format!(
+        tr!(
             "cannot listen at {}; if another program uses this port (`ss -ltnp`), stop it",
             serve.listen
         )

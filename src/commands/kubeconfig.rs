@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result, anyhow, bail};
 use core::net::Ipv4Addr;
+use tr::tr;
 
 use super::documents::Written;
 use super::failure::NotInstalled;
@@ -9,6 +10,7 @@ use super::{Outcome, files, print};
 use crate::cli::{Kubeconfig as Arguments, Named};
 use crate::enroll;
 use crate::kubeconfig::{Kubeconfig, Server};
+use crate::language::{message, translated};
 use crate::nodespec::{Profile, Refused, Role};
 use crate::observe::records;
 use crate::observe::user::check_user;
@@ -28,18 +30,28 @@ pub fn run(arguments: &Arguments, named: &Named) -> Result<Outcome> {
     let root = Root::open(&arguments.root).map_err(Refused::because)?;
     check_user(&root)?;
     let Some(state) = records::state(&root)? else {
-        let text = "this machine is not a node; run this on a master";
+        let text = &tr!("this machine is not a node; run this on a master");
         bail!(NotInstalled(text.to_owned()));
     };
     let address = address(&state)?;
     check_node(&state, address)?;
-    let kubeconfig = Kubeconfig::parse(&file(&root, ADMIN_KUBECONFIG)?)
-        .with_context(|| format!("{ADMIN_KUBECONFIG} is damaged; {REPAIR}"))?;
+    let kubeconfig = Kubeconfig::parse(&file(&root, ADMIN_KUBECONFIG)?).with_context(|| {
+        tr!(
+            "{ADMIN_KUBECONFIG} is damaged; {REPAIR}",
+            ADMIN_KUBECONFIG,
+            REPAIR = translated(REPAIR)
+        )
+    })?;
     let path = paths::certificate(API_SERVER);
-    let certificate = inspect::inspect(&file(&root, &path)?)
-        .with_context(|| format!("{path} is damaged; {REPAIR}"))?;
+    let certificate = inspect::inspect(&file(&root, &path)?).with_context(|| {
+        tr!(
+            "{path} is damaged; {REPAIR}",
+            path,
+            REPAIR = translated(REPAIR)
+        )
+    })?;
     let admin = enroll::admin(&root)?;
-    let key = admin.key_pem.context("no key was made")?;
+    let key = admin.key_pem.context(tr!("no key was made"))?;
     let kubeconfig = kubeconfig.with_client(&admin.certificate_pem, &key);
     let text = kubeconfig.for_another_machine(server, address, &certificate)?;
     let output = named.format();
@@ -47,7 +59,13 @@ pub fn run(arguments: &Arguments, named: &Named) -> Result<Outcome> {
         Some(path) => {
             files::write_secret(path, &text, arguments.force)?;
             let shown = path.display();
-            log::info!("wrote {shown}: kubectl --kubeconfig {shown} get nodes");
+            log::info!(
+                "{}",
+                tr!(
+                    "wrote {shown}: kubectl --kubeconfig {shown} get nodes",
+                    shown
+                )
+            );
             print::result(output, &Written::of(path, None, None)?, |_| ())?;
         }
         None => print::text(&text, output)?,
@@ -55,28 +73,42 @@ pub fn run(arguments: &Arguments, named: &Named) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-const REPAIR: &str = "run `appliance install` to repair this node";
+const REPAIR: &str = message!("run `appliance install` to repair this node");
 
 fn file(root: &Root, path: &str) -> Result<Vec<u8>> {
     let content = root.read(path)?;
-    content.ok_or_else(|| anyhow!("{path} is missing; {REPAIR}"))
+    content.ok_or_else(|| {
+        anyhow!(tr!(
+            "{path} is missing; {REPAIR}",
+            path,
+            REPAIR = translated(REPAIR)
+        ))
+    })
 }
 
 /// The node's own address.
 fn address(state: &State) -> Result<Ipv4Addr> {
     let address = state.address.parse();
-    address.with_context(|| format!("invalid `address` in {STATE}; {}", state::REPAIR))
+    address.with_context(|| {
+        tr!(
+            "invalid `address` in {STATE}; {}",
+            translated(state::REPAIR),
+            STATE
+        )
+    })
 }
 
 fn check_node(state: &State, address: Ipv4Addr) -> Result<()> {
     let shape = state.shape()?;
     let problem = if shape.role == Role::Worker {
-        "this machine is a worker, which does not have the admin's kubeconfig; run this on a master"
-            .to_owned()
+        tr!(
+            "this machine is a worker, which does not have the admin's kubeconfig; run this on a master"
+        )
     } else if shape.profile == Profile::Simple {
-        format!(
+        tr!(
             "this cluster has the profile simple, without certificates; use it without a kubeconfig: \
-             kubectl --server http://{address}:8080 get nodes"
+             kubectl --server http://{address}:8080 get nodes",
+            address
         )
     } else {
         return Ok(());

@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use clap::{Command, CommandFactory};
 use clap_mangen::Man;
 use clap_mangen::roff::{Roff, roman};
+use tr::tr;
 
 use super::documents::Files;
 use super::{Outcome, files, print};
@@ -19,7 +20,14 @@ pub fn run(dir: Option<&Path>, named: &Named) -> Result<Outcome> {
     let pages = pages()?;
     out::files(&dir, 0o644, &pages)?;
     let directory = dir.display().to_string();
-    log::info!("wrote {} manual pages to {directory}", pages.len());
+    log::info!(
+        "{}",
+        tr!(
+            "wrote {} manual pages to {directory}",
+            pages.len(),
+            directory
+        )
+    );
     let files = pages.into_iter().map(|(name, _)| name).collect();
     print::result(named.format(), &Files { directory, files }, |_| ())?;
     Ok(Outcome::Done)

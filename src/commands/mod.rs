@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 use clap::CommandFactory;
+use tr::tr;
 
 use self::failure::NotInstalled;
 use crate::cli::{Cli, Command, Output};
@@ -94,13 +95,13 @@ pub enum Outcome {
 /// The error that there is no node at `root`, and whether one is being made.
 fn not_installed(root: &Root) -> anyhow::Error {
     NotInstalled(match Holder::of(root) {
-        Some(holder) => format!(
+        Some(holder) => tr!(
             "this machine is not installed yet: a run is changing it ({}); wait until it ends: \
              `appliance status` shows how far it is",
             redacted(&holder.to_string())
         ),
         None => {
-            "this machine is not installed; to make it a node, run `appliance install`".to_owned()
+            tr!("this machine is not installed; to make it a node, run `appliance install`")
         }
     })
     .into()
@@ -159,16 +160,18 @@ impl Outcome {
 /// Continues only if the user confirms.
 fn ask() -> Result<()> {
     if !io::stdin().is_terminal() {
-        bail!(Refused::new(
+        bail!(Refused::new(tr!(
             "this needs your confirmation, and standard input is not a terminal; use --yes"
-        ));
+        )));
     }
     // Standard output is for the result.
-    drop(write!(io::stderr(), "Type yes to continue: "));
+    drop(write!(io::stderr(), "{}", tr!("Type yes to continue: ")));
     let mut answer = String::new();
     io::stdin().lock().read_line(&mut answer)?;
     if answer.trim() != "yes" {
-        bail!(Refused::new("you did not type yes: nothing was changed"));
+        bail!(Refused::new(tr!(
+            "you did not type yes: nothing was changed"
+        )));
     }
     Ok(())
 }
@@ -176,9 +179,9 @@ fn ask() -> Result<()> {
 /// Refuses a question where only a document may be printed.
 fn check_questions(asks_none: bool, output: Output) -> Result<()> {
     if output == Output::Json && !asks_none {
-        bail!(Refused::new(
+        bail!(Refused::new(tr!(
             "`--output json` asks no question: use it with `--yes` or `--dry-run`"
-        ));
+        )));
     }
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! `appliance node`.
 
 use anyhow::{Result, bail};
+use tr::tr;
 
 use super::documents::{Guarded, Nodes};
 use super::token::master;
@@ -32,11 +33,15 @@ pub fn run(command: &NodeCommand, required_key: Option<&str>, output: Output) ->
             let _lock = Lock::take(&root, waiting.patience())?;
             let (_, nodes) = registry::open(&root)?;
             if !nodes.release(name)? {
-                bail!("no node {name} joined here; see the names with `appliance node list`");
+                bail!(tr!(
+                    "no node {name} joined here; see the names with `appliance node list`",
+                    name
+                ));
             }
-            let released = format!(
+            let released = tr!(
                 "another machine may now join with the name {name}; if the cluster still has the \
-                 old node, run `kubectl delete node {name}`"
+                 old node, run `kubectl delete node {name}`",
+                name
             );
             print::done(released, output)?;
         }
@@ -56,13 +61,13 @@ fn guard(output: Output) -> Result<Outcome> {
     let likeness = recorded.likeness(uuid.as_deref(), &addresses);
     notes::mark_copy(&root, likeness == Likeness::Copy)?;
     let message = match likeness {
-        Likeness::Same => "this is the machine on which the node was installed".to_owned(),
-        Likeness::Replacement => format!(
+        Likeness::Same => tr!("this is the machine on which the node was installed"),
+        Likeness::Replacement => tr!(
             "this machine replaces the one on which the node was installed: it has its address {}, \
              but another UUID",
             recorded.address
         ),
-        Likeness::Copy => format!("{}; no service of the node starts", recorded.copied()),
+        Likeness::Copy => tr!("{}; no service of the node starts", recorded.copied()),
     };
     let document = Guarded { likeness, message };
     print::result(output, &document, |document| match likeness {

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use tr::tr;
 
 use crate::bundle::manifest::{self, Manifest};
 use crate::bundle::payload::Payload;
@@ -29,9 +30,10 @@ pub fn manifest_of(carrier: &Carrier) -> Result<(Manifest, Vec<u8>)> {
     let path = format!("{CURRENT}/{}", manifest::FILE_NAME);
     let text = Root::open(Path::new("/"))?.read(&path)?;
     let text = text.with_context(|| {
-        format!(
+        tr!(
             "no bundle is installed on this machine ({path} is missing); give the file of an \
-                 appliance or payload"
+                 appliance or payload",
+            path
         )
     })?;
     Ok((Manifest::parse(&text).with_context(|| path.clone())?, text))

@@ -1,6 +1,7 @@
 //! `appliance plan`: what an installation would change.
 
 use anyhow::Result;
+use tr::tr;
 
 use super::documents::{Planned, PlannedFile, PlannedProgram, PlannedUnit};
 use super::inputs::request;
@@ -81,7 +82,7 @@ pub fn document(machine: &Machine, planned: &install::Planned) -> Result<Planned
     let steps = || plan.steps.iter();
     let (programs, mut images) = unpacked(machine, plan)?;
     let lacks_records = machine.lacks_records(planned)?;
-    let records = lacks_records.then(|| "write the records of the installation".to_owned());
+    let records = lacks_records.then(|| tr!("write the records of the installation"));
     let loaded = plan.images().map(|image| image.reference.clone());
     images.extend(loaded);
     images.sort();

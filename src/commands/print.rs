@@ -20,11 +20,13 @@ use std::io::{self, IsTerminal};
 use anyhow::Result;
 use schemars::JsonSchema;
 use serde::Serialize;
+use tr::tr;
 
 use self::table::Table;
 use super::documents::{CertificateOfNode, Checks, Done, Text, TokenOfMaster};
 use crate::check::{Checked, Verdict, is_sound};
 use crate::cli::Output;
+use crate::language::translated;
 use crate::plan::Plan;
 use crate::records::nodes::NodeRecord;
 use crate::records::state::State;
@@ -70,14 +72,16 @@ const SHORT: usize = 12;
 
 /// Logs what an installation changed. `noted` says whether the record of the node's state changed.
 pub fn changes(state: &State, plan: &Plan, noted: bool) {
-    let is = format!(
+    let is = tr!(
         "{} is a {} of bundle {}",
-        state.node, state.role, state.bundle
+        state.node,
+        state.role,
+        state.bundle
     );
     if plan.is_empty() && !noted {
-        log::info!("nothing to change: {is}");
+        log::info!("{}", tr!("nothing to change: {is}", is));
     } else {
-        log::info!("{} changes made: {is}", plan.steps.len());
+        log::info!("{}", tr!("{} changes made: {is}", plan.steps.len(), is));
     }
 }
 
@@ -86,18 +90,18 @@ pub fn tokens(all: &[TokenOfMaster]) {
     let mut rows = table(&["TOKEN", "STATE", "EXPIRES", "USED", "FROM"]);
     for token in all {
         let standing = match token.standing {
-            Standing::Live => "valid",
-            Standing::Expired => "expired",
-            Standing::Revoked => "revoked",
-            Standing::Ahead => "made by a clock that was ahead",
-            Standing::UsedUp => "used up",
+            Standing::Live => tr!("valid"),
+            Standing::Expired => tr!("expired"),
+            Standing::Revoked => tr!("revoked"),
+            Standing::Ahead => tr!("made by a clock that was ahead"),
+            Standing::UsedUp => tr!("used up"),
         };
-        let ends = token.expires.as_deref().map_or("never".to_owned(), told);
+        let ends = token.expires.as_deref().map_or_else(|| tr!("never"), told);
         let used = match token.uses {
-            Some(uses) => format!("{} of {uses}", token.used),
+            Some(uses) => tr!("{} of {uses}", token.used, uses),
             None => token.used.to_string(),
         };
-        rows.add_row([&token.id.to_string(), standing, &ends, &used, &token.from]);
+        rows.add_row([&token.id.to_string(), &standing, &ends, &used, &token.from]);
     }
     print_table(&rows);
 }
@@ -132,8 +136,8 @@ fn held(shown: &[CertificateOfNode]) -> Table {
             &escaped(&certificate.subject),
             &told(&certificate.not_after),
             &match certificate.signed_by_authority {
-                true => format!("by {}", certificate.authority),
-                false => "BY ANOTHER CA".to_owned(),
+                true => tr!("by {}", certificate.authority),
+                false => tr!("BY ANOTHER CA"),
             },
             &or_none(certificate.restarts.join(" ")),
             &or_none(sans.join(" ")),
@@ -167,6 +171,7 @@ fn width() -> usize {
 
 /// An empty table with these headings, as wide as the terminal, or 80 columns.
 pub fn table(headings: &[&str]) -> Table {
+    let headings = headings.iter().map(|heading| translated(heading));
     Table::new(headings, width())
 }
 
@@ -194,17 +199,17 @@ pub fn checks(checked: &[Checked]) {
     let (mut failed, mut skipped) = (0, 0);
     for one in checked {
         let (result, found) = match &one.verdict {
-            Verdict::Passed { found } => ("passed", found),
+            Verdict::Passed { found } => (tr!("passed"), found),
             Verdict::Failed { found, .. } => {
                 failed += 1;
-                ("FAILED", found)
+                (tr!("FAILED"), found)
             }
             Verdict::Skipped { found } => {
                 skipped += 1;
-                ("skipped", found)
+                (tr!("skipped"), found)
             }
         };
-        rows.add_row([one.check, result, found]);
+        rows.add_row([one.check, &result, found]);
     }
     print_table(&rows);
     say!();
@@ -214,7 +219,15 @@ pub fn checks(checked: &[Checked]) {
         }
     }
     let passed = checked.len() - failed - skipped;
-    say!("{passed} passed, {failed} failed, {skipped} skipped");
+    say!(
+        "{}",
+        tr!(
+            "{passed} passed, {failed} failed, {skipped} skipped",
+            passed,
+            failed,
+            skipped
+        )
+    );
 }
 
 fn short(digest: &str) -> &str {

@@ -3,6 +3,7 @@
 use std::env;
 
 use anyhow::{Result, bail};
+use tr::tr;
 
 use super::{Outcome, check_node};
 use crate::cli::{Logs, Passed};
@@ -56,9 +57,9 @@ fn of_node() -> Result<Shape> {
 fn of_master() -> Result<Shape> {
     let shape = of_node()?;
     if !shape.role.is_master() {
-        bail!(Refused::new(
+        bail!(Refused::new(tr!(
             "this node is a worker, and has no credentials for that; run this command on a master"
-        ));
+        )));
     }
     Ok(shape)
 }
@@ -85,9 +86,10 @@ fn units(shape: Shape, names: &[String]) -> Result<Vec<String>> {
                 .iter()
                 .map(|(name, _)| name.trim_end_matches(".timer"))
                 .collect();
-            bail!(Refused::new(format!(
-                "this node has no service {name:?}; it has {}",
-                known.join(", ")
+            bail!(Refused::new(tr!(
+                "this node has no service {name}; it has {}",
+                known.join(", "),
+                name = format_args!("{name:?}")
             )));
         };
         wanted.extend(units.clone());

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use tr::tr;
 
 use super::documents::Written;
 use super::{Outcome, bundle, files, print};
@@ -33,7 +34,9 @@ pub fn run(arguments: &Repack, named: &Named) -> Result<Outcome> {
             payload
         }
         (None, None) => {
-            anyhow::bail!("give a bundle with `--bundle NAME`, or a payload with `--payload FILE`")
+            anyhow::bail!(tr!(
+                "give a bundle with `--bundle NAME`, or a payload with `--payload FILE`"
+            ))
         }
     };
     repack::repack(&program, &payload, output)?;
@@ -43,9 +46,15 @@ pub fn run(arguments: &Repack, named: &Named) -> Result<Outcome> {
     let sha256 = sha256_of_file(output)?;
     let bundle = &made.manifest().bundle.name;
     log::info!(
-        "wrote {}: bundle {bundle}, {size} bytes, sha256 {sha256}; the program alone has {} bytes",
-        output.display(),
-        made.start()
+        "{}",
+        tr!(
+            "wrote {}: bundle {bundle}, {size} bytes, sha256 {sha256}; the program alone has {} bytes",
+            output.display(),
+            made.start(),
+            bundle,
+            size,
+            sha256
+        )
     );
     if let Some(signer) = bundle::signer(&arguments.ingredients) {
         sign(output, &made, &signer)?;
@@ -63,6 +72,9 @@ fn sign(appliance: &Path, made: &Payload, signer: &Signer) -> Result<()> {
     let signature = signer.sign(file, &comment)?;
     let path = PathBuf::from(format!("{}.minisig", place()));
     out::file(&path, 0o644, signature.as_bytes())?;
-    log::info!("wrote {}: the signature of the whole file", path.display());
+    log::info!(
+        "{}",
+        tr!("wrote {}: the signature of the whole file", path.display())
+    );
     Ok(())
 }

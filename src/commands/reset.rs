@@ -1,6 +1,7 @@
 //! `appliance reset`.
 
 use anyhow::{Result, bail};
+use tr::tr;
 
 use super::documents::{Kept, Removed};
 use super::{Outcome, ask, check_questions, print};
@@ -47,9 +48,9 @@ fn wanted(arguments: &Arguments) -> Result<Wanted> {
     let directory = arguments.copy_to.to_str().unwrap_or_default();
     let directory = directory.trim_end_matches('/');
     if !arguments.copy_to.is_absolute() {
-        bail!(Refused::new(format!(
-            "--copy-to {:?}: expected a path that begins with /",
-            arguments.copy_to
+        bail!(Refused::new(tr!(
+            "--copy-to {}: expected a path that begins with /",
+            format_args!("{:?}", arguments.copy_to)
         )));
     }
     Ok(Wanted {
@@ -65,29 +66,41 @@ fn wanted(arguments: &Arguments) -> Result<Wanted> {
 /// The list before the question.
 fn tell(reset: &Reset, steps: &[Step]) {
     match (steps.is_empty(), reset.is_node()) {
-        (true, false) => say!("this machine is not a node: there is nothing to remove"),
-        (true, true) => say!("nothing more to remove"),
-        (false, _) => say!("These steps make this machine an ordinary one again:"),
+        (true, false) => say!(
+            "{}",
+            tr!("this machine is not a node: there is nothing to remove")
+        ),
+        (true, true) => say!("{}", tr!("nothing more to remove")),
+        (false, _) => say!(
+            "{}",
+            tr!("These steps make this machine an ordinary one again:")
+        ),
     }
     for step in steps {
         say!("  {step}");
     }
     for (path, why) in reset.kept() {
-        say!("This stays: {path} ({why})");
+        say!("{}", tr!("This stays: {path} ({why})", path, why));
     }
 }
 
 /// What the operator should know afterwards.
 fn told(reset: &Reset, steps: &[Step]) {
     log::info!(
-        "{} steps done: this machine is not a node any more",
-        steps.len()
+        "{}",
+        tr!(
+            "{} steps done: this machine is not a node any more",
+            steps.len()
+        )
     );
     for step in steps {
         if let Step::Copy(copy) = step {
             log::info!(
-                "the last copy of data and keys is {0}; to restore it: `tar -C / -xf {0}`",
-                copy.path
+                "{}",
+                tr!(
+                    "the last copy of data and keys is {0}; to restore it: `tar -C / -xf {0}`",
+                    copy.path
+                )
             );
         }
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use anyhow::{Result, ensure};
 use time::OffsetDateTime;
+use tr::tr;
 
 use super::backup::{named_backup, opening};
 use super::documents::backup::Restoration;
@@ -208,7 +209,7 @@ impl Restoring<'_> {
             let again = self.backup.read(&self.keys, take)?;
             ensure!(
                 again.manifest == self.contents.manifest,
-                "the backup was replaced by another one while it was restored; run this again"
+                tr!("the backup was replaced by another one while it was restored; run this again")
             );
             Ok(())
         };
@@ -232,7 +233,7 @@ fn installed(
 fn tell(document: &Restoration) {
     print::backup::manifest(&document.manifest);
     say!("{}", document.lost);
-    say!("These steps restore it:");
+    say!("{}", tr!("These steps restore it:"));
     for step in &document.steps {
         say!("  {step}");
     }
@@ -241,20 +242,27 @@ fn tell(document: &Restoration) {
 /// What the operator should do next.
 fn follow(document: &Restoration, gone: &BTreeSet<String>, root: &Root) {
     for path in &document.aside {
-        log::info!("what was there is now {path}");
+        log::info!("{}", tr!("what was there is now {path}", path));
     }
     if !document.revoked.is_empty() {
         let ids: Vec<String> = document.revoked.iter().map(ToString::to_string).collect();
         log::warn!(
-            "these join tokens were revoked: {}; nodes that joined stay, and new ones need another token: run `appliance \
+            "{}",
+            tr!(
+                "these join tokens were revoked: {}; nodes that joined stay, and new ones need another token: run `appliance \
              token create`",
-            ids.join(", ")
+                ids.join(", ")
+            )
         );
     }
     if !gone.is_empty() && root.is_live() {
         for name in gone {
             log::warn!(
-                "{name} is no master any more; if the cluster has a node of that name, run `kubectl delete node {name}`"
+                "{}",
+                tr!(
+                    "{name} is no master any more; if the cluster has a node of that name, run `kubectl delete node {name}`",
+                    name
+                )
             );
         }
     }

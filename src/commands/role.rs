@@ -2,6 +2,7 @@
 //! The machine gives up what it is, as `reset` does, and is installed with its new role.
 
 use anyhow::{Context, Result, bail};
+use tr::tr;
 
 use super::documents::RoleChanged;
 use super::inputs::request;
@@ -49,13 +50,15 @@ pub fn run(
         return Ok(Outcome::Differs);
     }
     if !root.is_live() {
-        bail!(Refused::new(
+        bail!(Refused::new(tr!(
             "the role of a node changes only on the running machine, without `--root`: the cluster has to be told"
-        ));
+        )));
     }
     // Afterwards, the machine would be nothing, and could not join.
     let knocked = machine.knock();
-    knocked.context("the machine could not join again, so nothing was changed")?;
+    knocked.context(tr!(
+        "the machine could not join again, so nothing was changed"
+    ))?;
     if !arguments.yes {
         ask()?;
     }
@@ -73,8 +76,11 @@ fn change(
     let lock = reset.lock(install::patience(&arguments.install))?;
     reset.run()?;
     log::info!(
-        "this machine is no {} any more; if this ends early, `appliance install` goes on",
-        document.from
+        "{}",
+        tr!(
+            "this machine is no {} any more; if this ends early, `appliance install` goes on",
+            document.from
+        )
     );
     let (installation, outcome) = install::install_locked(machine, &arguments.install, lock)?;
     match output {
@@ -112,26 +118,30 @@ fn check(state: &State, spec: &NodeSpec, to: Role) -> Result<(), Refused> {
         _ => ("promote", Role::Worker),
     };
     if !is(from) {
-        return Err(Refused::new(format!(
+        return Err(Refused::new(tr!(
             "this node is a {}; `{command}` makes a {to} of a {from}",
-            state.role
+            state.role,
+            command,
+            to,
+            from
         )));
     }
     let mut problems = Vec::new();
     if *spec.role != to {
-        problems.push(format!(
+        problems.push(tr!(
             "{} says that the role is {}; write `role: {to}` into {CONFIG} first",
-            spec.role.origin, *spec.role
+            spec.role.origin,
+            *spec.role,
+            to,
+            CONFIG
         ));
     }
     if !spec.tls() {
-        problems.push("a cluster of the profile simple has one master".to_owned());
+        problems.push(tr!("a cluster of the profile simple has one master"));
     }
     if spec.join.token.is_none() {
-        problems.push(format!(
-            "the machine joins anew, and has no token: make one on a master (`appliance token create --ttl 1h --uses 1`), \
-             and write `join: {{token: TOKEN}}` into {CONFIG}"
-        ));
+        problems.push(tr!("the machine joins anew, and has no token: make one on a master (`appliance token create --ttl 1h --uses 1`), \
+             and write `join: {{token: TOKEN}}` into {CONFIG}", CONFIG));
     }
     problems.extend(match to {
         Role::Worker => of_demotion(state),
@@ -150,29 +160,34 @@ fn check(state: &State, spec: &NodeSpec, to: Role) -> Result<(), Refused> {
 
 fn of_promotion(spec: &NodeSpec) -> Option<String> {
     (!spec.has_several_masters()).then(|| {
-        format!(
-            "the settings name one master; write all masters, this one among them, into `masters` of {CONFIG}, first on \
-             the present master: `appliance install --change masters`"
-        )
+        tr!("the settings name one master; write all masters, this one among them, into `masters` of {CONFIG}, first on \
+             the present master: `appliance install --change masters`", CONFIG)
     })
 }
 
 /// That no list of masters has its address, the specification makes sure.
 fn of_demotion(state: &State) -> Option<String> {
-    (state.masters.len() < 2).then(|| "this is the only master of its cluster".to_owned())
+    (state.masters.len() < 2).then(|| tr!("this is the only master of its cluster"))
 }
 
 fn tell(node: &str, document: &RoleChanged) {
     say!(
-        "To make a {} of the {} {node}, these steps come first:",
-        document.to,
-        document.from
+        "{}",
+        tr!(
+            "To make a {} of the {} {node}, these steps come first:",
+            document.to,
+            document.from,
+            node
+        )
     );
     for step in &document.removal {
         say!("  {step}");
     }
     say!(
-        "Then it joins with its token, and is installed as a {}.",
-        document.to
+        "{}",
+        tr!(
+            "Then it joins with its token, and is installed as a {}.",
+            document.to
+        )
     );
 }

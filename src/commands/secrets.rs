@@ -1,6 +1,7 @@
 //! `appliance secrets`: the key that encrypts secrets in etcd.
 
 use anyhow::Result;
+use tr::tr;
 
 use super::authority::is_under_way;
 use super::install::{Prepared, installed};
@@ -60,10 +61,20 @@ pub fn follow(this: &Prepared<'_>) -> Result<()> {
     let keys = report.keys.join(", then ");
     match report.state {
         State::Waiting => log::info!(
-            "rotation of the key of secrets: this master has {keys}; these masters have to follow: {}",
-            report.behind.join(", ")
+            "{}",
+            tr!(
+                "rotation of the key of secrets: this master has {keys}; these masters have to follow: {}",
+                report.behind.join(", "),
+                keys
+            )
         ),
-        _ => log::info!("rotation of the key of secrets: secrets are encrypted with {keys}"),
+        _ => log::info!(
+            "{}",
+            tr!(
+                "rotation of the key of secrets: secrets are encrypted with {keys}",
+                keys
+            )
+        ),
     }
     Ok(())
 }

@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use serde_json::json;
+use tr::tr;
 
 use super::failure::{NotInstalled, Problem};
 use super::{Outcome, check_node};
 use crate::cli::ServeStatus;
+use crate::language::{self, Language};
 use crate::observe::user::check_user;
 use crate::page::reading::Reading;
 use crate::page::{self, Source};
@@ -21,6 +23,8 @@ const PROGRAM: Duration = Duration::from_secs(15);
 
 /// Serves the page until the process ends.
 pub fn run(arguments: &ServeStatus) -> Result<Outcome> {
+    // The page is in English.
+    language::speak(Language::English);
     let root = Root::open("/".as_ref())?;
     match check_node(&root) {
         Ok(_) => {}
@@ -32,17 +36,24 @@ pub fn run(arguments: &ServeStatus) -> Result<Outcome> {
     }
     let place = (Ipv4Addr::LOCALHOST, arguments.port);
     let listener = TcpListener::bind(place).with_context(|| {
-        format!(
-            "cannot listen at 127.0.0.1:{}; choose another port with `--port`, or stop the program that has this one: \
-             `ss -ltnp` lists them",
-            arguments.port
-        )
+        tr!("cannot listen at 127.0.0.1:{}; choose another port with `--port`, or stop the program that has this one: \
+             `ss -ltnp` lists them", arguments.port)
     })?;
     let port = listener.local_addr()?.port();
-    log::info!("the page is at http://127.0.0.1:{port}/ of this machine; press Ctrl-C to stop");
     log::info!(
-        "to see it on your own computer, run `ssh -L {port}:127.0.0.1:{port} USER@THIS-MACHINE` there, and open the same \
-         address"
+        "{}",
+        tr!(
+            "the page is at http://127.0.0.1:{port}/ of this machine; press Ctrl-C to stop",
+            port
+        )
+    );
+    log::info!(
+        "{}",
+        tr!(
+            "to see it on your own computer, run `ssh -L {port}:127.0.0.1:{port} USER@THIS-MACHINE` there, and open the same \
+         address",
+            port
+        )
     );
     let source = Source {
         read: Box::new(move || Reading::of(&root, &Limited(PROGRAM))),

@@ -1,6 +1,7 @@
 //! `appliance certs rotate-service-accounts`: replaces the key that signs the tokens of service accounts.
 
 use anyhow::Result;
+use tr::tr;
 
 use super::authority::is_under_way;
 use super::install::{Prepared, installed};
@@ -55,7 +56,10 @@ pub fn follow(this: &Prepared<'_>) -> Result<()> {
     if is_under_way(Subject::ServiceAccounts, Some(NEXT_SERVICE_ACCOUNT))? {
         let (machine, _lock) = this.locked()?;
         let report = go_on(machine, continued)?;
-        log::info!("rotation of the key of service accounts: {}", report.stage);
+        log::info!(
+            "{}",
+            tr!("rotation of the key of service accounts: {}", report.stage)
+        );
     }
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! `appliance status`.
 
 use anyhow::{Result, bail};
+use tr::tr;
 
 use super::failure::NotInstalled;
 use super::{Outcome, check_node, print, watch};
@@ -18,9 +19,9 @@ pub fn run(arguments: Status, output: Output) -> Result<Outcome> {
         return Ok(report.overall.into());
     }
     if output == Output::Json {
-        bail!(Refused::new(
+        bail!(Refused::new(tr!(
             "`--watch` is for people: with `--output json`, run `appliance status` again and again"
-        ));
+        )));
     }
     watch::run(ask, move |report| show(report, arguments))
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use serde::Serialize;
 use time::OffsetDateTime;
+use tr::tr;
 
 use super::documents::{Supported, Within};
 use super::{Outcome, doctor, print, status, version};
@@ -34,8 +35,11 @@ pub fn run(arguments: &SupportBundle, output: Output) -> Result<Outcome> {
         .clone()
         .unwrap_or_else(|| PathBuf::from(format!("{name}.tar.gz")));
     log::info!(
-        "read this node; what does not answer is left out, after {} s at most",
-        REPORT.as_secs()
+        "{}",
+        tr!(
+            "read this node; what does not answer is left out, after {} s at most",
+            REPORT.as_secs()
+        )
     );
     let collected = support::collect(&root, &Limited(ANSWER), own(&root))?;
     let seconds = u64::try_from(now.unix_timestamp()).unwrap_or_default();
@@ -50,7 +54,10 @@ pub fn run(arguments: &SupportBundle, output: Output) -> Result<Outcome> {
     // Standard output may be the file.
     match is_file(&file) {
         true => print::result(output, &document, print::doctor::supported)?,
-        false => log::info!("{} bytes were written to {}", document.bytes, document.file),
+        false => log::info!(
+            "{}",
+            tr!("{} bytes were written to {}", document.bytes, document.file)
+        ),
     }
     Ok(Outcome::Done)
 }
@@ -94,7 +101,7 @@ fn own(root: &Root) -> Vec<Text> {
         }));
         if is_master(root) {
             all.push(document("etcd.json", move || {
-                let state = records::state(&there)?.context("there is no node")?;
+                let state = records::state(&there)?.context(tr!("there is no node"))?;
                 Cluster::of(&there, &state)?.report()
             }));
         }
@@ -112,6 +119,6 @@ fn document<T: Serialize>(name: &str, make: impl FnOnce() -> Result<T> + Send + 
         let text = make().and_then(|document| Ok(serde_json::to_string_pretty(&document)?));
         text.map_err(|error| format!("{error:#}"))
     });
-    let late = || Err(format!("it did not end within {} s", REPORT.as_secs()));
+    let late = || Err(tr!("it did not end within {} s", REPORT.as_secs()));
     (name.to_owned(), made.unwrap_or_else(late))
 }

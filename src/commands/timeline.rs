@@ -1,6 +1,7 @@
 //! `appliance timeline`: how long each step of the last bring-up took.
 
 use anyhow::{Result, bail};
+use tr::tr;
 
 use super::failure::NotInstalled;
 use super::{Outcome, print};
@@ -23,14 +24,14 @@ pub fn run(arguments: &Arguments, output: Output) -> Result<Outcome> {
     };
     let Some(times) = times else {
         bail!(NotInstalled(
-            "no bring-up is recorded on this machine; the next `appliance install` that starts services records itself"
+            tr!("no bring-up is recorded on this machine; the next `appliance install` that starts services records itself")
                 .to_owned()
         ));
     };
     let chart = Chart::of(&times);
     if let Some(file) = &arguments.file {
         out::file(file, 0o644, svg(&chart).as_bytes())?;
-        log::info!("wrote {}", file.display());
+        log::info!("{}", tr!("wrote {}", file.display()));
     }
     print::result(output, &chart, |chart| out::text(&bars(chart)))?;
     Ok(Outcome::Done)

@@ -3,6 +3,7 @@
 use anyhow::{Context, Result, bail};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
+use tr::tr;
 
 use super::documents::{Created, TokenOfMaster, Tokens as Listed};
 use super::{Outcome, not_installed, print};
@@ -10,6 +11,7 @@ use crate::cli::{Output, Token as Command, Waiting};
 use crate::clients::systemd;
 use crate::join::registry;
 use crate::join::tokens::Tokens;
+use crate::language::{message, translated};
 use crate::nodespec::join::Ttl;
 use crate::nodespec::token::{Token, TokenId};
 use crate::nodespec::{Profile, Refused, Role};
@@ -30,7 +32,7 @@ use crate::sys::root::Root;
 pub fn run(command: &Command, output: Output) -> Result<Outcome> {
     match command {
         Command::Create { offline: true, .. } => {
-            show(&Token::generate()?, None, output, NEW_CLUSTER)
+            show(&Token::generate()?, None, output, &translated(NEW_CLUSTER))
         }
         Command::Create {
             ttl, uses, waiting, ..
@@ -56,8 +58,8 @@ pub fn master() -> Result<Root> {
         state.role != Role::Worker.to_string() && state.profile == Profile::WithCa.to_string()
     };
     if !is_master(&state) {
-        bail!(Refused::new("this machine is not a master with the profile with-ca; run this command on the master \
-                 (for a new cluster: appliance token create --offline)"
+        bail!(Refused::new(tr!("this machine is not a master with the profile with-ca; run this command on the master \
+                 (for a new cluster: appliance token create --offline)")
                     .to_owned()));
     }
     Ok(root)
@@ -66,7 +68,7 @@ pub fn master() -> Result<Root> {
 fn create(ttl: Ttl, uses: Option<u32>, waiting: Waiting, output: Output) -> Result<Outcome> {
     let root = master()?;
     let lock = Lock::take(&root, waiting.patience())?;
-    let state = records::state(&root)?.context("this node's state was removed")?;
+    let state = records::state(&root)?.context(tr!("this node's state was removed"))?;
     let (tokens, token, now) = (
         tokens(&root)?,
         Token::generate()?,
@@ -118,7 +120,8 @@ fn show(
 }
 
 /// How to use a token before the cluster has a master.
-const NEW_CLUSTER: &str = "\
+const NEW_CLUSTER: &str = message!(
+    "\
 This token is shown only once. Put it in place of TOKEN in the user-data of the master and of all
 workers, with the master's address:
 
@@ -131,13 +134,14 @@ workers, with the master's address:
       join: {token: TOKEN, ttl: 24h}
 
 On a machine without user-data, write the lines below `content:` to /etc/appliance/config.yaml,
-without the blanks in front, before you run `appliance install`.";
+without the blanks in front, before you run `appliance install`."
+);
 
 /// How to use a token on a new worker of this master's cluster.
 fn for_workers(state: &State, expires: Option<OffsetDateTime>) -> String {
     let until = match expires {
-        Some(end) => format!("until {}", moment(end)),
-        None => "until it is revoked".to_owned(),
+        Some(end) => tr!("until {}", moment(end)),
+        None => tr!("until it is revoked"),
     };
     let masters = if state.masters.is_empty() {
         format!("master: {}", state.address)
@@ -148,13 +152,16 @@ fn for_workers(state: &State, expires: Option<OffsetDateTime>) -> String {
             .collect();
         format!("masters: {}", masters.join(","))
     };
-    format!(
+    tr!(
         "This token is shown only once. Workers can join with it {until}. On a new worker, write this to \
          /etc/appliance/config.yaml,\nwith the token in place of TOKEN, and run `appliance install`:\n\n\
          role: worker\n{masters}\njoin: {{token: TOKEN}}\n\n\
          Or boot the worker with this user-data:\n\n\
          #cloud-config\nwrite_files:\n- path: {CONFIG}\n  permissions: \"0600\"\n  content: |\n    \
-         role: worker\n    {masters}\n    join: {{token: TOKEN}}"
+         role: worker\n    {masters}\n    join: {{token: TOKEN}}",
+        until,
+        masters,
+        CONFIG
     )
 }
 
@@ -178,10 +185,13 @@ fn revoke(token: &str, waiting: Waiting, output: Output) -> Result<Outcome> {
     let root = master()?;
     let _lock = Lock::take(&root, waiting.patience())?;
     if tokens(&root)?.revoke(&id, OffsetDateTime::now_utc())? {
-        print::done(format!("token {id} is revoked"), output)?;
+        print::done(tr!("token {id} is revoked", id), output)?;
         return Ok(Outcome::Done);
     }
-    bail!("there is no token {id}; `appliance token list` shows all tokens")
+    bail!(tr!(
+        "there is no token {id}; `appliance token list` shows all tokens",
+        id
+    ))
 }
 
 #[cfg(test)]

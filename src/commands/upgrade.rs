@@ -1,6 +1,7 @@
 //! `appliance upgrade`, `appliance rollback` and `appliance prune`.
 
 use anyhow::{Result, bail};
+use tr::tr;
 
 use super::documents::{Pruned, RolledBack, Upgraded};
 use super::inputs::request;
@@ -96,11 +97,13 @@ pub fn run(arguments: &Arguments, required_key: Option<&str>, output: Output) ->
 fn check_leader(root: &Root, state: &State) -> Result<()> {
     let shape = state.shape()?;
     let why = if !root.is_live() {
-        "`--cluster` works only on the running system"
+        tr!("`--cluster` works only on the running system")
     } else if !shape.role.is_master() {
-        "only a master leads the upgrade of a cluster; run this on a master"
+        tr!("only a master leads the upgrade of a cluster; run this on a master")
     } else if shape.profile != Profile::WithCa {
-        "nodes of the profile simple cannot know who sends them an appliance; run `upgrade` on each node"
+        tr!(
+            "nodes of the profile simple cannot know who sends them an appliance; run `upgrade` on each node"
+        )
     } else {
         return Ok(());
     };
@@ -121,11 +124,11 @@ fn stop(arguments: &Arguments, output: Output) -> Result<Outcome> {
     let (standing, message) = match arguments.pause {
         true => (
             Standing::Paused,
-            "no other node begins; to go on: `appliance upgrade --cluster`",
+            tr!("no other node begins; to go on: `appliance upgrade --cluster`"),
         ),
         false => (
             Standing::Aborted,
-            "the upgrade of the cluster ended; nodes that have begun go on",
+            tr!("the upgrade of the cluster ended; nodes that have begun go on"),
         ),
     };
     upgrade::stop(&root, standing)?;

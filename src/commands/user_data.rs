@@ -1,6 +1,7 @@
 //! `appliance user-data`: makes the user-data with which servers become nodes.
 
 use anyhow::Result;
+use tr::tr;
 
 use super::{Outcome, config, documents, files, print};
 use crate::cli::{Named, UserData};
@@ -27,7 +28,13 @@ pub fn run(arguments: &UserData, named: &Named) -> Result<Outcome> {
     let text = compose(&written, &delivery, arguments.form()).map_err(Refused::because)?;
     let settings = written.settings()?;
     for secret in secrets(&settings, &delivery) {
-        log::warn!("everyone who may see the server in OpenStack can read {secret}");
+        log::warn!(
+            "{}",
+            tr!(
+                "everyone who may see the server in OpenStack can read {secret}",
+                secret
+            )
+        );
     }
     for advice in advice(&settings) {
         log::warn!("{advice}");

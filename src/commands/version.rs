@@ -1,6 +1,7 @@
 //! `appliance version`.
 
 use anyhow::Result;
+use tr::tr;
 
 use super::documents::{Version, VersionOfPayload};
 use super::{Outcome, print};
@@ -32,18 +33,24 @@ pub(super) fn document() -> Result<Version> {
 fn tell(version: &Version) {
     let Some(payload) = &version.payload else {
         say!(
-            "appliance {} (builder: carries no bundle)",
-            version.appliance
+            "{}",
+            format!(
+                "appliance {} (builder: carries no bundle)",
+                version.appliance
+            )
         );
         return;
     };
     let bundle = &payload.bundle;
-    say!("appliance {}", version.appliance);
+    say!("{}", format!("appliance {}", version.appliance));
     say!(
-        "bundle {} (Kubernetes {}), {}",
-        bundle.name,
-        bundle.kubernetes,
-        payload.digest
+        "{}",
+        tr!(
+            "bundle {} (Kubernetes {}), {}",
+            bundle.name,
+            bundle.kubernetes,
+            payload.digest
+        )
     );
     if bundle.demonstration {
         say!("{}", bundle.description);

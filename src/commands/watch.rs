@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use time::OffsetDateTime;
+use tr::tr;
 
 use super::{Outcome, print};
 use crate::status::{Lack, Report};
@@ -43,7 +44,7 @@ pub fn run(
     // Nobody listens any more if that fails.
     at_signal(move || drop(signal.send(News::Signal)))?;
     let asking = thread::Builder::new().spawn(move || keep_asking(&ask, &tell));
-    asking.context("cannot ask the node again and again")?;
+    asking.context(tr!("cannot ask the node again and again"))?;
     let is_living = is_living(&io::stdout());
     let mut last: Option<(Outcome, String)> = None;
     for news in hear {
@@ -56,9 +57,12 @@ pub fn run(
         if is_living {
             out::text(CLEAR);
             say!(
-                "{}  (every {} s, until Ctrl-C)\n",
-                moment(OffsetDateTime::now_utc()),
-                PAUSE.as_secs()
+                "{}",
+                tr!(
+                    "{}  (every {} s, until Ctrl-C)\n",
+                    moment(OffsetDateTime::now_utc()),
+                    PAUSE.as_secs()
+                )
             );
             show(&report);
         } else if is_new {
@@ -70,7 +74,7 @@ pub fn run(
     }
     match last {
         Some((outcome, _)) => Ok(outcome),
-        None => bail!("interrupted before the node answered"),
+        None => bail!(tr!("interrupted before the node answered")),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
+use tr::tr;
 
 use super::values::{values, with};
 use super::{File, Sources};
@@ -106,8 +107,10 @@ pub fn files(sources: &Sources<'_>) -> Result<Vec<File>> {
     for (place, workload) in sources.workloads.iter().enumerate() {
         ensure!(
             OWN.iter().all(|own| own.name != workload.name),
-            "workload {}: an add-on of the cluster has this name; change `name` of the workload",
-            workload.name
+            tr!(
+                "workload {}: an add-on of the cluster has this name; change `name` of the workload",
+                workload.name
+            )
         );
         let after = [&[DNS.to_owned()], &workload.after[..]].concat();
         let numbered = (workload.name.as_str(), FIRST_WORKLOAD + place);

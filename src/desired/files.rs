@@ -4,6 +4,7 @@ use anyhow::{Context, Result};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::{Value, json};
+use tr::tr;
 
 use super::addons;
 use super::values::{api_server, issuer, values, with};
@@ -288,9 +289,9 @@ fn kubeconfig(sources: &Sources<'_>, wanted: &Kubeconfig) -> Result<File> {
             let name = wanted.certificate;
             let issued = pki
                 .named(name)
-                .with_context(|| format!("no certificate {name}"))?;
+                .with_context(|| tr!("no certificate {name}", name))?;
             let key = issued.key_pem.as_ref();
-            let key = key.with_context(|| format!("no key for the certificate {name}"))?;
+            let key = key.with_context(|| tr!("no key for the certificate {name}", name))?;
             json!({
                 "server": server,
                 "authority": BASE64.encode(&pki.authority.certificate_pem),

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use schemars::JsonSchema;
 use serde::Serialize;
+use tr::tr;
 
 mod document;
 pub mod facts;
@@ -71,7 +72,7 @@ pub(crate) fn seen(things: impl IntoIterator<Item = String>) -> Option<Seen> {
     let told = things[1..].iter().take(MOST - 1);
     let mut text = told.fold(first.clone(), |all, one| format!("{all}; {one}"));
     if more > 0 {
-        text += &format!("; and {more} more");
+        text += &tr!("; and {more} more", more);
     }
     Some(Seen::of(text))
 }

@@ -316,7 +316,7 @@ const CASES: &[Case] = &[
     Case("unit-changed", |f| f.unit_files.push(("etcd.service".to_owned(), UnitFile::Changed)), &[], "appliance verify"),
     Case("unit-changed", |f| f.unit_files.push(("etcd.service".to_owned(), UnitFile::Stale)), &[], "systemctl daemon-reload"),
     Case("docker-settings", |f| { f.machine.as_mut().unwrap().docker.settings.problems.push(("line 1 is no JSON".to_owned(), "correct it".to_owned())); stop(f, &["docker", "kubelet"], "x"); }, &["docker-down", "kubelet-down"], "appliance preflight"),
-    Case("docker-replaced", |f| { f.machine.as_mut().unwrap().docker.instead.push(("docker.service is masked".to_owned(), String::new())); stop(f, &["docker"], "x"); }, &["docker-down"], "systemctl unmask docker.service"),
+    Case("docker-replaced", |f| { f.machine.as_mut().unwrap().docker.instead.push(("docker.service is masked".to_owned(), "`systemctl unmask docker.service`".to_owned())); stop(f, &["docker"], "x"); }, &["docker-down"], "systemctl unmask docker.service"),
     Case("docker-hangs", |f| { f.machine.as_mut().unwrap().docker.running = Running::Hangs; f.object = Some(NodeObject::Found { conditions: vec![("Ready".to_owned(), "PLEG is not healthy".to_owned())], cordoned: false }); }, &["node-not-ready"], "systemctl restart docker"),
     Case("docker-hangs", |f| f.docker_hangs = true, &[], "systemctl restart docker"),
     Case("cgroup-driver", |f| { f.docker.as_mut().unwrap().cgroup_driver = "systemd".to_owned(); stop(f, &["kubelet"], "x"); }, &["kubelet-down"], "appliance install"),

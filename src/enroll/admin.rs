@@ -2,6 +2,7 @@
 
 use anyhow::{Context as _, Result};
 use time::OffsetDateTime;
+use tr::tr;
 
 use crate::components::{self, AUTHORITY};
 use crate::paths;
@@ -25,7 +26,10 @@ impl Existing for AuthorityOnly<'_> {
 pub fn admin(root: &Root) -> Result<Issued> {
     for path in [paths::certificate(AUTHORITY), paths::key(AUTHORITY)] {
         root.read(&path)?.with_context(|| {
-            format!("{path} is missing; run `appliance install` to repair this master")
+            tr!(
+                "{path} is missing; run `appliance install` to repair this master",
+                path
+            )
         })?;
     }
     let request = PkiRequest {
@@ -36,5 +40,5 @@ pub fn admin(root: &Root) -> Result<Issued> {
     };
     let made = pki::resolve(&request, &AuthorityOnly(root), OffsetDateTime::now_utc())?;
     let admin = made.certificates.into_iter().next();
-    admin.context("no certificate was made")
+    admin.context(tr!("no certificate was made"))
 }

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
+use tr::tr;
 
 use super::Context;
 use crate::join::client::Worker;
@@ -60,7 +61,7 @@ pub fn patiently<T>(
         Some(limit) => Schedule::until(Instant::now() + limit, PAUSE),
         None => Schedule::endless(PAUSE),
     };
-    let _waiting = Waiting::new("a master that lets this node join", limit);
+    let _waiting = Waiting::new(&tr!("a master that lets this node join"), limit);
     retried("waiting to join", schedule, attempt).map_err(|failure| match failure {
         Failure::Permanent(error) if error.is::<Refused>() => error,
         Failure::Permanent(error) => Refused::because(error).into(),
@@ -72,13 +73,9 @@ pub fn patiently<T>(
 pub fn token<'a>(context: &Context<'a>) -> Result<&'a Token, Failure> {
     let token = context.spec.join.token.as_ref().map(|token| &token.value);
     token.ok_or_else(|| {
-        permanent(Refused::new(format!(
-                "this {} has no certificates that a master accepts, and the settings have no token to \
+        permanent(Refused::new(tr!("this {} has no certificates that a master accepts, and the settings have no token to \
                  join the cluster with; run `appliance token create` on a master, and put the token into {} \
-                 here (or under `appliance:` in user-data): `join: {{token: TOKEN}}`",
-                *context.spec.role,
-                paths::CONFIG
-            )))
+                 here (or under `appliance:` in user-data): `join: {{token: TOKEN}}`", *context.spec.role, paths::CONFIG)))
     })
 }
 

@@ -2,6 +2,7 @@
 
 use anyhow::{Context as _, Result, ensure};
 use time::{Duration, OffsetDateTime};
+use tr::tr;
 
 use super::ask::{at_any_master, authority};
 use super::{Context, OnDisk};
@@ -76,7 +77,7 @@ pub fn next_authorities(
 pub fn own_authority(root: &Root, certificate: &str, key: &str) -> Result<GivenAuthority> {
     let read = |path: &str| {
         let found = root.read(path).with_context(|| path.to_owned())?;
-        found.with_context(|| format!("{path}: there is no such file"))
+        found.with_context(|| tr!("{path}: there is no such file", path))
     };
     let certificates = String::from_utf8(read(certificate)?);
     Ok(GivenAuthority {
@@ -106,7 +107,7 @@ pub fn check_given(root: &Root, given: &GivenAuthority, now: OffsetDateTime) -> 
     pki::authority_alone(&request, &Nothing, now)?;
     let place = &given.place;
     let chain = inspect::certificates(&given.certificates)?;
-    let (_, issuing) = chain.first().context("no certificate")?;
+    let (_, issuing) = chain.first().context(tr!("no certificate"))?;
     for name in [AUTHORITY, ETCD_AUTHORITY] {
         let path = paths::certificate(name);
         let pem = root.read(&path)?.unwrap_or_default();
@@ -115,7 +116,11 @@ pub fn check_given(root: &Root, given: &GivenAuthority, now: OffsetDateTime) -> 
             present
                 .iter()
                 .all(|(_, info)| info.public_key != issuing.public_key),
-            "{place} has the key of {path}; an authority is replaced only by one with another key"
+            tr!(
+                "{place} has the key of {path}; an authority is replaced only by one with another key",
+                place,
+                path
+            )
         );
     }
     let newest = newest(root, &paths::certificate(AUTHORITY))?;
@@ -123,12 +128,15 @@ pub fn check_given(root: &Root, given: &GivenAuthority, now: OffsetDateTime) -> 
     ensure!(
         newest.is_none_or(|newest| issuing.not_before > newest)
             && above.is_none_or(|above| issuing.not_before >= above),
-        "{place}: {} is valid from {}, and nodes know the new authority by its later beginning: the present one in {} is \
+        tr!(
+            "{place}: {} is valid from {}, and nodes know the new authority by its later beginning: the present one in {} is \
          valid from {}; issue the new one again, so that it begins later than that and than those above it",
-        issuing.subject,
-        moment(issuing.not_before),
-        paths::CA_CERTIFICATE,
-        newest.map_or_else(String::new, moment)
+            issuing.subject,
+            moment(issuing.not_before),
+            paths::CA_CERTIFICATE,
+            newest.map_or_else(String::new, moment),
+            place
+        )
     );
     Ok(())
 }

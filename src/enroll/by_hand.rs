@@ -4,6 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
 use time::OffsetDateTime;
+use tr::tr;
 
 use super::{OnDisk, has_content};
 use crate::components::{self, AUTHORITY, ETCD_AUTHORITY};
@@ -25,15 +26,15 @@ const ETCD_CA_KEY: &str = "/etcd-ca-key.pem";
 /// replaces an existing CA.
 pub fn init(dir: &Path, common_name: &str, patience: Patience) -> Result<()> {
     check_common_name(common_name)?;
-    create_directories(dir)
-        .with_context(|| format!("cannot make the directory {}", dir.display()))?;
+    create_directories(dir).with_context(|| tr!("cannot make the directory {}", dir.display()))?;
     let root = Root::open(dir)?;
     let _lock = Lock::take(&root, patience)?;
     if has_content(&root, CA)? {
-        bail!(Refused::new(format!(
+        bail!(Refused::new(tr!(
             "{}{CA} already exists, and `certs init` never overwrites a certificate authority; \
                  choose another directory with `--ca DIR`",
-            dir.display()
+            dir.display(),
+            CA
         )));
     }
     if has_content(&root, CA_KEY)? {
@@ -78,9 +79,11 @@ fn check_common_name(name: &str) -> Result<(), Refused> {
     if (1..=MAX_COMMON_NAME).contains(&length) && !name.contains(char::is_control) {
         return Ok(());
     }
-    Err(Refused::new(format!(
+    Err(Refused::new(tr!(
         "--common-name has {length} characters; use 1 to {MAX_COMMON_NAME}, and no control \
-             characters"
+             characters",
+        length,
+        MAX_COMMON_NAME
     )))
 }
 
@@ -112,13 +115,13 @@ pub fn issue(ca: &Path, output: &Path, spec: &NodeSpec, patience: Patience) -> R
     let authority = Root::open(ca).map_err(Refused::because)?;
     check_authority(ca, &authority)?;
     if !spec.tls() {
-        bail!(Refused::new(format!(
+        bail!(Refused::new(tr!(
             "{} says profile simple, which has no certificates; use profile with-ca",
             spec.profile.origin
         )));
     }
     create_directories(output)
-        .with_context(|| format!("cannot make the directory {}", output.display()))?;
+        .with_context(|| tr!("cannot make the directory {}", output.display()))?;
     let node = Root::open(output)?;
     let _lock = Lock::take(&node, patience)?;
     // Another run may issue for another node with this authority at the same time.
@@ -145,18 +148,21 @@ pub fn issue(ca: &Path, output: &Path, spec: &NodeSpec, patience: Patience) -> R
 fn check_authority(ca: &Path, authority: &Root) -> Result<()> {
     for path in [CA, CA_KEY] {
         if !has_content(authority, path)? {
-            bail!(Refused::new(format!(
+            bail!(Refused::new(tr!(
                 "{}{path} does not exist, is empty, or is a link out of this directory; restore it, or \
                      make a certificate authority in an empty directory with `appliance certs init --ca DIR`",
-                ca.display()
+                ca.display(),
+                path
             )));
         }
     }
     if has_content(authority, ETCD_CA)? != has_content(authority, ETCD_CA_KEY)? {
-        bail!(Refused::new(format!(
+        bail!(Refused::new(tr!(
             "{0} has only one of {ETCD_CA} and {ETCD_CA_KEY}; restore the other one, because all masters \
                  share both",
-            ca.display()
+            ca.display(),
+            ETCD_CA,
+            ETCD_CA_KEY
         )));
     }
     Ok(())
@@ -213,10 +219,10 @@ fn write(root: &Root, files: &[File]) -> Result<()> {
             }
             None => root.create(&file.path, bytes, file.mode)?,
             Some(_) if matches!(file.content, Content::Secret(_)) => {
-                bail!(
+                bail!(tr!(
                     "{}: a different key already exists and is not overwritten; move it away",
                     file.path
-                )
+                ))
             }
             Some(_) => root.write(&file.path, bytes, file.mode)?,
         }

@@ -1,6 +1,7 @@
 //! Authorities of another cluster beside the data of this one.
 
 use anyhow::{Context as _, Result};
+use tr::tr;
 
 use super::Context;
 use crate::nodespec::Refused;
@@ -38,16 +39,14 @@ pub fn refuse_foreign(context: &Context<'_>) -> Result<()> {
 }
 
 fn refused(foreign: &[String]) -> Refused {
-    Refused::new(format!(
-        "{} of another cluster than the data in {ETCD_MEMBER_DATA} (compared with {}): no node and no service \
+    Refused::new(tr!(
+        "{} belong to another cluster than the data in {ETCD_MEMBER_DATA} (compared with {}): no node and no service \
              account could use the cluster, and no secret could be read. Restore {dir} from a backup of this machine. \
              To give the data up and use these authorities, move it away: `mv {ETCD_MEMBER_DATA} \
              {ETCD_MEMBER_DATA}.old`",
-        match foreign {
-            [one] => format!("{one} is"),
-            all => format!("{} are", all.join(", ")),
-        },
+        foreign.join(", "),
         paths::AUTHORITIES,
         dir = paths::CA_DIR,
+        ETCD_MEMBER_DATA
     ))
 }

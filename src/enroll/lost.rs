@@ -1,6 +1,7 @@
 //! Keys that a cluster's data needs, and that this machine no longer has.
 
 use anyhow::Result;
+use tr::tr;
 
 use super::{Context, has_content};
 use crate::components::{AUTHORITY, ETCD_AUTHORITY, ETCD_CERTIFICATE};
@@ -69,29 +70,36 @@ fn refuse(lost: &[String]) -> Result<(), Refused> {
     if lost.is_empty() {
         return Ok(());
     }
-    let problem = format!(
+    let problem = tr!(
         "{ETCD_MEMBER_DATA} has the data of a cluster, but this machine lost {lost}; with new ones, no node and \
          no service account could use the cluster, and no secret could be read. Restore them from a backup \
          of this machine. To give the data up and make a new cluster, move both away: \
          `mv {ETCD_MEMBER_DATA} {ETCD_MEMBER_DATA}.old; mv {0} {0}.old`",
         paths::CA_DIR,
-        lost = lost.join(", ")
+        lost = lost.join(", "),
+        ETCD_MEMBER_DATA
     );
     Err(Refused::new(problem))
 }
 
 fn change_of_trust(has_several_masters: bool, change_trust: bool) -> Result<(), Refused> {
-    let why = "an older version installed this master: its etcd accepts every certificate of the cluster's \
-               CA, those of workers too";
+    let why = &tr!(
+        "an older version installed this master: its etcd accepts every certificate of the cluster's \
+               CA, those of workers too"
+    );
     let next = match (has_several_masters, change_trust) {
         (false, true) => return Ok(()),
         (false, false) => {
-            "run `appliance install --change trust` here, and then `appliance install` with this version \
+            tr!(
+                "run `appliance install --change trust` here, and then `appliance install` with this version \
              on each worker at once: until then, new pods there get no address"
+            )
         }
         (true, _) => {
-            "this version cannot change it with several masters, because they would lose their quorum: go \
+            tr!(
+                "this version cannot change it with several masters, because they would lose their quorum: go \
              on with the older version, or make a new cluster"
+            )
         }
     };
     Err(Refused::new(format!("{why}; {next}")))

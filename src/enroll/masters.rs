@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Result, anyhow, bail};
 use time::OffsetDateTime;
+use tr::tr;
 
 use super::ask::{at_any_master, authority, keep_told, patiently, token, write_keys};
 use super::{Context, Joining, OnDisk, has_content};
@@ -117,10 +118,12 @@ fn refuse_foreign_data(context: &Context<'_>) -> Result<()> {
     if !context.root.exists(ETCD_MEMBER_DATA)? || context.root.exists(CA_CERTIFICATE)? {
         return Ok(());
     }
-    bail!(Refused::new(format!(
+    bail!(Refused::new(tr!(
         "{ETCD_MEMBER_DATA} holds etcd data, but this machine has no {CA_CERTIFICATE}: the \
              data belongs to another cluster. To join this cluster, move it away: \
-             `mv {ETCD_MEMBER_DATA} {ETCD_MEMBER_DATA}.old`, then run `appliance install`"
+             `mv {ETCD_MEMBER_DATA} {ETCD_MEMBER_DATA}.old`, then run `appliance install`",
+        ETCD_MEMBER_DATA,
+        CA_CERTIFICATE
     )))
 }
 
@@ -140,11 +143,12 @@ fn attempt(context: &Context<'_>, held: &[Held<'_>]) -> Result<Option<JoinedMast
             }
             Founding::Wait => {
                 let named: Vec<String> = others.iter().map(ToString::to_string).collect();
-                return Err(transient(anyhow!(
+                return Err(transient(anyhow!(tr!(
                     "too few of the other masters ({}) answer at TCP port {port}, so it is unknown \
                      whether a cluster exists; boot them, and allow this port between masters",
-                    named.join(", ")
-                )));
+                    named.join(", "),
+                    port
+                ))));
             }
             Founding::Join => {}
         }
@@ -158,11 +162,12 @@ fn refuse_to_found_again(context: &Context<'_>) -> Result<(), Failure> {
     if !has_data {
         return Ok(());
     }
-    Err(permanent(Refused::new(format!(
+    Err(permanent(Refused::new(tr!(
         "{ETCD_MEMBER_DATA} has the data of a cluster, but this machine lost keys in {} that all masters \
              share, and no other master is up to send them. Start another master, or restore the keys from a \
              backup",
-        paths::CA_DIR
+        paths::CA_DIR,
+        ETCD_MEMBER_DATA
     ))))
 }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use time::OffsetDateTime;
+use tr::tr;
 use zeroize::Zeroizing;
 
 use crate::components;
@@ -159,7 +160,7 @@ pub fn has_to_join(context: &Context<'_>) -> Result<bool> {
 
 /// A certificate authority that another master sent.
 fn sent(certificates: &str, key: &str) -> GivenAuthority {
-    let place = "the certificate authority that another master sent".to_owned();
+    let place = tr!("the certificate authority that another master sent");
     GivenAuthority {
         certificates: certificates.to_owned(),
         key: Secret::new(key.as_bytes().to_vec()),
@@ -180,7 +181,7 @@ fn given_authority(context: &Context<'_>) -> Result<Option<GivenAuthority>> {
             .root
             .read(path)
             .with_context(|| place(field, path))?;
-        bytes.with_context(|| format!("{}: there is no such file", place(field, path)))
+        bytes.with_context(|| tr!("{}: there is no such file", place(field, path)))
     };
     let certificates = String::from_utf8(read("certificate", &ca.certificate)?);
     let place_of_certificate = place("certificate", &ca.certificate);

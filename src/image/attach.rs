@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use nix::mount::{MntFlags, umount2};
+use tr::tr;
 
 use super::partitions::{self, Part};
 use crate::nodespec::Refused;
@@ -58,7 +59,7 @@ impl FromStr for Means {
     fn from_str(text: &str) -> Result<Means, String> {
         let all = [Means::Nbd, Means::Loop, Means::Guestfs];
         let found = all.into_iter().find(|means| means.to_string() == text);
-        found.ok_or_else(|| "expected nbd, loop or libguestfs".to_owned())
+        found.ok_or_else(|| tr!("expected nbd, loop or libguestfs"))
     }
 }
 
@@ -93,7 +94,7 @@ impl Machine<'_> {
         }
         let problems = lacks
             .into_iter()
-            .map(|lack| format!("the image cannot be attached by {lack}"))
+            .map(|lack| tr!("the image cannot be attached by {lack}", lack))
             .collect();
         Err(Refused { problems }.into())
     }
@@ -108,17 +109,17 @@ impl Machine<'_> {
         };
         match means {
             Means::Nbd if !has("qemu-nbd") => {
-                Some("qemu-nbd is missing (apt-get install qemu-utils)".to_owned())
+                Some(tr!("qemu-nbd is missing (apt-get install qemu-utils)"))
             }
             Means::Nbd if !self.has_nbd() => {
-                Some("this kernel has no module nbd (modprobe nbd)".to_owned())
+                Some(tr!("this kernel has no module nbd (modprobe nbd)"))
             }
             Means::Loop if !self.dev.join("loop-control").exists() => {
-                Some("this kernel has no loop devices (modprobe loop)".to_owned())
+                Some(tr!("this kernel has no loop devices (modprobe loop)"))
             }
-            Means::Guestfs if !has("guestmount") => {
-                Some("guestmount is missing (apt-get install libguestfs-tools)".to_owned())
-            }
+            Means::Guestfs if !has("guestmount") => Some(tr!(
+                "guestmount is missing (apt-get install libguestfs-tools)"
+            )),
             _ => None,
         }
     }
@@ -143,7 +144,7 @@ impl Machine<'_> {
 
     /// Connects the first free network block device.
     fn connect(&self, path: &str) -> Result<Disk> {
-        let mut said = "all are in use".to_owned();
+        let mut said = tr!("all are in use");
         for number in 0..DEVICES {
             let entry = self.sys_class_block.join(format!("nbd{number}"));
             if !entry.exists() {
@@ -166,10 +167,11 @@ impl Machine<'_> {
             // Another process may have taken the device in the meantime.
             said = output.stderr.trim().to_owned();
         }
-        bail!(
+        bail!(tr!(
             "cannot connect a network block device (/dev/nbd*): {said}; disconnect one with \
-             `qemu-nbd --disconnect /dev/nbd0`, or use `--attach loop`"
-        )
+             `qemu-nbd --disconnect /dev/nbd0`, or use `--attach loop`",
+            said
+        ))
     }
 }
 
@@ -213,12 +215,12 @@ impl Disk {
                 }
                 Ok(mounted) => {
                     mounted.unmount()?;
-                    seen.push(format!("{part} has no /etc/os-release"));
+                    seen.push(tr!("{part} has no /etc/os-release", part));
                 }
                 Err(error) => seen.push(format!("{part}: {error:#}")),
             }
         }
-        let problem = format!(
+        let problem = tr!(
             "no Linux root file system in the base image can be mounted here ({}); use a \
              distribution's cloud image as `--base`",
             seen.join("; ")
@@ -258,7 +260,7 @@ impl Disk {
         ];
         let output = runner.run(&Command::new("guestmount", &mount))?;
         if !output.success() {
-            let problem = format!(
+            let problem = tr!(
                 "libguestfs finds no Linux root file system in the base image ({}); use a \
                  distribution's cloud image as `--base`",
                 output.stderr.trim()
@@ -266,7 +268,7 @@ impl Disk {
             return Err(Refused::new(problem).into());
         }
         let pid = std::fs::read_to_string(&pid_file)
-            .with_context(|| format!("cannot read {}", pid_file.display()))?;
+            .with_context(|| tr!("cannot read {}", pid_file.display()))?;
         Ok(Mounted::new(dir, Some(pid.trim().to_owned())))
     }
 }
@@ -328,7 +330,7 @@ impl Mounted {
         }
         let Some(pid) = &self.guestfs else {
             return umount2(&self.dir, MntFlags::empty())
-                .with_context(|| format!("cannot unmount {}", self.dir.display()));
+                .with_context(|| tr!("cannot unmount {}", self.dir.display()));
         };
         System.check(&Command::new("guestunmount", &[argument(&self.dir)?]))?;
         // All data is written only when its process has ended.
@@ -350,8 +352,7 @@ fn wait(what: &str, is_so: impl Fn() -> bool) -> Result<()> {
     while !is_so() {
         ensure!(
             start.elapsed() < LIMIT,
-            "{what} within {} s",
-            LIMIT.as_secs()
+            tr!("{what} within {} s", LIMIT.as_secs(), what)
         );
         std::thread::sleep(POLL);
     }

@@ -3,6 +3,7 @@
 use anyhow::{Context, Result, anyhow};
 use serde::Deserialize;
 use serde_json::Value;
+use tr::tr;
 
 use crate::nodespec::Refused;
 use crate::sys::process::{Command, Runner};
@@ -44,12 +45,14 @@ struct Measured {
 pub fn inspect(runner: &dyn Runner, path: &str) -> Result<Base> {
     let said = runner
         .run(&Command::new("qemu-img", &["info", "--output=json", path]))
-        .context("cannot run qemu-img; install it: `apt-get install qemu-utils`")?;
+        .context(tr!(
+            "cannot run qemu-img; install it: `apt-get install qemu-utils`"
+        ))?;
     if !said.success() {
         return Err(Refused::because(anyhow!("{}", reason(path, &said.stderr))).into());
     }
     let info: Info = serde_json::from_str(&said.stdout)
-        .with_context(|| format!("`qemu-img info {path}` printed invalid JSON"))?;
+        .with_context(|| tr!("`qemu-img info {path}` printed invalid JSON", path))?;
     if let Some(problem) = problem(path, &info) {
         return Err(Refused::because(anyhow!("{problem}")).into());
     }
@@ -64,7 +67,7 @@ pub fn inspect(runner: &dyn Runner, path: &str) -> Result<Base> {
     ];
     let said = runner.check(&Command::new("qemu-img", &measure))?;
     let measured: Measured = serde_json::from_str(&said.stdout)
-        .with_context(|| format!("`qemu-img measure {path}` printed invalid JSON"))?;
+        .with_context(|| tr!("`qemu-img measure {path}` printed invalid JSON", path))?;
     Ok(Base {
         format: info.format,
         size: info.virtual_size,
@@ -76,20 +79,27 @@ pub fn inspect(runner: &dyn Runner, path: &str) -> Result<Base> {
 fn reason(path: &str, said: &str) -> String {
     let said = said.trim();
     if said.contains("lock") {
-        return format!(
+        return tr!(
             "{path} is in use by another process, which may change it: shut down its VM, or use a \
-             copy ({said})"
+             copy ({said})",
+            path,
+            said
         );
     }
-    format!("{path} cannot be read as an image: {said}; use a qcow2 or raw image as `--base`")
+    tr!(
+        "{path} cannot be read as an image: {said}; use a qcow2 or raw image as `--base`",
+        path,
+        said
+    )
 }
 
 fn problem(path: &str, info: &Info) -> Option<String> {
     if !FORMATS.contains(&info.format.as_str()) {
-        return Some(format!(
+        return Some(tr!(
             "{path} has the format {}; convert it first: `qemu-img convert -O qcow2 {path} \
              base.qcow2`",
-            info.format
+            info.format,
+            path
         ));
     }
     let data = info.format_specific.pointer("/data/data-file");
@@ -97,10 +107,11 @@ fn problem(path: &str, info: &Info) -> Option<String> {
         .backing_filename
         .as_deref()
         .or(data.and_then(Value::as_str))?;
-    Some(format!(
+    Some(tr!(
         "{path} has parts of it in another file ({}); make an image without such parts first: \
          `qemu-img convert -O qcow2 {path} base.qcow2`",
-        elsewhere.escape_debug()
+        elsewhere.escape_debug(),
+        path
     ))
 }
 

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use nix::fcntl::{Flock, FlockArg};
+use tr::tr;
 
 use super::attach::{Machine, Means};
 use super::base::{self, Base};
@@ -123,27 +124,38 @@ impl Build<'_> {
         let (base, output) = (self.base.display(), self.output.display());
         ensure!(
             self.base.exists(),
-            "the base image {base} does not exist; check `--base`"
+            tr!("the base image {base} does not exist; check `--base`", base)
         );
         let dir = atomic::parent(self.output);
         ensure!(
             dir.is_dir(),
-            "the directory {0} does not exist; create it: `mkdir -p {0}`",
-            dir.display()
+            tr!(
+                "the directory {0} does not exist; create it: `mkdir -p {0}`",
+                dir.display()
+            )
         );
         ensure!(
             self.output.file_name().is_some(),
-            "{output} is not the name of a file; give one with `--output`"
+            tr!(
+                "{output} is not the name of a file; give one with `--output`",
+                output
+            )
         );
         ensure!(
             !self.output.is_dir(),
-            "{output} is a directory; give the name of a file with `--output`"
+            tr!(
+                "{output} is a directory; give the name of a file with `--output`",
+                output
+            )
         );
         let same =
             self.output.exists() && self.output.canonicalize()? == self.base.canonicalize()?;
         ensure!(
             !same,
-            "{output} is the base image itself; give another name with `--output`"
+            tr!(
+                "{output} is the base image itself; give another name with `--output`",
+                output
+            )
         );
         Ok(())
     }
@@ -156,13 +168,13 @@ impl Build<'_> {
         if free >= needed {
             return Ok(());
         }
-        let problem = anyhow!(
+        let problem = anyhow!(tr!(
             "the build needs {} MiB in {}, but only {} MiB are free; delete files there, or write \
              the image to another file system with `--output`",
             mebibytes(needed),
             dir.display(),
             free / (1024 * 1024)
-        );
+        ));
         Err(Refused::because(problem).into())
     }
 
@@ -184,8 +196,9 @@ impl Build<'_> {
             mounted.unmount()?;
             Ok(checked)
         };
-        mount::with_own(inside)
-            .context("only root can mount the image; run the same command with `sudo`")?
+        mount::with_own(inside).context(tr!(
+            "only root can mount the image; run the same command with `sudo`"
+        ))?
     }
 
     fn prepare(&self, runner: &dyn Runner, dir: &Path) -> Result<Vec<Checked>> {
@@ -211,10 +224,10 @@ impl Build<'_> {
             manifest: manifest.as_ref(),
         });
         if !is_sound(&checked) {
-            bail!(
+            bail!(tr!(
                 "the finished image fails its checks: {}",
                 failures(&checked)
-            );
+            ));
         }
         Ok(checked)
     }
@@ -287,12 +300,12 @@ fn publish(image: &Path, output: &Path, sha256: &Sha256) -> Result<()> {
     let beside = digest_file(output);
     match fs::remove_file(&beside) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            return Err(error).with_context(|| format!("cannot remove {}", beside.display()));
+            return Err(error).with_context(|| tr!("cannot remove {}", beside.display()));
         }
         _ => {}
     }
     fs::set_permissions(image, Permissions::from_mode(MODE))?;
-    fs::rename(image, output).with_context(|| format!("cannot write {}", output.display()))?;
+    fs::rename(image, output).with_context(|| tr!("cannot write {}", output.display()))?;
     atomic::sync_directory(atomic::parent(output))?;
     let name = output.file_name().unwrap_or_default().display();
     atomic::replace(&beside, MODE, |file| {
@@ -324,8 +337,10 @@ impl Staging {
         let dir = atomic::parent(output).join(format!(".{name}.building"));
         let make = || -> Result<Staging> {
             fs::create_dir_all(&dir)?;
-            let lock = Flock::lock(File::open(&dir)?, FlockArg::LockExclusiveNonblock)
-                .map_err(|_| anyhow!("another run is making this image; wait for it to end"))?;
+            let lock =
+                Flock::lock(File::open(&dir)?, FlockArg::LockExclusiveNonblock).map_err(|_| {
+                    anyhow!(tr!("another run is making this image; wait for it to end"))
+                })?;
             empty(&dir)?;
             Ok(Staging {
                 dir: dir.clone(),

@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use tr::tr;
 
 use super::traces::{Running, TRACES, Trace, matching};
 use super::{ENABLED, UNIT_TEXT};
@@ -13,6 +14,7 @@ use crate::bundle::payload::Payload;
 use crate::check::{Checked, Verdict};
 use crate::clients::docker::Docker;
 use crate::components::BOOT_UNIT;
+use crate::language::{message, translated};
 use crate::observe::images;
 use crate::observe::software::{docker_source, has_systemd, missing_tools};
 use crate::paths::{self, CURRENT, PROGRAM};
@@ -89,8 +91,9 @@ fn judged(checks: &[(&'static str, Check)], subject: &Subject<'_>) -> Vec<Checke
 
 /// A check that cannot be carried out counts as failed. The other checks continue.
 fn of(outcome: Result<Verdict>) -> Verdict {
-    outcome
-        .unwrap_or_else(|error| Verdict::failed(format!("{error:#}"), "see this path with `ls -l`"))
+    outcome.unwrap_or_else(|error| {
+        Verdict::failed(format!("{error:#}"), tr!("see this path with `ls -l`"))
+    })
 }
 
 fn operating_system(subject: &Subject<'_>) -> Result<Verdict> {
@@ -100,8 +103,10 @@ fn operating_system(subject: &Subject<'_>) -> Result<Verdict> {
     }
     let Some(text) = text else {
         return Ok(Verdict::failed(
-            "/etc/os-release is missing: this is not the root file system of a Linux distribution",
-            "use a distribution's cloud image",
+            tr!(
+                "/etc/os-release is missing: this is not the root file system of a Linux distribution"
+            ),
+            tr!("use a distribution's cloud image"),
         ));
     };
     let text = String::from_utf8_lossy(&text).into_owned();
@@ -114,7 +119,8 @@ fn operating_system(subject: &Subject<'_>) -> Result<Verdict> {
 }
 
 fn architecture(subject: &Subject<'_>) -> Result<Verdict> {
-    const HINT: &str = "the appliance runs on x86-64: use the distribution's image for amd64";
+    const HINT: &str =
+        message!("the appliance runs on x86-64: use the distribution's image for amd64");
     let candidates = [
         "/usr/lib/systemd/systemd",
         "/lib/systemd/systemd",
@@ -126,11 +132,11 @@ fn architecture(subject: &Subject<'_>) -> Result<Verdict> {
         }
         return Ok(match Program::read(&subject.root.resolve(candidate)?) {
             Ok(_) => Verdict::passed("x86-64"),
-            Err(error) => Verdict::failed(format!("{candidate}: {error:#}"), HINT),
+            Err(error) => Verdict::failed(format!("{candidate}: {error:#}"), translated(HINT)),
         });
     }
-    let found = format!("unknown: none of {} exists", candidates.join(", "));
-    Ok(Verdict::failed(found, HINT))
+    let found = tr!("unknown: none of {} exists", candidates.join(", "));
+    Ok(Verdict::failed(found, translated(HINT)))
 }
 
 fn systemd(subject: &Subject<'_>) -> Result<Verdict> {
@@ -138,8 +144,10 @@ fn systemd(subject: &Subject<'_>) -> Result<Verdict> {
         Verdict::passed("installed")
     } else {
         Verdict::failed(
-            "systemd is missing",
-            "the node's services are systemd units: use a distribution with systemd 229 or newer",
+            tr!("systemd is missing"),
+            tr!(
+                "the node's services are systemd units: use a distribution with systemd 229 or newer"
+            ),
         )
     })
 }
@@ -148,15 +156,17 @@ fn cloud_init(subject: &Subject<'_>) -> Result<Verdict> {
     const DISABLED: &str = "/etc/cloud/cloud-init.disabled";
     if !subject.root.exists("/usr/bin/cloud-init")? {
         return Ok(Verdict::failed(
-            "/usr/bin/cloud-init is missing",
-            "without cloud-init a VM gets neither its name nor SSH keys: use the distribution's \
-             cloud image, or install the package cloud-init in the base",
+            tr!("/usr/bin/cloud-init is missing"),
+            tr!(
+                "without cloud-init a VM gets neither its name nor SSH keys: use the distribution's \
+             cloud image, or install the package cloud-init in the base"
+            ),
         ));
     }
     Ok(if subject.root.exists(DISABLED)? {
         Verdict::failed(
-            format!("{DISABLED} disables cloud-init"),
-            format!("remove this file from the base: `rm {DISABLED}`"),
+            tr!("{DISABLED} disables cloud-init", DISABLED),
+            tr!("remove this file from the base: `rm {DISABLED}`", DISABLED),
         )
     } else {
         Verdict::passed("installed")
@@ -164,30 +174,35 @@ fn cloud_init(subject: &Subject<'_>) -> Result<Verdict> {
 }
 
 fn docker(subject: &Subject<'_>) -> Result<Verdict> {
-    const HINT: &str = "install docker.io or docker-ce in the base, or build the appliance with \
-                        docker's static binaries";
+    const HINT: &str = message!(
+        "install docker.io or docker-ce in the base, or build the appliance with \
+                        docker's static binaries"
+    );
     let Some(manifest) = subject.manifest else {
-        return Ok(Verdict::skipped(
-            "no bundle is known that could include docker",
-        ));
+        return Ok(Verdict::skipped(tr!(
+            "no bundle is known that could include docker"
+        )));
     };
     Ok(match docker_source(subject.root, Some(manifest))? {
-        DockerSource::Machine => Verdict::passed("from the system"),
-        DockerSource::Payload => Verdict::passed("from the bundle"),
-        DockerSource::Nowhere => Verdict::failed("neither in the system nor in the bundle", HINT),
+        DockerSource::Machine => Verdict::passed(tr!("from the system")),
+        DockerSource::Payload => Verdict::passed(tr!("from the bundle")),
+        DockerSource::Nowhere => Verdict::failed(
+            tr!("neither in the system nor in the bundle"),
+            translated(HINT),
+        ),
     })
 }
 
 fn tools(subject: &Subject<'_>) -> Result<Verdict> {
     let missing = missing_tools(subject.root)?;
     if missing.is_empty() {
-        return Ok(Verdict::passed("all installed"));
+        return Ok(Verdict::passed(tr!("all installed")));
     }
     let names: Vec<&str> = missing.iter().map(|tool| tool.name).collect();
     let packages: Vec<&str> = missing.iter().map(|tool| tool.package).collect();
     Ok(Verdict::failed(
-        format!("missing: {}", names.join(", ")),
-        format!(
+        tr!("missing: {}", names.join(", ")),
+        tr!(
             "on Debian and Ubuntu, add their packages to the base: `apt-get install {}`",
             packages.join(" ")
         ),
@@ -214,15 +229,19 @@ fn no_member(subject: &Subject<'_>) -> Result<Verdict> {
         found.extend(matching(subject.root, pattern)?);
     }
     if found.is_empty() {
-        return Ok(Verdict::passed("no certificates and no data of a cluster"));
+        return Ok(Verdict::passed(tr!(
+            "no certificates and no data of a cluster"
+        )));
     }
     Ok(Verdict::failed(
-        format!(
+        tr!(
             "this machine is a node of a cluster already: {}",
             some(&found)
         ),
-        "its keys and data would be in every VM: use a machine that never was a node, or run \
-         `appliance reset --data --keys` and move its last copy away",
+        tr!(
+            "its keys and data would be in every VM: use a machine that never was a node, or run \
+         `appliance reset --data --keys` and move its last copy away"
+        ),
     ))
 }
 
@@ -231,44 +250,51 @@ fn some(paths: &[String]) -> String {
     let named = paths[..paths.len().min(NAMED)].join(", ");
     match paths.len().saturating_sub(NAMED) {
         0 => named,
-        more => format!("{named} and {more} more"),
+        more => tr!("{named} and {more} more", named, more),
     }
 }
 
-const PREPARE: &str = "run `appliance image prepare`";
+const PREPARE: &str = message!("run `appliance image prepare`");
 
 fn bundle(subject: &Subject<'_>) -> Result<Verdict> {
     let Some(manifest) = subject.manifest else {
         return Ok(Verdict::failed(
-            format!("{CURRENT}/{FILE_NAME} is missing"),
-            PREPARE,
+            tr!("{CURRENT}/{FILE_NAME} is missing", CURRENT, FILE_NAME),
+            translated(PREPARE),
         ));
     };
     let damaged = damaged(subject.root, manifest, |kind| kind != Kind::Image)?;
     let count = manifest.components.len() - manifest.images().count();
     Ok(if damaged.is_empty() {
-        Verdict::passed(format!(
+        Verdict::passed(tr!(
             "{}: {count} programs unpacked",
-            manifest.bundle.name
+            manifest.bundle.name,
+            count
         ))
     } else {
-        Verdict::failed(format!("missing or damaged: {}", some(&damaged)), PREPARE)
+        Verdict::failed(
+            tr!("missing or damaged: {}", some(&damaged)),
+            translated(PREPARE),
+        )
     })
 }
 
 fn images(subject: &Subject<'_>) -> Result<Verdict> {
     let Some(manifest) = subject.manifest else {
-        return Ok(Verdict::failed("no bundle is unpacked", PREPARE));
+        return Ok(Verdict::failed(
+            tr!("no bundle is unpacked"),
+            translated(PREPARE),
+        ));
     };
     let damaged = damaged(subject.root, manifest, |kind| kind == Kind::Image)?;
     if !damaged.is_empty() {
-        let found = format!("missing or damaged: {}", some(&damaged));
-        return Ok(Verdict::failed(found, PREPARE));
+        let found = tr!("missing or damaged: {}", some(&damaged));
+        return Ok(Verdict::failed(found, translated(PREPARE)));
     }
     let count = manifest.images().count();
     let docker = Docker::of(docker_source(subject.root, Some(manifest))?);
     if !subject.root.is_live() || !docker.is_running(subject.runner) {
-        let found = format!("{count} unpacked; the first boot loads them");
+        let found = tr!("{count} unpacked; the first boot loads them", count);
         return Ok(Verdict::passed(found));
     }
     let (root, runner) = (subject.root, subject.runner);
@@ -280,9 +306,12 @@ fn images(subject: &Subject<'_>) -> Result<Verdict> {
         .map(|(name, _)| name.to_owned())
         .collect();
     Ok(if missing.is_empty() {
-        Verdict::passed(format!("{count} loaded into docker"))
+        Verdict::passed(tr!("{count} loaded into docker", count))
     } else {
-        Verdict::failed(format!("missing in docker: {}", some(&missing)), PREPARE)
+        Verdict::failed(
+            tr!("missing in docker: {}", some(&missing)),
+            translated(PREPARE),
+        )
     })
 }
 
@@ -305,8 +334,8 @@ fn program(subject: &Subject<'_>) -> Result<Verdict> {
         .mode(PROGRAM)?
         .is_none_or(|mode| mode & 0o111 == 0)
     {
-        let found = format!("{PROGRAM} is missing or not executable");
-        return Ok(Verdict::failed(found, PREPARE));
+        let found = tr!("{PROGRAM} is missing or not executable", PROGRAM);
+        return Ok(Verdict::failed(found, translated(PREPARE)));
     }
     let open = |path: &Path| -> Result<Payload> {
         let payload = Payload::open(path)?;
@@ -315,14 +344,22 @@ fn program(subject: &Subject<'_>) -> Result<Verdict> {
     };
     let payload = match open(&subject.root.resolve(PROGRAM)?) {
         Ok(payload) => payload,
-        Err(error) => return Ok(Verdict::failed(format!("{PROGRAM}: {error:#}"), PREPARE)),
+        Err(error) => {
+            return Ok(Verdict::failed(
+                format!("{PROGRAM}: {error:#}"),
+                translated(PREPARE),
+            ));
+        }
     };
     let in_use = subject.root.link(CURRENT)?;
     let same = in_use.is_some_and(|in_use| in_use.as_os_str() == payload.digest().as_str());
     Ok(if same {
-        Verdict::passed(format!("carries bundle {}", payload.manifest().bundle.name))
+        Verdict::passed(tr!("carries bundle {}", payload.manifest().bundle.name))
     } else {
-        Verdict::failed("it carries another bundle than the unpacked one", PREPARE)
+        Verdict::failed(
+            tr!("it carries another bundle than the unpacked one"),
+            translated(PREPARE),
+        )
     })
 }
 
@@ -330,22 +367,24 @@ fn first_boot(subject: &Subject<'_>) -> Result<Verdict> {
     let path = paths::unit(BOOT_UNIT);
     let text = subject.root.read(&path)?;
     Ok(match text {
-        None => Verdict::failed(format!("{path} is missing"), PREPARE),
-        Some(text) if text != UNIT_TEXT.as_bytes() => {
-            Verdict::failed(format!("{path} is of another version"), PREPARE)
-        }
-        Some(_) if subject.root.link(ENABLED)?.is_none() => {
-            Verdict::failed(format!("{BOOT_UNIT} is not enabled"), PREPARE)
-        }
-        Some(_) => Verdict::passed(format!("{BOOT_UNIT} is enabled")),
+        None => Verdict::failed(tr!("{path} is missing", path), translated(PREPARE)),
+        Some(text) if text != UNIT_TEXT.as_bytes() => Verdict::failed(
+            tr!("{path} is of another version", path),
+            translated(PREPARE),
+        ),
+        Some(_) if subject.root.link(ENABLED)?.is_none() => Verdict::failed(
+            tr!("{BOOT_UNIT} is not enabled", BOOT_UNIT),
+            translated(PREPARE),
+        ),
+        Some(_) => Verdict::passed(tr!("{BOOT_UNIT} is enabled", BOOT_UNIT)),
     })
 }
 
 fn without(trace: &Trace, root: &Root) -> Result<Verdict> {
     if root.is_live() && trace.running != Running::Leaves {
-        return Ok(Verdict::skipped(
-            "the running system still uses them; check the finished image instead",
-        ));
+        return Ok(Verdict::skipped(tr!(
+            "the running system still uses them; check the finished image instead"
+        )));
     }
     let found: Vec<String> = trace
         .find(root)?
@@ -355,6 +394,9 @@ fn without(trace: &Trace, root: &Root) -> Result<Verdict> {
     Ok(if found.is_empty() {
         Verdict::passed("none")
     } else {
-        Verdict::failed(some(&found), format!("{}; {PREPARE}", trace.why))
+        Verdict::failed(
+            some(&found),
+            format!("{}; {}", trace.why, translated(PREPARE)),
+        )
     })
 }

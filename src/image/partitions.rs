@@ -4,6 +4,7 @@ use std::fmt;
 
 use anyhow::{Context, Result};
 use serde::Deserialize;
+use tr::tr;
 
 use crate::sys::process::{Command, Runner};
 
@@ -21,8 +22,8 @@ pub struct Part {
 impl fmt::Display for Part {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.number {
-            0 => write!(f, "the whole disk"),
-            number => write!(f, "partition {number}"),
+            0 => f.write_str(&tr!("the whole disk")),
+            number => f.write_str(&tr!("partition {number}", number)),
         }
     }
 }
@@ -66,7 +67,10 @@ pub fn of(runner: &dyn Runner, path: &str) -> Result<Vec<Part>> {
         return Ok(vec![WHOLE]);
     }
     parse(&output.stdout).with_context(|| {
-        format!("cannot read the partition table of {path} (`sfdisk --json {path}`)")
+        tr!(
+            "cannot read the partition table of {path} (`sfdisk --json {path}`)",
+            path
+        )
     })
 }
 
@@ -85,7 +89,7 @@ fn parse(text: &str) -> Result<Vec<Part>> {
         part.filter(|part| part.size > Some(0))
     };
     let parts: Option<Vec<Part>> = table.partitions.iter().enumerate().map(part).collect();
-    parts.context("a partition is empty, or ends beyond any disk")
+    parts.context(tr!("a partition is empty, or ends beyond any disk"))
 }
 
 #[cfg(test)]

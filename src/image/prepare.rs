@@ -2,6 +2,7 @@
 //! of any directory. It first checks everything; then it makes changes.
 
 use anyhow::Result;
+use tr::tr;
 
 use super::checks::{self, Subject};
 use super::traces;
@@ -72,13 +73,13 @@ impl Preparation<'_> {
         let needed = Preparation::needed(self.payload)?;
         let free = host::file_system(&self.root.resolve(paths::BUNDLES)?)?.free;
         Ok((needed + RESERVE > free).then(|| {
-            format!(
+            tr!(
                 "disk space: the system has {} MiB free, but the bundle needs {} MiB and {} MiB to \
                  spare; enlarge its disk first (for an image: `qemu-img resize`, then growpart and \
                  resize2fs inside it; for a VM: a bigger flavor)",
                 free / (1024 * 1024),
                 mebibytes(needed),
-                mebibytes(RESERVE),
+                mebibytes(RESERVE)
             )
         }))
     }
@@ -141,7 +142,7 @@ impl Preparation<'_> {
             if present.get(reference) == image.image_id.as_ref() {
                 continue;
             }
-            (self.announce)(&format!("load image {reference}"))?;
+            (self.announce)(&tr!("load image {reference}", reference))?;
             let tarball = self.root.resolve(&format!("{CURRENT}/{}", image.path))?;
             docker.load(self.runner, &tarball)?;
             docker.flush(self.runner)?;

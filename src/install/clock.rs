@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
 use time::OffsetDateTime;
+use tr::tr;
 
 use crate::nodespec::{Inputs, wrong_clock};
 use crate::sys::retry::transient;
@@ -33,7 +34,7 @@ pub fn settle(inputs: &mut Inputs, patience: Duration, now: impl Fn() -> OffsetD
         },
     );
     if outcome.is_ok() {
-        log::info!("this machine's clock is right now");
+        log::info!("{}", tr!("this machine's clock is right now"));
     }
 }
 

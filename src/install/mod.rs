@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use time::OffsetDateTime;
+use tr::tr;
 
 use crate::apply::{Executor, Tell, brought, etcd, records as notes, written};
 use crate::bundle::manifest::Component;
@@ -193,8 +194,12 @@ impl Machine {
         let traced = trace::installed(&self.root)?;
         if let Some(traced) = &traced {
             log::warn!(
-                "{STATE} is missing, but the units of this machine are those of the node {}; it stays that node",
-                traced.node
+                "{}",
+                tr!(
+                    "{STATE} is missing, but the units of this machine are those of the node {}; it stays that node",
+                    traced.node,
+                    STATE
+                )
             );
         }
         Ok(traced)
@@ -417,10 +422,10 @@ impl Machine {
             .exists(ETCD_MEMBER_DATA)
             .map_err(Refused::because)?;
         match moves && has_data && !self.root.is_live() {
-            true => Err(Refused::new(
+            true => Err(Refused::new(tr!(
                 "the address of a master with data changes only on the running machine, whose etcd has to be told: boot \
-                 it, and run `appliance install --change address` there",
-            )),
+                 it, and run `appliance install --change address` there"
+            ))),
             false => Ok(()),
         }
     }

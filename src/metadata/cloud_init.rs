@@ -6,6 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result, anyhow, ensure};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tr::tr;
 
 use super::Answer;
 use super::json;
@@ -59,7 +60,7 @@ struct DataSource {
 pub fn read(root: &Path) -> Result<Answer> {
     let path = root.join(INSTANCE_DATA);
     let Some(content) = bounded(&path, INSTANCE_DATA_LIMIT)? else {
-        return Ok(Answer::Missing(format!("there is no {}", path.display())));
+        return Ok(Answer::Missing(tr!("there is no {}", path.display())));
     };
     let place = format!("{SOURCE}: {}", path.display());
     let (instance_id, mut files) = parse(&content).context(place)?;
@@ -90,11 +91,11 @@ fn is_of_this_boot(root: &Path, instance_id: &str) -> Result<bool> {
 pub fn parse(content: &[u8]) -> Result<(String, RawFiles)> {
     let data: InstanceData =
         json::read(content, |data| serde_json::from_slice(data)).map_err(|e| {
-            anyhow!(
+            anyhow!(tr!(
                 "line {} column {}: not in cloud-init's format; look at `cloud-init status --long`",
                 e.line(),
                 e.column()
-            )
+            ))
         })?;
     let Standard {
         instance_id,
@@ -115,14 +116,14 @@ pub fn parse(content: &[u8]) -> Result<(String, RawFiles)> {
     };
     let file = |name: &str, value: &Value| -> Result<RawFile> {
         Ok(RawFile {
-            name: format!("instance-data.json: `ds.{name}`"),
+            name: tr!("instance-data.json: `ds.{name}`", name),
             content: serde_json::to_vec(value)?,
         })
     };
     let public_ipv4 = data.ds.ec2_metadata.and_then(|ec2| {
         let address = ec2.get("public-ipv4")?.as_str()?;
         Some(RawFile {
-            name: "instance-data.json: `ds.ec2_metadata.public-ipv4`".to_owned(),
+            name: tr!("instance-data.json: `ds.ec2_metadata.public-ipv4`"),
             content: address.as_bytes().to_vec(),
         })
     });
@@ -137,7 +138,7 @@ pub fn parse(content: &[u8]) -> Result<(String, RawFiles)> {
         public_ipv4,
         passed_over: Vec::new(),
     };
-    ensure!(!instance_id.is_empty(), "`v1.instance_id` is empty");
+    ensure!(!instance_id.is_empty(), tr!("`v1.instance_id` is empty"));
     Ok((instance_id, files))
 }
 

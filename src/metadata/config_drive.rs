@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Error, Result, anyhow, bail};
 use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
+use tr::tr;
 
 use super::hardware::Hardware;
 use super::model::Metadata;
@@ -42,7 +43,7 @@ pub fn read() -> Result<Answer> {
         if waiting.is_some() {
             thread::sleep(PAUSE);
         } else {
-            waiting = Some(Waiting::new("a config drive", Some(PATIENCE)));
+            waiting = Some(Waiting::new(&tr!("a config drive"), Some(PATIENCE)));
             settle();
         }
         start.elapsed() < PATIENCE
@@ -55,7 +56,7 @@ pub fn read() -> Result<Answer> {
     if let Some(drive) = &searched.drive {
         return Ok(Answer::Found(Box::new(of_drive(drive)?)));
     }
-    let missing = format!("no block device is labelled {LABEL}");
+    let missing = tr!("no block device is labelled {LABEL}", LABEL);
     Ok(Answer::Missing(match unreadable {
         Some(unreadable) => format!("{missing}; {unreadable}"),
         None => missing,
@@ -67,13 +68,14 @@ fn unreadable(devices: &[UnreadableDevice]) -> Option<String> {
     let named = |device: &UnreadableDevice| format!("{} ({})", device.path.display(), device.why);
     let all: Vec<String> = devices.iter().map(named).collect();
     let advice = match host::is_root() {
-        true => "look for the cause in `dmesg`",
-        false => "run this as root to look there, too",
+        true => tr!("look for the cause in `dmesg`"),
+        false => tr!("run this as root to look there, too"),
     };
     (!all.is_empty()).then(|| {
-        format!(
+        tr!(
             "cannot look for a config drive on {}; {advice}",
-            all.join(", ")
+            all.join(", "),
+            advice
         )
     })
 }
@@ -99,29 +101,45 @@ pub fn find(hardware: &Hardware, look_again: impl FnMut() -> bool) -> Result<Opt
 
 /// The metadata on this drive.
 fn of_drive(drive: &LabelledDevice) -> Result<Metadata> {
-    let source = format!("config drive {}", drive.path.display());
+    let source = tr!("config drive {}", drive.path.display());
     let file_system = drive.file_system;
     with_mounted(&drive.path, file_system.name(), |root| {
         directory::read_drive(&source, root)
     })
     .map_err(|e| match e {
-        Failure::Mount(Errno::ENODEV) => anyhow!(
+        Failure::Mount(Errno::ENODEV) => anyhow!(tr!(
             "{source}: this kernel cannot read {file_system}; run `modprobe {}`, or install \
                  the kernel package that has that module",
-            file_system.module()
-        ),
+            file_system.module(),
+            source,
+            file_system
+        )),
         Failure::Mount(Errno::EBUSY) => {
             let path = drive.path.display();
-            anyhow!("{source}: it is mounted for writing; run `umount {path}`")
+            anyhow!(tr!(
+                "{source}: it is mounted for writing; run `umount {path}`",
+                source,
+                path
+            ))
         }
-        Failure::Mount(errno) => anyhow!(
-            "{source}: cannot mount it as {file_system}: {errno}; look for the cause in `dmesg`"
-        ),
+        Failure::Mount(errno) => anyhow!(tr!(
+            "{source}: cannot mount it as {file_system}: {errno}; look for the cause in `dmesg`",
+            source,
+            file_system,
+            errno
+        )),
         Failure::Namespace(Errno::EPERM) => {
-            anyhow!("{source}: only root can mount it; run this command as root")
+            anyhow!(tr!(
+                "{source}: only root can mount it; run this command as root",
+                source
+            ))
         }
         Failure::Namespace(errno) => {
-            anyhow!("{source}: cannot create a mount namespace to mount it in: {errno}")
+            anyhow!(tr!(
+                "{source}: cannot create a mount namespace to mount it in: {errno}",
+                source,
+                errno
+            ))
         }
         Failure::Read(error) => error,
     })
@@ -143,16 +161,16 @@ pub struct Searched {
 pub fn search(hardware: &Hardware, mut look_again: impl FnMut() -> bool) -> Result<Searched> {
     let list = || devices(&hardware.sys.join("class/block"), &hardware.dev);
     loop {
-        let found = list().context("cannot search for a config drive")?;
+        let found = list().context(tr!("cannot search for a config drive"))?;
         let mut drives = found.labelled;
         drives.retain(|device| device.label.eq_ignore_ascii_case(LABEL));
         if drives.len() > 1 {
-            bail!(
+            bail!(tr!(
                 "found {} config drives, but only one is allowed: {}; detach the others, or copy \
                  openstack/latest of the right one into a directory DIR and add `--metadata-dir DIR`",
                 drives.len(),
                 names(&drives)
-            );
+            ));
         }
         let drive = drives.pop();
         if drive.is_some() || !(hardware.is_openstack_guest() && look_again()) {
@@ -168,15 +186,15 @@ fn names(drives: &[LabelledDevice]) -> String {
     let names: Vec<String> = drives
         .iter()
         .map(|d| {
-            format!(
-                "{} ({}, label {:?})",
+            tr!(
+                "{} ({}, label {})",
                 d.path.display(),
                 d.file_system,
-                d.label
+                format_args!("{:?}", d.label)
             )
         })
         .collect();
-    names.join(" and ")
+    names.join(&tr!(" and "))
 }
 
 /// Where [`with_mounted`] failed.

@@ -11,6 +11,7 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, openat, readlinkat};
 use nix::sys::stat::Mode;
+use tr::tr;
 
 use serde::Deserialize;
 
@@ -57,16 +58,18 @@ struct Ec2MetaData {
 /// symbolic link, not a regular file, bigger than [`SIZE_LIMIT`], or not valid for
 /// [`openstack::parse`].
 pub fn read(dir: &Path) -> Result<Metadata> {
-    let source = format!("metadata directory {}", dir.display());
+    let source = tr!("metadata directory {}", dir.display());
     let root = Folder::open(dir).with_context(|| source.clone())?;
     let mut files = newest(&root).with_context(|| source.clone())?;
     if files.is_none() {
         files = read_files(&root, "").with_context(|| source.clone())?;
     }
     let files = files.with_context(|| {
-        format!(
+        tr!(
             "{source}: has neither openstack/latest/{META_DATA} nor {META_DATA}; \
-             name the root of a config drive, or its openstack/latest"
+             name the root of a config drive, or its openstack/latest",
+            source,
+            META_DATA
         )
     })?;
     openstack::parse(&source, &files)
@@ -81,9 +84,11 @@ pub fn read_drive(source: &str, root: &Path) -> Result<Metadata> {
         .and_then(|root| newest(&root))
         .with_context(|| source.to_owned())?
         .with_context(|| {
-            format!(
+            tr!(
                 "{source}: openstack/latest/{META_DATA} is missing, so this is not a config drive \
-                 of OpenStack; detach it, or give the metadata with `--metadata-dir DIR`"
+                 of OpenStack; detach it, or give the metadata with `--metadata-dir DIR`",
+                source,
+                META_DATA
             )
         })?;
     openstack::parse(source, &files)
@@ -105,7 +110,10 @@ fn newest(root: &Folder) -> Result<Option<RawFiles>> {
 }
 
 fn passed_over(error: &anyhow::Error) -> String {
-    format!("{error:#}; it is passed over")
+    tr!(
+        "{error}; it is passed over",
+        error = format_args!("{error:#}")
+    )
 }
 
 /// The files below `prefix`. Vendor-data that cannot be read is passed over.
@@ -146,11 +154,11 @@ fn public_ipv4(root: &Folder) -> Result<Option<RawFile>> {
     };
     let data: Ec2MetaData = json::read(&content, |data| serde_json::from_slice(data))
         .map_err(|e| {
-            anyhow!(
+            anyhow!(tr!(
                 "line {} column {}: not in EC2's format",
                 e.line(),
                 e.column()
-            )
+            ))
         })
         .context(name)?;
     Ok(data.public_ipv4.map(|address| RawFile {
@@ -172,9 +180,9 @@ impl Folder {
             Mode::empty(),
         ) {
             Ok(fd) => Ok(Self(fd)),
-            Err(Errno::ENOENT) => bail!("no such directory"),
-            Err(Errno::ENOTDIR) => bail!("not a directory"),
-            Err(e) => Err(e).context("cannot open it"),
+            Err(Errno::ENOENT) => bail!(tr!("no such directory")),
+            Err(Errno::ENOTDIR) => bail!(tr!("not a directory")),
+            Err(e) => Err(e).context(tr!("cannot open it")),
         }
     }
 
@@ -208,20 +216,22 @@ impl Folder {
             match openat(folder, name.as_os_str(), flags, Mode::empty()) {
                 Ok(fd) => opened.push(fd),
                 Err(Errno::ENOENT) if is_own => return Ok(None),
-                Err(Errno::ENOENT) => bail!("a symbolic link to a file that is not on this drive"),
+                Err(Errno::ENOENT) => {
+                    bail!(tr!("a symbolic link to a file that is not on this drive"))
+                }
                 Err(error @ (Errno::ELOOP | Errno::ENOTDIR)) => {
                     let Ok(target) = readlinkat(folder, name.as_os_str()) else {
-                        bail!("cannot open it: {}", error.desc());
+                        bail!(tr!("cannot open it: {}", error.desc()));
                     };
                     links += 1;
-                    ensure!(links <= MAX_LINKS, "too many symbolic links");
+                    ensure!(links <= MAX_LINKS, tr!("too many symbolic links"));
                     let target = Path::new(&target);
                     if target.is_absolute() {
                         opened.clear();
                     }
                     pending.extend(components_reversed(target));
                 }
-                Err(e) => return Err(e).context("cannot open it"),
+                Err(e) => return Err(e).context(tr!("cannot open it")),
             }
         }
         Ok(opened.pop())

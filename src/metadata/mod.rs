@@ -9,6 +9,7 @@ use anyhow::{Error, Result, anyhow, ensure};
 use model::Metadata;
 use reqwest::Url;
 use service::Service;
+use tr::tr;
 
 pub mod cloud_init;
 pub mod config_drive;
@@ -63,14 +64,13 @@ impl FromStr for Source {
             ("service", None) => service(None),
             ("service", Some(url)) => match Url::parse(url) {
                 Ok(url) if matches!(url.scheme(), "http" | "https") => service(Some(url)),
-                _ => Err("expected a URL such as http://169.254.169.254".to_owned()),
+                _ => Err(tr!("expected a URL such as http://169.254.169.254")),
             },
             ("cloud-init", root) => Ok(Source::CloudInit(root.unwrap_or("/").into())),
             ("directory", Some(dir)) => Ok(Source::Directory(dir.into())),
-            _ => Err(
+            _ => Err(tr!(
                 "expected config-drive, service[=URL], cloud-init[=ROOT] or directory=DIR"
-                    .to_owned(),
-            ),
+            )),
         }
     }
 }
@@ -147,11 +147,13 @@ fn of_same_instance(answer: Answer, first: Option<&Metadata>) -> Result<Answer> 
         let is_said = !metadata.uuid.is_empty() && !first.uuid.is_empty();
         ensure!(
             !is_said || metadata.uuid.eq_ignore_ascii_case(&first.uuid),
-            "{} is of another instance: its UUID is {:?}, but that of {} is {:?}",
-            metadata.source,
-            metadata.uuid,
-            first.source,
-            first.uuid
+            tr!(
+                "{} is of another instance: its UUID is {}, but that of {} is {}",
+                metadata.source,
+                format_args!("{:?}", metadata.uuid),
+                first.source,
+                format_args!("{:?}", first.uuid)
+            )
         );
     }
     Ok(answer)
@@ -166,7 +168,11 @@ impl Source {
             Source::Service(_) => "config-drive,cloud-init",
             Source::CloudInit(_) => "config-drive,service",
         };
-        anyhow!("{error:#}; to skip this source, add `--metadata-source {others}`")
+        anyhow!(tr!(
+            "{error}; to skip this source, add `--metadata-source {others}`",
+            error = format_args!("{error:#}"),
+            others
+        ))
     }
 
     /// Asks this source; `needed` says whether no other has answered yet.

@@ -12,9 +12,11 @@ use std::net::Ipv4Addr;
 use anyhow::{Context, Error, Result, anyhow};
 use serde_json::error::Category;
 use serde_json::{Map, Value};
+use tr::tr;
 
 use super::json;
 use super::model::{Metadata, VendorData, VendorFormat};
+use crate::language::translated;
 use warnings::{Warnings, kind, shorten};
 
 mod network;
@@ -79,9 +81,11 @@ pub fn parse(source: &str, files: &RawFiles) -> Result<Metadata> {
     if let Some(file) = &files.public_ipv4 {
         match floating_ip(&file.content) {
             Ok(address) => metadata.public_ipv4 = address,
-            Err(why) => metadata
-                .warnings
-                .push(format!("{}: {why}; it is passed over", place(file))),
+            Err(why) => {
+                metadata
+                    .warnings
+                    .push(tr!("{}: {why}; it is passed over", place(file), why));
+            }
         }
     }
     let unread = files.passed_over.iter();
@@ -139,7 +143,11 @@ fn first_text(values: &[(&str, Value)], warnings: &mut Warnings) -> Option<Strin
         Value::Null => None,
         Value::String(text) => Some(text.trim().to_owned()).filter(|text| !text.is_empty()),
         other => {
-            warnings.add(format!("`{key}` is {}; expected text", kind(other)));
+            warnings.add(tr!(
+                "`{key}` is {}; expected text",
+                translated(kind(other)),
+                key
+            ));
             None
         }
     })
@@ -153,9 +161,10 @@ fn number(values: &[(&str, Value)], warnings: &mut Warnings) -> Option<u64> {
         other => other.as_u64(),
     };
     if number.is_none() {
-        warnings.add(format!(
+        warnings.add(tr!(
             "`{key}` is {}; expected a number from 0",
-            kind(value)
+            translated(kind(value)),
+            key
         ));
     }
     number
@@ -171,7 +180,10 @@ fn properties(
     let members = match meta.into_iter().next() {
         Some((_, Value::Object(members))) => members,
         Some((_, value)) if !is_empty(&value) => {
-            warnings.add(format!("`meta` is {}; expected an object", kind(&value)));
+            warnings.add(tr!(
+                "`meta` is {}; expected an object",
+                translated(kind(&value))
+            ));
             return (properties, unusable);
         }
         _ => return (properties, unusable),
@@ -207,10 +219,10 @@ fn floating_ip(content: &[u8]) -> Result<Option<Ipv4Addr>> {
         return Ok(None);
     }
     text.parse().map(Some).map_err(|_| {
-        anyhow!(
+        anyhow!(tr!(
             "is \"{}\"; expected an IPv4 address or nothing",
             shorten(text)
-        )
+        ))
     })
 }
 
@@ -218,7 +230,10 @@ fn floating_ip(content: &[u8]) -> Result<Option<Ipv4Addr>> {
 fn object(file: &RawFile) -> Result<Map<String, Value>> {
     match parsed(file)? {
         Value::Object(members) => Ok(members),
-        other => Err(anyhow!("is {}; expected an object", kind(&other))),
+        other => Err(anyhow!(tr!(
+            "is {}; expected an object",
+            translated(kind(&other))
+        ))),
     }
 }
 
@@ -232,7 +247,7 @@ fn decode(file: &RawFile) -> Result<Value> {
 
 fn parsed(file: &RawFile) -> Result<Value> {
     let text = std::str::from_utf8(&file.content)
-        .map_err(|e| anyhow!("byte {} is not UTF-8", e.valid_up_to() + 1))?;
+        .map_err(|e| anyhow!(tr!("byte {} is not UTF-8", e.valid_up_to() + 1)))?;
     let text = text.trim_start_matches('\u{feff}');
     json::read(text.as_bytes(), strict)
 }
@@ -253,15 +268,23 @@ fn describe(path: Option<&serde_path_to_error::Path>, error: &serde_json::Error)
         .strip_suffix(&format!(" at line {line} column {column}"))
         .unwrap_or(&text);
     let reason = match error.classify() {
-        Category::Data => "not a value of JSON",
+        Category::Data => &tr!("not a value of JSON"),
         _ => text,
     };
     match path {
-        Some(path) => anyhow!(
+        Some(path) => anyhow!(tr!(
             "line {line} column {column}: `{}`: {reason}",
-            shorten(&path.to_string())
-        ),
-        None => anyhow!("line {line} column {column}: {reason}"),
+            shorten(&path.to_string()),
+            line,
+            column,
+            reason
+        )),
+        None => anyhow!(tr!(
+            "line {line} column {column}: {reason}",
+            line,
+            column,
+            reason
+        )),
     }
 }
 

@@ -12,6 +12,7 @@ use reqwest::header::{DATE, HeaderMap, LOCATION};
 use reqwest::redirect::Policy;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc2822;
+use tr::tr;
 
 use super::Answer;
 use super::hardware::Hardware;
@@ -115,11 +116,10 @@ impl Service {
 
     fn ask(&self, patience: Duration, schedule: Schedule) -> Result<Answer> {
         if !self.asked_for && !Hardware::default().is_openstack_guest() {
-            return Ok(Answer::Missing(
+            return Ok(Answer::Missing(tr!(
                 "not asked, because the firmware does not show an OpenStack VM; to ask it anyway, \
                  add `--metadata-source service`"
-                    .to_owned(),
-            ));
+            )));
         }
         let name = self.to_string();
         let _waiting = Waiting::new(&self.authority(), Some(patience));
@@ -131,15 +131,15 @@ impl Service {
         };
         match session.read() {
             Ok(Some(metadata)) => Ok(Answer::Found(Box::new(metadata))),
-            Ok(None) => Ok(Answer::Missing(
+            Ok(None) => Ok(Answer::Missing(tr!(
                 "answers 404 Not Found at /openstack: it does not know this server, or it is not \
                  OpenStack's; look at the logs of neutron-metadata-agent, and whether this port \
                  belongs to the server (`openstack port list --server SERVER`)"
-                    .to_owned(),
-            )),
-            Err(error) if error.is::<NoAnswer>() => Ok(Answer::Missing(format!(
+            ))),
+            Err(error) if error.is::<NoAnswer>() => Ok(Answer::Missing(tr!(
                 "no answer within {} s: {error}",
-                patience.as_secs()
+                patience.as_secs(),
+                error
             ))),
             Err(error) => Err(error.context(name)),
         }
@@ -198,7 +198,7 @@ impl Door {
             // Plain HTTP needs no certificate authorities, and a machine may have no file of them.
             builder = builder.tls_certs_only([]);
         }
-        let client = builder.build().context("cannot make an HTTP client")?;
+        let client = builder.build().context(tr!("cannot make an HTTP client"))?;
         Ok(Door { client, base })
     }
 
@@ -212,19 +212,21 @@ impl Door {
             return Ok(None);
         }
         if status.is_redirection() {
-            let location = headers.get(LOCATION).map(|to| format!(" to {to:?}"));
-            return Err(permanent(anyhow!(
+            let location = headers
+                .get(LOCATION)
+                .map(|to| tr!(" to {to}", to = format_args!("{to:?}")));
+            return Err(permanent(anyhow!(tr!(
                 "redirects{}; a metadata service never redirects, so another server answers here",
                 location.unwrap_or_default()
-            )));
+            ))));
         }
         if !status.is_success() {
             return Err(http::refused(status, headers));
         }
         if http::is_web_page(headers) {
-            return Err(permanent(anyhow!(
+            return Err(permanent(anyhow!(tr!(
                 "answers with a web page, so another server answers here than the metadata service"
-            )));
+            ))));
         }
         let date = date(headers);
         let content = content(response)?;
@@ -236,14 +238,14 @@ fn unanswered(error: reqwest::Error) -> Failure {
     if error.is_connect() {
         let cause = http::root_cause(&error);
         let reason = if error.is_timeout() {
-            "cannot be reached".to_owned()
+            tr!("cannot be reached")
         } else {
             cause.to_string()
         };
         return transient(NoAnswer(reason));
     }
     if error.is_timeout() {
-        return transient(anyhow!("does not answer in time"));
+        return transient(anyhow!(tr!("does not answer in time")));
     }
     http::unsent(error)
 }
@@ -261,15 +263,17 @@ fn content(response: Response) -> Result<Vec<u8>, Failure> {
         .read_to_end(&mut content)
         .map_err(|error| {
             let cause = http::root_cause(&error);
-            transient(anyhow!(
+            transient(anyhow!(tr!(
                 "the connection ended after {} bytes: {cause}",
-                content.len()
-            ))
+                content.len(),
+                cause
+            )))
         })?;
     if content.len() as u64 > SIZE_LIMIT {
-        return Err(permanent(anyhow!(
-            "sends more than {SIZE_LIMIT} bytes, which is the limit"
-        )));
+        return Err(permanent(anyhow!(tr!(
+            "sends more than {SIZE_LIMIT} bytes, which is the limit",
+            SIZE_LIMIT
+        ))));
     }
     Ok(content)
 }
@@ -296,9 +300,11 @@ impl Session {
         let folder = format!("openstack/{version}");
         let file = |name: &str| self.file(door, format!("{folder}/{name}"));
         let meta_data = file(META_DATA)?.with_context(|| {
-            format!(
+            tr!(
                 "{folder}/{META_DATA}: answers 404 Not Found: the service does not know this VM; \
-                 look at the logs of neutron-metadata-agent and nova-api-metadata"
+                 look at the logs of neutron-metadata-agent and nova-api-metadata",
+                folder,
+                META_DATA
             )
         })?;
         let network_data = has(&version, WITH_NETWORK_DATA)
@@ -347,7 +353,7 @@ impl Session {
             }
         }
         Err(transient(unanswered.unwrap_or_else(|| {
-            NoAnswer("no network interface leads to it".to_owned()).into()
+            NoAnswer(tr!("no network interface leads to it")).into()
         })))
     }
 
@@ -367,7 +373,10 @@ impl Session {
         match brief.file(door, path.to_owned()) {
             Ok(file) => file,
             Err(error) => {
-                passed_over.push(format!("{error:#}; it is passed over"));
+                passed_over.push(tr!(
+                    "{error}; it is passed over",
+                    error = format_args!("{error:#}")
+                ));
                 None
             }
         }
@@ -396,11 +405,13 @@ impl Session {
 
     fn give_up(&self, path: &str, failure: Failure) -> Error {
         match failure {
-            Failure::Transient(error, _) => anyhow!(
-                "{path}: {error:#}; tried for up to {} s; look at the logs of \
+            Failure::Transient(error, _) => anyhow!(tr!(
+                "{path}: {error}; tried for up to {} s; look at the logs of \
                  neutron-metadata-agent and nova-api-metadata",
-                self.patience.as_secs()
-            ),
+                self.patience.as_secs(),
+                error = format_args!("{error:#}"),
+                path
+            )),
             Failure::Permanent(error) => error.context(path.to_owned()),
         }
     }
@@ -431,9 +442,11 @@ pub fn negotiate(list: &[u8]) -> Result<String> {
         .map(str::to_owned)
         .with_context(|| {
             let shown: String = text.chars().take(60).flat_map(char::escape_debug).collect();
-            format!(
+            tr!(
                 "expected a list of formats such as {NEWEST}, but the answer is \"{shown}\", so \
-                 another server answers here than the metadata service"
+                 another server answers here than the metadata service",
+                NEWEST,
+                shown
             )
         })
 }

@@ -3,11 +3,14 @@
 use std::fmt;
 use std::str::FromStr;
 
+use tr::tr;
+
 use super::network;
 use super::resolver::Resolver;
 use super::settings::WorkloadSettings;
 use super::value::{Layer, Origin, Sourced};
 use super::{NodeSpec, Profile};
+use crate::language::{message, translated};
 
 /// The add-ons of the cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,7 +52,7 @@ impl FromStr for Switch {
         match text {
             "on" | "true" => Ok(Switch::On),
             "off" | "false" => Ok(Switch::Off),
-            _ => Err("expected on or off".to_owned()),
+            _ => Err(tr!("expected on or off")),
         }
     }
 }
@@ -79,7 +82,7 @@ impl FromStr for Access {
         match text {
             "allow" => Ok(Access::Allow),
             "deny" => Ok(Access::Deny),
-            _ => Err("expected allow or deny".to_owned()),
+            _ => Err(tr!("expected allow or deny")),
         }
     }
 }
@@ -115,7 +118,10 @@ impl Resolver<'_> {
                 .iter()
                 .position(|other| other.name == workload.name);
             if let Some(first) = first.filter(|first| *first != index) {
-                let why = format!("workloads[{first}] has the same name; give each its own");
+                let why = tr!(
+                    "workloads[{first}] has the same name; give each its own",
+                    first
+                );
                 self.refuse(&origin(layer, index, "name"), &workload.name, why);
             }
         }
@@ -132,7 +138,7 @@ impl Resolver<'_> {
         }
         let (inline, file) = (&workload.manifest, &workload.file);
         if inline.is_some() == file.is_some() {
-            let why = "expected either `manifest` (the YAML itself) or `file` (a path)";
+            let why = &tr!("expected either `manifest` (the YAML itself) or `file` (a path)");
             self.refuse(&origin(layer, index, "name"), &workload.name, why);
         }
         let image = |path| (path, "images");
@@ -143,7 +149,7 @@ impl Resolver<'_> {
         for (path, field) in paths {
             if !path.starts_with('/') {
                 let origin = origin(layer, index, field);
-                self.refuse(&origin, path, "expected an absolute path");
+                self.refuse(&origin, path, tr!("expected an absolute path"));
             }
         }
     }
@@ -152,8 +158,10 @@ impl Resolver<'_> {
     pub(super) fn check_policy(&mut self, spec: &NodeSpec) {
         let deny = &spec.addons.default_deny;
         if deny.value == Switch::On && *spec.profile == Profile::Simple {
-            let why = "the profile simple enforces no NetworkPolicy; set `defaultDeny: off` or \
-                       `profile: with-ca`";
+            let why = &tr!(
+                "the profile simple enforces no NetworkPolicy; set `defaultDeny: off` or \
+                       `profile: with-ca`"
+            );
             self.refuse(&deny.origin, "on", why);
         }
     }
@@ -165,7 +173,8 @@ fn origin(layer: &Layer, index: usize, field: &str) -> Origin {
 
 /// A registry, as written before the name of an image: `HOST[:PORT][/PATH]`.
 fn hub(text: &str) -> Result<String, String> {
-    const EXPECTED: &str = "expected a registry such as hub.example.org:8080, without https://";
+    const EXPECTED: &str =
+        message!("expected a registry such as hub.example.org:8080, without https://");
     let (host, path) = text.split_once('/').unwrap_or((text, "x"));
     let (name, port) = host.split_once(':').unwrap_or((host, "443"));
     let is_part = |part: &str| {
@@ -177,7 +186,7 @@ fn hub(text: &str) -> Result<String, String> {
     if text.is_empty() || fits {
         return Ok(text.to_owned());
     }
-    Err(EXPECTED.to_owned())
+    Err(translated(EXPECTED))
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use core::net::{IpAddr, Ipv4Addr};
 
 use ipnet::Ipv4Net;
+use tr::tr;
 
 use super::candidates::Candidate;
 use super::resolver::Resolver;
@@ -33,8 +34,7 @@ impl Wish {
             if text.contains('/') {
                 return why;
             }
-            "expected an IPv4 range such as 192.168.1.0/24, or the UUID of a network in OpenStack"
-                .to_owned()
+            tr!("expected an IPv4 range such as 192.168.1.0/24, or the UUID of a network in OpenStack")
         })
     }
 
@@ -48,10 +48,9 @@ impl Wish {
         if is_mac || ((1..=MAX_NAME).contains(&text.len()) && !text.contains(is_odd)) {
             return Ok(Wish::Interface(text.to_owned()));
         }
-        Err(
+        Err(tr!(
             "expected the name of an interface such as ens3 or bond0.120, or its MAC address"
-                .to_owned(),
-        )
+        ))
     }
 
     fn fits(&self, candidate: &Candidate) -> bool {
@@ -144,9 +143,12 @@ impl Resolver<'_> {
         let nameable = self.nameable();
         if let Some(own) = nameable.iter().find(|c| c.address == address.value) {
             for wish in wishes.iter().filter(|wish| !wish.value.fits(own)) {
-                self.problems.push(format!(
+                self.problems.push(tr!(
                     "{} is {}, which is on {}; {} says otherwise: remove one of the two",
-                    address.origin, address.value, own.interface, wish.origin
+                    address.origin,
+                    address.value,
+                    own.interface,
+                    wish.origin
                 ));
             }
         }
@@ -173,9 +175,9 @@ impl Resolver<'_> {
         let mut rules = Vec::new();
         for wish in wishes {
             left.retain(|candidate| wish.value.fits(candidate));
-            rules.push(format!("chosen by {}", wish.origin));
+            rules.push(tr!("chosen by {}", wish.origin));
             if left.is_empty() {
-                let why = format!("this machine has no such address; it has {}", listed(&all));
+                let why = tr!("this machine has no such address; it has {}", listed(&all));
                 self.refuse(&wish.origin, &shown(&wish.value), why);
                 return None;
             }
@@ -189,9 +191,12 @@ impl Resolver<'_> {
             return None;
         }
         if rules.is_empty() {
-            rules.push("the only address".to_owned());
+            rules.push(tr!("the only address"));
         }
-        let mut chosen = Sourced::new(only.address, because(&only.origin, &rules.join(" and ")));
+        let mut chosen = Sourced::new(
+            only.address,
+            because(&only.origin, &rules.join(&tr!(" and "))),
+        );
         chosen.overrode = others(&all, only.address).collect();
         self.check_address_is_here(&Sourced::new(only.address, only.origin.clone()));
         Some(chosen)
@@ -209,11 +214,13 @@ impl Resolver<'_> {
         let Some((_, name)) = waiting.iter().find(|(other, _)| *other < place) else {
             return false;
         };
-        let problem = format!(
+        let problem = tr!(
             "cannot decide on this node's address yet: OpenStack lists {name} before {}, but DHCP gave \
              {name} no IPv4 address so far; look at `ip address show {name}` and run this again, or \
              choose with `--set interface={}`",
-            chosen.interface, chosen.interface
+            chosen.interface,
+            chosen.interface,
+            name
         );
         self.problems.push(problem);
         true
@@ -230,7 +237,7 @@ impl Resolver<'_> {
                 let Some(theirs) = same else { continue };
                 let (one, two) = (&interface.addresses, &theirs.addresses);
                 if !one.is_empty() && !two.is_empty() && one != two {
-                    self.warnings.push(format!(
+                    self.warnings.push(tr!(
                         "{} gives interface {} the address {}, but {} gives it {}; the first one \
                          is used (to change the order, list the sources with --metadata-source)",
                         first.source,
@@ -256,13 +263,13 @@ impl Resolver<'_> {
         };
         let has = |i: &&HostInterface| i.addresses.iter().any(|net| net.addr() == address.value);
         let why = match interfaces.iter().find(has) {
-            Some(found) if found.leads == Leads::Inside => format!(
+            Some(found) if found.leads == Leads::Inside => tr!(
                 "it is the address of {}, which leads to containers of this machine; it also has {}",
                 found.name,
                 list_interfaces(interfaces)
             ),
             Some(_) => return,
-            None => format!(
+            None => tr!(
                 "this machine does not have this address; it has {}",
                 list_interfaces(interfaces)
             ),
@@ -272,35 +279,39 @@ impl Resolver<'_> {
 
     fn no_address(&self) -> String {
         let Some(interfaces) = &self.inputs.host.interfaces else {
-            return "no address found, neither as setting `address` nor in the metadata; add \
+            return tr!(
+                "no address found, neither as setting `address` nor in the metadata; add \
                     `--set address=ADDRESS`"
-                .to_owned();
+            );
         };
         let with_ipv6 = interfaces.iter().filter(|i| i.has_ipv6);
         let names: Vec<&str> = with_ipv6.map(|i| i.name.as_str()).collect();
         let waiting: Vec<&str> = self.waiting().into_iter().map(|(_, name)| name).collect();
         if let Some(first) = waiting.first() {
-            return format!(
+            return tr!(
                 "no IPv4 address found: OpenStack gives {} an address by DHCP, which has not answered \
                  yet; look at `ip address show {first}` and at the network's DHCP agent, then run \
                  this again",
-                waiting.join(" and ")
+                waiting.join(&tr!(" and ")),
+                first
             );
         }
         let mut own = interfaces.iter().filter(|i| i.leads == Leads::Nowhere);
         if let Some((name, net)) = own.find_map(|i| Some((&i.name, i.addresses.first()?))) {
-            return format!(
+            return tr!(
                 "no address found: only {name} has one, {0}; if the network routes it to this machine, add \
                  `--set address={0}`",
-                net.addr()
+                net.addr(),
+                name
             );
         }
         if names.is_empty() {
-            return "no address found: no network interface of this machine is up and has an IPv4 \
+            return tr!(
+                "no address found: no network interface of this machine is up and has an IPv4 \
                     address; look at `ip address`"
-                .to_owned();
+            );
         }
-        format!(
+        tr!(
             "no IPv4 address found: this machine has only IPv6 addresses, on {}; Kubernetes v1.9 \
              needs IPv4 between its nodes, so give the server a port in an IPv4 subnet",
             names.join(", ")
@@ -324,36 +335,36 @@ fn narrow(left: &mut Vec<&Candidate>, master: Option<Ipv4Addr>) -> Vec<String> {
         rule(
             left,
             &|c| c.address == master,
-            "which has the master's address",
+            &tr!("which has the master's address"),
         );
         let best = left.iter().map(|c| reach(c, master)).max().unwrap_or(0);
         let is_near = |c: &Candidate| c.subnet.is_some_and(|subnet| subnet.contains(&master));
-        let words = match left.iter().any(|c| is_near(c) && reach(c, master) == best) {
-            true => "whose subnet contains the master",
-            false => "whose route leads to the master",
+        let words = &match left.iter().any(|c| is_near(c) && reach(c, master) == best) {
+            true => tr!("whose subnet contains the master"),
+            false => tr!("whose route leads to the master"),
         };
         rule(left, &|c| best > 0 && reach(c, master) == best, words);
     }
     // Such an address is only for the network that the machine itself is in, and no router forwards it.
-    let words = "which is not link-local";
+    let words = &tr!("which is not link-local");
     rule(left, &|c| !c.address.is_link_local(), words);
     rule(
         left,
         &|c| c.has_default_route,
-        "which has the default route",
+        &tr!("which has the default route"),
     );
-    let words = "whose subnet contains the default route's gateway";
+    let words = &tr!("whose subnet contains the default route's gateway");
     rule(left, &|c| c.has_gateway, words);
     if left.iter().all(|c| !c.has_default_route) {
-        let words = "which has OpenStack's default route";
+        let words = &tr!("which has OpenStack's default route");
         rule(left, &|c| c.told_default_route, words);
     }
-    rule(left, &|c| c.is_here, "which this machine has");
+    rule(left, &|c| c.is_here, &tr!("which this machine has"));
     let first = left.iter().filter_map(|c| c.place).min();
     rule(
         left,
         &|c| c.place.is_some() && c.place == first,
-        "which OpenStack lists first",
+        &tr!("which OpenStack lists first"),
     );
     // The kernel sends from the first address of an interface in a subnet.
     if let Some(&head) = left.first()
@@ -362,7 +373,7 @@ fn narrow(left: &mut Vec<&Candidate>, master: Option<Ipv4Addr>) -> Vec<String> {
             .all(|c| c.interface == head.interface && c.subnet == head.subnet)
         && head.subnet.is_some()
     {
-        let words = format!(
+        let words = tr!(
             "the first address of {} in {}",
             head.interface,
             subnet(head)
@@ -421,27 +432,30 @@ fn ambiguous(candidates: &[&Candidate], is_live: bool) -> String {
     };
     let lasting = match is_live {
         true => format!("`openstack server set --property {key}={value} SERVER`"),
-        false => format!("the line `{key}: {value}` in {CONFIG}"),
+        false => tr!("the line `{key}: {value}` in {CONFIG}", key, value, CONFIG),
     };
-    format!(
+    tr!(
         "cannot decide on this node's address: this machine has {}, and neither the master's subnet, \
          the default route nor OpenStack's list tells which one other nodes use; choose with \
          `address`, `network` (a range) or `interface`, for instance `--set {key}={value}` or {lasting}",
         listed(candidates.iter().copied()),
+        key,
+        value,
+        lasting
     )
 }
 
 fn listed<'a>(candidates: impl IntoIterator<Item = &'a Candidate>) -> String {
     let list: Vec<String> = candidates
         .into_iter()
-        .map(|c| format!("{} on {}", c.address, c.interface))
+        .map(|c| tr!("{} on {}", c.address, c.interface))
         .collect();
     list.join(", ")
 }
 
 fn list(addresses: &[IpAddr]) -> String {
     let texts: Vec<String> = addresses.iter().map(IpAddr::to_string).collect();
-    texts.join(" and ")
+    texts.join(&tr!(" and "))
 }
 
 fn list_interfaces(interfaces: &[HostInterface]) -> String {
@@ -449,10 +463,10 @@ fn list_interfaces(interfaces: &[HostInterface]) -> String {
         .iter()
         .filter(|i| i.leads != Leads::Inside)
         .flat_map(|i| i.addresses.iter().map(move |net| (i, net)))
-        .map(|(i, net)| format!("{} on {}", net.addr(), i.name))
+        .map(|(i, net)| tr!("{} on {}", net.addr(), i.name))
         .collect();
     if list.is_empty() {
-        "no IPv4 address at all".to_owned()
+        tr!("no IPv4 address at all")
     } else {
         list.join(", ")
     }

@@ -1,5 +1,7 @@
 //! What the API server refuses about pods, beyond what it always refuses.
 
+use tr::tr;
+
 use super::addons::Switch;
 use super::resolver::Resolver;
 use super::value::Sourced;
@@ -30,14 +32,16 @@ impl Resolver<'_> {
     pub(super) fn check_admission(&mut self, spec: &NodeSpec) {
         let policy = &spec.admission.pod_security_policy;
         if policy.value == Switch::On && *spec.profile == Profile::Simple {
-            let why = "the profile simple has no authorization, so no PodSecurityPolicy has an effect; set \
-                       `podSecurityPolicy: off` or `profile: with-ca`";
+            let why = &tr!(
+                "the profile simple has no authorization, so no PodSecurityPolicy has an effect; set \
+                       `podSecurityPolicy: off` or `profile: with-ca`"
+            );
             self.refuse(&policy.origin, "on", why);
         }
         if *spec.admission.always_pull_images == Switch::On && spec.role.is_master() {
             self.warnings.push(
-                "alwaysPullImages is on: no pod starts while the registry of its images does not answer, not \
-                 even those of DNS; the images on the nodes are not enough"
+                tr!("alwaysPullImages is on: no pod starts while the registry of its images does not answer, not \
+                 even those of DNS; the images on the nodes are not enough")
                     .to_owned(),
             );
         }

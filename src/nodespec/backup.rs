@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use tr::tr;
+
 use super::objects::{Destination, StoreSpec};
 use super::resolver::Resolver;
 use super::settings::{BackupSettings, S3Settings};
@@ -42,7 +44,7 @@ impl Resolver<'_> {
         let recipients = said.recipients.clone().unwrap_or_default();
         for recipient in &recipients {
             if recipient.parse::<age::x25519::Recipient>().is_err() {
-                let why = "expected a recipient of age, which `appliance backup key` prints";
+                let why = &tr!("expected a recipient of age, which `appliance backup key` prints");
                 self.refuse(&layer.origin("backup.recipients"), recipient, why);
             }
         }
@@ -76,9 +78,11 @@ impl Resolver<'_> {
             ),
         ] {
             if value.is_none() {
-                self.problems.push(format!(
+                self.problems.push(tr!(
                     "{} lacks {field}; add `{field}: {example}`",
-                    layer.origin("backup.s3")
+                    layer.origin("backup.s3"),
+                    field,
+                    example
                 ));
             }
         }
@@ -101,24 +105,19 @@ impl Resolver<'_> {
         let has_recipients = said.recipients.as_ref().is_some_and(|all| !all.is_empty());
         match (has_recipients, said.passphrase_file.is_some()) {
             (true, false) | (false, true) => {}
-            (true, true) => self.problems.push(format!(
-                "{origin} has recipients and passphraseFile; remove one of them"
-            )),
-            (false, false) => self.problems.push(format!(
-                "{origin} does not say for whom backups are encrypted; add `recipients: [age1…]`, from `appliance backup \
-                 key` on another machine, or `passphraseFile`"
-            )),
+            (true, true) => self.problems.push(tr!("{origin} has recipients and passphraseFile; remove one of them", origin)),
+            (false, false) => self.problems.push(tr!("{origin} does not say for whom backups are encrypted; add `recipients: [age1…]`, from `appliance backup \
+                 key` on another machine, or `passphraseFile`", origin)),
         }
         if said.to.is_none() && (said.every.is_some() || said.keep.is_some()) {
-            self.problems.push(format!(
-                "{origin} does not say where backups go; add `to: DIR` or `to: s3://BUCKET/PREFIX`"
+            self.problems.push(tr!(
+                "{origin} does not say where backups go; add `to: DIR` or `to: s3://BUCKET/PREFIX`",
+                origin
             ));
         }
         if matches!(to, Some(Destination::Objects(_))) && said.s3.is_none() {
-            self.problems.push(format!(
-                "{origin} does not say how the object store of `to` is reached; add `s3: {{endpoint: https://HOST:PORT, \
-                 credentials: FILE}}`"
-            ));
+            self.problems.push(tr!("{origin} does not say how the object store of `to` is reached; add `s3: {{endpoint: https://HOST:PORT, \
+                 credentials: FILE}}`", origin));
         }
     }
 
@@ -137,22 +136,22 @@ impl Resolver<'_> {
 fn parse_path(text: &str) -> Result<PathBuf, String> {
     match text.starts_with('/') {
         true => Ok(PathBuf::from(text)),
-        false => Err("expected an absolute path".to_owned()),
+        false => Err(tr!("expected an absolute path")),
     }
 }
 
 fn parse_every(text: &str) -> Result<Duration, String> {
     let every =
-        humantime::parse_duration(text).map_err(|_| "expected a time such as 6h or 1day")?;
+        humantime::parse_duration(text).map_err(|_| tr!("expected a time such as 6h or 1day"))?;
     match (SHORTEST..=LONGEST).contains(&every) {
         true => Ok(every),
-        false => Err("expected at least 1h and at most 31days".to_owned()),
+        false => Err(tr!("expected at least 1h and at most 31days")),
     }
 }
 
 fn parse_keep(text: &str) -> Result<u32, String> {
     let keep = text.parse().ok().filter(|&keep| keep > 0);
-    keep.ok_or_else(|| "expected a number of backups, at least 1".to_owned())
+    keep.ok_or_else(|| tr!("expected a number of backups, at least 1"))
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 use core::net::{IpAddr, Ipv4Addr};
 
 use ipnet::Ipv4Net;
+use tr::tr;
 
 use super::resolver::Resolver;
 use super::value::Origin;
@@ -187,9 +188,9 @@ fn of_machine(host: &HostInterface, metadata: Option<&Metadata>) -> Vec<Candidat
         origin: match link.filter(|_| is_assigned(net)) {
             Some((metadata, ..)) => {
                 let origin = Origin::Metadata(metadata.source.clone(), ADDRESS_FIELD);
-                Origin::Chosen(Box::new(origin), format!("on {}", host.name))
+                Origin::Chosen(Box::new(origin), tr!("on {}", host.name))
             }
-            None => Origin::Host(format!("interface {}", host.name)),
+            None => Origin::Host(tr!("interface {}", host.name)),
         },
     };
     host.addresses

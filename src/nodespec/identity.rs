@@ -3,6 +3,7 @@
 use core::net::{IpAddr, Ipv4Addr};
 use std::collections::BTreeMap;
 
+use tr::tr;
 use wildmatch::WildMatch;
 
 use super::Role;
@@ -11,6 +12,7 @@ use super::network;
 use super::resolver::{Resolver, passed_over};
 use super::settings::InventoryEntry;
 use super::value::{Layer, Origin, REWRITTEN, Sourced};
+use crate::language::translated;
 use crate::paths::CONFIG;
 
 mod hostname;
@@ -67,7 +69,7 @@ impl Inventory<'_> {
                 name: name.clone(),
                 address,
             }),
-            _ => Err(format!(
+            _ => Err(tr!(
                 "{}: add `name` and `address`: with several masters, each needs both",
                 self.layer.origin(&format!("inventory[{}]", node.index))
             )),
@@ -124,9 +126,7 @@ impl<'a> Resolver<'a> {
             .and_then(|address| self.parsed(address, network::node_address));
         if entry.name.is_none() && entry.uuid.is_none() && entry.address.is_none() {
             let origin = layer.origin(&format!("inventory[{index}]"));
-            self.problems.push(format!(
-                "{origin}: add `name`, `uuid` or `address`: without one of them, no VM can match it"
-            ));
+            self.problems.push(tr!("{origin}: add `name`, `uuid` or `address`: without one of them, no VM can match it", origin));
         }
         (self.problems.len() == problems).then_some(())?;
         Some(InventoryNode {
@@ -150,8 +150,10 @@ impl<'a> Resolver<'a> {
                 let Some(value) = pick(entry) else { continue };
                 if let Some(first) = seen.insert(network::folded(value), index) {
                     let origin = layer.origin(&format!("inventory[{index}].{name}"));
-                    let why =
-                        format!("inventory[{first}] has the same one; each node needs its own");
+                    let why = tr!(
+                        "inventory[{first}] has the same one; each node needs its own",
+                        first
+                    );
                     self.refuse(&origin, value, why);
                 }
             }
@@ -190,7 +192,7 @@ impl<'a> Resolver<'a> {
             return Entry::default();
         };
         if let Some(other) = fitting.get(1) {
-            self.problems.push(format!(
+            self.problems.push(tr!(
                 "{}: inventory[{}] matches this VM, too; keep one of the two",
                 inventory
                     .layer
@@ -295,9 +297,12 @@ impl<'a> Resolver<'a> {
         };
         for weaker in found {
             if weaker.value != role.value {
-                self.warnings.push(format!(
+                self.warnings.push(tr!(
                     "{} is {}, but {} is {}; the first one is used",
-                    role.origin, role.value, weaker.origin, weaker.value
+                    role.origin,
+                    role.value,
+                    weaker.origin,
+                    weaker.value
                 ));
             }
             role.overrode.push(weaker.overridden());
@@ -322,15 +327,12 @@ impl<'a> Resolver<'a> {
             let role = self.parsed(Sourced::new(rule.role.clone(), origin("role")), str::parse)?;
             if rule.launch_index.is_none() && rule.host_name.is_none() {
                 let place = layer.origin(&format!("roleRules[{number}]"));
-                self.problems.push(format!(
-                    "{place}: add `launchIndex` or `hostName`: without one of them, no VM can match it"
-                ));
+                self.problems.push(tr!("{place}: add `launchIndex` or `hostName`: without one of them, no VM can match it", place));
             }
             let wanted = match &rule.launch_index {
                 Some(text) => {
                     let said = Sourced::new(text.clone(), origin("launchIndex"));
-                    let parse =
-                        |text: &str| text.parse().map_err(|_| "expected a number".to_owned());
+                    let parse = |text: &str| text.parse().map_err(|_| tr!("expected a number"));
                     Some(self.parsed::<u64>(said, parse)?.value)
                 }
                 None => None,
@@ -381,30 +383,35 @@ impl<'a> Resolver<'a> {
             }
             if layer.settings.inventory.is_some() {
                 let who = self.own_names().join(", ");
-                looked_at.push(format!(
+                looked_at.push(tr!(
                     "{} (no entry for {who})",
-                    layer.origin("inventory")
+                    layer.origin("inventory"),
+                    who
                 ));
             }
             if layer.settings.role_rules.is_some() {
-                looked_at.push(format!("{} (no rule matches)", layer.origin("roleRules")));
+                looked_at.push(tr!("{} (no rule matches)", layer.origin("roleRules")));
             }
         }
         looked_at.extend(self.inputs.looked_at.iter().cloned());
         looked_at.extend(passed_over(self.inputs));
         let command = "`openstack server set --property role=master SERVER`";
         let advice = match self.is_live() {
-            true => format!("or run {command}"),
-            false if self.inputs.metadata.is_empty() => format!("or write it into {CONFIG}"),
-            false => format!(
+            true => tr!("or run {command}", command),
+            false if self.inputs.metadata.is_empty() => tr!("or write it into {CONFIG}", CONFIG),
+            false => tr!(
                 "or write the line `role: master` into {CONFIG}; a property that you set now, with \
                  {command}, reaches this server only with `openstack server rebuild`, which erases \
-                 its disk, because {REWRITTEN}"
+                 its disk, because {REWRITTEN}",
+                CONFIG,
+                command,
+                REWRITTEN = translated(REWRITTEN)
             ),
         };
-        format!(
+        tr!(
             "no role found; looked at {}; add `--role master`, `worker` or `single`, {advice}",
-            looked_at.join("; ")
+            looked_at.join("; "),
+            advice
         )
     }
 
@@ -421,7 +428,7 @@ impl<'a> Resolver<'a> {
             return self.corrected(hostname);
         };
         if name.as_str() == "localhost" {
-            let why = "every machine has this name; set another one with `nodeName`";
+            let why = &tr!("every machine has this name; set another one with `nodeName`");
             self.refuse(&name.origin, "localhost", why);
         }
         let label = network::first_label(&hostname).to_owned();
@@ -435,9 +442,9 @@ impl<'a> Resolver<'a> {
         let fit = network::as_node_name(&hostname);
         let label = network::first_label(&hostname);
         let unfit = match fit.as_str() {
-            "" | "localhost" => {
-                Some("this cannot be the name of a node; set a name with `nodeName`".to_owned())
-            }
+            "" | "localhost" => Some(tr!(
+                "this cannot be the name of a node; set a name with `nodeName`"
+            )),
             fit => network::node_name(fit).err(),
         };
         if let Some(why) = unfit {
@@ -447,10 +454,12 @@ impl<'a> Resolver<'a> {
         if fit == label {
             return Some(Sourced::new(fit, hostname.origin));
         }
-        self.warnings.push(format!(
-            "{} is {:?}, which Kubernetes does not accept as a name; the node gets the name {fit} \
+        self.warnings.push(tr!(
+            "{} is {}, which Kubernetes does not accept as a name; the node gets the name {fit} \
              (set another one with `nodeName`)",
-            hostname.origin, *hostname
+            hostname.origin,
+            format_args!("{:?}", *hostname),
+            fit
         ));
         Some(Sourced {
             overrode: vec![hostname.overridden()],

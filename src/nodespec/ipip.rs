@@ -2,6 +2,8 @@
 
 use core::net::Ipv4Addr;
 
+use tr::tr;
+
 use super::resolver::Resolver;
 use super::value::{Origin, Sourced};
 use super::{ClusterSpec, Ipip, NodeSpec};
@@ -21,16 +23,16 @@ impl Resolver<'_> {
         let (value, origin) = match (wanted.value, self.inputs.host.ipip) {
             (Some(value), _) => (value, origin),
             (None, Some(kept)) => {
-                let record = format!("record of its cluster, {}", paths::CLUSTER);
+                let record = tr!("record of its cluster, {}", paths::CLUSTER);
                 (kept, Origin::Host(record))
             }
             (None, None) if self.is_on_openstack() => (
                 Ipip::Always,
-                Origin::Chosen(Box::new(origin), "on a VM of OpenStack".to_owned()),
+                Origin::Chosen(Box::new(origin), tr!("on a VM of OpenStack")),
             ),
             (None, None) => (
                 Ipip::CrossSubnet,
-                Origin::Chosen(Box::new(origin), "not on a VM of OpenStack".to_owned()),
+                Origin::Chosen(Box::new(origin), tr!("not on a VM of OpenStack")),
             ),
         };
         Some(Sourced {
@@ -49,15 +51,15 @@ impl Resolver<'_> {
     pub(super) fn warn_of_address_pairs(&mut self, cluster: &ClusterSpec, address: Ipv4Addr) {
         let between = match *cluster.ipip {
             Ipip::Always => return,
-            Ipip::CrossSubnet => " between nodes of one subnet",
-            Ipip::Off => "",
+            Ipip::CrossSubnet => tr!(" between nodes of one subnet"),
+            Ipip::Off => String::new(),
         };
         if !self.is_on_openstack() {
             return;
         }
         let interface = self.metadata_interface(Some(address));
         let port = interface.and_then(|(_, interface)| interface.port.clone());
-        self.warnings.push(format!(
+        self.warnings.push(tr!(
             "ipip is {} ({}), so Neutron drops packets of pods{between} unless this server's port \
              allows their addresses. If it does not yet, run `openstack port set --allowed-address \
              ip-address={} --allowed-address ip-address={} {}`. Or set ipip to always on all nodes",
@@ -65,7 +67,8 @@ impl Resolver<'_> {
             cluster.ipip.origin,
             *cluster.pod_cidr,
             *cluster.service_cidr,
-            port.as_deref().unwrap_or("PORT")
+            port.as_deref().unwrap_or("PORT"),
+            between
         ));
     }
 }
@@ -78,7 +81,7 @@ fn wanted(text: &str) -> Result<Option<Ipip>, String> {
     let value = text.parse::<Ipip>();
     value
         .map(Some)
-        .map_err(|why| why.replacen("expected", "expected auto,", 1))
+        .map_err(|_| tr!("expected auto, off, always or cross-subnet"))
 }
 
 impl NodeSpec {
@@ -92,11 +95,8 @@ impl NodeSpec {
             return spec;
         }
         if matches!(ipip.origin, Origin::Setting { .. }) {
-            spec.warnings.push(format!(
-                "ipip is {} ({}), but the master of this cluster uses {told}; set the same value on \
-                 all nodes",
-                ipip.value, ipip.origin
-            ));
+            spec.warnings.push(tr!("ipip is {} ({}), but the master of this cluster uses {told}; set the same value on \
+                 all nodes", ipip.value, ipip.origin, told));
         } else {
             *ipip = Sourced::new(told, Origin::Host("master".to_owned()));
         }

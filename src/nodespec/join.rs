@@ -3,10 +3,13 @@
 use std::fmt;
 use std::time::Duration;
 
+use tr::tr;
+
 use super::NodeSpec;
 use super::resolver::Resolver;
 use super::settings::{JoinSettings, SecretText};
 use super::value::{Origin, Sourced};
+use crate::language::{message, translated};
 use crate::nodespec::ports;
 use crate::nodespec::token::Token;
 
@@ -41,7 +44,7 @@ impl fmt::Display for Ttl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             Some(ttl) => humantime::format_duration(ttl).fmt(f),
-            None => f.write_str("never expires"),
+            None => f.write_str(&tr!("never expires")),
         }
     }
 }
@@ -50,14 +53,16 @@ impl std::str::FromStr for Ttl {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Ttl, String> {
-        const EXPECTED: &str = "expected a time such as 24h or 30m, or never";
+        const EXPECTED: &str = message!("expected a time such as 24h or 30m, or never");
         const MOST: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
         if text == "never" {
             return Ok(Ttl(None));
         }
-        let ttl = humantime::parse_duration(text).map_err(|_| EXPECTED.to_owned())?;
+        let ttl = humantime::parse_duration(text).map_err(|_| translated(EXPECTED))?;
         if ttl < Duration::from_secs(60) || ttl > MOST {
-            return Err("expected at least a minute and at most ten years, or never".to_owned());
+            return Err(tr!(
+                "expected at least a minute and at most ten years, or never"
+            ));
         }
         Ok(Ttl(Some(ttl)))
     }
@@ -121,8 +126,9 @@ impl Resolver<'_> {
         let balancer = &spec.cluster.balancer_port;
         let join = [*spec.join.port, spec.join.renew_port()];
         if spec.has_several_masters() && join.contains(balancer) {
-            let why =
-                "the join service uses this port (`join.port` and the next one); choose another";
+            let why = &tr!(
+                "the join service uses this port (`join.port` and the next one); choose another"
+            );
             self.refuse(&balancer.origin, &balancer.to_string(), why);
         }
     }
@@ -138,23 +144,14 @@ impl Resolver<'_> {
             .iter()
             .find(|master| master.address == *spec.address)
         {
-            self.problems.push(format!(
-                "this worker's address {} ({}) is also the address of the master {} ({}); give each \
-                 its own",
-                *spec.address, spec.address.origin, same.name, masters.origin
-            ));
+            self.problems.push(tr!("this worker's address {} ({}) is also the address of the master {} ({}); give each \
+                 its own", *spec.address, spec.address.origin, same.name, masters.origin));
             return;
         }
         match master {
-            None => self.problems.push(format!(
-                "a worker needs the address of its master; add `--set master=ADDRESS`, or put the \
-                 master into the inventory (role worker is from {})",
-                spec.role.origin
-            )),
-            Some(master) if master.value == *spec.address => self.problems.push(format!(
-                "this worker's address {} ({}) is also the master's address ({}); give each its own",
-                *spec.address, spec.address.origin, master.origin
-            )),
+            None => self.problems.push(tr!("a worker needs the address of its master; add `--set master=ADDRESS`, or put the \
+                 master into the inventory (role worker is from {})", spec.role.origin)),
+            Some(master) if master.value == *spec.address => self.problems.push(tr!("this worker's address {} ({}) is also the master's address ({}); give each its own", *spec.address, spec.address.origin, master.origin)),
             Some(_) => {}
         }
     }
@@ -162,7 +159,7 @@ impl Resolver<'_> {
 
 fn parse_uses(text: &str) -> Result<u32, String> {
     let uses = text.parse().ok().filter(|&uses| uses > 0);
-    uses.ok_or_else(|| "expected a number of workers, at least 1".to_owned())
+    uses.ok_or_else(|| tr!("expected a number of nodes, at least 1"))
 }
 
 /// A port that no other component of a node uses.
@@ -171,15 +168,16 @@ pub(super) fn own_port(text: &str) -> Result<u16, String> {
         .parse()
         .ok()
         .filter(|port| (1024..=65534).contains(port))
-        .ok_or_else(|| "expected a port between 1024 and 65534".to_owned())?;
+        .ok_or_else(|| tr!("expected a port between 1024 and 65534"))?;
     refuse_taken(port)?;
     Ok(port)
 }
 
 fn refuse_taken(port: u16) -> Result<(), String> {
     if ports::is_taken(port) {
-        return Err(format!(
-            "another component of the node uses port {port}; choose a free one"
+        return Err(tr!(
+            "another component of the node uses port {port}; choose a free one",
+            port
         ));
     }
     Ok(())
@@ -187,7 +185,7 @@ fn refuse_taken(port: u16) -> Result<(), String> {
 
 fn parse_port(text: &str) -> Result<u16, String> {
     let port = own_port(text)?;
-    refuse_taken(port + 1).map_err(|why| format!("{why} (renewals use the next port)"))?;
+    refuse_taken(port + 1).map_err(|why| tr!("{why} (renewals use the next port)", why))?;
     Ok(port)
 }
 

@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use tr::tr;
 
 /// The role of a node in the cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
@@ -49,7 +50,7 @@ impl FromStr for Role {
         [Role::Master, Role::Worker, Role::Single]
             .into_iter()
             .find(|role| role.to_string() == text)
-            .ok_or_else(|| "expected master, worker or single".to_owned())
+            .ok_or_else(|| tr!("expected master, worker or single"))
     }
 }
 
@@ -80,7 +81,7 @@ impl FromStr for Profile {
         [Profile::WithCa, Profile::Simple]
             .into_iter()
             .find(|profile| profile.to_string() == text)
-            .ok_or_else(|| "expected with-ca or simple".to_owned())
+            .ok_or_else(|| tr!("expected with-ca or simple"))
     }
 }
 
@@ -113,7 +114,7 @@ impl FromStr for Ipip {
         [Ipip::Off, Ipip::Always, Ipip::CrossSubnet]
             .into_iter()
             .find(|ipip| ipip.to_string() == text)
-            .ok_or_else(|| "expected off, always or cross-subnet".to_owned())
+            .ok_or_else(|| tr!("expected off, always or cross-subnet"))
     }
 }
 

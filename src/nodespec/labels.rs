@@ -3,6 +3,8 @@
 
 use std::fmt;
 
+use tr::tr;
+
 use super::Role;
 use super::network::dns_name;
 use super::resolver::Resolver;
@@ -37,15 +39,19 @@ impl Label {
             dns_name(prefix).map_err(|why| format!("{key:?}: {prefix:?}: {why}"))?;
         }
         if name.is_empty() || !is_qualified(name) {
-            return Err(format!(
-                "{key:?} is not a label's name: expected at most {MAX_NAME} letters, digits, `-`, \
-                 `_` and `.`, which may follow a DNS name and `/`"
+            return Err(tr!(
+                "{key} is not a label's name: expected at most {MAX_NAME} letters, digits, `-`, \
+                 `_` and `.`, which may follow a DNS name and `/`",
+                key = format_args!("{key:?}"),
+                MAX_NAME
             ));
         }
         if !is_qualified(value) {
-            return Err(format!(
-                "{value:?} is not a label's value: expected at most {MAX_NAME} letters, digits, \
-                 `-`, `_` and `.`"
+            return Err(tr!(
+                "{value} is not a label's value: expected at most {MAX_NAME} letters, digits, \
+                 `-`, `_` and `.`",
+                value = format_args!("{value:?}"),
+                MAX_NAME
             ));
         }
         Ok(Label {
@@ -73,9 +79,10 @@ impl fmt::Display for Taint {
 impl Taint {
     fn parse(text: &str) -> Result<Taint, String> {
         let expected = || {
-            format!(
-                "{text:?} is not a taint: expected KEY=VALUE:EFFECT, where EFFECT is one of {}",
-                EFFECTS.join(", ")
+            tr!(
+                "{text} is not a taint: expected KEY=VALUE:EFFECT, where EFFECT is one of {}",
+                EFFECTS.join(", "),
+                text = format_args!("{text:?}")
             )
         };
         let (label, effect) = text.rsplit_once(':').ok_or_else(expected)?;

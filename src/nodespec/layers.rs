@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, bail, ensure};
+use tr::tr;
 
 use super::settings::{PLAIN, Settings, check_names, closest, is_plain, names};
 use super::spelling::SUGGESTION_DISTANCE;
@@ -31,9 +32,11 @@ pub(super) fn misspelt_properties(source: &str, meta: &BTreeMap<String, String>)
     });
     alike
         .map(|(key, setting)| {
-            format!(
+            tr!(
                 "{source}: the property `{}` is not a setting; did you mean `{setting}`?",
-                key.escape_debug()
+                key.escape_debug(),
+                source,
+                setting
             )
         })
         .collect()
@@ -54,14 +57,18 @@ impl Layer {
                     found.insert(name, value.trim());
                     spelled.insert(name.to_owned(), format!("meta.{key}"));
                 }
-                Some(name) => bail!(
+                Some(name) => bail!(tr!(
                     "{source}: `meta.{}` is not a setting{}; settings are {} \
                      (remove it with `openstack server unset --property {0} SERVER`)",
                     key.escape_debug(),
-                    closest(name)
-                        .map_or(String::new(), |k| format!(" (did you mean `{PREFIX}{k}`?)")),
-                    names()
-                ),
+                    closest(name).map_or(String::new(), |k| tr!(
+                        " (did you mean `{PREFIX}{k}`?)",
+                        PREFIX,
+                        k
+                    )),
+                    names(),
+                    source
+                )),
                 None if is_plain(key) => {
                     found.entry(key).or_insert(value.trim());
                 }
@@ -94,11 +101,11 @@ impl Layer {
                             <= SUGGESTION_DISTANCE
                     });
                     if let Some(plain) = alike {
-                        bail!(
+                        bail!(tr!(
                             "environment {}: no such setting; did you mean {}?",
                             name.escape_debug(),
                             plain.variable
-                        );
+                        ));
                     }
                 }
             }
@@ -118,7 +125,7 @@ impl Layer {
             .iter()
             .map(|(key, value)| (key.as_str(), value.as_str()))
             .collect();
-        check_names(settings.keys()).with_context(|| format!("bundle {name}: settings"))?;
+        check_names(settings.keys()).with_context(|| tr!("bundle {name}: settings", name))?;
         Ok(Layer::new(
             Place::Bundle(name.to_owned()),
             Settings::from_pairs(&pairs)?,
@@ -134,13 +141,19 @@ impl Layer {
             .filter_map(|(key, value)| Some((*key, value.as_ref()?.as_str())))
             .collect();
         for assignment in set {
-            let (key, value) = assignment
-                .split_once('=')
-                .with_context(|| format!("flag --set {assignment:?}: expected KEY=VALUE"))?;
+            let (key, value) = assignment.split_once('=').with_context(|| {
+                tr!(
+                    "flag --set {assignment}: expected KEY=VALUE",
+                    assignment = format_args!("{assignment:?}")
+                )
+            })?;
             check_names([key]).context("flag --set")?;
             ensure!(
                 found.insert(key, value).is_none(),
-                "flag --set {key}: this setting is given twice on the command line; give it once"
+                tr!(
+                    "flag --set {key}: this setting is given twice on the command line; give it once",
+                    key
+                )
             );
         }
         Ok(Layer::new(Place::Flag, Settings::from_pairs(&found)?))

@@ -1,5 +1,7 @@
 //! How much the programs of Kubernetes write to the journal.
 
+use tr::tr;
+
 use super::resolver::Resolver;
 use super::value::Sourced;
 
@@ -18,7 +20,7 @@ impl Resolver<'_> {
 
 fn parse(text: &str) -> Result<u8, String> {
     let level = text.parse().ok().filter(|level| *level <= HIGHEST);
-    level.ok_or_else(|| format!("expected a number from 0 to {HIGHEST}"))
+    level.ok_or_else(|| tr!("expected a number from 0 to {HIGHEST}", HIGHEST))
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::fmt;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use tr::tr;
 
 use super::network;
 
@@ -27,7 +28,10 @@ impl fmt::Display for Master {
 impl Master {
     /// Reads `NAME=ADDRESS`. The error says what was expected.
     pub fn parse(text: &str) -> Result<Master, String> {
-        let expected = format!("{text:?}: expected NAME=ADDRESS, such as server02=192.168.1.102");
+        let expected = tr!(
+            "{text}: expected NAME=ADDRESS, such as server02=192.168.1.102",
+            text = format_args!("{text:?}")
+        );
         let (name, address) = text.split_once('=').ok_or(expected)?;
         Ok(Master {
             name: network::node_name(name).map_err(|why| format!("{text:?}: {why}"))?,

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use tr::tr;
+
 use super::identity::Inventory;
 use super::master::Master;
 use super::resolver::Resolver;
@@ -36,19 +38,15 @@ impl Resolver<'_> {
     fn check_number(&mut self, masters: &Sourced<Vec<Master>>) -> Option<()> {
         let number = masters.len();
         let why = match number {
-            2 => "a cluster of two masters stops when either is lost; configure one or three",
-            n if n > MOST => "etcd supports at most seven members; configure three or five",
+            2 => tr!("a cluster of two masters stops when either is lost; configure one or three"),
+            n if n > MOST => tr!("etcd supports at most seven members; configure three or five"),
             n if n > 2 && n % 2 == 0 => {
-                self.warnings.push(format!(
-                    "{}: a cluster of {number} masters tolerates no more lost masters than one of {}",
-                    masters.origin,
-                    number - 1
-                ));
+                self.warnings.push(tr!("{}: a cluster of {number} masters tolerates no more lost masters than one of {}", masters.origin, number - 1, number));
                 return Some(());
             }
             _ => return Some(()),
         };
-        self.refuse(&masters.origin, &joined(masters), why);
+        self.refuse(&masters.origin, &joined(masters), &why);
         None
     }
 
@@ -56,7 +54,7 @@ impl Resolver<'_> {
     pub(super) fn check_masters(&mut self, spec: &NodeSpec) {
         let masters = &spec.cluster.masters;
         if spec.has_several_masters() && *spec.profile == Profile::Simple {
-            self.problems.push(format!(
+            self.problems.push(tr!(
                 "profile simple ({}) supports only one master, but {} names {}; use one master, or \
                  the profile with-ca",
                 spec.profile.origin,
@@ -69,20 +67,10 @@ impl Resolver<'_> {
         }
         let own = masters.iter().find(|master| master.name == *spec.name);
         match own {
-            None => self.problems.push(format!(
-                "the name of this {} is {} ({}), which is not among the masters {} ({}); correct one \
-                 of the two",
-                *spec.role,
-                *spec.name,
-                spec.name.origin,
-                joined(masters),
-                masters.origin
-            )),
-            Some(own) if own.address != *spec.address => self.problems.push(format!(
-                "the master {} has the address {} ({}), but the list of masters has {} ({}); correct \
-                 one of the two",
-                own.name, *spec.address, spec.address.origin, own.address, masters.origin
-            )),
+            None => self.problems.push(tr!("the name of this {} is {} ({}), which is not among the masters {} ({}); correct one \
+                 of the two", *spec.role, *spec.name, spec.name.origin, joined(masters), masters.origin)),
+            Some(own) if own.address != *spec.address => self.problems.push(tr!("the master {} has the address {} ({}), but the list of masters has {} ({}); correct \
+                 one of the two", own.name, *spec.address, spec.address.origin, own.address, masters.origin)),
             Some(_) => {}
         }
     }
@@ -101,8 +89,9 @@ fn parse(text: &str) -> Result<Vec<Master>, String> {
     let (mut names, mut addresses) = (BTreeSet::new(), BTreeSet::new());
     for master in &masters {
         if !names.insert(&master.name) || !addresses.insert(master.address) {
-            return Err(format!(
-                "{master}: another master has the same name or address; give each its own"
+            return Err(tr!(
+                "{master}: another master has the same name or address; give each its own",
+                master
             ));
         }
     }

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use ipnet::Ipv4Net;
+use tr::tr;
 
 use time::OffsetDateTime;
 
@@ -311,7 +312,7 @@ impl fmt::Display for Refused {
         if let [problem] = &self.problems[..] {
             return f.write_str(problem);
         }
-        write!(f, "nothing was changed, because:")?;
+        f.write_str(&tr!("nothing was changed, because:"))?;
         self.problems
             .iter()
             .try_for_each(|problem| write!(f, "\n  - {problem}"))

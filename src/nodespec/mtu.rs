@@ -3,6 +3,7 @@
 use core::net::{IpAddr, Ipv4Addr};
 
 use ipnet::Ipv4Net;
+use tr::tr;
 
 use super::candidates::link_of;
 use super::resolver::Resolver;
@@ -33,9 +34,12 @@ impl Resolver<'_> {
         let mut least = least.clone();
         least.overrode = others.iter().map(Sourced::overridden).collect();
         if let Some(other) = others.last().filter(|other| other.value != least.value) {
-            self.warnings.push(format!(
+            self.warnings.push(tr!(
                 "{} is {}, but {} is {}; the smaller one is used (set another with `mtu`)",
-                least.origin, least.value, other.origin, other.value
+                least.origin,
+                least.value,
+                other.origin,
+                other.value
             ));
         }
         Some(least)
@@ -45,9 +49,11 @@ impl Resolver<'_> {
     fn can_be_used(&mut self, mtu: &Sourced<u32>) -> bool {
         let usable = parse_mtu(&mtu.to_string());
         if let Err(why) = &usable {
-            self.warnings.push(format!(
+            self.warnings.push(tr!(
                 "{} is {}: {why}; it is passed over",
-                mtu.origin, mtu.value
+                mtu.origin,
+                mtu.value,
+                why
             ));
         }
         usable.is_ok()
@@ -68,7 +74,7 @@ impl Resolver<'_> {
         let sends = host.filter(|host| host.leads != Leads::Nowhere);
         let sends = sends.or_else(|| self.outside().into_iter().find(|i| i.has_default_route));
         if let Some((host, mtu)) = sends.and_then(|host| Some((host, host.mtu?))) {
-            let origin = Origin::Host(format!("MTU of interface {}", host.name));
+            let origin = Origin::Host(tr!("MTU of interface {}", host.name));
             offered.push(Sourced::new(mtu, origin));
         }
         offered
@@ -116,5 +122,11 @@ pub(super) fn parse_mtu(text: &str) -> Result<u32, String> {
     text.parse()
         .ok()
         .filter(|mtu| MTU_RANGE.contains(mtu))
-        .ok_or_else(|| format!("expected a number of bytes between {least} and {most}"))
+        .ok_or_else(|| {
+            tr!(
+                "expected a number of bytes between {least} and {most}",
+                least,
+                most
+            )
+        })
 }

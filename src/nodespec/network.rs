@@ -5,6 +5,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use ipnet::Ipv4Net;
+use tr::tr;
 
 use crate::digest::Sha256;
 
@@ -21,10 +22,10 @@ const DIGEST_IN_NAME: usize = 8;
 
 /// Parses an IPv4 range. Its address must be the first of the range.
 pub fn cidr(text: &str) -> Result<Ipv4Net, String> {
-    let net = Ipv4Net::from_str(text)
-        .map_err(|_| "expected an IPv4 range such as 172.20.0.0/16".to_owned())?;
+    let net =
+        Ipv4Net::from_str(text).map_err(|_| tr!("expected an IPv4 range such as 172.20.0.0/16"))?;
     if net.network() != net.addr() {
-        return Err(format!(
+        return Err(tr!(
             "the address is not the first one of its range; did you mean {}?",
             net.trunc()
         ));
@@ -40,15 +41,15 @@ pub fn overlap(a: &Ipv4Net, b: &Ipv4Net) -> bool {
 /// An IPv4 address that a node can have.
 pub fn node_address(text: &str) -> Result<Ipv4Addr, String> {
     let address = Ipv4Addr::from_str(text)
-        .map_err(|_| "expected an IPv4 address such as 192.168.1.102".to_owned())?;
+        .map_err(|_| tr!("expected an IPv4 address such as 192.168.1.102"))?;
     if address.is_loopback()
         || address.is_unspecified()
         || address.is_multicast()
         || address.is_broadcast()
     {
-        return Err(
-            "other nodes cannot reach it; expected an address of a network interface".to_owned(),
-        );
+        return Err(tr!(
+            "other nodes cannot reach it; expected an address of a network interface"
+        ));
     }
     Ok(address)
 }
@@ -79,12 +80,16 @@ pub fn dns_name(text: &str) -> Result<String, String> {
         return Ok(text.to_owned());
     }
     let expected =
-        "expected a DNS name: lower-case letters, digits and `-`, with `.` between labels";
+        &tr!("expected a DNS name: lower-case letters, digits and `-`, with `.` between labels");
     let fit: Vec<String> = text.split('.').map(as_dns_label).collect();
     if fit.iter().any(String::is_empty) {
         return Err(expected.to_owned());
     }
-    Err(format!("{expected}; did you mean {:?}?", fit.join(".")))
+    Err(tr!(
+        "{expected}; did you mean {}?",
+        format_args!("{:?}", fit.join(".")),
+        expected
+    ))
 }
 
 /// The name of a node in the form that is the same everywhere: in certificates, in `/etc/hosts`, in the
@@ -93,16 +98,16 @@ pub fn dns_name(text: &str) -> Result<String, String> {
 pub fn node_name(text: &str) -> Result<String, String> {
     let name = host_name(text)?;
     if ends_in_a_number(&name) {
-        return Err(
+        return Err(tr!(
             "some programs read a name whose last part is a number as an IP address; set another \
              name with `nodeName`"
-                .to_owned(),
-        );
+        ));
     }
     if name.split('.').any(|label| label.starts_with(PUNYCODE)) {
-        return Err(format!(
+        return Err(tr!(
             "`{PUNYCODE}` stands for other characters (punycode), and the name can look like another \
-             one; set another name with `nodeName`"
+             one; set another name with `nodeName`",
+            PUNYCODE
         ));
     }
     Ok(name)
@@ -112,7 +117,9 @@ pub fn node_name(text: &str) -> Result<String, String> {
 pub fn host_name(text: &str) -> Result<String, String> {
     let name = dns_name(&folded(text))?;
     if Ipv4Addr::from_str(&name).is_ok() {
-        return Err("expected a name, but this is an IP address; set another name".to_owned());
+        return Err(tr!(
+            "expected a name, but this is an IP address; set another name"
+        ));
     }
     Ok(name)
 }
@@ -200,7 +207,7 @@ pub struct PortRange {
 impl PortRange {
     /// Reads `FIRST-LAST`.
     pub fn parse(text: &str) -> Result<PortRange, String> {
-        let expected = "expected two ports such as 20000-40000, the lower one first";
+        let expected = &tr!("expected two ports such as 20000-40000, the lower one first");
         let (first, last) = text.split_once('-').ok_or(expected)?;
         let port = |text: &str| {
             text.parse::<u16>()

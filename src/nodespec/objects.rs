@@ -1,10 +1,12 @@
 //! Where backups are, as typed: a directory, or an object store and how it is reached.
 
+use crate::language::{message, translated};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+use tr::tr;
 use url::Url;
 
 /// The start of the address of an object.
@@ -54,15 +56,15 @@ impl FromStr for Location {
             !part.is_empty() && !part.starts_with('.') && part.bytes().all(plain)
         };
         if !is_plain(bucket) || !(3..=63).contains(&bucket.len()) {
-            return Err(
+            return Err(tr!(
                 "expected s3://BUCKET/PREFIX, with a bucket of 3 to 63 letters, digits, `.`, `_` and `-`"
-                    .to_owned(),
-            );
+            ));
         }
         if !(is_whole_bucket || key.split('/').all(is_plain)) || key.len() > LONGEST {
-            return Err(format!(
+            return Err(tr!(
                 "expected s3://BUCKET/PREFIX, with a prefix of letters, digits, `.`, `_`, `-` and `/`, at most \
-                 {LONGEST}; no part of it is empty or begins with a dot"
+                 {LONGEST}; no part of it is empty or begins with a dot",
+                LONGEST
             ));
         }
         Ok(Location {
@@ -90,9 +92,9 @@ impl FromStr for Destination {
         }
         match text.starts_with('/') {
             true => Ok(Destination::Directory(PathBuf::from(text))),
-            false => {
-                Err("expected the absolute path of a directory, or s3://BUCKET/PREFIX".to_owned())
-            }
+            false => Err(tr!(
+                "expected the absolute path of a directory, or s3://BUCKET/PREFIX"
+            )),
         }
     }
 }
@@ -135,18 +137,22 @@ impl FromStr for Endpoint {
 
     fn from_str(text: &str) -> Result<Endpoint, String> {
         const WANTED: &str =
-            "expected the URL of an S3 API, such as https://objects.example.org:8080";
-        let url = Url::parse(text).map_err(|why| format!("{WANTED} ({why})"))?;
+            message!("expected the URL of an S3 API, such as https://objects.example.org:8080");
+        let url = Url::parse(text).map_err(|why| format!("{} ({why})", translated(WANTED)))?;
         if !matches!(url.scheme(), "https" | "http") || !url.has_host() {
-            return Err(WANTED.to_owned());
+            return Err(translated(WANTED));
         }
         if !url.username().is_empty() || url.password().is_some() {
-            return Err(format!(
-                "{WANTED}; name credentials in a file: `credentials`"
+            return Err(tr!(
+                "{WANTED}; name credentials in a file: `credentials`",
+                WANTED = translated(WANTED)
             ));
         }
         if url.query().is_some() || url.fragment().is_some() {
-            return Err(format!("{WANTED}, without `?` and `#`"));
+            return Err(tr!(
+                "{WANTED}, without `?` and `#`",
+                WANTED = translated(WANTED)
+            ));
         }
         Ok(Endpoint(url))
     }
@@ -191,7 +197,10 @@ impl FromStr for Region {
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
         match (1..=63).contains(&text.len()) && text.bytes().all(plain) {
             true => Ok(Region(text.to_owned())),
-            false => Err(format!("expected the name of a region, such as {REGION}")),
+            false => Err(tr!(
+                "expected the name of a region, such as {REGION}",
+                REGION
+            )),
         }
     }
 }

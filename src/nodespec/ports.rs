@@ -3,8 +3,11 @@
 
 use std::fmt;
 
+use tr::tr;
+
 use super::network::PortRange;
 use super::{Ipip, Profile, Role};
+use crate::language::{message, translated};
 
 /// The port of kube-apiserver.
 pub const API_SERVER: u16 = 6443;
@@ -73,11 +76,11 @@ impl Nodes {
 
 impl fmt::Display for Nodes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Nodes::All => "nodes",
-            Nodes::Masters => "masters",
-            Nodes::Workers => "workers",
-        })
+        f.write_str(&translated(match self {
+            Nodes::All => message!("nodes"),
+            Nodes::Masters => message!("masters"),
+            Nodes::Workers => message!("workers"),
+        }))
     }
 }
 
@@ -96,8 +99,8 @@ impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Peer::Nodes(nodes) => nodes.fmt(f),
-            Peer::Pods => f.write_str("pods"),
-            Peer::Clients => f.write_str("clients"),
+            Peer::Pods => f.write_str(&tr!("pods")),
+            Peer::Clients => f.write_str(&tr!("clients")),
         }
     }
 }
@@ -285,9 +288,11 @@ pub fn node_ports(text: &str) -> Result<PortRange, String> {
         (first <= last.min(range.last)).then_some(first)
     };
     match taken().chain(by_default).filter_map(shared).min() {
-        Some(port) => Err(format!(
+        Some(port) => Err(tr!(
             "the node itself uses port {port} of this range; choose a range without such ports, such as {}-{}",
-            NODE_PORTS.0, NODE_PORTS.1
+            NODE_PORTS.0,
+            NODE_PORTS.1,
+            port
         )),
         None => Ok(range),
     }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use ipnet::Ipv4Net;
 use time::{Date, Duration, Month, OffsetDateTime};
+use tr::tr;
 
 use super::identity::Inventory;
 use super::join::own_port;
@@ -51,22 +52,25 @@ fn judged(inputs: &Inputs) -> Verdict {
         return Verdict::Right;
     };
     let remedy =
-        "set it with `timedatectl set-time 'YYYY-MM-DD HH:MM:SS'`, or start chrony or ntpd";
+        &tr!("set it with `timedatectl set-time 'YYYY-MM-DD HH:MM:SS'`, or start chrony or ntpd");
     if clock.date() < RELEASED {
-        return Verdict::Wrong(format!(
-            "this machine's clock shows {}, a day before this program was released, so other machines would not \
+        return Verdict::Wrong(tr!(
+            "this machine's clock shows {}, which is before the release of this program, so other machines would not \
              accept its certificates; {remedy}",
-            clock.date()
+            clock.date(),
+            remedy
         ));
     }
     let mut told = inputs.metadata.iter();
     let Some((source, date)) = told.find_map(|m| Some((&m.source, m.date?))) else {
         return Verdict::Right;
     };
-    let text = format!(
+    let text = tr!(
         "this machine's clock shows {}, but that of {source} shows {}; {remedy}",
         shown(clock),
-        shown(date)
+        shown(date),
+        source,
+        remedy
     );
     match (clock - date).abs() {
         distance if distance > CLOCK_LIMIT => Verdict::Wrong(text),
@@ -171,7 +175,7 @@ impl Resolver<'_> {
             && first.is_some()
             && masters.iter().all(|master| master.address != *said)
         {
-            let why = format!(
+            let why = tr!(
                 "none of the masters has this address ({}); use one of theirs",
                 masters.origin
             );
@@ -191,7 +195,7 @@ impl Resolver<'_> {
         for (field, path) in [("certificate", &ca.certificate), ("key", &ca.key)] {
             if !path.starts_with('/') {
                 let origin = layer.origin(&format!("ca.{field}"));
-                self.refuse(&origin, path, "expected an absolute path");
+                self.refuse(&origin, path, tr!("expected an absolute path"));
             }
         }
         (self.problems.len() == problems)
@@ -210,7 +214,7 @@ impl Resolver<'_> {
     /// The machine's own file with name servers, or one without any.
     fn resolv_conf(&self) -> Sourced<String> {
         match &self.inputs.host.resolv_conf {
-            Some(path) => Sourced::new(path.clone(), Origin::Host("name servers".to_owned())),
+            Some(path) => Sourced::new(path.clone(), Origin::Host(tr!("name servers"))),
             None => Sourced::new(paths::NO_NAME_SERVERS.to_owned(), Origin::Default),
         }
     }
@@ -272,8 +276,11 @@ impl Resolver<'_> {
         for (name, address) in inventory.iter().flat_map(|inventory| inventory.hosts()) {
             let other = hosts.value.insert(name.to_owned(), *address);
             if let Some(other) = other.filter(|other| *other != *address) {
-                let why =
-                    format!("`hosts` gives {name} the address {other}; remove one of the two");
+                let why = tr!(
+                    "`hosts` gives {name} the address {other}; remove one of the two",
+                    name,
+                    other
+                );
                 self.refuse(&address.origin, &address.to_string(), why);
             }
             if hosts.origin == Origin::Default {
@@ -302,9 +309,12 @@ impl Resolver<'_> {
         let own = match subnet {
             Some((name, net)) => {
                 let subnet = net.trunc();
-                (format!("this node's subnet {subnet} ({name})"), subnet)
+                (
+                    tr!("this node's subnet {subnet} ({name})", subnet, name),
+                    subnet,
+                )
             }
-            None => (format!("this node's address {}", *spec.address), own),
+            None => (tr!("this node's address {}", *spec.address), own),
         };
         let ranges = [
             named_range("podCIDR", &cluster.pod_cidr),
@@ -319,18 +329,21 @@ impl Resolver<'_> {
     /// is sent there. `taken` are ranges in use, with their names.
     pub(super) fn check_bgp_routes(&mut self, cluster: &ClusterSpec, taken: &[(String, Ipv4Net)]) {
         let masters = cluster.masters.iter().map(|master| {
-            let name = format!("the address of the master {}", master.name);
+            let name = tr!("the address of the master {}", master.name);
             (name, Ipv4Net::from(master.address))
         });
         let master = cluster.master.iter().map(|master| {
-            let name = format!("the address of the master ({})", master.origin);
+            let name = tr!("the address of the master ({})", master.origin);
             (name, Ipv4Net::from(master.value))
         });
         let taken: Vec<_> = taken.iter().cloned().chain(masters).chain(master).collect();
         let routes = &cluster.bgp_routes;
         for range in &**routes {
             if let Some((name, _)) = taken.iter().find(|(_, net)| network::overlap(range, net)) {
-                let why = format!("it overlaps {name}; name ranges outside the cluster only");
+                let why = tr!(
+                    "it overlaps {name}; name ranges outside the cluster only",
+                    name
+                );
                 self.refuse(&routes.origin, &range.to_string(), why);
             }
         }
@@ -348,7 +361,7 @@ fn service_range(text: &str) -> Result<Ipv4Net, String> {
     if (12..=29).contains(&net.prefix_len()) {
         return Ok(net);
     }
-    Err("expected a prefix between /12 and /29".to_owned())
+    Err(tr!("expected a prefix between /12 and /29"))
 }
 
 /// Names and addresses separated by commas.

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt::Display;
 
 use ipnet::Ipv4Net;
+use tr::tr;
 
 use super::layers::misspelt_properties;
 use super::settings::{self, Settings};
@@ -43,8 +44,14 @@ impl<'a> Resolver<'a> {
         let remedy = origin
             .remedy(self.is_live())
             .map_or(String::new(), |remedy| format!(" ({remedy})"));
-        self.problems
-            .push(format!("{origin} is {short:?}{rest}: {why}{remedy}"));
+        self.problems.push(tr!(
+            "{origin} is {short}{rest}: {why}{remedy}",
+            short = format_args!("{short:?}"),
+            origin,
+            rest,
+            why,
+            remedy
+        ));
     }
 
     /// Whether a source shows a server property that is set later.
@@ -62,11 +69,13 @@ impl<'a> Resolver<'a> {
         let mut said = Sourced::new(value.clone(), layer.origin(key));
         for (other, theirs) in saying {
             if layer.place.is_like(&other.place) && theirs != value && is_of_weight(key) {
-                self.warnings.push(format!(
-                    "{} is {value:?}, but {} is {theirs:?}; the first one is used (to change the \
+                self.warnings.push(tr!(
+                    "{} is {value}, but {} is {theirs}; the first one is used (to change the \
                      order, list the sources with --metadata-source)",
                     said.origin,
-                    other.origin(key)
+                    other.origin(key),
+                    value = format_args!("{value:?}"),
+                    theirs = format_args!("{theirs:?}")
                 ));
             }
             said.overrode.push(Overridden {
@@ -112,8 +121,10 @@ impl<'a> Resolver<'a> {
         for (i, (name, range)) in ranges.iter().enumerate() {
             for (other_name, other) in &ranges[i + 1..] {
                 if network::overlap(range, other) {
-                    self.problems.push(format!(
-                        "{name} overlaps {other_name}; choose another range"
+                    self.problems.push(tr!(
+                        "{name} overlaps {other_name}; choose another range",
+                        name,
+                        other_name
                     ));
                 }
             }

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result, ensure};
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use tr::tr;
 use zeroize::Zeroizing;
 
 use super::spelling::SUGGESTION_DISTANCE;
@@ -463,9 +464,12 @@ pub fn check_names<K: AsRef<str>>(keys: impl IntoIterator<Item = K>) -> Result<(
         let key = key.as_ref();
         ensure!(
             is_plain(key),
-            "{key:?} is not a setting{}; settings are {}",
-            closest(key).map_or(String::new(), |k| format!(" (did you mean `{k}`?)")),
-            names()
+            tr!(
+                "{key} is not a setting{}; settings are {}",
+                closest(key).map_or(String::new(), |k| tr!(" (did you mean `{k}`?)", k)),
+                names(),
+                key = format_args!("{key:?}")
+            )
         );
     }
     Ok(())

@@ -1,5 +1,7 @@
 //! Suggestions for misspelt names.
 
+use tr::tr;
+
 /// How many edits a misspelt key may differ from a known one to get a suggestion.
 pub(super) const SUGGESTION_DISTANCE: usize = 2;
 
@@ -22,7 +24,7 @@ pub(super) fn suggest(complaint: &str) -> String {
         nearest.filter(|known| distance(known) <= SUGGESTION_DISTANCE)
     });
     match suggestion {
-        Some(key) => format!("{complaint}\ndid you mean `{key}`?"),
+        Some(key) => tr!("{complaint}\ndid you mean `{key}`?", complaint, key),
         None => complaint.to_owned(),
     }
 }

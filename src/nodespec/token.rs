@@ -16,6 +16,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
+use tr::tr;
 use zeroize::Zeroizing;
 
 /// Characters of a token's identifier; the same number as in Kubernetes' bootstrap tokens.
@@ -43,7 +44,7 @@ impl Bytes32 {
         let mut bytes = [0; KEY_BYTES];
         SystemRandom::new()
             .fill(&mut bytes)
-            .map_err(|_| anyhow!("the system provides no random numbers"))?;
+            .map_err(|_| anyhow!(tr!("the system provides no random numbers")))?;
         Ok(Bytes32(bytes))
     }
 
@@ -60,12 +61,14 @@ impl fmt::Debug for Bytes32 {
 }
 
 impl TryFrom<String> for Bytes32 {
-    type Error = &'static str;
+    type Error = String;
 
-    fn try_from(text: String) -> Result<Bytes32, &'static str> {
+    fn try_from(text: String) -> Result<Bytes32, String> {
         let bytes = BASE64.decode(text).ok();
         let bytes = bytes.and_then(|bytes| <[u8; KEY_BYTES]>::try_from(bytes).ok());
-        bytes.map(Bytes32).ok_or("expected 32 bytes in base64")
+        bytes
+            .map(Bytes32)
+            .ok_or_else(|| tr!("expected 32 bytes in base64"))
     }
 }
 
@@ -101,8 +104,9 @@ impl FromStr for TokenId {
         if text.len() == ID_LENGTH && text.bytes().all(|byte| ALPHABET.contains(&byte)) {
             return Ok(TokenId(text.to_owned()));
         }
-        Err(format!(
-            "the ID of a token has {ID_LENGTH} lower-case letters and digits"
+        Err(tr!(
+            "the ID of a token has {ID_LENGTH} lower-case letters and digits",
+            ID_LENGTH
         ))
     }
 }
@@ -170,10 +174,12 @@ impl FromStr for Token {
 
     /// The error never contains the text, which is secret.
     fn from_str(text: &str) -> Result<Token, String> {
-        let expected = format!(
+        let expected = tr!(
             "a join token has {ID_LENGTH} characters, a dot, and at least {LEAST_SECRET_LENGTH} \
              random characters, all of them lower-case letters and digits; make one with \
-             `appliance token create --offline`"
+             `appliance token create --offline`",
+            ID_LENGTH,
+            LEAST_SECRET_LENGTH
         );
         let (id, secret) = text.split_once('.').ok_or_else(|| expected.clone())?;
         let id = id.parse().map_err(|_| expected.clone())?;
@@ -186,11 +192,10 @@ impl FromStr for Token {
         different.sort_unstable();
         different.dedup();
         if different.len() < LEAST_DIFFERENT {
-            return Err(
+            return Err(tr!(
                 "its secret is not random and could be guessed; make a token with `appliance token \
                  create --offline`"
-                    .to_owned(),
-            );
+            ));
         }
         Ok(Token {
             id,

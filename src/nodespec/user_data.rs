@@ -3,6 +3,7 @@
 
 use anyhow::{Context, Result, anyhow, ensure};
 use serde_json::Value;
+use tr::tr;
 
 use super::layers::is_setting;
 use super::settings::Settings;
@@ -32,8 +33,12 @@ pub fn layers(metadata: &Metadata) -> Result<Vec<Layer>> {
     for (key, kind) in &metadata.unusable {
         ensure!(
             !is_setting(key),
-            "{source}: `meta.{}` is {kind}; expected text",
-            key.escape_debug()
+            tr!(
+                "{source}: `meta.{}` is {kind}; expected text",
+                key.escape_debug(),
+                source,
+                kind
+            )
         );
     }
     let mut layers = vec![Layer::of_properties(source, &metadata.meta)?];
@@ -83,7 +88,7 @@ pub fn unread(metadata: &Metadata) -> Vec<String> {
     }
     for vendor_data in &metadata.vendor_data {
         if let Some(error) = broken(vendor_data) {
-            unread.push(format!(
+            unread.push(tr!(
                 "{}: not JSON, at line {} column {}; it is passed over",
                 vendor_data.name,
                 error.line(),
@@ -181,7 +186,7 @@ pub fn vendor2_settings(data: &[u8]) -> Result<Option<Settings>> {
         let settings = settings.with_context(|| format!("`{}`", name.escape_debug()))?;
         ensure!(
             found.is_none() || settings.is_none(),
-            "two parts have a section `{SECTION}:`; keep one"
+            tr!("two parts have a section `{SECTION}:`; keep one", SECTION)
         );
         found = found.or(settings);
     }

@@ -1,5 +1,7 @@
 //! Checks settings without the node that they are for.
 
+use tr::tr;
+
 use super::identity::Inventory;
 use super::mtu::parse_mtu;
 use super::network;
@@ -64,7 +66,12 @@ impl Resolver<'_> {
         ranges.extend(nodes.map(|(name, address)| {
             let net = ipnet::Ipv4Net::from(*address);
             (
-                format!("node {name}'s address {} ({})", *address, address.origin),
+                tr!(
+                    "node {name}'s address {} ({})",
+                    *address,
+                    address.origin,
+                    name
+                ),
                 net,
             )
         }));

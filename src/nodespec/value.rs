@@ -4,14 +4,17 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Deref;
 
+use tr::tr;
+
 use super::settings::{self, Settings};
+use crate::language::{message, translated};
 use crate::paths::CONFIG;
 
 /// The prefix of server properties that are only for this program.
 const PREFIX: &str = "appliance.";
 /// Why a property that is set later does not reach a server with a config drive only.
 pub(super) const REWRITTEN: &str =
-    "Nova writes the config drive only when it creates, rebuilds or resizes a server";
+    message!("Nova writes the config drive only when it creates, rebuilds or resizes a server");
 
 /// Where settings come from, in order of precedence: the first wins.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -93,7 +96,7 @@ impl Layer {
         let spelled = self.spelled.get(key).cloned();
         let field = spelled.unwrap_or_else(|| match &self.place {
             Place::Flag if matches!(key, "role" | "profile") => format!("--{key}"),
-            Place::Flag => format!("--set {key}"),
+            Place::Flag => tr!("--set {key}", key),
             Place::Environment => settings::variable_of(key).unwrap_or(key).to_owned(),
             Place::Property(_) => format!("meta.{key}"),
             Place::Config(_) | Place::UserDataFile(_) => key.to_owned(),
@@ -140,9 +143,14 @@ impl Origin {
             format!("`openstack server set --property {prefix}{key}={example} SERVER`")
         };
         let write = |key: &str| match settings::example_of(key).filter(|_| !is_live) {
-            Some(example) => format!("with the line `{key}: {example}` in {CONFIG}"),
-            None if is_live && settings::is_plain(key) => format!("with {}", set(key, PREFIX)),
-            None => format!("in {CONFIG}"),
+            Some(example) => tr!(
+                "with the line `{key}: {example}` in {CONFIG}",
+                key,
+                example,
+                CONFIG
+            ),
+            None if is_live && settings::is_plain(key) => tr!("with {}", set(key, PREFIX)),
+            None => tr!("in {CONFIG}", CONFIG),
         };
         match self {
             Origin::Setting { place, key, field } => match place {
@@ -151,24 +159,26 @@ impl Origin {
                     let prefix = field.strip_prefix("meta.")?.strip_suffix(key.as_str())?;
                     let command = set(key, prefix);
                     Some(match is_live {
-                        true => format!("set it with {command}"),
-                        false => format!(
+                        true => tr!("set it with {command}", command),
+                        false => tr!(
                             "override it with `--set {key}=VALUE`; or set it with {command} and \
-                             rebuild the server, because {REWRITTEN}"
+                             rebuild the server, because {REWRITTEN}",
+                            key,
+                            command,
+                            REWRITTEN = translated(REWRITTEN)
                         ),
                     })
                 }
-                Place::Config(path) => Some(format!(
-                    "edit {path}, then check it with `appliance config validate {path}`"
+                Place::Config(path) => Some(tr!(
+                    "edit {path}, then check it with `appliance config validate {path}`",
+                    path
                 )),
-                Place::UserDataFile(_) | Place::UserData(_) | Place::VendorData(_) => {
-                    Some(format!(
-                        "this data of a running server cannot be changed; override it {}",
-                        write(key)
-                    ))
-                }
+                Place::UserDataFile(_) | Place::UserData(_) | Place::VendorData(_) => Some(tr!(
+                    "this data of a running server cannot be changed; override it {}",
+                    write(key)
+                )),
                 Place::Bundle(_) => {
-                    Some("correct it in bundle.toml and pack the bundle again".to_owned())
+                    Some(tr!("correct it in bundle.toml and pack the bundle again"))
                 }
             },
             Origin::Metadata(_, field) => {
@@ -177,7 +187,7 @@ impl Origin {
                     "network_data.links.mtu" => "mtu",
                     _ => "address",
                 };
-                Some(format!("override it {}", write(key)))
+                Some(tr!("override it {}", write(key)))
             }
             Origin::Chosen(origin, _) => origin.remedy(is_live),
             Origin::Host(_) | Origin::Default => None,
@@ -189,19 +199,26 @@ impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Origin::Setting { place, field, .. } => match place {
-                Place::Flag => write!(f, "flag {field}"),
-                Place::Environment => write!(f, "environment {field}"),
+                Place::Flag => f.write_str(&tr!("flag {field}", field)),
+                Place::Environment => f.write_str(&tr!("environment {field}", field)),
                 Place::Property(source) => write!(f, "{source}: `{field}`"),
-                Place::Config(path) => write!(f, "configuration {path}: `{field}`"),
-                Place::UserDataFile(source) => {
-                    write!(f, "{source}: user-data: {CONFIG}: `{field}`")
+                Place::Config(path) => {
+                    f.write_str(&tr!("configuration {path}: `{field}`", path, field))
                 }
-                Place::UserData(source) => write!(f, "{source}: user-data: `{field}`"),
+                Place::UserDataFile(source) => f.write_str(&tr!(
+                    "{source}: user-data: {CONFIG}: `{field}`",
+                    source,
+                    CONFIG,
+                    field
+                )),
+                Place::UserData(source) => {
+                    f.write_str(&tr!("{source}: user-data: `{field}`", source, field))
+                }
                 Place::VendorData(source) => write!(f, "{source}: `{field}`"),
-                Place::Bundle(name) => write!(f, "bundle {name}: `{field}`"),
+                Place::Bundle(name) => f.write_str(&tr!("bundle {name}: `{field}`", name, field)),
             },
             Origin::Metadata(source, field) => write!(f, "{source}: `{field}`"),
-            Origin::Host(what) => write!(f, "this machine's {what}"),
+            Origin::Host(what) => f.write_str(&tr!("this machine's {what}", what)),
             Origin::Chosen(origin, rule) => write!(f, "{origin}, {rule}"),
             Origin::Default => write!(f, "default"),
         }

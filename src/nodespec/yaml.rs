@@ -7,6 +7,7 @@ use serde::de::{DeserializeOwned, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 use serde_saphyr::{DuplicateKeyPolicy, NonFiniteFloatPolicy};
+use tr::tr;
 
 use super::spelling::suggest;
 
@@ -62,7 +63,7 @@ impl<'de> Visitor<'de> for OfOthers {
     type Value = Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("any value")
+        f.write_str(&tr!("any value"))
     }
 
     fn visit_bool<E>(self, value: bool) -> Result<Value, E> {

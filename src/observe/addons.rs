@@ -3,6 +3,7 @@
 use anyhow::{Context, Result};
 use serde_json::Value;
 use time::OffsetDateTime;
+use tr::tr;
 
 use super::records;
 use crate::addons::object::listed;
@@ -34,7 +35,7 @@ pub fn look(
     cluster: &Cluster,
 ) -> Result<(Standing, Option<OffsetDateTime>)> {
     let Some(objects) = kubectl::get_file(runner, &addon.path)? else {
-        return Ok((Standing::Waiting("not applied yet".to_owned()), None));
+        return Ok((Standing::Waiting(tr!("not applied yet")), None));
     };
     let first = judge(&objects, &[], cluster);
     if matches!(first, Standing::Available(_)) {
@@ -47,7 +48,7 @@ pub fn look(
     let mut lists: Vec<Value> = Vec::new();
     for namespace in namespaces(&objects) {
         let pods = kubectl::get(runner, &["pods", "--namespace", &namespace]);
-        lists.push(pods.with_context(|| format!("pods of namespace {namespace}"))?);
+        lists.push(pods.with_context(|| tr!("pods of namespace {namespace}", namespace))?);
     }
     let pods: Vec<&Value> = lists.iter().flat_map(listed).collect();
     Ok((judge(&objects, &pods, cluster), since))

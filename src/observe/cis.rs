@@ -7,6 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use anyhow::{Context, Result};
 use procfs::process::Process;
 use serde_json::Value;
+use tr::tr;
 use zeroize::Zeroizing;
 
 use crate::cis::facts::{Facts, FileFact, Program};
@@ -31,7 +32,8 @@ const PUBLIC: u32 = 0o004;
 /// # Errors
 /// A file that cannot be read, or a damaged record.
 pub fn read(root: &Root, runner: &dyn Runner, state: &State) -> Result<Facts> {
-    let damaged = |why: String| anyhow::anyhow!("{}: {why}; run `appliance install`", paths::STATE);
+    let damaged =
+        |why: String| anyhow::anyhow!(tr!("{}: {why}; run `appliance install`", paths::STATE, why));
     let role: Role = state.role.parse().map_err(damaged)?;
     let profile: Profile = state.profile.parse().map_err(damaged)?;
     let mut facts = Facts {
@@ -127,7 +129,7 @@ fn file(root: &Root, names: &Names, path: &str) -> Result<Option<FileFact>> {
     let metadata = match at.metadata() {
         Ok(metadata) => metadata,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error).with_context(|| format!("cannot inspect {path}")),
+        Err(error) => return Err(error).with_context(|| tr!("cannot inspect {path}", path)),
     };
     let mode = metadata.mode() & 0o7777;
     let is_public = mode & PUBLIC != 0 && metadata.is_file() && metadata.len() <= LARGEST;

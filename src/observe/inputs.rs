@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use time::OffsetDateTime;
+use tr::tr;
 
 use crate::bundle::manifest::Manifest;
 use crate::metadata::hardware::Hardware;
@@ -71,7 +72,7 @@ fn gather(typed: &Typed, root: &Root, manifest: Option<&Manifest>) -> Result<Col
     let mut looked_at = Vec::new();
     match config(typed, root)? {
         Some(layer) => layers.push(layer),
-        None => looked_at.push(format!("no {CONFIG}")),
+        None => looked_at.push(tr!("no {CONFIG}", CONFIG)),
     }
     if let Some(manifest) = manifest {
         layers.push(Layer::of_bundle(
@@ -121,17 +122,17 @@ pub fn read_config(path: &Path, shown: &str) -> Result<Settings> {
 
 /// The bytes of the configuration file at `path`; errors call it `shown`.
 pub fn config_bytes(path: &Path, shown: &str) -> Result<Vec<u8>> {
-    let content =
-        bounded(path, MAX_CONFIG).with_context(|| format!("cannot read configuration {shown}"))?;
-    content.with_context(|| format!("configuration {shown}: there is no such file"))
+    let content = bounded(path, MAX_CONFIG)
+        .with_context(|| tr!("cannot read configuration {shown}", shown))?;
+    content.with_context(|| tr!("configuration {shown}: there is no such file", shown))
 }
 
 /// The settings in a configuration file's content; errors call the file `shown`.
 pub fn parse_config(content: Vec<u8>, shown: &str) -> Result<Settings> {
-    let place = format!("configuration {shown}");
+    let place = tr!("configuration {shown}", shown);
     let text = String::from_utf8(content).map_err(|error| {
         let byte = error.utf8_error().valid_up_to() + 1;
-        anyhow!("{place}: byte {byte} is not UTF-8")
+        anyhow!(tr!("{place}: byte {byte} is not UTF-8", place, byte))
     })?;
     Settings::from_yaml(&place, &text)
 }
@@ -150,7 +151,7 @@ fn metadata(typed: &Typed, root: &Root) -> Result<Found> {
     let found = metadata::find(&sources, typed.patience)?;
     for asked in found.asked.iter().filter(|asked| asked.broken) {
         if let Some(why) = &asked.passed_over {
-            log::warn!("{why}; using the other metadata sources");
+            log::warn!("{}", tr!("{why}; using the other metadata sources", why));
         }
     }
     Ok(found)

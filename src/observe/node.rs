@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::{Context, Result};
 use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
+use tr::tr;
 
 use super::images;
 use super::records;
@@ -126,9 +127,12 @@ fn current_file(root: &Root, file: &File, origin: &Origin) -> Result<Option<Curr
     let Some(bytes) = root.read(path)? else {
         return Ok(None);
     };
-    let inspected = root
-        .inspect(path)?
-        .with_context(|| format!("{path} disappeared during this run; run the command again"))?;
+    let inspected = root.inspect(path)?.with_context(|| {
+        tr!(
+            "{path} disappeared during this run; run the command again",
+            path
+        )
+    })?;
     let is_edited = origin.is_of_others(file, &bytes);
     let copy = match is_edited {
         true => root.read(&format!("{path}{KEPT}"))?,

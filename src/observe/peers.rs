@@ -6,6 +6,7 @@ use anyhow::Result;
 use schemars::JsonSchema;
 use serde::Serialize;
 use time::Duration;
+use tr::tr;
 
 use crate::clients::bird::{self, Bird, Peer};
 use crate::clients::calicoctl::{self, ConfiguredPeer, Node};
@@ -169,7 +170,7 @@ fn judge(
             kind: wanted.kind,
             state: MISSING.to_owned(),
             since: "-".to_owned(),
-            info: "BIRD does not have this peer".to_owned(),
+            info: tr!("BIRD does not have this peer"),
         },
         node: wanted.node,
     });
@@ -194,50 +195,55 @@ fn is_down(peer: &Peer, bird: Result<&Option<Bird>, &String>) -> bool {
 fn lacks(bird: Result<&Option<Bird>, &String>) -> Option<String> {
     match bird {
         Err(error) => Some(error.clone()),
-        Ok(None) => Some(format!("no BIRD listens at {BIRD_SOCKET}")),
+        Ok(None) => Some(tr!("no BIRD listens at {BIRD_SOCKET}", BIRD_SOCKET)),
         Ok(Some(bird)) => {
             let is_new = bird
                 .times
                 .is_some_and(|times| times.now - times.boot < COMING_UP);
-            (!is_new).then(|| "BIRD does not have this peer".to_owned())
+            (!is_new).then(|| tr!("BIRD does not have this peer"))
         }
     }
 }
 
 fn down(peer: &Peer, node: Option<&str>, own: Own<'_>) -> String {
     let whose = node.map_or_else(
-        || format!("peer {}", peer.address),
-        |node| format!("node {node}"),
+        || tr!("peer {}", peer.address),
+        |node| tr!("node {node}", node),
     );
     let next = if peer.is_refused() {
-        "compare the AS numbers: `calicoctl get nodes -o wide`, `calicoctl get bgpPeer`".to_owned()
+        tr!("compare the AS numbers: `calicoctl get nodes -o wide`, `calicoctl get bgpPeer`")
     } else {
-        "see `calicoctl node status` and `journalctl -u kube-calico` on both sides, and allow TCP \
+        tr!(
+            "see `calicoctl node status` and `journalctl -u kube-calico` on both sides, and allow TCP \
          port 179 between them in the security group"
-            .to_owned()
+        )
     };
-    format!(
+    tr!(
         "no BGP session with {whose} since {} ({}); {next}; {}",
         peer.since,
         peer.info,
-        removal(peer.kind, &peer.address, node, own)
+        removal(peer.kind, &peer.address, node, own),
+        whose,
+        next
     )
 }
 
 fn missing(why: &str, address: &str, wanted: &Wanted, own: Own<'_>) -> String {
-    let whose = wanted
-        .node
-        .as_ref()
-        .map_or_else(|| format!("peer {address}"), |node| format!("node {node}"));
-    format!(
+    let whose = wanted.node.as_ref().map_or_else(
+        || tr!("peer {address}", address),
+        |node| tr!("node {node}", node),
+    );
+    tr!(
         "no BGP session with {whose}, although Calico lists it: {why}; see `journalctl -u \
          kube-calico`, then run `systemctl restart kube-calico`; {}",
-        removal(wanted.kind, address, wanted.node.as_deref(), own)
+        removal(wanted.kind, address, wanted.node.as_deref(), own),
+        whose,
+        why
     )
 }
 
 fn unwanted(peer: &Peer) -> String {
-    format!(
+    tr!(
         "no BGP session with a peer that Calico no longer lists ({}); compare `calicoctl get nodes \
          -o wide` and `calicoctl get bgpPeer`; see `journalctl -u kube-calico`, then run `systemctl \
          restart kube-calico`",
@@ -249,20 +255,26 @@ fn unwanted(peer: &Peer) -> String {
 fn removal(kind: &str, address: &str, node: Option<&str>, own: Own<'_>) -> String {
     match (kind, node) {
         (MESH, Some(node)) => {
-            format!("if this node is gone for good, run `calicoctl delete node {node}`")
+            tr!(
+                "if this node is gone for good, run `calicoctl delete node {node}`",
+                node
+            )
         }
         (MESH, None) => {
-            "if this node is gone for good, find its name with `calicoctl get nodes -o wide`, and \
+            tr!(
+                "if this node is gone for good, find its name with `calicoctl get nodes -o wide`, and \
              run `calicoctl delete node NAME`"
-                .to_owned()
+            )
         }
-        (GLOBAL, _) => format!(
-            "if this peer is gone for good, run `calicoctl delete bgpPeer {address} --scope=global`"
+        (GLOBAL, _) => tr!(
+            "if this peer is gone for good, run `calicoctl delete bgpPeer {address} --scope=global`",
+            address
         ),
-        _ => format!(
+        _ => tr!(
             "if this peer is gone for good, run `calicoctl delete bgpPeer {address} --scope=node \
              --node={}`",
-            own.name
+            own.name,
+            address
         ),
     }
 }

@@ -6,6 +6,7 @@ use anyhow::Result;
 use procfs::process::Process;
 use serde::de::DeserializeOwned;
 use time::OffsetDateTime;
+use tr::tr;
 
 use crate::formats::{self, Format};
 use crate::paths;
@@ -179,7 +180,11 @@ pub fn json_at<T: DeserializeOwned>(root: &Root, path: &str, format: &Format) ->
     let Some(bytes) = root.read(path)? else {
         return Ok(None);
     };
-    let damaged =
-        || format!("{path} is damaged; remove it (`rm {path}`) and run `appliance install`");
+    let damaged = || {
+        tr!(
+            "{path} is damaged; remove it (`rm {path}`) and run `appliance install`",
+            path
+        )
+    };
     format.read(&bytes, damaged).map(Some)
 }

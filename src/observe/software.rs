@@ -1,6 +1,7 @@
 //! Finds the software on a machine that a node needs.
 
 use anyhow::{Context, Result};
+use tr::tr;
 
 use super::records;
 use crate::bundle::manifest::{self, Manifest};
@@ -80,7 +81,10 @@ pub fn has_systemd(root: &Root) -> Result<bool> {
 pub fn installed_manifest(root: &Root, state: &State) -> Result<Manifest> {
     let path = format!("{BUNDLES}/{}/{}", state.digest, manifest::FILE_NAME);
     let text = root.read(&path)?.with_context(|| {
-        format!("{path} is missing; run `appliance install` to unpack it again")
+        tr!(
+            "{path} is missing; run `appliance install` to unpack it again",
+            path
+        )
     })?;
     PAYLOAD.read(&text, || path.clone())
 }

@@ -1,6 +1,7 @@
 //! Which user may run a command that looks at the running system.
 
 use anyhow::Result;
+use tr::tr;
 
 use crate::nodespec::Refused;
 use crate::sys::host;
@@ -12,6 +13,8 @@ pub fn check_user(root: &Root) -> Result<()> {
     if !root.is_live() || host::is_root() {
         return Ok(());
     }
-    let problem = "this command needs root: only root may read the node's keys and change the system; run the same command with `sudo`";
+    let problem = &tr!(
+        "this command needs root: only root may read the node's keys and change the system; run the same command with `sudo`"
+    );
     Err(Refused::new(problem).into())
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fs::File;
 
 use anyhow::{Context, Result};
+use tr::tr;
 
 use crate::bundle::image::reference::familiar;
 use crate::bundle::image::saved::Saved;
@@ -45,7 +46,12 @@ pub fn find(place: Place<'_>) -> Result<Found, Refused> {
     for workload in &place.spec.addons.workloads {
         for path in &workload.images {
             if let Err(error) = tarballs.add(place, path) {
-                problems.push(format!("{}: images: {path}: {error:#}", workload.origin));
+                problems.push(tr!(
+                    "{}: images: {path}: {error}",
+                    workload.origin,
+                    error = format_args!("{error:#}"),
+                    path
+                ));
             }
         }
     }
@@ -82,14 +88,19 @@ impl Tarballs {
         let at = place.root.resolve(path)?;
         if !at.exists() && !place.spec.role.is_worker() {
             log::warn!(
-                "{path} is not on this master, so it is not checked here for the images of the \
-                 workloads; copy it to every node that runs pods"
+                "{}",
+                tr!(
+                    "{path} is not on this master, so it is not checked here for the images of the \
+                 workloads; copy it to every node that runs pods",
+                    path
+                )
             );
             self.some_elsewhere = true;
             return Ok(());
         }
-        let tarball = File::open(&at)
-            .context("this node runs pods and needs this file; copy it to this path")?;
+        let tarball = File::open(&at).context(tr!(
+            "this node runs pods and needs this file; copy it to this path"
+        ))?;
         let scratch = scratch::directory()?;
         for (reference, id) in Saved::open(tarball, scratch.path())?.references()? {
             self.images.push(NodeImage {
@@ -129,7 +140,7 @@ fn given(place: Place<'_>) -> Result<Vec<Given>> {
         }
         given.push(Given {
             name: workload.name.clone(),
-            place: format!("bundle {}: {}", bundle.bundle.name, workload.file),
+            place: tr!("bundle {}: {}", bundle.bundle.name, workload.file),
             manifest: workload.manifest.clone(),
             after: workload.after.clone(),
         });
@@ -151,7 +162,10 @@ fn of_settings(at: Place<'_>, workload: &Sourced<WorkloadSettings>) -> Result<Gi
             let text = bounded(&at.root.resolve(file)?, MAX_MANIFEST);
             let text = text.with_context(|| place.clone())?;
             let text = text.with_context(|| {
-                format!("{place}: there is no such file; copy it there, or correct `file`")
+                tr!(
+                    "{place}: there is no such file; copy it there, or correct `file`",
+                    place
+                )
             })?;
             String::from_utf8(text).with_context(|| place.clone())?
         }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use nix::sys::statvfs::{FsFlags, statvfs};
+use tr::tr;
 
 use crate::nodespec::Refused;
 use crate::paths::PROGRAM;
@@ -41,7 +42,7 @@ pub fn check(root: &Root, plan: &Plan) -> Result<()> {
             _ => continue,
         };
         let existing = directory.ancestors().find(|path| path.exists());
-        let existing = existing.context("no directory exists")?;
+        let existing = existing.context(tr!("no directory exists"))?;
         if directories.insert(existing.to_owned()) {
             problems.extend(of_directory(existing)?);
         }
@@ -59,13 +60,15 @@ fn of_file(name: &str, target: &Path, mounts: &BTreeSet<PathBuf>) -> Result<Opti
     let who = if target.ends_with(name.trim_start_matches('/')) {
         shown.to_string()
     } else {
-        format!("{shown} (where {name} leads)")
+        tr!("{shown} (where {name} leads)", shown, name)
     };
     if mounts.contains(target) {
-        return Ok(Some(format!(
+        return Ok(Some(tr!(
             "{who} is a mount point, so it cannot be replaced; unmount it with `umount {shown}`, \
              remove the mount from its source (/etc/fstab, a mount unit, or the container's \
-             settings), and run this again"
+             settings), and run this again",
+            who,
+            shown
         )));
     }
     Ok(Attribute::of(target)?.map(|attribute| immovable(attribute, &who, target)))
@@ -73,15 +76,16 @@ fn of_file(name: &str, target: &Path, mounts: &BTreeSet<PathBuf>) -> Result<Opti
 
 fn of_directory(directory: &Path) -> Result<Option<String>> {
     let shown = directory.display();
-    let stat =
-        statvfs(directory).with_context(|| format!("cannot inspect the file system of {shown}"))?;
+    let stat = statvfs(directory)
+        .with_context(|| tr!("cannot inspect the file system of {shown}", shown))?;
     if stat.flags().contains(FsFlags::ST_RDONLY) {
-        return Ok(Some(format!(
+        return Ok(Some(tr!(
             "{shown} is on a read-only file system; make it writable with `mount -o remount,rw \
-             $(findmnt -no TARGET -T {shown})`, correct its options in /etc/fstab, and run this again"
+             $(findmnt -no TARGET -T {shown})`, correct its options in /etc/fstab, and run this again",
+            shown
         )));
     }
-    let who = format!("directory {shown}");
+    let who = tr!("directory {shown}", shown);
     Ok(Attribute::of(directory)?.map(|attribute| immovable(attribute, &who, directory)))
 }
 
@@ -91,8 +95,12 @@ fn immovable(attribute: Attribute, who: &str, path: &Path) -> String {
         Attribute::AppendOnly => ("append-only", 'a'),
     };
     let path = path.display();
-    format!(
+    tr!(
         "{who} has the attribute `{letter}` ({name}), so not even root can change it; remove the \
-         attribute with `chattr -{letter} {path}`, and run this again"
+         attribute with `chattr -{letter} {path}`, and run this again",
+        who,
+        letter,
+        name,
+        path
     )
 }

@@ -3,7 +3,9 @@
 
 use schemars::JsonSchema;
 use serde::Serialize;
+use tr::tr;
 
+use crate::language::message;
 use crate::nodespec::Refused;
 
 mod checks;
@@ -17,6 +19,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 
+pub use checks::network::DROPS;
 pub use document::document;
 use facts::Facts;
 
@@ -41,10 +44,10 @@ impl Level {
     /// The result in words.
     pub fn words(self) -> &'static str {
         match self {
-            Level::Fail => "FAIL",
-            Level::Warn => "warn",
-            Level::Pass => "pass",
-            Level::NotApplicable => "not applicable",
+            Level::Fail => message!("FAIL"),
+            Level::Warn => message!("warn"),
+            Level::Pass => message!("pass"),
+            Level::NotApplicable => message!("not applicable"),
         }
     }
 }
@@ -192,14 +195,15 @@ impl core::str::FromStr for Ignored {
         let Some(check) = checks().find(|check| check.name == text) else {
             let distance = |check: &&Check| strsim::damerau_levenshtein(check.name, text);
             let nearest = checks().min_by_key(distance).map_or("", |check| check.name);
-            return Err(format!(
-                "there is no check of this name; did you mean `{nearest}`? `appliance preflight` lists all"
+            return Err(tr!(
+                "there is no check of this name; did you mean `{nearest}`? `appliance preflight` lists all",
+                nearest
             ));
         };
         match check.weight {
             Weight::Ignorable => Ok(Ignored(check.name)),
-            Weight::Warning => Err("this check only warns: there is nothing to ignore".to_owned()),
-            Weight::Binding => Err(format!(
+            Weight::Warning => Err(tr!("this check only warns: there is nothing to ignore")),
+            Weight::Binding => Err(tr!(
                 "this check cannot be ignored: no node works without it. Needed: {}",
                 check.needed
             )),

@@ -4,6 +4,8 @@
 //! kubelet is never newer than the API server), and etcd's "Upgrade etcd" (data of a newer minor version cannot be read by
 //! an older one; members agree on a cluster version when all of them have it).
 
+use tr::tr;
+
 /// A version such as `v1.9.11` or `3.1.10`: major, minor, patch.
 type Numbers = (u64, u64, u64);
 
@@ -30,35 +32,27 @@ pub fn of_upgrade(versions: &Versions) -> Vec<String> {
     let (from, to) = (&versions.kubernetes, &versions.other_kubernetes);
     if let (Some(old), Some(new)) = (numbers(from), numbers(to)) {
         if minor(new) < minor(old) {
-            problems.push(format!(
-                "Kubernetes {to} is older than {from} on this node: the API server cannot read what a newer one stored; to \
-                 return to the bundle before the last upgrade, run `appliance rollback`"
-            ));
+            problems.push(tr!("Kubernetes {to} is older than {from} on this node: the API server cannot read what a newer one stored; to \
+                 return to the bundle before the last upgrade, run `appliance rollback`", to, from));
         }
         if new.0 != old.0 || new.1 > old.1 + 1 {
-            problems.push(format!(
-                "Kubernetes {to} is more than one minor version newer than {from} on this node; install a bundle of each \
-                 version between them first"
-            ));
+            problems.push(tr!("Kubernetes {to} is more than one minor version newer than {from} on this node; install a bundle of each \
+                 version between them first", to, from));
         }
     }
     if let Some(server) = &versions.api_server
         && let (Some(server_numbers), Some(new)) = (numbers(server), numbers(to))
         && minor(new) > minor(server_numbers)
     {
-        problems.push(format!(
-            "a kubelet may not be newer than the API server, which has {server}; run the upgrade to {to} on the masters \
-             first"
-        ));
+        problems.push(tr!("a kubelet may not be newer than the API server, which has {server}; run the upgrade to {to} on the masters \
+             first", server, to));
     }
     for (node, kubelet) in &versions.kubelets {
         if let (Some(old), Some(new)) = (numbers(kubelet), numbers(to))
             && (old.0 != new.0 || new.1 > old.1 + 1)
         {
-            problems.push(format!(
-                "the kubelet of {node} has {kubelet}, more than one minor version older than {to}; run the upgrade of that \
-                 node to a version between them first"
-            ));
+            problems.push(tr!("the kubelet of {node} has {kubelet}, more than one minor version older than {to}; run the upgrade of that \
+                 node to a version between them first", node, kubelet, to));
         }
     }
     problems.extend(of_storage(versions));
@@ -73,11 +67,8 @@ pub fn of_storage(versions: &Versions) -> Option<String> {
     );
     let older = minor(numbers(other)?) < minor(numbers(cluster)?);
     older.then(|| {
-        format!(
-            "etcd {other} in bundle {} cannot read the data of this cluster, which is of etcd {cluster}; to have that \
-             version again, restore a snapshot from before the upgrade",
-            versions.other_kubernetes
-        )
+        tr!("etcd {other} in bundle {} cannot read the data of this cluster, which is of etcd {cluster}; to have that \
+             version again, restore a snapshot from before the upgrade", versions.other_kubernetes, other, cluster)
     })
 }
 

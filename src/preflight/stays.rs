@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use tr::tr;
+
 use crate::nodespec::master::Master;
 use crate::nodespec::value::{Origin, Sourced};
 use crate::nodespec::{NodeSpec, Profile, Refused, Role};
@@ -53,9 +55,10 @@ impl FromStr for Field {
     fn from_str(text: &str) -> Result<Field, String> {
         let found = CHANGEABLE.iter().find(|field| field.to_string() == text);
         found.copied().ok_or_else(|| {
-            format!(
+            tr!(
                 "{text} cannot be changed; what can be is {}",
-                CHANGEABLE.map(|field| field.to_string()).join(", ")
+                CHANGEABLE.map(|field| field.to_string()).join(", "),
+                text
             )
         })
     }
@@ -92,25 +95,25 @@ impl fmt::Display for Difference {
             origin,
             ..
         } = self;
-        write!(
-            f,
-            "this node is installed with {field} {was}, but {origin} says {now}; "
-        )?;
+        f.write_str(&tr!(
+            "this node is installed with {field} {was}, but {origin} says {now}; ",
+            field,
+            was,
+            origin,
+            now
+        ))?;
         match field {
             Field::Profile if now == &Profile::WithCa.to_string() => f.write_str(
-                "run `appliance convert`: it asks first, takes the old cluster down and installs this \
-                 profile",
+                &tr!("run `appliance convert`: it asks first, takes the old cluster down and installs this \
+                 profile"),
             ),
             Field::Profile => f.write_str(
-                "a node with certificates cannot go back to profile simple: change the profile there \
-                 to with-ca, or make a new VM",
+                &tr!("a node with certificates cannot go back to profile simple: change the profile there \
+                 to with-ca, or make a new VM"),
             ),
-            _ if self.may_change() => write!(
-                f,
-                "correct it there or, if it should change, run `appliance install --change {field}`"
-            ),
-            Field::Name => f.write_str("a master keeps its name: correct it there, or make a new VM"),
-            _ => write!(f, "an installed node keeps its {field}: correct it there, or make a new VM"),
+            _ if self.may_change() => f.write_str(&tr!("correct it there or, if it should change, run `appliance install --change {field}`", field)),
+            Field::Name => f.write_str(&tr!("a master keeps its name: correct it there, or make a new VM")),
+            _ => f.write_str(&tr!("an installed node keeps its {field}: correct it there, or make a new VM", field)),
         }
     }
 }

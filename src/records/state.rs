@@ -3,14 +3,16 @@
 use anyhow::{Context, Result};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use tr::tr;
 
 use crate::bundle::manifest::Manifest;
+use crate::language::{message, translated};
 use crate::nodespec::master::Master;
 use crate::nodespec::{NodeSpec, Shape};
 use crate::paths::STATE;
 
 /// How to repair a damaged record.
-pub const REPAIR: &str = "remove the file and run `appliance install`";
+pub const REPAIR: &str = message!("remove the file and run `appliance install`");
 
 /// The state of an installed node. The file exists only after a run has completed.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
@@ -114,7 +116,13 @@ impl State {
             ..
         } = self;
         let digest = &digest[..12.min(digest.len())];
-        format!("bundle {bundle} (Kubernetes {kubernetes}, appliance {appliance}, {digest})")
+        tr!(
+            "bundle {bundle} (Kubernetes {kubernetes}, appliance {appliance}, {digest})",
+            bundle,
+            kubernetes,
+            appliance,
+            digest
+        )
     }
 
     /// The facts that decide which services the node has. Fails if the file has an invalid role or
@@ -123,8 +131,20 @@ impl State {
         let role = self.role.parse().map_err(anyhow::Error::msg);
         let profile = self.profile.parse().map_err(anyhow::Error::msg);
         Ok(Shape {
-            role: role.with_context(|| format!("invalid `role` in {STATE}; {REPAIR}"))?,
-            profile: profile.with_context(|| format!("invalid `profile` in {STATE}; {REPAIR}"))?,
+            role: role.with_context(|| {
+                tr!(
+                    "invalid `role` in {STATE}; {REPAIR}",
+                    STATE,
+                    REPAIR = translated(REPAIR)
+                )
+            })?,
+            profile: profile.with_context(|| {
+                tr!(
+                    "invalid `profile` in {STATE}; {REPAIR}",
+                    STATE,
+                    REPAIR = translated(REPAIR)
+                )
+            })?,
             balanced: self.balancer_port.is_some(),
         })
     }

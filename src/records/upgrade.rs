@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
+use tr::tr;
 
 use super::state::State;
 use crate::digest::Sha256;
@@ -117,8 +118,8 @@ impl UpgradeRecord {
     /// What it is, in words.
     pub fn words(&self) -> String {
         match self.settings {
-            None => format!("the upgrade to {}", self.to.words()),
-            Some(_) => "the change of settings".to_owned(),
+            None => tr!("the upgrade to {}", self.to.words()),
+            Some(_) => tr!("the change of settings"),
         }
     }
 
@@ -126,7 +127,7 @@ impl UpgradeRecord {
     pub fn former(&self) -> String {
         match self.settings {
             None => self.from.words(),
-            Some(_) => "its former settings".to_owned(),
+            Some(_) => tr!("its former settings"),
         }
     }
 

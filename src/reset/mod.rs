@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::time::Duration;
 
 use anyhow::{Result, anyhow, bail};
+use tr::tr;
 
 use crate::apply::{Executor, leftovers};
 use crate::clients::docker::Docker as DockerClient;
@@ -85,22 +86,27 @@ impl Reset {
         let with_ca = installed.profile == Profile::WithCa.to_string();
         let release = format!("`appliance node release {node}`");
         match (&self.found.unreachable, &self.found.joined) {
-            (Some(why), _) if with_ca => follow.push(format!(
-                "{why}: on a master, run `kubectl delete node {node}`, then {release}"
+            (Some(why), _) if with_ca => follow.push(tr!(
+                "{why}: on a master, run `kubectl delete node {node}`, then {release}",
+                why,
+                node,
+                release
             )),
-            (Some(why), _) => follow.push(format!(
-                "{why}: on a master, run `kubectl delete node {node}`"
+            (Some(why), _) => follow.push(tr!(
+                "{why}: on a master, run `kubectl delete node {node}`",
+                why,
+                node
             )),
-            (None, Some(_)) if with_ca => follow.push(format!(
-                "before another machine can join with the name {node}, run {release} on a master"
+            (None, Some(_)) if with_ca => follow.push(tr!(
+                "before another machine can join with the name {node}, run {release} on a master",
+                node,
+                release
             )),
             _ => {}
         }
         if matches!(self.found.etcd, Etcd::Member(_) | Etcd::Left) {
-            follow.push(format!(
-                "remove {node} from `masters` in the settings of all other nodes, and run `appliance install \
-                 --change masters` on each"
-            ));
+            follow.push(tr!("remove {node} from `masters` in the settings of all other nodes, and run `appliance install \
+                 --change masters` on each", node));
         }
         follow
     }
@@ -152,11 +158,11 @@ impl Reset {
         let left: Vec<String> = left.map(|step| format!("  {step}")).collect();
         match left.is_empty() {
             true => self.run(),
-            false => bail!(
+            false => bail!(tr!(
                 "this is still to be done, although it was done: something brings it back. Find what does, and \
                  run `appliance reset` again:\n{}",
                 left.join("\n")
-            ),
+            )),
         }
     }
 
@@ -173,8 +179,9 @@ impl Reset {
             self.docker_is_silent.set(true);
         }
         let refused = match &found.etcd {
-            Etcd::Unknown(why) => Some(format!(
-                "this machine is one of several members of etcd, and no other member answers: {why}"
+            Etcd::Unknown(why) => Some(tr!(
+                "this machine is one of several members of etcd, and no other member answers: {why}",
+                why
             )),
             Etcd::Member(member) => member.why_not(),
             Etcd::Alone | Etcd::Left => None,
@@ -182,9 +189,10 @@ impl Reset {
         match refused {
             None => {}
             Some(_) if self.force => found.etcd = Etcd::Alone,
-            Some(why) => bail!(Refused::new(format!(
+            Some(why) => bail!(Refused::new(tr!(
                 "{why}. Repair the other members first: run `appliance status` on them. If this cluster is \
-                     not needed any more, run `appliance reset --force`"
+                     not needed any more, run `appliance reset --force`",
+                why
             ))),
         }
         Ok(found)
@@ -211,8 +219,8 @@ impl Reset {
             root: &self.root,
             runner: &SLOW,
             docker: &self.docker,
-            unpack: &|_, _| Err(anyhow!("a reset unpacks nothing")),
-            install_program: &|_| Err(anyhow!("a reset installs nothing")),
+            unpack: &|_, _| Err(anyhow!(tr!("a reset unpacks nothing"))),
+            install_program: &|_| Err(anyhow!(tr!("a reset installs nothing"))),
             // Without a node, there is no place for a journal.
             command: found.is_node.then_some(self.wanted.command()),
             at_once: 1,
@@ -225,11 +233,11 @@ impl Reset {
         if !waits_for_docker(found, &self.wanted) {
             return Ok(());
         }
-        bail!(
+        bail!(tr!(
             "docker does not answer, so its containers and images of the node stay; all else is removed. Repair it \
              (`systemctl restart docker`), and run `appliance reset` again, or `appliance reset --without-docker` to \
              leave them"
-        )
+        ))
     }
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use reqwest::blocking::Client;
+use tr::tr;
 
 use crate::sys::http;
 use crate::sys::retry::{permanent, transient};
@@ -85,7 +86,7 @@ impl Alone {
         }
         let keeper = command
             .spawn()
-            .with_context(|| format!("cannot run {}", program.display()))?;
+            .with_context(|| tr!("cannot run {}", program.display()))?;
         let mut etcd = Alone {
             keeper: Some(keeper),
             client: http::client_of_socket(&dir.join(CLIENTS), ANSWER)?,
@@ -103,7 +104,7 @@ impl Alone {
         let ended = self.keeper.as_mut().map(Child::try_wait).transpose()?;
         match ended.flatten() {
             None => Ok(()),
-            Some(status) => bail!("etcd ended with {status}"),
+            Some(status) => bail!(tr!("etcd ended with {status}", status)),
         }
     }
 
@@ -119,12 +120,11 @@ impl Alone {
 
     /// Stops it, and waits until it has written everything.
     pub fn stop(mut self) -> Result<()> {
-        let status = self.end().context("it was stopped before")??;
+        let status = self.end().context(tr!("it was stopped before"))??;
         // A signal that it was asked for ends it with 143, or 0.
         ensure!(
             matches!(status.code(), Some(0 | 143)),
-            "etcd ended with {status}: {}",
-            self.told()
+            tr!("etcd ended with {status}: {}", self.told(), status)
         );
         Ok(())
     }

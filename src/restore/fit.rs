@@ -4,6 +4,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use anyhow::{Result, bail};
+use tr::tr;
 
 use super::{files, identifier, old_addresses, record};
 use crate::nodespec::ports::ETCD_PEERS;
@@ -39,7 +40,7 @@ pub fn todo(root: &Root, manifest: &Manifest, replace: bool) -> Result<Todo> {
             Phase::Placed if is_same => return Ok(Todo::Install),
             Phase::Begun | Phase::Placing if is_same => return Ok(Todo::Place),
             Phase::Begun | Phase::Placing => {
-                bail!(Refused::new(format!(
+                bail!(Refused::new(tr!(
                     "another restoration was interrupted here, of a backup that was made at {}; run it again, or use \
                      `--replace`, which moves aside what it has written",
                     moment(before.created)
@@ -55,7 +56,7 @@ pub fn todo(root: &Root, manifest: &Manifest, replace: bool) -> Result<Todo> {
     if found.is_empty() || replace {
         return Ok(Todo::Place);
     }
-    bail!(Refused::new(format!(
+    bail!(Refused::new(tr!(
         "this machine has a cluster already ({}); restore to a new machine, or use `--replace`, which moves its data and \
          keys aside",
         found.join(", ")
@@ -73,10 +74,7 @@ pub fn check_spec(spec: &NodeSpec, manifest: &Manifest) -> Result<(), Refused> {
     let old = &manifest.master;
     let mut problems = Vec::new();
     if !spec.role.is_master() {
-        problems.push(format!(
-            "{} says that this machine is a {}, and a backup is restored to a master; add `--role {}`",
-            spec.role.origin, *spec.role, old.role
-        ));
+        problems.push(tr!("{} says that this machine is a {}, and a backup is restored to a master; add `--role {}`", spec.role.origin, *spec.role, old.role));
     }
     let cluster = &spec.cluster;
     let facts = [
@@ -101,9 +99,7 @@ pub fn check_spec(spec: &NodeSpec, manifest: &Manifest) -> Result<(), Refused> {
     ];
     for (name, was, now, origin) in facts {
         if let Some(was) = was.filter(|was| **was != now) {
-            problems.push(format!(
-                "the cluster of the backup has {name} {was}, and {origin} says {now}; set it to {was}"
-            ));
+            problems.push(tr!("the cluster of the backup has {name} {was}, and {origin} says {now}; set it to {was}", name, was, origin, now));
         }
     }
     match problems.is_empty() {
@@ -128,10 +124,11 @@ pub fn refuse_beside(spec: &NodeSpec, manifest: &Manifest) -> Result<(), Refused
     if alive.is_empty() {
         return Ok(());
     }
-    Err(Refused::new(format!(
+    Err(Refused::new(tr!(
         "etcd still answers at {} (TCP {ETCD_PEERS}): the cluster of the backup is not lost, and two clusters with \
              the same keys would take nodes from each other. To replace one of its masters, boot a new VM in its place \
              (`appliance help high-availability`). To restore anyway, switch these machines off first",
-        alive.join(", ")
+        alive.join(", "),
+        ETCD_PEERS
     )))
 }

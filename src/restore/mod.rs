@@ -11,6 +11,7 @@ use std::io::Read;
 
 use anyhow::{Context, Result};
 use time::OffsetDateTime;
+use tr::tr;
 
 use crate::backup::read::Contents;
 use crate::digest::Sha256;
@@ -120,9 +121,14 @@ pub fn place(
     let member = Workshop::new(workshop.path()).member();
     // etcd does not flush all of it: without this, a power cut soon afterwards would leave damaged data, and the record
     // that says that it is in its place.
-    sync_tree(&member).with_context(|| format!("cannot flush {} to the disk", member.display()))?;
-    std::fs::rename(&member, &data)
-        .with_context(|| format!("cannot rename {} to {ETCD_MEMBER_DATA}", member.display()))?;
+    sync_tree(&member).with_context(|| tr!("cannot flush {} to the disk", member.display()))?;
+    std::fs::rename(&member, &data).with_context(|| {
+        tr!(
+            "cannot rename {} to {ETCD_MEMBER_DATA}",
+            member.display(),
+            ETCD_MEMBER_DATA
+        )
+    })?;
     sync_directory(&root.resolve(ETCD_DIR)?)?;
     let placed = Restored {
         phase: Phase::Placed,

@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::Result;
 use time::OffsetDateTime;
+use tr::tr;
 
 use super::fit::{Todo, is_same_master};
 use super::{Target, files, gone};
@@ -20,20 +21,22 @@ pub fn lost(root: &Root, created: OffsetDateTime, now: OffsetDateTime) -> Result
         let seconds = (to - from).whole_seconds().max(0);
         span(Duration::from_secs(seconds.unsigned_abs()))
     };
-    let made = format!(
+    let made = tr!(
         "the backup was made at {}, {} ago: what changed in the cluster since then is lost",
         moment(created),
         age(created, now)
     );
     Ok(match last_change(root)? {
-        Some(last) if last > created => format!(
+        Some(last) if last > created => tr!(
             "{made}; etcd's data on this machine is newer, it was last changed at {}: {} of changes are moved aside",
             moment(last),
-            age(created, last)
+            age(created, last),
+            made
         ),
-        Some(last) => format!(
+        Some(last) => tr!(
             "{made}; etcd's data on this machine was last changed at {}, before the backup",
-            moment(last)
+            moment(last),
+            made
         ),
         None => made,
     })
@@ -59,37 +62,33 @@ pub fn steps(target: &Target<'_>, contents: &Contents, todo: Todo) -> Result<Vec
     if todo == Todo::Place {
         for path in files::occupied(root)? {
             let stamp = crate::sys::clock::stamp();
-            lines.push(format!(
+            lines.push(tr!(
                 "move {path} aside, to {}",
-                files::aside(path, &stamp)
+                files::aside(path, &stamp),
+                path
             ));
         }
-        lines.push(format!("write the keys of the cluster to {CA_DIR}"));
+        lines.push(tr!("write the keys of the cluster to {CA_DIR}", CA_DIR));
         let is_same = is_same_master(spec, &contents.manifest);
         if is_same && contents.files.contains_key(CONFIG) && !root.exists(CONFIG)? {
-            lines.push(format!("write the settings to {CONFIG}"));
+            lines.push(tr!("write the settings to {CONFIG}", CONFIG));
         }
         let live = tokens(contents)?
             .into_iter()
             .filter(|(_, token)| token.standing(target.now) == Standing::Live);
         for (id, _) in live.filter(|_| !target.keeps_tokens) {
-            lines.push(format!("revoke the join token {id}"));
+            lines.push(tr!("revoke the join token {id}", id));
         }
-        lines.push(format!(
-            "restore etcd's data, with the revision {} and {} keys of API v2, to {ETCD_MEMBER_DATA}: the only member is \
-             {} at {}",
-            contents.manifest.revision,
-            contents.keys.values.len(),
-            *spec.name,
-            *spec.address
-        ));
+        lines.push(tr!("restore etcd's data, with the revision {} and {} keys of API v2, to {ETCD_MEMBER_DATA}: the only member is \
+             {} at {}", contents.manifest.revision, contents.keys.values.len(), *spec.name, *spec.address, ETCD_MEMBER_DATA));
         for name in gone(spec, &contents.manifest) {
-            lines.push(format!("leave out Calico's entries of the master {name}"));
+            lines.push(tr!("leave out Calico's entries of the master {name}", name));
         }
     }
-    lines.push(format!(
+    lines.push(tr!(
         "install this machine as the {} {}",
-        *spec.role, *spec.name
+        *spec.role,
+        *spec.name
     ));
     Ok(lines)
 }

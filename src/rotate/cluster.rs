@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
+use tr::tr;
 
 use super::authority::Cluster;
 use super::masters::Subject;
@@ -72,11 +73,12 @@ impl Cluster for Seen<'_> {
             let old = api.tokens_without(&wanted).map_err(transient)?;
             match old.first() {
                 None => Ok(()),
-                Some(name) => Err(transient(anyhow!(
+                Some(name) => Err(transient(anyhow!(tr!(
                     "the controller manager has not put the new authority into {} tokens of service accounts, for \
                      example {name}; see `journalctl -u kube-controller-manager`",
-                    old.len()
-                ))),
+                    old.len(),
+                    name
+                )))),
             }
         })?;
         let since = since(&self.0.root, pem)?;
@@ -105,7 +107,10 @@ pub fn since(root: &Root, pem: &str) -> Result<OffsetDateTime> {
         let text = String::from_utf8_lossy(&text).into_owned();
         let time = OffsetDateTime::parse(text.trim(), &Rfc3339);
         let time = time.with_context(|| {
-            format!("{ROTATION_SINCE} is no time; remove it, and run this again")
+            tr!(
+                "{ROTATION_SINCE} is no time; remove it, and run this again",
+                ROTATION_SINCE
+            )
         })?;
         if is_possible(time) {
             return Ok(time);

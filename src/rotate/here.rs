@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use reqwest::blocking::Client;
+use tr::tr;
 
 use super::secrets::{HEAD, Node, SECRETS, Stored};
 use crate::clients::api::Api;
@@ -51,8 +52,12 @@ impl<'a> Here<'a> {
 impl Node for Here<'_> {
     fn file(&self) -> Result<Secret> {
         let file = self.machine.root.read(ENCRYPTION)?;
-        let file =
-            file.with_context(|| format!("{ENCRYPTION} is missing; run `appliance install`"))?;
+        let file = file.with_context(|| {
+            tr!(
+                "{ENCRYPTION} is missing; run `appliance install`",
+                ENCRYPTION
+            )
+        })?;
         Ok(Secret::new(file))
     }
 
@@ -104,9 +109,11 @@ pub fn refuse_other_changes(machine: &Machine, what: &str) -> Result<()> {
 }
 
 fn refused(step: &Step, what: &str) -> Refused {
-    Refused::new(format!(
+    Refused::new(tr!(
         "this master is not as its settings say ({step}); run `appliance install` first, so that only the {what} \
-             change"
+             change",
+        step,
+        what
     ))
 }
 
@@ -129,10 +136,11 @@ fn runs(runner: &dyn Runner, name: &str) -> Result<()> {
     let units = systemd::show(runner, &[name])?;
     let unit = units.get(name).cloned().unwrap_or_default();
     if unit.state() != UnitState::Running || unit.is_coming_up() {
-        bail!(
+        bail!(tr!(
             "{name} is {}; see `journalctl -u {name}`",
-            unit.active_state
-        );
+            unit.active_state,
+            name
+        ));
     }
     Ok(())
 }

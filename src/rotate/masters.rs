@@ -9,6 +9,7 @@ use anyhow::{Context as _, Result, bail};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use tr::tr;
 use zeroize::Zeroizing;
 
 use crate::components::ETCD_CERTIFICATE;
@@ -138,7 +139,7 @@ impl Several {
         };
         let path = paths::certificate(ETCD_CERTIFICATE);
         let pem = root.read(&path)?;
-        let pem = pem.with_context(|| format!("{path} is missing; run `appliance install`"))?;
+        let pem = pem.with_context(|| tr!("{path} is missing; run `appliance install`", path))?;
         let own = inspect::inspect(&pem).with_context(|| path.clone())?;
         Ok(Some(Several {
             root: root.clone(),
@@ -157,7 +158,9 @@ impl Several {
     /// The records in etcd, with the keys of the authorities that this master has now: a rotation changes them.
     fn etcd(&self) -> Result<Etcd> {
         let etcd = registry::etcd(&self.root)?;
-        etcd.context("the masters are gone from the names of this master; run `appliance install`")
+        etcd.context(tr!(
+            "the masters are gone from the names of this master; run `appliance install`"
+        ))
     }
 
     fn list(&self) -> Result<Listing> {
@@ -178,9 +181,11 @@ impl Several {
 fn read<T: DeserializeOwned>(subject: Subject, name: &str, found: &Found) -> Result<T> {
     let strange = || {
         let kind = subject.name();
-        format!(
+        tr!(
             "no master of this cluster wrote the record {kind}/{name} in etcd; see who writes to etcd, and remove it: \
-             `ETCDCTL_API=2 appliance etcdctl rm /appliance/join/{kind}/{name}`"
+             `ETCDCTL_API=2 appliance etcdctl rm /appliance/join/{kind}/{name}`",
+            kind,
+            name
         )
     };
     let text = found.text.as_deref().with_context(strange)?;
@@ -210,7 +215,8 @@ impl Masters for Several {
         if self.read_agreed(&listing)?.as_ref() != before {
             return Ok(false);
         }
-        let file = String::from_utf8(file.expose().to_vec()).context("what is agreed is text")?;
+        let file =
+            String::from_utf8(file.expose().to_vec()).context(tr!("what is agreed is text"))?;
         let text = Zeroizing::new(serde_json::to_vec(&Agreed { file: file.into() })?);
         self.etcd()?
             .put(&listing, self.subject.name(), AGREED, &text)
@@ -235,7 +241,9 @@ impl Masters for Several {
             &name,
             &serde_json::to_vec(&followed)?,
         )? {
-            bail!("another run of this command on this master changed its record; run this again");
+            bail!(tr!(
+                "another run of this command on this master changed its record; run this again"
+            ));
         }
         Ok(())
     }

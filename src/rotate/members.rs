@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, anyhow, ensure};
 use core::net::Ipv4Addr;
 use serde::{Deserialize, Serialize};
+use tr::tr;
 
 use super::authority::Members;
 use super::masters::Subject;
@@ -90,7 +91,7 @@ impl Turns {
 
     /// The records in etcd, with the keys of the authorities that this master has now.
     fn etcd(&self) -> Result<Etcd> {
-        registry::etcd(&self.root)?.context("this master is the only one")
+        registry::etcd(&self.root)?.context(tr!("this master is the only one"))
     }
 
     fn until<T>(&self, what: &str, attempt: impl FnMut() -> Result<T, Failure>) -> Result<T> {
@@ -108,11 +109,11 @@ impl Turns {
                 log::warn!("{} is no master any more; its turn ends", turn.master);
             }
             Some(turn) => {
-                return Err(transient(anyhow!(
+                return Err(transient(anyhow!(tr!(
                     "{0} restarts its services; members of etcd restart one after the other. If nothing runs there, run this \
                      there: `appliance certs rotate-ca --continue`",
                     turn.master
-                )));
+                ))));
             }
             None => {}
         }
@@ -122,7 +123,9 @@ impl Turns {
         let text = serde_json::to_vec(&turn).map_err(permanent)?;
         match etcd.put(&listing, kind, TURN, &text).map_err(transient)? {
             true => Ok(()),
-            false => Err(transient(anyhow!("another master took the turn just now"))),
+            false => Err(transient(anyhow!(tr!(
+                "another master took the turn just now"
+            )))),
         }
     }
 
@@ -147,9 +150,9 @@ impl Turns {
         }
         match etcd.remove(&listing, kind, TURN).map_err(transient)? {
             true => Ok(()),
-            false => Err(transient(anyhow!(
+            false => Err(transient(anyhow!(tr!(
                 "the record of the turn changed just now"
-            ))),
+            )))),
         }
     }
 
@@ -161,7 +164,12 @@ impl Turns {
         }
         let client = mtls::client(&self.root, ETCD_CERTIFICATE, ANSWER)?;
         let url = format!("https://{address}:{ETCD_CLIENTS}/health");
-        let what = || format!("etcd at {address} is not healthy; see `appliance status`");
+        let what = || {
+            tr!(
+                "etcd at {address} is not healthy; see `appliance status`",
+                address
+            )
+        };
         let answer = http::send(client.get(url)).with_context(what)?;
         let health: Health = serde_json::from_str(&answer.text()?).with_context(what)?;
         ensure!(health.health == "true", "{}", what());

@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, anyhow};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use tr::tr;
 
 use super::here::until_up;
 use crate::apply::records::note_taken;
@@ -36,8 +37,12 @@ fn digest_of(pem: &[u8]) -> String {
 /// SHA-256 of the authorities that the node at `root` trusts, in hexadecimal.
 pub fn digest(root: &Root) -> Result<String> {
     let pem = root.read(CA_CERTIFICATE)?;
-    let pem =
-        pem.with_context(|| format!("{CA_CERTIFICATE} is missing; run `appliance install`"))?;
+    let pem = pem.with_context(|| {
+        tr!(
+            "{CA_CERTIFICATE} is missing; run `appliance install`",
+            CA_CERTIFICATE
+        )
+    })?;
     Ok(digest_of(&pem))
 }
 
@@ -124,9 +129,9 @@ fn renew_kubelet(machine: &Machine) -> Result<()> {
         PAUSE,
         || match kubelet_follows(&machine.root) {
             Ok(true) => Ok(()),
-            Ok(false) => Err(transient(anyhow!(
+            Ok(false) => Err(transient(anyhow!(tr!(
                 "the kubelet has no certificate of the new authority yet; see `journalctl -u kubelet`"
-            ))),
+            )))),
             Err(error) => Err(transient(error)),
         },
     )

@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 use anyhow::{Context as _, Result, bail};
 use schemars::JsonSchema;
 use serde::Serialize;
+use tr::tr;
 
 use super::masters::Masters;
 use crate::nodespec::Refused;
@@ -67,7 +68,7 @@ impl Stored {
         };
         let (namespace, name) = parts
             .filter(|(namespace, name)| [namespace, name].into_iter().all(plain))
-            .with_context(|| format!("etcd has the key {} among secrets", key.escape_debug()))?;
+            .with_context(|| tr!("etcd has the key {} among secrets", key.escape_debug()))?;
         let under = match head.strip_prefix(PREFIX) {
             Some(rest) => {
                 let name = rest.split(|byte| *byte == b':').next().unwrap_or_default();
@@ -221,7 +222,7 @@ pub fn show(node: &dyn Node, masters: &dyn Masters) -> Result<Overview> {
     for secret in node.stored()? {
         let name = match secret.under {
             Under::Key(name) => name,
-            Under::Another => "another provider".to_owned(),
+            Under::Another => tr!("another provider"),
             Under::Nothing => {
                 overview.plain += 1;
                 continue;
@@ -240,9 +241,9 @@ fn keys_of(file: &Secret) -> Result<EncryptionKeys> {
 fn described(keys: &EncryptionKeys) -> String {
     let writing = keys.writing();
     match keys.stage() {
-        Stage::Settled => format!("only {writing}"),
-        Stage::Added => format!("a new key, and still encrypts with {writing}"),
-        Stage::First => format!("the new key first, and encrypts with {writing}"),
+        Stage::Settled => tr!("only {writing}", writing),
+        Stage::Added => tr!("a new key, and still encrypts with {writing}", writing),
+        Stage::First => tr!("the new key first, and encrypts with {writing}", writing),
     }
 }
 
@@ -259,7 +260,7 @@ fn refuse_unknown(node: &dyn Node, keys: &EncryptionKeys) -> Result<()> {
     let Some(secret) = stored.iter().find(|secret| is_unknown(&secret.under)) else {
         return Ok(());
     };
-    bail!(Refused::new(format!(
+    bail!(Refused::new(tr!(
         "etcd has secret {}/{}, which none of the keys in {} encrypts ({}); restore the file with its key from a \
          backup, or delete this secret, before you rotate",
         secret.namespace,
@@ -276,11 +277,8 @@ fn refuse_unknown(node: &dyn Node, keys: &EncryptionKeys) -> Result<()> {
 /// key of the same name.
 fn refuse_to_lose(node: &dyn Node, own: &EncryptionKeys, next: &EncryptionKeys) -> Result<()> {
     let missing = next.lack(own).with_context(|| {
-        format!(
-            "{} of this master is not from the same cluster as that of the others; compare both, and copy the \
-             right one here",
-            paths::ENCRYPTION
-        )
+        tr!("{} of this master is not from the same cluster as that of the others; compare both, and copy the \
+             right one here", paths::ENCRYPTION)
     });
     let missing = missing.map_err(Refused::because)?;
     if missing.is_empty() {
@@ -289,7 +287,7 @@ fn refuse_to_lose(node: &dyn Node, own: &EncryptionKeys, next: &EncryptionKeys) 
     let is_lost =
         |secret: &Stored| matches!(&secret.under, Under::Key(name) if missing.contains(name));
     if let Some(secret) = node.stored()?.into_iter().find(is_lost) {
-        bail!(Refused::new(format!(
+        bail!(Refused::new(tr!(
             "{} is still in use, for example for secret {}/{}, and the other masters have dropped it; this master \
              keeps it: write the secret again (`kubectl annotate secret -n {1} {2} written=again`), and \
              run this again",
@@ -331,7 +329,7 @@ fn rewrite(node: &dyn Node, keys: &EncryptionKeys) -> Result<usize> {
     let Some(first) = rest.first() else {
         return Ok(count);
     };
-    bail!(
+    bail!(tr!(
         "{} secrets are still not encrypted with {}, for example {}/{}, although they were written again; the old \
          key stays. Check that kube-apiserver runs with {} on every master: `systemctl cat kube-apiserver`",
         rest.len(),
@@ -339,5 +337,5 @@ fn rewrite(node: &dyn Node, keys: &EncryptionKeys) -> Result<usize> {
         first.namespace,
         first.name,
         paths::ENCRYPTION
-    )
+    ))
 }

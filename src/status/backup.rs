@@ -6,6 +6,7 @@ use anyhow::Result;
 use schemars::JsonSchema;
 use serde::Serialize;
 use time::OffsetDateTime;
+use tr::tr;
 
 use crate::observe::records;
 use crate::records::backup::{FailedBackup, LastBackup};
@@ -53,7 +54,6 @@ fn problem(
     every: u64,
     now: OffsetDateTime,
 ) -> Option<String> {
-    const NEXT: &str = "see `journalctl -u appliance-backup`, and make one: `appliance backup`";
     let since = last.map(|last| last.created).or(scheduled)?;
     let age = u64::try_from((now - since).whole_seconds()).unwrap_or(0);
     if age <= every.saturating_mul(2) {
@@ -61,20 +61,24 @@ fn problem(
     }
     let wanted = span(Duration::from_secs(every));
     let why = failed.map_or(String::new(), |failed| {
-        format!(
+        tr!(
             " (the attempt at {} failed: {})",
             moment(failed.at),
             failed.why
         )
     });
     Some(match last {
-        Some(last) => format!(
-            "the last backup is of {}, although one should be made every {wanted}{why}; {NEXT}",
-            moment(last.created)
+        Some(last) => tr!(
+            "the last backup is of {}, although one should be made every {wanted}{why}; see `journalctl -u appliance-backup`, and make one: `appliance backup`",
+            moment(last.created),
+            wanted,
+            why
         ),
         None => {
-            format!(
-                "no backup was made yet, although one should be made every {wanted}{why}; {NEXT}"
+            tr!(
+                "no backup was made yet, although one should be made every {wanted}{why}; see `journalctl -u appliance-backup`, and make one: `appliance backup`",
+                wanted,
+                why
             )
         }
     })

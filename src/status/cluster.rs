@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
+use tr::tr;
 
 use super::nodes::{self, NodesReport};
 use super::{InstalledNode, Report};
@@ -83,10 +84,8 @@ impl InstalledNode<'_> {
         if let Some(why) = peers.not_compared {
             // Whoever waits for the cluster, or watches it, asks again and again.
             TOLD.call_once(|| {
-                log::warn!(
-                    "cannot compare the BGP peers with Calico's list of nodes: {why}; see `calicoctl \
-                     get nodes`"
-                );
+                log::warn!("{}", tr!("cannot compare the BGP peers with Calico's list of nodes: {why}; see `calicoctl \
+                     get nodes`", why));
             });
         }
         peers.reports
@@ -109,14 +108,14 @@ impl InstalledNode<'_> {
             problem,
         };
         let Some(cluster) = &seen.cluster else {
-            return of("the API server does not answer".to_owned(), false, None);
+            return of(tr!("the API server does not answer"), false, None);
         };
         let note = notes.get(&addon.name);
         if let Some(refused) = note.and_then(|note| note.refused.clone()) {
-            return of("refused".to_owned(), false, Some(refused));
+            return of(tr!("refused"), false, Some(refused));
         }
         let late = cluster.is_up(seen.now);
-        let see = "see journalctl -u appliance-addons";
+        let see = &tr!("see journalctl -u appliance-addons");
         let (standing, since) = match addons::look(self.runner, addon, cluster) {
             Ok((standing, since)) => (Ok(standing), since),
             Err(error) => (Err(error), None),
@@ -128,18 +127,18 @@ impl InstalledNode<'_> {
                 let words = if current {
                     words
                 } else {
-                    format!("{words}; an older manifest is applied")
+                    tr!("{words}; an older manifest is applied", words)
                 };
                 of(words, true, None)
             }
             Ok(Standing::Waiting(why)) => of(
-                format!("waiting: {why}"),
+                tr!("waiting: {why}", why),
                 false,
                 late.then(|| see.to_owned()),
             ),
-            Ok(Standing::Stuck(why)) => of("stuck".to_owned(), false, Some(why)),
+            Ok(Standing::Stuck(why)) => of(tr!("stuck"), false, Some(why)),
             Err(error) => of(
-                format!("unknown: {error:#}"),
+                tr!("unknown: {error}", error = format_args!("{error:#}")),
                 false,
                 late.then(|| see.to_owned()),
             ),

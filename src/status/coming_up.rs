@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use time::OffsetDateTime;
+use tr::tr;
 
 use super::verdict::{Kind, Lack, listed};
 use super::{InstalledNode, Report};
@@ -139,7 +140,7 @@ impl Story {
     fn node_waits_for(&mut self, pending: Vec<String>, now: Instant) {
         self.is_healthy = false;
         let up = self.pending.iter().filter(|name| !pending.contains(name));
-        let up = up.map(|name| (format!("{name} healthy"), now - self.start));
+        let up = up.map(|name| (tr!("{name} healthy", name), now - self.start));
         self.up.extend(up);
         self.waits_for(pending, now);
     }
@@ -160,7 +161,7 @@ impl Story {
     fn node_is_healthy(&mut self, now: Instant) {
         if !self.is_healthy {
             self.is_healthy = true;
-            self.up = vec![("node healthy".to_owned(), now - self.start)];
+            self.up = vec![(tr!("node healthy"), now - self.start)];
             self.waits_for(Vec::new(), now);
         }
     }
@@ -170,11 +171,11 @@ impl Story {
         let up = match self.up.as_slice() {
             [] => String::new(),
             [all @ .., (last, time)] if all.len() >= 3 => {
-                format!("{} up, {last} after {}; ", all.len(), age(*time))
+                tr!("{} up, {last} after {}; ", all.len(), age(*time), last)
             }
             all => {
                 let each =
-                    |(name, time): &(String, Duration)| format!("{name} after {}", age(*time));
+                    |(name, time): &(String, Duration)| tr!("{name} after {}", age(*time), name);
                 let each: Vec<String> = all.iter().map(each).collect();
                 format!("{}; ", each.join(", "))
             }
@@ -183,17 +184,23 @@ impl Story {
             self.up.clear();
         }
         let what = match (self.pending.is_empty(), self.is_healthy) {
-            (true, false) => "the node".to_owned(),
-            (true, true) => "the cluster".to_owned(),
+            (true, false) => tr!("the node"),
+            (true, true) => tr!("the cluster"),
             (false, false) => listed(&self.pending),
-            (false, true) => format!("the cluster: {}", listed(&self.pending)),
+            (false, true) => tr!("the cluster: {}", listed(&self.pending)),
         };
         let first = now - self.start < Duration::from_secs(2);
         let limit = match first {
-            true => format!(", for {} at most", age(self.limit)),
+            true => tr!(", for {} at most", age(self.limit)),
             false => String::new(),
         };
-        format!("{up}waiting for {what} ({}{limit})", age(now - self.moved))
+        tr!(
+            "{up}waiting for {what} ({}{limit})",
+            age(now - self.moved),
+            up,
+            what,
+            limit
+        )
     }
 }
 

@@ -1,12 +1,17 @@
 //! What a node and the cluster around it lack, from the report on them.
 
+use tr::tr;
+
 use super::report::{Overall, Report};
 use super::verdict::{Condition, Kind, Lack, Verdict};
 use super::{MasterReport, NodeReport};
+use crate::language::message;
 use crate::observe::peers::PeerReport;
 
 /// The state of a node that takes pods.
 pub const READY: &str = "Ready";
+/// The name of what a cluster lacks that no node can run pods in.
+pub const NO_NODE: &str = message!("no node");
 /// The words of a server that works.
 const WORKS: &str = "healthy";
 
@@ -46,7 +51,7 @@ pub fn is_master_fine(one: &MasterReport) -> bool {
 fn of_node(report: &Report) -> Vec<Lack> {
     let services = problems(Kind::Service, &report.services, |one| {
         let state = match one.state.split_once(' ') {
-            Some(("active", _)) => "not healthy",
+            Some(("active", _)) => message!("not healthy"),
             Some((state, _)) => state,
             None => &one.state,
         };
@@ -59,7 +64,7 @@ fn of_node(report: &Report) -> Vec<Lack> {
         (&one.name, None, &one.problem)
     });
     let storage = problems(Kind::Storage, &report.storage, |one| {
-        (&one.name, Some("nearly full"), &one.problem)
+        (&one.name, Some(message!("nearly full")), &one.problem)
     });
     services
         .chain(images)
@@ -88,8 +93,8 @@ fn of_cluster(report: &Report) -> Vec<Lack> {
         match &nodes.unknown {
             Some(_) => lacks.push(Lack::new(
                 Kind::Cluster,
-                "the API server",
-                "does not answer",
+                message!("the API server"),
+                message!("does not answer"),
                 None,
             )),
             None => lacks.extend(of_nodes(&nodes.nodes, report)),
@@ -104,10 +109,11 @@ fn of_cluster(report: &Report) -> Vec<Lack> {
         .iter()
         .filter(|one| is_answered && !one.available);
     lacks.extend(addons.map(|one| {
-        let state = one.state.trim_start_matches("waiting: ");
+        let waiting = tr!("waiting: {why}", why = "");
+        let state = one.state.trim_start_matches(&waiting);
         // That no node can run pods is one of the lacks already.
         let state = state
-            .split_once(" available")
+            .split_once(&tr!(" available"))
             .map_or(state, |(count, _)| count);
         Lack {
             since: one.since.clone(),
@@ -131,8 +137,8 @@ fn of_masters(report: &Report) -> Vec<Lack> {
     let single = all.masters.iter().filter(|one| one.problem.is_some());
     let single = single.map(|one| {
         let state = match one.etcd.as_str() {
-            WORKS => format!("API server {}", one.api_server),
-            etcd => format!("etcd {etcd}"),
+            WORKS => tr!("API server {}", one.api_server),
+            etcd => tr!("etcd {etcd}", etcd),
         };
         Lack::new(Kind::Master, &one.name, &state, one.problem.as_ref())
     });
@@ -152,8 +158,8 @@ fn of_nodes(nodes: &[NodeReport], report: &Report) -> Vec<Lack> {
     if nodes.is_empty() || (lacks.is_empty() && waits && !is_open) {
         lacks.push(Lack::new(
             Kind::Cluster,
-            "no node",
-            "can run pods yet",
+            NO_NODE,
+            message!("can run pods yet"),
             None,
         ));
     }
@@ -162,5 +168,8 @@ fn of_nodes(nodes: &[NodeReport], report: &Report) -> Vec<Lack> {
 
 /// The first clause of a problem: without the next step.
 fn clause(problem: &str) -> &str {
-    problem.split([';', ':', ',']).next().unwrap_or(problem)
+    problem
+        .split([';', ':', ',', '；', '：', '，'])
+        .next()
+        .unwrap_or(problem)
 }

@@ -8,11 +8,13 @@ use anyhow::{Context, Result};
 use reqwest::blocking::Client;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use tr::tr;
 
 use super::{HEALTH_TIMEOUT, Report};
 use crate::clients::etcd::{Member, peer_url};
 use crate::clients::mtls;
 use crate::components::{CALICO_CERTIFICATE, ETCD_CERTIFICATE};
+use crate::language::{message, translated};
 use crate::nodespec::Role;
 use crate::nodespec::master::Master;
 use crate::nodespec::ports::{API_SERVER, CALICO_DATASTORE, ETCD_CLIENTS};
@@ -21,7 +23,8 @@ use crate::sys::root::Root;
 use crate::sys::{http, parallel};
 
 /// The documentation of the recovery.
-const DOCUMENT: &str = "\"When most masters are lost\" in `appliance help high-availability`";
+const DOCUMENT: &str =
+    message!("\"When most masters are lost\" in `appliance help high-availability`");
 
 /// The masters of a cluster.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
@@ -63,8 +66,8 @@ impl Health {
     fn words(&self) -> String {
         match self {
             Health::Healthy => "healthy".to_owned(),
-            Health::Answers(what) => format!("not healthy ({what})"),
-            Health::NotReached => "not reached".to_owned(),
+            Health::Answers(what) => tr!("not healthy ({what})", what),
+            Health::NotReached => tr!("not reached"),
         }
     }
 }
@@ -144,7 +147,7 @@ fn health(client: &Client, url: &str) -> Health {
     match client.get(url).send() {
         Err(_) => Health::NotReached,
         Ok(response) if response.status().is_success() => Health::Healthy,
-        Ok(response) => Health::Answers(format!("answers {}", response.status())),
+        Ok(response) => Health::Answers(tr!("answers {}", response.status())),
     }
 }
 
@@ -154,7 +157,8 @@ fn members(client: &Client, url: &str) -> Result<Vec<Member>> {
         members: Vec<Member>,
     }
     let text = http::send(client.get(url))?.text()?;
-    let list: List = serde_json::from_str(&text).context("the member list of etcd is not valid")?;
+    let list: List =
+        serde_json::from_str(&text).context(tr!("the member list of etcd is not valid"))?;
     Ok(list.members)
 }
 
@@ -197,30 +201,30 @@ fn standing(
     let words = answers.etcd.words();
     match (&answers.etcd, member) {
         (_, Some(None)) => (
-            "no member".to_owned(),
-            Some("run `appliance install` on that master: it adds the member to etcd".to_owned()),
+            tr!("no member"),
+            Some(tr!(
+                "run `appliance install` on that master: it adds the member to etcd"
+            )),
         ),
         // The cluster or a new machine is still coming up.
         (Health::NotReached, Some(Some(member))) if member.client_urls.is_empty() => {
-            ("has not started yet".to_owned(), None)
+            (tr!("has not started yet"), None)
         }
         (Health::NotReached, _) => (
             words,
-            Some(
+            Some(tr!(
                 "start this VM again (`openstack server start NAME`); if it is gone for good, \
                  replace it by a new VM with its name, its address and the same user-data: the new \
                  VM replaces the member of etcd by itself"
-                    .to_owned(),
-            ),
+            )),
         ),
         (Health::Answers(_), _) => (
             words,
-            has_quorum.then(|| "see journalctl -u etcd on that master".to_owned()),
+            has_quorum.then(|| tr!("see journalctl -u etcd on that master")),
         ),
         (Health::Healthy, _) => {
             let sound = answers.api_server == Health::Healthy;
-            let problem =
-                (!sound).then(|| "see journalctl -u kube-apiserver on that master".to_owned());
+            let problem = (!sound).then(|| tr!("see journalctl -u kube-apiserver on that master"));
             (words, problem)
         }
     }
@@ -236,13 +240,15 @@ fn no_quorum(masters: &[Master], answers: &[Answers]) -> String {
     let (all, reached) = (masters.len(), masters.len() - lost.len());
     let majority = all / 2 + 1;
     if reached >= majority {
-        return format!(
+        return tr!(
             "etcd has no quorum, although {reached} of its {all} members answer: allow TCP 2380 \
              between the masters in the security group, and set their clocks to the same time; on \
-             each master, see journalctl -u etcd"
+             each master, see journalctl -u etcd",
+            reached,
+            all
         );
     }
-    format!(
+    tr!(
         "etcd has no quorum: {reached} of its {all} members can be reached, but it needs \
          {majority}. Until then, running pods keep running, but nothing in the cluster can change: \
          no pod is moved or restarted, and `kubectl` fails. Lost: {}. Start {} of them again with \
@@ -250,7 +256,11 @@ fn no_quorum(masters: &[Master], answers: &[Answers]) -> String {
          gone for good, the remaining members still have all acknowledged data; to recover from \
          them, see {DOCUMENT}",
         lost.join(", "),
-        majority - reached
+        majority - reached,
+        reached,
+        all,
+        majority,
+        DOCUMENT = translated(DOCUMENT)
     )
 }
 
@@ -258,7 +268,7 @@ fn no_quorum(masters: &[Master], answers: &[Answers]) -> String {
 fn stranger(masters: &[Master], members: &[Member]) -> Option<String> {
     let is_known = |member: &&Member| masters.iter().any(|m| is_at(member, m.address));
     let stranger = members.iter().find(|member| !is_known(member))?;
-    Some(format!(
+    Some(tr!(
         "etcd has a member {} at {}, which is not one of the masters in the settings; if that VM \
          is gone for good, run `appliance etcdctl member remove {}` on a master",
         stranger.name.escape_debug(),

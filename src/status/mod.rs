@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
+use tr::tr;
 
 use crate::bundle::manifest::Manifest;
 use crate::clients::docker::Docker;
@@ -14,6 +15,7 @@ use crate::clients::mtls;
 use crate::clients::systemd::{self, Unit};
 use crate::components::{self, AUTHORITY, Health, Service, UnitKind};
 use crate::join::tokens::Tokens;
+use crate::language::translated;
 use crate::maintenance::storage::{self, StorageReport};
 use crate::nodespec::{Profile, Reach, Role, Shape};
 use crate::observe::images;
@@ -42,7 +44,7 @@ mod whole;
 pub use backup::BackupReport;
 pub use cluster::{AddonReport, ClusterReport};
 pub use coming_up::{Goal, until, until_healthy};
-pub use judge::{READY, is_master_fine, is_peer_fine};
+pub use judge::{NO_NODE, READY, is_master_fine, is_peer_fine};
 pub use masters::{MasterReport, MastersReport, ask as ask_masters};
 pub use nodes::{NodeReport, NodesReport};
 pub use report::{Changing, Overall, Report};
@@ -151,8 +153,13 @@ impl<'a> InstalledNode<'a> {
         let shape = self.state.shape()?;
         let address = self.state.address.parse();
         let reach = Reach {
-            address: address
-                .with_context(|| format!("invalid `address` in {}; {REPAIR}", paths::STATE))?,
+            address: address.with_context(|| {
+                tr!(
+                    "invalid `address` in {}; {REPAIR}",
+                    paths::STATE,
+                    REPAIR = translated(REPAIR)
+                )
+            })?,
             tls: shape.profile == Profile::WithCa,
             balancer: self.state.balancer_port.unwrap_or_default(),
         };
@@ -202,7 +209,7 @@ impl<'a> InstalledNode<'a> {
                 .and_then(|health| self.health(health, reach).err())
                 .map(|e| format!("{e:#}"))
         } else {
-            Some(format!("see journalctl -u {}", service.name))
+            Some(tr!("see journalctl -u {}", service.name))
         };
         ServiceReport {
             name: service.name.to_owned(),
@@ -247,9 +254,9 @@ impl<'a> InstalledNode<'a> {
         for (reference, wanted) in wanted {
             let id = present.remove(&reference);
             let problem = match &id {
-                None => Some("not loaded; run `appliance images ensure`".to_owned()),
+                None => Some(tr!("not loaded; run `appliance images ensure`")),
                 Some(_) if id != wanted => {
-                    Some("not the bundle's image; run `appliance images ensure`".to_owned())
+                    Some(tr!("not the bundle's image; run `appliance images ensure`"))
                 }
                 Some(_) => None,
             };
@@ -282,7 +289,7 @@ impl<'a> InstalledNode<'a> {
             problem: None,
         };
         let inspected = self.root.read(&path).and_then(|pem| {
-            let pem = pem.context("missing; run `appliance install`")?;
+            let pem = pem.context(tr!("missing; run `appliance install`"))?;
             let authority = self.root.read(&above)?.unwrap_or_default();
             Ok((
                 inspect::inspect(&pem)?,
@@ -293,15 +300,16 @@ impl<'a> InstalledNode<'a> {
             Err(error) => report.problem = Some(format!("{error:#}")),
             Ok((info, signed)) => {
                 report.problem = if !signed {
-                    Some(format!(
-                        "not signed by {above}; run `appliance install` to issue a new one"
+                    Some(tr!(
+                        "not signed by {above}; run `appliance install` to issue a new one",
+                        above
                     ))
                 } else if now < info.not_before {
-                    Some("not yet valid; is the clock right? see `timedatectl`".to_owned())
+                    Some(tr!("not yet valid; is the clock right? see `timedatectl`"))
                 } else if now > info.not_after {
-                    Some("expired; run `appliance install` to renew it".to_owned())
+                    Some(tr!("expired; run `appliance install` to renew it"))
                 } else if info.not_after - now < expires_soon(&info) {
-                    Some("expires soon; run `appliance install` to renew it".to_owned())
+                    Some(tr!("expires soon; run `appliance install` to renew it"))
                 } else if name == AUTHORITY && !role.is_master() {
                     // Only masters have the key of the CA.
                     None
@@ -320,11 +328,14 @@ impl<'a> InstalledNode<'a> {
         let path = paths::key(name);
         match self.root.mode(&path) {
             Ok(Some(0o600)) => None,
-            Ok(Some(mode)) => Some(format!(
-                "its key {path} has mode {mode:04o}; expected 0600: chmod 0600 {path}"
+            Ok(Some(mode)) => Some(tr!(
+                "its key {path} has mode {mode}; expected 0600: chmod 0600 {path}",
+                mode = format_args!("{mode:04o}"),
+                path
             )),
-            Ok(None) => Some(format!(
-                "its key {path} is missing; run `appliance install`"
+            Ok(None) => Some(tr!(
+                "its key {path} is missing; run `appliance install`",
+                path
             )),
             Err(error) => Some(format!("{error:#}")),
         }

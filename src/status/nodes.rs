@@ -6,6 +6,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use time::format_description::well_known::Rfc3339;
 use time::{Duration, OffsetDateTime};
+use tr::tr;
 
 use crate::addons::object::{listed, of_type, text};
 use crate::clients::kubectl;
@@ -37,6 +38,12 @@ pub struct NodeReport {
     pub state: String,
     /// Whether Kubernetes calls it Ready.
     pub ready: bool,
+    /// Whether it takes no new pods.
+    pub cordoned: bool,
+    /// Its address in the cluster, if Kubernetes knows it.
+    pub address: Option<String>,
+    /// The version of its kubelet, if that has reported it.
+    pub version: Option<String>,
     /// Since when (RFC 3339), if that is known.
     pub since: Option<String>,
     /// What its kubelet says about it, if it is not Ready.
@@ -50,14 +57,14 @@ pub(super) fn list(runner: &dyn Runner) -> Result<Value> {
     let list = kubectl::get(runner, &["nodes"])?;
     anyhow::ensure!(
         list["items"].is_array(),
-        "`kubectl get nodes` printed no list"
+        tr!("`kubectl get nodes` printed no list")
     );
     Ok(list)
 }
 
 /// The list with the node called `name`, as its kubelet may read it.
 pub(super) fn own(root: &Root, name: &str) -> Result<Value> {
-    let node = OwnNode::of(root, name)?.context("the kubelet has no certificate yet")?;
+    let node = OwnNode::of(root, name)?.context(tr!("the kubelet has no certificate yet"))?;
     let object = node.object()?;
     Ok(json!({ "items": object.into_iter().collect::<Vec<Value>>() }))
 }
@@ -65,7 +72,7 @@ pub(super) fn own(root: &Root, name: &str) -> Result<Value> {
 impl NodesReport {
     /// The report of a list of nodes, or of why there is none, at the time `now`. `own` is the node of this machine, if it
     /// has to be in the list.
-    pub(super) fn of(
+    pub(crate) fn of(
         list: Result<Value, String>,
         own: Option<&str>,
         now: OffsetDateTime,
@@ -93,8 +100,11 @@ impl NodesReport {
 fn unregistered(name: &str) -> NodeReport {
     NodeReport {
         name: name.to_owned(),
-        state: "not registered".to_owned(),
+        state: tr!("not registered"),
         ready: false,
+        cordoned: false,
+        address: None,
+        version: None,
         since: None,
         message: None,
         problem: None,
@@ -102,7 +112,10 @@ fn unregistered(name: &str) -> NodeReport {
 }
 
 fn report(node: &Value, now: OffsetDateTime) -> NodeReport {
-    let condition = of_type(&node["status"]["conditions"], "Ready").unwrap_or(&Value::Null);
+    let condition = of_type(&node["status"]["conditions"], "Ready");
+    let said = condition.map(|condition| text(&condition["message"]).to_owned());
+    let said = said.unwrap_or_else(|| tr!("its kubelet has not reported yet"));
+    let condition = condition.unwrap_or(&Value::Null);
     let ready = condition["status"] == "True";
     let since = text(&condition["lastTransitionTime"]);
     let is_late = || {
@@ -110,7 +123,8 @@ fn report(node: &Value, now: OffsetDateTime) -> NodeReport {
         since.is_ok_and(|since| now - since > COMING_UP)
     };
     let mut state = if ready { "Ready" } else { "NotReady" }.to_owned();
-    if node["spec"]["unschedulable"] == true {
+    let cordoned = node["spec"]["unschedulable"] == true;
+    if cordoned {
         state.push_str(",SchedulingDisabled");
     }
     let named = |text: &str| (!text.is_empty()).then(|| text.to_owned());
@@ -118,11 +132,14 @@ fn report(node: &Value, now: OffsetDateTime) -> NodeReport {
         name: text(&node["metadata"]["name"]).to_owned(),
         state,
         ready,
+        cordoned,
+        address: of_type(&node["status"]["addresses"], "InternalIP")
+            .and_then(|entry| named(text(&entry["address"]))),
+        version: named(text(&node["status"]["nodeInfo"]["kubeletVersion"])),
         since: named(since),
-        message: named(text(&condition["message"])).filter(|_| !ready),
+        message: named(&said).filter(|_| !ready),
         problem: (!ready && is_late()).then(|| {
-            "see journalctl -u kubelet on that node; if it is gone for good: `kubectl delete node NAME`"
-                .to_owned()
+            tr!("see journalctl -u kubelet on that node; if it is gone for good: `kubectl delete node NAME`")
         }),
     }
 }

@@ -4,6 +4,7 @@ use anyhow::Result;
 use schemars::JsonSchema;
 use serde::Serialize;
 use time::format_description::well_known::Rfc3339;
+use tr::tr;
 
 use super::verdict::Verdict;
 use super::{
@@ -165,7 +166,7 @@ impl Report {
     pub fn with_boot(self, runner: &dyn Runner) -> Result<Report> {
         let refused = systemd::was_refused(runner, components::BOOT_UNIT)?;
         let boot = refused.then(|| {
-            format!(
+            tr!(
                 "The installation at the last boot was refused, and the node stays as it is; see \
                  `journalctl -b -u {}`",
                 components::BOOT_UNIT

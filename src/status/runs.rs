@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 use time::OffsetDateTime;
+use tr::tr;
 
 use super::Report;
 use crate::join::registry;
@@ -44,7 +45,13 @@ impl Report {
         }
         let progress = registry::rollouts(root).and_then(|rollouts| Progress::of(&rollouts));
         let cluster = progress.unwrap_or_else(|error| {
-            log::warn!("cannot read how far the upgrade of the cluster is: {error:#}");
+            log::warn!(
+                "{}",
+                tr!(
+                    "cannot read how far the upgrade of the cluster is: {error}",
+                    error = format_args!("{error:#}")
+                )
+            );
             None
         });
         Ok(Report { cluster, ..self })

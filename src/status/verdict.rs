@@ -6,7 +6,9 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
+use tr::tr;
 
+use crate::language::translated;
 use crate::sys::clock::age;
 
 /// How many things are named in one line.
@@ -89,7 +91,7 @@ impl Default for Verdict {
     /// The verdict on a machine that is no node.
     fn default() -> Verdict {
         Verdict {
-            words: "this machine is not installed".to_owned(),
+            words: tr!("this machine is not installed"),
             node: Part {
                 condition: Condition::Degraded,
                 lacks: Vec::new(),
@@ -137,26 +139,30 @@ impl Lack {
     /// It in a few words, without its age: `kube-dns 0 of 1`, `node server01 NotReady`.
     pub fn words(&self) -> String {
         let kind = match self.kind {
-            Kind::Node => "node ",
-            Kind::Master => "master ",
-            Kind::Peer => "BGP peer ",
-            Kind::Image => "image ",
-            Kind::Certificate => "certificate ",
-            Kind::Service | Kind::Storage | Kind::Cluster | Kind::AddOn => "",
+            Kind::Node => tr!("node "),
+            Kind::Master => tr!("master "),
+            Kind::Peer => tr!("BGP peer "),
+            Kind::Image => tr!("image "),
+            Kind::Certificate => tr!("certificate "),
+            Kind::Service | Kind::Storage | Kind::Cluster | Kind::AddOn => String::new(),
         };
-        format!("{kind}{} {}", self.name, self.state)
+        format!(
+            "{kind}{} {}",
+            translated(&self.name),
+            translated(&self.state)
+        )
     }
 }
 
 fn words(node: &Part, cluster: Option<&Part>, now: OffsetDateTime) -> String {
     let node = match node.condition {
-        Condition::Healthy => "node healthy".to_owned(),
-        _ => format!("node NOT healthy: {}", named(&node.lacks, now)),
+        Condition::Healthy => tr!("node healthy"),
+        _ => tr!("node NOT healthy: {}", named(&node.lacks, now)),
     };
     let cluster = cluster.map(|part| match part.condition {
-        Condition::Healthy => "cluster ready".to_owned(),
-        Condition::NotYet => format!("cluster not yet: {}", named(&part.lacks, now)),
-        Condition::Degraded => format!("cluster NOT ready: {}", named(&part.lacks, now)),
+        Condition::Healthy => tr!("cluster ready"),
+        Condition::NotYet => tr!("cluster not yet: {}", named(&part.lacks, now)),
+        Condition::Degraded => tr!("cluster NOT ready: {}", named(&part.lacks, now)),
     });
     [Some(node), cluster]
         .into_iter()
@@ -185,7 +191,7 @@ pub(super) fn listed(all: &[String]) -> String {
         0 => all.join(", "),
         // `and 1 other` is hardly shorter than its name.
         1 => all.join(", "),
-        others => format!("{} and {others} others", all[..NAMED].join(", ")),
+        others => tr!("{} and {others} others", all[..NAMED].join(", "), others),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 use time::OffsetDateTime;
+use tr::tr;
 
 use super::{Changing, InstalledNode, Report, ask_masters, backup};
 use crate::records::state::State;
@@ -29,7 +30,13 @@ impl Report {
 
 fn of_node(root: &Root, runner: &dyn Runner, state: &State) -> Result<Report> {
     let masters = ask_masters(root, state).unwrap_or_else(|error| {
-        log::warn!("cannot ask the masters: {error:#}");
+        log::warn!(
+            "{}",
+            tr!(
+                "cannot ask the masters: {error}",
+                error = format_args!("{error:#}")
+            )
+        );
         None
     });
     let node = InstalledNode::of(root, runner, state)?;

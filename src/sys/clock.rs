@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Local, Offset, TimeZone};
 use time::{OffsetDateTime, UtcOffset};
+use tr::tr;
 
 /// What to do about a clock that is wrong.
 pub const CORRECT: &str = "correct the clock that is wrong: `timedatectl set-ntp true`, or \
@@ -47,19 +48,19 @@ pub fn span(time: Duration) -> String {
     const HOUR: u64 = 3600;
     let seconds = time.as_secs();
     match (seconds / HOUR, seconds % HOUR / 60) {
-        (0, _) => format!("{seconds} s"),
-        (hours, 0) => format!("{hours} h"),
-        (hours, minutes) => format!("{hours} h {minutes} min"),
+        (0, _) => tr!("{seconds} s", seconds),
+        (hours, 0) => tr!("{hours} h", hours),
+        (hours, minutes) => tr!("{hours} h {minutes} min", hours, minutes),
     }
 }
 
 /// An age in one unit, for a short line: `12 s`, `2 min`, `3 h`, `4 days`.
 pub fn age(time: Duration) -> String {
     match time.as_secs() {
-        seconds @ 0..120 => format!("{seconds} s"),
-        seconds @ 120..7200 => format!("{} min", seconds / 60),
-        seconds @ 7200..172_800 => format!("{} h", seconds / 3600),
-        seconds => format!("{} days", seconds / 86_400),
+        seconds @ 0..120 => tr!("{seconds} s", seconds),
+        seconds @ 120..7200 => tr!("{} min", seconds / 60),
+        seconds @ 7200..172_800 => tr!("{} h", seconds / 3600),
+        seconds => tr!("{} days", seconds / 86_400),
     }
 }
 

@@ -15,6 +15,7 @@ use nix::unistd::geteuid;
 use procfs::process::Process;
 use procfs::{CurrentSI, KernelStats};
 use time::OffsetDateTime;
+use tr::tr;
 
 use super::clock::moment;
 use super::retry::{Failure, Schedule, permanent, retried, transient};
@@ -208,13 +209,15 @@ pub struct Holder {
 impl fmt::Display for Holder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (process, command) = (self.process, self.command.escape_debug());
-        write!(
-            f,
-            "process {process}, `{command}`, since {}",
-            moment(self.since)
-        )?;
+        let since = moment(self.since);
+        f.write_str(&tr!(
+            "process {process}, `{command}`, since {since}",
+            process,
+            command,
+            since
+        ))?;
         match &self.step {
-            Some(step) => write!(f, ", now: {}", step.escape_debug()),
+            Some(step) => f.write_str(&tr!(", now: {}", step.escape_debug())),
             None => Ok(()),
         }
     }

@@ -9,6 +9,7 @@ pub mod door;
 pub mod host;
 pub mod http;
 pub mod interrupt;
+pub mod journal;
 pub mod lock;
 pub mod mount;
 pub mod notify;

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use tr::tr;
 
 use super::settings;
 use crate::apply::{Executor, former, leftovers, written};
@@ -52,18 +53,15 @@ impl Rollback {
     /// [`Refused`] if there was no upgrade and no change of settings, if the former bundle is gone, or if its etcd cannot read the data any more.
     pub fn prepare(root: Root, runner: &'static (dyn Runner + Sync)) -> Result<Rollback> {
         let record = records::upgrade(&root)?.ok_or_else(|| {
-            Refused::new(
+            Refused::new(tr!(
                 "there is no upgrade to go back from on this machine, and no change of settings"
-                    .to_owned(),
-            )
+            ))
         })?;
         refuse_another_node(&root, &record)?;
         let manifest = installed_manifest(&root, &record.from).map_err(|_| {
             let from = record.from.words();
-            Refused::new(format!(
-                "{from} is not on this machine any more; to install it again, copy its appliance here and run it: \
-                 `./appliance upgrade`"
-            ))
+            Refused::new(tr!("{from} is not on this machine any more; to install it again, copy its appliance here and run it: \
+                 `./appliance upgrade`", from))
         })?;
         check_storage(&root, runner, &record, &manifest)?;
         let docker = Docker::of(docker_source(&root, Some(&manifest))?);
@@ -147,7 +145,7 @@ fn refuse_another_node(root: &Root, record: &UpgradeRecord) -> Result<()> {
     let known = [&record.from, &record.to].map(Installed::from);
     match records::state(root)? {
         Some(state) if !known.contains(&Installed::from(&state)) => {
-            bail!(Refused::new(format!(
+            bail!(Refused::new(tr!(
                 "after {}, `appliance install --change` made another node of this machine, and {} would not fit it; \
                  to change settings, run `appliance apply FILE`",
                 record.words(),
@@ -163,10 +161,11 @@ fn refuse_another_node(root: &Root, record: &UpgradeRecord) -> Result<()> {
 fn refuse_other_settings(back: &Back) -> Result<()> {
     let is_ours = back.record.settings.is_some() && back.record.stage != Stage::Back;
     if is_ours && back.changed_since().contains(&CONFIG) {
-        bail!(Refused::new(format!(
+        bail!(Refused::new(tr!(
             "someone changed {CONFIG} after `appliance apply`; the former settings are in {}: `appliance apply` gives \
              them to the node",
-            settings::kept()
+            settings::kept(),
+            CONFIG
         )));
     }
     Ok(())
@@ -196,10 +195,7 @@ fn read(root: &Root, runner: &dyn Runner, docker: &Docker, record: UpgradeRecord
         if let Was::File { copy, .. } = &former.was {
             let content = root.read(&record.copy(copy))?;
             let content = content.with_context(|| {
-                format!(
-                    "{} is missing, the copy of {path}; run `appliance install` to have the node as its settings say",
-                    record.copy(copy)
-                )
+                tr!("{} is missing, the copy of {path}; run `appliance install` to have the node as its settings say", record.copy(copy), path)
             })?;
             copies.insert(copy.clone(), content);
         }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow, bail};
 use serde_json::Value;
 use time::OffsetDateTime;
+use tr::tr;
 
 use super::controllers;
 use crate::clients::own_node::OwnNode;
@@ -66,9 +67,7 @@ impl FromStr for AtOnce {
                 .map(AtOnce::Percent),
             None => number(text).map(AtOnce::Nodes),
         };
-        found.ok_or_else(|| {
-            "expected a number of nodes such as 1, or a share such as 10%".to_owned()
-        })
+        found.ok_or_else(|| tr!("expected a number of nodes such as 1, or a share such as 10%"))
     }
 }
 
@@ -88,10 +87,9 @@ impl fmt::Display for AtOnce {
 pub fn stop(root: &Root, standing: Standing) -> Result<()> {
     match registry::rollouts(root)?.set_standing(standing)? {
         true => Ok(()),
-        false => bail!(Refused::new(
+        false => bail!(Refused::new(tr!(
             "there is no plan for this cluster; begin one: `appliance upgrade --cluster`"
-                .to_owned()
-        )),
+        ))),
     }
 }
 
@@ -113,7 +111,7 @@ impl<'a> Leader<'a> {
         runner: &'a dyn Runner,
         (at_once, drain, limit): (AtOnce, Duration, Duration),
     ) -> Result<Leader<'a>> {
-        let own = records::state(root)?.context("this machine is not a node")?;
+        let own = records::state(root)?.context(tr!("this machine is not a node"))?;
         let path = root.resolve(PROGRAM)?;
         let (program, size) = (sha256_of_file(&path)?, path.metadata()?.len());
         let rollouts = registry::rollouts(root)?;
@@ -159,14 +157,15 @@ impl<'a> Leader<'a> {
         for wave in ready.chunks(self.at_once.of(ready.len()).max(1)) {
             self.wave(wave, true)?;
         }
-        let progress = Progress::of(&self.rollouts)?.context("the plan is gone; begin it again")?;
+        let progress =
+            Progress::of(&self.rollouts)?.context(tr!("the plan is gone; begin it again"))?;
         if progress
             .nodes_at(&[Stage::Late, Stage::Granted, Stage::Begun])
             .is_empty()
         {
             self.rollouts.set_standing(Standing::Done)?;
         }
-        Progress::of(&self.rollouts)?.context("the plan is gone; begin it again")
+        Progress::of(&self.rollouts)?.context(tr!("the plan is gone; begin it again"))
     }
 
     fn note(&self, name: &str, stage: Stage, cordoned: bool) -> Result<()> {
@@ -230,11 +229,11 @@ impl<'a> Leader<'a> {
             .collect();
         match down.is_empty() {
             true => Ok(()),
-            false => bail!(
+            false => bail!(tr!(
                 "the members {} of etcd are not healthy, and one more away could stop the cluster; repair them first: \
                  `appliance status`",
                 down.join(", ")
-            ),
+            )),
         }
     }
 
@@ -265,10 +264,12 @@ impl<'a> Leader<'a> {
         let plan = plan.filter(|plan| plan.program == self.plan.program);
         match plan.map(|plan| plan.standing) {
             Some(Standing::Running) => Ok(()),
-            Some(Standing::Paused) => bail!(
+            Some(Standing::Paused) => bail!(tr!(
                 "the plan is paused; no other node begins. To go on: `appliance upgrade --cluster`"
-            ),
-            _ => bail!("the plan ended, or another one took its place; see `appliance status`"),
+            )),
+            _ => bail!(tr!(
+                "the plan ended, or another one took its place; see `appliance status`"
+            )),
         }
     }
 
@@ -289,11 +290,8 @@ impl<'a> Leader<'a> {
                 node.uncordon()?;
             }
             let error = Failure::into_error(failure);
-            return Err(error.context(format!(
-                "node {name} cannot be drained within {} s; nothing of it was changed. Correct the budgets, or give more \
-                 time: `--drain-limit`",
-                self.drain.as_secs()
-            )));
+            return Err(error.context(tr!("node {name} cannot be drained within {} s; nothing of it was changed. Correct the budgets, or give more \
+                 time: `--drain-limit`", self.drain.as_secs(), name)));
         }
         Ok(was_open)
     }
@@ -317,11 +315,12 @@ impl<'a> Leader<'a> {
             if let Some(failed) = names.iter().find(|name| stage(name) == Some(Stage::Failed)) {
                 let said = nodes.get(failed).and_then(|step| step.said.clone());
                 self.uncordon(failed)?;
-                bail!(
+                bail!(tr!(
                     "node {failed} failed and went back: {}; no other node begins. Correct the bundle, and begin with its \
                      appliance: `upgrade --cluster`",
-                    said.unwrap_or_default().escape_debug()
-                );
+                    said.unwrap_or_default().escape_debug(),
+                    failed
+                ));
             }
             if names.iter().all(|name| stage(name) == Some(Stage::Done)) {
                 return Ok(());
@@ -332,11 +331,11 @@ impl<'a> Leader<'a> {
                     .filter(|name| stage(name) != Some(Stage::Done))
                     .map(String::as_str)
                     .collect();
-                bail!(
+                bail!(tr!(
                     "{} did not report within {} s; no other node begins. See `journalctl -u appliance-follow` there",
                     open.join(", "),
                     limit.as_secs()
-                );
+                ));
             }
             thread::sleep(LOOK);
         }
@@ -348,7 +347,7 @@ impl<'a> Leader<'a> {
             let node = kubectl::get(self.runner, &["node", name]).map_err(transient)?;
             match is_ready(&node) {
                 true => Ok(()),
-                false => Err(transient(anyhow!("node {name} is not ready"))),
+                false => Err(transient(anyhow!(tr!("node {name} is not ready", name)))),
             }
         });
         ready.map_err(Failure::into_error)

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use anyhow::{Result, anyhow};
+use tr::tr;
 
 use crate::clients::kubectl;
 use crate::sys::process::Runner;
@@ -45,9 +46,9 @@ pub fn until_they_act(runner: &dyn Runner) -> Result<()> {
         LOOK,
         || match has_endpoints(runner, PROBE).map_err(transient)? {
             true => Ok(()),
-            false => Err(transient(anyhow!(
+            false => Err(transient(anyhow!(tr!(
                 "they do not make a list of endpoints for a new service"
-            ))),
+            )))),
         },
     );
     remove(runner)?;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use time::OffsetDateTime;
+use tr::tr;
 
 use crate::apply::fetched;
 use crate::clients::mtls::OwnCertificate;
@@ -46,10 +47,10 @@ impl Follower<'_> {
     /// # Errors
     /// If no master answers, if the appliance cannot be fetched, or if the upgrade failed: then the masters know.
     pub fn follow(&self) -> Result<String> {
-        let state = records::state(self.root)?.context("this machine is not a node")?;
+        let state = records::state(self.root)?.context(tr!("this machine is not a node"))?;
         let Some(offer) = self.ask(&state, None)? else {
             fetched::forget(self.root)?;
-            return Ok("it is not this node's turn to upgrade".to_owned());
+            return Ok(tr!("it is not this node's turn to upgrade"));
         };
         self.fetch(&state, &offer)?;
         let report = |stage, said| {
@@ -66,11 +67,11 @@ impl Follower<'_> {
         if output.success() {
             report(Stage::Done, None)?;
             fetched::forget(self.root)?;
-            return Ok("this node has the bundle of the masters".to_owned());
+            return Ok(tr!("this node has the bundle of the masters"));
         }
         let said = end_of(output.stderr.trim());
         report(Stage::Failed, Some(said.clone()))?;
-        bail!("the upgrade failed: {said}")
+        bail!(tr!("the upgrade failed: {said}", said))
     }
 
     /// Asks whether it is this node's turn, and reports. A master reads the records itself.
@@ -136,10 +137,11 @@ impl Follower<'_> {
             });
             let bytes = bytes.map_err(Failure::into_error)?;
             if bytes.is_empty() {
-                bail!(
+                bail!(tr!(
                     "the masters sent no more bytes after {from} of {}",
-                    offer.size
-                );
+                    offer.size,
+                    from
+                ));
             }
             fetched::append(self.root, &offer.program, &bytes)?;
             from += bytes.len() as u64;
@@ -147,10 +149,10 @@ impl Follower<'_> {
         }
         match fetched::finish(self.root, &offer.program)? {
             true => Ok(()),
-            false => bail!(
+            false => bail!(tr!(
                 "the masters sent other bytes than those of the appliance {}",
                 offer.program
-            ),
+            )),
         }
     }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 use time::OffsetDateTime;
+use tr::tr;
 
 use crate::apply::{former, leftovers};
 use crate::digest::Sha256;
@@ -90,7 +91,7 @@ impl<'a> Upgrade<'a> {
     /// [`Refused`] if an upgrade to something else is under way, if the versions do not fit, if the machine lacks
     /// something, or if the node is not healthy.
     pub fn prepare(machine: &'a Machine, wanted: Wanted<'a>) -> Result<Upgrade<'a>> {
-        let state = records::state(&machine.root)?.context("this machine is not a node")?;
+        let state = records::state(&machine.root)?.context(tr!("this machine is not a node"))?;
         let manifest = machine.payload.manifest();
         let versions = versions::read(&machine.root, machine.runner, &state, manifest)?;
         let problems = skew::of_upgrade(&versions);
@@ -100,7 +101,7 @@ impl<'a> Upgrade<'a> {
         let mut upgrade = Upgrade::planned(machine, &state, None, wanted)?;
         let asks_none = !upgrade.is_needed || upgrade.is_begun || wanted.without_backup;
         if !asks_none && let Some(problem) = lacking_backup(machine, &upgrade.from)? {
-            let first = format!("{problem}: one is made first, as the settings say");
+            let first = tr!("{problem}: one is made first, as the settings say", problem);
             upgrade.outlook.notes.push(first);
             upgrade.needs_backup = true;
         }
@@ -118,13 +119,14 @@ impl<'a> Upgrade<'a> {
         settings: &'a NewSettings,
         wanted: Wanted<'a>,
     ) -> Result<Upgrade<'a>> {
-        let state = records::state(&machine.root)?.context("this machine is not a node")?;
+        let state = records::state(&machine.root)?.context(tr!("this machine is not a node"))?;
         settings.check(machine, &state)?;
         let upgrade = Upgrade::planned(machine, &state, Some(settings), wanted)?;
         if upgrade.is_needed && !upgrade.is_begun && settings.are_in_place(&machine.root)? {
-            bail!(Refused::new(format!(
+            bail!(Refused::new(tr!(
                 "{CONFIG} has these settings already, so nobody knows the former ones, to which the node could go back; \
-                 run `appliance install`, or give the new settings in another file"
+                 run `appliance install`, or give the new settings in another file",
+                CONFIG
             )));
         }
         Ok(upgrade)
@@ -223,11 +225,11 @@ impl<'a> Upgrade<'a> {
         let report = until_healthy(&node, self.wanted.limit)?;
         match report.is_node_healthy() {
             true => Ok(Some(report)),
-            false => Err(anyhow!(
+            false => Err(anyhow!(tr!(
                 "the node was not healthy within {} s: {}",
                 self.wanted.limit.as_secs(),
                 problems(&report).join("; ")
-            )),
+            ))),
         }
     }
 
@@ -240,17 +242,29 @@ impl<'a> Upgrade<'a> {
             .and_then(|rollback| rollback.run(self.wanted.limit, Patience::Endless));
         match went {
             Ok(report) if report.as_ref().is_none_or(Report::is_node_healthy) => {
-                anyhow!("{what} failed, and the node went back to {former}; what failed: {error:#}")
+                anyhow!(tr!(
+                    "{what} failed, and the node went back to {former}; what failed: {error}",
+                    error = format_args!("{error:#}"),
+                    what,
+                    former
+                ))
             }
-            Ok(report) => anyhow!(
+            Ok(report) => anyhow!(tr!(
                 "{what} failed, and the node went back to {former}, but it is not healthy: {}; what failed: \
-                 {error:#}; see `appliance status`",
-                report.as_ref().map(problems).unwrap_or_default().join("; ")
-            ),
-            Err(why) => anyhow!(
-                "{what} failed: {error:#}; the node could not go back to {former}: {why:#}; run `appliance \
-                 rollback`, or the same command again"
-            ),
+                 {error}; see `appliance status`",
+                report.as_ref().map(problems).unwrap_or_default().join("; "),
+                error = format_args!("{error:#}"),
+                what,
+                former
+            )),
+            Err(why) => anyhow!(tr!(
+                "{what} failed: {error}; the node could not go back to {former}: {why}; run `appliance \
+                 rollback`, or the same command again",
+                error = format_args!("{error:#}"),
+                why = format_args!("{why:#}"),
+                what,
+                former
+            )),
         }
     }
 }
@@ -302,9 +316,7 @@ fn check_health(machine: &Machine, state: &State) -> Result<()> {
         return Ok(());
     }
     let mut all = problems(&report);
-    all.push(format!(
-        "the node is not healthy before the change; repair it first: `{PROGRAM} status`, or add `--force`"
-    ));
+    all.push(tr!("the node is not healthy before the change; repair it first: `{PROGRAM} status`, or add `--force`", PROGRAM));
     bail!(Refused { problems: all })
 }
 
@@ -323,20 +335,21 @@ fn lacking_backup(machine: &Machine, state: &State) -> Result<Option<String>> {
     let problem = match last.map(|last| now - last.created) {
         Some(age) if age.abs() <= BACKUP => return Ok(None),
         Some(age) if age.is_negative() => {
-            "the last backup of the cluster is from a clock that was ahead".to_owned()
+            tr!("the last backup of the cluster is from a clock that was ahead")
         }
-        Some(age) => format!(
+        Some(age) => tr!(
             "the last backup of the cluster is {} minutes old",
             age.whole_minutes()
         ),
-        None => "this master made no backup of the cluster".to_owned(),
+        None => tr!("this master made no backup of the cluster"),
     };
     let schedule = records::backup_schedule(&machine.root)?;
     if schedule.is_some_and(|schedule| schedule.to.is_some()) {
         return Ok(Some(problem));
     }
-    bail!(Refused::new(format!(
-        "{problem}; make one with this appliance: `backup` (`appliance help backup`), or add `--without-backup`"
+    bail!(Refused::new(tr!(
+        "{problem}; make one with this appliance: `backup` (`appliance help backup`), or add `--without-backup`",
+        problem
     )))
 }
 
@@ -391,9 +404,10 @@ pub fn after_installation(
     }
     let problems = problems(report).join("; ");
     Rollback::prepare(root.clone(), machine.runner)?.run(limit, Patience::Endless)?;
-    bail!(
+    bail!(tr!(
         "{} failed, and the node went back to {}; what failed: {problems}",
         record.words(),
-        record.former()
-    )
+        record.former(),
+        problems
+    ))
 }

@@ -3,6 +3,7 @@
 use anyhow::Result;
 use schemars::JsonSchema;
 use serde::Serialize;
+use tr::tr;
 
 use crate::bundle::manifest::{Component, Kind};
 use crate::install::Machine;
@@ -50,7 +51,7 @@ impl Outlook {
                 .is_some_and(|old| old.sha256 == component.sha256);
             (!is_same).then(|| Changed {
                 name: match component.kind {
-                    Kind::Image => format!("image {}", component.name),
+                    Kind::Image => tr!("image {}", component.name),
                     Kind::Program | Kind::CniPlugin => component.name.clone(),
                 },
                 from: before.map(|old| old.version),
@@ -82,22 +83,24 @@ fn notes(restarts: &[String], is_only: bool, grows: bool) -> Vec<String> {
     let mut notes = Vec::new();
     if has("etcd") || has("kube-apiserver") {
         notes.push(match is_only {
-            true => "The API of the cluster is away while etcd and kube-apiserver restart: usually for less than a \
-                     minute. Pods keep running, and services keep their addresses"
-                .to_owned(),
-            false => "The API server and etcd of this master are away for a while; the other masters answer".to_owned(),
+            true => tr!("The API of the cluster is away while etcd and kube-apiserver restart: usually for less than a \
+                     minute. Pods keep running, and services keep their addresses"),
+            false => tr!("The API server and etcd of this master are away for a while; the other masters answer"),
         });
     }
     if has("docker") {
-        notes.push("docker restarts, and with it every container of this node".to_owned());
+        notes.push(tr!(
+            "docker restarts, and with it every container of this node"
+        ));
     } else if has("kubelet") || has("kube-calico") || has("kube-proxy") {
-        notes.push("Pods of this node keep running, with their connections".to_owned());
+        notes.push(tr!(
+            "Pods of this node keep running, with their connections"
+        ));
     }
     notes.push(match grows {
-        true => "etcd's data becomes that of a newer version: when all masters have it, `appliance rollback` is refused, and \
-                 only a snapshot leads back"
-            .to_owned(),
-        false => "`appliance rollback` leads back. Keys and certificates that are new stay".to_owned(),
+        true => tr!("etcd's data becomes that of a newer version: when all masters have it, `appliance rollback` is refused, and \
+                 only a snapshot leads back"),
+        false => tr!("`appliance rollback` leads back. Keys and certificates that are new stay"),
     });
     notes
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use anyhow::{Context, Result};
 use schemars::JsonSchema;
 use serde::Serialize;
+use tr::tr;
 
 use crate::apply::{Executor, leftovers};
 use crate::bundle::manifest::{FILE_NAME, Manifest};
@@ -53,7 +54,7 @@ pub struct Prune {
 impl Prune {
     /// Reads what can go. The bundle in use stays, and those of the last upgrade. Writes nothing.
     pub fn prepare(root: Root, runner: &'static (dyn Runner + Sync)) -> Result<Prune> {
-        let state = records::state(&root)?.context("this machine is not a node")?;
+        let state = records::state(&root)?.context(tr!("this machine is not a node"))?;
         let mut kept: BTreeSet<String> = [state.digest.clone()].into();
         if let Some(record) = records::upgrade(&root)? {
             kept.extend([record.from.digest, record.to.digest]);

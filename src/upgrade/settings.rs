@@ -4,6 +4,7 @@ use std::path::Path;
 
 use anyhow::{Result, bail};
 use serde_json::{Map, Value};
+use tr::tr;
 
 use crate::desired::{Content, Directory, Purpose};
 use crate::digest::Sha256;
@@ -53,9 +54,10 @@ impl NewSettings {
     /// have no effect. Writes nothing.
     pub fn check(&self, machine: &Machine, state: &State) -> Result<()> {
         if state.digest != machine.payload.digest().as_str() {
-            bail!(Refused::new(format!(
+            bail!(Refused::new(tr!(
                 "this appliance has another bundle than the node; change the settings with the appliance on the node, \
-                 `{PROGRAM} apply`, or give the node this bundle first: `upgrade`"
+                 `{PROGRAM} apply`, or give the node this bundle first: `upgrade`",
+                PROGRAM
             )));
         }
         let file = Place::Config(self.shown.clone());
@@ -83,17 +85,22 @@ impl NewSettings {
         let problem = |(key, _): (&String, &Value)| {
             let origin = layer.origin(key);
             match &layer.place {
-                Place::Environment => Some(format!(
+                Place::Environment => Some(tr!(
                     "{origin} wins over the file, but only in this shell, not at the next boot: unset it, and write \
                      `{key}` into {}",
-                    self.shown
+                    self.shown,
+                    origin,
+                    key
                 )),
                 Place::Property(_) if own.contains_key(key) => {
                     let remedy = origin.remedy(true).unwrap_or_default();
-                    Some(format!(
+                    Some(tr!(
                         "{origin} wins over the file, so `{key}` in {} has no effect: {remedy}, or remove the line from \
                          the file",
-                        self.shown
+                        self.shown,
+                        origin,
+                        key,
+                        remedy
                     ))
                 }
                 _ => None,
@@ -118,11 +125,12 @@ impl NewSettings {
             .keys()
             .filter(|key| is_of_data && before.contains_key(*key) && !own.contains_key(*key));
         let problem = |key: &String| {
-            format!(
+            tr!(
                 "{} leaves out `{key}`, but {} has it, which cannot be changed on a running server and counts where the \
                  file says nothing: write the value that you want into {0}, the default, too",
                 self.shown,
-                layer.origin(key)
+                layer.origin(key),
+                key
             )
         };
         keys.map(problem).collect()

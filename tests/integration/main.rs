@@ -53,6 +53,7 @@ mod logs;
 mod maintenance;
 mod man;
 mod masters;
+mod messages;
 mod metadata;
 mod nested;
 mod network;

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use time::OffsetDateTime;
+use tr::tr;
 
 use super::write::Made;
 use crate::nodespec::Refused;
@@ -86,8 +87,10 @@ impl Place {
             Place::Directory(directory) => {
                 ensure!(
                     directory.is_dir(),
-                    "{0} is not a directory; mount it, or make it: `mkdir -m 700 {0}`",
-                    directory.display()
+                    tr!(
+                        "{0} is not a directory; mount it, or make it: `mkdir -m 700 {0}`",
+                        directory.display()
+                    )
                 );
                 into_file(&directory.join(name), write)
             }
@@ -108,7 +111,7 @@ impl Place {
     fn found(&self, start: &str, time: TimeOf<'_>) -> Result<Vec<Kept>> {
         let mut all = match self {
             Place::Directory(directory) => in_directory(directory, time)
-                .with_context(|| format!("cannot list {}", directory.display()))?,
+                .with_context(|| tr!("cannot list {}", directory.display()))?,
             Place::Objects(objects) => objects.list(start, time)?,
         };
         all.sort_by_key(|kept| kept.time);
@@ -119,7 +122,7 @@ impl Place {
     fn remove(&self, name: &str) -> Result<()> {
         match self {
             Place::Directory(directory) => fs::remove_file(directory.join(name))
-                .with_context(|| format!("cannot remove {}", self.shown(name))),
+                .with_context(|| tr!("cannot remove {}", self.shown(name))),
             Place::Objects(objects) => objects.remove(name),
         }
     }
@@ -149,7 +152,7 @@ pub fn into_file(path: &Path, write: impl FnOnce(&mut dyn Write) -> Result<Made>
     })?;
     match made {
         Some(made) => Ok(made),
-        None => bail!("nothing was written"),
+        None => bail!(tr!("nothing was written")),
     }
 }
 

@@ -6,6 +6,7 @@ use std::io::Write;
 use anyhow::{Context, Result, anyhow};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
+use tr::tr;
 
 use super::{Kept, Names, TimeOf};
 use crate::backup::seal::secret_file;
@@ -40,14 +41,12 @@ impl Objects {
     pub fn open(at: &Location, spec: Option<&StoreSpec>) -> Result<Objects, Refused> {
         let open = || {
             let spec = spec.with_context(|| {
-                format!(
-                    "{at}: nothing says how this object store is reached; add `--s3-endpoint https://HOST:PORT \
-                     --s3-credentials FILE`, or `backup: {{s3: …}}` in the settings of a master"
-                )
+                tr!("{at}: nothing says how this object store is reached; add `--s3-endpoint https://HOST:PORT \
+                     --s3-credentials FILE`, or `backup: {{s3: …}}` in the settings of a master", at)
             })?;
             let place = || spec.credentials.display().to_string();
-            let secret =
-                secret_file(&spec.credentials).context("the credentials of the object store")?;
+            let secret = secret_file(&spec.credentials)
+                .context(tr!("the credentials of the object store"))?;
             let credentials = Credentials::parse(secret.expose()).with_context(place)?;
             let authorities = spec.ca.as_deref().map(authorities).transpose()?;
             Ok(Objects {
@@ -70,8 +69,9 @@ impl Objects {
     ) -> Result<(Objects, String), Refused> {
         let (key, name) = at.key.rsplit_once('/').unwrap_or(("", &at.key));
         if name.is_empty() {
-            return Err(Refused::new(format!(
-                "{at} names no backup; see which there are: `appliance backup list --all --to {at}`"
+            return Err(Refused::new(tr!(
+                "{at} names no backup; see which there are: `appliance backup list --all --to {at}`",
+                at
             )));
         }
         let place = Location {
@@ -169,10 +169,10 @@ impl Objects {
 /// The certificates in a file: at least one.
 fn authorities(path: &std::path::Path) -> Result<Vec<u8>> {
     let place = || path.display().to_string();
-    let pem = bounded(path, MOST)?.with_context(|| format!("{} is missing", place()))?;
+    let pem = bounded(path, MOST)?.with_context(|| tr!("{} is missing", place()))?;
     let mut all = CertificateDer::pem_slice_iter(&pem);
     match all.next() {
         Some(Ok(_)) => Ok(pem),
-        _ => Err(anyhow!("{} has no certificate in PEM", place())),
+        _ => Err(anyhow!(tr!("{} has no certificate in PEM", place()))),
     }
 }

@@ -1,6 +1,7 @@
 //! The output of backups.
 
 use indicatif::HumanBytes;
+use tr::tr;
 
 use super::{print_table, table};
 use crate::commands::documents::backup::{BackedUp, BackupKey, Backups, VerifiedBackup};
@@ -13,14 +14,17 @@ use crate::sys::progress::escaped;
 /// Prints where a new backup is.
 pub fn backed_up(document: &BackedUp) {
     for old in &document.removed {
-        log::info!("removed the backup {old}");
+        log::info!("{}", tr!("removed the backup {old}", old));
     }
     log::info!(
-        "backed up the cluster, as it was at {}, etcd's revision {}: {}, SHA-256 {}",
-        moment(document.manifest.created),
-        document.manifest.revision,
-        HumanBytes(document.bytes),
-        document.sha256
+        "{}",
+        tr!(
+            "backed up the cluster, as it was at {}, etcd's revision {}: {}, SHA-256 {}",
+            moment(document.manifest.created),
+            document.manifest.revision,
+            HumanBytes(document.bytes),
+            document.sha256
+        )
     );
     say!("{}", document.file);
 }
@@ -29,11 +33,14 @@ pub fn backed_up(document: &BackedUp) {
 pub fn verified(document: &VerifiedBackup) {
     manifest(&document.manifest);
     say!(
-        "{} files and parts have their sums; these fit: {}",
-        document.manifest.members.len(),
-        document.checks.join(", ")
+        "{}",
+        tr!(
+            "{} files and parts have their sums; these fit: {}",
+            document.manifest.members.len(),
+            document.checks.join(", ")
+        )
     );
-    say!("{} is whole", document.file);
+    say!("{}", tr!("{} is whole", document.file));
 }
 
 /// Prints what a backup is of.
@@ -49,7 +56,7 @@ pub fn manifest(manifest: &Manifest) {
         ("Kubernetes", master.kubernetes.clone()),
         (
             "etcd",
-            format!("{}, revision {}", manifest.etcd, manifest.revision),
+            tr!("{}, revision {}", manifest.etcd, manifest.revision),
         ),
         ("bundle", format!("{}, {}", master.bundle, master.digest)),
         ("cluster", manifest.authority.join(", ")),
@@ -62,9 +69,9 @@ pub fn manifest(manifest: &Manifest) {
 /// How old the last backup is, in a few words.
 pub fn last(report: &BackupReport) -> String {
     match (&report.problem, &report.last) {
-        (Some(_), _) => "too old: see below".to_owned(),
+        (Some(_), _) => tr!("too old: see below"),
         (None, Some(last)) => format!("{}, {}", moment(last.created), last.place),
-        (None, None) => "none yet; the timer makes the first one within an hour".to_owned(),
+        (None, None) => tr!("none yet; the timer makes the first one within an hour"),
     }
 }
 
@@ -72,9 +79,15 @@ pub fn last(report: &BackupReport) -> String {
 pub fn status(report: &BackupReport) {
     match (&report.problem, &report.last) {
         (Some(problem), _) => say!("\n{problem}"),
-        (None, Some(last)) => say!("\nlast backup: {}, {}", moment(last.created), last.place),
+        (None, Some(last)) => say!(
+            "{}",
+            tr!("\nlast backup: {}, {}", moment(last.created), last.place)
+        ),
         (None, None) => {
-            say!("\nno backup was made yet; the timer makes the first one within an hour");
+            say!(
+                "{}",
+                tr!("\nno backup was made yet; the timer makes the first one within an hour")
+            );
         }
     }
 }
@@ -82,7 +95,7 @@ pub fn status(report: &BackupReport) {
 /// Prints a list of backups.
 pub fn listed(document: &Backups) {
     if document.backups.is_empty() {
-        say!("this master has no backup in {}", document.place);
+        say!("{}", tr!("this master has no backup in {}", document.place));
         return;
     }
     let mut rows = table(&["CREATED", "SIZE", "FILE"]);
@@ -99,8 +112,11 @@ pub fn listed(document: &Backups) {
 /// Prints the recipient of a new key.
 pub fn key(document: &BackupKey) {
     log::info!(
-        "wrote {}; keep it where no node is, and a copy elsewhere: without it, no backup for this recipient opens",
-        document.file
+        "{}",
+        tr!(
+            "wrote {}; keep it where no node is, and a copy elsewhere: without it, no backup for this recipient opens",
+            document.file
+        )
     );
     say!("{}", document.recipient);
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use indicatif::HumanBytes;
+use tr::tr;
 
 use super::{print_table, short, table};
 use crate::bundle::doctor::{Checksum, Diagnosis, Examined, Place};
@@ -15,13 +16,16 @@ use crate::sys::progress::escaped;
 /// Prints the name of a bundle, its description and its known security problems.
 fn heading(bundle: &BundleInfo) {
     say!(
-        "{} (Kubernetes {})\n{}",
-        escaped(&bundle.name),
-        escaped(&bundle.kubernetes),
-        escaped(&bundle.description)
+        "{}",
+        tr!(
+            "{} (Kubernetes {})\n{}",
+            escaped(&bundle.name),
+            escaped(&bundle.kubernetes),
+            escaped(&bundle.description)
+        )
     );
     for vulnerability in &bundle.vulnerabilities {
-        say!("Security problem: {}", escaped(vulnerability));
+        say!("{}", tr!("Security problem: {}", escaped(vulnerability)));
     }
 }
 
@@ -56,7 +60,7 @@ pub fn manifest(manifest: &Manifest) {
 
 /// Prints the result of verifying a payload.
 pub fn audit(audit: &Audit) {
-    say!("bundle {}, {}", audit.bundle, audit.digest);
+    say!("{}", tr!("bundle {}, {}", audit.bundle, audit.digest));
     let mut table = table(&["COMPONENT", "VERSION", "VERIFIED AGAINST", "RESULT"]);
     for finding in &audit.components {
         let held_to = match finding.held_to {
@@ -78,12 +82,12 @@ pub fn audit(audit: &Audit) {
         }
     }
     for Difference { name, problem } in &audit.workloads {
-        say!("workload {name}: {problem}");
+        say!("{}", tr!("workload {name}: {problem}", name, problem));
     }
     let verdict = if audit.is_sound() {
-        "The payload is intact: all components match their checksums."
+        tr!("The payload is intact: all components match their checksums.")
     } else {
-        "The payload is NOT intact: see the problems above."
+        tr!("The payload is NOT intact: see the problems above.")
     };
     say!("\n{verdict}");
 }
@@ -119,13 +123,20 @@ pub fn diagnosis(diagnosis: &Diagnosis) {
     print_problems(diagnosis);
     match &diagnosis.problem {
         Some(problem) => say!(
-            "\nAn appliance of {} CANNOT be built here: {problem}",
-            diagnosis.bundle
+            "{}",
+            tr!(
+                "\nAn appliance of {} CANNOT be built here: {problem}",
+                diagnosis.bundle,
+                problem
+            )
         ),
         None => say!(
-            "\nAn appliance of {} can be built here; it takes {} of downloads.",
-            diagnosis.bundle,
-            HumanBytes(diagnosis.download)
+            "{}",
+            tr!(
+                "\nAn appliance of {} can be built here; it takes {} of downloads.",
+                diagnosis.bundle,
+                HumanBytes(diagnosis.download)
+            )
         ),
     }
 }
@@ -145,7 +156,15 @@ fn print_problems(diagnosis: &Diagnosis) {
     for ((server, problem), addresses) in problems {
         match addresses.as_slice() {
             [address] => say!("{address}: {problem}"),
-            _ => say!("{server}, for {} artifacts: {problem}", addresses.len()),
+            _ => say!(
+                "{}",
+                tr!(
+                    "{server}, for {} artifacts: {problem}",
+                    addresses.len(),
+                    server,
+                    problem
+                )
+            ),
         }
     }
 }
@@ -163,8 +182,8 @@ fn checksum(checksum: Checksum) -> &'static str {
 /// Where the artifact comes from: the first source that answers.
 fn place(artifact: &Examined) -> String {
     match artifact.place {
-        Place::Components => "the directory of components".to_owned(),
-        Place::Cache => "the cache".to_owned(),
+        Place::Components => tr!("the directory of components"),
+        Place::Cache => tr!("the cache"),
         Place::Nowhere => "NOWHERE".to_owned(),
         Place::Server => {
             let mut sources = artifact.sources.iter();

@@ -1,8 +1,11 @@
 //! The output of `appliance check --cis`.
 
+use tr::tr;
+
 use super::{print_table, table};
 use crate::cis::facts::{Facts, Program};
 use crate::cis::{BENCHMARK, Judged, Source, Verdict, count, is_sound};
+use crate::language::translated;
 use crate::nodespec::Profile;
 use crate::records::state::State;
 use crate::sys::out::say;
@@ -11,24 +14,37 @@ use crate::sys::progress::escaped;
 /// Prints the results: a table, and below it the reasons.
 pub fn report(state: &State, facts: &Facts, judged: &[Judged]) {
     say!(
-        "{BENCHMARK}, on the {} {}, profile {}",
-        state.role,
-        state.node,
-        state.profile
+        "{}",
+        tr!(
+            "{BENCHMARK}, on the {} {}, profile {}",
+            state.role,
+            state.node,
+            state.profile,
+            BENCHMARK
+        )
     );
     sources(facts);
     let mut rows = table(&["ITEM", "RESULT", "REQUIRED", "FOUND"]);
     // Items of other kinds of nodes have no row, only a place in the summary.
     let here = |one: &&Judged| one.result != Verdict::NotApplicable;
     for one in judged.iter().filter(here) {
-        rows.add_row([one.item, one.result.words(), one.requires, &one.found]);
+        rows.add_row([
+            one.item,
+            &translated(one.result.words()),
+            one.requires,
+            &one.found,
+        ]);
     }
     print_table(&rows);
-    reasons(judged, Verdict::Differs, "These items differ on purpose:");
+    reasons(
+        judged,
+        Verdict::Differs,
+        &tr!("These items differ on purpose:"),
+    );
     reasons(
         judged,
         Verdict::Manual,
-        "A person must look at these items:",
+        &tr!("A person must look at these items:"),
     );
     summary(facts, judged);
 }
@@ -38,11 +54,11 @@ fn sources(facts: &Facts) {
     let own = Program::ALL.into_iter().filter(|p| p.is_on(facts.role));
     for program in own {
         let from = match facts.programs.get(&program).map(|line| &line.source) {
-            Some(Source::Process(id)) => format!("of its process {id}"),
-            Some(Source::Unit(path)) => format!("of {path}; it does not run"),
-            None => "none: it has no unit and does not run".to_owned(),
+            Some(Source::Process(id)) => tr!("of its process {id}", id),
+            Some(Source::Unit(path)) => tr!("of {path}; it does not run", path),
+            None => tr!("none: it has no unit and does not run"),
         };
-        say!("flags of {}: {}", program.name(), escaped(&from));
+        say!("{}", tr!("flags of {}: {}", program.name(), escaped(&from)));
     }
 }
 
@@ -59,22 +75,28 @@ fn reasons(judged: &[Judged], result: Verdict, head: &str) {
 fn summary(facts: &Facts, judged: &[Judged]) {
     let counts: Vec<String> = Verdict::ALL
         .into_iter()
-        .map(|result| format!("{} {}", count(judged, result), result.words()))
+        .map(|result| format!("{} {}", count(judged, result), translated(result.words())))
         .collect();
-    say!("\n{} items: {}", judged.len(), counts.join(", "));
+    say!("{}", tr!("\n{} items: {}", judged.len(), counts.join(", ")));
     if is_sound(judged) {
         return;
     }
     if facts.profile == Profile::Simple {
         say!(
-            "\nTHIS NODE IS NOT HARDENED. The profile simple has no TLS and no authorization: anyone who reaches \
+            "{}",
+            tr!(
+                "\nTHIS NODE IS NOT HARDENED. The profile simple has no TLS and no authorization: anyone who reaches \
              this machine over the network has full control of the cluster. Use the profile with-ca: `appliance \
              convert --dry-run` shows what changes."
+            )
         );
         return;
     }
     say!(
-        "\nItems failed. `appliance install` restores the units and files of the appliance. If a unit has a \
+        "{}",
+        tr!(
+            "\nItems failed. `appliance install` restores the units and files of the appliance. If a unit has a \
          drop-in, it wins: `systemctl cat UNIT` shows it."
+        )
     );
 }

@@ -1,5 +1,7 @@
 //! The output of rotations of keys.
 
+use tr::tr;
+
 use super::{print_table, table};
 use crate::rotate::secrets::{Overview, Report, State};
 use crate::rotate::{accounts, authority};
@@ -10,17 +12,36 @@ use crate::sys::progress::escaped;
 pub fn rotation(report: &Report) {
     let keys = report.keys.join(", then ");
     if report.rewritten > 0 {
-        say!("{} secrets were written again", report.rewritten);
+        say!("{}", tr!("{} secrets were written again", report.rewritten));
     }
     match report.state {
-        State::Complete => say!("the rotation is complete; secrets are encrypted with {keys}"),
-        State::Idle => say!("no rotation is under way; secrets are encrypted with {keys}"),
+        State::Complete => say!(
+            "{}",
+            tr!(
+                "the rotation is complete; secrets are encrypted with {keys}",
+                keys
+            )
+        ),
+        State::Idle => say!(
+            "{}",
+            tr!(
+                "no rotation is under way; secrets are encrypted with {keys}",
+                keys
+            )
+        ),
         State::Waiting => {
             say!(
-                "this master has {keys}; these masters have to follow: {}",
-                report.behind.join(", ")
+                "{}",
+                tr!(
+                    "this master has {keys}; these masters have to follow: {}",
+                    report.behind.join(", "),
+                    keys
+                )
             );
-            say!("run this there: appliance secrets rotate --continue");
+            say!(
+                "{}",
+                tr!("run this there: appliance secrets rotate --continue")
+            );
         }
     }
 }
@@ -42,12 +63,18 @@ pub fn encryption(overview: &Overview) {
     }
     print_table(&rows);
     if overview.under_way {
-        say!("a rotation is under way; continue it: appliance secrets rotate --continue");
+        say!(
+            "{}",
+            tr!("a rotation is under way; continue it: appliance secrets rotate --continue")
+        );
     }
     if !overview.behind.is_empty() {
         say!(
-            "these masters have to follow: {}",
-            overview.behind.join(", ")
+            "{}",
+            tr!(
+                "these masters have to follow: {}",
+                overview.behind.join(", ")
+            )
         );
     }
 }
@@ -55,49 +82,85 @@ pub fn encryption(overview: &Overview) {
 /// Prints how far the replacement of the authorities is, and what comes next.
 pub fn authorities(report: &authority::Report, dry_run: bool) {
     if report.complete {
-        say!("the rotation is complete: the old authorities are dropped");
-        say!("workers drop them at their next daily renewal, or with: appliance certs renew");
-        say!("give kubeconfigs on other machines the new authority: appliance kubeconfig");
+        say!(
+            "{}",
+            tr!("the rotation is complete: the old authorities are dropped")
+        );
+        say!(
+            "{}",
+            tr!("workers drop them at their next daily renewal, or with: appliance certs renew")
+        );
+        say!(
+            "{}",
+            tr!("give kubeconfigs on other machines the new authority: appliance kubeconfig")
+        );
         return;
     }
     say!("{}", report.stage);
     if !report.masters.is_empty() {
         say!(
-            "these masters have to follow: {}",
-            report.masters.join(", ")
+            "{}",
+            tr!(
+                "these masters have to follow: {}",
+                report.masters.join(", ")
+            )
         );
-        say!("run this there: appliance certs rotate-ca --continue");
+        say!(
+            "{}",
+            tr!("run this there: appliance certs rotate-ca --continue")
+        );
     }
     if !report.behind.is_empty() {
         say!(
-            "these nodes have to follow: {}",
-            escaped(&report.behind.join(", "))
+            "{}",
+            tr!(
+                "these nodes have to follow: {}",
+                escaped(&report.behind.join(", "))
+            )
         );
         say!(
-            "they follow at their daily renewal; to hurry them, run this there: appliance certs renew"
+            "{}",
+            tr!(
+                "they follow at their daily renewal; to hurry them, run this there: appliance certs renew"
+            )
         );
         say!(
-            "if one of them is gone for good: kubectl delete node NAME; appliance node release NAME"
+            "{}",
+            tr!(
+                "if one of them is gone for good: kubectl delete node NAME; appliance node release NAME"
+            )
         );
     }
     if !report.pods.is_empty() {
-        say!("these pods began before their service account had the new authority:");
+        say!(
+            "{}",
+            tr!("these pods began before their service account had the new authority:")
+        );
         for pod in &report.pods {
             say!("  {}", escaped(pod));
         }
         say!(
-            "restart them, so that they still trust the API server: kubectl delete pod -n NAMESPACE NAME"
+            "{}",
+            tr!(
+                "restart them, so that they still trust the API server: kubectl delete pod -n NAMESPACE NAME"
+            )
         );
     }
     if report.stage == authority::Stage::Anew {
         say!(
-            "kubeconfigs on other machines end with the old authority; write them again now: appliance kubeconfig"
+            "{}",
+            tr!(
+                "kubeconfigs on other machines end with the old authority; write them again now: appliance kubeconfig"
+            )
         );
     }
     if report.stage != authority::Stage::None {
-        say!("then run this here: appliance certs rotate-ca --continue");
+        say!(
+            "{}",
+            tr!("then run this here: appliance certs rotate-ca --continue")
+        );
     } else if dry_run {
-        say!("to begin one: appliance certs rotate-ca");
+        say!("{}", tr!("to begin one: appliance certs rotate-ca"));
     }
 }
 
@@ -106,7 +169,10 @@ pub fn accounts(report: &accounts::Report, dry_run: bool) {
     const GO_ON: &str = "appliance certs rotate-service-accounts --continue";
     if !report.renewed.is_empty() {
         say!(
-            "these secrets have new tokens; give them to whoever uses them, and restart pods that read them:"
+            "{}",
+            tr!(
+                "these secrets have new tokens; give them to whoever uses them, and restart pods that read them:"
+            )
         );
         for secret in &report.renewed {
             say!("  {}", escaped(secret));
@@ -114,26 +180,41 @@ pub fn accounts(report: &accounts::Report, dry_run: bool) {
     }
     if report.complete {
         say!(
-            "the rotation is complete: the old key is dropped, and {} old tokens are removed",
-            report.removed
+            "{}",
+            tr!(
+                "the rotation is complete: the old key is dropped, and {} old tokens are removed",
+                report.removed
+            )
         );
         return;
     }
     say!("{}", report.stage);
     if !report.behind.is_empty() {
-        say!("these masters have to follow: {}", report.behind.join(", "));
-        say!("run this there: {GO_ON}");
+        say!(
+            "{}",
+            tr!("these masters have to follow: {}", report.behind.join(", "))
+        );
+        say!("{}", tr!("run this there: {GO_ON}", GO_ON));
     }
     if !report.pods.is_empty() {
-        say!("these pods have old tokens of their service accounts:");
+        say!(
+            "{}",
+            tr!("these pods have old tokens of their service accounts:")
+        );
         for pod in &report.pods {
             say!("  {}", escaped(pod));
         }
-        say!("restart them: kubectl delete pod -n NAMESPACE NAME");
+        say!(
+            "{}",
+            tr!("restart them: kubectl delete pod -n NAMESPACE NAME")
+        );
     }
     if report.stage != accounts::Stage::None {
-        say!("then run this here: {GO_ON}");
+        say!("{}", tr!("then run this here: {GO_ON}", GO_ON));
     } else if dry_run {
-        say!("to begin one: appliance certs rotate-service-accounts");
+        say!(
+            "{}",
+            tr!("to begin one: appliance certs rotate-service-accounts")
+        );
     }
 }

@@ -1,5 +1,7 @@
 //! What an installation would change, for people.
 
+use tr::tr;
+
 use super::{print_table, table};
 use crate::commands::documents::{Planned, PlannedFile};
 use crate::sys::out::say;
@@ -23,7 +25,7 @@ pub fn planned(planned: &Planned, new_files: NewFiles) {
     print_table(&values);
     say!();
     if !planned.changed {
-        say!("nothing to change");
+        say!("{}", tr!("nothing to change"));
         return;
     }
     let shown = |file: &&PlannedFile| !file.new || new_files == NewFiles::Shown;
@@ -35,15 +37,18 @@ pub fn planned(planned: &Planned, new_files: NewFiles) {
         let names: Vec<String> = programs
             .map(|p| format!("{} {}", p.name, p.version))
             .collect();
-        say!("programs to bring: {}", names.join(", "));
+        say!("{}", tr!("programs to bring: {}", names.join(", ")));
     }
     if !planned.images.is_empty() {
-        say!("images to bring: {}", planned.images.join(", "));
+        say!("{}", tr!("images to bring: {}", planned.images.join(", ")));
     }
     planned.steps.iter().for_each(|step| say!("{step}"));
     say!(
-        "\n{} changes would be made; nothing was changed. `appliance install` makes them",
-        planned.steps.len()
+        "{}",
+        tr!(
+            "\n{} changes would be made; nothing was changed. `appliance install` makes them",
+            planned.steps.len()
+        )
     );
 }
 
@@ -52,7 +57,10 @@ pub fn change(file: &PlannedFile) {
     match (&file.diff, file.not_shown) {
         (_, Some(why)) => say!("{}: {}\n", file.path, why.words()),
         (Some(diff), None) if diff.is_empty() => {
-            say!("{}: only its mode or its owner changes\n", file.path);
+            say!(
+                "{}",
+                tr!("{}: only its mode or its owner changes\n", file.path)
+            );
         }
         (Some(diff), None) => say!("{diff}"),
         (None, None) => {}

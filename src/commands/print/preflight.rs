@@ -1,7 +1,10 @@
 //! The output of `appliance preflight`.
 
+use tr::tr;
+
 use super::{print_table, table};
 use crate::commands::documents::Fitness;
+use crate::language::translated;
 use crate::preflight::{Judged, Level, count};
 use crate::sys::out::say;
 use crate::sys::progress::escaped;
@@ -17,7 +20,11 @@ pub fn report(document: &Fitness) {
         .iter()
         .filter(|one| one.level != Level::NotApplicable)
     {
-        rows.add_row([one.name, one.level.words(), &shortened(&one.seen)]);
+        rows.add_row([
+            one.name,
+            &translated(one.level.words()),
+            &shortened(&one.seen),
+        ]);
     }
     print_table(&rows);
     for level in [Level::Fail, Level::Warn] {
@@ -28,14 +35,17 @@ pub fn report(document: &Fitness) {
     }
     let counts: Vec<String> = Level::ALL
         .into_iter()
-        .map(|level| format!("{} {}", count(judged, level), level.words()))
+        .map(|level| format!("{} {}", count(judged, level), translated(level.words())))
         .collect();
-    say!("\n{} checks: {}", judged.len(), counts.join(", "));
+    say!(
+        "{}",
+        tr!("\n{} checks: {}", judged.len(), counts.join(", "))
+    );
     say!(
         "{}",
         match document.fit {
-            true => format!("This machine can become a {role}."),
-            false => format!("This machine CANNOT become a {role}: see FAIL above."),
+            true => tr!("This machine can become a {role}.", role),
+            false => tr!("This machine CANNOT become a {role}: see FAIL above.", role),
         }
     );
 }
@@ -48,9 +58,13 @@ fn shortened(text: &str) -> String {
 }
 
 fn advice(one: &Judged) {
-    let ignored = if one.ignored { " (ignored)" } else { "" };
-    say!("\n{} {}{ignored}", one.level.words(), one.name);
-    say!("  seen:    {}", escaped(&one.seen));
-    say!("  needed:  {}", one.needed);
-    say!("  do:      {}", escaped(&one.command));
+    let ignored = if one.ignored {
+        tr!(" (ignored)")
+    } else {
+        String::new()
+    };
+    say!("\n{} {}{ignored}", translated(one.level.words()), one.name);
+    say!("  {} {}", tr!("seen:   "), escaped(&one.seen));
+    say!("  {} {}", tr!("needed: "), translated(one.needed));
+    say!("  {} {}", tr!("do:     "), escaped(&one.command));
 }

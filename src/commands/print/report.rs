@@ -1,17 +1,20 @@
 //! The report on a node: a summary of about ten lines with all that is not as it should be, or everything.
 
+use textwrap::core::display_width;
 use textwrap::{Options, WordSplitter};
+use tr::tr;
 
 use super::table::Table;
 use super::{backup, escaped, print_table, short, table, told, width};
 use crate::join::rollout::{Progress, Stage, Standing};
+use crate::language::{message, translated};
 use crate::maintenance::mebibytes;
 use crate::maintenance::storage::StorageReport;
 use crate::observe::peers::PeerReport;
 use crate::records::state::State;
 use crate::status::{
-    AddonReport, CertificateReport, Condition, ImageReport, Kind, MasterReport, NodeReport, READY,
-    Report, ServiceReport, is_master_fine, is_peer_fine,
+    AddonReport, CertificateReport, Condition, ImageReport, Kind, MasterReport, NO_NODE,
+    NodeReport, READY, Report, ServiceReport, is_master_fine, is_peer_fine,
 };
 use crate::sys::out::say;
 
@@ -44,9 +47,10 @@ pub fn line(report: &Report) -> String {
             "{} {}, {}: {}",
             node.role, node.node, node.address, report.verdict.words
         ),
-        (None, Some(run)) => format!(
+        (None, Some(run)) => tr!(
             "{}; a run is changing it: {}",
-            report.verdict.words, run.words
+            report.verdict.words,
+            run.words
         ),
         (None, None) => report.verdict.words.clone(),
     }
@@ -60,22 +64,31 @@ fn begin(report: &Report) -> Option<&State> {
     if let Some(run) = &report.changing {
         match report.node.is_some() {
             true => say!(
-                "A run is changing this machine now: {}",
-                escaped(&run.words)
+                "{}",
+                tr!(
+                    "A run is changing this machine now: {}",
+                    escaped(&run.words)
+                )
             ),
             false => say!(
-                "this machine is not installed yet; a run is changing it: {}",
-                escaped(&run.words)
+                "{}",
+                tr!(
+                    "this machine is not installed yet; a run is changing it: {}",
+                    escaped(&run.words)
+                )
             ),
         }
     } else if report.node.is_none() {
-        say!("this machine is not installed; to make it a node, run `appliance install`");
+        say!(
+            "{}",
+            tr!("this machine is not installed; to make it a node, run `appliance install`")
+        );
     }
     report.node.as_ref()
 }
 
 fn versions(node: &State, report: &Report) {
-    let versions = format!(
+    let versions = tr!(
         "Kubernetes {}, bundle {} ({}), appliance {}, {}",
         node.kubernetes,
         node.bundle,
@@ -88,9 +101,11 @@ fn versions(node: &State, report: &Report) {
 
 fn warnings(node: &State, report: &Report) {
     let demonstration =
-        "This is a demonstration: some components are stand-ins, not the real programs.";
-    let simple = "Profile simple has no TLS: anyone who reaches this machine over the network has \
-                  full control of the cluster.";
+        &tr!("This is a demonstration: some components are stand-ins, not the real programs.");
+    let simple = &tr!(
+        "Profile simple has no TLS: anyone who reaches this machine over the network has \
+                  full control of the cluster."
+    );
     for (is_so, warning) in [
         (node.demonstration, demonstration),
         (report.certificates.is_empty(), simple),
@@ -104,60 +119,85 @@ fn warnings(node: &State, report: &Report) {
 /// One line for each part of the node and of the cluster.
 fn parts(report: &Report) {
     let part = |name: &str, text: String| {
-        say_wrapped(&text, &format!("{name:<COLUMN$}"), COLUMN);
+        let name = translated(name);
+        let gap = COLUMN.saturating_sub(display_width(&name));
+        say_wrapped(&text, &format!("{name}{}", " ".repeat(gap)), COLUMN);
     };
-    let services = count(&report.services, service_is_fine, "run");
-    let images = count(&report.images, image_is_fine, "images loaded");
-    part("services", format!("{services}; {images}"));
+    let (run, services) = count(&report.services, service_is_fine);
+    let (loaded, images) = count(&report.images, image_is_fine);
+    part(
+        message!("services"),
+        tr!(
+            "{run} of {services} run; {loaded} of {images} images loaded",
+            run,
+            services,
+            loaded,
+            images
+        ),
+    );
     if !report.certificates.is_empty() {
         let ends = report.certificates.iter().map(|one| one.not_after.as_str());
         let first = ends.filter(|end| !end.is_empty()).min();
         let first = first.map_or(String::new(), |end| {
-            format!("; the first expires {}", told(end))
+            tr!("; the first expires {}", told(end))
         });
-        let valid = count(&report.certificates, certificate_is_fine, "valid");
-        part("certificates", format!("{valid}{first}"));
+        let (valid, all) = count(&report.certificates, certificate_is_fine);
+        part(
+            message!("certificates"),
+            tr!("{valid} of {all} valid{first}", valid, all, first),
+        );
     }
     let percent = |one: &StorageReport| one.used.saturating_mul(100) / one.size.max(1);
     if let Some(one) = report.storage.iter().max_by_key(|one| percent(one)) {
         let used = percent(one);
         part(
-            "storage",
-            format!(
+            message!("storage"),
+            tr!(
                 "{used} % of {} used, the fullest of {}",
                 one.name,
-                report.storage.len()
+                report.storage.len(),
+                used
             ),
         );
     }
     if !report.peers.is_empty() {
+        let (up, all) = count(&report.peers, is_peer_fine);
         part(
-            "network",
-            count(&report.peers, is_peer_fine, "BGP sessions"),
+            message!("network"),
+            tr!("{up} of {all} BGP sessions", up, all),
         );
     }
     let nodes = report.nodes.as_ref().map(|all| match &all.unknown {
-        Some(_) => "not known".to_owned(),
-        None => count(&all.nodes, |node| node.ready, READY),
+        Some(_) => tr!("not known"),
+        None => {
+            let (ready, all) = count(&all.nodes, |node| node.ready);
+            tr!("{ready} of {all} Ready", ready, all)
+        }
     });
     let masters = report.masters.as_ref();
-    let masters = masters.map(|all| count(&all.masters, is_master_fine, "masters healthy"));
+    let masters = masters.map(|all| {
+        let (healthy, all) = count(&all.masters, is_master_fine);
+        tr!("{healthy} of {all} masters healthy", healthy, all)
+    });
     let both: Vec<String> = nodes.into_iter().chain(masters).collect();
     if !both.is_empty() {
-        part("nodes", both.join("; "));
+        part(message!("nodes"), both.join("; "));
     }
     if !report.addons.is_empty() {
-        part("add-ons", count(&report.addons, addon_is_fine, "available"));
+        let (available, all) = count(&report.addons, addon_is_fine);
+        part(
+            message!("add-ons"),
+            tr!("{available} of {all} available", available, all),
+        );
     }
     if let Some(last) = &report.backup {
-        part("last backup", backup::last(last));
+        part(message!("last backup"), backup::last(last));
     }
 }
 
-/// How many are as they should be: `3 of 4 run`.
-fn count<T>(all: &[T], is_fine: impl Fn(&T) -> bool, what: &str) -> String {
-    let fine = all.iter().filter(|one| is_fine(one)).count();
-    format!("{fine} of {} {what}", all.len())
+/// How many are as they should be, and how many there are.
+fn count<T>(all: &[T], is_fine: impl Fn(&T) -> bool) -> (usize, usize) {
+    (all.iter().filter(|one| is_fine(one)).count(), all.len())
 }
 
 fn service_is_fine(one: &ServiceReport) -> bool {
@@ -203,7 +243,10 @@ fn tables(report: &Report, is_shown: impl Fn(bool) -> bool) {
         if let Some(why) = &all.unknown {
             say!();
             say_wrapped(
-                &format!("The API server does not say which nodes are Ready: {why}"),
+                &tr!(
+                    "The API server does not say which nodes are Ready: {why}",
+                    why
+                ),
                 "",
                 4,
             );
@@ -244,21 +287,31 @@ pub fn progress(progress: &Progress) {
     let to = progress.to.words();
     let rest = progress.nodes_at(&[Stage::Late, Stage::Granted, Stage::Begun]);
     let standing = match progress.standing {
-        Standing::Done => "every node has it",
-        Standing::Running => "under way",
-        Standing::Paused => "paused; to go on: `appliance upgrade --cluster`",
-        Standing::Aborted => "aborted",
+        Standing::Done => tr!("every node has it"),
+        Standing::Running => tr!("under way"),
+        Standing::Paused => tr!("paused; to go on: `appliance upgrade --cluster`"),
+        Standing::Aborted => tr!("aborted"),
     };
-    say!("Upgrade of the cluster to {to}: {standing}");
+    say!(
+        "{}",
+        tr!("Upgrade of the cluster to {to}: {standing}", to, standing)
+    );
     if !rest.is_empty() {
-        say!("  not done: {}", rest.join(", "));
+        say!("{}", tr!("  not done: {}", rest.join(", ")));
     }
     for name in progress.nodes_at(&[Stage::Failed]) {
         let said = progress
             .nodes
             .get(name)
             .and_then(|node| node.said.as_deref());
-        say!("  failed: {name}: {}", escaped(said.unwrap_or_default()));
+        say!(
+            "{}",
+            tr!(
+                "  failed: {name}: {}",
+                escaped(said.unwrap_or_default()),
+                name
+            )
+        );
     }
 }
 
@@ -273,26 +326,30 @@ fn end(node: &State, report: &Report) {
 
 /// What to do about a node or a cluster that is not healthy.
 fn next_step(node: &State, report: &Report) -> Option<String> {
-    const WATCH: &str = "watch it: `appliance status --watch`";
+    const WATCH: &str = message!("watch it: `appliance status --watch`");
     if report.verdict.node.condition != Condition::Healthy {
-        return Some(format!(
-            "Do what the rows above say; why: `appliance doctor`; then {WATCH}"
+        return Some(tr!(
+            "Do what the rows above say; why: `appliance doctor`; then {WATCH}",
+            WATCH = translated(WATCH)
         ));
     }
     let cluster = report.verdict.cluster.as_ref()?;
     let lacks_nodes = cluster
         .lacks
         .iter()
-        .any(|lack| lack.kind == Kind::Cluster && lack.name == "no node");
+        .any(|lack| lack.kind == Kind::Cluster && lack.name == NO_NODE);
     match cluster.condition {
         Condition::Healthy => None,
-        _ if lacks_nodes && node.role != "single" => Some(
-            "Let a worker join: `appliance help join`; or let pods come again: `kubectl uncordon NAME`".to_owned(),
-        ),
-        Condition::NotYet => Some(format!("It goes on by itself; {WATCH}")),
-        Condition::Degraded => Some(
-            "Do what the rows above say; on a master, `appliance check` looks further".to_owned(),
-        ),
+        _ if lacks_nodes && node.role != "single" => Some(tr!(
+            "Let a worker join: `appliance help join`; or let pods come again: `kubectl uncordon NAME`"
+        )),
+        Condition::NotYet => Some(tr!(
+            "It goes on by itself; {WATCH}",
+            WATCH = translated(WATCH)
+        )),
+        Condition::Degraded => Some(tr!(
+            "Do what the rows above say; on a master, `appliance check` looks further"
+        )),
     }
 }
 
@@ -309,8 +366,8 @@ fn say_wrapped(text: &str, first: &str, indent: usize) {
     }
 }
 
-fn ok_or(problem: Option<&String>) -> &str {
-    problem.map_or("ok", String::as_str)
+fn ok_or(problem: Option<&String>) -> String {
+    problem.cloned().unwrap_or_else(|| tr!("ok"))
 }
 
 fn services(all: Vec<&ServiceReport>) -> Table {
@@ -322,7 +379,7 @@ fn services(all: Vec<&ServiceReport>) -> Table {
                 let found = ok_or(service.problem.as_ref());
                 format!("{endpoint}: {found}")
             }
-            _ => ok_or(service.problem.as_ref()).to_owned(),
+            _ => ok_or(service.problem.as_ref()),
         };
         let state = running.map_or(&*service.state, |running| running.trim_end_matches(')'));
         table.add_row([&service.name, state, &health]);
@@ -337,7 +394,10 @@ fn journals(report: &Report) {
         .iter()
         .filter(|service| !service.journal.is_empty())
     {
-        say!("\nThe last lines of `journalctl -u {}`:", service.name);
+        say!(
+            "{}",
+            tr!("\nThe last lines of `journalctl -u {}`:", service.name)
+        );
         for line in &service.journal {
             say!("    {}", escaped(line));
         }
@@ -355,7 +415,7 @@ fn storage(report: &Report, is_shown: &impl Fn(bool) -> bool) -> Table {
             one.name.as_str(),
             &mebibytes(one.used),
             &mebibytes(one.size),
-            ok_or(one.problem.as_ref()),
+            &ok_or(one.problem.as_ref()),
         ]);
     }
     table
@@ -364,8 +424,8 @@ fn storage(report: &Report, is_shown: &impl Fn(bool) -> bool) -> Table {
 fn images(all: Vec<&ImageReport>) -> Table {
     let mut table = table(&["IMAGE", "STATE"]);
     for image in all {
-        let state = image.problem.as_deref().unwrap_or("loaded");
-        table.add_row([image.reference.as_str(), state]);
+        let state = image.problem.clone().unwrap_or_else(|| tr!("loaded"));
+        table.add_row([&image.reference, &state]);
     }
     table
 }
@@ -376,7 +436,7 @@ fn certificates(all: Vec<&CertificateReport>) -> Table {
         table.add_row([
             &certificate.name,
             &told(&certificate.not_after),
-            ok_or(certificate.problem.as_ref()),
+            &ok_or(certificate.problem.as_ref()),
         ]);
     }
     table
@@ -405,8 +465,8 @@ fn masters(all: Vec<&MasterReport>) -> Table {
         table.add_row([
             master.name.as_str(),
             &master.address.to_string(),
-            &master.etcd,
-            &master.api_server,
+            &translated(&master.etcd),
+            &translated(&master.api_server),
             problem,
         ]);
     }
@@ -432,7 +492,7 @@ fn addons(all: Vec<&AddonReport>) -> Table {
     let mut table = table(&["ADD-ON OR WORKLOAD", "STATE", "PROBLEM"]);
     for addon in all {
         let problem = addon.problem.as_deref().unwrap_or("-");
-        table.add_row([addon.name.as_str(), &addon.state, problem]);
+        table.add_row([addon.name.as_str(), &translated(&addon.state), problem]);
     }
     table
 }

@@ -19,9 +19,9 @@ pub struct Table {
 
 impl Table {
     /// An empty table for lines of at most `width` characters.
-    pub fn new(headings: &[&str], width: usize) -> Table {
+    pub fn new(headings: impl IntoIterator<Item = String>, width: usize) -> Table {
         Table {
-            headings: headings.iter().map(|&heading| heading.to_owned()).collect(),
+            headings: headings.into_iter().collect(),
             rows: Vec::new(),
             width,
         }
@@ -231,6 +231,7 @@ mod tests {
     const SENTENCE: &str = "it does not answer, and nobody knows why it does not do so any more";
 
     fn lines(headings: &[&str], rows: &[&[&str]]) -> Vec<String> {
+        let headings = headings.iter().map(|&heading| heading.to_owned());
         let mut table = Table::new(headings, 80);
         rows.iter().for_each(|row| table.add_row(row.iter()));
         let lines = table.lines();
@@ -298,7 +299,7 @@ mod tests {
     fn a_word_that_is_wider_than_the_terminal_stays_whole() {
         let word = "x".repeat(200);
         for rows in [vec![["a", &word]], vec![["a", &word], ["b", "c"]]] {
-            let mut table = Table::new(&["NAME", "VALUE"], 80);
+            let mut table = Table::new(["NAME", "VALUE"].map(str::to_owned), 80);
             rows.iter().for_each(|row| table.add_row(row.iter()));
             let lines = table.lines();
             assert!(lines.iter().any(|line| line.contains(&word)), "{lines:#?}");

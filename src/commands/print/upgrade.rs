@@ -1,6 +1,7 @@
 //! Upgrades, for people.
 
 use indicatif::HumanBytes;
+use tr::tr;
 
 use super::plan::change;
 use super::report::{progress, summary};
@@ -13,21 +14,36 @@ use crate::sys::out::say;
 pub fn planned(upgrade: &Upgraded) {
     let (from, to) = (upgrade.from.words(), upgrade.to.words());
     if !upgrade.changed {
-        say!("nothing to change: {} has {to} already", upgrade.to.node);
+        say!(
+            "{}",
+            tr!(
+                "nothing to change: {} has {to} already",
+                upgrade.to.node,
+                to
+            )
+        );
         return;
     }
     say!(
-        "Upgrade of {}:\n  from {from}\n  to   {to}",
-        upgrade.from.node
+        "{}",
+        tr!(
+            "Upgrade of {}:\n  from {from}\n  to   {to}",
+            upgrade.from.node,
+            from,
+            to
+        )
     );
     for changed in &upgrade.outlook.components {
         let before = changed.from.as_deref().unwrap_or("new");
         match before == changed.to {
-            true => say!("  {}: {before}, another build", changed.name),
+            true => say!(
+                "{}",
+                tr!("  {}: {before}, another build", changed.name, before)
+            ),
             false => say!("  {}: {before} -> {}", changed.name, changed.to),
         }
     }
-    say!("These steps:");
+    say!("{}", tr!("These steps:"));
     for step in &upgrade.steps {
         say!("  {step}");
     }
@@ -36,7 +52,10 @@ pub fn planned(upgrade: &Upgraded) {
 
 fn meaning(restarts: &[String], notes: &[String]) {
     if !restarts.is_empty() {
-        say!("What restarts, in this order: {}", restarts.join(", "));
+        say!(
+            "{}",
+            tr!("What restarts, in this order: {}", restarts.join(", "))
+        );
     }
     for note in notes {
         say!("{note}.");
@@ -48,7 +67,7 @@ pub fn done(upgrade: &Upgraded) {
     if let Some(report) = &upgrade.status {
         summary(report);
     }
-    say!("The upgrade to {} is done.", upgrade.to.words());
+    say!("{}", tr!("The upgrade to {} is done.", upgrade.to.words()));
     if let Some(cluster) = &upgrade.cluster {
         progress(cluster);
     }
@@ -58,8 +77,11 @@ pub fn done(upgrade: &Upgraded) {
 pub fn settings(applied: &Applied) {
     if !applied.changed {
         say!(
-            "nothing to change: {} has these settings already",
-            applied.node
+            "{}",
+            tr!(
+                "nothing to change: {} has these settings already",
+                applied.node
+            )
         );
         return;
     }
@@ -70,7 +92,7 @@ pub fn settings(applied: &Applied) {
     {
         change(file);
     }
-    say!("New settings for {}. These steps:", applied.node);
+    say!("{}", tr!("New settings for {}. These steps:", applied.node));
     for step in &applied.steps {
         say!("  {step}");
     }
@@ -82,9 +104,15 @@ pub fn applied(applied: &Applied) {
     if let Some(report) = &applied.status {
         summary(report);
     }
-    say!("{} has the new settings.", applied.node);
+    say!("{}", tr!("{} has the new settings.", applied.node));
     if let Some(former) = &applied.former {
-        say!("The former ones are in {former}; to go back to them: `appliance rollback`");
+        say!(
+            "{}",
+            tr!(
+                "The former ones are in {former}; to go back to them: `appliance rollback`",
+                former
+            )
+        );
     }
 }
 
@@ -92,18 +120,28 @@ pub fn applied(applied: &Applied) {
 pub fn back(rollback: &RolledBack) {
     let node = &rollback.to.node;
     say!(
-        "Rollback of {}:\n  {node} gets back {}",
-        rollback.undoes,
-        rollback.former
+        "{}",
+        tr!(
+            "Rollback of {}:\n  {node} gets back {}",
+            rollback.undoes,
+            rollback.former,
+            node
+        )
     );
-    say!("These steps:");
+    say!("{}", tr!("These steps:"));
     for step in &rollback.steps {
         say!("  {step}");
     }
     for path in &rollback.stays {
-        say!("This stays, because someone changed it afterwards: {path}");
+        say!(
+            "{}",
+            tr!(
+                "This stays, because someone changed it afterwards: {path}",
+                path
+            )
+        );
     }
-    say!("Keys and certificates stay as they are.");
+    say!("{}", tr!("Keys and certificates stay as they are."));
 }
 
 /// How the node is after a rollback.
@@ -111,24 +149,31 @@ pub fn went_back(rollback: &RolledBack) {
     if let Some(report) = &rollback.status {
         summary(report);
     }
-    say!("The node went back to {}.", rollback.former);
+    say!("{}", tr!("The node went back to {}.", rollback.former));
 }
 
 /// The bundles and images that go.
 pub fn pruned(pruned: &Pruned) {
     if !pruned.changed {
-        say!("nothing to remove: the bundle in use and the one before it are kept");
+        say!(
+            "{}",
+            tr!("nothing to remove: the bundle in use and the one before it are kept")
+        );
         return;
     }
     for old in &pruned.bundles {
         let name = old.bundle.as_deref().unwrap_or("unknown");
         say!(
-            "remove bundle {name} ({}), {}",
-            short(&old.digest),
-            HumanBytes(old.bytes)
+            "{}",
+            tr!(
+                "remove bundle {name} ({}), {}",
+                short(&old.digest),
+                HumanBytes(old.bytes),
+                name
+            )
         );
     }
     for image in &pruned.images {
-        say!("remove image {image}");
+        say!("{}", tr!("remove image {image}", image));
     }
 }

@@ -1,5 +1,7 @@
 //! A node that is compared with what was installed, for people.
 
+use tr::tr;
+
 use super::{print_table, table};
 use crate::sys::out::say;
 use crate::verify::Report;
@@ -12,7 +14,12 @@ pub fn report(report: &Report) {
             rows.add_row([one.kind.words(), &one.name, &one.problem]);
         }
         print_table(&rows);
-        say!("\nTo see what an installation would change: appliance plan\nTo make it as it was:");
+        say!(
+            "{}",
+            tr!(
+                "\nTo see what an installation would change: appliance plan\nTo make it as it was:"
+            )
+        );
         report.fixes().iter().for_each(|fix| say!("    {fix}"));
     }
     if !report.drop_ins.is_empty() {
@@ -23,11 +30,17 @@ pub fn report(report: &Report) {
         print_table(&rows);
     }
     match report.as_installed {
-        true => say!("\nall {} things are as they were installed", report.checked),
+        true => say!(
+            "{}",
+            tr!("\nall {} things are as they were installed", report.checked)
+        ),
         false => say!(
-            "\n{} of {} things differ from what was installed",
-            report.differences.len(),
-            report.checked
+            "{}",
+            tr!(
+                "\n{} of {} things differ from what was installed",
+                report.differences.len(),
+                report.checked
+            )
         ),
     }
 }

@@ -1,6 +1,7 @@
 //! The certificates of the node.
 
 use ::time::Duration;
+use tr::tr;
 
 use super::super::facts::{Certificate, Facts, Held};
 use super::super::{Fault, Seen, seen};
@@ -61,7 +62,7 @@ fn each<'a>(
 fn authority_expired(facts: &Facts) -> Option<Seen> {
     each(facts, |one| match one.found {
         Held::Valid { not_after, .. } if one.name == AUTHORITY && facts.now > not_after => {
-            Some(format!("{} ended on {}", one.path, not_after.date()))
+            Some(tr!("{} ended on {}", one.path, not_after.date()))
         }
         _ => None,
     })
@@ -70,7 +71,7 @@ fn authority_expired(facts: &Facts) -> Option<Seen> {
 fn expired(facts: &Facts) -> Option<Seen> {
     each(facts, |one| match one.found {
         Held::Valid { not_after, .. } if one.name != AUTHORITY && facts.now > not_after => {
-            Some(format!("{} ended on {}", one.path, not_after.date()))
+            Some(tr!("{} ended on {}", one.path, not_after.date()))
         }
         _ => None,
     })
@@ -78,7 +79,7 @@ fn expired(facts: &Facts) -> Option<Seen> {
 
 fn not_yet(facts: &Facts) -> Option<Seen> {
     each(facts, |one| match one.found {
-        Held::Valid { not_before, .. } if facts.now < not_before => Some(format!(
+        Held::Valid { not_before, .. } if facts.now < not_before => Some(tr!(
             "{} begins on {}, and the clock says {}",
             one.path,
             not_before.date(),
@@ -90,7 +91,7 @@ fn not_yet(facts: &Facts) -> Option<Seen> {
 
 fn foreign(facts: &Facts) -> Option<Seen> {
     each(facts, |one| match one.found {
-        Held::Valid { signed: false, .. } => Some(format!("{} has another authority", one.path)),
+        Held::Valid { signed: false, .. } => Some(tr!("{} has another authority", one.path)),
         _ => None,
     })
 }
@@ -107,7 +108,7 @@ fn unreadable(facts: &Facts) -> Option<Seen> {
 
 fn missing(facts: &Facts) -> Option<Seen> {
     each(facts, |one| {
-        (one.found == Held::Missing).then(|| format!("{} is not there", one.path))
+        (one.found == Held::Missing).then(|| tr!("{} is not there", one.path))
     })
 }
 
@@ -123,7 +124,7 @@ fn soon(facts: &Facts) -> Option<Seen> {
         Held::Valid { not_after, .. }
             if facts.now <= not_after && not_after - facts.now < Duration::days(7) =>
         {
-            Some(format!("{} ends on {}", one.path, not_after.date()))
+            Some(tr!("{} ends on {}", one.path, not_after.date()))
         }
         _ => None,
     })

@@ -1,5 +1,7 @@
 //! The object of this node in the cluster.
 
+use tr::tr;
+
 use super::super::facts::{Facts, NodeObject};
 use super::super::{Fault, Seen, seen};
 use super::cause;
@@ -29,7 +31,7 @@ fn conditions(facts: &Facts) -> &[(String, String)] {
 
 fn missing(facts: &Facts) -> Option<Seen> {
     let name = &facts.node.as_ref()?.name;
-    let what = format!("the cluster has no node {name}");
+    let what = tr!("the cluster has no node {name}", name);
     (facts.object == Some(NodeObject::Missing)).then(|| Seen::of(what))
 }
 
@@ -60,5 +62,5 @@ fn cordoned(facts: &Facts) -> Option<Seen> {
         return None;
     };
     let name = &facts.node.as_ref()?.name;
-    Some(Seen::of(format!("{name} is cordoned")).mended_by(format!("kubectl uncordon {name}")))
+    Some(Seen::of(tr!("{name} is cordoned", name)).mended_by(format!("kubectl uncordon {name}")))
 }

@@ -1,5 +1,7 @@
 //! Docker, its settings, and the images of the node.
 
+use tr::tr;
+
 use super::super::facts::Facts;
 use super::super::{Fault, Seen, seen};
 use super::cause;
@@ -11,7 +13,7 @@ pub const FAULTS: &[Fault] = &[
         "Docker does not start with its settings.",
         "appliance preflight", settings).explains(&["docker-down"]),
     cause("docker-replaced", "what is in the place of docker",
-        "Docker is masked, a snap or another program in its place, or is gone.",
+        "Docker is masked, or it is gone, or a snap or another program is in its place.",
         "apt-get install docker.io", instead).explains(&["docker-down"]),
     cause("docker-hangs", "whether docker answers",
         "Docker accepts requests and answers none. Its storage or a container blocks it.",
@@ -43,7 +45,9 @@ fn settings(facts: &Facts) -> Option<Seen> {
 
 fn instead(facts: &Facts) -> Option<Seen> {
     let instead = &docker(facts)?.instead;
-    let masked = instead.iter().find(|(what, _)| what.ends_with("is masked"));
+    let masked = instead
+        .iter()
+        .find(|(_, next)| next.contains("systemctl unmask"));
     let found = seen(instead.iter().map(|(what, _)| what.clone()))?;
     Some(match masked {
         Some(_) => found
@@ -59,7 +63,7 @@ fn hangs(facts: &Facts) -> Option<Seen> {
     let unit = facts.units.get("docker");
     let runs = unit.is_none_or(|unit| unit.active == "active");
     let hangs = of_machine || (facts.docker_hangs && runs);
-    hangs.then(|| Seen::of("docker did not answer in time"))
+    hangs.then(|| Seen::of(tr!("docker did not answer in time")))
 }
 
 fn cgroup_driver(facts: &Facts) -> Option<Seen> {
@@ -67,16 +71,22 @@ fn cgroup_driver(facts: &Facts) -> Option<Seen> {
     let kubelet = says.kubelet_driver.as_ref()?;
     let differs = !says.cgroup_driver.is_empty() && *kubelet != says.cgroup_driver;
     let of_docker = &says.cgroup_driver;
-    differs.then(|| Seen::of(format!("docker uses {of_docker}, the kubelet {kubelet}")))
+    differs.then(|| {
+        Seen::of(tr!(
+            "docker uses {of_docker}, the kubelet {kubelet}",
+            of_docker,
+            kubelet
+        ))
+    })
 }
 
 fn images(facts: &Facts) -> Option<Seen> {
     let images = facts.images_missing.iter();
-    seen(images.map(|image| format!("{image} is not in docker")))
+    seen(images.map(|image| tr!("{image} is not in docker", image)))
 }
 
 fn storage_driver(facts: &Facts) -> Option<Seen> {
     let driver = &facts.docker.as_ref()?.storage_driver;
     let slow = ["devicemapper", "vfs", "aufs"].contains(&driver.as_str());
-    slow.then(|| Seen::of(format!("docker uses {driver}; overlay2 is better")))
+    slow.then(|| Seen::of(tr!("docker uses {driver}; overlay2 is better", driver)))
 }

@@ -1,5 +1,7 @@
 //! etcd on a master.
 
+use tr::tr;
+
 use super::super::facts::{Facts, Unit};
 use super::super::{Fault, Seen};
 use super::{cause, shortened};
@@ -26,7 +28,7 @@ pub const FAULTS: &[Fault] = &[
 fn alarm(facts: &Facts, name: &str) -> Option<Seen> {
     let alarms = &facts.etcd.as_ref()?.alarms;
     let has = alarms.iter().any(|alarm| alarm == name);
-    has.then(|| Seen::of(format!("etcd raised the alarm {name}")))
+    has.then(|| Seen::of(tr!("etcd raised the alarm {name}", name)))
 }
 
 /// The newest line of etcd's journal with one of these words.
@@ -37,7 +39,7 @@ fn line(facts: &Facts, words: &[&str]) -> Option<Seen> {
         let lower = line.to_lowercase();
         words.iter().any(|word| lower.contains(word))
     })?;
-    Some(Seen::of(format!("etcd says: {}", shortened(found))))
+    Some(Seen::of(tr!("etcd says: {}", shortened(found))))
 }
 
 fn no_space(facts: &Facts) -> Option<Seen> {
@@ -79,7 +81,7 @@ fn no_leader(facts: &Facts) -> Option<Seen> {
     let etcd = facts.etcd.as_ref();
     let without = etcd.is_some_and(|etcd| etcd.answers && etcd.has_leader == Some(false));
     match without {
-        true => Some(Seen::of("etcd answers, but has no leader")),
+        true => Some(Seen::of(tr!("etcd answers, but has no leader"))),
         false => line(
             facts,
             &[

@@ -1,5 +1,7 @@
 //! What the kernel lacks, and what it says.
 
+use tr::tr;
+
 use super::super::facts::Facts;
 use super::super::{Fault, Seen, seen};
 use super::{cause, shortened};
@@ -45,7 +47,7 @@ pub const FAULTS: &[Fault] = &[
 fn cgroups(facts: &Facts) -> Option<Seen> {
     let role = facts.node.as_ref()?.shape.role;
     let cgroups = facts.machine.as_ref()?.booted.as_ref()?.cgroups.as_ref()?;
-    let what = "/sys/fs/cgroup is cgroup v2";
+    let what = &tr!("/sys/fs/cgroup is cgroup v2");
     (role.is_worker() && cgroups.unified).then(|| Seen::of(what))
 }
 
@@ -66,7 +68,7 @@ fn newest(lines: &[String]) -> Option<Seen> {
     let last = lines.last()?;
     Some(Seen::of(match lines.len() {
         1 => shortened(last),
-        many => format!("{} ({many} such lines in a day)", shortened(last)),
+        many => tr!("{} ({many} such lines in a day)", shortened(last), many),
     }))
 }
 
@@ -97,7 +99,13 @@ fn conntrack(facts: &Facts) -> Option<Seen> {
         .and_then(|machine| machine.booted.as_ref());
     let table = booted.and_then(|booted| booted.conntrack);
     let now = table.filter(|(count, most)| count * 100 >= most * 98);
-    let now = now.map(|(count, most)| format!("{count} of {most} connections are in the table"));
+    let now = now.map(|(count, most)| {
+        tr!(
+            "{count} of {most} connections are in the table",
+            count,
+            most
+        )
+    });
     let found = seen(now).or_else(|| newest(&facts.kernel.conntrack))?;
     let doubled = table.map(|(_, most)| most.max(131_072) * 2);
     Some(match doubled {
@@ -108,7 +116,7 @@ fn conntrack(facts: &Facts) -> Option<Seen> {
 
 fn forwarding(facts: &Facts) -> Option<Seen> {
     let off = &facts.switched_off;
-    let found = seen(off.iter().map(|key| format!("{key} is 0")))?;
+    let found = seen(off.iter().map(|key| tr!("{key} is 0", key)))?;
     let set: Vec<String> = off.iter().map(|key| format!("{key}=1")).collect();
     Some(found.mended_by(format!("sysctl -w {}", set.join(" "))))
 }
@@ -121,5 +129,10 @@ fn swap(facts: &Facts) -> Option<Seen> {
         .booted
         .as_ref()
         .filter(|_| runs_pods)?;
-    seen(booted.swaps.iter().map(|swap| format!("{swap} is in use")))
+    seen(
+        booted
+            .swaps
+            .iter()
+            .map(|swap| tr!("{swap} is in use", swap)),
+    )
 }

@@ -1,5 +1,7 @@
 //! The table of known faults: one file for each family.
 
+use tr::tr;
+
 use super::facts::Facts;
 use super::{Fault, Level, Seen};
 
@@ -100,7 +102,7 @@ fn journal<'a>(facts: &'a Facts, words: &'a [&'a str]) -> impl Iterator<Item = S
     lines
         .chain(install)
         .filter(move |(name, line)| is_about(line) && is_first(name))
-        .map(|(name, line)| format!("{name} says: {}", shortened(line)))
+        .map(|(name, line)| tr!("{name} says: {}", shortened(line), name))
 }
 
 /// A line of a journal, cut to a length that fits.

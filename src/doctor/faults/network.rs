@@ -3,12 +3,15 @@
 use core::net::Ipv4Addr;
 use std::collections::BTreeMap;
 
+use tr::tr;
+
 use super::super::facts::{Answer, Facts, PathOf, Reached, Session, Tunnel};
 use super::super::{Fault, Seen, seen};
 use super::cause;
+use crate::language::translated;
 use crate::nodespec::ports::API_SERVER;
 use crate::paths;
-use crate::preflight::{Level, judge};
+use crate::preflight::{DROPS, Level, judge};
 
 /// The port of BGP.
 const BGP: u16 = 179;
@@ -91,7 +94,9 @@ fn masters(facts: &Facts) -> Option<Seen> {
     Some(match is_up {
         // Machines that refuse are up, and nothing has to be allowed.
         true => found.mended_by(
-            "ssh MASTER appliance doctor".replace("MASTER", &tried[0].address.to_string()),
+            "ssh MASTER appliance doctor"
+                .to_owned()
+                .replace("MASTER", &tried[0].address.to_string()),
         ),
         false => found.mended_by(allow(API_SERVER)).likely(),
     })
@@ -99,10 +104,10 @@ fn masters(facts: &Facts) -> Option<Seen> {
 
 fn told(one: &Reached) -> String {
     let what = match one.answer {
-        Answer::Open => "accepts connections",
-        Answer::Refused => "refuses connections",
-        Answer::Silent => "does not answer",
-        Answer::NoWay => "cannot be reached: there is no way to it",
+        Answer::Open => tr!("accepts connections"),
+        Answer::Refused => tr!("refuses connections"),
+        Answer::Silent => tr!("does not answer"),
+        Answer::NoWay => tr!("cannot be reached: there is no way to it"),
     };
     format!("{}:{} ({}) {what}", one.address, one.port, one.purpose)
 }
@@ -115,7 +120,7 @@ fn firewall(facts: &Facts) -> Option<Seen> {
     facts.node.as_ref()?;
     let judged = judge(facts.machine.as_ref()?, &[]);
     let found = judged.into_iter().find(|one| one.name == "firewall")?;
-    let drops = found.level == Level::Warn && found.seen.starts_with("rules of this machine drop");
+    let drops = found.level == Level::Warn && found.seen.starts_with(&translated(DROPS));
     drops.then(|| Seen::of(found.seen))
 }
 
@@ -139,8 +144,10 @@ fn silent(facts: &Facts) -> Option<Seen> {
     let dead = nodes
         .iter()
         .filter(|(_, all)| !all.iter().any(|one| is_answer(one)));
-    seen(dead.map(|(address, all)| format!("{address} answers at none of {} ports", all.len())))
-        .map(Seen::likely)
+    seen(
+        dead.map(|(address, all)| tr!("{address} answers at none of {} ports", all.len(), address)),
+    )
+    .map(Seen::likely)
 }
 
 fn refused(facts: &Facts) -> Option<Seen> {
@@ -196,9 +203,10 @@ fn tunnel(facts: &Facts) -> Option<Seen> {
     };
     let dead = dead.into_iter().filter(|tunnel| !of_live(tunnel.gateway));
     let found = seen(dead.map(|tunnel| {
-        format!(
+        tr!(
             "nothing answers in {} behind {}, although BGP is established",
-            tunnel.range, tunnel.gateway
+            tunnel.range,
+            tunnel.gateway
         )
     }))?;
     let command = format!("openstack security group rule create --protocol 4 {GROUP}");
@@ -214,9 +222,11 @@ fn path_mtu(facts: &Facts) -> Option<Seen> {
         .collect();
     let (_, least) = narrow.iter().min_by_key(|(_, passes)| *passes)?;
     let found = seen(narrow.iter().map(|(path, passes)| {
-        format!(
+        tr!(
             "packets of {} bytes do not reach {}, packets of {passes} bytes do",
-            path.mtu, path.address
+            path.mtu,
+            path.address,
+            passes
         )
     }))?;
     Some(found.mended_by(format!(
@@ -233,9 +243,7 @@ fn pod_mtu(facts: &Facts) -> Option<Seen> {
     };
     let (pods, own) = (facts.pod_mtu?, facts.own_mtu?);
     (pods + header > own).then(|| {
-        Seen::of(format!(
-            "pods send packets of {pods} bytes, with {header} bytes for the tunnel, and the interface passes {own}"
-        ))
+        Seen::of(tr!("pods send packets of {pods} bytes, with {header} bytes for the tunnel, and the interface passes {own}", pods, header, own))
     })
 }
 
@@ -256,5 +264,5 @@ fn own_name(facts: &Facts) -> Option<Seen> {
         .filter(|_| facts.node.is_some() && facts.live)?;
     let name = &machine.booted.as_ref()?.hostname;
     (!name.is_empty() && !machine.system.knows_own_name)
-        .then(|| Seen::of(format!("{name} is not in /etc/hosts")))
+        .then(|| Seen::of(tr!("{name} is not in /etc/hosts", name)))
 }

@@ -1,5 +1,7 @@
 //! The node itself, and what runs of this program left behind.
 
+use tr::tr;
+
 use super::super::facts::{Boot, Facts};
 use super::super::{Fault, Seen, seen};
 use super::{FIRST_SERVICES, cause, shortened};
@@ -47,11 +49,14 @@ fn not_a_node(facts: &Facts) -> Option<Seen> {
     let is_node = facts.node.is_some() || facts.begun || facts.runs.active.is_some();
     let is_known = facts.runs.boot == Boot::Unknown && facts.runs.interrupted.is_none();
     let damaged = facts.damaged.iter().any(|(path, _)| path == paths::STATE);
-    (!is_node && is_known && !damaged).then(|| Seen::of("there is no record of an installation"))
+    (!is_node && is_known && !damaged)
+        .then(|| Seen::of(tr!("there is no record of an installation")))
 }
 
 fn copy(facts: &Facts) -> Option<Seen> {
-    let why = "this machine has neither the UUID nor the address of the machine on which the node was installed";
+    let why = &tr!(
+        "this machine has neither the UUID nor the address of the machine on which the node was installed"
+    );
     facts.runs.is_copy.then(|| Seen::of(why))
 }
 
@@ -76,7 +81,7 @@ fn reasons(facts: &Facts) -> String {
         .map(String::as_str)
         .collect();
     match told.is_empty() {
-        true => "its journal is empty".to_owned(),
+        true => tr!("its journal is empty"),
         false => told.join(" "),
     }
 }
@@ -89,9 +94,9 @@ fn failed(facts: &Facts) -> Option<Seen> {
     let half = facts.begun && facts.node.is_none() && facts.runs.active.is_none();
     match facts.runs.boot {
         Boot::Failed => Some(Seen::of(reasons(facts))),
-        Boot::Unknown if half => Some(Seen::of(
-            "files of a node are here, but no installation has completed",
-        )),
+        Boot::Unknown if half => Some(Seen::of(tr!(
+            "files of a node are here, but no installation has completed"
+        ))),
         Boot::Unknown | Boot::Refused => None,
     }
 }
@@ -113,7 +118,7 @@ fn damaged(facts: &Facts) -> Option<Seen> {
 fn bundle_lost(facts: &Facts) -> Option<Seen> {
     facts
         .bundle_lost
-        .then(|| Seen::of(format!("{} leads nowhere", paths::CURRENT)))
+        .then(|| Seen::of(tr!("{} leads nowhere", paths::CURRENT)))
 }
 
 fn address_lost(facts: &Facts) -> Option<Seen> {
@@ -121,13 +126,14 @@ fn address_lost(facts: &Facts) -> Option<Seen> {
     let here = facts.addresses.as_ref()?;
     let list: Vec<String> = here.iter().map(ToString::to_string).collect();
     (!here.contains(&recorded)).then(|| {
-        Seen::of(format!(
+        Seen::of(tr!(
             "the node was installed with the address {recorded}; this machine has {}",
             if list.is_empty() {
                 "none".to_owned()
             } else {
                 list.join(", ")
-            }
+            },
+            recorded
         ))
     })
 }
@@ -141,5 +147,5 @@ fn upgrade(facts: &Facts) -> Option<Seen> {
 fn waits(facts: &Facts) -> Option<Seen> {
     const LONG: i64 = 600;
     let (words, seconds) = facts.runs.active.as_ref()?;
-    (*seconds > LONG).then(|| Seen::of(format!("{words}, for {} minutes", seconds / 60)))
+    (*seconds > LONG).then(|| Seen::of(tr!("{words}, for {} minutes", seconds / 60, words)))
 }

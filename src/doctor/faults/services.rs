@@ -1,5 +1,7 @@
 //! Services that do not run: what is told if no deeper cause is known.
 
+use tr::tr;
+
 use super::super::facts::{Facts, Unit};
 use super::super::{Fault, Seen, seen};
 use super::{cause, shortened};
@@ -51,11 +53,11 @@ pub const FAULTS: &[Fault] = &[
 
 fn told(name: &str, unit: &Unit) -> String {
     let state = match &unit.unhealthy {
-        Some(why) => format!("{name} runs, but is not healthy: {}", shortened(why)),
-        None => format!("{name} is {} ({})", unit.active, unit.sub),
+        Some(why) => tr!("{name} runs, but is not healthy: {}", shortened(why), name),
+        None => tr!("{name} is {} ({})", unit.active, unit.sub, name),
     };
     match unit.lines.iter().rev().find(|line| !line.trim().is_empty()) {
-        Some(line) => format!("{state}; its last line: {}", shortened(line)),
+        Some(line) => tr!("{state}; its last line: {}", shortened(line), state),
         None => state,
     }
 }

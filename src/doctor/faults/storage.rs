@@ -1,5 +1,7 @@
 //! File systems that are full, or cannot be written to.
 
+use tr::tr;
+
 use super::super::facts::{Facts, FileSystem};
 use super::super::{Fault, Seen, seen};
 use super::{FIRST_SERVICES, cause, journal, mebibytes, quoted};
@@ -49,7 +51,7 @@ fn is_full(system: &FileSystem) -> bool {
 }
 
 fn told(system: &FileSystem) -> String {
-    format!(
+    tr!(
         "{} has {} MiB of {} MiB left",
         system.place,
         mebibytes(system.available),
@@ -68,7 +70,7 @@ fn full(facts: &Facts) -> Option<Seen> {
         .filter(|one| is_full(one))
         .any(|one| at(&one));
     Some(match of_bundles {
-        true => found.mended_by("appliance prune"),
+        true => found.mended_by("appliance prune".to_owned()),
         false => found,
     })
 }
@@ -85,7 +87,7 @@ fn inodes(facts: &Facts) -> Option<Seen> {
     const FEW: u64 = 100;
     let few = facts.file_systems.iter().filter_map(|one| {
         let files = one.files.filter(|files| *files < FEW)?;
-        Some(format!("{} takes {files} more files", one.place))
+        Some(tr!("{} takes {files} more files", one.place, files))
     });
     seen(few)
 }
@@ -101,7 +103,7 @@ fn remounted(facts: &Facts, is_bad: fn(&Place) -> bool, option: &str) -> Option<
 fn read_only(facts: &Facts) -> Option<Seen> {
     match remounted(facts, |place| place.read_only, "rw") {
         Some((place, command)) => {
-            let what = format!("{place} is mounted read-only");
+            let what = tr!("{place} is mounted read-only", place);
             Some(Seen::of(what).mended_by(command))
         }
         None => seen(journal(facts, &["read-only file system"]))
@@ -111,5 +113,5 @@ fn read_only(facts: &Facts) -> Option<Seen> {
 
 fn no_exec(facts: &Facts) -> Option<Seen> {
     let (place, command) = remounted(facts, |place| place.noexec, "exec")?;
-    Some(Seen::of(format!("{place} is mounted noexec")).mended_by(command))
+    Some(Seen::of(tr!("{place} is mounted noexec", place)).mended_by(command))
 }

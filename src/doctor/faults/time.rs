@@ -1,5 +1,7 @@
 //! The clock.
 
+use tr::tr;
+
 use super::super::facts::Facts;
 use super::super::{Fault, Seen, seen};
 use super::cause;
@@ -39,10 +41,11 @@ fn behind(facts: &Facts) -> Option<Seen> {
     let clock = facts.machine.as_ref()?.clock.as_ref()?;
     let (path, time) = clock.newest.as_ref()?;
     (*time - clock.now > ::time::Duration::days(1)).then(|| {
-        Seen::of(format!(
+        Seen::of(tr!(
             "the clock says {}, but {path} was written on {}",
             day(clock.now),
-            day(*time)
+            day(*time),
+            path
         ))
     })
 }
@@ -58,15 +61,23 @@ fn differs(facts: &Facts) -> Option<Seen> {
         .iter()
         .filter(|(_, seconds)| seconds.abs() > MOST);
     seen(apart.map(|(master, seconds)| {
-        let (amount, word) = (
-            seconds.abs(),
-            if *seconds > 0 { "before" } else { "behind" },
-        );
-        format!("the clock of the master {master} is {amount} s {word} the clock here")
+        let amount = seconds.abs();
+        match *seconds > 0 {
+            true => tr!(
+                "the clock of the master {master} is {amount} s ahead of the clock here",
+                master,
+                amount
+            ),
+            false => tr!(
+                "the clock of the master {master} is {amount} s behind the clock here",
+                master,
+                amount
+            ),
+        }
     }))
 }
 
 fn unsynchronized(facts: &Facts) -> Option<Seen> {
     (facts.synchronized == Some(false))
-        .then(|| Seen::of("`timedatectl` says that the clock is not synchronized"))
+        .then(|| Seen::of(tr!("`timedatectl` says that the clock is not synchronized")))
 }

@@ -1,5 +1,7 @@
 //! Units that someone changed, and ports that others took.
 
+use tr::tr;
+
 use super::super::facts::{Facts, UnitFile};
 use super::super::{Fault, Seen, seen};
 use super::{FIRST_SERVICES, cause, journal, quoted};
@@ -50,7 +52,7 @@ fn with<'a>(facts: &'a Facts, file: &'a UnitFile) -> impl Iterator<Item = &'a st
 
 fn masked(facts: &Facts) -> Option<Seen> {
     let units: Vec<&str> = with(facts, &UnitFile::Masked).collect();
-    let found = seen(units.iter().map(|unit| format!("{unit} is masked")))?;
+    let found = seen(units.iter().map(|unit| tr!("{unit} is masked", unit)))?;
     Some(found.mended_by(format!(
         "systemctl unmask {0} && systemctl start {0}",
         units.join(" ")
@@ -59,7 +61,7 @@ fn masked(facts: &Facts) -> Option<Seen> {
 
 fn missing(facts: &Facts) -> Option<Seen> {
     let missing = with(facts, &UnitFile::Missing);
-    seen(missing.map(|unit| format!("{} is not there", paths::unit(unit))))
+    seen(missing.map(|unit| tr!("{} is not there", paths::unit(unit))))
 }
 
 fn disabled(facts: &Facts) -> Option<Seen> {
@@ -68,7 +70,7 @@ fn disabled(facts: &Facts) -> Option<Seen> {
         .iter()
         .filter(|(_, unit)| unit.enabled == "disabled");
     let units: Vec<&str> = disabled.map(|(name, _)| name.as_str()).collect();
-    let found = seen(units.iter().map(|unit| format!("{unit} is disabled")))?;
+    let found = seen(units.iter().map(|unit| tr!("{unit} is disabled", unit)))?;
     Some(found.mended_by(format!("systemctl enable --now {}", units.join(" "))))
 }
 
@@ -95,8 +97,9 @@ fn port_taken(facts: &Facts) -> Option<Seen> {
 fn proxy(facts: &Facts) -> Option<Seen> {
     let system = &facts.machine.as_ref()?.system;
     let found = system.unit_proxies.iter();
-    let found =
-        seen(found.map(|(unit, path)| format!("{path} gives {unit} a proxy and no exception")))?;
+    let found = seen(
+        found.map(|(unit, path)| tr!("{path} gives {unit} a proxy and no exception", path, unit)),
+    )?;
     let (_, path) = system.unit_proxies.first()?;
     let path = quoted(path);
     Some(found.mended_by(format!("rm {path} && systemctl daemon-reload")))
@@ -104,9 +107,12 @@ fn proxy(facts: &Facts) -> Option<Seen> {
 
 fn changed(facts: &Facts) -> Option<Seen> {
     let told = |(unit, file): &(String, UnitFile)| match file {
-        UnitFile::Changed => Some(format!("{unit} is not as this program wrote it")),
-        UnitFile::DropIn(path) => Some(format!("{path} changes {unit}")),
-        UnitFile::Stale => Some(format!("systemd has not read {unit} since it was changed")),
+        UnitFile::Changed => Some(tr!("{unit} is not as this program wrote it", unit)),
+        UnitFile::DropIn(path) => Some(tr!("{path} changes {unit}", path, unit)),
+        UnitFile::Stale => Some(tr!(
+            "systemd has not read {unit} since it was changed",
+            unit
+        )),
         UnitFile::Masked | UnitFile::Missing => None,
     };
     let found = seen(facts.unit_files.iter().filter_map(told))?;
@@ -115,7 +121,7 @@ fn changed(facts: &Facts) -> Option<Seen> {
         .iter()
         .any(|(_, file)| *file == UnitFile::Stale);
     Some(match stale {
-        true => found.mended_by("systemctl daemon-reload"),
+        true => found.mended_by("systemctl daemon-reload".to_owned()),
         false => found,
     })
 }

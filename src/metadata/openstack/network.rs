@@ -5,9 +5,11 @@
 use std::net::IpAddr;
 
 use serde_json::Value;
+use tr::tr;
 
 use super::is_empty;
 use super::warnings::{Warnings, kind, shorten};
+use crate::language::translated;
 use crate::metadata::model::Interface;
 use crate::sys::host::ethernet_address;
 
@@ -16,7 +18,7 @@ use crate::sys::host::ethernet_address;
 /// format.
 pub(super) fn interfaces(data: &Value, warnings: &mut Warnings) -> Vec<Interface> {
     if !data.is_object() && !is_empty(data) {
-        warnings.add(format!("it is {}; expected an object", kind(data)));
+        warnings.add(tr!("it is {}; expected an object", translated(kind(data))));
     }
     let links = links(data, warnings);
     let (mut interfaces, mut others): (Vec<(String, Interface)>, Vec<String>) = Default::default();
@@ -33,9 +35,10 @@ pub(super) fn interfaces(data: &Value, warnings: &mut Warnings) -> Vec<Interface
         let Some((_, interface)) = interfaces.iter_mut().find(|(id, _)| *id == link) else {
             // Without any link, that was told already, or there is nothing to say.
             if !links.is_empty() && !others.contains(&link) {
-                warnings.add(format!(
+                warnings.add(tr!(
                     "`{place}.link` is \"{}\", but no link has this id",
-                    shorten(&link)
+                    shorten(&link),
+                    place
                 ));
             }
             continue;
@@ -62,10 +65,11 @@ fn links<'a>(data: &'a Value, warnings: &mut Warnings) -> Vec<Link<'a>> {
     for (index, link) in items(data, "links", "", warnings) {
         let place = format!("links[{index}]");
         match text(link, "id") {
-            None => warnings.add(format!("`{place}.id` is missing")),
-            Some(id) if links.iter().any(|(_, other, _)| *other == id) => warnings.add(format!(
+            None => warnings.add(tr!("`{place}.id` is missing", place)),
+            Some(id) if links.iter().any(|(_, other, _)| *other == id) => warnings.add(tr!(
                 "`{place}.id`: another link has the id \"{}\" too",
-                shorten(&id)
+                shorten(&id),
+                place
             )),
             Some(id) => links.push((place, id, link)),
         }
@@ -105,17 +109,22 @@ fn items<'a>(
 ) -> impl Iterator<Item = (usize, &'a Value)> + use<'a> {
     let list = &value[name];
     if !list.is_array() && !is_empty(list) {
-        warnings.add(format!(
+        warnings.add(tr!(
             "`{place}{name}` is {}; expected a list",
-            kind(list)
+            translated(kind(list)),
+            place,
+            name
         ));
     }
     let items = list.as_array().map_or(&[][..], Vec::as_slice);
     for (index, item) in items.iter().enumerate() {
         if !item.is_object() && !is_empty(item) {
-            warnings.add(format!(
+            warnings.add(tr!(
                 "`{place}{name}[{index}]` is {}; expected an object",
-                kind(item)
+                translated(kind(item)),
+                place,
+                name,
+                index
             ));
         }
     }
@@ -146,14 +155,16 @@ fn interface(
     let keys = ["ethernet_mac_address", "vlan_mac_address"];
     let said = |link: &Value| keys.iter().find_map(|key| Some((*key, text(link, key)?)));
     let Some((key, said)) = inherited(link, links, DEPTH, &said) else {
-        warnings.add(format!("`{place}.ethernet_mac_address` is missing"));
+        warnings.add(tr!("`{place}.ethernet_mac_address` is missing", place));
         return None;
     };
     let Some(mac) = ethernet_address(&said) else {
-        warnings.add(format!(
+        warnings.add(tr!(
             "`{place}.{key}` is \"{}\"; expected six pairs of hexadecimal digits, as in \
              fa:16:3e:00:00:01",
-            shorten(&said)
+            shorten(&said),
+            place,
+            key
         ));
         return None;
     };
@@ -174,7 +185,7 @@ fn interface(
 /// The MTU, if one is said. Whether the number can be used is decided where it is used.
 fn mtu(value: &Value, place: &str, warnings: &mut Warnings) -> Option<u32> {
     number_of_bytes(value).unwrap_or_else(|()| {
-        warnings.add(format!("`{place}.mtu` is not a number of bytes"));
+        warnings.add(tr!("`{place}.mtu` is not a number of bytes", place));
         None
     })
 }
@@ -221,10 +232,11 @@ fn static_address(network: &Value, place: &str, warnings: &mut Warnings) -> Opti
     match address {
         Ok(address) if IpAddr::is_ipv6(&address) == is_version_6 => Some(address),
         _ => {
-            warnings.add(format!(
+            warnings.add(tr!(
                 "`{place}.ip_address` is \"{}\"; expected an {} address",
                 shorten(&said),
-                if is_version_6 { "IPv6" } else { "IPv4" }
+                if is_version_6 { "IPv6" } else { "IPv4" },
+                place
             ));
             None
         }

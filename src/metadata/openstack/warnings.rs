@@ -1,5 +1,8 @@
 //! Collects what was passed over in one file.
 
+use tr::tr;
+
+use crate::language::message;
 use serde_json::Value;
 
 /// How many characters of the input a message repeats.
@@ -39,10 +42,10 @@ impl Warnings {
         let mut list: Vec<String> = self
             .told
             .iter()
-            .map(|why| format!("{place}: {why}; it is passed over"))
+            .map(|why| tr!("{place}: {why}; it is passed over", place, why))
             .collect();
         if self.more > 0 {
-            list.push(format!("{place}: {} more are passed over", self.more));
+            list.push(tr!("{place}: {} more are passed over", self.more, place));
         }
         list
     }
@@ -52,11 +55,11 @@ impl Warnings {
 pub(super) fn kind(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
-        Value::Bool(_) => "a truth value",
-        Value::Number(_) => "a number",
-        Value::String(_) => "text",
-        Value::Array(_) => "a list",
-        Value::Object(_) => "an object",
+        Value::Bool(_) => message!("a truth value"),
+        Value::Number(_) => message!("a number"),
+        Value::String(_) => message!("text"),
+        Value::Array(_) => message!("a list"),
+        Value::Object(_) => message!("an object"),
     }
 }
 

@@ -1,5 +1,7 @@
 //! The host name of this VM.
 
+use tr::tr;
+
 use crate::nodespec::network::as_node_name;
 use crate::nodespec::resolver::Resolver;
 use crate::nodespec::user_data;
@@ -24,7 +26,7 @@ impl Resolver<'_> {
 
     fn machine_name(&self) -> Sourced<String> {
         let own = self.inputs.host.hostname.clone();
-        let own = Sourced::new(own, Origin::Host("host name".to_owned()));
+        let own = Sourced::new(own, Origin::Host(tr!("host name")));
         if !matches!(as_node_name(&own).as_str(), "" | "localhost") {
             return own;
         }

@@ -1,5 +1,7 @@
 //! What the operator is told about this VM and the inventory.
 
+use tr::tr;
+
 use super::{Inventory, InventoryNode};
 use crate::nodespec::resolver::Resolver;
 
@@ -13,12 +15,8 @@ impl Resolver<'_> {
         let Some((node, name)) = node.and_then(|node| Some((node, node.name.as_ref()?))) else {
             return;
         };
-        self.warnings.push(format!(
-            "{} is {name:?}, but this VM, which has the address of this entry, is called {}; the entry \
-             counts (if it is of another VM, correct its address)",
-            inventory.origin(node, "name"),
-            self.own_names().join(", ")
-        ));
+        self.warnings.push(tr!("{} is {name}, but this VM, which has the address of this entry, is called {}; the entry \
+             counts (if it is of another VM, correct its address)", inventory.origin(node, "name"), self.own_names().join(", "), name = format_args!("{name:?}")));
     }
 
     /// Warns that this VM is not in the inventory, with the name that is almost its own. Rules for the
@@ -41,12 +39,13 @@ impl Resolver<'_> {
             .min_by_key(distance)
             .filter(|pair| distance(pair) == 1);
         let hint = alike.map_or(String::new(), |(listed, _)| {
-            format!(" (is `{listed}` meant?)")
+            tr!(" (is `{listed}` meant?)", listed)
         });
-        self.warnings.push(format!(
+        self.warnings.push(tr!(
             "{}: no entry matches this VM: {}{hint}",
             inventory.layer.origin("inventory"),
-            names.join(", ")
+            names.join(", "),
+            hint
         ));
     }
 }

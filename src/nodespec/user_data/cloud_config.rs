@@ -11,6 +11,7 @@ use flate2::read::MultiGzDecoder;
 use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
+use tr::tr;
 
 use super::SECTION;
 use super::parts::{Kind, Part, SIZE_LIMIT, is_gzip, kind_of_start, parts};
@@ -107,7 +108,7 @@ fn read(part: &Part, found: &mut Found) -> Result<()> {
             if (part.kind == Kind::CloudConfig || starts_with_header(&part.content))
                 && super::may_have_settings(&part.text()) =>
         {
-            bail!("byte {} is not UTF-8", error.valid_up_to() + 1)
+            bail!(tr!("byte {} is not UTF-8", error.valid_up_to() + 1))
         }
         Err(_) => return Ok(()),
     };
@@ -145,8 +146,11 @@ fn cloud_config(text: &str, merge_type: Option<&str>, found: &mut Found) -> Resu
     {
         ensure!(
             found.section.is_none() || !is_merged,
-            "a part before it has a section `{SECTION}:`, too, and this one says how to merge \
-             them; keep one section"
+            tr!(
+                "a part before it has a section `{SECTION}:`, too, and this one says how to merge \
+             them; keep one section",
+                SECTION
+            )
         );
         found.section = Some(settings);
     }
@@ -225,12 +229,18 @@ fn files(text: &str, is_merged: bool, found: &mut Found) -> Result<()> {
     };
     ensure!(
         found.file.is_none() || !is_merged,
-        "a part before it writes {CONFIG}, too, and this one says how to merge them; keep one"
+        tr!(
+            "a part before it writes {CONFIG}, too, and this one says how to merge them; keep one",
+            CONFIG
+        )
     );
     ensure!(
         file["append"] != true && file["source"].is_null(),
-        "`write_files` {CONFIG}: `append` and `source` are not supported; write the settings as \
-         `content`"
+        tr!(
+            "`write_files` {CONFIG}: `append` and `source` are not supported; write the settings as \
+         `content`",
+            CONFIG
+        )
     );
     let place = format!("`write_files` {CONFIG}");
     let content = content(file).with_context(|| place.clone())?;
@@ -265,7 +275,7 @@ fn content(file: &Value) -> Result<String> {
     let said = match &file["content"] {
         Value::Null => "",
         Value::String(content) => content,
-        _ => bail!("`content` is not text; put `|` after `content:`"),
+        _ => bail!(tr!("`content` is not text; put `|` after `content:`")),
     };
     let encoding = file["encoding"].as_str().unwrap_or_default();
     let encoding = encoding.trim().to_ascii_lowercase();
@@ -279,7 +289,7 @@ fn content(file: &Value) -> Result<String> {
         content.retain(|byte| !byte.is_ascii_whitespace());
         content = STANDARD
             .decode(&content)
-            .context("`content` is not base64")?;
+            .context(tr!("`content` is not base64"))?;
     }
     if is_gzip && !is_base64 {
         // YAML has bytes only as base64, with the tag `!!binary`.
@@ -291,10 +301,10 @@ fn content(file: &Value) -> Result<String> {
         MultiGzDecoder::new(content.as_slice())
             .take(SIZE_LIMIT)
             .read_to_end(&mut unpacked)
-            .context("`content` is not gzip")?;
+            .context(tr!("`content` is not gzip"))?;
         content = unpacked;
     }
-    String::from_utf8(content).context("`content` is not UTF-8")
+    String::from_utf8(content).context(tr!("`content` is not UTF-8"))
 }
 
 /// A document that cloud-init renders before it reads it. Without expressions it stays as it is.
@@ -309,8 +319,12 @@ fn template(text: &str, found: &mut Found) -> Result<()> {
     }
     ensure!(
         EXPRESSIONS.iter().all(|start| !rest.contains(start)),
-        "it is a Jinja template, which only cloud-init can render; put the `{SECTION}:` section \
-         into a MIME part of its own, without the line `{JINJA}`"
+        tr!(
+            "it is a Jinja template, which only cloud-init can render; put the `{SECTION}:` section \
+         into a MIME part of its own, without the line `{JINJA}`",
+            SECTION,
+            JINJA
+        )
     );
     match kind_of_start(rest.as_bytes()) {
         Some(Kind::CloudConfig) => cloud_config(rest, None, found),

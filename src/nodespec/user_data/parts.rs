@@ -11,6 +11,7 @@ use mail_parser::decoders::base64::base64_decode;
 use mail_parser::decoders::quoted_printable::quoted_printable_decode;
 use mail_parser::{Encoding, Message, MessageParser, MessagePart, MimeHeaders, PartType};
 use serde_json::Value;
+use tr::tr;
 
 use crate::nodespec::yaml::{Others, parse_others_yaml};
 
@@ -175,7 +176,7 @@ fn of_message(message: &Message<'_>, part: &MessagePart<'_>) -> Result<Part> {
     };
     let is_raw = part.encoding == Encoding::None;
     let mut part = Part {
-        name: format!("MIME part {}", name.escape_debug()),
+        name: tr!("MIME part {}", name.escape_debug()),
         declared: Some(declared.clone()),
         kind: Kind::Unknown,
         content: match &part.body {
@@ -295,7 +296,7 @@ fn of_archive(index: usize, item: &Value) -> Option<Part> {
         Some(value.as_str().unwrap_or_default().to_owned())
     };
     Some(Part {
-        name: format!("part {} of the archive", index + 1),
+        name: tr!("part {} of the archive", index + 1),
         declared,
         kind,
         content: content.as_bytes().to_vec(),
@@ -318,7 +319,7 @@ fn unpack(data: &[u8]) -> Result<Option<Vec<u8>>> {
     let (content, is_whole) = unpack_start(data);
     ensure!(
         content.len() as u64 <= SIZE_LIMIT,
-        "it unpacks to more than {SIZE_LIMIT} bytes"
+        tr!("it unpacks to more than {SIZE_LIMIT} bytes", SIZE_LIMIT)
     );
     Ok(is_whole.then_some(content))
 }

@@ -3,6 +3,7 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use tr::tr;
 
 use super::SECTION;
 use super::cloud_config::{BYTE_ORDER_MARK, begins_with_raw_mark, merging};
@@ -20,9 +21,11 @@ pub(super) fn why(data: &[u8]) -> Option<String> {
         parts.iter().find_map(of_part)
     });
     reason.map(|reason| {
-        format!(
+        tr!(
             "user-data mentions `{SECTION}` but is not read, because {reason}; make it with \
-             `appliance user-data`"
+             `appliance user-data`",
+            SECTION,
+            reason
         )
     })
 }
@@ -32,15 +35,16 @@ fn of_bytes(data: &[u8]) -> Option<String> {
     if is_gzip(data) {
         let (content, is_whole) = unpack_start(data);
         let is_ours = content.is_empty() || mentions(&String::from_utf8_lossy(&content));
-        return (!is_whole && is_ours)
-            .then(|| "it is a gzip file that is cut off or damaged".to_owned());
+        return (!is_whole && is_ours).then(|| tr!("it is a gzip file that is cut off or damaged"));
     }
     if let Some(text) = utf16(data) {
-        return mentions(&text).then(|| "it is UTF-16 and must be UTF-8".to_owned());
+        return mentions(&text).then(|| tr!("it is UTF-16 and must be UTF-8"));
     }
     let text = str::from_utf8(data).ok()?;
     if text.starts_with(BYTE_ORDER_MARK) && mentions(text) {
-        return Some("it begins with a byte order mark; save it as UTF-8 without one".to_owned());
+        return Some(tr!(
+            "it begins with a byte order mark; save it as UTF-8 without one"
+        ));
     }
     let is_mime = |text: &str| {
         text.to_ascii_lowercase()
@@ -48,11 +52,10 @@ fn of_bytes(data: &[u8]) -> Option<String> {
     };
     let is_whole = |found: &[Part]| matches!(found, [part] if part.name.is_empty());
     if is_mime(text.trim_start()) && mentions(text) && parts(data).is_ok_and(|p| is_whole(&p)) {
-        return Some(
+        return Some(tr!(
             "it is a MIME message without the header `MIME-Version: 1.0`, so cloud-init does not \
              take it apart"
-                .to_owned(),
-        );
+        ));
     }
     of_base64(text)
 }
@@ -80,9 +83,8 @@ fn of_base64(text: &str) -> Option<String> {
         true => unpack_start(&decoded).0,
         false => decoded,
     };
-    mentions(&String::from_utf8_lossy(&content)).then(|| {
-        "it is base64 text; give the file itself to `openstack`, which encodes it".to_owned()
-    })
+    mentions(&String::from_utf8_lossy(&content))
+        .then(|| tr!("it is base64 text; give the file itself to `openstack`, which encodes it"))
 }
 
 /// Whether a line begins like the section, or a file with settings is named.
@@ -100,7 +102,7 @@ fn of_part(part: &Part) -> Option<String> {
     if is_gzip(&part.content) {
         let unpacked = unpack_start(&part.content).0;
         return mentions(&String::from_utf8_lossy(&unpacked)).then(|| {
-            format!(
+            tr!(
                 "{}it is gzip, which cloud-init unpacks only if its type is application/gzip",
                 part.prefix()
             )
@@ -109,23 +111,22 @@ fn of_part(part: &Part) -> Option<String> {
     let reason = match part.kind {
         // A program may write such text on purpose.
         Kind::Program | Kind::Include => None,
-        Kind::CloudConfig if begins_with_raw_mark(part) && mentions(&text) => {
-            Some("it begins with a byte order mark; save it as UTF-8 without one".to_owned())
-        }
+        Kind::CloudConfig if begins_with_raw_mark(part) && mentions(&text) => Some(tr!(
+            "it begins with a byte order mark; save it as UTF-8 without one"
+        )),
         Kind::CloudConfig
             if mentions(&text) && merging(&text, part.merge_type.as_deref()).is_none() =>
         {
-            Some(
+            Some(tr!(
                 "its merge type does not say how to merge `dict`, so cloud-init loses it; remove the \
                  merge type"
-                    .to_owned(),
-            )
+            ))
         }
         Kind::CloudConfig => of_cloud_config(&text),
         _ if !mentions(&text) => None,
-        Kind::JsonPatch => Some("this program does not read `#cloud-config-jsonp`".to_owned()),
-        Kind::Archive => Some("it is an archive within another".to_owned()),
-        Kind::Template => Some("it is a template; remove its first line".to_owned()),
+        Kind::JsonPatch => Some(tr!("this program does not read `#cloud-config-jsonp`")),
+        Kind::Archive => Some(tr!("it is an archive within another")),
+        Kind::Template => Some(tr!("it is a template; remove its first line")),
         Kind::Unknown => Some(of_unknown(part, &text)),
     };
     reason.map(|reason| format!("{}{reason}", part.prefix()))
@@ -138,25 +139,25 @@ fn of_unknown(part: &Part, text: &str) -> String {
         .as_deref()
         .filter(|declared| *declared != "text/plain")
     {
-        return format!(
+        return tr!(
             "its type is {}, and cloud-init takes settings from text/cloud-config",
             declared.escape_debug()
         );
     }
     if part.declared.is_some() && part.name.contains("archive") {
-        return "its type is text/plain; remove the type".to_owned();
+        return tr!("its type is text/plain; remove the type");
     }
     let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
     let first = lines.next().unwrap_or_default();
     if first == "---" {
-        return format!("the line `---` is before `{HEADER}`; remove it");
+        return tr!("the line `---` is before `{HEADER}`; remove it", HEADER);
     }
     let word = first.to_ascii_lowercase().replace([' ', '_', '-'], "");
     let is_close = word.starts_with("#cloudconfig")
         || strsim::damerau_levenshtein(&word, "#cloudconfig") <= SUGGESTION_DISTANCE;
     match is_close {
-        true => format!("its first line is not spelled `{HEADER}`"),
-        false => format!("its first line is not `{HEADER}`"),
+        true => tr!("its first line is not spelled `{HEADER}`", HEADER),
+        false => tr!("its first line is not `{HEADER}`", HEADER),
     }
 }
 
@@ -165,22 +166,24 @@ fn of_unknown(part: &Part, text: &str) -> String {
 fn of_cloud_config(text: &str) -> Option<String> {
     let Others(config) = parse_others_yaml(text).ok()?;
     if config.is_array() && mentions(text) {
-        return Some("it is a list; a cloud-config has keys".to_owned());
+        return Some(tr!("it is a list; a cloud-config has keys"));
     }
     let keys = config.as_object()?;
     for (key, value) in keys {
         let word = key.to_lowercase();
         let is_close = strsim::damerau_levenshtein(&word, SECTION) <= SUGGESTION_DISTANCE;
         if is_close && value.is_object() {
-            return Some(format!(
+            return Some(tr!(
                 "its key `{}` is unknown; did you mean `{SECTION}`?",
-                key.escape_debug()
+                key.escape_debug(),
+                SECTION
             ));
         }
         if value[SECTION].is_object() {
-            return Some(format!(
+            return Some(tr!(
                 "its key `{SECTION}` is below `{}`; it must begin a line",
-                key.escape_debug()
+                key.escape_debug(),
+                SECTION
             ));
         }
     }

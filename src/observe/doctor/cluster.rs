@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use serde_json::Value;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc2822;
+use tr::tr;
 
 use super::{ANSWER, Place, Put, said};
 use crate::clients::own_node::OwnNode;
@@ -74,7 +75,8 @@ pub fn object<R: Runner>(place: &Place<R>) -> Result<Put> {
     let Some(node) = runs_pods else {
         return Ok(Box::new(|_| {}));
     };
-    let own = OwnNode::of(&place.root, &node.name)?.context("the kubelet has no kubeconfig yet")?;
+    let own =
+        OwnNode::of(&place.root, &node.name)?.context(tr!("the kubelet has no kubeconfig yet"))?;
     let object = own.object()?;
     let object = object.map_or(NodeObject::Missing, |object| found(&object));
     Ok(Box::new(|facts| facts.object = Some(object)))

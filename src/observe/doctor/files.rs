@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::Result;
+use tr::tr;
 
 use super::{Place, Put, said};
 use crate::components::{self, AUTHORITY};
@@ -60,8 +61,12 @@ fn key(root: &Root, name: &str) -> Result<Option<String>> {
     let path = paths::key(name);
     Ok(match root.mode(&path)? {
         Some(mode) if mode & 0o077 == 0 => None,
-        Some(mode) => Some(format!("{path} has mode {mode:04o}, so others may read it")),
-        None => Some(format!("{path} is not there")),
+        Some(mode) => Some(tr!(
+            "{path} has mode {mode}, so others may read it",
+            mode = format_args!("{mode:04o}"),
+            path
+        )),
+        None => Some(tr!("{path} is not there", path)),
     })
 }
 

@@ -8,8 +8,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use time::OffsetDateTime;
+use tr::tr;
 
 use crate::doctor::facts::{Facts, KernelLog, Node, Runs, Unread};
+use crate::language::message;
 use crate::nodespec::hidden;
 use crate::paths;
 use crate::sys::process::Runner;
@@ -54,23 +56,23 @@ pub fn read<R: Runner + Clone + Send + Sync + 'static>(root: &Root, runner: &R) 
         node: facts.node.clone(),
     };
     let parts: [(&'static str, bool, Read<R>); 13] = [
-        ("the machine", EVERYWHERE, node::machine),
-        ("certificates", EVERYWHERE, files::certificates),
-        ("the files of units", EVERYWHERE, files::units),
-        ("disks", EVERYWHERE, files::disks),
-        ("the kernel's log", LIVE, kernel::log),
+        (message!("the machine"), EVERYWHERE, node::machine),
+        (message!("certificates"), EVERYWHERE, files::certificates),
+        (message!("the files of units"), EVERYWHERE, files::units),
+        (message!("disks"), EVERYWHERE, files::disks),
+        (message!("the kernel's log"), LIVE, kernel::log),
         (
-            "the kernel's settings and addresses",
+            message!("the kernel's settings and addresses"),
             LIVE,
             kernel::settings,
         ),
-        ("the installation at boot", LIVE, node::boot),
-        ("units", LIVE, services::units),
-        ("docker", LIVE, services::docker),
-        ("etcd", LIVE, services::etcd),
-        ("clocks", LIVE, cluster::clocks),
-        ("the object of the node", LIVE, cluster::object),
-        ("the network", LIVE, network::all),
+        (message!("the installation at boot"), LIVE, node::boot),
+        (message!("units"), LIVE, services::units),
+        (message!("docker"), LIVE, services::docker),
+        (message!("etcd"), LIVE, services::etcd),
+        (message!("clocks"), LIVE, cluster::clocks),
+        (message!("the object of the node"), LIVE, cluster::object),
+        (message!("the network"), LIVE, network::all),
     ];
     let is_live = facts.live;
     let wanted = parts.into_iter().filter(|(_, live, _)| is_live || !live);
@@ -112,12 +114,9 @@ fn all<R: Clone + Send + 'static>(
         }
     }
     let late = waiting.into_iter();
-    facts.unread.extend(late.map(|name| {
-        unread(
-            name,
-            &format!("it did not end within {} s", limit.as_secs()),
-        )
-    }));
+    facts
+        .unread
+        .extend(late.map(|name| unread(name, &tr!("it did not end within {} s", limit.as_secs()))));
 }
 
 fn unread(what: &str, why: &str) -> Unread {

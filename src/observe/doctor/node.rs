@@ -3,6 +3,7 @@
 use core::net::Ipv4Addr;
 
 use anyhow::Result;
+use tr::tr;
 
 use super::{Place, Put, said, server};
 use crate::clients::{journal, systemd};
@@ -74,7 +75,7 @@ pub fn read(root: &Root, facts: &mut Facts) {
 /// What was read, or a note that the file is damaged.
 fn checked<T>(root: &Root, facts: &mut Facts, path: &str, read: Result<T>) -> Option<T> {
     let why = match &read {
-        Ok(_) if leads_nowhere(root, path) => "it is a link that leads nowhere".to_owned(),
+        Ok(_) if leads_nowhere(root, path) => tr!("it is a link that leads nowhere"),
         Ok(_) => return read.ok(),
         Err(error) => format!("{error:#}"),
     };

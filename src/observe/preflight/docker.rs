@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::Result;
+use tr::tr;
 
 use super::system::UNIT_DIRS;
 use super::{is_there, names, package_version, text};
@@ -10,6 +11,7 @@ use crate::bundle::manifest::Manifest;
 use crate::clients::docker::Docker as Client;
 use crate::clients::systemd;
 use crate::digest::Sha256;
+use crate::language::{message, translated};
 use crate::observe::records;
 use crate::observe::software::DOCKER_DAEMON;
 use crate::paths;
@@ -22,8 +24,10 @@ use crate::sys::root::Root;
 
 /// Packages of docker.
 const PACKAGES: &[&str] = &["docker.io", "docker-ce", "docker-engine", "moby-engine"];
-const INSTALL: &str = "`apt-get install docker.io` in the image, or build the appliance with docker's static \
-                       binaries";
+const INSTALL: &str = message!(
+    "`apt-get install docker.io` in the image, or build the appliance with docker's static \
+                       binaries"
+);
 
 /// Reads the files about docker. It is not asked.
 pub fn read(root: &Root, manifest: Option<&Manifest>, source: DockerSource) -> Docker {
@@ -51,7 +55,7 @@ pub fn settings(root: &Root, source: DockerSource, version: Option<&str>) -> Set
         Ok(file) => Settings::read(file.as_deref(), &words, version),
         Err(error) => {
             let mut settings = Settings::read(None, &words, version);
-            let command = format!("`ls -l {}` shows it", paths::DOCKER_SETTINGS);
+            let command = tr!("`ls -l {}` shows it", paths::DOCKER_SETTINGS);
             settings.problems.push((format!("{error:#}"), command));
             settings
         }
@@ -109,14 +113,14 @@ fn instead(root: &Root, source: DockerSource) -> Vec<(String, String)> {
     if is_there(root, "/snap/docker") || is_there(root, &paths::unit("snap.docker.dockerd.service"))
     {
         add(
-            "docker is a snap, which is confined and cannot read the node's files",
-            "`snap remove docker`, then `apt-get install docker.io`",
+            &tr!("docker is a snap, which is confined and cannot read the node's files"),
+            &tr!("`snap remove docker`, then `apt-get install docker.io`"),
         );
     }
     for unit in ["docker.service", "docker.socket"] {
         if is_masked(root, unit) {
             add(
-                &format!("{unit} is masked"),
+                &tr!("{unit} is masked", unit),
                 &format!("`systemctl unmask {unit}`"),
             );
         }
@@ -132,23 +136,25 @@ fn instead(root: &Root, source: DockerSource) -> Vec<(String, String)> {
         .unwrap_or_default();
     if start.contains("podman") || link.to_string_lossy().contains("podman") {
         add(
-            "/usr/bin/docker is podman under the name of docker",
+            &tr!("/usr/bin/docker is podman under the name of docker"),
             "`apt-get purge podman-docker && apt-get install docker.io`",
         );
     } else if rootless(root) {
         add(
-            "docker runs without root, for a user; the kubelet needs that of root",
-            INSTALL,
+            &tr!("docker runs without root, for a user; the kubelet needs that of root"),
+            &translated(INSTALL),
         );
     } else if is_there(root, "/usr/local/bin/docker") && !is_there(root, paths::DOCKER_OF_MACHINE) {
         add(
-            "docker is in /usr/local/bin, and not the package's in /usr/bin with docker.service",
-            INSTALL,
+            &tr!(
+                "docker is in /usr/local/bin, and not the package's in /usr/bin with docker.service"
+            ),
+            &translated(INSTALL),
         );
     } else if is_there(root, "/usr/bin/containerd") && !is_there(root, paths::DOCKER_OF_MACHINE) {
         add(
-            "containerd is here without docker; the kubelet needs docker",
-            INSTALL,
+            &tr!("containerd is here without docker; the kubelet needs docker"),
+            &translated(INSTALL),
         );
     }
     found

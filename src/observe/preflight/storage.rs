@@ -4,6 +4,7 @@ use std::path::Path;
 
 use anyhow::Result;
 use procfs::process::{MountInfo, MountInfos};
+use tr::tr;
 
 use super::Bundle;
 use crate::paths;
@@ -64,7 +65,11 @@ pub fn room(root: &Root, bundle: Bundle<'_>, data_root: &str) -> Result<Vec<Room
         files: on.files,
     };
     Ok(if bundles.device == docker.device {
-        let place = format!("the file system of {} and {data_root}", paths::BUNDLES);
+        let place = tr!(
+            "the file system of {} and {data_root}",
+            paths::BUNDLES,
+            data_root
+        );
         vec![room(&place, unpacked + images, &bundles)]
     } else {
         vec![

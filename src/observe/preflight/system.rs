@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 use time::OffsetDateTime;
+use tr::tr;
 
 use super::{is_there, names, others, package_version, text};
 use crate::bundle::elf;
@@ -62,9 +63,9 @@ fn foreign(root: &Root) -> Option<String> {
         183 => "arm64".to_owned(),
         40 => "arm".to_owned(),
         3 => "i386".to_owned(),
-        other => format!("another machine ({other})"),
+        other => tr!("another machine ({other})", other),
     };
-    Some(format!("{path} is a program for {name}"))
+    Some(tr!("{path} is a program for {name}", path, name))
 }
 
 /// The version of systemd: of its package, or of its library, whose name has it.
@@ -277,7 +278,7 @@ pub fn keeper(root: &Root) -> Option<String> {
     ];
     const TARGETS: &[&str] = &["sysinit.target.wants", "multi-user.target.wants"];
     if is_there(root, "/run/systemd/timesync/synchronized") {
-        return Some("the clock is synchronized".to_owned());
+        return Some(tr!("the clock is synchronized"));
     }
     let is_enabled = |service: &&&str| {
         let mut links = UNIT_DIRS.iter().flat_map(|dir| {
@@ -288,5 +289,5 @@ pub fn keeper(root: &Root) -> Option<String> {
         links.any(|link| is_there(root, &link))
     };
     let found = SERVICES.iter().find(is_enabled);
-    found.map(|service| format!("{service} is enabled"))
+    found.map(|service| tr!("{service} is enabled", service))
 }

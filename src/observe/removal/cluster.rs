@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use reqwest::Url;
+use tr::tr;
 
 use super::Records;
 use crate::clients::etcd::{Member, is_healthy, known_members, peer_url};
@@ -40,8 +41,9 @@ pub fn read(root: &Root, records: &Records, found: &mut Found) -> Result<()> {
         let was_told = records::run(root).is_ok_and(|run| run.is_some_and(|run| run.ends_node()));
         found.unreachable = (has_joined && !was_told).then(|| {
             let path = paths::KUBELET_KUBECONFIG;
-            format!(
-                "{path} is missing, so this machine cannot ask whether the cluster has its node"
+            tr!(
+                "{path} is missing, so this machine cannot ask whether the cluster has its node",
+                path
             )
         });
         return Ok(());
@@ -54,7 +56,10 @@ pub fn read(root: &Root, records: &Records, found: &mut Found) -> Result<()> {
         Ok(true) => found.joined = Some(node.node.clone()),
         Ok(false) => {}
         Err(error) => {
-            found.unreachable = Some(format!("no API server answers this node ({error:#})"));
+            found.unreachable = Some(tr!(
+                "no API server answers this node ({error})",
+                error = format_args!("{error:#}")
+            ));
         }
     }
     Ok(())

@@ -4,8 +4,10 @@ use core::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
 use serde_json::Value;
+use tr::tr;
 
 use super::shown;
+use crate::language::{message, translated};
 use crate::nodespec::network::overlap;
 use crate::paths;
 use crate::preflight::docker::daemon::{Running, major};
@@ -22,12 +24,16 @@ pub fn source(facts: &Facts) -> Finding {
         return Finding::fail(seen, command);
     }
     match facts.docker_source {
-        DockerSource::Machine => Finding::pass("that of this machine"),
-        DockerSource::Payload => Finding::pass("that of the bundle"),
+        DockerSource::Machine => Finding::pass(tr!("that of this machine")),
+        DockerSource::Payload => Finding::pass(tr!("that of the bundle")),
         DockerSource::Nowhere => Finding::fail(
-            "docker is neither on this machine (/usr/bin/docker and docker.service) nor in the bundle",
-            "install docker.io or docker-ce in the image (`apt-get install docker.io` on Debian and Ubuntu), \
-             or build the appliance with docker's static binaries",
+            tr!(
+                "docker is neither on this machine (/usr/bin/docker and docker.service) nor in the bundle"
+            ),
+            tr!(
+                "install docker.io or docker-ce in the image (`apt-get install docker.io` on Debian and Ubuntu), \
+             or build the appliance with docker's static binaries"
+            ),
         ),
     }
 }
@@ -40,8 +46,8 @@ pub fn settings(facts: &Facts) -> Finding {
             let seen = [&[seen.as_str()], &more[..]].concat().join("; ");
             Finding::fail(seen, command)
         }
-        ([], [doubt, ..]) => Finding::warn(doubt, format!("correct {}", paths::DOCKER_SETTINGS)),
-        ([], []) => Finding::pass("docker starts with them"),
+        ([], [doubt, ..]) => Finding::warn(doubt, tr!("correct {}", paths::DOCKER_SETTINGS)),
+        ([], []) => Finding::pass(tr!("docker starts with them")),
     }
 }
 
@@ -55,8 +61,8 @@ pub fn socket(facts: &Facts) -> Finding {
     let listed = shown(&hosts.join(", "));
     if !hosts.is_empty() && !hosts.iter().any(is_local) {
         return Finding::fail(
-            format!("docker listens only at {listed}"),
-            format!(
+            tr!("docker listens only at {listed}", listed),
+            tr!(
                 "add \"unix:///var/run/docker.sock\" to `hosts` in {}",
                 paths::DOCKER_SETTINGS
             ),
@@ -66,14 +72,17 @@ pub fn socket(facts: &Facts) -> Finding {
     let is_open = hosts.iter().any(|host| host.starts_with("tcp:"));
     if is_open && !settings.is("tlsverify", true) {
         return Finding::warn(
-            format!("docker listens at {listed} without `tlsverify`: who reaches it is root here"),
-            format!(
+            tr!(
+                "docker listens at {listed} without `tlsverify`: who reaches it is root here",
+                listed
+            ),
+            tr!(
                 "remove the address tcp://… from {}",
-                settings.place("hosts")
+                translated(settings.place("hosts"))
             ),
         );
     }
-    Finding::pass("docker listens at its usual socket")
+    Finding::pass(tr!("docker listens at its usual socket"))
 }
 
 pub fn cgroup_driver(facts: &Facts) -> Finding {
@@ -82,8 +91,8 @@ pub fn cgroup_driver(facts: &Facts) -> Finding {
         Ok(driver) => driver.to_string(),
         Err(other) => {
             return Finding::fail(
-                format!("docker does not know native.cgroupdriver={}", shown(&other)),
-                format!(
+                tr!("docker does not know native.cgroupdriver={}", shown(&other)),
+                tr!(
                     "write \"exec-opts\": [\"native.cgroupdriver=cgroupfs\"] into {}",
                     paths::DOCKER_SETTINGS
                 ),
@@ -98,14 +107,19 @@ pub fn cgroup_driver(facts: &Facts) -> Finding {
         {
             let runs = shown(&info.cgroup_driver);
             Finding::fail(
-                format!("docker runs with {runs}, but its settings say {driver}"),
-                format!(
+                tr!(
+                    "docker runs with {runs}, but its settings say {driver}",
+                    runs,
+                    driver
+                ),
+                tr!(
                     "`systemctl restart docker`, or write \"exec-opts\": [\"native.cgroupdriver={runs}\"] into {}",
-                    paths::DOCKER_SETTINGS
+                    paths::DOCKER_SETTINGS,
+                    runs
                 ),
             )
         }
-        _ => Finding::pass(format!("{driver}; the kubelet uses the same")),
+        _ => Finding::pass(tr!("{driver}; the kubelet uses the same", driver)),
     }
 }
 
@@ -113,54 +127,69 @@ pub fn networks(facts: &Facts) -> Finding {
     let settings = &facts.docker.settings;
     let (bridge, pools) = settings.subnets();
     let address = facts.wanted.address.map(Ipv4Net::from);
-    let address = address.map(|net| ("the address of this node", net));
+    let address = address.map(|net| (message!("the address of this node"), net));
     let ranges: Vec<(&str, Ipv4Net)> = facts.wanted.ranges.iter().copied().chain(address).collect();
     let clash = |net: &Ipv4Net| {
         let mut ranges = ranges.iter();
         ranges.find(|(_, range)| overlap(net, range)).copied()
     };
     let command = |other: Ipv4Addr| {
-        format!(
+        tr!(
             "write \"bip\": \"{other}/24\", or another range that nobody uses, into {}, then `systemctl \
              restart docker`",
-            paths::DOCKER_SETTINGS
+            paths::DOCKER_SETTINGS,
+            other
         )
     };
     if let Some((net, (name, range))) = bridge.and_then(|net| Some((net, clash(&net)?))) {
         return Finding::fail(
-            format!("docker's bridge has {net}, which overlaps {name} {range}"),
+            tr!(
+                "docker's bridge has {net}, which overlaps {name} {range}",
+                net,
+                name = translated(name),
+                range
+            ),
             command(Ipv4Addr::new(192, 168, 250, 1)),
         );
     }
     let pool = pools.iter().find_map(|net| Some((net, clash(net)?)));
     match (pool, bridge) {
         (Some((net, (name, range))), _) => Finding::warn(
-            format!("docker takes subnets from {net}, which overlaps {name} {range}"),
-            format!(
+            tr!(
+                "docker takes subnets from {net}, which overlaps {name} {range}",
+                net,
+                name = translated(name),
+                range
+            ),
+            tr!(
                 "change `default-address-pools` in {}",
-                settings.place("default-address-pools")
+                translated(settings.place("default-address-pools"))
             ),
         ),
-        (None, Some(net)) => Finding::pass(format!("docker's bridge has {net}")),
-        (None, None) => Finding::pass("docker makes no bridge of its own"),
+        (None, Some(net)) => Finding::pass(tr!("docker's bridge has {net}", net)),
+        (None, None) => Finding::pass(tr!("docker makes no bridge of its own")),
     }
 }
 
 /// Settings with which pods do not work: the key, whether it is set so, why, and what to do.
 pub fn features(facts: &Facts) -> Finding {
     let settings = &facts.docker.settings;
-    let place = |key: &str| settings.place(key);
+    let place = |key: &str| translated(settings.place(key));
     if settings.get("userns-remap").is_some() {
         return Finding::fail(
-            "docker remaps users (`userns-remap`): it starts no privileged container, such as Calico's",
-            format!("remove `userns-remap` from {}", place("userns-remap")),
+            tr!(
+                "docker remaps users (`userns-remap`): it starts no privileged container, such as Calico's"
+            ),
+            tr!("remove `userns-remap` from {}", place("userns-remap")),
         );
     }
     let features = settings.object("features");
     if features.is_some_and(|all| all["containerd-snapshotter"] == Value::Bool(true)) {
         return Finding::fail(
-            "docker keeps images in containerd (`containerd-snapshotter`): they have other IDs there",
-            format!(
+            tr!(
+                "docker keeps images in containerd (`containerd-snapshotter`): they have other IDs there"
+            ),
+            tr!(
                 "remove `containerd-snapshotter` from `features` in {}",
                 place("features")
             ),
@@ -170,20 +199,22 @@ pub fn features(facts: &Facts) -> Finding {
         None | Some("json-file" | "journald") => {}
         Some(driver) => {
             return Finding::warn(
-                format!(
+                tr!(
                     "docker's log driver is {}: `kubectl logs` shows nothing",
                     shown(driver)
                 ),
-                format!("remove `log-driver` from {}", place("log-driver")),
+                tr!("remove `log-driver` from {}", place("log-driver")),
             );
         }
     }
     match settings.get("storage-driver").as_deref() {
         Some("vfs") => Finding::warn(
-            "docker's storage driver is vfs: each layer is a full copy, which is slow and needs much space",
-            format!("remove `storage-driver` from {}", place("storage-driver")),
+            tr!(
+                "docker's storage driver is vfs: each layer is a full copy, which is slow and needs much space"
+            ),
+            tr!("remove `storage-driver` from {}", place("storage-driver")),
         ),
-        _ => Finding::pass("none is in the way of pods"),
+        _ => Finding::pass(tr!("none is in the way of pods")),
     }
 }
 
@@ -191,15 +222,15 @@ pub fn features(facts: &Facts) -> Finding {
 pub fn logs(facts: &Facts) -> Finding {
     let settings = &facts.docker.settings;
     if facts.docker.limits_logs {
-        return Finding::pass("the installation limits them to five files of 20 MB");
+        return Finding::pass(tr!("the installation limits them to five files of 20 MB"));
     }
     if !settings.has_endless_logs() {
-        return Finding::pass("docker's settings limit them, or keep them elsewhere");
+        return Finding::pass(tr!("docker's settings limit them, or keep them elsewhere"));
     }
     let (what, place) = match settings.has_log_flags() {
         true => (
             "--log-opt max-size=20m --log-opt max-file=5",
-            "the command line of docker.service",
+            message!("the command line of docker.service"),
         ),
         false => (
             r#""log-opts": {"max-size": "20m", "max-file": "5"}"#,
@@ -207,41 +238,47 @@ pub fn logs(facts: &Facts) -> Finding {
         ),
     };
     Finding::warn(
-        "the logs of containers grow without a limit",
-        format!("add {what} to {place}, then `systemctl restart docker`"),
+        tr!("the logs of containers grow without a limit"),
+        tr!(
+            "add {what} to {place}, then `systemctl restart docker`",
+            what,
+            place = translated(place)
+        ),
     )
 }
 
 pub fn version(facts: &Facts) -> Finding {
     let Some(version) = facts.docker.version().map(shown) else {
-        return Finding::elsewhere("its version is not known");
+        return Finding::elsewhere(tr!("its version is not known"));
     };
     match major(&version) {
         Some(number) if number > NEWEST => Finding::warn(
-            format!("docker {version}"),
-            "install docker 20.10 or older, or build the appliance with docker's static binaries: \
-             `appliance help support`",
+            tr!("docker {version}", version),
+            tr!(
+                "install docker 20.10 or older, or build the appliance with docker's static binaries: \
+             `appliance help support`"
+            ),
         ),
-        _ => Finding::pass(format!("docker {version}")),
+        _ => Finding::pass(tr!("docker {version}", version)),
     }
 }
 
 pub fn answers(facts: &Facts) -> Finding {
     match &facts.docker.running {
-        Running::Unknown => {
-            Finding::elsewhere("docker is not running yet, or this is not the running system")
-        }
-        Running::Stopped => Finding::pass("docker does not run; the installation starts it"),
+        Running::Unknown => Finding::elsewhere(tr!(
+            "docker is not running yet, or this is not the running system"
+        )),
+        Running::Stopped => Finding::pass(tr!("docker does not run; the installation starts it")),
         Running::Hangs => Finding::fail(
-            "docker's socket accepts connections, but docker does not answer",
-            "`systemctl restart docker`, then `journalctl -u docker`",
+            tr!("docker's socket accepts connections, but docker does not answer"),
+            tr!("`systemctl restart docker`, then `journalctl -u docker`"),
         ),
         Running::Answers(info) => {
             let root = facts.docker.settings.data_root();
             // It shows the path without symbolic links.
             Finding::pass(match info.root == root || info.root.is_empty() {
-                true => format!("docker {} answers", shown(&info.version)),
-                false => format!(
+                true => tr!("docker {} answers", shown(&info.version)),
+                false => tr!(
                     "docker {} answers; it keeps images in {}",
                     shown(&info.version),
                     shown(&info.root)

@@ -7,17 +7,20 @@ pub(super) mod others;
 pub(super) mod storage;
 pub(super) mod system;
 
+use tr::tr;
+
 use super::Finding;
 use super::facts::{Booted, Facts};
+use crate::language::{message, translated};
 
 /// Why a check does not apply to a system that is not booted.
-const NOT_BOOTED: &str = "this system is not booted";
+const NOT_BOOTED: &str = message!("this system is not booted");
 
 /// Judges what only a booted system has.
 fn booted(facts: &Facts, judge: impl Fn(&Booted) -> Finding) -> Finding {
     match &facts.booted {
         Some(booted) => judge(booted),
-        None => Finding::elsewhere(NOT_BOOTED),
+        None => Finding::elsewhere(translated(NOT_BOOTED)),
     }
 }
 
@@ -25,7 +28,7 @@ fn booted(facts: &Facts, judge: impl Fn(&Booted) -> Finding) -> Finding {
 fn of_workers(facts: &Facts, judge: impl Fn() -> Finding) -> Finding {
     match facts.wanted.role.is_worker() {
         true => judge(),
-        false => Finding::elsewhere("a master runs no kubelet"),
+        false => Finding::elsewhere(tr!("a master runs no kubelet")),
     }
 }
 

@@ -2,7 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use tr::tr;
+
 use super::{booted, of_workers, shown};
+use crate::language::{message, translated};
 use crate::nodespec::ports::{OPENINGS, OWN, Traffic};
 use crate::paths;
 use crate::preflight::Finding;
@@ -24,19 +27,22 @@ pub fn name_servers(facts: &Facts) -> Finding {
             .map(String::as_str)
             .collect();
         if servers.is_empty() {
-            return Finding::pass("none: pods find the names of the cluster only");
+            return Finding::pass(tr!("none: pods find the names of the cluster only"));
         }
         let listed = shown(&servers.join(", "));
         if own.is_empty() {
             return Finding::pass(format!("{listed} ({file})"));
         }
         Finding::warn(
-            format!(
+            tr!(
                 "{file} names {}, which is the pod itself in a pod: names outside the cluster are not found",
-                own.join(", ")
+                own.join(", "),
+                file
             ),
-            "write the name servers of the network into /etc/resolv.conf, or switch on systemd-resolved: \
-             `systemctl enable --now systemd-resolved`",
+            tr!(
+                "write the name servers of the network into /etc/resolv.conf, or switch on systemd-resolved: \
+             `systemctl enable --now systemd-resolved`"
+            ),
         )
     })
 }
@@ -45,24 +51,22 @@ pub fn proxies(facts: &Facts) -> Finding {
     let system = &facts.system;
     if let Some((unit, path)) = system.unit_proxies.first() {
         return Finding::warn(
-            format!(
+            tr!(
                 "{} gives {unit} a proxy for the traffic within the cluster",
-                shown(path)
+                shown(path),
+                unit
             ),
-            format!("`rm {}`, then `systemctl daemon-reload`", shown(path)),
+            tr!("`rm {}`, then `systemctl daemon-reload`", shown(path)),
         );
     }
     if system.proxies.is_empty() {
-        return Finding::pass("none is set");
+        return Finding::pass(tr!("none is set"));
     }
     let listed = system.proxies.iter();
     let listed: Vec<String> = listed
-        .map(|(name, place)| format!("{} in {place}", shown(name)))
+        .map(|(name, place)| tr!("{} in {place}", shown(name), place))
         .collect();
-    Finding::pass(format!(
-        "{}; the node's units do not use it",
-        listed.join(", ")
-    ))
+    Finding::pass(tr!("{}; the node's units do not use it", listed.join(", ")))
 }
 
 /// The TCP ports at which the services of the node listen.
@@ -95,26 +99,29 @@ pub fn ports(facts: &Facts) -> Finding {
         taken.sort_by_key(|one| one.port);
         taken.dedup_by_key(|one| one.port);
         let Some(first) = taken.first() else {
-            return Finding::pass("all ports of this role are free, or used by its services");
+            return Finding::pass(tr!(
+                "all ports of this role are free, or used by its services"
+            ));
         };
         let named: Vec<String> = taken
             .iter()
             .map(|one| match one.program.is_empty() {
-                true => format!("port {}", one.port),
-                false => format!("port {} ({})", one.port, shown(&one.program)),
+                true => tr!("port {}", one.port),
+                false => tr!("port {} ({})", one.port, shown(&one.program)),
             })
             .collect();
         let balancer = match facts.wanted.balancer {
             Some(port) if taken.iter().any(|one| one.port == port) => {
-                ", or set `balancerPort` to another port on all nodes"
+                tr!(", or set `balancerPort` to another port on all nodes")
             }
-            _ => "",
+            _ => String::new(),
         };
         Finding::fail(
-            format!("other programs use {}", named.join(", ")),
-            format!(
+            tr!("other programs use {}", named.join(", ")),
+            tr!(
                 "`ss -ltnp sport = :{}` shows it; stop that program{balancer}",
-                first.port
+                first.port,
+                balancer
             ),
         )
     })
@@ -126,18 +133,21 @@ fn openings(wanted: &Wanted) -> String {
     let ours = ours
         .filter(|one| one.on.include(wanted.role) && one.when.holds(wanted.profile, wanted.ipip));
     let all: Vec<String> = ours
-        .map(|one| format!("{} from {}", one.traffic, one.from))
+        .map(|one| tr!("{} from {}", one.traffic, one.from))
         .collect();
     all.join(", ")
 }
 
+/// How a finding begins that says what the machine's own rules drop.
+pub const DROPS: &str = message!("rules of this machine drop");
+
 pub fn firewall(facts: &Facts) -> Finding {
     let active = &facts.system.firewalls;
-    let accept = || format!("let it accept {}", openings(&facts.wanted));
-    let is_active = || format!("{} is active", active.join(" and "));
+    let accept = || tr!("let it accept {}", openings(&facts.wanted));
+    let is_active = || tr!("{} is active", active.join(", "));
     let Some(firewall) = &facts.firewall else {
         return match active.is_empty() {
-            true => Finding::pass("none is switched on"),
+            true => Finding::pass(tr!("none is switched on")),
             false => Finding::warn(is_active(), accept()),
         };
     };
@@ -155,19 +165,21 @@ pub fn firewall(facts: &Facts) -> Finding {
         !firewall.reads_nftables && active.iter().any(|name| unread.contains(&name.as_str()));
     if !dropped.is_empty() {
         Finding::warn(
-            format!("rules of this machine drop {}", told(&dropped)),
+            format!("{} {}", translated(DROPS), told(&dropped)),
             accept(),
         )
     } else if !unclear.is_empty() {
-        let why = "rules of this machine may drop packets of other nodes; this program cannot tell whether they drop";
+        let why = &tr!(
+            "rules of this machine may drop packets of other nodes; this program cannot tell whether they drop"
+        );
         Finding::warn(format!("{why} {}", told(&unclear)), accept())
     } else if is_unread {
-        let why = "its rules cannot be read without the program nft";
-        Finding::warn(format!("{}, and {why}", is_active()), accept())
+        let why = &tr!("its rules cannot be read without the program nft");
+        Finding::warn(tr!("{}, and {why}", is_active(), why), accept())
     } else if active.is_empty() && firewall.hooks.is_empty() {
-        Finding::pass("none is switched on")
+        Finding::pass(tr!("none is switched on"))
     } else {
-        Finding::pass("the rules of this machine accept what this node needs")
+        Finding::pass(tr!("the rules of this machine accept what this node needs"))
     }
 }
 
@@ -206,24 +218,27 @@ fn needed(wanted: &Wanted) -> BTreeSet<Traffic> {
 
 pub fn backends(facts: &Facts) -> Finding {
     let Some(firewall) = &facts.firewall else {
-        return Finding::elsewhere("this is not the running system");
+        return Finding::elsewhere(tr!("this is not the running system"));
     };
     let (Some(legacy), Some(nft)) = (&firewall.legacy, &firewall.nft) else {
-        return Finding::pass("iptables has one backend");
+        return Finding::pass(tr!("iptables has one backend"));
     };
     let both = legacy.own > 0 && nft.own > 0;
     let drops = legacy.drops + nft.drops > 0 || legacy.drops_input || nft.drops_input;
     match both && drops {
         true => Finding::warn(
-            format!(
+            tr!(
                 "{} rules of yours are in iptables-legacy and {} in iptables-nft; a packet must pass both, and \
                  each command shows only its own",
-                legacy.own, nft.own
+                legacy.own,
+                nft.own
             ),
-            "`iptables-legacy-save` and `iptables-nft-save` show them; keep them in one: \
-             `update-alternatives --config iptables`",
+            tr!(
+                "`iptables-legacy-save` and `iptables-nft-save` show them; keep them in one: \
+             `update-alternatives --config iptables`"
+            ),
         ),
-        false => Finding::pass("the rules do not contradict each other"),
+        false => Finding::pass(tr!("the rules do not contradict each other")),
     }
 }
 
@@ -237,14 +252,15 @@ pub fn networks(facts: &Facts) -> Finding {
             .find(|name| name.as_str() < own);
         match before {
             Some(name) => Finding::fail(
-                format!(
+                tr!(
                     "{}/{} is sorted before {own}, so pods get its network, not Calico's",
                     paths::CNI_DIR,
-                    shown(name)
+                    shown(name),
+                    own
                 ),
                 format!("`mv {}/{} /root/`", paths::CNI_DIR, shown(name)),
             ),
-            None => Finding::pass("none comes before Calico's"),
+            None => Finding::pass(tr!("none comes before Calico's")),
         }
     })
 }

@@ -1,5 +1,7 @@
 //! Another Kubernetes on the machine, or what is left of one.
 
+use tr::tr;
+
 use super::shown;
 use crate::preflight::Finding;
 use crate::preflight::facts::{Facts, Other};
@@ -10,7 +12,7 @@ const NAMED: usize = 4;
 pub fn kubernetes(facts: &Facts) -> Finding {
     let others = &facts.system.others;
     let Some(first) = others.first() else {
-        return Finding::pass("there is none");
+        return Finding::pass(tr!("there is none"));
     };
     let seen: Vec<String> = others
         .iter()
@@ -21,10 +23,10 @@ pub fn kubernetes(facts: &Facts) -> Finding {
 
 pub fn chains(facts: &Facts) -> Finding {
     if facts.installed {
-        return Finding::elsewhere("this node has such chains itself");
+        return Finding::elsewhere(tr!("this node has such chains itself"));
     }
     let Some(firewall) = &facts.firewall else {
-        return Finding::elsewhere("this is not the running system");
+        return Finding::elsewhere(tr!("this is not the running system"));
     };
     let mut left: Vec<String> = firewall
         .all()
@@ -33,10 +35,12 @@ pub fn chains(facts: &Facts) -> Finding {
     left.sort();
     left.dedup();
     match left.is_empty() {
-        true => Finding::pass("none is left"),
+        true => Finding::pass(tr!("none is left")),
         false => Finding::warn(
-            format!("chains of another Kubernetes are left: {}", some(&left)),
-            "`reboot` removes them, unless a service restores them: `systemctl status netfilter-persistent`",
+            tr!("chains of another Kubernetes are left: {}", some(&left)),
+            tr!(
+                "`reboot` removes them, unless a service restores them: `systemctl status netfilter-persistent`"
+            ),
         ),
     }
 }
@@ -45,6 +49,6 @@ fn some(all: &[String]) -> String {
     let named = shown(&all[..all.len().min(NAMED)].join(", "));
     match all.len().saturating_sub(NAMED) {
         0 => named,
-        more => format!("{named} and {more} more"),
+        more => tr!("{named} and {more} more", named, more),
     }
 }

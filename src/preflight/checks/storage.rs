@@ -1,5 +1,7 @@
 //! File systems: whether programs run there, whether they can be written to, and their room.
 
+use tr::tr;
+
 use super::booted;
 use crate::paths;
 use crate::preflight::facts::{Facts, Place};
@@ -11,8 +13,17 @@ const FILES: u64 = 50_000;
 fn options(place: &Place, option: &str, other: &str) -> (String, String) {
     let Place { path, mount, .. } = place;
     (
-        format!("{path} is on a file system mounted {option} ({mount})"),
-        format!("`mount -o remount,{other} {mount}`, and change /etc/fstab"),
+        tr!(
+            "{path} is on a file system mounted {option} ({mount})",
+            path,
+            option,
+            mount
+        ),
+        tr!(
+            "`mount -o remount,{other} {mount}`, and change /etc/fstab",
+            other,
+            mount
+        ),
     )
 }
 
@@ -21,7 +32,7 @@ pub fn programs_run(facts: &Facts) -> Finding {
         let mut without = booted.places.iter().filter(|place| place.noexec);
         let Some(place) = without.clone().find(|place| place.path == paths::BUNDLES) else {
             return match without.next() {
-                None => Finding::pass("programs run in all of them"),
+                None => Finding::pass(tr!("programs run in all of them")),
                 Some(place) => {
                     let (seen, command) = options(place, "noexec", "exec");
                     Finding::warn(seen, command)
@@ -30,7 +41,7 @@ pub fn programs_run(facts: &Facts) -> Finding {
         };
         let (seen, command) = options(place, "noexec", "exec");
         Finding::fail(
-            format!("{seen}, so the node's programs cannot run"),
+            tr!("{seen}, so the node's programs cannot run", seen),
             command,
         )
     })
@@ -39,7 +50,7 @@ pub fn programs_run(facts: &Facts) -> Finding {
 pub fn writable(facts: &Facts) -> Finding {
     booted(facts, |booted| {
         match booted.places.iter().find(|place| place.read_only) {
-            None => Finding::pass("all of them can be written to"),
+            None => Finding::pass(tr!("all of them can be written to")),
             Some(place) => {
                 let (seen, command) = options(place, "read-only", "rw");
                 Finding::fail(seen, command)
@@ -50,20 +61,24 @@ pub fn writable(facts: &Facts) -> Finding {
 
 pub fn space(facts: &Facts) -> Finding {
     let Some(rooms) = &facts.room else {
-        return Finding::elsewhere("this program carries no bundle, so its size is not known");
+        return Finding::elsewhere(tr!(
+            "this program carries no bundle, so its size is not known"
+        ));
     };
     let short = rooms.iter().find(|room| room.needed + RESERVE > room.free);
     match short {
-        None => Finding::pass("there is enough"),
+        None => Finding::pass(tr!("there is enough")),
         Some(short) => Finding::fail(
-            format!(
+            tr!(
                 "{} needs {} MiB and {} MiB to spare, but only {} MiB are free",
                 short.place,
                 mebibytes(short.needed),
                 mebibytes(RESERVE),
                 mebibytes(short.free)
             ),
-            "delete files there, or boot this VM with a flavor or volume that has a bigger disk",
+            tr!(
+                "delete files there, or boot this VM with a flavor or volume that has a bigger disk"
+            ),
         ),
     }
 }
@@ -73,10 +88,15 @@ pub fn inodes(facts: &Facts) -> Finding {
     let counted = rooms.filter_map(|room| Some((&room.place, room.files?)));
     match counted.min_by_key(|(_, files)| *files) {
         Some((place, files)) if files < FILES => Finding::warn(
-            format!("{place} has room for {files} more files only; images need about {FILES}"),
-            "delete files there, or make the file system anew with `mkfs.ext4 -i 8192`",
+            tr!(
+                "{place} has room for {files} more files only; images need about {FILES}",
+                place,
+                files,
+                FILES
+            ),
+            tr!("delete files there, or make the file system anew with `mkfs.ext4 -i 8192`"),
         ),
-        Some((_, files)) => Finding::pass(format!("room for {files} more files")),
-        None => Finding::elsewhere("the file systems have no limit, or there is no bundle"),
+        Some((_, files)) => Finding::pass(tr!("room for {files} more files", files)),
+        None => Finding::elsewhere(tr!("the file systems have no limit, or there is no bundle")),
     }
 }

@@ -1,8 +1,10 @@
 //! The system: settings, architecture, systemd, distribution, programs, memory, clock, identity.
 
 use time::{Duration, OffsetDateTime};
+use tr::tr;
 
 use super::{booted, of_workers, shown};
+use crate::language::{message, translated};
 use crate::preflight::Finding;
 use crate::preflight::facts::{Facts, Release};
 
@@ -19,23 +21,23 @@ const BEHIND: Duration = Duration::DAY;
 
 pub fn settings(facts: &Facts) -> Finding {
     match &facts.wanted.problems[..] {
-        [] => Finding::pass(format!("they are those of a {}", facts.wanted.role)),
+        [] => Finding::pass(tr!("they are those of a {}", facts.wanted.role)),
         // An image gets its settings when a VM boots it.
         problems if facts.booted.is_none() => Finding::warn(
-            format!("they do not describe a node yet: {}", problems.join("; ")),
-            "give them in the metadata of each VM, or as options: `appliance help install`",
+            tr!("they do not describe a node yet: {}", problems.join("; ")),
+            tr!("give them in the metadata of each VM, or as options: `appliance help install`"),
         ),
         problems => Finding::fail(
             problems.join("; "),
-            "`appliance detect --explain` shows them",
+            tr!("`appliance detect --explain` shows them"),
         ),
     }
 }
 
 pub fn architecture(facts: &Facts) -> Finding {
     match &facts.system.foreign {
-        None => Finding::pass("nothing is for another architecture"),
-        Some(why) => Finding::fail(why, "use the distribution's image for amd64"),
+        None => Finding::pass(tr!("nothing is for another architecture")),
+        Some(why) => Finding::fail(why, tr!("use the distribution's image for amd64")),
     }
 }
 
@@ -43,26 +45,34 @@ pub fn systemd(facts: &Facts) -> Finding {
     let system = &facts.system;
     if !system.has_systemd {
         return Finding::fail(
-            "systemd does not run on this system, but the node's services are systemd units",
-            "use a distribution with systemd 229 or newer",
+            tr!("systemd does not run on this system, but the node's services are systemd units"),
+            tr!("use a distribution with systemd 229 or newer"),
         );
     }
     match system.systemd {
-        None => Finding::pass("systemd; its version is not known"),
+        None => Finding::pass(tr!("systemd; its version is not known")),
         Some(version) if version < SYSTEMD => Finding::fail(
-            format!("systemd {version}"),
-            "use a newer release of the distribution",
+            tr!("systemd {version}", version),
+            tr!("use a newer release of the distribution"),
         ),
         Some(version) if version >= WITHOUT_V1 && facts.wanted.role.is_worker() => Finding::fail(
-            format!("systemd {version}, which cannot start with cgroup v1"),
-            "use an older release of the distribution: `appliance help support`",
+            tr!(
+                "systemd {version}, which cannot start with cgroup v1",
+                version
+            ),
+            tr!("use an older release of the distribution: `appliance help support`"),
         ),
         Some(version) if version >= FORCED_V1 && facts.booted.is_none() => Finding::warn(
-            format!("systemd {version}, which starts with cgroup v1 only if it is forced"),
-            "add `systemd.unified_cgroup_hierarchy=0 SYSTEMD_CGROUP_ENABLE_LEGACY_FORCE=1` to \
-             GRUB_CMDLINE_LINUX in /etc/default/grub, then `update-grub`",
+            tr!(
+                "systemd {version}, which starts with cgroup v1 only if it is forced",
+                version
+            ),
+            tr!(
+                "add `systemd.unified_cgroup_hierarchy=0 SYSTEMD_CGROUP_ENABLE_LEGACY_FORCE=1` to \
+             GRUB_CMDLINE_LINUX in /etc/default/grub, then `update-grub`"
+            ),
         ),
-        Some(version) => Finding::pass(format!("systemd {version}")),
+        Some(version) => Finding::pass(tr!("systemd {version}", version)),
     }
 }
 
@@ -76,11 +86,12 @@ enum Known {
     No(&'static str),
 }
 
-const TOO_OLD: Known = Known::No("its systemd is older than 229");
-const WITHOUT: Known = Known::No("its systemd cannot start with cgroup v1");
-const UNTESTED: Known = Known::Doubt("no test starts a node on it");
-const NEWER_DOCKER: Known =
-    Known::Doubt("its package of docker is newer than those that Kubernetes v1.9 was used with");
+const TOO_OLD: Known = Known::No(message!("its systemd is older than 229"));
+const WITHOUT: Known = Known::No(message!("its systemd cannot start with cgroup v1"));
+const UNTESTED: Known = Known::Doubt(message!("no test starts a node on it"));
+const NEWER_DOCKER: Known = Known::Doubt(message!(
+    "its package of docker is newer than those that Kubernetes v1.9 was used with"
+));
 
 /// Releases: `ID`, `VERSION_ID`, what is known.
 const RELEASES: &[(&str, &str, Known)] = &[
@@ -101,14 +112,17 @@ const RELEASES: &[(&str, &str, Known)] = &[
     ("ubuntu", "26.04", WITHOUT),
     ("centos", "7", TOO_OLD),
     ("rhel", "7", TOO_OLD),
-    ("alpine", "", Known::No("it has no systemd")),
+    ("alpine", "", Known::No(message!("it has no systemd"))),
 ];
 
 pub fn distribution(facts: &Facts) -> Finding {
-    const COMMAND: &str = "`appliance help support` lists what was tested";
+    const COMMAND: &str = message!("`appliance help support` lists what was tested");
     let Release { id, version, name } = &facts.system.release;
     if id.is_empty() {
-        return Finding::warn("/etc/os-release is missing or names no system", COMMAND);
+        return Finding::warn(
+            tr!("/etc/os-release is missing or names no system"),
+            translated(COMMAND),
+        );
     }
     let name = match name.is_empty() {
         true => shown(&format!("{id} {version}")),
@@ -120,9 +134,13 @@ pub fn distribution(facts: &Facts) -> Finding {
     });
     match known.map(|(_, _, known)| known) {
         Some(Known::Fits) => Finding::pass(name),
-        Some(Known::Doubt(why)) => Finding::warn(format!("{name}: {why}"), COMMAND),
-        Some(Known::No(why)) => Finding::fail(format!("{name}: {why}"), COMMAND),
-        None => Finding::warn(format!("{name}: nobody tested it"), COMMAND),
+        Some(Known::Doubt(why)) => {
+            Finding::warn(format!("{name}: {}", translated(why)), translated(COMMAND))
+        }
+        Some(Known::No(why)) => {
+            Finding::fail(format!("{name}: {}", translated(why)), translated(COMMAND))
+        }
+        None => Finding::warn(tr!("{name}: nobody tested it", name), translated(COMMAND)),
     }
 }
 
@@ -130,13 +148,13 @@ pub fn programs(facts: &Facts) -> Finding {
     of_workers(facts, || {
         let missing = &facts.system.missing_tools;
         if missing.is_empty() {
-            return Finding::pass("all are there");
+            return Finding::pass(tr!("all are there"));
         }
         let names: Vec<&str> = missing.iter().map(|tool| tool.name).collect();
         let packages: Vec<&str> = missing.iter().map(|tool| tool.package).collect();
         Finding::fail(
-            format!("this machine lacks {}", names.join(", ")),
-            format!(
+            tr!("this machine lacks {}", names.join(", ")),
+            tr!(
                 "`apt-get install {}` in the image, on Debian and Ubuntu",
                 packages.join(" ")
             ),
@@ -151,8 +169,8 @@ pub fn memory(facts: &Facts) -> Finding {
         let seen = format!("{} MiB", has / 1024);
         match has < needed {
             true => Finding::warn(
-                format!("{seen}; a {role} needs {} MiB", needed / 1024),
-                "use a bigger flavor: `openstack server resize --flavor FLAVOR SERVER`",
+                tr!("{seen}; a {role} needs {} MiB", needed / 1024, seen, role),
+                tr!("use a bigger flavor: `openstack server resize --flavor FLAVOR SERVER`"),
             ),
             false => Finding::pass(seen),
         }
@@ -164,8 +182,8 @@ pub fn processors(facts: &Facts) -> Finding {
         let count = booted.processors;
         match facts.wanted.role.is_master() && count < 2 {
             true => Finding::warn(
-                format!("{count}; a {} needs 2", facts.wanted.role),
-                "use a bigger flavor: `openstack server resize --flavor FLAVOR SERVER`",
+                tr!("{count}; a {} needs 2", facts.wanted.role, count),
+                tr!("use a bigger flavor: `openstack server resize --flavor FLAVOR SERVER`"),
             ),
             false => Finding::pass(count.to_string()),
         }
@@ -180,13 +198,18 @@ fn moment(time: OffsetDateTime) -> String {
 
 pub fn clock(facts: &Facts) -> Finding {
     let Some(clock) = &facts.clock else {
-        return Finding::elsewhere(super::NOT_BOOTED);
+        return Finding::elsewhere(translated(super::NOT_BOOTED));
     };
     let now = moment(clock.now);
     match &clock.newest {
         Some((path, time)) if clock.now + BEHIND < *time => Finding::fail(
-            format!("it shows {now}, but {path} is from {}", moment(*time)),
-            "`timedatectl set-ntp true`, or `timedatectl set-time 'YYYY-MM-DD hh:mm:ss'`",
+            tr!(
+                "it shows {now}, but {path} is from {}",
+                moment(*time),
+                now,
+                path
+            ),
+            tr!("`timedatectl set-ntp true`, or `timedatectl set-time 'YYYY-MM-DD hh:mm:ss'`"),
         ),
         _ => Finding::pass(now),
     }
@@ -194,13 +217,15 @@ pub fn clock(facts: &Facts) -> Finding {
 
 pub fn synchronization(facts: &Facts) -> Finding {
     let Some(clock) = &facts.clock else {
-        return Finding::elsewhere(super::NOT_BOOTED);
+        return Finding::elsewhere(translated(super::NOT_BOOTED));
     };
     match &clock.keeper {
         Some(keeper) => Finding::pass(keeper),
         None => Finding::warn(
-            "nothing keeps the clock right: neither systemd-timesyncd nor chrony nor ntp is enabled",
-            "`timedatectl set-ntp true`, or `apt-get install chrony`",
+            tr!(
+                "nothing keeps the clock right: neither systemd-timesyncd nor chrony nor ntp is enabled"
+            ),
+            tr!("`timedatectl set-ntp true`, or `apt-get install chrony`"),
         ),
     }
 }
@@ -210,10 +235,10 @@ pub fn machine_id(facts: &Facts) -> Finding {
         let id = facts.system.machine_id.as_deref().map(str::trim);
         match id {
             Some(id) if id.len() == 32 && id.bytes().all(|c| c.is_ascii_hexdigit()) => {
-                Finding::pass("/etc/machine-id is set")
+                Finding::pass(tr!("/etc/machine-id is set"))
             }
             _ => Finding::warn(
-                "/etc/machine-id is missing, empty or damaged",
+                tr!("/etc/machine-id is missing, empty or damaged"),
                 "`rm -f /etc/machine-id && systemd-machine-id-setup`",
             ),
         }
@@ -235,15 +260,15 @@ pub fn uuid(facts: &Facts) -> Finding {
             .as_deref()
             .map(|uuid| uuid.trim().to_lowercase())
         else {
-            return Finding::elsewhere("the firmware shows no UUID");
+            return Finding::elsewhere(tr!("the firmware shows no UUID"));
         };
         let mut digits = uuid.bytes().filter(|byte| *byte != b'-');
         let first = digits.next();
         let is_alike = digits.all(|digit| Some(digit) == first);
         match is_alike || COPIED.contains(&uuid.as_str()) {
             true => Finding::warn(
-                format!("the firmware shows {}, as on many machines", shown(&uuid)),
-                "set `uuid` of the VM: a copy of this node cannot be told from it",
+                tr!("the firmware shows {}, as on many machines", shown(&uuid)),
+                tr!("set `uuid` of the VM: a copy of this node cannot be told from it"),
             ),
             false => Finding::pass(shown(&uuid)),
         }
@@ -254,10 +279,11 @@ pub fn hostname(facts: &Facts) -> Finding {
     booted(facts, |booted| {
         let name = shown(&booted.hostname);
         match facts.system.knows_own_name || booted.hostname.is_empty() {
-            true => Finding::pass(format!("{name} has an address")),
+            true => Finding::pass(tr!("{name} has an address", name)),
             false => Finding::warn(
-                format!(
-                    "{name} is neither in /etc/hosts nor found by `myhostname`: sudo and others wait"
+                tr!(
+                    "{name} is neither in /etc/hosts nor found by `myhostname`: sudo and others wait",
+                    name
                 ),
                 format!("`echo '127.0.1.1 {name}' >>/etc/hosts`"),
             ),
@@ -268,10 +294,12 @@ pub fn hostname(facts: &Facts) -> Finding {
 pub fn fips(facts: &Facts) -> Finding {
     booted(facts, |booted| match booted.fips {
         true => Finding::warn(
-            "the kernel is in FIPS mode; the cryptography of Kubernetes v1.9 and of this program has no \
-             validation",
-            "boot without `fips=1`, if your rules allow it",
+            tr!(
+                "the kernel is in FIPS mode; the cryptography of Kubernetes v1.9 and of this program has no \
+             validation"
+            ),
+            tr!("boot without `fips=1`, if your rules allow it"),
         ),
-        false => Finding::pass("the kernel is not in FIPS mode"),
+        false => Finding::pass(tr!("the kernel is not in FIPS mode")),
     })
 }

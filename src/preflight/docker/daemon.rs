@@ -5,11 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::Ipv4Net;
 use serde_json::Value;
+use tr::tr;
 
 use super::command_line::{options, strangers};
 use super::json;
 use super::keys::{KEYS, kind_of};
 use super::values::{contradictions, misfit, misfit_of_option};
+use crate::language::{message, translated};
 use crate::paths;
 
 /// How docker puts containers into cgroups. The kubelet must do it in the same way, or it does not start.
@@ -115,11 +117,12 @@ impl Settings {
         };
         let named = |why: String| {
             (
-                format!(
+                tr!(
                     "docker does not start with {}: {why}",
-                    paths::DOCKER_SETTINGS
+                    paths::DOCKER_SETTINGS,
+                    why
                 ),
-                format!(
+                tr!(
                     "`python3 -m json.tool {}` checks it",
                     paths::DOCKER_SETTINGS
                 ),
@@ -130,9 +133,10 @@ impl Settings {
                 settings.file = content.values;
                 let doubled = content.doubled.iter().map(|key| {
                     let file = paths::DOCKER_SETTINGS;
-                    format!(
+                    tr!(
                         "{file} has `{}` twice; docker takes the last one",
-                        shown(key)
+                        shown(key),
+                        file
                     )
                 });
                 settings.doubts.extend(doubled);
@@ -156,19 +160,26 @@ impl Settings {
             let Some(kind) = kind_of(key) else {
                 if major.is_none_or(|major| major < NEWEST) {
                     problems.push((
-                        format!(
+                        tr!(
                             "docker does not start with `{shown}` in {file}: it is no setting{}",
-                            alike(key)
+                            alike(key),
+                            shown,
+                            file
                         ),
-                        format!("correct or remove `{shown}` in {file}"),
+                        tr!("correct or remove `{shown}` in {file}", shown, file),
                     ));
                 }
                 continue;
             };
             if let Some(form) = misfit(key, kind, value) {
                 problems.push((
-                    format!("docker does not start with `{shown}` in {file}: it must be {form}"),
-                    format!("correct `{shown}` in {file}"),
+                    tr!(
+                        "docker does not start with `{shown}` in {file}: it must be {form}",
+                        shown,
+                        file,
+                        form = translated(form)
+                    ),
+                    tr!("correct `{shown}` in {file}", shown, file),
                 ));
             }
         }
@@ -177,20 +188,17 @@ impl Settings {
 
     /// Words on the command line that dockerd does not know, and values of another type.
     fn of_words(&self, words: &[String], major: Option<u32>) -> Vec<(String, String)> {
-        let edit = "correct the command line: `systemctl edit --full docker`".to_owned();
+        let edit = tr!("correct the command line: `systemctl edit --full docker`");
         let unknown = strangers(words).into_iter();
         let unknown = unknown.filter(|_| major.is_some_and(|major| major < NEWEST));
         let unknown = unknown.map(|word| {
             let word = shown(&word);
-            format!("docker does not start with `{word}` on the command line of its unit: it is no option")
+            tr!("docker does not start with `{word}` on the command line of its unit: it is no option", word)
         });
         let options = self.flags.iter();
         let misfits = options.filter_map(|(name, values)| {
             let form = misfit_of_option(name, values)?;
-            Some(format!(
-                "docker does not start with `{}` for `{name}` on the command line of its unit: it must be {form}",
-                shown(&values.join(" "))
-            ))
+            Some(tr!("docker does not start with `{}` for `{name}` on the command line of its unit: it must be {form}", shown(&values.join(" ")), name, form = translated(form)))
         });
         unknown
             .chain(misfits)
@@ -203,10 +211,15 @@ impl Settings {
         let found = contradictions(&self.file, &self.flags).into_iter();
         found
             .map(|(key, why)| {
-                let place = self.place(key);
+                let place = translated(self.place(key));
                 (
-                    format!("docker does not start with `{key}` in {place}: {why}"),
-                    format!("correct `{key}` in {place}"),
+                    tr!(
+                        "docker does not start with `{key}` in {place}: {why}",
+                        key,
+                        place,
+                        why
+                    ),
+                    tr!("correct `{key}` in {place}", key, place),
                 )
             })
             .collect()
@@ -221,12 +234,9 @@ impl Settings {
         both.map(|key| {
             let flag = self.flags[key].join(" ");
             (
-                format!(
-                    "docker does not start with `{key}` both in {file} and on the command line of its unit \
-                     (`{}`)",
-                    shown(&flag)
-                ),
-                format!("remove `{key}` from {file}, or from the command line: `systemctl edit --full docker`"),
+                tr!("docker does not start with `{key}` both in {file} and on the command line of its unit \
+                     (`{}`)", shown(&flag), key, file),
+                tr!("remove `{key}` from {file}, or from the command line: `systemctl edit --full docker`", key, file),
             )
         })
         .collect()
@@ -266,7 +276,7 @@ impl Settings {
     pub fn place(&self, key: &str) -> &'static str {
         match self.file.contains_key(key) {
             true => paths::DOCKER_SETTINGS,
-            false => "the command line of docker.service",
+            false => message!("the command line of docker.service"),
         }
     }
 
@@ -384,5 +394,7 @@ fn alike(key: &str) -> String {
     let nearest = keys
         .min_by_key(distance)
         .filter(|known| distance(known) <= 2);
-    nearest.map_or(String::new(), |known| format!(" (did you mean `{known}`?)"))
+    nearest.map_or(String::new(), |known| {
+        tr!(" (did you mean `{known}`?)", known)
+    })
 }

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::Value;
+use tr::tr;
 
 /// From this version on, dockerd accepts a byte order mark and an empty file, and refuses text after the value.
 const STRICT: u32 = 23;
@@ -31,7 +32,7 @@ impl<'de> Deserialize<'de> for Pairs {
             type Value = Pairs;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object: `{…}`")
+                f.write_str(&tr!("an object: `{…}`"))
             }
 
             fn visit_unit<E>(self) -> Result<Pairs, E> {
@@ -59,11 +60,10 @@ pub fn read(bytes: &[u8], major: Option<u32>) -> Result<Content, String> {
     let bytes = match bytes.strip_prefix(BYTE_ORDER_MARK) {
         Some(rest) if is_strict => rest,
         Some(_) => {
-            return Err(
+            return Err(tr!(
                 "line 1 begins with a byte order mark, which docker before 23.0 refuses; \
                         remove it: `sed -i '1s/^\\xEF\\xBB\\xBF//' /etc/docker/daemon.json`"
-                    .to_owned(),
-            );
+            ));
         }
         None => bytes,
     };
@@ -74,11 +74,11 @@ pub fn read(bytes: &[u8], major: Option<u32>) -> Result<Content, String> {
         Some(Ok(Pairs(pairs))) => pairs,
         Some(Err(error)) => return Err(complaint(&text, &error)),
         None if is_strict => Vec::new(),
-        None => return Err("it is empty; write `{}` into it, or remove it".to_owned()),
+        None => return Err(tr!("it is empty; write `{}` into it, or remove it")),
     };
     let rest = text.get(values.byte_offset()..).unwrap_or_default().trim();
     if is_strict && !rest.is_empty() {
-        return Err("there is text after the end of the object; remove it".to_owned());
+        return Err(tr!("there is text after the end of the object; remove it"));
     }
     let mut content = Content::default();
     for (key, value) in pairs {
@@ -96,13 +96,13 @@ fn complaint(text: &str, error: &serde_json::Error) -> String {
     let rest: String = here.chars().skip(at.saturating_sub(1)).take(3).collect();
     let is_comment = ["//", "/*", "#"].iter().any(|mark| rest.contains(mark));
     let why = match () {
-        () if is_comment => "a comment: JSON has none; remove it".to_owned(),
+        () if is_comment => tr!("a comment: JSON has none; remove it"),
         () if error.to_string().starts_with("trailing comma") => {
-            "a comma before a closing bracket; remove the comma".to_owned()
+            tr!("a comma before a closing bracket; remove the comma")
         }
         () => error.to_string(),
     };
-    format!("line {line}: {why}")
+    tr!("line {line}: {why}", line, why)
 }
 
 #[cfg(test)]

@@ -4,8 +4,10 @@ use core::net::IpAddr;
 use std::collections::BTreeMap;
 
 use serde_json::Value;
+use tr::tr;
 
 use super::keys::{Type, kind_of};
+use crate::language::message;
 
 /// The levels of its log (`ParseLevel` in `logrus`).
 const LEVELS: &[&str] = &[
@@ -22,11 +24,14 @@ pub fn misfit(key: &str, kind: Type, value: &Value) -> Option<&'static str> {
         return None;
     }
     let (fits, form) = match kind {
-        Type::Switch => (value.is_boolean(), "true or false, without quotes"),
-        Type::Number => (value.is_i64(), "a whole number, without quotes"),
-        Type::Text => (value.is_string(), "a text in quotes"),
-        Type::List => (value.is_array(), "a list: `[…]`"),
-        Type::Object => (value.is_object(), "an object: `{…}`"),
+        Type::Switch => (
+            value.is_boolean(),
+            message!("true or false, without quotes"),
+        ),
+        Type::Number => (value.is_i64(), message!("a whole number, without quotes")),
+        Type::Text => (value.is_string(), message!("a text in quotes")),
+        Type::List => (value.is_array(), message!("a list: `[…]`")),
+        Type::Object => (value.is_object(), message!("an object: `{…}`")),
     };
     match fits {
         true => inner(key, value),
@@ -39,31 +44,34 @@ fn inner(key: &str, value: &Value) -> Option<&'static str> {
     let (fits, form): (fn(&Value) -> bool, _) = match key {
         "default-address-pools" => (
             is_pool,
-            "a list of objects such as `{\"base\": \"10.1.0.0/16\", \"size\": 24}`",
+            message!("a list of objects such as `{\"base\": \"10.1.0.0/16\", \"size\": 24}`"),
         ),
-        "labels" => (is_label, "a list of texts such as \"key=value\""),
-        "dns" => (is_address, "a list of IP addresses in quotes"),
+        "labels" => (is_label, message!("a list of texts such as \"key=value\"")),
+        "dns" => (is_address, message!("a list of IP addresses in quotes")),
         "features" => (
             |value| value.is_boolean() || value.is_null(),
-            "an object whose values are true or false, without quotes",
+            message!("an object whose values are true or false, without quotes"),
         ),
-        "log-opts" | "cluster-store-opts" => (is_text, "an object whose values are in quotes"),
-        "default-ulimits" | "runtimes" | "default-network-opts" => {
-            (is_object, "an object of objects: `{\"NAME\": {…}}`")
+        "log-opts" | "cluster-store-opts" => {
+            (is_text, message!("an object whose values are in quotes"))
         }
-        "builder" => (is_object, "an object, and so must be its `gc`"),
+        "default-ulimits" | "runtimes" | "default-network-opts" => (
+            is_object,
+            message!("an object of objects: `{\"NAME\": {…}}`"),
+        ),
+        "builder" => (is_object, message!("an object, and so must be its `gc`")),
         "proxies" => return None,
         key if key.starts_with("max-") => {
             return value
                 .as_i64()
                 .filter(|number| *number < 0)
-                .map(|_| "no negative number");
+                .map(|_| message!("no negative number"));
         }
         "log-level" => {
             let level = value.as_str().unwrap_or_default();
-            return (!is_level(level)).then_some("debug, info, warn, error or fatal");
+            return (!is_level(level)).then_some(message!("debug, info, warn, error or fatal"));
         }
-        _ => (is_text, "a list of texts in quotes"),
+        _ => (is_text, message!("a list of texts in quotes")),
     };
     let all_fit = match value {
         Value::Array(items) => items.iter().all(fits),
@@ -111,9 +119,12 @@ pub fn misfit_of_option(name: &str, values: &[String]) -> Option<&'static str> {
             |text| text.trim().parse::<IpAddr>().is_ok(),
             "an IP address",
         ),
-        ("log-level", _) => (is_level, "debug, info, warn, error or fatal"),
-        (_, Some(Type::Switch)) => (|text| SWITCH.contains(&text), "true or false"),
-        (_, Some(Type::Number)) => (|text| text.parse::<i64>().is_ok(), "a whole number"),
+        ("log-level", _) => (is_level, message!("debug, info, warn, error or fatal")),
+        (_, Some(Type::Switch)) => (|text| SWITCH.contains(&text), message!("true or false")),
+        (_, Some(Type::Number)) => (
+            |text| text.parse::<i64>().is_ok(),
+            message!("a whole number"),
+        ),
         _ => return None,
     };
     let (fits, form) = fits;
@@ -138,7 +149,7 @@ pub fn contradictions(
     if names.contains(&RUNC) {
         found.push((
             "runtimes",
-            format!("`{RUNC}` is docker's own; give yours another name"),
+            tr!("`{RUNC}` is docker's own; give yours another name", RUNC),
         ));
     }
     let chosen = file.get("default-runtime").and_then(Value::as_str);
@@ -148,7 +159,7 @@ pub fn contradictions(
         chosen.filter(|name| !name.starts_with(OF_CONTAINERD) && !names.contains(name))
     {
         let name = name.escape_debug();
-        found.push(("default-runtime", format!("`runtimes` has no {name}")));
+        found.push(("default-runtime", tr!("`runtimes` has no {name}", name)));
     }
     let labels = file
         .get("labels")
@@ -164,7 +175,7 @@ pub fn contradictions(
         {
             found.push((
                 "labels",
-                format!("it has two values for {}", key.escape_debug()),
+                tr!("it has two values for {}", key.escape_debug()),
             ));
         }
     }

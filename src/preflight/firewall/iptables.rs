@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use ipnet::Ipv4Net;
+use tr::tr;
 
 use super::{Hook, Match, Rule, Verdict};
 
@@ -76,7 +77,7 @@ impl Table<'_> {
         (drops || chains.contains_key(chain)).then(|| Hook {
             chain: chain.to_owned(),
             drops,
-            policy: format!("the policy of {chain} in {program}"),
+            policy: tr!("the policy of {chain} in {program}", chain, program),
             chains,
         })
     }
@@ -102,7 +103,7 @@ impl Table<'_> {
         Some(Rule {
             matches,
             verdict,
-            name: format!("`{line}` of {program}"),
+            name: tr!("`{line}` of {program}", line, program),
         })
     }
 

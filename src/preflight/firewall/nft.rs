@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use ipnet::Ipv4Net;
 use serde_json::{Map, Value};
+use tr::tr;
 
 use super::{Hook, Match, Rule, Verdict};
 
@@ -48,7 +49,12 @@ pub fn hooks(text: &str) -> Option<Vec<Hook>> {
         Hook {
             chain: name.to_owned(),
             drops: chain["policy"] == "drop",
-            policy: format!("the policy of `nft list chain {family} {table_name} {name}`"),
+            policy: tr!(
+                "the policy of `nft list chain {family} {table_name} {name}`",
+                family,
+                table_name,
+                name
+            ),
             chains: chains.get(&table(chain)).cloned().unwrap_or_default(),
         }
     };
@@ -65,9 +71,12 @@ fn table(object: &Value) -> Table<'_> {
 fn rules(rule: &Value, sets: &Sets<'_>) -> Vec<Rule> {
     let of = table(rule);
     let chain = rule["chain"].as_str().unwrap_or_default();
-    let name = format!(
+    let name = tr!(
         "the rule with handle {} of `nft -a list chain {} {} {chain}`",
-        rule["handle"], of.0, of.1
+        rule["handle"],
+        of.0,
+        of.1,
+        chain
     );
     let mut matches: Vec<Match> = Vec::new();
     let (mut made, mut is_of_iptables) = (Vec::new(), false);

@@ -1,6 +1,7 @@
 //! The master on which a rotation of the service accounts' key runs.
 
 use anyhow::{Context as _, Result};
+use tr::tr;
 
 use super::{Change, Files, Node};
 use crate::enroll::Joining;
@@ -23,7 +24,7 @@ impl Here<'_> {
 
     fn existing(&self, path: &str) -> Result<Vec<u8>> {
         let bytes = self.read(path)?;
-        bytes.with_context(|| format!("{path} is missing; run `appliance install`"))
+        bytes.with_context(|| tr!("{path} is missing; run `appliance install`", path))
     }
 }
 

@@ -16,6 +16,7 @@ use std::fmt;
 use anyhow::{Context as _, Result, bail};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use tr::tr;
 use zeroize::Zeroizing;
 
 use super::masters::Masters;
@@ -169,13 +170,12 @@ struct Agreement {
 impl Agreement {
     fn read(text: &Secret) -> Result<Agreement> {
         ROTATION.read_secret(text.expose(), || {
-            "the record service-accounts/agreed in etcd is of another version of this program"
-                .to_owned()
+            tr!("the record service-accounts/agreed in etcd is of another version of this program")
         })
     }
 
     fn text(stage: Stage, key: &Secret) -> Result<Secret> {
-        let key = String::from_utf8(key.expose().to_vec()).context("a key in PEM is text")?;
+        let key = String::from_utf8(key.expose().to_vec()).context(tr!("a key in PEM is text"))?;
         let agreement = Agreement {
             stage,
             key: key.into(),
@@ -217,18 +217,22 @@ impl Files {
         let key = key.map_err(Refused::because)?;
         let is_new = public.last() == Some(&key.public());
         let way = match is_new {
-            true => format!(
+            true => tr!(
                 "This machine has it: `install -D -m 0600 {own} {next} && appliance certs rotate-service-accounts \
-                 --continue`. Or"
+                 --continue`. Or",
+                own,
+                next
             ),
-            false => "Bring it back from a backup of this machine. Or".to_owned(),
+            false => tr!("Bring it back from a backup of this machine. Or"),
         };
-        bail!(Refused::new(format!(
+        bail!(Refused::new(tr!(
             "{} has {} public keys, and {next} is missing: a rotation is not complete, and the old key is still \
                  trusted. {way} begin another rotation, which drops all of these keys: `appliance certs \
                  rotate-service-accounts`",
             paths::SERVICE_ACCOUNT_PUBLIC,
-            public.len()
+            public.len(),
+            next,
+            way
         )))
     }
 
@@ -351,7 +355,7 @@ fn take(node: &dyn Node, files: &Files, agreement: &Agreement) -> Result<()> {
     let key = AccountKey::read(&next)?;
     if files.next.as_ref() != Some(&next) && files.key != next {
         if matches!(files.stage()?, Stage::Both | Stage::Anew) {
-            bail!(Refused::new(format!(
+            bail!(Refused::new(tr!(
                 "{} is another key than the one that the other masters rotate to, and tokens may be signed with it; \
                      this master keeps it. See on the other masters: `appliance certs rotate-service-accounts --dry-run`",
                 paths::NEXT_SERVICE_ACCOUNT

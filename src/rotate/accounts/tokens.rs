@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Result, anyhow};
 use serde_json::Value;
+use tr::tr;
 
 use super::Tokens;
 use crate::clients::accounts::{Account, Token};
@@ -74,11 +75,12 @@ impl Tokens for Seen<'_> {
             }
             match lacking.first() {
                 None => Ok(()),
-                Some(first) => Err(transient(anyhow!(
+                Some(first) => Err(transient(anyhow!(tr!(
                     "the controller manager has not made new tokens for {} service accounts, for example {first}; see \
                      `journalctl -u kube-controller-manager`",
-                    lacking.len()
-                ))),
+                    lacking.len(),
+                    first
+                )))),
             }
         })
     }
@@ -106,11 +108,11 @@ impl Tokens for Seen<'_> {
             let lacks = |token: &&Token| all.contains(&full(token)) && !signed(&token.text, public);
             match tokens.iter().find(lacks) {
                 None => Ok(()),
-                Some(token) => Err(transient(anyhow!(
+                Some(token) => Err(transient(anyhow!(tr!(
                     "the controller manager has not made a new token in the secret {}; see \
                      `journalctl -u kube-controller-manager`",
                     full(token)
-                ))),
+                )))),
             }
         })?;
         Ok(all.into_iter().collect())

@@ -5,6 +5,7 @@ use std::fmt;
 use anyhow::{Context as _, Result, bail};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use tr::tr;
 use zeroize::Zeroizing;
 
 use crate::components::{AUTHORITY, ETCD_AUTHORITY};
@@ -98,7 +99,7 @@ impl Held {
         let path = paths::certificate(name);
         let current = text(&path)?;
         let current =
-            current.with_context(|| format!("{path} is missing; run `appliance install`"))?;
+            current.with_context(|| tr!("{path} is missing; run `appliance install`", path))?;
         let path_of_next = paths::next_authority(name);
         let next = text(&path_of_next)?.map(|pem| listed(&pem).context(path_of_next));
         let next = next.transpose().map_err(Refused::because)?;
@@ -197,7 +198,7 @@ pub(super) fn next_ones(all: &[Held]) -> Result<Option<Vec<Next>>> {
         ones.push(Next {
             name: one.name.to_owned(),
             certificates: certificates.clone(),
-            key: key.context("a key in PEM is text")?.into(),
+            key: key.context(tr!("a key in PEM is text"))?.into(),
         });
     }
     Ok(Some(ones))
@@ -218,16 +219,17 @@ pub(super) fn keep(all: &[Held], next: &[Next]) -> Result<Vec<Step>> {
             && *key != next.secret()
         {
             let path = one.next_key_path();
-            bail!(Refused::new(format!(
+            bail!(Refused::new(tr!(
                 "{path} is not the private key of {}, to which the masters rotate; nothing was changed. Move it away, and \
                  run this again, which gets the key from the other masters: `mv {path} {path}.old && appliance certs \
                  rotate-ca --continue`",
-                paths::next_authority(one.name)
+                paths::next_authority(one.name),
+                path
             )));
         }
         let lacks_key = one.next.as_ref() == Some(&next.certificates);
         if !lacks_key && matches!(one.stage(), Stage::Both | Stage::Anew) {
-            bail!(Refused::new(format!(
+            bail!(Refused::new(tr!(
                 "{} is another authority than the one that the other masters rotate to, and nodes may trust it; this \
                  master keeps it. See on the other masters: `appliance certs rotate-ca --dry-run`",
                 paths::next_authority(one.name)

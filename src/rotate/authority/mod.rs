@@ -15,6 +15,7 @@ use anyhow::{Context as _, Result, bail};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
+use tr::tr;
 
 use super::files::{public, secret};
 use super::here::refuse_other_changes;
@@ -122,7 +123,7 @@ struct Agreement {
 impl Agreement {
     fn read(text: &Secret) -> Result<Agreement> {
         ROTATION.read_secret(text.expose(), || {
-            "the record authorities/agreed in etcd is of another version of this program".to_owned()
+            tr!("the record authorities/agreed in etcd is of another version of this program")
         })
     }
 
@@ -298,11 +299,12 @@ fn text(root: &Root) -> Result<String> {
 /// Refuses to replace an authority of the operator's own by one that the cluster makes, while the settings name it.
 fn refuse_own(machine: &Machine, wish: &Wish) -> Result<()> {
     match (&machine.spec.ca, &wish.given) {
-        (Some(ca), None) => bail!(Refused::new(format!(
+        (Some(ca), None) => bail!(Refused::new(tr!(
             "{} says `ca: {}`: you made this authority. To replace it by another one of your own: `appliance certs rotate-ca \
              --ca FILE --ca-key FILE`. To have the cluster make its own one, remove `ca` there, on all masters, and run \
              this again",
-            ca.origin, ca.certificate
+            ca.origin,
+            ca.certificate
         ))),
         _ => Ok(()),
     }
@@ -317,7 +319,7 @@ fn refuse_another(agreement: &Agreement, wish: &Wish) -> Result<()> {
     let is_it = |next: &Next| next.certificates == certificates;
     match agreement.authorities.iter().any(is_it) {
         true => Ok(()),
-        false => bail!(Refused::new(format!(
+        false => bail!(Refused::new(tr!(
             "{} is not the authority of the rotation that is under way; complete that one first: `appliance certs rotate-ca \
              --continue`",
             given.place
@@ -335,10 +337,11 @@ fn refuse_old_setting(machine: &Machine, agreement: &Agreement) -> Result<()> {
     let is_it = |next: &Next| next.certificates == certificates;
     match agreement.authorities.iter().any(is_it) {
         true => Ok(()),
-        false => bail!(Refused::new(format!(
+        false => bail!(Refused::new(tr!(
             "{} says `ca: {}`, which is the old authority; put the new one and its key into the files that it names, or \
              name other files, and run `appliance certs rotate-ca --continue`",
-            ca.origin, ca.certificate
+            ca.origin,
+            ca.certificate
         ))),
     }
 }
@@ -364,7 +367,7 @@ fn made(machine: &Machine, all: &[Held], wish: &Wish) -> Result<Vec<Next>> {
     }
     make(machine, wish)?;
     next_ones(&held(&machine.root)?)?.with_context(|| {
-        format!(
+        tr!(
             "a file of the new authorities is missing in {}; restore it from a backup",
             paths::ROTATION_DIR
         )
@@ -387,7 +390,7 @@ fn files(root: &Root, issued: Issued) -> Result<Vec<Step>> {
     let is_missing =
         |path: &str| Ok::<_, anyhow::Error>(root.read(path)?.is_none_or(|bytes| bytes.is_empty()));
     let mut steps = Vec::new();
-    let key = issued.key_pem.context("no key was made")?;
+    let key = issued.key_pem.context(tr!("no key was made"))?;
     if is_missing(&issued.key_path)? {
         steps.push(secret(&issued.key_path, key));
     }

@@ -2,6 +2,7 @@
 //! something else. Then they do not show how far the rotation is, so nothing may be written.
 
 use anyhow::{Result, bail};
+use tr::tr;
 
 use super::held::{Held, Next, Stage};
 use crate::components::AUTHORITY;
@@ -32,7 +33,7 @@ pub(super) fn refuse_unfit(agreed: &[Next]) -> Result<()> {
     let unfit = |next: &&Next| !belongs(&next.secret(), next.issuing());
     match agreed.iter().find(unfit) {
         None => Ok(()),
-        Some(next) => bail!(Refused::new(format!(
+        Some(next) => bail!(Refused::new(tr!(
             "the record authorities/agreed in etcd has a key of {} that does not belong to its certificate; this \
                  master does not take it",
             next.name
@@ -62,32 +63,35 @@ fn problem(one: &Held, all: &[Held]) -> Result<Option<String>> {
     };
     let what = match (&one.next, stage) {
         (None, _) if trusts_two && one.next_key.is_none() => {
-            format!("{pem} and {key} are missing")
+            tr!("{pem} and {key} are missing", pem, key)
         }
-        (None, _) if trusts_two => format!("{pem} is missing"),
+        (None, _) if trusts_two => tr!("{pem} is missing", pem),
         // The other one issues, or is dropped: then this one was replaced with it, and its files were there.
         (None, _) if !is_over && all.iter().any(|other| other.stage() == Stage::Anew) => {
-            format!("{pem} is missing")
+            tr!("{pem} is missing", pem)
         }
         (None, _) => return Ok(None),
-        (Some(_), Stage::Made) if trusts_two => format!(
+        (Some(_), Stage::Made) if trusts_two => tr!(
             "{pem} is not one of the authorities in {}",
-            paths::certificate(one.name)
+            paths::certificate(one.name),
+            pem
         ),
         (Some(next), _) if next.first().is_some_and(|first| is_unfit(first)) => {
-            format!("{key} is not the private key of {pem}")
+            tr!("{key} is not the private key of {pem}", key, pem)
         }
         // At the end, the keys are removed before the certificates.
         (Some(_), Stage::Dropped) if is_over => return Ok(None),
-        (Some(_), _) if one.next_key.is_none() => format!("{key} is missing"),
+        (Some(_), _) if one.next_key.is_none() => tr!("{key} is missing", key),
         (Some(_), _) => return Ok(None),
     };
     let way = match stage {
         Stage::Made if !trusts_two => unused(&pem, &key, one.next_key.is_some()),
         _ => restore(one, trusts_two)?,
     };
-    Ok(Some(format!(
-        "{what}, and a rotation is under way; nothing was changed. {way} Then run `appliance certs rotate-ca --continue`"
+    Ok(Some(tr!(
+        "{what}, and a rotation is under way; nothing was changed. {way} Then run `appliance certs rotate-ca --continue`",
+        what,
+        way
     )))
 }
 
@@ -108,17 +112,21 @@ fn unused(pem: &str, key: &str, has_key: bool) -> String {
         true => format!("; mv {key} {key}.old"),
         false => String::new(),
     };
-    format!(
-        "Nothing trusts this new authority yet: to have another one made, move it away: `mv {pem} {pem}.old{key}`."
+    tr!(
+        "Nothing trusts this new authority yet: to have another one made, move it away: `mv {pem} {pem}.old{key}`.",
+        pem,
+        key
     )
 }
 
 /// How to bring back the files of the new authority of `one`.
 fn restore(one: &Held, trusts_two: bool) -> Result<String> {
     let (pem, key) = (paths::next_authority(one.name), one.next_key_path());
-    let copy = format!(
+    let copy = tr!(
         "Bring {pem} and {key} back from a backup of this machine (`appliance help backup`), or from another master \
-         that has them."
+         that has them.",
+        pem,
+        key
     );
     // A rotation makes the next authority newer than all others.
     let newest = newest(&one.current.concat())?;
@@ -149,7 +157,7 @@ fn restore(one: &Held, trusts_two: bool) -> Result<String> {
             paths::certificate(one.name)
         ));
     }
-    Ok(format!(
+    Ok(tr!(
         "This machine has what was there: `{}`.",
         commands.join(" && ")
     ))

@@ -13,6 +13,7 @@ pub const PURE: &[&str] = &[
     "formats",
     "doctor",
     "kubeconfig",
+    "language",
     "nodespec",
     "paths",
     "plan",
