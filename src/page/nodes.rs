@@ -3,13 +3,9 @@
 use std::collections::BTreeMap;
 
 use serde::Serialize;
-use serde_json::Value;
 
-use crate::addons::object::{condition, listed, of_type, text};
-use crate::clients::kubectl;
 use crate::records::state::State;
-use crate::status::{MasterReport, Overall, Report};
-use crate::sys::process::Runner;
+use crate::status::{MasterReport, NodeReport, Overall, Report};
 
 /// The nodes of a cluster.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -70,27 +66,20 @@ impl NodeState {
 }
 
 impl Nodes {
-    /// The nodes around the node of `report`. A master asks the API server for all; without its answer, and on a worker,
-    /// they are the masters and the BGP peers.
-    pub fn of(report: &Report, runner: &dyn Runner) -> Nodes {
+    /// The nodes around the node of `report`. A master knows all of Kubernetes; without its answer, and on a worker, they
+    /// are the masters and the BGP peers.
+    pub fn of(report: &Report) -> Nodes {
         let Some(state) = &report.node else {
             return Nodes::default();
         };
         let is_master = state.shape().is_ok_and(|shape| shape.role.is_master());
-        match is_master.then(|| kubectl::get(runner, &["nodes"])) {
-            Some(Ok(list)) => Nodes {
-                list: known(report, state, listed(&list).map(of_api)),
-                unknown: None,
-            },
-            Some(Err(error)) => Nodes {
-                list: known(report, state, peers(report)),
-                unknown: Some(format!("{error:#}")),
-            },
-            None => Nodes {
-                list: known(report, state, peers(report)),
-                unknown: None,
-            },
-        }
+        let asked = report.nodes.as_ref().filter(|_| is_master);
+        let unknown = asked.and_then(|all| all.unknown.clone());
+        let list = match asked.filter(|_| unknown.is_none()) {
+            Some(all) => known(report, state, all.nodes.iter().map(of_kubernetes)),
+            None => known(report, state, peers(report)),
+        };
+        Nodes { list, unknown }
     }
 }
 
@@ -139,29 +128,20 @@ fn of_master(master: &MasterReport) -> Node {
     }
 }
 
-/// A node of the API's list.
-fn of_api(item: &Value) -> Node {
-    let status = &item["status"];
-    let ready = of_type(&status["conditions"], "Ready");
-    let why = ready.map_or("its kubelet has not reported yet", |ready| {
-        text(&ready["message"])
-    });
-    let state = match condition(&status["conditions"], "Ready", "True") {
-        None => NodeState::NotReady,
-        Some(_) if item["spec"]["unschedulable"] == true => NodeState::Cordoned,
-        Some(_) => NodeState::Ready,
+/// A node as Kubernetes describes it.
+fn of_kubernetes(node: &NodeReport) -> Node {
+    let state = match node.ready {
+        false => NodeState::NotReady,
+        true if node.cordoned => NodeState::Cordoned,
+        true => NodeState::Ready,
     };
-    let address = of_type(&status["addresses"], "InternalIP");
-    let version = text(&status["nodeInfo"]["kubeletVersion"]);
     Node {
-        name: text(&item["metadata"]["name"]).to_owned(),
-        address: address
-            .map_or("", |entry| text(&entry["address"]))
-            .to_owned(),
+        name: node.name.clone(),
+        address: node.address.clone().unwrap_or_default(),
         here: false,
         state,
-        why: (state.is_bad() && !why.is_empty()).then(|| why.to_owned()),
-        version: (!version.is_empty()).then(|| version.to_owned()),
+        why: node.message.clone(),
+        version: node.version.clone(),
     }
 }
 
@@ -183,32 +163,16 @@ fn peers(report: &Report) -> impl Iterator<Item = Node> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use anyhow::{Result, bail};
-    use serde_json::json;
+    use serde_json::{Value, json};
+    use time::OffsetDateTime;
 
     use super::*;
     use crate::clients::bird::Peer;
     use crate::observe::peers::PeerReport;
-    use crate::sys::process::{Command, Output};
+    use crate::status::NodesReport;
 
-    /// kubectl of a cluster with this list of nodes, or without an API server.
-    struct Api(Option<Value>);
-
-    impl Runner for Api {
-        fn run(&self, command: &Command) -> Result<Output> {
-            assert!(command.program.ends_with("/kubectl"), "{command}");
-            let Some(list) = &self.0 else {
-                bail!("connection refused");
-            };
-            Ok(Output {
-                code: Some(0),
-                stdout: list.to_string(),
-                stderr: String::new(),
-            })
-        }
-    }
-
-    fn report(role: &str) -> Report {
+    /// A node of this role, where Kubernetes answers with this list.
+    fn report(role: &str, list: Result<Value, String>) -> Report {
         let state = json!({
             "appliance": "0.1.0", "bundle": "v1.9", "kubernetes": "v1.9.0", "digest": "", "demonstration": false,
             "role": role, "profile": "with-ca", "node": "own", "address": "192.0.2.1",
@@ -228,6 +192,7 @@ mod tests {
             overall: Overall::Healthy,
             node: Some(serde_json::from_value(state).unwrap()),
             peers: vec![peer],
+            nodes: Some(NodesReport::of(list, None, OffsetDateTime::UNIX_EPOCH)),
             ..Report::not_installed()
         }
     }
@@ -255,7 +220,7 @@ mod tests {
             item("a", "True", false), item("b", "True", true), item("c", "Unknown", false),
             item("own", "False", false), json!({ "metadata": { "name": "new" } }),
         ]});
-        let nodes = Nodes::of(&report("master"), &Api(Some(list)));
+        let nodes = Nodes::of(&report("master", Ok(list)));
         assert_eq!(
             shown(&nodes),
             [
@@ -280,11 +245,11 @@ mod tests {
             ("own", NodeState::Healthy, None),
             ("peer", NodeState::NotConnected, Some("no session")),
         ];
-        let nodes = Nodes::of(&report("master"), &Api(None));
+        let nodes = Nodes::of(&report("master", Err("connection refused".to_owned())));
         assert_eq!(shown(&nodes), expected);
         assert_eq!(nodes.unknown.as_deref(), Some("connection refused"));
-        // A worker does not ask.
-        let nodes = Nodes::of(&report("worker"), &Api(Some(json!({ "items": [{}] }))));
+        // A worker may read only its own node.
+        let nodes = Nodes::of(&report("worker", Ok(json!({ "items": [{}] }))));
         assert_eq!(shown(&nodes), expected);
         assert_eq!(nodes.unknown, None);
     }

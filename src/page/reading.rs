@@ -37,7 +37,7 @@ impl Reading {
         let run = timeline::run(root);
         Ok(Reading {
             at: OffsetDateTime::now_utc(),
-            nodes: Nodes::of(&report, runner),
+            nodes: Nodes::of(&report),
             events: timeline::events(root, report.changing.as_ref(), run.as_ref())?,
             run,
             report,
