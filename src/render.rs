@@ -84,7 +84,7 @@ impl Syntax {
             Syntax::Quoted => escape_quoted,
             Syntax::Shell => escape_shell_word,
             Syntax::Document => |text| Value::from(text).to_string(),
-            Syntax::Html => escape_html,
+            Syntax::Html => escape_markup,
             Syntax::Mime => encode_body,
             Syntax::Plain => str::to_owned,
         }
@@ -181,9 +181,9 @@ pub fn escape_shell_word(text: &str) -> String {
     format!("'{}'", text.replace('\'', r"'\''"))
 }
 
-/// Makes any text safe in HTML, between tags and between the quotes of an attribute. Characters without a shape, and
+/// Makes any text safe in HTML and SVG, between tags and between the quotes of an attribute. Characters without a shape, and
 /// those that change the order of what follows, are shown by their numbers: nobody can hide a part of a name.
-fn escape_html(text: &str) -> String {
+pub fn escape_markup(text: &str) -> String {
     let mut html = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
@@ -263,7 +263,7 @@ mod tests {
     fn no_text_becomes_a_part_of_a_page() {
         let hostile = "</td><script>alert(1)</script>\" onload='x' &lt; \u{202e}\u{0}\u{1b}[31m";
         assert_eq!(
-            escape_html(hostile),
+            escape_markup(hostile),
             "&lt;/td&gt;&lt;script&gt;alert(1)&lt;/script&gt;&quot; onload=&#39;x&#39; &amp;lt; \\u{202e}\\u{0}\\u{1b}[31m"
         );
     }

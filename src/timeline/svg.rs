@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use super::{Chart, Row, seconds, shortened};
+use crate::render::escape_markup;
 
 /// The width of the names, in pixels.
 const NAMES: u64 = 320;
@@ -42,7 +43,7 @@ pub fn svg(chart: &Chart) -> String {
     let _ = writeln!(
         text,
         "<text class=\"title\" x=\"10\" y=\"22\">{}</text>",
-        escaped(&title)
+        escape_markup(&title)
     );
     scale(&mut text, chart.total, HEAD + rows * ROW);
     for (number, row) in (0..).zip(&shown) {
@@ -52,7 +53,11 @@ pub fn svg(chart: &Chart) -> String {
         "red: critical path; blue: beside it; black: failed; {others} shorter parts are not shown"
     );
     let y = height - 12;
-    let _ = writeln!(text, "<text x=\"10\" y=\"{y}\">{}</text>", escaped(&note));
+    let _ = writeln!(
+        text,
+        "<text x=\"10\" y=\"{y}\">{}</text>",
+        escape_markup(&note)
+    );
     text.push_str("</svg>\n");
     text
 }
@@ -82,8 +87,8 @@ fn bar(text: &mut String, row: &Row, total: u64, y: u64) {
         (_, false) => "beside",
     };
     let took = seconds(end.saturating_sub(row.span.begin));
-    let words = escaped(&row.words());
-    let name = escaped(&shortened(&row.words(), LETTERS));
+    let words = escape_markup(&row.words());
+    let name = escape_markup(&shortened(&row.words(), LETTERS));
     let _ = writeln!(
         text,
         "<text class=\"name\" x=\"{NAMES}\" y=\"{0}\">{name}</text>\
@@ -94,20 +99,4 @@ fn bar(text: &mut String, row: &Row, total: u64, y: u64) {
         ROW - 6,
         from + width + 4
     );
-}
-
-/// The text for an element or an attribute of XML. XML allows no control characters, not even escaped.
-fn escaped(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for letter in text.chars().filter(|letter| !letter.is_control()) {
-        match letter {
-            '&' => escaped.push_str("&amp;"),
-            '<' => escaped.push_str("&lt;"),
-            '>' => escaped.push_str("&gt;"),
-            '"' => escaped.push_str("&quot;"),
-            '\'' => escaped.push_str("&#39;"),
-            other => escaped.push(other),
-        }
-    }
-    escaped
 }

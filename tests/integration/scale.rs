@@ -22,7 +22,7 @@ use appliance::paths::BIRD_SOCKET;
 use appliance::records::nodes::NodeRecord;
 use appliance::sys::process::{Command, Output, Runner};
 use appliance::sys::root::Root;
-use nix::sys::resource::{UsageWho, getrusage};
+use nix::time::ClockId;
 use time::OffsetDateTime;
 
 use crate::rendered::{self, desired};
@@ -38,12 +38,10 @@ fn address(number: u32) -> Ipv4Addr {
     Ipv4Addr::from(u32::from(Ipv4Addr::new(10, 0, 0, 0)) + number)
 }
 
-/// The processor time of this thread: other programs do not count.
+/// The processor time of this thread: other programs do not count. `getrusage` counts in ticks of the kernel, which are
+/// longer than what is measured.
 fn spent() -> Duration {
-    let usage = getrusage(UsageWho::RUSAGE_THREAD).unwrap();
-    let times = [usage.user_time(), usage.system_time()];
-    let micros = times.map(|time| time.tv_sec() * 1_000_000 + time.tv_usec());
-    Duration::from_micros(micros.iter().sum::<i64>().try_into().unwrap())
+    ClockId::CLOCK_THREAD_CPUTIME_ID.now().unwrap().into()
 }
 
 /// Prints how long `work` takes, which `prepare` makes for a number of nodes.

@@ -1,5 +1,6 @@
 //! The output of `appliance preflight`.
 
+use textwrap::core::display_width;
 use tr::tr;
 
 use super::{print_table, table};
@@ -51,10 +52,18 @@ pub fn report(document: &Fitness) {
 }
 
 fn shortened(text: &str) -> String {
-    match text.chars().count() > WIDTH {
-        true => text.chars().take(WIDTH - 1).chain(['…']).collect(),
-        false => text.to_owned(),
+    if display_width(text) <= WIDTH {
+        return text.to_owned();
     }
+    let mut short = String::new();
+    for one in text.chars() {
+        let longer = format!("{short}{one}");
+        if display_width(&longer) >= WIDTH {
+            break;
+        }
+        short = longer;
+    }
+    short + "…"
 }
 
 fn advice(one: &Judged) {
