@@ -153,7 +153,7 @@ bundle: components ## Pack BUNDLE (default: demo) into out/payloads, from COMPON
 
 .PHONY: appliance
 appliance: bundle ## Build out/appliance: one static program with BUNDLE inside; everything is downloaded and verified
-	$(BUILDER) repack --payload $(PAYLOAD) --output $(OUT)/appliance
+	$(BUILDER) repack --payload $(PAYLOAD) --file $(OUT)/appliance
 	$(if $(CHOICE),,$(if $(filter appliance,$(MAKECMDGOALS)),@tests/made.sh $(OUT)/appliance $(BUNDLE) "$(strip make demo $(ARGUMENTS))"))
 
 .PHONY: chosen
@@ -178,6 +178,11 @@ demo-free:
 demo-shell: export DEMO_COMMAND := $(value CMD)
 demo-shell: $(VM) ## Open a root shell inside the VM that `make demo` left on; CMD='kubectl get pods' runs one command
 	@$(VM) shell $${DEMO_COMMAND:+--command "$$DEMO_COMMAND"}
+
+.PHONY: demo-copy
+demo-copy: export DEMO_FILE := $(value FILE)
+demo-copy: $(VM) ## Copy FILE to /root inside the VM that `make demo` left on
+	@$(VM) copy "$${DEMO_FILE:?name the file: make demo-copy FILE=PATH}"
 
 .PHONY: demo-stop
 demo-stop: $(if $(wildcard out/demo),$(VM)) ## Switch off the VM that `make demo` left on, and remove its files

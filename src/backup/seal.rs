@@ -131,7 +131,7 @@ fn told(error: &DecryptError) -> String {
     match error {
         DecryptError::NoMatchingKeys => {
             tr!(
-                "none of the keys opens it; give the key of one of its recipients, or its passphrase"
+                "neither a key nor a passphrase that was given opens it; give the key of one of its recipients, or the passphrase with which it was made"
             )
         }
         DecryptError::DecryptionFailed | DecryptError::KeyDecryptionFailed => {
@@ -141,7 +141,7 @@ fn told(error: &DecryptError) -> String {
             tr!("its passphrase would take too much work to check, so this program did not make it")
         }
         DecryptError::InvalidMac | DecryptError::InvalidHeader => {
-            tr!("it is damaged; use another backup")
+            tr!("it is damaged, or no backup of this program; use another one")
         }
         _ => tr!("it is not a backup of this program, or its beginning is damaged"),
     }

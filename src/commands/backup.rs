@@ -1,5 +1,6 @@
 //! `appliance backup`: backups of the cluster.
 
+use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -294,6 +295,12 @@ fn list(
 }
 
 fn key(file: &Path, output: Output) -> Result<Outcome> {
+    if fs::metadata(file).is_ok_and(|existing| existing.is_file()) {
+        bail!(Refused::new(tr!(
+            "{} exists, and a key is never replaced: name another file",
+            file.display()
+        )));
+    }
     let (text, recipient) = new_key();
     files::write_secret(file, &text, false)?;
     let document = BackupKey {

@@ -81,7 +81,13 @@ pub fn changes(state: &State, plan: &Plan, noted: bool) {
     if plan.is_empty() && !noted {
         log::info!("{}", tr!("nothing to change: {is}", is));
     } else {
-        log::info!("{}", tr!("{} changes made: {is}", plan.steps.len(), is));
+        log::info!(
+            "{}",
+            tr!(
+                "1 change made: {is}" | "{n} changes made: {is}" % plan.steps.len(),
+                is
+            )
+        );
     }
 }
 

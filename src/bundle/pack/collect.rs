@@ -109,11 +109,11 @@ impl<'a> Collector<'a, '_> {
         let components = &self.definition.components;
         let origins = components.iter().map(|source| self.origin(source));
         let origins = origins.collect::<Result<Vec<_>>>()?;
-        let missing: Vec<String> = components
+        let missing: Vec<&Source> = components
             .iter()
             .zip(&origins)
             .filter(|(_, origin)| origin.is_none())
-            .map(|(source, _)| self.describe(source))
+            .map(|(source, _)| source)
             .collect();
         ensure!(missing.is_empty(), "{}", self.missing(&missing));
         Ok(origins.into_iter().flatten().collect())
@@ -162,7 +162,7 @@ impl<'a> Collector<'a, '_> {
         format!("{}{archive}{from}{unlocked}", source.file)
     }
 
-    fn missing(&self, missing: &[String]) -> String {
+    fn missing(&self, missing: &[&Source]) -> String {
         let mut places = Vec::new();
         places.extend(self.places.components.map(|dir| dir.display().to_string()));
         places.extend(
@@ -170,13 +170,21 @@ impl<'a> Collector<'a, '_> {
                 .cache
                 .map(|cache| format!("the cache {}", cache.dir().display())),
         );
+        // Those without a source can only be there already.
+        let has_sources = missing.iter().all(|source| source.upstream().is_some());
+        let fetch = match has_sources {
+            true => format!(
+                "fetch them with `{} bundle fetch --bundle {}`, or ",
+                program_name(),
+                self.definition.given
+            ),
+            false => String::new(),
+        };
+        let missing: Vec<String> = missing.iter().map(|source| self.describe(source)).collect();
         format!(
-            "these files are not in {}:\n  {}\nfetch them with `{} bundle fetch --bundle {}`, or name \
-             their directory with `--components DIR`",
+            "these files are not in {}:\n  {}\n{fetch}name their directory with `--components DIR`",
             places.join(" or "),
             missing.join("\n  "),
-            program_name(),
-            self.definition.given
         )
     }
 

@@ -1,6 +1,6 @@
 //! The QEMU guest agent: runs programs inside a VM without a network.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,6 +14,8 @@ use serde_json::{Value, json};
 /// How long the agent may take for one answer. This limit only ends a VM that hangs; it measures
 /// nothing.
 const ANSWER: Duration = Duration::from_secs(60);
+/// How many bytes of a file one request has.
+const PIECE: u64 = 512 * 1024;
 /// The pause between two checks whether a program has ended.
 const POLL: Duration = Duration::from_millis(200);
 
@@ -65,10 +67,13 @@ impl Agent {
 
     fn receive(&mut self) -> Result<Value> {
         let mut line = String::new();
-        ensure!(
-            self.stream.read_line(&mut line)? > 0,
-            "the guest agent's connection ended"
-        );
+        let length = match self.stream.read_line(&mut line) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                bail!("the guest agent does not answer: the VM is very busy, or it is off")
+            }
+            length => length?,
+        };
+        ensure!(length > 0, "the guest agent's connection ended");
         Ok(serde_json::from_str(line.trim_start_matches('\u{ff}'))?)
     }
 
@@ -89,6 +94,29 @@ impl Agent {
     /// Whether it answers now.
     pub fn answers(&mut self) -> bool {
         self.ask("guest-ping", &json!({})).is_ok()
+    }
+
+    /// Writes a file inside the VM. `told` gets the number of bytes that are there, again and again.
+    pub fn copy(&mut self, mut from: impl Read, to: &str, told: impl Fn(u64)) -> Result<()> {
+        let file = self.ask("guest-file-open", &json!({ "path": to, "mode": "wb" }))?;
+        let mut done = 0;
+        loop {
+            let mut piece = Vec::new();
+            let length = from.by_ref().take(PIECE).read_to_end(&mut piece)?;
+            if length == 0 {
+                break;
+            }
+            let order = json!({ "handle": file, "buf-b64": BASE64.encode(&piece) });
+            let written = self.ask("guest-file-write", &order)?;
+            ensure!(
+                written["count"] == json!(length),
+                "the guest agent wrote only a part of {to}: is the VM's disk full?"
+            );
+            done += length as u64;
+            told(done);
+        }
+        self.ask("guest-file-close", &json!({ "handle": file }))?;
+        Ok(())
     }
 
     /// Runs a program to its end.

@@ -58,6 +58,14 @@ enum Command {
         #[arg(short, long)]
         command: Option<String>,
     },
+    /// Copy a file to /root inside the VM that `demo` left on
+    Copy {
+        /// The directory of the VM
+        #[command(flatten)]
+        place: Place,
+        /// The file
+        file: PathBuf,
+    },
     /// Switch off the VM that `demo` left on, and remove its files
     Stop(Place),
     /// Boot the tutorial's three VMs on one network and show the result of each (needs root)
@@ -115,6 +123,10 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Shell { place, command } => {
             let code = shell::run(&Standing::at(&place.directory), command.as_deref())?;
             return Ok(ExitCode::from(code));
+        }
+        Command::Copy { place, file } => {
+            let to = shell::copy(&Standing::at(&place.directory), &file)?;
+            println!("It is {to} inside the VM.");
         }
         Command::Stop(place) => println!(
             "{}",

@@ -1,13 +1,17 @@
 //! A root shell inside the VM that the demonstration left on: on a terminal, or for commands.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{IsTerminal, Read, Write, stderr, stdin, stdout};
 use std::net::Shutdown;
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
+use indicatif::{ProgressBar, ProgressStyle};
 use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
 use terminal_size::{Height, Width, terminal_size};
 
@@ -41,15 +45,51 @@ pub fn run(vm: &Standing, command: Option<&str>) -> Result<u8> {
     batch(vm, &["-s"], &commands)
 }
 
-/// Runs a program inside, after earlier users of the guest agent: QEMU serves one connection at a
-/// time.
+/// Copies a file of this machine to `/root` inside, with its permissions. Returns its path there.
+pub fn copy(vm: &Standing, file: &Path) -> Result<String> {
+    vm.ensure_usable()?;
+    let shown = file.display();
+    let name = file.file_name().and_then(OsStr::to_str);
+    let name = name.with_context(|| format!("{shown} has no name"))?;
+    let content = File::open(file).with_context(|| format!("cannot read {shown}"))?;
+    let found = content.metadata()?;
+    ensure!(
+        found.is_file(),
+        "{shown} is no file: make an archive of a directory, and copy that"
+    );
+    let to = format!("/root/{name}");
+    let mode = format!("{:o}", found.mode() & 0o777);
+    let (turn, mut agent) = reach(vm)?;
+    let bar = ProgressBar::new(found.len());
+    bar.set_style(ProgressStyle::with_template(
+        "{bytes} of {total_bytes}, {eta} left",
+    )?);
+    agent.copy(content, &to, |done| bar.set_position(done))?;
+    bar.finish_and_clear();
+    let set = agent.run(&["chmod", &mode, &to])?;
+    ensure!(
+        set.code == 0,
+        "cannot set the permissions of {to}: {}",
+        set.stderr
+    );
+    drop(turn);
+    Ok(to)
+}
+
+/// Runs a program inside.
 fn run_inside(vm: &Standing, command: &[&str], input: &[u8]) -> Result<Output> {
+    let (_turn, mut agent) = reach(vm)?;
+    agent.run_with_input(command, input)
+}
+
+/// The guest agent, after its earlier users: QEMU serves one connection at a time. The file holds its lock.
+fn reach(vm: &Standing) -> Result<(File, Agent)> {
     let turn = File::create(vm.dir().join("agent.lock"))?;
     turn.lock()?;
     let start = Instant::now();
-    let mut agent = loop {
+    loop {
         match Agent::connect(&vm.dir().join(AGENT)) {
-            Ok(agent) => break agent,
+            Ok(agent) => return Ok((turn, agent)),
             Err(error) if start.elapsed() > ANSWER || vm.process()?.is_none() => {
                 return Err(error).with_context(|| {
                     format!(
@@ -60,8 +100,7 @@ fn run_inside(vm: &Standing, command: &[&str], input: &[u8]) -> Result<Output> {
             }
             Err(_) => thread::sleep(POLL),
         }
-    };
-    agent.run_with_input(command, input)
+    }
 }
 
 /// Runs a shell without a terminal.
