@@ -225,7 +225,9 @@ pub fn synchronization(facts: &Facts) -> Finding {
             tr!(
                 "nothing keeps the clock right: neither systemd-timesyncd nor chrony nor ntp is enabled"
             ),
-            tr!("`timedatectl set-ntp true`, or `apt-get install chrony`"),
+            tr!(
+                "install one (`apt-get install chrony`), or switch on the one that is there: `timedatectl set-ntp true`"
+            ),
         ),
     }
 }
