@@ -12,11 +12,6 @@ if [ -z "$log" ]; then
     make demo BUNDLE=demo 2>&1 | tee "$log"
     make demo-stop
 fi
-venv=out/picture
-if [ ! -e "$venv/done" ]; then
-    python3 -m venv --clear "$venv"
-    "$venv/bin/pip" install --quiet --disable-pip-version-check --no-deps --require-hashes --requirement=docs/picture-requirements.txt
-    touch "$venv/done"
-fi
+venv=$(docs/picture-tools.sh)
 "$venv/bin/python" docs/picture.py "$log" docs/demo.svg
 ls -l docs/demo.svg

@@ -37,8 +37,14 @@ LANGUAGES = {
         "nothing": "没有找到。",
     },
 }
-# Pages that are in English only. The Chinese site leads to the English one.
-ENGLISH_ONLY = ["CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md"]
+# Pages that are in English only, by their names in the site. The Chinese site leads to the English one.
+ENGLISH_ONLY = {
+    "CONTRIBUTING": "CONTRIBUTING.md",
+    "CHANGELOG": "CHANGELOG.md",
+    "SECURITY": "SECURITY.md",
+    "bench": "bench/README.md",
+    "peers": "bench/peers.md",
+}
 # The README of each language.
 START = "index"
 LINK = re.compile(r"(\]\()([^)\s]+)(\))")
@@ -80,7 +86,7 @@ def book(language, made, mdbook, mermaid):
     pages = {START: LANGUAGES[language]["readme"]}
     pages |= {name: f"{LANGUAGES[language]['pages']}/{name}.md" for name in topics()}
     if language == "en":
-        pages |= {Path(page).stem: page for page in ENGLISH_ONLY}
+        pages |= ENGLISH_ONLY
     for name, path in pages.items():
         text = (PROJECT / path).read_text()
         (sources / f"{name}.md").write_text(moved(text, path, language, sources))
@@ -124,8 +130,9 @@ def there(file, language, sources):
         else:
             continue
         return f"{name}.md" if other == language else f"../{other}/{name}.html"
-    if file in ENGLISH_ONLY:
-        return file if language == "en" else f"../en/{file.removesuffix('.md')}.html"
+    for name, page in ENGLISH_ONLY.items():
+        if file == page:
+            return f"{name}.md" if language == "en" else f"../en/{name}.html"
     source = PROJECT / file
     if not source.is_file():
         sys.exit(f"error: a link leads to {file}, which is no file")
@@ -170,7 +177,7 @@ def finish(language, destination, mermaid):
             continue
         text = page.read_text()
         # Chapters without a translation lead to the start.
-        is_english_only = f"{page.stem}.md" in ENGLISH_ONLY
+        is_english_only = page.stem in ENGLISH_ONLY
         counterpart = f"{START}.html" if is_english_only else page.name
         added = (
             f'<form id="search" role="search" data-nothing="{about["nothing"]}">'
@@ -288,7 +295,7 @@ def check(made):
         for other in LANGUAGES:
             names = {page.name for page in (made / language).glob("*.html")}
             others = {page.name for page in (made / other).glob("*.html")}
-            only = {page.removesuffix(".md") + ".html" for page in ENGLISH_ONLY}
+            only = {f"{name}.html" for name in ENGLISH_ONLY}
             problems += [f"{made / other} lacks {name}" for name in names - others - only]
     return problems
 

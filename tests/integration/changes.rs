@@ -15,7 +15,7 @@ use crate::vms::{APPLIANCE, Bed, Flavor, address};
 use crate::writers::Writer;
 
 /// Puts the appliance on a machine that is no node.
-fn bring_appliance(bed: &mut Bed, name: &str) {
+pub fn bring_appliance(bed: &mut Bed, name: &str) {
     let bring = format!(
         "mkdir -p /run/volume; mountpoint -q /run/volume || mount -o ro LABEL={LABEL} /run/volume; \
          install -m 0755 /run/volume/appliance /usr/local/bin/appliance; umount /run/volume"

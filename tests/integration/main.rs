@@ -72,6 +72,7 @@ mod power_cut;
 mod preflight;
 mod programs;
 mod readme;
+mod recordings;
 mod registry;
 mod release;
 mod releases;
