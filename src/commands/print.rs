@@ -20,6 +20,7 @@ use std::io::{self, IsTerminal};
 use anyhow::Result;
 use schemars::JsonSchema;
 use serde::Serialize;
+use textwrap::{Options, WordSplitter};
 use tr::tr;
 
 use self::table::Table;
@@ -188,6 +189,19 @@ pub fn print_table(table: &Table) {
         .lines()
         .iter()
         .for_each(|line| say!("{}", escaped(line.trim_end())));
+}
+
+/// Prints a text that begins with `first`, on lines that fit; the others begin with `indent` blanks.
+pub fn say_wrapped(text: &str, first: &str, indent: usize) {
+    let rest = " ".repeat(indent);
+    let options = Options::new(width())
+        .initial_indent(first)
+        .subsequent_indent(&rest)
+        .word_splitter(WordSplitter::NoHyphenation)
+        .break_words(false);
+    for line in textwrap::wrap(&escaped(text), options) {
+        say!("{}", line.trim_end());
+    }
 }
 
 /// Prints the verdicts of a check, then the hints for the failures.

@@ -1,7 +1,9 @@
 //! The output of `appliance doctor`.
 
+use textwrap::core::display_width;
 use tr::tr;
 
+use super::say_wrapped;
 use crate::commands::documents::Supported;
 use crate::doctor::{Diagnosis, Found, Level};
 use crate::language::translated;
@@ -14,7 +16,8 @@ pub fn report(diagnosis: &Diagnosis) {
     if !diagnosis.unread.is_empty() {
         say!("{}", tr!("Could not look at:"));
         for one in &diagnosis.unread {
-            say!("  {}: {}", translated(&one.what), escaped(&one.why));
+            let text = format!("{}: {}", translated(&one.what), one.why);
+            say_wrapped(&text, "  ", 4);
         }
         say!();
     }
@@ -40,6 +43,13 @@ pub fn report(diagnosis: &Diagnosis) {
     }
 }
 
+/// A part of what was found: its name, and its text in lines that fit.
+fn part(name: &str, text: &str) {
+    let first = format!("  {name} ");
+    let indent = display_width(&first);
+    say_wrapped(text, &first, indent);
+}
+
 fn found(one: &Found) {
     let word = match (one.level, one.likely) {
         (Level::Notice, _) => tr!("notice"),
@@ -47,13 +57,13 @@ fn found(one: &Found) {
         (Level::Cause, false) => tr!("CAUSE"),
     };
     say!("{word} {}", one.name);
-    say!("  {} {}", tr!("seen:    "), escaped(&one.seen));
-    say!("  {} {}", tr!("cause:   "), translated(one.cause));
+    part(&tr!("seen:    "), &one.seen);
+    part(&tr!("cause:   "), &translated(one.cause));
     say!("  {} {}", tr!("do:      "), escaped(&one.command));
     if !one.follows.is_empty() {
         say!("{}", tr!("  follows from it:"));
         for next in &one.follows {
-            say!("    {}: {}", next.name, escaped(&next.seen));
+            say_wrapped(&format!("{}: {}", next.name, next.seen), "    ", 6);
         }
     }
     say!();

@@ -1,11 +1,10 @@
 //! The report on a node: a summary of about ten lines with all that is not as it should be, or everything.
 
 use textwrap::core::display_width;
-use textwrap::{Options, WordSplitter};
 use tr::tr;
 
 use super::table::Table;
-use super::{backup, escaped, print_table, short, table, told, width};
+use super::{backup, escaped, print_table, say_wrapped, short, table, told};
 use crate::join::rollout::{Progress, Stage, Standing};
 use crate::language::{message, translated};
 use crate::maintenance::mebibytes;
@@ -350,19 +349,6 @@ fn next_step(node: &State, report: &Report) -> Option<String> {
         Condition::Degraded => Some(tr!(
             "Do what the rows above say; on a master, `appliance check` looks further"
         )),
-    }
-}
-
-/// Prints a text that begins with `first`, on lines that fit; the others begin with `indent` blanks.
-fn say_wrapped(text: &str, first: &str, indent: usize) {
-    let rest = " ".repeat(indent);
-    let options = Options::new(width())
-        .initial_indent(first)
-        .subsequent_indent(&rest)
-        .word_splitter(WordSplitter::NoHyphenation)
-        .break_words(false);
-    for line in textwrap::wrap(&escaped(text), options) {
-        say!("{}", line.trim_end());
     }
 }
 
