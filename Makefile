@@ -212,18 +212,18 @@ EPOCH ?= $(word 2,$(shell release/ready.sh $(if $(SNAPSHOT),snapshot) 2>/dev/nul
 
 .PHONY: release
 release: release-ready release-tools release-files ## Make out/release: program, .deb, SBOM, licences, checksums. MINISIGN_KEY=FILE signs; SNAPSHOT=yes takes any commit
-	lintian --fail-on error,warning $(RELEASE)/*.deb
-	@$(WITH_TOOLS) release/sign.sh $(RELEASE) '$(MINISIGN_KEY)'
-	@ls -l $(RELEASE)
+	lintian --fail-on error,warning '$(RELEASE)'/*.deb
+	@$(WITH_TOOLS) release/sign.sh '$(RELEASE)' '$(MINISIGN_KEY)'
+	@ls -l '$(RELEASE)'
 
 .PHONY: release-sign
 release-sign: ## Sign out/release, if it was made without a key: MINISIGN_KEY=FILE
-	@$(WITH_TOOLS) release/sign.sh $(RELEASE) '$(MINISIGN_KEY)'
+	@$(WITH_TOOLS) release/sign.sh '$(RELEASE)' '$(MINISIGN_KEY)'
 
 .PHONY: release-check
 release-check: release ## Make the release twice, compare the bytes, and try its package in a fresh Debian (as root)
-	release/check.sh $(RELEASE_TARGET) $(VERSION) $(EPOCH) $(RELEASE)
-	release/try.sh $(RELEASE)/*.deb
+	release/check.sh $(RELEASE_TARGET) $(VERSION) $(EPOCH) '$(RELEASE)'
+	release/try.sh '$(RELEASE)'/*.deb
 
 # Before anything is built.
 .PHONY: release-ready
@@ -241,7 +241,7 @@ release-files:
 	cargo build --locked $(RELEASE_FLAGS)
 	$(if $(filter x86_64-%,$(RELEASE_TARGET)),,$(MAKE) builder PROFILE=release TARGET=)
 	$(if $(filter x86_64-%,$(RELEASE_TARGET)),,OWN=$(abspath $(BUILDER))) release/build.sh target/$(RELEASE_TARGET)/release/appliance \
-		$(RELEASE_TARGET) $(VERSION) $(EPOCH) $(RELEASE)
+		$(RELEASE_TARGET) $(VERSION) $(EPOCH) '$(RELEASE)'
 
 .PHONY: lint
 lint: ## Check the format, run clippy and shellcheck

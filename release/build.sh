@@ -14,6 +14,12 @@ name=appliance-$version
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
+# Everything in the directory is replaced: it must be new, empty, or of an earlier release.
+if [ -e "$directory" ] && [ ! -e "$directory/SHA256SUMS" ] && [ -n "$(ls -A "$directory")" ]; then
+    echo "error: $directory has other files than a release: name another directory, or empty it yourself" >&2
+    exit 2
+fi
+
 # A file of the distribution, with its mode, in the tree from which package and tarball are made.
 place() {
     install -D -m "$1" "$2" "$work/tree/$3"

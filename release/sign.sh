@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Signs the checksums of a release with minisign, and verifies the signature; or says how to sign.
+# Signs the checksums of a release with minisign, or says how to sign.
 # usage: sign.sh DIRECTORY [KEY]
 set -euo pipefail
 export LC_ALL=C

@@ -83,12 +83,18 @@ fn no_format(place: &Path) -> clap::Error {
 /// Whether these words of a command line ask for JSON. The whole need not be valid.
 pub fn wants_json(words: impl IntoIterator<Item = OsString>) -> bool {
     let words: Vec<OsString> = words.into_iter().collect();
-    let is_option = |word: &OsString| word == "-o" || word == "--output";
-    let is_both = |word: &OsString| {
-        ["-ojson", "-o=json", "--output=json"]
-            .iter()
-            .any(|w| word == w)
+    // What follows the option in its word: `-vo json`, `-ojson`, `--output=json`.
+    let value = |word: &OsString| {
+        let word = word.to_str()?;
+        let short = || {
+            let (others, value) = word.strip_prefix('-')?.split_once('o')?;
+            others.chars().all(char::is_alphabetic).then_some(value)
+        };
+        let value = word.strip_prefix("--output").or_else(short)?;
+        Some(value.strip_prefix('=').unwrap_or(value).to_owned())
     };
+    let is_option = |word: &OsString| value(word).is_some_and(|value| value.is_empty());
+    let is_both = |word: &OsString| value(word).is_some_and(|value| value == "json");
     words.iter().any(is_both)
         || words
             .windows(2)
@@ -127,6 +133,9 @@ mod tests {
             "appliance status -o json",
             "appliance --output json nonsense",
             "appliance status --output=json --nonsense",
+            "appliance status -vojson",
+            "appliance status -vo json",
+            "appliance status -vo=json",
         ] {
             assert!(of(words), "{words}");
         }

@@ -54,7 +54,7 @@ fn may_hold_secret(text: &str) -> bool {
     let has_secret = |word: &&str| {
         let mut after = lower.split(*word).skip(1);
         after.any(|rest| {
-            rest.starts_with(['=', ':', '"']) || (word.ends_with(' ') && !rest.is_empty())
+            rest.starts_with(['=', ':', '"', '\\']) || (word.ends_with(' ') && !rest.is_empty())
         })
     };
     is_start_of_key(&lower) || BEFORE_SECRETS.iter().any(has_secret) || has_user_of_url(text)
@@ -105,6 +105,7 @@ mod tests {
             "password: hunter2",
             "ExecStart=/usr/bin/x --token=hunter2",
             "Authorization: Bearer hunter2",
+            r#"said "{\"password\": \"hunter2\"}""#,
         ] {
             assert_eq!(line(text), HIDDEN, "{text}");
         }

@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::sys::process::Runner;
+use crate::sys::progress::escaped;
 use crate::sys::root::Root;
 
 mod archive;
@@ -94,17 +95,19 @@ pub fn collect(root: &Root, runner: &(dyn Runner + Sync), own: Vec<Text>) -> Res
         values.extend(text.iter().flat_map(|text| redact::learned(text)));
     }
     let redactor = redact::Redactor::new(&values)?;
+    // Names of files may hold secrets, and anything else.
+    let shown = |text: &str| redactor.redacted(&escaped(text)).trim_end().to_owned();
     for (name, text) in texts {
         match text {
             Ok(text) => all.entries.push(Entry {
-                name,
+                name: shown(&name),
                 text: redactor.redacted(&bounded(&text)),
             }),
-            Err(why) => all.leave_out(&name, &redactor.redacted(&why)),
+            Err(why) => all.leave_out(&shown(&name), &shown(&why)),
         }
     }
     for (path, why) in doubts {
-        all.leave_out(&path, &redactor.redacted(&why));
+        all.leave_out(&shown(&path), &shown(&why));
     }
     let index = all.index();
     all.entries.insert(0, index);

@@ -4,31 +4,35 @@
 use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
-use aho_corasick::{AhoCorasick, MatchKind};
+use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
 use anyhow::{Context, Result};
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 use regex::Regex;
 
-use crate::nodespec::hidden;
+use crate::nodespec::{hidden, token};
 use crate::pki::Secret;
 
 /// The shortest form that is looked for, in bytes. A shorter one is in too many words.
 pub const SHORTEST: usize = 8;
+/// The longest that is taken for a password, in bytes.
+const LONGEST: usize = 4096;
+/// The shortest form that is looked for over ends of lines, in bytes.
+const BROKEN: usize = 16;
 /// What is shown instead of a secret.
 pub const REPLACED: &str = "<secret>";
 
 /// The names of values that are secrets, and end a line or are quoted: they may have spaces.
 macro_rules! password {
     () => {
-        "(?i)([a-z0-9_.-]*(?:password|passwd|passphrase)[\"']?[ \t]*[=:][ \t]*)"
+        "(?i)([a-z0-9_.-]*(?:password|passwd|passphrase|[_-]pass|pwd)\\\\*[\"']?[ \t]*[=:][ \t]*)"
     };
 }
 /// The names of other values that are secrets.
 macro_rules! token {
     () => {
-        "(?i)([a-z0-9_.-]*(?:secret|token|api[_-]?key|access[_-]?key(?:[_-]id)?|private[_-]?key|key-data)[\"']?[ \t]*[=:][ \t]*)"
+        "(?i)([a-z0-9_.-]*(?:secret|token|api[_-]?key|access[_-]?key(?:[_-]id)?|private[_-]?key|key-data|credentials|signature|\\bauth)\\\\*[\"']?[ \t]*[=:][ \t]*)"
     };
 }
 
@@ -55,8 +59,13 @@ const PATTERNS: &[(&str, &str)] = &[
         r"(?i)\b(bearer|basic)[ \t]+[A-Za-z0-9+/=._~-]{6,}",
         "$1 <secret>",
     ),
+    // JSON in a text of JSON: the quotes have a backslash.
     (
-        concat!(password!(), r#""(?P<value>[^"\n]*)""#),
+        concat!(password!(), r#"\\+"(?P<value>[^"\n]*?)\\+""#),
+        "$1\"<secret>\"",
+    ),
+    (
+        concat!(password!(), r#""(?P<value>(?:[^"\\\n]|\\[^\n])*)""#),
         "$1\"<secret>\"",
     ),
     (
@@ -67,7 +76,11 @@ const PATTERNS: &[(&str, &str)] = &[
         concat!(password!(), r#"(?P<value>[^\s"'{\[<][^\n]*)"#),
         "$1<secret>",
     ),
-    (concat!(token!(), r#""[^"\n]*""#), "$1\"<secret>\""),
+    (concat!(token!(), r#"\\+"[^"\n]*?\\+""#), "$1\"<secret>\""),
+    (
+        concat!(token!(), r#""(?:[^"\\\n]|\\[^\n])*""#),
+        "$1\"<secret>\"",
+    ),
     (concat!(token!(), r"'[^'\n]*'"), "$1'<secret>'"),
     (
         concat!(token!(), r#"[^\s,;"'{\[<][^\s,;"']*"#),
@@ -95,7 +108,7 @@ pub fn learned(text: &str) -> Vec<Secret> {
         .flat_map(|(regex, _)| regex.captures_iter(text));
     let values = all.filter_map(|found| found.name("value"));
     let values = values.map(|value| value.as_str().trim_end().as_bytes().to_vec());
-    let long = values.filter(|value| value.len() >= SHORTEST);
+    let long = values.filter(|value| (SHORTEST..=LONGEST).contains(&value.len()));
     long.map(Secret::new).collect()
 }
 
@@ -103,6 +116,8 @@ pub fn learned(text: &str) -> Vec<Secret> {
 pub struct Redactor {
     /// Every form of every known secret.
     known: AhoCorasick,
+    /// The long ones without blanks.
+    unbroken: AhoCorasick,
 }
 
 impl Redactor {
@@ -112,12 +127,29 @@ impl Redactor {
     /// If there are far too many. Nothing may be shown then.
     pub fn new(secrets: &[Secret]) -> Result<Redactor> {
         let forms: BTreeSet<String> = secrets.iter().flat_map(|one| forms(one.expose())).collect();
-        let builder = AhoCorasick::builder()
-            .match_kind(MatchKind::LeftmostLongest)
-            .build(forms);
+        let unbroken: BTreeSet<String> = forms.iter().map(|form| without_blanks(form)).collect();
+        let long = unbroken.into_iter().filter(|form| form.len() >= BROKEN);
         Ok(Redactor {
-            known: builder.context("the secrets of this node are too many to look for")?,
+            unbroken: finder(long)?,
+            known: finder(forms)?,
         })
+    }
+
+    /// The text without known secrets that ends of lines and blanks interrupt, as in base64 of 64 columns.
+    fn without_broken(&self, text: &str) -> String {
+        let letters = text.char_indices().filter(|(_, one)| !one.is_whitespace());
+        // Where each byte of the text without blanks is in the text.
+        let places: Vec<usize> = letters
+            .flat_map(|(at, one)| at..at + one.len_utf8())
+            .collect();
+        let (mut left, mut done) = (String::with_capacity(text.len()), 0);
+        for found in self.unbroken.find_iter(&without_blanks(text)) {
+            let (first, last) = (places[found.start()], places[found.end() - 1]);
+            left += &text[done..first];
+            left += REPLACED;
+            done = last + 1;
+        }
+        left + &text[done..]
     }
 
     /// The text without secrets.
@@ -127,19 +159,32 @@ impl Redactor {
             left.push_str(REPLACED);
             true
         });
-        let mut text = left;
+        let mut text = self.without_broken(&left);
         for (regex, with) in COMPILED.iter() {
             text = regex.replace_all(&text, *with).into_owned();
         }
         // What is left is judged by lines, as everywhere else.
         let lines = text.lines().map(|line| match line.contains(REPLACED) {
-            true => line.to_owned(),
+            true => token::redacted(line),
             false => hidden::line(line),
         });
         let mut lines: Vec<String> = lines.collect();
         lines.push(String::new());
         lines.join("\n")
     }
+}
+
+/// Finds these texts. A table of all states would be fast, but takes minutes to make for a text that repeats itself.
+fn finder(texts: impl IntoIterator<Item = String>) -> Result<AhoCorasick> {
+    AhoCorasick::builder()
+        .match_kind(MatchKind::LeftmostLongest)
+        .kind(Some(AhoCorasickKind::ContiguousNFA))
+        .build(texts)
+        .context("the secrets of this node are too many to look for")
+}
+
+fn without_blanks(text: &str) -> String {
+    text.chars().filter(|one| !one.is_whitespace()).collect()
 }
 
 /// What tools for URLs encode: they leave these as they are (RFC 3986, 2.3).
@@ -165,6 +210,9 @@ fn forms(secret: &[u8]) -> Vec<String> {
             forms.push(encoded);
         }
         forms.push(text.escape_default().to_string());
+        // A key without the lines around it.
+        let body = text.lines().filter(|line| !line.starts_with("-----"));
+        forms.push(body.collect::<Vec<_>>().join("\n"));
     }
     for shift in 0..3 {
         forms.extend(encoded(secret, shift));
@@ -252,6 +300,33 @@ mod tests {
     }
 
     #[test]
+    fn a_known_secret_is_found_over_ends_of_lines() {
+        let key =
+            "-----BEGIN X KEY-----\nabcdefghijklmnop\nqrstuvwxyz012345\n-----END X KEY-----\n";
+        let redactor = Redactor::new(&[secret(key)]).unwrap();
+        for text in [
+            STANDARD_NO_PAD.encode(key),
+            "abcdefghijklmnopqrstuvwxyz012345".to_owned(),
+        ] {
+            for columns in [5, 12, 64] {
+                let lines: Vec<&[u8]> = text.as_bytes().chunks(columns).collect();
+                let wrapped = String::from_utf8(lines.join(&b"\n"[..])).unwrap();
+                let left = redactor.redacted(&format!("a\n{wrapped}\nb"));
+                assert_eq!(left, format!("a\n{REPLACED}\nb\n"), "{columns}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_text_that_repeats_itself_is_no_obstacle() {
+        let text = format!("password={}", "a".repeat(20_000));
+        let redactor = Redactor::new(&learned(&text)).unwrap();
+        assert_eq!(redactor.redacted(&text), "password=<secret>\n");
+        let long = secret(&"a".repeat(4000));
+        assert!(Redactor::new(&[long]).is_ok());
+    }
+
+    #[test]
     fn what_looks_like_a_secret_is_replaced_and_the_rest_stays() {
         let redactor = Redactor::new(&[]).unwrap();
         for (text, expected) in [
@@ -271,6 +346,17 @@ mod tests {
                 "{\"password\": \"<secret>\", \"a\": 1}",
             ),
             ("\"secrets\": [\"a\"]", "\"secrets\": [\"a\"]"),
+            (
+                r#"said "{\"password\": \"hunter2\", \"a\": 1}""#,
+                r#"said "{\"password\": "<secret>", \"a\": 1}""#,
+            ),
+            (r#"token: "a\"hunter2""#, r#"token: "<secret>""#),
+            ("DB_PASS=hunter2", "DB_PASS=<secret>"),
+            ("\"auth\": \"aHVudGVyMg==\"", "\"auth\": \"<secret>\""),
+            (
+                "Bearer abcdefghijk joined with qwerty.9876543210zyxwvutsrqponmlkjihgfe",
+                "Bearer <secret> joined with qwerty.<secret>",
+            ),
             (
                 "client-key-data: LS0tLS1CRUdJTiBSU0E=",
                 "client-key-data: <secret>",

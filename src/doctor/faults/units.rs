@@ -85,8 +85,8 @@ fn port_taken(facts: &Facts) -> Option<Seen> {
     let Some(taken) = taken else {
         return lines().map(|found| found.mended_by("ss -ltnp"));
     };
-    // `nginx, process 812`
-    let process = taken.seen.split("process ").nth(1).unwrap_or_default();
+    // `nginx, process 812`: the number is last, because a program may give itself any name.
+    let process = taken.seen.rsplit("process ").next().unwrap_or_default();
     let process: String = process.chars().take_while(char::is_ascii_digit).collect();
     Some(Seen::of(taken.seen).mended_by(match process.is_empty() {
         true => "ss -ltnp".to_owned(),

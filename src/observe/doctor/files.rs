@@ -86,12 +86,11 @@ pub fn units<R: Runner>(place: &Place<R>) -> Result<Put> {
         if target.is_some_and(|target| target.as_os_str() == "/dev/null") {
             found.push((unit.clone(), UnitFile::Masked));
         } else if knows(&path) {
-            match root.read(&path)? {
-                None => found.push((unit.clone(), UnitFile::Missing)),
-                Some(text) if written.wrote(&path, &Sha256::of(&text)) == Some(false) => {
-                    found.push((unit.clone(), UnitFile::Changed));
-                }
-                Some(_) => {}
+            match root.read(&path) {
+                Ok(None) => found.push((unit.clone(), UnitFile::Missing)),
+                Ok(Some(text)) if written.wrote(&path, &Sha256::of(&text)) != Some(false) => {}
+                // Also what is no file, or cannot be read: it hides no other unit.
+                _ => found.push((unit.clone(), UnitFile::Changed)),
             }
         }
         let dir = format!("{path}.d");

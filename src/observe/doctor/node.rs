@@ -65,9 +65,17 @@ pub fn read(root: &Root, facts: &mut Facts) {
         let again = match run.command.as_str() {
             // The program of the new version, or the file, is not known here.
             UPGRADE | APPLY => "rollback",
-            command => command,
+            // Users copy it, and the disk may be anybody's.
+            command
+                if command
+                    .chars()
+                    .all(|one| one.is_ascii_lowercase() || " -".contains(one)) =>
+            {
+                command
+            }
+            _ => "install",
         };
-        (run.told(facts.now), format!("appliance {again}"))
+        (said(&run.told(facts.now)), format!("appliance {again}"))
     });
     facts.runs.upgrade = upgrade.and_then(|record| record.told());
 }
