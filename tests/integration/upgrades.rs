@@ -225,9 +225,18 @@ fn all_have(bed: &mut Bed, name: &str) {
         report["node"]["digest"].clone()
     });
     assert_eq!(master, worker);
-    let status = bed.shell(MASTER, &format!("{APPLIANCE} status"));
-    assert!(status.contains("every node has it"), "{status}");
+    is_told_as_done(bed, MASTER);
     takes_pods(bed);
+}
+
+/// Waits until the status of this node says that all nodes have the bundle, and the cluster is ready: pods may still be
+/// starting.
+fn is_told_as_done(bed: &mut Bed, node: &str) {
+    let status = format!("{APPLIANCE} status");
+    bed.wait_at(node, "the whole cluster is ready", |machine| {
+        let said = machine.shell(&status);
+        said.is_ok_and(|said| said.contains("every node has it"))
+    });
 }
 
 fn takes_pods(bed: &mut Bed) {
@@ -331,12 +340,7 @@ fn masters_follow_one_after_the_other() {
         digests.iter().all(|digest| *digest == digests[0]),
         "{digests:?}"
     );
-    // Its pods may still be starting.
-    let status = format!("{APPLIANCE} status");
-    bed.wait_at("server05", "the whole cluster is ready", |machine| {
-        let said = machine.shell(&status);
-        said.is_ok_and(|said| said.contains("every node has it"))
-    });
+    is_told_as_done(&mut bed, "server05");
     nothing_is_lost(&mut bed, &writer);
 }
 
