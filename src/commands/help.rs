@@ -30,6 +30,8 @@ const ALIKE: f64 = 0.7;
 /// Shows all commands and topics, one topic, or the help of a command.
 pub fn run(names: &[String], output: Output) -> Result<Outcome> {
     let topic = match names {
+        // Documents are in English.
+        [name] if output == Output::Json => topics::find(name, Language::English),
         [name] => topics::find(name, Language::of_environment(|name| env::var(name).ok())),
         _ => None,
     };

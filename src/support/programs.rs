@@ -115,11 +115,28 @@ fn live(root: &Root) -> Vec<(String, Command)> {
     all.chain(journals(None)).collect()
 }
 
-/// What is read of a disk that is mounted elsewhere: its journals.
+/// What is read of a disk that is mounted elsewhere: its journals. journalctl would follow links to those of this machine,
+/// so where there is one, it reads nothing.
 fn elsewhere(root: &Root) -> Vec<(String, Command)> {
-    let dir = root.resolve(JOURNALS).ok().filter(|dir| dir.is_dir());
+    let dir = root.resolve(JOURNALS).ok();
+    let dir = dir.filter(|dir| dir.is_dir() && !has_links(root, JOURNALS));
     let dir = dir.and_then(|dir| dir.to_str().map(str::to_owned));
     dir.map_or_else(Vec::new, |dir| journals(Some(&dir)))
+}
+
+/// Whether a directory, or one in it, has a link. What cannot be listed may have one.
+fn has_links(root: &Root, dir: &str) -> bool {
+    let Ok(names) = root.list(dir) else {
+        return true;
+    };
+    names.iter().any(|name| {
+        let path = format!("{dir}/{name}");
+        match root.entry(&path) {
+            Ok(Some(entry)) if entry.is_dir() => has_links(root, &path),
+            Ok(Some(entry)) => entry.is_symlink(),
+            _ => true,
+        }
+    })
 }
 
 /// The journal of each service that a node can have. Of the others, nothing is read.

@@ -10,6 +10,8 @@ use nix::unistd::{getegid, geteuid};
 
 /// The maximum number of symbolic links in one path, as in Linux.
 const MAX_LINKS: usize = 40;
+/// The most bytes of a file that is read as a whole: none of a node comes near.
+const MOST: u64 = 1 << 30;
 
 /// What is known of a file without reading it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,7 +90,11 @@ impl Root {
     pub fn read(&self, path: &str) -> Result<Option<Vec<u8>>> {
         let at = self.resolve(path)?;
         match fs::metadata(&at) {
-            Ok(metadata) if metadata.is_file() => {}
+            Ok(metadata) if metadata.is_file() => ensure!(
+                metadata.len() <= MOST,
+                "{path} has {} bytes, so it is no file of this program; move it away",
+                metadata.len()
+            ),
             Ok(_) => bail!(
                 "{path} leads to {}, which is not a regular file; move it away",
                 at.display()

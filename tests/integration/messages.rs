@@ -291,7 +291,7 @@ fn a_node_is_described_without_english_sentences() {
     assert!(is_chinese(&text), "{text}");
     let words = Regex::new(r"[a-z]{2,} [a-z]{2,} [a-z]{2,}").unwrap();
     // Commands, URLs, and errors of the system, which speaks English here.
-    let others = r"`[^`]*`|处理：.*|https?://\S*|\p{Ascii}*\(os error \d+\)";
+    let others = r"`[^`]*`|处理：.*|https?://\S*|\p{Ascii}*\(os\s+error\s+\d+\)";
     let rest = Regex::new(others).unwrap().replace_all(&text, "|");
     let english: Vec<&str> = rest.lines().filter(|line| words.is_match(line)).collect();
     assert!(english.is_empty(), "{english:#?}");
