@@ -40,7 +40,7 @@ pub fn refuse_foreign(context: &Context<'_>) -> Result<()> {
 
 fn refused(foreign: &[String]) -> Refused {
     Refused::new(tr!(
-        "{} belong to another cluster than the data in {ETCD_MEMBER_DATA} (compared with {}): no node and no service \
+        "these files are of another cluster than the data in {ETCD_MEMBER_DATA} (compared with {1}): {0}. No node and no service \
              account could use the cluster, and no secret could be read. Restore {dir} from a backup of this machine. \
              To give the data up and use these authorities, move it away: `mv {ETCD_MEMBER_DATA} \
              {ETCD_MEMBER_DATA}.old`",
