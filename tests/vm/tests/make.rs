@@ -65,7 +65,7 @@ fn a_genuine_bundle_is_fetched_and_packed() {
         format!("bundle pack --bundle {definition} --output OUT/payloads/{bundle}")
     };
     let repack =
-        |bundle: &str| format!("repack --payload OUT/payloads/{bundle} --output OUT/appliance");
+        |bundle: &str| format!("repack --payload OUT/payloads/{bundle} --file OUT/appliance");
     assert_eq!(
         asked(&[mirrors]),
         [
@@ -96,7 +96,7 @@ fn a_carried_bundle_and_a_directory_of_programs_are_packed_without_a_download() 
         [
             "bundle import /carried.tar --definition OUT/bundles/carried",
             "bundle pack --bundle OUT/bundles/carried --output OUT/payloads/carried",
-            "repack --payload OUT/payloads/carried --output OUT/appliance",
+            "repack --payload OUT/payloads/carried --file OUT/appliance",
         ]
     );
     let programs = tempfile::tempdir().unwrap();
@@ -107,7 +107,7 @@ fn a_carried_bundle_and_a_directory_of_programs_are_packed_without_a_download() 
             format!(
                 "bundle pack --bundle bundle/demo --components {directory} --output OUT/payloads/demo"
             ),
-            "repack --payload OUT/payloads/demo --output OUT/appliance".to_owned(),
+            "repack --payload OUT/payloads/demo --file OUT/appliance".to_owned(),
         ]
     );
 }
