@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
+use tr::tr;
 
 use super::http::PROXIES;
 use super::interrupt::Interruption;
@@ -36,7 +37,7 @@ pub struct TookTooLong(pub Duration);
 
 impl fmt::Display for TookTooLong {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "it did not end within {} s", self.0.as_secs())
+        f.write_str(&tr!("it did not end within {} s", self.0.as_secs()))
     }
 }
 
@@ -146,7 +147,12 @@ impl Output {
         let status = self
             .code
             .map_or("a signal".to_owned(), |code| format!("status {code}"));
-        bail!("`{command}` ended with {status}: {}", tail(said));
+        bail!(tr!(
+            "`{command}` ended with {status}: {}",
+            tail(said),
+            command,
+            status
+        ));
     }
 }
 
