@@ -1,6 +1,5 @@
 //! `appliance backup`: backups of the cluster.
 
-use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -20,13 +19,10 @@ use crate::backup::{Target, make, names, note_failure};
 use crate::cli::{
     Backup as Arguments, BackupCommand, Named, ObjectStore, Opening, Output, Waiting,
 };
-use crate::language::translated;
 use crate::nodespec::Refused;
 use crate::nodespec::objects::{Destination, Location, StoreSpec};
 use crate::observe::records;
-use crate::paths::STATE;
 use crate::records::backup::Schedule;
-use crate::records::state::REPAIR;
 use crate::sys::lock::{self, Lock};
 use crate::sys::progress;
 use crate::sys::root::Root;
@@ -103,14 +99,7 @@ fn backed_up(
     let seal = seal(arguments, schedule).map_err(Refused::because)?;
     let target = target(file, arguments, schedule)?;
     let state = records::state(root)?.context(tr!("this node's state was removed"))?;
-    let address = state.address.parse();
-    let address = address.with_context(|| {
-        tr!(
-            "invalid `address` in {STATE}; {REPAIR}",
-            STATE,
-            REPAIR = translated(REPAIR)
-        )
-    })?;
+    let address = state.own_address()?;
     let _lock = Lock::take(root, arguments.waiting.patience())?;
     lock::note(root, "backing up the cluster");
     let progress = progress::standard_error("back up", 0);
@@ -295,7 +284,7 @@ fn list(
 }
 
 fn key(file: &Path, output: Output) -> Result<Outcome> {
-    if fs::metadata(file).is_ok_and(|existing| existing.is_file()) {
+    if files::is_there(file) {
         bail!(Refused::new(tr!(
             "{} exists, and a key is never replaced: name another file",
             file.display()

@@ -34,10 +34,14 @@ pub fn needed(given: Option<&Path>, named: &Named, option: &str) -> Result<PathB
     })
 }
 
+/// Whether writing to `path` would replace a file. A device or a pipe has no content of its own.
+pub fn is_there(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|existing| existing.is_file())
+}
+
 /// Refuses to replace an existing file, unless with `force`.
 pub fn refuse_existing(path: &Path, force: bool) -> Result<(), Refused> {
-    // A device or a pipe has no content of its own.
-    if !force && fs::metadata(path).is_ok_and(|existing| existing.is_file()) {
+    if !force && is_there(path) {
         return Err(Refused::new(tr!(
             "{} exists; use --force to replace it, or another file",
             path.display()

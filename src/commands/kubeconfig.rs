@@ -14,9 +14,9 @@ use crate::language::{message, translated};
 use crate::nodespec::{Profile, Refused, Role};
 use crate::observe::records;
 use crate::observe::user::check_user;
-use crate::paths::{self, ADMIN_KUBECONFIG, STATE};
+use crate::paths::{self, ADMIN_KUBECONFIG};
 use crate::pki::inspect;
-use crate::records::state::{self, State};
+use crate::records::state::State;
 use crate::sys::root::Root;
 
 /// The certificate that the API server shows.
@@ -33,7 +33,7 @@ pub fn run(arguments: &Arguments, named: &Named) -> Result<Outcome> {
         let text = &tr!("this machine is not a node; run this on a master");
         bail!(NotInstalled(text.to_owned()));
     };
-    let address = address(&state)?;
+    let address = state.own_address()?;
     check_node(&state, address)?;
     let kubeconfig = Kubeconfig::parse(&file(&root, ADMIN_KUBECONFIG)?).with_context(|| {
         tr!(
@@ -83,18 +83,6 @@ fn file(root: &Root, path: &str) -> Result<Vec<u8>> {
             path,
             REPAIR = translated(REPAIR)
         ))
-    })
-}
-
-/// The node's own address.
-fn address(state: &State) -> Result<Ipv4Addr> {
-    let address = state.address.parse();
-    address.with_context(|| {
-        tr!(
-            "invalid `address` in {STATE}; {}",
-            translated(state::REPAIR),
-            STATE
-        )
     })
 }
 

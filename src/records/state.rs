@@ -1,18 +1,16 @@
 //! The state of an installed node. Pure.
 
+use core::net::Ipv4Addr;
+
 use anyhow::{Context, Result};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tr::tr;
 
 use crate::bundle::manifest::Manifest;
-use crate::language::{message, translated};
 use crate::nodespec::master::Master;
 use crate::nodespec::{NodeSpec, Shape};
 use crate::paths::STATE;
-
-/// How to repair a damaged record.
-pub const REPAIR: &str = message!("remove the file and run `appliance install`");
 
 /// The state of an installed node. The file exists only after a run has completed.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
@@ -131,21 +129,24 @@ impl State {
         let role = self.role.parse().map_err(anyhow::Error::msg);
         let profile = self.profile.parse().map_err(anyhow::Error::msg);
         Ok(Shape {
-            role: role.with_context(|| {
-                tr!(
-                    "invalid `role` in {STATE}; {REPAIR}",
-                    STATE,
-                    REPAIR = translated(REPAIR)
-                )
-            })?,
-            profile: profile.with_context(|| {
-                tr!(
-                    "invalid `profile` in {STATE}; {REPAIR}",
-                    STATE,
-                    REPAIR = translated(REPAIR)
-                )
-            })?,
+            role: role.with_context(|| invalid("role"))?,
+            profile: profile.with_context(|| invalid("profile"))?,
             balanced: self.balancer_port.is_some(),
         })
     }
+
+    /// The address of this node. Fails if the file has an invalid one.
+    pub fn own_address(&self) -> Result<Ipv4Addr> {
+        let address = self.address.parse();
+        address.with_context(|| invalid("address"))
+    }
+}
+
+/// Why a file with this field is damaged, and what to do.
+fn invalid(field: &str) -> String {
+    tr!(
+        "invalid `{field}` in {STATE}; remove the file and run `appliance install`",
+        field,
+        STATE
+    )
 }

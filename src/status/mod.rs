@@ -15,7 +15,6 @@ use crate::clients::mtls;
 use crate::clients::systemd::{self, Unit};
 use crate::components::{self, AUTHORITY, Health, Service, UnitKind};
 use crate::join::tokens::Tokens;
-use crate::language::translated;
 use crate::maintenance::storage::{self, StorageReport};
 use crate::nodespec::{Profile, Reach, Role, Shape};
 use crate::observe::images;
@@ -24,7 +23,7 @@ use crate::observe::records;
 use crate::observe::software::{docker_source, installed_manifest};
 use crate::paths;
 use crate::pki::inspect::{self, CertificateInfo};
-use crate::records::state::{REPAIR, State};
+use crate::records::state::State;
 use crate::sys::http;
 use crate::sys::process::Runner;
 use crate::sys::root::Root;
@@ -151,15 +150,8 @@ impl<'a> InstalledNode<'a> {
     /// Asks the node about itself at the time `now`.
     pub fn report(&self, now: OffsetDateTime) -> Result<Report> {
         let shape = self.state.shape()?;
-        let address = self.state.address.parse();
         let reach = Reach {
-            address: address.with_context(|| {
-                tr!(
-                    "invalid `address` in {}; {REPAIR}",
-                    paths::STATE,
-                    REPAIR = translated(REPAIR)
-                )
-            })?,
+            address: self.state.own_address()?,
             tls: shape.profile == Profile::WithCa,
             balancer: self.state.balancer_port.unwrap_or_default(),
         };

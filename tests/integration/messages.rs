@@ -190,8 +190,9 @@ fn places(text: &str) -> BTreeSet<String> {
 }
 
 /// What a user copies: the parts between backquotes.
-fn commands(text: &str) -> BTreeSet<&str> {
-    text.split('`').skip(1).step_by(2).collect()
+fn commands(text: &str) -> BTreeSet<String> {
+    let quoted = text.split('`').skip(1).step_by(2);
+    quoted.map(str::to_owned).collect()
 }
 
 #[test]
@@ -200,22 +201,15 @@ fn translations_have_the_places_and_commands_of_the_messages() {
     for (message, Entry { chinese, plural }) in translations() {
         for chinese in &chinese {
             let english = plural.as_ref().unwrap_or(&message);
-            let (wanted, found) = (places(english), places(chinese));
-            if wanted != found {
-                writeln!(
-                    problems,
-                    "{english:?}: places {wanted:?}, in Chinese {found:?}"
-                )
-                .unwrap();
-            }
-            let (wanted, found) = (commands(english), commands(chinese));
-            if wanted != found {
-                writeln!(
-                    problems,
-                    "{english:?}: commands {wanted:?}, in Chinese {found:?}"
-                )
-                .unwrap();
-            }
+            let mut same = |what: &str, of: fn(&str) -> BTreeSet<String>| {
+                let (wanted, found) = (of(english), of(chinese));
+                if wanted != found {
+                    let line = format!("{english:?}: {what} {wanted:?}, in Chinese {found:?}");
+                    writeln!(problems, "{line}").unwrap();
+                }
+            };
+            same("places", places);
+            same("commands", commands);
             let ends = |text: &str| (text.starts_with('\n'), text.ends_with('\n'));
             if ends(english) != ends(chinese) {
                 writeln!(problems, "{english:?}: ends of lines").unwrap();
