@@ -13,7 +13,7 @@ pub const READY: &str = "Ready";
 /// The name of what a cluster lacks that no node can run pods in.
 pub const NO_NODE: &str = message!("no node");
 /// The words of a server that works.
-const WORKS: &str = "healthy";
+const WORKS: &str = message!("healthy");
 
 impl Report {
     /// The report with the verdict on all that it has.

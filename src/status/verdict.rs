@@ -146,11 +146,12 @@ impl Lack {
             Kind::Certificate => tr!("certificate "),
             Kind::Service | Kind::Storage | Kind::Cluster | Kind::AddOn => String::new(),
         };
-        format!(
-            "{kind}{} {}",
-            translated(&self.name),
-            translated(&self.state)
-        )
+        let name = match self.kind {
+            Kind::Cluster => translated(&self.name),
+            // A name of the operator may be a word of the catalogue.
+            _ => self.name.clone(),
+        };
+        format!("{kind}{name} {}", translated(&self.state))
     }
 }
 

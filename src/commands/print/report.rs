@@ -478,7 +478,7 @@ fn addons(all: Vec<&AddonReport>) -> Table {
     let mut table = table(&["ADD-ON OR WORKLOAD", "STATE", "PROBLEM"]);
     for addon in all {
         let problem = addon.problem.as_deref().unwrap_or("-");
-        table.add_row([addon.name.as_str(), &translated(&addon.state), problem]);
+        table.add_row([addon.name.as_str(), &addon.state, problem]);
     }
     table
 }
