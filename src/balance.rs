@@ -19,8 +19,8 @@ use tokio::io::copy_bidirectional;
 use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
-use tr::tr;
 
+use crate::language::tr;
 use crate::sys::{http, notify};
 
 /// The pause between two health requests to a server.

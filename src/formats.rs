@@ -9,8 +9,8 @@ use anyhow::{Context, Result, anyhow};
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use tr::tr;
 
+use crate::language::tr;
 use crate::nodespec::Refused;
 use crate::paths;
 

@@ -10,8 +10,8 @@ use anyhow::{Result, anyhow, bail};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::{Deserialize, Serialize};
-use tr::tr;
 
+use crate::language::tr;
 use crate::nodespec::Refused;
 use crate::nodespec::network::dns_name;
 use crate::pki::Secret;

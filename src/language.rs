@@ -3,18 +3,34 @@
 //!
 //! A process speaks one language. Documents, the journal and the status page are always English.
 
-use std::borrow::Cow;
 use std::collections::HashMap;
+use std::sync::{PoisonError, RwLock};
 
 use rspolib::{POFile, pofile};
 use rust_embed::RustEmbed;
-use tr::{Translator, set_translator, tr, unset_translator};
 
 /// The catalogue of messages, beside the translated pages.
 #[derive(RustEmbed)]
 #[folder = "$CARGO_MANIFEST_DIR/docs/zh-CN"]
 #[include = "*.po"]
 struct Catalogues;
+
+/// A message, in the language of this process: `tr!("{name} is gone", name)`, `tr!("1 node" | "{n} nodes" % count)`.
+/// The arguments are those of the crate `tr`. Its own macro takes the translator's lock at each place, which makes the program
+/// 2 MB larger.
+macro_rules! tr {
+    ($one:literal | $many:literal % $number:expr $(, $($argument:tt)*)?) => {{
+        let n = $number;
+        ::tr::runtime_format!(
+            $crate::language::counted(n as u64, $one, $many),
+            $($($argument)*,)? n = n
+        )
+    }};
+    ($text:literal $(, $($argument:tt)*)?) => {
+        ::tr::runtime_format!($crate::language::translated($text) $(, $($argument)*)?)
+    };
+}
+pub(crate) use tr;
 
 /// Marks a text that is translated later, by [`translated`]: one in a table, or one that a document needs in English, too.
 macro_rules! message {
@@ -70,47 +86,40 @@ pub fn catalogue(language: Language) -> Option<POFile> {
 }
 
 /// Translations by the English text. Chinese has one form for all numbers.
-struct Translations(HashMap<String, String>);
+type Translations = HashMap<String, String>;
 
-impl Translations {
-    fn of(catalogue: POFile) -> Translations {
-        let entries = catalogue.entries.into_iter();
-        let pairs = entries.filter_map(|entry| {
-            let plural = entry.msgstr_plural.into_iter().next();
-            Some((entry.msgid, plural.or(entry.msgstr)?))
-        });
-        Translations(pairs.collect())
-    }
-}
+/// What this process speaks instead of English.
+static SPOKEN: RwLock<Option<Translations>> = RwLock::new(None);
 
-impl Translator for Translations {
-    fn translate<'a>(&'a self, text: &'a str, _context: Option<&'a str>) -> Cow<'a, str> {
-        Cow::Borrowed(self.0.get(text).map_or(text, String::as_str))
-    }
-
-    fn ntranslate<'a>(
-        &'a self,
-        number: u64,
-        one: &'a str,
-        many: &'a str,
-        _context: Option<&'a str>,
-    ) -> Cow<'a, str> {
-        let english = if number == 1 { one } else { many };
-        Cow::Borrowed(self.0.get(one).map_or(english, String::as_str))
-    }
+fn translations(catalogue: POFile) -> Translations {
+    let entries = catalogue.entries.into_iter();
+    let pairs = entries.filter_map(|entry| {
+        let plural = entry.msgstr_plural.into_iter().next();
+        Some((entry.msgid, plural.or(entry.msgstr)?))
+    });
+    pairs.collect()
 }
 
 /// From now on, messages of this process are in this language.
 pub fn speak(language: Language) {
-    match catalogue(language) {
-        Some(catalogue) => set_translator!(Translations::of(catalogue)),
-        None => unset_translator!(),
-    }
+    let mut spoken = SPOKEN.write().unwrap_or_else(PoisonError::into_inner);
+    *spoken = catalogue(language).map(translations);
 }
 
-/// A text that was marked with `message!`, in the language of this process.
+/// This text in the language of this process. It stands in a `tr!`, or it was marked with `message!`.
 pub fn translated(text: &str) -> String {
-    tr!(text)
+    translation(text).unwrap_or_else(|| text.to_owned())
+}
+
+/// The text for this number, in the language of this process.
+pub fn counted(number: u64, one: &str, many: &str) -> String {
+    let english = if number == 1 { one } else { many };
+    translation(one).unwrap_or_else(|| english.to_owned())
+}
+
+fn translation(text: &str) -> Option<String> {
+    let spoken = SPOKEN.read().unwrap_or_else(PoisonError::into_inner);
+    spoken.as_ref()?.get(text).cloned()
 }
 
 #[cfg(test)]

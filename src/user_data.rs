@@ -6,10 +6,10 @@ use std::str::FromStr;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
-use tr::tr;
 use url::Url;
 
 use crate::components::BOOT_UNIT;
+use crate::language::tr;
 use crate::nodespec::settings::Settings;
 use crate::nodespec::user_data;
 use crate::nodespec::written::Written;

@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
-use tr::tr;
 
+use crate::language::tr;
 use crate::nodespec::{NodeSpec, Refused};
 
 /// A manifest as its author wrote it.

@@ -4,7 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
-use tr::tr;
+
+use crate::language::tr;
 
 pub mod object;
 mod state;

@@ -3,7 +3,8 @@
 use serde_json::Value;
 use time::format_description::well_known::Rfc3339;
 use time::{Duration, OffsetDateTime};
-use tr::tr;
+
+use crate::language::tr;
 
 use super::object::{condition, items, text};
 

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, ensure};
 use rcgen::PublicKeyData;
-use tr::tr;
 
 use super::read::Contents;
 use serde::de::DeserializeOwned;
 
 use crate::components::{AUTHORITY, ETCD_AUTHORITY};
 use crate::formats::{self, Format};
+use crate::language::tr;
 use crate::nodespec::settings::Settings;
 use crate::nodespec::token::TokenId;
 use crate::paths;

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use serde::Serialize;
 use time::OffsetDateTime;
-use tr::tr;
 
+use crate::language::tr;
 use crate::paths::{self, CA_CERTIFICATE};
 use crate::records::authorities::digests;
 use crate::records::backup::{FailedBackup, LastBackup};

@@ -7,12 +7,12 @@ use std::io::{self, BufRead, Read};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use flate2::read::GzDecoder;
 use tar::{Archive, Entry, EntryType};
-use tr::tr;
 
 use super::seal::Keys as Opening;
 use crate::clients::etcd::keys::Keys;
 use crate::clients::etcd::snapshot::Whole;
 use crate::formats::BACKUP;
+use crate::language::tr;
 use crate::nodespec::Refused;
 use crate::pki::Secret;
 use crate::records::backup::{FORMAT, KEYS, MANIFEST, Manifest, Member, SNAPSHOT, path_of};

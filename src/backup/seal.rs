@@ -12,9 +12,9 @@ use age::stream::StreamWriter;
 use age::{DecryptError, Decryptor, Encryptor, Identity, Recipient, scrypt, x25519};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use nix::fcntl::OFlag;
-use tr::tr;
 use zeroize::Zeroizing;
 
+use crate::language::tr;
 use crate::nodespec::Refused;
 use crate::pki::Secret;
 use crate::sys::read::regular;

@@ -7,11 +7,11 @@ use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, ensure};
-use tr::tr;
 
 use super::place::Objects;
 use super::read::{Contents, Take, read};
 use super::seal::Keys;
+use crate::language::tr;
 use crate::nodespec::Refused;
 use crate::nodespec::objects::{Location, StoreSpec};
 

@@ -11,7 +11,6 @@ use flate2::write::GzEncoder;
 use reqwest::blocking::Client;
 use tar::{Builder, EntryType, Header};
 use time::OffsetDateTime;
-use tr::tr;
 
 use super::seal::Seal;
 use crate::clients::etcd::snapshot::Snapshot;
@@ -19,6 +18,7 @@ use crate::clients::etcd::{self, keys};
 use crate::clients::mtls;
 use crate::components::ETCD_CERTIFICATE;
 use crate::digest::Sha256;
+use crate::language::tr;
 use crate::nodespec::ports::ETCD_CLIENTS;
 use crate::nodespec::settings::Settings;
 use crate::paths;

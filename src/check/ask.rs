@@ -1,13 +1,13 @@
 //! Finds out everything that the checks judge.
 
 use anyhow::{Result, bail};
-use tr::tr;
 
 use super::facts::{self, CheckedNode, Facts, Probes, Unprobed, told};
 use super::probe::{self, Probed};
 use super::workload::Workload;
 use crate::clients::calicoctl;
 use crate::join::registry;
+use crate::language::tr;
 use crate::records::expected::Expected;
 use crate::sys::interrupt::Interruption;
 use crate::sys::process::Runner;

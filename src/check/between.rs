@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 
 use ipnet::Ipv4Net;
-use tr::tr;
 
 use super::Verdict;
 use super::facts::{CheckedNode, Facts, Pair, Probes, Unprobed};
+use crate::language::tr;
 use crate::nodespec::Ipip;
 use crate::records::expected::Expected;
 

@@ -1,11 +1,10 @@
 //! The table of checks: each check makes one verdict from the facts.
 
-use tr::tr;
-
 use super::Verdict;
 use super::between::{not_wanted, path_mtu, pod_to_pod, probes, set_mode};
 use super::facts::{Facts, Unprobed};
 use crate::clients::calicoctl::Pool;
+use crate::language::tr;
 use crate::observe::peers::PeerReport;
 use crate::records::expected::Expected;
 

@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::{Context, Result, bail};
 use ipnet::Ipv4Net;
 use serde_json::Value;
-use tr::tr;
 
 use crate::addons::object::{condition, listed, of_type, text};
 use crate::clients::calicoctl::{self, Pool};
 use crate::clients::kubectl;
+use crate::language::tr;
 use crate::observe::peers::{self, Own, PeerReport};
 use crate::observe::records;
 use crate::sys::process::Runner;

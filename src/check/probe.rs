@@ -6,10 +6,10 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use reqwest::blocking::Client;
 use serde::de::DeserializeOwned;
-use tr::tr;
 
 use super::facts::{Answer, CheckedNode, Found, Pair, Probes, told};
 use super::serve::Health;
+use crate::language::tr;
 use crate::records::expected::Expected;
 use crate::sys::{http, parallel};
 

@@ -5,13 +5,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
-use tr::tr;
 
 use super::facts::CheckedNode;
 use super::probe::{NodePorts, Pod};
 use crate::addons::object::listed;
 use crate::addons::{Cluster, Standing, judge};
 use crate::clients::kubectl;
+use crate::language::tr;
 use crate::paths;
 use crate::records::expected::Expected;
 use crate::render::render;

@@ -1,11 +1,11 @@
 //! `appliance addons` and `appliance images`, as the node's units run them.
 
 use anyhow::Result;
-use tr::tr;
 
 use super::{Outcome, print};
 use crate::apply::{addons, images};
 use crate::cli::{Addons, Images, Output};
+use crate::language::tr;
 use crate::observe::software::docker_of_node;
 use crate::observe::user::check_user;
 use crate::sys::process::System;

@@ -3,7 +3,6 @@
 use std::path::{Path, absolute};
 
 use anyhow::Result;
-use tr::tr;
 
 use super::install::{Prepared, RENEWAL, installed};
 use super::token::master;
@@ -11,6 +10,7 @@ use super::{Outcome, print};
 use crate::cli::{NodeInputs, Output};
 use crate::enroll::own_authority;
 use crate::install::Machine;
+use crate::language::tr;
 use crate::nodespec::{Profile, Refused, Role};
 use crate::observe::records;
 use crate::paths::NEXT_AUTHORITY_KEY;

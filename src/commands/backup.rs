@@ -4,7 +4,6 @@ use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, bail};
 use time::OffsetDateTime;
-use tr::tr;
 
 use super::documents::backup::{BackedUp, BackupKey, Backups, KeptBackup, VerifiedBackup};
 use super::token::master;
@@ -19,6 +18,7 @@ use crate::backup::{Target, make, names, note_failure};
 use crate::cli::{
     Backup as Arguments, BackupCommand, Named, ObjectStore, Opening, Output, Waiting,
 };
+use crate::language::tr;
 use crate::nodespec::Refused;
 use crate::nodespec::objects::{Destination, Location, StoreSpec};
 use crate::observe::records;

@@ -5,11 +5,11 @@ use std::net::TcpListener;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use tr::tr;
 
 use super::Outcome;
 use crate::balance;
 use crate::cli::Balance;
+use crate::language::tr;
 use crate::sys::http;
 use crate::sys::tls::Identity;
 

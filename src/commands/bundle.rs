@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, ensure};
 use indicatif::HumanBytes;
-use tr::tr;
 
 use super::documents::{self, DefinedComponent, Written};
 use super::payload::{keys, manifest_of};
@@ -21,6 +20,7 @@ use crate::bundle::payload::Payload;
 use crate::bundle::signature::TrustKey;
 use crate::bundle::{doctor, sbom, transfer, verify};
 use crate::cli::{Bundle, CacheDir, Carrier, Fetch, Ingredients, Named, Output, Trust, Whole};
+use crate::language::tr;
 use crate::nodespec::Refused;
 use crate::nodespec::validate::validate;
 use crate::nodespec::value::Layer;

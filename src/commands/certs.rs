@@ -4,7 +4,6 @@
 use std::path::Path;
 
 use anyhow::{Result, bail};
-use tr::tr;
 
 use super::authority::Asked;
 use super::documents::{CertificateOfNode, Certificates, Renewed};
@@ -13,6 +12,7 @@ use super::install::Prepared;
 use super::{Outcome, authority, files, install, print, secrets, service_accounts};
 use crate::cli::{Certs, Named, Output};
 use crate::enroll::by_hand;
+use crate::language::tr;
 use crate::nodespec::value::{Layer, Place};
 use crate::nodespec::{HostFacts, Inputs, NodeSpec, Refused};
 use crate::observe::inputs::read_config;

@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Result, bail};
-use tr::tr;
 
 use super::documents::Benchmark;
 use super::{Outcome, check_node, print};
 use crate::check::{self, find_out, serve};
 use crate::cis::{self, BENCHMARK, Judged, Verdict};
 use crate::cli::{Check, CheckCommand, Output};
+use crate::language::tr;
 use crate::nodespec::Refused;
 use crate::observe::{self, records};
 use crate::sys::process::System;

@@ -3,10 +3,10 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow};
-use tr::tr;
 
 use super::{Outcome, print};
 use crate::cli::{Config, Output};
+use crate::language::tr;
 use crate::nodespec::value::{Layer, Place};
 use crate::nodespec::{Refused, reference, user_data, validate};
 use crate::observe::inputs::{MAX_CONFIG, parse_config};

@@ -2,13 +2,13 @@
 //! tutorial's first cluster to its second.
 
 use anyhow::{Result, bail};
-use tr::tr;
 
 use super::documents::Converted;
 use super::inputs::request;
 use super::{Outcome, ask, install, not_installed, print};
 use crate::cli::{Convert, Output};
 use crate::install::prepare;
+use crate::language::tr;
 use crate::nodespec::{Profile, Refused};
 use crate::observe::records;
 use crate::plan::Plan;

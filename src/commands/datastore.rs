@@ -4,12 +4,12 @@ use std::fs;
 use std::net::TcpListener;
 
 use anyhow::{Context, Result};
-use tr::tr;
 
 use super::Outcome;
 use crate::cli::Datastore;
 use crate::components::{AUTHORITY, DATASTORE, DATASTORE_CLIENT, ETCD_AUTHORITY};
 use crate::datastore;
+use crate::language::tr;
 use crate::sys::tls::{self, Identity};
 
 /// Serves until the process ends.

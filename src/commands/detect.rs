@@ -1,7 +1,6 @@
 //! `appliance detect`: shows what this VM would become, and why.
 
 use anyhow::Result;
-use tr::tr;
 
 use super::documents::{Detected, Instance, Source};
 use super::failure::Problem;
@@ -9,6 +8,7 @@ use super::log::told;
 use super::{Outcome, inputs, print};
 use crate::bundle::payload::Payload;
 use crate::cli::{Detect, Output};
+use crate::language::tr;
 use crate::metadata::Asked;
 use crate::metadata::model::Metadata;
 use crate::nodespec::explain::Row;

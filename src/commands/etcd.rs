@@ -1,10 +1,10 @@
 //! `appliance etcd`: the databases of etcd.
 
 use anyhow::{Result, bail};
-use tr::tr;
 
 use super::{Outcome, check_node, print};
 use crate::cli::{Etcd, Output};
+use crate::language::tr;
 use crate::maintenance::etcd::{Cluster, EtcdReport};
 use crate::nodespec::{Refused, Role};
 use crate::sys::lock::Lock;

@@ -4,9 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use tr::tr;
 
 use crate::cli::Named;
+use crate::language::tr;
 use crate::nodespec::Refused;
 use crate::sys::out;
 

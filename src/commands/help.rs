@@ -9,11 +9,10 @@ use std::process::{Command as Program, Stdio};
 use anyhow::{Result, bail};
 use clap::builder::StyledStr;
 use clap::{Command, CommandFactory};
-use tr::tr;
 
 use super::{Outcome, print};
 use crate::cli::{self, Cli, Output};
-use crate::language::Language;
+use crate::language::{Language, tr};
 use crate::nodespec::Refused;
 use crate::sys::terminal::is_styled;
 use crate::sys::{out, scratch};

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use tr::tr;
 
 use super::documents::{self, BuildStage};
 use super::payload::keys;
@@ -15,6 +14,7 @@ use crate::cli::{Image, ImageBuild, ImageCheck, ImagePayload, ImagePrepare, Name
 use crate::image::build::{Build, build};
 use crate::image::checks::{self, Subject};
 use crate::image::prepare::Preparation;
+use crate::language::tr;
 use crate::nodespec::Refused;
 use crate::observe::user::check_user;
 use crate::sys::clock::span;

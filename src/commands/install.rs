@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 use time::OffsetDateTime;
-use tr::tr;
 
 use super::documents::Installed;
 use super::inputs::{request, typed};
@@ -18,6 +17,7 @@ use crate::cli::{Install, NodeInputs, Output, Wait, Waiting};
 use crate::components::BOOT_UNIT;
 use crate::enroll::{self, Joining};
 use crate::install::{Machine, Request, prepare, settle_clock, until};
+use crate::language::tr;
 use crate::nodespec::{Inputs, Profile, Refused};
 use crate::observe::records;
 use crate::observe::user::check_user;

@@ -3,12 +3,12 @@
 use std::net::TcpListener;
 
 use anyhow::{Context, Result};
-use tr::tr;
 
 use super::Outcome;
 use crate::cli::{Join, Serve};
 use crate::join::master;
 use crate::join::service::{self, Doors};
+use crate::language::tr;
 use crate::observe::user::check_user;
 use crate::sys::process::System;
 use crate::sys::root::Root;

@@ -2,7 +2,6 @@
 
 use anyhow::{Context, Result, anyhow, bail};
 use core::net::Ipv4Addr;
-use tr::tr;
 
 use super::documents::Written;
 use super::failure::NotInstalled;
@@ -10,7 +9,7 @@ use super::{Outcome, files, print};
 use crate::cli::{Kubeconfig as Arguments, Named};
 use crate::enroll;
 use crate::kubeconfig::{Kubeconfig, Server};
-use crate::language::{message, translated};
+use crate::language::{message, tr, translated};
 use crate::nodespec::{Profile, Refused, Role};
 use crate::observe::records;
 use crate::observe::user::check_user;

@@ -7,11 +7,11 @@ use anyhow::{Context, Result};
 use clap::{Command, CommandFactory};
 use clap_mangen::Man;
 use clap_mangen::roff::{Roff, roman};
-use tr::tr;
 
 use super::documents::Files;
 use super::{Outcome, files, print};
 use crate::cli::{Cli, Named};
+use crate::language::tr;
 use crate::sys::out;
 
 /// Writes every page to a directory.

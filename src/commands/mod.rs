@@ -6,10 +6,10 @@ use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 use clap::CommandFactory;
-use tr::tr;
 
 use self::failure::NotInstalled;
 use crate::cli::{Cli, Command, Output};
+use crate::language::tr;
 use crate::nodespec::Refused;
 use crate::nodespec::token::redacted;
 use crate::observe::records;

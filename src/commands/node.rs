@@ -1,7 +1,6 @@
 //! `appliance node`.
 
 use anyhow::{Result, bail};
-use tr::tr;
 
 use super::documents::{Guarded, Nodes};
 use super::token::master;
@@ -9,6 +8,7 @@ use super::{Outcome, not_installed, print, role};
 use crate::apply::records as notes;
 use crate::cli::{NodeCommand, Output};
 use crate::join::registry;
+use crate::language::tr;
 use crate::nodespec::Role;
 use crate::observe::records;
 use crate::observe::user::check_user;

@@ -3,11 +3,11 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use tr::tr;
 
 use crate::bundle::manifest::{self, Manifest};
 use crate::bundle::payload::Payload;
 use crate::cli::{Carrier, Trust};
+use crate::language::tr;
 use crate::paths::CURRENT;
 use crate::sys::root::Root;
 

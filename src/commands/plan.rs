@@ -1,7 +1,6 @@
 //! `appliance plan`: what an installation would change.
 
 use anyhow::Result;
-use tr::tr;
 
 use super::documents::{Planned, PlannedFile, PlannedProgram, PlannedUnit};
 use super::inputs::request;
@@ -11,6 +10,7 @@ use crate::bundle::manifest::{Component, Kind};
 use crate::cli::{GraphForm, Output, Plan as Arguments, Wanted};
 use crate::enroll::Joining;
 use crate::install::{self, Machine, prepare};
+use crate::language::tr;
 use crate::paths::PROGRAM;
 use crate::plan::{Form, Plan, Step};
 

@@ -21,13 +21,12 @@ use anyhow::Result;
 use schemars::JsonSchema;
 use serde::Serialize;
 use textwrap::{Options, WordSplitter};
-use tr::tr;
 
 use self::table::Table;
 use super::documents::{CertificateOfNode, Checks, Done, Text, TokenOfMaster};
 use crate::check::{Checked, Verdict, is_sound};
 use crate::cli::Output;
-use crate::language::translated;
+use crate::language::{tr, translated};
 use crate::plan::Plan;
 use crate::records::nodes::NodeRecord;
 use crate::records::state::State;

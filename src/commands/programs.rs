@@ -3,12 +3,12 @@
 use std::env;
 
 use anyhow::{Result, bail};
-use tr::tr;
 
 use super::{Outcome, check_node};
 use crate::cli::{Logs, Passed};
 use crate::clients::for_people;
 use crate::components::{self, BOOT_UNIT};
+use crate::language::tr;
 use crate::nodespec::{Refused, Shape};
 use crate::sys::process::Replacement;
 use crate::sys::root::Root;

@@ -4,7 +4,6 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use tr::tr;
 
 use super::documents::Written;
 use super::{Outcome, bundle, files, print};
@@ -12,6 +11,7 @@ use crate::bundle::pack::Signer;
 use crate::bundle::payload::{self, Payload};
 use crate::bundle::repack;
 use crate::cli::{Named, Repack};
+use crate::language::tr;
 use crate::sys::stream::sha256_of_file;
 use crate::sys::{out, scratch};
 

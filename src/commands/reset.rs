@@ -1,11 +1,11 @@
 //! `appliance reset`.
 
 use anyhow::{Result, bail};
-use tr::tr;
 
 use super::documents::{Kept, Removed};
 use super::{Outcome, ask, check_questions, print};
 use crate::cli::{Output, Reset as Arguments};
+use crate::language::tr;
 use crate::nodespec::Refused;
 use crate::observe::records;
 use crate::observe::user::check_user;

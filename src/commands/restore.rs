@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 
 use anyhow::{Result, ensure};
 use time::OffsetDateTime;
-use tr::tr;
 
 use super::backup::{named_backup, opening};
 use super::documents::backup::Restoration;
@@ -20,6 +19,7 @@ use crate::bundle::unpack;
 use crate::cli::{Output, Restore as Arguments};
 use crate::components::{Runs, services};
 use crate::install::{Machine, Request, prepare};
+use crate::language::tr;
 use crate::nodespec::Refused;
 use crate::nodespec::token::TokenId;
 use crate::observe::records;

@@ -2,13 +2,13 @@
 //! The machine gives up what it is, as `reset` does, and is installed with its new role.
 
 use anyhow::{Context, Result, bail};
-use tr::tr;
 
 use super::documents::RoleChanged;
 use super::inputs::request;
 use super::{Outcome, ask, check_node, check_questions, install, print};
 use crate::cli::{NewRole, Output};
 use crate::install::{Machine, prepare};
+use crate::language::tr;
 use crate::nodespec::{NodeSpec, Refused, Role};
 use crate::paths::{CONFIG, COPIES_DIR};
 use crate::preflight::stays::{Field, differences};

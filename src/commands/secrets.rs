@@ -1,13 +1,13 @@
 //! `appliance secrets`: the key that encrypts secrets in etcd.
 
 use anyhow::Result;
-use tr::tr;
 
 use super::authority::is_under_way;
 use super::install::{Prepared, installed};
 use super::token::master;
 use super::{Outcome, print};
 use crate::cli::{NodeInputs, Output, Secrets};
+use crate::language::tr;
 use crate::rotate::here::Here;
 use crate::rotate::masters::{Masters, Subject, of};
 use crate::rotate::secrets::{self, Report, State};

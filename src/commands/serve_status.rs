@@ -5,12 +5,11 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use serde_json::json;
-use tr::tr;
 
 use super::failure::{NotInstalled, Problem};
 use super::{Outcome, check_node};
 use crate::cli::ServeStatus;
-use crate::language::{self, Language};
+use crate::language::{self, Language, tr};
 use crate::observe::user::check_user;
 use crate::page::reading::Reading;
 use crate::page::{self, Source};

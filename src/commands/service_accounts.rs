@@ -1,7 +1,6 @@
 //! `appliance certs rotate-service-accounts`: replaces the key that signs the tokens of service accounts.
 
 use anyhow::Result;
-use tr::tr;
 
 use super::authority::is_under_way;
 use super::install::{Prepared, installed};
@@ -9,6 +8,7 @@ use super::token::master;
 use super::{Outcome, print};
 use crate::cli::{NodeInputs, Output};
 use crate::install::Machine;
+use crate::language::tr;
 use crate::paths::NEXT_SERVICE_ACCOUNT;
 use crate::rotate::accounts::here::Here;
 use crate::rotate::accounts::tokens::Seen;

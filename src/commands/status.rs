@@ -1,11 +1,11 @@
 //! `appliance status`.
 
 use anyhow::{Result, bail};
-use tr::tr;
 
 use super::failure::NotInstalled;
 use super::{Outcome, check_node, print, watch};
 use crate::cli::{Output, Status};
+use crate::language::tr;
 use crate::nodespec::Refused;
 use crate::status::Report;
 use crate::sys::process::{Runner, System};

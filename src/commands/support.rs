@@ -6,11 +6,11 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use serde::Serialize;
 use time::OffsetDateTime;
-use tr::tr;
 
 use super::documents::{Supported, Within};
 use super::{Outcome, doctor, print, status, version};
 use crate::cli::{Output, SupportBundle};
+use crate::language::tr;
 use crate::maintenance::etcd::Cluster;
 use crate::nodespec::{Refused, Role};
 use crate::observe::records;

@@ -1,11 +1,11 @@
 //! `appliance timeline`: how long each step of the last bring-up took.
 
 use anyhow::{Result, bail};
-use tr::tr;
 
 use super::failure::NotInstalled;
 use super::{Outcome, print};
 use crate::cli::{Output, Timeline as Arguments};
+use crate::language::tr;
 use crate::nodespec::Refused;
 use crate::observe::records;
 use crate::observe::user::check_user;

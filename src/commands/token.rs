@@ -3,7 +3,6 @@
 use anyhow::{Context, Result, bail};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
-use tr::tr;
 
 use super::documents::{Created, TokenOfMaster, Tokens as Listed};
 use super::{Outcome, not_installed, print};
@@ -11,7 +10,7 @@ use crate::cli::{Output, Token as Command, Waiting};
 use crate::clients::systemd;
 use crate::join::registry;
 use crate::join::tokens::Tokens;
-use crate::language::{message, translated};
+use crate::language::{message, tr, translated};
 use crate::nodespec::join::Ttl;
 use crate::nodespec::token::{Token, TokenId};
 use crate::nodespec::{Profile, Refused, Role};

@@ -1,7 +1,6 @@
 //! `appliance upgrade`, `appliance rollback` and `appliance prune`.
 
 use anyhow::{Result, bail};
-use tr::tr;
 
 use super::documents::{Pruned, RolledBack, Upgraded};
 use super::inputs::request;
@@ -12,6 +11,7 @@ use crate::cli::{
 use crate::install::prepare;
 use crate::join::registry;
 use crate::join::rollout::{Progress, Standing};
+use crate::language::tr;
 use crate::nodespec::{Profile, Refused};
 use crate::observe::user::check_user;
 use crate::records::state::State;

@@ -1,10 +1,10 @@
 //! `appliance user-data`: makes the user-data with which servers become nodes.
 
 use anyhow::Result;
-use tr::tr;
 
 use super::{Outcome, config, documents, files, print};
 use crate::cli::{Named, UserData};
+use crate::language::tr;
 use crate::nodespec::Refused;
 use crate::nodespec::validate::validate;
 use crate::nodespec::value::Layer;

@@ -1,13 +1,13 @@
 //! `appliance version`.
 
 use anyhow::Result;
-use tr::tr;
 
 use super::documents::{Version, VersionOfPayload};
 use super::{Outcome, print};
 use crate::bundle::payload::Payload;
 use crate::cli::Output;
 use crate::formats;
+use crate::language::tr;
 use crate::sys::out::say;
 
 /// Prints the version of the program and of its payload.

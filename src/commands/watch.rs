@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use time::OffsetDateTime;
-use tr::tr;
 
 use super::{Outcome, print};
+use crate::language::tr;
 use crate::status::{Lack, Report};
 use crate::sys::clock::moment;
 use crate::sys::interrupt::at_signal;

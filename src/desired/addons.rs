@@ -2,12 +2,12 @@
 
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
-use tr::tr;
 
 use super::values::{values, with};
 use super::{File, Sources};
 use crate::addons::Addon;
 use crate::bundle::manifest::Kind;
+use crate::language::tr;
 use crate::nodespec::NodeSpec;
 use crate::nodespec::addons::Switch;
 use crate::paths::{self, ADDONS_DIR};

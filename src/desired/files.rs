@@ -4,13 +4,13 @@ use anyhow::{Context, Result};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::{Value, json};
-use tr::tr;
 
 use super::addons;
 use super::values::{api_server, issuer, values, with};
 use super::{Content, File, Purpose, Sources};
 use crate::bundle::manifest::Kind;
 use crate::components::{self, Runs, Service, UnitKind};
+use crate::language::tr;
 use crate::nodespec::NodeSpec;
 use crate::nodespec::addons::{Access, Switch};
 use crate::nodespec::ports::API_SERVER;

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use schemars::JsonSchema;
 use serde::Serialize;
-use tr::tr;
+
+use crate::language::tr;
 
 mod document;
 pub mod facts;

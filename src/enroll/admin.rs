@@ -2,9 +2,9 @@
 
 use anyhow::{Context as _, Result};
 use time::OffsetDateTime;
-use tr::tr;
 
 use crate::components::{self, AUTHORITY};
+use crate::language::tr;
 use crate::paths;
 use crate::pki::{self, Existing, Issued, PkiRequest};
 use crate::sys::root::Root;

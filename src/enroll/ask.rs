@@ -3,11 +3,11 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
-use tr::tr;
 
 use super::Context;
 use crate::join::client::Worker;
 use crate::join::turns::in_turn;
+use crate::language::tr;
 use crate::nodespec::token::Token;
 use crate::nodespec::{Ipip, Refused};
 use crate::paths;

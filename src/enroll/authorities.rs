@@ -2,12 +2,12 @@
 
 use anyhow::{Context as _, Result, ensure};
 use time::{Duration, OffsetDateTime};
-use tr::tr;
 
 use super::ask::{at_any_master, authority};
 use super::{Context, OnDisk};
 use crate::clients::mtls::OwnCertificate;
 use crate::components::{self, AUTHORITY, ETCD_AUTHORITY, KUBELET_CLIENT};
+use crate::language::tr;
 use crate::nodespec::Refused;
 use crate::paths;
 use crate::pki::issue::BACKDATED;

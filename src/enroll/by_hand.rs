@@ -4,11 +4,11 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
 use time::OffsetDateTime;
-use tr::tr;
 
 use super::{OnDisk, has_content};
 use crate::components::{self, AUTHORITY, ETCD_AUTHORITY};
 use crate::desired::{Content, Desired, File};
+use crate::language::tr;
 use crate::nodespec::{NodeSpec, Refused};
 use crate::paths;
 use crate::pki::{self, AuthorityRequest, Existing, Issued, Pki, PkiRequest};

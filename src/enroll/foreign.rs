@@ -1,9 +1,9 @@
 //! Authorities of another cluster beside the data of this one.
 
 use anyhow::{Context as _, Result};
-use tr::tr;
 
 use super::Context;
+use crate::language::tr;
 use crate::nodespec::Refused;
 use crate::observe::records;
 use crate::paths::{self, ETCD_MEMBER_DATA};

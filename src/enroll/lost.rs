@@ -1,10 +1,10 @@
 //! Keys that a cluster's data needs, and that this machine no longer has.
 
 use anyhow::Result;
-use tr::tr;
 
 use super::{Context, has_content};
 use crate::components::{AUTHORITY, ETCD_AUTHORITY, ETCD_CERTIFICATE};
+use crate::language::tr;
 use crate::nodespec::Refused;
 use crate::paths::{self, ETCD_MEMBER_DATA};
 use crate::pki::inspect;

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use anyhow::{Result, anyhow, bail};
 use time::OffsetDateTime;
-use tr::tr;
 
 use super::ask::{at_any_master, authority, keep_told, patiently, token, write_keys};
 use super::{Context, Joining, OnDisk, has_content};
 use crate::components::{self, AUTHORITY, ETCD_AUTHORITY};
 use crate::join::client::JoinedMaster;
+use crate::language::tr;
 use crate::nodespec::Refused;
 use crate::nodespec::token::Token;
 use crate::paths::{self, CA_CERTIFICATE, ETCD_MEMBER_DATA};

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use time::OffsetDateTime;
-use tr::tr;
 use zeroize::Zeroizing;
 
 use crate::components;
 use crate::desired::JoinToken;
+use crate::language::tr;
 use crate::nodespec::{Ipip, NodeSpec, Refused};
 use crate::paths;
 use crate::pki::{self, Existing, GivenAuthority, GivenPair, Pki, Secret};

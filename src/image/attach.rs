@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use nix::mount::{MntFlags, umount2};
-use tr::tr;
 
 use super::partitions::{self, Part};
+use crate::language::tr;
 use crate::nodespec::Refused;
 use crate::sys::process::{Command, Runner, System, argument};
 

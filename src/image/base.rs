@@ -3,8 +3,8 @@
 use anyhow::{Context, Result, anyhow};
 use serde::Deserialize;
 use serde_json::Value;
-use tr::tr;
 
+use crate::language::tr;
 use crate::nodespec::Refused;
 use crate::sys::process::{Command, Runner};
 

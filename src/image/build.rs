@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use nix::fcntl::{Flock, FlockArg};
-use tr::tr;
 
 use super::attach::{Machine, Means};
 use super::base::{self, Base};
@@ -19,6 +18,7 @@ use super::prepare::Preparation;
 use crate::bundle::payload::Payload;
 use crate::check::{Checked, Verdict, is_sound};
 use crate::digest::Sha256;
+use crate::language::tr;
 use crate::nodespec::Refused;
 use crate::preflight::{RESERVE, mebibytes};
 use crate::sys::interrupt::Interruption;

@@ -4,7 +4,6 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use tr::tr;
 
 use super::traces::{Running, TRACES, Trace, matching};
 use super::{ENABLED, UNIT_TEXT};
@@ -14,7 +13,7 @@ use crate::bundle::payload::Payload;
 use crate::check::{Checked, Verdict};
 use crate::clients::docker::Docker;
 use crate::components::BOOT_UNIT;
-use crate::language::{message, translated};
+use crate::language::{message, tr, translated};
 use crate::observe::images;
 use crate::observe::software::{docker_source, has_systemd, missing_tools};
 use crate::paths::{self, CURRENT, PROGRAM};

@@ -4,8 +4,8 @@ use std::fmt;
 
 use anyhow::{Context, Result};
 use serde::Deserialize;
-use tr::tr;
 
+use crate::language::tr;
 use crate::sys::process::{Command, Runner};
 
 /// A part of a disk.

@@ -2,7 +2,6 @@
 //! of any directory. It first checks everything; then it makes changes.
 
 use anyhow::Result;
-use tr::tr;
 
 use super::checks::{self, Subject};
 use super::traces;
@@ -12,6 +11,7 @@ use crate::bundle::{repack, unpack};
 use crate::check::Verdict;
 use crate::clients::docker::Docker;
 use crate::components::BOOT_UNIT;
+use crate::language::tr;
 use crate::nodespec::Refused;
 use crate::observe::images;
 use crate::observe::software::docker_source;

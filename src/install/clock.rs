@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
 use time::OffsetDateTime;
-use tr::tr;
 
+use crate::language::tr;
 use crate::nodespec::{Inputs, wrong_clock};
 use crate::sys::retry::transient;
 use crate::sys::waiting::awaited;

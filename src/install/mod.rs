@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use anyhow::Result;
 use time::OffsetDateTime;
-use tr::tr;
 
 use crate::apply::{Executor, Tell, brought, etcd, records as notes, written};
 use crate::bundle::manifest::Component;
@@ -17,6 +16,7 @@ use crate::bundle::{repack, unpack};
 use crate::clients::docker::Docker;
 use crate::desired::{Desired, Sources};
 use crate::enroll::{self, Context, Identity, Joining};
+use crate::language::tr;
 use crate::nodespec::value::Layer;
 use crate::nodespec::{Inputs, NodeSpec, Refused};
 use crate::observe::inputs::{Typed, collect};

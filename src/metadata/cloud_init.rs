@@ -6,12 +6,12 @@ use std::path::Path;
 use anyhow::{Context, Result, anyhow, ensure};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tr::tr;
 
 use super::Answer;
 use super::json;
 use super::model::VendorFormat;
 use super::openstack::{self, RawFile, RawFiles, SIZE_LIMIT};
+use crate::language::tr;
 use crate::sys::read::bounded;
 
 /// The name of this source in errors.

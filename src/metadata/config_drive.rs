@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Error, Result, anyhow, bail};
 use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
-use tr::tr;
 
 use super::hardware::Hardware;
 use super::model::Metadata;
 use super::{Answer, directory};
+use crate::language::tr;
 use crate::sys::block::{LabelledDevice, UnreadableDevice, devices};
 use crate::sys::host;
 use crate::sys::mount::with_own;

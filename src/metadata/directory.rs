@@ -11,7 +11,6 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, openat, readlinkat};
 use nix::sys::stat::Mode;
-use tr::tr;
 
 use serde::Deserialize;
 
@@ -21,6 +20,7 @@ use super::openstack::{
     self, META_DATA, NETWORK_DATA, RawFile, RawFiles, SIZE_LIMIT, USER_DATA, VENDOR_DATA,
     VENDOR_DATA_2,
 };
+use crate::language::tr;
 use crate::sys::read::regular;
 
 /// Where the files are on a config drive: below `latest`, else below the newest format that the

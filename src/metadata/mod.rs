@@ -9,7 +9,8 @@ use anyhow::{Error, Result, anyhow, ensure};
 use model::Metadata;
 use reqwest::Url;
 use service::Service;
-use tr::tr;
+
+use crate::language::tr;
 
 pub mod cloud_init;
 pub mod config_drive;

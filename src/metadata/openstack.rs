@@ -12,11 +12,10 @@ use std::net::Ipv4Addr;
 use anyhow::{Context, Error, Result, anyhow};
 use serde_json::error::Category;
 use serde_json::{Map, Value};
-use tr::tr;
 
 use super::json;
 use super::model::{Metadata, VendorData, VendorFormat};
-use crate::language::translated;
+use crate::language::{tr, translated};
 use warnings::{Warnings, kind, shorten};
 
 mod network;

@@ -12,7 +12,6 @@ use reqwest::header::{DATE, HeaderMap, LOCATION};
 use reqwest::redirect::Policy;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc2822;
-use tr::tr;
 
 use super::Answer;
 use super::hardware::Hardware;
@@ -21,6 +20,7 @@ use super::openstack::{
     self, META_DATA, NETWORK_DATA, RawFile, RawFiles, SIZE_LIMIT, USER_DATA, VENDOR_DATA,
     VENDOR_DATA_2,
 };
+use crate::language::tr;
 use crate::sys::retry::{Failure, Schedule, permanent, retried, transient};
 use crate::sys::waiting::Waiting;
 use crate::sys::{host, http};

@@ -3,14 +3,12 @@
 use std::fmt;
 use std::str::FromStr;
 
-use tr::tr;
-
 use super::network;
 use super::resolver::Resolver;
 use super::settings::WorkloadSettings;
 use super::value::{Layer, Origin, Sourced};
 use super::{NodeSpec, Profile};
-use crate::language::{message, translated};
+use crate::language::{message, tr, translated};
 
 /// The add-ons of the cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]

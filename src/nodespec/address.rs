@@ -3,12 +3,12 @@
 use core::net::{IpAddr, Ipv4Addr};
 
 use ipnet::Ipv4Net;
-use tr::tr;
 
 use super::candidates::Candidate;
 use super::resolver::Resolver;
 use super::value::{Origin, Overridden, Sourced};
 use super::{HostInterface, Leads, network};
+use crate::language::tr;
 use crate::metadata::model::Metadata;
 use crate::paths::CONFIG;
 

@@ -1,6 +1,6 @@
 //! What the API server refuses about pods, beyond what it always refuses.
 
-use tr::tr;
+use crate::language::tr;
 
 use super::addons::Switch;
 use super::resolver::Resolver;

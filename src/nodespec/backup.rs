@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use tr::tr;
+use crate::language::tr;
 
 use super::objects::{Destination, StoreSpec};
 use super::resolver::Resolver;

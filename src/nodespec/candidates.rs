@@ -4,11 +4,11 @@
 use core::net::{IpAddr, Ipv4Addr};
 
 use ipnet::Ipv4Net;
-use tr::tr;
 
 use super::resolver::Resolver;
 use super::value::Origin;
 use super::{HostInterface, Leads};
+use crate::language::tr;
 use crate::metadata::model::{Interface, Metadata};
 
 /// The field of the metadata with an interface's static address.

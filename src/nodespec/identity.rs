@@ -3,7 +3,6 @@
 use core::net::{IpAddr, Ipv4Addr};
 use std::collections::BTreeMap;
 
-use tr::tr;
 use wildmatch::WildMatch;
 
 use super::Role;
@@ -12,7 +11,7 @@ use super::network;
 use super::resolver::{Resolver, passed_over};
 use super::settings::InventoryEntry;
 use super::value::{Layer, Origin, REWRITTEN, Sourced};
-use crate::language::translated;
+use crate::language::{tr, translated};
 use crate::paths::CONFIG;
 
 mod hostname;

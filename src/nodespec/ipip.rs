@@ -2,11 +2,10 @@
 
 use core::net::Ipv4Addr;
 
-use tr::tr;
-
 use super::resolver::Resolver;
 use super::value::{Origin, Sourced};
 use super::{ClusterSpec, Ipip, NodeSpec};
+use crate::language::tr;
 use crate::paths;
 
 /// The value of the setting that leaves the decision to this program.

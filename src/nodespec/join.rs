@@ -3,13 +3,11 @@
 use std::fmt;
 use std::time::Duration;
 
-use tr::tr;
-
 use super::NodeSpec;
 use super::resolver::Resolver;
 use super::settings::{JoinSettings, SecretText};
 use super::value::{Origin, Sourced};
-use crate::language::{message, translated};
+use crate::language::{message, tr, translated};
 use crate::nodespec::ports;
 use crate::nodespec::token::Token;
 

@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use tr::tr;
+use crate::language::tr;
 
 use super::Role;
 use super::network::dns_name;

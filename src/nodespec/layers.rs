@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, bail, ensure};
-use tr::tr;
+
+use crate::language::tr;
 
 use super::settings::{PLAIN, Settings, check_names, closest, is_plain, names};
 use super::spelling::SUGGESTION_DISTANCE;

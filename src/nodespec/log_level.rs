@@ -1,6 +1,6 @@
 //! How much the programs of Kubernetes write to the journal.
 
-use tr::tr;
+use crate::language::tr;
 
 use super::resolver::Resolver;
 use super::value::Sourced;

@@ -5,7 +5,8 @@ use std::fmt;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tr::tr;
+
+use crate::language::tr;
 
 use super::network;
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use tr::tr;
+use crate::language::tr;
 
 use super::identity::Inventory;
 use super::master::Master;

@@ -8,10 +8,10 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use ipnet::Ipv4Net;
-use tr::tr;
 
 use time::OffsetDateTime;
 
+use crate::language::tr;
 use crate::metadata::model::Metadata;
 use crate::nodespec::addons::AddonSpec;
 use crate::nodespec::admission::AdmissionSpec;

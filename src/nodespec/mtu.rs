@@ -3,12 +3,12 @@
 use core::net::{IpAddr, Ipv4Addr};
 
 use ipnet::Ipv4Net;
-use tr::tr;
 
 use super::candidates::link_of;
 use super::resolver::Resolver;
 use super::value::{Origin, Sourced};
 use super::{HostInterface, Leads};
+use crate::language::tr;
 use crate::metadata::model::{Interface, Metadata};
 
 /// Ethernet's MTU in bytes: the default if OpenStack, the kernel and the operator give none.

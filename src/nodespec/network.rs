@@ -5,9 +5,9 @@ use std::fmt;
 use std::str::FromStr;
 
 use ipnet::Ipv4Net;
-use tr::tr;
 
 use crate::digest::Sha256;
+use crate::language::tr;
 
 /// The longest DNS label, in bytes (RFC 1035).
 const MAX_LABEL: usize = 63;

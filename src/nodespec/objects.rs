@@ -1,12 +1,11 @@
 //! Where backups are, as typed: a directory, or an object store and how it is reached.
 
-use crate::language::{message, translated};
+use crate::language::{message, tr, translated};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
-use tr::tr;
 use url::Url;
 
 /// The start of the address of an object.

@@ -3,11 +3,9 @@
 
 use std::fmt;
 
-use tr::tr;
-
 use super::network::PortRange;
 use super::{Ipip, Profile, Role};
-use crate::language::{message, translated};
+use crate::language::{message, tr, translated};
 
 /// The port of kube-apiserver.
 pub const API_SERVER: u16 = 6443;

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 
 use ipnet::Ipv4Net;
 use time::{Date, Duration, Month, OffsetDateTime};
-use tr::tr;
 
 use super::identity::Inventory;
 use super::join::own_port;
@@ -16,6 +15,7 @@ use super::resolver::{Resolver, named_range};
 use super::settings::CaSettings;
 use super::value::{Layer, Origin, Sourced};
 use super::{ClusterSpec, Inputs, NodeSpec, Profile, Refused};
+use crate::language::tr;
 use crate::paths;
 
 /// This program was released after this day: a clock that shows an earlier one is wrong.

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::fmt::Display;
 
 use ipnet::Ipv4Net;
-use tr::tr;
+
+use crate::language::tr;
 
 use super::layers::misspelt_properties;
 use super::settings::{self, Settings};

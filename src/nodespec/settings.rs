@@ -7,8 +7,9 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result, ensure};
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use tr::tr;
 use zeroize::Zeroizing;
+
+use crate::language::tr;
 
 use super::spelling::SUGGESTION_DISTANCE;
 use super::yaml::parse_yaml;

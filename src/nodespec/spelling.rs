@@ -1,6 +1,6 @@
 //! Suggestions for misspelt names.
 
-use tr::tr;
+use crate::language::tr;
 
 /// How many edits a misspelt key may differ from a known one to get a suggestion.
 pub(super) const SUGGESTION_DISTANCE: usize = 2;

@@ -16,8 +16,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
-use tr::tr;
 use zeroize::Zeroizing;
+
+use crate::language::tr;
 
 /// Characters of a token's identifier; the same number as in Kubernetes' bootstrap tokens.
 const ID_LENGTH: usize = 6;

@@ -3,12 +3,12 @@
 
 use anyhow::{Context, Result, anyhow, ensure};
 use serde_json::Value;
-use tr::tr;
 
 use super::layers::is_setting;
 use super::settings::Settings;
 use super::spelling::suggest;
 use super::value::{Layer, Place};
+use crate::language::tr;
 use crate::metadata::json;
 use crate::metadata::model::{Metadata, VendorData, VendorFormat};
 use crate::paths::CONFIG;

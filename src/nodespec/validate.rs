@@ -1,6 +1,6 @@
 //! Checks settings without the node that they are for.
 
-use tr::tr;
+use crate::language::tr;
 
 use super::identity::Inventory;
 use super::mtu::parse_mtu;

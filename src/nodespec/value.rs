@@ -4,10 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Deref;
 
-use tr::tr;
-
 use super::settings::{self, Settings};
-use crate::language::{message, translated};
+use crate::language::{message, tr, translated};
 use crate::paths::CONFIG;
 
 /// The prefix of server properties that are only for this program.

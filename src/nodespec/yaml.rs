@@ -7,7 +7,8 @@ use serde::de::{DeserializeOwned, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 use serde_saphyr::{DuplicateKeyPolicy, NonFiniteFloatPolicy};
-use tr::tr;
+
+use crate::language::tr;
 
 use super::spelling::suggest;
 

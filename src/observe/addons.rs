@@ -3,13 +3,13 @@
 use anyhow::{Context, Result};
 use serde_json::Value;
 use time::OffsetDateTime;
-use tr::tr;
 
 use super::records;
 use crate::addons::object::listed;
 use crate::addons::{Addon, Cluster, Notes, Standing, judge, lacking_since, namespaces};
 use crate::clients::kubectl;
 use crate::formats;
+use crate::language::tr;
 use crate::sys::process::Runner;
 use crate::sys::root::Root;
 

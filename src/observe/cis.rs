@@ -7,12 +7,12 @@ use std::os::unix::fs::MetadataExt;
 use anyhow::{Context, Result};
 use procfs::process::Process;
 use serde_json::Value;
-use tr::tr;
 use zeroize::Zeroizing;
 
 use crate::cis::facts::{Facts, FileFact, Program};
 use crate::cis::{self, CommandLine, Place, Source};
 use crate::clients::systemd;
+use crate::language::tr;
 use crate::nodespec::{Profile, Role};
 use crate::paths;
 use crate::records::state::State;

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use time::OffsetDateTime;
-use tr::tr;
 
 use crate::bundle::manifest::Manifest;
+use crate::language::tr;
 use crate::metadata::hardware::Hardware;
 use crate::metadata::service::Service;
 use crate::metadata::{self, Asked, Found, Source};

@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::{Context, Result};
 use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
-use tr::tr;
 
 use super::images;
 use super::records;
@@ -14,6 +13,7 @@ use crate::clients::{kernel, kubectl, systemd};
 use crate::desired::{Content, Desired, File, Link, Purpose};
 use crate::digest;
 use crate::join::tokens::Tokens;
+use crate::language::tr;
 use crate::paths;
 use crate::plan::{Current, CurrentFile, Live, OBJECTS, UnitState, part_of};
 use crate::records::written::{KEPT, Written};

@@ -6,10 +6,10 @@ use anyhow::Result;
 use schemars::JsonSchema;
 use serde::Serialize;
 use time::Duration;
-use tr::tr;
 
 use crate::clients::bird::{self, Bird, Peer};
 use crate::clients::calicoctl::{self, ConfiguredPeer, Node};
+use crate::language::tr;
 use crate::paths::BIRD_SOCKET;
 use crate::sys::process::Runner;
 use crate::sys::root::Root;

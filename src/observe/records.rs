@@ -6,9 +6,9 @@ use anyhow::Result;
 use procfs::process::Process;
 use serde::de::DeserializeOwned;
 use time::OffsetDateTime;
-use tr::tr;
 
 use crate::formats::{self, Format};
+use crate::language::tr;
 use crate::paths;
 use crate::records::authorities::AuthoritiesRecord;
 use crate::records::backup::{FailedBackup, LastBackup, Schedule};

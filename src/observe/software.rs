@@ -1,7 +1,6 @@
 //! Finds the software on a machine that a node needs.
 
 use anyhow::{Context, Result};
-use tr::tr;
 
 use super::records;
 use crate::bundle::manifest::{self, Manifest};
@@ -9,6 +8,7 @@ use crate::clients::docker::Docker;
 use crate::clients::kernel;
 use crate::digest::Sha256;
 use crate::formats::PAYLOAD;
+use crate::language::tr;
 use crate::paths::{self, BUNDLES};
 use crate::preflight::{APPARMOR, DockerSource, TOOLS, Tool};
 use crate::records::state::State;

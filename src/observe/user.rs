@@ -1,8 +1,8 @@
 //! Which user may run a command that looks at the running system.
 
 use anyhow::Result;
-use tr::tr;
 
+use crate::language::tr;
 use crate::nodespec::Refused;
 use crate::sys::host;
 use crate::sys::root::Root;

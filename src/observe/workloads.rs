@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 use std::fs::File;
 
 use anyhow::{Context, Result};
-use tr::tr;
 
 use crate::bundle::image::reference::familiar;
 use crate::bundle::image::saved::Saved;
 use crate::bundle::manifest::Manifest;
 use crate::bundle::workload::MAX_MANIFEST;
+use crate::language::tr;
 use crate::nodespec::settings::WorkloadSettings;
 use crate::nodespec::value::Sourced;
 use crate::nodespec::{NodeSpec, Refused, Role};

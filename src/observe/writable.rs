@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use nix::sys::statvfs::{FsFlags, statvfs};
-use tr::tr;
 
+use crate::language::tr;
 use crate::nodespec::Refused;
 use crate::paths::PROGRAM;
 use crate::plan::{Plan, Step};

@@ -3,9 +3,8 @@
 
 use schemars::JsonSchema;
 use serde::Serialize;
-use tr::tr;
 
-use crate::language::message;
+use crate::language::{message, tr};
 use crate::nodespec::Refused;
 
 mod checks;

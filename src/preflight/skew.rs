@@ -4,7 +4,7 @@
 //! kubelet is never newer than the API server), and etcd's "Upgrade etcd" (data of a newer minor version cannot be read by
 //! an older one; members agree on a cluster version when all of them have it).
 
-use tr::tr;
+use crate::language::tr;
 
 /// A version such as `v1.9.11` or `3.1.10`: major, minor, patch.
 type Numbers = (u64, u64, u64);

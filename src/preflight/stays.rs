@@ -3,8 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use tr::tr;
-
+use crate::language::tr;
 use crate::nodespec::master::Master;
 use crate::nodespec::value::{Origin, Sourced};
 use crate::nodespec::{NodeSpec, Profile, Refused, Role};

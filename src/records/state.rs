@@ -5,9 +5,9 @@ use core::net::Ipv4Addr;
 use anyhow::{Context, Result};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tr::tr;
 
 use crate::bundle::manifest::Manifest;
+use crate::language::tr;
 use crate::nodespec::master::Master;
 use crate::nodespec::{NodeSpec, Shape};
 use crate::paths::STATE;

@@ -9,10 +9,10 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
-use tr::tr;
 
 use super::state::State;
 use crate::digest::Sha256;
+use crate::language::tr;
 use crate::paths::{FORMER_DIR, PROGRAM, STARTED_WITH, STATE, WRITTEN_RECORD};
 
 /// The records that are kept as they were, by their names in the directory of the copies.

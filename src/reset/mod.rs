@@ -4,12 +4,12 @@ use std::cell::Cell;
 use std::time::Duration;
 
 use anyhow::{Result, anyhow, bail};
-use tr::tr;
 
 use crate::apply::{Executor, leftovers};
 use crate::clients::docker::Docker as DockerClient;
 use crate::clients::systemd;
 use crate::components::BOOT_UNIT;
+use crate::language::tr;
 use crate::nodespec::{Profile, Refused};
 use crate::observe::removal::{Observer, Records, docker, found};
 use crate::plan::Plan;

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use reqwest::blocking::Client;
-use tr::tr;
 
+use crate::language::tr;
 use crate::sys::http;
 use crate::sys::retry::{permanent, transient};
 use crate::sys::waiting::awaited;

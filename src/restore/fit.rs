@@ -4,9 +4,9 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use anyhow::{Result, bail};
-use tr::tr;
 
 use super::{files, identifier, old_addresses, record};
+use crate::language::tr;
 use crate::nodespec::ports::ETCD_PEERS;
 use crate::nodespec::{NodeSpec, Refused};
 use crate::observe::records;

@@ -11,10 +11,10 @@ use std::io::Read;
 
 use anyhow::{Context, Result};
 use time::OffsetDateTime;
-use tr::tr;
 
 use crate::backup::read::Contents;
 use crate::digest::Sha256;
+use crate::language::tr;
 use crate::nodespec::NodeSpec;
 use crate::nodespec::token::TokenId;
 use crate::observe::records;

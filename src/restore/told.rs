@@ -4,12 +4,12 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::Result;
 use time::OffsetDateTime;
-use tr::tr;
 
 use super::fit::{Todo, is_same_master};
 use super::{Target, files, gone};
 use crate::backup::check::tokens;
 use crate::backup::read::Contents;
+use crate::language::tr;
 use crate::paths::{CA_DIR, CONFIG, ETCD_MEMBER_DATA};
 use crate::records::tokens::Standing;
 use crate::sys::clock::{moment, span};

@@ -11,7 +11,6 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
-use tr::tr;
 
 use super::authority::Cluster;
 use super::masters::Subject;
@@ -24,6 +23,7 @@ use crate::formats::ROTATION;
 use crate::install::Machine;
 use crate::join::registry;
 use crate::join::shared::Etcd;
+use crate::language::tr;
 use crate::paths::ROTATION_SINCE;
 use crate::sys::retry::transient;
 use crate::sys::root::Root;

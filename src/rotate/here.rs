@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use reqwest::blocking::Client;
-use tr::tr;
 
 use super::secrets::{HEAD, Node, SECRETS, Stored};
 use crate::clients::api::Api;
@@ -12,6 +11,7 @@ use crate::clients::{etcd, kubectl, mtls, systemd};
 use crate::components::{self, ETCD_CLIENT};
 use crate::enroll::Joining;
 use crate::install::Machine;
+use crate::language::tr;
 use crate::nodespec::Refused;
 use crate::nodespec::ports::ETCD_CLIENTS;
 use crate::paths::{AUTHORITIES, ENCRYPTION};

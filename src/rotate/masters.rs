@@ -9,13 +9,13 @@ use anyhow::{Context as _, Result, bail};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use tr::tr;
 use zeroize::Zeroizing;
 
 use crate::components::ETCD_CERTIFICATE;
 use crate::formats::ROTATION;
 use crate::join::registry;
 use crate::join::shared::{Etcd, Found, Listing};
+use crate::language::tr;
 use crate::paths;
 use crate::pki::{Secret, inspect};
 use crate::records::names::NodeNames;

@@ -5,7 +5,6 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, anyhow, ensure};
 use core::net::Ipv4Addr;
 use serde::{Deserialize, Serialize};
-use tr::tr;
 
 use super::authority::Members;
 use super::masters::Subject;
@@ -14,6 +13,7 @@ use crate::components::ETCD_CERTIFICATE;
 use crate::formats::ROTATION;
 use crate::join::registry;
 use crate::join::shared::{Etcd, Listing};
+use crate::language::tr;
 use crate::nodespec::ports::ETCD_CLIENTS;
 use crate::records::names::NodeNames;
 use crate::sys::http;

@@ -5,7 +5,6 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, anyhow};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use tr::tr;
 
 use super::here::until_up;
 use crate::apply::records::note_taken;
@@ -13,6 +12,7 @@ use crate::clients::systemd;
 use crate::digest::Sha256;
 use crate::enroll::{Joining, ask_authorities, take_authorities};
 use crate::install::Machine;
+use crate::language::tr;
 use crate::paths::{
     CA_CERTIFICATE, CALICO_KUBECONFIG, KUBELET_KUBECONFIG, KUBELET_PKI_DIR, PROXY_KUBECONFIG, TAKEN,
 };

@@ -15,9 +15,9 @@ use std::collections::BTreeMap;
 use anyhow::{Context as _, Result, bail};
 use schemars::JsonSchema;
 use serde::Serialize;
-use tr::tr;
 
 use super::masters::Masters;
+use crate::language::tr;
 use crate::nodespec::Refused;
 use crate::paths;
 use crate::pki::Secret;

@@ -6,8 +6,8 @@ use anyhow::Result;
 use schemars::JsonSchema;
 use serde::Serialize;
 use time::OffsetDateTime;
-use tr::tr;
 
+use crate::language::tr;
 use crate::observe::records;
 use crate::records::backup::{FailedBackup, LastBackup};
 use crate::sys::clock::{moment, span};

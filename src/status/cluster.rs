@@ -8,11 +8,11 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
-use tr::tr;
 
 use super::nodes::{self, NodesReport};
 use super::{InstalledNode, Report};
 use crate::addons::{Addon, Cluster, Notes, Standing};
+use crate::language::tr;
 use crate::observe::addons;
 use crate::observe::peers::{Own, PeerReport, peers};
 

@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use time::OffsetDateTime;
-use tr::tr;
 
 use super::verdict::{Kind, Lack, listed};
 use super::{InstalledNode, Report};
+use crate::language::tr;
 use crate::sys::clock::age;
 use crate::sys::notify;
 use crate::sys::waiting::{Said, Waiting};

@@ -1,11 +1,9 @@
 //! What a node and the cluster around it lack, from the report on them.
 
-use tr::tr;
-
 use super::report::{Overall, Report};
 use super::verdict::{Condition, Kind, Lack, Verdict};
 use super::{MasterReport, NodeReport};
-use crate::language::message;
+use crate::language::{message, tr};
 use crate::observe::peers::PeerReport;
 
 /// The state of a node that takes pods.

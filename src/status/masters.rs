@@ -8,13 +8,12 @@ use anyhow::{Context, Result};
 use reqwest::blocking::Client;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tr::tr;
 
 use super::{HEALTH_TIMEOUT, Report};
 use crate::clients::etcd::{Member, peer_url};
 use crate::clients::mtls;
 use crate::components::{CALICO_CERTIFICATE, ETCD_CERTIFICATE};
-use crate::language::{message, translated};
+use crate::language::{message, tr, translated};
 use crate::nodespec::Role;
 use crate::nodespec::master::Master;
 use crate::nodespec::ports::{API_SERVER, CALICO_DATASTORE, ETCD_CLIENTS};

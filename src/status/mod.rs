@@ -7,7 +7,6 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
-use tr::tr;
 
 use crate::bundle::manifest::Manifest;
 use crate::clients::docker::Docker;
@@ -15,6 +14,7 @@ use crate::clients::mtls;
 use crate::clients::systemd::{self, Unit};
 use crate::components::{self, AUTHORITY, Health, Service, UnitKind};
 use crate::join::tokens::Tokens;
+use crate::language::tr;
 use crate::maintenance::storage::{self, StorageReport};
 use crate::nodespec::{Profile, Reach, Role, Shape};
 use crate::observe::images;

@@ -6,11 +6,11 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use time::format_description::well_known::Rfc3339;
 use time::{Duration, OffsetDateTime};
-use tr::tr;
 
 use crate::addons::object::{listed, of_type, text};
 use crate::clients::kubectl;
 use crate::clients::own_node::OwnNode;
+use crate::language::tr;
 use crate::sys::process::Runner;
 use crate::sys::root::Root;
 

@@ -4,7 +4,6 @@ use anyhow::Result;
 use schemars::JsonSchema;
 use serde::Serialize;
 use time::format_description::well_known::Rfc3339;
-use tr::tr;
 
 use super::verdict::Verdict;
 use super::{
@@ -14,6 +13,7 @@ use super::{
 use crate::clients::{journal, systemd};
 use crate::components;
 use crate::join::rollout::Progress;
+use crate::language::tr;
 use crate::maintenance::storage::StorageReport;
 use crate::nodespec::token::redacted;
 use crate::observe::peers::PeerReport;

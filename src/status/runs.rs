@@ -2,11 +2,11 @@
 
 use anyhow::Result;
 use time::OffsetDateTime;
-use tr::tr;
 
 use super::Report;
 use crate::join::registry;
 use crate::join::rollout::Progress;
+use crate::language::tr;
 use crate::nodespec::Profile;
 use crate::observe::records;
 use crate::records::state::State;

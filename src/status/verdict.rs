@@ -6,9 +6,8 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
-use tr::tr;
 
-use crate::language::translated;
+use crate::language::{tr, translated};
 use crate::sys::clock::age;
 
 /// How many things are named in one line.

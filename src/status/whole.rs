@@ -2,9 +2,9 @@
 
 use anyhow::Result;
 use time::OffsetDateTime;
-use tr::tr;
 
 use super::{Changing, InstalledNode, Report, ask_masters, backup};
+use crate::language::tr;
 use crate::records::state::State;
 use crate::sys::lock::Holder;
 use crate::sys::process::Runner;

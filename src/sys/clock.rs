@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use chrono::{DateTime, Local, Offset, TimeZone};
 use time::{OffsetDateTime, UtcOffset};
-use tr::tr;
+
+use crate::language::tr;
 
 /// What to do about a clock that is wrong.
 pub const CORRECT: &str = "correct the clock that is wrong: `timedatectl set-ntp true`, or \

@@ -15,7 +15,8 @@ use nix::unistd::geteuid;
 use procfs::process::Process;
 use procfs::{CurrentSI, KernelStats};
 use time::OffsetDateTime;
-use tr::tr;
+
+use crate::language::tr;
 
 use super::clock::moment;
 use super::retry::{Failure, Schedule, permanent, retried, transient};

@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
-use tr::tr;
+
+use crate::language::tr;
 
 use super::http::PROXIES;
 use super::interrupt::Interruption;

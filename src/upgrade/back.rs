@@ -5,7 +5,6 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use tr::tr;
 
 use super::settings;
 use crate::apply::{Executor, former, leftovers, written};
@@ -15,6 +14,7 @@ use crate::clients::systemd;
 use crate::components;
 use crate::desired::{ProgramOf, RunningService};
 use crate::formats;
+use crate::language::tr;
 use crate::nodespec::Refused;
 use crate::observe::software::{docker_source, installed_manifest};
 use crate::observe::{images, records, versions};

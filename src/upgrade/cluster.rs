@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow, bail};
 use serde_json::Value;
 use time::OffsetDateTime;
-use tr::tr;
 
 use super::controllers;
 use crate::clients::own_node::OwnNode;
@@ -18,6 +17,7 @@ use crate::clients::{etcd, kubectl, mtls};
 use crate::components::ETCD_CERTIFICATE;
 use crate::join::registry;
 use crate::join::rollout::{NodeStep, Progress, Rollout, Rollouts, Stage, Standing};
+use crate::language::tr;
 use crate::nodespec::Refused;
 use crate::observe::records;
 use crate::paths::PROGRAM;

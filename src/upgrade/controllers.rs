@@ -4,9 +4,9 @@
 use std::time::Duration;
 
 use anyhow::{Result, anyhow};
-use tr::tr;
 
 use crate::clients::kubectl;
+use crate::language::tr;
 use crate::sys::process::Runner;
 use crate::sys::retry::transient;
 use crate::sys::waiting::awaited;

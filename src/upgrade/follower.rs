@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use time::OffsetDateTime;
-use tr::tr;
 
 use crate::apply::fetched;
 use crate::clients::mtls::OwnCertificate;
@@ -16,6 +15,7 @@ use crate::join::follow::{Offer, Reported};
 use crate::join::registry;
 use crate::join::rollout::{MOST_SAID, Stage};
 use crate::join::turns::in_turn;
+use crate::language::tr;
 use crate::observe::records;
 use crate::paths::{self, FETCHED_PROGRAM};
 use crate::records::state::State;

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 use time::OffsetDateTime;
-use tr::tr;
 
 use crate::apply::{former, leftovers};
 use crate::digest::Sha256;
 use crate::enroll::Joining;
 use crate::install::{Machine, Planned};
+use crate::language::tr;
 use crate::nodespec::{Profile, Refused};
 use crate::observe::{records, versions, writable};
 use crate::paths::{CONFIG, PROGRAM};

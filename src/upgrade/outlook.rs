@@ -3,10 +3,10 @@
 use anyhow::Result;
 use schemars::JsonSchema;
 use serde::Serialize;
-use tr::tr;
 
 use crate::bundle::manifest::{Component, Kind};
 use crate::install::Machine;
+use crate::language::tr;
 use crate::observe::software::installed_manifest;
 use crate::observe::versions::etcd_in;
 use crate::plan::{Plan, Step};

@@ -5,11 +5,11 @@ use std::collections::BTreeSet;
 use anyhow::{Context, Result};
 use schemars::JsonSchema;
 use serde::Serialize;
-use tr::tr;
 
 use crate::apply::{Executor, leftovers};
 use crate::bundle::manifest::{FILE_NAME, Manifest};
 use crate::clients::docker::Docker;
+use crate::language::tr;
 use crate::observe::records;
 use crate::observe::software::{docker_source, unpacked};
 use crate::paths::BUNDLES;

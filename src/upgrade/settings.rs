@@ -4,11 +4,11 @@ use std::path::Path;
 
 use anyhow::{Result, bail};
 use serde_json::{Map, Value};
-use tr::tr;
 
 use crate::desired::{Content, Directory, Purpose};
 use crate::digest::Sha256;
 use crate::install::Machine;
+use crate::language::tr;
 use crate::nodespec::Refused;
 use crate::nodespec::value::{Layer, Place};
 use crate::observe::inputs::{config_bytes, parse_config};

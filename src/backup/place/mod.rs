@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use time::OffsetDateTime;
-use tr::tr;
 
 use super::write::Made;
+use crate::language::tr;
 use crate::nodespec::Refused;
 use crate::nodespec::objects::{Destination, StoreSpec};
 use crate::sys::atomic;

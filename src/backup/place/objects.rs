@@ -6,12 +6,12 @@ use std::io::Write;
 use anyhow::{Context, Result, anyhow};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
-use tr::tr;
 
 use super::{Kept, Names, TimeOf};
 use crate::backup::seal::secret_file;
 use crate::backup::write::Made;
 use crate::clients::objects::{Credentials, Reading, Store};
+use crate::language::tr;
 use crate::nodespec::Refused;
 use crate::nodespec::objects::{Location, StoreSpec};
 use crate::sys::read::bounded;

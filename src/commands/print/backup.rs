@@ -1,10 +1,10 @@
 //! The output of backups.
 
 use indicatif::HumanBytes;
-use tr::tr;
 
 use super::{print_table, table};
 use crate::commands::documents::backup::{BackedUp, BackupKey, Backups, VerifiedBackup};
+use crate::language::tr;
 use crate::records::backup::Manifest;
 use crate::status::BackupReport;
 use crate::sys::clock::moment;

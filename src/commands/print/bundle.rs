@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 
 use indicatif::HumanBytes;
-use tr::tr;
 
 use super::{print_table, short, table};
 use crate::bundle::doctor::{Checksum, Diagnosis, Examined, Place};
 use crate::bundle::manifest::{BundleInfo, Manifest};
 use crate::bundle::verify::{Audit, Difference, Measure};
 use crate::commands::documents::Definition;
+use crate::language::tr;
 use crate::sys::out::say;
 use crate::sys::progress::escaped;
 

@@ -1,11 +1,9 @@
 //! The output of `appliance check --cis`.
 
-use tr::tr;
-
 use super::{print_table, table};
 use crate::cis::facts::{Facts, Program};
 use crate::cis::{BENCHMARK, Judged, Source, Verdict, count, is_sound};
-use crate::language::translated;
+use crate::language::{tr, translated};
 use crate::nodespec::Profile;
 use crate::records::state::State;
 use crate::sys::out::say;

@@ -1,12 +1,11 @@
 //! The output of `appliance doctor`.
 
 use textwrap::core::display_width;
-use tr::tr;
 
 use super::say_wrapped;
 use crate::commands::documents::Supported;
 use crate::doctor::{Diagnosis, Found, Level};
-use crate::language::translated;
+use crate::language::{tr, translated};
 use crate::sys::out::say;
 use crate::sys::progress::escaped;
 

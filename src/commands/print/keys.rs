@@ -1,8 +1,7 @@
 //! The output of rotations of keys.
 
-use tr::tr;
-
 use super::{print_table, table};
+use crate::language::tr;
 use crate::rotate::secrets::{Overview, Report, State};
 use crate::rotate::{accounts, authority};
 use crate::sys::out::say;

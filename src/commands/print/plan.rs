@@ -1,9 +1,8 @@
 //! What an installation would change, for people.
 
-use tr::tr;
-
 use super::{print_table, table};
 use crate::commands::documents::{Planned, PlannedFile};
+use crate::language::tr;
 use crate::sys::out::say;
 
 /// What is shown of files that do not exist yet.

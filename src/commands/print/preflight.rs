@@ -1,11 +1,10 @@
 //! The output of `appliance preflight`.
 
 use textwrap::core::display_width;
-use tr::tr;
 
 use super::{print_table, table};
 use crate::commands::documents::Fitness;
-use crate::language::translated;
+use crate::language::{tr, translated};
 use crate::preflight::{Judged, Level, count};
 use crate::sys::out::say;
 use crate::sys::progress::escaped;

@@ -1,12 +1,11 @@
 //! The report on a node: a summary of about ten lines with all that is not as it should be, or everything.
 
 use textwrap::core::display_width;
-use tr::tr;
 
 use super::table::Table;
 use super::{backup, escaped, print_table, say_wrapped, short, table, told};
 use crate::join::rollout::{Progress, Stage, Standing};
-use crate::language::{message, translated};
+use crate::language::{message, tr, translated};
 use crate::maintenance::mebibytes;
 use crate::maintenance::storage::StorageReport;
 use crate::observe::peers::PeerReport;

@@ -1,12 +1,12 @@
 //! Upgrades, for people.
 
 use indicatif::HumanBytes;
-use tr::tr;
 
 use super::plan::change;
 use super::report::{progress, summary};
 use super::short;
 use crate::commands::documents::{Applied, Pruned, RolledBack, Upgraded};
+use crate::language::tr;
 use crate::paths::CONFIG;
 use crate::sys::out::say;
 

@@ -1,8 +1,7 @@
 //! A node that is compared with what was installed, for people.
 
-use tr::tr;
-
 use super::{print_table, table};
+use crate::language::tr;
 use crate::sys::out::say;
 use crate::verify::Report;
 

@@ -1,12 +1,12 @@
 //! The certificates of the node.
 
 use ::time::Duration;
-use tr::tr;
 
 use super::super::facts::{Certificate, Facts, Held};
 use super::super::{Fault, Seen, seen};
 use super::cause;
 use crate::components::AUTHORITY;
+use crate::language::tr;
 
 /// What follows from a certificate that nobody accepts.
 const FOLLOWS: &[&str] = &[

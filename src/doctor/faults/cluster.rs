@@ -1,6 +1,6 @@
 //! The object of this node in the cluster.
 
-use tr::tr;
+use crate::language::tr;
 
 use super::super::facts::{Facts, NodeObject};
 use super::super::{Fault, Seen, seen};

@@ -1,10 +1,9 @@
 //! Docker, its settings, and the images of the node.
 
-use tr::tr;
-
 use super::super::facts::Facts;
 use super::super::{Fault, Seen, seen};
 use super::cause;
+use crate::language::tr;
 use crate::preflight::docker::daemon::{Docker, Running};
 
 #[rustfmt::skip]

@@ -1,6 +1,6 @@
 //! etcd on a master.
 
-use tr::tr;
+use crate::language::tr;
 
 use super::super::facts::{Facts, Unit};
 use super::super::{Fault, Seen};

@@ -1,10 +1,9 @@
 //! What the kernel lacks, and what it says.
 
-use tr::tr;
-
 use super::super::facts::Facts;
 use super::super::{Fault, Seen, seen};
 use super::{cause, shortened};
+use crate::language::tr;
 use crate::preflight::{Level, judge};
 
 #[rustfmt::skip]

@@ -1,6 +1,6 @@
 //! The table of known faults: one file for each family.
 
-use tr::tr;
+use crate::language::tr;
 
 use super::facts::Facts;
 use super::{Fault, Level, Seen};

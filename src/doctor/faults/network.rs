@@ -3,12 +3,10 @@
 use core::net::Ipv4Addr;
 use std::collections::BTreeMap;
 
-use tr::tr;
-
 use super::super::facts::{Answer, Facts, PathOf, Reached, Session, Tunnel};
 use super::super::{Fault, Seen, seen};
 use super::cause;
-use crate::language::translated;
+use crate::language::{tr, translated};
 use crate::nodespec::ports::API_SERVER;
 use crate::paths;
 use crate::preflight::{DROPS, Level, judge};

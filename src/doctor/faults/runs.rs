@@ -1,10 +1,9 @@
 //! The node itself, and what runs of this program left behind.
 
-use tr::tr;
-
 use super::super::facts::{Boot, Facts};
 use super::super::{Fault, Seen, seen};
 use super::{FIRST_SERVICES, cause, shortened};
+use crate::language::tr;
 use crate::paths;
 
 #[rustfmt::skip]

@@ -1,6 +1,6 @@
 //! Services that do not run: what is told if no deeper cause is known.
 
-use tr::tr;
+use crate::language::tr;
 
 use super::super::facts::{Facts, Unit};
 use super::super::{Fault, Seen, seen};

@@ -1,10 +1,9 @@
 //! File systems that are full, or cannot be written to.
 
-use tr::tr;
-
 use super::super::facts::{Facts, FileSystem};
 use super::super::{Fault, Seen, seen};
 use super::{FIRST_SERVICES, cause, journal, mebibytes, quoted};
+use crate::language::tr;
 use crate::paths;
 use crate::preflight::facts::Place;
 

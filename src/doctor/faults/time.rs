@@ -1,6 +1,6 @@
 //! The clock.
 
-use tr::tr;
+use crate::language::tr;
 
 use super::super::facts::Facts;
 use super::super::{Fault, Seen, seen};

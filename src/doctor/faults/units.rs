@@ -1,10 +1,9 @@
 //! Units that someone changed, and ports that others took.
 
-use tr::tr;
-
 use super::super::facts::{Facts, UnitFile};
 use super::super::{Fault, Seen, seen};
 use super::{FIRST_SERVICES, cause, journal, quoted};
+use crate::language::tr;
 use crate::paths;
 use crate::preflight::{Level, judge};
 

@@ -5,11 +5,10 @@
 use std::net::IpAddr;
 
 use serde_json::Value;
-use tr::tr;
 
 use super::is_empty;
 use super::warnings::{Warnings, kind, shorten};
-use crate::language::translated;
+use crate::language::{tr, translated};
 use crate::metadata::model::Interface;
 use crate::sys::host::ethernet_address;
 

@@ -1,8 +1,6 @@
 //! Collects what was passed over in one file.
 
-use tr::tr;
-
-use crate::language::message;
+use crate::language::{message, tr};
 use serde_json::Value;
 
 /// How many characters of the input a message repeats.

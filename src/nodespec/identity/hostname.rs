@@ -1,7 +1,6 @@
 //! The host name of this VM.
 
-use tr::tr;
-
+use crate::language::tr;
 use crate::nodespec::network::as_node_name;
 use crate::nodespec::resolver::Resolver;
 use crate::nodespec::user_data;

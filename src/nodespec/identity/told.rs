@@ -1,8 +1,7 @@
 //! What the operator is told about this VM and the inventory.
 
-use tr::tr;
-
 use super::{Inventory, InventoryNode};
+use crate::language::tr;
 use crate::nodespec::resolver::Resolver;
 
 impl Resolver<'_> {

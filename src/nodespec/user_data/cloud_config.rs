@@ -11,10 +11,10 @@ use flate2::read::MultiGzDecoder;
 use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
-use tr::tr;
 
 use super::SECTION;
 use super::parts::{Kind, Part, SIZE_LIMIT, is_gzip, kind_of_start, parts};
+use crate::language::tr;
 use crate::nodespec::settings::Settings;
 use crate::nodespec::yaml::{Others, parse_others_yaml, parse_yaml};
 use crate::paths::CONFIG;

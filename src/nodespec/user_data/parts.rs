@@ -11,8 +11,8 @@ use mail_parser::decoders::base64::base64_decode;
 use mail_parser::decoders::quoted_printable::quoted_printable_decode;
 use mail_parser::{Encoding, Message, MessageParser, MessagePart, MimeHeaders, PartType};
 use serde_json::Value;
-use tr::tr;
 
+use crate::language::tr;
 use crate::nodespec::yaml::{Others, parse_others_yaml};
 
 /// The maximum size of unpacked user-data, in bytes. Nova accepts 49,149 bytes, which may be gzip.

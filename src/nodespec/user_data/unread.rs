@@ -3,11 +3,11 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use tr::tr;
 
 use super::SECTION;
 use super::cloud_config::{BYTE_ORDER_MARK, begins_with_raw_mark, merging};
 use super::parts::{Kind, Part, is_gzip, parts, unpack_start};
+use crate::language::tr;
 use crate::nodespec::spelling::SUGGESTION_DISTANCE;
 use crate::nodespec::yaml::{Others, parse_others_yaml};
 use crate::paths::CONFIG;

@@ -6,13 +6,13 @@ use anyhow::{Context, Result};
 use serde_json::Value;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc2822;
-use tr::tr;
 
 use super::{ANSWER, Place, Put, said};
 use crate::clients::own_node::OwnNode;
 use crate::clients::{mtls, systemd};
 use crate::components::CALICO_CERTIFICATE;
 use crate::doctor::facts::NodeObject;
+use crate::language::tr;
 use crate::nodespec::Profile;
 use crate::nodespec::ports::{API_SERVER, API_SERVER_SIMPLE};
 use crate::sys::process::Runner;

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use anyhow::Result;
-use tr::tr;
 
 use super::{Place, Put, said};
 use crate::components::{self, AUTHORITY};
 use crate::digest::Sha256;
 use crate::doctor::facts::{Certificate, FileSystem, Held, UnitFile};
+use crate::language::tr;
 use crate::nodespec::{Profile, Role};
 use crate::observe::preflight::docker;
 use crate::observe::records;

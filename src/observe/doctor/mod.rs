@@ -8,10 +8,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use time::OffsetDateTime;
-use tr::tr;
 
 use crate::doctor::facts::{Facts, KernelLog, Node, Runs, Unread};
-use crate::language::message;
+use crate::language::{message, tr};
 use crate::nodespec::hidden;
 use crate::paths;
 use crate::sys::process::Runner;

@@ -3,12 +3,12 @@
 use core::net::Ipv4Addr;
 
 use anyhow::Result;
-use tr::tr;
 
 use super::{Place, Put, said, server};
 use crate::clients::{journal, systemd};
 use crate::components::BOOT_UNIT;
 use crate::doctor::facts::{Boot, Facts, Node};
+use crate::language::tr;
 use crate::nodespec::token::redacted;
 use crate::nodespec::{Ipip, Profile, Role, ports};
 use crate::observe::preflight::{self, Bundle, Subject};

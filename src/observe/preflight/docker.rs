@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use anyhow::Result;
-use tr::tr;
 
 use super::system::UNIT_DIRS;
 use super::{is_there, names, package_version, text};
@@ -11,7 +10,7 @@ use crate::bundle::manifest::Manifest;
 use crate::clients::docker::Docker as Client;
 use crate::clients::systemd;
 use crate::digest::Sha256;
-use crate::language::{message, translated};
+use crate::language::{message, tr, translated};
 use crate::observe::records;
 use crate::observe::software::DOCKER_DAEMON;
 use crate::paths;

@@ -4,9 +4,9 @@ use std::path::Path;
 
 use anyhow::Result;
 use procfs::process::{MountInfo, MountInfos};
-use tr::tr;
 
 use super::Bundle;
+use crate::language::tr;
 use crate::paths;
 use crate::preflight::facts::{Place, Room};
 use crate::sys::host;

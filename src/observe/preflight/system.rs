@@ -2,11 +2,11 @@
 
 use anyhow::Result;
 use time::OffsetDateTime;
-use tr::tr;
 
 use super::{is_there, names, others, package_version, text};
 use crate::bundle::elf;
 use crate::components;
+use crate::language::tr;
 use crate::nodespec::Shape;
 use crate::observe::software::{has_systemd, missing_tools};
 use crate::paths;

@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use anyhow::Result;
 use reqwest::Url;
-use tr::tr;
 
 use super::Records;
 use crate::clients::etcd::{Member, is_healthy, known_members, peer_url};
 use crate::clients::mtls;
 use crate::clients::own_node::OwnNode;
 use crate::components::ETCD_CERTIFICATE;
+use crate::language::tr;
 use crate::nodespec::Role;
 use crate::nodespec::master::Master;
 use crate::observe::{records, trace};

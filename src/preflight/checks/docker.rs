@@ -4,10 +4,9 @@ use core::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
 use serde_json::Value;
-use tr::tr;
 
 use super::shown;
-use crate::language::{message, translated};
+use crate::language::{message, tr, translated};
 use crate::nodespec::network::overlap;
 use crate::paths;
 use crate::preflight::docker::daemon::{Running, major};

@@ -1,9 +1,7 @@
 //! The kernel: modules, cgroups, swap, connections, SELinux.
 
-use tr::tr;
-
 use super::{booted, of_workers};
-use crate::language::{message, translated};
+use crate::language::{message, tr, translated};
 use crate::preflight::Finding;
 use crate::preflight::facts::{Booted, Facts};
 

@@ -7,11 +7,9 @@ pub(super) mod others;
 pub(super) mod storage;
 pub(super) mod system;
 
-use tr::tr;
-
 use super::Finding;
 use super::facts::{Booted, Facts};
-use crate::language::{message, translated};
+use crate::language::{message, tr, translated};
 
 /// Why a check does not apply to a system that is not booted.
 const NOT_BOOTED: &str = message!("this system is not booted");

@@ -2,10 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tr::tr;
-
 use super::{booted, of_workers, shown};
-use crate::language::{message, translated};
+use crate::language::{message, tr, translated};
 use crate::nodespec::ports::{OPENINGS, OWN, Traffic};
 use crate::paths;
 use crate::preflight::Finding;

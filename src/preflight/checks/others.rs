@@ -1,8 +1,7 @@
 //! Another Kubernetes on the machine, or what is left of one.
 
-use tr::tr;
-
 use super::shown;
+use crate::language::tr;
 use crate::preflight::Finding;
 use crate::preflight::facts::{Facts, Other};
 

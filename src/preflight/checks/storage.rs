@@ -1,8 +1,7 @@
 //! File systems: whether programs run there, whether they can be written to, and their room.
 
-use tr::tr;
-
 use super::booted;
+use crate::language::tr;
 use crate::paths;
 use crate::preflight::facts::{Facts, Place};
 use crate::preflight::{Finding, RESERVE, mebibytes};

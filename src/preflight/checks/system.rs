@@ -1,10 +1,9 @@
 //! The system: settings, architecture, systemd, distribution, programs, memory, clock, identity.
 
 use time::{Duration, OffsetDateTime};
-use tr::tr;
 
 use super::{booted, of_workers, shown};
-use crate::language::{message, translated};
+use crate::language::{message, tr, translated};
 use crate::preflight::Finding;
 use crate::preflight::facts::{Facts, Release};
 

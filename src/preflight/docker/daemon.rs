@@ -5,13 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::Ipv4Net;
 use serde_json::Value;
-use tr::tr;
 
 use super::command_line::{options, strangers};
 use super::json;
 use super::keys::{KEYS, kind_of};
 use super::values::{contradictions, misfit, misfit_of_option};
-use crate::language::{message, translated};
+use crate::language::{message, tr, translated};
 use crate::paths;
 
 /// How docker puts containers into cgroups. The kubelet must do it in the same way, or it does not start.

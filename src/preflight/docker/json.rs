@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::Value;
-use tr::tr;
+
+use crate::language::tr;
 
 /// From this version on, dockerd accepts a byte order mark and an empty file, and refuses text after the value.
 const STRICT: u32 = 23;

@@ -4,10 +4,9 @@ use core::net::IpAddr;
 use std::collections::BTreeMap;
 
 use serde_json::Value;
-use tr::tr;
 
 use super::keys::{Type, kind_of};
-use crate::language::message;
+use crate::language::{message, tr};
 
 /// The levels of its log (`ParseLevel` in `logrus`).
 const LEVELS: &[&str] = &[

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use ipnet::Ipv4Net;
-use tr::tr;
+
+use crate::language::tr;
 
 use super::{Hook, Match, Rule, Verdict};
 

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use ipnet::Ipv4Net;
 use serde_json::{Map, Value};
-use tr::tr;
+
+use crate::language::tr;
 
 use super::{Hook, Match, Rule, Verdict};
 

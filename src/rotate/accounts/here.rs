@@ -1,11 +1,11 @@
 //! The master on which a rotation of the service accounts' key runs.
 
 use anyhow::{Context as _, Result};
-use tr::tr;
 
 use super::{Change, Files, Node};
 use crate::enroll::Joining;
 use crate::install::Machine;
+use crate::language::tr;
 use crate::paths::{NEXT_SERVICE_ACCOUNT, SERVICE_ACCOUNT_PRIVATE, SERVICE_ACCOUNT_PUBLIC};
 use crate::pki::Secret;
 use crate::plan::{Plan, Step};

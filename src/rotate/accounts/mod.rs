@@ -16,11 +16,11 @@ use std::fmt;
 use anyhow::{Context as _, Result, bail};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tr::tr;
 use zeroize::Zeroizing;
 
 use super::masters::Masters;
 use crate::formats::ROTATION;
+use crate::language::tr;
 use crate::nodespec::Refused;
 use crate::paths;
 use crate::pki::Secret;

@@ -9,13 +9,13 @@ use std::time::Duration;
 
 use anyhow::{Result, anyhow};
 use serde_json::Value;
-use tr::tr;
 
 use super::Tokens;
 use crate::clients::accounts::{Account, Token};
 use crate::clients::api::Api;
 use crate::clients::kubectl;
 use crate::install::Machine;
+use crate::language::tr;
 use crate::pki::account::signed;
 use crate::rotate::pods;
 use crate::sys::process::Runner;

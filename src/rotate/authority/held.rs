@@ -5,10 +5,10 @@ use std::fmt;
 use anyhow::{Context as _, Result, bail};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tr::tr;
 use zeroize::Zeroizing;
 
 use crate::components::{AUTHORITY, ETCD_AUTHORITY};
+use crate::language::tr;
 use crate::nodespec::Refused;
 use crate::paths;
 use crate::pki::Secret;

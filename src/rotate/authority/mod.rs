@@ -15,7 +15,6 @@ use anyhow::{Context as _, Result, bail};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
-use tr::tr;
 
 use super::files::{public, secret};
 use super::here::refuse_other_changes;
@@ -24,6 +23,7 @@ use super::node::{digest, settle};
 use crate::enroll::{Joining, check_given, next_authorities};
 use crate::formats::ROTATION;
 use crate::install::Machine;
+use crate::language::tr;
 use crate::nodespec::Refused;
 use crate::paths;
 use crate::pki::{GivenAuthority, Issued, Secret};

@@ -2,10 +2,10 @@
 //! something else. Then they do not show how far the rotation is, so nothing may be written.
 
 use anyhow::{Result, bail};
-use tr::tr;
 
 use super::held::{Held, Next, Stage};
 use crate::components::AUTHORITY;
+use crate::language::tr;
 use crate::nodespec::Refused;
 use crate::paths;
 use crate::pki::inspect::{CertificateInfo, authorities, inspect, newest};

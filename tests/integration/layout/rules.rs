@@ -226,11 +226,11 @@ pub fn only_writers_write(tree: &Tree) -> Vec<String> {
     broken
 }
 
-/// `sys` depends on the machine, not on Kubernetes: it imports digests only.
+/// `sys` depends on the machine, not on Kubernetes: it imports digests and the language of messages.
 pub fn sys_is_a_leaf(tree: &Tree) -> Vec<String> {
     let named = tree.rooms_named();
     let others = named.get("sys").into_iter().flatten();
-    let others = others.filter(|(other, _)| **other != "digest");
+    let others = others.filter(|(other, _)| !["digest", "language"].contains(other));
     others
         .map(|(other, file)| format!("{file} imports {other}"))
         .collect()
