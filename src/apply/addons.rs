@@ -16,19 +16,25 @@ use crate::sys::process::Runner;
 use crate::sys::retry::{Failure, Schedule, permanent, retried, transient};
 use crate::sys::root::Root;
 
-/// The longest pause between two checks.
+/// The longest pause between two checks, unless a check takes longer.
 const PAUSE: Duration = Duration::from_secs(10);
+/// The longest one of a wait that has just begun.
+const FIRST: Duration = Duration::from_secs(1);
+/// Later pauses are this part of the time since then: what took long may take longer.
+const PART: u32 = 20;
 
 /// Applies everything and waits without limit until all of it is available. It logs what it waits
 /// for whenever that changes.
 pub fn settle(root: &Root, runner: &dyn Runner) -> Result<()> {
     let addons = addons::index(root)?;
     let mut applied = BTreeSet::new();
-    retried("add-ons", Schedule::endless(PAUSE), || {
+    let start = Instant::now();
+    retried("add-ons", Schedule::endless(FIRST), || {
         let began = Instant::now();
         let outcome = round(root, runner, &addons, &mut applied);
         // Spend at most half of the time on requests: a slow machine needs it for the cluster.
-        outcome.map_err(|failure| failure.after(began.elapsed()))
+        let pause = began.elapsed().max(PAUSE.min(start.elapsed() / PART));
+        outcome.map_err(|failure| failure.after(pause))
     })
     .map_err(Failure::into_error)?;
     log::info!("all {} add-ons and workloads are available", addons.len());

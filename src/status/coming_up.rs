@@ -15,8 +15,10 @@ use crate::sys::clock::age;
 use crate::sys::notify;
 use crate::sys::waiting::{Said, Waiting};
 
-/// The least pause between two checks.
-const POLL: Duration = Duration::from_secs(2);
+/// The least pause between two checks. Health endpoints and images announce nothing.
+const LEAST: Duration = Duration::from_millis(250);
+/// How many times longer than a check the pause after it is: a slow machine needs its time for what is waited for.
+const SHARE: u32 = 3;
 
 /// What is waited for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -82,8 +84,7 @@ pub fn until(
             }
             locked(&story).cluster_waits_for(words(&pending), Instant::now());
         }
-        // Spend at most half of the time on requests: a slow machine needs it for what is waited for.
-        thread::sleep(POLL.max(began.elapsed()));
+        thread::sleep(LEAST.max(began.elapsed() * SHARE));
     }
 }
 

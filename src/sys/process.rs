@@ -20,6 +20,8 @@ use super::interrupt::Interruption;
 
 /// The pause between two checks whether a program has ended that may be killed.
 const POLL: Duration = Duration::from_millis(50);
+/// The first of these pauses. They grow with the time that the program runs.
+const FIRST: Duration = Duration::from_millis(1);
 
 /// A program and its arguments. Never holds a secret: other users can read it in the process list.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -269,7 +271,8 @@ fn wait(
         if let Some(limit) = over {
             return Err(anyhow::Error::from(TookTooLong(limit)).context(format!("`{command}`")));
         }
-        thread::sleep(POLL);
+        // Most programs end within milliseconds, and a bring-up runs many of them.
+        thread::sleep((start.elapsed() / 8).clamp(FIRST, POLL));
     }
 }
 
