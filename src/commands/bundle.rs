@@ -193,8 +193,9 @@ fn lock(
         print::done(complete, output)?;
         return Ok(Outcome::Done);
     }
+    // It tells which files it wrote.
     definition.write(dir, &lock)?;
-    print::done(tr!("wrote {}", path.display()), output)?;
+    print::done(tr!("{} is complete", path.display()), output)?;
     Ok(Outcome::Done)
 }
 

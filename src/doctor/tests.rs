@@ -340,7 +340,7 @@ const CASES: &[Case] = &[
     Case("name-servers", |f| f.machine.as_mut().unwrap().system.name_servers = vec!["127.0.0.53".to_owned()], &[], "systemd-resolved"),
     Case("own-name", |f| f.machine.as_mut().unwrap().system.knows_own_name = false, &[], "/etc/hosts"),
     Case("etcd-down", |f| stop(f, &["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-calico", "appliance-signer"], "x"), &["api-server-down", "controller-manager-down", "scheduler-down", "calico-down", "other-service-down"], "systemctl restart etcd"),
-    Case("docker-down", |f| { stop(f, &["docker", "kubelet", "kube-calico"], "x"); f.peers.clear(); }, &["calico-down", "kubelet-down"], "systemctl restart docker"),
+    Case("docker-down", |f| { stop(f, &["docker", "kubelet", "kube-calico"], "x"); f.peers.clear(); }, &["calico-down", "kubelet-down"], "systemctl restart docker && appliance install"),
     Case("api-server-down", |f| f.units.get_mut("kube-apiserver").unwrap().unhealthy = Some("answers 500".to_owned()), &[], "systemctl restart kube-apiserver"),
     Case("controller-manager-down", |f| stop(f, &["kube-controller-manager"], "x"), &[], "systemctl restart kube-controller-manager"),
     Case("scheduler-down", |f| stop(f, &["kube-scheduler"], "x"), &[], "systemctl restart kube-scheduler"),

@@ -12,7 +12,7 @@ use super::resolver::{Resolver, passed_over};
 use super::settings::InventoryEntry;
 use super::value::{Layer, Origin, REWRITTEN, Sourced};
 use crate::language::{tr, translated};
-use crate::paths::CONFIG;
+use crate::paths::{self, CONFIG};
 
 mod hostname;
 mod told;
@@ -270,8 +270,8 @@ impl<'a> Resolver<'a> {
     }
 
     /// The role: the configured one, else the inventory's, else that of the first rule that
-    /// matches, else master for the VM that has the master's address. Otherwise this is an error:
-    /// this program does not guess.
+    /// matches, else master for the VM that has the master's address, else the one with which it was
+    /// installed before, as with `--role`. Otherwise this is an error: this program does not guess.
     pub(super) fn role(
         &mut self,
         entry: Option<Sourced<Role>>,
@@ -287,6 +287,9 @@ impl<'a> Resolver<'a> {
         let strongest = found.first().map(|role| role.value);
         let by_address = self.role_by_address(master, masters);
         found.extend(by_address.filter(|_| strongest != Some(Role::Single)));
+        if found.is_empty() && !was_said {
+            found.extend(self.role_of_record());
+        }
         let mut found = found.into_iter();
         let Some(mut role) = found.next() else {
             if !was_said {
@@ -363,6 +366,12 @@ impl<'a> Resolver<'a> {
             None => &masters.filter(is_one)?.origin,
         };
         Some(Sourced::new(Role::Master, origin.clone()))
+    }
+
+    fn role_of_record(&self) -> Option<Sourced<Role>> {
+        let role = self.inputs.host.role?;
+        let record = tr!("record of its role, {}", paths::STATE);
+        Some(Sourced::new(role, Origin::Host(record)))
     }
 
     fn no_role(&self) -> String {

@@ -113,6 +113,8 @@ pub struct HostFacts {
     pub is_openstack: bool,
     /// When the node's cluster uses tunnels; `None` if it is not a node yet.
     pub ipip: Option<Ipip>,
+    /// The role with which it was installed; `None` if it is not a node yet.
+    pub role: Option<Role>,
     /// The time on its clock. `None` if it does not matter.
     pub clock: Option<OffsetDateTime>,
     /// The file with its name servers; `None` if it has none.

@@ -161,6 +161,9 @@ fn host_facts(root: &Root) -> Result<HostFacts> {
     let clock = Some(OffsetDateTime::now_utc());
     let resolv_conf = resolv_conf(root)?;
     let ipip = records::cluster(root)?.map(|record| record.ipip);
+    // A damaged record is refused where more than the role is needed from it.
+    let state = records::state(root).ok().flatten();
+    let role = state.and_then(|state| state.role.parse().ok());
     if !root.is_live() {
         let hostname = root.read("/etc/hostname")?.unwrap_or_default();
         let hostname = String::from_utf8_lossy(&hostname).trim().to_owned();
@@ -171,6 +174,7 @@ fn host_facts(root: &Root) -> Result<HostFacts> {
             uuid: None,
             is_openstack: false,
             ipip,
+            role,
             clock,
             resolv_conf,
         });
@@ -181,6 +185,7 @@ fn host_facts(root: &Root) -> Result<HostFacts> {
         uuid: host::product_uuid(),
         is_openstack: Hardware::default().is_openstack_guest(),
         ipip,
+        role,
         clock,
         resolv_conf,
     })

@@ -7,6 +7,7 @@ use std::fs::{self, DirEntry, File, TryLockError};
 use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
+use std::sync::{PoisonError, RwLock};
 
 use nix::fcntl::OFlag;
 use nix::unistd::geteuid;
@@ -23,6 +24,10 @@ const SUFFIXES: [&str; 2] = ["", ".yaml"];
 
 /// The permission bit of a directory in which everyone may create files.
 const ANYONE_WRITES: u32 = 0o002;
+
+/// Held for reading while a file is made and locked, and for writing while leftovers are removed: the steps of a run go on side
+/// by side, and a file that is not locked yet looks like a leftover.
+static MAKING: RwLock<()> = RwLock::new(());
 
 /// A directory that is removed with its content when it is dropped, or else by a later run.
 #[derive(Debug)]
@@ -55,6 +60,7 @@ pub fn yaml_in(dir: &Path) -> io::Result<NamedTempFile> {
 
 fn file_with_suffix(dir: &Path, suffix: &str) -> io::Result<NamedTempFile> {
     remove_leftovers(dir);
+    let _making = MAKING.read().unwrap_or_else(PoisonError::into_inner);
     loop {
         let file = builder().suffix(suffix).tempfile_in(dir)?;
         // Another run may have taken it for a leftover before it was locked.
@@ -67,6 +73,7 @@ fn file_with_suffix(dir: &Path, suffix: &str) -> io::Result<NamedTempFile> {
 /// A new directory in the directory `dir`, for its owner only. Removes what killed runs left there.
 pub fn directory_in(dir: &Path) -> io::Result<Directory> {
     remove_leftovers(dir);
+    let _making = MAKING.read().unwrap_or_else(PoisonError::into_inner);
     loop {
         let made = builder().tempdir_in(dir)?;
         let lock = match File::open(made.path()) {
@@ -101,6 +108,7 @@ pub fn is_temporary(name: &OsStr) -> bool {
 /// Removes the temporary files and directories in the directory `dir` whose process has ended. If one
 /// cannot be removed, a warning says so.
 pub fn remove_leftovers(dir: &Path) {
+    let _removing = MAKING.write().unwrap_or_else(PoisonError::into_inner);
     // A directory that cannot be read or does not exist has nothing that this run could remove.
     let entries = fs::read_dir(dir).into_iter().flatten().flatten();
     for entry in entries.filter(|entry| is_temporary(&entry.file_name())) {

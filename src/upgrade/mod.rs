@@ -100,10 +100,9 @@ impl<'a> Upgrade<'a> {
         }
         let mut upgrade = Upgrade::planned(machine, &state, None, wanted)?;
         let asks_none = !upgrade.is_needed || upgrade.is_begun || wanted.without_backup;
-        if !asks_none && let Some(problem) = lacking_backup(machine, &upgrade.from)? {
-            let first = tr!("{problem}: one is made first, as the settings say", problem);
-            upgrade.outlook.notes.push(first);
-            upgrade.needs_backup = true;
+        if !asks_none && let Some((is_needed, note)) = backup(machine, &upgrade.from)? {
+            upgrade.outlook.notes.push(note);
+            upgrade.needs_backup = is_needed;
         }
         Ok(upgrade)
     }
@@ -320,11 +319,12 @@ fn check_health(machine: &Machine, state: &State) -> Result<()> {
     bail!(Refused { problems: all })
 }
 
-/// Why a master needs a new backup of its cluster, if its settings say how to make one.
+/// Whether a master needs a new backup of its cluster, and a sentence about that or about the one it has. `None` if the
+/// machine has no data of a cluster.
 ///
 /// # Errors
 /// [`Refused`] if it needs one and the settings say nothing: only the operator knows who may open it.
-fn lacking_backup(machine: &Machine, state: &State) -> Result<Option<String>> {
+fn backup(machine: &Machine, state: &State) -> Result<Option<(bool, String)>> {
     let shape = state.shape()?;
     let has_data = shape.role.is_master() && shape.profile == Profile::WithCa;
     if !machine.root.is_live() || !has_data {
@@ -332,20 +332,33 @@ fn lacking_backup(machine: &Machine, state: &State) -> Result<Option<String>> {
     }
     let last = records::backup(&machine.root)?;
     let now = OffsetDateTime::now_utc();
-    let problem = match last.map(|last| now - last.created) {
-        Some(age) if age.abs() <= BACKUP => return Ok(None),
-        Some(age) if age.is_negative() => {
+    let problem = match last.as_ref().map(|last| (now - last.created, &last.place)) {
+        Some((age, place)) if age.abs() <= BACKUP => {
+            let minutes = age.whole_minutes().unsigned_abs();
+            let note = tr!(
+                "the last backup of the cluster, {place}, is {minutes} minutes old",
+                place,
+                minutes
+            );
+            return Ok(Some((false, note)));
+        }
+        Some((age, _)) if age.is_negative() => {
             tr!("the last backup of the cluster is from a clock that was ahead")
         }
-        Some(age) => tr!(
+        Some((age, _)) => tr!(
             "the last backup of the cluster is {} minutes old",
             age.whole_minutes()
         ),
         None => tr!("this master made no backup of the cluster"),
     };
     let schedule = records::backup_schedule(&machine.root)?;
-    if schedule.is_some_and(|schedule| schedule.to.is_some()) {
-        return Ok(Some(problem));
+    if let Some(to) = schedule.and_then(|schedule| schedule.to) {
+        let note = tr!(
+            "{problem}: one is made first in {to}, as the settings say",
+            problem,
+            to
+        );
+        return Ok(Some((true, note)));
     }
     bail!(Refused::new(tr!(
         "{problem}; make one with this appliance: `backup` (`appliance help backup`), or add `--without-backup`",

@@ -318,7 +318,7 @@ fn a_master_makes_a_backup_first_if_its_settings_say_where_and_changes_nothing_w
     let shown = upgrade("--dry-run");
     assert_eq!(shown.status.code(), Some(7), "{}", said(&shown));
     assert!(
-        said(&shown).contains("one is made first, as the settings say"),
+        said(&shown).contains("one is made first in"),
         "{}",
         said(&shown)
     );

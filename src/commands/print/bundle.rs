@@ -7,7 +7,7 @@ use indicatif::HumanBytes;
 use super::{print_table, short, table};
 use crate::bundle::doctor::{Checksum, Diagnosis, Examined, Place};
 use crate::bundle::manifest::{BundleInfo, Manifest};
-use crate::bundle::verify::{Audit, Difference, Measure};
+use crate::bundle::verify::{Audit, Difference, Finding, Measure};
 use crate::commands::documents::Definition;
 use crate::language::tr;
 use crate::sys::out::say;
@@ -84,10 +84,15 @@ pub fn audit(audit: &Audit) {
     for Difference { name, problem } in &audit.workloads {
         say!("{}", tr!("workload {name}: {problem}", name, problem));
     }
+    let damaged = |finding: &Finding| {
+        finding.problem.is_some() && matches!(finding.held_to, Measure::Manifest)
+    };
     let verdict = if audit.is_sound() {
         tr!("The payload is intact: all components match their checksums.")
-    } else {
+    } else if audit.components.iter().any(damaged) {
         tr!("The payload is NOT intact: see the problems above.")
+    } else {
+        tr!("The payload is NOT that of the bundle it was compared with: see the problems above.")
     };
     say!("\n{verdict}");
 }

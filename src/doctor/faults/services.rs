@@ -25,7 +25,7 @@ pub const FAULTS: &[Fault] = &[
         "systemctl restart etcd", |facts| down(facts, "etcd")).explains(&["api-server-down", "calico-down", "other-service-down"]),
     cause("docker-down", "docker's unit and journal",
         "Docker does not run, so neither Calico nor the kubelet works.",
-        "systemctl restart docker", |facts| down(facts, "docker")).explains(&["calico-down", "kubelet-down", "images-lost"]),
+        "systemctl restart docker && appliance install", |facts| down(facts, "docker")).explains(&["calico-down", "kubelet-down", "images-lost"]),
     cause("api-server-down", "the API server's unit, health endpoint and journal",
         "The API server of this master does not run or is not healthy.",
         "systemctl restart kube-apiserver", |facts| down(facts, "kube-apiserver")).explains(&[

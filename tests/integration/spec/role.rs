@@ -302,3 +302,17 @@ fn the_vm_with_the_masters_address_is_the_master() {
     let other = nameless("master: 192.168.1.109");
     assert_holds(&refusal(&other), &["no role found"]);
 }
+
+/// `appliance install --role worker` may be followed by a bare `appliance install`, as many hints say.
+#[test]
+fn a_node_keeps_the_role_with_which_it_was_installed() {
+    let mut inputs = nameless("master: 192.168.1.109");
+    inputs.host.role = Some(Role::Worker);
+    let spec = resolved(&inputs);
+    assert_eq!(spec.role.value, Role::Worker);
+    let origin = spec.role.origin.to_string();
+    assert_holds(&origin, &["record of its role", "state.json"]);
+
+    inputs.layers.push(config("role: master"));
+    assert_eq!(*resolved(&inputs).role, Role::Master);
+}
