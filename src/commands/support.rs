@@ -34,6 +34,7 @@ pub fn run(arguments: &SupportBundle, output: Output) -> Result<Outcome> {
         .file
         .clone()
         .unwrap_or_else(|| PathBuf::from(format!("{name}.tar.gz")));
+    out::check(&file).map_err(Refused::because)?;
     log::info!(
         "{}",
         tr!(

@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::network::SubjectAltName;
 use super::value::{Overridden, Sourced};
 use super::{NodeSpec, masters};
+use crate::language::tr;
 
 /// One value of a specification, as text.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
@@ -54,14 +55,18 @@ fn displayed<T: Display>(name: &'static str, value: &Sourced<T>) -> Row {
     row(name, value, &value.value)
 }
 
-fn or_none(text: &str) -> &str {
-    if text.is_empty() { "none" } else { text }
+fn or_none(text: &str) -> String {
+    if text.is_empty() {
+        tr!("none")
+    } else {
+        text.to_owned()
+    }
 }
 
 fn list(items: impl Iterator<Item = String>) -> String {
     let items: Vec<String> = items.collect();
     if items.is_empty() {
-        "none".to_owned()
+        tr!("none")
     } else {
         items.join(", ")
     }

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
 use super::timeline::Timeline;
+use crate::language::tr;
 
 /// The command that installs a node.
 pub const INSTALL: &str = "install";
@@ -96,29 +97,36 @@ impl Run {
         let next = match command.as_str() {
             // The program on the node may be the one before the upgrade.
             UPGRADE => {
-                "run it again with the appliance of the new version, or go back: `appliance rollback`"
-                    .to_owned()
+                tr!(
+                    "run it again with the appliance of the new version, or go back: `appliance rollback`"
+                )
             }
             APPLY => {
-                "run it again with the same file: `appliance apply FILE`, or go back: `appliance rollback`".to_owned()
+                tr!(
+                    "run it again with the same file: `appliance apply FILE`, or go back: `appliance rollback`"
+                )
             }
-            _ => format!("run it again: `appliance {command}`"),
+            _ => tr!("run it again: `appliance {command}`", command),
         };
-        format!("{command} was interrupted {ago} at step {step} of {of} ({what}); {next}")
+        tr!(
+            "{command} was interrupted {ago} at step {step} of {of} ({what}); {next}",
+            command,
+            ago,
+            step,
+            of,
+            what,
+            next
+        )
     }
 }
 
 /// How long ago, in the largest unit that fits.
 fn ago(seconds: i64) -> String {
-    let (count, unit) = match seconds {
-        ..60 => return "just now".to_owned(),
-        60..3600 => (seconds / 60, "minute"),
-        3600..86_400 => (seconds / 3600, "hour"),
-        _ => (seconds / 86_400, "day"),
-    };
-    match count {
-        1 => format!("1 {unit} ago"),
-        _ => format!("{count} {unit}s ago"),
+    match seconds.unsigned_abs() {
+        _ if seconds < 60 => tr!("just now"),
+        seconds @ ..3600 => tr!("1 minute ago" | "{n} minutes ago" % seconds / 60),
+        seconds @ ..86_400 => tr!("1 hour ago" | "{n} hours ago" % seconds / 3600),
+        seconds => tr!("1 day ago" | "{n} days ago" % seconds / 86_400),
     }
 }
 

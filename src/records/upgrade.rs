@@ -137,21 +137,24 @@ impl UpgradeRecord {
         let is_of_settings = self.settings.is_some();
         match self.stage {
             Stage::Done => None,
-            Stage::UnderWay if is_of_settings => Some(
+            Stage::UnderWay if is_of_settings => Some(tr!(
                 "the change of settings is not finished; run `appliance apply FILE` again with the same file, or go \
                  back: `appliance rollback`"
-                    .to_owned(),
-            ),
-            Stage::UnderWay => Some(format!(
-                "the upgrade from {from} to {to} is not finished; run the appliance of {} again: `upgrade`, or go back: \
-                 `appliance rollback`",
-                self.to.bundle
             )),
-            Stage::GoingBack | Stage::Back if is_of_settings => Some(
-                "the return to the former settings is not finished; run it again: `appliance rollback`".to_owned(),
-            ),
-            Stage::GoingBack | Stage::Back => Some(format!(
-                "the rollback from {to} to {from} is not finished; run it again: `appliance rollback`"
+            Stage::UnderWay => Some(tr!(
+                "the upgrade from {from} to {to} is not finished; run the appliance of {bundle} again: `upgrade`, or go \
+                 back: `appliance rollback`",
+                from,
+                to,
+                bundle = self.to.bundle
+            )),
+            Stage::GoingBack | Stage::Back if is_of_settings => Some(tr!(
+                "the return to the former settings is not finished; run it again: `appliance rollback`"
+            )),
+            Stage::GoingBack | Stage::Back => Some(tr!(
+                "the rollback from {to} to {from} is not finished; run it again: `appliance rollback`",
+                to,
+                from
             )),
         }
     }

@@ -50,6 +50,20 @@ pub fn file(path: &Path, mode: u32, content: &[u8]) -> Result<()> {
     atomic::replace(path, mode, |file| Ok(file.write_all(content)?))
 }
 
+/// Fails early where [`file`] would fail at `path` after long work: at a directory, or in one that does not exist.
+pub fn check(path: &Path) -> Result<()> {
+    is_stream(path)?;
+    let dir = atomic::parent(path);
+    if !dir.is_dir() {
+        bail!(
+            "cannot write {}: {} is no directory",
+            path.display(),
+            dir.display()
+        );
+    }
+    Ok(())
+}
+
 /// Whether the object at `path` is written to, not replaced by a new file.
 fn is_stream(path: &Path) -> Result<bool> {
     let kind = match fs::metadata(path) {

@@ -340,3 +340,24 @@ fn the_archive_can_go_to_another_machine_through_standard_output() {
         .count();
     assert!(names > 3, "{names}");
 }
+
+#[test]
+fn a_file_that_cannot_be_written_is_refused_before_anything_is_read() {
+    let machine = crate::harness::Machine::new();
+    for (file, why) in [
+        (machine.root().to_owned(), "is a directory; name a file"),
+        (machine.root().join("missing/a.tar.gz"), "is no directory"),
+    ] {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_appliance"))
+            .args(["support-bundle", "--root"])
+            .arg(machine.root())
+            .arg("--file")
+            .arg(&file)
+            .output()
+            .unwrap();
+        let said = said(&output);
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(said.contains(why), "{said}");
+        assert!(!said.contains("read this node"), "{said}");
+    }
+}
