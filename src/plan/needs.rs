@@ -209,21 +209,21 @@ impl Before {
     }
 
     /// What a service needs that runs containers. The kubelet asks for its certificate as soon as it starts: the roles for
-    /// that have to be there. If it takes pods at once, all images have to be, too: it would try to pull them.
+    /// that have to be there. It takes pods at once, so all images have to be, too: it would try to pull them. It comes
+    /// after the configuration of their network: it looks for that every 5 s only, and tells the API server every 10 s.
     fn containers(&self, service: &RunningService) -> Vec<Need> {
         let takes_pods = service.program != ProgramOf::Image;
-        let waits_for_all = takes_pods && self.network.is_none();
         let is_needed =
-            |reference: &String| waits_for_all || service.image.as_ref() == Some(reference);
+            |reference: &String| takes_pods || service.image.as_ref() == Some(reference);
         let images = self
             .images
             .iter()
             .filter(|(reference, _)| is_needed(reference));
         let images = images.map(|(_, index)| *index);
-        let objects = self.objects.filter(|_| takes_pods);
+        let before_pods = [self.objects, self.network].into_iter().flatten();
         images
             .chain(self.docker)
-            .chain(objects)
+            .chain(before_pods.filter(|_| takes_pods))
             .map(whole)
             .collect()
     }

@@ -225,17 +225,16 @@ fn all_have(bed: &mut Bed, name: &str) {
         report["node"]["digest"].clone()
     });
     assert_eq!(master, worker);
-    is_told_as_done(bed, MASTER);
+    is_told(bed, MASTER, "every node has it");
     takes_pods(bed);
 }
 
-/// Waits until the status of this node says that all nodes have the bundle, and the cluster is ready: pods may still be
-/// starting.
-fn is_told_as_done(bed: &mut Bed, node: &str) {
+/// Waits until the status of this node says these words, and the cluster is ready: pods may still be starting.
+fn is_told(bed: &mut Bed, node: &str, words: &str) {
     let status = format!("{APPLIANCE} status");
     bed.wait_at(node, "the whole cluster is ready", |machine| {
         let said = machine.shell(&status);
-        said.is_ok_and(|said| said.contains("every node has it"))
+        said.is_ok_and(|said| said.contains(words))
     });
 }
 
@@ -271,8 +270,7 @@ fn nodes_follow_their_master_and_a_broken_bundle_stops_at_the_first_of_them() {
     bed.status(WORKER);
     let plan = said(&mut bed, WORKER, &format!("{APPLIANCE} plan"));
     assert_eq!(plan.0, 0, "{}", plan.1);
-    let status = bed.shell(MASTER, &format!("{APPLIANCE} status"));
-    assert!(status.contains("failed: server03"), "{status}");
+    is_told(&mut bed, MASTER, "failed: server03");
     takes_pods(&mut bed);
     writer.goes_on(&mut bed);
 
