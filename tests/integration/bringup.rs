@@ -95,26 +95,42 @@ fn seconds(said: &str) -> f64 {
     said.trim().parse::<f64>().unwrap() / 1000.0
 }
 
-#[test]
-#[ignore = "a measurement; make bench runs it"]
-fn a_program_and_a_script_make_the_same_node() {
-    let name = "server02";
+/// A machine that is not a node yet, with these files on a volume.
+fn bed(files: &Path) -> Bed {
     let image = Image::ensure(&Path::new(env!("CARGO_MANIFEST_DIR")).join("out/vm")).unwrap();
-    let files = files();
     let flavor = Flavor {
         memory: drive::MEMORY,
         cpus: drive::CPUS,
         clock: Clock::OfTheWall,
-        beside: Some(files.path().to_owned()),
+        beside: Some(files.to_owned()),
     };
     let settings = on_machines("  clusterName: kubernetes\n".to_owned());
     let mount = format!(
         "bootcmd:\n- [mkdir, -p, {VOLUME}]\n- [mount, -o, ro, LABEL={}, {VOLUME}]\n",
         drive::LABEL
     );
-    let mut bed = Bed::of(&image, &SINGLE, &flavor, |_| {
+    Bed::of(&image, &SINGLE, &flavor, |_| {
         format!("#cloud-config\nappliance:\n{settings}{mount}")
-    });
+    })
+}
+
+/// For those who look for what takes long; also with genuine programs, with which the script does not work.
+#[test]
+#[ignore = "a measurement; make bench ONLY=timeline runs it"]
+fn the_time_of_a_bring_up_is_shown() {
+    let files = files();
+    let mut bed = bed(files.path());
+    fresh(&mut bed);
+    let install = format!("{APPLIANCE} install --wait 600 && {APPLIANCE} timeline");
+    println!("{}", bed.shell("server02", &install));
+}
+
+#[test]
+#[ignore = "a measurement; make bench runs it"]
+fn a_program_and_a_script_make_the_same_node() {
+    let name = "server02";
+    let files = files();
+    let mut bed = bed(files.path());
 
     fresh(&mut bed);
     let said = bed.shell(name, &format!("{TIMED}; timed {VOLUME}/tutorial.sh"));

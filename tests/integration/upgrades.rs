@@ -338,7 +338,7 @@ fn masters_follow_one_after_the_other() {
         digests.iter().all(|digest| *digest == digests[0]),
         "{digests:?}"
     );
-    is_told_as_done(&mut bed, "server05");
+    is_told(&mut bed, "server05", "every node has it");
     nothing_is_lost(&mut bed, &writer);
 }
 
