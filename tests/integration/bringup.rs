@@ -121,8 +121,15 @@ fn the_time_of_a_bring_up_is_shown() {
     let files = files();
     let mut bed = bed(files.path());
     fresh(&mut bed);
-    let install = format!("{APPLIANCE} install --wait 600 && {APPLIANCE} timeline");
-    println!("{}", bed.shell("server02", &install));
+    let node = format!("{TIMED}; timed {APPLIANCE} install --wait 600");
+    println!("node_s {:.1}", seconds(&bed.shell("server02", &node)));
+    let cluster = format!("{TIMED}; timed {APPLIANCE} install --wait cluster=600");
+    println!(
+        "until_cluster_s {:.1}",
+        seconds(&bed.shell("server02", &cluster))
+    );
+    let shown = format!("{APPLIANCE} status; {APPLIANCE} timeline");
+    println!("{}", bed.shell("server02", &shown));
 }
 
 #[test]
