@@ -60,7 +60,8 @@ const OWN: &[Own] = &[
         number: 20,
         template: "manifests/kube-dns.yaml",
         images: &["kube-dns", "dnsmasq-nanny", "dns-sidecar"],
-        after: &["calico"],
+        // Its pods get their network from the node; what calico adds are policies.
+        after: &[POD_SECURITY],
         wanted: |_| true,
     },
     Own {
