@@ -17,8 +17,14 @@ use crate::render::render;
 /// The number of the first workload. Workloads come after the cluster's add-ons, in their own
 /// order.
 const FIRST_WORKLOAD: usize = 50;
-/// The add-on that must be available before every workload.
+/// The add-on without which no policy of pods' network is in force.
+const CALICO: &str = "calico";
+
+/// The add-on without which pods find no service.
 const DNS: &str = "kube-dns";
+
+/// The add-ons that have to be available before every workload, as far as the cluster has them.
+const BEFORE_WORKLOADS: [&str; 2] = [CALICO, DNS];
 
 /// The add-on with the policies of pods.
 const POD_SECURITY: &str = "pod-security";
@@ -48,7 +54,7 @@ const OWN: &[Own] = &[
         wanted: |spec| *spec.admission.pod_security_policy == Switch::On,
     },
     Own {
-        name: "calico",
+        name: CALICO,
         number: 10,
         template: "manifests/calico.yaml",
         images: &["calico-kube-controllers"],
@@ -69,7 +75,7 @@ const OWN: &[Own] = &[
         number: 30,
         template: "manifests/dashboard.yaml",
         images: &["dashboard"],
-        after: &[DNS],
+        after: &[CALICO, DNS],
         wanted: |spec| *spec.addons.dashboard == Switch::On,
     },
     Own {
@@ -77,7 +83,7 @@ const OWN: &[Own] = &[
         number: 40,
         template: "manifests/default-deny.yaml",
         images: &[],
-        after: &["calico"],
+        after: &[CALICO],
         wanted: |spec| *spec.addons.default_deny == Switch::On,
     },
 ];
@@ -93,16 +99,13 @@ pub fn files(sources: &Sources<'_>) -> Result<Vec<File>> {
     let mut index = Vec::new();
     for own in &wanted {
         let text = render(own.template, &own_values(sources, own)?)?;
-        let after = own.after.iter().copied();
-        let after = after.filter(|name| wanted.iter().any(|own| own.name == *name));
-        let after = after.map(str::to_owned).collect();
         let numbered = (own.name, own.number);
         add(
             &mut files,
             &mut index,
             numbered,
             |path| File::public(path, text),
-            after,
+            present(own.after, &wanted),
         );
     }
     for (place, workload) in sources.workloads.iter().enumerate() {
@@ -113,7 +116,8 @@ pub fn files(sources: &Sources<'_>) -> Result<Vec<File>> {
                 workload.name
             )
         );
-        let after = [&[DNS.to_owned()], &workload.after[..]].concat();
+        let mut after = present(&BEFORE_WORKLOADS, &wanted);
+        after.extend(workload.after.iter().cloned());
         let numbered = (workload.name.as_str(), FIRST_WORKLOAD + place);
         // An operator's manifest may hold a password.
         let text = Secret::new(workload.manifest.clone().into_bytes());
@@ -130,6 +134,13 @@ pub fn files(sources: &Sources<'_>) -> Result<Vec<File>> {
         serde_json::to_string_pretty(&index)? + "\n",
     ));
     Ok(files)
+}
+
+/// Those of these add-ons that the cluster has.
+fn present(names: &[&str], wanted: &[&Own]) -> Vec<String> {
+    let wanted = |name: &&&str| wanted.iter().any(|own| own.name == **name);
+    let present = names.iter().filter(wanted);
+    present.map(|name| (*name).to_owned()).collect()
 }
 
 fn add(

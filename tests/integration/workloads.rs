@@ -221,9 +221,9 @@ fn settings_bring_workloads_to_the_master_in_their_order() {
         told,
         [
             "calico []",
-            "kube-dns [\"calico\"]",
-            "app [\"kube-dns\"]",
-            "door [\"kube-dns\",\"app\"]",
+            "kube-dns []",
+            "app [\"calico\",\"kube-dns\"]",
+            "door [\"calico\",\"kube-dns\",\"app\"]",
         ]
     );
     assert_holds(
