@@ -126,6 +126,71 @@ impl Agent {
 
     /// Runs a program to its end, with these bytes as its standard input.
     pub fn run_with_input(&mut self, command: &[&str], input: &[u8]) -> Result<Output> {
+        let status = self.execute(command, input, &mut |_| Ok(()))?;
+        Ok(Output {
+            code: code(&status),
+            stdout: text(&status["out-data"])?,
+            stderr: text(&status["err-data"])?,
+        })
+    }
+
+    /// As [`Agent::run_with_input`], but what it writes is shown while it runs: its standard output and its standard error.
+    /// Returns the exit code.
+    pub fn run_shown(
+        &mut self,
+        command: &[&str],
+        input: &[u8],
+        mut shown: [&mut dyn Write; 2],
+    ) -> Result<i64> {
+        // The agent itself passes on no output before the end.
+        let made = self.run(&["mktemp", "-d"])?;
+        let directory = made.stdout.trim();
+        ensure!(
+            made.code == 0,
+            "no temporary directory inside: {}",
+            made.stderr
+        );
+        let paths = ["out", "err"].map(|name| format!("{directory}/{name}"));
+        self.run(&["touch", &paths[0], &paths[1]])?;
+        let mut handles = Vec::new();
+        for path in &paths {
+            handles.push(self.ask("guest-file-open", &json!({ "path": path, "mode": "rb" }))?);
+        }
+        let into = format!("exec \"$@\" >{} 2>{}", paths[0], paths[1]);
+        let command = [&["/bin/sh", "-c", &into, "sh"], command].concat();
+        let mut pass = |agent: &mut Agent| {
+            let mut each = handles.iter().zip(&mut shown);
+            each.try_for_each(|(handle, to)| agent.pass_on(handle, *to))
+        };
+        let status = self.execute(&command, input, &mut pass)?;
+        pass(self)?;
+        for handle in &handles {
+            self.ask("guest-file-close", &json!({ "handle": handle }))?;
+        }
+        self.run(&["rm", "-r", directory])?;
+        Ok(code(&status))
+    }
+
+    /// Passes on what was written to an open file since the last time.
+    fn pass_on(&mut self, handle: &Value, to: &mut dyn Write) -> Result<()> {
+        loop {
+            let order = json!({ "handle": handle, "count": PIECE });
+            let read = self.ask("guest-file-read", &order)?;
+            to.write_all(&BASE64.decode(read["buf-b64"].as_str().unwrap_or_default())?)?;
+            to.flush()?;
+            if read["eof"] == json!(true) {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Runs a program, and returns how it ended. Calls `meanwhile` at every check.
+    fn execute(
+        &mut self,
+        command: &[&str],
+        input: &[u8],
+        meanwhile: &mut dyn FnMut(&mut Agent) -> Result<()>,
+    ) -> Result<Value> {
         let (program, arguments) = command.split_first().context("no program")?;
         let mut order = json!({ "path": program, "arg": arguments, "capture-output": true });
         if !input.is_empty() {
@@ -135,12 +200,9 @@ impl Agent {
         loop {
             let status = self.ask("guest-exec-status", &json!({ "pid": started["pid"] }))?;
             if status["exited"] == json!(true) {
-                return Ok(Output {
-                    code: code(&status),
-                    stdout: text(&status["out-data"])?,
-                    stderr: text(&status["err-data"])?,
-                });
+                return Ok(status);
             }
+            meanwhile(self)?;
             std::thread::sleep(POLL);
         }
     }

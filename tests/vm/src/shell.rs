@@ -113,10 +113,10 @@ fn batch(vm: &Standing, arguments: &[&str], input: &[u8]) -> Result<u8> {
         "/bin/bash",
         "-l",
     ];
-    let output = run_inside(vm, &[&shell, arguments].concat(), input)?;
-    stdout().write_all(output.stdout.as_bytes())?;
-    stderr().write_all(output.stderr.as_bytes())?;
-    Ok(u8::try_from(output.code).unwrap_or(u8::MAX))
+    let (_turn, mut agent) = reach(vm)?;
+    let command = [&shell, arguments].concat();
+    let code = agent.run_shown(&command, input, [&mut stdout(), &mut stderr()])?;
+    Ok(u8::try_from(code).unwrap_or(u8::MAX))
 }
 
 /// Connects this terminal with a shell on the VM's second console.
