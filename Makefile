@@ -339,10 +339,10 @@ e2e-reset: tools chosen ## Nodes of each role are reset: nothing but logs is lef
 	APPLIANCE=$(abspath $(OUT)/appliance) cargo test --locked --test integration reset::vm -- --ignored --nocapture --test-threads=1
 
 .PHONY: e2e-restore
-e2e-restore: tools chosen ## Two VMs: the master is lost with its disk, and comes back from a backup, while pods of the worker go on
+e2e-restore: tools chosen ## Two to four VMs: lost masters come back from a backup while pods go on: one in its place, one elsewhere, and three
 	$(SIM) services $(SERVICES)
 	APPLIANCE=$(abspath $(OUT)/appliance) SERVICES=$(abspath $(SERVICES)) \
-		cargo test --locked --test integration restored:: -- --ignored --nocapture
+		cargo test --locked --test integration restored:: -- --ignored --test-threads=1 --nocapture
 
 .PHONY: e2e-changes
 e2e-changes: tools chosen ## Two VMs, then five: a setting, a worker, and the number of masters change by the runbooks

@@ -12,8 +12,10 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 
 use crate::at_work;
 use crate::clients::Client;
-use crate::site::{SMALL, Site};
+use crate::site::SMALL;
 use crate::vms::{APPLIANCE, Bed, address};
+
+mod elsewhere;
 
 const KEY: &str = "/root/backup.key";
 const BACKUP: &str = "/root/cluster.age";
@@ -64,9 +66,31 @@ fn written(bed: &mut Bed, master: &str) -> BTreeSet<u32> {
     said.lines().filter_map(number).collect()
 }
 
+/// Makes objects, and returns the numbers of those that were acknowledged.
+fn write(bed: &mut Bed, master: &str) -> BTreeSet<u32> {
+    let said = bed.shell(master, &WRITER.replace("COUNT", &OBJECTS.to_string()));
+    said.lines().map(|line| line.parse().unwrap()).collect()
+}
+
+/// Every acknowledged write exists, as this master says.
+fn nothing_is_lost(bed: &mut Bed, master: &str, acknowledged: &BTreeSet<u32>) {
+    let found = written(bed, master);
+    let lost: Vec<_> = acknowledged.difference(&found).collect();
+    println!(
+        "{master}: {} writes were acknowledged before the backup, {} of them are lost",
+        acknowledged.len(),
+        lost.len()
+    );
+    assert!(!acknowledged.is_empty() && lost.is_empty(), "{lost:?}");
+}
+
+/// The digest of the cluster's authority.
+fn authority(bed: &mut Bed, master: &str) -> String {
+    bed.shell(master, "sha256sum /etc/kubernetes/ca/ca.pem")
+}
+
 /// The backup, and the key that opens it, as they are kept on another machine.
-fn back_up(site: &Site, bed: &mut Bed) -> (Vec<u8>, Vec<u8>) {
-    let master = site.master;
+fn back_up(master: &str, bed: &mut Bed) -> (Vec<u8>, Vec<u8>) {
     let recipient = bed.shell(master, &format!("{APPLIANCE} backup key --file {KEY}"));
     let make = format!(
         "{APPLIANCE} backup --recipient {} --file {BACKUP}",
@@ -94,11 +118,10 @@ fn a_lost_master_comes_back_from_a_backup_while_pods_go_on() {
     bed.switch_on(&site.nodes());
     bed.wait_for_bring_up();
     at_work::everything_is_available(site, &mut bed);
-    let authority = bed.shell(master, "sha256sum /etc/kubernetes/ca/ca.pem");
-    let said = bed.shell(master, &WRITER.replace("COUNT", &OBJECTS.to_string()));
-    let acknowledged: BTreeSet<u32> = said.lines().map(|line| line.parse().unwrap()).collect();
+    let before_the_loss = authority(&mut bed, master);
+    let acknowledged = write(&mut bed, master);
     let client = Client::start(&mut bed, worker, &address(worker), NODE_PORT);
-    let (key, backup) = back_up(site, &mut bed);
+    let (key, backup) = back_up(master, &mut bed);
     bed.shell(
         master,
         "HOME=/root kubectl create configmap later --from-literal=number=0",
@@ -113,10 +136,7 @@ fn a_lost_master_comes_back_from_a_backup_while_pods_go_on() {
     bed.wait_at(master, "the new machine is up", |machine| {
         matches!(unit_state(machine).as_deref(), Some("active" | "failed"))
     });
-    assert_ne!(
-        bed.shell(master, "sha256sum /etc/kubernetes/ca/ca.pem"),
-        authority
-    );
+    assert_ne!(authority(&mut bed, master), before_the_loss);
     bring(&mut bed, master, KEY, &key);
     bring(&mut bed, master, BACKUP, &backup);
     let restore = format!("{APPLIANCE} restore {BACKUP} --identity {KEY}");
@@ -137,21 +157,11 @@ fn a_lost_master_comes_back_from_a_backup_while_pods_go_on() {
     assert!(matches!(restored.code, 0 | 3), "{restored:?}");
     bed.say("the backup is restored");
     bed.wait_until_healthy();
-    assert_eq!(
-        bed.shell(master, "sha256sum /etc/kubernetes/ca/ca.pem"),
-        authority
-    );
-    the_worker_reconnects(site, &mut bed);
+    assert_eq!(authority(&mut bed, master), before_the_loss);
+    the_worker_reconnects(&mut bed, master, worker);
     at_work::everything_is_available(site, &mut bed);
 
-    let found = written(&mut bed, master);
-    let lost: Vec<_> = acknowledged.difference(&found).collect();
-    println!(
-        "{} writes were acknowledged before the backup, {} of them are lost",
-        acknowledged.len(),
-        lost.len()
-    );
-    assert!(lost.is_empty(), "{lost:?}");
+    nothing_is_lost(&mut bed, master, &acknowledged);
     assert!(
         bed.shell(master, "HOME=/root kubectl get configmap later 2>&1; true")
             .contains("NotFound")
@@ -168,15 +178,14 @@ fn a_lost_master_comes_back_from_a_backup_while_pods_go_on() {
     println!("kept: {}", bed.keep.display());
 }
 
-/// Nobody touches the worker, and what changes in the cluster reaches it.
-fn the_worker_reconnects(site: &Site, bed: &mut Bed) {
-    let worker = site.workers[0];
+/// The worker is ready again, and what changes in the cluster reaches it.
+fn the_worker_reconnects(bed: &mut Bed, master: &str, worker: &str) {
     let ready = format!("HOME=/root kubectl get node {worker} --no-headers");
-    bed.wait_at(site.master, "the worker is ready", |machine| {
+    bed.wait_at(master, "the worker is ready", |machine| {
         machine
             .shell(&ready)
             .is_ok_and(|said| said.contains(" Ready "))
     });
     let labelled = format!("HOME=/root kubectl label node {worker} restored=yes --overwrite");
-    bed.shell(site.master, &labelled);
+    bed.shell(master, &labelled);
 }
