@@ -19,6 +19,8 @@ use crate::server::{Response, Server, only};
 /// How often to renew the lease, and how long renewing may fail: longer than in the real programs
 /// (2 and 10 seconds), for several of them that share a slow machine.
 const RETRY_PERIOD: Duration = Duration::from_secs(4);
+/// How often to try to take it, as in the real programs.
+const ACQUIRE_PERIOD: Duration = Duration::from_secs(2);
 const RENEW_DEADLINE: Duration = Duration::from_secs(40);
 
 /// After this time without a renewal, another program may take the lease.
@@ -94,7 +96,10 @@ pub fn hold(
                 }
             }
         }
-        thread::sleep(RETRY_PERIOD);
+        thread::sleep(match renewed {
+            Some(_) => RETRY_PERIOD,
+            None => ACQUIRE_PERIOD,
+        });
     }
 }
 

@@ -23,9 +23,9 @@ use crate::signing::{self, SigningKey};
 
 const GROUP: &str = "system:nodes";
 
-/// How long to wait for a certificate, and how often to ask for it.
+/// How long to wait for a certificate, and how often to ask for it. The real kubelet watches, and so has it at once.
 const PATIENCE: Duration = Duration::from_secs(3600);
-const POLL: Duration = Duration::from_secs(1);
+const POLL: Duration = Duration::from_millis(200);
 
 /// The inputs of a bootstrap.
 pub struct Bootstrap<'a> {
