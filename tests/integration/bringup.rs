@@ -116,7 +116,7 @@ fn bed(files: &Path) -> Bed {
 
 /// For those who look for what takes long; also with genuine programs, with which the script does not work.
 #[test]
-#[ignore = "a measurement; make bench ONLY=timeline runs it"]
+#[ignore = "a measurement; make bench ONLY=bringup runs it"]
 fn the_time_of_a_bring_up_is_shown() {
     let files = files();
     let mut bed = bed(files.path());
