@@ -120,7 +120,7 @@ fn three_lost_masters_come_back_from_one_file() {
     bed.shell(founder, "systemctl stop appliance-install");
     bring(&mut bed, founder, KEY, &key);
     bring(&mut bed, founder, BACKUP, &backup);
-    restore(&mut bed, founder, "");
+    restore(&mut bed, founder, "--replace");
     assert_eq!(authority(&mut bed, founder), before);
     nothing_is_lost(&mut bed, founder, &acknowledged);
     the_worker_reconnects(&mut bed, founder, WORKER);
