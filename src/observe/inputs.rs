@@ -89,12 +89,17 @@ fn gather(typed: &Typed, root: &Root, manifest: Option<&Manifest>) -> Result<Col
             looked_at.push(format!("{}: {why}", asked.source));
         }
     }
+    let mut host = host_facts(root)?;
+    if typed.config.is_some() {
+        // A file that takes the place of all settings has the role. One that lacks it is only a part of them.
+        host.role = None;
+    }
     Ok(Collected {
         inputs: Inputs {
             layers,
             metadata: found.metadata,
             looked_at,
-            host: host_facts(root)?,
+            host,
         },
         asked: found.asked,
     })
