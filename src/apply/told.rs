@@ -5,6 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::journal::Journal;
+use crate::language::tr;
 use crate::plan::{Load, Need, Plan, Step};
 use crate::sys::lock;
 use crate::sys::progress::Running;
@@ -116,10 +117,16 @@ impl<'a> Told<'a> {
         let took = under_way.map_or(Duration::ZERO, |it| it.since.elapsed());
         if self.is_graph && !failed && took >= LONG {
             let (number, seconds) = (index + 1, took.as_secs_f64());
+            let seconds = format!("{seconds:.1}");
             log::info!(
-                "[{number}/{}] done after {seconds:.1} s: {}",
-                self.words.len(),
-                self.words[index]
+                "{}",
+                tr!(
+                    "[{number}/{}] done after {seconds} s: {}",
+                    self.words.len(),
+                    self.words[index],
+                    number,
+                    seconds
+                )
             );
         }
         if !failed {

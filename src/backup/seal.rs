@@ -52,7 +52,7 @@ impl Seal {
             (None, true) => bail!(tr!(
                 "nothing says for whom to encrypt the backup; make a key on another machine with `appliance backup \
                  key --file FILE`, and add the line that it prints: `--recipient age1…`, or \
-                 `backup: {{recipients: [age1…]}}` in the settings"
+                 `backup: {recipients: [age1…]}` in the settings"
             )),
             (Some(_), false) => {
                 bail!(tr!(

@@ -19,7 +19,7 @@ pub fn run(command: &Config, output: Output) -> Result<Outcome> {
         Config::Validate { file } => {
             let layer = read(file).map_err(Refused::because)?;
             validate::validate(&[layer])?;
-            let valid = format!("{}: valid", file.display());
+            let valid = tr!("{}: valid", file.display());
             match output {
                 Output::Text => say!("{valid}"),
                 Output::Json => print::done(valid, output)?,

@@ -7,7 +7,7 @@ use crate::cli::{Doctor, Output};
 use crate::doctor::{Diagnosis, diagnose};
 use crate::nodespec::Refused;
 use crate::observe;
-use crate::observe::doctor::ANSWER;
+use crate::observe::doctor::PROGRAM;
 use crate::observe::user::check_user;
 use crate::sys::process::Limited;
 use crate::sys::root::Root;
@@ -26,5 +26,5 @@ pub fn run(arguments: &Doctor, output: Output) -> Result<Outcome> {
 
 /// What is found at `root`.
 pub(super) fn examined(root: &Root) -> Diagnosis {
-    diagnose(&observe::doctor::read(root, &Limited(ANSWER)))
+    diagnose(&observe::doctor::read(root, &Limited(PROGRAM)))
 }

@@ -12,6 +12,7 @@ use super::clock::span;
 use super::progress::Living;
 use super::retry::{Failure, Schedule, retried};
 use super::terminal::is_living;
+use crate::language::tr;
 
 /// A wait that is shorter is not told.
 const FIRST: Duration = Duration::from_millis(500);
@@ -137,10 +138,10 @@ fn goes_on(ended: &Receiver<()>, pause: Duration) -> bool {
 fn text(what: &str, waited: Duration, limit: Option<Duration>) -> String {
     let limit = match limit {
         // The limit was counted from a moment before.
-        Some(limit) => format!(" of {}", span(limit + Duration::from_millis(500))),
-        None => ", no limit".to_owned(),
+        Some(limit) => tr!(" of {}", span(limit + Duration::from_millis(500))),
+        None => tr!(", no limit"),
     };
-    format!("waiting for {what} ({}{limit})", span(waited))
+    tr!("waiting for {what} ({}{limit})", span(waited), what, limit)
 }
 
 /// When the next line is due, counted from the start, after this time: often at first.

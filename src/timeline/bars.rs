@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use super::{Chart, Row, seconds, shortened};
+use crate::language::tr;
 
 /// The width of the names.
 const NAME: usize = 34;
@@ -11,12 +12,13 @@ const BAR: usize = 36;
 
 /// The bars of a run: `#` on its critical path, `=` beside it, `!` where something failed.
 pub fn bars(chart: &Chart) -> String {
-    let mut text = format!(
-        "{} began {}, and took {}\n",
+    let mut text = tr!(
+        "{} began {}, and took {}",
         chart.command,
         chart.begun,
         seconds(chart.total)
     );
+    text.push('\n');
     let (shown, others) = chart.shown();
     for row in &shown {
         text.push_str(&line(row, chart.total));
@@ -24,12 +26,16 @@ pub fn bars(chart: &Chart) -> String {
     let scale = format!("0 s{:>width$}", seconds(chart.total), width = BAR - 3);
     // Writing to a text cannot fail.
     let _ = writeln!(text, "{:NAME$} {scale}", "");
-    text.push_str("# critical path   = beside it   ! failed   > not ended\n");
+    text.push_str(&tr!(
+        "# critical path   = beside it   ! failed   > not ended"
+    ));
+    text.push('\n');
     if others > 0 {
-        let _ = writeln!(
-            text,
-            "{others} shorter parts are not shown; they are in `-o json`"
-        );
+        text.push_str(&tr!(
+            "{others} shorter parts are not shown; they are in `-o json`",
+            others
+        ));
+        text.push('\n');
     }
     text
 }

@@ -207,10 +207,13 @@ impl<'a> Upgrade<'a> {
         };
         self.machine.apply(planned, command)?;
         self.machine.note(planned)?;
+        let is = self.to.words();
         log::info!(
-            "{} changes made: {}",
-            planned.plan.steps.len(),
-            self.to.words()
+            "{}",
+            tr!(
+                "1 change made: {is}" | "{n} changes made: {is}" % planned.plan.steps.len(),
+                is
+            )
         );
         Ok(())
     }

@@ -48,20 +48,23 @@ pub fn manifest(manifest: &Manifest) {
     let master = &manifest.master;
     let mut rows = table(&["BACKUP", ""]);
     for (name, value) in [
-        ("made at", moment(manifest.created)),
+        (tr!("made at"), moment(manifest.created)),
         (
-            "by",
+            tr!("by"),
             format!("{} ({}), {}", master.node, master.address, master.role),
         ),
-        ("Kubernetes", master.kubernetes.clone()),
+        ("Kubernetes".to_owned(), master.kubernetes.clone()),
         (
-            "etcd",
+            "etcd".to_owned(),
             tr!("{}, revision {}", manifest.etcd, manifest.revision),
         ),
-        ("bundle", format!("{}, {}", master.bundle, master.digest)),
-        ("cluster", manifest.authority.join(", ")),
+        (
+            tr!("bundle"),
+            format!("{}, {}", master.bundle, master.digest),
+        ),
+        (tr!("cluster"), manifest.authority.join(", ")),
     ] {
-        rows.add_row([name, &escaped(&value)]);
+        rows.add_row([&name, &escaped(&value)]);
     }
     print_table(&rows);
 }

@@ -51,14 +51,14 @@ pub fn encryption(overview: &Overview) {
     for (name, count) in &overview.secrets {
         let place = overview.keys.iter().position(|key| key == name);
         let used_for = match place {
-            Some(0) => "encrypts",
-            Some(_) => "decrypts only",
-            None => "NOT ON THIS MASTER",
+            Some(0) => tr!("encrypts"),
+            Some(_) => tr!("decrypts only"),
+            None => tr!("NOT ON THIS MASTER"),
         };
-        rows.add_row([&escaped(name), &count.to_string(), used_for]);
+        rows.add_row([&escaped(name), &count.to_string(), &used_for]);
     }
     if overview.plain > 0 {
-        rows.add_row(["-", &overview.plain.to_string(), "not encrypted"]);
+        rows.add_row(["-", &overview.plain.to_string(), &tr!("not encrypted")]);
     }
     print_table(&rows);
     if overview.under_way {

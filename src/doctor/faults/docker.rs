@@ -15,7 +15,7 @@ pub const FAULTS: &[Fault] = &[
         "Docker is masked, or it is gone, or a snap or another program is in its place.",
         "apt-get install docker.io", instead).explains(&["docker-down"]),
     cause("docker-hangs", "whether docker answers",
-        "Docker accepts requests and answers none. Its storage or a container blocks it.",
+        "Docker runs and does not answer. Its storage or a container blocks it, or the machine is very busy: look again after a minute.",
         "systemctl restart docker", hangs).explains(&["docker-down", "images-lost", "calico-down", "kubelet-down", "node-not-ready"]),
     cause("cgroup-driver", "the cgroup drivers of docker and of the kubelet",
         "Docker and the kubelet put containers into cgroups in two ways, so the kubelet does not start. Docker's settings changed after the installation.",

@@ -23,8 +23,10 @@ mod network;
 mod node;
 mod services;
 
-/// How long one program or one request may take.
+/// How long one request may take.
 pub const ANSWER: Duration = Duration::from_secs(5);
+/// How long a program may take that others answer, such as docker: on a busy machine, that takes seconds.
+pub const PROGRAM: Duration = Duration::from_secs(15);
 /// How long all of it may take. What has not ended by then is not judged.
 const ALL: Duration = Duration::from_secs(40);
 
