@@ -425,7 +425,7 @@ fn a_docker_that_hangs_is_told_and_stops_nothing() {
     let document = living(&master, script);
     one(&document, "docker-hangs");
     let unread = document["unread"].to_string();
-    assert!(unread.contains("did not end within 5 s"), "{unread}");
+    assert!(unread.contains("did not end within 15 s"), "{unread}");
     assert!(names(&document).contains(&"etcd-down"), "{document:#}");
 }
 
