@@ -25,7 +25,7 @@ const NAMESPACE: &str = "--namespace=kube-system";
 /// # Errors
 /// If they do not within five minutes.
 pub fn until_they_act(runner: &dyn Runner) -> Result<()> {
-    // No controller makes such lists in a demonstration.
+    // A cluster may have no controller that makes such lists.
     if !has_endpoints(runner, "kube-dns")? {
         return Ok(());
     }

@@ -10,7 +10,8 @@ use crate::kubeconfig;
 use crate::program::usage;
 
 /// Flags with a value that only some commands use.
-const OPTIONS: [&str; 15] = [
+const OPTIONS: [&str; 17] = [
+    "--clusterip",
     "--container",
     "--env",
     "--grace-period",
@@ -24,6 +25,7 @@ const OPTIONS: [&str; 15] = [
     "--restart",
     "--tail",
     "--target-port",
+    "--tcp",
     "--timeout",
     "--type",
 ];

@@ -1,4 +1,4 @@
-//! `run`, `expose` and `create namespace`: objects made from a command line.
+//! `run`, `expose`, `create namespace` and `create service`: objects made from a command line.
 
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
@@ -23,6 +23,28 @@ fn make(command: &Command, object: &Value, done: &str) -> Result<()> {
 /// # Errors The server does not accept it.
 pub fn namespace(command: &Command, name: &str) -> Result<()> {
     let object = json!({"kind": "Namespace", "apiVersion": "v1", "metadata": {"name": name}});
+    make(command, &object, "created")
+}
+
+/// `create service clusterip NAME --tcp=PORT`, with `--clusterip=None` if it has no address.
+///
+/// # Errors No port, or a server that does not accept the object.
+pub fn service(command: &Command, name: &str) -> Result<()> {
+    let Some(port) = number(command, "--tcp")? else {
+        bail!("error: at least one tcp port specifier must be provided");
+    };
+    let labels = json!({"app": name});
+    let mut object = json!({
+        "kind": "Service", "apiVersion": "v1",
+        "metadata": {"name": name, "labels": labels},
+        "spec": {
+            "selector": labels, "type": "ClusterIP",
+            "ports": [{"name": port.to_string(), "port": port, "targetPort": port, "protocol": "TCP"}],
+        },
+    });
+    if let Some(address) = command.option("--clusterip") {
+        object["spec"]["clusterIP"] = json!(address);
+    }
     make(command, &object, "created")
 }
 

@@ -38,6 +38,7 @@ pub fn run(arguments: &[String]) -> Result<ExitCode> {
         ["apply"] => write::apply(&command),
         ["create"] => write::create(&command),
         ["create", "namespace" | "ns", name] => make::namespace(&command, name),
+        ["create", "service" | "svc", "clusterip", name] => make::service(&command, name),
         ["run", name] => make::run(&command, name),
         ["expose", wanted @ ..] => make::expose(&command, wanted),
         ["scale", wanted @ ..] => change::scale(&command, wanted),
