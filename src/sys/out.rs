@@ -50,7 +50,7 @@ pub fn file(path: &Path, mode: u32, content: &[u8]) -> Result<()> {
     atomic::replace(path, mode, |file| Ok(file.write_all(content)?))
 }
 
-/// Fails early where [`file`] would fail at `path` after long work: at a directory, or in one that does not exist.
+/// Fails early where [`file()`] would fail at `path` after long work: at a directory, or in one that does not exist.
 pub fn check(path: &Path) -> Result<()> {
     is_stream(path)?;
     let dir = atomic::parent(path);
