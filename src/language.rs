@@ -16,8 +16,8 @@ use rust_embed::RustEmbed;
 struct Catalogues;
 
 /// A message, in the language of this process: `tr!("{name} is gone", name)`, `tr!("1 node" | "{n} nodes" % count)`.
-/// The arguments are those of the crate `tr`. Its own macro takes the translator's lock at each place, which makes the program
-/// 2 MB larger.
+/// The arguments are those of the crate `tr`. Its own macro takes the translator's lock at each place, which made the program
+/// half a megabyte larger.
 macro_rules! tr {
     ($one:literal | $many:literal % $number:expr $(, $($argument:tt)*)?) => {{
         let n = $number;

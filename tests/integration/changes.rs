@@ -6,12 +6,11 @@
 
 use appliance_vm::cluster::{FIVE, unit_state};
 use appliance_vm::drive::LABEL;
-use appliance_vm::machine::Clock;
 
 use crate::at_work;
 use crate::runbooks::carry_out;
 use crate::site::SMALL;
-use crate::vms::{APPLIANCE, Bed, Flavor, address};
+use crate::vms::{APPLIANCE, Bed, OF_FIVE, address};
 use crate::writers::Writer;
 
 /// Puts the appliance on a machine that is no node.
@@ -21,6 +20,14 @@ pub fn bring_appliance(bed: &mut Bed, name: &str) {
          install -m 0755 /run/volume/appliance /usr/local/bin/appliance; umount /run/volume"
     );
     bed.shell(name, &bring);
+}
+
+/// Waits until the boot of a machine without a usable role or token has ended without a node.
+pub fn gives_up(bed: &mut Bed, name: &str) {
+    bed.wait_at(name, "its boot has ended", |machine| {
+        unit_state(machine).as_deref() == Some("failed")
+    });
+    bed.shell(name, "systemctl reset-failed appliance-install");
 }
 
 /// A new token of the master.
@@ -81,13 +88,6 @@ fn a_setting_changes_and_a_worker_leaves_and_comes() {
 const MASTER: &str = "server02";
 const OTHERS: [&str; 2] = ["server04", "server05"];
 const WORKERS: [&str; 2] = ["server01", "server03"];
-/// As in `ha`: five VMs share a machine.
-const FLAVOR: Flavor = Flavor {
-    memory: 1792,
-    cpus: 1,
-    clock: Clock::OfWork,
-    beside: None,
-};
 
 fn settings(token: &str) -> String {
     let role = |name: &&str, role| format!("  - {{hostName: {name}*, role: {role}}}\n");
@@ -100,7 +100,7 @@ fn settings(token: &str) -> String {
 #[test]
 #[ignore = "boots five virtual machines; make e2e-changes runs it"]
 fn one_master_becomes_three_and_one_again() {
-    let mut bed = Bed::new(&FIVE, &FLAVOR, settings);
+    let mut bed = Bed::new(&FIVE, &OF_FIVE, settings);
     let cluster = [MASTER, WORKERS[0], WORKERS[1]];
     bed.switch_on(&cluster);
     bed.wait_for_bring_up();
@@ -118,10 +118,7 @@ fn one_master_becomes_three_and_one_again() {
     bed.switch_on(&OTHERS);
     for name in OTHERS {
         bring_appliance(&mut bed, name);
-        bed.wait_at(name, "its boot has ended", |machine| {
-            unit_state(machine).as_deref() == Some("failed")
-        });
-        bed.shell(name, "systemctl reset-failed appliance-install");
+        gives_up(&mut bed, name);
     }
     let all = [MASTER, OTHERS[0], OTHERS[1]];
     let masters = all

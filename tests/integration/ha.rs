@@ -8,11 +8,11 @@ use std::collections::BTreeSet;
 
 use appliance_vm::cluster::FIVE;
 use appliance_vm::genuine;
-use appliance_vm::machine::{Clock, Machine};
+use appliance_vm::machine::Machine;
 use serde_json::Value;
 
 use crate::rotations::{self, Nodes};
-use crate::vms::{APPLIANCE, Bed, Flavor, address};
+use crate::vms::{APPLIANCE, Bed, OF_FIVE, address};
 use crate::writers::Writer;
 
 /// The first master creates the cluster.
@@ -20,14 +20,6 @@ const MASTERS: [&str; 3] = ["server02", "server04", "server05"];
 const WORKERS: [&str; 2] = ["server01", "server03"];
 /// The administrator's kubeconfig on a master.
 const ADMIN: &str = "/etc/kubernetes/admin.kubeconfig";
-/// The least memory that works: five VMs share a machine. The clocks stand still while a VM has no
-/// processor; otherwise every request would time out.
-const FLAVOR: Flavor = Flavor {
-    memory: 1792,
-    cpus: 1,
-    clock: Clock::OfWork,
-    beside: None,
-};
 /// The user-data does not depend on the server.
 fn settings(token: &str) -> String {
     let entry = |name: &&str, role| {
@@ -165,7 +157,7 @@ fn status_says(bed: &mut Bed, name: &str, words: &[&str]) {
 #[test]
 #[ignore = "boots five virtual machines; make e2e-ha runs it"]
 fn three_masters_bear_the_loss_of_one() {
-    let mut bed = Bed::new(&FIVE, &FLAVOR, settings);
+    let mut bed = Bed::new(&FIVE, &OF_FIVE, settings);
     all_five_come_up(&mut bed);
     tokens_are_common(&mut bed);
     keys_are_replaced(&mut bed);

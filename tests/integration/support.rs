@@ -299,6 +299,17 @@ fn a_program_that_is_missing_or_hangs_is_noted() {
     assert!(texts.contains_key("files/var/lib/appliance/state.json"));
 }
 
+/// Makes the archive of a machine that does not run.
+fn made(machine: &crate::harness::Machine, file: &Path) -> std::process::Output {
+    std::process::Command::new(env!("CARGO_BIN_EXE_appliance"))
+        .args(["support-bundle", "--root"])
+        .arg(machine.root())
+        .arg("--file")
+        .arg(file)
+        .output()
+        .unwrap()
+}
+
 #[test]
 fn settings_whose_secrets_are_not_known_are_left_out() {
     let machine = crate::harness::Machine::new();
@@ -307,13 +318,7 @@ fn settings_whose_secrets_are_not_known_are_left_out() {
         "join: {token: [hunter2-of-somebody]}\n",
     );
     let file = machine.root().join("a.tar.gz");
-    let output = std::process::Command::new(env!("CARGO_BIN_EXE_appliance"))
-        .args(["support-bundle", "--root"])
-        .arg(machine.root())
-        .arg("--file")
-        .arg(&file)
-        .output()
-        .unwrap();
+    let output = made(&machine, &file);
     assert!(output.status.success(), "{}", said(&output));
     let texts = unpacked(&file);
     assert!(!texts.contains_key("files/etc/appliance/config.yaml"));
@@ -328,11 +333,7 @@ fn settings_whose_secrets_are_not_known_are_left_out() {
 #[test]
 fn the_archive_can_go_to_another_machine_through_standard_output() {
     let machine = crate::harness::Machine::new();
-    let output = std::process::Command::new(env!("CARGO_BIN_EXE_appliance"))
-        .args(["support-bundle", "--file", "/dev/stdout", "--root"])
-        .arg(machine.root())
-        .output()
-        .unwrap();
+    let output = made(&machine, Path::new("/dev/stdout"));
     assert!(output.status.success(), "{}", said(&output));
     let names = tar::Archive::new(GzDecoder::new(&output.stdout[..]))
         .entries()
@@ -348,13 +349,7 @@ fn a_file_that_cannot_be_written_is_refused_before_anything_is_read() {
         (machine.root().to_owned(), "is a directory; name a file"),
         (machine.root().join("missing/a.tar.gz"), "is no directory"),
     ] {
-        let output = std::process::Command::new(env!("CARGO_BIN_EXE_appliance"))
-            .args(["support-bundle", "--root"])
-            .arg(machine.root())
-            .arg("--file")
-            .arg(&file)
-            .output()
-            .unwrap();
+        let output = made(&machine, &file);
         let said = said(&output);
         assert_eq!(output.status.code(), Some(2), "{said}");
         assert!(said.contains(why), "{said}");

@@ -24,7 +24,7 @@ mod node;
 mod services;
 
 /// How long one request may take.
-pub const ANSWER: Duration = Duration::from_secs(5);
+const ANSWER: Duration = Duration::from_secs(5);
 /// How long a program may take that others answer, such as docker: on a busy machine, that takes seconds.
 pub const PROGRAM: Duration = Duration::from_secs(15);
 /// How long all of it may take. What has not ended by then is not judged.

@@ -1,21 +1,13 @@
 //! A backup of a lost master on a machine with another name and address, and a backup of three lost masters.
 
-use appliance_vm::cluster::{FIVE, journal, unit_state};
-use appliance_vm::machine::Clock;
+use appliance_vm::cluster::{FIVE, journal};
 
 use super::{
     BACKUP, KEY, authority, back_up, bring, nothing_is_lost, the_worker_reconnects, write,
 };
-use crate::changes::bring_appliance;
-use crate::vms::{APPLIANCE, Bed, ETCDCTL, Flavor, address};
+use crate::changes::{bring_appliance, gives_up};
+use crate::vms::{APPLIANCE, Bed, ETCDCTL, OF_FIVE, address};
 
-/// As in `ha`: several VMs share a machine.
-const FLAVOR: Flavor = Flavor {
-    memory: 1792,
-    cpus: 1,
-    clock: Clock::OfWork,
-    beside: None,
-};
 const MASTERS: [&str; 3] = ["server02", "server04", "server05"];
 const WORKER: &str = "server03";
 const CONFIG: &str = "/etc/appliance/config.yaml";
@@ -25,14 +17,6 @@ fn configure(bed: &mut Bed, name: &str, settings: &str) {
     let write =
         format!("install -m 600 /dev/null {CONFIG}; cat >{CONFIG} <<'END'\n{settings}END\n");
     bed.shell(name, &format!("mkdir -p /etc/appliance; {write}"));
-}
-
-/// Waits until the boot of a machine without a usable role or token has ended without a node.
-fn gives_up(bed: &mut Bed, name: &str) {
-    bed.wait_at(name, "its boot has ended", |machine| {
-        unit_state(machine).as_deref() == Some("failed")
-    });
-    bed.shell(name, "systemctl reset-failed appliance-install");
 }
 
 /// Restores, and shows what it says.
@@ -52,7 +36,7 @@ fn restore(bed: &mut Bed, name: &str, options: &str) {
 #[ignore = "boots virtual machines; make e2e-restore runs it"]
 fn a_cluster_comes_back_on_a_machine_with_another_name_and_address() {
     let [master, new, _] = MASTERS;
-    let mut bed = Bed::new(&FIVE, &FLAVOR, |token| {
+    let mut bed = Bed::new(&FIVE, &OF_FIVE, |token| {
         format!(
             "  roleRules:\n  - {{hostName: {master}*, role: master}}\n  - {{hostName: {WORKER}*, role: worker}}\n  \
              master: {}\n  join: {{token: {token}, ttl: 2h, uses: 1}}\n",
@@ -90,7 +74,7 @@ fn a_cluster_comes_back_on_a_machine_with_another_name_and_address() {
 #[test]
 #[ignore = "boots four virtual machines; make e2e-restore runs it"]
 fn three_lost_masters_come_back_from_one_file() {
-    let mut bed = Bed::new(&FIVE, &FLAVOR, |token| {
+    let mut bed = Bed::new(&FIVE, &OF_FIVE, |token| {
         let entry = |name: &str, role| {
             format!(
                 "  - {{name: {name}, role: {role}, address: {}}}\n",
