@@ -11,6 +11,7 @@ use serde::Serialize;
 use super::mebibytes;
 use crate::clients::etcd::database::{self, Alarm, Database};
 use crate::clients::etcd::reach;
+use crate::language::tr;
 use crate::nodespec::ports::ETCD_CLIENTS;
 use crate::paths;
 use crate::records::state::State;
@@ -133,9 +134,9 @@ impl Cluster {
     /// If the member of this master does not answer.
     pub fn report(&self) -> Result<EtcdReport> {
         let (client, server) = (&self.client, &self.server);
-        let what = "etcd on this master does not answer; see `appliance status`";
-        let alarms = database::alarms(client, server).context(what)?;
-        let members = database::members(client, server).context(what)?;
+        let what = || tr!("etcd on this master does not answer; see `appliance status`");
+        let alarms = database::alarms(client, server).with_context(what)?;
+        let members = database::members(client, server).with_context(what)?;
         let members = members.into_iter().map(|member| {
             let endpoint = member.urls.first().cloned().unwrap_or_default();
             let own = alarms.iter().filter(|alarm| alarm.member == member.id);
@@ -172,12 +173,11 @@ impl Cluster {
             .iter()
             .find(|member| member.problem.is_some());
         if let Some(member) = silent.filter(|_| !full) {
-            bail!(
-                "etcd on {} does not answer ({}): while a member is defragmented, the others have to be a majority; \
-                 see `appliance etcd status`",
-                member.name,
-                member.problem.as_deref().unwrap_or_default()
-            );
+            bail!(tr!(
+                "etcd on {name} does not answer ({why}): while a member is defragmented, the others have to be a majority; see `appliance etcd status`",
+                name = member.name,
+                why = member.problem.as_deref().unwrap_or_default()
+            ));
         }
         let mut done = Vec::new();
         let mut tell = |step: String| {
@@ -186,7 +186,10 @@ impl Cluster {
         };
         if full {
             let revision = self.database(&self.server)?.revision;
-            tell(format!("compact all revisions before {revision}"));
+            tell(tr!(
+                "compact all revisions before {revision}",
+                revision = revision
+            ));
             self.compact(revision)?;
         }
         let mut members: Vec<&MemberReport> = before
@@ -196,13 +199,13 @@ impl Cluster {
             .collect();
         members.sort_by_key(|member| member.leads);
         for member in members {
-            tell(format!("defragment etcd on {}", member.name));
+            tell(tr!("defragment etcd on {name}", name = member.name));
             database::defragment(&self.client, &member.endpoint)
-                .with_context(|| format!("cannot defragment etcd on {}", member.name))?;
+                .with_context(|| tr!("cannot defragment etcd on {name}", name = member.name))?;
             self.wait_for(member)?;
         }
         if full {
-            tell("clear the alarm NOSPACE".to_owned());
+            tell(tr!("clear the alarm NOSPACE"));
             self.clear()?;
         }
         let mut after = self.report()?;
@@ -213,7 +216,7 @@ impl Cluster {
     }
 
     fn database(&self, server: &str) -> Result<Database> {
-        ensure!(!server.is_empty(), "it has not started yet");
+        ensure!(!server.is_empty(), tr!("it has not started yet"));
         database::database(&self.client, server)
     }
 
@@ -226,12 +229,12 @@ impl Cluster {
     }
 
     fn wait_for(&self, member: &MemberReport) -> Result<()> {
-        let what = format!("etcd on {} to have a leader", member.name);
+        let what = tr!("etcd on {name} to have a leader", name = member.name);
         awaited(&what, PATIENCE, PAUSE, || {
             let database = self.database(&member.endpoint).map_err(transient)?;
             match database.has_leader {
                 true => Ok(()),
-                false => Err(transient(anyhow!("it has no leader"))),
+                false => Err(transient(anyhow!(tr!("it has no leader")))),
             }
         })
     }
@@ -250,12 +253,11 @@ impl Cluster {
     fn problem(&self, member: &MemberReport) -> Option<String> {
         let nearly = member.bytes * 100 >= self.quota * NEARLY;
         nearly.then(|| {
-            format!(
-                "{} of {} are in use: delete objects that nobody needs (look at `kubectl get events \
-                 --all-namespaces`), then run `appliance etcd maintain`; or give etcd the argument \
-                 {OPTION}BYTES in the bundle",
-                mebibytes(member.bytes),
-                mebibytes(self.quota)
+            tr!(
+                "{used} of {quota} are in use: delete objects that nobody needs (look at `kubectl get events --all-namespaces`), then run `appliance etcd maintain`; or give etcd the argument {option}BYTES in the bundle",
+                used = mebibytes(member.bytes),
+                quota = mebibytes(self.quota),
+                option = OPTION
             )
         })
     }

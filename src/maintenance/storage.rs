@@ -10,6 +10,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{etcd, mebibytes};
+use crate::language::{message, tr, translated};
 use crate::nodespec::Role;
 use crate::paths;
 use crate::sys::host::{self, FileSystem};
@@ -80,7 +81,7 @@ fn database(root: &Root) -> Result<Option<StorageReport>> {
         used,
         size,
         problem: nearly.then(|| {
-            "at its quota, the whole cluster refuses to write: `appliance etcd maintain`".to_owned()
+            tr!("at its quota, the whole cluster refuses to write: `appliance etcd maintain`")
         }),
     }))
 }
@@ -89,14 +90,14 @@ fn database(root: &Root) -> Result<Option<StorageReport>> {
 fn problem(root: &Root, docker: &str, system: &FileSystem) -> Result<String> {
     let logs = format!("{docker}/containers");
     let known = [
-        ("logs of containers", logs.as_str()),
-        ("images and containers", docker),
-        ("the journal", "/var/log/journal"),
-        ("other logs", "/var/log"),
-        ("etcd", paths::ETCD_DIR),
-        ("unpacked bundles", paths::BUNDLES),
-        ("volumes of pods", paths::KUBELET_DIR),
-        ("backups", paths::COPIES_DIR),
+        (message!("logs of containers"), logs.as_str()),
+        (message!("images and containers"), docker),
+        (message!("the journal"), "/var/log/journal"),
+        (message!("other logs"), "/var/log"),
+        (message!("etcd"), paths::ETCD_DIR),
+        (message!("unpacked bundles"), paths::BUNDLES),
+        (message!("volumes of pods"), paths::KUBELET_DIR),
+        (message!("backups"), paths::COPIES_DIR),
     ];
     let mut sizes: Vec<(&str, u64)> = Vec::new();
     let mut counted = Vec::new();
@@ -108,19 +109,23 @@ fn problem(root: &Root, docker: &str, system: &FileSystem) -> Result<String> {
         sizes.push((name, bytes));
     }
     sizes.sort_by_key(|(_, bytes)| std::cmp::Reverse(*bytes));
-    let at_least = if left == 0 { "at least " } else { "" };
+    let sized = |bytes: u64| match left {
+        0 => tr!("at least {size}", size = mebibytes(bytes)),
+        _ => mebibytes(bytes),
+    };
     let told: Vec<String> = sizes
         .iter()
         .filter(|(_, bytes)| *bytes > 0)
         .take(TOLD)
-        .map(|(name, bytes)| format!("{name} {at_least}{}", mebibytes(*bytes)))
+        .map(|(name, bytes)| format!("{} {}", translated(name), sized(*bytes)))
         .collect();
     let told = match told.is_empty() {
-        true => "nothing that belongs to the node".to_owned(),
+        true => tr!("nothing that belongs to the node"),
         false => told.join(", "),
     };
-    Ok(format!(
-        "nearly full, and the kubelet ends pods at 90 %; what takes the room: {told}; see `appliance help operations`"
+    Ok(tr!(
+        "nearly full, and the kubelet ends pods at 90 %; what takes the room: {told}; see `appliance help operations`",
+        told = told
     ))
 }
 

@@ -61,6 +61,18 @@ case "$*" in
 esac
 "#;
 
+/// How long a script may take before it is ended, in seconds. It waits for what the program says, which it may never say.
+const LIMIT: &str = "300";
+
+/// Gives the directory `$1` a copy of itself on a disk that is large and hardly used, whatever the disk of the machine
+/// with the tests is.
+const ROOM: &str = r#"
+mount --make-rprivate /
+mount -t tmpfs -o size=64g,mode=755 disk /mnt
+cp -a "$1/." /mnt
+mount --move /mnt "$1"
+"#;
+
 /// Makes the directory `$1` a running system, in which `appliance` is a command of the script.
 const SYSTEM: &str = r#"
 set -eu
@@ -153,13 +165,23 @@ impl Living {
 
     /// Runs a script beside the running system: `$root` is its directory, and `appliance` runs in it.
     pub fn script(&self, script: &str, arguments: &[&str]) -> Output {
-        Command::new("unshare")
-            .args(["--mount", "--net", "--pid", "--fork", "--kill-child"])
-            .args(["sh", "-c", &format!("{SYSTEM}\n{script}"), "sh"])
+        self.sh(&format!("{SYSTEM}\n{script}"), arguments)
+    }
+
+    /// The same where the report on the node does not depend on the disk of the machine with the tests. What the script
+    /// writes is gone after it.
+    pub fn script_with_room(&self, script: &str, arguments: &[&str]) -> Output {
+        self.sh(&format!("set -eu\n{ROOM}\n{SYSTEM}\n{script}"), arguments)
+    }
+
+    fn sh(&self, script: &str, arguments: &[&str]) -> Output {
+        Command::new("timeout")
+            .args([LIMIT, "unshare", "--mount", "--net", "--pid"])
+            .args(["--fork", "--kill-child", "sh", "-c", script, "sh"])
             .arg(self.machine.root())
             .args(arguments)
             .output()
-            .expect("unshare of util-linux")
+            .expect("timeout of coreutils")
     }
 
     /// Runs the program in it. It has the address in its metadata, and the kernel's settings of a master.

@@ -141,6 +141,11 @@ fn run(living: &Living, script: &str) -> Output {
     living.script(&format!("{BEGIN}\n{script}"), &[MASTER])
 }
 
+/// What a script that changes nothing says of the node and its disk.
+fn examine(living: &Living, script: &str) -> Output {
+    living.script_with_room(&format!("{BEGIN}\n{script}"), &[MASTER])
+}
+
 fn text(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).unwrap()
 }
@@ -172,7 +177,7 @@ fn status_tells_the_node_and_its_cluster_apart() {
         ),
         ("becomes Ready", 0, "node healthy; cluster ready"),
     ] {
-        let output = run(&living, &format!("{state}\nappliance status -o json"));
+        let output = examine(&living, &format!("{state}\nappliance status -o json"));
         assert_eq!(
             output.status.code(),
             Some(code),
@@ -186,7 +191,7 @@ fn status_tells_the_node_and_its_cluster_apart() {
 #[test]
 fn a_healthy_node_is_ten_lines_and_what_is_wrong_is_shown() {
     let living = worker();
-    let output = run(&living, "becomes Ready\nappliance status");
+    let output = examine(&living, "becomes Ready\nappliance status");
     let shown = text(&output);
     assert!(shown.lines().count() <= 10, "{shown}");
     assert!(
@@ -201,7 +206,7 @@ fn a_healthy_node_is_ten_lines_and_what_is_wrong_is_shown() {
     );
 
     living.machine.put("run/stopped/kubelet.service", "");
-    let output = run(&living, "becomes NotReady\nappliance status");
+    let output = examine(&living, "becomes NotReady\nappliance status");
     assert_eq!(output.status.code(), Some(3), "{}", said(&output));
     let shown = text(&output);
     for words in [
@@ -213,7 +218,7 @@ fn a_healthy_node_is_ten_lines_and_what_is_wrong_is_shown() {
         assert!(flat.contains(words), "{words}: {shown}");
     }
     assert!(!shown.contains("kube-proxy"), "{shown}");
-    let all = text(&run(&living, "appliance status --all"));
+    let all = text(&examine(&living, "appliance status --all"));
     assert!(all.contains("kube-proxy"), "{all}");
 }
 
@@ -326,10 +331,10 @@ fn on_a_pipe_a_watch_prints_what_changed_and_ends_with_the_last_state() {
             "#
         )
     };
-    let output = run(&living, &script(""));
+    let output = examine(&living, &script(""));
     assert_eq!(output.status.code(), Some(8), "{}", said(&output));
     let change = "becomes Ready\nuntil_says \"node healthy; cluster ready\" <&3";
-    let output = run(&living, &script(change));
+    let output = examine(&living, &script(change));
     assert_eq!(output.status.code(), Some(0), "{}", said(&output));
     assert_eq!(text(&output).lines().count(), 2, "{}", said(&output));
 }
