@@ -319,4 +319,6 @@ while [ "$#" -gt 0 ]; do
 done
 master_flavor=${master_flavor:-$flavor}
 check
+type openstack >/dev/null 2>&1 ||
+    refuse "there is no openstack client; install it, for example with: apt-get install python3-openstackclient"
 "$command"

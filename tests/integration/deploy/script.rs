@@ -256,6 +256,16 @@ fn the_script_refuses_what_cannot_be_before_it_asks_for_anything() {
 }
 
 #[test]
+fn a_client_that_is_not_there_is_told_with_the_command_that_installs_it() {
+    let cloud = Cloud::new();
+    fs::remove_file(cloud.dir.path().join("openstack")).unwrap();
+    let output = cloud.create(&[]);
+    assert_eq!(output.status.code(), Some(2), "{}", said(&output));
+    let words = "apt-get install python3-openstackclient; nothing was changed";
+    assert!(said(&output).contains(words), "{}", said(&output));
+}
+
+#[test]
 fn a_soft_policy_is_asked_for_in_its_version_and_a_client_without_it_is_named() {
     let cloud = Cloud::new();
     let soft = ["--policy", "soft-anti-affinity"];
