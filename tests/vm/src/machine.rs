@@ -237,8 +237,9 @@ impl Machine {
         let output = self.run(&["/bin/sh", "-c", command])?;
         ensure!(
             output.code == 0,
-            "`{command}` ended with {}: {}",
+            "`{command}` ended with {}: {}{}",
             output.code,
+            output.stdout,
             output.stderr
         );
         Ok(output.stdout)
