@@ -106,6 +106,18 @@ pub fn speak(language: Language) {
     *spoken = catalogue(language).map(translations);
 }
 
+/// The language of this process.
+pub fn spoken() -> Language {
+    let spoken = SPOKEN.read().unwrap_or_else(PoisonError::into_inner);
+    match *spoken {
+        Some(_) => Language::Chinese,
+        None => Language::English,
+    }
+}
+
+/// Gives the translation of a text.
+pub type Say<'a> = &'a mut dyn FnMut(&str) -> String;
+
 /// This text in the language of this process. It stands in a `tr!`, or it was marked with `message!`.
 pub fn translated(text: &str) -> String {
     translation(text).unwrap_or_else(|| text.to_owned())

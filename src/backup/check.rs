@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 
 use crate::components::{AUTHORITY, ETCD_AUTHORITY};
 use crate::formats::{self, Format};
-use crate::language::tr;
+use crate::language::{message, tr, translated};
 use crate::nodespec::settings::Settings;
 use crate::nodespec::token::TokenId;
 use crate::paths;
@@ -27,8 +27,8 @@ use crate::records::tokens::TokenRecord;
 type Check = (&'static str, fn(&Contents) -> Result<()>);
 
 const CHECKS: &[Check] = &[
-    ("files", has_all),
-    ("cluster's authority", |contents| {
+    (message!("files"), has_all),
+    (message!("cluster's authority"), |contents| {
         authority(contents, AUTHORITY)?;
         let pem = text(contents, paths::CA_CERTIFICATE)?;
         ensure!(
@@ -37,25 +37,27 @@ const CHECKS: &[Check] = &[
         );
         Ok(())
     }),
-    ("etcd's authority", |contents| {
+    (message!("etcd's authority"), |contents| {
         authority(contents, ETCD_AUTHORITY)
     }),
-    ("key of service accounts", accounts),
-    ("key of secrets", |contents| {
+    (message!("key of service accounts"), accounts),
+    (message!("key of secrets"), |contents| {
         let file = file(contents, paths::ENCRYPTION)?.expose();
         ensure!(!file.is_empty(), tr!("{} is empty", paths::ENCRYPTION));
         resolve_encryption(Some(file)).map(drop)
     }),
-    ("tokens of the API server", |contents| {
+    (message!("tokens of the API server"), |contents| {
         let file = file(contents, paths::TOKEN_FILE)?.expose();
         ensure!(!file.is_empty(), tr!("{} is empty", paths::TOKEN_FILE));
         resolve_token_csv(Some(file)).map(drop)
     }),
-    ("join tokens", |contents| tokens(contents).map(drop)),
-    ("names of nodes", |contents| {
+    (message!("join tokens"), |contents| {
+        tokens(contents).map(drop)
+    }),
+    (message!("names of nodes"), |contents| {
         records::<BTreeMap<String, NodeRecord>>(contents, &formats::NODES).map(drop)
     }),
-    ("settings", |contents| {
+    (message!("settings"), |contents| {
         let Some(file) = contents.files.get(paths::CONFIG) else {
             return Ok(());
         };
@@ -70,7 +72,7 @@ const CHECKS: &[Check] = &[
 /// The first part that does not fit. No key is quoted.
 pub fn check(contents: &Contents) -> Result<Vec<&'static str>> {
     for (name, check) in CHECKS {
-        check(contents).with_context(|| tr!("{name} in the backup", name))?;
+        check(contents).with_context(|| tr!("{name} in the backup", name = translated(name)))?;
     }
     Ok(CHECKS.iter().map(|(name, _)| *name).collect())
 }

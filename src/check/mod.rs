@@ -7,6 +7,7 @@ use std::fmt::Display;
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use crate::language::tr;
 use crate::records::expected::Expected;
 
 mod ask;
@@ -61,6 +62,14 @@ impl Verdict {
             found: found.to_string(),
         }
     }
+
+    /// What was found, if the check failed.
+    fn reason(&self) -> Option<&str> {
+        match self {
+            Verdict::Failed { found, .. } => Some(found),
+            Verdict::Passed { .. } | Verdict::Skipped { .. } => None,
+        }
+    }
 }
 
 /// One check with its verdict.
@@ -73,15 +82,22 @@ pub struct Checked {
     pub verdict: Verdict,
 }
 
-/// All verdicts, in the order of the table.
+/// All verdicts, in the order of the table. Of checks that fail for the same reason, such as an API server that does not
+/// answer, the first one tells it.
 pub fn judge(expected: &Expected, facts: &facts::Facts) -> Vec<Checked> {
-    let judged = checks::CHECKS.iter();
-    judged
-        .map(|(check, judge)| Checked {
-            check,
-            verdict: judge(expected, facts),
-        })
-        .collect()
+    let mut checked: Vec<Checked> = Vec::new();
+    for (check, judge) in checks::CHECKS {
+        let verdict = judge(expected, facts);
+        let reason = verdict.reason();
+        let mut before = checked.iter();
+        let same = before.find(|one| reason.is_some() && one.verdict.reason() == reason);
+        let verdict = match same {
+            Some(first) => Verdict::skipped(tr!("the same as {}", first.check)),
+            None => verdict,
+        };
+        checked.push(Checked { check, verdict });
+    }
+    checked
 }
 
 /// Whether no check failed.

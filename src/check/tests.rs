@@ -442,3 +442,22 @@ fn a_pod_that_reaches_the_metadata_service_fails_unless_it_may() {
     let verdict = verdict(&allowed, &facts, "metadata service");
     assert!(matches!(verdict, Verdict::Skipped { .. }), "{verdict:?}");
 }
+
+#[test]
+fn one_reason_is_told_once() {
+    let mut facts = sound();
+    let refused = || "The connection to the server was refused".to_owned();
+    facts.versions = Err(refused());
+    facts.components = Err(refused());
+    facts.nodes = Err("another reason".to_owned());
+    let checked = judge(&expected(), &facts);
+    let failed = |check: &Checked| matches!(check.verdict, Verdict::Failed { .. });
+    let failed: Vec<&str> = checked
+        .iter()
+        .filter(|check| failed(check))
+        .map(|check| check.check)
+        .collect();
+    assert_eq!(failed, ["versions", "nodes"]);
+    let second = verdict(&expected(), &facts, "component statuses");
+    assert_eq!(second, Verdict::skipped("the same as versions"));
+}

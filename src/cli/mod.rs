@@ -7,6 +7,7 @@ use clap::builder::RangedU64ValueParser;
 use clap::{Args, Parser, Subcommand, value_parser};
 use clap_complete::Shell;
 
+use crate::language::Language;
 use crate::sys::lock::Patience;
 
 mod backup;
@@ -18,6 +19,7 @@ mod image;
 mod join;
 mod node;
 mod output;
+mod pages;
 mod parse;
 mod programs;
 mod secrets;
@@ -37,6 +39,7 @@ pub use node::{
     Preflight, Reset, ServeStatus, Status, Timeline, Verify, Wait, Wanted,
 };
 pub use output::{Named, Output};
+pub use pages::{command, texts};
 pub use parse::{REMOVES, parse, removes, wants_json};
 pub use programs::{Logs, Passed};
 pub use secrets::Secrets;
@@ -57,8 +60,8 @@ pub use user_data::UserData;
     disable_help_subcommand = true,
     subcommand_required = true,
     arg_required_else_help = true,
-    after_help = text::topics(),
-    after_long_help = text::root(),
+    after_help = text::topics(Language::English, &mut str::to_owned),
+    after_long_help = text::root(Language::English, &mut str::to_owned),
 )]
 pub struct Cli {
     /// Also show which programs are run
@@ -82,7 +85,7 @@ pub enum Command {
     ///
     /// You can run this at any time. It changes only what differs, and an interrupted run continues
     /// where it stopped. It never overwrites keys or etcd's data.
-    #[command(after_long_help = text::install())]
+    #[command(after_long_help = text::install(&mut str::to_owned))]
     Install(Install),
     /// Show what differs between this machine and what it should be; change nothing
     ///

@@ -5,9 +5,9 @@ use std::io;
 use std::path::Path;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{ColorChoice, CommandFactory, FromArgMatches};
+use clap::{ColorChoice, FromArgMatches};
 
-use super::Cli;
+use super::{Cli, pages};
 use crate::sys::terminal::is_styled;
 
 /// Commands that users of other programs know. The nearest name of a command of this program is the
@@ -38,7 +38,7 @@ pub fn removes(word: &str) -> bool {
 /// # Errors What to show instead, which may be the help that the user asked for.
 pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
     let words: Vec<OsString> = words.into_iter().collect();
-    let matches = command().try_get_matches_from(&words);
+    let matches = coloured().try_get_matches_from(&words);
     let cli = matches.and_then(|matches| Cli::from_arg_matches(&matches));
     let cli = cli.map_err(|error| explained(error, &words))?;
     match cli.output.place() {
@@ -48,9 +48,9 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Err
 }
 
 /// The commands, with colours only where they are wanted.
-fn command() -> clap::Command {
+fn coloured() -> clap::Command {
     let is_styled = is_styled(&io::stdout()) || is_styled(&io::stderr());
-    Cli::command().color(match is_styled {
+    pages::command().color(match is_styled {
         true => ColorChoice::Auto,
         false => ColorChoice::Never,
     })
@@ -77,7 +77,7 @@ fn no_format(place: &Path) -> clap::Error {
         "invalid value '{}' for '--output <FORMAT>'\n  [possible values: text, json]",
         place.display()
     );
-    command().error(ErrorKind::InvalidValue, problem)
+    coloured().error(ErrorKind::InvalidValue, problem)
 }
 
 /// Whether these words of a command line ask for JSON. The whole need not be valid.

@@ -102,7 +102,7 @@ fn backed_up(
     let address = state.own_address()?;
     let _lock = Lock::take(root, arguments.waiting.patience())?;
     lock::note(root, "backing up the cluster");
-    let progress = progress::standard_error("back up", 0);
+    let progress = progress::standard_error(&tr!("back up"), 0);
     let source = Source {
         root,
         state: &state,

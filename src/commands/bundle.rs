@@ -203,7 +203,7 @@ fn export(bundle: Option<&str>, cache: &CacheDir, file: &Path, output: Output) -
     let definition = bundle.map(definition).transpose()?;
     let cache = open_cache(cache)?;
     let blobs = transfer::contents(&cache, definition.as_ref())?;
-    let progress = progress::standard_error("export", transfer::size(&cache, &blobs));
+    let progress = progress::standard_error(&tr!("export"), transfer::size(&cache, &blobs));
     transfer::export(file, &cache, definition.as_ref(), &blobs, &*progress)?;
     drop(progress);
     log::info!(
@@ -227,7 +227,7 @@ fn import(
 ) -> Result<Outcome> {
     let place = || file.display().to_string();
     let input = File::open(file).with_context(place)?;
-    let progress = progress::standard_error("import", fs::metadata(file)?.len());
+    let progress = progress::standard_error(&tr!("import"), fs::metadata(file)?.len());
     let cache = open_cache(cache)?;
     let imported = transfer::import(&cache, input, &*progress).with_context(place)?;
     drop(progress);
@@ -289,7 +289,7 @@ pub fn pack(name: &str, ingredients: &Ingredients, output: &Path) -> Result<Mani
         cache: Some(&cache),
     };
     let signer = signer(ingredients);
-    let begin = |total| progress::standard_error("pack", total);
+    let begin = |total| progress::standard_error(&tr!("pack"), total);
     let manifest = pack::pack(&definition, places, signer.as_ref(), output, begin)?;
     let packed: u64 = manifest.packs.iter().map(|pack| pack.size).sum();
     log::info!(
@@ -345,7 +345,7 @@ fn verify(
     let payload = Payload::open(file)?;
     payload.check_whole()?;
     payload.check_signatures(&keys(trust, required_key))?;
-    let progress = progress::standard_error("verify", payload.manifest().unpacked_size());
+    let progress = progress::standard_error(&tr!("verify"), payload.manifest().unpacked_size());
     let audit = verify::verify(&payload, definition.as_ref(), &*progress)?;
     drop(progress);
     print::result(output, &audit, print::bundle::audit)?;

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, anyhow};
 
 use super::{Outcome, print};
 use crate::cli::{Config, Output};
-use crate::language::tr;
+use crate::language::{tr, translated};
 use crate::nodespec::value::{Layer, Place};
 use crate::nodespec::{Refused, reference, user_data, validate};
 use crate::observe::inputs::{MAX_CONFIG, parse_config};
@@ -27,7 +27,7 @@ pub fn run(command: &Config, output: Output) -> Result<Outcome> {
         }
         // The same in both formats: it is JSON.
         Config::Schema => say!("{}", serde_json::to_string_pretty(&reference::schema())?),
-        Config::Example => print::text(&reference::example(), output)?,
+        Config::Example => print::text(&reference::example(&mut translated), output)?,
     }
     Ok(Outcome::Done)
 }

@@ -8,7 +8,7 @@ use super::log::told;
 use super::{Outcome, inputs, print};
 use crate::bundle::payload::Payload;
 use crate::cli::{Detect, Output};
-use crate::language::tr;
+use crate::language::{message, tr, translated};
 use crate::metadata::Asked;
 use crate::metadata::model::Metadata;
 use crate::nodespec::explain::Row;
@@ -104,8 +104,8 @@ fn sources(asked: &[Asked]) {
     let mut table = print::table(&["SOURCE", "TOOK", "RESULT"]);
     for asked in asked {
         let took = format!("{:.1} s", asked.took.as_secs_f32());
-        let result = asked.passed_over.as_deref().unwrap_or("found");
-        table.add_row([asked.source.as_str(), &took, result]);
+        let result = asked.passed_over.clone().unwrap_or_else(|| tr!("found"));
+        table.add_row([asked.source.as_str(), &took, &result]);
     }
     print::print_table(&table);
 }
@@ -119,14 +119,17 @@ fn facts(metadata: &[Metadata]) {
     let mut table = print::table(&["INSTANCE", ""]);
     for (name, value) in [
         ("uuid", said(&metadata.uuid)),
-        ("name", said(&metadata.name)),
-        ("hostname", said(&metadata.hostname)),
-        ("availability zone", metadata.availability_zone.as_ref()),
-        ("project", metadata.project_id.as_ref()),
-        ("launch index", index.as_ref()),
+        (message!("name"), said(&metadata.name)),
+        (message!("hostname"), said(&metadata.hostname)),
+        (
+            message!("availability zone"),
+            metadata.availability_zone.as_ref(),
+        ),
+        (message!("project"), metadata.project_id.as_ref()),
+        (message!("launch index"), index.as_ref()),
     ] {
         let value = value.map_or("-".to_owned(), |value| value.escape_debug().to_string());
-        table.add_row([name, &value]);
+        table.add_row([&translated(name), &value]);
     }
     print::print_table(&table);
 }

@@ -7,12 +7,12 @@ use std::path::Path;
 use std::process::{Command as Program, Stdio};
 
 use anyhow::{Result, bail};
+use clap::Command;
 use clap::builder::StyledStr;
-use clap::{Command, CommandFactory};
 
 use super::{Outcome, print};
-use crate::cli::{self, Cli, Output};
-use crate::language::{Language, tr};
+use crate::cli::{self, Output};
+use crate::language::{self, Language, tr};
 use crate::nodespec::Refused;
 use crate::sys::terminal::is_styled;
 use crate::sys::{out, scratch};
@@ -29,9 +29,7 @@ const ALIKE: f64 = 0.7;
 /// Shows all commands and topics, one topic, or the help of a command.
 pub fn run(names: &[String], output: Output) -> Result<Outcome> {
     let topic = match names {
-        // Documents are in English.
-        [name] if output == Output::Json => topics::find(name, Language::English),
-        [name] => topics::find(name, Language::of_environment(|name| env::var(name).ok())),
+        [name] => topics::find(name, language::spoken()),
         _ => None,
     };
     match topic {
@@ -45,7 +43,7 @@ pub fn run(names: &[String], output: Output) -> Result<Outcome> {
 
 /// The help page of the command of these words.
 fn page(names: &[String]) -> Result<StyledStr> {
-    let mut root = Cli::command();
+    let mut root = cli::command();
     root.build();
     let mut command = &root;
     for (number, name) in names.iter().enumerate() {
@@ -65,7 +63,11 @@ fn unknown(command: &Command, above: &[String], name: &str) -> Refused {
         let commands = command.get_subcommands().map(|c| c.get_name().to_owned());
         let mut known: Vec<String> = commands.collect();
         let what = if above.is_empty() {
-            known.extend(topics::all().into_iter().map(|topic| topic.name));
+            known.extend(
+                topics::all(Language::English)
+                    .into_iter()
+                    .map(|topic| topic.name),
+            );
             tr!("there is no command or topic `{name}`", name)
         } else {
             tr!("`{}` has no command `{name}`", command.get_name(), name)
@@ -116,7 +118,7 @@ fn show(topic: &Topic) {
     };
     let mut text = render(&topic.text, form);
     let name = &topic.name;
-    if Cli::command().find_subcommand(name).is_some() {
+    if cli::command().find_subcommand(name).is_some() {
         text += &tr!(
             "\nFor the command of the same name: appliance {name} --help\n",
             name

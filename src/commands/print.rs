@@ -20,7 +20,6 @@ use std::io::{self, IsTerminal};
 use anyhow::Result;
 use schemars::JsonSchema;
 use serde::Serialize;
-use textwrap::{Options, WordSplitter};
 
 use self::table::Table;
 use super::documents::{CertificateOfNode, Checks, Done, Text, TokenOfMaster};
@@ -34,6 +33,7 @@ use crate::records::tokens::Standing;
 use crate::sys::clock::moment;
 use crate::sys::out::{self, say};
 use crate::sys::progress::escaped;
+use crate::topics::breaks;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -193,10 +193,9 @@ pub fn print_table(table: &Table) {
 /// Prints a text that begins with `first`, on lines that fit; the others begin with `indent` blanks.
 pub fn say_wrapped(text: &str, first: &str, indent: usize) {
     let rest = " ".repeat(indent);
-    let options = Options::new(width())
+    let options = breaks::options(width())
         .initial_indent(first)
         .subsequent_indent(&rest)
-        .word_splitter(WordSplitter::NoHyphenation)
         .break_words(false);
     for line in textwrap::wrap(&escaped(text), options) {
         say!("{}", line.trim_end());

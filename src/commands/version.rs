@@ -34,7 +34,7 @@ fn tell(version: &Version) {
     let Some(payload) = &version.payload else {
         say!(
             "{}",
-            format!(
+            tr!(
                 "appliance {} (builder: carries no bundle)",
                 version.appliance
             )
@@ -42,7 +42,7 @@ fn tell(version: &Version) {
         return;
     };
     let bundle = &payload.bundle;
-    say!("{}", format!("appliance {}", version.appliance));
+    say!("appliance {}", version.appliance);
     say!(
         "{}",
         tr!(

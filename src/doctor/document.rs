@@ -35,8 +35,8 @@ In the commands below, words in capitals stand for what `appliance doctor` sees;
 ## Output for programs
 
 `appliance doctor -o json` prints one object: `node`, `role`, `sound` (whether no cause was found), `found`, `unread`
-(what could not be looked at, and why) and `known` (how many faults it knows). Each entry of `found` has these
-members:
+(what could not be looked at, and why) and `known` (how many faults it knows). Not every node has `jq`: see
+[scripts.md](scripts.md). Each entry of `found` has these members:
 
 | member | content |
 |---|---|

@@ -254,7 +254,7 @@ fn convert(
     arguments.extend(compress.then_some("-c"));
     arguments.extend([argument(from)?, argument(to)?]);
     let command = Command::new("qemu-img", &arguments);
-    let progress = progress::standard_error("copy", size);
+    let progress = progress::standard_error(&tr!("copy"), size);
     let ended = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let watch = || {

@@ -117,7 +117,7 @@ impl Preparation<'_> {
             (self.announce)("unpack the bundle")?;
             self.root.create_dir(paths::BUNDLES, 0o755)?;
             let total = self.payload.manifest().unpacked_size();
-            let progress = progress::standard_error("unpack", total);
+            let progress = progress::standard_error(&tr!("unpack"), total);
             unpack::unpack(
                 self.payload,
                 &self.root.resolve(paths::BUNDLES)?,

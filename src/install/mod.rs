@@ -440,7 +440,7 @@ impl Machine {
         let in_place = brings_up && self.uses_no_other_bundle()?;
         let unpack = |bundles: &Path, tell: &Tell<'_>| {
             let size = payload.manifest().unpacked_size();
-            let progress = progress::standard_error("unpack", size);
+            let progress = progress::standard_error(&tr!("unpack"), size);
             match in_place {
                 true => unpack::unpack_in_place(payload, bundles, &*progress, tell).map(drop),
                 false => unpack::unpack(payload, bundles, &*progress).map(drop),

@@ -376,8 +376,8 @@ impl<'a> Resolver<'a> {
 
     fn no_role(&self) -> String {
         let mut looked_at = vec![
-            "flag --role".to_owned(),
-            "environment APPLIANCE_ROLE".to_owned(),
+            tr!("flag {field}", field = "--role"),
+            tr!("environment {field}", field = "APPLIANCE_ROLE"),
         ];
         for metadata in &self.inputs.metadata {
             looked_at.push(format!(
@@ -417,7 +417,7 @@ impl<'a> Resolver<'a> {
             ),
         };
         tr!(
-            "no role found; looked at {}; add `--role master`, `worker` or `single`, {advice}",
+            "no role found: add `--role master`, `worker` or `single`, {advice}\nlooked at: {}",
             looked_at.join("; "),
             advice
         )

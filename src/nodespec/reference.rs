@@ -6,6 +6,8 @@ use schemars::transform::{RecursiveTransform, Transform};
 use schemars::{Schema, schema_for};
 use serde_json::Value;
 
+use crate::language::Say;
+
 use super::settings::{PLAIN, Plain, Settings};
 
 /// The head of the example file.
@@ -14,6 +16,10 @@ const EXAMPLE_HEADER: &str = "\
 # user-data. Every setting is optional. The values below are defaults or examples: remove the `#`
 # before those that you change.
 ";
+
+/// What else the example file says of a setting.
+const EXAMPLE_MORE: &str =
+    "Default: {default}. Environment variable: {variable}. Server property: {key}.";
 
 /// Examples of the settings that are lists or maps.
 const EXAMPLE_LISTS: &str = "\
@@ -105,38 +111,40 @@ fn meaning(schema: &mut Schema, key: &str) -> String {
     text.unwrap_or_default().to_owned()
 }
 
-/// A list of the plain settings for `--help`.
-pub fn help() -> String {
+/// The plain settings for `--help`: the name and the meaning of each. `say` gives the translation of a text.
+pub fn help(say: Say) -> Vec<(&'static str, String)> {
     let mut schema = schema();
-    let mut text = String::new();
-    for plain in PLAIN {
-        let meaning = meaning(&mut schema, plain.key);
-        let meaning = meaning.trim_end_matches('.');
-        // Writing to a string cannot fail.
-        let _ = writeln!(
-            text,
-            "  {:<17} {meaning} [default: {}]",
-            plain.key, plain.default
-        );
-    }
-    text
+    let settings = PLAIN.iter().map(|plain| {
+        let meaning = say(&meaning(&mut schema, plain.key));
+        let meaning = meaning.trim_end_matches(['.', '。']);
+        let default = say("[default: {value}]").replace("{value}", &plain.default_in(say));
+        (plain.key, format!("{meaning} {default}"))
+    });
+    settings.collect()
 }
 
-/// A configuration file with every setting in it, each explained and commented out.
-pub fn example() -> String {
+/// A configuration file with every setting in it, each explained and commented out. `say` gives the translation of a
+/// text.
+pub fn example(say: Say) -> String {
     let mut schema = schema();
-    let mut text = EXAMPLE_HEADER.to_owned();
+    let mut text = say(EXAMPLE_HEADER);
     for plain in PLAIN {
-        let meaning = meaning(&mut schema, plain.key);
+        let meaning = say(&meaning(&mut schema, plain.key));
+        let (default, more) = (plain.default_in(say), say(EXAMPLE_MORE));
+        let more = more.replace("{default}", &default);
+        let more = more.replace("{variable}", plain.variable);
+        // Writing to a string cannot fail.
         let _ = write!(
             text,
-            "\n# {meaning}\n# Default: {}. Environment variable: {}. Server property: {}.\n#{2}: {}\n",
-            plain.default, plain.variable, plain.key, plain.example
+            "\n# {meaning}\n# {}\n#{}: {}\n",
+            more.replace("{key}", plain.key),
+            plain.key,
+            plain.example
         );
     }
     for part in parts(EXAMPLE_LISTS) {
         let key = part.split(':').next().unwrap_or_default();
-        let _ = write!(text, "\n# {}\n", meaning(&mut schema, key));
+        let _ = write!(text, "\n# {}\n", say(&meaning(&mut schema, key)));
         for line in part.lines() {
             let _ = writeln!(text, "#{line}");
         }
@@ -144,11 +152,11 @@ pub fn example() -> String {
     text
 }
 
-/// The top-level keys of a YAML text, each with its value.
+/// The top-level keys of a YAML text, each with its value and the comments in it.
 fn parts(text: &str) -> Vec<String> {
     let mut parts: Vec<String> = Vec::new();
     for line in text.lines() {
-        let continues = line.starts_with([' ', '-']);
+        let continues = line.starts_with([' ', '-', '#']);
         match parts.last_mut() {
             Some(part) if continues => *part += &format!("\n{line}"),
             _ => parts.push(line.to_owned()),
@@ -160,7 +168,7 @@ fn parts(text: &str) -> Vec<String> {
 /// The example with no setting commented out, and with a token.
 #[cfg(test)]
 pub(super) fn in_force() -> String {
-    let text = example();
+    let text = example(&mut str::to_owned);
     let settings = text.lines().filter_map(|line| {
         let setting = line.strip_prefix('#')?;
         let is_prose = setting.starts_with(' ') && !setting.starts_with("  ");
@@ -182,6 +190,7 @@ mod tests {
 
     #[test]
     fn the_example_has_every_setting_and_is_valid() {
+        assert!(!example(&mut str::to_owned).contains("# \n"));
         let text = in_force();
         let settings = Settings::from_yaml("example", &text).unwrap();
         let layer = Layer::new(Place::Config("example".to_owned()), settings);
@@ -222,7 +231,7 @@ mod tests {
 
     #[test]
     fn the_example_has_no_token_that_anyone_could_keep() {
-        let uncommented = example()
+        let uncommented = example(&mut str::to_owned)
             .replace("#  token:", "  token:")
             .replace("#join:", "join:");
         let settings = Settings::from_yaml("example", &uncommented).unwrap();
@@ -237,9 +246,9 @@ mod tests {
         for plain in PLAIN {
             assert!(!meaning(&mut schema, plain.key).is_empty(), "{}", plain.key);
         }
-        assert!(
-            help().contains("podCIDR           The addresses of pods [default: 172.20.0.0/16]")
-        );
+        let all = help(&mut str::to_owned);
+        let meaning = "The addresses of pods [default: 172.20.0.0/16]".to_owned();
+        assert!(all.contains(&("podCIDR", meaning)));
     }
 
     #[test]

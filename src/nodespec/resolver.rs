@@ -9,6 +9,7 @@ use crate::language::tr;
 
 use super::layers::misspelt_properties;
 use super::settings::{self, Settings};
+use super::spelling::narrower;
 use super::value::{Layer, Origin, Overridden, Sourced};
 use super::{Inputs, network, user_data};
 
@@ -42,6 +43,10 @@ impl<'a> Resolver<'a> {
     pub(super) fn refuse(&mut self, origin: &Origin, value: &str, why: impl Display) {
         let short: String = value.chars().take(QUOTE_LIMIT).collect();
         let rest = if short.len() < value.len() { "…" } else { "" };
+        let why = match narrower(value) {
+            Some(meant) => format!("{why}; {meant}"),
+            None => why.to_string(),
+        };
         let remedy = origin
             .remedy(self.is_live())
             .map_or(String::new(), |remedy| format!(" ({remedy})"));

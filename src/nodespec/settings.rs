@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use zeroize::Zeroizing;
 
-use crate::language::tr;
+use crate::language::{Say, tr};
 
 use super::spelling::SUGGESTION_DISTANCE;
 use super::yaml::parse_yaml;
@@ -422,6 +422,16 @@ pub const PLAIN: &[Plain] = &[
     ),
     described("hub", "APPLIANCE_HUB", "none", "hub.example.org:8080"),
 ];
+
+impl Plain {
+    /// Its default, in words that `say` translates.
+    pub fn default_in(&self, say: Say) -> String {
+        match self.default_value {
+            Some(value) => value.to_owned(),
+            None => say(self.default),
+        }
+    }
+}
 
 fn plain_of(key: &str) -> Option<&'static Plain> {
     PLAIN.iter().find(|plain| plain.key == key)

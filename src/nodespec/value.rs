@@ -218,7 +218,7 @@ impl fmt::Display for Origin {
             Origin::Metadata(source, field) => write!(f, "{source}: `{field}`"),
             Origin::Host(what) => f.write_str(&tr!("this machine's {what}", what)),
             Origin::Chosen(origin, rule) => write!(f, "{origin}, {rule}"),
-            Origin::Default => write!(f, "default"),
+            Origin::Default => f.write_str(&tr!("default")),
         }
     }
 }

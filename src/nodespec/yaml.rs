@@ -10,7 +10,7 @@ use serde_saphyr::{DuplicateKeyPolicy, NonFiniteFloatPolicy};
 
 use crate::language::tr;
 
-use super::spelling::suggest;
+use super::spelling::{narrower_line, suggest};
 
 /// How many levels the content of others may have. PyYAML, with which cloud-init reads, takes about as many.
 const DEPTH: usize = 300;
@@ -19,7 +19,7 @@ const DEPTH: usize = 300;
 /// user-data they may be passwords.
 pub(super) fn parse_yaml<T: DeserializeOwned>(text: &str) -> Result<T> {
     let options = serde_saphyr::options! { with_snippet: false };
-    serde_saphyr::from_str_with_options(text, options).map_err(|error| described(&error))
+    serde_saphyr::from_str_with_options(text, options).map_err(|error| described(&error, text))
 }
 
 /// Reads YAML in which only a part belongs to this program. What others write there has to please their
@@ -132,8 +132,12 @@ impl<'de> Visitor<'de> for OfOthers {
 }
 
 /// What is wrong, without the parser's advice to programmers.
-fn described(error: &serde_saphyr::Error) -> anyhow::Error {
-    let text = error.to_string();
+fn described(error: &serde_saphyr::Error, text: &str) -> anyhow::Error {
+    let complaint = error.to_string();
     let advice = ", set DuplicateKeyPolicy in Options if acceptable";
-    anyhow!("{}", suggest(&text.replacen(advice, "; keep one", 1)))
+    let complaint = suggest(&complaint.replacen(advice, "; keep one", 1));
+    match narrower_line(text) {
+        Some(meant) => anyhow!("{complaint}\n{meant}"),
+        None => anyhow!("{complaint}"),
+    }
 }

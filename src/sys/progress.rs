@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use indicatif::{HumanBytes, MultiProgress, ProgressBar, ProgressStyle};
 
 use super::terminal::is_living;
+use crate::language::tr;
 
 /// The pause between two changes of a line for work that goes on.
 const TICK: Duration = Duration::from_secs(1);
@@ -218,13 +219,16 @@ impl Progress for Lines {
             let here = after.saturating_sub(self.before.load(Ordering::Relaxed));
             let rate = here.saturating_mul(1000) / now.max(1);
             log::info!(
-                "{}: {}0% ({} of {}), {}/s, {} s left",
-                self.what,
-                self.tenth(after),
-                HumanBytes(after),
-                HumanBytes(total),
-                HumanBytes(rate),
-                total.saturating_sub(after) / rate.max(1)
+                "{}",
+                tr!(
+                    "{what}: {tenths}0% ({done} of {total}), {rate}/s, {left} s left",
+                    what = self.what,
+                    tenths = self.tenth(after),
+                    done = HumanBytes(after),
+                    total = HumanBytes(total),
+                    rate = HumanBytes(rate),
+                    left = total.saturating_sub(after) / rate.max(1)
+                )
             );
         }
     }

@@ -2,6 +2,7 @@
 //! at some punctuation.
 
 use textwrap::core::{Word, display_width};
+use textwrap::{Options, WordSeparator, WordSplitter};
 
 /// The start of a sequence that changes the style, and the sequence that ends every style.
 const ESCAPE: char = '\x1b';
@@ -39,8 +40,15 @@ pub fn parts(line: &str) -> Vec<&str> {
     parts
 }
 
+/// How text is wrapped into lines of so many columns.
+pub fn options<'a>(width: usize) -> Options<'a> {
+    Options::new(width)
+        .word_separator(WordSeparator::Custom(words))
+        .word_splitter(WordSplitter::NoHyphenation)
+}
+
 /// The same, as textwrap wants it.
-pub fn words(line: &str) -> Box<dyn Iterator<Item = Word<'_>> + '_> {
+fn words(line: &str) -> Box<dyn Iterator<Item = Word<'_>> + '_> {
     Box::new(parts(line).into_iter().map(Word::from))
 }
 

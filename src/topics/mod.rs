@@ -6,7 +6,7 @@ use rust_embed::RustEmbed;
 
 use crate::language::Language;
 
-mod breaks;
+pub mod breaks;
 mod columns;
 pub mod terminal;
 
@@ -28,10 +28,10 @@ pub struct Topic {
     pub text: String,
 }
 
-/// Every topic, in English, sorted by name.
-pub fn all() -> Vec<Topic> {
+/// Every topic in this language, sorted by name.
+pub fn all(language: Language) -> Vec<Topic> {
     let mut all: Vec<Topic> = Docs::iter()
-        .filter_map(|file| find(file.strip_suffix(".md")?, Language::English))
+        .filter_map(|file| find(file.strip_suffix(".md")?, language))
         .collect();
     all.sort_by(|a, b| a.name.cmp(&b.name));
     all
@@ -64,10 +64,10 @@ impl Topic {
     /// The subject of the topic: the first sentence below the title.
     pub fn summary(&self) -> String {
         let paragraph = first_paragraph(&self.text);
-        let sentence = paragraph
-            .split_once(". ")
-            .map_or(paragraph.as_str(), |(first, _)| first);
-        sentence.trim_end_matches(['.', ':']).to_owned()
+        let first = paragraph.split_once(". ").map(|(first, _)| first);
+        let first = first.unwrap_or(&paragraph);
+        let sentence = first.split('。').next().unwrap_or_default();
+        sentence.trim_end_matches(['.', ':', '：']).to_owned()
     }
 }
 
@@ -108,6 +108,7 @@ mod tests {
             topic("# Title\n\nOn a master:\n\n    run\n").summary(),
             "On a master"
         );
+        assert_eq!(topic("# 标题\n\n如何工作。更多。\n").summary(), "如何工作");
         assert_eq!(topic("No title.\n").summary(), "");
     }
 
@@ -120,11 +121,13 @@ mod tests {
             .filter_map(|name| name.strip_suffix(".md").map(str::to_owned))
             .collect();
         pages.sort();
-        let all = all();
+        let all = all(Language::English);
         let names: Vec<&str> = all.iter().map(|topic| topic.name.as_str()).collect();
         assert_eq!(names, pages);
         for topic in &all {
             assert!(topic.text.starts_with("# "), "{} has no title", topic.name);
+        }
+        for topic in all.iter().chain(&super::all(Language::Chinese)) {
             assert!(!topic.summary().is_empty(), "{} has no summary", topic.name);
         }
         assert_eq!(find("../README", Language::English), None);

@@ -3,7 +3,6 @@
 use comfy_table::{ContentArrangement, Table, TableComponent, presets};
 use pulldown_cmark::{CodeBlockKind, Event, HeadingLevel, Options, Parser, Tag, TagEnd};
 use textwrap::core::display_width;
-use textwrap::{WordSeparator, WordSplitter};
 
 use super::{breaks, columns};
 
@@ -255,7 +254,7 @@ impl Writer {
             return;
         }
         let width = self.form.width.saturating_sub(self.indentation());
-        self.block(&wrap(&text, options(width).break_words(false)));
+        self.block(&wrap(&text, breaks::options(width).break_words(false)));
     }
 
     fn indentation(&self) -> usize {
@@ -315,7 +314,7 @@ impl Writer {
         let widths = columns::widths(&rows, width, 2 * usize::from(GUTTER));
         let mut rows = rows.iter().map(|row| {
             let cells = row.iter().zip(&widths);
-            cells.map(|(cell, &width)| wrap(cell, options(width)).join("\n"))
+            cells.map(|(cell, &width)| wrap(cell, breaks::options(width)).join("\n"))
         });
         let mut table = Table::new();
         table
@@ -340,13 +339,6 @@ impl Writer {
         self.block(&lines);
         self.gap = true;
     }
-}
-
-/// How text is wrapped into lines of so many columns.
-fn options<'a>(width: usize) -> textwrap::Options<'a> {
-    textwrap::Options::new(width)
-        .word_separator(WordSeparator::Custom(breaks::words))
-        .word_splitter(WordSplitter::NoHyphenation)
 }
 
 fn wrap(text: &str, options: textwrap::Options<'_>) -> Vec<String> {

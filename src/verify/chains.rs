@@ -6,6 +6,7 @@ use anyhow::Result;
 
 use super::{Found, Kind, Node, Wrong};
 use crate::clients::iptables::{self, Jump};
+use crate::language::tr;
 use crate::paths;
 
 /// The rules of Calico's Felix, on every node. Each leads from a chain of the kernel to one of its own, which therefore
@@ -31,7 +32,7 @@ pub fn compare(node: &Node<'_>, found: &mut Found) -> Result<()> {
     let saved = iptables::saved(node.runner);
     if saved.is_empty() {
         let wrong = Wrong::new(
-            "iptables-save does not work, so the rules are not known",
+            tr!("iptables-save does not work, so the rules are not known"),
             "apt-get install iptables",
         );
         found.compared(Kind::Rule, "iptables", Some(wrong));
@@ -57,13 +58,14 @@ pub fn compare(node: &Node<'_>, found: &mut Found) -> Result<()> {
     if unit.is_some_and(|unit| String::from_utf8_lossy(&unit).contains(TO_METADATA.0)) {
         let is_there = saved.iter().any(|saved| saved.text.contains(TO_METADATA.1));
         let wrong = (!is_there).then(|| missing("appliance-pod-metadata"));
-        found.compared(Kind::Rule, "raw: pods to the metadata service", wrong);
+        let name = tr!("raw: pods to the metadata service");
+        found.compared(Kind::Rule, &name, wrong);
     }
     Ok(())
 }
 
 fn missing(service: &str) -> Wrong {
-    Wrong::new("missing", format!("systemctl restart {service}"))
+    Wrong::new(tr!("missing"), format!("systemctl restart {service}"))
 }
 
 #[cfg(test)]

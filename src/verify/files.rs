@@ -4,6 +4,7 @@ use anyhow::{Context, Result};
 
 use super::{Found, Kind, Node, Wrong};
 use crate::digest::Sha256;
+use crate::language::tr;
 use crate::plan::part_of;
 use crate::records::written::{WrittenFile, WrittenLink, octal};
 use crate::sys::root::Root;
@@ -28,7 +29,7 @@ pub fn compare(node: &Node<'_>, found: &mut Found) {
 fn of_directory(root: &Root, path: &str, mode: &str) -> Option<Wrong> {
     match root.is_dir(path) {
         Ok(true) => of_inode(root, path, mode),
-        Ok(false) => Some(Wrong::installable("missing")),
+        Ok(false) => Some(Wrong::installable(tr!("missing"))),
         Err(error) => Some(unreadable(&error, path)),
     }
 }
@@ -37,18 +38,19 @@ fn of_directory(root: &Root, path: &str, mode: &str) -> Option<Wrong> {
 fn of_inode(root: &Root, path: &str, mode: &str) -> Option<Wrong> {
     let inspected = match root.inspect(path) {
         Ok(Some(inspected)) => inspected,
-        Ok(None) => return Some(Wrong::installable("missing")),
+        Ok(None) => return Some(Wrong::installable(tr!("missing"))),
         Err(error) => return Some(unreadable(&error, path)),
     };
     if octal(inspected.mode) != mode {
-        return Some(Wrong::installable(format!(
-            "its mode is {:04o}, not {mode}",
-            inspected.mode
+        return Some(Wrong::installable(tr!(
+            "its mode is {present}, not {mode}",
+            present = octal(inspected.mode),
+            mode
         )));
     }
     (!inspected.is_own).then(|| {
         Wrong::new(
-            "it belongs to another user or group",
+            tr!("it belongs to another user or group"),
             format!("chown root:root {path}"),
         )
     })
@@ -57,23 +59,23 @@ fn of_inode(root: &Root, path: &str, mode: &str) -> Option<Wrong> {
 fn of_file(root: &Root, path: &str, file: &WrittenFile) -> Option<Wrong> {
     let content = match root.read(path) {
         Ok(Some(content)) => content,
-        Ok(None) => return Some(Wrong::installable("missing")),
+        Ok(None) => return Some(Wrong::installable(tr!("missing"))),
         Err(error) => return Some(unreadable(&error, path)),
     };
     let Some(mode) = &file.mode else {
         return of_part(&content, file);
     };
     if !file.sha256.contains(&Sha256::of(&content)) {
-        return Some(Wrong::installable("its content was changed"));
+        return Some(Wrong::installable(tr!("its content was changed")));
     }
     of_inode(root, path, mode)
 }
 
 fn of_part(content: &[u8], file: &WrittenFile) -> Option<Wrong> {
     let problem = match part_of(content) {
-        None => "this program's part is missing",
+        None => tr!("this program's part is missing"),
         Some(part) if !file.sha256.contains(&Sha256::of(&part)) => {
-            "this program's part was changed"
+            tr!("this program's part was changed")
         }
         Some(_) => return None,
     };
@@ -82,7 +84,7 @@ fn of_part(content: &[u8], file: &WrittenFile) -> Option<Wrong> {
 
 fn of_link(root: &Root, path: &str, link: &WrittenLink) -> Option<Wrong> {
     let target = || -> Result<String> {
-        let target = root.link(path)?.context("missing")?;
+        let target = root.link(path)?.with_context(|| tr!("missing"))?;
         Ok(target.to_string_lossy().into_owned())
     };
     if link.yields && root.exists(path).is_ok_and(|exists| exists) {
@@ -90,9 +92,10 @@ fn of_link(root: &Root, path: &str, link: &WrittenLink) -> Option<Wrong> {
     }
     match target() {
         Ok(target) if target == link.target => None,
-        Ok(target) => Some(Wrong::installable(format!(
+        Ok(target) => Some(Wrong::installable(tr!(
             "it leads to {target}, not to {}",
-            link.target
+            link.target,
+            target
         ))),
         Err(error) => Some(Wrong::installable(format!("{error:#}"))),
     }

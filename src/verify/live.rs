@@ -5,6 +5,7 @@ use anyhow::Result;
 use super::{Found, Kind, Node, Wrong};
 use crate::clients::docker::Docker;
 use crate::clients::kernel;
+use crate::language::tr;
 use crate::observe::images;
 use crate::observe::software::docker_of_node;
 use crate::observe::{node, records};
@@ -17,7 +18,7 @@ pub fn compare(node: &Node<'_>, found: &mut Found) -> Result<()> {
     let modules = kernel::Modules::of_running(node.root);
     for module in &node.record.modules {
         let is_missing = !modules.is_settled(module);
-        let wrong = is_missing.then(|| Wrong::new("not loaded", format!("modprobe {module}")));
+        let wrong = is_missing.then(|| Wrong::new(tr!("not loaded"), format!("modprobe {module}")));
         found.compared(Kind::Module, module, wrong);
     }
     for (key, value) in &node.record.sysctls {
@@ -25,7 +26,7 @@ pub fn compare(node: &Node<'_>, found: &mut Found) -> Result<()> {
     }
     let users = node::users(node.root)?;
     for user in &node.record.users {
-        let wrong = (!users.contains(user)).then(|| Wrong::installable("missing"));
+        let wrong = (!users.contains(user)).then(|| Wrong::installable(tr!("missing")));
         found.compared(Kind::User, user, wrong);
     }
     Ok(())
@@ -34,9 +35,9 @@ pub fn compare(node: &Node<'_>, found: &mut Found) -> Result<()> {
 fn of_sysctl(key: &str, value: &str) -> Option<Wrong> {
     let present = kernel::sysctl(key);
     (present.as_deref() != Some(value)).then(|| {
-        let present = present.as_deref().unwrap_or("not there");
+        let present = present.clone().unwrap_or_else(|| tr!("not there"));
         Wrong::new(
-            format!("it is {present}, not {value}"),
+            tr!("it is {present}, not {value}", present, value),
             format!("sysctl -w {key}={value}"),
         )
     })
@@ -53,13 +54,14 @@ fn images(node: &Node<'_>, docker: Option<&Docker>, found: &mut Found) -> Result
     for image in wanted {
         let wrong = match present.as_ref().map(|ids| ids.get(&image.reference)) {
             None => Some(Wrong::new(
-                "docker does not answer",
+                tr!("docker does not answer"),
                 "systemctl start docker",
             )),
-            Some(None) => Some(Wrong::new("not in docker", ENSURE)),
-            Some(Some(id)) if *id != image.id => {
-                Some(Wrong::new("docker has another image of that name", ENSURE))
-            }
+            Some(None) => Some(Wrong::new(tr!("not in docker"), ENSURE)),
+            Some(Some(id)) if *id != image.id => Some(Wrong::new(
+                tr!("docker has another image of that name"),
+                ENSURE,
+            )),
             Some(Some(_)) => None,
         };
         found.compared(Kind::Image, &image.reference, wrong);

@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use crate::language::message;
 use crate::nodespec::Shape;
 use crate::observe::records;
 use crate::paths::WRITTEN_RECORD;
@@ -53,16 +54,16 @@ impl Kind {
     /// Its name for people.
     pub fn words(self) -> &'static str {
         match self {
-            Kind::Program => "program",
-            Kind::File => "file",
-            Kind::Directory => "directory",
-            Kind::Link => "link",
-            Kind::Image => "image",
-            Kind::Unit => "unit",
-            Kind::Module => "module",
-            Kind::Sysctl => "sysctl",
-            Kind::Rule => "rule",
-            Kind::User => "user",
+            Kind::Program => message!("program"),
+            Kind::File => message!("file"),
+            Kind::Directory => message!("directory"),
+            Kind::Link => message!("link"),
+            Kind::Image => message!("image"),
+            Kind::Unit => message!("unit"),
+            Kind::Module => message!("module"),
+            Kind::Sysctl => message!("sysctl"),
+            Kind::Rule => message!("rule"),
+            Kind::User => message!("user"),
         }
     }
 }

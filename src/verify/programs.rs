@@ -12,7 +12,9 @@ use crate::bundle::manifest::{Component, FILE_NAME, Manifest};
 use crate::bundle::payload::Payload;
 use crate::components::{self, Runs};
 use crate::digest::Sha256;
+use crate::language::tr;
 use crate::paths::{BUNDLES, PROGRAM};
+use crate::records::written::octal;
 use crate::sys::stream::sha256_of;
 
 /// Compares them, byte for byte.
@@ -41,9 +43,9 @@ pub fn compare(node: &Node<'_>, found: &mut Found) -> Result<()> {
 
 /// The manifest of the installed bundle. Its digest is the name of the bundle's directory.
 fn manifest(node: &Node<'_>, path: &str) -> Result<Manifest> {
-    let text = node.root.read(path)?.context("missing")?;
+    let text = node.root.read(path)?.with_context(|| tr!("missing"))?;
     if Sha256::of(&text).as_str() != node.state.digest {
-        bail!("its bytes are not those that were installed");
+        bail!(tr!("its bytes are not those that were installed"));
     }
     Manifest::parse(&text)
 }
@@ -72,24 +74,28 @@ fn of_component(node: &Node<'_>, component: &Component, path: &str) -> Result<Op
 
 fn problem_of(target: &Path, component: &Component) -> Result<Option<String>> {
     let Ok(metadata) = fs::symlink_metadata(target) else {
-        return Ok(Some("missing".to_owned()));
+        return Ok(Some(tr!("missing")));
     };
     let expected = component.kind.mode();
     let mode = metadata.mode() & 0o7777;
     Ok(if !metadata.is_file() {
-        Some("not a regular file".to_owned())
+        Some(tr!("not a regular file"))
     } else if metadata.len() != component.size {
-        Some(format!(
+        Some(tr!(
             "it has {} bytes, not {}",
             metadata.len(),
             component.size
         ))
     } else if mode != expected {
-        Some(format!("its mode is {mode:04o}, not {expected:04o}"))
+        Some(tr!(
+            "its mode is {present}, not {mode}",
+            present = octal(mode),
+            mode = octal(expected)
+        ))
     } else if metadata.uid() != nix::unistd::geteuid().as_raw() {
-        Some(format!("its owner is the user {}", metadata.uid()))
+        Some(tr!("its owner is the user {}", metadata.uid()))
     } else if digest(target)? != component.sha256 {
-        Some("its bytes are not those that were installed".to_owned())
+        Some(tr!("its bytes are not those that were installed"))
     } else {
         None
     })
@@ -115,7 +121,7 @@ fn of_program(node: &Node<'_>) -> Result<Option<Wrong>> {
     let problem = match whole(&target) {
         Err(error) => format!("{error:#}"),
         Ok(payload) if payload.digest().as_str() != node.state.digest => {
-            "it carries another bundle than the one that was installed".to_owned()
+            tr!("it carries another bundle than the one that was installed")
         }
         Ok(_) => return Ok(None),
     };

@@ -7,6 +7,7 @@ use anyhow::Result;
 use super::{DropIn, Found, Kind, Node, Wrong};
 use crate::clients::systemd::{self, Origin, Unit};
 use crate::components::{self, Runs, Service, UnitKind};
+use crate::language::tr;
 use crate::paths;
 
 /// Where systemd looks for units and their drop-ins (systemd.unit(5)).
@@ -45,7 +46,7 @@ fn of_state(service: &Service, unit: &Unit) -> Option<Wrong> {
     };
     (!is_right).then(|| {
         Wrong::new(
-            format!("it is {} ({})", unit.active_state, unit.sub_state),
+            tr!("it is {} ({})", unit.active_state, unit.sub_state),
             format!("systemctl start {}", service.unit()),
         )
     })
@@ -61,16 +62,16 @@ fn of_origin(node: &Node<'_>, service: &Service, origin: &Origin) -> Option<Wron
     );
     if is_ours && origin.fragment != path {
         return Some(match origin.fragment.as_str() {
-            "" => Wrong::new("systemd does not know its file", reload),
+            "" => Wrong::new(tr!("systemd does not know its file"), reload),
             other => Wrong::new(
-                format!("systemd uses {other}, not {path}"),
+                tr!("systemd uses {other}, not {path}", other, path),
                 format!("rm {other} && {reload}"),
             ),
         });
     }
     origin.is_stale.then(|| {
         Wrong::new(
-            "systemd has not read its file again since it was changed",
+            tr!("systemd has not read its file again since it was changed"),
             reload,
         )
     })

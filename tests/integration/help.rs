@@ -5,6 +5,7 @@ use std::process::{Command, Output};
 
 use appliance::cli::Cli;
 use clap::CommandFactory;
+use regex::Regex;
 use textwrap::core::display_width;
 
 use crate::harness::said;
@@ -140,6 +141,27 @@ fn assert_fits(topic: &str, page: &str) {
     for line in page.lines().filter(|line| !line.starts_with(' ')) {
         let is_one_word = !line.contains(' ');
         assert!(display_width(line) <= 80 || is_one_word, "{topic}: {line}");
+    }
+}
+
+#[test]
+fn pages_are_in_chinese_where_the_locale_is() {
+    let line = Regex::new("^更多：appliance help(.*)$").unwrap();
+    let english = Regex::new("(?m)^ *([A-Z][a-z]+ )?[a-z]+ [a-z]+ [a-z]+").unwrap();
+    for words in commands() {
+        for flag in ["-h", "--help"] {
+            let mut arguments: Vec<&str> = words.iter().map(String::as_str).collect();
+            arguments.push(flag);
+            let page = printed(in_locale("zh_CN.UTF-8", &arguments), &arguments);
+            for line in page.lines() {
+                assert!(display_width(line) <= 80, "{arguments:?}: {line}");
+            }
+            let prose = page.split("示例：").next().unwrap();
+            let found = english.find(prose).map(|found| found.as_str());
+            assert_eq!(found, None, "{arguments:?}: {page}");
+            let last = page.trim_end().lines().last().unwrap();
+            assert!(flag == "-h" || line.is_match(last), "{arguments:?}: {last}");
+        }
     }
 }
 

@@ -1,10 +1,9 @@
 //! The last part of help pages: examples, which a test runs, and the topic with more about the
 //! command. No line is longer than 80 characters.
 
-use textwrap::{Options, WordSplitter};
-
+use crate::language::{Language, Say};
 use crate::nodespec::reference;
-use crate::topics;
+use crate::topics::{self, breaks};
 
 pub mod backup;
 pub mod bundle;
@@ -25,29 +24,31 @@ const WIDTH: usize = 80;
 fn entry(name: &str, meaning: &str, column: usize) -> String {
     let first = format!("  {name:<width$}", width = column - 2);
     let rest = " ".repeat(column);
-    let options = Options::new(WIDTH)
+    let options = breaks::options(WIDTH)
         .initial_indent(&first)
         .subsequent_indent(&rest)
-        .word_splitter(WordSplitter::NoHyphenation)
         .break_words(false);
     textwrap::fill(meaning, options)
 }
 
 /// Every topic with its summary.
-pub fn topics() -> String {
-    let all = topics::all();
+pub fn topics(language: Language, say: Say) -> String {
+    let all = topics::all(language);
     let column = all.iter().map(|topic| topic.name.len()).max().unwrap_or(0) + 4;
     let entries: Vec<String> = all
         .iter()
         .map(|topic| entry(&topic.name, &topic.summary(), column))
         .collect();
-    format!("Topics (appliance help TOPIC):\n{}", entries.join("\n"))
+    format!("{}\n{}", say(TOPICS), entries.join("\n"))
 }
 
 /// The end of the page of all commands.
-pub fn root() -> String {
-    format!("{ROOT_EXAMPLES}\n\n{}\n\n{EXIT_CODES}", topics())
+pub fn root(language: Language, say: Say) -> String {
+    let topics = topics(language, say);
+    [say(ROOT_EXAMPLES), topics, say(EXIT_CODES)].join("\n\n")
 }
+
+const TOPICS: &str = "Topics (appliance help TOPIC):";
 
 const ROOT_EXAMPLES: &str = "\
 Examples:
@@ -76,14 +77,13 @@ Where things are:
 More: appliance help";
 
 /// The end of the page of `install`: every setting, and where to write it.
-pub fn install() -> String {
-    let settings = reference::help();
+pub fn install(say: Say) -> String {
+    let settings = reference::help(say).into_iter();
     let settings: Vec<String> = settings
-        .lines()
-        .filter_map(|line| line.trim_start().split_once(' '))
-        .map(|(name, meaning)| entry(name, meaning.trim_start(), 20))
+        .map(|(name, meaning)| entry(name, &meaning, 20))
         .collect();
-    format!("{INSTALL_BEGIN}\n{}\n\n{INSTALL_END}", settings.join("\n"))
+    let (begin, end) = (say(INSTALL_BEGIN), say(INSTALL_END));
+    format!("{begin}\n{}\n\n{end}", settings.join("\n"))
 }
 
 const INSTALL_BEGIN: &str = "\
@@ -243,9 +243,9 @@ Examples:
   # a cluster of one server
   appliance user-data --role single --set clusterName=trial
 
-The settings are those of /etc/appliance/config.yaml (`appliance config
-example`). They are checked as the server checks them; unknown settings are
-refused. Options win over the file. Nova accepts 49,149 bytes. Secrets in the
+The settings are those of /etc/appliance/config.yaml, which
+`appliance config example` shows. They are checked as the server checks them;
+unknown settings are refused. Options win over the file. Nova accepts 49,149 bytes. Secrets in the
 user-data are listed on standard error.
 
 More: appliance help deploying";
@@ -358,9 +358,9 @@ Examples:
     --set address=192.168.1.101 --set master=192.168.1.102 --dir ./server01
   appliance certs show --root ./server02
 
-Copy each directory to its node before the installation: `appliance help
-certificates` shows how. Then run `appliance install` on each node. A worker that has its certificates
-needs no token.
+Copy each directory to its node before the installation, as
+`appliance help certificates` shows. Then run `appliance install` on each node.
+A worker that has its certificates needs no token.
 
 More: appliance help certificates";
 

@@ -4,7 +4,7 @@ use indicatif::HumanBytes;
 
 use super::{print_table, table};
 use crate::commands::documents::backup::{BackedUp, BackupKey, Backups, VerifiedBackup};
-use crate::language::tr;
+use crate::language::{tr, translated};
 use crate::records::backup::Manifest;
 use crate::status::BackupReport;
 use crate::sys::clock::moment;
@@ -32,12 +32,13 @@ pub fn backed_up(document: &BackedUp) {
 /// Prints what is in a backup, and what was checked.
 pub fn verified(document: &VerifiedBackup) {
     manifest(&document.manifest);
+    let checks = document.checks.iter().map(|check| translated(check));
     say!(
         "{}",
         tr!(
             "{} files and parts have their sums; these fit: {}",
             document.manifest.members.len(),
-            document.checks.join(", ")
+            checks.collect::<Vec<_>>().join(", ")
         )
     );
     say!("{}", tr!("{} is whole", document.file));

@@ -1,7 +1,7 @@
 //! A node that is compared with what was installed, for people.
 
 use super::{print_table, table};
-use crate::language::tr;
+use crate::language::{tr, translated};
 use crate::sys::out::say;
 use crate::verify::Report;
 
@@ -10,7 +10,7 @@ pub fn report(report: &Report) {
     if !report.differences.is_empty() {
         let mut rows = table(&["KIND", "NAME", "DIFFERENCE"]);
         for one in &report.differences {
-            rows.add_row([one.kind.words(), &one.name, &one.problem]);
+            rows.add_row([&translated(one.kind.words()), &one.name, &one.problem]);
         }
         print_table(&rows);
         say!(

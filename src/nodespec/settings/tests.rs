@@ -25,6 +25,14 @@ fn every_misspelt_key_is_refused_with_the_nearest_one_that_is_possible_there() {
 }
 
 #[test]
+fn full_width_punctuation_is_named_with_its_line() {
+    let text = "# 角色：主节点\nrole：master\n";
+    let error = Settings::from_yaml("site.yaml", text).unwrap_err();
+    let text = format!("{error:#}");
+    assert!(text.contains("line 2: `：` is"), "{text}");
+}
+
+#[test]
 fn a_configuration_is_written_as_people_write_yaml() {
     let text = "mtu: 1450\nipip: off\napiServerSANs: [api.example.org, 203.0.113.7]\n\
         hosts:\n  server01: 192.168.1.101\nroleRules:\n- launchIndex: 0\n  role: master\n";

@@ -27,6 +27,11 @@ fn an_unknown_role_names_its_place_and_the_command_that_mends_it() {
         &text,
         &["(set it with `openstack server set --property role=master SERVER`)"],
     );
+    inputs.layers = vec![config("role: “master”")];
+    assert_holds(
+        &refusal(&inputs),
+        &["expected master, worker or single; “ is a full-width character; write `\"`"],
+    );
     inputs.layers = vec![config("role: '[master, worker]'")];
     assert_holds(
         &refusal(&inputs),
