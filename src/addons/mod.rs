@@ -12,6 +12,9 @@ mod state;
 
 pub use state::{Cluster, Standing, judge, lacking_since, namespaces};
 
+/// The add-on with Calico's controllers. They give pods of a new namespace their policies.
+pub const CALICO: &str = "calico";
+
 /// One manifest.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]

@@ -57,6 +57,7 @@ fn probes(
             "no node can run pods (ready, and not cordoned); see `kubectl get nodes`"
         ));
     }
+    facts::refuse_without_policies(root, runner)?;
     let interruption = Interruption::watch("removing the probes")?;
     let interrupted = || interruption.has_come();
     let workload = Workload::bring(runner, &interrupted, expected, able.len())?;

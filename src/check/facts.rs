@@ -7,11 +7,12 @@ use ipnet::Ipv4Net;
 use serde_json::Value;
 
 use crate::addons::object::{condition, listed, of_type, text};
+use crate::addons::{CALICO, Cluster, Standing};
 use crate::clients::calicoctl::{self, Pool};
 use crate::clients::kubectl;
 use crate::language::tr;
 use crate::observe::peers::{self, Own, PeerReport};
-use crate::observe::records;
+use crate::observe::{addons, records};
 use crate::sys::process::Runner;
 use crate::sys::root::Root;
 
@@ -174,6 +175,26 @@ pub fn nodes(runner: &dyn Runner) -> Result<Vec<CheckedNode>> {
     Ok(listed(&list).map(node).collect())
 }
 
+/// Refuses probes while Calico's controllers are not available.
+///
+/// # Errors
+/// If they are not: until then, pods of a new namespace reach nothing, and nothing reaches them.
+pub fn refuse_without_policies(root: &Root, runner: &dyn Runner) -> Result<()> {
+    let index = addons::index(root)?;
+    let Some(calico) = index.iter().find(|addon| addon.name == CALICO) else {
+        return Ok(());
+    };
+    let cluster = Cluster::of(&kubectl::get(runner, &["nodes"])?);
+    match addons::standing(runner, calico, &cluster)? {
+        Standing::Available(_) => Ok(()),
+        Standing::Waiting(why) | Standing::Stuck(why) => bail!(tr!(
+            "{CALICO}: {why}; until it is available, pods of a new namespace reach nothing: see `appliance status`",
+            CALICO,
+            why
+        )),
+    }
+}
+
 /// The address and subnet of each node that Calico knows, by name.
 pub fn subnets(runner: &dyn Runner) -> Result<BTreeMap<String, Ipv4Net>> {
     let nodes = calicoctl::nodes(runner)?.into_iter();
@@ -207,5 +228,59 @@ pub fn peers(root: &Root, runner: &dyn Runner) -> Result<Vec<PeerReport>> {
             why
         )),
         None => Ok(peers.reports),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use serde_json::json;
+
+    use super::*;
+    use crate::paths;
+    use crate::sys::change::Change;
+    use crate::sys::process::{Command, Output};
+
+    /// A cluster with a node that runs pods. The controllers' status is of an older version of their deployment, or not.
+    struct Rollout(u64);
+
+    impl Runner for Rollout {
+        fn run(&self, command: &Command) -> Result<Output> {
+            let ready = json!([{"type": "Ready", "status": "True"}]);
+            let node =
+                json!({"metadata": {"name": "n"}, "spec": {}, "status": {"conditions": ready}});
+            let status = json!({
+                "observedGeneration": self.0, "availableReplicas": 1, "updatedReplicas": 1
+            });
+            let deployment = json!({
+                "kind": "Deployment", "metadata": {"name": "calico-kube-controllers", "generation": 2},
+                "spec": {"replicas": 1}, "status": status,
+            });
+            let command = command.to_string();
+            let objects = match () {
+                () if command.contains("get nodes") => json!([node]),
+                () if command.contains("get -f") => json!([deployment]),
+                () => json!([]),
+            };
+            Ok(Output {
+                code: Some(0),
+                stdout: json!({"kind": "List", "items": objects}).to_string(),
+                stderr: String::new(),
+            })
+        }
+    }
+
+    #[test]
+    fn pods_are_not_blamed_while_calicos_controllers_are_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Root::open(dir.path()).unwrap();
+        refuse_without_policies(&root, &Rollout(1)).unwrap();
+        let index = json!([{"name": CALICO, "path": "/c.yaml", "digest": "d"}]);
+        root.write(paths::ADDONS_INDEX, index.to_string().as_bytes(), 0o644)
+            .unwrap();
+        refuse_without_policies(&root, &Rollout(2)).unwrap();
+        let refused = refuse_without_policies(&root, &Rollout(1)).unwrap_err();
+        let refused = refused.to_string();
+        assert!(refused.starts_with("calico: 0 of 1 available"), "{refused}");
     }
 }

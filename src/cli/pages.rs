@@ -20,6 +20,7 @@ const COMMANDS: &str = message!("Commands");
 const ARGUMENTS: &str = message!("Arguments");
 const OPTIONS: &str = message!("Options");
 const DEFAULT: &str = message!("[default: {value}]");
+const VARIABLE: &str = message!("[environment variable: {name}]");
 const VALUES: &str = message!("[possible values: {values}]");
 
 /// The command line of the program, with pages in the language of this process.
@@ -101,6 +102,7 @@ fn argument_told(argument: Arg, say: Say) -> Arg {
     argument
         .help_heading(heading)
         .next_line_help(true)
+        .hide_env(true)
         .hide_default_value(true)
         .hide_possible_values(true)
         .help(Resettable::from(short))
@@ -113,12 +115,15 @@ fn plain(text: Option<&StyledStr>) -> Option<String> {
     (!text.is_empty()).then_some(text)
 }
 
-/// The default and the possible values of an option, as clap would write them.
+/// The variable, the default and the possible values of an option, as clap would write them.
 fn values(argument: &Arg, say: Say) -> Vec<String> {
     if !argument.get_action().takes_values() {
         return Vec::new();
     }
     let mut values = Vec::new();
+    if let Some(name) = argument.get_env() {
+        values.push(say(VARIABLE).replace("{name}", &name.to_string_lossy()));
+    }
     if !argument.is_hide_default_value_set() && !argument.get_default_values().is_empty() {
         let defaults = argument.get_default_values().iter();
         let defaults: Vec<_> = defaults.map(|value| value.to_string_lossy()).collect();
@@ -164,8 +169,8 @@ mod tests {
         let install = command.find_subcommand_mut("install").unwrap();
         let page = install.render_long_help().to_string();
         let page = page.split("Examples:").next().unwrap();
-        let names = page.lines().map(str::trim_start);
-        let names = names.filter(|line| !line.starts_with(['-', '<']) && !line.is_empty());
-        assert_eq!(names.count(), 0, "{page}");
+        let lines = page.lines().map(str::trim_start);
+        let left = lines.filter(|line| !line.starts_with(['-', '<']) && !line.is_empty());
+        assert_eq!(left.collect::<Vec<_>>(), [""; 0]);
     }
 }

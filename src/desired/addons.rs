@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::values::{values, with};
 use super::{File, Sources};
-use crate::addons::Addon;
+use crate::addons::{Addon, CALICO};
 use crate::bundle::manifest::Kind;
 use crate::language::tr;
 use crate::nodespec::NodeSpec;
@@ -17,8 +17,6 @@ use crate::render::render;
 /// The number of the first workload. Workloads come after the cluster's add-ons, in their own
 /// order.
 const FIRST_WORKLOAD: usize = 50;
-/// The add-on without which no policy of pods' network is in force.
-const CALICO: &str = "calico";
 
 /// The add-on without which pods find no service.
 const DNS: &str = "kube-dns";
