@@ -13,6 +13,8 @@ use serde_json::Value;
 
 use crate::vms::{APPLIANCE, appliance, brought_up, is_healthy};
 
+mod clock;
+
 /// This limit only ends a bring-up that hangs.
 const LIMIT: Duration = Duration::from_secs(1500);
 /// How the tutorial calls etcdctl.

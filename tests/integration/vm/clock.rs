@@ -1,0 +1,80 @@
+//! A machine whose clock is wrong: a week ahead after a VM was resumed, months ahead, back, and in 1970. It uses what
+//! docs/operations.md says.
+
+use std::time::Duration;
+
+use appliance_vm::machine::Machine;
+
+use super::{LIMIT, assert_healthy, boot, problems, status};
+use crate::vms::{APPLIANCE, brought_up};
+
+/// How long timers and services have to notice another time.
+const NOTICE: Duration = Duration::from_secs(600);
+
+/// Sets the clock of the machine.
+fn set(machine: &mut Machine, when: &str) {
+    let now = format!("date --utc --set '{when}'");
+    println!("the clock is {}", machine.shell(&now).unwrap().trim());
+}
+
+/// Waits until the node is healthy, and all its certificates are valid.
+fn becomes_healthy(machine: &mut Machine, what: &str) {
+    let healthy = |machine: &mut Machine| {
+        let (code, report) = status(machine);
+        (code == 8 && problems(&report).is_empty()).then_some(())
+    };
+    machine.wait_for(what, NOTICE, |_| {}, healthy).unwrap();
+}
+
+/// What a command says that has to fail with this exit code.
+fn refused(machine: &mut Machine, command: &[&str], code: i64) -> String {
+    let output = machine.run(&[&[APPLIANCE], command].concat()).unwrap();
+    assert_eq!(output.code, code, "{output:?}");
+    output.stdout + &output.stderr
+}
+
+#[test]
+#[ignore = "boots a virtual machine; make test-more runs it"]
+fn a_clock_that_is_wrong_is_told_and_does_no_lasting_harm() {
+    let mut machine = boot(|_| {});
+    brought_up(&mut machine, LIMIT);
+    let token = "token create --ttl 2h --uses 1";
+    machine.shell(&format!("{APPLIANCE} {token}")).unwrap();
+    let begun = machine.shell("date --utc '+%F %T'").unwrap();
+    let begun = begun.trim();
+
+    // As after a week in which the VM was suspended.
+    set(&mut machine, &format!("{begun} +8 days"));
+    becomes_healthy(&mut machine, "the node is healthy a week later");
+    let tokens = machine.shell(&format!("{APPLIANCE} token list"));
+    assert!(tokens.unwrap().contains("expired"));
+
+    // The certificates end after a year: the timer renews them before and after that.
+    set(&mut machine, &format!("{begun} +400 days"));
+    becomes_healthy(
+        &mut machine,
+        "nobody renewed the certificates but the timer",
+    );
+
+    // Back to the truth: what was issued ahead of it is not valid yet.
+    set(&mut machine, &format!("{begun} +1 hour"));
+    assert_eq!(status(&mut machine).0, 3);
+    machine.shell(&format!("{APPLIANCE} certs renew")).unwrap();
+    becomes_healthy(&mut machine, "the certificates are valid again");
+
+    set(&mut machine, "1970-01-02 00:00:00");
+    for command in [
+        &["token", "create"][..],
+        &["certs", "renew"],
+        &["install", "--metadata-timeout", "1"],
+    ] {
+        let said = refused(&mut machine, command, 2);
+        assert!(said.contains("1970-01-02"), "{command:?}: {said}");
+    }
+    let found = refused(&mut machine, &["doctor"], 3);
+    assert!(found.contains("clock"), "{found}");
+
+    set(&mut machine, &format!("{begun} +2 hours"));
+    becomes_healthy(&mut machine, "the node is healthy once its clock is right");
+    assert_healthy(&mut machine);
+}
