@@ -1,6 +1,7 @@
 //! The help pages, in the language of this process.
 
 use std::collections::BTreeSet;
+use std::env;
 
 use clap::builder::{PossibleValue, Resettable, StyledStr};
 use clap::{Arg, Command, CommandFactory};
@@ -10,10 +11,10 @@ use crate::language::{self, Language, Say, message, translated};
 use crate::nodespec::reference;
 use crate::topics::breaks;
 
-/// How wide prose is.
-const WIDTH: usize = 78;
-/// The same for the description of an option below its name, which clap indents.
-const BELOW: usize = 68;
+/// The longest lines of a page.
+const WIDEST: usize = 80;
+/// How far clap indents the description of an option below its name.
+const INDENT: usize = 10;
 /// The parts of a page that clap writes in English only.
 const USAGE: &str = message!("Usage:");
 const COMMANDS: &str = message!("Commands");
@@ -22,6 +23,8 @@ const OPTIONS: &str = message!("Options");
 const DEFAULT: &str = message!("[default: {value}]");
 const VARIABLE: &str = message!("[environment variable: {name}]");
 const VALUES: &str = message!("[possible values: {values}]");
+const MEANING: &str = message!("{value}: {meaning}");
+const BETWEEN: &str = message!("; ");
 
 /// The command line of the program, with pages in the language of this process.
 pub fn command() -> Command {
@@ -75,7 +78,7 @@ fn told(mut command: Command, say: Say) -> Command {
         command = command.about(say(&about));
     }
     if let Some(about) = plain(command.get_long_about()) {
-        command = command.long_about(filled(&say(&about), WIDTH));
+        command = command.long_about(filled(&say(&about), width()));
     }
     if let Some(end) = plain(command.get_after_long_help()) {
         command = command.after_long_help(say(&end));
@@ -95,7 +98,7 @@ fn argument_told(argument: Arg, say: Say) -> Arg {
     let values = values(&argument, say);
     let mut described = |text: String, separator: &str| {
         let all = [vec![say(&text)], values.clone()].concat();
-        StyledStr::from(filled(&all.join(separator), BELOW))
+        StyledStr::from(filled(&all.join(separator), width().saturating_sub(INDENT)))
     };
     let short = short.map(|text| described(text, " "));
     let long = long.map(|text| described(text, "\n\n"));
@@ -132,7 +135,7 @@ fn values(argument: &Arg, say: Say) -> Vec<String> {
     let possible = argument.get_possible_values();
     if !argument.is_hide_possible_values_set() && !possible.is_empty() {
         let possible: Vec<String> = possible.iter().map(|value| meaning(value, say)).collect();
-        values.push(say(VALUES).replace("{values}", &possible.join("; ")));
+        values.push(say(VALUES).replace("{values}", &possible.join(&say(BETWEEN))));
     }
     values
 }
@@ -141,9 +144,20 @@ fn values(argument: &Arg, say: Say) -> Vec<String> {
 fn meaning(value: &PossibleValue, say: Say) -> String {
     let name = value.get_name();
     match value.get_help() {
-        Some(help) => format!("{name}: {}", say(&help.to_string())),
+        Some(help) => {
+            let meaning = say(&help.to_string());
+            let named = say(MEANING).replace("{value}", name);
+            named.replace("{meaning}", &meaning)
+        }
         None => name.to_owned(),
     }
+}
+
+/// How wide pages are: as the terminal, or as `COLUMNS` says. clap does the same.
+fn width() -> usize {
+    let columns = env::var("COLUMNS").ok();
+    let columns = columns.and_then(|columns| columns.parse().ok());
+    columns.unwrap_or_else(textwrap::termwidth).min(WIDEST)
 }
 
 /// The text with lines of so many columns. The further lines of a list's entry are indented as the first one.

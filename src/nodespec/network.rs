@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use ipnet::Ipv4Net;
 
+use super::spelling::narrower;
 use crate::digest::Sha256;
 use crate::language::tr;
 
@@ -82,7 +83,7 @@ pub fn dns_name(text: &str) -> Result<String, String> {
     let expected =
         &tr!("expected a DNS name: lower-case letters, digits and `-`, with `.` between labels");
     let fit: Vec<String> = text.split('.').map(as_dns_label).collect();
-    if fit.iter().any(String::is_empty) {
+    if fit.iter().any(String::is_empty) || narrower(text).is_some() {
         return Err(expected.to_owned());
     }
     Err(tr!(

@@ -146,7 +146,12 @@ pub fn example(say: Say) -> String {
         let key = part.split(':').next().unwrap_or_default();
         let _ = write!(text, "\n# {}\n", say(&meaning(&mut schema, key)));
         for line in part.lines() {
-            let _ = writeln!(text, "#{line}");
+            let (setting, comment) = line.split_once("  # ").unwrap_or((line, ""));
+            let _ = write!(text, "#{setting}");
+            if !comment.is_empty() {
+                let _ = write!(text, "  # {}", say(comment));
+            }
+            text.push('\n');
         }
     }
     text

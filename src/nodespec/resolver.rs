@@ -44,7 +44,7 @@ impl<'a> Resolver<'a> {
         let short: String = value.chars().take(QUOTE_LIMIT).collect();
         let rest = if short.len() < value.len() { "…" } else { "" };
         let why = match narrower(value) {
-            Some(meant) => format!("{why}; {meant}"),
+            Some(meant) => tr!("{why}; {meant}", why, meant),
             None => why.to_string(),
         };
         let remedy = origin

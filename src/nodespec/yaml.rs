@@ -136,7 +136,7 @@ fn described(error: &serde_saphyr::Error, text: &str) -> anyhow::Error {
     let complaint = error.to_string();
     let advice = ", set DuplicateKeyPolicy in Options if acceptable";
     let complaint = suggest(&complaint.replacen(advice, "; keep one", 1));
-    match narrower_line(text) {
+    match narrower_line(text, &complaint) {
         Some(meant) => anyhow!("{complaint}\n{meant}"),
         None => anyhow!("{complaint}"),
     }

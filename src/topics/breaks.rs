@@ -9,7 +9,7 @@ const ESCAPE: char = '\x1b';
 const RESET: &str = "\x1b[0m";
 /// What never begins a line, and what never ends one.
 const NEVER_FIRST: &str = "，。、；：？！）》〉」』】〕”’…—～·％,.;:?!)]}%";
-const NEVER_LAST: &str = "（《〈「『【〔“‘([{";
+const NEVER_LAST: &str = "：（《〈「『【〔“‘([{";
 
 /// The parts of a line that are not divided. Joined, they are the line. Styles are in the part
 /// whose text they change.
