@@ -44,20 +44,20 @@ fn a_clock_that_is_wrong_is_told_and_does_no_lasting_harm() {
     let begun = begun.trim();
 
     // As after a week in which the VM was suspended.
-    set(&mut machine, &format!("{begun} +8 days"));
+    set(&mut machine, &format!("{begun} UTC +8 days"));
     becomes_healthy(&mut machine, "the node is healthy a week later");
     let tokens = machine.shell(&format!("{APPLIANCE} token list"));
     assert!(tokens.unwrap().contains("expired"));
 
     // The certificates end after a year: the timer renews them before and after that.
-    set(&mut machine, &format!("{begun} +400 days"));
+    set(&mut machine, &format!("{begun} UTC +400 days"));
     becomes_healthy(
         &mut machine,
         "nobody renewed the certificates but the timer",
     );
 
     // Back to the truth: what was issued ahead of it is not valid yet.
-    set(&mut machine, &format!("{begun} +1 hour"));
+    set(&mut machine, &format!("{begun} UTC +1 hour"));
     assert_eq!(status(&mut machine).0, 3);
     machine.shell(&format!("{APPLIANCE} certs renew")).unwrap();
     becomes_healthy(&mut machine, "the certificates are valid again");
@@ -74,7 +74,7 @@ fn a_clock_that_is_wrong_is_told_and_does_no_lasting_harm() {
     let found = refused(&mut machine, &["doctor"], 3);
     assert!(found.contains("clock"), "{found}");
 
-    set(&mut machine, &format!("{begun} +2 hours"));
+    set(&mut machine, &format!("{begun} UTC +2 hours"));
     becomes_healthy(&mut machine, "the node is healthy once its clock is right");
     assert_healthy(&mut machine);
 }
