@@ -25,7 +25,7 @@ fn narrow(wide: char) -> Option<char> {
 pub(super) fn narrower(value: &str) -> Option<String> {
     let (wide, meant) = value.chars().find_map(|wide| Some((wide, narrow(wide)?)))?;
     Some(tr!(
-        "{wide} is a full-width character; write `{meant}`",
+        "`{wide}` is a full-width character; write `{meant}`",
         wide,
         meant
     ))

@@ -30,7 +30,7 @@ fn an_unknown_role_names_its_place_and_the_command_that_mends_it() {
     inputs.layers = vec![config("role: “master”")];
     assert_holds(
         &refusal(&inputs),
-        &["expected master, worker or single; “ is a full-width character; write `\"`"],
+        &["expected master, worker or single; `“` is a full-width character; write `\"`"],
     );
     inputs.layers = vec![config("role: '[master, worker]'")];
     assert_holds(
