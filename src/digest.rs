@@ -7,6 +7,8 @@ use anyhow::{Context, Result, bail, ensure};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::language::tr;
+
 /// A SHA-256 digest: 64 lower-case hexadecimal digits.
 #[derive(
     Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, Serialize, JsonSchema,
@@ -53,7 +55,12 @@ fn check(text: &str, algorithm: &str, digits: usize) -> Result<()> {
     let is_hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
     ensure!(
         text.len() == digits && text.bytes().all(is_hex),
-        "{text:?} is not a {algorithm} of {digits} lower-case hexadecimal digits"
+        tr!(
+            "{text} is not a {algorithm} of {digits} lower-case hexadecimal digits",
+            text = format_args!("{text:?}"),
+            algorithm,
+            digits
+        )
     );
     Ok(())
 }

@@ -17,6 +17,7 @@ use super::manifest::{FILE_NAME, Manifest};
 use super::seal::{self, Seal};
 use super::signature::TrustKey;
 use crate::digest::Sha256;
+use crate::language::{message, tr, translated};
 use crate::nodespec::Refused;
 use crate::sys::host::program_name;
 use crate::sys::stream::Hashing;
@@ -33,9 +34,10 @@ const MAX_DOCUMENT: u64 = 16 * 1024 * 1024;
 const THIS_PROGRAM: &str = "/proc/self/exe";
 
 /// Why there is nothing to install, and what to do.
-const BUILDER: &str = "this program carries no bundle; make an appliance with `appliance repack \
-                       --bundle BUNDLE --file FILE` and use that, or give a payload with `--payload \
-                       FILE`";
+const BUILDER: &str = message!(
+    "this program carries no bundle; make an appliance with `appliance repack --bundle BUNDLE --file FILE` and \
+     use that, or give a payload with `--payload FILE`"
+);
 
 /// Why a file is not used that ends with something else.
 const NO_SEAL: &str = "it does not end as `appliance bundle pack` of this version ends a payload. If another \
@@ -101,10 +103,10 @@ impl Payload {
         let size = file.metadata()?.len();
         file.take(ZIP.len() as u64).read_to_end(&mut start)?;
         if start != ZIP && start != ELF {
-            bail!(
+            bail!(tr!(
                 "{} is neither a payload nor an appliance; name another file, or copy it to this machine again",
                 shown(path)
-            )
+            ))
         }
         if start == ZIP {
             let seal = Seal::read(&mut File::open(path)?, size)?;
@@ -126,7 +128,7 @@ impl Payload {
                 Some(path) => Some(Payload::open(path)?),
                 None => Payload::of_this_program()?,
             };
-            payload.ok_or_else(|| anyhow!(BUILDER))
+            payload.ok_or_else(|| anyhow!(translated(BUILDER)))
         };
         Ok(find().map_err(Refused::because)?)
     }

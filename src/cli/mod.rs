@@ -22,6 +22,7 @@ mod output;
 mod pages;
 mod parse;
 mod programs;
+mod refusal;
 mod secrets;
 mod text;
 mod upgrade;

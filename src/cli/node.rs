@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::{MOST_SECONDS, Trust, Waiting, seconds};
+use crate::language::tr;
 use crate::metadata::Source;
 use crate::nodespec::ports::STATUS_PAGE;
 use crate::preflight::Ignored;
@@ -226,7 +227,8 @@ impl FromStr for Wait {
             }
             None => (of_goal(text), None),
         };
-        let goal = goal.ok_or("wait for `node` or for `cluster`, for example cluster=1800")?;
+        let goal =
+            goal.ok_or_else(|| tr!("wait for `node` or for `cluster`, for example cluster=1800"))?;
         let Some(seconds) = seconds else {
             return Ok(Wait {
                 goal,
@@ -234,8 +236,12 @@ impl FromStr for Wait {
             });
         };
         let limit = seconds.parse().ok().filter(|limit| *limit <= MOST_SECONDS);
-        let limit =
-            limit.ok_or_else(|| format!("name a number of seconds up to {MOST_SECONDS}"))?;
+        let limit = limit.ok_or_else(|| {
+            tr!(
+                "name a number of seconds up to {MOST_SECONDS}",
+                MOST_SECONDS
+            )
+        })?;
         Ok(Wait {
             goal,
             limit: Duration::from_secs(limit),

@@ -16,13 +16,13 @@ const WIDEST: usize = 80;
 /// How far clap indents the description of an option below its name.
 const INDENT: usize = 10;
 /// The parts of a page that clap writes in English only.
-const USAGE: &str = message!("Usage:");
+pub(super) const USAGE: &str = message!("Usage:");
 const COMMANDS: &str = message!("Commands");
 const ARGUMENTS: &str = message!("Arguments");
 const OPTIONS: &str = message!("Options");
 const DEFAULT: &str = message!("[default: {value}]");
 const VARIABLE: &str = message!("[environment variable: {name}]");
-const VALUES: &str = message!("[possible values: {values}]");
+pub(super) const VALUES: &str = message!("[possible values: {values}]");
 const MEANING: &str = message!("{value}: {meaning}");
 const BETWEEN: &str = message!("; ");
 

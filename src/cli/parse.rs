@@ -7,7 +7,7 @@ use std::path::Path;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ColorChoice, FromArgMatches};
 
-use super::{Cli, pages};
+use super::{Cli, pages, refusal};
 use crate::sys::terminal::is_styled;
 
 /// Commands that users of other programs know. The nearest name of a command of this program is the
@@ -59,7 +59,7 @@ fn coloured() -> clap::Command {
 fn explained(error: clap::Error, words: &[OsString]) -> clap::Error {
     let unknown = match error.get(ContextKind::InvalidSubcommand) {
         Some(ContextValue::String(word)) => word.as_str(),
-        _ => return error,
+        _ => return refusal::told(error, &coloured()),
     };
     // For example, `delete` is a part of another command: `appliance token delete`.
     let mut names = words.iter().skip(1).filter_map(|word| word.to_str());
@@ -67,17 +67,26 @@ fn explained(error: clap::Error, words: &[OsString]) -> clap::Error {
     if first == Some(unknown) && removes(unknown) {
         clap::Error::raw(ErrorKind::InvalidSubcommand, format!("{REMOVES}\n"))
     } else {
-        error
+        refusal::told(error, &coloured())
     }
 }
 
 /// The error for a format that does not exist.
 fn no_format(place: &Path) -> clap::Error {
-    let problem = format!(
-        "invalid value '{}' for '--output <FORMAT>'\n  [possible values: text, json]",
-        place.display()
+    let formats = ["text", "json"].map(str::to_owned);
+    let command = coloured();
+    let mut error = clap::Error::new(ErrorKind::InvalidValue).with_cmd(&command);
+    for (kind, value) in [
+        (ContextKind::InvalidArg, "--output <FORMAT>".to_owned()),
+        (ContextKind::InvalidValue, place.display().to_string()),
+    ] {
+        error.insert(kind, ContextValue::String(value));
+    }
+    error.insert(
+        ContextKind::ValidValue,
+        ContextValue::Strings(formats.into()),
     );
-    coloured().error(ErrorKind::InvalidValue, problem)
+    refusal::told(error, &command)
 }
 
 /// Whether these words of a command line ask for JSON. The whole need not be valid.

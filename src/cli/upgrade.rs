@@ -7,6 +7,7 @@ use clap::Args;
 
 use super::node::Ignore;
 use super::{MetadataInputs, Waiting, Wanted};
+use crate::language::tr;
 use crate::upgrade::AtOnce;
 
 /// The shortest and the longest time that a node may get.
@@ -153,12 +154,9 @@ pub struct Prune {
 }
 
 fn limit(text: &str) -> Result<Duration, String> {
-    let expected = "expected a time from 1s to 24h, such as 10m";
-    let limit = humantime::parse_duration(text).map_err(|_| expected.to_owned())?;
-    match (LEAST..=MOST).contains(&limit) {
-        true => Ok(limit),
-        false => Err(expected.to_owned()),
-    }
+    let limit = humantime::parse_duration(text).ok();
+    let limit = limit.filter(|limit| (LEAST..=MOST).contains(limit));
+    limit.ok_or_else(|| tr!("expected a time from 1s to 24h, such as 10m"))
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ use crate::bundle::manifest::Manifest;
 use crate::bundle::verify::Audit;
 use crate::cli::Output;
 use crate::doctor;
+use crate::language::tr;
 use crate::maintenance::etcd::EtcdReport;
 use crate::nodespec::Refused;
 use crate::rotate::{accounts, authority, secrets};
@@ -124,7 +125,7 @@ pub fn run(names: &[String], output: Output) -> Result<Outcome> {
     }
     let wanted = names.join("-");
     let Some(known) = KNOWN.iter().find(|known| known.name == wanted) else {
-        bail!(Refused::new(format!(
+        bail!(Refused::new(tr!(
             "there is no output `{}`; run `appliance schema` to list all",
             names.join(" ")
         )));

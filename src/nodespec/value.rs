@@ -172,7 +172,7 @@ impl Origin {
                     path
                 )),
                 Place::UserDataFile(_) | Place::UserData(_) | Place::VendorData(_) => Some(tr!(
-                    "this data of a running server cannot be changed; override it {}",
+                    "correct it before the server is made; on a running server, override it {}",
                     write(key)
                 )),
                 Place::Bundle(_) => {

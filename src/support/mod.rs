@@ -7,6 +7,7 @@ use anyhow::Result;
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use crate::language::message;
 use crate::sys::process::Runner;
 use crate::sys::progress::escaped;
 use crate::sys::root::Root;
@@ -60,18 +61,21 @@ pub struct Collected {
 /// What is never in the archive, and why.
 const NEVER: &[(&str, &str)] = &[
     (
-        "private keys, tokens, kubeconfigs and the key that encrypts secrets",
-        "they are secrets",
+        message!("private keys, tokens, kubeconfigs and the key that encrypts secrets"),
+        message!("they are secrets"),
     ),
     (
-        "Secrets and ConfigMaps of the cluster, and environments of containers",
-        "they may hold secrets",
+        message!("Secrets and ConfigMaps of the cluster, and environments of containers"),
+        message!("they may hold secrets"),
     ),
     (
-        "user-data and metadata of the server, and cloud-init's log",
-        "user-data holds the join token",
+        message!("user-data and metadata of the server, and cloud-init's log"),
+        message!("user-data holds the join token"),
     ),
-    ("the audit log of the API server", "it names what users do"),
+    (
+        message!("the audit log of the API server"),
+        message!("it names what users do"),
+    ),
 ];
 
 /// Reads everything on the list. `own` are documents of this program, each already made, or why it could not be.

@@ -8,6 +8,8 @@ use std::path::{Component, Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 use nix::unistd::{getegid, geteuid};
 
+use crate::language::tr;
+
 /// The maximum number of symbolic links in one path, as in Linux.
 const MAX_LINKS: usize = 40;
 /// The most bytes of a file that is read as a whole: none of a node comes near.
@@ -34,8 +36,11 @@ impl Root {
     pub fn open(dir: &Path) -> Result<Root> {
         let dir = dir
             .canonicalize()
-            .with_context(|| format!("root directory {}", dir.display()))?;
-        ensure!(dir.is_dir(), "root {} is not a directory", dir.display());
+            .with_context(|| tr!("root directory {}", dir.display()))?;
+        ensure!(
+            dir.is_dir(),
+            tr!("root {} is not a directory", dir.display())
+        );
         Ok(Root { dir })
     }
 

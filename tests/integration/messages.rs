@@ -259,6 +259,46 @@ fn people_read_their_language_and_programs_english() {
 }
 
 #[test]
+fn a_wrong_command_line_is_told_in_chinese() {
+    let words = Regex::new("[a-z]{2,} [a-z]{2,} [a-z]{2,}").unwrap();
+    for (wrong, named) in [
+        ("instal", "install"),
+        ("install --rolle single", "--role"),
+        ("install --role", "--role"),
+        ("install --metadata-timeout 0", "1..=3600"),
+        ("install --join-timeout soon", "soon"),
+        ("install --wait foo", "cluster=1800"),
+        ("install --role single --role single", "--role"),
+        ("completion nonsense", "bash"),
+        ("status -o yaml", "json"),
+        ("status more", "more"),
+        ("upgrade --limit 0", "24h"),
+        ("upgrade --drain-limit 5m", "--cluster"),
+        ("bundle pack", "--bundle"),
+        ("user-data --role single --sha256 zz", "64"),
+        ("bundle fetch --bundle demo --mirror x", "HOST[/PATH]=URL"),
+    ] {
+        let of_locale = |locale| {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_appliance"));
+            let words = wrong.split(' ');
+            let output = command.args(words).env("LC_ALL", locale).output();
+            output.unwrap()
+        };
+        let (chinese, english) = (of_locale("zh_CN.UTF-8"), of_locale("C"));
+        let text = said(&chinese);
+        assert_eq!(chinese.status.code(), Some(2), "{wrong}: {text}");
+        assert_eq!(english.status.code(), Some(2), "{wrong}: {english:?}");
+        assert!(text.contains(named), "{wrong}: {text}");
+        assert!(is_chinese(text.lines().next().unwrap()), "{wrong}: {text}");
+        let mut sentences = text.lines().filter(|line| !line.starts_with("用法"));
+        assert!(
+            !sentences.any(|line| words.is_match(line)),
+            "{wrong}: {text}"
+        );
+    }
+}
+
+#[test]
 fn the_journal_is_english() {
     let root = tempfile::tempdir().unwrap();
     let journal = tempfile::tempfile().unwrap();

@@ -8,6 +8,8 @@ use oci_client::Reference;
 use oci_client::client::ClientProtocol;
 use reqwest::Url;
 
+use crate::language::tr;
+
 /// Another server for all addresses that begin with a host, or with a host and a path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mirror {
@@ -20,8 +22,10 @@ impl FromStr for Mirror {
     type Err = anyhow::Error;
 
     fn from_str(text: &str) -> Result<Mirror> {
-        let form =
-            || format!("{text:?}: expected HOST[/PATH]=URL, such as dl.k8s.io=http://10.0.0.5/k8s");
+        let form = || {
+            let expected = tr!("expected HOST[/PATH]=URL, such as dl.k8s.io=http://10.0.0.5/k8s");
+            format!("{text:?}: {expected}")
+        };
         let (from, to) = text.split_once('=').with_context(form)?;
         let from = from.trim_end_matches('/');
         let to: Url = to.trim_end_matches('/').parse().with_context(form)?;
@@ -32,7 +36,10 @@ impl FromStr for Mirror {
         );
         ensure!(
             matches!(to.scheme(), "http" | "https"),
-            "{text:?}: the URL of a mirror must begin with http:// or https://"
+            tr!(
+                "{text}: the URL of a mirror must begin with http:// or https://",
+                text = format_args!("{text:?}")
+            )
         );
         Ok(Mirror {
             from: from.to_owned(),

@@ -72,7 +72,11 @@ fn found(one: &Found) {
 pub fn supported(document: &Supported) {
     say!("{}", tr!("Left out:"));
     for one in &document.left_out {
-        say!("  {}: {}", one.what, escaped(&one.why));
+        say!(
+            "  {}: {}",
+            translated(&one.what),
+            escaped(&translated(&one.why))
+        );
     }
     say!(
         "{}",

@@ -168,7 +168,6 @@ fn contains(data: &[u8], part: &[u8]) -> bool {
 
 fn of_message(message: &Message<'_>, part: &MessagePart<'_>) -> Result<Part> {
     let declared = declared_type(part);
-    let name = part.attachment_name().unwrap_or("without a name");
     let header = |name: &str| {
         let mut headers = part.headers().iter();
         let header = headers.find(|header| header.name().eq_ignore_ascii_case(name))?;
@@ -176,7 +175,10 @@ fn of_message(message: &Message<'_>, part: &MessagePart<'_>) -> Result<Part> {
     };
     let is_raw = part.encoding == Encoding::None;
     let mut part = Part {
-        name: tr!("MIME part {}", name.escape_debug()),
+        name: match part.attachment_name() {
+            Some(name) => tr!("MIME part {}", name.escape_debug()),
+            None => tr!("MIME part without a name"),
+        },
         declared: Some(declared.clone()),
         kind: Kind::Unknown,
         content: match &part.body {

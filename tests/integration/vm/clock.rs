@@ -28,7 +28,11 @@ fn becomes_healthy(machine: &mut Machine, what: &str) {
         let (code, report) = status(machine);
         (code == 8 && problems(&report).is_empty()).then_some(())
     };
-    machine.wait_for(what, NOTICE, |_| {}, healthy).unwrap();
+    if let Err(late) = machine.wait_for(what, NOTICE, |_| {}, healthy) {
+        let state = format!("{APPLIANCE} status --all; journalctl --boot --lines 100 --no-pager");
+        let state = machine.shell(&format!("({state}) 2>&1; true"));
+        panic!("{late:#}\n{}", state.unwrap());
+    }
 }
 
 /// What a command says that has to fail with this exit code.
