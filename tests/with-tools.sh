@@ -11,6 +11,8 @@ if [ -d "$unpacked" ]; then
     export UNPACKED=$unpacked
     export PATH=$PATH:$unpacked/usr/sbin:$unpacked/usr/bin:$unpacked/sbin:$unpacked/bin
     libraries=$unpacked/usr/lib/x86_64-linux-gnu:$unpacked/lib/x86_64-linux-gnu
+    # Chromium's: the library for sound names the directory of its parts as an absolute path.
+    libraries+=:$unpacked/usr/lib/x86_64-linux-gnu/pulseaudio
     export LD_LIBRARY_PATH=${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}$libraries
 fi
 exec "$@"

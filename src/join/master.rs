@@ -1,4 +1,4 @@
-//! The signer of a master: the files it reads, and how it follows the records of other masters.
+//! The signer of a master: the files it reads, and how it follows the records of tokens and nodes.
 
 use std::path::Path;
 use std::thread;
@@ -22,7 +22,7 @@ use crate::records::names::NodeNames;
 use crate::sys::process::System;
 use crate::sys::root::Root;
 
-/// How often a master reads the records of the others. Within this time, all masters accept a token
+/// How often a master reads the records. Within this time, all masters accept a token
 /// that one of them made.
 const LOOK: Duration = Duration::from_secs(15);
 
@@ -56,11 +56,9 @@ pub fn sign(socket: &Path, user: &str, root: &Root) -> Result<()> {
         names,
     };
     let (tokens, nodes) = registry::open(root)?;
-    if masters.len() > 1 {
-        let (tokens, nodes) = (tokens.clone(), nodes.clone());
-        let follower = thread::Builder::new().spawn(move || follow_other_masters(&tokens, &nodes));
-        follower.context("cannot follow the records of the other masters")?;
-    }
+    let records = (tokens.clone(), nodes.clone());
+    let follower = thread::Builder::new().spawn(move || follow_records(&records.0, &records.1));
+    follower.context("cannot follow the records of tokens and nodes")?;
     let ask = Ask {
         node: &|name| cluster::presence(root, name),
         master: &|name| {
@@ -75,9 +73,9 @@ pub fn sign(socket: &Path, user: &str, root: &Root) -> Result<()> {
     signer::serve(socket, Some(user), &mut gate)
 }
 
-/// Reads the records of other masters, without end. When one of them has made a token, it starts
-/// the join service here again, because that service ends when no token is valid.
-fn follow_other_masters(tokens: &Tokens, nodes: &Nodes) {
+/// Reads the records of all masters, without end. When a token has become valid, it starts the join service here again,
+/// which ends when no token is valid: another master made the token, or the clock was set back.
+fn follow_records(tokens: &Tokens, nodes: &Nodes) {
     let mut served = tokens.live(OffsetDateTime::now_utc()).unwrap_or_default();
     let mut was_told = false;
     loop {
@@ -85,7 +83,7 @@ fn follow_other_masters(tokens: &Tokens, nodes: &Nodes) {
         if let Err(error) = &outcome
             && !was_told
         {
-            log::warn!("cannot read the tokens and nodes of the other masters: {error:#}");
+            log::warn!("cannot read the records of tokens and nodes: {error:#}");
         }
         was_told = outcome.is_err();
         thread::sleep(LOOK);
@@ -96,8 +94,8 @@ fn take_over(tokens: &Tokens, nodes: &Nodes, served: &mut Vec<TokenId>) -> Resul
     tokens.all()?;
     nodes.all()?;
     let live = tokens.live(OffsetDateTime::now_utc())?;
-    if live.iter().any(|id| !served.contains(id)) {
-        log::info!("another master made a token; nodes can join at this master too");
+    for id in live.iter().filter(|id| !served.contains(id)) {
+        log::info!("token {id} is valid: nodes can join at this master");
         systemd::start_without_waiting(&System, "appliance-join", false)?;
     }
     *served = live;

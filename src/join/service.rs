@@ -20,6 +20,7 @@ use rcgen::CertificateParams;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use serde::de::DeserializeOwned;
+use time::OffsetDateTime;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::sync::Semaphore;
@@ -36,6 +37,7 @@ use crate::digest::Sha256;
 use crate::formats;
 use crate::paths;
 use crate::pki::bytes::Base64;
+use crate::pki::inspect::{CertificateInfo, inspect_der};
 use crate::pki::key;
 use crate::sys::door::{self, Door, Limits, Place};
 use crate::sys::notify;
@@ -99,27 +101,52 @@ pub fn run(listener: std::net::TcpListener, signer: &Path, doors: &Doors) -> Res
         .block_on(serve(listener, signer, doors))
 }
 
+/// What answers clients, with a certificate of its own.
+struct Front {
+    shared: Arc<Shared>,
+    acceptor: TlsAcceptor,
+    router: Router,
+    info: CertificateInfo,
+}
+
+impl Front {
+    /// With a new certificate from the signer.
+    async fn new(signer: &Path, doors: &Doors) -> Result<Front> {
+        let (certificate, key) = certificate(signer).await?;
+        let first = CertificateDer::from_pem_slice(&certificate);
+        let first = first.context("the signer sent no certificate")?;
+        let shared = Arc::new(Shared {
+            signer: signer.to_owned(),
+            server_certificate: first.to_vec(),
+            program: Program::at(paths::PROGRAM.into()),
+            limiter: RateLimiter::keyed(Quota::per_second(EACH_SECOND).allow_burst(BURST)),
+            turns: Semaphore::new(MOST_QUESTIONS),
+        });
+        let identity = Identity {
+            certificate: &certificate,
+            key: key.as_bytes(),
+        };
+        let clients = match doors {
+            Doors::Join => None,
+            Doors::Renew(authorities) => Some(late::clients_of(authorities)?),
+        };
+        Ok(Front {
+            acceptor: TlsAcceptor::from(Arc::new(tls::server(&identity, clients)?)),
+            router: router(&shared, doors),
+            info: inspect_der(&first)?,
+            shared,
+        })
+    }
+
+    /// Whether clients whose clocks are right accept the certificate at `now`. They do not after the clock of this machine
+    /// was set: far forward, or back to a time before the certificate was made.
+    fn is_timely(&self, now: OffsetDateTime) -> bool {
+        (self.info.not_before..self.info.not_after).contains(&now)
+    }
+}
+
 async fn serve(listener: std::net::TcpListener, signer: &Path, doors: &Doors) -> Result<()> {
-    let (certificate, key) = certificate(signer).await?;
-    let first = CertificateDer::from_pem_slice(&certificate);
-    let first = first.context("the signer sent no certificate")?;
-    let shared = Arc::new(Shared {
-        signer: signer.to_owned(),
-        server_certificate: first.to_vec(),
-        program: Program::at(paths::PROGRAM.into()),
-        limiter: RateLimiter::keyed(Quota::per_second(EACH_SECOND).allow_burst(BURST)),
-        turns: Semaphore::new(MOST_QUESTIONS),
-    });
-    let identity = Identity {
-        certificate: &certificate,
-        key: key.as_bytes(),
-    };
-    let clients = match doors {
-        Doors::Join => None,
-        Doors::Renew(authorities) => Some(late::clients_of(authorities)?),
-    };
-    let acceptor = TlsAcceptor::from(Arc::new(tls::server(&identity, clients)?));
-    let router = router(&shared, doors);
+    let mut front = Front::new(signer, doors).await?;
     let listener = TcpListener::from_std(listener)?;
     log::info!("listening at {}", listener.local_addr()?);
     notify::ready();
@@ -128,18 +155,36 @@ async fn serve(listener: std::net::TcpListener, signer: &Path, doors: &Doors) ->
     loop {
         if looked.elapsed() >= HOUSEKEEPING {
             looked = Instant::now();
-            shared.limiter.retain_recent();
+            front.shared.limiter.retain_recent();
             if matches!(doors, Doors::Join) && !is_needed(signer).await? {
                 log::info!("no valid join token is left; make one with `appliance token create`");
                 return Ok(());
+            }
+            if !front.is_timely(OffsetDateTime::now_utc()) {
+                front = renewed(front, signer, doors).await;
             }
         }
         let Ok((stream, guest)) = timeout(HOUSEKEEPING, door.next(&listener)).await else {
             continue;
         };
         let (address, place) = (guest.address.ip(), guest.place.clone());
-        let connection = connection(stream, place, address, acceptor.clone(), router.clone());
+        let (acceptor, router) = (front.acceptor.clone(), front.router.clone());
+        let connection = connection(stream, place, address, acceptor, router);
         guest.spawn(async { timeout(CONNECTION, connection).await.unwrap_or(Ok(())) });
+    }
+}
+
+/// With a new certificate; the former one stays while there is none, because the clock is still wrong.
+async fn renewed(front: Front, signer: &Path, doors: &Doors) -> Front {
+    match Front::new(signer, doors).await {
+        Ok(renewed) => {
+            log::info!("the clock was set: this service has a new certificate");
+            renewed
+        }
+        Err(why) => {
+            log::debug!("this service keeps its certificate: {why:#}");
+            front
+        }
     }
 }
 

@@ -35,6 +35,17 @@ fn becomes_healthy(machine: &mut Machine, what: &str) {
     }
 }
 
+/// Waits until the service for renewals has got another certificate of its own so many times, because the clock was set.
+fn renewals_served(machine: &mut Machine, times: usize) {
+    let journal = "journalctl --boot --unit appliance-renewals --output cat";
+    let got = |machine: &mut Machine| {
+        let journal = machine.shell(journal).unwrap();
+        (journal.matches("a new certificate").count() == times).then_some(())
+    };
+    let what = "the service for renewals has a valid certificate";
+    machine.wait_for(what, NOTICE, |_| {}, got).unwrap();
+}
+
 /// What a command says that has to fail with this exit code.
 fn refused(machine: &mut Machine, command: &[&str], code: i64) -> String {
     let output = machine.run(&[&[APPLIANCE], command].concat()).unwrap();
@@ -67,11 +78,15 @@ fn a_clock_that_is_wrong_is_told_and_does_no_lasting_harm() {
         "nobody renewed the certificates but the timer",
     );
 
+    renewals_served(&mut machine, 1);
+
     // Back to the truth: what was issued ahead of it is not valid yet.
     set(&mut machine, &format!("{begun} UTC +1 hour"));
     assert_eq!(status(&mut machine).0, 3);
     machine.shell(&format!("{APPLIANCE} certs renew")).unwrap();
+    // The token, too: the service for joining begins again.
     becomes_healthy(&mut machine, "the certificates are valid again");
+    renewals_served(&mut machine, 2);
 
     set(&mut machine, "1970-01-02 00:00:00");
     for command in [
