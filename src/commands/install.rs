@@ -11,6 +11,7 @@ use super::documents::Installed;
 use super::inputs::{request, typed};
 use super::plan;
 use super::print::plan::NewFiles;
+use super::token::refuse_early;
 use super::{Outcome, not_installed, print};
 use crate::apply::{brought, leftovers};
 use crate::cli::{Install, NodeInputs, Output, Wait, Waiting};
@@ -18,7 +19,7 @@ use crate::components::BOOT_UNIT;
 use crate::enroll::{self, Joining};
 use crate::install::{Machine, Request, prepare, settle_clock, until};
 use crate::language::tr;
-use crate::nodespec::{Inputs, Profile, Refused};
+use crate::nodespec::{Inputs, Profile, Refused, wrong_clock};
 use crate::observe::records;
 use crate::observe::user::check_user;
 use crate::plan::Plan;
@@ -234,13 +235,17 @@ impl<'a> Prepared<'a> {
         }
     }
 
-    /// Waits for a clock that shows a day before this program was released, if a service may still correct it.
+    /// Waits for a clock that shows a day before this program was released, if a service may still correct it. Refuses one
+    /// that is wrong then, or that shows a time before the cluster was made.
     pub fn settle_clock(&self) -> Result<()> {
         let mut inputs = Inputs::default();
         inputs.host.clock = Some(OffsetDateTime::now_utc());
         let root = Root::open("/".as_ref())?;
         settle_clock(&root, &mut inputs, typed(self.inputs).patience);
-        Ok(())
+        match wrong_clock(&inputs) {
+            Some(why) => bail!(Refused::new(why)),
+            None => refuse_early(&root, OffsetDateTime::now_utc()),
+        }
     }
 
     /// The machine, locked for one change. Refuses one that its settings would make another node.

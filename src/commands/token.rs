@@ -73,7 +73,7 @@ fn create(ttl: Ttl, uses: Option<u32>, waiting: Waiting, output: Output) -> Resu
         Token::generate()?,
         OffsetDateTime::now_utc(),
     );
-    refuse_early(&root, now).map_err(Refused::because)?;
+    refuse_early(&root, now)?;
     let record = TokenRecord {
         verifier: token.verifier(),
         created: now,
@@ -90,12 +90,15 @@ fn create(ttl: Ttl, uses: Option<u32>, waiting: Waiting, output: Output) -> Resu
     show(&token, record.expires, output, &advice)
 }
 
-/// Refuses a clock that shows a time before the cluster's authority was made: the token would have expired as soon as
-/// the clock is right.
-fn refuse_early(root: &Root, now: OffsetDateTime) -> Result<()> {
-    let authority = root.read(CA_CERTIFICATE)?.context(CA_CERTIFICATE)?;
+/// Refuses a clock that shows a time before the cluster's authority was made: a token or a certificate would have expired
+/// as soon as the clock is right.
+pub fn refuse_early(root: &Root, now: OffsetDateTime) -> Result<()> {
+    let Some(authority) = root.read(CA_CERTIFICATE)? else {
+        return Ok(());
+    };
     let authority = inspect(&authority).context(CA_CERTIFICATE)?;
-    issue::refuse_early(authority.not_before, now)
+    let outcome = issue::refuse_early(authority.not_before, now);
+    outcome.map_err(|why| Refused::because(why).into())
 }
 
 /// Prints the token to standard output, where scripts take it from, and the advice beside it. The
