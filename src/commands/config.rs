@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
 
 use super::{Outcome, print};
 use crate::cli::{Config, Output};
@@ -10,6 +10,7 @@ use crate::language::{tr, translated};
 use crate::nodespec::value::{Layer, Place};
 use crate::nodespec::{Refused, reference, user_data, validate};
 use crate::observe::inputs::{MAX_CONFIG, parse_config};
+use crate::paths::CONFIG;
 use crate::sys::out::say;
 use crate::sys::read::bounded;
 
@@ -42,6 +43,17 @@ pub(super) fn read(file: &Path) -> Result<Layer> {
         user_data::find(&content).with_context(|| tr!("user-data {shown}", shown))?;
     if let Some(layer) = in_user_data.layers(&shown).next() {
         return Ok(layer);
+    }
+    if user_data::is_known(&content) {
+        let without = || {
+            tr!(
+                "user-data {shown} has no settings: neither the section `appliance:` nor the file {CONFIG}; \
+                 `appliance user-data --role single` prints user-data that has them",
+                shown,
+                CONFIG
+            )
+        };
+        bail!(user_data::why_unread(&content).unwrap_or_else(without));
     }
     let settings = parse_config(content, &shown)?;
     Ok(Layer::new(Place::Config(shown), settings))

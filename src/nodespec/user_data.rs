@@ -12,6 +12,7 @@ use crate::language::tr;
 use crate::metadata::json;
 use crate::metadata::model::{Metadata, VendorData, VendorFormat};
 use crate::paths::CONFIG;
+use parts::{Kind, Part};
 
 mod cloud_config;
 mod parts;
@@ -105,6 +106,12 @@ pub fn why_unread(data: &[u8]) -> Option<String> {
         Ok(found) if found == Found::default() => unread::why(data),
         _ => None,
     }
+}
+
+/// Whether cloud-init would take the data for user-data: then it is no file of settings.
+pub fn is_known(data: &[u8]) -> bool {
+    let known = |parts: Vec<Part>| parts.iter().any(|part| part.kind != Kind::Unknown);
+    parts::parts(data).is_ok_and(known)
 }
 
 /// The settings in user-data: the file [`CONFIG`] that it has cloud-init write, and its section.

@@ -47,6 +47,21 @@ fn a_file_is_judged_without_a_vm_and_all_at_once() {
 }
 
 #[test]
+fn user_data_without_settings_is_not_called_valid() {
+    for content in [
+        "#!/bin/sh\n# appliance is there already\n",
+        "#cloud-config\npackages: [jq]\n",
+        "#cloud-config\n",
+        "MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=\"b\"\n\n--b\nContent-Type: \
+         text/cloud-config\n\npackages: [jq]\n--b--\n",
+    ] {
+        let (code, text) = validated(content.as_bytes());
+        assert_eq!(code, Some(2), "{content}: {text}");
+        assert!(text.contains("appliance user-data"), "{content}: {text}");
+    }
+}
+
+#[test]
 fn bad_files_are_located_and_none_of_their_lines_is_shown() {
     let deep = format!("hosts: {}", "[".repeat(10_000));
     let cases: [(&[u8], &str); 4] = [
