@@ -6,6 +6,9 @@ use textwrap::{Options, WordSplitter};
 /// The blanks between two columns.
 const GAP: usize = 2;
 
+/// Texts that are not longer are not broken: `13.39 MiB`.
+const SHORT: usize = 10;
+
 /// How far what does not fit its column is indented.
 const INDENT: usize = 4;
 
@@ -55,13 +58,9 @@ impl Table {
 
     /// The width of each column, if most rows fit side by side.
     fn columns(&self) -> Option<Vec<usize>> {
-        let words = |row: &Vec<String>| row.iter().map(|text| longest_word(text)).collect();
+        let words = |row: &Vec<String>| row.iter().map(|text| least_width(text)).collect();
         let words: Vec<Vec<usize>> = self.rows.iter().map(words).collect();
-        let least: Vec<usize> = self
-            .headings
-            .iter()
-            .map(|text| longest_word(text))
-            .collect();
+        let least: Vec<usize> = self.headings.iter().map(|text| least_width(text)).collect();
         let mut widths = least.clone();
         for row in &words {
             widths = larger(&widths, row);
@@ -90,7 +89,7 @@ impl Table {
             .map(|text| display_width(text))
             .collect();
         for row in &self.rows {
-            let words: Vec<usize> = row.iter().map(|text| longest_word(text)).collect();
+            let words: Vec<usize> = row.iter().map(|text| least_width(text)).collect();
             if fits(&words, &widths) {
                 let whole: Vec<usize> = row.iter().map(|text| longest_line(text)).collect();
                 wanted = larger(&wanted, &whole);
@@ -118,9 +117,9 @@ impl Table {
         let mut first = 0;
         let mut offset = 0;
         for (text, &width) in row.iter().zip(widths) {
-            let is_wide = longest_word(text) > width;
+            let is_wide = least_width(text) > width;
             let room = self.width.saturating_sub(offset);
-            let (at, room) = match (is_wide, longest_word(text) > room) {
+            let (at, room) = match (is_wide, least_width(text) > room) {
                 (true, true) => (INDENT, self.width.saturating_sub(INDENT)),
                 (true, false) => (offset, room),
                 (false, _) => (offset, width),
@@ -177,6 +176,14 @@ fn wrapped(text: &str, width: usize) -> Vec<String> {
         .into_iter()
         .map(std::borrow::Cow::into_owned)
         .collect()
+}
+
+/// How wide a column must be for the text.
+fn least_width(text: &str) -> usize {
+    match longest_line(text) {
+        short if short <= SHORT => short,
+        _ => longest_word(text),
+    }
 }
 
 fn longest_word(text: &str) -> usize {
@@ -260,6 +267,14 @@ mod tests {
                 "                                          why it does not do so any more"
             ]
         );
+    }
+
+    #[test]
+    fn a_short_text_is_not_broken() {
+        let rows: &[&[&str]] = &[&["13.39 MiB", SENTENCE], &["9 B", SENTENCE]];
+        let lines = lines(&["SIZE", "STATE"], rows);
+        assert!(lines[1].starts_with("13.39 MiB  it does"), "{lines:#?}");
+        assert!(lines[2].starts_with("9 B        it does"), "{lines:#?}");
     }
 
     #[test]
