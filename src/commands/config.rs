@@ -13,6 +13,12 @@ use crate::observe::inputs::{MAX_CONFIG, parse_config};
 use crate::paths::CONFIG;
 use crate::sys::out::say;
 use crate::sys::read::bounded;
+use crate::topics::breaks;
+
+/// How wide the comments of the example are at most.
+const WIDEST: usize = 100;
+/// How they begin.
+const COMMENT: &str = "# ";
 
 /// Runs the command.
 pub fn run(command: &Config, output: Output) -> Result<Outcome> {
@@ -28,7 +34,9 @@ pub fn run(command: &Config, output: Output) -> Result<Outcome> {
         }
         // The same in both formats: it is JSON.
         Config::Schema => say!("{}", serde_json::to_string_pretty(&reference::schema())?),
-        Config::Example => print::text(&reference::example(&mut translated), output)?,
+        Config::Example => {
+            print::text(&filled(&reference::example(&mut translated)), output)?;
+        }
     }
     Ok(Outcome::Done)
 }
@@ -57,4 +65,14 @@ pub(super) fn read(file: &Path) -> Result<Layer> {
     }
     let settings = parse_config(content, &shown)?;
     Ok(Layer::new(Place::Config(shown), settings))
+}
+
+/// The text with comments of at most [`WIDEST`] columns. They begin with `# `, settings without a blank.
+fn filled(text: &str) -> String {
+    let options = breaks::options(WIDEST).subsequent_indent(COMMENT);
+    let lines = text.lines().map(|line| match line.starts_with(COMMENT) {
+        true => textwrap::fill(line, options.clone().break_words(false)) + "\n",
+        false => format!("{line}\n"),
+    });
+    lines.collect()
 }

@@ -24,6 +24,8 @@ fn validated(content: &[u8]) -> (Option<i32>, String) {
 fn the_example_is_valid_as_it_is() {
     let example = appliance(&["config", "example"]);
     assert!(example.status.success());
+    let lines = String::from_utf8(example.stdout.clone()).unwrap();
+    assert!(lines.lines().all(|line| line.len() <= 100), "{lines}");
     let (code, text) = validated(&example.stdout);
     assert_eq!(code, Some(0), "{text}");
     assert!(text.ends_with(": valid\n"), "{text}");
