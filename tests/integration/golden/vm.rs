@@ -94,6 +94,8 @@ impl Bench {
         );
         let said = brought_up(&mut machine, LIMIT);
         assert_eq!(said.contains("unpack bundle"), unpacks, "{said}");
+        let timeline = machine.shell(&format!("{APPLIANCE} timeline"));
+        println!("{name}\n{}", timeline.unwrap());
         seconds(&mut machine)
     }
 
