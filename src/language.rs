@@ -40,6 +40,17 @@ macro_rules! message {
 }
 pub(crate) use message;
 
+/// Whether the character shows nothing itself, and may change what the text beside it looks like: control characters, and
+/// what Unicode has for the direction and the joining of letters (UAX #9). Text of others must not be shown with them: a
+/// line could look like another one.
+pub fn is_hidden(character: char) -> bool {
+    character.is_control()
+        || matches!(
+            character,
+            '\u{61c}' | '\u{feff}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
+        )
+}
+
 /// A language of the pages and of the messages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Language {

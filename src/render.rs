@@ -11,6 +11,8 @@ use serde::Serialize;
 use serde_json::Value;
 use tera::{Context, Filter, Tera};
 
+use crate::language::is_hidden;
+
 /// The maximum length of a line of base64 in a MIME part, in bytes (RFC 2045).
 const MIME_LINE: usize = 76;
 /// The start of the names of templates in [`ForCloudInit`].
@@ -193,11 +195,7 @@ pub fn escape_markup(text: &str) -> String {
             '"' => html.push_str("&quot;"),
             '\'' => html.push_str("&#39;"),
             '\n' => html.push('\n'),
-            '\u{61c}' | '\u{feff}' => html.extend(c.escape_unicode()),
-            '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' => {
-                html.extend(c.escape_unicode());
-            }
-            c if c.is_control() => html.extend(c.escape_unicode()),
+            c if is_hidden(c) => html.extend(c.escape_unicode()),
             c => html.push(c),
         }
     }

@@ -84,6 +84,7 @@ fn sentence(error: &clap::Error) -> Option<String> {
                 argument
             )
         }
+        ErrorKind::InvalidUtf8 => tr!("invalid UTF-8 was detected in one or more arguments"),
         ErrorKind::ArgumentConflict => conflict(error, &argument),
         _ => return None,
     })

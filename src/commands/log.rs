@@ -14,6 +14,7 @@ use super::Outcome;
 use super::causes::{causes, safe};
 use super::failure::{Failure, Kind, Problem};
 use crate::cli::Output;
+use crate::language::is_hidden;
 use crate::nodespec::token;
 use crate::sys::out::{self, say};
 use crate::sys::{notify, progress};
@@ -142,8 +143,8 @@ pub fn end_with(shown: &clap::Error, wants_json: bool) -> ExitCode {
 fn print_error(error: &clap::Error) {
     let text = error.render().to_string();
     let shown = token::redacted(&text);
-    let has_control = |word: OsString| word.to_string_lossy().contains(char::is_control);
-    if shown != text || env::args_os().any(has_control) {
+    let has_hidden = |word: OsString| word.to_string_lossy().contains(is_hidden);
+    if shown != text || env::args_os().any(has_hidden) {
         progress::print_line(shown.trim_end());
     } else {
         // If standard error is closed or full, nothing can be shown.

@@ -66,6 +66,10 @@ const EACH_SECOND: NonZeroU32 = NonZeroU32::new(2).unwrap();
 /// How often the service checks whether a token is left, and drops old addresses.
 const HOUSEKEEPING: Duration = Duration::from_secs(10);
 
+/// How often a service asks for another certificate while its own is not valid: the signer has none while the clock shows
+/// a time before the cluster.
+const NEXT_CERTIFICATE: Duration = Duration::from_secs(60);
+
 /// What a listener serves.
 #[derive(Clone, Debug)]
 pub enum Doors {
@@ -152,6 +156,7 @@ async fn serve(listener: std::net::TcpListener, signer: &Path, doors: &Doors) ->
     notify::ready();
     let door = Door::new(LIMITS);
     let mut looked = Instant::now();
+    let mut asked = Instant::now();
     loop {
         if looked.elapsed() >= HOUSEKEEPING {
             looked = Instant::now();
@@ -160,7 +165,8 @@ async fn serve(listener: std::net::TcpListener, signer: &Path, doors: &Doors) ->
                 log::info!("no valid join token is left; make one with `appliance token create`");
                 return Ok(());
             }
-            if !front.is_timely(OffsetDateTime::now_utc()) {
+            if !front.is_timely(OffsetDateTime::now_utc()) && asked.elapsed() >= NEXT_CERTIFICATE {
+                asked = Instant::now();
                 front = renewed(front, signer, doors).await;
             }
         }

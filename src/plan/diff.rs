@@ -3,6 +3,7 @@
 use similar::udiff::UnifiedHunkHeader;
 use similar::{ChangeTag, TextDiff};
 
+use crate::language::is_hidden;
 use crate::nodespec::hidden;
 
 /// How many lines are shown around a change, as `diff -u` does.
@@ -50,7 +51,7 @@ fn of(lines: &[String], index: Option<usize>) -> &str {
 fn printable(line: &str) -> String {
     let shown = |c: char| match c {
         '\t' => c,
-        c if c.is_control() => '\u{fffd}',
+        c if is_hidden(c) => '\u{fffd}',
         c => c,
     };
     line.chars().map(shown).collect()

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
 use super::{Plan, Step};
+use crate::language::is_hidden;
 
 /// A language for graphs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,7 +102,7 @@ fn words(steps: &[&Step]) -> String {
 
 /// The words as a quoted text.
 fn quoted(words: &str, form: Form) -> String {
-    let words = words.replace(|letter: char| letter.is_control(), " ");
+    let words = words.replace(is_hidden, " ");
     match form {
         Form::Dot => format!("\"{}\"", words.replace('\\', "\\\\").replace('"', "\\\"")),
         Form::Mermaid => format!("\"{}\"", words.replace('#', "#35;").replace('"', "#quot;")),

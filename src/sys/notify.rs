@@ -10,6 +10,8 @@ use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::Path;
 use std::time::Duration;
 
+use crate::language::is_hidden;
+
 /// The variable with the place of systemd's socket.
 const SOCKET: &str = "NOTIFY_SOCKET";
 /// How long systemd may take to read a message. A process that cannot say that it is ready goes on all the same.
@@ -31,7 +33,7 @@ pub fn ready() {
 /// What this process does now, for `systemctl status`. A line break ends the text.
 pub fn status(text: &str) {
     let line = text.lines().next().unwrap_or_default();
-    let line: String = line.chars().filter(|c| !c.is_control()).collect();
+    let line: String = line.chars().filter(|c| !is_hidden(*c)).collect();
     let line: String = line.chars().take(LONGEST).collect();
     tell(&format!("STATUS={line}"));
 }

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::fmt;
 use std::io::Read;
+use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command as StdCommand, ExitStatus, Stdio};
@@ -12,15 +13,17 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{PidfdFlags, pidfd_open};
 
 use crate::language::tr;
 
 use super::http::PROXIES;
 use super::interrupt::Interruption;
 
-/// The pause between two checks whether a program has ended that may be killed.
-const POLL: Duration = Duration::from_millis(50);
-/// The first of these pauses. They grow with the time that the program runs.
+/// How long a program may run until the next look whether it still may.
+const LOOK: Duration = Duration::from_millis(50);
+/// The shortest pause between two looks whether a program has ended, where the kernel does not tell.
 const FIRST: Duration = Duration::from_millis(1);
 
 /// A program and its arguments. Never holds a secret: other users can read it in the process list.
@@ -254,6 +257,7 @@ fn wait(
     goes_on: &dyn Fn() -> Result<()>,
 ) -> Result<ExitStatus> {
     let start = Instant::now();
+    let end = End::of(child);
     loop {
         if let Some(status) = child.try_wait()? {
             goes_on()?;
@@ -271,8 +275,29 @@ fn wait(
         if let Some(limit) = over {
             return Err(anyhow::Error::from(TookTooLong(limit)).context(format!("`{command}`")));
         }
-        // Most programs end within milliseconds, and a bring-up runs many of them.
-        thread::sleep((start.elapsed() / 8).clamp(FIRST, POLL));
+        end.await_or(LOOK, start.elapsed());
+    }
+}
+
+/// The end of a program, which the kernel tells since Linux 5.3.
+struct End(Option<OwnedFd>);
+
+impl End {
+    fn of(child: &Child) -> End {
+        let program = rustix::process::Pid::from_child(child);
+        End(pidfd_open(program, PidfdFlags::empty()).ok())
+    }
+
+    /// Waits until the program ends, for `pause` at most. An older kernel is asked again and again, more seldom the longer
+    /// the program runs: most end within milliseconds, and a bring-up runs many of them.
+    fn await_or(&self, pause: Duration, runs: Duration) {
+        let told = self.0.as_ref().map(|end| {
+            let pause = Timespec::try_from(pause).ok();
+            poll(&mut [PollFd::new(end, PollFlags::IN)], pause.as_ref())
+        });
+        if !matches!(told, Some(Ok(_))) {
+            thread::sleep((runs / 8).clamp(FIRST, pause));
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use indicatif::{HumanBytes, MultiProgress, ProgressBar, ProgressStyle};
 
 use super::terminal::is_living;
-use crate::language::tr;
+use crate::language::{is_hidden, tr};
 
 /// The pause between two changes of a line for work that goes on.
 const TICK: Duration = Duration::from_secs(1);
@@ -127,12 +127,12 @@ impl Drop for Running {
     }
 }
 
-/// The text with every control character escaped, so that it cannot control a terminal: hostile text
-/// may contain any.
+/// The text with every hidden character escaped, so that it cannot control a terminal, nor look like another text:
+/// hostile text may contain any.
 pub fn escaped(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for character in text.chars() {
-        if character.is_control() {
+        if is_hidden(character) {
             escaped.extend(character.escape_debug());
         } else {
             escaped.push(character);
@@ -253,5 +253,6 @@ mod tests {
             escaped("a\u{1b}]0;x\u{7}\r\n\u{9b}b ä"),
             "a\\u{1b}]0;x\\u{7}\\r\\n\\u{9b}b ä"
         );
+        assert_eq!(escaped("a\u{202e}b\u{feff}中"), "a\\u{202e}b\\u{feff}中");
     }
 }

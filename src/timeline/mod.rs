@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use crate::language::is_hidden;
 use crate::records::timeline::{Part, Span, Timeline};
 
 mod bars;
@@ -168,10 +169,7 @@ fn seconds(milliseconds: u64) -> String {
 /// The words in at most `width` characters, without control characters. The end of a path or of an image tells more than its
 /// beginning.
 fn shortened(words: &str, width: usize) -> String {
-    let words: String = words
-        .chars()
-        .filter(|letter| !letter.is_control())
-        .collect();
+    let words: String = words.chars().filter(|letter| !is_hidden(*letter)).collect();
     let count = words.chars().count();
     if count <= width {
         return words;
